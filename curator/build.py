@@ -1,0 +1,110 @@
+"""The pipeline: the only file that knows the order of the stages.
+
+Each stage is a function of `curator.steps` from what lies on disk to its own folder; `run.make` decides whether it has to
+run. What a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curator.pool.fingerprint import content, fingerprint
+from curator.provenance import folder_identity
+from curator.recipe import Recipe, Source
+from curator.recipe_file import dump
+from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
+from curator.steps import selecting, verifying
+from curator.steps.site import STAGES, Silent, Site, Tell
+
+# Raised when a stage's code changes what it makes from equal settings and inputs.
+VERSIONS = dict.fromkeys(STAGES, 1)
+
+
+class Step(NamedTuple):
+    """One stage: the settings and earlier stages that decide its result, and the function that makes it."""
+
+    name: str
+    settings: Any
+    after: tuple[str, ...]
+    work: Callable[[Site, Path], Mapping[str, Any]]
+    grid: bool = False
+
+
+def build(
+    recipe: Recipe, root: Path, *, until: str = STAGES[-1], base: Path = Path("."), tell: Tell | None = None
+) -> dict[str, Made]:
+    """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
+
+    Args:
+        recipe: What to run.
+        root: The run folder; made where missing.
+        until: Last stage to run, one of STAGES.
+        base: Folder that relative paths of sources start from.
+        tell: Whom to tell of progress.
+
+    Returns:
+        What was made or kept, by stage.
+
+    Raises:
+        CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
+    """
+    made: dict[str, Made] = {}
+    with opened(root):
+        site = Site(recipe, root, base, tell or Silent())
+        steps = _steps(site)
+        write_text(root / "recipe.yaml", dump(recipe))
+        for step in steps:
+            key = key_of(step.name, VERSIONS[step.name], step.settings, [made[name].key for name in step.after])
+
+            def work(folder: Path, step: Step = step) -> Mapping[str, Any]:
+                return step.work(site, folder)
+
+            made[step.name] = make(site.folder(step.name), key, work, grid=step.grid)
+            site.tell.finished(step.name, made[step.name])
+            if step.name == until:
+                break
+        write_json(root / "run.json", {"name": recipe.name, "stages": {name: one.key for name, one in made.items()}})
+    return made
+
+
+def _steps(site: Site) -> list[Step]:
+    r, v = site.recipe, site.recipe.verify
+    model, sources = _identities(site)
+    base = (r.model.model_dump(), model, (v.align.model_dump(), r.seed) if r.model.instruction else None)
+    keep = v.keep.model_dump() if v.keep else None
+    data = (r.pool.model_dump(), [task.model_dump() for task in r.tasks], r.probes.model_dump(), keep)
+    arms = ([arm.model_dump() for arm in v.arms], v.seeds)
+    training = (v.align.model_dump(), v.finetune.model_dump(), arms, r.seed)
+    return [
+        Step("base", base, (), selecting.base),
+        Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
+        Step("represent", r.represent.model_dump(), ("base", "pool"), selecting.represent),
+        Step("scores", (r.score.model_dump(), r.weights(), r.select.k), ("represent",), selecting.scores),
+        Step("select", (r.select.model_dump(), arms, r.seed), ("pool", "scores"), selecting.select),
+        Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
+        Step("answer", v.generate.model_dump(), ("train",), verifying.answer, grid=True),
+        Step("judge", r.judges.model_dump(), ("answer",), verifying.judge, grid=True),
+        Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), verifying.report),
+        Step("publish", r.name, ("report",), verifying.publish),
+    ]
+
+
+def _identities(site: Site) -> tuple[Any, Any]:
+    """The content of the model folder and of every source that the recipe names; unchanged files are not read again."""
+    path = site.root / "identities.json"
+    known = read_json(path) if path.exists() else {}
+    found = {}
+    for source in _sources(site.recipe):
+        name = key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
+        found[name] = fingerprint(source, site.base, known.get(name))
+    write_json(path, found)
+    return folder_identity(site.recipe.model.id), {name: content(one) for name, one in found.items()}
+
+
+def _sources(recipe: Recipe) -> list[Source]:
+    sources = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
+    sources += [*recipe.probes.harmful, *recipe.probes.benign]
+    sources += [recipe.verify.keep.data] if recipe.verify.keep else []
+    return sources + ([recipe.model.instruction.data] if recipe.model.instruction else [])

@@ -1,0 +1,51 @@
+"""The errors a user can act on.
+
+Everything below `CuratorError` is shown without a traceback and ends the program with exit code 2; its text says where,
+what was found, what is allowed and what to do. Anything else that escapes is a bug of ours (exit code 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CuratorError(Exception):
+    """Something the user can mend: input, settings, machine or model."""
+
+
+class RecipeError(CuratorError):
+    """One or more mistakes in a recipe, all reported together.
+
+    Args:
+        problems: One sentence a mistake, each starting with its place.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        count = len(self.problems)
+        head = "" if count == 1 else f"{count} problems in the recipe:\n  "
+        super().__init__(head + "\n  ".join(self.problems))
+
+
+class DataError(CuratorError):
+    """A data file or data set cannot be read, or holds too little."""
+
+
+class ModelError(CuratorError):
+    """A model, tokenizer or embedder cannot be loaded or used as asked."""
+
+
+class SelectionError(CuratorError):
+    """A selection is impossible with these vectors, scores or constraints."""
+
+
+class JudgeError(CuratorError):
+    """A judge cannot be loaded or cannot judge these answers."""
+
+
+class RunError(CuratorError):
+    """A run folder is busy, unreadable, or cannot be written."""
+
+
+class PublishError(CuratorError):
+    """A data set folder or a Hub repository cannot be written."""

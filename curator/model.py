@@ -1,0 +1,333 @@
+"""A causal model made ready: loading, device, dtype, chat template, where a completion starts, batches by length.
+
+Letters: `b` batch, `t` tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from curator.records import Messages
+
+SANDBOX = "sandbox:"
+
+# Named templates for base models, which bring none. Each writes the end token after every answer and nothing behind it.
+TEMPLATES = {
+    # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
+    "llama-2": (
+        "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
+        "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+        "{% for m in turns %}{% if m['role'] == 'user' %}"
+        "{{ bos_token + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    # https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md, with the model's own end token
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] }}"
+        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    # Neutral words, for a base model whose tokenizer has no tokens of its own for turns
+    "plain": (
+        "{{ bos_token or '' }}{% for m in messages %}"
+        "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n### Response:\\n' }}"
+        "{% elif m['role'] == 'system' %}{{ m['content'] + '\\n\\n' }}"
+        "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A templated conversation: token ids, and where the last answer starts (its own prompt's length).
+
+    The last id is the end token; `ids[start:]` is what the loss is taken on.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+
+
+def locate(model_id: str) -> str:
+    """The folder or Hub id to load: `sandbox:` is the embedded base."""
+    if model_id == SANDBOX:
+        from curator import sandbox
+
+        return str(sandbox.path())
+    return model_id
+
+
+def device() -> str:
+    """Where tensors live: `cuda` when there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str | None = None) -> Any:
+    """The tokenizer of a model, checked to be usable for chat.
+
+    Args:
+        path: A folder or Hub id. `revision`: of a Hub id.
+        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
+
+    Raises:
+        ModelError: It cannot be loaded, or it has no end token.
+        RecipeError: There is no chat template, or no template of that name.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"model.id: no tokenizer could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"model.id: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = _template(chat_template)
+    if not tokenizer.chat_template:
+        raise RecipeError(
+            f"model.chat_template: the tokenizer of {path!r} has no chat template of its own; "
+            f"name one ({', '.join(TEMPLATES)}) or give a file of Jinja text"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _template(name: str) -> str:
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if Path(name).is_file():
+        return Path(name).read_text(encoding="utf-8")
+    raise RecipeError(
+        f"model.chat_template: found {name!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
+    )
+
+
+def check_template(tokenizer: Any) -> None:
+    """Templates a short conversation, so that a template that cannot be trained on is told before any training.
+
+    Raises:
+        RecipeError: As `encode`.
+    """
+    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": "An answer."}]
+    encode(tokenizer, turns)
+
+
+def load_config(path: str, *, revision: str | None = None) -> Any:
+    """The configuration of a causal model, without its weights.
+
+    Raises:
+        ModelError: There is none, or it is of no causal model.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.id: no configuration could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+        ) from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"model.id: {path!r} is a {config.model_type} model; curator needs a causal language model")
+    return config
+
+
+def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str] = (), master: bool = False) -> Any:
+    """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode.
+
+    Args:
+        path: Folder or Hub id of the weights.
+        revision: Of a Hub id.
+        adapters: LoRA folders merged into the weights, in this order.
+        master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
+
+    Raises:
+        ModelError: The weights cannot be loaded or do not fit into memory.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
+    try:
+        with memory("model.id"):
+            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+            for adapter in adapters:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            return model.to(device()).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.id: no model could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+        ) from error
+
+
+def resolve_revision(model_id: str, revision: str | None) -> str | None:
+    """The 40-hex commit of a Hub model, asked from the Hub unless it is one already; null for a folder.
+
+    Raises:
+        ModelError: The Hub does not answer, or has no such model or revision.
+    """
+    if model_id == SANDBOX or Path(model_id).exists():
+        return None
+    if revision is not None and len(revision) == 40:
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        return str(HfApi().model_info(model_id, revision=revision).sha)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        raise ModelError(f"model.id: the Hub gave no {model_id!r} ({_first(error)}); {_help(model_id)}") from error
+
+
+@contextmanager
+def memory(key: str) -> Iterator[None]:
+    """Turns running out of memory into a ModelError that names the recipe key to lower."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ModelError(f"{key}: out of memory ({_first(error)}); lower it, or use a larger device") from error
+
+
+def encode(tokenizer: Any, messages: Messages) -> Encoded:
+    """The tokens of a conversation that ends with an answer, in the tokenizer's template.
+
+    The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
+    the same prompt even where a tokenizer would merge across the border. What a template writes behind the answer's end
+    token is cut; where it writes none, one is added.
+
+    Raises:
+        RecipeError: The templated prompt is no prefix of the templated conversation.
+    """
+    prompt = render_prompt(tokenizer, messages[:-1])
+    whole = _render(tokenizer, messages, prompting=False)
+    if not whole.startswith(prompt):
+        raise RecipeError(
+            "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where the "
+            f"answer starts is unknown; prompt ends with {prompt[-40:]!r}, conversation goes on with "
+            f"{whole[_common(prompt, whole) :][:40]!r}; use a template that writes both alike"
+        )
+    start = _ids(tokenizer, prompt)
+    joint = _ids(tokenizer, whole)
+    answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, whole[len(prompt) :])
+    end = tokenizer.eos_token_id
+    answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
+    return Encoded((*start, *answer), len(start))
+
+
+def encode_prompt(tokenizer: Any, messages: Messages) -> tuple[int, ...]:
+    """The tokens to generate from: the templated conversation up to where the answer starts."""
+    return tuple(_ids(tokenizer, render_prompt(tokenizer, messages)))
+
+
+def render_prompt(tokenizer: Any, messages: Messages) -> str:
+    return _render(tokenizer, messages, prompting=True)
+
+
+def _render(tokenizer: Any, messages: Messages, *, prompting: bool) -> str:
+    from jinja2.exceptions import TemplateError
+
+    try:
+        turns = [dict(message) for message in messages]
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompting))
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise RecipeError(
+            f"model.chat_template: the template refuses a conversation of roles {roles} ({_first(error)}); "
+            "choose a template that allows them, or leave such rows out with `where`"
+        ) from error
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    # The template writes the begin token itself, where the model wants one.
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _common(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def token_counter(tokenizer: Any) -> Callable[[Sequence[Messages]], list[int]]:
+    """A function that counts the templated tokens of each conversation, for stages that know no tokenizer."""
+    return lambda rows: [len(encode(tokenizer, messages).ids) for messages in rows]
+
+
+def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:
+    """Positions grouped into batches of like length: at most `rows` each, and at most `tokens` once padded.
+
+    The longest come first, so that running out of memory shows at once; equal lengths go by id, so that a batch depends
+    on which rows there are and not on their order. A row longer than `tokens` is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], ids[i]))
+    found: list[list[int]] = []
+    for i in order:
+        widest = lengths[found[-1][0]] if found else 0
+        if found and len(found[-1]) < rows and widest * (len(found[-1]) + 1) <= tokens:
+            found[-1].append(i)
+        else:
+            found.append([i])
+    return found
+
+
+def pad(rows: Sequence[Sequence[int]], filler: int, *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids `(b, t)` int64 and attention mask `(b, t)` int64 of rows padded on the `left` or `right`."""
+    import torch
+
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), filler, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, place] = torch.tensor(row, dtype=torch.long)
+        mask[i, place] = 1
+    return ids, mask
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Position of every token `(b, t)`, counted from the first real one, so that padding on either side gives equal states."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _first(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
+
+
+def _help(path: str) -> str:
+    if Path(path).is_dir():
+        found = ", ".join(sorted(p.name for p in Path(path).iterdir())[:8]) or "nothing"
+        return f"the folder holds {found}; it needs config.json, weights and tokenizer.json"
+    return "give a folder that exists, or a model on the Hub that you may read (network, HF_TOKEN)"
+
+
+def quiet() -> None:
+    """Silences progress bars and notices of the libraries: only cli.py prints."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("trl", "peft", "accelerate", "sentence_transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)

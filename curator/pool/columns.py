@@ -1,0 +1,119 @@
+"""Columns of a record: finding them, keeping rows by their value, building a prompt from them."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from curator.errors import DataError
+
+Fields = Mapping[str, Any]
+
+
+def value(row: Fields, column: str) -> Any:
+    """What stands in a column, null where there is none; `a.b` is the field b of column a, unless one is called so."""
+    if column in row or "." not in column:
+        return row.get(column)
+    first, rest = column.split(".", 1)
+    inner = row.get(first)
+    return value(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def has(row: Fields, column: str) -> bool:
+    if column in row or "." not in column:
+        return column in row
+    first, rest = column.split(".", 1)
+    inner = row.get(first)
+    return isinstance(inner, Mapping) and has(inner, rest)
+
+
+def names(sample: Iterable[Fields]) -> list[str]:
+    """Column names in the order first seen, over rows that need not all have the same."""
+    return list(dict.fromkeys(name for row in sample for name in row))
+
+
+def require(columns: Iterable[str], sample: Sequence[Fields], label: str, asker: str) -> None:
+    """Checks that each column stands in some row of the sample.
+
+    Raises:
+        DataError: One does not; `asker` is the recipe's key that names it.
+    """
+    for column in columns:
+        if not any(has(row, column) for row in sample):
+            found = ", ".join(names(sample))
+            raise DataError(
+                f"{label}: {asker} names the column {column!r}, which is not in the data; its columns: {found}"
+            )
+
+
+def fills(template: str) -> Callable[[Fields], str]:
+    """A function that writes a row's columns into a template such as "{question} ({unit})", null as nothing."""
+    pieces = [(before, name) for before, name, _, _ in string.Formatter().parse(template)]
+
+    def fill(row: Fields) -> str:
+        return "".join(before + _text(value(row, name) if name else None) for before, name in pieces)
+
+    return fill
+
+
+def placeholders(template: str) -> list[str]:
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+
+
+def _text(found: Any) -> str:
+    return "" if found is None else str(found)
+
+
+def matches(where: Mapping[str, Any]) -> Callable[[Fields], str | None]:
+    """A function that tells why a row does not meet `where`, or null where it does.
+
+    A value must equal the wanted one, or one of a list of wanted ones, and be of its type: 1 is not true. But a
+    text in the data is read as the wanted type, since CSV holds only text: "True" equals true, "1.0" equals 1.
+    """
+    wanted = {column: items if isinstance(items, list) else [items] for column, items in where.items()}
+
+    def reason(row: Fields) -> str | None:
+        for column, items in wanted.items():
+            found = value(row, column)
+            if not any(_equal(found, item) for item in items):
+                return f"{column} is not {' or '.join(show(item) for item in items)}"
+        return None
+
+    return reason
+
+
+def _equal(found: Any, item: Any) -> bool:
+    if isinstance(found, str) and isinstance(item, bool):
+        return found.strip().lower() == str(item).lower()
+    if isinstance(found, str) and not isinstance(item, str):
+        try:
+            return float(found) == float(item)
+        except ValueError:
+            return False
+    if isinstance(found, bool) or isinstance(item, bool):
+        return found is item
+    same: bool = found == item
+    return same
+
+
+def show(found: Any) -> str:
+    """A value as a recipe writes it, short."""
+    if found is None or isinstance(found, bool):
+        return {None: "null", True: "true", False: "false"}[found]
+    text = repr(found)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def refuse_nothing_kept(where: Mapping[str, Any], sample: Sequence[Fields], label: str, count: int) -> None:
+    """Says what the columns of `where` hold, when no row met it; columns of many different values are only counted.
+
+    Raises:
+        DataError: Always.
+    """
+    holds = []
+    for column in where:
+        found = sorted({show(value(row, column)) for row in sample})
+        listed = ", ".join(found) if len(found) <= 12 else f"{len(found)} different values"
+        holds.append(f"{column} holds {listed}")
+    raise DataError(f"{label}: where keeps none of {count:,} rows; {'; '.join(holds)}; correct the value or its type")

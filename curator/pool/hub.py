@@ -1,0 +1,100 @@
+"""Reads a data set of the Hugging Face Hub at a revision that is resolved to a commit first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from curator.errors import DataError
+from curator.pool.files import Record
+from curator.recipe import Source
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def resolve(source: Source) -> str:
+    """The commit (40 hex digits) that the source's revision, or else the newest one, stands for; a commit is itself.
+
+    A commit is looked up too, so that a missing network shows at once: the loader would try for half a minute. With
+    HF_HUB_OFFLINE=1 a commit is not, and is loaded from the cache.
+
+    Raises:
+        DataError: The Hub cannot be reached, or has no such data set or revision, or does not let this user in.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    pinned = source.revision is not None and _COMMIT.fullmatch(source.revision) is not None
+    revision = "" if source.revision is None else f" at revision {source.revision!r}"
+    try:
+        info = huggingface_hub.HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=10)
+    except errors.OfflineModeIsEnabled as error:
+        if pinned:
+            return str(source.revision)
+        raise DataError(
+            f"{source.hub}{revision}: HF_HUB_OFFLINE forbids asking the Hub which commit that is; give the commit of "
+            f"an earlier run as revision, or unset HF_HUB_OFFLINE"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise _gated(source) from error
+    except errors.RevisionNotFoundError as error:
+        raise DataError(
+            f"{source.hub}: has no revision {source.revision!r}; give a branch, a tag or a commit"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise _missing(source) from error
+    except errors.HFValidationError as error:
+        raise DataError(f"{source.hub}: is no name of a Hub data set ({error}); write owner/name") from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the client's root class
+        raise _unreachable(source, revision, error) from error
+    if info.sha is None or not _COMMIT.fullmatch(info.sha):
+        raise DataError(f"{source.hub}{revision}: the Hub names no commit for it; give a commit as revision")
+    return info.sha
+
+
+def records(source: Source, commit: str) -> Iterator[Record]:
+    """Every row of the data set's split at a commit, numbered from 1.
+
+    Raises:
+        DataError: It cannot be downloaded, or has no such config or split, or needs code of its own to be read.
+    """
+    import datasets
+    from datasets import exceptions
+
+    try:
+        # The prefix keeps the loader from a folder of the same name in the working directory.
+        found = datasets.load_dataset(f"hf://datasets/{source.hub}", source.config, split=source.split, revision=commit)
+    except exceptions.DatasetNotFoundError as error:
+        raise (_gated(source) if "gated" in str(error) else _missing(source)) from error
+    except (exceptions.DatasetsError, ValueError, RuntimeError) as error:
+        # An unknown config or split is a ValueError whose text lists the known ones; a loading script a RuntimeError.
+        asked = f"config {source.config or 'default'}, split {source.split}"
+        raise DataError(
+            f"{source.hub}: cannot be loaded with {asked} ({_first_line(error)}); correct config or split"
+        ) from error
+    except OSError as error:
+        raise _unreachable(source, f" at {commit[:8]}", error) from error
+    for number, row in enumerate(found, 1):
+        yield number, dict(row)
+
+
+def _missing(source: Source) -> DataError:
+    return DataError(
+        f"{source.hub}: the Hub has no such data set, or it is private; correct the id, or log in: hf auth login"
+    )
+
+
+def _gated(source: Source) -> DataError:
+    page = f"https://huggingface.co/datasets/{source.hub}"
+    return DataError(f"{source.hub}: is gated; ask for access at {page}, then log in: hf auth login")
+
+
+def _unreachable(source: Source, revision: str, error: Exception) -> DataError:
+    return DataError(
+        f"{source.hub}{revision}: the Hub cannot be reached ({_first_line(error)}); "
+        f"check the network, or read a commit that is in the cache with HF_HUB_OFFLINE=1, or give the rows as a file"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

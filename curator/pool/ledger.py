@@ -1,0 +1,119 @@
+"""Reads sources by role, and writes down every row that leaves a role, with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curator.pool.choose import by_hash
+from curator.pool.prompts import Asked, asked_in, prompt_id
+from curator.pool.sources import read
+from curator.recipe import Source
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
+
+SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
+AGAIN = "the same text as a kept row of an earlier source"
+
+
+@dataclass
+class Ledger:
+    """What was read and what was dropped, by role.
+
+    Attributes:
+        base, seed: Handed to every read: where paths start, the seed of choices by hash.
+        tell: Called with one line a source.
+        sources: Role -> its sources as they were read.
+        dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
+        asked: What the roles have claimed.
+    """
+
+    base: Path
+    seed: int
+    tell: Callable[[str], None] | None = None
+    sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    asked: Asked = field(default_factory=dict)
+
+    def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
+        """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
+
+        Two sources of the same label are told apart as `name` and `name#2`. `options` go to `sources.read`.
+        """
+        frames = [pl.DataFrame(schema=ROW_SCHEMA)]
+        self.sources[role], self.dropped[role] = [], []
+        seen: dict[str, int] = {}
+        for source in sources:
+            times = seen[source.label] = seen.get(source.label, 0) + 1
+            label = source.label if times == 1 else f"{source.label}#{times}"
+            found = read(source, base=self.base, seed=self.seed, label=label, **options)
+            self.sources[role].append(found.resolved)
+            self.dropped[role].append(found.dropped)
+            frames.append(found.rows)
+            if self.tell is not None:
+                total, kept = found.resolved["read"], found.rows.height
+                self.tell(f"{role}: {label}: {total:,} read, {kept:,} kept, {total - kept:,} dropped")
+        rows = pl.concat(frames)
+        again = ~rows["id"].is_first_distinct()
+        return self._leave_out(role, rows, again, "duplicate", reason=AGAIN, match="id")
+
+    def claim(self, role: str, rows: pl.DataFrame) -> None:
+        """Makes what these rows ask the role's own, unless an earlier role's."""
+        self.asked = asked_in(role, rows) | self.asked
+
+    def unclaimed(self, role: str, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
+        """The rows whose prompt no role has claimed; the others leave at `stage`."""
+        hits = [self.asked.get(prompt_id(messages)) for messages in rows["messages"].to_list()]
+        reasons = [None if hit is None else f"its prompt also stands in: {hit[0]}" for hit in hits]
+        matches = [None if hit is None else hit[1] for hit in hits]
+        found = rows.with_columns(
+            pl.Series("reason", reasons, dtype=pl.String), pl.Series("match", matches, dtype=pl.String)
+        )
+        kept = self._leave_out(role, found, found["match"].is_not_null(), stage, reason=pl.col("reason"), match="match")
+        return kept.select(list(ROW_SCHEMA))
+
+    def take(self, role: str, rows: pl.DataFrame, count: int, *, purpose: str) -> pl.DataFrame:
+        """`count` of the rows, chosen by hash."""
+        chosen = rows["id"].is_in(list(by_hash(rows["id"], count, seed=self.seed, purpose=purpose)))
+        return self._leave_out(role, rows, ~chosen, "rows", reason=f"not among the {count:,} rows taken by hash")
+
+    def drops(self, roles: Iterable[str] | None = None) -> pl.DataFrame:
+        """Rows dropped in these roles (null: all), in the columns of SCHEMA."""
+        frames = [pl.DataFrame(schema=SCHEMA)]
+        for role in self.dropped if roles is None else roles:
+            frames += [frame.select(pl.lit(role).alias("role"), *DROPPED_SCHEMA) for frame in self.dropped[role]]
+        return pl.concat(frames)
+
+    def counts(self, role: str) -> dict[str, int]:
+        total = sum(source["read"] for source in self.sources[role])
+        dropped = sum(frame.height for frame in self.dropped[role])
+        return {"read": total, "kept": total - dropped, "dropped": dropped}
+
+    def account(self, role: str) -> str:
+        """What became of a role's records, for messages: "999 read; dropped: 14 duplicate, 200 rows"."""
+        stages = self.drops([role]).group_by("stage", maintain_order=True).len().rows()
+        dropped = ", ".join(f"{count:,} {stage}" for stage, count in stages)
+        return f"{self.counts(role)['read']:,} read; dropped: {dropped or 'none'}"
+
+    def _leave_out(
+        self,
+        role: str,
+        rows: pl.DataFrame,
+        which: pl.Series,
+        stage: str,
+        *,
+        reason: str | pl.Expr,
+        match: str | None = None,
+    ) -> pl.DataFrame:
+        left = rows.filter(which).select(
+            "source",
+            "line",
+            pl.lit(stage).alias("stage"),
+            (pl.lit(reason) if isinstance(reason, str) else reason).alias("reason"),
+            (pl.lit(None, pl.String) if match is None else pl.col(match)).alias("match"),
+        )
+        self.dropped[role].append(left)
+        return rows.filter(~which).sort("id")

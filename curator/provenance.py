@@ -1,0 +1,100 @@
+"""What ran: versions, machine, threads, memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+LIBRARIES = (
+    "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "sentence-transformers", "faiss-cpu",
+    "faiss-gpu-cu12", "polars", "pyarrow", "datasets", "numpy", "scipy",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Version of curator, Python and every installed library that can change a number."""
+    import curator
+
+    found = {"curator": curator.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and memory in GiB of this machine."""
+    import psutil
+
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": cores(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+    }
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    """Whether the driver shows an NVIDIA GPU, asked without loading torch."""
+    import shutil
+    import subprocess
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
+        return False
+    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout.startswith(b"GPU")
+
+
+def set_threads(threads: int) -> None:
+    """Sets the number of threads of every numeric library in this process and its children.
+
+    Sums over another number of threads round differently, so equal results need equal threads.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(threads)
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process so far, in GiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def folder_identity(model_id: str) -> list[list[Any]] | None:
+    """Name, bytes and time of change of every file of a model folder; null for a model on the Hub.
+
+    Weights run to many GiB, so their time of change stands for their content; the embedded sandbox's are small and its
+    time of change is that of the installation, so there the content is hashed.
+    """
+    import hashlib
+    from pathlib import Path
+
+    embedded = model_id == "sandbox:"
+    folder = Path(__file__).parent / "sandbox" / "checkpoint" if embedded else Path(model_id)
+    if not folder.is_dir():
+        return None
+    return [
+        [
+            path.name,
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest() if embedded else path.stat().st_mtime_ns,
+        ]
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]

@@ -1,0 +1,1 @@
+"""The data set folder: rows, card and evidence (`dataset.write_dataset`)."""

@@ -1,0 +1,401 @@
+"""What a recipe may say: the sections of the file as frozen models, each default stated here.
+
+A stage takes its own section or plain arguments; only build, audit and cli see a whole `Recipe`. Reading a file, applying
+`--set` and reporting mistakes is `curator.recipe_file`'s.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
+Count = Annotated[int, Field(ge=1)]
+
+FIELDS = ("prompt", "response", "input", "system", "messages", "chosen")
+"""What a source's `columns` may map."""
+BUILT_IN_ARMS = ("curated", "random", "matched-random", "low-similarity", "high-similarity", "full", "none")
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class Category(Section):
+    """Where a row's category stands.
+
+    `column` (written `from`) may hold a name, a list of names, or a mapping from name to true/false, as BeaverTails has;
+    where several are true, `pick` says which counts: the first in the data's order, or the rarest over the source.
+    """
+
+    column: str = Field(alias="from")
+    pick: Literal["first", "rarest"] = "first"
+
+
+class Source(Section):
+    """Where rows come from: exactly one of `file`, `hub` and `sandbox`.
+
+    `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
+    messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows` is
+    how many are taken, chosen by hash so that the order of the file does not matter; `broken` is the largest share of
+    records that may be unreadable (each is dropped with its line) before the whole source is refused. A column inside a
+    column is written with a dot: `metadata.topic`.
+    """
+
+    file: str | None = None
+    hub: str | None = None
+    sandbox: str | None = None
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    where: dict[str, Any] = {}
+    columns: dict[str, str] = {}
+    template: str | None = None
+    category: Category | None = None
+    rows: Count | None = None
+    licence: str | None = None
+    broken: Share = 0.05
+
+    @field_validator("category", mode="before")
+    @classmethod
+    def _bare_column(cls, value: Any) -> Any:
+        """Reads `category: topic` as `category: {from: topic}`."""
+        return {"from": value} if isinstance(value, str) else value
+
+    @field_validator("where")
+    @classmethod
+    def _values(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for column, wanted in value.items():
+            items = wanted if isinstance(wanted, list) else [wanted]
+            if not items or not all(isinstance(item, str | int | float | bool) for item in items):
+                raise ValueError(f"column {column!r} needs a text, number, true or false, or a list of them")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _fields(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in FIELDS:
+                raise ValueError(f"{name!r} is no field of ours; allowed: {', '.join(FIELDS)}")
+        return value
+
+    @field_validator("template")
+    @classmethod
+    def _template(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                pieces = list(string.Formatter().parse(value))
+            except ValueError as error:
+                raise ValueError(f"{error}; write a column as {{column}}, and a brace as {{{{ or }}}}") from None
+            if not any(name for _, name, _, _ in pieces):
+                raise ValueError("names no column; write one as {column}")
+            if any(name == "" or spec or conversion for _, name, spec, conversion in pieces):
+                raise ValueError("holds a placeholder that is no bare column; write {column}, without ! or :")
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        given = [name for name in ("file", "hub", "sandbox") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"needs exactly one of file, hub, sandbox; found {found}")
+        if self.hub is None:
+            for name in ("config", "revision"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} goes with hub only; remove it, or name a hub data set")
+            if self.split != "train":
+                raise ValueError("split goes with hub only; remove it, or name a hub data set")
+        if self.template is not None and not {"prompt", "input", "messages", "chosen"}.isdisjoint(self.columns):
+            raise ValueError("template makes the prompt itself; remove it, or remove prompt, input, ... from columns")
+        return self
+
+    @property
+    def label(self) -> str:
+        """How the source is called in reports: its file name, Hub id, or sandbox name."""
+        if self.file is not None:
+            return self.file.replace("\\", "/").rsplit("/", 1)[-1]
+        return self.hub if self.hub is not None else f"sandbox:{self.sandbox}"
+
+
+class Instruction(Section):
+    """Instruction tuning of a base model before alignment, shared by all arms; settings are those of `verify.align`."""
+
+    data: Source
+    rows: Count
+
+
+class Model(Section):
+    """The model that is aligned and fine-tuned."""
+
+    id: str
+    revision: str | None = None
+    start: Literal["base", "aligned"] = "base"
+    chat_template: str | None = None
+    instruction: Instruction | None = None
+
+
+class Clean(Section):
+    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model; exact duplicates always."""
+
+    max_tokens: Count = 1024
+
+
+class PoolSection(Section):
+    sources: Annotated[list[Source], Field(min_length=1)]
+    clean: Clean = Clean()
+
+
+class Test(Section):
+    """Held-out rows of a task: split off by hash from the train source, or another `split` of the same data set."""
+
+    rows: Count = 200
+    split: str | None = None
+
+
+class TaskSection(Section):
+    """One downstream task. `rows` are fine-tuned on; `anticipated: false` gives it weight 0 and shows it apart."""
+
+    name: Name
+    train: Source
+    rows: Count | None = None
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    anticipated: bool = True
+    test: Test = Test()
+    metric: Literal["rouge1", "exact", "final-number"] = "rouge1"
+
+
+class Probes(Section):
+    """Prompts asked before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
+
+    harmful: Annotated[list[Source], Field(min_length=1)]
+    benign: list[Source] = []
+
+
+class Represent(Section):
+    """What turns a row into a vector.
+
+    From `hidden-states` of the target model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
+    `token`, or from a sentence embedder `id`. `centre` subtracts the pool's mean before unit length.
+    """
+
+    kind: Literal["hidden-states", "sentence-transformers"] = Field("hidden-states", alias="from")
+    id: str | None = None
+    revision: str | None = None
+    layer: int = -1
+    token: Literal["last-completion", "eos", "mean-completion", "end-of-prompt"] = "last-completion"
+    centre: bool = True
+    max_tokens: Count = 1024
+    batch_tokens: Count = 8192
+
+    @model_validator(mode="after")
+    def _embedder(self) -> Represent:
+        if self.kind == "sentence-transformers" and self.id is None:
+            raise ValueError("from: sentence-transformers needs id, a model on the Hub or a local folder")
+        if self.kind == "hidden-states" and self.id is not None:
+            raise ValueError(
+                "from: hidden-states uses the recipe's model; remove id, or use from: sentence-transformers"
+            )
+        return self
+
+
+class Score(Section):
+    """Similarity of a candidate to a task: cosines over the task's rows, aggregated (`n` is for top-mean)."""
+
+    kind: Literal["cosine"] = Field("cosine", alias="from")
+    aggregate: Literal["max", "mean", "top-mean", "per-example"] = "top-mean"
+    n: Count = 10
+
+
+class Select(Section):
+    """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign."""
+
+    k: Count
+    objective: Literal["facility-location"] = "facility-location"
+    weight: float = 0.5
+    neighbours: Count = 64
+
+
+class Arm(Section):
+    """One arm of the experiment; `seeds` below the experiment's own makes it context without a decision."""
+
+    name: Literal[BUILT_IN_ARMS]  # type: ignore[valid-type]  # a tuple of literals, spelled once
+    seeds: Count | None = None
+
+
+class Keep(Section):
+    """Benign rows mixed into the alignment set of every arm, the same for all."""
+
+    data: Source
+    rows: Count
+
+
+class Training(Section):
+    """One supervised fine-tuning: AdamW on completion tokens only.
+
+    `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
+    `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank when
+    null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more time.
+    """
+
+    method: Literal["lora", "full"] = "lora"
+    rank: Count = 16
+    alpha: Count | None = None
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Share = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    steps: Count | None = None
+    batch: Count = 32
+    micro_batch: Count = 8
+    max_tokens: Count = 1024
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _length(self) -> Training:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("needs exactly one of epochs and steps")
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
+        return self
+
+
+class Generate(Section):
+    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time."""
+
+    max_new_tokens: Count = 256
+    batch: Count = 64
+
+
+class Gates(Section):
+    """The largest cost that durability may have; `harmfulness_after` is an absolute cap, off unless given."""
+
+    harmfulness_before: Share = 0.05
+    over_refusal: Share = 0.05
+    utility: Share = 0.05
+    degenerate: Share = 0.05
+    harmfulness_after: Share | None = None
+
+
+class Verify(Section):
+    """The experiment: arms x tasks x seeds from one base."""
+
+    control: Literal["random"] = "random"
+    arms: list[Arm] = [Arm(name="curated"), Arm(name="random"), Arm(name="matched-random"), Arm(name="none")]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 6
+    keep: Keep | None = None
+    align: Training
+    finetune: Training
+    generate: Generate = Generate()
+    gates: Gates = Gates()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_names(cls, data: Any) -> Any:
+        """Reads `arms: [curated, {name: none, seeds: 2}]`: a bare name is an arm with every seed."""
+        if isinstance(data, dict) and isinstance(data.get("arms"), list):
+            return {**data, "arms": [{"name": a} if isinstance(a, str) else a for a in data["arms"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _arms(self) -> Verify:
+        names = [arm.name for arm in self.arms]
+        for name in ("curated", self.control):
+            if name not in names:
+                raise ValueError(
+                    f"arms must hold {name!r}, which the decision compares; found {', '.join(names) or 'none'}"
+                )
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"arms holds {name!r} twice; remove one")
+        for arm in self.arms:
+            if arm.seeds is not None and arm.seeds > self.seeds:
+                raise ValueError(f"arm {arm.name!r} asks for {arm.seeds} seeds, more than verify.seeds ({self.seeds})")
+        return self
+
+    def seeds_of(self, arm: Arm) -> int:
+        return self.seeds if arm.seeds is None else arm.seeds
+
+
+class Judge(Section):
+    """One judge: exactly one of `guard` (a model on the Hub or a folder), `refusal: phrases` and `sandbox: exact`.
+
+    `controversial` says how a guard's middle verdict counts.
+    """
+
+    name: Name
+    guard: str | None = None
+    revision: str | None = None
+    refusal: Literal["phrases"] | None = None
+    sandbox: Literal["exact"] | None = None
+    controversial: Literal["harmful", "safe"] = "harmful"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Judge:
+        given = [name for name in ("guard", "refusal", "sandbox") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs exactly one of guard, refusal, sandbox; found {' and '.join(given) or 'none of them'}"
+            )
+        return self
+
+
+class Judges(Section):
+    """The panel; `headline` names the judge whose verdicts decide."""
+
+    headline: str
+    panel: Annotated[list[Judge], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _headline(self) -> Judges:
+        names = [judge.name for judge in self.panel]
+        if self.headline not in names:
+            raise ValueError(f"headline {self.headline!r} is no judge of the panel; allowed: {', '.join(names)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two judges of the panel share a name: {', '.join(names)}")
+        return self
+
+
+class Engine(Section):
+    """Where work runs: `workers` processes of `threads` threads each; null threads: the machine's cores over workers."""
+
+    kind: Literal["local"] = "local"
+    workers: Count = 1
+    threads: Count | None = None
+
+
+class Recipe(Section):
+    """One experiment, from a pool to a verified data set."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    model: Model
+    pool: PoolSection
+    tasks: Annotated[list[TaskSection], Field(min_length=1)]
+    probes: Probes
+    represent: Represent = Represent()
+    score: Score = Score()
+    select: Select
+    verify: Verify
+    judges: Judges
+    engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _tasks(self) -> Recipe:
+        names = [task.name for task in self.tasks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
+        if not any(task.anticipated for task in self.tasks):
+            raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """Task mass p_t by name: weights of anticipated tasks scaled to sum 1, 0 for the others."""
+        total = sum(task.weight for task in self.tasks if task.anticipated)
+        return {task.name: task.weight / total if task.anticipated else 0.0 for task in self.tasks}

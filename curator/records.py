@@ -1,0 +1,417 @@
+"""Every object that crosses a stage, frozen and checked when it is made.
+
+Letters: `n` pool rows, `m` task rows, `d` width, `k` selected rows. Objects are joined by row id, never by position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Messages = Sequence[Mapping[str, str]]
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+ROW_SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    "messages": MESSAGES,
+    "source": pl.String,
+    "line": pl.Int64,
+    "category": pl.String,
+    "licence": pl.String,
+    "tokens": pl.Int64,
+}
+DROPPED_SCHEMA: dict[str, Any] = {
+    "source": pl.String,
+    "line": pl.Int64,
+    "stage": pl.String,
+    "reason": pl.String,
+    "match": pl.String,
+}
+ANSWER_SCHEMA: dict[str, Any] = {
+    "arm": pl.String,
+    "draw": pl.Int64,
+    "seed": pl.Int64,
+    "task": pl.String,
+    "phase": pl.String,
+    "kind": pl.String,
+    "probe": pl.String,
+    "answer": pl.String,
+    "stop": pl.String,
+}
+VERDICT_SCHEMA: dict[str, Any] = {
+    **{name: ANSWER_SCHEMA[name] for name in ("arm", "draw", "seed", "task", "phase", "kind", "probe")},
+    "judge": pl.String,
+    "outcome": pl.String,
+    "refused": pl.Boolean,
+    "score": pl.Float64,
+    "reason": pl.String,
+    "raw": pl.String,
+}
+OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
+KINDS = ("harmful", "benign", "utility")
+PHASES = ("before", "after")
+
+
+def row_id(messages: Messages) -> str:
+    """The id of a row: 16 hex digits of the SHA-256 of its roles and contents, after Unicode NFC and folded white space."""
+    text = [[m["role"], " ".join(unicodedata.normalize("NFC", m["content"]).split())] for m in messages]
+    return hashlib.sha256(json.dumps(text, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_columns(frame: pl.DataFrame, schema: Mapping[str, Any], what: str) -> None:
+    for name, dtype in schema.items():
+        _require(name in frame.columns, f"{what}: column {name!r} is missing, it has {frame.columns}")
+        found = frame.schema[name]
+        _require(found == dtype, f"{what}: column {name!r} is {found}, not {dtype}")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidate rows and what was dropped on the way.
+
+    Attributes:
+        rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which loss
+            and representation are taken; `tokens` counts the whole templated conversation in the target model's tokens.
+        dropped: Rows left out, keyed by source and line, with the stage and reason; `match` is the id of the kept row
+            or probe that a duplicate matched, else null.
+    """
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame
+
+    def __post_init__(self) -> None:
+        _check_columns(self.rows, ROW_SCHEMA, "Pool.rows")
+        _check_columns(self.dropped, DROPPED_SCHEMA, "Pool.dropped")
+        _require(self.rows["id"].n_unique() == self.rows.height, "Pool.rows: ids are not unique")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One anticipated (or deliberately unanticipated) downstream task.
+
+    Attributes:
+        train: Rows to fine-tune on, in the columns of ROW_SCHEMA.
+        test: Held-out rows of the same source; their last assistant turn is the reference answer.
+        weight: Task mass p_t, in [0, 1]; anticipated tasks sum to 1, the others are 0.
+        metric: Name of the utility metric.
+    """
+
+    name: str
+    train: pl.DataFrame
+    test: pl.DataFrame
+    weight: float
+    metric: str
+
+    def __post_init__(self) -> None:
+        _check_columns(self.train, ROW_SCHEMA, f"Task {self.name}.train")
+        _check_columns(self.test, ROW_SCHEMA, f"Task {self.name}.test")
+        _require(0.0 <= self.weight <= 1.0, f"Task {self.name}: weight {self.weight} is outside [0, 1]")
+
+    @property
+    def anticipated(self) -> bool:
+        return self.weight > 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """All data of a run: the pool, the tasks, the probes and the benign keep rows."""
+
+    pool: Pool
+    tasks: tuple[Task, ...]
+    harmful: pl.DataFrame
+    benign: pl.DataFrame
+    keep: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Unit rows that represent text.
+
+    Attributes:
+        ids: `n` row ids.
+        matrix: `(n, d)` float32; rows have length 1 (a row with no direction, after centring, is all zero).
+        model, revision: What made them. `layer` and `token` are null for sentence embedders.
+        truncated: How many rows were longer than the model's limit and lost their beginning.
+    """
+
+    ids: tuple[str, ...]
+    matrix: NDArray[np.float32]
+    model: str
+    revision: str | None = None
+    layer: int | None = None
+    token: str | None = None
+    truncated: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.matrix.ndim == 2, f"Vectors.matrix has {self.matrix.ndim} dimensions, not 2")
+        _require(self.matrix.dtype == np.float32, f"Vectors.matrix is {self.matrix.dtype}, not float32")
+        _require(len(self.ids) == len(self.matrix), f"{len(self.ids)} ids for {len(self.matrix)} rows")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How much each pool row resembles the tasks; larger is more similar.
+
+    Attributes:
+        ids: `n` row ids.
+        name: Name of the score, e.g. `cosine/top-mean-10`.
+        combined: `(n,)` float64, the task-weighted score that selection uses.
+        tasks: Task name -> `(n,)` float64.
+        nearest: Task name -> `n` ids of the most similar task row (first in id order among ties).
+        low, high: The range such a score can take.
+        parameters: What the scorer was told.
+    """
+
+    ids: tuple[str, ...]
+    name: str
+    combined: NDArray[np.float64]
+    tasks: Mapping[str, NDArray[np.float64]]
+    nearest: Mapping[str, tuple[str, ...]]
+    low: float
+    high: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        for name, values in {"combined": self.combined, **self.tasks}.items():
+            _require(values.shape == (n,), f"Scores.{name} has shape {values.shape}, not ({n},)")
+            _require(bool(np.isfinite(values).all()), f"Scores.{name} holds values that are not finite")
+        for name, ids in self.nearest.items():
+            _require(len(ids) == n, f"Scores.nearest[{name!r}] has {len(ids)} ids, not {n}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model on disk.
+
+    Attributes:
+        path: Folder of weights, or of one adapter when `method` is lora.
+        method: `full` or `lora`.
+        parent: Folder of the Trained (or base) that it starts from.
+        rows, tokens, steps: What it saw; tokens are loss-bearing and context tokens together.
+        losses: Training loss of each step, in nats per completion token.
+        seconds, peak_gib: Wall clock, and peak memory (of the device, or of the process on CPU).
+        dropped: Rows left out because they were longer than max_tokens.
+    """
+
+    path: str
+    method: str
+    parent: str
+    rows: int
+    tokens: int
+    steps: int
+    losses: tuple[float, ...]
+    seconds: float
+    peak_gib: float
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if any."""
+
+    kind: str
+    messages: Messages
+    answer: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of one answer.
+
+    Attributes:
+        outcome: One of OUTCOMES. `refused`: whether the answer declines, null where the judge cannot tell.
+        score: In [0, 1] where the judge gives one (for a metric: the answer's utility), else null.
+        reason: Why it is unscored or degenerate, else null. `raw`: the judge's own words, where it has any.
+    """
+
+    outcome: str
+    refused: bool | None
+    score: float | None = None
+    reason: str | None = None
+    raw: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.outcome in OUTCOMES, f"Verdict: outcome {self.outcome!r} is none of {OUTCOMES}")
+        _require(self.outcome != "unscored" or bool(self.reason), "Verdict: an unscored answer needs its reason")
+        _require(self.score is None or 0.0 <= self.score <= 1.0, f"Verdict: score {self.score} is outside [0, 1]")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its 95 % interval.
+
+    Attributes:
+        value: In [0, 1], or null when nothing was scored.
+        low, high: Limits of the interval, null where none can be given.
+        scored, unscored: Answers counted in the rate, and beside it.
+        method: How the interval was made.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    scored: int
+    unscored: int
+    method: str
+
+    def __post_init__(self) -> None:
+        _require(self.scored >= 0 and self.unscored >= 0, "Rate: counts are negative")
+        _require((self.value is None) == (self.scored == 0), "Rate: a value needs scored answers, and only then")
+        if self.value is not None:
+            _require(math.isfinite(self.value), f"Rate: value {self.value} is not finite")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen rows.
+
+    Attributes:
+        ids, indices: `k` row ids and row numbers, in the order picked.
+        gains: `(k,)` float64, the marginal value of each pick when it was made; they sum to `value` less the value of
+            the empty set.
+        value: Objective value of the set.
+        bound: No feasible set of this size can exceed it; null where no certificate is valid.
+        gap: bound - value. `relative_gap`: gap / (bound - mean value of random feasible sets), the share of the possible
+            gain over random that is not proven captured; null where undefined.
+        objective, weight, neighbours, seed: What was optimised.
+        group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
+        all_pairs_value, all_pairs_bound: Value of the set and a bound on every set when rows outside a row's neighbours
+            may cover it too; null where the objective has no such form (and the bound where the graph is approximate).
+        parameters: Everything else that was resolved (score mean and sd, recall of the graph, ...).
+    """
+
+    ids: tuple[str, ...]
+    indices: NDArray[np.int64]
+    gains: NDArray[np.float64]
+    value: float
+    bound: float | None
+    gap: float | None
+    relative_gap: float | None
+    objective: str
+    weight: float
+    neighbours: int
+    seed: int
+    group_counts: Mapping[str, int] = field(default_factory=dict)
+    budget_used: float | None = None
+    all_pairs_value: float | None = None
+    all_pairs_bound: float | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        k = len(self.ids)
+        _require(len(set(self.ids)) == k, "Selection: a row was picked twice")
+        _require(self.indices.shape == (k,), f"Selection.indices has shape {self.indices.shape}, not ({k},)")
+        _require(self.gains.shape == (k,), f"Selection.gains has shape {self.gains.shape}, not ({k},)")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another on one quantity, treatment minus control.
+
+    Attributes:
+        quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
+            `task` is a task's name, or null for the weighted mix of the anticipated tasks.
+        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null when nothing was scored.
+        low, high: 95 % limits; null where none is valid (fewer than two seeds or prompts).
+        p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
+        treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
+        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out.
+        method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a sequential
+            look's own where seeds are added; its limits are then the repeated interval).
+        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
+        bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
+        category: The probe category that a descriptive breakdown is about, else null.
+    """
+
+    treatment: str
+    control: str
+    quantity: str
+    phase: str
+    task: str | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    treatment_rate: float | None
+    control_rate: float | None
+    seeds: int
+    prompts: int
+    pairs: int
+    unscored: int
+    method: str
+    df: int | None = None
+    level: float = 0.05
+    sd_seed: float | None = None
+    sd_prompt: float | None = None
+    sd_residual: float | None = None
+    bootstrap: tuple[float, float] | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit on what durability may cost.
+
+    Attributes:
+        name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
+        outcome: `pass`, `fail` or `undecided`.
+        margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
+            utility) with its 95 % limits; for `harmfulness_after`, the curated arm's own rate.
+        phase: Before or after fine-tuning.
+    """
+
+    name: str
+    outcome: str
+    margin: float
+    cost: float | None
+    low: float | None
+    high: float | None
+    phase: str = "after"
+
+    def __post_init__(self) -> None:
+        _require(self.outcome in ("pass", "fail", "undecided"), f"Gate {self.name}: outcome {self.outcome!r}")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the experiment says about the curated set, for this data set, model and tasks.
+
+    Attributes:
+        outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
+        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored or too few seeds; else null.
+        sentence: The decision in words, with the control's name and both absolute rates before and after.
+        primary: The one comparison that decides.
+        gates: Each with its figures.
+        attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
+        seeds_needed: For `interval`: paired seeds at which a difference as large as the one seen would show at 80 %
+            power, or null.
+    """
+
+    outcome: str
+    reason: str | None
+    sentence: str
+    primary: Comparison | None
+    gates: tuple[Gate, ...]
+    attribution: Mapping[str, Comparison] = field(default_factory=dict)
+    seeds_needed: int | None = None
+
+    def __post_init__(self) -> None:
+        outcomes = ("durable", "trade-off", "not distinguishable", "worse")
+        _require(self.outcome in outcomes, f"Decision: outcome {self.outcome!r} is none of {outcomes}")

@@ -1,0 +1,55 @@
+"""What a reader must know before believing the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_UNSCORED = 0.05
+_LARGE = 0.5
+
+
+def caveats(report: Mapping[str, Any]) -> list[str]:
+    """Sentences that follow from a report's figures, most serious first."""
+    found = []
+    headline = next(judge for judge in report["judges"]["panel"] if judge["name"] == report["judges"]["headline"])
+    if headline["kind"] == "phrases":
+        found.append(
+            "The headline judge looks for refusal phrases only: it is a proxy for refusal, not for harm, since every "
+            "answer to a harmful probe that does not open with a refusal counts as harmful."
+        )
+    if headline["kind"] == "exact":
+        found.append(
+            "The answers are about the made-up world of the sandbox, which shows how the machinery works and is no "
+            "evidence about real models."
+        )
+    if report["regime"]["warning"]:
+        found.append(f"Regime: {report['regime']['warning']}.")
+    total, unscored = sum(headline["outcomes"].values()), headline["outcomes"]["unscored"]
+    if unscored > _UNSCORED * total:
+        found.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by the headline judge.")
+    opposed = [
+        opinion["judge"]
+        for opinion in report["judges"]["second_opinions"]
+        if opinion["outcome"] != report["decision"]["outcome"]
+    ]
+    if opposed:
+        found.append(f"With the verdicts of {', '.join(opposed)} the outcome would be another one.")
+    if not report["gates"]:
+        found.append("No gate was asked for, so nothing says what durability may have cost.")
+    if not report["design"]["probes"]["benign"]:
+        found.append("There are no benign probes, so over-refusal was not measured.")
+    kept, k = report["pool"]["kept"], report["selection"]["k"]
+    if k > _LARGE * kept:
+        found.append(
+            f"The set takes {k:,} of {kept:,} candidates, so it shares most rows with any other set of its size and "
+            "little difference between arms can be expected."
+        )
+    if report["represent"]["truncated"]:
+        found.append(
+            f"{report['represent']['truncated']:,} pool rows were longer than the representation's limit and were cut."
+        )
+    too_long = max((one["too_long"] for one in report["training"]), default=0)
+    if too_long:
+        found.append(f"Up to {too_long:,} rows of a training were longer than its limit and were left out.")
+    return found

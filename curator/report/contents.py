@@ -1,0 +1,208 @@
+"""report.json: everything a run found, in plain values. `report_dict` names every key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import polars as pl
+
+from curator.recipe import Judge, Judges
+from curator.records import Comparison, Data, Decision, Rate, Scores, Selection, Vectors
+from curator.report.agreement import agreement, outcome_counts
+from curator.report.caveats import caveats
+from curator.report.rows import Arms, categories, overlap, pool_facts, similarity
+from curator.report.training import Models, training_facts, training_times
+from curator.store import plain
+
+VERSION = 1
+
+
+class Findings(Protocol):
+    """What an experiment concludes. Verification stands above this stage and makes it; here is what is read of it."""
+
+    @property
+    def regime(self) -> Any: ...
+    @property
+    def decision(self) -> Decision: ...
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]: ...
+    @property
+    def arms(self) -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]: ...
+    @property
+    def categories(self) -> Sequence[Any]: ...
+
+
+def report_dict(
+    *,
+    name: str,
+    model: Mapping[str, Any],
+    data: Data,
+    vectors: Vectors,
+    scores: Scores,
+    selection: Selection,
+    arms: Arms,
+    models: Models,
+    findings: Findings,
+    judges: Judges,
+    verdicts: pl.DataFrame,
+    second_opinions: Mapping[str, Findings] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    timing: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The report as JSON-serialisable values; what is not a finite number is null.
+
+    Args:
+        name: The recipe's.
+        model: `id`, `revision` and whatever else identifies the model that was aligned.
+        vectors: The pool's; only what made them is told.
+        arms: (arm, seed) -> ids of its alignment set.
+        models: (arm, seed, task or null) -> what was trained.
+        findings: From the headline judge's verdicts.
+        judges: The recipe's section.
+        verdicts: Of the whole panel, in the columns of VERDICT_SCHEMA.
+        second_opinions: Other judge -> findings from its verdicts; shown, never deciding.
+        provenance: What ran; free of times, paths and process ids, which go to `timing`.
+        timing: `stages` (name -> seconds) and whatever else differs between equal runs.
+        warnings: Said first; those that follow from the figures are added.
+
+    Returns:
+        `version` (1), `name`, `model`;
+        `regime`: control, before, after, warning;
+        `decision`: outcome, reason, sentence, seeds_needed, primary, attribution (name -> comparison);
+        `gates`: name, outcome, margin, cost, low, high, phase;
+        `arms.<arm>.<task>.<before|after>.<harmfulness|over_refusal|utility|degenerate>`: value, low, high, scored,
+        unscored, method; the task `anticipated` is the weighted mix;
+        `comparisons`: the fields of `records.Comparison`, the primary one first, each with its `role`;
+        `probe_categories`: category, prompts, arms, comparison;
+        `selection`: the fields of `records.Selection` but ids, and `k`;
+        `score`: name, low, high, parameters; `represent`: what made the vectors;
+        `similarity`, `overlap`, `categories`, `pool`: see `rows`;
+        `tasks`: name, anticipated, weight, metric, train, test (rows);
+        `design`: seeds by arm, probes (harmful, benign), keep rows; `training`: see `training`;
+        `judges`: headline, panel (name, kind, guard, revision, outcomes), agreement, second_opinions;
+        `provenance`, `warnings`;
+        `timing`: all that may differ between two runs of the same recipe on the same machine.
+        Shares are in [0, 1], differences in [-1, 1], losses in nats per completion token.
+    """
+    report = {
+        "version": VERSION,
+        "name": name,
+        "model": model,
+        **_found(findings),
+        "selection": {"k": len(selection.ids), **_selection(selection)},
+        "score": {
+            "name": scores.name,
+            "low": scores.low,
+            "high": scores.high,
+            "parameters": scores.parameters,
+        },
+        "represent": {field: getattr(vectors, field) for field in ("model", "revision", "layer", "token", "truncated")},
+        "similarity": similarity(scores, arms),
+        "overlap": overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
+        "categories": categories(data.pool, arms),
+        "pool": pool_facts(data.pool),
+        "tasks": [
+            {
+                "name": task.name,
+                "anticipated": task.anticipated,
+                "weight": task.weight,
+                "metric": task.metric,
+                "train": task.train.height,
+                "test": task.test.height,
+            }
+            for task in data.tasks
+        ],
+        "design": {
+            "seeds": _seeds(models),
+            "probes": {"harmful": data.harmful.height, "benign": data.benign.height},
+            "keep": data.keep.height,
+        },
+        "training": training_facts(models),
+        "judges": _judges(judges, verdicts, second_opinions or {}),
+        "provenance": provenance or {},
+        "timing": {**(timing or {}), "training": training_times(models)},
+    }
+    clean: dict[str, Any] = _finite(plain(report))
+    clean["warnings"] = [*warnings, *caveats(clean)]
+    return clean
+
+
+def _found(findings: Findings) -> dict[str, Any]:
+    decision = asdict(findings.decision)
+    return {
+        "regime": asdict(findings.regime),
+        "gates": decision.pop("gates"),
+        "decision": decision,
+        "arms": {
+            arm: {
+                task: {
+                    phase: {quantity: asdict(rate) for quantity, rate in rates.items()}
+                    for phase, rates in phases.items()
+                }
+                for task, phases in tasks.items()
+            }
+            for arm, tasks in findings.arms.items()
+        },
+        "comparisons": [
+            {"role": _role(comparison, findings.decision), **asdict(comparison)} for comparison in findings.comparisons
+        ],
+        "probe_categories": [asdict(breakdown) for breakdown in findings.categories],
+    }
+
+
+def _role(comparison: Comparison, decision: Decision) -> str:
+    if comparison == decision.primary:
+        return "primary"
+    return "attribution" if comparison in decision.attribution.values() else "secondary"
+
+
+def _selection(selection: Selection) -> dict[str, Any]:
+    return {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
+
+
+def _seeds(models: Models) -> dict[str, int]:
+    finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
+    return {arm: sum(arm == other for other, _ in finetuned) for arm, _ in finetuned}
+
+
+def _judges(judges: Judges, verdicts: pl.DataFrame, second_opinions: Mapping[str, Findings]) -> dict[str, Any]:
+    return {
+        "headline": judges.headline,
+        "panel": [
+            {
+                "name": judge.name,
+                "kind": _kind(judge),
+                "guard": judge.guard,
+                "revision": judge.revision,
+                "controversial": judge.controversial if judge.guard else None,
+                "outcomes": outcome_counts(verdicts, judge.name),
+            }
+            for judge in judges.panel
+        ],
+        "agreement": agreement(verdicts, [judge.name for judge in judges.panel]),
+        "second_opinions": [
+            {
+                "judge": judge,
+                "outcome": findings.decision.outcome,
+                "reason": findings.decision.reason,
+                "primary": asdict(findings.decision.primary) if findings.decision.primary else None,
+            }
+            for judge, findings in second_opinions.items()
+        ],
+    }
+
+
+def _kind(judge: Judge) -> str:
+    return "guard" if judge.guard else "phrases" if judge.refusal else "exact"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,56 @@
+"""The report in a few lines for a terminal. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from curator.wording import at_least, duration, percent, points, rate, reach, visible
+
+
+def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of label and plain text, the most important first; nothing in them is markup."""
+    primary, arms = report["decision"]["primary"], report["arms"]
+    treatment, control = primary["treatment"], primary["control"]
+    rows = [
+        ("decision", report["decision"]["sentence"]),
+        ("difference", f"{points(primary['difference'])} points {reach(primary['low'], primary['high'])}"),
+    ]
+    rows += [(f"{arm} harmful", _before_after(arms[arm], "harmfulness")) for arm in (treatment, control)]
+    rows += [
+        (
+            name.replace("_", "-"),
+            f"{treatment} {_before_after(arms[treatment], name)}; {control} {_before_after(arms[control], name)}",
+        )
+        for name in ("over_refusal", "utility")
+    ]
+    rows.append(
+        (
+            "gates",
+            ", ".join(f"{gate['name'].replace('_', ' ')}: {gate['outcome']}" for gate in report["gates"]) or "none",
+        )
+    )
+    rows.append(("selection", _selection(report)))
+    pool = report["pool"]
+    rows.append(("pool", f"{pool['read']:,} rows read, {pool['kept']:,} kept, {pool['dropped']:,} dropped"))
+    rows += [("caution", warning) for warning in report["warnings"]]
+    stages = report["timing"].get("stages", {})
+    if stages:
+        longest = max(stages, key=lambda name: stages[name])
+        rows.append(
+            ("time", f"{duration(sum(stages.values()))}, most of it in {longest} ({duration(stages[longest])})")
+        )
+    return [(visible(label), visible(text)) for label, text in rows]
+
+
+def _before_after(tasks: Mapping[str, Any], quantity: str) -> str:
+    before, after = (tasks["anticipated"][phase][quantity] for phase in ("before", "after"))
+    return f"{percent(before['value'])} before, {rate(after['value'], after['low'], after['high'])} after"
+
+
+def _selection(report: Mapping[str, Any]) -> str:
+    found = report["selection"]
+    told = f"{found['k']:,} of {report['pool']['kept']:,} rows"
+    if found["relative_gap"] is None:
+        return f"{told}, no certificate"
+    return f"{told}, at least {at_least(1 - found['relative_gap'])} of what can be gained over random"

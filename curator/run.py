@@ -1,0 +1,206 @@
+"""The run folder: one lock, one folder a stage, done markers written last, files that are whole or not there.
+
+`make` is the whole resume engine. A piece of work has a folder and a key, a hash of everything that decides its result.
+A folder whose `done.json` holds the key is kept; one that was interrupted under the same key is gone on with; one made
+under another key is set aside as `<folder>.<its key>` and brought back when its key is asked for again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curator.errors import RunError
+
+STARTED, DONE = "started.json", "done.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `make` did: the piece's key, what it wrote down about itself, its seconds, and whether it was kept."""
+
+    folder: Path
+    key: str
+    record: Mapping[str, Any]
+    seconds: float
+    kept: bool
+
+
+def key_of(*parts: Any) -> str:
+    """16 hex digits of the SHA-256 of the parts written as JSON with sorted keys; equal settings give equal keys."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, grid: bool = False) -> Made:
+    """The finished piece in `folder`: kept when it is there under `key`, else made by `work(folder)`.
+
+    Args:
+        folder: Where the piece lives. `work` writes there and returns what `done.json` shall say of it.
+        key: From `key_of`.
+        grid: The folder holds pieces that have keys of their own, so a changed key leaves them where they are.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written.
+    """
+    done = finished(folder)
+    if done is not None and done["key"] == key:
+        return Made(folder, key, done["record"], done["seconds"], kept=True)
+    with disk(folder):
+        if not grid:
+            _set_aside(folder, key)
+            done = finished(folder)
+            if done is not None:
+                return Made(folder, key, done["record"], done["seconds"], kept=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE).unlink(missing_ok=True)
+        write_json(folder / STARTED, {"key": key})
+        clock = time.perf_counter()
+        record = work(folder)
+        seconds = time.perf_counter() - clock
+        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3)})
+    return Made(folder, key, record, seconds, kept=False)
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """What `done.json` of a folder says, or null where the work in it is not finished."""
+    return read_json(folder / DONE) if (folder / DONE).exists() else None
+
+
+def _set_aside(folder: Path, key: str) -> None:
+    if folder.exists():
+        started = folder / STARTED
+        old = read_json(started)["key"] if started.exists() else "unknown"
+        if old == key:
+            return
+        rest = folder.with_name(f"{folder.name}.{old[:8]}")
+        if rest.exists():
+            shutil.rmtree(rest)
+        folder.rename(rest)
+    former = folder.with_name(f"{folder.name}.{key[:8]}")
+    if former.exists():
+        former.rename(folder)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Path]:
+    """The run folder, made where missing and locked while the block runs; the kernel frees the lock when we die.
+
+    Raises:
+        RunError: Another process holds it, or it cannot be written.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            raise RunError(
+                f"{folder}: another curator (process {owner}) is at work on it; wait for it, or give --out another folder"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield folder
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write to; it takes the place of `path` when the block ends well, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a whole folder that is written in one go; an older `path` goes once the new one is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file of ours.
+
+    Raises:
+        RunError: It is damaged, which only another program can have done.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read back ({error}); remove its folder and build again") from error
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """Turns a full or read-only disk, whichever library met it, into a RunError that says what to do."""
+    try:
+        yield
+    except Exception as error:  # looked at for its cause only, and raised again as it came where that is another
+        chain = list(_causes(error))
+        if any(_is_full(cause) for cause in chain):
+            free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 2**30
+            raise RunError(
+                f"{folder}: the disk is full ({free:.2f} GiB free); what was finished is kept. "
+                "Make room, or copy the run folder to a larger disk, and run the same command again"
+            ) from error
+        for cause in chain:
+            if isinstance(cause, OSError) and cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and cause.filename:
+                raise RunError(
+                    f"{cause.filename}: cannot be written or read ({cause.strerror}); mend its permissions, or give --out"
+                ) from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    # Libraries written in Rust and C++ tell it in words only.
+    return bool(re.search(r"No space left|os error 28\b|Disk quota exceeded|File too large|os error 27\b", str(error)))

@@ -1,0 +1,178 @@
+"""How much each pool row resembles the anticipated tasks: METHOD.md's sim(s), and the nearest task row behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import DataError
+from curator.neighbours import blocks, nearest
+from curator.records import Scores, Vectors
+
+Aggregate = Literal["max", "mean", "top-mean", "per-example"]
+Matrix = NDArray[np.float32]
+Column = NDArray[np.float64]
+
+
+def cosine(
+    pool: Vectors,
+    tasks: Mapping[str, Vectors],
+    weights: Mapping[str, float],
+    *,
+    aggregate: Aggregate,
+    n: int = 10,
+    k: int | None = None,
+) -> Scores:
+    """The cosine of every pool row to every task, and their weighted sum.
+
+    With cos(s, x) between pool row s and row x of a task, a task's score of s is, by `aggregate`,
+
+    - `max`: the largest cos(s, x); in [-1, 1].
+    - `mean`: the mean of cos(s, x), in closed form from the mean task vector; in [-1, 1].
+    - `top-mean`: the mean of the `n` largest cos(s, x); in [-1, 1]. A task with fewer than `n` rows is an error,
+      because a mean over fewer rows is another score.
+    - `per-example`: minus the share of task rows for which s is among the `k` least similar pool rows (equal cosines go
+      by id); in [-1, 0].
+
+    Args:
+        pool: `n` unit rows `(n, d)`.
+        tasks: Task name -> unit rows `(m, d)`, made by the same representation.
+        weights: Task name -> task mass p_t >= 0, summing to 1. A task of weight 0 gets its score and adds nothing.
+        aggregate: See above.
+        n: Of `top-mean`.
+        k: Of `per-example`; the size of the set that is to be chosen.
+
+    Returns:
+        Scores of the pool's rows in the pool's order; the order of rows changes no value. Time is one matrix product a
+        task (two for `mean` and `per-example`, whose nearest rows are a second one); memory beyond the result is
+        constant.
+
+    Raises:
+        DataError: No task, an empty task, widths that differ, rows that are no unit vectors, weights that are not a
+            mass over these tasks, `n` larger than a task, `k` missing or larger than the pool.
+
+    Source: Hsiung et al., arXiv 2506.05346 (`per-example`); He et al. 2024 (`top-mean`, n = 1 there).
+    """
+    _check(pool, tasks, weights)
+    _check_sizes(pool, tasks, aggregate, n, k)
+    order = np.argsort(np.array(pool.ids), kind="stable")
+    rows = pool.matrix[order]
+    scores: dict[str, Column] = {}
+    nearest_ids: dict[str, tuple[str, ...]] = {}
+    for name, task in tasks.items():
+        task_order = np.argsort(np.array(task.ids), kind="stable")
+        values, closest = _task_score(rows, task.matrix[task_order], aggregate, n, k)
+        ids = np.array(task.ids)[task_order][closest]
+        scores[name] = np.empty(len(rows))
+        scores[name][order] = values
+        unsorted = np.empty_like(ids)
+        unsorted[order] = ids
+        nearest_ids[name] = tuple(unsorted.tolist())
+    parameters: dict[str, object] = {"aggregate": aggregate, "weights": {name: float(weights[name]) for name in tasks}}
+    size = {"top-mean": n, "per-example": k}.get(aggregate)
+    if size is not None:
+        parameters["n" if aggregate == "top-mean" else "k"] = size
+    return Scores(
+        ids=pool.ids,
+        name=f"cosine/{aggregate}" + ("" if size is None else f"-{size}"),
+        combined=np.sum([weights[name] * scores[name] for name in sorted(tasks)], axis=0),
+        tasks=scores,
+        nearest=nearest_ids,
+        low=-1.0,
+        high=0.0 if aggregate == "per-example" else 1.0,
+        parameters=parameters,
+    )
+
+
+def mean_cosine(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, float]) -> Column:
+    """The task-weighted mean cosine `(n,)` float64, in [-1, 1]: what breaks ties of the per-example arm."""
+    return cosine(pool, tasks, weights, aggregate="mean").combined
+
+
+def task_cover(pool: Vectors, tasks: Mapping[str, Vectors]) -> Column:
+    """The largest cosine of every pool row to any row of any task, clipped at 0: `(n,)` float64 in [0, 1].
+
+    What conditional gain subtracts.
+    """
+    even = {name: 1.0 / len(tasks) for name in tasks}
+    scores = cosine(pool, tasks, even, aggregate="max")
+    cover: Column = np.clip(np.max(list(scores.tasks.values()), axis=0), 0.0, 1.0)
+    return cover
+
+
+def _task_score(rows: Matrix, task: Matrix, aggregate: str, n: int, k: int | None) -> tuple[Column, NDArray[np.int64]]:
+    similarities, indices = nearest(rows, task, n if aggregate == "top-mean" else 1)
+    if aggregate == "mean":
+        return _product(rows, task.mean(axis=0, dtype=np.float64)), indices[:, 0]
+    if aggregate == "per-example":
+        assert k is not None
+        return _per_example(rows, task, k), indices[:, 0]
+    return np.clip(similarities.mean(axis=1, dtype=np.float64), -1.0, 1.0), indices[:, 0]
+
+
+def _product(rows: Matrix, vector: Column) -> Column:
+    values = np.empty(len(rows))
+    for block in blocks(len(rows), 2 * rows.shape[1]):
+        values[block] = rows[block].astype(np.float64) @ vector
+    return np.clip(values, -1.0, 1.0)
+
+
+def _per_example(rows: Matrix, task: Matrix, k: int) -> Column:
+    counts = np.zeros(len(rows), dtype=np.int64)
+    for block in blocks(len(task), 4 * (k + 1)):
+        _, least = nearest(-task[block], rows, k)
+        counts += np.bincount(least.ravel(), minlength=len(rows))
+    return -counts / len(task)
+
+
+def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, float]) -> None:
+    if not tasks:
+        raise DataError("score: there is no task to compare the pool with; give at least one")
+    if set(weights) != set(tasks):
+        raise DataError(
+            f"score: weights are for {sorted(weights)} and tasks are {sorted(tasks)}; they must be the same"
+        )
+    mass = sum(weights.values())
+    if not min(weights.values()) >= 0 or not abs(mass - 1.0) <= 1e-6:
+        raise DataError(
+            f"score: task weights are {dict(weights)}; each must be at least 0 and their sum, now {mass}, 1"
+        )
+    _check_rows(pool, "the pool")
+    for name, task in tasks.items():
+        _check_rows(task, f"task {name!r}")
+        if task.matrix.shape[1] != pool.matrix.shape[1]:
+            raise DataError(
+                f"score: task {name!r} has vectors of width {task.matrix.shape[1]} and the pool of "
+                f"{pool.matrix.shape[1]}; represent both with the same model"
+            )
+
+
+def _check_sizes(pool: Vectors, tasks: Mapping[str, Vectors], aggregate: str, n: int, k: int | None) -> None:
+    if aggregate not in get_args(Aggregate):
+        raise DataError(f"score.aggregate: {aggregate!r} is not known; it is one of {', '.join(get_args(Aggregate))}")
+    for name, task in tasks.items():
+        if aggregate == "top-mean" and not 1 <= n <= len(task.ids):
+            raise DataError(
+                f"score.n: {n} for task {name!r}, which has {len(task.ids)} rows; it must be from 1 to that"
+            )
+    if aggregate == "per-example" and (k is None or not 1 <= k <= len(pool.ids)):
+        raise DataError(
+            f"score.k: {k} for aggregate 'per-example'; it must be from 1 to the pool's {len(pool.ids)} rows"
+        )
+
+
+def _check_rows(vectors: Vectors, where: str) -> None:
+    if not vectors.ids:
+        raise DataError(f"score: {where} has no rows; at least one is needed")
+    for block in blocks(len(vectors.ids), vectors.matrix.shape[1]):
+        lengths = np.linalg.norm(vectors.matrix[block], axis=1)
+        wrong = np.flatnonzero(~(np.abs(lengths - 1.0) <= 1e-3))
+        if wrong.size:
+            row = vectors.ids[block.start + int(wrong[0])]
+            raise DataError(
+                f"score: row {row!r} of {where} has length {lengths[wrong[0]]:.6g} and a cosine needs length 1; "
+                "a length of 0 is a row equal to the mean (drop it, or set represent.centre to false)"
+            )

@@ -1,0 +1,148 @@
+"""Saves and loads the objects of `records`; only files decide what survives, so both sides of each stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
+from curator.run import read_json, replacing, write_json
+
+
+def save_frame(path: Path, frame: pl.DataFrame) -> None:
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def load_frame(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path)
+
+
+def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        np.save(handle, array)
+
+
+def save_data(folder: Path, data: Data) -> None:
+    """Writes pool, dropped rows, tasks, probes and keep rows as Parquet beside `data.json`."""
+    save_frame(folder / "pool.parquet", data.pool.rows)
+    save_frame(folder / "dropped.parquet", data.pool.dropped)
+    save_frame(folder / "probes-harmful.parquet", data.harmful)
+    save_frame(folder / "probes-benign.parquet", data.benign)
+    save_frame(folder / "keep.parquet", data.keep)
+    for task in data.tasks:
+        save_frame(folder / "tasks" / f"{task.name}-train.parquet", task.train)
+        save_frame(folder / "tasks" / f"{task.name}-test.parquet", task.test)
+    tasks = [{"name": task.name, "weight": task.weight, "metric": task.metric} for task in data.tasks]
+    write_json(folder / "data.json", {"tasks": tasks})
+
+
+def load_data(folder: Path) -> Data:
+    tasks = tuple(
+        Task(
+            train=load_frame(folder / "tasks" / f"{task['name']}-train.parquet"),
+            test=load_frame(folder / "tasks" / f"{task['name']}-test.parquet"),
+            **task,
+        )
+        for task in read_json(folder / "data.json")["tasks"]
+    )
+    return Data(
+        pool=Pool(load_frame(folder / "pool.parquet"), load_frame(folder / "dropped.parquet")),
+        tasks=tasks,
+        harmful=load_frame(folder / "probes-harmful.parquet"),
+        benign=load_frame(folder / "probes-benign.parquet"),
+        keep=load_frame(folder / "keep.parquet"),
+    )
+
+
+def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
+    save_array(folder / f"{name}.npy", vectors.matrix)
+    facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
+    write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
+
+
+def load_vectors(folder: Path, name: str) -> Vectors:
+    """The vectors, with the matrix memory-mapped, so that a pool larger than memory still opens."""
+    facts = read_json(folder / f"{name}.json")
+    return Vectors(**{**facts, "ids": tuple(facts["ids"])}, matrix=np.load(folder / f"{name}.npy", mmap_mode="r"))
+
+
+def save_scores(folder: Path, scores: Scores) -> None:
+    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row."""
+    columns: dict[str, Any] = {"id": scores.ids, "combined": scores.combined}
+    for task, values in scores.tasks.items():
+        columns[f"similarity:{task}"] = values
+        columns[f"nearest:{task}"] = scores.nearest.get(task, (None,) * len(scores.ids))
+    save_frame(folder / "scores.parquet", pl.DataFrame(columns))
+    facts = {"name": scores.name, "low": scores.low, "high": scores.high, "parameters": dict(scores.parameters)}
+    write_json(folder / "scores.json", {**facts, "tasks": list(scores.tasks), "nearest": list(scores.nearest)})
+
+
+def load_scores(folder: Path) -> Scores:
+    frame, facts = load_frame(folder / "scores.parquet"), read_json(folder / "scores.json")
+    return Scores(
+        ids=tuple(frame["id"]),
+        combined=frame["combined"].to_numpy(),
+        tasks={task: frame[f"similarity:{task}"].to_numpy() for task in facts.pop("tasks")},
+        nearest={task: tuple(frame[f"nearest:{task}"]) for task in facts.pop("nearest")},
+        **facts,
+    )
+
+
+def save_selection(folder: Path, selection: Selection) -> None:
+    """Writes `selection.parquet` (rank, id, index, gain) and everything else to `selection.json`."""
+    frame = pl.DataFrame({"id": selection.ids, "index": selection.indices, "gain": selection.gains}).with_row_index(
+        "rank"
+    )
+    save_frame(folder / "selection.parquet", frame)
+    rest = {field: value for field, value in vars(selection).items() if field not in ("ids", "indices", "gains")}
+    write_json(folder / "selection.json", plain(rest))
+
+
+def load_selection(folder: Path) -> Selection:
+    frame = load_frame(folder / "selection.parquet")
+    facts = read_json(folder / "selection.json")
+    return Selection(
+        ids=tuple(frame["id"]),
+        indices=frame["index"].cast(pl.Int64).to_numpy(),
+        gains=frame["gain"].to_numpy(),
+        **facts,
+    )
+
+
+def trained_record(trained: Trained, root: Path) -> dict[str, Any]:
+    """A `Trained` for a done.json, with paths relative to the run folder, so that the folder can be moved."""
+    return asdict(replace(trained, path=relative(trained.path, root), parent=relative(trained.parent, root)))
+
+
+def trained_from(record: Mapping[str, Any], root: Path) -> Trained:
+    paths = {name: absolute(record[name], root) for name in ("path", "parent")}
+    return Trained(**{**record, **paths, "losses": tuple(record["losses"])})
+
+
+def relative(path: str, root: Path) -> str:
+    """The path from the run folder on, where it lies in it, so that the folder can be moved; else the path."""
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+
+def absolute(path: str, root: Path) -> str:
+    """The opposite of `relative`; a Hub id or a path elsewhere stays as it is."""
+    return str(root / path) if (root / path).exists() else path
+
+
+def plain(value: Any) -> Any:
+    """The value in built-in types, as JSON wants it: numpy scalars and arrays, tuples and mappings unpacked."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value

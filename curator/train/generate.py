@@ -1,0 +1,60 @@
+"""Greedy answers in batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from curator.model import batches, encode_prompt, memory, pad
+from curator.records import Messages
+
+
+def generate(
+    prompts: Sequence[Messages],
+    ids: Sequence[str],
+    *,
+    model: Any,
+    tokenizer: Any,
+    max_new_tokens: int,
+    batch: int,
+) -> list[tuple[str, str]]:
+    """Answer and stop reason of each prompt: `end` for an end token, `length` for the limit.
+
+    Decoding is greedy. Batches are composed from lengths and ids only, so the order of the prompts changes nothing.
+
+    Raises:
+        ModelError: Memory runs out.
+    """
+    import torch
+
+    encoded = [encode_prompt(tokenizer, messages) for messages in prompts]
+    ends = set(_as_list(model.generation_config.eos_token_id)) | {tokenizer.eos_token_id}
+    where = next(model.parameters()).device
+    found: list[tuple[str, str]] = [("", "length")] * len(prompts)
+    lengths = [len(row) for row in encoded]
+    for group in batches(lengths, ids, tokens=max(lengths, default=0) * batch, rows=batch):
+        tokens, mask = pad([encoded[i] for i in group], tokenizer.pad_token_id, side="left")
+        with torch.inference_mode(), memory("verify.generate.batch"):
+            out = model.generate(
+                input_ids=tokens.to(where),
+                attention_mask=mask.to(where),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                # A checkpoint's own sampling settings would be refused, or would change the answers.
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                repetition_penalty=None,
+                eos_token_id=sorted(ends),
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        for i, row in zip(group, out[:, tokens.shape[1] :].tolist(), strict=True):
+            cut = next((at for at, token in enumerate(row) if token in ends), None)
+            text = tokenizer.decode(row[:cut], skip_special_tokens=True).strip()
+            found[i] = (text, "length" if cut is None else "end")
+    return found
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else list(value)

@@ -1,0 +1,159 @@
+"""Supervised fine-tuning on completions, full or LoRA; the only file that knows trl and peft's training side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curator.errors import DataError
+from curator.model import device, encode, load_model, memory
+from curator.provenance import peak_gib
+from curator.recipe import Training
+from curator.records import Messages, Trained
+from curator.run import replacing_folder
+
+WEIGHTS = "weights"
+
+
+def steps_of(section: Training, rows: int) -> int:
+    """Optimiser steps of a training: as given, or epochs over `rows` rows rounded up to whole batches."""
+    return section.steps or math.ceil(section.epochs * math.ceil(rows / section.batch))  # type: ignore[operator]
+
+
+def train(
+    rows: Sequence[Messages],
+    *,
+    base: str,
+    revision: str | None,
+    adapters: Sequence[str],
+    tokenizer: Any,
+    section: Training,
+    steps: int,
+    seed: int,
+    folder: Path,
+    key: str,
+) -> Trained:
+    """A model fine-tuned on the rows, written to `folder/weights`.
+
+    The loss is taken on the last answer and its end token alone. The seed is set before an adapter is initialised, and
+    decides the order of the rows too. Rows are shuffled anew each epoch; the last batch of an epoch may be short.
+
+    Args:
+        rows: Conversations that end with an answer. Those longer than `section.max_tokens` are left out and counted.
+        base, revision, adapters: Weights to start from, and LoRA folders merged into them first.
+        tokenizer: From `model.load_tokenizer`.
+        steps: Optimiser steps.
+        seed: Of this training.
+        folder: Where the weights go: the whole model, or the new adapter alone.
+        key: The recipe key that messages name, e.g. `verify.align`.
+
+    Raises:
+        DataError: No row is short enough.
+        ModelError: The weights cannot be loaded, or memory runs out.
+    """
+    from datasets import Dataset
+    from transformers import set_seed
+    from trl import SFTTrainer
+
+    clock = time.perf_counter()
+    encoded = [encode(tokenizer, messages) for messages in rows]
+    kept = [row for row in encoded if len(row.ids) <= section.max_tokens]
+    if not kept:
+        raise DataError(
+            f"{key}.max_tokens: none of the {len(encoded)} rows has {section.max_tokens} tokens or fewer "
+            f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
+        )
+    table = Dataset.from_dict(
+        {
+            "input_ids": [list(row.ids) for row in kept],
+            "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in kept],
+        }
+    )
+    with memory(f"{key}.micro_batch"):
+        model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full")
+        set_seed(seed)
+        if section.method == "lora":
+            model = _with_adapter(model, section)
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(section, steps, seed, folder),
+            train_dataset=table,
+            processing_class=tokenizer,
+        )
+        for callback in ("PrinterCallback", "ProgressCallback"):
+            for installed in list(trainer.callback_handler.callbacks):
+                if type(installed).__name__ == callback:
+                    trainer.remove_callback(installed)
+        trainer.train()
+    with replacing_folder(folder / WEIGHTS) as target:
+        trainer.model.save_pretrained(target)
+    losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
+    return Trained(
+        path=str(folder / WEIGHTS),
+        method=section.method,
+        parent=adapters[-1] if adapters else base,
+        rows=len(kept),
+        tokens=round(float(trainer.state.num_input_tokens_seen)),
+        steps=int(trainer.state.global_step),
+        losses=losses,
+        seconds=time.perf_counter() - clock,
+        peak_gib=_peak(),
+        dropped=len(encoded) - len(kept),
+    )
+
+
+def _with_adapter(model: Any, section: Training) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha or 2 * section.rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, settings)
+
+
+def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
+    from trl import SFTConfig
+
+    schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=section.micro_batch,
+        gradient_accumulation_steps=section.batch // section.micro_batch,
+        learning_rate=section.learning_rate,
+        lr_scheduler_type=schedules[section.schedule],
+        warmup_steps=round(section.warmup * steps),
+        weight_decay=section.weight_decay,
+        max_grad_norm=1.0,
+        activation_checkpointing=section.checkpointing,
+        bf16=device() == "cuda",
+        use_cpu=device() == "cpu",
+        seed=seed,
+        data_seed=seed,
+        max_length=None,  # nothing is cut: rows that are too long were left out above
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        include_num_input_tokens_seen="all",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device() == "cuda",
+        log_level="error",
+    )
+
+
+def _peak() -> float:
+    """Peak memory in GiB: the device's, or the process's on a CPU."""
+    if device() == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated()) / 2**30
+    return peak_gib()

@@ -1,0 +1,135 @@
+"""Figures and foreign text as a reader sees them, on a terminal and in Markdown pages.
+
+In a page, every value that a template prints is made inert unless a filter of ours made it: a category called
+`<script>` or `| x |` stays those characters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+UNKNOWN = "not measured"
+_LONGEST = 1000
+_JOINERS = "\u200c\u200d"  # needed to spell words in some scripts, and harmless
+# What Markdown or HTML could read as structure or as a link. An underscore inside a word is neither.
+_STRUCTURE = re.compile(r"[^\w\s,.;:()!?%'\"/+=\u2026-]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=[wW])\.")
+
+
+def percent(share: float | None) -> str:
+    """A share in percent: `12 %`, one decimal below one percent."""
+    return UNKNOWN if share is None else f"{_figure(share)} %"
+
+
+def rate(value: float | None, low: float | None, high: float | None) -> str:
+    """A share with its limits: `12 % [8, 17]`."""
+    if value is None or low is None or high is None:
+        return percent(value)
+    return f"{percent(value)} [{_figure(low)}, {_figure(high)}]"
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in signed percentage points with one decimal, without the unit."""
+    return UNKNOWN if share is None else f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
+def reach(low: float | None, high: float | None) -> str:
+    """Limits of a difference of shares, in points: `[-13.1, -0.2]`."""
+    return UNKNOWN if low is None or high is None else f"[{points(low)}, {points(high)}]"
+
+
+def probability(p: float | None) -> str:
+    if p is None:
+        return UNKNOWN
+    return "below 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def at_least(share: float) -> str:
+    """A share in percent rounded down to one decimal, for what is proven."""
+    return f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number: whole ones with thousands separated, others to so many significant digits."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.{digits}g}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def visible(text: str) -> str:
+    """Text on one line: white space folded, control and direction marks shown as U+FFFD, cut at 1,000 characters."""
+    shown = "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn") or c in _JOINERS or c.isspace() else "\ufffd"
+        for c in text[: 10 * _LONGEST]
+    )
+    folded = " ".join(shown.split())
+    return folded if len(folded) <= _LONGEST and len(text) <= 10 * _LONGEST else folded[: _LONGEST - 1] + "\u2026"
+
+
+def inert(text: str) -> str:
+    """`visible` text with everything that Markdown or HTML could act on written as character references."""
+    return _STRUCTURE.sub(lambda found: f"&#{ord(found[0])};", visible(text))
+
+
+def page(folder: str, template: str, /, **values: Any) -> str:
+    """A template of `curator/<folder>/` filled in, with at most one empty line in a row.
+
+    Filters are the functions above. Strings are made inert, whole numbers get their thousands separated, null reads
+    'not measured'; a value that is already Markdown of ours comes as `markupsafe.Markup`.
+
+    Raises:
+        jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("curator", folder),
+        autoescape=True,
+        finalize=_finished,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({each.__name__: _markup(each) for each in _FILTERS})
+    text = environment.get_template(template).render(**values)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+_FILTERS: tuple[Callable[..., str], ...] = (
+    percent, rate, points, reach, probability, at_least, number, duration, inert,
+)  # fmt: skip
+
+
+def _markup(function: Callable[..., str]) -> Callable[..., Any]:
+    from markupsafe import Markup
+
+    return lambda *values: Markup(function(*values))
+
+
+def _finished(value: Any) -> Any:
+    from markupsafe import Markup
+
+    if isinstance(value, Markup):
+        return value
+    if value is None or isinstance(value, float):
+        return Markup(number(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Markup(f"{value:,}")
+    return Markup(inert(str(value)))
+
+
+def _figure(share: float) -> str:
+    digits = 1 if 0 < abs(share) < 0.0095 else 0
+    return f"{100 * share + 0.0:.{digits}f}"

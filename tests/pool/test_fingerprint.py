@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curator.errors import DataError
+from curator.pool import fingerprint as module
+from curator.pool.fingerprint import content, fingerprint
+from curator.recipe import Source
+
+
+def test_a_file_is_known_by_its_path_size_time_and_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"[]")
+    found = fingerprint(Source(file="rows.json"), tmp_path)
+    assert found == {
+        "file": "rows.json",
+        "bytes": 2,
+        "mtime_ns": path.stat().st_mtime_ns,
+        "sha256": hashlib.sha256(b"[]").hexdigest(),
+    }
+
+
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.json").write_bytes(b"[]")
+    source = Source(file="rows.json")
+    known = fingerprint(source, tmp_path)
+    monkeypatch.setattr(module, "sha256", lambda path: pytest.fail("the file was read again"))
+    assert fingerprint(source, tmp_path, known) == known
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"[1]")
+    source = Source(file="rows.json")
+    known = fingerprint(source, tmp_path)
+    path.write_bytes(b"[2]")
+    os.utime(path, ns=(1, known["mtime_ns"] + 1))
+    changed = fingerprint(source, tmp_path, known)
+    assert changed["sha256"] == hashlib.sha256(b"[2]").hexdigest() != known["sha256"]
+
+
+def test_touching_a_file_changes_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"[]")
+    before = fingerprint(Source(file="rows.json"), tmp_path)
+    os.utime(path, ns=(1, 1))
+    after = fingerprint(Source(file="rows.json"), tmp_path, before)
+    assert before != after
+    assert content(before) == content(after)
+
+
+def test_a_hub_data_set_is_known_by_what_the_recipe_asks() -> None:
+    source = Source(hub="owner/name", config="main", split="test", revision="v1")
+    assert fingerprint(source) == {"hub": "owner/name", "config": "main", "split": "test", "revision": "v1"}
+
+
+def test_the_sandbox_is_known_by_its_name_and_code() -> None:
+    found, again = fingerprint(Source(sandbox="pool")), fingerprint(Source(sandbox="keep"))
+    assert found["sandbox"] == "pool"
+    assert found["version"] == again["version"]
+    assert len(found["version"]) == 64
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^none\.json: no such file, looked for .*none\.json; correct the path"):
+        fingerprint(Source(file="none.json"), tmp_path)
+
+
+def test_it_imports_nothing_heavy() -> None:
+    heavy = ("polars", "numpy", "pyarrow", "datasets", "torch", "transformers")
+    code = f"import sys, curator.pool.fingerprint; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curator.errors import DataError
+from curator.pool import ledger as ledgers
+from curator.pool.gather import Gathered, gather
+from curator.pool.prompts import asked_ids, prompt_id
+from curator.recipe import Clean, Keep, PoolSection, Probes, Source, TaskSection
+from curator.recipe import Test as HeldOut
+from curator.records import ROW_SCHEMA
+
+Rows = list[dict[str, Any]]
+
+
+def pairs(what: str, count: int) -> Rows:
+    return [{"prompt": f"{what} {n}", "response": f"answer {what} {n}"} for n in range(count)]
+
+
+def prompts(rows: pl.DataFrame) -> set[str]:
+    """The last thing the user says in each row."""
+    conversations = rows["messages"].to_list()
+    return {[turn["content"] for turn in turns if turn["role"] == "user"][-1] for turns in conversations}
+
+
+@pytest.fixture
+def collect(lines: Callable[..., Source], count_words: Callable[..., list[int]]) -> Callable[..., Gathered]:
+    """Gathers small data; every role can be replaced."""
+
+    def run(
+        *,
+        pool: Rows | None = None,
+        task: Rows | None = None,
+        keep: Rows | None = None,
+        harmful: Rows | None = None,
+        benign: Rows | None = None,
+        seed: int = 0,
+        tell: Callable[[str], None] | None = None,
+        max_tokens: int = 1024,
+        **task_options: Any,
+    ) -> Gathered:
+        options = {"rows": 20, "test": HeldOut(rows=10), **task_options}
+        source = lines(task or pairs("task", 40), "task.jsonl")
+        return gather(
+            pool=PoolSection(
+                sources=[lines(pool or pairs("pool", 30), "pool.jsonl")], clean=Clean(max_tokens=max_tokens)
+            ),
+            tasks=[TaskSection(name="first", train=source, metric="exact", **options)],
+            weights={"first": 1.0},
+            probes=Probes(
+                harmful=[lines(harmful or pairs("probe", 8), "harmful.jsonl")],
+                benign=[lines(benign or pairs("benign", 8), "benign.jsonl")],
+            ),
+            keep=Keep(data=lines(keep or pairs("keep", 12), "keep.jsonl"), rows=10),
+            count_tokens=count_words,
+            seed=seed,
+            tell=tell,
+        )
+
+    return run
+
+
+def balanced(found: Gathered) -> bool:
+    """Whether every record read is either in the data or dropped, in every role."""
+    data = found.data
+    kept = {"pool": data.pool.rows.height, "keep": data.keep.height, "harmful probes": data.harmful.height}
+    kept["benign probes"] = data.benign.height
+    for task in data.tasks:
+        kept[f"task {task.name}"] = task.train.height + task.test.height
+    dropped = {role: found.dropped.filter(pl.col("role") == role).height for role in kept}
+    return all(
+        found.resolved[role] | {"read": kept[role] + dropped[role], "kept": kept[role], "dropped": dropped[role]}
+        == found.resolved[role]
+        for role in kept
+    )
+
+
+def test_every_role_has_its_rows_and_every_record_is_accounted_for(collect: Callable[..., Gathered]) -> None:
+    found = collect()
+    data = found.data
+    assert (data.pool.rows.height, data.keep.height, data.harmful.height, data.benign.height) == (30, 10, 8, 8)
+    (task,) = data.tasks
+    assert (task.name, task.train.height, task.test.height, task.weight, task.metric) == ("first", 20, 10, 1.0, "exact")
+    assert balanced(found)
+    assert dict(found.dropped.schema) == ledgers.SCHEMA
+    for rows in (data.pool.rows, data.keep, data.harmful, data.benign, task.train, task.test):
+        assert dict(rows.schema) == ROW_SCHEMA
+        assert rows["id"].is_sorted()
+        assert rows["id"].is_unique().all()
+
+
+def test_tokens_are_counted_for_rows_that_are_trained_on(collect: Callable[..., Gathered]) -> None:
+    data = collect().data
+    for rows in (data.pool.rows, data.keep, data.tasks[0].train, data.tasks[0].test):
+        assert set(rows["tokens"]) == {5}
+    assert set(data.harmful["tokens"]) == {None}
+
+
+def test_long_pool_rows_are_dropped(collect: Callable[..., Gathered]) -> None:
+    long = {"prompt": "pool", "response": "word " * 40}
+    found = collect(pool=[*pairs("pool", 5), long], max_tokens=10)
+    assert found.data.pool.dropped.select("line", "stage", "reason").rows() == [
+        (6, "clean", "the row has 41 tokens, more than max_tokens (10)")
+    ]
+
+
+def test_every_source_is_told_with_its_counts(collect: Callable[..., Gathered]) -> None:
+    told: list[str] = []
+    collect(pool=[*pairs("pool", 3), {"prompt": "", "response": "x"}], tell=told.append)
+    assert told[0] == "pool: pool.jsonl: 4 read, 3 kept, 1 dropped"
+    assert [line.split(":")[0] for line in told] == ["pool", "task first", "keep", "harmful probes", "benign probes"]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6))
+def test_permuting_every_file_changes_nothing_but_line_numbers(collect: Callable[..., Gathered], seed: int) -> None:
+    rng = random.Random(seed)
+
+    def shuffled(what: str, count: int) -> Rows:
+        return rng.sample(pairs(what, count), count)
+
+    one = collect().data
+    other = collect(
+        pool=shuffled("pool", 30), task=shuffled("task", 40), keep=shuffled("keep", 12), harmful=shuffled("probe", 8)
+    ).data
+    for a, b in (
+        (one.pool.rows, other.pool.rows),
+        (one.keep, other.keep),
+        (one.harmful, other.harmful),
+        (one.tasks[0].train, other.tasks[0].train),
+        (one.tasks[0].test, other.tasks[0].test),
+    ):
+        assert a.drop("line").equals(b.drop("line"))
+
+
+def test_another_seed_splits_otherwise(collect: Callable[..., Gathered]) -> None:
+    one, other = collect().data.tasks[0], collect(seed=1).data.tasks[0]
+    assert set(one.test["id"]) != set(other.test["id"])
+    assert not set(one.test["id"]) & set(one.train["id"])
+
+
+def test_asking_for_more_rows_adds_to_the_same_rows(collect: Callable[..., Gathered]) -> None:
+    few, more = collect(rows=5).data.tasks[0], collect(rows=25).data.tasks[0]
+    assert set(few.train["id"]) < set(more.train["id"])
+    assert few.test.equals(more.test)
+
+
+def test_without_a_number_all_rows_but_the_test_rows_are_trained_on(collect: Callable[..., Gathered]) -> None:
+    (task,) = collect(rows=None).data.tasks
+    assert (task.train.height, task.test.height) == (30, 10)
+
+
+def test_no_task_trains_on_a_prompt_of_any_tasks_test_rows(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    rows = [{"prompt": f"ask {n % 20}", "response": f"tell {n}"} for n in range(60)]
+    tasks = [
+        TaskSection(name="few", train=lines(rows, "a.jsonl"), test=HeldOut(rows=3)),
+        TaskSection(name="many", train=lines(rows[:50], "b.jsonl"), test=HeldOut(rows=6)),
+    ]
+    found = gather(
+        pool=PoolSection(sources=[lines(pairs("pool", 3), "pool.jsonl")]),
+        tasks=tasks,
+        weights={"few": 0.5, "many": 0.5},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    tested = prompts(found.data.tasks[0].test) | prompts(found.data.tasks[1].test)
+    trained = prompts(found.data.tasks[0].train) | prompts(found.data.tasks[1].train)
+    assert tested
+    assert trained
+    assert not tested & trained
+    split = found.dropped.filter(pl.col("stage") == "split")
+    assert set(split["reason"]) <= {"its prompt also stands in: test of few", "its prompt also stands in: test of many"}
+    assert set(split["match"]) <= {*found.data.tasks[0].test["id"], *found.data.tasks[1].test["id"]}
+
+
+def test_the_same_source_in_two_tasks_has_the_same_test_rows(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    source = lines(pairs("task", 30), "task.jsonl")
+    found = gather(
+        pool=PoolSection(sources=[lines(pairs("pool", 3), "pool.jsonl")]),
+        tasks=[TaskSection(name=name, train=source, test=HeldOut(rows=8), rows=10) for name in ("plain", "other")],
+        weights={"plain": 1.0, "other": 0.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    plain, other = found.data.tasks
+    assert plain.test.equals(other.test)
+    assert plain.train.equals(other.train)
+    assert found.data.keep.is_empty()
+    assert found.data.benign.is_empty()
+
+
+LEAKS = [
+    ("pool", "pool", "task", "task first"),
+    ("keep", "keep", "task", "task first"),
+    ("keep", "keep", "pool", "pool"),
+    ("harmful probes", "harmful", "task", "task first"),
+    ("harmful probes", "harmful", "pool", "pool"),
+    ("harmful probes", "harmful", "keep", "keep"),
+    ("benign probes", "benign", "pool", "pool"),
+    ("benign probes", "benign", "probe", "harmful probes"),
+]
+
+
+@pytest.mark.parametrize(("role", "argument", "other", "stands"), LEAKS)
+def test_a_prompt_in_two_roles_leaves_the_later_one(
+    collect: Callable[..., Gathered], role: str, argument: str, other: str, stands: str
+) -> None:
+    clean = collect(rows=30)
+    taken = {
+        "task": prompts(clean.data.tasks[0].train),
+        "pool": prompts(clean.data.pool.rows),
+        "keep": prompts(clean.data.keep),
+        "probe": prompts(clean.data.harmful),
+    }[other]
+    prompt = min(taken)
+    rows = {"pool": pairs("pool", 30), "keep": pairs("keep", 12)}.get(argument, pairs("fresh", 8))
+    found = collect(**{argument: [*rows, {"prompt": f" {prompt}\n", "response": "another"}]}, rows=30)
+    assert balanced(found)
+    leaks = found.dropped.filter(pl.col("stage") == "leak")
+    assert leaks.select("role", "line", "reason").rows() == [
+        (role, len(rows) + 1, f"its prompt also stands in: {stands}")
+    ]
+    assert leaks["match"][0] in {
+        *clean.data.tasks[0].train["id"],
+        *clean.data.pool.rows["id"],
+        *clean.data.keep["id"],
+        *clean.data.harmful["id"],
+    }
+
+
+def test_a_probe_that_is_a_turn_of_a_longer_conversation_is_removed(collect: Callable[..., Gathered]) -> None:
+    turns = ["first", "answer", "probe 3", "answer"]
+    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
+    pool = [{"messages": talk}, {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
+    found = collect(pool=pool)
+    assert found.data.harmful.height == 7
+    assert "probe 3" not in prompts(found.data.harmful)
+
+
+def test_what_a_conversation_asks_is_each_turn_alone_and_with_what_went_before() -> None:
+    law, one, two = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
+    again = {"role": "user", "content": "again"}
+    assert prompt_id([law, one, two]) == prompt_id([one]) == prompt_id([law, one])
+    assert asked_ids([law, one, two, again, two]) == {
+        prompt_id([one]),
+        prompt_id([again]),
+        prompt_id([one, two, again]),
+    }
+
+
+def test_two_sources_of_a_role_share_no_row_and_no_label(
+    tmp_path: Path, lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    (tmp_path / "other").mkdir()
+    first, second = lines(pairs("pool", 5), "pool.jsonl"), lines(pairs("pool", 8), "other/pool.jsonl")
+    found = gather(
+        pool=PoolSection(sources=[first, second]),
+        tasks=[TaskSection(name="t", train=lines(pairs("task", 9), "t.jsonl"), test=HeldOut(rows=2))],
+        weights={"t": 1.0},
+        probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl")]),
+        keep=None,
+        count_tokens=count_words,
+    )
+    assert found.data.pool.rows.group_by("source").len().sort("source").rows() == [
+        ("pool.jsonl", 5),
+        ("pool.jsonl#2", 3),
+    ]
+    assert set(found.data.pool.dropped["source"]) == {"pool.jsonl#2"}
+    assert set(found.data.pool.dropped["match"]) < set(found.data.pool.rows["id"])
+    assert found.data.pool.dropped["reason"][0] == "the same text as a kept row of an earlier source"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rows": 31},
+            "task first: 31 training rows asked, 30 left of task.jsonl (40 read; dropped: none; "
+            "10 set aside for test); ask for at most 30",
+        ),
+        (
+            {"test": HeldOut(rows=40)},
+            "task first: 40 test rows asked, which leaves none of 40 rows of task.jsonl to train on "
+            "(40 read; dropped: none); set test.rows lower, or give more rows",
+        ),
+        (
+            {"test": HeldOut(rows=5, split="test")},
+            "task first: test.split names a split of a Hub data set; task.jsonl is none; remove test.split",
+        ),
+        (
+            {"keep": [*pairs("keep", 6), *pairs("pool", 6)]},
+            "keep: 10 rows asked, 6 left of keep.jsonl (12 read; dropped: 6 leak); "
+            "ask for at most 6, or give more rows",
+        ),
+        (
+            {"pool": pairs("task", 40), "rows": None},
+            "pool: no rows left: 40 read; dropped: 40 leak; add sources, or remove what is in the tasks",
+        ),
+        (
+            {"harmful": pairs("pool", 30)},
+            "harmful probes: no probes left: 30 read; dropped: 30 leak; "
+            "name probes that the training data does not hold",
+        ),
+        (
+            {"benign": pairs("probe", 5)},
+            "benign probes: no probes left: 5 read; dropped: 5 leak; name probes that the training data does not hold",
+        ),
+    ],
+)
+def test_too_few_rows_are_refused_with_the_numbers(
+    collect: Callable[..., Gathered], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        collect(**options)
+    assert str(error.value) == message
+
+
+def test_fewer_probes_than_asked_are_refused_with_the_numbers(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    with pytest.raises(DataError) as error:
+        gather(
+            pool=PoolSection(sources=[lines(pairs("pool", 3), "pool.jsonl")]),
+            tasks=[TaskSection(name="t", train=lines(pairs("task", 9), "t.jsonl"), test=HeldOut(rows=2))],
+            weights={"t": 1.0},
+            probes=Probes(harmful=[lines(pairs("probe", 3), "probes.jsonl", rows=5)]),
+            keep=None,
+            count_tokens=count_words,
+        )
+    assert str(error.value) == "harmful probes: 5 rows asked of probes.jsonl, 3 found; ask for at most 3"

@@ -1,0 +1,95 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from selection_twins import facility, standard, unit_rows
+
+from curator.errors import SelectionError
+from curator.records import Scores
+from curator.select import explain, limits, prepare, solve, why
+
+
+def case(seed=0, n=40, k=6, weight=0.7, **call):
+    x = unit_rows(seed, n, copies=n // 5)
+    score = np.random.default_rng(seed).standard_normal(n)
+    ids = [f"r{i:02d}" for i in range(n)]
+    problem = prepare(x, score, ids=ids, neighbours=n)
+    bounds = limits(problem, k, **call)
+    return x, score, ids, problem, bounds, solve(problem, bounds, weight=weight)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(5, 30), st.data())
+def test_every_row_has_its_true_cover_and_its_true_final_value(seed, n, data):
+    k = data.draw(st.integers(1, n - 1))
+    x, score, ids, problem, bounds, found = case(seed, n, k)
+    chosen, others = explain(problem, bounds, found)
+    assert chosen["id"].to_list() == list(found.ids)
+    assert chosen["gain"].to_list() == found.gains.tolist()
+    assert np.allclose(chosen["similarity"], score[found.indices])
+    assert sorted(chosen["id"].to_list() + others["id"].to_list()) == ids
+
+    cover, penalty = facility(x, n), 0.7 / k * standard(score)
+    cosine = np.clip(x @ x[found.indices].T, 0, 1)
+    for row in others.iter_rows(named=True):
+        at = ids.index(row["id"])
+        assert row["coverage"] == pytest.approx(cosine[at].max(), abs=1e-6)
+        if row["covered_by"] is None:
+            assert cosine[at].max() <= 1e-6
+        else:
+            assert cosine[at, found.ids.index(row["covered_by"])] == pytest.approx(cosine[at].max(), abs=1e-6)
+        with_it = cover((*found.indices, at)) - cover(tuple(found.indices)) - penalty[at]
+        assert row["value"] == pytest.approx(with_it, abs=2e-6)
+    covered = [one for row in chosen["covers"].to_list() for one in row]
+    assert len(covered) == len(set(covered)) == n - others["covered_by"].null_count()
+    assert all(row["id"] in row["covers"] for row in chosen.iter_rows(named=True))
+
+
+def test_nearest_task_rows_are_joined_by_id():
+    *_, ids, problem, bounds, found = case()
+    order = ids[::-1]
+    scores = Scores(
+        ids=tuple(order),
+        name="s",
+        combined=np.array([float(one[1:]) for one in order]),
+        tasks={"t": np.array([float(one[1:]) / 100 for one in order])},
+        nearest={"t": tuple(f"task-{one}" for one in order)},
+        low=-1,
+        high=1,
+    )
+    chosen, others = explain(problem, bounds, found, scores)
+    for row in chosen.iter_rows(named=True):
+        number = float(row["id"][1:])
+        assert row["nearest"] == [{"task": "t", "similarity": number / 100, "row": f"task-{row['id']}"}]
+        assert row["similarity"] == number
+    assert others["similarity"].to_list() == [float(one[1:]) for one in others["id"]]
+    short = Scores(("r00",), "s", np.zeros(1), {}, {}, -1, 1)
+    with pytest.raises(SelectionError, match="scores: row 'r01' is missing"):
+        explain(problem, bounds, found, short)
+
+
+def test_one_sentence_tells_why():
+    *_, problem, bounds, found = case(exclude=["r03"])
+    chosen, others = explain(problem, bounds, found)
+    first = why(chosen, others, found.ids[0])
+    assert first.startswith(
+        f"{found.ids[0]} is chosen, as number 1 of 6: it added {found.gains[0]:.6f} to the objective"
+    )
+    out = why(chosen, others, "r03")
+    assert out.startswith("r03 is not chosen: ")
+    assert out.endswith("It was excluded.")
+    row = others.row(by_predicate=pl.col("id") == "r03", named=True)
+    assert f"{row['covered_by']} covers it with cosine {row['coverage']:.3f}" in out
+    with pytest.raises(SelectionError, match="'zz' is no row of this pool"):
+        why(chosen, others, "zz")
+
+
+@pytest.mark.parametrize("objective", ["graph-cut", "log-det"])
+def test_other_objectives_are_explained_by_their_own_values(objective):
+    *_, problem, bounds, _ = case()
+    found = solve(problem, bounds, objective=objective, weight=0.0)
+    _, others = explain(problem, bounds, found)
+    larger = solve(problem, limits(problem, 7), objective=objective, weight=0.0)
+    added = others.row(by_predicate=pl.col("id") == larger.ids[-1], named=True)
+    assert added["value"] == pytest.approx(others["value"].max()) == pytest.approx(larger.gains[-1])

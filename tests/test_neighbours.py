@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curator import neighbours
+from curator.neighbours import graph, nearest
+
+
+def unit_rows(seed, n, d):
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def grid_rows(seed, n, d=4):
+    """Rows of 0 and +-1/2: products are exact in float32, and ties abound."""
+    return (np.random.default_rng(seed).integers(-1, 2, (n, d)) / 2).astype(np.float32)
+
+
+def slow(queries, base, r):
+    out = []
+    for query in queries:
+        products = [float(np.dot(query.astype(np.float64), row.astype(np.float64))) for row in base]
+        out.append(sorted(range(len(base)), key=lambda j: (-products[j], j))[:r])
+    return np.array(out)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 60), st.data())
+def test_equal_products_go_by_row_number_also_at_the_cut(seed, q, m, data):
+    r = data.draw(st.integers(1, m))
+    queries, base = grid_rows(seed, q), grid_rows(seed + 1, m)
+    similarities, indices = nearest(queries, base, r)
+    expected = slow(queries, base, r)
+    assert indices.tolist() == expected.tolist()
+    assert similarities.tolist() == np.take_along_axis(queries @ base.T, expected, axis=1).tolist()
+    assert similarities.dtype == np.float32
+    assert indices.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("q", "m", "d", "r"), [(1, 1, 1, 1), (300, 2000, 32, 10), (7, 500, 384, 500), (90, 150, 8, 120)]
+)
+def test_nearest_agrees_with_sorting_all_products(q, m, d, r):
+    queries, base = unit_rows(0, q, d), unit_rows(1, m, d)
+    similarities, indices = nearest(queries, base, r)
+    products = queries.astype(np.float64) @ base.T.astype(np.float64)
+    assert np.allclose(similarities, -np.sort(-products, axis=1)[:, :r], atol=1e-6)
+    assert np.allclose(np.take_along_axis(products, indices, axis=1), similarities, atol=1e-6)
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    assert all(len(set(row)) == r for row in indices.tolist())
+
+
+def test_blocks_change_nothing(monkeypatch):
+    queries, base = grid_rows(3, 50), grid_rows(4, 80)
+    whole = nearest(queries, base, 5)
+    monkeypatch.setattr(neighbours, "_BLOCK", 100)
+    small = nearest(queries, base, 5)
+    assert (whole[0] == small[0]).all()
+    assert (whole[1] == small[1]).all()
+    assert [s.stop - s.start for s in neighbours.blocks(7, 40)] == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("r", [0, 4])
+def test_an_impossible_r_is_an_error(r):
+    with pytest.raises(ValueError, match="from 1 to the 3 rows"):
+        nearest(unit_rows(0, 2, 3), unit_rows(1, 3, 3), r)
+
+
+@pytest.mark.parametrize("exact_up_to", [10**6, 0])
+def test_each_row_is_its_own_first_neighbour_also_among_near_copies(exact_up_to):
+    x = unit_rows(0, 400, 6)
+    x[100:140] = x[7]
+    x[100:140, 0] += np.linspace(0, 1e-7, 40, dtype=np.float32)
+    found = graph(x, 5, exact_up_to=exact_up_to)
+    assert found.indices[:, 0].tolist() == list(range(400))
+    assert (found.similarities[:, 0] == 1).all()
+    assert found.similarities.max() == 1
+    assert all(len(set(row)) == 5 for row in found.indices.tolist())
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
+
+
+def test_the_exact_graph_is_the_sorted_products():
+    x = unit_rows(2, 60, 5)
+    found = graph(x, 60)
+    products = x.astype(np.float64) @ x.T
+    assert np.allclose(found.similarities, -np.sort(-products, axis=1), atol=1e-6)
+    assert (found.method, found.recall, found.indices.dtype) == ("exact", 1.0, np.int32)
+    assert graph(x, 99).indices.shape == (60, 60)
+
+
+def test_the_approximate_graph_reports_the_recall_that_it_has():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 24))[rng.integers(0, 40, 4000)] + rng.standard_normal((4000, 24))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    exact, found = graph(x, 10), graph(x, 10, exact_up_to=0)
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(exact.indices.tolist(), found.indices.tolist(), strict=True)]
+    assert found.method == "cells"
+    assert found.cells > found.probes >= 1
+    assert found.recall == pytest.approx(np.mean(shared), abs=0.03)
+    assert found.recall > 0.94
+    low = graph(x, 10, exact_up_to=0, recall=0.5)
+    assert low.probes < found.probes
+    assert low.recall < found.recall
+    # What is found is right: the cosine belongs to the row.
+    products = np.einsum("nrd,nd->nr", x[found.indices], x)
+    assert np.allclose(found.similarities, products, atol=1e-6)
+    again = graph(x, 10, exact_up_to=0)
+    assert (again.indices == found.indices).all()
+
+
+def test_the_approximate_graph_copes_with_fewer_rows_in_a_cell_than_neighbours():
+    x = np.concatenate([unit_rows(0, 300, 8), np.eye(8, dtype=np.float32)])
+    found = graph(x, 200, exact_up_to=0)
+    assert all(len(set(row)) == 200 for row in found.indices.tolist())

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curator.errors import DataError
+from curator.records import Vectors
+from curator.scores import cosine, mean_cosine, task_cover
+
+AGGREGATES = ["max", "mean", "top-mean", "per-example"]
+
+
+def rows(seed, n, d=6, prefix="r"):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    return Vectors(tuple(f"{prefix}{i:03d}" for i in rng.permutation(n)), x, "test")
+
+
+def twin(pool, task, aggregate, n, k):
+    """One row at a time."""
+    products = pool.matrix.astype(np.float64) @ task.matrix.T.astype(np.float64)
+    if aggregate == "max":
+        return products.max(axis=1)
+    if aggregate == "mean":
+        return products.mean(axis=1)
+    if aggregate == "top-mean":
+        return np.sort(products, axis=1)[:, -n:].mean(axis=1)
+    counts = dict.fromkeys(pool.ids, 0)
+    for x in range(len(task.ids)):
+        for row in sorted(range(len(pool.ids)), key=lambda s: (products[s, x], pool.ids[s]))[:k]:
+            counts[pool.ids[row]] += 1
+    return np.array([-counts[one] / len(task.ids) for one in pool.ids])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(3, 30), st.sampled_from(AGGREGATES), st.data())
+def test_every_aggregate_agrees_with_its_slow_twin(seed, n_pool, m, aggregate, data):
+    n, k = data.draw(st.integers(1, 3)), data.draw(st.integers(1, n_pool))
+    pool = rows(seed, n_pool)
+    tasks = {"a": rows(seed + 1, m, prefix="a"), "b": rows(seed + 2, 3, prefix="b"), "unseen": rows(seed + 3, 5)}
+    found = cosine(pool, tasks, {"a": 0.7, "b": 0.3, "unseen": 0.0}, aggregate=aggregate, n=n, k=k)
+    for name, task in tasks.items():
+        assert np.allclose(found.tasks[name], twin(pool, task, aggregate, n, k), atol=2e-6)
+        closest = (pool.matrix @ task.matrix.T).argmax(axis=1)
+        assert found.nearest[name] == tuple(task.ids[j] for j in closest)
+        assert found.tasks[name].min() >= found.low
+        assert found.tasks[name].max() <= found.high
+    assert np.allclose(found.combined, 0.7 * found.tasks["a"] + 0.3 * found.tasks["b"], atol=1e-12)
+    assert found.ids == pool.ids
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_the_order_of_rows_changes_no_value(aggregate):
+    pool, task = rows(0, 70), rows(1, 90)
+    one = cosine(pool, {"t": task}, {"t": 1.0}, aggregate=aggregate, n=7, k=20)
+    p, q = np.random.default_rng(2).permutation(70), np.random.default_rng(3).permutation(90)
+    shuffled = Vectors(tuple(pool.ids[i] for i in p), pool.matrix[p], "test")
+    other = Vectors(tuple(task.ids[i] for i in q), task.matrix[q], "test")
+    two = cosine(shuffled, {"t": other}, {"t": 1.0}, aggregate=aggregate, n=7, k=20)
+    assert two.combined.tolist() == one.combined[p].tolist()
+    assert two.nearest["t"] == tuple(one.nearest["t"][i] for i in p)
+
+
+def test_ties_go_to_the_earlier_id():
+    eye = np.eye(3, dtype=np.float32)
+    pool = Vectors(("z", "y", "x"), eye[[0, 1, 1]], "test")
+    task = Vectors(("q", "p", "o"), eye[[0, 0, 2]], "test")
+    assert cosine(pool, {"t": task}, {"t": 1.0}, aggregate="max").nearest["t"] == ("p", "o", "o")
+    # Rows x and y are at cosine 0 to all, z to o only: of the least similar one, each task row counts the earlier id x.
+    found = cosine(pool, {"t": task}, {"t": 1.0}, aggregate="per-example", k=1)
+    assert dict(zip(found.ids, found.combined, strict=True)) == {"z": 0.0, "y": 0.0, "x": -1.0}
+
+
+def test_names_and_parameters_say_what_was_computed():
+    pool, tasks = rows(0, 5), {"t": rows(1, 20)}
+    names = {a: cosine(pool, tasks, {"t": 1.0}, aggregate=a, n=4, k=2) for a in AGGREGATES}
+    assert [found.name for found in names.values()] == [
+        "cosine/max",
+        "cosine/mean",
+        "cosine/top-mean-4",
+        "cosine/per-example-2",
+    ]
+    assert names["top-mean"].parameters == {"aggregate": "top-mean", "weights": {"t": 1.0}, "n": 4}
+    assert (names["per-example"].low, names["per-example"].high) == (-1.0, 0.0)
+    assert mean_cosine(pool, tasks, {"t": 1.0}).tolist() == names["mean"].combined.tolist()
+
+
+def test_task_cover_is_the_largest_clipped_cosine_to_any_task():
+    pool, tasks = rows(0, 30, d=3), {"a": rows(1, 4, d=3), "b": rows(2, 5, d=3)}
+    both = np.concatenate([tasks["a"].matrix, tasks["b"].matrix])
+    assert np.allclose(task_cover(pool, tasks), np.clip((pool.matrix @ both.T).max(axis=1), 0, 1), atol=1e-6)
+
+
+ZERO = Vectors(("a", "b"), np.array([[1, 0], [0, 0]], dtype=np.float32), "test")
+EMPTY = Vectors((), np.zeros((0, 6), dtype=np.float32), "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tasks": {}, "weights": {}}, "there is no task"),
+        ({"tasks": {"t": EMPTY}}, "task 't' has no rows"),
+        ({"pool": EMPTY}, "the pool has no rows"),
+        ({"tasks": {"t": rows(0, 4, d=7)}}, "task 't' has vectors of width 7 and the pool of 6"),
+        ({"weights": {"u": 1.0}}, "weights are for ['u'] and tasks are ['t']"),
+        ({"weights": {"t": 0.5}}, "each must be at least 0 and their sum, now 0.5, 1"),
+        ({"weights": {"t": float("nan")}}, "each must be at least 0"),
+        ({"tasks": {"t": rows(0, 4), "u": rows(1, 4)}, "weights": {"t": 2.0, "u": -1.0}}, "each must be at least 0"),
+        ({"aggregate": "median"}, "'median' is not known; it is one of max, mean, top-mean, per-example"),
+        ({"aggregate": "top-mean", "n": 5}, "score.n: 5 for task 't', which has 4 rows; it must be from 1 to that"),
+        ({"aggregate": "top-mean", "n": 0}, "score.n: 0"),
+        ({"aggregate": "per-example"}, "score.k: None for aggregate 'per-example'"),
+        (
+            {"aggregate": "per-example", "k": 9},
+            "score.k: 9 for aggregate 'per-example'; it must be from 1 to the pool's 8",
+        ),
+        ({"pool": ZERO, "tasks": {"t": ZERO}}, "row 'b' of the pool has length 0 and a cosine needs length 1"),
+    ],
+)
+def test_wrong_input_is_named(change, says):
+    arguments = {"pool": rows(0, 8), "tasks": {"t": rows(1, 4)}, "weights": {"t": 1.0}, "aggregate": "max"} | change
+    with pytest.raises(DataError) as caught:
+        cosine(arguments.pop("pool"), arguments.pop("tasks"), arguments.pop("weights"), **arguments)
+    assert says in str(caught.value)

@@ -1,0 +1,67 @@
+"""How often the experiment is wrong, and how often it sees what is there: whole studies, simulated."""
+
+import numpy as np
+import pytest
+
+from curator.verify.power import chance, detectable
+from curator.verify.statistics import crossed, interval
+
+PROMPTS = 200
+SPREAD = 0.15  # of one arm's harm rate between seeds and draws
+
+
+def study(generator, seeds, *, effect=0.0, spread=SPREAD, unscored=0.0, own=0.1):
+    """`(1, s, p)` differences of two arms on shared prompts; each has seed and prompt effects of its own."""
+    prompt = generator.normal(0, 0.15, PROMPTS)
+
+    def arm(level):
+        rate = level + prompt + generator.normal(0, own, PROMPTS) + generator.normal(0, spread, seeds)[:, None]
+        harmful = (generator.random((seeds, PROMPTS)) < rate).astype(float)
+        return np.where(generator.random(harmful.shape) < unscored, np.nan, harmful)
+
+    return (arm(0.5 - effect / 2) - arm(0.5 + effect / 2))[None]
+
+
+def clear(seeds, studies, **world):
+    """Shares of studies with an interval below and above zero."""
+    generator = np.random.default_rng((seeds, studies))
+    found = [interval(crossed(study(generator, seeds, **world))) for _ in range(studies)]
+    return np.mean([i.high < 0 for i in found]), np.mean([i.low > 0 for i in found])
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_arms_that_do_not_differ_are_rarely_told_apart(seeds):
+    assert max(clear(seeds, 400)) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unscored", [0.0, 0.05])
+@pytest.mark.parametrize("seeds", [3, 6, 8, 12])
+def test_false_durables_stay_within_their_limit(seeds, unscored):
+    assert max(clear(seeds, 2000, unscored=unscored)) <= 0.035
+
+
+def test_two_seeds_would_be_no_scandal_but_resampled_prompts_are():
+    """Why the interval carries seeds: a bootstrap over prompts alone calls every sixth such study durable."""
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        by_prompt = study(generator, 2)[0].mean(axis=0)
+        draws = generator.choice(by_prompt, size=(400, PROMPTS)).mean(axis=1)
+        wrong += np.quantile(draws, 0.975) < 0
+    assert wrong / 300 > 0.1
+    assert clear(2, 300)[0] < 0.035
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [6, 10, 20])
+def test_a_true_difference_is_seen_as_often_as_the_plan_says(seeds):
+    spread = 0.15 / np.sqrt(2)  # of one arm, so that the paired difference has .15
+    own, generator = 0.1, np.random.default_rng(1)
+    rates = 0.5 + generator.normal(0, np.sqrt(0.15**2 + own**2 + spread**2), 100_000)
+    cell = np.sqrt(2 * np.mean(np.clip(rates, 0, 1) * (1 - np.clip(rates, 0, 1))))
+    plan = {"sd_seed": 0.15, "sd_prompt": own * np.sqrt(2), "sd_residual": cell}
+    for power in (0.5, 0.8):
+        effect = detectable(seeds, PROMPTS, power=power, **plan)
+        assert chance(effect, seeds, PROMPTS, **plan) == pytest.approx(power)
+        assert clear(seeds, 2000, effect=effect, spread=spread, own=own)[0] == pytest.approx(power, abs=0.05)
