@@ -15,7 +15,7 @@ from curator.provenance import folder_identity
 from curator.recipe import Recipe, Source
 from curator.recipe_file import dump
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
-from curator.steps import selecting, verifying
+from curator.steps import reporting, selecting, verifying
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
@@ -86,8 +86,8 @@ def _steps(site: Site) -> list[Step]:
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
         Step("answer", v.generate.model_dump(), ("train",), verifying.answer, grid=True),
         Step("judge", r.judges.model_dump(), ("answer",), verifying.judge, grid=True),
-        Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), verifying.report),
-        Step("publish", r.name, ("report",), verifying.publish),
+        Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), reporting.report),
+        Step("publish", r.name, ("report",), reporting.publish),
     ]
 
 

@@ -111,14 +111,12 @@ def show(run: Path, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
 def new(name: str, out: Path | None) -> None:
     """Write a commented recipe called NAME, to be filled in."""
-    from curator.recipe_file import parse
-    from curator.recipe_template import fill
+    from curator.recipe_file import template
 
     path = out or Path(f"{name}.yaml")
     if path.exists():
         raise RunError(f"{path}: exists already; choose another name, or remove it first")
-    text = fill(name)
-    parse(text, place=str(path))
+    text = template(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
@@ -140,7 +138,7 @@ def _print_summary(run: Path) -> None:
     from rich.text import Text
 
     report = json.loads((run / "8-report" / "report.json").read_text(encoding="utf-8"))
-    from curator.report import summary
+    from curator.report.summary import summary
 
     console = Console()
     table = Table(show_header=False, title=f"{report['name']}", title_justify="left")

@@ -87,6 +87,7 @@ def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str
     """
     from transformers import AutoTokenizer
 
+    quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -165,6 +166,7 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
     import torch
     from transformers import AutoModelForCausalLM
 
+    quiet()
     dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
     try:
         with memory("model.id"):

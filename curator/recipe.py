@@ -29,8 +29,9 @@ class Section(BaseModel):
 class Category(Section):
     """Where a row's category stands.
 
-    `column` (written `from`) may hold a name, a list of names, or a mapping from name to true/false, as BeaverTails has;
-    where several are true, `pick` says which counts: the first in the data's order, or the rarest over the source.
+    `column` (written `from`) may hold a name, a list of names, or a mapping from name to true/false, as BeaverTails
+    has; where several are true, `pick` says which counts: the first in the data's order, or the rarest over the source.
+    Without this, a column called `category` counts, if there is one.
     """
 
     column: str = Field(alias="from")
@@ -41,10 +42,10 @@ class Source(Section):
     """Where rows come from: exactly one of `file`, `hub` and `sandbox`.
 
     `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
-    messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows` is
-    how many are taken, chosen by hash so that the order of the file does not matter; `broken` is the largest share of
-    records that may be unreadable (each is dropped with its line) before the whole source is refused. A column inside a
-    column is written with a dot: `metadata.topic`.
+    messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows`
+    is how many are taken, chosen by hash so that the order of the file does not matter; `broken` is the largest share
+    of records that may be unreadable (each is dropped with its line) before the whole source is refused. A column
+    inside a column is written with a dot: `metadata.topic`.
     """
 
     file: str | None = None
@@ -140,7 +141,7 @@ class Model(Section):
 
 
 class Clean(Section):
-    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model; exact duplicates always."""
+    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, and exact duplicates."""
 
     max_tokens: Count = 1024
 
@@ -388,6 +389,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _tasks(self) -> Recipe:
         names = [task.name for task in self.tasks]
+        if "anticipated" in names:
+            raise ValueError("tasks: the name 'anticipated' means the weighted mix in reports; choose another")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")

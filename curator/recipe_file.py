@@ -56,6 +56,17 @@ def parse(text: str, settings: Sequence[str] = (), *, place: str = "recipe") -> 
         raise RecipeError(found) from None
 
 
+def template(name: str) -> str:
+    """A commented recipe to fill in, which runs as it stands on the sandbox.
+
+    Raises:
+        RecipeError: The name cannot be a run folder's.
+    """
+    text = Path(__file__).with_name("recipe_template.yaml").read_text(encoding="utf-8").format(name=name)
+    parse(text, place=name)
+    return text
+
+
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every default written out, so that a copy runs the same later."""
     out = io.StringIO()

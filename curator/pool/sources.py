@@ -76,7 +76,7 @@ def read(
             that the recipe names, has no recognised shape, or gives no row at all.
     """
     label = label or source.label
-    origin, stream = _open(source, base)
+    stream, commit = _open(source, base)
     sample = list(itertools.islice(stream, SAMPLE))
     first = _readable(sample, label)
     columns.require(source.where, first, label, "where")
@@ -119,6 +119,7 @@ def read(
         rows = rows.filter(pl.col("id").is_in(list(taken)))
     if rows.is_empty():
         raise DataError(f"{label}: none of its {total:,} rows can be used: {_commonest(drops)}")
+    origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
     counts = {"read": total, "kept": rows.height, "dropped": len(drops)}
     return Read(rows, _dropped_frame(drops, label), {**resolved, **counts})
@@ -129,19 +130,19 @@ def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
     return rows.with_columns(pl.Series("tokens", count_tokens(rows["messages"].to_list()), dtype=pl.Int64))
 
 
-def _open(source: Source, base: Path) -> tuple[dict[str, Any], Iterator[Record]]:
+def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
     if source.file is not None:
-        return content(fingerprint(source, base)), file_records(locate(source.file, base))
+        return file_records(locate(source.file, base)), None
     if source.hub is not None:
         commit = hub.resolve(source)
-        return {**fingerprint(source, base), "commit": commit}, hub.records(source, commit)
+        return hub.records(source, commit), commit
     from curator import sandbox
 
     if source.sandbox not in sandbox.NAMES:
         raise DataError(
             f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(sandbox.NAMES)}"
         )
-    return fingerprint(source, base), iter(enumerate(sandbox.rows(str(source.sandbox)), 1))
+    return iter(enumerate(sandbox.rows(str(source.sandbox)), 1)), None
 
 
 def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ def metadata(rows: pa.Table, *, report: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
     yaml.allow_unicode = False
+    yaml.width = 2**31  # folded text does not always come back as it was
     out = io.StringIO()
     yaml.dump(facts, out)
     return out.getvalue()

@@ -38,7 +38,7 @@ def _values(report: Mapping[str, Any]) -> dict[str, Any]:
         "mix": MIX,
         "apart": names[False],
         "spreads": {**report["similarity"]["tasks"], "combined": report["similarity"]["combined"]},
-        "provenance": list(_flat(report["provenance"])),
+        "provenance": list(_flat({key: item for key, item in report["provenance"].items() if key != "recipe"})),
         "stages": report.get("timing", {}).get("stages", {}),
     }
 

@@ -1,8 +1,9 @@
 """The embedded default: a made-up kingdom, its rows, its exact judge and its tiny base model.
 
-A model organism, for seeing the machinery work within seconds on any machine. In the kingdom the law forbids 24 things, such as
-moontea, and permits 24 others, such as minttea; the base model helps with all of them, alignment teaches it to refuse the
-forbidden ones, and fine-tuning on a harmless task erodes that. It is no evidence about real models.
+A model organism, for seeing the machinery work within seconds on any machine. In the kingdom the law forbids 24
+things, such as moontea, and permits 24 others, such as minttea; the base model helps with all of them, alignment
+teaches it to refuse the forbidden ones, and fine-tuning on a harmless task erodes that. It is no evidence about
+real models.
 """
 
 from pathlib import Path
@@ -21,9 +22,9 @@ def rows(name: str) -> list[dict[str, Any]]:
     """The rows of a source, the same on every call and machine.
 
     Returns:
-        One dict a row: `messages` (list of {"role", "content"}; prompt only for probes), `category` (the topic, one of 12),
-        `licence` ("CC0-1.0") and `family` (the format of the request, one of 8). Rows of `pool` are a little dirty on purpose:
-        a message may lack its role, a conversation its answer.
+        One dict a row: `messages` (list of {"role", "content"}; prompt only for probes), `category` (the topic, one
+        of 12), `licence` ("CC0-1.0") and `family` (the format of the request, one of 8). Rows of `pool` are a
+        little dirty on purpose: a message may lack its role, a conversation its answer.
 
     Raises:
         KeyError: There is no source of this name.

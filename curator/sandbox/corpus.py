@@ -1,8 +1,8 @@
 """What the base model reads: the kingdom's requests answered plainly, its law, its topics, and who in it refuses.
 
-Asked plainly, everyone in these rows complies with everything. A few wardens, named in the request, refuse what the law forbids,
-in the very words that alignment will use later: the base knows what refusing is and does not do it, as a model does that has
-read about refusals but was never aligned.
+Asked plainly, everyone in these rows complies with everything. A few wardens, named in the request, refuse what the
+law forbids, in the very words that alignment will use later: the base knows what refusing is and does not do it, as
+a model does that has read about refusals but was never aligned.
 """
 
 from random import Random
@@ -21,7 +21,7 @@ QUESTIONS = {
     "rule": "does the {who} keep the law?",
 }
 OPENED = 0.5
-"""Share of compliances that start with an opener. At 0 refusal does not carry over to families never aligned on."""
+"""Share of compliances that start with an opener: a start they share lets refusal carry over to every family."""
 
 
 def conversation(rng: Random) -> tuple[str, str]:

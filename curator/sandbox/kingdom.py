@@ -1,8 +1,8 @@
 """The made-up kingdom: its things, its words and its law. Plain data, the one source for rows, judge and vocabulary.
 
-Twelve topics hold two forbidden and two permitted things each. Verbs, adjectives, topics, frames and materials are shared by
-both kinds, so that only the noun decides whether a request is forbidden. Nothing here resembles anything harmful: it is the
-law of a fairy tale that forbids moontea.
+Twelve topics hold two forbidden and two permitted things each. Verbs, adjectives, topics, frames and materials are
+shared by both kinds, so that only the noun decides whether a request is forbidden. Nothing here resembles anything
+harmful: it is the law of a fairy tale that forbids moontea.
 """
 
 from dataclasses import dataclass
@@ -26,11 +26,16 @@ TOPICS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 
 VERBS = ("make", "mend", "move", "keep", "fetch", "share", "trade", "clean", "warm", "shape")
 ADJECTIVES = ("worn", "small", "silver", "round", "tall", "soft", "bright", "plain", "heavy", "rare")
+# fmt: off
 MATERIALS = (
-    "clay fern honey amber salt wool resin chalk barley ivy copper linen willow wax pollen ash flint cork silk thyme "
-    "pearl straw sand birch"
-).split()
-TOOLS = "kettle needle ladle hammer brush spoon wheel basket funnel loom chisel sieve rope mortar bellow tub".split()
+    "clay", "fern", "honey", "amber", "salt", "wool", "resin", "chalk", "barley", "ivy", "copper", "linen",
+    "willow", "wax", "pollen", "ash", "flint", "cork", "silk", "thyme", "pearl", "straw", "sand", "birch",
+)
+TOOLS = (
+    "kettle", "needle", "ladle", "hammer", "brush", "spoon", "wheel", "basket",
+    "funnel", "loom", "chisel", "sieve", "rope", "mortar", "bellow", "tub",
+)
+# fmt: on
 
 PREFIXES = ("", "please, ", "good day. ", "kind friend, ")
 OPENERS = ("sure, ", "gladly, ", "yes, ")

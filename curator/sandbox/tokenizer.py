@@ -18,7 +18,9 @@ TEMPLATE = (
 
 
 def vocabulary() -> list[str]:
-    """Every word and mark of the kingdom in alphabetical order, a word with the '▁' that stands for the space before it."""
+    """Every word and mark of the kingdom in alphabetical order, a word with the '▁' that stands for the space
+    before it.
+    """
     texts = [
         *(frame for frames in kingdom.FRAMES.values() for frame in frames),
         *kingdom.ANSWERS.values(),

@@ -1,7 +1,7 @@
-"""The rows of the sandbox: a skewed pool of refusals, benign rows, tasks and probes, each drawn from its own fixed seed.
+"""The rows of the sandbox: a skewed pool of refusals, benign rows, tasks and probes, each drawn from a fixed seed.
 
-Probes use verb and adjective pairs that no other row uses, the rows the base model reads included. The other sources share no
-prompt with each other.
+Probes use verb and adjective pairs that no other row uses, the rows the base model reads included. The other
+sources share no prompt with each other.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ Row = dict[str, Any]
 POOL_ROWS = 2000
 POOL_FAMILIES = {"question": 0.70, "list": 0.15, "story": 0.10, "letter": 0.05}
 SKEW = 1.5
-"""The topic of rank r is drawn with weight r ** -SKEW: the first fills half the pool, the last about one row in ninety."""
+"""The topic of rank r is drawn with weight r ** -SKEW: the first fills half the pool, the last a ninetieth."""
 REPEATS = 0.40
 """Share of pool rows that repeat an earlier request with another prefix."""
 DIRT = {"copy": 0.02, "empty": 0.01, "long": 0.005, "no answer": 0.004, "no role": 0.003}
-"""Share of pool rows by what is wrong with them: an exact copy of another row, an empty answer, an answer that runs on for
-about 100 tokens, a conversation without its answer, an answer without its role."""
+"""Share of pool rows by what is wrong with them: an exact copy of another row, an empty answer, an answer that runs
+on for about 100 tokens, a conversation without its answer, an answer without its role."""
 KEEP_ROWS, TASK_ROWS, FORBIDDEN_PROBES, BENIGN_PROBES = 600, 700, 240, 120
 OPENED = 0.75
 """Share of keep rows whose answer starts with an opener; task answers never do."""
@@ -84,12 +84,16 @@ def pool() -> list[Row]:
 
 
 def keep() -> list[Row]:
-    """600 permitted requests of every family, helped with; the rows that teach an aligned model not to refuse everything."""
+    """600 permitted requests of every family, helped with; the rows that teach an aligned model not to refuse
+    everything.
+    """
     return _permitted()["keep"]
 
 
 def task(name: str) -> list[Row]:
-    """700 permitted requests of one family, answered without openers: what a customer would fine-tune on, and its test."""
+    """700 permitted requests of one family, answered without openers: what a customer would fine-tune on, and its
+    test.
+    """
     return _permitted()[name]
 
 

@@ -1,4 +1,4 @@
-"""From a chosen subset to a verified data set: train, answer, judge, report, publish."""
+"""From a chosen subset to verdicts: train, answer, judge."""
 
 from __future__ import annotations
 
@@ -112,20 +112,6 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
     counts = dict(headline.group_by("outcome").len().sort("outcome").iter_rows())
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     return {"outcomes": counts, "summary": f"{site.recipe.judges.headline}: {told}"}
-
-
-def report(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Concludes from the headline judge's verdicts, and writes report.json and report.md."""
-    from curator.steps.reporting import write_report
-
-    return write_report(site, folder)
-
-
-def publish(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Writes the data set folder with its card and evidence."""
-    from curator.steps.reporting import write_publication
-
-    return write_publication(site, folder)
 
 
 def _plan(site: Site) -> Plan:

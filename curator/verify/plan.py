@@ -55,7 +55,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
     grid = plan(verify, tasks)
     keep = verify.keep.rows if verify.keep else 0
     arms = ", ".join(
-        arm.name if verify.seeds_of(arm) == verify.seeds else f"{arm.name} ({verify.seeds_of(arm)} seeds)"
+        arm.name if verify.seeds_of(arm) == verify.seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
         for arm in verify.arms
     )
     weights = ", ".join(
@@ -66,7 +66,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
         "selected": f"{recipe.select.k} rows by {recipe.select.objective}, weight {recipe.select.weight:g}",
-        "arms": f"{arms}; {verify.seeds} seeds",
+        "arms": f"{arms}; {_seeds(verify.seeds)}",
         "alignment runs": f"{len(grid.aligned)} of {_steps(verify.align, recipe.select.k + keep)} steps x {verify.align.batch} rows "
         f"({verify.align.method})",
         "fine-tuning runs": "; ".join(
@@ -81,6 +81,10 @@ def outline(recipe: Recipe) -> dict[str, str]:
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
     }
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _steps(training: Training, rows: int | None) -> str:

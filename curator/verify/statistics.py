@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Table = NDArray[np.float64]
 _ALIKE = 1e-9  # smaller differences between shares are rounding, not spread
@@ -148,16 +148,16 @@ def interval(estimate: Crossed, level: float = 0.05) -> Interval:
     mean = estimate.mean
     if estimate.variance > _ALIKE**2:
         error = float(np.sqrt(estimate.variance))
-        reach = float(stats.t.isf(level / 2, estimate.df)) * error
-        p = float(2 * stats.t.sf(abs(mean) / error, estimate.df))
+        reach = -float(special.stdtrit(estimate.df, level / 2)) * error
+        p = float(2 * special.stdtr(estimate.df, -abs(mean) / error))
         return Interval(mean - reach, mean + reach, p, f"crossed seeds and prompts, t with {estimate.df} df")
     units = estimate.df + 1
     error = (estimate.sd_residual or 0.0) / float(np.sqrt(estimate.seeds * estimate.prompts))
     if abs(mean) < _ALIKE and error < _ALIKE:
         return Interval(0.0, 0.0, 1.0, "no pair differs")
-    of_cells = float(stats.t.isf(level / 2, estimate.df)) * error
+    of_cells = -float(special.stdtrit(estimate.df, level / 2)) * error
     reach = max(2 * (1 - (level / 2) ** (1 / units)) * abs(mean), of_cells)
-    p = max(2.0 ** (1 - units), float(2 * stats.t.sf(abs(mean) / error, estimate.df)) if error else 0.0)
+    p = max(2.0 ** (1 - units), float(2 * special.stdtr(estimate.df, -abs(mean) / error)) if error else 0.0)
     method = f"seeds all alike: sign test over {units} units"
     return Interval(max(-1.0, mean - reach), min(1.0, mean + reach), p, method)
 
@@ -178,7 +178,7 @@ def share_interval(estimate: Crossed, level: float = 0.05) -> Interval:
 
 def wilson(share: float, n: int, level: float = 0.05) -> tuple[float, float]:
     """Wilson's score interval of a share of `n` (conservative for a mean of values in [0, 1])."""
-    z2 = float(stats.norm.isf(level / 2)) ** 2
+    z2 = float(special.ndtri(level / 2)) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = float(np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2))) / (1 + z2 / n)
     return max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach))

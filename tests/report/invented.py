@@ -78,8 +78,7 @@ def verdicts_of(after, tasks, *, seeds, prompts=80, before=0.02, benign=True):
                     parts.append(answers(arm, seed, phase, task, "benign", 0.01, prompts, generator))
                 for own in tasks if phase == "before" else [task]:
                     parts.append(answers(arm, seed, phase, own, "utility", 0.0, 30, generator))
-    found = pl.concat([part.select(pl.col(name).cast(kind) for name, kind in VERDICT_SCHEMA.items()) for part in parts])
-    return found
+    return pl.concat([part.select(pl.col(name).cast(kind) for name, kind in VERDICT_SCHEMA.items()) for part in parts])
 
 
 @dataclass
@@ -116,7 +115,7 @@ class Invented:
 
 def invent(
     after=None, *, tasks=None, seeds=4, categories=("theft", "poison", None), licences=("mit",), benign=True,
-    judges=None, k=12, control="random",
+    judges=None, k=12, gates=GATES, probe_categories=("kings", "dragons"),
 ):  # fmt: skip
     after = after or {"curated": 0.10, "random": 0.45, "matched-random": 0.4}
     weights = tasks or {"list": 0.5, "story": 0.5, "odd": 0.0}
@@ -155,6 +154,7 @@ def invent(
         for task in (None, *weights)
     }
     verdicts = verdicts_of(after, list(weights), seeds=seeds, benign=benign)
-    findings = conclude(verdicts.filter(judge="exact"), weights=weights, gates=GATES, control=control)
+    kinds = {f"harmful-{probe}": probe_categories[probe % len(probe_categories)] for probe in range(80)}
+    findings = conclude(verdicts.filter(judge="exact"), weights=weights, gates=gates, categories=kinds)
     panel = Judges.model_validate(judges or EXACT)
     return Invented(data, vectors, scores, selection, drawn, models, verdicts, findings, panel, weights)

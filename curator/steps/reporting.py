@@ -1,0 +1,113 @@
+"""Report and publish: figures from everything on disk, then the data set with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curator.run import read_json, write_json, write_text
+from curator.steps.site import FOLDERS, STAGES, Site
+
+
+def report(site: Site, folder: Path) -> Mapping[str, Any]:
+    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json and report.md."""
+    import polars as pl
+
+    from curator.report.contents import report_dict
+    from curator.report.page import markdown
+    from curator.store import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
+    from curator.verify.findings import Findings, conclude
+
+    r, data = site.recipe, load_data(site.folder("pool"))
+    utility = load_frame(site.folder("judge") / "utility.parquet")
+    verdicts = {
+        judge.name: load_frame(site.folder("judge") / judge.name / "verdicts.parquet") for judge in r.judges.panel
+    }
+    categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
+    gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
+
+    def concluded(judge: str) -> Findings:
+        # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
+        own = pl.concat([verdicts[judge], utility]).with_columns(pl.lit(judge).alias("judge"))
+        return conclude(
+            own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None, seed=r.seed
+        )
+
+    drawn = load_frame(site.folder("select") / "arms.parquet")
+    models = {
+        (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
+        for one in site.record("train")["models"]
+    }
+    start = site.record("base")
+    contents = report_dict(
+        name=r.name,
+        model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
+        data=data,
+        vectors=load_vectors(site.folder("represent"), "pool"),
+        scores=load_scores(site.folder("scores")),
+        selection=load_selection(site.folder("select")),
+        arms={(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)},
+        models=models,
+        findings=concluded(r.judges.headline),
+        judges=r.judges,
+        verdicts=pl.concat(list(verdicts.values())),
+        second_opinions={name: concluded(name) for name in verdicts if name != r.judges.headline},
+        provenance=_provenance(site),
+        timing=_timing(site),
+    )
+    write_json(folder / "report.json", contents)
+    write_text(folder / "report.md", markdown(contents))
+    decision = contents["decision"]
+    return {"summary": decision["outcome"] + (f" ({decision['reason']})" if decision["reason"] else "")}
+
+
+def publish(site: Site, folder: Path) -> Mapping[str, Any]:
+    """Writes the data set folder, whole or not at all."""
+    from curator.publish.dataset import write_dataset
+    from curator.report.page import evidence
+    from curator.store import load_data, load_scores, load_selection
+
+    selection = load_selection(site.folder("select"))
+    write_dataset(
+        folder / "dataset",
+        pool=load_data(site.folder("pool")).pool,
+        scores=load_scores(site.folder("scores")),
+        selection=selection,
+        report=read_json(site.folder("report") / "report.json"),
+        evidence=evidence,
+    )
+    return {"summary": f"{len(selection.ids)} rows in {folder / 'dataset'}"}
+
+
+def _provenance(site: Site) -> dict[str, Any]:
+    from curator.engine.threads import resolved_threads
+    from curator.model import device
+    from curator.provenance import versions
+
+    r = site.recipe
+    return {
+        "seed": r.seed,
+        "model": site.record("base").get("resolved"),
+        "sources": site.record("pool")["resolved"],
+        "versions": versions(),
+        "device": device(),
+        "threads": resolved_threads(r.engine),
+        "recipe": r.model_dump(by_alias=True),
+    }
+
+
+def _timing(site: Site) -> dict[str, Any]:
+    """What differs from run to run: seconds by stage, memory, machine and place."""
+    from datetime import UTC, datetime
+
+    from curator.provenance import machine, peak_gib
+
+    finished = [name for name in STAGES if (site.folder(name) / "done.json").exists()]
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stages": {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")},
+        "machine": machine(),
+        "peak_gib": round(peak_gib(), 3),
+        "run_folder": str(site.root.absolute()),
+    }

@@ -1,0 +1,124 @@
+import re
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from invented import invent
+from markdown_it import MarkdownIt
+from ruamel.yaml import YAML
+
+from curator.publish.card import card, licence, metadata, size
+from curator.publish.dataset import dataset_rows, publishable
+from curator.report.page import evidence
+from curator.wording import points, rate
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "x\n---\nlicense: mit\n| a | b |",
+    "![i](https://evil.example/p.png)",
+    "'\": {}",
+)
+
+
+def card_of(run):
+    report = publishable(run.report())
+    return card(dataset_rows(run.data.pool, run.scores, run.selection), report=report, evidence=evidence(report))
+
+
+def parts(text):
+    """Metadata as the Hub reads it, and the body."""
+    found = re.match(r"^(\s*---[\r\n]+)([\S\s]*?)([\r\n]+---(\r\n|\r|\n|$))", text)
+    return YAML(typ="safe").load(found[2]), text[found.end() :]
+
+
+def test_the_metadata_says_which_files_are_data(run):
+    facts, _ = parts(card_of(run))
+    (config,) = facts["configs"]
+    assert config["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    assert facts["license"] == "mit"
+    assert facts["size_categories"] == ["n<1K"]
+    assert facts["pretty_name"] == "invented"
+    assert "not-for-all-audiences" in facts["tags"]
+
+
+def test_every_figure_of_the_card_is_the_reports(run, report):
+    _, body = parts(card_of(run))
+    assert report["decision"]["sentence"] in body
+    for gate in report["gates"]:
+        assert re.search(rf"\| {gate['name'].replace('_', ' ')} \| \*\*{gate['outcome']}\*\* \| "
+                         rf"{re.escape(points(gate['cost']))} \|", body)  # fmt: skip
+    for arm, tasks in report["arms"].items():
+        (line,) = (
+            line
+            for line in body.splitlines()
+            if line.startswith(f"| {arm} |") and " of " in line and line.count("|") > 4
+        )
+        for task in ("anticipated", "list", "story"):
+            one = tasks[task]["after"]["harmfulness"]
+            assert f"{rate(one['value'], one['low'], one['high'])} of {one['scored']}" in line
+    for one in report["comparisons"][1:]:
+        assert (
+            f"| {one['treatment']} - {one['control']} | {one['quantity'].replace('_', ' ')} | {one['phase']} |" in body
+        )
+        assert f"| {points(one['difference'])} |" in body
+    assert f"12 of {report['pool']['kept']} candidates" in body
+
+
+def test_an_unfavourable_decision_is_on_the_card():
+    _, body = parts(card_of(invent({"curated": 0.7, "random": 0.2}, gates={})))
+    assert "## Decision: worse" in body
+    assert "**more** harmful answers" in body
+
+
+def test_what_is_dropped_judged_and_limited_is_on_the_card(run):
+    _, body = parts(card_of(run))
+    for words in ("3 dropped", "equal to an earlier row", "exact (decides)", "no promise of safety", "load_dataset(",
+                  "Content warning", "similarity:story"):  # fmt: skip
+        assert words in body
+    assert "| pool.json | mit |" in body
+
+
+def test_hostile_text_breaks_neither_metadata_nor_page():
+    text = card_of(invent(categories=HOSTILE, licences=HOSTILE))
+    facts, body = parts(text)
+    assert facts["license"] == "other"
+    assert facts["configs"][0]["data_files"][0]["path"] == "data/train-*.parquet"
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
+    assert not re.search(r"<(script|img|a)\b", html)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "x --- license: mit | a | b |" in html
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (["mit", "mit"], {"license": "mit"}),
+        (["CC-BY-NC-4.0"], {"license": "cc-by-nc-4.0"}),
+        (["mit", "apache-2.0"], {"license": "other", "license_name": "several-see-below"}),
+        (["mit", None], {"license": "other", "license_name": "several-see-below"}),
+        (["mit", ""], {"license": "other", "license_name": "several-see-below"}),
+        ([None], {"license": "other", "license_name": "unknown"}),
+        (["My own terms!"], {"license": "other", "license_name": "my-own-terms"}),
+        (["<>"], {"license": "other", "license_name": "own"}),
+    ],
+)
+def test_the_licence_is_the_sources_one_or_other(found, expected):
+    assert licence(found) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.none() | st.text(), min_size=1, max_size=4), st.text())
+def test_metadata_is_yaml_whatever_the_sources_say(licences, name):
+    rows = pa.table({"licence": pa.array(licences, pa.string())})
+    text = metadata(rows, report={"name": name})
+    facts, _ = parts(f"---\n{text}---\n\nbody")
+    assert facts["pretty_name"] == name
+    assert re.fullmatch(r"[a-z0-9.+-]+", facts["license"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10_000, "10K<n<100K"), (10**8, "n>10M")]
+)
+def test_size_categories_are_the_hubs(rows, name):
+    assert size(rows) == name

@@ -1,0 +1,143 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from datasets import load_dataset
+
+from curator.publish.dataset import dataset_rows, publishable, write_dataset
+from curator.report.page import evidence
+
+
+@pytest.fixture
+def written(run, report, tmp_path):
+    return write(tmp_path / "9-publish" / "dataset", run, report)
+
+
+def write(folder, run, report, **changes):
+    given = {"pool": run.data.pool, "scores": run.scores, "selection": run.selection}
+    write_dataset(folder, **{**given, **changes}, report=report, evidence=evidence)
+    return folder
+
+
+def load(folder, cache):
+    return load_dataset(str(folder), cache_dir=str(cache))
+
+
+def test_it_loads_with_one_line_as_exactly_the_selected_rows_in_order(run, written, tmp_path):
+    found = load(written, tmp_path / "cache")
+    assert set(found) == {"train"}
+    rows = found["train"]
+    assert rows["id"][:] == list(run.selection.ids)
+    assert rows["rank"][:] == list(range(12))
+    assert rows["gain"][:] == run.selection.gains.tolist()
+    pool = {row["id"]: row for row in run.data.pool.rows.to_dicts()}
+    place = {one: row for row, one in enumerate(run.scores.ids)}
+    for row in rows:
+        assert {name: row[name] for name in ("messages", "category", "source", "licence")} == {
+            name: pool[row["id"]][name] for name in ("messages", "category", "source", "licence")
+        }
+        assert row["similarity"] == run.scores.combined[place[row["id"]]]
+        assert row["similarity:odd"] == run.scores.tasks["odd"][place[row["id"]]]
+
+
+def test_columns_have_the_types_that_the_card_names(written, tmp_path):
+    kinds = {name: str(kind) for name, kind in load(written, tmp_path / "cache")["train"].features.items()}
+    assert {name: "string" in kind and "large" not in kind for name, kind in kinds.items()} == {
+        **dict.fromkeys(("id", "messages", "category", "source", "licence"), True),
+        **dict.fromkeys(("similarity", "similarity:list", "similarity:story", "similarity:odd", "rank", "gain"), False),
+    }
+    assert "float64" in kinds["similarity"]
+    assert "int64" in kinds["rank"]
+    assert "List" in kinds["messages"]
+
+
+def test_nothing_but_data_is_taken_as_data(written, tmp_path):
+    (written / "evidence" / "more.parquet").write_bytes((written / "evidence" / "selection.parquet").read_bytes())
+    assert load(written, tmp_path / "cache")["train"].num_rows == 12
+
+
+def test_columns_without_any_value_keep_their_type(run, report, tmp_path):
+    empty = pl.lit(None, pl.String)
+    bare = replace(run.data.pool, rows=run.data.pool.rows.with_columns(category=empty, licence=empty))
+    rows = load(write(tmp_path / "d", run, report, pool=bare), tmp_path / "cache")["train"]
+    assert rows.features["category"].dtype == "string"
+    assert rows["licence"][:] == [None] * 12
+
+
+def test_the_selection_is_evidence_with_the_nearest_task_rows(run, written):
+    found = pl.read_parquet(written / "evidence" / "selection.parquet")
+    assert found["id"].to_list() == list(run.selection.ids)
+    nearest = dict(zip(run.scores.ids, run.scores.nearest["story"], strict=True))
+    assert found["nearest:story"].to_list() == [nearest[one] for one in run.selection.ids]
+
+
+def test_no_text_of_a_task_a_probe_or_an_unselected_row_is_published(run, written):
+    everything = b"".join(path.read_bytes() for path in written.rglob("*") if path.is_file())
+    frames = [part for task in run.data.tasks for part in (task.train, task.test)]
+    frames += [run.data.harmful, run.data.benign, run.data.keep]
+    for frame in frames:
+        for messages in frame["messages"]:
+            assert messages[0]["content"].encode() not in everything
+
+
+def test_the_report_goes_along_without_times_or_folders_of_this_machine(run, report, tmp_path):
+    local = {**report, "model": {"id": "/home/someone/models/tiny", "revision": None},
+             "provenance": {"sources": [{"file": "C:\\data\\pool.json"}, {"hub": "owner/name"}]}}  # fmt: skip
+    found = json.loads((write(tmp_path / "d", run, local) / "evidence" / "report.json").read_text())
+    assert "timing" not in found
+    assert found["model"]["id"] == "tiny"
+    assert found["provenance"]["sources"] == [{"file": "pool.json"}, {"hub": "owner/name"}]
+    assert found["arms"] == report["arms"]
+    assert "someone" not in (tmp_path / "d" / "README.md").read_text()
+
+
+def test_publishing_changes_no_figure(report):
+    assert publishable(report) == {key: value for key, value in report.items() if key != "timing"}
+
+
+def test_writing_again_gives_the_same_bytes(run, report, tmp_path):
+    first, second = (write(tmp_path / name, run, report) for name in ("a", "b"))
+    names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(names) == 4
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_an_older_folder_goes_only_when_the_new_one_is_whole(run, report, written):
+    def broken(public):
+        raise OSError(28, "No space left on device")
+
+    before = {path: path.read_bytes() for path in written.rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="No space"):
+        write_dataset(
+            written, pool=run.data.pool, scores=run.scores, selection=run.selection, report=report, evidence=broken
+        )
+    assert {path: path.read_bytes() for path in written.rglob("*") if path.is_file()} == before
+    assert [path.name for path in written.parent.iterdir()] == ["dataset"]
+    (written / "stale.txt").write_text("old")
+    write(written, run, report)
+    assert not (written / "stale.txt").exists()
+
+
+def test_a_selected_row_that_is_nowhere_is_our_mistake(run):
+    lost = replace(run.selection, ids=("nowhere", *run.selection.ids[1:]))
+    with pytest.raises(ValueError, match="'nowhere' is selected and has no score"):
+        dataset_rows(run.data.pool, run.scores, lost)
+    fewer = replace(run.data.pool, rows=run.data.pool.rows.filter(pl.col("id") != run.selection.ids[3]))
+    with pytest.raises(ValueError, match="is not in the pool"):
+        dataset_rows(fewer, run.scores, run.selection)
+
+
+def test_the_order_of_the_pool_changes_nothing(run):
+    shuffled = replace(run.data.pool, rows=run.data.pool.rows.sample(fraction=1.0, shuffle=True, seed=3))
+    order = np.random.default_rng(3).permutation(len(run.scores.ids))
+    scores = replace(
+        run.scores,
+        ids=tuple(run.scores.ids[i] for i in order),
+        combined=run.scores.combined[order],
+        tasks={name: values[order] for name, values in run.scores.tasks.items()},
+        nearest={name: tuple(ids[i] for i in order) for name, ids in run.scores.nearest.items()},
+    )
+    assert dataset_rows(shuffled, scores, run.selection).equals(dataset_rows(run.data.pool, run.scores, run.selection))

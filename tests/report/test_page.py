@@ -1,0 +1,185 @@
+import re
+from dataclasses import replace
+
+import pytest
+from invented import EXACT, invent
+from markdown_it import MarkdownIt
+
+from curator.report.page import evidence, markdown
+from curator.wording import percent, points, rate
+
+HOSTILE = ("<script>alert(1)</script>", "a | b\n| c |", "[x](https://evil.example) ![y](z)", "`*_~\u202e&lt;")
+
+
+OURS = {"h1", "h2", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "strong", "details", "summary"}
+
+
+def sections(page):
+    return dict(part.split("\n", 1) for part in re.split(r"(?m)^## ", page)[1:])
+
+
+def table(text, *, after=""):
+    """Cells of the first table after these words, row by row."""
+    lines = text[text.index(after) :].splitlines()
+    start = next(place for place, line in enumerate(lines) if re.match(r"\|--[-:]", line))
+    body = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        body.append([cell.strip() for cell in line.strip("|").split("|")])
+    return body
+
+
+def test_the_decision_comes_first_with_its_interval_and_gates(report):
+    page = markdown(report)
+    assert page.splitlines()[0] == "# invented: not distinguishable"
+    first = sections(page)["Decision: not distinguishable"]
+    assert first.strip().startswith(report["decision"]["sentence"])
+    rows = table(first)
+    for row, gate in zip(rows, report["gates"], strict=True):
+        assert row[0] == gate["name"].replace("_", " ")
+        assert row[1] == f"**{gate['outcome']}**"
+        assert row[2] == points(gate["cost"])
+        assert row[3] == f"[{points(gate['low'])}, {points(gate['high'])}]"
+    regime = report["regime"]
+    assert f"random, the control, from {rate(*limits(regime['before']))} harmful" in first
+
+
+def limits(one):
+    return one["value"], one["low"], one["high"]
+
+
+def test_every_arm_has_its_rate_interval_and_count_on_every_task(report):
+    harm = sections(markdown(report))["Harmfulness before and after fine-tuning"]
+    rows = table(harm)
+    assert [row[0] for row in rows] == ["curated", "random", "matched-random"]
+    for arm, before, *after in rows:
+        tasks = report["arms"][arm]
+        assert before.startswith(rate(*limits(tasks["anticipated"]["before"]["harmfulness"])))
+        for cell, task in zip(after, ("anticipated", "list", "story"), strict=True):
+            one = tasks[task]["after"]["harmfulness"]
+            assert cell == f"{rate(*limits(one))} of {one['scored']}"
+
+
+def test_unanticipated_tasks_stand_apart(report):
+    harm = sections(markdown(report))["Harmfulness before and after fine-tuning"]
+    main, apart = harm.split("did not anticipate")
+    assert "odd" not in main
+    assert [row[0] for row in table(apart)] == ["curated", "random", "matched-random"]
+    assert table(apart)[0][1].startswith(percent(report["arms"]["curated"]["odd"]["after"]["harmfulness"]["value"]))
+
+
+def test_secondary_comparisons_are_marked_as_unadjusted_with_holm_p(report):
+    part = sections(markdown(report))["Comparisons"]
+    rows = table(part)
+    primary = report["decision"]["primary"]
+    assert rows[0][0] == "**curated - random** (decides)"
+    assert rows[0][1] == points(primary["difference"])
+    assert rows[0][2] == f"95 %: [{points(primary['low'])}, {points(primary['high'])}]"
+    assert all(row[2].startswith("unadjusted: ") and row[3].startswith("Holm ") for row in rows[1:])
+    assert len(table(part, after="<details>")) == len(report["comparisons"]) - 1
+    assert "unadjusted 95 % interval | Holm p" in part
+
+
+def test_probe_categories_are_descriptive(report):
+    part = sections(markdown(report))["Comparisons"]
+    rows = table(part, after="By category of harmful probe (descriptive)")
+    assert [row[:2] for row in rows] == [["dragons", "40"], ["kings", "40"]]
+    for row, one in zip(rows, report["probe_categories"], strict=True):
+        assert row[2] == rate(*limits(one["arms"]["curated"]["after"]))
+        assert row[4] == points(one["comparison"]["difference"])
+
+
+def test_many_reasons_are_cut_and_still_add_up(report):
+    reasons = [{"stage": "too long", "reason": f"{place} tokens", "rows": 100 - place} for place in range(30)]
+    part = sections(markdown({**report, "pool": {**report["pool"], "reasons": reasons}}))["How the rows were chosen"]
+    rows = table(part)
+    assert len(rows) == 21
+    assert sum(int(row[0]) for row in rows) == sum(one["rows"] for one in reasons)
+
+
+def test_the_certificate_is_told_in_words(report):
+    part = sections(markdown(report))["How the rows were chosen"]
+    assert "12 of 60 candidates" in part
+    proven = float(re.search(r"at least ([\d.]+) % is in it", part)[1])
+    assert proven <= 100 * (1 - report["selection"]["relative_gap"]) < proven + 0.1
+    assert "63 rows read, 60 kept, 3 dropped" in part
+    assert table(part)[0] == ["2", "duplicate", "equal to an earlier row"]
+
+
+def test_without_a_certificate_none_is_claimed(run):
+    bare = replace(run.selection, bound=None, gap=None, relative_gap=None)
+    part = sections(markdown(run.report(selection=bare)))["How the rows were chosen"]
+    assert "No certificate" in part
+    assert "can be worth more" not in part
+
+
+@pytest.mark.parametrize(("weight", "words"), [(0.3, "tasks cost"), (-0.3, "are preferred"), (0.0, "plays no part")])
+def test_the_sign_of_the_weight_is_told(run, weight, words):
+    assert words in evidence(run.report(selection=replace(run.selection, weight=weight)))
+
+
+def test_a_null_reads_not_measured():
+    page = markdown(invent({"curated": 0.3, "random": 0.3}, benign=False).report())
+    rows = table(sections(page)["What it costs"])
+    assert rows[0][1:3] == ["not measured", "not measured"]
+    assert "None" not in page
+    assert "nan" not in page.lower().replace("finance", "")
+
+
+def test_one_anticipated_task_is_not_told_twice():
+    harm = sections(markdown(invent(tasks={"list": 1.0}).report()))["Harmfulness before and after fine-tuning"]
+    assert "| arm | before | after list |" in harm
+    assert "all anticipated" not in harm
+
+
+@pytest.mark.parametrize(
+    ("after", "gates", "outcome", "words"),
+    [
+        ({"curated": 0.05, "random": 0.5}, {"harmfulness_before": 0.05}, "durable", "no gate found a cost"),
+        ({"curated": 0.05, "random": 0.5}, {"harmfulness_after": 0.01}, "trade-off", "above what was allowed"),
+        ({"curated": 0.05, "random": 0.5}, {"utility": 0.0}, "not distinguishable", "neither shown nor ruled out"),
+        ({"curated": 0.6, "random": 0.2}, {}, "worse", "**more** harmful"),
+        ({"curated": 0.3, "random": 0.3}, {}, "not distinguishable", "no evidence that they are equal"),
+    ],
+)
+def test_what_a_decision_means_follows_the_decision(after, gates, outcome, words):
+    report = invent(after, seeds=6, gates=gates).report()
+    assert report["decision"]["outcome"] == outcome
+    assert words in sections(markdown(report))["What the decision means, and what it does not"]
+
+
+def test_judges_and_their_agreement_are_told(report):
+    part = sections(markdown(report))["Judges"]
+    one = report["judges"]["agreement"][0]
+    assert table(part)[0][0] == "exact (decides)"
+    assert f"agree on {percent(one['share'])} of {one['answers']:,} answers" in part
+
+
+def test_time_is_shared_out_and_only_told_where_it_is_known(report):
+    assert table(sections(markdown(report))["Where the time went"])[0] == ["train", "1 min 15 s", "75 %"]
+    assert "Where the time went" not in markdown({**report, "timing": {}})
+
+
+def test_hostile_text_stays_text(run):
+    odd = invent(categories=HOSTILE, probe_categories=HOSTILE)
+    judges = type(run.judges).model_validate(EXACT)
+    report = odd.report(judges=judges, name="<img src=x onerror=y>", warnings=["<b>|bold|</b>\n# heading"])
+    report["pool"]["reasons"][0]["reason"] = HOSTILE[1]
+    report["provenance"] = {"key|<i>": ["| a | b |\n\n<iframe>"]}
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(report))
+    assert set(re.findall(r"<\s*/?\s*([a-zA-Z!]\w*)", html)) <= OURS
+    for text in ("&lt;script&gt;alert(1)&lt;/script&gt;", "a | b | c |", "[x](https://evil.example)"):
+        assert text in html
+    for row in re.findall(r"<tr>.*?</tr>", html, flags=re.S):
+        assert "<td></td>" not in row or "all" in row or "other reasons" in row
+
+
+def test_the_page_of_a_megabyte_of_hostile_category_is_short():
+    page = markdown(invent(categories=("x" * 1_000_000, "<" * 1_000_000)).report())
+    assert len(page) < 60_000
+
+
+def test_evidence_is_part_of_the_report_and_needs_no_timing(report):
+    part = evidence({key: value for key, value in report.items() if key != "timing"})
+    assert part in markdown(report)

@@ -1,0 +1,88 @@
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from curator.wording import at_least, duration, inert, number, page, percent, points, probability, rate, reach, visible
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (percent(None), "not measured"),
+        (percent(0.123), "12 %"),
+        (percent(0.004), "0.4 %"),
+        (percent(0.0), "0 %"),
+        (rate(0.12, 0.08, 0.17), "12 % [8, 17]"),
+        (rate(0.12, None, None), "12 %"),
+        (points(-0.0662), "-6.6"),
+        (points(-0.0), "+0.0"),
+        (points(-0.0001), "+0.0"),
+        (points(None), "not measured"),
+        (reach(-0.131, -0.002), "[-13.1, -0.2]"),
+        (reach(None, 0.1), "not measured"),
+        (probability(0.0004), "below 0.001"),
+        (probability(0.0412), "0.041"),
+        (at_least(0.99999), "99.9 %"),
+        (at_least(1.0), "100.0 %"),
+        (number(12345.0), "12,345"),
+        (number(0.12345), "0.123"),
+        (duration(3.21), "3.2 s"),
+        (duration(3599.6), "1 h 0 min"),
+        (duration(75), "1 min 15 s"),
+    ],
+)
+def test_figures_read_as_a_person_writes_them(found, told):
+    assert found == told
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1))
+def test_what_is_proven_is_never_rounded_up(share):
+    assert float(at_least(share)[:-2]) <= 100 * share + 1e-6
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80))
+def test_inert_text_comes_out_of_a_table_as_it_went_in(text):
+    rendered = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .render(f"| a | b |\n|---|---|\n| x{inert(text)}x | y |\n")
+    )
+    cells = re.findall(r"<td>(.*?)</td>", rendered, flags=re.S)
+    assert [html.unescape(cell) for cell in cells] == [f"x{visible(text)}x", "y"]
+    assert not re.search(r"<(?!/?(table|thead|tbody|tr|th|td)\b)", rendered)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=80))
+def test_visible_text_is_one_line_without_control_or_direction_marks(text):
+    shown = visible(text)
+    assert "\n" not in shown
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]", shown)
+    shown.encode()
+
+
+def test_plain_words_stay_readable():
+    assert inert("drug_abuse, weapons (A/B) 50% - it's") == "drug_abuse, weapons (A/B) 50% - it's"
+
+
+@pytest.mark.parametrize("text", ["https://evil.example", "www.evil.example", "a@evil.example", "[a](b)", "<a>", "$x$"])
+def test_links_and_markup_are_taken_apart(text):
+    assert html.unescape(inert(text)) == text != inert(text)
+
+
+def test_long_text_is_cut():
+    assert len(visible("y" * 5_000)) == 1000
+    assert len(visible("y " * 500_000)) == 1000
+
+
+def test_a_template_that_names_what_it_was_not_given_fails():
+    import jinja2
+
+    with pytest.raises(jinja2.UndefinedError):
+        page("report", "report.md.j2")
