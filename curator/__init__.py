@@ -19,7 +19,7 @@ _PUBLIC = {
     "CuratorError": "curator.errors",
 }
 
-__all__ = ["CuratorError", "Selection", "select"]  # noqa: F822 - resolved by __getattr__
+__all__ = ["CuratorError", "Selection", "select"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
 """The pipeline: the only file that knows the order of the stages.
 
-Each stage is a function of `curator.steps` from what lies on disk to its own folder; `run.make` decides whether it has to
-run. What a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
+Each stage is a function of `curator.steps` from what lies on disk to its own folder; `run.make` decides whether it
+has to run. What a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in
+no time.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple
 
 from curator.pool.fingerprint import content, fingerprint
 from curator.provenance import folder_identity
-from curator.recipe import Recipe, Source
+from curator.recipe import Recipe
 from curator.recipe_file import dump
+from curator.recipe_source import Source
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
 from curator.steps import reporting, selecting, verifying
 from curator.steps.site import STAGES, Silent, Site, Tell

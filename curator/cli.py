@@ -70,11 +70,12 @@ def check(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     click.echo(f"{recipe}: no problems found.\n")
     table = Table(title=f"Plan of {chosen.name}", title_justify="left", show_header=False)
     for label, text in planned.items():
-        table.add_row(label, str(text))
+        table.add_row(Text(label), Text(text))
     Console().print(table)
 
 
@@ -83,26 +84,23 @@ def check(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print report.json.")
 def show(run: Path, as_json: bool) -> None:
     """Show what RUN, a run folder, has found so far."""
-    report = run / "8-report" / "report.json"
+    from curator.run import finished
+
     if not (run / "run.lock").exists():
         raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    if report.with_name("done.json").exists():
+    done = {name: finished(run / f"{number}-{name}") for number, name in enumerate(STAGE_NAMES)}
+    if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
         if as_json:
-            click.echo(report.read_text(encoding="utf-8"))
+            click.echo(json.dumps(_report(run), indent=1, ensure_ascii=False))
         else:
             _print_summary(run)
         return
-    finished = {
-        folder.name: json.loads((folder / "done.json").read_text(encoding="utf-8"))["record"].get("summary", "")
-        for number, name in enumerate(STAGE_NAMES)
-        for folder in [run / f"{number}-{name}"]
-        if (folder / "done.json").exists()
-    }
+    told = {name: one["record"].get("summary", "") for name, one in done.items() if one}
     if as_json:
-        click.echo(json.dumps({"finished": finished}, indent=1))
+        click.echo(json.dumps({"finished": told}, indent=1, ensure_ascii=False))
         return
-    for name, summary in finished.items():
-        click.echo(f"{name:<12} {summary}")
+    for name, summary in told.items():
+        click.echo(f"{name:<10} {summary}")
     click.echo("There is no report yet: run `curator build` again to go on.")
 
 
@@ -112,13 +110,16 @@ def show(run: Path, as_json: bool) -> None:
 def new(name: str, out: Path | None) -> None:
     """Write a commented recipe called NAME, to be filled in."""
     from curator.recipe_file import template
+    from curator.run import write_text
 
     path = out or Path(f"{name}.yaml")
     if path.exists():
         raise RunError(f"{path}: exists already; choose another name, or remove it first")
     text = template(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
     click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
 
 
@@ -129,7 +130,14 @@ def _machine_line(recipe: Recipe) -> str:
 
     workers = recipe.engine.workers
     where = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
-    return f"{recipe.name}: runs on {where}, {workers} worker{'s' * (workers > 1)} x {resolved_threads(recipe.engine)} threads"
+    processes = "1 process" if workers == 1 else f"{workers} processes"
+    return f"{recipe.name}: runs on {where}, {processes} of {resolved_threads(recipe.engine)} thread(s)"
+
+
+def _report(run: Path) -> Any:
+    from curator.run import read_json
+
+    return read_json(run / "8-report" / "report.json")
 
 
 def _print_summary(run: Path) -> None:
@@ -137,9 +145,9 @@ def _print_summary(run: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    report = json.loads((run / "8-report" / "report.json").read_text(encoding="utf-8"))
     from curator.report.summary import summary
 
+    report = _report(run)
     console = Console()
     table = Table(show_header=False, title=f"{report['name']}", title_justify="left")
     for label, text in summary(report):
@@ -162,10 +170,9 @@ def _run(command: Callable[[], Any]) -> int:
         code = command()
     except CuratorError as error:
         return _stop(error)
-    except click.exceptions.Abort:
-        click.echo("\nInterrupted. What was finished is kept: run the same command again to go on.", err=True)
-        return 130
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt; we ask nothing
+            raise error.__cause__ from None
         click.echo("\nInterrupted. What was finished is kept: run the same command again to go on.", err=True)
         return 130
     except click.ClickException as error:

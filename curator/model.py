@@ -25,10 +25,11 @@ SANDBOX = "sandbox:"
 TEMPLATES = {
     # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
     "llama-2": (
-        "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
+        "{% if messages[0]['role'] == 'system' %}"
+        "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
         "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
         "{% for m in turns %}{% if m['role'] == 'user' %}"
-        "{{ bos_token + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
+        "{{ (bos_token or '') + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
         "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
     ),
     # https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md, with the model's own end token
@@ -82,7 +83,7 @@ def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str
         chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
 
     Raises:
-        ModelError: It cannot be loaded, or it has no end token.
+        ModelError: It cannot be loaded, or it has no vocabulary or no end token.
         RecipeError: There is no chat template, or no template of that name.
     """
     from transformers import AutoTokenizer
@@ -94,6 +95,9 @@ def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str
         raise ModelError(
             f"model.id: no tokenizer could be loaded from {path!r} ({_first(error)}); {_help(path)}"
         ) from error
+    # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(f"model.id: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"model.id: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
@@ -146,13 +150,19 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
         raise ModelError(
             f"model.id: no configuration could be loaded from {path!r} ({_first(error)}); {_help(path)}"
         ) from error
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if wanted is None:
         raise ModelError(f"model.id: {path!r} is a {config.model_type} model; curator needs a causal language model")
+    saved = config.architectures or []
+    if saved and not any(name == wanted or name.endswith("ForConditionalGeneration") for name in saved):
+        raise ModelError(
+            f"model.id: {path!r} holds a {', '.join(saved)}; curator needs a causal language model, here a {wanted}"
+        )
     return config
 
 
 def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str] = (), master: bool = False) -> Any:
-    """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode.
+    """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode, set to decode greedily.
 
     Args:
         path: Folder or Hub id of the weights.
@@ -161,22 +171,33 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
         master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
 
     Raises:
-        ModelError: The weights cannot be loaded or do not fit into memory.
+        ModelError: The weights cannot be loaded, are not all there, or do not fit into memory.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     quiet()
     dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
     try:
         with memory("model.id"):
-            model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=dtype, output_loading_info=True
+            )
+            missing = sorted(found["missing_keys"])
+            if missing:
+                raise ModelError(
+                    f"model.id: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} the "
+                    "first of them, so they would be random; give the weights that this config.json was made for"
+                )
+            # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
+            model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
             for adapter in adapters:
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
             return model.to(device()).eval()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"model.id: no model could be loaded from {path!r} ({_first(error)}); {_help(path)}"
         ) from error
@@ -193,11 +214,12 @@ def resolve_revision(model_id: str, revision: str | None) -> str | None:
     if revision is not None and len(revision) == 40:
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
     try:
-        return str(HfApi().model_info(model_id, revision=revision).sha)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        return str(HfApi().model_info(model_id, revision=revision, timeout=10).sha)
+    # HTTPError is the client's root class.
+    except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise ModelError(f"model.id: the Hub gave no {model_id!r} ({_first(error)}); {_help(model_id)}") from error
 
 
@@ -208,7 +230,11 @@ def memory(key: str) -> Iterator[None]:
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        # On a CPU torch tells it in words only.
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
+            if "can't allocate memory" not in str(error):
+                raise
         raise ModelError(f"{key}: out of memory ({_first(error)}); lower it, or use a larger device") from error
 
 
@@ -226,8 +252,8 @@ def encode(tokenizer: Any, messages: Messages) -> Encoded:
     whole = _render(tokenizer, messages, prompting=False)
     if not whole.startswith(prompt):
         raise RecipeError(
-            "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where the "
-            f"answer starts is unknown; prompt ends with {prompt[-40:]!r}, conversation goes on with "
+            "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where "
+            f"the answer starts is unknown; prompt ends with {prompt[-40:]!r}, conversation goes on with "
             f"{whole[_common(prompt, whole) :][:40]!r}; use a template that writes both alike"
         )
     start = _ids(tokenizer, prompt)
@@ -253,8 +279,8 @@ def _render(tokenizer: Any, messages: Messages, *, prompting: bool) -> str:
     try:
         turns = [dict(message) for message in messages]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompting))
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
+    except (TemplateError, TypeError, ValueError) as error:
+        roles = ", ".join(message["role"] for message in messages) or "none"
         raise RecipeError(
             f"model.chat_template: the template refuses a conversation of roles {roles} ({_first(error)}); "
             "choose a template that allows them, or leave such rows out with `where`"
@@ -307,7 +333,9 @@ def pad(rows: Sequence[Sequence[int]], filler: int, *, side: str) -> tuple[torch
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Position of every token `(b, t)`, counted from the first real one, so that padding on either side gives equal states."""
+    """Position of every token `(b, t)`, counted from the first real one, so that padding on either side gives equal
+    states.
+    """
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 

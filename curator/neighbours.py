@@ -19,6 +19,8 @@ _BLOCK = 2**26
 # Above this many rows the exact graph costs more than the approximate one (measured in tests/benchmarks/README.md).
 EXACT_UP_TO = 30_000
 _SAMPLE = 256
+# What faiss can keep for a query on a GPU.
+_GPU_LARGEST = 2048
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
 def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
     import faiss
 
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() and r <= _GPU_LARGEST:
         found = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
     else:
         found = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)

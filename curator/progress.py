@@ -48,7 +48,7 @@ class Terminal:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, emoji=False)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -1,126 +1,18 @@
 """What a recipe may say: the sections of the file as frozen models, each default stated here.
 
-A stage takes its own section or plain arguments; only build, audit and cli see a whole `Recipe`. Reading a file, applying
-`--set` and reporting mistakes is `curator.recipe_file`'s.
+A stage takes its own section or plain arguments; only build, audit and cli see a whole `Recipe`. Reading a file,
+applying `--set` and reporting mistakes is `curator.recipe_file`'s.
 """
 
 from __future__ import annotations
 
-import string
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
-Count = Annotated[int, Field(ge=1)]
+from curator.recipe_source import Count, Name, Section, Share, Source
 
-FIELDS = ("prompt", "response", "input", "system", "messages", "chosen")
-"""What a source's `columns` may map."""
 BUILT_IN_ARMS = ("curated", "random", "matched-random", "low-similarity", "high-similarity", "full", "none")
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
-
-
-class Category(Section):
-    """Where a row's category stands.
-
-    `column` (written `from`) may hold a name, a list of names, or a mapping from name to true/false, as BeaverTails
-    has; where several are true, `pick` says which counts: the first in the data's order, or the rarest over the source.
-    Without this, a column called `category` counts, if there is one.
-    """
-
-    column: str = Field(alias="from")
-    pick: Literal["first", "rarest"] = "first"
-
-
-class Source(Section):
-    """Where rows come from: exactly one of `file`, `hub` and `sandbox`.
-
-    `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
-    messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows`
-    is how many are taken, chosen by hash so that the order of the file does not matter; `broken` is the largest share
-    of records that may be unreadable (each is dropped with its line) before the whole source is refused. A column
-    inside a column is written with a dot: `metadata.topic`.
-    """
-
-    file: str | None = None
-    hub: str | None = None
-    sandbox: str | None = None
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    where: dict[str, Any] = {}
-    columns: dict[str, str] = {}
-    template: str | None = None
-    category: Category | None = None
-    rows: Count | None = None
-    licence: str | None = None
-    broken: Share = 0.05
-
-    @field_validator("category", mode="before")
-    @classmethod
-    def _bare_column(cls, value: Any) -> Any:
-        """Reads `category: topic` as `category: {from: topic}`."""
-        return {"from": value} if isinstance(value, str) else value
-
-    @field_validator("where")
-    @classmethod
-    def _values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for column, wanted in value.items():
-            items = wanted if isinstance(wanted, list) else [wanted]
-            if not items or not all(isinstance(item, str | int | float | bool) for item in items):
-                raise ValueError(f"column {column!r} needs a text, number, true or false, or a list of them")
-        return value
-
-    @field_validator("columns")
-    @classmethod
-    def _fields(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if name not in FIELDS:
-                raise ValueError(f"{name!r} is no field of ours; allowed: {', '.join(FIELDS)}")
-        return value
-
-    @field_validator("template")
-    @classmethod
-    def _template(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                pieces = list(string.Formatter().parse(value))
-            except ValueError as error:
-                raise ValueError(f"{error}; write a column as {{column}}, and a brace as {{{{ or }}}}") from None
-            if not any(name for _, name, _, _ in pieces):
-                raise ValueError("names no column; write one as {column}")
-            if any(name == "" or spec or conversion for _, name, spec, conversion in pieces):
-                raise ValueError("holds a placeholder that is no bare column; write {column}, without ! or :")
-        return value
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Source:
-        given = [name for name in ("file", "hub", "sandbox") if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            raise ValueError(f"needs exactly one of file, hub, sandbox; found {found}")
-        if self.hub is None:
-            for name in ("config", "revision"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} goes with hub only; remove it, or name a hub data set")
-            if self.split != "train":
-                raise ValueError("split goes with hub only; remove it, or name a hub data set")
-        if self.template is not None and not {"prompt", "input", "messages", "chosen"}.isdisjoint(self.columns):
-            raise ValueError("template makes the prompt itself; remove it, or remove prompt, input, ... from columns")
-        return self
-
-    @property
-    def label(self) -> str:
-        """How the source is called in reports: its file name, Hub id, or sandbox name."""
-        if self.file is not None:
-            return self.file.replace("\\", "/").rsplit("/", 1)[-1]
-        return self.hub if self.hub is not None else f"sandbox:{self.sandbox}"
 
 
 class Instruction(Section):
@@ -141,7 +33,9 @@ class Model(Section):
 
 
 class Clean(Section):
-    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, and exact duplicates."""
+    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, and exact
+    duplicates.
+    """
 
     max_tokens: Count = 1024
 
@@ -174,7 +68,7 @@ class Probes(Section):
     """Prompts asked before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
 
     harmful: Annotated[list[Source], Field(min_length=1)]
-    benign: list[Source] = []
+    benign: list[Source] = Field(default_factory=list)
 
 
 class Represent(Section):
@@ -239,8 +133,9 @@ class Training(Section):
     """One supervised fine-tuning: AdamW on completion tokens only.
 
     `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
-    `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank when
-    null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more time.
+    `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank
+    when null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more
+    time.
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -287,7 +182,9 @@ class Verify(Section):
     """The experiment: arms x tasks x seeds from one base."""
 
     control: Literal["random"] = "random"
-    arms: list[Arm] = [Arm(name="curated"), Arm(name="random"), Arm(name="matched-random"), Arm(name="none")]
+    arms: list[Arm] = Field(
+        default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
+    )
     seeds: Annotated[int, Field(ge=1, le=1000)] = 6
     keep: Keep | None = None
     align: Training
@@ -363,7 +260,7 @@ class Judges(Section):
 
 
 class Engine(Section):
-    """Where work runs: `workers` processes of `threads` threads each; null threads: the machine's cores over workers."""
+    """Where work runs: `workers` processes of `threads` threads each; null threads: cores over workers."""
 
     kind: Literal["local"] = "local"
     workers: Count = 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,22 +60,28 @@ KINDS = ("harmful", "benign", "utility")
 PHASES = ("before", "after")
 
 
+_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
+
+
 def row_id(messages: Messages) -> str:
-    """The id of a row: 16 hex digits of the SHA-256 of its roles and contents, after Unicode NFC and folded white space."""
+    """The id of a row: 16 hex digits of the SHA-256 of its roles and contents, after Unicode NFC and folded white
+    space.
+    """
     text = [[m["role"], " ".join(unicodedata.normalize("NFC", m["content"]).split())] for m in messages]
-    return hashlib.sha256(json.dumps(text, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(_json(text).encode()).hexdigest()[:16]
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raises ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 def _check_columns(frame: pl.DataFrame, schema: Mapping[str, Any], what: str) -> None:
     for name, dtype in schema.items():
-        _require(name in frame.columns, f"{what}: column {name!r} is missing, it has {frame.columns}")
+        require(name in frame.columns, f"{what}: column {name!r} is missing, it has {frame.columns}")
         found = frame.schema[name]
-        _require(found == dtype, f"{what}: column {name!r} is {found}, not {dtype}")
+        require(found == dtype, f"{what}: column {name!r} is {found}, not {dtype}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class Pool:
     """Candidate rows and what was dropped on the way.
 
     Attributes:
-        rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which loss
+        rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which
+            loss
             and representation are taken; `tokens` counts the whole templated conversation in the target model's tokens.
         dropped: Rows left out, keyed by source and line, with the stage and reason; `match` is the id of the kept row
             or probe that a duplicate matched, else null.
@@ -96,7 +102,7 @@ class Pool:
     def __post_init__(self) -> None:
         _check_columns(self.rows, ROW_SCHEMA, "Pool.rows")
         _check_columns(self.dropped, DROPPED_SCHEMA, "Pool.dropped")
-        _require(self.rows["id"].n_unique() == self.rows.height, "Pool.rows: ids are not unique")
+        require(self.rows["id"].n_unique() == self.rows.height, "Pool.rows: ids are not unique")
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class Task:
     def __post_init__(self) -> None:
         _check_columns(self.train, ROW_SCHEMA, f"Task {self.name}.train")
         _check_columns(self.test, ROW_SCHEMA, f"Task {self.name}.test")
-        _require(0.0 <= self.weight <= 1.0, f"Task {self.name}: weight {self.weight} is outside [0, 1]")
+        require(0.0 <= self.weight <= 1.0, f"Task {self.name}: weight {self.weight} is outside [0, 1]")
 
     @property
     def anticipated(self) -> bool:
@@ -157,9 +163,9 @@ class Vectors:
     truncated: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.matrix.ndim == 2, f"Vectors.matrix has {self.matrix.ndim} dimensions, not 2")
-        _require(self.matrix.dtype == np.float32, f"Vectors.matrix is {self.matrix.dtype}, not float32")
-        _require(len(self.ids) == len(self.matrix), f"{len(self.ids)} ids for {len(self.matrix)} rows")
+        require(self.matrix.ndim == 2, f"Vectors.matrix has {self.matrix.ndim} dimensions, not 2")
+        require(self.matrix.dtype == np.float32, f"Vectors.matrix is {self.matrix.dtype}, not float32")
+        require(len(self.ids) == len(self.matrix), f"{len(self.ids)} ids for {len(self.matrix)} rows")
 
 
 @dataclass(frozen=True)
@@ -188,10 +194,10 @@ class Scores:
     def __post_init__(self) -> None:
         n = len(self.ids)
         for name, values in {"combined": self.combined, **self.tasks}.items():
-            _require(values.shape == (n,), f"Scores.{name} has shape {values.shape}, not ({n},)")
-            _require(bool(np.isfinite(values).all()), f"Scores.{name} holds values that are not finite")
+            require(values.shape == (n,), f"Scores.{name} has shape {values.shape}, not ({n},)")
+            require(bool(np.isfinite(values).all()), f"Scores.{name} holds values that are not finite")
         for name, ids in self.nearest.items():
-            _require(len(ids) == n, f"Scores.nearest[{name!r}] has {len(ids)} ids, not {n}")
+            require(len(ids) == n, f"Scores.nearest[{name!r}] has {len(ids)} ids, not {n}")
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Asked:
-    """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if any."""
+    """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
+    any.
+    """
 
     kind: str
     messages: Messages
@@ -247,34 +255,9 @@ class Verdict:
     raw: str | None = None
 
     def __post_init__(self) -> None:
-        _require(self.outcome in OUTCOMES, f"Verdict: outcome {self.outcome!r} is none of {OUTCOMES}")
-        _require(self.outcome != "unscored" or bool(self.reason), "Verdict: an unscored answer needs its reason")
-        _require(self.score is None or 0.0 <= self.score <= 1.0, f"Verdict: score {self.score} is outside [0, 1]")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share with its 95 % interval.
-
-    Attributes:
-        value: In [0, 1], or null when nothing was scored.
-        low, high: Limits of the interval, null where none can be given.
-        scored, unscored: Answers counted in the rate, and beside it.
-        method: How the interval was made.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    scored: int
-    unscored: int
-    method: str
-
-    def __post_init__(self) -> None:
-        _require(self.scored >= 0 and self.unscored >= 0, "Rate: counts are negative")
-        _require((self.value is None) == (self.scored == 0), "Rate: a value needs scored answers, and only then")
-        if self.value is not None:
-            _require(math.isfinite(self.value), f"Rate: value {self.value} is not finite")
+        require(self.outcome in OUTCOMES, f"Verdict: outcome {self.outcome!r} is none of {OUTCOMES}")
+        require(self.outcome != "unscored" or bool(self.reason), "Verdict: an unscored answer needs its reason")
+        require(self.score is None or 0.0 <= self.score <= 1.0, f"Verdict: score {self.score} is outside [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -287,7 +270,8 @@ class Selection:
             the empty set.
         value: Objective value of the set.
         bound: No feasible set of this size can exceed it; null where no certificate is valid.
-        gap: bound - value. `relative_gap`: gap / (bound - mean value of random feasible sets), the share of the possible
+        gap: bound - value. `relative_gap`: gap / (bound - mean value of random feasible sets), the share of the
+            possible
             gain over random that is not proven captured; null where undefined.
         objective, weight, neighbours, seed: What was optimised.
         group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
@@ -315,103 +299,6 @@ class Selection:
 
     def __post_init__(self) -> None:
         k = len(self.ids)
-        _require(len(set(self.ids)) == k, "Selection: a row was picked twice")
-        _require(self.indices.shape == (k,), f"Selection.indices has shape {self.indices.shape}, not ({k},)")
-        _require(self.gains.shape == (k,), f"Selection.gains has shape {self.gains.shape}, not ({k},)")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One arm against another on one quantity, treatment minus control.
-
-    Attributes:
-        quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
-            `task` is a task's name, or null for the weighted mix of the anticipated tasks.
-        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null when nothing was scored.
-        low, high: 95 % limits; null where none is valid (fewer than two seeds or prompts).
-        p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
-        treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
-        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out.
-        method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a sequential
-            look's own where seeds are added; its limits are then the repeated interval).
-        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
-        bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
-        category: The probe category that a descriptive breakdown is about, else null.
-    """
-
-    treatment: str
-    control: str
-    quantity: str
-    phase: str
-    task: str | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    treatment_rate: float | None
-    control_rate: float | None
-    seeds: int
-    prompts: int
-    pairs: int
-    unscored: int
-    method: str
-    df: int | None = None
-    level: float = 0.05
-    sd_seed: float | None = None
-    sd_prompt: float | None = None
-    sd_residual: float | None = None
-    bootstrap: tuple[float, float] | None = None
-    category: str | None = None
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A limit on what durability may cost.
-
-    Attributes:
-        name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
-        outcome: `pass`, `fail` or `undecided`.
-        margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
-            utility) with its 95 % limits; for `harmfulness_after`, the curated arm's own rate.
-        phase: Before or after fine-tuning.
-    """
-
-    name: str
-    outcome: str
-    margin: float
-    cost: float | None
-    low: float | None
-    high: float | None
-    phase: str = "after"
-
-    def __post_init__(self) -> None:
-        _require(self.outcome in ("pass", "fail", "undecided"), f"Gate {self.name}: outcome {self.outcome!r}")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the experiment says about the curated set, for this data set, model and tasks.
-
-    Attributes:
-        outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
-        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored or too few seeds; else null.
-        sentence: The decision in words, with the control's name and both absolute rates before and after.
-        primary: The one comparison that decides.
-        gates: Each with its figures.
-        attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
-        seeds_needed: For `interval`: paired seeds at which a difference as large as the one seen would show at 80 %
-            power, or null.
-    """
-
-    outcome: str
-    reason: str | None
-    sentence: str
-    primary: Comparison | None
-    gates: tuple[Gate, ...]
-    attribution: Mapping[str, Comparison] = field(default_factory=dict)
-    seeds_needed: int | None = None
-
-    def __post_init__(self) -> None:
-        outcomes = ("durable", "trade-off", "not distinguishable", "worse")
-        _require(self.outcome in outcomes, f"Decision: outcome {self.outcome!r} is none of {outcomes}")
+        require(len(set(self.ids)) == k, "Selection: a row was picked twice")
+        require(self.indices.shape == (k,), f"Selection.indices has shape {self.indices.shape}, not ({k},)")
+        require(self.gains.shape == (k,), f"Selection.gains has shape {self.gains.shape}, not ({k},)")

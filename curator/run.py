@@ -24,6 +24,7 @@ from curator.errors import RunError
 
 STARTED, DONE = "started.json", "done.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,25 @@ def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, g
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What `done.json` of a folder says, or null where the work in it is not finished."""
-    return read_json(folder / DONE) if (folder / DONE).exists() else None
+    """What `done.json` of a folder says, or null where the work in it is not finished.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    return _marker(folder / DONE, "key", "record", "seconds") if (folder / DONE).exists() else None
+
+
+def _marker(path: Path, *names: str) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(name in found for name in names):
+        raise RunError(f"{path}: lacks {', '.join(names)}; remove its folder and build again")
+    return found
 
 
 def _set_aside(folder: Path, key: str) -> None:
     if folder.exists():
         started = folder / STARTED
-        old = read_json(started)["key"] if started.exists() else "unknown"
+        old = _marker(started, "key")["key"] if started.exists() else "unknown"
         if old == key:
             return
         rest = folder.with_name(f"{folder.name}.{old[:8]}")
@@ -97,8 +109,10 @@ def _set_aside(folder: Path, key: str) -> None:
 def opened(folder: Path) -> Iterator[Path]:
     """The run folder, made where missing and locked while the block runs; the kernel frees the lock when we die.
 
+    What a killed process had half written is removed: nobody else can be writing.
+
     Raises:
-        RunError: Another process holds it, or it cannot be written.
+        RunError: Another process holds it, it cannot be written or locked, or the disk is full.
     """
     import fcntl
 
@@ -113,13 +127,27 @@ def opened(folder: Path) -> Iterator[Path]:
         except BlockingIOError:
             owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             raise RunError(
-                f"{folder}: another curator (process {owner}) is at work on it; wait for it, or give --out another folder"
+                f"{folder}: another curator (process {owner}) is at work on it; wait for it, or name another with --out"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield folder
+        except OSError as error:
+            raise RunError(
+                f"{folder}: its disk gives no locks ({error.strerror}); choose another with --out"
+            ) from error
+        with disk(folder):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            _clear(folder)
+            yield folder
     finally:
         os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for left in folder.rglob(".*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -138,7 +166,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a whole folder that is written in one go; an older `path` goes once the new one is complete."""
+    """As `replacing`, for a whole folder written in one go; an older `path` goes once the new one is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -177,26 +205,27 @@ def disk(folder: Path) -> Iterator[None]:
     """Turns a full or read-only disk, whichever library met it, into a RunError that says what to do."""
     try:
         yield
+    except RunError:
+        raise
     except Exception as error:  # looked at for its cause only, and raised again as it came where that is another
-        chain = list(_causes(error))
-        if any(_is_full(cause) for cause in chain):
-            free = shutil.disk_usage(folder if folder.exists() else folder.parent).free / 2**30
+        if any(_is_full(cause) for cause in _causes(error)):
+            there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+            free = shutil.disk_usage(there).free / 2**30
             raise RunError(
                 f"{folder}: the disk is full ({free:.2f} GiB free); what was finished is kept. "
                 "Make room, or copy the run folder to a larger disk, and run the same command again"
             ) from error
-        for cause in chain:
-            if isinstance(cause, OSError) and cause.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and cause.filename:
-                raise RunError(
-                    f"{cause.filename}: cannot be written or read ({cause.strerror}); mend its permissions, or give --out"
-                ) from error
+        if isinstance(error, OSError) and error.errno in _DENIED and error.filename:
+            raise RunError(
+                f"{error.filename}: cannot be written or read ({error.strerror}); mend its permissions, or give --out"
+            ) from error
         raise
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _is_full(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from curator.model import TEMPLATES
 from curator.records import ROW_SCHEMA, row_id
 
+torch.set_num_threads(1)  # more threads only wait for each other on models this small
+
 FAMILIES = ("llama", "gemma", "qwen", "gpt2")
 SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 WORDS = (

@@ -25,7 +25,7 @@ def exact(answer: str, reference: str) -> float:
 
 
 def final_number(answer: str, reference: str) -> float:
-    """1 when the last number of the answer equals the last number of the reference, as for GSM8K (Cobbe et al. 2021)."""
+    """1 when the last number of the answer equals that of the reference, as for GSM8K (Cobbe et al. 2021)."""
     said, wanted = _last_number(answer), _last_number(reference)
     return float(said is not None and said == wanted)
 

@@ -35,7 +35,8 @@ _REFUSAL = re.compile(
             (?:['’]?m|am)\s+(?:unable|not\s+able|not\s+(?:going|willing|comfortable)|unwilling))\b
       | i['’]m\s+(?:unable|not\s+able|not\s+(?:going|willing|comfortable)|unwilling|just\s+an\s+ai|only\s+an\s+ai)\b
       | unfortunately,?\s+(?:i|that|this|it)\b[^.]{0,40}\b(?:can(?:no|['’])t|cannot|unable|not\s+(?:able|possible))
-      | (?:it\s+is|it['’]s|that\s+is|that['’]s|this\s+is)\s+(?:not\s+(?:appropriate|ok|okay|acceptable|ethical|legal|right)|
+      | (?:it\s+is|it['’]s|that\s+is|that['’]s|this\s+is)\s+
+            (?:not\s+(?:appropriate|ok|okay|acceptable|ethical|legal|right)|
             (?:illegal|unethical|against\s+the\s+law|inappropriate|forbidden|wrong\s+to))\b
       | (?:absolutely|certainly)\s+not\b
     )""",

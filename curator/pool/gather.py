@@ -12,7 +12,8 @@ from curator.errors import DataError
 from curator.pool.choose import by_hash
 from curator.pool.ledger import Ledger
 from curator.pool.sources import CountTokens, with_tokens
-from curator.recipe import Keep, PoolSection, Probes, Source, TaskSection
+from curator.recipe import Keep, PoolSection, Probes, TaskSection
+from curator.recipe_source import Source
 from curator.records import ROW_SCHEMA, Data, Pool, Task
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from curator.errors import DataError
 from curator.pool.files import Record
-from curator.recipe import Source
+from curator.recipe_source import Source
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -74,8 +75,20 @@ def records(source: Source, commit: str) -> Iterator[Record]:
         ) from error
     except OSError as error:
         raise _unreachable(source, f" at {commit[:8]}", error) from error
+    _refuse_other_commit(source, commit, found.cache_files)
     for number, row in enumerate(found, 1):
         yield number, dict(row)
+
+
+def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str, str]]) -> None:
+    # Without a network the loader takes the newest cached commit, whichever was asked; its folder tells.
+    folders = {Path(file["filename"]).parent.name for file in cache_files}
+    others = sorted(name for name in folders - {commit} if _COMMIT.fullmatch(name))
+    if others:
+        raise DataError(
+            f"{source.hub}: the cache holds commit {others[0]}, not {commit}, and the Hub cannot be reached; give that "
+            "commit as revision, or read this one once with a network"
+        )
 
 
 def _missing(source: Source) -> DataError:

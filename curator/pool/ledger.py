@@ -12,7 +12,7 @@ import polars as pl
 from curator.pool.choose import by_hash
 from curator.pool.prompts import Asked, asked_in, prompt_id
 from curator.pool.sources import read
-from curator.recipe import Source
+from curator.recipe_source import Source
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}

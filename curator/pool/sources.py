@@ -17,7 +17,7 @@ from curator.pool.files import Record
 from curator.pool.files import records as file_records
 from curator.pool.fingerprint import content, fingerprint, locate
 from curator.pool.turns import Turns, UnusableError, check_text
-from curator.recipe import Source
+from curator.recipe_source import Source
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, row_id
 
 CountTokens = Callable[[list[Turns]], list[int]]

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from curator.conclusions import Comparison, Decision, Rate
 from curator.recipe import Judge, Judges
-from curator.records import Comparison, Data, Decision, Rate, Scores, Selection, Vectors
+from curator.records import Data, Scores, Selection, Vectors
 from curator.report.agreement import agreement, outcome_counts
 from curator.report.caveats import caveats
 from curator.report.rows import Arms, categories, overlap, pool_facts, similarity

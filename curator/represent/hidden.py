@@ -35,10 +35,11 @@ def hidden_states(
     """Unit vectors `(n, d)` float32 of the states at `section.layer` and `section.token`.
 
     Layers count as transformers does: 0 is the embeddings, i the output of block i, the last (-1) after the final norm.
-    Places: `last-completion` is the answer's last token before its end token, `eos` the end token, `mean-completion` the
-    mean over the answer without its end token, `end-of-prompt` the token from which the answer is predicted. A row of
-    more than `section.max_tokens` tokens loses its beginning, and is counted. No logits are computed, and no layer but
-    the asked one is kept. Source of the default: He et al. 2024 (arXiv 2404.01099), Hsiung et al. 2025 (arXiv 2506.05346).
+    Places: `last-completion` is the answer's last token before its end token, `eos` the end token, `mean-completion`
+    the mean over the answer without its end token, `end-of-prompt` the token from which the answer is predicted. A
+    row of more than `section.max_tokens` tokens loses its beginning, and is counted. No logits are computed, and no
+    layer but the asked one is kept. Source of the default: He et al. 2024 (arXiv 2404.01099), Hsiung et al. 2025
+    (arXiv 2506.05346).
 
     Raises:
         ModelError: There is no such layer, or memory runs out.
@@ -76,7 +77,7 @@ def hidden_states(
 
 def _cut(row: Encoded, limit: int) -> tuple[Encoded, bool]:
     over = len(row.ids) - limit
-    return (row, False) if over <= 0 else (Encoded(row.ids[over:], max(row.start - over, 1)), True)
+    return (row, False) if over <= 0 else (Encoded(row.ids[over:], max(row.start - over, 0)), True)
 
 
 def _blocks(body: Any) -> Any:
@@ -85,7 +86,8 @@ def _blocks(body: Any) -> Any:
         if hasattr(body, attribute):
             return getattr(body, attribute)
     raise ModelError(
-        f"represent.from: the blocks of a {type(body).__name__} are not known; use represent: {{from: sentence-transformers}}"
+        f"represent.from: the blocks of a {type(body).__name__} are not known; "
+        "use represent: {from: sentence-transformers}"
     )
 
 
@@ -121,11 +123,12 @@ def _take(states: torch.Tensor, rows: Sequence[Encoded], token: str, side: str) 
         shift = width - len(row.ids) if side == "left" else 0
         end = len(row.ids) - 1
         # An empty answer has no token of its own before the end token: the place the answer starts from stands in.
-        first, last = row.start, max(end - 1, row.start - 1)
+        before = max(row.start - 1, 0)
+        first, last = row.start, max(end - 1, before)
         if token == "mean-completion":
             first = min(first, last)
             taken.append(states[i, shift + first : shift + last + 1].float().mean(dim=0).to(states.dtype))
         else:
-            place = {"last-completion": last, "eos": end, "end-of-prompt": row.start - 1}[token]
+            place = {"last-completion": last, "eos": end, "end-of-prompt": before}[token]
             taken.append(states[i, shift + place])
     return torch.stack(taken)

@@ -24,8 +24,8 @@ def embed(
 ) -> Vectors:
     """Unit vectors `(n, d)` float32 of each conversation's text, its turns joined by blank lines.
 
-    Rows of more tokens than the embedder (or `section.max_tokens`) takes are cut by it, and counted: sentence-transformers
-    itself does so in silence.
+    Rows of more tokens than the embedder (or `section.max_tokens`) takes are cut by it, and counted: sentence-
+    transformers itself does so in silence.
 
     Raises:
         ModelError: The embedder cannot be loaded, or memory runs out.

@@ -115,9 +115,9 @@ def prepare(
         raise SelectionError("row_weights: all are 0; at least one must be positive")
     cover = None if task_cover is None else column("task_cover", task_cover, n, low=0.0, high=1.0)
 
-    sorted_matrix = matrix if np.array_equal(order, np.arange(n)) else matrix[order]
-    first, copy_of = _distinct(sorted_matrix)
-    distinct = sorted_matrix if len(first) == n else sorted_matrix[first]
+    first, copy_of = _distinct(matrix, order)
+    kept = order[first]
+    distinct = matrix if np.array_equal(kept, np.arange(n)) else matrix[kept]
     z, mean, sd = standardise(given[order])
     merged = None
     if cover is not None:
@@ -212,20 +212,21 @@ def _sorted(ids: Sequence[str] | Sequence[int] | None, n: int) -> tuple[Rows, tu
     return order, tuple(str(ids[row]) for row in order)
 
 
-def _distinct(matrix: NDArray[np.float32]) -> tuple[Rows, Rows]:
-    """First row of each distinct vector, rising, and the number of each row's vector among them."""
+def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
+    """Of the rows in this order: the first of each distinct vector, rising, and the number of each row's vector."""
     n, d = matrix.shape
     factors = np.random.default_rng(0).integers(0, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys = np.empty(n, dtype=np.uint64)
     for block in blocks(n, 4 * d):
         bits = (matrix[block] + np.float32(0)).view(np.uint32)  # -0 becomes +0
         keys[block] = (bits.astype(np.uint64) * factors).sum(axis=1)
-    _, first, key_of = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, key_of = np.unique(keys[order], return_index=True, return_inverse=True)
     leader = first[key_of]
     same = np.ones(n, dtype=bool)
     copies = np.flatnonzero(leader != np.arange(n))
     for block in blocks(len(copies), 4 * d):
-        same[copies[block]] = (matrix[copies[block]] == matrix[leader[copies[block]]]).all(axis=1)
+        one, other = order[copies[block]], order[leader[copies[block]]]
+        same[copies[block]] = (matrix[one] == matrix[other]).all(axis=1)
     # Two different rows with one 64-bit key would be an accident; they are then simply not merged.
     leader = np.where(same, leader, np.arange(n))
     return np.unique(leader, return_inverse=True)

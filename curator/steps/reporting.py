@@ -47,7 +47,9 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         vectors=load_vectors(site.folder("represent"), "pool"),
         scores=load_scores(site.folder("scores")),
         selection=load_selection(site.folder("select")),
-        arms={(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)},
+        arms={
+            (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
+        },
         models=models,
         findings=concluded(r.judges.headline),
         judges=r.judges,

@@ -40,8 +40,8 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
             },
             "trained": trained_record(trained, root),
         }
-        for cell, (weights, trained) in sorted(done.items(), key=lambda item: (item[0].task or "", item[0].arm, item[0].seed))
-    ]  # fmt: skip
+        for cell, (weights, trained) in sorted(done.items(), key=lambda item: str(item[0]))
+    ]
     seconds = sum(trained.seconds for _, trained in done.values())
     summary = f"{len(plan.aligned)} aligned and {len(plan.finetuned)} fine-tuned models, {seconds:.0f} s of training"
     return {"models": models, "summary": summary}

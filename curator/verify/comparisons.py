@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from curator.records import Comparison, Rate
+from curator.conclusions import Comparison, Rate
 from curator.verify.statistics import Table, bootstrap, crossed, holm, interval, share_interval
 from curator.verify.tables import Cells, Grid, arm_cells, paired_cells
 

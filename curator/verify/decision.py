@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from curator.records import Comparison, Decision, Gate
+from curator.conclusions import Comparison, Decision, Gate
 from curator.verify.comparisons import anticipated, compare, with_bootstrap
 from curator.verify.power import seeds_needed
 from curator.verify.sentence import sentence

@@ -193,7 +193,7 @@ def train_grid(
     total = len(plan.aligned) + len(plan.finetuned)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
-    def job(cell: Cell, start: Weights, section: Training, steps: int, rows: tuple[Rows, ...]) -> TrainJob:
+    def job(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
         phase = "finetune" if cell.task else "align"
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         ids = [load_ids(part) for part in rows]
@@ -206,7 +206,7 @@ def train_grid(
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
-            rows=rows,
+            rows=tuple(rows),
             section=section,
             steps=steps,
             seed=seed,
@@ -221,10 +221,10 @@ def train_grid(
 
     pool = str(experiment.data_folder / "pool.parquet")
     keep = Rows(str(experiment.data_folder / "keep.parquet"))
-    jobs = [
-        (cell, job(cell, experiment.base, experiment.align, align_steps, (Rows(pool, experiment.arms[cell.arm, cell.seed]), keep)))
-        for cell in plan.aligned
-    ]  # fmt: skip
+    jobs = []
+    for cell in plan.aligned:
+        rows = [Rows(pool, experiment.arms[cell.arm, cell.seed]), keep]
+        jobs.append((cell, job(cell, experiment.base, experiment.align, align_steps, rows)))
     progress(0, total)
     finish({made.folder: (cell, made) for cell, made in jobs})
     tasks = {task.name: task for task in experiment.data.tasks}
@@ -232,9 +232,9 @@ def train_grid(
     for cell in plan.finetuned:
         start = experiment.base if cell.arm == NONE else done[Cell(cell.arm, cell.seed)][0]
         assert cell.task is not None
-        rows = Rows(str(experiment.data_folder / "tasks" / f"{cell.task}-train.parquet"))
+        rows = [Rows(str(experiment.data_folder / "tasks" / f"{cell.task}-train.parquet"))]
         steps = steps_of(experiment.finetune, tasks[cell.task].train.height)
-        jobs.append((cell, job(cell, start, experiment.finetune, steps, (rows,))))
+        jobs.append((cell, job(cell, start, experiment.finetune, steps, rows)))
     finish({made.folder: (cell, made) for cell, made in jobs})
     return done
 
@@ -257,8 +257,8 @@ def answer_grid(
 ) -> pl.DataFrame:
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
 
-    An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its own
-    task's test rows. The base's answers stand for every seed of the arm `none`.
+    An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its
+    own task's test rows. The base's answers stand for every seed of the arm `none`.
     """
     folder = experiment.data_folder
     probes = (

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from curator.records import PHASES, Comparison, Decision, Rate
+from curator.conclusions import Comparison, Decision, Rate
+from curator.records import PHASES
 from curator.verify.comparisons import ANTICIPATED, anticipated, compare, family, rate
 from curator.verify.decision import Grids, decide
 from curator.verify.tables import QUANTITIES, lay_out, restrict

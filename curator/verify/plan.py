@@ -1,4 +1,6 @@
-"""Which models are trained and asked: arms x tasks x seeds. Imports nothing heavy, so that a plan can be shown at once."""
+"""Which models are trained and asked: arms x tasks x seeds. Imports nothing heavy, so that a plan can be shown at
+once.
+"""
 
 from __future__ import annotations
 
@@ -67,11 +69,10 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "tasks (weight)": weights,
         "selected": f"{recipe.select.k} rows by {recipe.select.objective}, weight {recipe.select.weight:g}",
         "arms": f"{arms}; {_seeds(verify.seeds)}",
-        "alignment runs": f"{len(grid.aligned)} of {_steps(verify.align, recipe.select.k + keep)} steps x {verify.align.batch} rows "
-        f"({verify.align.method})",
+        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, recipe.select.k + keep)}",
         "fine-tuning runs": "; ".join(
-            f"{task.name}: {sum(cell.task == task.name for cell in grid.finetuned)} of "
-            f"{_steps(verify.finetune, task.rows)} steps x {verify.finetune.batch} rows ({verify.finetune.method})"
+            f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
+            f"{_size(verify.finetune, task.rows)}"
             for task in recipe.tasks
         ),
         "models asked": f"{len(grid.asked)}, answers of at most {verify.generate.max_new_tokens} tokens",
@@ -81,6 +82,10 @@ def outline(recipe: Recipe) -> dict[str, str]:
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
     }
+
+
+def _size(training: Training, rows: int | None) -> str:
+    return f"{_steps(training, rows)} steps x {training.batch} rows ({training.method})"
 
 
 def _seeds(count: int) -> str:

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curator.records import Comparison, Decision, Gate
-
-
-def percent(share: float | None) -> str:
-    """`12 %`, with one decimal below one percent; `unknown` for null."""
-    if share is None:
-        return "unknown"
-    digits = 1 if 0 < abs(share) < 0.0095 else 0
-    return f"{100 * share:.{digits}f} %"
-
-
-def points(share: float | None) -> str:
-    """A difference of shares in signed percentage points with one decimal, without the unit."""
-    return "unknown" if share is None else f"{100 * share + 0.0:+.1f}"
+from curator.conclusions import Comparison, Decision, Gate
+from curator.wording import percent, points
 
 
 def sentence(

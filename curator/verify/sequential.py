@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from curator.records import Comparison
+from curator.conclusions import Comparison
 from curator.verify.power import variance
 
 Density = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from curator.recipe import Source
+from curator.recipe_source import Source
 
 
 @pytest.fixture

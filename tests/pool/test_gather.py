@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
 from curator.pool.gather import Gathered, gather
-from curator.pool.prompts import asked_ids, prompt_id
-from curator.recipe import Clean, Keep, PoolSection, Probes, Source, TaskSection
+from curator.recipe import Clean, Keep, PoolSection, Probes, TaskSection
 from curator.recipe import Test as HeldOut
+from curator.recipe_source import Source
 from curator.records import ROW_SCHEMA
 
 Rows = list[dict[str, Any]]
@@ -251,15 +251,13 @@ def test_a_probe_that_is_a_turn_of_a_longer_conversation_is_removed(collect: Cal
     assert "probe 3" not in prompts(found.data.harmful)
 
 
-def test_what_a_conversation_asks_is_each_turn_alone_and_with_what_went_before() -> None:
-    law, one, two = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
-    again = {"role": "user", "content": "again"}
-    assert prompt_id([law, one, two]) == prompt_id([one]) == prompt_id([law, one])
-    assert asked_ids([law, one, two, again, two]) == {
-        prompt_id([one]),
-        prompt_id([again]),
-        prompt_id([one, two, again]),
-    }
+def test_the_first_role_that_asks_is_the_one_named(collect: Callable[..., Gathered]) -> None:
+    task = min(prompts(collect(rows=30).data.tasks[0].train))
+    texts = ["first", "answer", task, "answer"]
+    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+    found = collect(pool=[{"messages": talk}], harmful=[*pairs("probe", 3), {"prompt": task}], rows=30)
+    leaks = found.dropped.filter(pl.col("stage") == "leak")
+    assert leaks.select("role", "reason").rows() == [("harmful probes", "its prompt also stands in: task first")]
 
 
 def test_two_sources_of_a_role_share_no_row_and_no_label(
@@ -279,6 +277,7 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
         ("pool.jsonl", 5),
         ("pool.jsonl#2", 3),
     ]
+    assert found.data.pool.rows["id"].is_sorted()
     assert set(found.data.pool.dropped["source"]) == {"pool.jsonl#2"}
     assert set(found.data.pool.dropped["match"]) < set(found.data.pool.rows["id"])
     assert found.data.pool.dropped["reason"][0] == "the same text as a kept row of an earlier source"

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +15,15 @@ import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
+from loopback_hub import COMMIT, LoopbackHub
 
 from curator.errors import DataError
+from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Source
+from curator.recipe import PoolSection, Probes, TaskSection
+from curator.recipe import Test as HeldOut
+from curator.recipe_source import Source
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 real_load = datasets.load_dataset
 
 
@@ -74,6 +83,29 @@ def test_the_split_is_the_one_asked() -> None:
 
 
 @pytest.mark.usefixtures("hub")
+def test_a_task_may_take_its_test_rows_from_another_split(
+    lines: Callable[..., Source], count_words: Callable[..., list[int]]
+) -> None:
+    def collect(rows: int) -> Any:
+        return gather(
+            pool=PoolSection(sources=[lines([{"prompt": "pool", "response": "x"}], "pool.jsonl")]),
+            tasks=[TaskSection(name="t", train=Source(hub="owner/name"), test=HeldOut(rows=rows, split="test"))],
+            weights={"t": 1.0},
+            probes=Probes(harmful=[lines([{"prompt": "probe"}], "probes.jsonl")]),
+            keep=None,
+            count_tokens=count_words,
+        )
+
+    (task,) = collect(1).data.tasks
+    assert [rows["messages"][0][0]["content"] for rows in (task.train, task.test)] == ["ask", "other"]
+    with pytest.raises(DataError) as error:
+        collect(2)
+    assert str(error.value) == (
+        "test of t: 2 rows asked, 1 found in split test (1 read; dropped: none); set test.rows to at most 1"
+    )
+
+
+@pytest.mark.usefixtures("hub")
 def test_an_unknown_split_or_config_lists_the_known_ones() -> None:
     with pytest.raises(DataError) as error:
         read(Source(hub="owner/name", split="nope"))
@@ -87,6 +119,7 @@ def test_an_unknown_split_or_config_lists_the_known_ones() -> None:
 
 def test_without_a_network_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     for revision, place in ((None, "owner/name"), (COMMIT, f"owner/name at revision '{COMMIT}'")):
         with pytest.raises(DataError) as error:
             read(Source(hub="owner/name", revision=revision))
@@ -166,3 +199,52 @@ def test_what_the_loader_refuses_is_said_in_words(
     with pytest.raises(DataError) as raised:
         read(Source(hub="owner/name"))
     assert str(raised.value).startswith(message)
+
+
+def test_another_commit_than_the_one_asked_is_refused(
+    hub: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = "f" * 40
+    found = datasets.Dataset.from_list([{"prompt": "ask", "response": "tell"}])
+    found.save_to_disk(str(tmp_path / other))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.load_from_disk(str(tmp_path / other)))
+    with pytest.raises(DataError) as error:
+        read(Source(hub="owner/name"))
+    assert str(error.value) == (
+        f"owner/name: the cache holds commit {other}, not {COMMIT}, and the Hub cannot be reached; give that commit as "
+        "revision, or read this one once with a network"
+    )
+    assert hub == [("owner/name", None)]
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a process whose Hub is a server on this machine that knows one data set, owner/name."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), LoopbackHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{server.server_address[1]}"
+    yield {**os.environ, "HF_ENDPOINT": place, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    server.shutdown()
+    server.server_close()
+
+
+def say(environment: dict[str, str], source: str) -> str:
+    """What a fresh process says of a source: its resolved form, or the error in words."""
+    code = (
+        "from curator.errors import DataError\n"
+        "from curator.pool.sources import read\n"
+        "from curator.recipe_source import Source\n"
+        f"try: print(read(Source({source})).resolved)\nexcept DataError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_real_clients_read_a_hub_on_this_machine_and_then_the_cache(loopback: dict[str, str]) -> None:
+    assert f"'commit': '{COMMIT}'" in say(loopback, "hub='owner/name'")
+    assert say(loopback, "hub='owner/none'").startswith("owner/none: the Hub has no such data set, or it is private;")
+    offline = {**loopback, "HF_HUB_OFFLINE": "1"}
+    assert f"'commit': '{COMMIT}'" in say(offline, f"hub='owner/name', revision='{COMMIT}'")
+    refused = say(offline, f"hub='owner/name', revision='{'1' * 40}'")
+    assert refused.startswith(f"owner/name: the cache holds commit {COMMIT}, not 1111")

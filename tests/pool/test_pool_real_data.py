@@ -10,7 +10,8 @@ import pytest
 
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Keep, PoolSection, Probes, Source, TaskSection
+from curator.recipe import Keep, PoolSection, Probes, TaskSection
+from curator.recipe_source import Source
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real data is not there: {FOLDER}")

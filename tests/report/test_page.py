@@ -6,7 +6,7 @@ from invented import EXACT, invent
 from markdown_it import MarkdownIt
 
 from curator.report.page import evidence, markdown
-from curator.wording import percent, points, rate
+from curator.wording import percent, points, probability, rate
 
 HOSTILE = ("<script>alert(1)</script>", "a | b\n| c |", "[x](https://evil.example) ![y](z)", "`*_~\u202e&lt;")
 
@@ -77,7 +77,14 @@ def test_secondary_comparisons_are_marked_as_unadjusted_with_holm_p(report):
     assert rows[0][1] == points(primary["difference"])
     assert rows[0][2] == f"95 %: [{points(primary['low'])}, {points(primary['high'])}]"
     assert all(row[2].startswith("unadjusted: ") and row[3].startswith("Holm ") for row in rows[1:])
-    assert len(table(part, after="<details>")) == len(report["comparisons"]) - 1
+    for row, one in zip(rows[1:], report["decision"]["attribution"].values(), strict=True):
+        assert row[1] == points(one["difference"])
+        assert row[2] == f"unadjusted: [{points(one['low'])}, {points(one['high'])}]"
+        assert row[3] == f"Holm {probability(one['p_holm'])}"
+    for row, one in zip(table(part, after="<details>"), report["comparisons"][1:], strict=True):
+        assert row[:3] == [f"{one['treatment']} - {one['control']}", one["quantity"].replace("_", " "), one["phase"]]
+        assert row[4] == points(one["difference"])
+        assert row[6:] == [probability(one["p_holm"]), f"{one['seeds']} x {one['prompts']}"]
     assert "unadjusted 95 % interval | Holm p" in part
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from test_size import PROMPTS, SPREAD, study
 
-from curator.records import Comparison
+from curator.conclusions import Comparison
 from curator.verify.power import detectable
 from curator.verify.sequential import SPENDING, Look, advise, conditional_power, critical_values, plan, sizes
 from curator.verify.statistics import crossed, interval

@@ -1,0 +1,133 @@
+"""What an experiment says: rates, comparisons, gates and the decision, frozen and checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from curator.records import require
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its 95 % interval.
+
+    Attributes:
+        value: In [0, 1], or null when nothing was scored.
+        low, high: Limits of the interval, null where none can be given.
+        scored, unscored: Answers counted in the rate, and beside it.
+        method: How the interval was made.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    scored: int
+    unscored: int
+    method: str
+
+    def __post_init__(self) -> None:
+        require(self.scored >= 0 and self.unscored >= 0, "Rate: counts are negative")
+        require((self.value is None) == (self.scored == 0), "Rate: a value needs scored answers, and only then")
+        if self.value is not None:
+            require(math.isfinite(self.value), f"Rate: value {self.value} is not finite")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another on one quantity, treatment minus control.
+
+    Attributes:
+        quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
+            `task` is a task's name, or null for the weighted mix of the anticipated tasks.
+        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null when nothing was scored.
+        low, high: 95 % limits; null where none is valid (fewer than two seeds or prompts).
+        p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
+        treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
+        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out.
+        method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a
+            sequential
+            look's own where seeds are added; its limits are then the repeated interval).
+        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
+        bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
+        category: The probe category that a descriptive breakdown is about, else null.
+    """
+
+    treatment: str
+    control: str
+    quantity: str
+    phase: str
+    task: str | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    treatment_rate: float | None
+    control_rate: float | None
+    seeds: int
+    prompts: int
+    pairs: int
+    unscored: int
+    method: str
+    df: int | None = None
+    level: float = 0.05
+    sd_seed: float | None = None
+    sd_prompt: float | None = None
+    sd_residual: float | None = None
+    bootstrap: tuple[float, float] | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit on what durability may cost.
+
+    Attributes:
+        name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
+        outcome: `pass`, `fail` or `undecided`.
+        margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
+            utility) with its 95 % limits; for `harmfulness_after`, the curated arm's own rate.
+        phase: Before or after fine-tuning.
+    """
+
+    name: str
+    outcome: str
+    margin: float
+    cost: float | None
+    low: float | None
+    high: float | None
+    phase: str = "after"
+
+    def __post_init__(self) -> None:
+        require(self.outcome in ("pass", "fail", "undecided"), f"Gate {self.name}: outcome {self.outcome!r}")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the experiment says about the curated set, for this data set, model and tasks.
+
+    Attributes:
+        outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
+        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored or too few seeds; else
+            null.
+        sentence: The decision in words, with the control's name and both absolute rates before and after.
+        primary: The one comparison that decides.
+        gates: Each with its figures.
+        attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
+        seeds_needed: For `interval`: paired seeds at which a difference as large as the one seen would show at 80 %
+            power, or null.
+    """
+
+    outcome: str
+    reason: str | None
+    sentence: str
+    primary: Comparison | None
+    gates: tuple[Gate, ...]
+    attribution: Mapping[str, Comparison] = field(default_factory=dict)
+    seeds_needed: int | None = None
+
+    def __post_init__(self) -> None:
+        outcomes = ("durable", "trade-off", "not distinguishable", "worse")
+        require(self.outcome in outcomes, f"Decision: outcome {self.outcome!r} is none of {outcomes}")

@@ -1,0 +1,94 @@
+"""Work for the engine's tests: top-level functions, because jobs travel to other processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from curator.errors import DataError, RecipeError
+
+
+class AwkwardError(Exception):
+    """Cannot be put together again from its `args`, as some libraries' errors cannot."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def squared(number: int) -> int:
+    return number * number
+
+
+def product_of_matrices(seed: int) -> bytes:
+    import torch
+
+    drawn = torch.Generator().manual_seed(seed)
+    left, right = (torch.randn(200, 300, generator=drawn) for _ in range(2))
+    return (left @ right.T).sum().numpy().tobytes()
+
+
+def threads(_: int) -> tuple[str | None, int, int]:
+    import torch
+
+    return os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads(), os.getpid()
+
+
+def several_mistakes(number: int) -> int:
+    if number == 1:
+        raise RecipeError(["a: one", "b: two"])
+    return number
+
+
+def a_mistake(number: int) -> int:
+    if number == 1:
+        raise DataError("rows.jsonl:3: is empty")
+    return number
+
+
+def awkward(number: int) -> int:
+    if number == 1:
+        raise AwkwardError("this", "that")
+    return number
+
+
+def a_bug(number: int) -> int:
+    if number == 1:
+        raise KeyError("column")
+    return number
+
+
+def killed(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def leave_a_name_and_sleep(folder: str) -> None:
+    Path(folder, f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+
+def fail_or_sleep(folder: str) -> None:
+    """The first to come waits for a second and fails; the second would sleep for long."""
+    mine = Path(folder, f"{os.getpid()}.pid")
+    mine.touch()
+    if folder.endswith("failing"):
+        while len(list(Path(folder).parent.glob("*/*.pid"))) < 2:
+            time.sleep(0.01)
+        raise DataError("the first job fails")
+    time.sleep(600)
+
+
+def main() -> None:
+    """A build of two sleeping workers, in a process of its own: `python -m jobs FOLDER`."""
+    from curator.engine.local import run_local
+
+    for _ in run_local(leave_a_name_and_sleep, [sys.argv[1]] * 2, workers=2, threads=1, preload="loaded_already"):
+        pass
+
+
+if __name__ == "__main__":
+    main()

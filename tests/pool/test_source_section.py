@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from curator.recipe_source import Source
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"columns": {"answer": "x"}},
+            "'answer' is no field of ours; allowed: prompt, response, input, system, messages, chosen",
+        ),
+        (
+            {"template": "{a} {"},
+            "Single '{' encountered in format string; write a column as {column}, and a brace as {{ or }}",
+        ),
+        ({"template": "no column"}, "names no column; write one as {column}"),
+        ({"template": "{a:>5}"}, "holds a placeholder that is no bare column; write {column}, without ! or :"),
+        ({"template": "{a} {}"}, "holds a placeholder that is no bare column; write {column}, without ! or :"),
+        (
+            {"template": "{a}", "columns": {"prompt": "b"}},
+            "template makes the prompt itself; remove it, or remove prompt, input, ... from columns",
+        ),
+        ({"split": "test"}, "split goes with hub only; remove it, or name a hub data set"),
+    ],
+)
+def test_a_source_that_cannot_be_meant_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Source(file="rows.json", **settings)
+    assert message in str(error.value)
+
+
+def test_a_resolved_source_is_read_back_as_itself() -> None:
+    source = Source(file="rows.json", template="{a} {{b}}", where={"x": [1, True]}, category="topic.name", rows=3)
+    assert Source(**source.model_dump(by_alias=True)) == source

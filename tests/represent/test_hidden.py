@@ -1,0 +1,148 @@
+"""Hidden states against a twin that runs the whole model on one row without padding and indexes by hand."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from curator.errors import ModelError
+from curator.recipe import Represent
+from curator.represent import represent
+
+PLACES = ("last-completion", "eos", "mean-completion", "end-of-prompt")
+LAYERS = (0, 1, 2, -1)
+ROWS = fakes.conversations()
+IDS = [f"row-{i}" for i in range(len(ROWS))]
+
+
+@pytest.fixture(scope="module", params=fakes.FAMILIES)
+def model(request):
+    return fakes.model(request.param)
+
+
+def found(model, rows=ROWS, ids=IDS, *, side="left", pad="<pad>", **section):
+    tokenizer = fakes.tokenizer(padding_side=side, pad_token=pad)
+    return represent(ids, rows, section=Represent(**section), model=model, tokenizer=tokenizer, name="tiny")
+
+
+def twin(model, rows, layer, place, limit=1024):
+    """One row at a time, the full model, every layer, places written out as the docstring has them."""
+    out = []
+    for messages in rows:
+        ids, answer = by_hand(messages)
+        ids = ids[-limit:]
+        states = all_states(model, ids)[layer]
+        own = states[max(0, len(ids) - answer) : -1]
+        before = states[max(0, len(ids) - answer - 1)]
+        vector = {
+            "last-completion": own[-1] if len(own) else before,
+            "eos": states[-1],
+            "mean-completion": own.mean(axis=0) if len(own) else before,
+            "end-of-prompt": before,
+        }[place]
+        out.append(vector / np.linalg.norm(vector))
+    return np.array(out)
+
+
+def by_hand(messages):
+    """Token ids, and how many of them are the answer with its end token."""
+    tokenizer = fakes.tokenizer()
+    prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
+    return tuple(ids), len(ids) - len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+
+@cache
+def all_states(model, ids):
+    with torch.no_grad():
+        return [states[0].numpy() for states in model(torch.tensor([ids]), output_hidden_states=True).hidden_states]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_batch_equals_an_independent_twin_that_takes_one_row_at_a_time(model, place, side):
+    for layer in LAYERS:
+        together = found(model, layer=layer, token=place, side=side).matrix
+        np.testing.assert_allclose(together, twin(model, ROWS, layer, place), atol=1e-4)
+
+
+def test_a_batch_equals_itself_one_row_at_a_time(model):
+    for layer in LAYERS:
+        alone = [found(model, [row], ["x"], layer=layer).matrix[0] for row in ROWS]
+        np.testing.assert_allclose(found(model, layer=layer).matrix, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 12, 40])
+@pytest.mark.parametrize("place", PLACES)
+def test_rows_that_are_too_long_lose_their_beginning_and_are_counted(model, place, limit):
+    lengths = [len(by_hand(row)[0]) for row in ROWS]
+    cut = found(model, token=place, max_tokens=limit)
+    assert cut.truncated == sum(length > limit for length in lengths) > 0
+    np.testing.assert_allclose(cut.matrix, twin(model, ROWS, -1, place, limit), atol=1e-4)
+
+
+def test_a_padding_token_that_is_the_end_token_changes_nothing(model):
+    np.testing.assert_allclose(found(model, pad="</s>").matrix, found(model).matrix, atol=1e-5)
+
+
+def test_batch_size_and_the_order_of_rows_change_nothing(model):
+    order = list(range(len(ROWS)))
+    random.Random(1).shuffle(order)
+    whole = found(model)
+    shuffled = found(model, [ROWS[i] for i in order], [IDS[i] for i in order])
+    assert shuffled.ids == tuple(IDS[i] for i in order)
+    assert np.array_equal(shuffled.matrix, whole.matrix[order])
+    np.testing.assert_allclose(found(model, batch_tokens=130).matrix, whole.matrix, atol=1e-4)
+
+
+def test_no_logits_are_computed_and_no_hook_is_left_behind(model):
+    asked = []
+    handle = model.get_output_embeddings().register_forward_hook(lambda *_: asked.append(1))
+    for layer in LAYERS:
+        found(model, layer=layer)
+    handle.remove()
+    assert not asked
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("layer", [4, 7, -5])
+def test_a_layer_that_does_not_exist_is_refused(model, layer):
+    with pytest.raises(ModelError) as error:
+        found(model, layer=layer)
+    assert str(error.value) == f"represent.layer: found {layer}; tiny has 3 blocks, allowed: -4 to 3"
+
+
+def test_negative_layers_count_from_the_end(model):
+    for layer in range(4):
+        assert np.array_equal(found(model, layer=layer).matrix, found(model, layer=layer - 4).matrix)
+
+
+def test_vectors_say_what_made_them_and_have_length_one(model):
+    seen = []
+    vectors = represent(
+        IDS, ROWS, section=Represent(layer=1, token="eos"), model=model, tokenizer=fakes.tokenizer(), name="tiny",
+        revision="abc", progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert (vectors.model, vectors.revision, vectors.layer, vectors.token) == ("tiny", "abc", 1, "eos")
+    assert vectors.truncated == 0
+    assert vectors.matrix.shape == (len(ROWS), 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors.matrix, axis=1), 1, atol=1e-5)
+    assert seen[-1] == (len(ROWS), len(ROWS))
+
+
+def test_no_rows_give_no_vectors(model):
+    assert found(model, [], []).matrix.shape == (0, 32)
+
+
+def test_memory_that_runs_out_names_the_setting(model, monkeypatch):
+    def full(*_args, **_settings):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(type(model.get_decoder()), "forward", full)
+    with pytest.raises(ModelError, match=r"represent.batch_tokens: out of memory \(no room\)"):
+        found(model)

@@ -1,0 +1,295 @@
+"""The whole pipeline on the sandbox: it runs, resumes, repeats itself and decides from what it measured."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
+
+from curator import run
+from curator.build import build
+from curator.errors import CuratorError, DataError, RunError, SelectionError
+from curator.steps.site import FOLDERS, STAGES
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small run; tests that change it work on a copy."""
+    root = tmp_path_factory.mktemp("runs") / "finished"
+    build(recipe(), root)
+    return root
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def test_every_stage_writes_its_folder_and_marker(finished: Path) -> None:
+    assert [folder for folder in FOLDERS.values() if (finished / folder / "done.json").exists()] == list(
+        FOLDERS.values()
+    )
+    assert (finished / "8-report" / "report.md").stat().st_size > 1000
+
+
+def test_the_report_holds_what_a_reader_checks(finished: Path) -> None:
+    report = report_of(finished)
+    assert report["version"] == 1
+    assert report["decision"]["outcome"] in ("durable", "trade-off", "not distinguishable", "worse")
+    assert report["selection"]["k"] == 20
+    assert report["selection"]["value"] <= report["selection"]["bound"]
+    for arm in ("curated", "random", "matched-random", "none"):
+        for phase in ("before", "after"):
+            for quantity in ("harmfulness", "over_refusal", "utility"):
+                rate = report["arms"][arm]["list"][phase][quantity]
+                assert set(rate) >= {"value", "low", "high", "scored", "unscored"}
+                assert rate["scored"] > 0
+    assert [gate["name"] for gate in report["gates"]]
+
+
+def test_the_base_complies_until_it_is_aligned(finished: Path) -> None:
+    report = report_of(finished)
+    assert report["arms"]["none"]["list"]["before"]["harmfulness"]["value"] > 0.9
+
+
+def test_rates_are_those_of_the_verdicts(finished: Path) -> None:
+    report = report_of(finished)
+    verdicts = pl.read_parquet(finished / "7-judge" / "exact" / "verdicts.parquet")
+    for arm in ("curated", "random"):
+        own = verdicts.filter(arm=arm, phase="after", task="list", kind="harmful")
+        share = (own["outcome"] == "harmful").sum() / (own["outcome"] != "unscored").sum()
+        assert report["arms"][arm]["list"]["after"]["harmfulness"]["value"] == pytest.approx(share)
+
+
+def test_the_data_set_opens_with_exactly_k_rows(finished: Path, tmp_path: Path) -> None:
+    import datasets
+
+    folder = str(finished / "9-publish" / "dataset")
+    rows = datasets.load_dataset(folder, split="train", cache_dir=str(tmp_path))
+    selected = pl.read_parquet(finished / "4-select" / "selection.parquet").sort("rank")["id"].to_list()
+    assert [row["id"] for row in sorted(rows, key=lambda row: row["rank"])] == selected
+    assert {"messages", "category", "source", "licence", "similarity", "rank", "gain"} <= set(rows.column_names)
+
+
+def test_a_second_build_keeps_every_stage_and_loads_nothing_heavy(finished: Path) -> None:
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    code = (
+        "import sys; from curator.cli import _run, cli\n"
+        f"code = _run(lambda: cli.main({['build', str(QUICKSTART), '--out', str(finished), *settings]!r}, standalone_mode=False))\n"
+        "heavy = [name for name in ('torch', 'transformers', 'polars', 'numpy', 'datasets', 'faiss') if name in sys.modules]\n"
+        "print('heavy', heavy); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for stage in STAGES:
+        assert any(line.split()[:2] == [stage, "kept"] for line in done.stdout.splitlines()), (stage, done.stdout)
+    assert "heavy []" in done.stdout
+
+
+def test_the_same_seed_gives_the_same_report(finished: Path, tmp_path: Path) -> None:
+    build(recipe(), tmp_path / "again")
+    assert report_of(tmp_path / "again") == report_of(finished)
+
+
+def test_two_workers_measure_what_one_measures(finished: Path, tmp_path: Path) -> None:
+    build(recipe("engine.workers=2"), tmp_path / "two")
+    found, expected = report_of(tmp_path / "two"), report_of(finished)
+    assert found["arms"] == expected["arms"]
+    assert found["decision"] == expected["decision"]
+
+
+def test_another_seed_draws_other_controls(finished: Path, tmp_path: Path) -> None:
+    build(recipe("seed=1"), tmp_path / "other", until="select")
+    ours = pl.read_parquet(finished / "4-select" / "arms.parquet").filter(arm="random", seed=0)["id"].to_list()
+    other = (
+        pl.read_parquet(tmp_path / "other" / "4-select" / "arms.parquet").filter(arm="random", seed=0)["id"].to_list()
+    )
+    assert ours != other
+
+
+def test_changing_the_judge_does_not_retrain(copied: Path) -> None:
+    made = build(recipe("judges.headline=phrases"), copied)
+    kept = {name for name, one in made.items() if one.kept}
+    assert kept == {"base", "pool", "represent", "scores", "select", "train", "answer"}
+    assert report_of(copied)["judges"]["headline"] == "phrases"
+
+
+def test_a_former_stage_comes_back_when_its_settings_do(copied: Path) -> None:
+    before = report_of(copied)
+    build(recipe("select.weight=-1"), copied, until="select")
+    assert list(copied.glob("4-select.*"))
+    made = build(recipe(), copied, until="select")
+    assert made["select"].kept
+    build(recipe(), copied)
+    assert report_of(copied) == before
+
+
+def test_adding_an_arm_trains_only_that_arm(copied: Path) -> None:
+    def pieces() -> dict[str, int]:
+        return {str(p.relative_to(copied)): p.stat().st_mtime_ns for p in (copied / "5-train").rglob("done.json")}
+
+    before = pieces()
+    arms = "verify.arms=[curated, random, high-similarity, {name: matched-random, seeds: 2}, {name: none, seeds: 1}]"
+    build(recipe(arms), copied, until="train")
+    after = pieces()
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert {name for name in changed if name != "5-train/done.json"} == {
+        f"5-train/{phase}/high-similarity-{seed}/done.json" for phase in ("before", "after/list") for seed in range(3)
+    }
+
+
+def test_a_judge_that_always_says_harmful_never_gives_durable(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curator.sandbox import judging
+
+    real = judging.judge
+    monkeypatch.setattr(judging, "judge", lambda *args: type(real(*args))("harmful", False))
+    shutil.rmtree(copied / "7-judge")
+    build(recipe(), copied)
+    report = report_of(copied)
+    assert report["arms"]["curated"]["list"]["after"]["harmfulness"]["value"] == 1.0
+    assert report["decision"]["outcome"] == "not distinguishable"
+
+
+def test_an_arm_equal_to_its_control_is_not_distinguishable(copied: Path) -> None:
+    answers = copied / "6-answer" / "answers.parquet"
+    frame = pl.read_parquet(answers)
+    twin = frame.filter(pl.col("arm") == "random").with_columns(arm=pl.lit("curated"))
+    pl.concat([frame.filter(pl.col("arm") != "curated"), twin]).write_parquet(answers)
+    shutil.rmtree(copied / "7-judge")
+    build(recipe(), copied)
+    report = report_of(copied)
+    assert report["decision"]["outcome"] == "not distinguishable"
+    assert report["decision"]["primary"]["difference"] == 0.0
+
+
+def test_a_second_build_on_a_busy_folder_is_refused(tmp_path: Path) -> None:
+    with run.opened(tmp_path / "busy"), pytest.raises(RunError, match=r"another curator .* is at work on it"):
+        build(recipe(), tmp_path / "busy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (["select.k=3000"], SelectionError, r"select\.k: found 3000; the pool has \d+ rows \(\d+ of \d+ were dropped"),
+        (["probes.harmful.0={file: missing.json}"], DataError, r"missing\.json"),
+        (["tasks.list.rows=5000"], DataError, "5,?000"),
+        (["model.id=/no/such/folder"], CuratorError, "model.id"),
+        (["model.chat_template=nonsense"], CuratorError, "model.chat_template: found 'nonsense'"),
+        (["represent.layer=9"], CuratorError, r"represent\.layer: found 9"),
+        (["verify.align.max_tokens=3"], DataError, r"verify\.align\.max_tokens: none of the \d+ rows has 3 tokens"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_half_written(
+    tmp_path: Path, settings: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(recipe(*settings), tmp_path / "run")
+    unfinished = [folder for folder in (tmp_path / "run").glob("[0-9]-*") if not (folder / "done.json").exists()]
+    assert all(
+        {path.name for path in folder.rglob("*") if path.is_file()} <= {"started.json"} or folder.name in ("5-train",)
+        for folder in unfinished
+    )
+
+
+def test_probes_that_all_stand_in_the_pool_are_an_error(tmp_path: Path) -> None:
+    from curator import sandbox
+
+    prompts = [row["messages"][0]["content"] for row in sandbox.rows("pool")[:40]]
+    probes = tmp_path / "probes.json"
+    probes.write_text(json.dumps([{"prompt": prompt} for prompt in prompts]))
+    with pytest.raises(DataError, match="harmful probes"):
+        build(
+            recipe(f"probes.harmful=[{{file: {probes}}}]", "pool.sources.0.rows=1900"), tmp_path / "run", until="pool"
+        )
+
+
+def _build_and_die(root: str, stage: str, when: str) -> None:
+    """Builds until the stage is about to finish (or has written its first file), and is killed there."""
+    write = run.replacing
+    folder = FOLDERS[stage]
+
+    def deadly(path: Path):  # type: ignore[no-untyped-def]
+        inside = (
+            any(part == folder for part in Path(path).relative_to(root).parts)
+            if Path(path).is_relative_to(root)
+            else False
+        )
+        last = path.name == run.DONE and path.parent.name == folder
+        if inside and (last if when == "end" else path.name != run.STARTED):
+            die()
+        return write(path)
+
+    from curator import store
+
+    run.replacing = store.replacing = deadly  # type: ignore[assignment]
+    build(recipe(), Path(root))
+
+
+def test_killed_in_every_stage_the_build_ends_with_the_same_report(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    for stage in STAGES:
+        for when in ("middle", "end"):
+            code = forked(_build_and_die, str(root), stage, when)
+            # A stage with one file only dies at its end in both cases; what counts is that it died.
+            assert code == -9, (stage, when, code)
+            assert not (root / FOLDERS[stage] / "done.json").exists()
+    build(recipe(), root)
+    assert report_of(root) == report_of(finished)
+
+
+def _build_on_a_full_disk(root: str, limit: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        build(recipe(), Path(root))
+    except RunError as error:
+        os._exit(2 if "the disk is full" in str(error) else 3)
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "full"
+    # Weights are the largest files: everything before training fits, they do not.
+    assert forked(_build_on_a_full_disk, str(root), 700_000) == 2
+    assert (root / "4-select" / "done.json").exists()
+    assert not list(root.rglob("*.tmp"))
+    build(recipe(), root)
+    assert report_of(root) == report_of(finished)
+
+
+def test_no_space_in_words_of_another_library_is_understood(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the disk is full"), run.disk(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _interrupted(root: str) -> None:
+    import signal
+
+    from curator.cli import _run
+
+    class Impatient:
+        def progress(self, stage: str, done: int, total: int) -> None:
+            if stage == "train" and done == 1:
+                signal.raise_signal(signal.SIGINT)
+
+        def finished(self, stage: str, made: object) -> None:
+            pass
+
+    os._exit(_run(lambda: build(recipe(), Path(root), tell=Impatient())))
+
+
+def test_ctrl_c_exits_130_and_the_build_goes_on(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "interrupted"
+    assert forked(_interrupted, str(root)) == 130
+    assert not (root / "5-train" / "done.json").exists()
+    assert (root / "5-train" / "before" / "curated-0" / "done.json").exists()
+    build(recipe(), root)
+    assert report_of(root) == report_of(finished)
