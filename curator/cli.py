@@ -61,7 +61,7 @@ def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...],
 def check(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE: name every problem at once, then print the plan."""
     from curator.recipe_file import read
-    from curator.verify.plan import outline
+    from curator.steps.outlining import outline
 
     chosen = read(recipe, settings)
     planned = outline(chosen)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.chat_templates import TEMPLATES
 from curator.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
@@ -20,32 +21,6 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 SANDBOX = "sandbox:"
-
-# Named templates for base models, which bring none. Each writes the end token after every answer and nothing behind it.
-TEMPLATES = {
-    # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
-    "llama-2": (
-        "{% if messages[0]['role'] == 'system' %}"
-        "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
-        "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-        "{% for m in turns %}{% if m['role'] == 'user' %}"
-        "{{ (bos_token or '') + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
-        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
-    ),
-    # https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md, with the model's own end token
-    "chatml": (
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] }}"
-        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-    ),
-    # Neutral words, for a base model whose tokenizer has no tokens of its own for turns
-    "plain": (
-        "{{ bos_token or '' }}{% for m in messages %}"
-        "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n### Response:\\n' }}"
-        "{% elif m['role'] == 'system' %}{{ m['content'] + '\\n\\n' }}"
-        "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -187,8 +162,8 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
             missing = sorted(found["missing_keys"])
             if missing:
                 raise ModelError(
-                    f"model.id: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} the "
-                    "first of them, so they would be random; give the weights that this config.json was made for"
+                    f"model.id: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
+                    "the first of them, so they would be random; give the weights that this config.json was made for"
                 )
             # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
             model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
@@ -201,6 +176,11 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
         raise ModelError(
             f"model.id: no model could be loaded from {path!r} ({_first(error)}); {_help(path)}"
         ) from error
+
+
+def window(model: Any) -> int:
+    """Most tokens, prompt and answer together, that the model has positions for."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def resolve_revision(model_id: str, revision: str | None) -> str | None:
@@ -231,10 +211,9 @@ def memory(key: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # On a CPU torch tells it in words only.
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if "can't allocate memory" not in str(error):
-                raise
+        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not told and "can't allocate memory" not in str(error):  # which is how torch tells it on a CPU
+            raise
         raise ModelError(f"{key}: out of memory ({_first(error)}); lower it, or use a larger device") from error
 
 
@@ -270,6 +249,7 @@ def encode_prompt(tokenizer: Any, messages: Messages) -> tuple[int, ...]:
 
 
 def render_prompt(tokenizer: Any, messages: Messages) -> str:
+    """The templated text of a conversation up to where an answer starts."""
     return _render(tokenizer, messages, prompting=True)
 
 

@@ -19,6 +19,8 @@ _BLOCK = 2**26
 # Above this many rows the exact graph costs more than the approximate one (measured in tests/benchmarks/README.md).
 EXACT_UP_TO = 30_000
 _SAMPLE = 256
+# Nearest cells ranked for every row before it is known how many are needed.
+_RANKED = 16
 # What faiss can keep for a query on a GPU.
 _GPU_LARGEST = 2048
 
@@ -33,8 +35,8 @@ class Graph:
         method: `exact`, or `cells` for the approximate one.
         recall: Share of the exact `r` nearest that is present, over a sample of rows that took no part in tuning; 1
             when exact.
-        cells, probes: How many k-means cells the rows were cut into, and how many were searched for each cell's rows;
-            0 when exact.
+        cells, probes: How many k-means cells the rows were cut into, and how many were searched for each row; 0 when
+            exact.
     """
 
     similarities: Matrix
@@ -83,8 +85,8 @@ def nearest(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.i
 def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP_TO, recall: float = 0.97) -> Graph:
     """The `r` nearest rows of every row, itself first: exact for few rows, through k-means cells for many.
 
-    The approximate graph compares each cell's rows with all rows of the cells nearest to its centre, as many cells as a
-    sample needs to reach `recall`; the recall that is reported is measured on another sample.
+    The approximate graph compares each row with all rows of the cells whose centres are nearest to it, as many cells as
+    a sample needs to reach `recall`; the recall that is reported is measured on another sample.
 
     Args:
         vectors: `(n, d)` float32 unit rows, sorted by id.
@@ -93,7 +95,8 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
         exact_up_to: Largest n for which the graph is exact.
         recall: What the approximate graph must reach on the tuning sample, in (0, 1].
 
-    Memory beyond `vectors` and the result: about 256 MiB exact; approximate, the rows of the probed cells more.
+    Memory beyond `vectors` and the result: about 256 MiB exact; approximate, some 200 bytes a row and the rows of a
+    cell more.
     """
     n = len(vectors)
     r = min(r, n)
@@ -137,7 +140,7 @@ def _with_ties(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[n
     return np.take_along_axis(products, indices, axis=1), indices
 
 
-def _sort_rows(similarities: Matrix, indices: NDArray[np.int64]) -> None:
+def _sort_rows(similarities: Matrix, indices: NDArray[np.int64] | NDArray[np.int32]) -> None:
     order = np.lexsort((indices, -similarities), axis=1)
     similarities[:] = np.take_along_axis(similarities, order, axis=1)
     indices[:] = np.take_along_axis(indices, order, axis=1)
@@ -156,48 +159,73 @@ def _self_first(similarities: Matrix, indices: NDArray[np.int32], own: NDArray[n
 
 
 def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
-    import faiss
-
-    n = len(vectors)
-    cells = int(2 ** round(np.log2(2 * np.sqrt(n))))
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.choice(n, min(n, 40 * cells), replace=False))
-    kmeans = faiss.Kmeans(
-        vectors.shape[1], cells, niter=8, spherical=True, seed=seed % 2**31, min_points_per_centroid=1
-    )
-    kmeans.train(vectors[sample])
-    centres: Matrix = np.asarray(kmeans.centroids, dtype=np.float32)
-    cell = nearest(vectors, centres, 1)[1][:, 0]
-    members = np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell, minlength=cells))[:-1])
-    near = nearest(centres, centres, cells)[1]  # (cells, cells)
-
-    tuning, held_out = np.array_split(rng.permutation(rng.choice(n, min(n, 2 * _SAMPLE), replace=False)), 2)
-    reach = _reach(vectors, tuning, r, cell, near)
-    probes = int(np.searchsorted(np.cumsum(np.bincount(reach, minlength=cells)) / reach.size, recall)) + 1
-
-    similarities = np.empty((n, r), dtype=np.float32)
-    indices = np.empty((n, r), dtype=np.int32)
-    sizes = np.array([len(rows) for rows in members])
-    for own, rows in enumerate(members):
-        if len(rows) == 0:
-            continue
-        enough = int(np.searchsorted(np.cumsum(sizes[near[own]]), r)) + 1
-        around = np.sort(np.concatenate([members[other] for other in near[own, : max(probes, enough)]]))
-        found = nearest(vectors[rows], vectors[around], r)
-        similarities[rows], indices[rows] = found[0], around[found[1]]
-    for block in blocks(n, 8 * r):
+    centres = _centres(vectors, rng, seed)
+    cells = len(centres)
+    near = nearest(vectors, centres, min(cells, _RANKED))[1].astype(np.int32)  # (n, p)
+    tuning, held_out = np.array_split(rng.choice(len(vectors), min(len(vectors), 2 * _SAMPLE), replace=False), 2)
+    probes = _probes(vectors, centres, near[:, 0], tuning, r=r, recall=recall)
+    if probes > near.shape[1]:
+        near = nearest(vectors, centres, probes)[1].astype(np.int32)
+    similarities, indices = _search(vectors, near[:, :probes], cells, r)
+    for block in blocks(len(vectors), 8 * r):
+        _sort_rows(similarities[block], indices[block])
         _self_first(similarities[block], indices[block], np.arange(block.start, block.stop, dtype=np.int32))
     truth = nearest(vectors[held_out], vectors, r)[1]
     share = np.mean([np.isin(row, indices[i]).mean() for i, row in zip(held_out, truth, strict=True)])
     return Graph(similarities, indices, "cells", float(share), cells, probes)
 
 
-def _reach(
-    vectors: Matrix, sample: NDArray[np.int64], r: int, cell: NDArray[np.int64], near: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """How many cells beyond its own each true neighbour of the sampled rows lies, `(sample * r,)`."""
+def _centres(vectors: Matrix, rng: np.random.Generator, seed: int) -> Matrix:
+    import faiss
+
+    cells = int(2 ** round(np.log2(2 * np.sqrt(len(vectors)))))
+    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 40 * cells), replace=False))
+    kmeans = faiss.Kmeans(
+        vectors.shape[1], cells, niter=8, spherical=True, seed=seed % 2**31, min_points_per_centroid=1
+    )
+    kmeans.train(vectors[sample])
+    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+
+def _probes(
+    vectors: Matrix, centres: Matrix, cell: NDArray[np.int32], sample: NDArray[np.int64], *, r: int, recall: float
+) -> int:
+    """The fewest cells, nearest first, that hold a share `recall` of the true neighbours of the sampled rows."""
     truth = nearest(vectors[sample], vectors, r)[1]
-    rank = np.empty_like(near)
-    np.put_along_axis(rank, near, np.arange(len(near))[None, :], axis=1)
-    reached: NDArray[np.int64] = rank[cell[sample][:, None], cell[truth]].ravel()
-    return reached
+    order = nearest(vectors[sample], centres, len(centres))[1]
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(centres))[None, :], axis=1)
+    reach = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
+    held = np.cumsum(np.bincount(reach, minlength=len(centres))) / reach.size
+    return int(np.searchsorted(held, recall)) + 1
+
+
+def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tuple[Matrix, NDArray[np.int32]]:
+    """The best `r` rows in the cells `near` of each row; all that ask a cell meet its rows in one matrix product."""
+    n, probes = near.shape
+    similarities = np.full((n, r), -np.inf, dtype=np.float32)
+    indices = np.full((n, r), -1, dtype=np.int32)
+    queries = np.split(np.argsort(near.ravel(), kind="stable") // probes, _ends(near.ravel(), cells))
+    members = np.split(np.argsort(near[:, 0], kind="stable"), _ends(near[:, 0], cells))
+    for asking, own in zip(queries, members, strict=True):
+        if not len(asking) or not len(own):
+            continue
+        base = vectors[own]
+        for block in blocks(len(asking), max(vectors.shape[1], 8 * r)):
+            rows = asking[block]
+            found = _top(vectors[rows], base, min(r, len(own)))
+            both = np.concatenate([similarities[rows], found[0]], axis=1)
+            of_both = np.concatenate([indices[rows], own[found[1]].astype(np.int32)], axis=1)
+            best = np.argpartition(-both, r - 1, axis=1)[:, :r]
+            similarities[rows] = np.take_along_axis(both, best, axis=1)
+            indices[rows] = np.take_along_axis(of_both, best, axis=1)
+    short = np.flatnonzero((indices < 0).any(axis=1))
+    if len(short):
+        similarities[short], indices[short] = nearest(vectors[short], vectors, r)
+    return similarities, indices
+
+
+def _ends(cell: NDArray[np.int32], cells: int) -> NDArray[np.int64]:
+    ends: NDArray[np.int64] = np.cumsum(np.bincount(cell, minlength=cells))[:-1]
+    return ends

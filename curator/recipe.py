@@ -41,6 +41,8 @@ class Clean(Section):
 
 
 class PoolSection(Section):
+    """Candidate safety examples: where they come from, and what leaves them."""
+
     sources: Annotated[list[Source], Field(min_length=1)]
     clean: Clean = Clean()
 

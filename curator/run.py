@@ -55,15 +55,13 @@ def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, g
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
-    done = finished(folder)
-    if done is not None and done["key"] == key:
-        return Made(folder, key, done["record"], done["seconds"], kept=True)
     with disk(folder):
-        if not grid:
+        done = finished(folder)
+        if not grid and (done is None or done["key"] != key):
             _set_aside(folder, key)
             done = finished(folder)
-            if done is not None:
-                return Made(folder, key, done["record"], done["seconds"], kept=True)
+        if done is not None and done["key"] == key:
+            return Made(folder, key, done["record"], done["seconds"], kept=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
         write_json(folder / STARTED, {"key": key})
@@ -180,11 +178,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all; a number that is infinite or NaN is a mistake of ours (ValueError)."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -15,15 +15,18 @@ from curator.run import read_json, replacing, write_json
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as Parquet, whole or not at all."""
     with replacing(path) as temporary:
         frame.write_parquet(temporary)
 
 
 def load_frame(path: Path) -> pl.DataFrame:
+    """The frame of a Parquet file."""
     return pl.read_parquet(path)
 
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """Writes an array in numpy's format, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.save(handle, array)
 
@@ -43,6 +46,7 @@ def save_data(folder: Path, data: Data) -> None:
 
 
 def load_data(folder: Path) -> Data:
+    """What `save_data` wrote."""
     tasks = tuple(
         Task(
             train=load_frame(folder / "tasks" / f"{task['name']}-train.parquet"),
@@ -61,6 +65,7 @@ def load_data(folder: Path) -> Data:
 
 
 def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
+    """Writes the matrix to `<name>.npy` and everything else to `<name>.json`."""
     save_array(folder / f"{name}.npy", vectors.matrix)
     facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
     write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
@@ -84,6 +89,7 @@ def save_scores(folder: Path, scores: Scores) -> None:
 
 
 def load_scores(folder: Path) -> Scores:
+    """What `save_scores` wrote."""
     frame, facts = load_frame(folder / "scores.parquet"), read_json(folder / "scores.json")
     return Scores(
         ids=tuple(frame["id"]),
@@ -105,6 +111,7 @@ def save_selection(folder: Path, selection: Selection) -> None:
 
 
 def load_selection(folder: Path) -> Selection:
+    """What `save_selection` wrote."""
     frame = load_frame(folder / "selection.parquet")
     facts = read_json(folder / "selection.json")
     return Selection(
@@ -121,6 +128,7 @@ def trained_record(trained: Trained, root: Path) -> dict[str, Any]:
 
 
 def trained_from(record: Mapping[str, Any], root: Path) -> Trained:
+    """What `trained_record` wrote, with paths below the run folder of today."""
     paths = {name: absolute(record[name], root) for name in ("path", "parent")}
     return Trained(**{**record, **paths, "losses": tuple(record["losses"])})
 

@@ -42,6 +42,7 @@ def reach(low: float | None, high: float | None) -> str:
 
 
 def probability(p: float | None) -> str:
+    """A p-value: three digits below 0.1, two above."""
     if p is None:
         return UNKNOWN
     return "below 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
@@ -60,6 +61,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `4.2 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 60:

@@ -12,12 +12,11 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from curator.model import TEMPLATES
+from curator.chat_templates import TEMPLATES
 from curator.records import ROW_SCHEMA, row_id
 
 torch.set_num_threads(1)  # more threads only wait for each other on models this small
 
-FAMILIES = ("llama", "gemma", "qwen", "gpt2")
 SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
 WORDS = (
     "the lighthouse keeper counts grey gulls every morning and writes their names into a long green book",
@@ -28,6 +27,21 @@ WORDS = (
 )
 SIZE = {"vocab_size": 320, "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 256}
 WIDE = {**SIZE, "hidden_size": 32, "intermediate_size": 48, "num_key_value_heads": 1, "head_dim": 16}
+CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "llama": (transformers.LlamaConfig, WIDE),
+    # Every second block sees 8 tokens only. Tied to these wide embeddings it would say one token over and over.
+    "gemma": (
+        transformers.Gemma2Config,
+        {**WIDE, "sliding_window": 8, "query_pre_attn_scalar": 16, "tie_word_embeddings": False},
+    ),
+    "qwen": (transformers.Qwen3Config, WIDE),
+    "gpt2": (
+        transformers.GPT2Config,
+        {"vocab_size": 320, "n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 256}
+        | {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    ),
+}
+FAMILIES = tuple(CONFIGS)
 
 
 @cache
@@ -44,7 +58,7 @@ def _trained() -> str:
 
 
 def tokenizer(template: str | None = "plain", **changes: Any) -> Any:
-    """A byte-level BPE of 320 tokens; `template` is a name in TEMPLATES or Jinja text, `changes` go to the tokenizer."""
+    """A byte-level BPE of 320 tokens; `template` is a name in TEMPLATES or Jinja text."""
     settings = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "padding_side": "left", **changes}
     made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(_trained()), **settings)
     made.chat_template = TEMPLATES.get(template or "", template)
@@ -54,19 +68,9 @@ def tokenizer(template: str | None = "plain", **changes: Any) -> Any:
 def model(family: str, *, seed: int = 0, **changes: Any) -> Any:
     """A causal model of three blocks, in evaluation mode. Its weights are wide enough for answers to differ."""
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.25}
-    config = {
-        "llama": lambda: transformers.LlamaConfig(**{**WIDE, **ends, **changes}),
-        # every second block sees 8 tokens only
-        "gemma": lambda: transformers.Gemma2Config(
-            **{**WIDE, **ends, "sliding_window": 8, "query_pre_attn_scalar": 16, **changes}
-        ),
-        "qwen": lambda: transformers.Qwen3Config(**{**WIDE, **ends, **changes}),
-        "gpt2": lambda: transformers.GPT2Config(
-            **{"vocab_size": 320, "n_embd": 32, "n_layer": 3, "n_head": 2, "n_positions": 256, **ends, **changes}
-        ),
-    }[family]()
+    kind, shape = CONFIGS[family]
     torch.manual_seed(seed)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
+    return transformers.AutoModelForCausalLM.from_config(kind(**{**shape, **ends, **changes})).eval()
 
 
 def save(folder: Path, family: str = "llama", *, template: str | None = "plain", seed: int = 0, **changes: Any) -> str:

@@ -46,9 +46,7 @@ def report_of(root: Path) -> dict[str, Any]:
 def forked(work: Callable[..., Any], *args: Any) -> int | None:
     """Exit code of `work(*args)` in a process of its own, forked from a server that has loaded torch already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["curator.train.warm", "curator.steps.reporting", "curator.verify.findings", "curator.pool.gather"]
-    )
+    context.set_forkserver_preload(["curator.train.warm", "curator.verify.findings", "curator.pool.gather"])
     process = context.Process(target=_traced, args=(work, *args))
     process.start()
     process.join(timeout=240)
@@ -62,9 +60,7 @@ def forked(work: Callable[..., Any], *args: Any) -> int | None:
 def _traced(work: Callable[..., Any], *args: Any) -> None:
     try:
         work(*args)
-    except SystemExit:
-        raise
-    except BaseException:
+    except Exception:  # noqa: BLE001 - shown, and told by an exit code of its own
         traceback.print_exc()
         os._exit(7)
 

@@ -90,7 +90,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *over("probes.benign.0", files["benign"]),
         "select.k=12",
         "select.neighbours=8",
-        "verify.seeds=2",
+        "verify.seeds=1",
         "verify.arms.none.seeds=1",
         *over("verify.keep.data", files["keep"]),
         "verify.keep.rows=8",
@@ -100,6 +100,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for key in ("rank=2", "epochs=1", "batch=8", "micro_batch=4", "max_tokens=200")
         ),
         "verify.generate.max_new_tokens=6",
+        "engine.threads=1",
         f"judges.panel.qwen3guard.guard={guard}",
     ]
     del source

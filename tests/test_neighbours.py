@@ -102,6 +102,7 @@ def test_the_approximate_graph_reports_the_recall_that_it_has():
     low = graph(x, 10, exact_up_to=0, recall=0.5)
     assert low.probes < found.probes
     assert low.recall < found.recall
+    assert (np.diff(found.similarities, axis=1) <= 0).all()
     # What is found is right: the cosine belongs to the row.
     products = np.einsum("nrd,nd->nr", x[found.indices], x)
     assert np.allclose(found.similarities, products, atol=1e-6)
@@ -109,7 +110,19 @@ def test_the_approximate_graph_reports_the_recall_that_it_has():
     assert (again.indices == found.indices).all()
 
 
-def test_the_approximate_graph_copes_with_fewer_rows_in_a_cell_than_neighbours():
-    x = np.concatenate([unit_rows(0, 300, 8), np.eye(8, dtype=np.float32)])
-    found = graph(x, 200, exact_up_to=0)
-    assert all(len(set(row)) == 200 for row in found.indices.tolist())
+def test_rows_whose_cells_hold_too_few_others_get_their_exact_neighbours():
+    x = unit_rows(0, 1000, 8)
+    x[:, 0] = np.where(np.arange(1000) < 5, -20, 2)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    exact, found = graph(x, 40), graph(x, 40, exact_up_to=0, recall=0.1)
+    assert found.probes == 1
+    assert found.indices.min() == 0
+    assert (found.indices[:5] == exact.indices[:5]).all()
+    assert all(len(set(row)) == 40 for row in found.indices.tolist())
+
+
+def test_the_approximate_graph_that_must_reach_every_neighbour_is_the_exact_one():
+    x = unit_rows(9, 900, 12)
+    exact, found = graph(x, 300), graph(x, 300, exact_up_to=0, recall=1.0)
+    assert np.allclose(exact.similarities, found.similarities, atol=1e-6)
+    assert np.mean(exact.indices == found.indices) > 0.99

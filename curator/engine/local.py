@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -70,6 +71,8 @@ def _begin(threads: int, watched: Connection) -> None:
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     set_threads(threads)
     quiet()
+    # The libraries collect garbage after every training; what was imported before need not be walked each time.
+    gc.freeze()
 
 
 def _end_with(watched: Connection) -> None:

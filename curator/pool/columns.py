@@ -21,6 +21,7 @@ def value(row: Fields, column: str) -> Any:
 
 
 def has(row: Fields, column: str) -> bool:
+    """Whether a row has the column; a dot leads into a column inside a column."""
     if column in row or "." not in column:
         return column in row
     first, rest = column.split(".", 1)
@@ -58,6 +59,7 @@ def fills(template: str) -> Callable[[Fields], str]:
 
 
 def placeholders(template: str) -> list[str]:
+    """The columns that a template names, in its order."""
     return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 

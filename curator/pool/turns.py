@@ -69,6 +69,7 @@ def _turn(item: Any, number: int) -> dict[str, str]:
 
 
 def is_transcript(text: str) -> bool:
+    """Whether a text starts as one that names its speakers."""
     return _SPEAKER.match(text.lstrip(" ")) is not None
 
 
@@ -102,6 +103,7 @@ def check(turns: Sequence[dict[str, str]], last: str) -> None:
 
 
 def check_text(text: str) -> None:
+    """Raises UnusableError where a text holds what no file of ours can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

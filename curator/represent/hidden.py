@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import ModelError
-from curator.model import Encoded, batches, encode, memory, pad, positions
+from curator.model import Encoded, batches, encode, memory, pad, positions, window
 from curator.recipe import Represent
 from curator.records import Messages, Vectors
 
@@ -37,16 +37,17 @@ def hidden_states(
     Layers count as transformers does: 0 is the embeddings, i the output of block i, the last (-1) after the final norm.
     Places: `last-completion` is the answer's last token before its end token, `eos` the end token, `mean-completion`
     the mean over the answer without its end token, `end-of-prompt` the token from which the answer is predicted. A
-    row of more than `section.max_tokens` tokens loses its beginning, and is counted. No logits are computed, and no
-    layer but the asked one is kept. Source of the default: He et al. 2024 (arXiv 2404.01099), Hsiung et al. 2025
-    (arXiv 2506.05346).
+    row of more than `section.max_tokens` tokens, or than the model has positions for, loses its beginning and is
+    counted. No logits are computed, and no layer but the asked one is kept. Source of the default: He et al. 2024
+    (arXiv 2404.01099), Hsiung et al. 2025 (arXiv 2506.05346).
 
     Raises:
         ModelError: There is no such layer, or memory runs out.
     """
     import torch
 
-    encoded = [_cut(encode(tokenizer, messages), section.max_tokens) for messages in rows]
+    limit = min(section.max_tokens, window(model))
+    encoded = [_cut(encode(tokenizer, messages), limit) for messages in rows]
     truncated = sum(cut for _, cut in encoded)
     tokens = [row for row, _ in encoded]
     body = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curator.model import batches, encode_prompt, memory, pad
+from curator.errors import ModelError
+from curator.model import batches, encode_prompt, memory, pad, window
 from curator.records import Messages
 
 
@@ -22,8 +23,15 @@ def generate(
 
     Decoding is greedy. Batches are composed from lengths and ids only, so the order of the prompts changes nothing.
 
+    Args:
+        prompts, ids: Conversations up to where the answer starts, and their ids.
+        model, tokenizer: From `model.load_model`, which drops a checkpoint's own sampling settings, and
+            `model.load_tokenizer`.
+        max_new_tokens: Of each answer, the end token included.
+        batch: Prompts at a time.
+
     Raises:
-        ModelError: Memory runs out.
+        ModelError: Prompt and answer are longer than the model has positions for, or memory runs out.
     """
     import torch
 
@@ -32,7 +40,13 @@ def generate(
     where = next(model.parameters()).device
     found: list[tuple[str, str]] = [("", "length")] * len(prompts)
     lengths = [len(row) for row in encoded]
-    for group in batches(lengths, ids, tokens=max(lengths, default=0) * batch, rows=batch):
+    longest, limit = max(lengths, default=0), window(model)
+    if longest + max_new_tokens > limit:
+        raise ModelError(
+            f"verify.generate.max_new_tokens: found {max_new_tokens}; with the longest prompt, {longest} tokens, that "
+            f"is more than the {limit} positions of the model; lower it, or leave long rows out with `where`"
+        )
+    for group in batches(lengths, ids, tokens=longest * batch, rows=batch):
         tokens, mask = pad([encoded[i] for i in group], tokenizer.pad_token_id, side="left")
         with torch.inference_mode(), memory("verify.generate.batch"):
             out = model.generate(
@@ -40,12 +54,6 @@ def generate(
                 attention_mask=mask.to(where),
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                num_beams=1,
-                # A checkpoint's own sampling settings would be refused, or would change the answers.
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                repetition_penalty=None,
                 eos_token_id=sorted(ends),
                 pad_token_id=tokenizer.pad_token_id,
             )

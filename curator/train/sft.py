@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from curator.errors import DataError
-from curator.model import device, encode, load_model, memory
+from curator.errors import DataError, ModelError
+from curator.model import device, encode, load_model, memory, window
 from curator.provenance import peak_gib
 from curator.recipe import Training
 from curator.records import Messages, Trained
@@ -42,7 +42,8 @@ def train(
     decides the order of the rows too. Rows are shuffled anew each epoch; the last batch of an epoch may be short.
 
     Args:
-        rows: Conversations that end with an answer. Those longer than `section.max_tokens` are left out and counted.
+        rows: Conversations that end with an answer. Those of more tokens than `section.max_tokens`, or than the model
+            has positions for, are left out and counted.
         base, revision, adapters: Weights to start from, and LoRA folders merged into them first.
         tokenizer: From `model.load_tokenizer`.
         steps: Optimiser steps.
@@ -52,18 +53,20 @@ def train(
 
     Raises:
         DataError: No row is short enough.
-        ModelError: The weights cannot be loaded, or memory runs out.
+        ModelError: The weights cannot be loaded, the loss is no longer finite, or memory runs out.
     """
     from datasets import Dataset
     from transformers import set_seed
     from trl import SFTTrainer
 
     clock = time.perf_counter()
+    model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full")
     encoded = [encode(tokenizer, messages) for messages in rows]
-    kept = [row for row in encoded if len(row.ids) <= section.max_tokens]
+    limit = min(section.max_tokens, window(model))
+    kept = [row for row in encoded if len(row.ids) <= limit]
     if not kept:
         raise DataError(
-            f"{key}.max_tokens: none of the {len(encoded)} rows has {section.max_tokens} tokens or fewer "
+            f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "
             f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
         )
     table = Dataset.from_dict(
@@ -73,7 +76,6 @@ def train(
         }
     )
     with memory(f"{key}.micro_batch"):
-        model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full")
         set_seed(seed)
         if section.method == "lora":
             model = _with_adapter(model, section)
@@ -88,9 +90,15 @@ def train(
                 if type(installed).__name__ == callback:
                     trainer.remove_callback(installed)
         trainer.train()
+    losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
+    broken = [step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
+    if broken:
+        raise ModelError(
+            f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
+            f"{broken[0]} is not finite; lower it, or set a warmup"
+        )
     with replacing_folder(folder / WEIGHTS) as target:
         trainer.model.save_pretrained(target)
-    losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     return Trained(
         path=str(folder / WEIGHTS),
         method=section.method,
@@ -140,8 +148,9 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
         max_length=None,  # nothing is cut: rows that are too long were left out above
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
-        include_num_input_tokens_seen="all",
+        include_num_input_tokens_seen="non_padding",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would report a training that broke down as one that went on
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -64,6 +64,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class TrainJob:
+    """One training, small enough to be sent to another process."""
+
     root: Path
     folder: str
     key: str
@@ -80,6 +82,8 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class AnswerJob:
+    """Every question to one model, small enough to be sent to another process."""
+
     root: Path
     folder: str
     key: str

@@ -1,0 +1,222 @@
+"""The house keeps its plan: who may import whom, where a library lives, what a file may be called and how long it is.
+
+Only the source is read here, with `ast`; nothing of the package is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+# From the ground up. A room is a file or a folder of curator/; it may import itself and every room of a lower floor.
+FLOORS = (
+    {"errors"},
+    {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
+    {"conclusions", "recipe", "store"},
+    {"recipe_mistakes"},
+    {"recipe_file"},
+    {"chat_templates", "neighbours", "sandbox"},
+    {"model"},
+    {"pool", "represent", "scores", "select", "train", "judge", "report", "publish"},  # the stages
+    {"engine"},
+    {"verify"},
+    {"steps"},
+    {"build", "progress"},
+    {"cli"},
+    {"__main__"},
+)
+# `curator/__init__.py` is importable from everywhere, and names the rooms of its public functions without running them.
+FRONT = "curator"
+
+# Who may see a whole recipe; everyone else takes a section, or plain arguments.
+SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "cli"}
+
+# Library -> the only places that import it.
+HOMES = {
+    "faiss": ("neighbours.py",),
+    "peft": ("train/", "model.py"),  # model.py merges adapters
+    "trl": ("train/",),
+    "sentence_transformers": ("represent/",),
+    "ray": ("engine/",),
+    "rich": ("cli.py", "progress.py"),
+    "click": ("cli.py",),
+}
+
+# File -> libraries that it may import inside functions only, so that starting costs nothing.
+LAZY = dict.fromkeys(
+    ("__init__.py", "__main__.py", "cli.py"), ("polars", "numpy", "pydantic", "torch", "rich", "ruamel")
+)
+LAZY |= dict.fromkeys(("build.py", "steps/", "recipe_file.py"), ("polars", "numpy", "torch", "transformers"))
+
+NAMES_THAT_FIT_ANYTHING = {"utils", "util", "common", "helpers", "base", "types", "constants", "config", "misc"}
+LONGEST_FILE = 350
+MAY_PRINT = {"cli.py"}
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "curator"
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+pytestmark = pytest.mark.parametrize("file", FILES)
+
+
+@cache
+def parsed(file: str) -> ast.Module:
+    return ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+
+
+def room_of(module: str) -> str:
+    """`curator.verify.plan` -> verify; `curator` -> the front."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else FRONT
+
+
+def rooms_of_file(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Line, module and names of every import, those inside functions and of type checking too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, ()
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import; write the module's full name"
+            assert node.module is not None
+            yield node.lineno, node.module, tuple(alias.name for alias in node.names)
+
+
+def rooms_imported(file: str) -> Iterator[tuple[int, str]]:
+    for line, module, names in imports(parsed(file)):
+        if module == "curator":
+            found = [name for name in names if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()]
+            yield from ((line, name) for name in (found or [FRONT]))
+        elif module.startswith("curator."):
+            yield line, room_of(module)
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def run_on_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """Everything that runs when a module is imported: not what functions hold, nor what is for type checkers."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
+def test_a_file_stands_on_a_floor(file: str) -> None:
+    assert file == "__init__.py" or any(rooms_of_file(file) in rooms for rooms in FLOORS), "give it a place in FLOORS"
+
+
+def test_imports_go_down_only(file: str) -> None:
+    if file == "__init__.py":
+        return
+    own = rooms_of_file(file)
+    wrong = [
+        f"{file}:{line} imports {room}"
+        for line, room in rooms_imported(file)
+        if room not in (own, FRONT) and floor_of(room) >= floor_of(own)
+    ]
+    assert not wrong
+
+
+def test_only_those_who_put_a_run_together_see_a_whole_recipe(file: str) -> None:
+    if rooms_of_file(file) in SEE_RECIPE:
+        return
+    wrong = [
+        f"{file}:{line} imports Recipe"
+        for line, module, names in imports(parsed(file))
+        if module.startswith("curator") and ("Recipe" in names or "recipe" in names or module == "curator.recipe_file")
+    ]
+    assert not wrong
+
+
+def test_a_library_lives_in_one_place(file: str) -> None:
+    wrong = [
+        f"{file}:{line} imports {module}; its home is {' and '.join(HOMES[library])}"
+        for line, module, _ in imports(parsed(file))
+        for library in [module.partition(".")[0]]
+        if library in HOMES and not file.startswith(HOMES[library])
+    ]
+    assert not wrong
+
+
+def test_what_starts_first_imports_nothing_heavy(file: str) -> None:
+    banned = {library for start, libraries in LAZY.items() if file.startswith(start) for library in libraries}
+    wrong = [
+        f"{file}:{node.lineno} imports {name} at module level"
+        for node in run_on_import(parsed(file))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for _, name, _ in imports(node)
+        if name.partition(".")[0] in banned
+    ]
+    assert not wrong
+
+
+def test_a_file_is_short_and_its_name_tells_what_it_holds(file: str) -> None:
+    length = len((PACKAGE / file).read_text(encoding="utf-8").splitlines())
+    assert length <= LONGEST_FILE, f"{file} has {length} lines; split it by subject"
+    assert NAMES_THAT_FIT_ANYTHING.isdisjoint(file.removesuffix(".py").split("/"))
+
+
+def test_only_the_command_line_prints_or_exits(file: str) -> None:
+    if file in MAY_PRINT:
+        return
+    banned = {"print", "click.echo", "sys.exit", "exit", "quit", "sys.stdout.write", "sys.stderr.write"}
+    wrong = [
+        f"{file}:{node.lineno} calls {ast.unparse(node.func)}"
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in banned
+    ]
+    assert not wrong
+
+
+def test_no_error_is_swallowed_whole(file: str) -> None:
+    wrong = [
+        f"{file}:{node.lineno}"
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or "BaseException" in ast.unparse(node.type) or is_swallowed(node))
+    ]
+    assert not wrong
+
+
+def is_swallowed(handler: ast.ExceptHandler) -> bool:
+    """Whether `except Exception` ends without raising."""
+    assert handler.type is not None
+    return ast.unparse(handler.type) == "Exception" and not isinstance(handler.body[-1], ast.Raise)
+
+
+def test_a_file_says_what_it_is_for(file: str) -> None:
+    tree = parsed(file)
+    if tree.body:
+        assert ast.get_docstring(tree), f"{file} has no docstring"
+
+
+def test_what_is_public_says_what_it_gives_back(file: str) -> None:
+    wrong = [
+        f"{file}:{node.lineno} {node.name}"
+        for node in parsed(file).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if not ast.get_docstring(node)
+    ]
+    assert not wrong
+
+
+def test_standard_library_names_are_not_taken(file: str) -> None:
+    name = file.removesuffix(".py").rpartition("/")[2]
+    assert "/" in file or name not in sys.stdlib_module_names

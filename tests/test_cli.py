@@ -1,0 +1,381 @@
+"""The command line: what it prints, what it leaves alone, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from report.invented import invent
+from rich.console import Console
+
+import curator
+from curator.cli import STAGE_NAMES, _run, cli
+from curator.errors import CuratorError, DataError, RecipeError, RunError
+from curator.progress import Terminal
+from curator.recipe_file import parse, read
+from curator.run import Made, opened, write_json
+from curator.steps.outlining import outline
+from curator.steps.site import FOLDERS, STAGES
+
+QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "faiss", "sentence_transformers", "ray"}
+DATA_AND_CHECKS = {"polars", "numpy", "pydantic", "pyarrow", "ruamel", "rich", "scipy"}
+
+
+def invoked(*words: str) -> Result:
+    """What a command prints; an error of ours comes as the exception that it is."""
+    return CliRunner().invoke(cli, words, standalone_mode=False)
+
+
+def printed(*words: str) -> str:
+    result = invoked(*words)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def process(*words: str, folder: Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The real program, or a line of Python, in a process of its own."""
+    start = ["-c", code] if code else ["-m", "curator"]
+    environment = {
+        "PYTHONPATH": str(QUICKSTART.parent.parent),
+        "PATH": "",
+        "HOME": str(folder),
+        "PYTHONWARNINGS": "error",
+    }
+    return subprocess.run(
+        [sys.executable, *start, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+# Starting
+
+
+def modules_loaded(folder: Path, *words: str) -> set[str]:
+    code = "import sys; from curator.cli import cli; cli.main(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    told = process(*words, folder=folder, code=code)
+    assert told.returncode == 0, told.stderr
+    return {name.partition(".")[0] for name in told.stdout.splitlines()[-1].split()}
+
+
+def test_help_loads_nothing_heavy_and_no_library_for_data(tmp_path: Path) -> None:
+    assert modules_loaded(tmp_path, "--help").isdisjoint(HEAVY | DATA_AND_CHECKS)
+
+
+def test_check_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = modules_loaded(tmp_path, "check", str(QUICKSTART))
+    assert loaded.isdisjoint(HEAVY)
+    assert "pydantic" in loaded, "the way to look at what is loaded must be able to see something"
+
+
+def test_importing_the_package_loads_nothing_and_offers_its_names(tmp_path: Path) -> None:
+    told = process(folder=tmp_path, code="import sys, curator; print(*sys.modules)")
+    assert {name.partition(".")[0] for name in told.stdout.split()}.isdisjoint(HEAVY | DATA_AND_CHECKS | {"click"})
+    assert all(getattr(curator, name) is not None for name in curator.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = curator.nothing
+
+
+def test_the_help_names_every_command() -> None:
+    text = printed("--help")
+    assert [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()] == [
+        "build",
+        "check",
+        "new",
+        "show",
+    ]
+
+
+def test_the_version_is_the_packages() -> None:
+    assert printed("--version") == f"curator, version {curator.__version__}\n"
+
+
+def test_stages_are_called_as_the_pipeline_calls_them() -> None:
+    assert STAGE_NAMES == STAGES
+    assert list(FOLDERS.values()) == [f"{number}-{name}" for number, name in enumerate(STAGE_NAMES)]
+    assert outline(read(QUICKSTART))["stages"] == ", ".join(STAGES)
+
+
+# How it ends
+
+
+def ends(command: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = _run(command)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return code, err
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_what_a_user_can_mend_ends_with_2_and_its_words_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(raising(DataError("rows.jsonl:3: is empty")), capsys) == (2, "Error: rows.jsonl:3: is empty\n")
+    several = RecipeError(["r.yaml:1: a", "r.yaml:2: b"])
+    assert ends(raising(several), capsys) == (2, "Error: 2 problems in the recipe:\n  r.yaml:1: a\n  r.yaml:2: b\n")
+
+
+def test_every_error_of_ours_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = CuratorError.__subclasses__()
+    assert len(kinds) >= 7
+    for kind in kinds:
+        assert ends(raising(kind("some words")), capsys) == (2, "Error: some words\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = ends(raising(error), capsys)
+    assert code == 130
+    assert told.strip() == "Interrupted. What was finished is kept: run the same command again to go on."
+
+
+def test_ctrl_c_within_a_command_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("curator.recipe_file.read", lambda *_: raising(KeyboardInterrupt())())
+    assert ends(lambda: cli.main(["check", "a.yaml"], standalone_mode=False), capsys)[0] == 130
+
+
+def test_a_bug_is_raised_and_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (KeyError("column"), EOFError("ran out of input"), OSError(5, "Input/output error")):
+        monkeypatch.setattr("curator.recipe_file.read", lambda *_, error=error: raising(error)())
+        with pytest.raises(type(error)) as caught:
+            _run(lambda: cli.main(["check", "a.yaml"], standalone_mode=False))
+        assert caught.value is error
+
+
+def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
+    told = process("check", str(QUICKSTART), folder=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    told = process("check", "none.yaml", folder=tmp_path)
+    sentence = "none.yaml: cannot be read (no such file or directory); give the path of a recipe file in YAML"
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", f"Error: {sentence}\n")
+    code = "import curator.recipe_file as f; f.read = lambda *_: {}['x']; from curator.cli import main; main()"
+    told = process("check", "a.yaml", folder=tmp_path, code=code)
+    assert told.returncode == 1
+    assert told.stderr.startswith("Traceback")
+    assert told.stderr.endswith("KeyError: 'x'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["biuld"], "No such command 'biuld'"),
+        (["check", "a.yaml", "--sett", "a=1"], "No such option"),
+        (["check"], "Missing argument 'RECIPE'"),
+        (["build", "a.yaml", "--until", "selekt"], "is not one of 'base', 'pool'"),
+        (["build", "a.yaml", "--engine", "cloud"], "is not 'local'"),
+        ([], "Usage: "),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_says_why(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = ends(lambda: cli.main(words, prog_name="curator", standalone_mode=False), capsys)
+    assert code == 2
+    assert told in text
+    assert "Traceback" not in text
+
+
+# check
+
+
+def test_check_names_every_problem_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(QUICKSTART.read_text().replace("k: 100", "k: many").replace("seed: 0", "seed: -1"))
+    with pytest.raises(RecipeError) as caught:
+        printed("check", str(path), "--set", "score.n=0")
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        "seed: found -1; allowed: 0 or more",
+        "select.k: found 'many'; allowed: a whole number",
+        "score.n: found 0; allowed: 1 or more",
+    ]
+
+
+def test_check_prints_the_plan() -> None:
+    text = printed("check", str(QUICKSTART), "--set", "select.k=23")
+    assert text.startswith(f"{QUICKSTART}: no problems found.\n")
+    for part in ("Plan of quickstart", "23 rows by facility-location", "6 seeds"):
+        assert part in text
+
+
+def test_check_prints_what_looks_like_markup_as_it_is(tmp_path: Path) -> None:
+    text = printed("check", str(QUICKSTART), "--set", "pool.sources.0={file: 'rows[red].csv'}")
+    assert "rows[red].csv" in text
+
+
+def test_check_as_json_gives_the_resolved_recipe_and_the_plan() -> None:
+    found = json.loads(printed("check", str(QUICKSTART), "--json", "--set", "seed=5"))
+    recipe = read(QUICKSTART, ["seed=5"])
+    assert found["plan"] == outline(recipe)
+    assert parse(json.dumps(found["recipe"])) == recipe
+
+
+# build
+
+
+def test_a_broken_recipe_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(QUICKSTART.read_text().replace("k: 100", "k: many"))
+    told = process("build", "a.yaml", folder=tmp_path)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.endswith("select.k: found 'many'; allowed: a whole number\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `build` was called with, without its work."""
+    seen: dict[str, Any] = {}
+
+    def pretend(recipe: Any, root: Path, *, until: str, tell: Any) -> None:
+        seen.update(recipe=recipe, root=root, until=until)
+        tell.progress("pool", 1, 2)
+        tell.finished("pool", Made(root, "key", {"summary": "7 candidates :key: [red]"}, 1.25, kept=False))
+        tell.finished("scores", Made(root, "key", {}, 1.25, kept=True))
+
+    monkeypatch.setattr("curator.build.build", pretend)
+    return seen
+
+
+def test_build_passes_on_what_was_asked(built: dict[str, Any], tmp_path: Path) -> None:
+    words = ["--until", "select", "--set", "seed=4", "--set", "select.k=9", "--engine", "local"]
+    text = printed("build", str(QUICKSTART), "--out", str(tmp_path / "here"), *words)
+    assert (built["root"], built["until"]) == (tmp_path / "here", "select")
+    assert (built["recipe"].seed, built["recipe"].select.k) == (4, 9)
+    assert text.splitlines()[-1] == f"Run folder: {tmp_path / 'here'}"
+
+
+def test_build_says_what_it_runs_on_and_one_line_a_stage(built: dict[str, Any]) -> None:
+    lines = printed("build", str(QUICKSTART), "--until", "select").splitlines()
+    assert built["root"] == Path("outputs/quickstart")
+    assert lines[0].startswith("quickstart: runs on ")
+    assert lines[1] == "pool          1.2 s  7 candidates :key: [red]"
+    assert lines[2].split() == ["scores", "kept"]
+
+
+def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path / "busy"), pytest.raises(RunError, match="another curator"):
+        printed("build", str(QUICKSTART), "--out", str(tmp_path / "busy"))
+
+
+def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 40.0, 41.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("curator.progress.Progress.get_time", lambda _: 0.0, raising=False)
+    console = Console(file=None, force_terminal=False, width=200)
+    with console.capture() as capture:
+        terminal = Terminal(console)
+        for done in range(4):
+            terminal.progress("train", done, 8)
+    assert capture.get() == "train      2 of 8, about 120 s left\n"
+
+
+# show
+
+
+def finish(root: Path, *stages: str) -> None:
+    (root / "run.lock").parent.mkdir(parents=True, exist_ok=True)
+    (root / "run.lock").touch()
+    for stage in stages:
+        write_json(
+            root / FOLDERS[stage] / "done.json", {"key": "k", "record": {"summary": f"did {stage}"}, "seconds": 1.0}
+        )
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = invent().report()
+    return found
+
+
+def test_show_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        printed("show", str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}: is no run folder; give one that `curator build` made, for example outputs/quickstart"
+    )
+
+
+def test_show_of_an_unfinished_run_tells_how_far_it_is(tmp_path: Path) -> None:
+    finish(tmp_path, "base", "pool")
+    assert printed("show", str(tmp_path)).splitlines() == [
+        "base       did base",
+        "pool       did pool",
+        "There is no report yet: run `curator build` again to go on.",
+    ]
+    assert json.loads(printed("show", str(tmp_path), "--json")) == {
+        "finished": {"base": "did base", "pool": "did pool"}
+    }
+
+
+def test_show_of_a_finished_run_tells_the_decision(tmp_path: Path, report: dict[str, Any]) -> None:
+    finish(tmp_path, *STAGES)
+    write_json(tmp_path / "8-report" / "report.json", report)
+    text = " ".join(printed("show", str(tmp_path)).replace("│", " ").split())
+    for word in report["decision"]["sentence"].split():
+        assert word in text
+    assert json.loads(printed("show", str(tmp_path), "--json")) == report
+
+
+def test_show_gives_no_old_report_while_a_stage_is_made_anew(tmp_path: Path, report: dict[str, Any]) -> None:
+    finish(tmp_path, *STAGES)
+    write_json(tmp_path / "8-report" / "report.json", report)
+    (tmp_path / "5-train" / "done.json").unlink()
+    assert printed("show", str(tmp_path)).splitlines()[-1].startswith("There is no report yet")
+
+
+@pytest.mark.parametrize("damaged", ["2-represent/done.json", "8-report/report.json"])
+def test_show_of_a_damaged_run_says_what_to_do(damaged: str, tmp_path: Path, report: dict[str, Any]) -> None:
+    finish(tmp_path, *STAGES)
+    write_json(tmp_path / "8-report" / "report.json", report)
+    (tmp_path / damaged).write_text('{"key"')
+    with pytest.raises(RunError, match="cannot be read back"):
+        printed("show", str(tmp_path))
+
+
+# new
+
+
+def test_new_writes_a_recipe_that_passes_check(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "mine.yaml"
+    assert printed("new", "mine", "--out", str(path)) == f"Wrote {path}. Edit it, then run: curator check {path}\n"
+    assert printed("check", str(path)).startswith(f"{path}: no problems found.")
+    assert read(path).name == "mine"
+    assert path.read_text().count("#") > 20, "the recipe explains itself"
+
+
+def test_new_is_called_after_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed("new", "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_new_never_writes_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("precious")
+    with pytest.raises(RunError, match="exists already; choose another name, or remove it first"):
+        printed("new", "mine", "--out", str(path))
+    assert path.read_text() == "precious"
+
+
+def test_new_refuses_a_name_that_no_run_folder_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="NAME: found 'a b'; allowed: letters, digits"):
+        printed("new", "a b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_says_when_a_file_is_in_the_way_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        printed("new", "mine", "--out", str(tmp_path / "file" / "mine.yaml"))

@@ -1,0 +1,122 @@
+"""What ran is told truly: versions, machine, threads, memory, and which model folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import curator
+from curator.provenance import (
+    cores,
+    folder_identity,
+    has_gpu,
+    machine,
+    set_threads,
+    versions,
+)
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+def test_versions_name_what_is_installed_and_nothing_else() -> None:
+    import polars
+    import torch
+
+    found = versions()
+    assert found["curator"] == curator.__version__
+    assert found["python"] == platform.python_version()
+    assert found["polars"] == polars.__version__
+    assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert "faiss-gpu-cu12" not in found or "faiss-cpu" not in found
+
+
+def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curator.provenance.LIBRARIES", ("numpy", "no-such-library"))
+    assert set(versions()) == {"curator", "python", "numpy"}
+
+
+def test_the_machine_has_cores_and_memory() -> None:
+    found = machine()
+    assert found["cores"] == cores() >= 1
+    assert found["memory_gib"] > 0.1
+    assert found["system"] == platform.system()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a core")
+def test_cores_are_those_this_process_may_use() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from curator.provenance import cores; "
+    told = subprocess.run([sys.executable, "-c", code + "print(cores())"], capture_output=True, check=True)
+    assert told.stdout.strip() == b"1"
+
+
+def test_peak_memory_is_told_in_gib_and_stays_after_it_is_given_back() -> None:
+    code = "from curator.provenance import peak_gib as p; before = p(); b'x' * 2**28; print(before, p())"
+    # Linux counts what a process was before it became another program; a shell between leaves this one's memory out.
+    told = subprocess.run(["sh", "-c", '"$0" -c "$1"; true', sys.executable, code], capture_output=True, check=True)
+    before, after = map(float, told.stdout.split())
+    assert 0.2 < after - before < 0.3
+
+
+def test_threads_are_set_for_libraries_loaded_later_and_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+    import torch
+
+    for name in THREADS:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    try:
+        set_threads(2)
+        assert [os.environ[name] for name in THREADS] == ["2"] * 4
+        assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+        assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before[0])
+        faiss.omp_set_num_threads(before[1])
+
+
+def test_setting_threads_loads_no_library() -> None:
+    code = "import sys; from curator.provenance import set_threads; set_threads(1); print({'torch'} & {*sys.modules})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert told.stdout.strip() == b"set()"
+
+
+def test_a_gpu_is_found_where_the_driver_lists_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not has_gpu()
+    for says, code, expected in (("GPU 0: Some", 0, True), ("No devices were found", 0, False), ("failed", 9, False)):
+        tool.write_text(f"#!/bin/sh\necho '{says}'\nexit {code}\n")
+        tool.chmod(0o755)
+        assert has_gpu() is expected
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Some'\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_gpu()
+
+
+def test_a_model_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "inner").mkdir()
+    before = folder_identity(str(tmp_path))
+    assert before is not None
+    assert [one[:2] for one in before] == [["config.json", 2]]
+    assert folder_identity(str(tmp_path)) == before
+    (tmp_path / "config.json").write_text("[]")
+    os.utime(tmp_path / "config.json", ns=(0, 1))
+    assert folder_identity(str(tmp_path)) != before
+
+
+def test_the_embedded_model_is_known_by_its_content_wherever_it_is_installed() -> None:
+    found = folder_identity("sandbox:")
+    assert found is not None
+    assert all(len(content) == 64 for _, _, content in found)
+
+
+def test_a_model_on_the_hub_has_no_folder() -> None:
+    assert folder_identity("meta-llama/Llama-2-7b-hf") is None

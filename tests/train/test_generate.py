@@ -1,0 +1,104 @@
+"""Greedy answers against a twin that runs the whole model anew for every token of one prompt."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import fakes
+import pytest
+import torch
+
+from curator.errors import ModelError
+from curator.model import load_model
+from curator.train.generate import generate
+
+PROMPTS = [messages[:-1] for messages in fakes.conversations()]
+IDS = [f"prompt-{i}" for i in range(len(PROMPTS))]
+ENDS = (2, *range(80, 120))  # so many that an untrained model meets one now and then
+
+
+@pytest.fixture(scope="module", params=fakes.FAMILIES)
+def model(request):
+    made = fakes.model(request.param)
+    made.generation_config.eos_token_id = list(ENDS)
+    return made
+
+
+def ask(model, prompts=PROMPTS, ids=IDS, *, batch=4, side="left", limit=6):
+    tokenizer = fakes.tokenizer(padding_side=side)
+    return generate(prompts, ids, model=model, tokenizer=tokenizer, max_new_tokens=limit, batch=batch)
+
+
+def twin(model, messages, limit=6):
+    tokenizer = fakes.tokenizer()
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+    said = []
+    for _ in range(limit):
+        with torch.no_grad():
+            token = model(torch.tensor([prompt + said])).logits[0, -1].argmax().item()
+        if token in ENDS:
+            return tokenizer.decode(said, skip_special_tokens=True).strip(), "end"
+        said.append(token)
+    return tokenizer.decode(said, skip_special_tokens=True).strip(), "length"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_batch_answers_as_one_prompt_at_a_time_and_as_the_twin(model, side):
+    expected = [twin(model, messages) for messages in PROMPTS]
+    assert ask(model, side=side) == expected
+    assert [ask(model, [messages], ["x"])[0] for messages in PROMPTS] == expected
+    assert {stop for _, stop in expected} == {"end", "length"}
+
+
+def test_the_order_and_number_of_prompts_change_nothing(model):
+    order = list(range(len(PROMPTS)))
+    random.Random(3).shuffle(order)
+    whole = ask(model)
+    assert ask(model, [PROMPTS[i] for i in order], [IDS[i] for i in order]) == [whole[i] for i in order]
+    assert ask(model, batch=64) == ask(model, batch=1) == whole
+
+
+def test_an_answer_that_ends_on_its_last_token_has_ended(model):
+    answers = ask(model, limit=12)
+    at = next(i for i, (_, stop) in enumerate(answers) if stop == "end")
+    length = next(n for n in range(1, 13) if twin(model, PROMPTS[at], n)[1] == "end")
+    assert ask(model, [PROMPTS[at]], ["x"], limit=length)[0][1] == "end"
+    if length > 1:
+        assert ask(model, [PROMPTS[at]], ["x"], limit=length - 1)[0][1] == "length"
+
+
+def test_no_prompts_get_no_answers(model):
+    assert ask(model, [], []) == []
+
+
+def test_a_checkpoints_own_sampling_settings_change_nothing(llama_folder, tmp_path):
+    for file in Path(llama_folder).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = {
+        "do_sample": True, "temperature": 5.0, "top_p": 0.5, "top_k": 3, "repetition_penalty": 3.0, "num_beams": 3,
+        "no_repeat_ngram_size": 1, "min_new_tokens": 5, "suppress_tokens": list(range(100, 300)), "max_length": 20,
+        "eos_token_id": [2, 90],
+    }  # fmt: skip
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    plain, loud = load_model(llama_folder), load_model(str(tmp_path))
+    assert loud.generation_config.eos_token_id == [2, 90]
+    loud.generation_config.eos_token_id = plain.generation_config.eos_token_id
+    assert ask(loud) == ask(plain)
+
+
+def test_prompts_beyond_the_models_positions_are_refused():
+    model = fakes.model("gpt2", n_positions=100)
+    with pytest.raises(ModelError, match=r"max_new_tokens: found 30; .* 92 tokens.* the 100 positions of the model"):
+        ask(model, limit=30)
+
+
+def test_memory_that_runs_out_names_the_setting(model, monkeypatch):
+    def full(*_args, **_settings):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(type(model), "forward", full)
+    with pytest.raises(ModelError, match=r"verify.generate.batch: out of memory \(no room\); lower it"):
+        ask(model)

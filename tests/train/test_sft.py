@@ -1,0 +1,239 @@
+"""Training against a twin: a plain PyTorch loop over one batch, its loss taken by hand on the last answers alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curator.errors import DataError, ModelError
+from curator.model import encode, load_model
+from curator.recipe import Training
+from curator.train.sft import steps_of, train
+
+ROWS = fakes.conversations(8)
+SETTINGS = {"steps": 3, "batch": 8, "micro_batch": 8, "learning_rate": 1e-2, "schedule": "constant", "rank": 4}
+
+
+def fit(base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, **changes):
+    section = Training(**{**SETTINGS, **changes})
+    return train(
+        rows, base=base, revision=None, adapters=adapters, tokenizer=tokenizer or fakes.tokenizer(), section=section,
+        steps=steps or section.steps, seed=seed, folder=folder, key="verify.align",
+    )  # fmt: skip
+
+
+def completion_loss(model, rows=ROWS):
+    """Mean over all completion tokens, in nats: one row at a time, without labels or masks of any library."""
+    total, count = torch.zeros(()), 0
+    for messages in rows:
+        row = encode(fakes.tokenizer(), messages)
+        ids = torch.tensor(row.ids)
+        told = model(ids[None]).logits[0].log_softmax(-1)
+        places = torch.arange(row.start - 1, len(ids) - 1)
+        total = total - told[places, ids[places + 1]].sum()
+        count += len(places)
+    return total / count
+
+
+def content(folder):
+    files = (path for path in sorted(Path(folder).rglob("*")) if path.is_file())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(next(Path(folder).glob("*.safetensors")))
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def adapter(llama_folder, tmp_path_factory):
+    return fit(llama_folder, tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_loss_is_taken_on_the_last_answer_and_its_end_token_alone(llama_folder, tmp_path, method):
+    trained = fit(llama_folder, tmp_path, method=method, steps=1)
+    assert trained.losses[0] == pytest.approx(completion_loss(load_model(llama_folder)).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "rates"),
+    [
+        ("constant", 0.0, [1, 1, 1, 1]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
+        ("cosine", 0.0, [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]),
+        ("constant", 0.5, [0, 0.5, 1, 1]),
+    ],
+)
+def test_full_training_leaves_the_weights_of_a_plain_loop(llama_folder, tmp_path, schedule, warmup, rates):
+    trained = fit(llama_folder, tmp_path, method="full", schedule=schedule, warmup=warmup, steps=4, learning_rate=3e-3)
+    model, losses = load_model(llama_folder), []
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.0)
+    for rate in rates:
+        optimiser.param_groups[0]["lr"] = 3e-3 * rate
+        loss = completion_loss(model)
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    np.testing.assert_allclose(trained.losses, losses, rtol=1e-3)
+    found, wanted = load_model(trained.path).state_dict(), model.state_dict()
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_micro_batches_add_up_to_the_whole_batch(llama_folder, tmp_path, method):
+    whole = fit(llama_folder, tmp_path / "whole", method=method, micro_batch=8)
+    parts = fit(llama_folder, tmp_path / "parts", method=method, micro_batch=2)
+    np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_equal_seeds_leave_equal_weights_and_other_seeds_others(llama_folder, tmp_path, method):
+    first, again, other = (
+        fit(llama_folder, tmp_path / name, method=method, seed=seed, batch=4, micro_batch=4)
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    assert first.losses == again.losses != other.losses
+    assert same(weights(first.path), weights(again.path))
+    assert not same(weights(first.path), weights(other.path))
+
+
+def test_the_seed_decides_how_an_adapter_starts(llama_folder, tmp_path):
+    # A step too small to matter leaves the first matrix of every pair as it was drawn.
+    drawn = [
+        weights(fit(llama_folder, tmp_path / str(seed), seed=seed, steps=1, learning_rate=1e-12).path)
+        for seed in (1, 2)
+    ]
+    names = [name for name in drawn[0] if "lora_A" in name]
+    assert len(names) == 3 * 7  # every linear layer of every block
+    assert not any(torch.allclose(drawn[0][name], drawn[1][name], atol=1e-3) for name in names)
+
+
+def test_an_adapter_leaves_the_base_alone_and_merges_into_what_was_trained(llama_folder, adapter, tmp_path):
+    from peft import PeftModel
+
+    before = content(llama_folder)
+    second = fit(llama_folder, tmp_path, adapters=[adapter.path], learning_rate=5e-3)
+    assert content(llama_folder) == before
+    assert (adapter.parent, second.parent) == (llama_folder, adapter.path)
+    ids = torch.tensor([encode(fakes.tokenizer(), ROWS[4]).ids])
+    with torch.no_grad():
+        base = load_model(llama_folder)(ids).logits
+        once = load_model(llama_folder, adapters=[adapter.path])
+        assert not any("lora" in name for name, _ in once.named_modules())
+        twice = load_model(llama_folder, adapters=[adapter.path, second.path])(ids).logits
+        kept_apart = PeftModel.from_pretrained(load_model(llama_folder), adapter.path).eval()(ids).logits
+        on_top = PeftModel.from_pretrained(once, second.path).eval()(ids).logits
+        merged = load_model(llama_folder, adapters=[adapter.path])(ids).logits
+    np.testing.assert_allclose(merged, kept_apart, atol=1e-3)
+    np.testing.assert_allclose(twice, on_top, atol=1e-3)
+    assert (merged - base).abs().max() > 0.1 < (twice - merged).abs().max()
+
+
+def test_the_merged_adapter_has_the_loss_that_training_went_on_to(llama_folder, tmp_path):
+    short, long = fit(llama_folder, tmp_path / "short", steps=2), fit(llama_folder, tmp_path / "long", steps=3)
+    assert short.losses == long.losses[:2]
+    with torch.no_grad():
+        merged = completion_loss(load_model(llama_folder, adapters=[short.path]))
+    assert merged.item() == pytest.approx(long.losses[2], abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gemma", "qwen", "gpt2"])
+def test_an_adapter_merges_in_every_family(family, tmp_path):
+    base = fakes.save(tmp_path / family, family)
+    trained = fit(base, tmp_path / "run", steps=2)
+    with torch.no_grad():
+        start, merged = (completion_loss(load_model(base, adapters=given)) for given in ([], [trained.path]))
+    assert trained.losses[0] == pytest.approx(start.item(), abs=1e-3)
+    assert merged < start
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_loss_falls(llama_folder, tmp_path, method):
+    losses = fit(llama_folder, tmp_path, method=method, steps=12).losses
+    assert len(losses) == 12
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_rows_that_are_too_long_are_left_out_whole_and_counted(llama_folder, tmp_path):
+    lengths = [len(encode(fakes.tokenizer(), row).ids) for row in ROWS]
+    limit = sorted(lengths)[4]
+    short = [row for row, length in zip(ROWS, lengths, strict=True) if length <= limit]
+    trained = fit(llama_folder, tmp_path / "all", max_tokens=limit)
+    alone = fit(llama_folder, tmp_path / "short", short)
+    assert (trained.rows, trained.dropped) == (5, 3)
+    assert (alone.rows, alone.dropped) == (5, 0)
+    assert trained.losses == alone.losses
+    assert same(weights(trained.path), weights(alone.path))
+
+
+def test_rows_beyond_the_models_positions_are_left_out_too(tmp_path):
+    base = fakes.save(tmp_path / "short", "gpt2", n_positions=60)
+    assert fit(base, tmp_path / "run").dropped == sum(len(encode(fakes.tokenizer(), row).ids) > 60 for row in ROWS) > 0
+
+
+@pytest.mark.parametrize("rows", [ROWS, []])
+def test_a_training_without_a_row_that_is_short_enough_is_refused(llama_folder, tmp_path, rows):
+    shortest = min((len(encode(fakes.tokenizer(), row).ids) for row in rows), default=0)
+    with pytest.raises(DataError) as error:
+        fit(llama_folder, tmp_path, rows, max_tokens=5)
+    assert str(error.value) == (
+        f"verify.align.max_tokens: none of the {len(rows)} rows has 5 tokens or fewer (the shortest has {shortest}); "
+        "raise it, or use shorter rows"
+    )
+
+
+def test_only_the_weights_are_left_on_disk_and_nothing_is_printed(llama_folder, tmp_path, capfd):
+    trained = fit(llama_folder, tmp_path, method="full", batch=4, micro_batch=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    assert trained.path == str(tmp_path / "weights")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tokens_are_counted_without_padding(llama_folder, tmp_path):
+    seen = 3 * sum(len(encode(fakes.tokenizer(), row).ids) for row in ROWS)
+    assert fit(llama_folder, tmp_path).tokens == seen
+
+
+def test_a_training_that_breaks_down_is_told_and_leaves_nothing(llama_folder, tmp_path):
+    with pytest.raises(
+        ModelError, match=r"verify.align.learning_rate: found 1e\+30, .* loss of step [23] is not finite"
+    ):
+        fit(llama_folder, tmp_path, method="full", learning_rate=1e30)
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_runs_out_names_the_setting(llama_folder, tmp_path, monkeypatch):
+    def full(*_args, **_settings):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("transformers.LlamaModel.forward", full)
+    with pytest.raises(ModelError, match=r"verify.align.micro_batch: out of memory \(no room\); lower it"):
+        fit(llama_folder, tmp_path)
+
+
+def test_activation_checkpointing_changes_no_loss(llama_folder, adapter, tmp_path):
+    np.testing.assert_allclose(fit(llama_folder, tmp_path, checkpointing=True).losses, adapter.losses, rtol=1e-4)
+
+
+@given(st.integers(1, 50), st.floats(0.1, 5), st.integers(1, 12))
+def test_epochs_become_whole_steps(rows, epochs, batch):
+    section = Training(epochs=epochs, batch=batch, micro_batch=batch)
+    assert steps_of(section, rows) == math.ceil(epochs * math.ceil(rows / batch)) >= 1
+    assert steps_of(Training(steps=7), rows) == 7
