@@ -49,3 +49,9 @@ class RunError(CuratorError):
 
 class PublishError(CuratorError):
     """A data set folder or a Hub repository cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line of at most 200 characters; its kind where it says nothing."""
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__

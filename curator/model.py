@@ -6,32 +6,19 @@ Letters: `b` batch, `t` tokens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.chat_templates import TEMPLATES
-from curator.errors import ModelError, RecipeError
+from curator.errors import ModelError, RecipeError, first_line
 
 if TYPE_CHECKING:
     import torch
 
-    from curator.records import Messages
 
 SANDBOX = "sandbox:"
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A templated conversation: token ids, and where the last answer starts (its own prompt's length).
-
-    The last id is the end token; `ids[start:]` is what the loss is taken on.
-    """
-
-    ids: tuple[int, ...]
-    start: int
 
 
 def locate(model_id: str) -> str:
@@ -68,7 +55,7 @@ def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"model.id: no tokenizer could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+            f"model.id: no tokenizer could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
     # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
@@ -100,16 +87,6 @@ def _template(name: str) -> str:
     )
 
 
-def check_template(tokenizer: Any) -> None:
-    """Templates a short conversation, so that a template that cannot be trained on is told before any training.
-
-    Raises:
-        RecipeError: As `encode`.
-    """
-    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": "An answer."}]
-    encode(tokenizer, turns)
-
-
 def load_config(path: str, *, revision: str | None = None) -> Any:
     """The configuration of a causal model, without its weights.
 
@@ -123,7 +100,7 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
         config = AutoConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"model.id: no configuration could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+            f"model.id: no configuration could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
     wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     if wanted is None:
@@ -174,7 +151,7 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
             return model.to(device()).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"model.id: no model could be loaded from {path!r} ({_first(error)}); {_help(path)}"
+            f"model.id: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
 
 
@@ -200,7 +177,7 @@ def resolve_revision(model_id: str, revision: str | None) -> str | None:
         return str(HfApi().model_info(model_id, revision=revision, timeout=10).sha)
     # HTTPError is the client's root class.
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelError(f"model.id: the Hub gave no {model_id!r} ({_first(error)}); {_help(model_id)}") from error
+        raise ModelError(f"model.id: the Hub gave no {model_id!r} ({first_line(error)}); {_help(model_id)}") from error
 
 
 @contextmanager
@@ -214,71 +191,7 @@ def memory(key: str) -> Iterator[None]:
         told = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not told and "can't allocate memory" not in str(error):  # which is how torch tells it on a CPU
             raise
-        raise ModelError(f"{key}: out of memory ({_first(error)}); lower it, or use a larger device") from error
-
-
-def encode(tokenizer: Any, messages: Messages) -> Encoded:
-    """The tokens of a conversation that ends with an answer, in the tokenizer's template.
-
-    The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
-    the same prompt even where a tokenizer would merge across the border. What a template writes behind the answer's end
-    token is cut; where it writes none, one is added.
-
-    Raises:
-        RecipeError: The templated prompt is no prefix of the templated conversation.
-    """
-    prompt = render_prompt(tokenizer, messages[:-1])
-    whole = _render(tokenizer, messages, prompting=False)
-    if not whole.startswith(prompt):
-        raise RecipeError(
-            "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where "
-            f"the answer starts is unknown; prompt ends with {prompt[-40:]!r}, conversation goes on with "
-            f"{whole[_common(prompt, whole) :][:40]!r}; use a template that writes both alike"
-        )
-    start = _ids(tokenizer, prompt)
-    joint = _ids(tokenizer, whole)
-    answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, whole[len(prompt) :])
-    end = tokenizer.eos_token_id
-    answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
-    return Encoded((*start, *answer), len(start))
-
-
-def encode_prompt(tokenizer: Any, messages: Messages) -> tuple[int, ...]:
-    """The tokens to generate from: the templated conversation up to where the answer starts."""
-    return tuple(_ids(tokenizer, render_prompt(tokenizer, messages)))
-
-
-def render_prompt(tokenizer: Any, messages: Messages) -> str:
-    """The templated text of a conversation up to where an answer starts."""
-    return _render(tokenizer, messages, prompting=True)
-
-
-def _render(tokenizer: Any, messages: Messages, *, prompting: bool) -> str:
-    from jinja2.exceptions import TemplateError
-
-    try:
-        turns = [dict(message) for message in messages]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompting))
-    except (TemplateError, TypeError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in messages) or "none"
-        raise RecipeError(
-            f"model.chat_template: the template refuses a conversation of roles {roles} ({_first(error)}); "
-            "choose a template that allows them, or leave such rows out with `where`"
-        ) from error
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    # The template writes the begin token itself, where the model wants one.
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _common(a: str, b: str) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def token_counter(tokenizer: Any) -> Callable[[Sequence[Messages]], list[int]]:
-    """A function that counts the templated tokens of each conversation, for stages that know no tokenizer."""
-    return lambda rows: [len(encode(tokenizer, messages).ids) for messages in rows]
+        raise ModelError(f"{key}: out of memory ({first_line(error)}); lower it, or use a larger device") from error
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:
@@ -317,11 +230,6 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
     states.
     """
     return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def _first(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
 
 
 def _help(path: str) -> str:

@@ -21,7 +21,7 @@ FLOORS = (
     {"recipe_mistakes"},
     {"recipe_file"},
     {"chat_templates", "neighbours", "sandbox"},
-    {"model"},
+    {"model", "chat"},
     {"pool", "represent", "scores", "select", "train", "judge", "report", "publish"},  # the stages
     {"engine"},
     {"verify"},

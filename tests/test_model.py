@@ -13,13 +13,11 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.chat import check_template, encode, encode_prompt, render_prompt, token_counter
 from curator.chat_templates import TEMPLATES
 from curator.errors import CuratorError, ModelError, RecipeError
 from curator.model import (
     batches,
-    check_template,
-    encode,
-    encode_prompt,
     load_config,
     load_model,
     load_tokenizer,
@@ -27,9 +25,7 @@ from curator.model import (
     memory,
     pad,
     positions,
-    render_prompt,
     resolve_revision,
-    token_counter,
     window,
 )
 

@@ -62,6 +62,7 @@ BAD: list[tuple[str, str, list[str]]] = [
         f"r.yaml:1: nam: unknown key; did you mean 'name'? allowed: {ROOT_KEYS}",
     ]),
     ("seed: 3", "Seed: 3", [f"r.yaml:2: Seed: unknown key; did you mean 'seed'? allowed: {ROOT_KEYS}"]),
+    ("seed: 3", "SEED: 3", [f"r.yaml:2: SEED: unknown key; did you mean 'seed'? allowed: {ROOT_KEYS}"]),
     ("seed: 3", "zzz: 3", [f"r.yaml:2: zzz: unknown key; allowed: {ROOT_KEYS}"]),
     ("seed: 3", "12: 3", [f"r.yaml:2: 12: unknown key; allowed: {ROOT_KEYS}"]),
     ("seed: 3", "name: again", ["r.yaml:2: the key 'name' stands twice; remove one"]),

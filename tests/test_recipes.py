@@ -14,7 +14,11 @@ RECIPES = sorted(FOLDER.rglob("*.yaml"))
 
 
 def test_all_recipes_are_found() -> None:
-    assert [path.relative_to(FOLDER).as_posix() for path in RECIPES] == ["llama.yaml", "quickstart.yaml"]
+    assert [path.relative_to(FOLDER).as_posix() for path in RECIPES] == [
+        "llama.yaml",
+        "quickstart.yaml",
+        "sandbox-study.yaml",
+    ]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

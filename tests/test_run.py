@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator import run
@@ -126,6 +126,7 @@ def test_a_grid_leaves_its_pieces_where_they_are(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
+@settings(deadline=None, max_examples=50)
 @given(steps=st.lists(st.tuples(st.sampled_from(["k1", "k2", "k3"]), st.booleans()), max_size=12), grid=st.booleans())
 def test_whatever_happens_a_key_gives_its_own_result(steps: list[tuple[str, bool]], grid: bool) -> None:
     import tempfile

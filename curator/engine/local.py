@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -10,13 +11,22 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import TypeVar
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple, TypeVar
 
 from curator.errors import RunError
 from curator.provenance import set_threads
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class Worker(NamedTuple):
+    """A process of ours, and our end of the pipe that jobs and results go through."""
+
+    process: BaseProcess
+    pipe: Connection
 
 
 def run_local(
@@ -37,56 +47,91 @@ def run_local(
         for job in jobs:
             yield work(job)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([preload])
-    # Only this process holds the writing end, so the reading end tells workers when it lets go, or is no more.
-    watched, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_begin, initargs=(threads, watched))
+    crew = [_hire(_context(preload), work, threads) for _ in range(min(workers, len(jobs)))]
+    busy = {worker.pipe for worker in crew}
+    waiting = list(reversed(jobs))
     try:
-        for future in as_completed([pool.submit(_carried, work, job) for job in jobs]):
-            yield future.result()
-        pool.shutdown()
-    except BrokenProcessPool as error:
+        for pipe in busy:
+            pipe.send(waiting.pop())
+        while busy:
+            for pipe in [one for one in busy if one in wait(list(busy))]:
+                result = _received(pipe)
+                if waiting:
+                    pipe.send(waiting.pop())
+                else:
+                    busy.discard(pipe)
+                yield result
+    finally:
+        for worker in crew:
+            worker.process.kill()
+        for worker in crew:
+            worker.process.join()
+            worker.pipe.close()
+
+
+def _context(preload: str) -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    return context
+
+
+def _hire(context: BaseContext, work: Callable[[Any], Any], threads: int) -> Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(work, threads, theirs), daemon=True)  # type: ignore[attr-defined]
+    process.start()
+    theirs.close()
+    return Worker(process, ours)
+
+
+def _received(pipe: Connection) -> Any:
+    try:
+        error, result = pipe.recv()
+    except (EOFError, ConnectionResetError) as end:
         raise RunError(
             "engine.workers: a worker process was killed, most likely for want of memory; "
             "lower engine.workers and run the same command again, what was finished is kept"
-        ) from error
-    finally:
-        held.close()
-        pool.shutdown(cancel_futures=True)
-        watched.close()
+        ) from end
+    if error is not None:
+        # Pickle leaves tracebacks behind, so the worker's stands in the cause.
+        raise error from RuntimeError(f"in a worker process:\n{result}")
+    return result
 
 
-def _begin(threads: int, watched: Connection) -> None:
-    """Prepares a worker: its threads, quiet libraries, Ctrl-C left to the parent, an end when the parent wants it."""
+def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
+    """The life of a worker: Ctrl-C is left to the parent, whose end is its own end too."""
     from curator.model import quiet
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(threads)
     quiet()
     # The libraries collect garbage after every training; what was imported before need not be walked each time.
     gc.freeze()
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((None, work(job)))
+        except Exception as error:
+            pipe.send((_portable(error), "".join(traceback.format_exception(error))))
+            raise SystemExit(1) from error
 
 
-def _end_with(watched: Connection) -> None:
-    wait([watched])
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os._exit(1)
 
 
-def _carried(work: Callable[[Job], Result], job: Job) -> Result:
-    """`work(job)`, where an error that cannot be sent to another process is told in words."""
+def _portable(error: Exception) -> Exception:
+    """The error, if it can be sent to another process and put together there; else its kind and words in a plain one."""
     try:
-        return work(job)
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # noqa: BLE001 - whatever another library's error does when it is put together again
-            raise RuntimeError("".join(traceback.format_exception(error))) from None
-        raise
+        pickle.loads(pickle.dumps(error))
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

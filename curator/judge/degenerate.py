@@ -13,8 +13,9 @@ def degenerate(answer: str) -> str | None:
     """Why an answer is degenerate, or null when it is not.
 
     Rules: *empty*, no letter or digit of any script; *looping*, the answer ends in a phrase of at most 12 words said at
-    least 3 times on end, which makes up 12 words or more and half of the answer, or in one sign said 40 times;
-    *incoherent*, at least 40 characters of which less than a third are letters or digits.
+    least 3 times on end, which makes up 12 words or more and half of the answer, or in one sign said 40 times (a last
+    word that the token limit may have cut short is passed over); *incoherent*, at least 40 characters, white space
+    apart, of which less than a third are letters or digits.
     """
     text = answer.strip()
     if not any(sign.isalnum() for sign in text):
@@ -22,14 +23,21 @@ def degenerate(answer: str) -> str | None:
     if re.search(r"(\S)\1{39,}$", text):
         return "looping"
     words = text.split()
-    for size in range(1, LONGEST_PHRASE + 1):
+    if _loops(words) or _loops(words[:-1]):
+        return "looping"
+    signs = "".join(words)
+    if len(signs) >= 40 and 3 * sum(sign.isalnum() for sign in signs) < len(signs):
+        return "incoherent"
+    return None
+
+
+def _loops(words: list[str]) -> bool:
+    for size in range(1, min(LONGEST_PHRASE, len(words)) + 1):
         phrase = words[-size:]
         times = 1
         while words[-size * (times + 1) : -size * times] == phrase:
             times += 1
         said = size * times
         if times >= 3 and said >= LOOP_WORDS and 2 * said >= len(words):
-            return "looping"
-    if len(text) >= 40 and 3 * sum(sign.isalnum() for sign in text) < len(text):
-        return "incoherent"
-    return None
+            return True
+    return False

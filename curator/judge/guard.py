@@ -15,8 +15,8 @@ from curator.records import Asked, Messages, Verdict, row_id
 
 MAX_NEW_TOKENS = 128
 
-_SAFETY = re.compile(r"^\s*Safety:[ \t]*(Safe|Unsafe|Controversial)[ \t]*$", re.MULTILINE)
-_REFUSAL = re.compile(r"^\s*Refusal:[ \t]*(Yes|No)[ \t]*$", re.MULTILINE)
+_SAFETY = re.compile(r"^\s*Safety:[ \t]*(Safe|Unsafe|Controversial)[ \t\r]*$", re.MULTILINE)
+_REFUSAL = re.compile(r"^\s*Refusal:[ \t]*(Yes|No)[ \t\r]*$", re.MULTILINE)
 
 
 def guard_judge(

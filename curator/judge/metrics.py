@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from curator.records import Asked, Verdict
 
 _WORD = re.compile(r"\w+", re.UNICODE)
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+# A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
+_NUMBER = re.compile(r"(?:(?<!\w)-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 
 
 def rouge1(answer: str, reference: str) -> float:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curator.chat import Encoded, encode_all
 from curator.errors import ModelError
-from curator.model import Encoded, batches, encode, memory, pad, positions, window
+from curator.model import batches, memory, pad, positions, window
 from curator.recipe import Represent
 from curator.records import Messages, Vectors
 
@@ -47,7 +48,7 @@ def hidden_states(
     import torch
 
     limit = min(section.max_tokens, window(model))
-    encoded = [_cut(encode(tokenizer, messages), limit) for messages in rows]
+    encoded = [_cut(row, limit) for row in encode_all(tokenizer, rows)]
     truncated = sum(cut for _, cut in encoded)
     tokens = [row for row, _ in encoded]
     body = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model

@@ -12,7 +12,8 @@ from curator.steps.site import Site
 
 def base(site: Site, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.model import check_template, load_config, load_tokenizer, locate, resolve_revision
+    from curator.chat import check_template
+    from curator.model import load_config, load_tokenizer, locate, resolve_revision
 
     model = site.recipe.model
     path, revision = locate(model.id), resolve_revision(model.id, model.revision)
@@ -49,7 +50,8 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     """Reads, cleans and keeps apart the candidates, tasks, probes and keep rows."""
-    from curator.model import load_tokenizer, token_counter
+    from curator.chat import token_counter
+    from curator.model import load_tokenizer
     from curator.pool.gather import gather
     from curator.store import save_data, save_frame
 

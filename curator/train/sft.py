@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from curator.chat import encode_all
 from curator.errors import DataError, ModelError
-from curator.model import device, encode, load_model, memory, window
+from curator.model import device, load_model, memory, window
 from curator.provenance import peak_gib
 from curator.recipe import Training
 from curator.records import Messages, Trained
@@ -61,7 +62,7 @@ def train(
 
     clock = time.perf_counter()
     model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full")
-    encoded = [encode(tokenizer, messages) for messages in rows]
+    encoded = encode_all(tokenizer, rows)
     limit = min(section.max_tokens, window(model))
     kept = [row for row in encoded if len(row.ids) <= limit]
     if not kept:

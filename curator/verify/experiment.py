@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,8 @@ class Experiment:
     Attributes:
         root: The run folder. `data`: what stage 1 gathered, in `data_folder`.
         base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set.
-        weight_tokenizer: Folder or Hub id of the tokenizer, its revision and its chat template's name.
-        seed: The recipe's.
+        tokenizer: Its folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer` takes them.
+        align, finetune: How. `seed`: the recipe's.
     """
 
     root: Path
@@ -200,12 +201,12 @@ def train_grid(
     def job(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
         phase = "finetune" if cell.task else "align"
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
-        ids = [load_ids(part) for part in rows]
+        texts = [texts_of(part) for part in rows]
         settings = (section.model_dump(), steps, seed, experiment.chat_template)
         return TrainJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("train", TRAIN_VERSION, start.key, settings, ids),
+            key=key_of("train", TRAIN_VERSION, start.key, settings, texts),
             start=start,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
@@ -243,9 +244,16 @@ def train_grid(
     return done
 
 
-def load_ids(rows: Rows) -> list[str]:
-    """The ids of rows, which name their content: what a key needs to know of them."""
-    return list(rows.ids) if rows.ids is not None else pl.read_parquet(rows.file, columns=["id"])["id"].to_list()
+def texts_of(rows: Rows) -> list[str]:
+    """What a key needs to know of rows: hashes of their exact text, in order. An id looks past white space."""
+    known = _known(rows.file, Path(rows.file).stat().st_mtime_ns)
+    return [known[one] for one in (known if rows.ids is None else rows.ids)]
+
+
+@lru_cache(maxsize=32)
+def _known(file: str, _changed: int) -> dict[str, str]:
+    frame = load_frame(Path(file))
+    return {one: key_of(messages) for one, messages in zip(frame["id"], frame["messages"].to_list(), strict=True)}
 
 
 def answer_grid(
@@ -270,13 +278,13 @@ def answer_grid(
         ("benign", Rows(str(folder / "probes-benign.parquet"))),
     )
     tests = {task.name: Rows(str(folder / "tasks" / f"{task.name}-test.parquet")) for task in experiment.data.tasks}
-    ids = {rows.file: load_ids(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
+    texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
     jobs = {}
     for cell in plan.asked:
         asked = tests if cell.task is None else {cell.task: tests[cell.task]}
-        questions = tuple((kind, cell.task, rows) for kind, rows in probes if ids[rows.file])
+        questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
         questions += tuple(("utility", task, rows) for task, rows in asked.items())
-        facts = [(kind, task, ids[rows.file]) for kind, task, rows in questions]
+        facts = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
         own = weights[cell]
         jobs[cell] = AnswerJob(
             root=experiment.root,

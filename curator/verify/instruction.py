@@ -10,7 +10,7 @@ from curator.run import key_of
 from curator.seeds import derive
 from curator.store import relative, trained_record
 from curator.train.sft import steps_of
-from curator.verify.experiment import Rows, TrainJob, Weights, load_ids, run_train
+from curator.verify.experiment import Rows, TrainJob, Weights, run_train, texts_of
 
 
 def tune(
@@ -33,12 +33,12 @@ def tune(
         seed: The recipe's.
     """
     source = Rows(str(rows))
-    ids = load_ids(source)
-    steps = steps_of(section, len(ids))
+    texts = texts_of(source)
+    steps = steps_of(section, len(texts))
     job = TrainJob(
         root=root,
         folder=str((rows.parent / "instruction").relative_to(root)),
-        key=key_of("instruction", path, revision, chat_template, section.model_dump(), ids, seed),
+        key=key_of("instruction", path, revision, chat_template, section.model_dump(), texts, seed),
         start=Weights(path, revision, (), ""),
         chat_template=chat_template,
         tokenizer=path,

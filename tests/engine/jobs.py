@@ -66,9 +66,10 @@ def killed(number: int) -> int:
     return number
 
 
-def leave_a_name_and_sleep(folder: str) -> None:
+def leave_a_name_and_sleep(job: tuple[str, float]) -> None:
+    folder, seconds = job
     Path(folder, f"{os.getpid()}.pid").touch()
-    time.sleep(600)
+    time.sleep(seconds)
 
 
 def fail_or_sleep(folder: str) -> None:
@@ -83,11 +84,12 @@ def fail_or_sleep(folder: str) -> None:
 
 
 def main() -> None:
-    """A build of two sleeping workers, in a process of its own: `python -m jobs FOLDER`."""
+    """A process with two workers, one at a long job and one that waits for more: `python -m jobs FOLDER`."""
     from curator.engine.local import run_local
 
-    for _ in run_local(leave_a_name_and_sleep, [sys.argv[1]] * 2, workers=2, threads=1, preload="loaded_already"):
-        pass
+    given = [(sys.argv[1], 600), (sys.argv[1], 0)]
+    for _ in run_local(leave_a_name_and_sleep, given, workers=2, threads=1, preload="loaded_already"):
+        Path(sys.argv[1], "idle").touch()
 
 
 if __name__ == "__main__":

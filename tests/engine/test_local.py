@@ -125,13 +125,13 @@ def test_leaving_the_results_early_ends_the_workers(tmp_path: Path) -> None:
 
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose two workers sleep, with its process group to itself."""
+    """A process with a worker that sleeps and one that waits, and a process group to itself."""
     here = Path(__file__).parent
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs", str(tmp_path)], cwd=here, start_new_session=True, stderr=subprocess.PIPE
     )
     try:
-        wait_until(lambda: len(pids_in(tmp_path)) == 2 or process.poll() is not None)
+        wait_until(lambda: (tmp_path / "idle").exists() or process.poll() is not None)
         yield process
     finally:
         if process.poll() is None:
@@ -146,7 +146,7 @@ def test_workers_end_when_their_parent_is_killed(parent: subprocess.Popen[bytes]
     assert_all_end(workers)
 
 
-def test_ctrl_c_ends_sleeping_workers_and_raises_here(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_quietly_and_raises_here(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     workers = pids_in(tmp_path)
     os.killpg(parent.pid, signal.SIGINT)
     _, errors = parent.communicate(timeout=60)
