@@ -15,9 +15,9 @@ from curator.pool.fingerprint import content, fingerprint
 from curator.provenance import folder_identity
 from curator.recipe import Recipe
 from curator.recipe_file import dump
-from curator.recipe_source import Source
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
 from curator.steps import reporting, selecting, verifying
+from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
@@ -56,18 +56,21 @@ def build(
     with opened(root):
         site = Site(recipe, root, base, tell or Silent())
         steps = _steps(site)
-        write_text(root / "recipe.yaml", dump(recipe))
+        keys: dict[str, str] = {}
         for step in steps:
-            key = key_of(step.name, VERSIONS[step.name], step.settings, [made[name].key for name in step.after])
+            keys[step.name] = key_of(step.name, VERSIONS[step.name], step.settings, [keys[name] for name in step.after])
+        # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
+        write_text(root / "recipe.yaml", dump(recipe))
+        write_json(root / "run.json", {"name": recipe.name, "stages": keys})
+        for step in steps:
 
             def work(folder: Path, step: Step = step) -> Mapping[str, Any]:
                 return step.work(site, folder)
 
-            made[step.name] = make(site.folder(step.name), key, work, grid=step.grid)
+            made[step.name] = make(site.folder(step.name), keys[step.name], work, grid=step.grid)
             site.tell.finished(step.name, made[step.name])
             if step.name == until:
                 break
-        write_json(root / "run.json", {"name": recipe.name, "stages": {name: one.key for name, one in made.items()}})
     return made
 
 
@@ -98,15 +101,8 @@ def _identities(site: Site) -> tuple[Any, Any]:
     path = site.root / "identities.json"
     known = read_json(path) if path.exists() else {}
     found = {}
-    for source in _sources(site.recipe):
+    for source in sources(site.recipe):
         name = key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
         found[name] = fingerprint(source, site.base, known.get(name))
     write_json(path, found)
     return folder_identity(site.recipe.model.id), {name: content(one) for name, one in found.items()}
-
-
-def _sources(recipe: Recipe) -> list[Source]:
-    sources = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
-    sources += [*recipe.probes.harmful, *recipe.probes.benign]
-    sources += [recipe.verify.keep.data] if recipe.verify.keep else []
-    return sources + ([recipe.model.instruction.data] if recipe.model.instruction else [])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curator import __version__
-from curator.errors import CuratorError, RunError
+from curator.errors import CuratorError, RecipeError, RunError
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
@@ -61,9 +61,12 @@ def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...],
 def check(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE: name every problem at once, then print the plan."""
     from curator.recipe_file import read
-    from curator.steps.outlining import outline
+    from curator.steps.outlining import missing, outline
 
     chosen = read(recipe, settings)
+    problems = missing(chosen)
+    if problems:
+        raise RecipeError(problems)
     planned = outline(chosen)
     if as_json:
         click.echo(json.dumps({"recipe": chosen.model_dump(by_alias=True), "plan": planned}, indent=1))
@@ -84,11 +87,16 @@ def check(recipe: Path, settings: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print report.json.")
 def show(run: Path, as_json: bool) -> None:
     """Show what RUN, a run folder, has found so far."""
-    from curator.run import finished
+    from curator.run import finished, read_json
 
-    if not (run / "run.lock").exists():
+    if not (run / "run.json").exists():
         raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    done = {name: finished(run / f"{number}-{name}") for number, name in enumerate(STAGE_NAMES)}
+    keys = read_json(run / "run.json")["stages"]
+    done = {}
+    for number, name in enumerate(STAGE_NAMES):
+        one = finished(run / f"{number}-{name}")
+        # A stage that an earlier recipe left is none of this one's.
+        done[name] = one if one is not None and one["key"] == keys[name] else None
     if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
         if as_json:
             click.echo(json.dumps(_report(run), indent=1, ensure_ascii=False))

@@ -25,7 +25,7 @@ class Instruction(Section):
 class Model(Section):
     """The model that is aligned and fine-tuned."""
 
-    id: str
+    id: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     start: Literal["base", "aligned"] = "base"
     chat_template: str | None = None

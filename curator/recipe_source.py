@@ -43,8 +43,8 @@ class Source(Section):
     inside a column is written with a dot: `metadata.topic`.
     """
 
-    file: str | None = None
-    hub: str | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+    hub: Annotated[str, Field(min_length=1)] | None = None
     sandbox: str | None = None
     config: str | None = None
     split: str = "train"

@@ -118,6 +118,18 @@ def test_changing_the_judge_does_not_retrain(copied: Path) -> None:
     assert report_of(copied)["judges"]["headline"] == "phrases"
 
 
+def test_show_does_not_take_an_earlier_recipes_report_for_this_ones(copied: Path) -> None:
+    from click.testing import CliRunner
+
+    from curator.cli import cli
+
+    assert "decision" in CliRunner().invoke(cli, ["show", str(copied)]).output
+    build(recipe("select.weight=-1"), copied, until="select")
+    told = CliRunner().invoke(cli, ["show", str(copied)]).output
+    assert "There is no report yet" in told
+    assert "answer" not in told
+
+
 def test_a_former_stage_comes_back_when_its_settings_do(copied: Path) -> None:
     before = report_of(copied)
     build(recipe("select.weight=-1"), copied, until="select")

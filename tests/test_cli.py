@@ -209,7 +209,9 @@ def test_check_prints_the_plan() -> None:
 
 
 def test_check_prints_what_looks_like_markup_as_it_is(tmp_path: Path) -> None:
-    text = printed("check", str(QUICKSTART), "--set", "pool.sources.0={file: 'rows[red].csv'}")
+    path = tmp_path / "rows[red].csv"
+    path.touch()
+    text = printed("check", str(QUICKSTART), "--set", f"pool.sources.0={{file: '{path}'}}")
     assert "rows[red].csv" in text
 
 
@@ -285,7 +287,7 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytes
 
 def finish(root: Path, *stages: str) -> None:
     (root / "run.lock").parent.mkdir(parents=True, exist_ok=True)
-    (root / "run.lock").touch()
+    write_json(root / "run.json", {"name": "invented", "stages": dict.fromkeys(STAGES, "k")})
     for stage in stages:
         write_json(
             root / FOLDERS[stage] / "done.json", {"key": "k", "record": {"summary": f"did {stage}"}, "seconds": 1.0}
@@ -379,3 +381,20 @@ def test_new_says_when_a_file_is_in_the_way_of_its_folder(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         printed("new", "mine", "--out", str(tmp_path / "file" / "mine.yaml"))
+
+
+def test_check_names_every_missing_file_and_sandbox_source_at_once(tmp_path: Path) -> None:
+    from curator.cli import _run
+
+    path = tmp_path / "gone.yaml"
+    text = (Path(__file__).parent.parent / "recipes" / "quickstart.yaml").read_text()
+    text = text.replace("{sandbox: forbidden-probes}", "{file: gone.jsonl}")
+    text = text.replace("{sandbox: pool}", "{sandbox: lake}")
+    path.write_text(text)
+    result = CliRunner().invoke(cli, ["check", str(path)])
+    assert isinstance(result.exception, RecipeError)
+    problems = result.exception.problems
+    assert len(problems) == 2
+    assert problems[0].startswith("gone.jsonl: no such file")
+    assert problems[1].startswith("sandbox: found 'lake'; allowed: pool, keep, list")
+    assert _run(lambda: cli.main(["check", str(path)], standalone_mode=False)) == 2

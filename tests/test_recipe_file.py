@@ -375,8 +375,8 @@ def test_what_dump_writes_parse_reads_back(
 ) -> None:
     data = parse(GOOD).model_dump(by_alias=True)
     data["name"] = name
-    data["model"]["id"], data["model"]["revision"], data["represent"]["revision"] = words[:3]
-    data["pool"]["sources"][1] |= {"file": words[3], "where": where, "columns": {"prompt": words[0]}}
+    data["model"]["id"], data["model"]["revision"], data["represent"]["revision"] = "m" + words[0], *words[1:3]
+    data["pool"]["sources"][1] |= {"file": "f" + words[3], "where": where, "columns": {"prompt": words[0]}}
     data["select"]["weight"], data["verify"]["align"]["learning_rate"] = weight, rate
     recipe = Recipe.model_validate(data)
     again = parse(dump(recipe))

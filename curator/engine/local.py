@@ -129,7 +129,7 @@ def _end_with_parent() -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, if it can be sent to another process and put together there; else its kind and words in a plain one."""
+    """The error, if it can be sent to another process and put together there; else its words in a plain one."""
     try:
         pickle.loads(pickle.dumps(error))
     except (TypeError, ValueError, AttributeError, pickle.PicklingError):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+from curator.errors import DataError
+from curator.pool.fingerprint import locate
 from curator.recipe import Recipe, Training
+from curator.recipe_source import Source
+from curator.sandbox import NAMES
 from curator.verify.plan import plan
 
 
@@ -39,6 +44,28 @@ def outline(recipe: Recipe) -> dict[str, str]:
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
     }
+
+
+def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+    """What the recipe names and this machine lacks, one sentence each: files, and names of the sandbox's sources."""
+    problems = []
+    for source in sources(recipe):
+        if source.sandbox is not None and source.sandbox not in NAMES:
+            problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
+        try:
+            if source.file is not None:
+                locate(source.file, base)
+        except DataError as error:
+            problems.append(str(error))
+    return sorted(set(problems))
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Every source that the recipe names."""
+    found = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
+    found += [*recipe.probes.harmful, *recipe.probes.benign]
+    found += [recipe.verify.keep.data] if recipe.verify.keep else []
+    return found + ([recipe.model.instruction.data] if recipe.model.instruction else [])
 
 
 def _size(training: Training, rows: int | None) -> str:
