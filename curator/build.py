@@ -62,6 +62,7 @@ def build(
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
         write_text(root / "recipe.yaml", dump(recipe))
         write_json(root / "run.json", {"name": recipe.name, "stages": keys})
+        verifying.prepare(site, until, keys)
         for step in steps:
 
             def work(folder: Path, step: Step = step) -> Mapping[str, Any]:

@@ -19,8 +19,11 @@ _BLOCK = 2**26
 # Above this many rows the exact graph costs more than the approximate one (measured in tests/benchmarks/README.md).
 EXACT_UP_TO = 30_000
 _SAMPLE = 256
-# Most cells searched for a row: beyond it recall rises slowly and memory (4 bytes a row and cell) and time do not.
+# Most cells searched for a row, and the rise of recall for which their number is still doubled.
 _MOST_PROBES = 64
+_WORTH_DOUBLING = 0.005
+# Nearest cells found for every row before it is known how many are needed.
+_RANKED = 4
 # What faiss can keep for a query on a GPU.
 _GPU_LARGEST = 2048
 
@@ -85,15 +88,16 @@ def nearest(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.i
 def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP_TO, recall: float = 0.95) -> Graph:
     """The `r` nearest rows of every row, itself first: exact for few rows, through k-means cells for many.
 
-    The approximate graph compares each row with all rows of the cells whose centres are nearest to it, as many cells as
-    a sample needs to reach `recall`, 64 at most; the recall that is reported is measured on another sample.
+    The approximate graph compares each row with all rows of the cells whose centres are nearest to it: as many cells as
+    a sample needs to reach `recall`, but 64 at most, and no more once doubling them adds less than half a percent. The
+    recall that is reported is measured on another sample, and may so be lower.
 
     Args:
         vectors: `(n, d)` float32 unit rows, sorted by id.
         r: Neighbours of a row, itself included; at most n are given.
         seed: Of the k-means start and of the samples.
         exact_up_to: Largest n for which the graph is exact.
-        recall: What the approximate graph must reach on the tuning sample, in (0, 1].
+        recall: What the approximate graph aims at, in (0, 1].
 
     Memory beyond `vectors` and the result: about 256 MiB exact; approximate, some 200 bytes a row and the rows of a
     cell more.
@@ -162,11 +166,12 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
     rng = np.random.default_rng(seed)
     centres = _centres(vectors, rng, seed)
     cells = len(centres)
-    cell = _cells(vectors, centres, 1)
+    near = _cells(vectors, centres, min(_RANKED, cells))
     tuning, held_out = np.array_split(rng.choice(len(vectors), min(len(vectors), 2 * _SAMPLE), replace=False), 2)
-    wanted = _probes(vectors, centres, cell[:, 0], tuning, r=r, recall=recall)
-    probes = min(wanted, _MOST_PROBES)
-    similarities, indices = _search(vectors, cell if probes == 1 else _cells(vectors, centres, probes), cells, r)
+    probes = _probes(vectors, centres, near[:, 0], tuning, r=r, recall=recall)
+    if probes > near.shape[1]:
+        near = _cells(vectors, centres, probes)
+    similarities, indices = _search(vectors, near[:, :probes], cells, r)
     for block in blocks(len(vectors), 8 * r):
         _sort_rows(similarities[block], indices[block])
         _self_first(similarities[block], indices[block], np.arange(block.start, block.stop, dtype=np.int32))
@@ -178,10 +183,10 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
 def _centres(vectors: Matrix, rng: np.random.Generator, seed: int) -> Matrix:
     import faiss
 
-    cells = int(2 ** round(np.log2(4 * np.sqrt(len(vectors)))))
-    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 30 * cells), replace=False))
+    cells = int(2 ** round(np.log2(8 * np.sqrt(len(vectors)))))
+    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 20 * cells), replace=False))
     kmeans = faiss.Kmeans(
-        vectors.shape[1], cells, niter=6, spherical=True, seed=seed % 2**31, min_points_per_centroid=1
+        vectors.shape[1], cells, niter=5, spherical=True, seed=seed % 2**31, min_points_per_centroid=1
     )
     kmeans.train(vectors[sample])
     return np.asarray(kmeans.centroids, dtype=np.float32)
@@ -198,14 +203,20 @@ def _cells(vectors: Matrix, centres: Matrix, probes: int) -> NDArray[np.int32]:
 def _probes(
     vectors: Matrix, centres: Matrix, cell: NDArray[np.int32], sample: NDArray[np.int64], *, r: int, recall: float
 ) -> int:
-    """The fewest cells, nearest first, that hold a share `recall` of the true neighbours of the sampled rows."""
+    """How many cells, nearest first, hold a share `recall` of the true neighbours of the sampled rows, if that pays."""
     truth = nearest(vectors[sample], vectors, r)[1]
     order = nearest(vectors[sample], centres, len(centres))[1]
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(centres))[None, :], axis=1)
     reach = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
     held = np.cumsum(np.bincount(reach, minlength=len(centres))) / reach.size
-    return int(np.searchsorted(held, recall)) + 1
+    probes, most = 1, min(_MOST_PROBES, len(centres))
+    while held[probes - 1] < recall and probes < most:
+        twice = min(2 * probes, most)
+        if probes >= _RANKED and held[twice - 1] - held[probes - 1] < _WORTH_DOUBLING:
+            break
+        probes = twice
+    return probes
 
 
 def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tuple[Matrix, NDArray[np.int32]]:

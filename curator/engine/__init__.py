@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from curator.engine.local import run_local
+from curator.engine.local import prepare_local, run_local
 from curator.engine.threads import resolved_threads
 from curator.recipe import Engine
 
@@ -31,3 +31,8 @@ def runner(section: Engine, *, preload: str) -> Runner:
         return run_local(work, jobs, workers=section.workers, threads=threads, preload=preload)
 
     return run
+
+
+def prepare(section: Engine, *, preload: str) -> None:
+    """Lets the engine load what its workers need, ahead of the first job."""
+    prepare_local(workers=section.workers, threads=resolved_threads(section), preload=preload)

@@ -69,6 +69,16 @@ def run_local(
             worker.pipe.close()
 
 
+def prepare_local(*, workers: int, threads: int, preload: str) -> None:
+    """Starts the server that workers are forked from, so that it loads its libraries while this process goes on."""
+    if workers > 1 and "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver
+
+        set_threads(threads)
+        _context(preload)
+        forkserver.ensure_running()
+
+
 def _context(preload: str) -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -19,7 +19,11 @@ _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "
 def pool_facts(pool: Pool) -> dict[str, Any]:
     """Rows read, kept and dropped, by source and by reason, largest first."""
     reasons = (
-        pool.dropped.group_by("stage", "reason")
+        # A row's own length stands in its reason; here rows that are too long are one kind.
+        pool.dropped.with_columns(
+            pl.col("reason").str.replace(r"^the row has [\d,]+ tokens, more", "the row has more tokens")
+        )
+        .group_by("stage", "reason")
         .len("rows")
         .sort("rows", "stage", "reason", descending=[True, False, False])
     )

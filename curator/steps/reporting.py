@@ -90,7 +90,6 @@ def _provenance(site: Site) -> dict[str, Any]:
     r = site.recipe
     return {
         "seed": r.seed,
-        "model": site.record("base").get("resolved"),
         "sources": site.record("pool")["resolved"],
         "versions": versions(),
         "device": device(),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import key_of, make
-from curator.steps.site import Site
+from curator.run import finished, key_of, make
+from curator.steps.site import STAGES, Site
 
 if TYPE_CHECKING:
     from curator.records import Data, Messages
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 JUDGE_VERSION = 1
 
 
+PRELOAD = "curator.train.warm"
+
+
+def prepare(site: Site, until: str, keys: Mapping[str, str]) -> None:
+    """Lets the workers load their libraries in the background, where there are models to train or to ask."""
+    from curator.engine import prepare as load
+
+    ahead = [name for name in ("train", "answer") if STAGES.index(name) <= STAGES.index(until)]
+    done = {name: finished(site.folder(name)) for name in ahead}
+    if any(one is None or one["key"] != keys[name] for name, one in done.items()):
+        load(site.recipe.engine, preload=PRELOAD)
+
+
 def train(site: Site, folder: Path) -> Mapping[str, Any]:
     """Aligns every arm and fine-tunes it on every task, at every seed."""
     from curator.engine import runner
@@ -24,7 +37,7 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.verify.experiment import train_grid
 
     experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site)
-    run = runner(site.recipe.engine, preload="curator.train.warm")
+    run = runner(site.recipe.engine, preload=PRELOAD)
     done = train_grid(experiment, plan, folder.absolute(), run=run, progress=site.progress("train"))
     root = experiment.root
     models = [
@@ -72,7 +85,7 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
         folder.absolute(),
         max_new_tokens=generate.max_new_tokens,
         batch=generate.batch,
-        run=runner(site.recipe.engine, preload="curator.train.warm"),
+        run=runner(site.recipe.engine, preload=PRELOAD),
         progress=site.progress("answer"),
     )
     save_frame(folder / "answers.parquet", answers)
