@@ -98,7 +98,7 @@ def _steps(site: Site) -> list[Step]:
 
 
 def _identities(site: Site) -> tuple[Any, Any]:
-    """The content of the model folder and of every source that the recipe names; unchanged files are not read again."""
+    """The content of the model folder, a template's file and every source; unchanged files are not read again."""
     path = site.root / "identities.json"
     known = read_json(path) if path.exists() else {}
     found = {}
@@ -106,4 +106,6 @@ def _identities(site: Site) -> tuple[Any, Any]:
         name = key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
         found[name] = fingerprint(source, site.base, known.get(name))
     write_json(path, found)
-    return folder_identity(site.recipe.model.id), {name: content(one) for name, one in found.items()}
+    template = Path(site.recipe.model.chat_template or "")
+    text = template.read_text(encoding="utf-8") if template.is_file() else None
+    return (folder_identity(site.recipe.model.id), text), {name: content(one) for name, one in found.items()}

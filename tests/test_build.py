@@ -140,6 +140,18 @@ def test_a_former_stage_comes_back_when_its_settings_do(copied: Path) -> None:
     assert report_of(copied) == before
 
 
+def test_editing_a_template_file_makes_the_base_anew(tmp_path: Path) -> None:
+    from curator.chat_templates import TEMPLATES
+
+    template = tmp_path / "own.jinja"
+    template.write_text(TEMPLATES["plain"])
+    setting = f"model.chat_template={template}"
+    assert not build(recipe(setting), tmp_path / "run", until="base")["base"].kept
+    assert build(recipe(setting), tmp_path / "run", until="base")["base"].kept
+    template.write_text(TEMPLATES["plain"].replace("Response", "Answer"))
+    assert not build(recipe(setting), tmp_path / "run", until="base")["base"].kept
+
+
 def test_adding_an_arm_trains_only_that_arm(copied: Path) -> None:
     def pieces() -> dict[str, int]:
         return {str(p.relative_to(copied)): p.stat().st_mtime_ns for p in (copied / "5-train").rglob("done.json")}
