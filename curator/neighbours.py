@@ -16,7 +16,7 @@ Matrix = NDArray[np.float32]
 
 # Rows of a block are chosen so that a temporary of this many float32 stays near 256 MiB.
 _BLOCK = 2**26
-# Above this many rows the exact graph costs more than the approximate one (measured in tests/benchmarks/README.md).
+# Up to here the exact graph takes seconds, and only with it there is an all-pairs bound.
 EXACT_UP_TO = 30_000
 _SAMPLE = 256
 # Most cells searched for a row, and the rise of recall for which their number is still doubled.
