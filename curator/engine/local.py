@@ -52,12 +52,12 @@ def run_local(
     waiting = list(reversed(jobs))
     try:
         for pipe in busy:
-            pipe.send(waiting.pop())
+            _give(pipe, waiting.pop())
         while busy:
             for pipe in [one for one in busy if one in wait(list(busy))]:
                 result = _received(pipe)
                 if waiting:
-                    pipe.send(waiting.pop())
+                    _give(pipe, waiting.pop())
                 else:
                     busy.discard(pipe)
                 yield result
@@ -95,14 +95,25 @@ def _hire(context: BaseContext, work: Callable[[Any], Any], threads: int) -> Wor
     return Worker(process, ours)
 
 
+def _give(pipe: Connection, job: Any) -> None:
+    try:
+        pipe.send(job)
+    except (BrokenPipeError, ConnectionResetError) as end:
+        raise _lost() from end
+
+
+def _lost() -> RunError:
+    return RunError(
+        "engine.workers: a worker process was killed, most likely for want of memory; "
+        "lower engine.workers and run the same command again, what was finished is kept"
+    )
+
+
 def _received(pipe: Connection) -> Any:
     try:
         error, result = pipe.recv()
     except (EOFError, ConnectionResetError) as end:
-        raise RunError(
-            "engine.workers: a worker process was killed, most likely for want of memory; "
-            "lower engine.workers and run the same command again, what was finished is kept"
-        ) from end
+        raise _lost() from end
     if error is not None:
         # Pickle leaves tracebacks behind, so the worker's stands in the cause.
         raise error from RuntimeError(f"in a worker process:\n{result}")

@@ -107,6 +107,17 @@ def test_a_killed_worker_is_a_run_error_that_says_what_to_do() -> None:
     )
 
 
+def test_a_worker_that_is_gone_before_it_gets_its_job_is_the_same_error() -> None:
+    from multiprocessing import Pipe
+
+    from curator.engine import local
+
+    ours, theirs = Pipe()
+    theirs.close()
+    with pytest.raises(RunError, match="a worker process was killed"):
+        local._give(ours, "a job")
+
+
 def test_an_error_ends_the_jobs_that_still_run(tmp_path: Path) -> None:
     folders = [tmp_path / "failing", tmp_path / "sleeping"]
     for folder in folders:
