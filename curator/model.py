@@ -37,12 +37,15 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str | None = None) -> Any:
+def load_tokenizer(
+    path: str, *, revision: str | None = None, chat_template: str | None = None, key: str = "model.id"
+) -> Any:
     """The tokenizer of a model, checked to be usable for chat.
 
     Args:
         path: A folder or Hub id. `revision`: of a Hub id.
         chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
+        key: The recipe key that messages name.
 
     Raises:
         ModelError: It cannot be loaded, or it has no vocabulary or no end token.
@@ -55,14 +58,14 @@ def load_tokenizer(path: str, *, revision: str | None = None, chat_template: str
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"model.id: no tokenizer could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+            f"{key}: no tokenizer could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
     # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise ModelError(f"model.id: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
+        raise ModelError(f"{key}: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            f"model.id: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
+            f"{key}: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
             "set eos_token in its tokenizer_config.json"
         )
     if chat_template is not None:
@@ -113,7 +116,14 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
     return config
 
 
-def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str] = (), master: bool = False) -> Any:
+def load_model(
+    path: str,
+    *,
+    revision: str | None = None,
+    adapters: Sequence[str] = (),
+    master: bool = False,
+    key: str = "model.id",
+) -> Any:
     """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode, set to decode greedily.
 
     Args:
@@ -121,6 +131,7 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
         revision: Of a Hub id.
         adapters: LoRA folders merged into the weights, in this order.
         master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
+        key: The recipe key that messages name.
 
     Raises:
         ModelError: The weights cannot be loaded, are not all there, or do not fit into memory.
@@ -132,14 +143,14 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
     quiet()
     dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
     try:
-        with memory("model.id"):
+        with memory(key, "name a smaller model"):
             model, found = AutoModelForCausalLM.from_pretrained(
                 path, revision=revision, dtype=dtype, output_loading_info=True
             )
             missing = sorted(found["missing_keys"])
             if missing:
                 raise ModelError(
-                    f"model.id: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
+                    f"{key}: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
                     "the first of them, so they would be random; give the weights that this config.json was made for"
                 )
             # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
@@ -151,7 +162,7 @@ def load_model(path: str, *, revision: str | None = None, adapters: Sequence[str
             return model.to(device()).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"model.id: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+            f"{key}: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
 
 
@@ -160,7 +171,7 @@ def window(model: Any) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
-def resolve_revision(model_id: str, revision: str | None) -> str | None:
+def resolve_revision(model_id: str, revision: str | None, key: str = "model.id") -> str | None:
     """The 40-hex commit of a Hub model, asked from the Hub unless it is one already; null for a folder.
 
     Raises:
@@ -177,12 +188,12 @@ def resolve_revision(model_id: str, revision: str | None) -> str | None:
         return str(HfApi().model_info(model_id, revision=revision, timeout=10).sha)
     # HTTPError is the client's root class.
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelError(f"model.id: the Hub gave no {model_id!r} ({first_line(error)}); {_help(model_id)}") from error
+        raise ModelError(f"{key}: the Hub gave no {model_id!r} ({first_line(error)}); {_help(model_id)}") from error
 
 
 @contextmanager
-def memory(key: str) -> Iterator[None]:
-    """Turns running out of memory into a ModelError that names the recipe key to lower."""
+def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
+    """Turns running out of memory into a ModelError that names the recipe key, and what to do with it."""
     import torch
 
     try:
@@ -191,7 +202,7 @@ def memory(key: str) -> Iterator[None]:
         told = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not told and "can't allocate memory" not in str(error):  # which is how torch tells it on a CPU
             raise
-        raise ModelError(f"{key}: out of memory ({first_line(error)}); lower it, or use a larger device") from error
+        raise ModelError(f"{key}: out of memory ({first_line(error)}); {remedy}, or use a larger device") from error
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:

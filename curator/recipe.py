@@ -65,6 +65,12 @@ class TaskSection(Section):
     test: Test = Test()
     metric: Literal["rouge1", "exact", "final-number"] = "rouge1"
 
+    @model_validator(mode="after")
+    def _split(self) -> TaskSection:
+        if self.test.split is not None and self.train.hub is None:
+            raise ValueError("test.split names a split of a hub data set, and train is none; remove test.split")
+        return self
+
 
 class Probes(Section):
     """Prompts asked before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""

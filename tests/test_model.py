@@ -294,6 +294,12 @@ def test_weights_that_do_not_fill_the_model_are_refused(checkpoint, changes, sai
         load_model(str(checkpoint))
 
 
+def test_a_message_names_the_key_that_the_model_stands_under():
+    for load in (load_tokenizer, load_model):
+        with pytest.raises(ModelError, match=r"^judges.panel.guard: no (tokenizer|model) could be loaded"):
+            load("/nowhere/guard", key="judges.panel.guard")
+
+
 def test_an_adapter_that_is_not_there_is_refused(llama_folder, tmp_path):
     with pytest.raises(ModelError, match=r"adapter_config.json"):
         load_model(llama_folder, adapters=[str(tmp_path)])

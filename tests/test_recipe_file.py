@@ -110,6 +110,9 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("name: letter-1.5", "name: list", [
         "r.yaml:8: tasks: the name 'list' is used twice; a task needs a name of its own",
     ]),
+    ("name: letter-1.5", "name: letter-1.5, test: {split: held-out}", [
+        "r.yaml:12: tasks[1]: test.split names a split of a hub data set, and train is none; remove test.split",
+    ]),
     ("harmful: [{sandbox: forbidden-probes}]", "harmful: []", [
         "r.yaml:14: probes.harmful: found a list of 0; allowed: at least 1 item",
     ]),

@@ -112,10 +112,6 @@ def _test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> p
             )
         taken = by_hash(everything["id"], wanted, seed=ledger.seed, purpose="test")
         return everything.filter(pl.col("id").is_in(list(taken)))
-    if task.train.hub is None:
-        raise DataError(
-            f"{role}: test.split names a split of a Hub data set; {task.train.label} is none; remove test.split"
-        )
     role = f"test of {task.name}"
     rows = ledger.read(role, [task.train.model_copy(update={"split": task.test.split, "rows": None})])
     if rows.height < wanted:

@@ -170,7 +170,8 @@ def _answering(
     from curator.model import load_model, load_tokenizer, resolve_revision
     from curator.train.generate import generate
 
-    exact = resolve_revision(model_id, revision)
-    tokenizer = load_tokenizer(model_id, revision=exact)
-    model = load_model(model_id, revision=exact)
+    key = "judges.panel.guard"
+    exact = resolve_revision(model_id, revision, key)
+    tokenizer = load_tokenizer(model_id, revision=exact, key=key)
+    model = load_model(model_id, revision=exact, key=key)
     return generate(prompts, ids, model=model, tokenizer=tokenizer, max_new_tokens=max_new_tokens, batch=32)

@@ -297,10 +297,6 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
             "(40 read; dropped: none); set test.rows lower, or give more rows",
         ),
         (
-            {"test": HeldOut(rows=5, split="test")},
-            "task first: test.split names a split of a Hub data set; task.jsonl is none; remove test.split",
-        ),
-        (
             {"keep": [*pairs("keep", 6), *pairs("pool", 6)]},
             "keep: 10 rows asked, 6 left of keep.jsonl (12 read; dropped: 6 leak); "
             "ask for at most 6, or give more rows",
