@@ -142,7 +142,8 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         [sys.executable, "-m", "jobs", str(tmp_path)], cwd=here, start_new_session=True, stderr=subprocess.PIPE
     )
     try:
-        wait_until(lambda: (tmp_path / "idle").exists() or process.poll() is not None)
+        ready = lambda: (tmp_path / "idle").exists() and len(pids_in(tmp_path)) == 2  # noqa: E731
+        wait_until(lambda: ready() or process.poll() is not None)
         yield process
     finally:
         if process.poll() is None:
