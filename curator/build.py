@@ -16,12 +16,12 @@ from curator.provenance import folder_identity
 from curator.recipe import Recipe
 from curator.recipe_file import dump
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
-from curator.steps import reporting, selecting, verifying
+from curator.steps import forgetting, judging, looking, reporting, scoring, selecting, verifying
 from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1)
+VERSIONS = dict.fromkeys(STAGES, 1) | {"train": 2, "judge": 2, "report": 2}
 
 
 class Step(NamedTuple):
@@ -81,17 +81,19 @@ def _steps(site: Site) -> list[Step]:
     base = (r.model.model_dump(), model, (v.align.model_dump(), r.seed) if r.model.instruction else None)
     keep = v.keep.model_dump() if v.keep else None
     data = (r.pool.model_dump(), [task.model_dump() for task in r.tasks], r.probes.model_dump(), keep)
-    arms = ([arm.model_dump() for arm in v.arms], v.seeds)
-    training = (v.align.model_dump(), v.finetune.model_dump(), arms, r.seed)
+    sizes = (r.select.k, r.select.budget_tokens, r.select.objective == "conditional-gain")
+    arms = ([arm.model_dump() for arm in v.arms], v.most_seeds)
+    steps_taken = scoring.settings(r)
+    training = (v.align.model_dump(), v.finetune.model_dump(), arms, looking.settings(site), r.seed)
     return [
         Step("base", base, (), selecting.base),
         Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
-        Step("represent", r.represent.model_dump(), ("base", "pool"), selecting.represent),
-        Step("scores", (r.score.model_dump(), r.weights(), r.select.k), ("represent",), selecting.scores),
+        Step("represent", [one.model_dump() for one in r.representations], ("base", "pool"), selecting.represent),
+        Step("scores", (r.score.model_dump(), r.weights(), sizes, steps_taken), ("represent",), selecting.scores),
         Step("select", (r.select.model_dump(), arms, r.seed), ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
-        Step("answer", v.generate.model_dump(), ("train",), verifying.answer, grid=True),
-        Step("judge", r.judges.model_dump(), ("answer",), verifying.judge, grid=True),
+        Step("answer", (v.generate.model_dump(), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
+        Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),
         Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), reporting.report),
         Step("publish", r.name, ("report",), reporting.publish),
     ]

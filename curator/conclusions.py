@@ -81,6 +81,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Where adding seeds ended.
+
+    Attributes:
+        action: `clear`, `last` (no look is left) or `futile`.
+        seeds, most: Paired seeds that were run, and might have been. `looks`: how many were taken.
+        conditional_power: The chance then that the last look would be clear, in [0, 1].
+    """
+
+    action: str
+    seeds: int
+    most: int
+    looks: int
+    conditional_power: float
+
+    def __post_init__(self) -> None:
+        require(self.action in ("clear", "last", "futile"), f"Stop: action {self.action!r}")
+
+
+@dataclass(frozen=True)
 class Gate:
     """A limit on what durability may cost.
 

@@ -251,7 +251,7 @@ def _help(path: str) -> str:
 
 
 def quiet() -> None:
-    """Silences progress bars and notices of the libraries: only cli.py prints."""
+    """Silences progress bars and notices of the libraries: only cli/ prints."""
     import datasets
     import transformers
 

@@ -37,6 +37,8 @@ def show(value: Any) -> str:
 
 
 def _placed(item: ErrorDetails, places: Mapping[Keys, Place], file: str) -> tuple[int, str]:
+    # Parts that start with "@" name the branch of a union, and stand nowhere in the file.
+    item = {**item, "loc": tuple(part for part in item["loc"] if not str(part).startswith("@"))}
     path, text = item["loc"], _told(item)
     section, _, rest = text.partition(": ")
     if not path and (section,) in places:  # a check of the whole recipe, which names the section that it is about

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -101,6 +101,63 @@ def task_cover(pool: Vectors, tasks: Mapping[str, Vectors]) -> Column:
     scores = cosine(pool, tasks, even, aggregate="max")
     cover: Column = np.clip(np.max(list(scores.tasks.values()), axis=0), 0.0, 1.0)
     return cover
+
+
+def rank_sum(parts: Sequence[Scores]) -> Scores:
+    """The mean rank of every pool row by several scores, for each task and combined.
+
+    A row's rank is the number of rows that score less, plus half of those that score the same, over n - 1: 0 for the
+    least similar row, 1 for the most, one half for the only one. Any increasing transform of a part changes nothing.
+
+    Args:
+        parts: Scores of the same rows, in any order, for the same tasks.
+
+    Returns:
+        Scores in the order of the first part, in [0, 1]; its nearest task rows are those of the first part that names
+        any.
+
+    Raises:
+        DataError: The parts are fewer than two, or of other rows or tasks than the first.
+    """
+    if len(parts) < 2:
+        raise DataError(f"score.of: {len(parts)} given; a rank sum needs at least two scores")
+    first, orders = parts[0], []
+    for part in parts:
+        place = {one: row for row, one in enumerate(part.ids)}
+        if place.keys() != set(first.ids) or part.tasks.keys() != first.tasks.keys():
+            raise DataError(
+                f"score.of: {part.name} is of {len(part.ids)} rows and tasks {', '.join(part.tasks)}, {first.name} of "
+                f"{len(first.ids)} rows and tasks {', '.join(first.tasks)}; they must be of the same"
+            )
+        orders.append([place[one] for one in first.ids])
+
+    def mean(columns: Sequence[Column]) -> Column:
+        ranks = [scaled_ranks(values[order]) for values, order in zip(columns, orders, strict=True)]
+        return np.asarray(np.mean(ranks, axis=0), dtype=np.float64)
+
+    named = next(((part, order) for part, order in zip(parts, orders, strict=True) if part.nearest), None)
+    return Scores(
+        ids=first.ids,
+        name=f"rank-sum({', '.join(part.name for part in parts)})",
+        combined=mean([part.combined for part in parts]),
+        tasks={task: mean([part.tasks[task] for part in parts]) for task in first.tasks},
+        nearest={}
+        if named is None
+        else {task: tuple(ids[row] for row in named[1]) for task, ids in named[0].nearest.items()},
+        low=0.0,
+        high=1.0,
+        parameters={"of": [{"name": part.name, **part.parameters} for part in parts]},
+    )
+
+
+def scaled_ranks(values: Column) -> Column:
+    """Ranks `(n,)` in [0, 1], equal values sharing the mean of theirs."""
+    from scipy.stats import rankdata
+
+    if len(values) == 1:
+        return np.array([0.5])
+    ranks: Column = (rankdata(values) - 1.0) / (len(values) - 1.0)
+    return ranks
 
 
 def _task_score(rows: Matrix, task: Matrix, aggregate: str, n: int, k: int | None) -> tuple[Column, NDArray[np.int64]]:

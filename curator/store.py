@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -78,19 +79,26 @@ def load_vectors(folder: Path, name: str) -> Vectors:
 
 
 def save_scores(folder: Path, scores: Scores) -> None:
-    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row."""
+    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. A limit of their range
+    that is infinite is null in `scores.json`.
+    """
     columns: dict[str, Any] = {"id": scores.ids, "combined": scores.combined}
     for task, values in scores.tasks.items():
         columns[f"similarity:{task}"] = values
         columns[f"nearest:{task}"] = scores.nearest.get(task, (None,) * len(scores.ids))
     save_frame(folder / "scores.parquet", pl.DataFrame(columns))
-    facts = {"name": scores.name, "low": scores.low, "high": scores.high, "parameters": dict(scores.parameters)}
+    limits = {
+        name: value if math.isfinite(value) else None for name, value in (("low", scores.low), ("high", scores.high))
+    }
+    facts = {"name": scores.name, **limits, "parameters": dict(scores.parameters)}
     write_json(folder / "scores.json", {**facts, "tasks": list(scores.tasks), "nearest": list(scores.nearest)})
 
 
 def load_scores(folder: Path) -> Scores:
     """What `save_scores` wrote."""
     frame, facts = load_frame(folder / "scores.parquet"), read_json(folder / "scores.json")
+    for name, infinite in (("low", -math.inf), ("high", math.inf)):
+        facts[name] = infinite if facts[name] is None else facts[name]
     return Scores(
         ids=tuple(frame["id"]),
         combined=frame["combined"].to_numpy(),

@@ -62,7 +62,7 @@ def test_the_base_complies_until_it_is_aligned(finished: Path) -> None:
 
 def test_rates_are_those_of_the_verdicts(finished: Path) -> None:
     report = report_of(finished)
-    verdicts = pl.read_parquet(finished / "7-judge" / "exact" / "verdicts.parquet")
+    verdicts = pl.read_parquet(finished / "7-judge" / "panel" / "exact" / "verdicts.parquet")
     for arm in ("curated", "random"):
         own = verdicts.filter(arm=arm, phase="after", task="list", kind="harmful")
         share = (own["outcome"] == "harmful").sum() / (own["outcome"] != "unscored").sum()
@@ -318,3 +318,52 @@ def test_ctrl_c_exits_130_and_the_build_goes_on(finished: Path, tmp_path: Path) 
     assert (root / "5-train" / "before" / "curated-0" / "done.json").exists()
     build(recipe(), root, until="train")
     assert _losses(root) == _losses(finished)
+
+
+def test_forgetting_is_measured_on_top_of_a_finished_run_without_training_anything(copied: Path) -> None:
+    def pieces() -> dict[Path, int]:
+        stages = copied / "5-train", copied / "6-answer"
+        return {path: path.stat().st_mtime_ns for stage in stages for path in stage.glob("*/**/done.json")}
+
+    before = pieces()
+    made = build(recipe("verify.forgetting={rows: 40, seeds: 2}"), copied)
+    assert {name for name, one in made.items() if one.kept} == {"base", "pool", "represent"}
+    after = pieces()
+    assert {path: after[path] for path in before} == before
+    assert {path.relative_to(copied).parts[1] for path in set(after) - set(before)} == {"forgetting"}
+    report = report_of(copied)
+    sets = pl.read_parquet(copied / "4-select" / "arms.parquet").filter(
+        (pl.col("arm") == "curated") | ((pl.col("arm") == "random") & (pl.col("seed") < 2))
+    )
+    losses = pl.read_parquet(copied / "6-answer" / "forgetting.parquet")
+    assert losses["id"].n_unique() == 40
+    assert not set(losses["id"]) & set(sets["id"])
+    assert [(one["loss"], one["rows"], one["seeds"]) for one in report["forgetting"]] == [
+        ("first-token", 40, 2),
+        ("whole", 40, 2),
+    ]
+    scores = pl.read_parquet(copied / "3-scores" / "all.parquet")
+    assert len(report["score_predicts"]) == 2 * (scores.width - 1) == 2 * (4 + 4 + 1)
+    column = "interference/sign-0.001-64/first-token"
+    (found,) = [one for one in report["score_predicts"] if (one["score"], one["loss"]) == (column, "whole")]
+    own = losses.filter(loss="whole").group_by("id").agg(rise=(pl.col("after") - pl.col("before")).mean())
+    joined = own.join(scores.select("id", f"{column}:list"), on="id").select(
+        pl.corr("rise", f"{column}:list", method="spearman")
+    )
+    assert found["rho"] == pytest.approx(joined.item())
+    assert "Does the score predict" in (copied / "8-report" / "report.md").read_text()
+    build(recipe(), copied)
+    assert report_of(copied)["score_predicts"] == []
+
+
+def test_rows_are_chosen_by_a_rank_sum_with_interference(finished: Path, copied: Path) -> None:
+    score = "score={from: rank-sum, of: [{from: cosine, aggregate: mean}, {from: interference, loss: whole}]}"
+    build(recipe(score), copied, until="select")
+    scores = pl.read_parquet(copied / "3-scores" / "scores.parquet")
+    every = pl.read_parquet(copied / "3-scores" / "all.parquet")
+    parts = ["cosine/mean, layer -1, last-completion:list", "interference/sign-0.001-64/whole:list"]
+    ranks = every.select((pl.col(part).rank() - 1) / (every.height - 1) for part in parts)
+    assert scores["id"].to_list() == every["id"].to_list()
+    assert scores["combined"].to_list() == pytest.approx(ranks.mean_horizontal().to_list())
+    ours, before = (pl.read_parquet(run / "4-select" / "selection.parquet")["id"] for run in (copied, finished))
+    assert set(ours) != set(before)

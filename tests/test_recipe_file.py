@@ -16,6 +16,8 @@ from curator.recipe import Recipe
 from curator.recipe_file import dump, parse, read, template
 from curator.steps.outlining import outline
 
+SELECT_KEYS = "k, budget_tokens, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
+
 GOOD = """\
 name: good
 seed: 3
@@ -124,19 +126,20 @@ BAD: list[tuple[str, str, list[str]]] = [
         "allowed: from, id, revision, layer, token, centre, max_tokens, batch_tokens",
     ]),
     ("top-mean", "median", ["r.yaml:16: score.aggregate: found 'median'; allowed: max, mean, top-mean, per-example"]),
-    ("  k: 20\n", "", ["r.yaml:17: select.k: missing; it has no default, add it"]),
+    ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k and budget_tokens; found neither"]),
     ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number"]),
     ("weight: 0.3", "weight: .nan", ["r.yaml:19: select.weight: found nan; allowed: a finite number"]),
     ("weight: 0.3", "wieght: 0.3", [
-        "r.yaml:19: select.wieght: unknown key; did you mean 'weight'? allowed: k, objective, weight, neighbours",
+        f"r.yaml:19: select.wieght: unknown key; did you mean 'weight'? allowed: {SELECT_KEYS}",
     ]),
     ("[curated, random,", "[curated,", [
         "r.yaml:20: verify: arms must hold 'random', which the decision compares; found curated, none",
     ]),
     ("[curated, random,", "[curated, random, random,", ["r.yaml:20: verify: arms holds 'random' twice; remove one"]),
     ("[curated, random,", "[curated, random, rnadom,", [
-        "r.yaml:21: verify.arms[2].name: found 'rnadom'; "
-        "allowed: curated, random, matched-random, low-similarity, high-similarity, full, none",
+        "r.yaml:21: verify.arms[2]: 'rnadom' is no built-in arm; did you mean 'random'? allowed: curated, random, "
+        "matched-random, best-random, low-similarity, high-similarity, full, none, or any other name with file, hub or "
+        "data",
     ]),
     ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
     ("steps: 4", "epochs: 1, steps: 4", ["r.yaml:23: verify.align: needs exactly one of epochs and steps"]),
@@ -331,7 +334,7 @@ def test_a_setting_does_not_reach_through_an_anchor() -> None:
         ("select.k=many", "--set select.k=many: select.k: found 'many'; allowed: a whole number"),
         ("select.k=[1, 2", "--set select.k=[1, 2: this is no YAML (expected ',' or ']', but got '<stream end>'); "
          "mend the line"),
-        ("select.kk=5", "--set select.kk=5: select.kk: unknown key; allowed: k, objective, weight, neighbours"),
+        ("select.kk=5", f"--set select.kk=5: select.kk: unknown key; allowed: {SELECT_KEYS}"),
         ("slect.k=5", f"--set slect.k=5: slect: unknown key; did you mean 'select'? allowed: {ROOT_KEYS}"),
         ("select.k.x=5", "--set select.k.x=5: select.k: found a mapping with x; allowed: a whole number"),
         ("tasks.lits.rows=5", "--set tasks.lits.rows=5: tasks has no item 'lits'; allowed: list, letter-1.5"),

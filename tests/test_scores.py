@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
-from curator.records import Vectors
-from curator.scores import cosine, mean_cosine, task_cover
+from curator.records import Scores, Vectors
+from curator.scores import cosine, mean_cosine, rank_sum, task_cover
 
 AGGREGATES = ["max", "mean", "top-mean", "per-example"]
 
@@ -123,3 +123,56 @@ def test_wrong_input_is_named(change, says):
     with pytest.raises(DataError) as caught:
         cosine(arguments.pop("pool"), arguments.pop("tasks"), arguments.pop("weights"), **arguments)
     assert says in str(caught.value)
+
+
+def made_up(values, ids=None, *, name="made-up", nearest=None, other=None):
+    values = np.array(values, dtype=np.float64)
+    ids = ids or tuple(f"r{i}" for i in range(len(values)))
+    tasks = {"a": values, "b": values if other is None else np.array(other, dtype=np.float64)}
+    return Scores(ids, name, values, tasks, nearest or {}, -np.inf, np.inf, {"size": 1})
+
+
+def rank_by_counting(values):
+    """The share of the other rows that score less, half of those that score the same."""
+    return [(sum(v < w for v in values) + 0.5 * (sum(v == w for v in values) - 1)) / (len(values) - 1) for w in values]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 30))
+def test_a_rank_sum_is_the_mean_of_ranks_found_by_counting(seed, n):
+    rng = np.random.default_rng(seed)
+    x, y, z = rng.integers(0, 6, n), rng.integers(0, 3, n), rng.normal(size=n)
+    found = rank_sum([made_up(x, other=z), made_up(y), made_up(z)])
+    ranks = {name: np.array(rank_by_counting(list(values))) for name, values in (("x", x), ("y", y), ("z", z))}
+    assert np.allclose(found.tasks["a"], (ranks["x"] + ranks["y"] + ranks["z"]) / 3)
+    assert np.allclose(found.tasks["b"], (2 * ranks["z"] + ranks["y"]) / 3)
+    assert np.allclose(found.combined, found.tasks["a"])
+    assert found.low <= found.combined.min() <= found.combined.max() <= found.high
+
+
+def test_an_increasing_transform_of_a_part_or_another_order_of_it_changes_no_rank_sum():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=40), rng.integers(0, 9, 40)
+    expected = rank_sum([made_up(x), made_up(y)])
+    assert rank_sum([made_up(np.exp(3 * x) - 7), made_up(y**3)]).combined.tolist() == expected.combined.tolist()
+    order = rng.permutation(40)
+    shuffled = made_up(y[order], ids=tuple(f"r{i}" for i in order))
+    assert rank_sum([made_up(x), shuffled]).combined.tolist() == expected.combined.tolist()
+
+
+def test_the_nearest_rows_of_a_rank_sum_are_those_of_the_first_part_that_names_any():
+    nearest = {"a": ("p", "q", "r"), "b": ("s", "t", "u")}
+    parts = [made_up([3, 1, 2]), made_up([1, 2, 3], ids=("r2", "r0", "r1"), name="named", nearest=nearest)]
+    found = rank_sum(parts)
+    assert found.nearest == {"a": ("q", "r", "p"), "b": ("t", "u", "s")}
+    assert found.name == "rank-sum(made-up, named)"
+    assert found.parameters == {"of": [{"name": "made-up", "size": 1}, {"name": "named", "size": 1}]}
+    assert rank_sum([parts[0], parts[0]]).nearest == {}
+
+
+def test_one_row_ranks_in_the_middle_and_parts_of_other_rows_are_refused():
+    assert rank_sum([made_up([3]), made_up([7])]).combined.tolist() == [0.5]
+    with pytest.raises(DataError, match="at least two"):
+        rank_sum([made_up([1, 2])])
+    with pytest.raises(DataError, match="of 3 rows"):
+        rank_sum([made_up([1, 2]), made_up([1, 2, 3])])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ SAVED: list[tuple[Any, Callable[[Path, Any], None], Callable[[Path], Any]]] = [
     (data(probes=0, keep=2), store.save_data, store.load_data),
     (vectors(), lambda folder, one: store.save_vectors(folder, "pool", one), lambda f: store.load_vectors(f, "pool")),
     (scores(), store.save_scores, store.load_scores),
+    (replace(scores(), nearest={}, low=-math.inf, high=math.inf), store.save_scores, store.load_scores),
     (selection(), store.save_selection, store.load_selection),
 ]
 

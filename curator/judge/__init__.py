@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from curator.judge.degenerate import degenerate
 from curator.judge.guard import guard_judge
 from curator.judge.phrases import refuses
-from curator.recipe import Judge
+from curator.recipe_verify import Judge
 from curator.records import Asked, Messages, Verdict
 
 Judging = Callable[[Sequence[Asked]], list[Verdict]]

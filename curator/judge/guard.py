@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from curator.judge.degenerate import degenerate
-from curator.recipe import Judge
+from curator.recipe_verify import Judge
 from curator.records import Asked, Messages, Verdict, row_id
 
 MAX_NEW_TOKENS = 128

@@ -12,8 +12,9 @@ from curator.errors import DataError
 from curator.pool.choose import by_hash
 from curator.pool.ledger import Ledger
 from curator.pool.sources import CountTokens, with_tokens
-from curator.recipe import Keep, PoolSection, Probes, TaskSection
+from curator.recipe import PoolSection, Probes, TaskSection
 from curator.recipe_source import Source
+from curator.recipe_verify import Keep
 from curator.records import ROW_SCHEMA, Data, Pool, Task
 
 
@@ -91,7 +92,13 @@ def gather(
     data = Data(
         pool=Pool(candidates, ledger.drops(["pool"]).drop("role")),
         tasks=tuple(
-            Task(task.name, counted(trains[task.name]), counted(tests[task.name]), weights[task.name], task.metric)
+            Task(
+                task.name,
+                counted(trains[task.name]),
+                counted(tests[task.name]),
+                weights[task.name],
+                task.metric if isinstance(task.metric, str) else task.metric.python,
+            )
             for task in tasks
         ),
         harmful=harmful,

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import polars as pl
 
 from curator.conclusions import Comparison, Decision, Rate
-from curator.recipe import Judge, Judges
+from curator.recipe_verify import Judge, Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report.agreement import agreement, outcome_counts
 from curator.report.caveats import caveats
+from curator.report.prediction import prediction_facts
 from curator.report.rows import Arms, categories, overlap, pool_facts, similarity
 from curator.report.training import Models, training_facts, training_times
 from curator.store import plain
@@ -34,6 +35,8 @@ class Findings(Protocol):
     def arms(self) -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]: ...
     @property
     def categories(self) -> Sequence[Any]: ...
+    @property
+    def within(self) -> Sequence[Any]: ...
 
 
 def report_dict(
@@ -50,6 +53,9 @@ def report_dict(
     judges: Judges,
     verdicts: pl.DataFrame,
     second_opinions: Mapping[str, Findings] | None = None,
+    sequential: Mapping[str, Any] | None = None,
+    forgotten: Sequence[Any] = (),
+    predictions: Sequence[Any] = (),
     provenance: Mapping[str, Any] | None = None,
     timing: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -66,6 +72,9 @@ def report_dict(
         judges: The recipe's section.
         verdicts: Of the whole panel, in the columns of VERDICT_SCHEMA.
         second_opinions: Other judge -> findings from its verdicts; shown, never deciding.
+        sequential: Where seeds were added until a look stopped: the recipe's settings, `stopped` (the last look's
+            action) and `looks`.
+        forgotten, predictions: See `prediction`.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: `stages` (name -> seconds) and whatever else differs between equal runs.
         warnings: Said first; those that follow from the figures are added.
@@ -78,6 +87,10 @@ def report_dict(
         `arms.<arm>.<task>.<before|after>.<harmfulness|over_refusal|utility|degenerate>`: value, low, high, scored,
         unscored, method; the task `anticipated` is the weighted mix;
         `comparisons`: the fields of `records.Comparison`, the primary one first, each with its `role`;
+        `sequential`: null for a number of seeds, else max, first, every, spending, futility, sd_seed, sd_prompt,
+        sd_residual, stopped, and looks: the fields of `sequential.Taken`;
+        `within_seeds`: task, seed, pairs, only_treatment, only_control, p;
+        `forgetting`, `score_predicts`: see `prediction`;
         `probe_categories`: category, prompts, arms, comparison;
         `selection`: the fields of `records.Selection` but ids, and `k`;
         `score`: name, low, high, parameters; `represent`: what made the vectors;
@@ -94,6 +107,8 @@ def report_dict(
         "name": name,
         "model": model,
         **_found(findings),
+        "sequential": sequential,
+        **prediction_facts(forgotten, predictions),
         "selection": {"k": len(selection.ids), **_selection(selection)},
         "score": {
             "name": scores.name,
@@ -152,6 +167,7 @@ def _found(findings: Findings) -> dict[str, Any]:
             {"role": _role(comparison, findings.decision), **asdict(comparison)} for comparison in findings.comparisons
         ],
         "probe_categories": [asdict(breakdown) for breakdown in findings.categories],
+        "within_seeds": [asdict(entry) for entry in findings.within],
     }
 
 

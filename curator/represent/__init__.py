@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.recipe import Represent
+from curator.recipe_select import Represent
 from curator.records import Messages, Vectors
 
 Progress = Callable[[int, int], None]

@@ -13,7 +13,7 @@ import numpy as np
 from curator.chat import Encoded, encode_all
 from curator.errors import ModelError
 from curator.model import batches, memory, pad, positions, window
-from curator.recipe import Represent
+from curator.recipe_select import Represent
 from curator.records import Messages, Vectors
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from curator.errors import ModelError
 from curator.model import batches, device, memory
-from curator.recipe import Represent
+from curator.recipe_select import Represent
 from curator.records import Messages, Vectors
 from curator.represent import unit
 

@@ -7,7 +7,7 @@ which ids arrive changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,22 @@ def per_example(ids: Sequence[str], score: ArrayLike, mean_cosine: ArrayLike, k:
         SelectionError: As `low_similarity`.
     """
     return _ranked(ids, [column("score", score, len(ids)), column("mean_cosine", mean_cosine, len(ids))], k)
+
+
+def within(order: Sequence[str], costs: Mapping[str, float], budget: float) -> tuple[str, ...]:
+    """The ids taken in this order, each while it still fits into the budget.
+
+    Raises:
+        SelectionError: None fits.
+    """
+    taken, used = [], 0.0
+    for one in order:
+        if used + costs[one] <= budget:
+            taken.append(one)
+            used += costs[one]
+    if not taken:
+        raise SelectionError(f"budget: {budget:g} is less than any row costs; raise it")
+    return tuple(taken)
 
 
 def _ranked(ids: Sequence[str], keys: list[NDArray[np.float64]], k: int) -> tuple[str, ...]:

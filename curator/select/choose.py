@@ -17,7 +17,7 @@ from curator.select.diversity import LogDet
 from curator.select.greedy import budget_greedy, lazy_greedy, objective_value, stochastic_greedy
 from curator.select.limits import Limits, Quotas, Tally, limits
 from curator.select.objectives import OBJECTIVES
-from curator.select.problem import Column, Problem, on_grid, prepare
+from curator.select.problem import Column, Problem, column, on_grid, prepare
 
 
 def select(
@@ -38,6 +38,7 @@ def select(
     budget: float | None = None,
     include: Sequence[str] | Sequence[int] = (),
     exclude: Sequence[str] | Sequence[int] = (),
+    lengths: ArrayLike | None = None,
     stochastic: float | None = None,
     seed: int = 0,
 ) -> Selection:
@@ -63,6 +64,8 @@ def select(
         groups, quotas: `n` labels, and label -> (min, max).
         costs, budget: `(n,)` > 0, and the most that they may sum to.
         include, exclude: Ids that must, and may not, be in.
+        lengths: `(n,)` >= 0, e.g. tokens. They decide nothing: `parameters["lengths"]` tells the quartiles of the pool
+            and of the chosen rows, so that a set of short rows is seen for what it is.
         stochastic: For very large k: epsilon in (0, 1), to pick from random samples of (n / k) log(1 / epsilon) rows
             instead of from all; null for the plain greedy picks. Not with a budget.
         seed: Of the samples, of the approximate graph and of the random sets behind `relative_gap`.
@@ -87,7 +90,14 @@ def select(
         problem, k, groups=groups, quotas=quotas, costs=costs, budget=budget, include=include, exclude=exclude
     )
     return solve(
-        problem, bounds, weight=weight, objective=objective, parameters=parameters, stochastic=stochastic, seed=seed
+        problem,
+        bounds,
+        weight=weight,
+        objective=objective,
+        parameters=parameters,
+        lengths=lengths,
+        stochastic=stochastic,
+        seed=seed,
     )
 
 
@@ -98,6 +108,7 @@ def solve(
     weight: float = 0.5,
     objective: str = "facility-location",
     parameters: Mapping[str, Any] | None = None,
+    lengths: ArrayLike | None = None,
     stochastic: float | None = None,
     seed: int = 0,
 ) -> Selection:
@@ -110,6 +121,7 @@ def solve(
         raise SelectionError(
             f"stochastic: found {stochastic} with k={bounds.k}; it must be between 0 and 1, with k given"
         )
+    measured = None if lengths is None else column("lengths", lengths, len(problem.ids), low=0.0)[problem.rows]
     term = OBJECTIVES[objective](problem, parameters or {})
     penalty = penalties(problem, bounds, weight)
 
@@ -157,8 +169,14 @@ def solve(
             "distinct": len(problem.vectors),
             "random_value": random_value,
             **({} if isinstance(term, LogDet) else {"graph": problem.graph.method, "recall": problem.graph.recall}),
+            **({} if measured is None else {"lengths": _quartiles(measured, picks)}),
         },
     )
+
+
+def _quartiles(lengths: Column, picks: list[int]) -> dict[str, list[float]]:
+    parts = {"pool": lengths, "chosen": lengths[picks]}
+    return {name: np.quantile(part, [0.25, 0.5, 0.75]).tolist() if len(part) else [] for name, part in parts.items()}
 
 
 def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:

@@ -45,8 +45,9 @@ def explain(
 
     Returns:
         Chosen: `id`, `rank` from 1, `gain` when picked, `similarity` (the score selected by, not standardised),
-        `nearest` (each task's score and most similar row), `covers` (ids of the rows that no other chosen row covers
-        better, itself and its copies first among equals; any row may cover any row here).
+        `nearest` (each task's score and most similar row, null where the score knows none), `covers` (ids of the rows
+        that no other chosen row covers better, itself and its copies first among equals; any row may cover any row
+        here).
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
         by), `allowed` (false for must-exclude rows).
@@ -67,8 +68,12 @@ def explain(
         similarity = scores.combined[[at[one] for one in problem.ids]]
         near = [
             [
-                {"task": task, "similarity": float(scores.tasks[task][at[one]]), "row": scores.nearest[task][at[one]]}
-                for task in scores.tasks
+                {
+                    "task": task,
+                    "similarity": float(values[at[one]]),
+                    "row": scores.nearest[task][at[one]] if task in scores.nearest else None,
+                }
+                for task, values in scores.tasks.items()
             ]
             for one in selection.ids
         ]
@@ -111,7 +116,10 @@ def why(chosen: pl.DataFrame, others: pl.DataFrame, one: str) -> str:
     """
     found = chosen.row(by_predicate=pl.col("id") == one, named=True) if one in chosen["id"] else None
     if found is not None:
-        near = "; ".join(f"{n['task']} {n['similarity']:.3f}, nearest row {n['row']}" for n in found["nearest"])
+        near = "; ".join(
+            f"{n['task']} {n['similarity']:.3f}" + (f", nearest row {n['row']}" if n["row"] else "")
+            for n in found["nearest"]
+        )
         return (
             f"{one} is chosen, as number {found['rank']} of {chosen.height}: it added {found['gain']:.6f} to the "
             f"objective, its similarity to the tasks is {found['similarity']:.3f}{f' ({near})' if near else ''}, "

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from curator.errors import DataError
 from curator.pool.fingerprint import locate
-from curator.recipe import Recipe, Training
+from curator.recipe import Recipe
 from curator.recipe_source import Source
+from curator.recipe_verify import Looks, Pilot, Training, Verify
 from curator.sandbox import NAMES
 from curator.verify.plan import plan
 
@@ -17,21 +18,24 @@ def outline(recipe: Recipe) -> dict[str, str]:
     """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
     verify, tasks = recipe.verify, [task.name for task in recipe.tasks]
     grid = plan(verify, tasks)
-    keep = verify.keep.rows if verify.keep else 0
+    select, keep = recipe.select, verify.keep.rows if verify.keep else 0
+    rows = None if select.k is None else select.k + keep
     arms = ", ".join(
-        arm.name if verify.seeds_of(arm) == verify.seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
+        arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
         for arm in verify.arms
     )
     weights = ", ".join(
         f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in recipe.weights().items()
     )
+    size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
+    weight = f"{select.weight:g}" if isinstance(select.weight, float) else _pilot(verify.pilot)
     return {
         "model": recipe.model.id,
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
-        "selected": f"{recipe.select.k} rows by {recipe.select.objective}, weight {recipe.select.weight:g}",
-        "arms": f"{arms}; {_seeds(verify.seeds)}",
-        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, recipe.select.k + keep)}",
+        "selected": f"{size} by {select.objective}, weight {weight}",
+        "arms": f"{arms}; {_how_many(verify)}",
+        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}",
         "fine-tuning runs": "; ".join(
             f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
             f"{_size(verify.finetune, task.rows)}"
@@ -78,3 +82,17 @@ def _size(training: Training, rows: int | None) -> str:
 
 def _seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def _how_many(verify: Verify) -> str:
+    looks = verify.seeds
+    if not isinstance(looks, Looks):
+        return _seeds(looks)
+    return f"{looks.first} to {_seeds(looks.max)}, a look after every {looks.every}, until one stops"
+
+
+def _pilot(pilot: Pilot) -> str:
+    candidates = len(pilot.weights) * max(1, len(pilot.scores)) + pilot.random_draws
+    return (
+        f"chosen by a pilot of {candidates} candidates on {_seeds(pilot.seeds)}, whose runs come on top of those below"
+    )

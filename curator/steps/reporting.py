@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curator.recipe_verify import Judges
 from curator.run import read_json, write_json, write_text
+from curator.steps.forgetting import predicted
+from curator.steps.looking import stopped
 from curator.steps.site import FOLDERS, STAGES, Site
 
 
@@ -22,8 +25,10 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     r, data = site.recipe, load_data(site.folder("pool"))
     utility = load_frame(site.folder("judge") / "utility.parquet")
     verdicts = {
-        judge.name: load_frame(site.folder("judge") / judge.name / "verdicts.parquet") for judge in r.judges.panel
+        judge.name: load_frame(site.folder("judge") / "panel" / judge.name / "verdicts.parquet")
+        for judge in r.judges.panel
     }
+    level, stop, sequential = stopped(site)
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
 
@@ -31,8 +36,9 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
         own = pl.concat([verdicts[judge], utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
-            own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None, seed=r.seed
-        )
+            own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None,
+            level=level, stop=stop, seed=r.seed,
+        )  # fmt: skip
 
     drawn = load_frame(site.folder("select") / "arms.parquet")
     models = {
@@ -40,6 +46,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         for one in site.record("train")["models"]
     }
     start = site.record("base")
+    forgotten, predictions = predicted(site)
     contents = report_dict(
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
@@ -52,9 +59,12 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         },
         models=models,
         findings=concluded(r.judges.headline),
-        judges=r.judges,
+        judges=_as_asked(site),
         verdicts=pl.concat(list(verdicts.values())),
         second_opinions={name: concluded(name) for name in verdicts if name != r.judges.headline},
+        sequential=sequential,
+        forgotten=forgotten,
+        predictions=predictions,
         provenance=_provenance(site),
         timing=_timing(site),
     )
@@ -80,6 +90,13 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
         evidence=evidence,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / 'dataset'}"}
+
+
+def _as_asked(site: Site) -> Judges:
+    """The recipe's judges, with the revision that each guard model resolved to."""
+    judges, revisions = site.recipe.judges, site.record("judge")["revisions"]
+    panel = [judge.model_copy(update={"revision": revisions[judge.name]}) for judge in judges.panel]
+    return judges.model_copy(update={"panel": panel})
 
 
 def _provenance(site: Site) -> dict[str, Any]:

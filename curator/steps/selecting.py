@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import SelectionError
+from curator.steps.choosing import Chosen, choose, label, rows_wanted
+from curator.steps.representing import below, vectors_of
+from curator.steps.scoring import Compared, every_score, interference_of, scored
 from curator.steps.site import Site
 
 
@@ -62,7 +65,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         count_tokens=token_counter(tokenizer), base=site.base, seed=r.seed,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
-    if r.select.k > rows:
+    if r.select.k is not None and r.select.k > rows:
         raise SelectionError(
             f"select.k: found {r.select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {folder / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
@@ -76,82 +79,112 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Turns candidates and task rows into unit vectors, centred on the pool where the recipe says so."""
+    """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
     from curator.engine.threads import resolved_threads
     from curator.model import load_model, load_tokenizer
     from curator.provenance import set_threads
-    from curator.represent import centre, mean_of, represent
-    from curator.store import absolute, load_data, save_array, save_vectors
+    from curator.store import absolute, load_data
 
     r, start, data = site.recipe, site.record("base"), load_data(site.folder("pool"))
     set_threads(resolved_threads(r.engine) * r.engine.workers)
     model = tokenizer = None
-    if r.represent.kind == "hidden-states":
+    if any(section.kind == "hidden-states" for section in r.representations):
         weights = start["weights"]
         tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
         adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
         model = load_model(absolute(weights["base"], site.root), revision=weights["revision"], adapters=adapters)
     frames = {"pool": data.pool.rows, **{f"task-{task.name}": task.train for task in data.tasks}}
-    total, before, truncated = sum(frame.height for frame in frames.values()), 0, 0
-    mean = None
-    for name, frame in frames.items():
-        vectors = represent(
-            frame["id"].to_list(), frame["messages"].to_list(), section=r.represent, model=model, tokenizer=tokenizer,
-            name=r.model.id, revision=start["revision"],
-            progress=lambda done, _, seen=before: site.tell.progress("represent", seen + done, total),  # type: ignore[misc]
+    rows = sum(frame.height for frame in frames.values())
+    made = []
+    for number, section in enumerate(r.representations):
+        made.append(
+            vectors_of(
+                section, frames, below(folder, number), model=model, tokenizer=tokenizer, name=r.model.id,
+                revision=start["revision"],
+                progress=lambda done, seen=number * rows: site.tell.progress(  # type: ignore[misc]
+                    "represent", seen + done, rows * len(r.representations)
+                ),
+            )
         )  # fmt: skip
-        before, truncated = before + frame.height, truncated + vectors.truncated
-        if r.represent.centre:
-            mean = mean_of(vectors) if mean is None else mean
-            vectors = centre(vectors, mean)
-        save_vectors(folder, name, vectors)
-    if mean is not None:
-        save_array(folder / "mean.npy", mean)
-    width = vectors.matrix.shape[1]
-    cut = f", {truncated} rows cut to {r.represent.max_tokens} tokens" if truncated else ""
-    return {"truncated": truncated, "width": width, "summary": f"{total} vectors of {width} numbers{cut}"}
+    told = "; ".join(
+        f"{one['width']} numbers ({label(section)})" + (f", {one['truncated']} rows cut" if one["truncated"] else "")
+        for one, section in zip(made, r.representations, strict=True)
+    )
+    return {**made[0], "representations": made, "summary": f"{rows} vectors of {told}"}
 
 
 def scores(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Scores every candidate by its similarity to each task."""
-    from curator.scores import cosine, mean_cosine
-    from curator.store import load_vectors, save_array, save_scores
+    """Scores every candidate by its similarity to each task, by each representation of the recipe."""
+    from curator.scores import mean_cosine, task_cover
+    from curator.store import load_data, load_vectors, save_array, save_frame, save_scores
 
-    r, source = site.recipe, site.folder("represent")
-    pool = load_vectors(source, "pool")
-    tasks = {task.name: load_vectors(source, f"task-{task.name}") for task in r.tasks}
-    scores = cosine(pool, tasks, r.weights(), aggregate=r.score.aggregate, n=r.score.n, k=r.select.k)
-    save_scores(folder, scores)
-    save_array(folder / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
-    middle = ", ".join(f"{name} {float(sorted(values)[len(values) // 2]):.3f}" for name, values in scores.tasks.items())
-    return {"name": scores.name, "summary": f"{scores.name}; median similarity to {middle}"}
+    r = site.recipe
+    wanted = rows_wanted(r.select, load_data(site.folder("pool")).pool.rows["tokens"])
+    taken = interference_of(site)
+    names, compared = [], []
+    for number in range(len(r.representations)):
+        source, own = below(site.folder("represent"), number), below(folder, number)
+        pool = load_vectors(source, "pool")
+        tasks = {task.name: load_vectors(source, f"task-{task.name}") for task in r.tasks}
+        compared.append(Compared(pool, tasks, r.weights(), wanted, taken))
+        found = scored(r.score, compared[-1])
+        save_scores(own, found)
+        save_array(own / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
+        if r.select.objective == "conditional-gain":
+            anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
+            save_array(own / "task-cover.npy", task_cover(pool, anticipated))
+        middle = ((name, float(sorted(values)[len(values) // 2])) for name, values in found.tasks.items())
+        names.append(f"{found.name}; median similarity to {', '.join(f'{name} {value:.3f}' for name, value in middle)}")
+    save_frame(folder / "all.parquet", every_score(r, compared))
+    return {"summary": names[0]}
 
 
 def select(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Chooses the curated set, and draws the sets of all other arms."""
+    """Chooses the curated set, says why, and draws the sets of all other arms."""
     import numpy as np
 
-    from curator.select.choose import select as choose_rows
     from curator.select.draws import draw_arms
+    from curator.select.explain import explain
+    from curator.select.stability import stability
     from curator.store import load_data, load_scores, load_vectors, save_frame, save_selection
-    from curator.verify.pilot import Candidate, choose
+    from curator.verify.pilot import Candidate
+    from curator.verify.pilot import choose as choose_candidate
 
-    r = site.recipe
-    scores, vectors = load_scores(site.folder("scores")), load_vectors(site.folder("represent"), "pool")
-    candidate = choose([Candidate(r.select.weight)], folder / "pilot")
-    selection = choose_rows(
-        vectors.matrix, scores.combined, r.select.k, ids=scores.ids, weight=candidate.weight,
-        objective=r.select.objective, neighbours=r.select.neighbours, seed=r.seed,
-    )  # fmt: skip
+    r, rows = site.recipe, load_data(site.folder("pool")).pool.rows
+    candidate = choose_candidate([Candidate(float(r.select.weight))], folder / "pilot")
+
+    def chosen(number: int, seed: int) -> Chosen:
+        source = below(site.folder("scores"), number)
+        cover = source / "task-cover.npy"
+        return choose(
+            r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), load_scores(source),
+            weight=candidate.weight, task_cover=np.load(cover) if cover.exists() else None, seed=seed,
+        )  # fmt: skip
+
+    first = chosen(0, r.seed)
+    selection = first.selection
     save_selection(folder, selection)
+    scores = load_scores(site.folder("scores"))
+    for name, frame in zip(("chosen", "others"), explain(*first, scores), strict=True):
+        save_frame(folder / f"{name}.parquet", frame)
+    sets = {label(r.representations[0]): selection.ids}
+    for number, section in enumerate(r.representations[1:], start=1):
+        sets[label(section)] = chosen(number, r.seed).selection.ids
+    for again in (1, 2) if r.select.stochastic is not None else ():
+        sets[f"{label(r.representations[0])}, other seed {again}"] = chosen(0, r.seed + again).selection.ids
+    save_frame(folder / "stability.parquet", stability(sets, rows.height))
     seeds = {arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms}
-    rows = load_data(site.folder("pool")).pool.rows
     mean = np.load(site.folder("scores") / "mean-cosine.npy")
-    drawn = draw_arms(rows, scores, selection, seeds=seeds, mean_cosine=mean, seed=r.seed)
+    drawn = draw_arms(
+        rows, scores, selection, seeds=seeds, mean_cosine=mean, budget=r.select.budget_tokens, seed=r.seed
+    )
     save_frame(folder / "arms.parquet", drawn)
     gap = (
         "no certificate"
         if selection.relative_gap is None
         else f"at most {selection.relative_gap:.1%} short of the best"
     )
-    return {"summary": f"{r.select.k} rows, value {selection.value:.4f}, {gap}"}
+    size = f"{len(selection.ids)} rows"
+    if selection.budget_used is not None:
+        size += f" of {selection.budget_used:,.0f} tokens"
+    return {"summary": f"{size}, value {selection.value:.4f}, {gap}"}

@@ -1,21 +1,24 @@
-"""From a chosen subset to verdicts: train, answer, judge."""
+"""From a chosen subset to answers: train and answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import finished, key_of, make
+from curator.recipe_verify import Looks
+from curator.run import finished
+from curator.steps.forgetting import take_losses
+from curator.steps.looking import look
 from curator.steps.site import STAGES, Site
 
 if TYPE_CHECKING:
-    from curator.records import Data, Messages
-    from curator.verify.experiment import Experiment
-    from curator.verify.plan import Plan
+    import polars as pl
 
-JUDGE_VERSION = 1
-
+    from curator.engine import Runner
+    from curator.records import Data, Trained
+    from curator.verify.experiment import Experiment, Weights
+    from curator.verify.plan import Cell, Plan
 
 PRELOAD = "curator.train.warm"
 
@@ -31,15 +34,29 @@ def prepare(site: Site, until: str, keys: Mapping[str, str]) -> None:
 
 
 def train(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Aligns every arm and fine-tunes it on every task, at every seed."""
+    """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
+    from dataclasses import asdict
+
     from curator.engine import runner
     from curator.store import load_data, relative, trained_record
     from curator.verify.experiment import train_grid
 
-    experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site)
-    run = runner(site.recipe.engine, preload=PRELOAD)
-    done = train_grid(experiment, plan, folder.absolute(), run=run, progress=site.progress("train"))
-    root = experiment.root
+    data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
+    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=PRELOAD)
+    done: dict[Cell, tuple[Weights, Trained]] = {}
+
+    def trained(seeds: int) -> Plan:
+        plan = _plan(site, seeds)
+        done.update(train_grid(experiment, plan, folder.absolute(), run=run, progress=site.progress("train")))
+        return plan
+
+    def answers(seeds: int) -> pl.DataFrame:
+        plan = trained(seeds)
+        return _ask(site, experiment, plan, {cell: weights for cell, (weights, _) in done.items()}, run)
+
+    looks = look(site, data, section, answers) if isinstance(section, Looks) else ()
+    seeds = looks[-1].seeds if looks else site.recipe.verify.most_seeds
+    plan, root = _plan(site, seeds) if looks else trained(seeds), experiment.root
     models = [
         {
             "arm": cell.arm,
@@ -57,18 +74,20 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     ]
     seconds = sum(trained.seconds for _, trained in done.values())
     summary = f"{len(plan.aligned)} aligned and {len(plan.finetuned)} fine-tuned models, {seconds:.0f} s of training"
-    return {"models": models, "summary": summary}
+    if looks:
+        summary += f"; {seeds} seeds, {looks[-1].action}"
+    return {"models": models, "seeds": seeds, "looks": [asdict(one) for one in looks], "summary": summary}
 
 
 def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     """Asks every model its probes before and after fine-tuning."""
     from curator.engine import runner
     from curator.store import absolute, load_data, save_frame
-    from curator.verify.experiment import Weights, answer_grid
-    from curator.verify.plan import NONE, Cell
+    from curator.verify.experiment import Weights
+    from curator.verify.plan import Cell
 
-    experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site)
-    weights = {Cell(NONE, 0): experiment.base}
+    experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site, site.record("train")["seeds"])
+    weights = {}
     for model in site.record("train")["models"]:
         found = model["weights"]
         weights[Cell(model["arm"], model["seed"], model["task"])] = Weights(
@@ -77,60 +96,36 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
             tuple(absolute(adapter, experiment.root) for adapter in found["adapters"]),
             found["key"],
         )
-    generate = site.recipe.verify.generate
-    answers = answer_grid(
-        experiment,
-        plan,
-        weights,
-        folder.absolute(),
-        max_new_tokens=generate.max_new_tokens,
-        batch=generate.batch,
-        run=runner(site.recipe.engine, preload=PRELOAD),
-        progress=site.progress("answer"),
-    )
+    run = runner(site.recipe.engine, preload=PRELOAD)
+    answers = _ask(site, experiment, plan, weights, run)
     save_frame(folder / "answers.parquet", answers)
+    if site.recipe.verify.forgetting is not None:
+        save_frame(folder / "forgetting.parquet", take_losses(site, folder.absolute(), experiment, weights, run))
     return {"answers": answers.height, "summary": f"{answers.height} answers of {len(plan.asked)} models"}
 
 
-def judge(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
-    from curator.judge import judging
-    from curator.judge.asking import asked_of, verdict_frame
-    from curator.judge.metrics import measure
-    from curator.store import load_data, load_frame, save_frame
+def _ask(site: Site, experiment: Experiment, plan: Plan, weights: Mapping[Cell, Weights], run: Runner) -> pl.DataFrame:
+    """Answers of every model of the plan; what is there already is kept."""
+    from curator.verify.experiment import answer_grid
+    from curator.verify.plan import NONE, Cell
 
-    data = load_data(site.folder("pool"))
-    answers = load_frame(site.folder("answer") / "answers.parquet")
-    probes = answers.filter(answers["kind"] != "utility")
-    asked = asked_of(probes, data)
-    after = site.done("answer")["key"]
-    site.progress("judge")(0, len(site.recipe.judges.panel))
-    for number, section in enumerate(site.recipe.judges.panel, start=1):
-
-        def work(piece: Path, section: Any = section) -> Mapping[str, Any]:
-            verdicts = judging(section, answer=_answering)(asked)
-            save_frame(piece / "verdicts.parquet", verdict_frame(probes, section.name, verdicts))
-            return {"verdicts": len(verdicts)}
-
-        make(folder / section.name, key_of("judge", JUDGE_VERSION, section.model_dump(), after), work)
-        site.progress("judge")(number, len(site.recipe.judges.panel))
-    parts = []
-    for task in data.tasks:
-        own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data))))
-    import polars as pl
-
-    save_frame(folder / "utility.parquet", pl.concat(parts))
-    headline = load_frame(folder / site.recipe.judges.headline / "verdicts.parquet")
-    counts = dict(headline.group_by("outcome").len().sort("outcome").iter_rows())
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return {"outcomes": counts, "summary": f"{site.recipe.judges.headline}: {told}"}
+    generate = site.recipe.verify.generate
+    return answer_grid(
+        experiment,
+        plan,
+        {Cell(NONE, 0): experiment.base, **weights},
+        site.folder("answer").absolute(),
+        max_new_tokens=generate.max_new_tokens,
+        batch=generate.batch,
+        run=run,
+        progress=site.progress("answer"),
+    )
 
 
-def _plan(site: Site) -> Plan:
+def _plan(site: Site, seeds: int) -> Plan:
     from curator.verify.plan import plan
 
-    return plan(site.recipe.verify, [task.name for task in site.recipe.tasks])
+    return plan(site.recipe.verify, [task.name for task in site.recipe.tasks], seeds=seeds)
 
 
 def _experiment(site: Site, data: Data) -> Experiment:
@@ -161,17 +156,3 @@ def _experiment(site: Site, data: Data) -> Experiment:
         finetune=r.verify.finetune,
         seed=r.seed,
     )
-
-
-def _answering(
-    prompts: Sequence[Messages], ids: Sequence[str], model_id: str, revision: str | None, max_new_tokens: int
-) -> list[tuple[str, str]]:
-    """How a guard model is asked: greedy, with the tokenizer's own chat template."""
-    from curator.model import load_model, load_tokenizer, resolve_revision
-    from curator.train.generate import generate
-
-    key = "judges.panel.guard"
-    exact = resolve_revision(model_id, revision, key)
-    tokenizer = load_tokenizer(model_id, revision=exact, key=key)
-    model = load_model(model_id, revision=exact, key=key)
-    return generate(prompts, ids, model=model, tokenizer=tokenizer, max_new_tokens=max_new_tokens, batch=32)

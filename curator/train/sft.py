@@ -12,7 +12,7 @@ from curator.chat import encode_all
 from curator.errors import DataError, ModelError
 from curator.model import device, load_model, memory, window
 from curator.provenance import peak_gib
-from curator.recipe import Training
+from curator.recipe_verify import Training
 from curator.records import Messages, Trained
 from curator.run import replacing_folder
 

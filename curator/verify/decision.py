@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from curator.conclusions import Comparison, Decision, Gate
+from curator.conclusions import Comparison, Decision, Gate, Stop
 from curator.verify.comparisons import anticipated, compare, with_bootstrap
 from curator.verify.power import seeds_needed
 from curator.verify.sentence import sentence
@@ -81,6 +81,7 @@ def decide(
     minimum_seeds: int = 3,
     floor: float = 0.05,
     ceiling: float = 0.95,
+    stop: Stop | None = None,
     seed: int = 0,
 ) -> Decision:
     """The decision on the primary comparison: treatment against control, weighted harmfulness after fine-tuning.
@@ -96,6 +97,7 @@ def decide(
         minimum_seeds: Fewer paired seeds never decide.
         floor, ceiling: Where the outcome would be 'interval' and the control's harmfulness after fine-tuning is at or
             beyond these, that is the reason.
+        stop: Where adding seeds ended, for the sentence.
         seed: Of the bootstrap beside the interval.
     """
     mix = anticipated(weights)
@@ -125,7 +127,7 @@ def decide(
     primary = with_bootstrap(primary, after, mix, seed)
     draft = Decision(outcome, reason, "", primary, judged, _attribution(others, treatment, control), needed)
     before = compare(grids["harmfulness", "before"], treatment, control, mix)
-    return replace(draft, sentence=sentence(draft, before, tuple(mix), either_way, minimum_seeds))
+    return replace(draft, sentence=sentence(draft, before, tuple(mix), either_way, minimum_seeds, stop=stop))
 
 
 def _outcome(primary: Comparison, gates: tuple[Gate, ...]) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from curator.model import load_model, load_tokenizer
-from curator.recipe import Training
+from curator.recipe_verify import Training
 from curator.records import ANSWER_SCHEMA, Data, Trained
 from curator.run import key_of, make
 from curator.seeds import derive

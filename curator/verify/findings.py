@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from curator.conclusions import Comparison, Decision, Rate
+from curator.conclusions import Comparison, Decision, Rate, Stop
 from curator.records import PHASES
 from curator.verify.comparisons import ANTICIPATED, anticipated, compare, family, rate
 from curator.verify.decision import Grids, decide
 from curator.verify.tables import QUANTITIES, lay_out, restrict
+from curator.verify.within_seed import WithinSeed, within_seeds
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
 
@@ -56,6 +57,7 @@ class Findings:
         comparisons: The primary one first, then the Holm family.
         arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> quantity -> Rate.
         categories: One breakdown a probe category, where categories were given.
+        within: Treatment against control after fine-tuning, one entry a task and seed, descriptive.
     """
 
     regime: Regime
@@ -63,6 +65,7 @@ class Findings:
     comparisons: tuple[Comparison, ...]
     arms: Arms
     categories: tuple[Breakdown, ...] = field(default=())
+    within: tuple[WithinSeed, ...] = field(default=())
 
 
 def conclude(
@@ -77,6 +80,7 @@ def conclude(
     floor: float = 0.05,
     ceiling: float = 0.95,
     categories: Mapping[str, str] | None = None,
+    stop: Stop | None = None,
     seed: int = 0,
 ) -> Findings:
     """All rates, comparisons and the decision, from one judge's verdicts.
@@ -88,6 +92,7 @@ def conclude(
         level: Two-sided error of the primary interval; a sequential look's nominal level where seeds are added.
         minimum_seeds, floor, ceiling: See `decision.decide`.
         categories: Harmful probe id -> category, for the breakdown.
+        stop: Where adding seeds ended, for the sentence; `level` is then that look's.
         seed: Of the crossed bootstrap beside the primary interval.
 
     Raises:
@@ -114,6 +119,7 @@ def conclude(
         minimum_seeds=minimum_seeds,
         floor=floor,
         ceiling=ceiling,
+        stop=stop,
         seed=seed,
     )
     assert decision.primary is not None
@@ -133,6 +139,9 @@ def conclude(
             for arm in arms
         },
         categories=_breakdown(grids, mix, treatment, control, categories or {}),
+        within=tuple(
+            entry for task in weights for entry in within_seeds(grids["harmfulness", "after"], treatment, control, task)
+        ),
     )
 
 

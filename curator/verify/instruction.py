@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curator.recipe import Training
+from curator.recipe_verify import Training
 from curator.run import key_of
 from curator.seeds import derive
 from curator.store import relative, trained_record

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curator.recipe import Verify
+from curator.recipe_verify import Verify
 
 NONE = "none"  # the arm that is never aligned
 
@@ -41,9 +41,12 @@ class Plan:
         return (*base, *self.aligned, *self.finetuned)
 
 
-def plan(verify: Verify, tasks: Sequence[str]) -> Plan:
-    """The grid of a recipe. Seeds come first in the order, so that an interrupted grid holds whole pairs."""
-    cells = [Cell(arm.name, seed) for seed in range(verify.seeds) for arm in verify.arms if seed < verify.seeds_of(arm)]
+def plan(verify: Verify, tasks: Sequence[str], *, seeds: int | None = None) -> Plan:
+    """The grid of a recipe, or of its first `seeds` seeds. Seeds come first in the order, so that an interrupted grid
+    holds whole pairs.
+    """
+    most = verify.most_seeds if seeds is None else min(seeds, verify.most_seeds)
+    cells = [Cell(arm.name, seed) for seed in range(most) for arm in verify.arms if seed < verify.seeds_of(arm)]
     return Plan(
         aligned=tuple(cell for cell in cells if cell.arm != NONE),
         finetuned=tuple(Cell(cell.arm, cell.seed, task) for task in tasks for cell in cells),

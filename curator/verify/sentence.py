@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curator.conclusions import Comparison, Decision, Gate
+from curator.conclusions import Comparison, Decision, Gate, Stop
 from curator.wording import percent, points
 
 
 def sentence(
-    decision: Decision, before: Comparison, tasks: Sequence[str], either_way: tuple[str, str], minimum_seeds: int
+    decision: Decision,
+    before: Comparison,
+    tasks: Sequence[str],
+    either_way: tuple[str, str],
+    minimum_seeds: int,
+    *,
+    stop: Stop | None = None,
 ) -> str:
     """The decision's sentence.
 
@@ -17,6 +23,7 @@ def sentence(
         decision: Complete but for its sentence.
         before: The same two arms before fine-tuning.
         either_way: Outcomes with unscored answers counted for and against the treatment.
+        stop: Where adding seeds ended; null where their number was fixed.
     """
     primary = decision.primary
     if primary is None or primary.difference is None:
@@ -42,7 +49,21 @@ def sentence(
     name = decision.outcome[0].upper() + decision.outcome[1:]
     if decision.reason is not None:
         name += f" ({decision.reason})"
-    return f"{name}. {rates} ({limits}; {size}). {_why(decision, primary, either_way, minimum_seeds)} {holds}"
+    why = _why(decision, primary, either_way, minimum_seeds)
+    added = "" if stop is None else f" {_stopped(stop)}"
+    return f"{name}. {rates} ({limits}; {size}).{added} {why} {holds}"
+
+
+def _stopped(stop: Stop) -> str:
+    looks = f"look {stop.looks}, at {stop.seeds} of at most {stop.most} seeds"
+    if stop.action == "clear":
+        return f"Seeds were added until the comparison was clear: {looks}."
+    if stop.action == "last":
+        return f"Seeds were added to the end, and the comparison did not become clear: {looks}."
+    return (
+        f"Adding seeds was given up as futile: {looks}, where the chance of a clear comparison at the end was "
+        f"{percent(stop.conditional_power)}."
+    )
 
 
 def _why(decision: Decision, primary: Comparison, either_way: tuple[str, str], minimum_seeds: int) -> str:

@@ -9,7 +9,7 @@ one (Jennison and Turnbull 1989).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,18 @@ class Step:
 
     action: str
     conditional_power: float
+
+
+@dataclass(frozen=True)
+class Taken(Look):
+    """A look that was taken: what the primary comparison said at its level, and what followed (see `Step`)."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    conditional_power: float
+    action: str
 
 
 def _pocock(information: float, alpha: float) -> float:
@@ -131,6 +143,28 @@ def _excess(edge: float, inside: Density, step: float, target: float) -> float:
     nodes, mass = inside
     tails = special.ndtr((nodes - edge) / step) + special.ndtr((-edge - nodes) / step)
     return float(mass @ tails) - target
+
+
+def take(
+    looks: Sequence[Look], observe: Callable[[Look], Comparison], *, futility: float | None = 0.1
+) -> tuple[Taken, ...]:
+    """Takes one look after the other until one stops.
+
+    Args:
+        observe: Gives the primary comparison at a look's number of seeds and at its level.
+        futility: As `advise` takes it; its advice is followed.
+    """
+    taken: list[Taken] = []
+    for look in looks:
+        primary = observe(look)
+        step = advise(primary, look, looks, futility=futility)
+        seen = primary.difference, primary.low, primary.high, primary.p
+        taken.append(
+            Taken(look.seeds, look.information, look.spent, look.level, *seen, step.conditional_power, step.action)
+        )
+        if step.action != "go on":
+            break
+    return tuple(taken)
 
 
 def advise(primary: Comparison, look: Look, looks: Sequence[Look], *, futility: float | None = 0.1) -> Step:

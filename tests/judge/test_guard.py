@@ -8,7 +8,7 @@ import pytest
 from curator.judge import judging
 from curator.judge.guard import MAX_NEW_TOKENS, read_qwen3guard
 from curator.model import load_model, load_tokenizer
-from curator.recipe import Judge
+from curator.recipe_verify import Judge
 from curator.records import Asked
 from curator.train.generate import generate
 

@@ -4,7 +4,7 @@ import pytest
 
 from curator.judge import judging
 from curator.judge.phrases import refuses
-from curator.recipe import Judge
+from curator.recipe_verify import Judge
 from curator.records import Asked
 
 REFUSALS = (

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
 from curator.pool.gather import Gathered, gather
-from curator.recipe import Clean, Keep, PoolSection, Probes, TaskSection
+from curator.recipe import Clean, PoolSection, Probes, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe_source import Source
+from curator.recipe_verify import Keep
 from curator.records import ROW_SCHEMA
 
 Rows = list[dict[str, Any]]

@@ -10,8 +10,9 @@ import pytest
 
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Keep, PoolSection, Probes, TaskSection
+from curator.recipe import PoolSection, Probes, TaskSection
 from curator.recipe_source import Source
+from curator.recipe_verify import Keep
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real data is not there: {FOLDER}")

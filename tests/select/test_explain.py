@@ -69,6 +69,19 @@ def test_nearest_task_rows_are_joined_by_id():
         explain(problem, bounds, found, short)
 
 
+def test_a_score_without_nearest_rows_leaves_them_open():
+    *_, ids, problem, bounds, found = case()
+    values = np.arange(len(ids)) / 100
+    chosen, others = explain(
+        problem, bounds, found, Scores(tuple(ids), "s", values, {"t": values}, {}, -np.inf, np.inf)
+    )
+    for row in chosen.iter_rows(named=True):
+        assert row["nearest"] == [{"task": "t", "similarity": int(row["id"][1:]) / 100, "row": None}]
+    said = why(chosen, others, found.ids[0])
+    assert f"(t {int(found.ids[0][1:]) / 100:.3f})" in said
+    assert "nearest row" not in said
+
+
 def test_one_sentence_tells_why():
     *_, problem, bounds, found = case(exclude=["r03"])
     chosen, others = explain(problem, bounds, found)

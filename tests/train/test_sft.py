@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from curator.chat import encode
 from curator.errors import DataError, ModelError
 from curator.model import load_model
-from curator.recipe import Training
+from curator.recipe_verify import Training
 from curator.train.sft import steps_of, train
 
 ROWS = fakes.conversations(8)

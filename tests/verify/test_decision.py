@@ -1,7 +1,10 @@
+import re
+
 import numpy as np
 import polars as pl
 import pytest
 
+from curator.conclusions import Stop
 from curator.verify.findings import conclude
 
 GATES = {"harmfulness_before": 0.05, "over_refusal": 0.05, "utility": 0.08, "degenerate": 0.05}
@@ -169,3 +172,29 @@ def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
 def test_an_unknown_gate_is_refused(verdicts):
     with pytest.raises(ValueError, match="gate 'harm' is none of"):
         decide(verdicts({"curated": 0.1, "random": 0.3}, seeds=3), gates={"harm": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("clear", "until the comparison was clear: look 2, at 8 of at most 20 seeds"),
+        ("last", "did not become clear: look 2, at 8 of at most 20 seeds"),
+        ("futile", "given up as futile: look 2, at 8 of at most 20 seeds, where the chance .* at the end was 4 %"),
+    ],
+)
+def test_the_sentence_says_at_which_look_adding_seeds_ended_and_why(verdicts, action, told):
+    frame = verdicts({"curated": 0.1, "random": 0.3}, seeds=8)
+    found = decide(frame, level=0.02, stop=Stop(action, 8, 20, 2, 0.04))
+    assert re.search(told, found.sentence)
+    assert "98 % interval" in found.sentence
+    assert "Seeds were added" not in decide(frame).sentence
+    assert "futile" not in decide(frame).sentence
+
+
+def test_a_looks_level_widens_the_deciding_interval_alone(verdicts):
+    frame = verdicts({"curated": 0.2, "random": 0.3}, seeds=6, sd=0.05)
+    wide, usual = (conclude(frame, weights=ONE, gates=GATES, level=level) for level in (0.01, 0.05))
+    assert wide.decision.primary.high > usual.decision.primary.high
+    assert wide.decision.primary.level == 0.01
+    assert wide.decision.gates == usual.decision.gates
+    assert wide.comparisons[1:] == usual.comparisons[1:]

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from curator.model import load_model
-from curator.recipe import Arm, Training, Verify
+from curator.recipe_verify import Arm, Training, Verify
 from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run import DONE
 from curator.store import save_data

@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 
+from curator.recipe_verify import Looks
+from curator.verify.comparisons import compare
+from curator.verify.decision import decide
 from curator.verify.power import chance, detectable
+from curator.verify.sequential import plan, take
 from curator.verify.statistics import crossed, interval
+from curator.verify.tables import Grid
 
 PROMPTS = 200
 SPREAD = 0.15  # of one arm's harm rate between seeds and draws
+PRIOR = {name: Looks(max=6).model_dump()[name] for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
 
-def study(generator, seeds, *, effect=0.0, spread=SPREAD, unscored=0.0, own=0.1):
-    """`(1, s, p)` differences of two arms on shared prompts; each has seed and prompt effects of its own."""
+def two_arms(generator, seeds, *, effect=0.0, spread=SPREAD, unscored=0.0, own=0.1):
+    """`(s, p)` outcomes of curated and random on shared prompts; each has seed and prompt effects of its own."""
     prompt = generator.normal(0, 0.15, PROMPTS)
 
     def arm(level):
@@ -19,7 +25,43 @@ def study(generator, seeds, *, effect=0.0, spread=SPREAD, unscored=0.0, own=0.1)
         harmful = (generator.random((seeds, PROMPTS)) < rate).astype(float)
         return np.where(generator.random(harmful.shape) < unscored, np.nan, harmful)
 
-    return (arm(0.5 - effect / 2) - arm(0.5 + effect / 2))[None]
+    return arm(0.5 - effect / 2), arm(0.5 + effect / 2)
+
+
+def study(generator, seeds, **world):
+    """`(1, s, p)` differences of the two arms."""
+    curated, random = two_arms(generator, seeds, **world)
+    return (curated - random)[None]
+
+
+def grids_of(curated, random, seeds):
+    """The grids of a whole experiment of which only harmfulness after fine-tuning varies, up to so many seeds."""
+    values = np.stack([curated, random])[:, None, :seeds]
+
+    def grid(phase, values):
+        probes = tuple(f"p{i}" for i in range(values.shape[3]))
+        asked = np.ones(values.shape, dtype=bool)
+        tasks = (None,) if phase == "before" else ("list",)
+        return Grid("harmfulness", phase, ("curated", "random"), tasks, tuple(range(seeds)), probes, values, asked)
+
+    return {("harmfulness", "after"): grid("after", values), ("harmfulness", "before"): grid("before", 0 * values)}
+
+
+def decision(curated, random, seeds, **more):
+    grids = grids_of(curated, random, seeds)
+    return decide(grids, {"list": 1.0}, treatment="curated", control="random", gates={}, others=(), **more)
+
+
+def sequential(generator, looks, *, futility=0.1, **world):
+    """Where a study under looks stops, and what it then decides."""
+    arms = two_arms(generator, looks[-1].seeds, **world)
+
+    def observe(look):
+        after = grids_of(*arms, look.seeds)["harmfulness", "after"]
+        return compare(after, "curated", "random", {"list": 1.0}, level=look.level)
+
+    last = take(looks, observe, futility=futility)[-1]
+    return last, decision(*arms, last.seeds, level=last.level)
 
 
 def clear(seeds, studies, **world):
@@ -65,3 +107,39 @@ def test_a_true_difference_is_seen_as_often_as_the_plan_says(seeds):
         effect = detectable(seeds, PROMPTS, power=power, **plan)
         assert chance(effect, seeds, PROMPTS, **plan) == pytest.approx(power)
         assert clear(seeds, 2000, effect=effect, spread=spread, own=own)[0] == pytest.approx(power, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 6, 8, 12])
+def test_decisions_are_seldom_false_with_a_fixed_number_of_seeds(seeds, monkeypatch):
+    without_bootstrap(monkeypatch)
+    generator = np.random.default_rng(seeds)
+    found = [decision(*two_arms(generator, seeds), seeds).outcome for _ in range(2000)]
+    assert found.count("durable") / 2000 <= 0.035
+    assert found.count("worse") / 2000 <= 0.035
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "futility"),
+    [
+        ({"most": 12}, 0.1),
+        ({"most": 12, "spending": "obrien-fleming"}, None),
+        ({"most": 20, "first": 3}, None),
+    ],
+)
+def test_decisions_are_seldom_false_where_seeds_are_added(settings, futility, monkeypatch):
+    """With the levels of the recipe's own prior, which is smaller than this world's spread."""
+    without_bootstrap(monkeypatch)
+    looks = plan(prompts=PROMPTS, **settings, **PRIOR)
+    generator = np.random.default_rng(settings["most"])
+    found = [sequential(generator, looks, futility=futility) for _ in range(2000)]
+    outcomes = [decided.outcome for _, decided in found]
+    assert outcomes.count("durable") / 2000 <= 0.035
+    assert outcomes.count("worse") / 2000 <= 0.035
+    assert all((last.action == "clear") == (decided.outcome != "not distinguishable") for last, decided in found)
+
+
+def without_bootstrap(monkeypatch):
+    """Leaves out what is only printed beside the interval: it takes most of the time and decides nothing."""
+    monkeypatch.setattr("curator.verify.decision.with_bootstrap", lambda comparison, *rest: comparison)

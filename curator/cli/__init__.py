@@ -1,0 +1,53 @@
+"""The command line: parse, call, print. The only room that prints or exits.
+
+Exit codes: 0 well, 1 a bug of ours, 2 something the user can mend, 3 findings, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from curator import __version__
+from curator.cli.reading import compare, show
+from curator.cli.running import build, check, new
+from curator.errors import CuratorError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="curator")
+def cli() -> None:
+    """Builds and vets durable safety-alignment data sets."""
+
+
+for command in (build, check, compare, new, show):
+    cli.add_command(command)
+
+
+def _stop(error: CuratorError) -> int:
+    click.echo(f"Error: {error}", err=True)
+    return 2
+
+
+def main() -> Any:
+    """Runs the command line and exits."""
+    sys.exit(_run(lambda: cli.main(standalone_mode=False)))
+
+
+def _run(command: Callable[[], Any]) -> int:
+    try:
+        code = command()
+    except CuratorError as error:
+        return _stop(error)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt; we ask nothing
+            raise error.__cause__ from None
+        click.echo("\nInterrupted. What was finished is kept: run the same command again to go on.", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,107 @@
+"""Commands about a recipe: build, check, new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curator.cli.printing import print_summary
+from curator.errors import RecipeError, RunError
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
+
+STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
+SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
+@click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...], engine: str | None) -> None:
+    """Run RECIPE: choose a subset, verify it by training, write the data set and its evidence.
+
+    What an earlier run finished under the same settings is kept.
+    """
+    from curator.build import build as run
+    from curator.progress import Terminal
+    from curator.recipe_file import read
+
+    chosen = read(recipe, [*settings, *([f"engine.kind={engine}"] if engine else [])])
+    root = out or Path("outputs") / chosen.name
+    with Terminal() as terminal:
+        terminal.say(_machine_line(chosen))
+        run(chosen, root, until=until, tell=terminal)
+    if until in ("report", "publish"):
+        print_summary(root)
+    click.echo(f"Run folder: {root}")
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
+@click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
+def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
+    from dataclasses import asdict
+
+    from curator.recipe_file import read
+    from curator.steps.estimating import estimates
+    from curator.steps.outlining import missing, outline
+
+    chosen = read(recipe, settings)
+    problems = missing(chosen)
+    if problems:
+        raise RecipeError(problems)
+    figures, told = estimates(chosen, out or Path("outputs") / chosen.name)
+    planned = outline(chosen) | told
+    if as_json:
+        whole = {"recipe": chosen.model_dump(by_alias=True), "plan": planned}
+        click.echo(json.dumps({**whole, "estimates": [asdict(one) for one in figures]}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    click.echo(f"{recipe}: no problems found.\n")
+    table = Table(title=f"Plan of {chosen.name}", title_justify="left", show_header=False)
+    for label, text in planned.items():
+        table.add_row(Text(label), Text(text))
+    Console().print(table)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
+def new(name: str, out: Path | None) -> None:
+    """Write a commented recipe called NAME, to be filled in."""
+    from curator.recipe_file import template
+    from curator.run import write_text
+
+    path = out or Path(f"{name}.yaml")
+    if path.exists():
+        raise RunError(f"{path}: exists already; choose another name, or remove it first")
+    text = template(name)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
+    click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
+
+
+def _machine_line(recipe: Recipe) -> str:
+    """What the work runs on, said before it starts. Asks no library that takes seconds to load."""
+    from curator.engine.threads import resolved_threads
+    from curator.provenance import has_gpu
+
+    workers = recipe.engine.workers
+    where = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
+    processes = "1 process" if workers == 1 else f"{workers} processes"
+    return f"{recipe.name}: runs on {where}, {processes} of {resolved_threads(recipe.engine)} thread(s)"

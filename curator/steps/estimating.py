@@ -1,0 +1,282 @@
+"""What a recipe will cost and what it could see, before anything is trained. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from curator.provenance import cores, has_gpu
+from curator.recipe import Recipe
+from curator.recipe_source import Source
+from curator.recipe_verify import Looks, Training
+from curator.sandbox import NAMES
+from curator.steps.measured import Measured, measured
+from curator.steps.model_size import ModelSize, model_size
+from curator.verify.plan import Plan, plan
+from curator.wording import duration, number, points
+
+# Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
+GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
+PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A grid of so many seeds; null where it cannot be known before the data is read or the model is there.
+
+    Attributes:
+        aligned, finetuned, asked: Runs of each kind.
+        align_rows, finetune_rows: Rows seen in training, over all runs.
+        align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
+        answers: Answers to give. `answer_tokens`: at most.
+        train_seconds, answer_seconds: On this machine, with the recipe's workers.
+        disk: Bytes of the weights that are kept.
+        detectable: The smallest true difference in harmfulness that shows with 80 % power, in [0, 1] (above 1: none).
+    """
+
+    seeds: int
+    aligned: int
+    finetuned: int
+    asked: int
+    align_rows: int | None
+    finetune_rows: int | None
+    align_tokens: int | None
+    finetune_tokens: int | None
+    answers: int | None
+    answer_tokens: int | None
+    train_seconds: float | None
+    answer_seconds: float | None
+    disk: int | None
+    detectable: float | None
+
+
+def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
+    """The estimate for all seeds (and, where seeds are looks, for those of the first look), and the same in words.
+
+    Args:
+        root: The run folder, whose earlier run gives token counts, speeds and spread where they still apply.
+    """
+    known = measured(recipe, root)
+    size = model_size(recipe.model.id, recipe.model.revision)
+    seeds = recipe.verify.seeds
+    wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
+    found = [_estimate(recipe, count, known, size) for count in wanted or [recipe.verify.most_seeds]]
+    return found, _words(recipe, root, found, known, size)
+
+
+def _estimate(recipe: Recipe, seeds: int, known: Measured, size: ModelSize | None) -> Estimate:
+    v = recipe.verify
+    grid = plan(v, [task.name for task in recipe.tasks], seeds=seeds)
+    align = _total([_align_rows(recipe, cell.arm, known) for cell in grid.aligned])
+    by_task = {
+        task.name: (
+            len([cell for cell in grid.finetuned if cell.task == task.name]),
+            rows_seen(v.finetune, task.rows or known.rows.get(f"train {task.name}")),
+        )
+        for task in recipe.tasks
+    }
+    finetune = _total([rows for runs, rows in by_task.values() for _ in range(runs)])
+    per_row = _mean(known, {"pool": recipe.select.k or 1, "keep": v.keep.rows if v.keep else 0}, v.align)
+    tokens = _total(
+        [
+            None if rows is None else round(runs * rows * _mean(known, {f"train {name}": 1}, v.finetune))
+            for name, (runs, rows) in by_task.items()
+        ]
+    )
+    align_tokens = None if align is None else round(align * per_row)
+    answers = _answers(recipe, grid, known)
+    return Estimate(
+        seeds=seeds,
+        aligned=len(grid.aligned),
+        finetuned=len(grid.finetuned),
+        asked=len(grid.asked),
+        align_rows=align,
+        finetune_rows=finetune,
+        align_tokens=align_tokens,
+        finetune_tokens=tokens,
+        answers=answers,
+        answer_tokens=None if answers is None else answers * v.generate.max_new_tokens,
+        train_seconds=_train_seconds(recipe, (align_tokens, tokens), known, size),
+        answer_seconds=_answer_seconds(recipe, answers, known, size),
+        disk=_disk(recipe, grid, size),
+        detectable=_detectable(recipe, seeds, known),
+    )
+
+
+def rows_seen(section: Training, rows: int | None) -> int | None:
+    """Rows that a training sees: whole batches of its steps; null for epochs over an unknown number of rows."""
+    steps = section.steps
+    if steps is None and rows is not None:
+        steps = math.ceil((section.epochs or 0) * math.ceil(rows / section.batch))
+    return None if steps is None else steps * section.batch
+
+
+def _align_rows(recipe: Recipe, arm: str, known: Measured) -> int | None:
+    """Rows of one alignment; every arm takes the curated one's steps unless exposure is by epochs of its own rows."""
+    keep = recipe.verify.keep.rows if recipe.verify.keep else 0
+    rows = recipe.select.k
+    if recipe.verify.exposure == "epochs" and arm == "full":
+        rows = known.rows.get("pool")
+    return rows_seen(recipe.verify.align, None if rows is None else rows + keep)
+
+
+def _total(parts: list[int | None]) -> int | None:
+    return None if any(part is None for part in parts) else sum(part or 0 for part in parts)
+
+
+def _mean(known: Measured, shares: Mapping[str, int], section: Training) -> float:
+    """Tokens a row: the mean over these kinds of rows where an earlier run counted them, else the most allowed."""
+    asked = {name: count for name, count in shares.items() if count}
+    if not all(name in known.tokens for name in asked):
+        return section.max_tokens
+    mean = sum(known.tokens[name] * count for name, count in asked.items()) / sum(asked.values())
+    return min(mean, section.max_tokens)
+
+
+def _prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
+    sources = recipe.probes.harmful if kind == "harmful" else recipe.probes.benign
+    return known.rows.get(kind, _total([_rows_of(source) for source in sources]))
+
+
+def _rows_of(source: Source) -> int | None:
+    """How many rows a source gives, where that is known without reading a file of the user's or asking the Hub."""
+    if source.rows is not None or source.sandbox not in NAMES or source.where:
+        return source.rows
+    from curator.sandbox import rows
+
+    return len(rows(source.sandbox))
+
+
+def _answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
+    probes = _total([_prompts(recipe, kind, known) for kind in ("harmful", "benign")])
+    if probes is None:
+        return None
+    tests = {task.name: task.test.rows for task in recipe.tasks}
+    return sum(probes + (sum(tests.values()) if cell.task is None else tests[cell.task]) for cell in grid.asked)
+
+
+def _train_seconds(
+    recipe: Recipe, tokens: tuple[int | None, int | None], known: Measured, size: ModelSize | None
+) -> float | None:
+    """By measured speeds where there are any, else 6 operations a parameter and token in full training, 4 with LoRA
+    (frozen weights need no gradient), 2 more with checkpointing.
+    """
+    spent = []
+    sections, speeds = (recipe.verify.align, recipe.verify.finetune), (known.align, known.finetune)
+    for count, section, speed in zip(tokens, sections, speeds, strict=True):
+        operations = (6 if section.method == "full" else 4) + 2 * section.checkpointing
+        spent.append(_took(recipe, count, speed, operations, size))
+    return None if None in spent else sum(one or 0.0 for one in spent)
+
+
+def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:
+    """By a measured speed where there is one, else 2 operations a parameter and token, at ANSWERING of the speed."""
+    return _took(recipe, answers, known.answers, 2 * recipe.verify.generate.max_new_tokens / ANSWERING, size)
+
+
+def _took(
+    recipe: Recipe, count: int | None, speed: float | None, operations: float, size: ModelSize | None
+) -> float | None:
+    if not count or speed:
+        return None if count is None else count / (speed or 1.0) / recipe.engine.workers
+    if size is None:
+        return None
+    threads = recipe.engine.threads or max(1, cores() // recipe.engine.workers)
+    # One GPU is shared by all workers; cores are not.
+    device = GPU if has_gpu() else CORE * threads * recipe.engine.workers
+    return count * operations * size.parameters / device
+
+
+def _disk(recipe: Recipe, grid: Plan, size: ModelSize | None) -> int | None:
+    """Bytes: weights and adapters are kept in fp32, a full training keeps the whole model."""
+    if size is None:
+        return None
+
+    def one(section: Training) -> int:
+        return 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
+
+    return len(grid.aligned) * one(recipe.verify.align) + len(grid.finetuned) * one(recipe.verify.finetune)
+
+
+def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
+    from curator.verify.power import detectable
+
+    pairs = min(recipe.verify.seeds_of(arm) for arm in recipe.verify.arms if arm.name in ("curated", "random"))
+    prompts = _prompts(recipe, "harmful", known)
+    return detectable(min(seeds, pairs), prompts, alpha=_level(recipe, seeds, prompts), **(known.spread or PRIOR))
+
+
+def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
+    section = recipe.verify.seeds
+    if not isinstance(section, Looks):
+        return 0.05
+    from curator.steps.looking import planned
+
+    return next(look.level for look in planned(section, prompts) if look.seeds == seeds)
+
+
+def _words(
+    recipe: Recipe, root: Path, found: list[Estimate], known: Measured, size: ModelSize | None
+) -> dict[str, str]:
+    def each(tell: Callable[[Estimate], str]) -> str:
+        if len(found) == 1:
+            return tell(found[0])
+        return "; ".join(f"at {one.seeds} seeds {tell(one)}" for one in found)
+
+    def trained(runs: int, rows: int | None, tokens: int | None) -> str:
+        told = "rows unknown before they are chosen" if rows is None else f"{number(rows)} rows"
+        return f"{number(runs)} runs, {told}" + ("" if tokens is None else f", {number(tokens)} tokens")
+
+    def answered(one: Estimate) -> str:
+        if one.answers is None:
+            return f"{one.asked} models, answers unknown before probes are read"
+        return f"{one.asked} models, {number(one.answers)} answers, {number(one.answer_tokens)} tokens at most"
+
+    def seconds(one: Estimate) -> str:
+        parts = (("training", one.train_seconds), ("answering", one.answer_seconds))
+        return ", ".join(f"{name} {'unknown' if took is None else f'about {duration(took)}'}" for name, took in parts)
+
+    def seen(one: Estimate) -> str:
+        if one.detectable is None:
+            return "none: two paired seeds at least are needed"
+        return "none that is possible" if one.detectable > 1 else f"{points(one.detectable).lstrip('+')} points"
+
+    counted = f"as counted in {root / '1-pool'}" if known.tokens else "at most: max_tokens a row"
+    return {
+        "alignment in all": each(lambda one: trained(one.aligned, one.align_rows, one.align_tokens))
+        + f" (tokens {counted})",
+        "fine-tuning in all": each(lambda one: trained(one.finetuned, one.finetune_rows, one.finetune_tokens))
+        + f" (tokens {counted})",
+        "answers in all": each(answered),
+        "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
+        "disk for weights": each(
+            lambda one: "unknown: the model is not here" if one.disk is None else f"{one.disk / 2**30:.3g} GiB"
+        ),
+        "difference seen": f"{each(seen)} of harmfulness or more, with 80 % power ({_spread(recipe, root, known)})",
+    }
+
+
+def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:
+    device = f"{GPU / 1e12:g} TFLOP/s on the GPU" if has_gpu() else f"{CORE / 1e9:g} GFLOP/s a core"
+    speeds = known.align, known.finetune, known.answers
+    if size is None:
+        assumed = f"{recipe.model.id} is not on this machine"
+    else:
+        assumed = (
+            f"assumed: {device}, a tenth of it in answering; {number(size.parameters)} parameters by {size.source}"
+        )
+    measured = f"measured in {root}"
+    how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
+    guards = any(judge.guard for judge in recipe.judges.panel)
+    return how + ("; the guard's time comes on top" if guards else "")
+
+
+def _spread(recipe: Recipe, root: Path, known: Measured) -> str:
+    prompts = _prompts(recipe, "harmful", known)
+    probes = "many probes, not yet counted" if prompts is None else f"{number(prompts)} probes"
+    spread = known.spread or PRIOR
+    told = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
+    origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
+    return f"{probes}; spread of the paired difference: {told}, {origin}"

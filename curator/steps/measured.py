@@ -1,0 +1,119 @@
+"""What an earlier run in the recipe's run folder has measured, where it is still about the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curator.errors import RecipeError
+from curator.recipe import Recipe
+from curator.recipe_verify import Training
+from curator.run import DONE, finished, read_json
+from curator.steps.site import FOLDERS
+
+SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of an earlier run.
+
+    Attributes:
+        rows: `pool`, `keep`, `harmful`, `benign`, `train <task>`, `test <task>` -> rows.
+        tokens: Of the same names, where they were counted: mean tokens a row.
+        align, finetune: Tokens a second of one process; null where nothing was trained like this.
+        answers: Answers a second of one process; null where none was given like this.
+        spread: Of the paired difference: sd_seed, sd_prompt, sd_residual; null without a comparison.
+    """
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    align: float | None = None
+    finetune: float | None = None
+    answers: float | None = None
+    spread: Mapping[str, float] | None = None
+
+
+def measured(recipe: Recipe, root: Path) -> Measured:
+    """What the run in `root` says about this recipe: rows where it reads the same data, speeds where it trains or asks
+    the same model in the same way, the spread where model, tasks and training are the same.
+    """
+    former = _former(root)
+    if former is None or former.model != recipe.model:
+        return Measured()
+    ours, theirs = recipe.verify, former.verify
+    same_data = (recipe.pool, recipe.tasks, recipe.probes, ours.keep, recipe.seed) == (
+        former.pool, former.tasks, former.probes, theirs.keep, former.seed,
+    )  # fmt: skip
+    rows, tokens = _data(root, recipe) if same_data else ({}, {})
+    same_engine = recipe.engine.threads == former.engine.threads
+    same_training = (recipe.tasks, ours.align, ours.finetune) == (former.tasks, theirs.align, theirs.finetune)
+    return Measured(
+        rows=rows,
+        tokens=tokens,
+        align=_speed(root, "before/*") if same_engine and _alike(ours.align, theirs.align) else None,
+        finetune=_speed(root, "after/*/*") if same_engine and _alike(ours.finetune, theirs.finetune) else None,
+        answers=_answers(root) if same_engine and ours.generate == theirs.generate else None,
+        spread=_spread(root) if same_training else None,
+    )
+
+
+def _former(root: Path) -> Recipe | None:
+    from curator.recipe_file import read
+
+    try:
+        return read(root / "recipe.yaml") if (root / "recipe.yaml").exists() else None
+    except RecipeError:  # of another version of ours: nothing of it can be compared
+        return None
+
+
+def _alike(first: Training, second: Training) -> bool:
+    """Whether a token costs the same."""
+    names = ("method", "rank", "micro_batch", "max_tokens", "checkpointing")
+    return all(getattr(first, name) == getattr(second, name) for name in names)
+
+
+def _data(root: Path, recipe: Recipe) -> tuple[dict[str, int], dict[str, float]]:
+    folder = root / FOLDERS["pool"]
+    if finished(folder) is None:
+        return {}, {}
+    import polars as pl
+
+    files = {"pool": "pool", "keep": "keep", "harmful": "probes-harmful", "benign": "probes-benign"}
+    for task in recipe.tasks:
+        files |= {f"{part} {task.name}": f"tasks/{task.name}-{part}" for part in ("train", "test")}
+    rows, tokens = {}, {}
+    for name, file in files.items():
+        found = pl.scan_parquet(folder / f"{file}.parquet").select(pl.len(), pl.col("tokens").mean()).collect()
+        rows[name], mean = found.row(0)
+        if mean and name not in ("harmful", "benign"):
+            tokens[name] = float(mean)
+    return rows, tokens
+
+
+def _pieces(folder: Path, pattern: str) -> Iterable[dict[str, Any]]:
+    found = (finished(path.parent) for path in sorted(folder.glob(f"{pattern}/{DONE}")))
+    return (one for one in found if one is not None)
+
+
+def _speed(root: Path, pattern: str) -> float | None:
+    trained = [one["record"] for one in _pieces(root / FOLDERS["train"], pattern)]
+    seconds = sum(one["seconds"] for one in trained)
+    return sum(one["tokens"] for one in trained) / seconds if seconds else None
+
+
+def _answers(root: Path) -> float | None:
+    asked = [one for pattern in ("before/*", "after/*/*") for one in _pieces(root / FOLDERS["answer"], pattern)]
+    seconds = sum(one["seconds"] for one in asked)
+    return sum(one["record"]["answers"] for one in asked) / seconds if seconds else None
+
+
+def _spread(root: Path) -> dict[str, float] | None:
+    folder = root / FOLDERS["report"]
+    if finished(folder) is None:
+        return None
+    primary = read_json(folder / "report.json")["decision"]["primary"] or {}
+    found = {name: float(primary[name]) for name in SPREAD if primary.get(name) is not None}
+    return found if len(found) == len(SPREAD) else None

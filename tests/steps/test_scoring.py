@@ -1,0 +1,130 @@
+"""Which scores a recipe asks for, and the table that holds all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_run import recipe
+
+from curator.errors import RecipeError
+from curator.records import Scores, Vectors
+from curator.scores import cosine, rank_sum
+from curator.steps.scoring import Compared, every_score, names_of, scored, settings, steps_taken
+
+BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
+FORGETTING = "verify.forgetting={}"
+SUM = "score={from: rank-sum, of: [{from: cosine, aggregate: mean}, {from: interference, size: 0.01}]}"
+
+
+def unit(prefix, n, seed):
+    matrix = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+    return Vectors(tuple(f"{prefix}{i}" for i in range(n)), matrix / np.linalg.norm(matrix, axis=1)[:, None], "made-up")
+
+
+def taken(names, ids, tasks):
+    """Interference of made-up values, rows in another order than the pool."""
+    found = {}
+    for number, name in enumerate(names):
+        values = np.random.default_rng(number).normal(size=len(ids))
+        found[name] = Scores(ids[::-1], name, values, dict.fromkeys(tasks, values), {}, -np.inf, np.inf)
+    return found
+
+
+def compared(names=(), seed=0):
+    pool, tasks = unit("p", 30, seed), {"list": unit("l", 12, seed + 1), "odd": unit("o", 7, seed + 2)}
+    return Compared(pool, tasks, {"list": 1.0, "odd": 0.0}, 6, taken(names, pool.ids, tasks))
+
+
+def names_taken(r):
+    return [f"interference/{one.step}-{one.size:g}-{one.rows}/{loss}" for one in steps_taken(r)
+            for loss in ("whole", "first-token")]  # fmt: skip
+
+
+def test_a_step_is_taken_once_and_only_where_somebody_asks():
+    assert steps_taken(recipe()) == []
+    assert settings(recipe()) == []
+    assert [one.step for one in steps_taken(recipe(FORGETTING))] == ["sign", "gradient"]
+    assert steps_taken(recipe("verify.forgetting={interference: false}")) == []
+    assert [one.size for one in steps_taken(recipe(SUM))] == [0.01]
+    both = steps_taken(recipe("score={from: interference, loss: whole}", FORGETTING))
+    assert [(one.step, one.loss) for one in both] == [("sign", "whole"), ("gradient", "first-token")]
+
+
+def test_what_decides_interference_is_in_the_stages_key():
+    expected = settings(recipe(FORGETTING))
+    changes = ("verify.finetune.max_tokens=47", "verify.finetune.micro_batch=16", "represent.batch_tokens=99", SUM)
+    for change in changes:
+        assert settings(recipe(FORGETTING, change)) != expected, change
+    for change in ("verify.finetune.steps=3", "verify.forgetting.rows=77", "select.k=9", "engine.workers=2"):
+        assert settings(recipe(FORGETTING, change)) == expected, change
+
+
+def test_a_section_gives_the_score_it_names():
+    r = recipe(SUM)
+    given = compared(names_taken(r))
+    found = scored(r.score, given)
+    mean = cosine(given.pool, given.tasks, given.weights, aggregate="mean")
+    expected = rank_sum([mean, given.taken["interference/sign-0.01-64/first-token"]])
+    assert found.combined.tolist() == expected.combined.tolist()
+    assert found.nearest == mean.nearest
+    alone = recipe("score={from: interference, size: 0.01, loss: whole}").score
+    assert scored(alone, given) is given.taken["interference/sign-0.01-64/whole"]
+
+
+def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
+    r = recipe(BOTH, FORGETTING, "score.n=3")
+    given = [compared(names_taken(r)), compared(names_taken(r), seed=5)]
+    table = every_score(r, given)
+    assert tuple(table["id"]) == given[0].pool.ids
+    names = {column.rpartition(":")[0] for column in table.columns if column != "id"}
+    per_representation = {"cosine/max", "cosine/mean", "cosine/top-mean-3", "cosine/per-example-6",
+                          "rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)"}  # fmt: skip
+    places = ("layer -1, last-completion", "layer -1, end-of-prompt")
+    assert names == {f"{name}, {place}" for name in per_representation for place in places} | set(names_taken(r))
+    assert table.width == 1 + 2 * len(names)
+    for number, place in enumerate(places):
+        one = given[number]
+        expected = cosine(one.pool, one.tasks, one.weights, aggregate="max").tasks["odd"]
+        assert table[f"cosine/max, {place}:odd"].to_list() == expected.tolist()
+    interference = given[0].taken["interference/gradient-0.001-64/whole"]
+    assert table["interference/gradient-0.001-64/whole:list"].to_list() == interference.tasks["list"][::-1].tolist()
+
+
+def test_the_table_holds_what_the_recipe_selects_by():
+    for setting in (SUM, "score={from: cosine, aggregate: per-example}", "score={from: interference, step: gradient}"):
+        r = recipe(setting)
+        given = compared(names_taken(r))
+        found = scored(r.score, given)
+        columns = [column for column in every_score(r, [given]).columns if column.startswith(found.name)]
+        assert len(columns) == 2, setting
+        order = [found.ids.index(one) for one in given.pool.ids]
+        assert every_score(r, [given])[columns[0]].to_list() == found.tasks["list"][order].tolist()
+
+
+def test_a_task_of_few_rows_is_no_hindrance_to_scores_that_nobody_selects_by():
+    r = recipe("score={from: interference}")
+    assert any(column.startswith("cosine/top-mean-7") for column in every_score(r, [compared(names_taken(r))]).columns)
+
+
+def test_representations_that_are_called_alike_are_numbered():
+    r = recipe(
+        "represent=[{from: hidden-states}, {from: hidden-states, centre: false}, {from: hidden-states, layer: 1}]"
+    )
+    assert names_of(r.representations) == [
+        "layer -1, last-completion (1)",
+        "layer -1, last-completion (2)",
+        "layer 1, last-completion",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["verify.forgetting={seeds: 4}"], r"forgetting\.seeds is 4, more than the 3 of arm 'random'; lower it"),
+        ([FORGETTING, "verify.stage=rehearsal"], "stage rehearsal has no aligned ones; set forgetting to null"),
+        (["verify.forgetting={rows: 9}"], "found 9; allowed: 10 or more"),
+    ],
+)
+def test_a_recipe_that_cannot_measure_forgetting_is_told(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe(*settings)
