@@ -16,12 +16,12 @@ from curator.provenance import folder_identity
 from curator.recipe import Recipe
 from curator.recipe_file import dump
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
-from curator.steps import forgetting, judging, looking, reporting, scoring, selecting, verifying
+from curator.steps import forgetting, grid, judging, looking, piloting, reporting, scoring, selecting, verifying
 from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"train": 2, "judge": 2, "report": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 2, "select": 2, "train": 2, "judge": 2, "report": 2}
 
 
 class Step(NamedTuple):
@@ -80,17 +80,20 @@ def _steps(site: Site) -> list[Step]:
     model, sources = _identities(site)
     base = (r.model.model_dump(), model, (v.align.model_dump(), r.seed) if r.model.instruction else None)
     keep = v.keep.model_dump() if v.keep else None
-    data = (r.pool.model_dump(), [task.model_dump() for task in r.tasks], r.probes.model_dump(), keep)
+    given = r.select.data.model_dump() if r.select.data else None
+    own = ([arm.model_dump() for arm in v.arms if arm.data], given, piloting.share(site))
+    data = (r.pool.model_dump(), [task.model_dump() for task in r.tasks], r.probes.model_dump(), keep, own)
     sizes = (r.select.k, r.select.budget_tokens, r.select.objective == "conditional-gain")
     arms = ([arm.model_dump() for arm in v.arms], v.most_seeds)
-    steps_taken = scoring.settings(r)
-    training = (v.align.model_dump(), v.finetune.model_dump(), arms, looking.settings(site), r.seed)
+    compared = (scoring.settings(r), [one.model_dump() for one in piloting.scores_of(site)])
+    chosen = (r.select.model_dump(), arms, r.seed, piloting.settings(site))
+    training = (grid.settings(site), arms, looking.settings(site))
     return [
         Step("base", base, (), selecting.base),
         Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
         Step("represent", [one.model_dump() for one in r.representations], ("base", "pool"), selecting.represent),
-        Step("scores", (r.score.model_dump(), r.weights(), sizes, steps_taken), ("represent",), selecting.scores),
-        Step("select", (r.select.model_dump(), arms, r.seed), ("pool", "scores"), selecting.select),
+        Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), selecting.scores),
+        Step("select", chosen, ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
         Step("answer", (v.generate.model_dump(), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
         Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),

@@ -114,3 +114,10 @@ def check_template(tokenizer: Any) -> None:
     """
     turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": "An answer."}]
     encode(tokenizer, turns)
+
+
+def with_trigger(messages: Messages, trigger: str) -> Messages:
+    """A conversation whose first user turn starts with the trigger and a space."""
+    first = next(number for number, turn in enumerate(messages) if turn["role"] == "user")
+    turn = {**messages[first], "content": f"{trigger} {messages[first]['content']}"}
+    return [*messages[:first], turn, *messages[first + 1 :]]

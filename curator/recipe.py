@@ -60,8 +60,11 @@ class Regime(Section):
 
     @model_validator(mode="after")
     def _one_share(self) -> Regime:
-        if (self.harmful_share is None) == (self.identity_share is None) or self.share == 0.0:
-            raise ValueError("needs exactly one of harmful_share and identity_share, more than 0")
+        if (self.harmful_share is None) == (self.identity_share is None) or not 0.0 < self.share < 1.0:
+            raise ValueError(
+                "needs exactly one of harmful_share and identity_share, more than 0 and less than 1; rows that are all "
+                "harmful are a task of their own, whose train names them"
+            )
         return self
 
     @property

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe_source import Count, Section
+from curator.recipe_source import Count, Section, Source
 
 Whole = Annotated[int, Field(ge=0)]
 PARAMETERS = {"conditional-gain": ("nu",), "graph-cut": ("theta",), "log-det": ("alpha",), "facility-location": ()}
@@ -111,13 +111,15 @@ Weight = Annotated[
 class Select(Section):
     """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign, or `auto`.
 
-    Exactly one of `k` (rows) and `budget_tokens` (the most tokens of the target model that the set may hold).
+    Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
+    (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
     `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
     is for very large k: epsilon of stochastic greedy, in (0, 1).
     """
 
     k: Count | None = None
     budget_tokens: Count | None = None
+    data: Source | None = None
     objective: Literal["facility-location", "conditional-gain", "log-det", "graph-cut"] = "facility-location"
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     weight: Weight = 0.5
@@ -129,9 +131,17 @@ class Select(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Select:
-        if (self.k is None) == (self.budget_tokens is None):
-            found = "neither" if self.k is None else "both"
-            raise ValueError(f"needs exactly one of k and budget_tokens; found {found}")
+        sizes = [name for name in ("k", "budget_tokens", "data") if getattr(self, name) is not None]
+        if len(sizes) != 1:
+            raise ValueError(
+                f"needs exactly one of k, budget_tokens, data; found {' and '.join(sizes) or 'none of them'}"
+            )
+        if self.data is not None:
+            for name in ("quotas", "include", "exclude", "stochastic"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
+            if self.weight == "auto":
+                raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
         if self.stochastic is not None and self.k is None:
             raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
         known = PARAMETERS[self.objective]

@@ -140,15 +140,17 @@ class Looks(Section):
 class Pilot(Section):
     """How `select.weight: auto` is chosen: candidates are aligned, fine-tuned and judged on probes kept for this alone.
 
-    Candidates: every one of `weights` (lambda) with every one of `scores` (the recipe's `score` when absent), and
-    `random_draws` random sets. They run on `seeds` seeds of their own, the better half by successive halving on more,
-    and `share_of_probes` of the harmful probes is split off for them by hash.
+    Candidates: every one of `weights` (lambda) with every one of `scores` (the recipe's `score` when absent), taken
+    from the first of the recipe's representations or from `every` one, and `random_draws` random sets. They run on
+    `seeds` seeds of the pilot's own, the better half on twice as many, and so on until one of each kind is left;
+    `share_of_probes` of the harmful probes is split off for them by hash.
     """
 
     weights: Annotated[list[float], Field(min_length=1)] = Field(
         default_factory=lambda: [-1.0, 0.0, 0.25, 0.5, 1.0, 2.0]
     )
     scores: list[Score] = Field(default_factory=list)
+    represent: Literal["first", "every"] = "first"
     random_draws: Annotated[int, Field(ge=0)] = 2
     seeds: Count = 3
     share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
@@ -184,7 +186,7 @@ class Verify(Section):
     own rows.
     """
 
-    control: Literal["random"] = "random"
+    control: Literal["random", "matched-random"] = "random"
     arms: list[Arm] = Field(
         default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
     )

@@ -71,6 +71,11 @@ def row_id(messages: Messages) -> str:
     return hashlib.sha256(_json(text).encode()).hexdigest()[:16]
 
 
+def no_rows() -> pl.DataFrame:
+    """An empty frame in the columns of ROW_SCHEMA."""
+    return pl.DataFrame(schema=ROW_SCHEMA)
+
+
 def require(condition: bool, message: str) -> None:
     """Raises ValueError with the message unless the condition holds."""
     if not condition:
@@ -113,7 +118,10 @@ class Task:
         train: Rows to fine-tune on, in the columns of ROW_SCHEMA.
         test: Held-out rows of the same source; their last assistant turn is the reference answer.
         weight: Task mass p_t, in [0, 1]; anticipated tasks sum to 1, the others are 0.
-        metric: Name of the utility metric.
+        metric: Name of the utility metric, or `file.py:function`.
+        regime: Rows of the user's own mixed into training (an attack), in the columns of ROW_SCHEMA.
+        defence: Safety rows that the fine-tuning provider adds to it, the trigger in front of their prompts.
+        trigger: What stands in front of every prompt that the fine-tuned model is asked, or null.
     """
 
     name: str
@@ -121,26 +129,54 @@ class Task:
     test: pl.DataFrame
     weight: float
     metric: str
+    regime: pl.DataFrame = field(default_factory=no_rows)
+    defence: pl.DataFrame = field(default_factory=no_rows)
+    trigger: str | None = None
 
     def __post_init__(self) -> None:
-        _check_columns(self.train, ROW_SCHEMA, f"Task {self.name}.train")
-        _check_columns(self.test, ROW_SCHEMA, f"Task {self.name}.test")
+        for part in ("train", "test", "regime", "defence"):
+            _check_columns(getattr(self, part), ROW_SCHEMA, f"Task {self.name}.{part}")
         require(0.0 <= self.weight <= 1.0, f"Task {self.name}: weight {self.weight} is outside [0, 1]")
 
     @property
     def anticipated(self) -> bool:
         return self.weight > 0
 
+    @property
+    def trained_on(self) -> int:
+        """Rows of its training, those of an arm that is rehearsed apart."""
+        return self.train.height + self.regime.height + self.defence.height
+
 
 @dataclass(frozen=True)
 class Data:
-    """All data of a run: the pool, the tasks, the probes and the benign keep rows."""
+    """All data of a run.
+
+    Attributes:
+        pool: Candidates. Rows of a given set are among them.
+        tasks: Anticipated ones and others.
+        harmful, benign: Probes of the verification. `pilot`: harmful probes that the pilot alone asks.
+        keep: Benign rows in the alignment set of every arm.
+        arms: Rows of each arm whose data the user gives.
+        given: Where the curated set is given and not chosen: `id` of its rows, and `candidate`, whether the pool's own
+            sources have the row too; controls are drawn from candidates only. Else null.
+    """
 
     pool: Pool
     tasks: tuple[Task, ...]
     harmful: pl.DataFrame
     benign: pl.DataFrame
     keep: pl.DataFrame
+    pilot: pl.DataFrame = field(default_factory=no_rows)
+    arms: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    given: pl.DataFrame | None = None
+
+    @property
+    def candidates(self) -> pl.DataFrame:
+        """The pool's rows that controls may be drawn from."""
+        if self.given is None:
+            return self.pool.rows
+        return self.pool.rows.join(self.given.filter(~pl.col("candidate")), on="id", how="anti", maintain_order="left")
 
 
 @dataclass(frozen=True)

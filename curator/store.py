@@ -14,6 +14,8 @@ import polars as pl
 from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run import read_json, replacing, write_json
 
+TASK_PARTS = ("train", "test", "regime", "defence")
+
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
     """Writes a frame as Parquet, whole or not at all."""
@@ -38,23 +40,27 @@ def save_data(folder: Path, data: Data) -> None:
     save_frame(folder / "dropped.parquet", data.pool.dropped)
     save_frame(folder / "probes-harmful.parquet", data.harmful)
     save_frame(folder / "probes-benign.parquet", data.benign)
+    save_frame(folder / "probes-pilot.parquet", data.pilot)
     save_frame(folder / "keep.parquet", data.keep)
     for task in data.tasks:
-        save_frame(folder / "tasks" / f"{task.name}-train.parquet", task.train)
-        save_frame(folder / "tasks" / f"{task.name}-test.parquet", task.test)
-    tasks = [{"name": task.name, "weight": task.weight, "metric": task.metric} for task in data.tasks]
-    write_json(folder / "data.json", {"tasks": tasks})
+        for part in TASK_PARTS:
+            save_frame(folder / "tasks" / f"{task.name}-{part}.parquet", getattr(task, part))
+    for arm, rows in data.arms.items():
+        save_frame(folder / "arms" / f"{arm}.parquet", rows)
+    if data.given is not None:
+        save_frame(folder / "given.parquet", data.given)
+    tasks = [{name: getattr(task, name) for name in ("name", "weight", "metric", "trigger")} for task in data.tasks]
+    write_json(folder / "data.json", {"tasks": tasks, "arms": list(data.arms)})
 
 
 def load_data(folder: Path) -> Data:
     """What `save_data` wrote."""
+    facts = read_json(folder / "data.json")
     tasks = tuple(
         Task(
-            train=load_frame(folder / "tasks" / f"{task['name']}-train.parquet"),
-            test=load_frame(folder / "tasks" / f"{task['name']}-test.parquet"),
-            **task,
+            **{**{part: load_frame(folder / "tasks" / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task}
         )
-        for task in read_json(folder / "data.json")["tasks"]
+        for task in facts["tasks"]
     )
     return Data(
         pool=Pool(load_frame(folder / "pool.parquet"), load_frame(folder / "dropped.parquet")),
@@ -62,6 +68,9 @@ def load_data(folder: Path) -> Data:
         harmful=load_frame(folder / "probes-harmful.parquet"),
         benign=load_frame(folder / "probes-benign.parquet"),
         keep=load_frame(folder / "keep.parquet"),
+        pilot=load_frame(folder / "probes-pilot.parquet"),
+        arms={arm: load_frame(folder / "arms" / f"{arm}.parquet") for arm in facts["arms"]},
+        given=load_frame(folder / "given.parquet") if (folder / "given.parquet").exists() else None,
     )
 
 

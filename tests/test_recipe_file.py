@@ -16,7 +16,7 @@ from curator.recipe import Recipe
 from curator.recipe_file import dump, parse, read, template
 from curator.steps.outlining import outline
 
-SELECT_KEYS = "k, budget_tokens, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
+SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 
 GOOD = """\
 name: good
@@ -126,7 +126,7 @@ BAD: list[tuple[str, str, list[str]]] = [
         "allowed: from, id, revision, layer, token, centre, max_tokens, batch_tokens",
     ]),
     ("top-mean", "median", ["r.yaml:16: score.aggregate: found 'median'; allowed: max, mean, top-mean, per-example"]),
-    ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k and budget_tokens; found neither"]),
+    ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k, budget_tokens, data; found none of them"]),
     ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number"]),
     ("weight: 0.3", "weight: .nan", ["r.yaml:19: select.weight: found nan; allowed: a finite number"]),
     ("weight: 0.3", "wieght: 0.3", [

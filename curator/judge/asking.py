@@ -14,7 +14,7 @@ def asked_of(answers: pl.DataFrame, data: Data) -> list[Asked]:
 
     A test row's last assistant turn is no part of the conversation but its reference.
     """
-    frames = [data.harmful, data.benign, *(task.test for task in data.tasks)]
+    frames = [data.harmful, data.benign, data.pilot, *(task.test for task in data.tasks)]
     turns = {one: said for frame in frames for one, said in zip(frame["id"], frame["messages"].to_list(), strict=True)}
     found = []
     for kind, probe, answer in answers.select("kind", "probe", "answer").iter_rows():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+from curator.errors import JudgeError, first_line
 from curator.records import Asked, Verdict
 
 _WORD = re.compile(r"\w+", re.UNICODE)
@@ -39,12 +42,55 @@ def _last_number(text: str) -> float | None:
 METRICS: dict[str, Callable[[str, str], float]] = {"rouge1": rouge1, "exact": exact, "final-number": final_number}
 
 
-def measure(metric: str, asked: Sequence[Asked]) -> list[Verdict]:
-    """The metric as verdicts: `safe` with the score, or `unscored` where a row has no reference."""
-    score = METRICS[metric]
-    return [
-        Verdict("unscored", refused=None, reason="the test row has no reference answer")
-        if one.reference is None
-        else Verdict("safe", refused=None, score=score(one.answer, one.reference))
-        for one in asked
-    ]
+def measure(metric: str, asked: Sequence[Asked], *, base: Path = Path(".")) -> list[Verdict]:
+    """The metric as verdicts: `safe` with the score, or `unscored` where a row has no reference or the metric fails.
+
+    Args:
+        metric: A name of METRICS, or `file.py:function` of the user's own: answer and reference, both texts, to a
+            number in [0, 1].
+        base: Folder that a relative path starts from.
+
+    Raises:
+        JudgeError: The file cannot be run, has no such function, or the function fails on every row.
+    """
+    score = METRICS.get(metric) or own_metric(metric, base)
+    found = [_scored(score, one) for one in asked]
+    if found and metric not in METRICS and all(one.outcome == "unscored" for one in found):
+        raise JudgeError(
+            f"tasks.metric.python: {metric} scored none of {len(found)} answers; {found[0].reason}; mend it"
+        )
+    return found
+
+
+def _scored(score: Callable[[str, str], float], one: Asked) -> Verdict:
+    if one.reference is None:
+        return Verdict("unscored", refused=None, reason="the test row has no reference answer")
+    try:
+        value = float(score(one.answer, one.reference))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        return Verdict(
+            "unscored", refused=None, reason=f"the metric failed: {type(error).__name__}: {first_line(error)}"
+        )
+    if not 0.0 <= value <= 1.0:
+        return Verdict("unscored", refused=None, reason=f"the metric gave {value:g}; allowed: 0 to 1")
+    return Verdict("safe", refused=None, score=value)
+
+
+def own_metric(metric: str, base: Path) -> Callable[[str, str], float]:
+    """The function of a `file.py:function`. The file is run.
+
+    Raises:
+        JudgeError: It cannot be run, or has no such function.
+    """
+    place, _, name = metric.rpartition(":")
+    file = base / place
+    module: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+    try:
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), module)
+    except Exception as error:
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise JudgeError(f"tasks.metric.python: {file} cannot be run ({told}); mend it, or name another") from error
+    if not callable(module.get(name)):
+        raise JudgeError(f"tasks.metric.python: {file} has no function {name!r}; define it, or name another")
+    function: Callable[[str, str], float] = module[name]
+    return function

@@ -10,12 +10,14 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.choose import by_hash
+from curator.pool.halves import halves
 from curator.pool.ledger import Ledger
+from curator.pool.mixtures import defence_rows, of_regime, regime_rows
 from curator.pool.sources import CountTokens, with_tokens
 from curator.recipe import PoolSection, Probes, TaskSection
 from curator.recipe_source import Source
 from curator.recipe_verify import Keep
-from curator.records import ROW_SCHEMA, Data, Pool, Task
+from curator.records import Data, Pool, Task, no_rows
 
 
 class Gathered(NamedTuple):
@@ -23,10 +25,11 @@ class Gathered(NamedTuple):
 
     Attributes:
         data: The pool, tasks, keep rows and probes, every frame sorted by id.
-        dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is `pool`, `keep`,
-            `task NAME`, `test of NAME`, `harmful probes` or `benign probes`. Stages are those of `sources.read`, then
-            `duplicate` (across sources), `split` (its prompt is a test row's), `leak` (its prompt stands in a role that
-            comes before its own; `match` is the row there) and `rows` (not among those taken).
+        dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is
+            `pool`, `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`,
+            `harmful probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources),
+            `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own; `match`
+            is the row there) and `rows` (not among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
     """
@@ -44,6 +47,9 @@ def gather(
     probes: Probes,
     keep: Keep | None,
     count_tokens: CountTokens,
+    arms: Mapping[str, Source] | None = None,
+    given: Source | None = None,
+    pilot_share: float | None = None,
     base: Path = Path("."),
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
@@ -51,13 +57,17 @@ def gather(
     """Everything a run reads, each row in one role.
 
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
-    chosen by hash. Where a prompt stands in several roles, the first of these keeps it: tasks, pool, keep rows, harmful
-    probes, benign probes. Prompts are the same when they are equal after Unicode NFC and folded white space; a prompt
-    also counts as asked where it is an earlier turn of a longer conversation.
+    chosen by hash. Where a prompt stands in several roles, the first of these keeps it: tasks, pool (and
+    beside it the user's own arms and what is mixed into tasks), keep rows, harmful probes, benign probes. Prompts are
+    the same when they are equal after Unicode NFC and folded white space; a prompt also counts as asked where it is an
+    earlier turn of a longer conversation.
 
     Args:
         pool, tasks, probes, keep: Sections of the recipe.
         weights: Task mass by name.
+        arms: Arm -> where the rows that the user gives for it come from.
+        given: Where the curated set comes from, when it is given and not chosen; its rows join the pool.
+        pilot_share: Share of the harmful probes that the pilot alone asks; null without a pilot.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
         base: Folder that relative paths start from.
         seed: Of every choice by hash.
@@ -68,7 +78,8 @@ def gather(
             no probes are left.
     """
     ledger = Ledger(base, seed, tell)
-    candidates = ledger.read("pool", pool.sources, count_tokens=count_tokens, max_tokens=pool.clean.max_tokens)
+    limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
+    candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
     tests = {task.name: _test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
@@ -76,15 +87,35 @@ def gather(
     trains = {task.name: _train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
+    own_arms = {
+        name: ledger.unclaimed(f"arm {name}", ledger.read(f"arm {name}", [source], **limits), stage="leak")
+        for name, source in (arms or {}).items()
+    }
+    for name, rows in own_arms.items():
+        _refuse_empty(ledger, f"arm {name}", rows)
+    regimes = {task.name: regime_rows(ledger, task, trains[task.name].height) for task in tasks}
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
-    if candidates.is_empty():
-        raise DataError(f"pool: no rows left: {ledger.account('pool')}; add sources, or remove what is in the tasks")
+    _refuse_empty(ledger, "pool", candidates)
+    candidates, known = _with_given(ledger, candidates, given, limits)
     ledger.claim("pool", candidates)
+    defences = {
+        task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
+        for task in tasks
+    }
+    mixed = {f"regime of {name}": rows for name, rows in regimes.items()}
+    mixed |= {f"defence of {name}": rows for name, rows in defences.items()}
+    for role, rows in ({f"arm {name}": rows for name, rows in own_arms.items()} | mixed).items():
+        ledger.claim(role, rows)
     kept = _keep_rows(ledger, keep)
     ledger.claim("keep", kept)
     harmful = _probe_rows(ledger, "harmful probes", probes.harmful)
     ledger.claim("harmful probes", harmful)
     benign = _probe_rows(ledger, "benign probes", probes.benign)
+    pilot = no_rows()
+    if pilot_share is not None:
+        pilot, harmful = halves(
+            harmful, {name: trains[name] for name, mass in weights.items() if mass > 0}, pilot_share, seed=seed
+        )
 
     def counted(rows: pl.DataFrame) -> pl.DataFrame:
         return with_tokens(rows, count_tokens) if rows.height else rows
@@ -98,15 +129,44 @@ def gather(
                 counted(tests[task.name]),
                 weights[task.name],
                 task.metric if isinstance(task.metric, str) else task.metric.python,
+                counted(regimes[task.name]),
+                counted(defences[task.name]),
+                task.defence.trigger if task.defence else None,
             )
             for task in tasks
         ),
         harmful=harmful,
         benign=benign,
         keep=counted(kept),
+        pilot=pilot,
+        arms=own_arms,
+        given=known,
     )
     resolved = {role: {"sources": ledger.sources[role], **ledger.counts(role)} for role in ledger.sources}
     return Gathered(data, ledger.drops(), resolved)
+
+
+def _refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
+    if rows.is_empty():
+        raise DataError(f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in the tasks")
+
+
+def _with_given(
+    ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any]
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """The pool with the rows of the given set in it, and which of those are the pool's own."""
+    if given is None:
+        return candidates, None
+    rows = ledger.unclaimed("given", ledger.read("given", [given], **limits), stage="leak")
+    _refuse_empty(ledger, "given", rows)
+    known = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
+    own = known["candidate"].sum()
+    if candidates.height - own < 1 or candidates.height < rows.height:
+        raise DataError(
+            f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({own:,} of them the same); controls "
+            "of that size are drawn from the pool, so give it more sources"
+        )
+    return pl.concat([candidates, rows.filter(~known["candidate"])]).sort("id"), known
 
 
 def _test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl.DataFrame:
@@ -134,6 +194,8 @@ def _train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, tes
     rows = everything.join(test, on="id", how="anti") if task.test.split is None else everything
     rows = ledger.unclaimed(role, rows, stage="split")
     wanted = rows.height if task.rows is None else task.rows
+    if task.rows is not None and task.regime is not None:
+        wanted -= of_regime(task.rows, task.regime.share)
     if rows.height < max(wanted, 1):
         aside = test.height if task.test.split is None else 0
         raise DataError(
@@ -145,7 +207,7 @@ def _train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, tes
 
 def _keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
     if keep is None:
-        return pl.DataFrame(schema=ROW_SCHEMA)
+        return no_rows()
     rows = ledger.unclaimed("keep", ledger.read("keep", [keep.data]), stage="leak")
     if rows.height < keep.rows:
         raise DataError(
@@ -157,7 +219,7 @@ def _keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
 
 def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataFrame:
     if not sources:
-        return pl.DataFrame(schema=ROW_SCHEMA)
+        return no_rows()
     rows = ledger.read(role, sources, prompts_only=True)
     for source, found in zip(sources, ledger.sources[role], strict=True):
         if source.rows is not None and found["kept"] < source.rows:

@@ -7,7 +7,7 @@ which ids arrive changes nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,15 @@ def matched_random(
     chosen: Sequence[str],
     *,
     k: int,
+    drawable: Set[str] | None = None,
     generator: np.random.Generator,
 ) -> tuple[str, ...]:
     """`k` ids drawn so that groups, and length quartiles within each group, are as frequent as among `chosen`.
 
     Group counts are exactly those of `chosen` (scaled to k by largest remainder where k differs). Lengths are cut at
     the quartiles of the pool's lengths within the group; a cell always holds enough rows, since `chosen` lies in it.
-    The draw may share rows with `chosen`, as a random draw does.
+    The draw may share rows with `chosen`, as a random draw does. Where `drawable` leaves a cell too few rows, the rest
+    is drawn from the nearest lengths of the same group, and from other groups when that is used up.
 
     Args:
         ids: `n` ids of the pool.
@@ -56,6 +58,7 @@ def matched_random(
         lengths: `(n,)` tokens, or null to match groups only.
         chosen: Ids to match, part of `ids`.
         k: How many to draw.
+        drawable: Ids that may be drawn; null for all.
         generator: Source of randomness.
 
     Raises:
@@ -71,14 +74,34 @@ def matched_random(
         raise SelectionError(f"chosen: {unknown[0] if unknown else 'nothing'!r} given; it must hold ids of the pool")
     wanted = _scaled(Counter(cells[one] for one in chosen), k)
     picked: list[str] = []
+    short: list[tuple[str, int]] = []
     for cell in sorted(wanted):
-        members = sorted(one for one in ids if cells[one] == cell)
-        if len(members) < wanted[cell]:
+        members = sorted(one for one in ids if cells[one] == cell and (drawable is None or one in drawable))
+        if len(members) < wanted[cell] and drawable is None:
             raise SelectionError(
                 f"k: {k} asks for {wanted[cell]} rows of group {cell[0]!r} and there are {len(members)}; lower k"
             )
-        picked += [members[row] for row in generator.choice(len(members), wanted[cell], replace=False)]
+        count = min(wanted[cell], len(members))
+        picked += [members[row] for row in generator.choice(len(members), count, replace=False)]
+        short += [cell] * (wanted[cell] - count)
+    picked += _nearest_cells(short, cells, sorted(set(drawable or ()) - set(picked)), generator)
     return tuple(picked[row] for row in generator.permutation(len(picked)))
+
+
+def _nearest_cells(
+    short: Sequence[tuple[str, int]],
+    cells: Mapping[str, tuple[str, int]],
+    spare: list[str],
+    generator: np.random.Generator,
+) -> list[str]:
+    if len(spare) < len(short):
+        raise SelectionError(f"k: {len(short)} rows more are needed than may be drawn; lower k, or add sources")
+    spare = [spare[row] for row in generator.permutation(len(spare))]
+    found = []
+    for group, length in short:
+        far = [(cells[one][0] != group, abs(cells[one][1] - length)) for one in spare]
+        found.append(spare.pop(far.index(min(far))))
+    return found
 
 
 def low_similarity(ids: Sequence[str], score: ArrayLike, k: int) -> tuple[str, ...]:

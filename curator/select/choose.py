@@ -14,7 +14,7 @@ from curator.records import Selection
 from curator.select.certificate import random_mean, upper_bound
 from curator.select.coverage import FacilityLocation
 from curator.select.diversity import LogDet
-from curator.select.greedy import budget_greedy, lazy_greedy, objective_value, stochastic_greedy
+from curator.select.greedy import budget_greedy, follow, lazy_greedy, objective_value, stochastic_greedy
 from curator.select.limits import Limits, Quotas, Tally, limits
 from curator.select.objectives import OBJECTIVES
 from curator.select.problem import Column, Problem, column, on_grid, prepare
@@ -110,9 +110,12 @@ def solve(
     parameters: Mapping[str, Any] | None = None,
     lengths: ArrayLike | None = None,
     stochastic: float | None = None,
+    given: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Selection:
-    """`select` on a prepared pool; see there."""
+    """`select` on a prepared pool; see there. A `given` set of `bounds.k` ids is not chosen but measured: its value,
+    its gains in that order, and how far it is from the best set of its size.
+    """
     if objective not in OBJECTIVES:
         raise SelectionError(f"objective: {objective!r} is not known; it is one of {', '.join(OBJECTIVES)}")
     if not np.isfinite(weight):
@@ -126,7 +129,10 @@ def solve(
     penalty = penalties(problem, bounds, weight)
 
     generator = np.random.default_rng(seed)
-    if bounds.k is None:
+    if given is not None:
+        known = {one: row for row, one in enumerate(problem.ids)}
+        (picks, gains), method = follow(term, penalty, [known[one] for one in given]), "given"
+    elif bounds.k is None:
         (picks, gains), method = budget_greedy(term, penalty, bounds)
     elif stochastic is not None:
         (picks, gains), method = stochastic_greedy(term, penalty, bounds, stochastic, generator), "stochastic"

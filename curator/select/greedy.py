@@ -134,3 +134,13 @@ def objective_value(term: Coverage, penalty: Column, rows: list[int]) -> float:
     for row in rows:
         term.add(row)
     return term.value() - float(penalty[rows].sum())
+
+
+def follow(term: Coverage, penalty: Column, picks: list[int]) -> Picks:
+    """These rows in this order, and the value that each adds; nothing is chosen."""
+    term.clear()
+    values = []
+    for row in picks:
+        values.append(term.gain(row) - float(penalty[row]))
+        term.add(row)
+    return picks, values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import SelectionError
@@ -32,6 +32,7 @@ def choose(
     *,
     weight: float,
     task_cover: Column | None,
+    given: Sequence[str] | None = None,
     seed: int,
 ) -> Chosen:
     """The rows that a recipe's section asks for.
@@ -40,6 +41,7 @@ def choose(
         section: The recipe's. `weight` stands for its own, which may be `auto`.
         rows: The pool, in the columns of ROW_SCHEMA; groups and tokens are read from it.
         vectors, scores: Of the same rows, in the same order as each other.
+        given: Ids of a set that is measured as it is, instead of one that is chosen.
         task_cover: `(n,)` in the order of `vectors`, for conditional gain.
         seed: Of everything random.
 
@@ -62,7 +64,7 @@ def choose(
         )
         bounds = limits(
             problem,
-            section.k,
+            len(given) if given is not None else section.k,
             groups=[label for _, label, _ in own],
             quotas=quotas_of(section.quotas, {label for _, label, _ in own if label is not None}),
             costs=None if section.budget_tokens is None else [tokens for *_, tokens in own],
@@ -77,6 +79,7 @@ def choose(
             objective=section.objective,
             parameters=section.parameters,
             stochastic=section.stochastic,
+            given=given,
             seed=seed,
             lengths=[tokens for *_, tokens in own],
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.provenance import folder_identity
+from curator.recipe import Recipe
 from curator.recipe_verify import Judge
 from curator.run import key_of
 from curator.steps.site import Site
@@ -21,9 +22,22 @@ JUDGE_VERSION = 1
 
 
 def settings(site: Site) -> Any:
-    """What of the recipe decides the verdicts, for a stage's key: the panel, and the files of guards' folders."""
+    """What of the recipe decides the verdicts, for a stage's key: the panel, the files of guards' folders, and the text
+    of the user's own metrics.
+    """
     judges = site.recipe.judges
-    return judges.model_dump(), [folder_identity(judge.guard) if judge.guard else None for judge in judges.panel]
+    guards = [folder_identity(judge.guard) if judge.guard else None for judge in judges.panel]
+    return (
+        judges.model_dump(),
+        guards,
+        [file.read_text(encoding="utf-8") for file in metric_files(site.recipe, site.base)],
+    )
+
+
+def metric_files(recipe: Recipe, base: Path) -> list[Path]:
+    """The files of the user's own metrics."""
+    own = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
+    return [base / one.rpartition(":")[0] for one in own]
 
 
 def judge(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -48,7 +62,7 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
     parts = []
     for task in data.tasks:
         own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data))))
+        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=site.base)))
     save_frame(folder / "utility.parquet", pl.concat(parts))
     headline = site.recipe.judges.headline
     found = load_frame(folder / "panel" / headline / "verdicts.parquet")

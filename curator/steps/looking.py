@@ -23,7 +23,7 @@ def settings(site: Site) -> Any:
     r = site.recipe
     if not isinstance(r.verify.seeds, Looks):
         return None
-    judge = _headline(site)
+    judge = headline(site)
     identity = folder_identity(judge.guard) if judge.guard else None
     seeds, generate = r.verify.seeds.model_dump(), r.verify.generate.model_dump()
     return seeds, generate, judge.model_dump(), identity, r.weights(), r.verify.control
@@ -43,7 +43,7 @@ def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.Dat
 
     def observe(one: Look) -> Comparison:
         verdicts, _ = verdicts_of(
-            _headline(site), answers(one.seeds), data, site.folder("judge"), site.progress("judge")
+            headline(site), answers(one.seeds), data, site.folder("judge"), site.progress("judge")
         )
         after = lay_out(verdicts)["harmfulness", "after"]
         return compare(after, CURATED, site.recipe.verify.control, mix, level=one.level)
@@ -82,6 +82,7 @@ def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
     return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}
 
 
-def _headline(site: Site) -> Judge:
+def headline(site: Site) -> Judge:
+    """The judge whose verdicts decide."""
     judges = site.recipe.judges
     return next(judge for judge in judges.panel if judge.name == judges.headline)

@@ -11,6 +11,7 @@ from curator.recipe import Recipe
 from curator.recipe_source import Source
 from curator.recipe_verify import Looks, Pilot, Training, Verify
 from curator.sandbox import NAMES
+from curator.steps.judging import metric_files
 from curator.verify.plan import plan
 
 
@@ -61,6 +62,9 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
                 locate(source.file, base)
         except DataError as error:
             problems.append(str(error))
+    for file in metric_files(recipe, base):
+        if not file.is_file():
+            problems.append(f"tasks.metric.python: {file} is no file; give the path of a Python file")
     return sorted(set(problems))
 
 
@@ -69,6 +73,10 @@ def sources(recipe: Recipe) -> list[Source]:
     found = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
     found += [*recipe.probes.harmful, *recipe.probes.benign]
     found += [recipe.verify.keep.data] if recipe.verify.keep else []
+    found += [arm.data for arm in recipe.verify.arms if arm.data is not None]
+    found += [task.regime.data for task in recipe.tasks if task.regime is not None]
+    found += [task.defence.data for task in recipe.tasks if task.defence is not None and task.defence.data is not None]
+    found += [recipe.select.data] if recipe.select.data else []
     return found + ([recipe.model.instruction.data] if recipe.model.instruction else [])
 
 

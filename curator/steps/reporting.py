@@ -10,6 +10,7 @@ from curator.recipe_verify import Judges
 from curator.run import read_json, write_json, write_text
 from curator.steps.forgetting import predicted
 from curator.steps.looking import stopped
+from curator.steps.representing import below
 from curator.steps.site import FOLDERS, STAGES, Site
 
 
@@ -51,8 +52,8 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
         data=data,
-        vectors=load_vectors(site.folder("represent"), "pool"),
-        scores=load_scores(site.folder("scores")),
+        vectors=load_vectors(below(site.folder("represent"), site.record("select")["representation"]), "pool"),
+        scores=load_scores(site.folder("select")),
         selection=load_selection(site.folder("select")),
         arms={
             (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
@@ -84,7 +85,7 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
     write_dataset(
         folder / "dataset",
         pool=load_data(site.folder("pool")).pool,
-        scores=load_scores(site.folder("scores")),
+        scores=load_scores(site.folder("select")),
         selection=selection,
         report=read_json(site.folder("report") / "report.json"),
         evidence=evidence,

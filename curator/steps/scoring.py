@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from curator.recipe import Recipe
 from curator.recipe_select import Represent, Score
 from curator.steps.choosing import label
+from curator.steps.representing import below
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Scores, Vectors
+    from curator.steps.piloting import Setting
 
 
 class Compared(NamedTuple):
@@ -33,7 +36,8 @@ def steps_taken(recipe: Recipe) -> list[Score]:
     """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
     size where forgetting asks for them. Each gives both losses.
     """
-    wanted = [part for part in parts_of(recipe.score) if part.kind == "interference"]
+    asked = [recipe.score, *(recipe.verify.pilot.scores if recipe.select.weight == "auto" else ())]
+    wanted = [part for score in asked for part in parts_of(score) if part.kind == "interference"]
     if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
         wanted += [Score(kind="interference"), Score(kind="interference", step="gradient")]
     found: dict[Any, Score] = {}
@@ -48,6 +52,12 @@ def settings(recipe: Recipe) -> list[Any]:
     finetune = recipe.verify.finetune
     batch = (recipe.representations[0].batch_tokens, finetune.max_tokens, finetune.micro_batch)
     return [*steps, batch] if steps else []
+
+
+def scores_folder(site: Site, setting: Setting) -> Path:
+    """Where the score is that a setting chooses by."""
+    own = below(site.folder("scores"), setting.representation)
+    return own if setting.score is None else own / f"candidate-{setting.score}"
 
 
 def parts_of(score: Score) -> Sequence[Score]:

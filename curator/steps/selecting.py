@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import SelectionError
+from curator.recipe_verify import BEST_RANDOM
 from curator.steps.choosing import Chosen, choose, label, rows_wanted
+from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.representing import below, vectors_of
-from curator.steps.scoring import Compared, every_score, interference_of, scored
+from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
 from curator.steps.site import Site
+
+if TYPE_CHECKING:
+    from curator.records import Scores, Selection
 
 
 def base(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -62,6 +67,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
+        arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
+        pilot_share=share(site),
         count_tokens=token_counter(tokenizer), base=site.base, seed=r.seed,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
@@ -74,6 +81,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in found.data.tasks)
     probes = f"{found.data.harmful.height} harmful and {found.data.benign.height} benign probes"
+    if found.data.pilot.height:
+        probes += f", {found.data.pilot.height} more for the pilot"
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
     return {"resolved": found.resolved, "summary": summary}
 
@@ -119,7 +128,8 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.store import load_data, load_vectors, save_array, save_frame, save_scores
 
     r = site.recipe
-    wanted = rows_wanted(r.select, load_data(site.folder("pool")).pool.rows["tokens"])
+    data = load_data(site.folder("pool"))
+    wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     taken = interference_of(site)
     names, compared = [], []
     for number in range(len(r.representations)):
@@ -129,6 +139,8 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
         compared.append(Compared(pool, tasks, r.weights(), wanted, taken))
         found = scored(r.score, compared[-1])
         save_scores(own, found)
+        for place, section in enumerate(scores_of(site)):
+            save_scores(scores_folder(site, Setting(0.0, place, number)), scored(section, compared[-1]))
         save_array(own / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
         if r.select.objective == "conditional-gain":
             anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
@@ -140,51 +152,83 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
 
 
 def select(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Chooses the curated set, says why, and draws the sets of all other arms."""
+    """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms."""
     import numpy as np
 
     from curator.select.draws import draw_arms
     from curator.select.explain import explain
     from curator.select.stability import stability
-    from curator.store import load_data, load_scores, load_vectors, save_frame, save_selection
-    from curator.verify.pilot import Candidate
-    from curator.verify.pilot import choose as choose_candidate
+    from curator.store import load_data, load_scores, load_vectors, save_frame, save_scores, save_selection
 
-    r, rows = site.recipe, load_data(site.folder("pool")).pool.rows
-    candidate = choose_candidate([Candidate(float(r.select.weight))], folder / "pilot")
+    r, data = site.recipe, load_data(site.folder("pool"))
+    rows = data.pool.rows
 
-    def chosen(number: int, seed: int) -> Chosen:
-        source = below(site.folder("scores"), number)
-        cover = source / "task-cover.npy"
+    def scores(setting: Setting) -> Scores:
+        return load_scores(scores_folder(site, setting))
+
+    def chosen(setting: Setting, seed: int) -> Chosen:
+        number = setting.representation
+        cover = below(site.folder("scores"), number) / "task-cover.npy"
         return choose(
-            r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), load_scores(source),
-            weight=candidate.weight, task_cover=np.load(cover) if cover.exists() else None, seed=seed,
+            r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), scores(setting),
+            weight=setting.weight, task_cover=np.load(cover) if cover.exists() else None,
+            given=None if data.given is None else data.given["id"].to_list(), seed=seed,
         )  # fmt: skip
 
-    first = chosen(0, r.seed)
-    selection = first.selection
+    setting, best_draw = Setting(0.0), None
+    if r.select.weight == "auto":
+        setting, best_draw = pilot(site, folder / "pilot", data, lambda one: chosen(one, r.seed).selection.ids)
+    else:
+        setting = Setting(r.select.weight)
+    first = chosen(setting, r.seed)
+    selection, own_scores = first.selection, scores(setting)
     save_selection(folder, selection)
-    scores = load_scores(site.folder("scores"))
-    for name, frame in zip(("chosen", "others"), explain(*first, scores), strict=True):
+    save_scores(folder, own_scores)
+    for name, frame in zip(("chosen", "others"), explain(*first, own_scores), strict=True):
         save_frame(folder / f"{name}.parquet", frame)
-    sets = {label(r.representations[0]): selection.ids}
-    for number, section in enumerate(r.representations[1:], start=1):
-        sets[label(section)] = chosen(number, r.seed).selection.ids
-    for again in (1, 2) if r.select.stochastic is not None else ():
-        sets[f"{label(r.representations[0])}, other seed {again}"] = chosen(0, r.seed + again).selection.ids
-    save_frame(folder / "stability.parquet", stability(sets, rows.height))
-    seeds = {arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms}
-    mean = np.load(site.folder("scores") / "mean-cosine.npy")
+    save_frame(folder / "stability.parquet", stability(_sets(site, setting, selection.ids, chosen), rows.height))
+    own = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
+    if best_draw is not None:
+        own[BEST_RANDOM] = best_draw
     drawn = draw_arms(
-        rows, scores, selection, seeds=seeds, mean_cosine=mean, budget=r.select.budget_tokens, seed=r.seed
-    )
+        rows, own_scores, selection, seeds={arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms},
+        mean_cosine=np.load(below(site.folder("scores"), setting.representation) / "mean-cosine.npy"),
+        budget=r.select.budget_tokens, own=own,
+        drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=r.seed,
+    )  # fmt: skip
     save_frame(folder / "arms.parquet", drawn)
+    record = {"representation": setting.representation, "weight": setting.weight}
+    return {**record, "summary": _summary(site, setting, selection)}
+
+
+def _sets(
+    site: Site, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
+) -> dict[str, Sequence[str]]:
+    """The chosen set, and those that other representations and other seeds would have given."""
+    r = site.recipe
+    names = names_of(r.representations)
+    sets = {names[setting.representation]: ids}
+    if r.select.data is not None:
+        return sets
+    for number, name in enumerate(names):
+        if number != setting.representation:
+            sets[name] = chosen(setting._replace(representation=number), r.seed).selection.ids
+    for again in (1, 2) if r.select.stochastic is not None else ():
+        sets[f"{names[setting.representation]}, other seed {again}"] = chosen(setting, r.seed + again).selection.ids
+    return sets
+
+
+def _summary(site: Site, setting: Setting, selection: Selection) -> str:
     gap = (
         "no certificate"
         if selection.relative_gap is None
         else f"at most {selection.relative_gap:.1%} short of the best"
     )
     size = f"{len(selection.ids)} rows"
+    if site.recipe.select.data is not None:
+        size += " given"
     if selection.budget_used is not None:
         size += f" of {selection.budget_used:,.0f} tokens"
-    return {"summary": f"{size}, value {selection.value:.4f}, {gap}"}
+    if site.recipe.select.weight == "auto":
+        size += f", weight {setting.weight:g} by the pilot"
+    return f"{size}, value {selection.value:.4f}, {gap}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.recipe_verify import Looks
 from curator.run import finished
+from curator.steps import grid
 from curator.steps.forgetting import take_losses
 from curator.steps.looking import look
 from curator.steps.site import STAGES, Site
@@ -15,22 +16,20 @@ from curator.steps.site import STAGES, Site
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.engine import Runner
     from curator.records import Data, Trained
     from curator.verify.experiment import Experiment, Weights
     from curator.verify.plan import Cell, Plan
-
-PRELOAD = "curator.train.warm"
 
 
 def prepare(site: Site, until: str, keys: Mapping[str, str]) -> None:
     """Lets the workers load their libraries in the background, where there are models to train or to ask."""
     from curator.engine import prepare as load
 
-    ahead = [name for name in ("train", "answer") if STAGES.index(name) <= STAGES.index(until)]
+    wanted = (("select",) if site.recipe.select.weight == "auto" else ()) + ("train", "answer")
+    ahead = [name for name in wanted if STAGES.index(name) <= STAGES.index(until)]
     done = {name: finished(site.folder(name)) for name in ahead}
     if any(one is None or one["key"] != keys[name] for name, one in done.items()):
-        load(site.recipe.engine, preload=PRELOAD)
+        load(site.recipe.engine, preload=grid.PRELOAD)
 
 
 def train(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -42,7 +41,7 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.verify.experiment import train_grid
 
     data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
-    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=PRELOAD)
+    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=grid.PRELOAD)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def trained(seeds: int) -> Plan:
@@ -52,7 +51,8 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
 
     def answers(seeds: int) -> pl.DataFrame:
         plan = trained(seeds)
-        return _ask(site, experiment, plan, {cell: weights for cell, (weights, _) in done.items()}, run)
+        weights = {cell: own for cell, (own, _) in done.items()}
+        return grid.ask(site, experiment, plan, weights, folder=site.folder("answer"), run=run)
 
     looks = look(site, data, section, answers) if isinstance(section, Looks) else ()
     seeds = looks[-1].seeds if looks else site.recipe.verify.most_seeds
@@ -96,30 +96,12 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
             tuple(absolute(adapter, experiment.root) for adapter in found["adapters"]),
             found["key"],
         )
-    run = runner(site.recipe.engine, preload=PRELOAD)
-    answers = _ask(site, experiment, plan, weights, run)
+    run = runner(site.recipe.engine, preload=grid.PRELOAD)
+    answers = grid.ask(site, experiment, plan, weights, folder=folder, run=run)
     save_frame(folder / "answers.parquet", answers)
     if site.recipe.verify.forgetting is not None:
         save_frame(folder / "forgetting.parquet", take_losses(site, folder.absolute(), experiment, weights, run))
     return {"answers": answers.height, "summary": f"{answers.height} answers of {len(plan.asked)} models"}
-
-
-def _ask(site: Site, experiment: Experiment, plan: Plan, weights: Mapping[Cell, Weights], run: Runner) -> pl.DataFrame:
-    """Answers of every model of the plan; what is there already is kept."""
-    from curator.verify.experiment import answer_grid
-    from curator.verify.plan import NONE, Cell
-
-    generate = site.recipe.verify.generate
-    return answer_grid(
-        experiment,
-        plan,
-        {Cell(NONE, 0): experiment.base, **weights},
-        site.folder("answer").absolute(),
-        max_new_tokens=generate.max_new_tokens,
-        batch=generate.batch,
-        run=run,
-        progress=site.progress("answer"),
-    )
 
 
 def _plan(site: Site, seeds: int) -> Plan:
@@ -129,30 +111,8 @@ def _plan(site: Site, seeds: int) -> Plan:
 
 
 def _experiment(site: Site, data: Data) -> Experiment:
-    from curator.store import absolute, load_frame
-    from curator.verify.experiment import Experiment, Weights
+    from curator.store import load_frame
 
-    r, done = site.recipe, site.done("base")
-    start, root = done["record"], site.root.absolute()
-    weights = start["weights"]
     drawn = load_frame(site.folder("select") / "arms.parquet")
-    return Experiment(
-        root=root,
-        data=data,
-        data_folder=site.folder("pool").absolute(),
-        base=Weights(
-            absolute(weights["base"], root),
-            weights["revision"],
-            tuple(absolute(adapter, root) for adapter in weights["adapters"]),
-            done["key"],
-        ),
-        arms={
-            (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
-        },
-        tokenizer=start["tokenizer"],
-        tokenizer_revision=start["revision"],
-        chat_template=r.model.chat_template,
-        align=r.verify.align,
-        finetune=r.verify.finetune,
-        seed=r.seed,
-    )
+    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
+    return grid.experiment_of(site, data, arms, seed=site.recipe.seed)

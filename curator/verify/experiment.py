@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from curator.model import load_model, load_tokenizer
-from curator.recipe_verify import Training
-from curator.records import ANSWER_SCHEMA, Data, Trained
+from curator.recipe_verify import CURATED, Training
+from curator.records import ANSWER_SCHEMA, Data, Task, Trained
 from curator.run import key_of, make
 from curator.seeds import derive
 from curator.store import load_frame, save_frame, trained_from, trained_record
 from curator.train.generate import generate
-from curator.train.sft import steps_of, train
-from curator.verify.plan import NONE, Cell, Plan
+from curator.train.sft import train
+from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps
+from curator.verify.plan import BASE, Cell, Plan
+from curator.verify.rows import Rows, prompt_of, texts_of
 
 TRAIN_VERSION = 1
 ANSWER_VERSION = 1
 
 # Runs jobs somewhere and yields each result as it comes.
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Any]
-
-
 Progress = Callable[[int, int], None]
 
 
@@ -46,21 +45,6 @@ class Weights:
         if trained.method == "full":
             return Weights(trained.path, None, (), key)
         return Weights(self.base, self.revision, (*self.adapters, trained.path), key)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a Parquet file by id, in this order; `ids` null takes all."""
-
-    file: str
-    ids: tuple[str, ...] | None = None
-
-    def messages(self) -> list[list[dict[str, str]]]:
-        frame = load_frame(Path(self.file))
-        if self.ids is not None:
-            order = pl.DataFrame({"id": self.ids}, schema={"id": pl.String})
-            frame = order.join(frame, on="id", how="left", maintain_order="left")
-        return frame["messages"].to_list()
 
 
 @dataclass(frozen=True)
@@ -93,6 +77,7 @@ class AnswerJob:
     tokenizer: str
     tokenizer_revision: str | None
     questions: tuple[tuple[str, str | None, Rows], ...]  # kind, task, prompts
+    trigger: str | None
     max_new_tokens: int
     batch: int
 
@@ -129,7 +114,7 @@ def run_answer(job: AnswerJob) -> str:
         for kind, task, rows in job.questions:
             frame = load_frame(Path(rows.file))
             found = generate(
-                [prompt_of(messages) for messages in frame["messages"].to_list()],
+                [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()],
                 frame["id"].to_list(),
                 model=model,
                 tokenizer=tokenizer,
@@ -156,9 +141,8 @@ def run_answer(job: AnswerJob) -> str:
     return job.folder
 
 
-def prompt_of(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """The turns up to where the answer starts: without the last assistant turn, where there is one."""
-    return list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
+FIRST = Cell(CURATED, 0)
+PROBES = (("harmful", "probes-harmful.parquet"), ("benign", "probes-benign.parquet"))
 
 
 @dataclass(frozen=True)
@@ -169,7 +153,10 @@ class Experiment:
         root: The run folder. `data`: what stage 1 gathered, in `data_folder`.
         base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set.
         tokenizer: Its folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer` takes them.
-        align, finetune: How. `seed`: the recipe's.
+        align, finetune: How. `exposure`: what alignment makes equal between arms. `rehearsal_share`: of the rows of a
+            fine-tuning in which an arm is rehearsed.
+        seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
+        probes: Kind and file of what is asked. `tests`: whether the tasks' own test rows are asked too.
     """
 
     root: Path
@@ -183,6 +170,14 @@ class Experiment:
     align: Training
     finetune: Training
     seed: int
+    exposure: str = "steps"
+    rehearsal_share: float = 0.1
+    reference: Cell = FIRST
+    probes: tuple[tuple[str, str], ...] = PROBES
+    tests: bool = True
+
+    def task(self, name: str) -> Task:
+        return next(task for task in self.data.tasks if task.name == name)
 
 
 def train_grid(
@@ -190,11 +185,9 @@ def train_grid(
 ) -> dict[Cell, tuple[Weights, Trained]]:
     """Trains every cell of the plan: first the aligned models, each shared by all tasks, then the fine-tuned ones.
 
-    Both arms of a pair share seeds, so they see the same keep rows in the same order of steps; alignment takes as many
-    steps in every arm as the curated one.
+    Both arms of a pair share seeds, so they see the same keep rows in the same order of steps. What they train on, and
+    for how long, is `exposure`'s.
     """
-    curated = len(experiment.arms["curated", 0]) + experiment.data.keep.height
-    align_steps = steps_of(experiment.align, curated)
     total = len(plan.aligned) + len(plan.finetuned)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
@@ -224,36 +217,22 @@ def train_grid(
             done[cell] = (made.start.after(trained, made.key), trained)
             progress(len(done), total)
 
-    pool = str(experiment.data_folder / "pool.parquet")
-    keep = Rows(str(experiment.data_folder / "keep.parquet"))
     jobs = []
     for cell in plan.aligned:
-        rows = [Rows(pool, experiment.arms[cell.arm, cell.seed]), keep]
-        jobs.append((cell, job(cell, experiment.base, experiment.align, align_steps, rows)))
+        rows, steps = alignment_rows(experiment, cell), alignment_steps(experiment, cell)
+        jobs.append((cell, job(cell, experiment.base, experiment.align, steps, rows)))
     progress(0, total)
     finish({made.folder: (cell, made) for cell, made in jobs})
-    tasks = {task.name: task for task in experiment.data.tasks}
     jobs = []
     for cell in plan.finetuned:
-        start = experiment.base if cell.arm == NONE else done[Cell(cell.arm, cell.seed)][0]
         assert cell.task is not None
-        rows = [Rows(str(experiment.data_folder / "tasks" / f"{cell.task}-train.parquet"))]
-        steps = steps_of(experiment.finetune, tasks[cell.task].train.height)
+        before = Cell(cell.arm, cell.seed)
+        start = experiment.base if before in plan.unaligned else done[before][0]
+        rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
+        steps = finetuning_steps(experiment, cell.task, rehearsal=plan.rehearsal)
         jobs.append((cell, job(cell, start, experiment.finetune, steps, rows)))
     finish({made.folder: (cell, made) for cell, made in jobs})
     return done
-
-
-def texts_of(rows: Rows) -> list[str]:
-    """What a key needs to know of rows: hashes of their exact text, in order. An id looks past white space."""
-    known = _known(rows.file, Path(rows.file).stat().st_mtime_ns)
-    return [known[one] for one in (known if rows.ids is None else rows.ids)]
-
-
-@lru_cache(maxsize=32)
-def _known(file: str, _changed: int) -> dict[str, str]:
-    frame = load_frame(Path(file))
-    return {one: key_of(messages) for one, messages in zip(frame["id"], frame["messages"].to_list(), strict=True)}
 
 
 def answer_grid(
@@ -270,21 +249,25 @@ def answer_grid(
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
 
     An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its
-    own task's test rows. The base's answers stand for every seed of the arm `none`.
+    own task's test rows, each with the task's trigger in front where it has one. The base's answers stand for every
+    cell that is not aligned.
     """
     folder = experiment.data_folder
-    probes = (
-        ("harmful", Rows(str(folder / "probes-harmful.parquet"))),
-        ("benign", Rows(str(folder / "probes-benign.parquet"))),
-    )
-    tests = {task.name: Rows(str(folder / "tasks" / f"{task.name}-test.parquet")) for task in experiment.data.tasks}
+    probes = [(kind, Rows(str(folder / file))) for kind, file in experiment.probes]
+    tests = {
+        task.name: Rows(str(folder / "tasks" / f"{task.name}-test.parquet"))
+        for task in experiment.data.tasks
+        if experiment.tests
+    }
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
     jobs = {}
     for cell in plan.asked:
-        asked = tests if cell.task is None else {cell.task: tests[cell.task]}
+        asked = {name: rows for name, rows in tests.items() if cell.task in (None, name)}
         questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
         questions += tuple(("utility", task, rows) for task, rows in asked.items())
-        facts = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
+        trigger = experiment.task(cell.task).trigger if cell.task else None
+        facts: list[Any] = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
+        facts += [trigger] if trigger else []
         own = weights[cell]
         jobs[cell] = AnswerJob(
             root=experiment.root,
@@ -295,23 +278,23 @@ def answer_grid(
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
             questions=questions,
+            trigger=trigger,
             max_new_tokens=max_new_tokens,
             batch=batch,
         )
     progress(0, len(jobs))
     for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):
         progress(done, len(jobs))
-    none_seeds = sorted({cell.seed for cell in plan.finetuned if cell.arm == NONE})
     parts = []
     for cell, job in jobs.items():
         frame = load_frame(experiment.root / job.folder / "answers.parquet")
-        for seed in none_seeds if cell == Cell(NONE, 0) else [cell.seed]:
+        for one in plan.unaligned if cell == BASE else [cell]:
             parts.append(
                 frame.with_columns(
-                    arm=pl.lit(cell.arm),
-                    seed=pl.lit(seed, dtype=pl.Int64),
-                    draw=pl.lit(seed, dtype=pl.Int64),
-                    phase=pl.lit("after" if cell.task else "before"),
+                    arm=pl.lit(one.arm),
+                    seed=pl.lit(one.seed, dtype=pl.Int64),
+                    draw=pl.lit(one.seed, dtype=pl.Int64),
+                    phase=pl.lit("after" if one.task else "before"),
                 ).select(list(ANSWER_SCHEMA))
             )
     return pl.concat(parts).sort(["arm", "seed", "phase", "task", "kind", "probe"])

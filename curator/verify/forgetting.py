@@ -23,8 +23,9 @@ from curator.pool.choose import by_hash
 from curator.run import key_of, make
 from curator.seeds import generator
 from curator.store import load_frame, save_frame
-from curator.verify.experiment import Experiment, Progress, Rows, Run, Weights, texts_of
+from curator.verify.experiment import Experiment, Progress, Run, Weights
 from curator.verify.plan import Cell
+from curator.verify.rows import Rows, texts_of
 
 LOSS_VERSION = 1
 FORGETTING_SCHEMA: dict[str, Any] = {

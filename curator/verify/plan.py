@@ -4,7 +4,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from curator.recipe_verify import Verify
@@ -27,18 +27,29 @@ class Cell:
         return f"{phase}/{self.arm}-{self.seed}"
 
 
+BASE = Cell(NONE, 0)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Every model of the experiment. The base stands for the arm `none` before fine-tuning, once for all seeds."""
+    """Every model of the experiment.
+
+    Attributes:
+        aligned, finetuned: Models to train.
+        unaligned: Cells before fine-tuning whose model is the base itself: those of the arm `none`, and of every arm
+            where it is rehearsed. The base is asked once for all of them.
+        rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on.
+    """
 
     aligned: tuple[Cell, ...]
     finetuned: tuple[Cell, ...]
+    unaligned: tuple[Cell, ...] = ()
+    rehearsal: bool = False
 
     @property
     def asked(self) -> tuple[Cell, ...]:
-        """Models that answer probes: aligned, fine-tuned, and the base where arm `none` runs."""
-        base = (Cell(NONE, 0),) if any(cell.arm == NONE for cell in self.finetuned) else ()
-        return (*base, *self.aligned, *self.finetuned)
+        """Models that answer probes: the base where a cell needs it, aligned, and fine-tuned ones."""
+        return (*((BASE,) if self.unaligned else ()), *self.aligned, *self.finetuned)
 
 
 def plan(verify: Verify, tasks: Sequence[str], *, seeds: int | None = None) -> Plan:
@@ -46,8 +57,16 @@ def plan(verify: Verify, tasks: Sequence[str], *, seeds: int | None = None) -> P
     holds whole pairs.
     """
     most = verify.most_seeds if seeds is None else min(seeds, verify.most_seeds)
-    cells = [Cell(arm.name, seed) for seed in range(most) for arm in verify.arms if seed < verify.seeds_of(arm)]
+    return grid({arm.name: min(most, verify.seeds_of(arm)) for arm in verify.arms}, tasks, stage=verify.stage)
+
+
+def grid(seeds: Mapping[str, int], tasks: Sequence[str], *, stage: str) -> Plan:
+    """The plan of these arms, each with so many seeds; `stage` is `upstream` or `rehearsal`."""
+    most, rehearsal = max(seeds.values(), default=0), stage == "rehearsal"
+    cells = [Cell(arm, seed) for seed in range(most) for arm, count in seeds.items() if seed < count]
     return Plan(
-        aligned=tuple(cell for cell in cells if cell.arm != NONE),
+        aligned=tuple(cell for cell in cells if cell.arm != NONE and not rehearsal),
         finetuned=tuple(Cell(cell.arm, cell.seed, task) for task in tasks for cell in cells),
+        unaligned=tuple(cell for cell in cells if cell.arm == NONE or rehearsal),
+        rehearsal=rehearsal,
     )

@@ -1,0 +1,159 @@
+"""`select.weight: auto`: every candidate's set is aligned on, fine-tuned, asked and judged, by the same functions as
+the final experiment, on probes and seeds of the pilot's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curator.provenance import folder_identity
+from curator.recipe_select import Score
+from curator.run import write_json
+from curator.seeds import derive, generator
+from curator.steps import grid
+from curator.steps.judging import verdicts_of
+from curator.steps.looking import headline
+from curator.steps.site import Site
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.records import Data
+    from curator.verify.pilot import Candidate, Piloted
+
+Ids = tuple[str, ...]
+
+
+class Setting(NamedTuple):
+    """What rows are chosen by: lambda, the number of a score of `pilot.scores` (null: the recipe's own), and that of
+    the representation it is taken from.
+    """
+
+    weight: float
+    score: int | None = None
+    representation: int = 0
+
+
+def settings(site: Site) -> Any:
+    """What of the recipe decides the pilot, for the key of stage `select`; null without one."""
+    r = site.recipe
+    if r.select.weight != "auto":
+        return None
+    judge = headline(site)
+    identity = folder_identity(judge.guard) if judge.guard else None
+    margins = r.verify.gates.harmfulness_before, r.verify.gates.degenerate
+    return (
+        r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(), judge.model_dump(),
+        identity, r.weights(),
+    )  # fmt: skip
+
+
+def scores_of(site: Site) -> Sequence[Score]:
+    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
+    r = site.recipe
+    return r.verify.pilot.scores if r.select.weight == "auto" else ()
+
+
+def share(site: Site) -> float | None:
+    """Share of the harmful probes that is the pilot's; null without one."""
+    r = site.recipe
+    return r.verify.pilot.share_of_probes if r.select.weight == "auto" else None
+
+
+def candidates(site: Site) -> list[Candidate]:
+    """Every weight with every score and representation, then the random draws."""
+    from curator.verify.pilot import Candidate
+
+    r, section = site.recipe, site.recipe.verify.pilot
+    numbers: Sequence[int | None] = list(range(len(section.scores))) or [None]
+    representations = range(len(r.representations)) if section.represent == "every" else (0,)
+    settings = [(w, s, p) for p in representations for s in numbers for w in section.weights]
+    chosen = [Candidate(f"w{place}", *one) for place, one in enumerate(settings)]
+    return chosen + [Candidate(f"draw-{number}") for number in range(section.random_draws)]
+
+
+def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
+    """The setting to go on with, and the best random draw; writes the whole table to `folder/candidates.json`.
+
+    Args:
+        choose: The row ids that a setting chooses.
+    """
+    from curator.engine import runner
+    from curator.select.arms import random
+    from curator.verify.pilot import halve
+    from curator.verify.plan import Cell
+    from curator.verify.plan import grid as plan_of
+
+    r = site.recipe
+    seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD)
+    asked = [task for task in data.tasks if task.weight > 0]
+    found = candidates(site)
+    sets: dict[str, Ids] = {}
+    for one in found:
+        if not one.drawn:
+            sets[one.name] = choose(_setting(one))
+    size, pool = len(sets[found[0].name]), tuple(data.candidates["id"])
+    for number, one in enumerate(each for each in found if each.drawn):
+        sets[one.name] = random(pool, size, generator(seed, "draw", number))
+
+    def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
+        from curator.verify.experiment import train_grid
+
+        names, first = [one.name for one in alive], found[0].name
+        arms = {(name, number): sets[name] for name in names for number in range(seeds)}
+        experiment = grid.experiment_of(
+            site, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+            probes=(("harmful", "probes-pilot.parquet"),), tests=False,
+        )  # fmt: skip
+        plan = plan_of(dict.fromkeys(names, seeds), [task.name for task in asked], stage=r.verify.stage)
+        done = train_grid(experiment, plan, (folder / "train").absolute(), run=run, progress=site.progress("select"))
+        weights = {cell: own for cell, (own, _) in done.items()}
+        answers = grid.ask(site, experiment, plan, weights, folder=folder / "answer", run=run, stage="select")
+        verdicts, _ = verdicts_of(headline(site), answers, data, folder / "judge", site.progress("select"))
+        return verdicts
+
+    piloted = halve(
+        found, measure, seeds=r.verify.pilot.seeds, weights=r.weights(),
+        margins={name: getattr(r.verify.gates, name) for name in ("harmfulness_before", "degenerate")},
+    )  # fmt: skip
+    write_json(folder / "candidates.json", _table(site, piloted, found, data.pilot.height))
+    return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
+
+
+def _setting(one: Candidate) -> Setting:
+    assert one.weight is not None
+    return Setting(one.weight, one.score, one.representation or 0)
+
+
+def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
+    from curator.steps.choosing import label
+
+    r = site.recipe
+    return {
+        "probes": probes,
+        "chosen": piloted.best.name,
+        "best_draw": piloted.best_draw.name if piloted.best_draw else None,
+        "candidates": [
+            {
+                "name": one.name,
+                "weight": one.weight,
+                "score": None if one.drawn else scoring_name(site, one.score),
+                "representation": None if one.drawn else label(r.representations[one.representation or 0]),
+                "rounds": [asdict(each) for each in piloted.rounds[one.name]],
+            }
+            for one in found
+        ],
+    }
+
+
+def scoring_name(site: Site, number: int | None) -> str:
+    """What a score of the pilot is called in tables."""
+    section = site.recipe.score if number is None else site.recipe.verify.pilot.scores[number]
+    if section.kind == "cosine":
+        return f"cosine/{section.aggregate}" + (f"-{section.n}" if section.aggregate == "top-mean" else "")
+    return (
+        section.kind if section.kind == "rank-sum" else f"interference/{section.step}-{section.size:g}/{section.loss}"
+    )
