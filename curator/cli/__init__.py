@@ -13,7 +13,7 @@ import click
 
 from curator import __version__
 from curator.cli.reading import compare, show
-from curator.cli.running import build, check, new
+from curator.cli.running import build, check, new, verify
 from curator.errors import CuratorError
 
 
@@ -23,7 +23,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (build, check, compare, new, show):
+for command in (build, check, compare, new, show, verify):
     cli.add_command(command)
 
 

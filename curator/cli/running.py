@@ -45,6 +45,45 @@ def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...],
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
+    """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
+
+    The set stands as the curated arm; the other arms are drawn from the recipe's pool, in its size.
+    """
+    from curator.build import build as run
+    from curator.progress import Terminal
+    from curator.recipe_file import read
+
+    chosen = read(recipe, [*_given(data), *settings, *([f"engine.kind={engine}"] if engine else [])])
+    if chosen.select.data is None:
+        raise RecipeError(
+            f"{recipe}: names no set to verify; give one with --data or as select.data, or let `curator build` "
+            "choose one"
+        )
+    root = out or Path("outputs") / f"{chosen.name}-verify"
+    with Terminal() as terminal:
+        terminal.say(_machine_line(chosen))
+        run(chosen, root, until="report", tell=terminal)
+    print_summary(root)
+    click.echo(f"Run folder: {root}")
+
+
+def _given(data: str | None) -> list[str]:
+    """What the recipe must say for a set to be given instead of chosen."""
+    if data is None:
+        return []
+    kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
+    cleared = ["k=null", "budget_tokens=null", "quotas=null", "include=[]", "exclude=[]", "stochastic=null"]
+    # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
+    return [f"select.{one}" for one in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")

@@ -14,6 +14,7 @@ from curator.recipe_verify import Judge, Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report.agreement import agreement, outcome_counts
 from curator.report.caveats import caveats
+from curator.report.design import design_facts, task_facts
 from curator.report.prediction import prediction_facts
 from curator.report.rows import Arms, categories, overlap, pool_facts, similarity
 from curator.report.training import Models, training_facts, training_times
@@ -56,6 +57,8 @@ def report_dict(
     sequential: Mapping[str, Any] | None = None,
     forgotten: Sequence[Any] = (),
     predictions: Sequence[Any] = (),
+    pilot: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     timing: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -75,6 +78,9 @@ def report_dict(
         sequential: Where seeds were added until a look stopped: the recipe's settings, `stopped` (the last look's
             action) and `looks`.
         forgotten, predictions: See `prediction`.
+        pilot: Where a pilot chose the setting: `probes`, `chosen`, `best_draw`, and `candidates` with their rounds (the
+            fields of `pilot.Round`).
+        settings: What of the recipe's `verify` a reader of the design must know.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: `stages` (name -> seconds) and whatever else differs between equal runs.
         warnings: Said first; those that follow from the figures are added.
@@ -95,8 +101,7 @@ def report_dict(
         `selection`: the fields of `records.Selection` but ids, and `k`;
         `score`: name, low, high, parameters; `represent`: what made the vectors;
         `similarity`, `overlap`, `categories`, `pool`: see `rows`;
-        `tasks`: name, anticipated, weight, metric, train, test (rows);
-        `design`: seeds by arm, probes (harmful, benign), keep rows; `training`: see `training`;
+        `pilot`: null, or as given; `tasks`, `design`: see `design`; `training`: see `training`;
         `judges`: headline, panel (name, kind, guard, revision, outcomes), agreement, second_opinions;
         `provenance`, `warnings`;
         `timing`: all that may differ between two runs of the same recipe on the same machine.
@@ -119,24 +124,11 @@ def report_dict(
         "represent": {field: getattr(vectors, field) for field in ("model", "revision", "layer", "token", "truncated")},
         "similarity": similarity(scores, arms),
         "overlap": overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
-        "categories": categories(data.pool, arms),
+        "categories": categories(data.pool, arms, data.arms),
         "pool": pool_facts(data.pool),
-        "tasks": [
-            {
-                "name": task.name,
-                "anticipated": task.anticipated,
-                "weight": task.weight,
-                "metric": task.metric,
-                "train": task.train.height,
-                "test": task.test.height,
-            }
-            for task in data.tasks
-        ],
-        "design": {
-            "seeds": _seeds(models),
-            "probes": {"harmful": data.harmful.height, "benign": data.benign.height},
-            "keep": data.keep.height,
-        },
+        "pilot": pilot,
+        "tasks": task_facts(data),
+        "design": design_facts(data, models, settings or {}),
         "training": training_facts(models),
         "judges": _judges(judges, verdicts, second_opinions or {}),
         "provenance": provenance or {},
@@ -179,11 +171,6 @@ def _role(comparison: Comparison, decision: Decision) -> str:
 
 def _selection(selection: Selection) -> dict[str, Any]:
     return {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
-
-
-def _seeds(models: Models) -> dict[str, int]:
-    finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
-    return {arm: sum(arm == other for other, _ in finetuned) for arm, _ in finetuned}
 
 
 def _judges(judges: Judges, verdicts: pl.DataFrame, second_opinions: Mapping[str, Findings]) -> dict[str, Any]:

@@ -70,13 +70,17 @@ def draws_of(arms: Arms) -> dict[str, list[tuple[str, ...]]]:
 def similarity(scores: Scores, arms: Arms) -> dict[str, Any]:
     """Distribution of the score over the pool and over each arm's sets: `combined`, and `tasks` by name.
 
-    Each maps `pool` or an arm's name to mean and quantiles; an arm drawn several times is all its draws together.
+    Each maps `pool` or an arm's name to mean and quantiles; an arm drawn several times is all its draws together. Null
+    for an arm of the user's with rows that are not the pool's: those were not scored.
     """
     place = {one: row for row, one in enumerate(scores.ids)}
-    rows = {arm: [place[one] for ids in sets for one in ids] for arm, sets in draws_of(arms).items()}
+    rows = {
+        arm: [place[one] for ids in sets for one in ids] if all(one in place for ids in sets for one in ids) else None
+        for arm, sets in draws_of(arms).items()
+    }
 
     def spread(values: NDArray[np.float64]) -> dict[str, Any]:
-        return {"pool": quantiles(values), **{arm: quantiles(values[chosen]) for arm, chosen in rows.items()}}
+        return {"pool": quantiles(values), **{arm: own and quantiles(values[own]) for arm, own in rows.items()}}
 
     return {"combined": spread(scores.combined), "tasks": {name: spread(v) for name, v in scores.tasks.items()}}
 
@@ -103,10 +107,15 @@ def overlap(chosen: Sequence[str], arms: Arms, *, rows: int, treatment: str) -> 
     return found
 
 
-def categories(pool: Pool, arms: Arms) -> list[dict[str, Any]]:
-    """Rows of each category (null: none named) in the pool and, as a mean over draws, in each arm; largest first."""
-    label = dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
-    counts = Counter(label.values())
+def categories(pool: Pool, arms: Arms, own: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """Rows of each category (null: none named) in the pool and, as a mean over draws, in each arm; largest first.
+
+    `own` holds the rows of the user's arms, which need not be the pool's.
+    """
+    label = {one: name for rows in own.values() for one, name in rows.select("id", "category").iter_rows()}
+    label |= dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
+    counts = Counter(pool.rows["category"])
+    counts.update(dict.fromkeys(label.values(), 0))  # categories that only an arm has stand at 0
     by_arm = {
         arm: {name: total / len(sets) for name, total in Counter(label[one] for ids in sets for one in ids).items()}
         for arm, sets in draws_of(arms).items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curator.provenance import cores, has_gpu
@@ -14,7 +14,9 @@ from curator.recipe_verify import Looks, Training
 from curator.sandbox import NAMES
 from curator.steps.measured import Measured, measured
 from curator.steps.model_size import ModelSize, model_size
+from curator.steps.outlining import trained_on
 from curator.verify.plan import Plan, plan
+from curator.verify.plan import grid as plan_of
 from curator.wording import duration, number, points
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
@@ -62,18 +64,40 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
-    found = [_estimate(recipe, count, known, size) for count in wanted or [recipe.verify.most_seeds]]
-    return found, _words(recipe, root, found, known, size)
+    found = []
+    for count in wanted or [recipe.verify.most_seeds]:
+        grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
+        one = _estimate(recipe, grid, _answers(recipe, grid, known), known, size)
+        found.append(replace(one, seeds=count, detectable=_detectable(recipe, count, known)))
+    told = _words(recipe, root, found, known, size)
+    if recipe.select.weight == "auto":
+        told["pilot"] = _pilot_words(recipe, pilot_estimate(recipe, known, size))
+    return found, told
 
 
-def _estimate(recipe: Recipe, seeds: int, known: Measured, size: ModelSize | None) -> Estimate:
+def pilot_estimate(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate:
+    """The runs of the pilot, which come on top of the verification's; `seeds` is the most that a candidate runs on."""
+    from curator.verify.pilot import seeds_of
+
+    section = recipe.verify.pilot
+    optimised = len(section.weights) * max(1, len(section.scores))
+    optimised *= len(recipe.representations) if section.represent == "every" else 1
+    counts = seeds_of(optimised, section.random_draws, section.seeds)
+    tasks = [task.name for task in recipe.tasks if task.anticipated]
+    grid = plan_of({f"{place}": count for place, count in enumerate(counts)}, tasks, stage=recipe.verify.stage)
+    total = _total([_rows_of(source) for source in recipe.probes.harmful])
+    probes = known.rows.get("pilot", None if total is None else round(section.share_of_probes * total))
+    answers = None if probes is None else probes * len(grid.asked)
+    return replace(_estimate(recipe, grid, answers, known, size), seeds=max(counts, default=0))
+
+
+def _estimate(recipe: Recipe, grid: Plan, answers: int | None, known: Measured, size: ModelSize | None) -> Estimate:
     v = recipe.verify
-    grid = plan(v, [task.name for task in recipe.tasks], seeds=seeds)
     align = _total([_align_rows(recipe, cell.arm, known) for cell in grid.aligned])
     by_task = {
         task.name: (
             len([cell for cell in grid.finetuned if cell.task == task.name]),
-            rows_seen(v.finetune, task.rows or known.rows.get(f"train {task.name}")),
+            rows_seen(v.finetune, trained_on(task, v) or known.rows.get(f"train {task.name}")),
         )
         for task in recipe.tasks
     }
@@ -86,9 +110,8 @@ def _estimate(recipe: Recipe, seeds: int, known: Measured, size: ModelSize | Non
         ]
     )
     align_tokens = None if align is None else round(align * per_row)
-    answers = _answers(recipe, grid, known)
     return Estimate(
-        seeds=seeds,
+        seeds=0,
         aligned=len(grid.aligned),
         finetuned=len(grid.finetuned),
         asked=len(grid.asked),
@@ -101,7 +124,7 @@ def _estimate(recipe: Recipe, seeds: int, known: Measured, size: ModelSize | Non
         train_seconds=_train_seconds(recipe, (align_tokens, tokens), known, size),
         answer_seconds=_answer_seconds(recipe, answers, known, size),
         disk=_disk(recipe, grid, size),
-        detectable=_detectable(recipe, seeds, known),
+        detectable=None,
     )
 
 
@@ -137,7 +160,12 @@ def _mean(known: Measured, shares: Mapping[str, int], section: Training) -> floa
 
 def _prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
     sources = recipe.probes.harmful if kind == "harmful" else recipe.probes.benign
-    return known.rows.get(kind, _total([_rows_of(source) for source in sources]))
+    if kind in known.rows:
+        return known.rows[kind]
+    total = _total([_rows_of(source) for source in sources])
+    if total is None or kind != "harmful" or recipe.select.weight != "auto":
+        return total
+    return total - round(recipe.verify.pilot.share_of_probes * total)
 
 
 def _rows_of(source: Source) -> int | None:
@@ -203,7 +231,8 @@ def _disk(recipe: Recipe, grid: Plan, size: ModelSize | None) -> int | None:
 def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
     from curator.verify.power import detectable
 
-    pairs = min(recipe.verify.seeds_of(arm) for arm in recipe.verify.arms if arm.name in ("curated", "random"))
+    compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
+    pairs = min(recipe.verify.seeds_of(arm) for arm in compared)
     prompts = _prompts(recipe, "harmful", known)
     return detectable(min(seeds, pairs), prompts, alpha=_level(recipe, seeds, prompts), **(known.spread or PRIOR))
 
@@ -256,6 +285,16 @@ def _words(
         ),
         "difference seen": f"{each(seen)} of harmfulness or more, with 80 % power ({_spread(recipe, root, known)})",
     }
+
+
+def _pilot_words(recipe: Recipe, one: Estimate) -> str:
+    answers = "answers unknown before probes are read" if one.answers is None else f"{number(one.answers)} answers"
+    took = [one.train_seconds, one.answer_seconds]
+    time = "time unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
+    return (
+        f"on top: {number(one.aligned)} alignment and {number(one.finetuned)} fine-tuning runs, {answers}, {time}; "
+        f"each candidate on {recipe.verify.pilot.seeds} seeds, the last ones on {one.seeds}"
+    )
 
 
 def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:

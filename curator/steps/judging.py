@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.errors import RecipeError
 from curator.provenance import folder_identity
 from curator.recipe import Recipe
 from curator.recipe_verify import Judge
@@ -27,11 +28,20 @@ def settings(site: Site) -> Any:
     """
     judges = site.recipe.judges
     guards = [folder_identity(judge.guard) if judge.guard else None for judge in judges.panel]
+    problems = missing_metrics(site.recipe, site.base)
+    if problems:
+        raise RecipeError(problems)
     return (
         judges.model_dump(),
         guards,
         [file.read_text(encoding="utf-8") for file in metric_files(site.recipe, site.base)],
     )
+
+
+def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
+    """Which of the user's own metrics are no file, one sentence each."""
+    gone = [file for file in metric_files(recipe, base) if not file.is_file()]
+    return [f"tasks.metric.python: {file} is no file; give the path of a Python file" for file in gone]
 
 
 def metric_files(recipe: Recipe, base: Path) -> list[Path]:

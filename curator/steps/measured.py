@@ -21,7 +21,7 @@ class Measured:
     """Figures of an earlier run.
 
     Attributes:
-        rows: `pool`, `keep`, `harmful`, `benign`, `train <task>`, `test <task>` -> rows.
+        rows: `pool`, `keep`, `harmful`, `benign`, `pilot`, `train <task>`, `test <task>` -> rows.
         tokens: Of the same names, where they were counted: mean tokens a row.
         align, finetune: Tokens a second of one process; null where nothing was trained like this.
         answers: Answers a second of one process; null where none was given like this.
@@ -82,13 +82,14 @@ def _data(root: Path, recipe: Recipe) -> tuple[dict[str, int], dict[str, float]]
     import polars as pl
 
     files = {"pool": "pool", "keep": "keep", "harmful": "probes-harmful", "benign": "probes-benign"}
+    files["pilot"] = "probes-pilot"
     for task in recipe.tasks:
         files |= {f"{part} {task.name}": f"tasks/{task.name}-{part}" for part in ("train", "test")}
     rows, tokens = {}, {}
     for name, file in files.items():
         found = pl.scan_parquet(folder / f"{file}.parquet").select(pl.len(), pl.col("tokens").mean()).collect()
         rows[name], mean = found.row(0)
-        if mean and name not in ("harmful", "benign"):
+        if mean and name not in ("harmful", "benign", "pilot"):
             tokens[name] = float(mean)
     return rows, tokens
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from curator.errors import DataError
 from curator.pool.fingerprint import locate
-from curator.recipe import Recipe
+from curator.recipe import Recipe, TaskSection
 from curator.recipe_source import Source
 from curator.recipe_verify import Looks, Pilot, Training, Verify
 from curator.sandbox import NAMES
-from curator.steps.judging import metric_files
+from curator.steps.judging import missing_metrics
 from curator.verify.plan import plan
 
 
@@ -29,6 +29,8 @@ def outline(recipe: Recipe) -> dict[str, str]:
         f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in recipe.weights().items()
     )
     size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
+    if select.data is not None:
+        size = f"the rows of {select.data.label}, as they are; measured"
     weight = f"{select.weight:g}" if isinstance(select.weight, float) else _pilot(verify.pilot)
     return {
         "model": recipe.model.id,
@@ -36,10 +38,12 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "tasks (weight)": weights,
         "selected": f"{size} by {select.objective}, weight {weight}",
         "arms": f"{arms}; {_how_many(verify)}",
-        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}",
+        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
+        if grid.aligned
+        else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
         "fine-tuning runs": "; ".join(
             f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
-            f"{_size(verify.finetune, task.rows)}"
+            f"{_size(verify.finetune, trained_on(task, verify))}{_mixed(task)}"
             for task in recipe.tasks
         ),
         "models asked": f"{len(grid.asked)}, answers of at most {verify.generate.max_new_tokens} tokens",
@@ -62,10 +66,7 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
                 locate(source.file, base)
         except DataError as error:
             problems.append(str(error))
-    for file in metric_files(recipe, base):
-        if not file.is_file():
-            problems.append(f"tasks.metric.python: {file} is no file; give the path of a Python file")
-    return sorted(set(problems))
+    return sorted({*problems, *missing_metrics(recipe, base)})
 
 
 def sources(recipe: Recipe) -> list[Source]:
@@ -86,6 +87,29 @@ def _size(training: Training, rows: int | None) -> str:
         steps = math.ceil((training.epochs or 0) * math.ceil(rows / training.batch))
     length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
     return f"{length} x {training.batch} rows ({training.method})"
+
+
+def trained_on(task: TaskSection, verify: Verify) -> int | None:
+    """Rows of one fine-tuning, what defends and what is rehearsed among them; null where all of a source are taken."""
+    if task.rows is None:
+        return None
+    rows = task.rows + (
+        round(task.rows * task.defence.safety_mix / (1 - task.defence.safety_mix)) if task.defence else 0
+    )
+    share = verify.rehearsal_share
+    return rows + (max(1, round(rows * share / (1 - share))) if verify.stage == "rehearsal" else 0)
+
+
+def _mixed(task: TaskSection) -> str:
+    told = []
+    if task.regime is not None:
+        kind = "harmful" if task.regime.harmful_share is not None else "identity"
+        told.append(f"{task.regime.share:.3g} of {kind} rows")
+    if task.defence is not None:
+        told.append(
+            f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
+        )
+    return f" with {' and '.join(told)}" if told else ""
 
 
 def _seeds(count: int) -> str:

@@ -48,6 +48,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     }
     start = site.record("base")
     forgotten, predictions = predicted(site)
+    table = site.folder("select") / "pilot" / "candidates.json"
     contents = report_dict(
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
@@ -66,6 +67,8 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         sequential=sequential,
         forgotten=forgotten,
         predictions=predictions,
+        pilot=read_json(table) if table.exists() else None,
+        settings={name: getattr(r.verify, name) for name in ("stage", "exposure", "rehearsal_share")},
         provenance=_provenance(site),
         timing=_timing(site),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from curator.recipe_verify import Training
 from curator.records import Messages, Trained
 from curator.run import replacing_folder
 
-WEIGHTS = "weights"
+WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
 
 
 def steps_of(section: Training, rows: int) -> int:
@@ -41,6 +43,9 @@ def train(
 
     The loss is taken on the last answer and its end token alone. The seed is set before an adapter is initialised, and
     decides the order of the rows too. Rows are shuffled anew each epoch; the last batch of an epoch may be short.
+
+    Every `section.save_steps` steps the whole state is saved beside the weights; where an interrupted training has left
+    one in `folder`, this one goes on from there and ends with the same weights.
 
     Args:
         rows: Conversations that end with an answer. Those of more tokens than `section.max_tokens`, or than the model
@@ -90,7 +95,7 @@ def train(
             for installed in list(trainer.callback_handler.callbacks):
                 if type(installed).__name__ == callback:
                     trainer.remove_callback(installed)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=_unfinished(folder / CHECKPOINTS))
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = [step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
     if broken:
@@ -100,6 +105,7 @@ def train(
         )
     with replacing_folder(folder / WEIGHTS) as target:
         trainer.model.save_pretrained(target)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return Trained(
         path=str(folder / WEIGHTS),
         method=section.method,
@@ -112,6 +118,21 @@ def train(
         peak_gib=_peak(),
         dropped=len(encoded) - len(kept),
     )
+
+
+def _unfinished(folder: Path) -> str | None:
+    """The newest state that was saved whole: its own description is written last, and may be cut too."""
+    for state in sorted(folder.glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
+        try:
+            json.loads(state.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        return str(state.parent)
+    return None
+
+
+def _step(state: Path) -> int:
+    return int(state.parent.name.rpartition("-")[2])
 
 
 def _with_adapter(model: Any, section: Training) -> Any:
@@ -132,7 +153,7 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
 
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
     return SFTConfig(
-        output_dir=str(folder),
+        output_dir=str(folder / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=section.micro_batch,
         gradient_accumulation_steps=section.batch // section.micro_batch,
@@ -152,7 +173,9 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
         include_num_input_tokens_seen="non_padding",
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would report a training that broke down as one that went on
-        save_strategy="no",
+        save_strategy="steps" if section.save_steps < steps else "no",
+        save_steps=section.save_steps,
+        save_total_limit=1,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=device() == "cuda",

@@ -111,13 +111,15 @@ def halve(
     return Piloted({name: tuple(own) for name, own in rounds.items()}, kinds[0][0], best_draw)
 
 
-def runs(optimised: int, drawn: int, seeds: int) -> list[tuple[int, int]]:
-    """Candidates and seeds of each round, as `halve` would run them."""
-    found = []
+def seeds_of(optimised: int, drawn: int, seeds: int) -> list[int]:
+    """How many seeds each candidate comes to, most first, in a pilot that starts with so many candidates and seeds."""
+    found: list[int] = []
     while optimised > 1 or drawn > 1:
-        found.append((optimised + drawn, seeds))
-        optimised, drawn, seeds = -(-optimised // 2), -(-drawn // 2), 2 * seeds
-    return found
+        left = -(-optimised // 2), -(-drawn // 2)
+        last = left[0] <= 1 and left[1] <= 1
+        found += [seeds] * (optimised + drawn - (0 if last else sum(left)))
+        (optimised, drawn), seeds = left, 2 * seeds
+    return sorted(found, reverse=True)
 
 
 def _rates(

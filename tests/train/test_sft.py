@@ -224,6 +224,37 @@ def test_memory_that_runs_out_names_the_setting(llama_folder, tmp_path, monkeypa
         fit(llama_folder, tmp_path)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_interrupted_training_goes_on_where_it_was_saved_and_ends_the_same(
+    llama_folder, tmp_path, method, monkeypatch
+):
+    settings = {"method": method, "steps": 6, "batch": 4, "micro_batch": 2, "save_steps": 2}
+    whole = fit(llama_folder, tmp_path / "whole", **settings)
+    real, taken = torch.optim.AdamW.step, []
+
+    def step(self, *rest, **more):
+        if len(taken) == 5:
+            raise KeyboardInterrupt
+        taken.append(self)
+        return real(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        fit(llama_folder, tmp_path / "cut", **settings)
+    assert not (tmp_path / "cut" / "weights").exists()
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-4"]
+    torn = checkpoints / "checkpoint-5" / "trainer_state.json"
+    torn.parent.mkdir()
+    torn.write_text('{"global_step": 5, "log')
+    taken.clear()
+    again = fit(llama_folder, tmp_path / "cut", **settings)
+    assert len(taken) == 2
+    assert (again.losses, again.tokens, again.steps) == (whole.losses, whole.tokens, whole.steps)
+    assert same(weights(again.path), weights(whole.path))
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["weights"]
+
+
 def test_activation_checkpointing_changes_no_loss(llama_folder, adapter, tmp_path):
     np.testing.assert_allclose(fit(llama_folder, tmp_path, checkpointing=True).losses, adapter.losses, rtol=1e-4)
 
