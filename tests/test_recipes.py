@@ -17,6 +17,7 @@ def test_all_recipes_are_found() -> None:
     assert [path.relative_to(FOLDER).as_posix() for path in RECIPES] == [
         "llama.yaml",
         "quickstart.yaml",
+        "sandbox-overnight.yaml",
         "sandbox-study.yaml",
     ]
 
