@@ -164,10 +164,11 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
-        if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and self.select.weight != "auto":
+        piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
+        if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
-                f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto, "
-                "or remove the arm"
+                f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
+                "verify.pilot.random_draws to 1 or more, or remove the arm"
             )
         if not any(task.anticipated for task in self.tasks):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")

@@ -81,7 +81,9 @@ def draw_arms(
             )
         if arm == "high-similarity":
             return within(arms.high_similarity(ids, similarity, size))
-        return arms.full(ids)
+        if arm == "full":
+            return arms.full(ids)
+        raise ValueError(f"arm {arm!r} has no rows: it is neither built in nor given")
 
     parts = [
         pl.DataFrame({"arm": arm, "seed": number, "id": draw(arm, number)}, schema=ARM_SCHEMA)
