@@ -285,7 +285,7 @@ def test_without_a_set_there_is_nothing_to_verify(tmp_path: Path) -> None:
         (["select.k=null", "select.data={file: x.jsonl}", "select.weight=auto"], "auto chooses rows by a pilot"),
         (["select.k=null", "select.data={file: x.jsonl}", "select.include=[a]"], "include goes with rows that are"),
         (["verify.arms=[curated, random, best-random]"], "set select.weight to auto"),
-        (["select.weight=auto", "verify.pilot.random_draws=0", "verify.arms=[curated, random, best-random]"], "or more"),
+        (["select.weight=auto", "verify.pilot.random_draws=0", "verify.arms=[curated, random, best-random]"], "more"),
         (["verify.exposure=epochs"], "exposure: epochs needs align.epochs"),
         (["verify.stage=rehearsal", "verify.forgetting={}"], "stage rehearsal has no aligned ones"),
         (["tasks.list.regime={data: {sandbox: pool}, harmful_share: 1.0}"], "are a task of their own"),
