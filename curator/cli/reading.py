@@ -14,8 +14,11 @@ from curator.errors import RunError
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print report.json.")
-def show(run: Path, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, all that is known of the row).")
+@click.option(
+    "--why", "row", metavar="ID", help="Say why a row of the pool was chosen or not; the start of an id will do."
+)
+def show(run: Path, as_json: bool, row: str | None) -> None:
     """Show what RUN, a run folder, has found so far."""
     from curator.run import finished, read_json
 
@@ -27,6 +30,9 @@ def show(run: Path, as_json: bool) -> None:
         one = finished(run / f"{number}-{name}")
         # A stage that an earlier recipe left is none of this one's.
         done[name] = one if one is not None and one["key"] == keys[name] else None
+    if row is not None:
+        _why(run, row, as_json=as_json, chosen=done["select"] is not None)
+        return
     if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
         if as_json:
             click.echo(json.dumps(report_of(run), indent=1, ensure_ascii=False))
@@ -40,6 +46,24 @@ def show(run: Path, as_json: bool) -> None:
     for name, summary in told.items():
         click.echo(f"{name:<10} {summary}")
     click.echo("There is no report yet: run `curator build` again to go on.")
+
+
+def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
+    if not chosen:
+        raise RunError(
+            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {run / 'recipe.yaml'} --out {run} "
+            "--until select` first"
+        )
+    from curator.select import row_of, why
+    from curator.store import load_frame
+
+    folder = run / f"{STAGE_NAMES.index('select')}-select"
+    frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")
+    if as_json:
+        found = row_of(*frames, one)
+        click.echo(json.dumps({"chosen": "rank" in found, **found}, indent=1, ensure_ascii=False))
+        return
+    click.echo(why(*frames, one))
 
 
 @click.command()

@@ -48,6 +48,7 @@ def report_dict(
     vectors: Vectors,
     scores: Scores,
     selection: Selection,
+    stability: Sequence[Mapping[str, Any]] = (),
     arms: Arms,
     models: Models,
     findings: Findings,
@@ -69,6 +70,7 @@ def report_dict(
         name: The recipe's.
         model: `id`, `revision` and whatever else identifies the model that was aligned.
         vectors: The pool's; only what made them is told.
+        stability: How much sets chosen by other seeds, layers or embedders agree, in the columns of STABILITY_SCHEMA.
         arms: (arm, seed) -> ids of its alignment set.
         models: (arm, seed, task or null) -> what was trained.
         findings: From the headline judge's verdicts.
@@ -99,6 +101,7 @@ def report_dict(
         `forgetting`, `score_predicts`: see `prediction`;
         `probe_categories`: category, prompts, arms, comparison;
         `selection`: the fields of `records.Selection` but ids, and `k`;
+        `stability`: one, other, shared, overlap, chance, rank_correlation of each pair of sets;
         `score`: name, low, high, parameters; `represent`: what made the vectors;
         `similarity`, `overlap`, `categories`, `pool`: see `rows`;
         `pilot`: null, or as given; `tasks`, `design`: see `design`; `training`: see `training`;
@@ -115,6 +118,7 @@ def report_dict(
         "sequential": sequential,
         **prediction_facts(forgotten, predictions),
         "selection": {"k": len(selection.ids), **_selection(selection)},
+        "stability": list(stability),
         "score": {
             "name": scores.name,
             "low": scores.low,

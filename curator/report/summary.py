@@ -52,5 +52,8 @@ def _selection(report: Mapping[str, Any]) -> str:
     found = report["selection"]
     told = f"{found['k']:,} of {report['pool']['kept']:,} rows"
     if found["relative_gap"] is None:
-        return f"{told}, no certificate"
-    return f"{told}, at least {at_least(1 - found['relative_gap'])} of what can be gained over random"
+        told += ", no certificate"
+    else:
+        told += f", at least {at_least(1 - found['relative_gap'])} of what can be gained over random"
+    recall = found["parameters"].get("recall", 1.0)
+    return told if recall == 1.0 else f"{told}; neighbours found with recall {at_least(recall)}"

@@ -14,12 +14,13 @@ from curator.select import arms as arms
 from curator.select.choose import select as select
 from curator.select.choose import solve as solve
 from curator.select.explain import explain as explain
+from curator.select.explain import row_of as row_of
 from curator.select.explain import why as why
 from curator.select.limits import limits as limits
 from curator.select.problem import prepare as prepare
 from curator.select.stability import stability as stability
 
-__all__ = ["arms", "explain", "limits", "prepare", "select", "solve", "stability", "why"]
+__all__ = ["arms", "explain", "limits", "prepare", "row_of", "select", "solve", "stability", "why"]
 
 _call = select
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from curator.errors import SelectionError
 from curator.neighbours import nearest
 from curator.records import Scores, Selection
 from curator.select.choose import penalties
-from curator.select.limits import Limits
+from curator.select.limits import Limits, Tally
 from curator.select.objectives import OBJECTIVES
 from curator.select.problem import Column, Problem, Rows, on_grid
 
@@ -29,8 +30,10 @@ REST_SCHEMA: dict[str, Any] = {
     "covered_by": pl.String,
     "coverage": pl.Float64,
     "value": pl.Float64,
-    "allowed": pl.Boolean,
+    "barred": pl.String,
 }
+# So many covered rows are named in a sentence; the table holds all.
+_NAMED = 8
 
 
 def explain(
@@ -50,7 +53,8 @@ def explain(
         here).
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
-        by), `allowed` (false for must-exclude rows).
+        by), `barred` (which limit keeps it out whatever its value: `exclude`, `quota` where its group holds its most,
+        `budget` where it does not fit any more; null else).
 
     Raises:
         SelectionError: `scores` lacks a row.
@@ -101,7 +105,7 @@ def explain(
             "covered_by": [problem.ids[by] if by >= 0 else None for by in coverer[rest].tolist()],
             "coverage": coverage[rest],
             "value": values[rest],
-            "allowed": np.isin(rest, bounds.free),
+            "barred": _barred(bounds, picks.tolist(), rest.tolist()),
         },
         schema=REST_SCHEMA,
     )
@@ -109,33 +113,73 @@ def explain(
 
 
 def why(chosen: pl.DataFrame, others: pl.DataFrame, one: str) -> str:
-    """One sentence on why a row is in the set or not.
+    """Why a row is in the set or not, in a few sentences.
+
+    Args:
+        chosen, others: Of `explain`.
+        one: An id, or the start of only one.
 
     Raises:
-        SelectionError: No such id.
+        SelectionError: No such id, or several start so.
     """
-    found = chosen.row(by_predicate=pl.col("id") == one, named=True) if one in chosen["id"] else None
-    if found is not None:
-        near = "; ".join(
-            f"{n['task']} {n['similarity']:.3f}" + (f", nearest row {n['row']}" if n["row"] else "")
-            for n in found["nearest"]
-        )
-        return (
-            f"{one} is chosen, as number {found['rank']} of {chosen.height}: it added {found['gain']:.6f} to the "
-            f"objective, its similarity to the tasks is {found['similarity']:.3f}{f' ({near})' if near else ''}, "
-            f"and it is the best cover of {len(found['covers'])} rows."
-        )
-    if one not in others["id"]:
-        raise SelectionError(f"id: {one!r} is no row of this pool; ids stand in its rows file")
-    row = others.row(by_predicate=pl.col("id") == one, named=True)
-    cover = (
-        f"{row['covered_by']} covers it with cosine {row['coverage']:.3f}" if row["covered_by"] else "no row covers it"
+    found = row_of(chosen, others, one)
+    return _why_chosen(found, chosen.height) if "rank" in found else _why_not(found)
+
+
+def row_of(chosen: pl.DataFrame, others: pl.DataFrame, one: str) -> dict[str, Any]:
+    """The row of either frame with this id, or with the only id that starts so.
+
+    Raises:
+        SelectionError: No such id, or several start so.
+    """
+    starts = pl.col("id").str.starts_with(one)
+    exact = [frame.filter(pl.col("id") == one) for frame in (chosen, others)]
+    found = exact if any(part.height for part in exact) else [frame.filter(starts) for frame in (chosen, others)]
+    count = sum(part.height for part in found)
+    if not one or count == 0:
+        raise SelectionError(f"id: {one!r} is no row of this pool; ids stand in chosen.parquet and others.parquet")
+    if count > 1:
+        raise SelectionError(f"id: {count} rows of this pool start with {one!r}; give more of the id")
+    return next(part for part in found if part.height).row(0, named=True)
+
+
+def _why_chosen(found: Mapping[str, Any], k: int) -> str:
+    near = "; ".join(
+        f"{n['task']} {n['similarity']:.3f}" + (f", nearest row {n['row']}" if n["row"] else "")
+        for n in found["nearest"]
     )
-    banned = "" if row["allowed"] else " It was excluded."
+    covers = found["covers"]
+    more = f" and {len(covers) - _NAMED:,} more" if len(covers) > _NAMED else ""
     return (
-        f"{one} is not chosen: {cover}, and adding it to the final set would change the objective by "
-        f"{row['value']:+.6f}; its similarity to the tasks is {row['similarity']:.3f}.{banned}"
+        f"{found['id']} is chosen, as number {found['rank']} of {k}: it added {found['gain']:.6f} to the objective, "
+        f"its similarity to the tasks is {found['similarity']:.3f}{f' ({near})' if near else ''}, and it covers "
+        f"{len(covers):,} row{'s' * (len(covers) != 1)} best: {', '.join(covers[:_NAMED])}{more}."
     )
+
+
+def _why_not(found: Mapping[str, Any]) -> str:
+    cover = (
+        f"{found['covered_by']} covers it with cosine {found['coverage']:.3f}"
+        if found["covered_by"]
+        else "no chosen row covers it"
+    )
+    says = {
+        "exclude": " It was excluded.",
+        "quota": " Its group holds its most rows already.",
+        "budget": " It does not fit into what is left of the budget.",
+        None: "",
+    }
+    return (
+        f"{found['id']} is not chosen: {cover}, and adding it to the final set would change the objective by "
+        f"{found['value']:+.6f}; its similarity to the tasks is {found['similarity']:.3f}.{says[found['barred']]}"
+    )
+
+
+def _barred(bounds: Limits, picks: list[int], rest: list[int]) -> list[str | None]:
+    tally, allowed = Tally(bounds), set(bounds.free.tolist())
+    for row in picks:
+        tally.take(row)
+    return ["exclude" if row not in allowed else tally.barred(row) for row in rest]
 
 
 def _coverers(problem: Problem, picks: Rows) -> tuple[Rows, Column]:

@@ -80,6 +80,12 @@ class Tally:
             return False
         return self.committed + self._extra(row) <= self._room
 
+    def barred(self, row: int) -> str | None:
+        """Which limit keeps a row out of a finished set: `quota`, `budget`, or null. That k rows are in bars none."""
+        if self._count[self._group[row]] >= self._high[self._group[row]]:
+            return "quota"
+        return "budget" if self._limits.k is None and not self.fits(row) else None
+
     def full(self) -> bool:
         """Whether no row at all fits any more."""
         return self.used + self._cheapest > self._room

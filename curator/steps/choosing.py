@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from curator.records import Scores, Selection, Vectors
     from curator.select.limits import Limits
     from curator.select.problem import Column, Problem
+
+
+# Argument of the engine -> what in the recipe it comes from, where that is called otherwise.
+_KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
+# How the engine begins an error about one group: its label as Python writes it, which may hold any character.
+_GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
 
 
 class Chosen(NamedTuple):
@@ -46,7 +54,7 @@ def choose(
         seed: Of everything random.
 
     Raises:
-        SelectionError: No set meets the section's limits; the message names the key of the recipe.
+        SelectionError: No set meets the section's limits; the message names the recipe's key.
     """
     from curator.select import limits, prepare, solve
 
@@ -84,9 +92,19 @@ def choose(
             lengths=[tokens for *_, tokens in own],
         )
     except SelectionError as error:
-        key, _, rest = str(error).partition(":")
-        raise SelectionError(f"select.{'budget_tokens' if key == 'budget' else key}:{rest}") from error
+        raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
     return Chosen(problem, bounds, selection)
+
+
+def _in_words_of_the_recipe(error: str, section: Select) -> str:
+    """An error of the engine, with the recipe's key for the argument that it names first."""
+    group = _GROUP.match(error)
+    if group and section.quotas is not None:
+        label = ast.literal_eval(group[1])
+        own = f".groups.{label}" if label in section.quotas.groups else ""
+        return f"select.quotas{own}: of {section.quotas.by} {group[1]}, {group[2]}"
+    argument, _, rest = error.partition(":")
+    return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"
 
 
 def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[int | None, int | None]]:
@@ -120,3 +138,23 @@ def label(section: Represent) -> str:
     if section.kind == "sentence-transformers":
         return f"{section.id}"
     return f"layer {section.layer}, {section.token}"
+
+
+def told(selection: Selection, overlaps: Sequence[float]) -> str:
+    """How good a selection is, in one line.
+
+    Args:
+        selection: What was chosen.
+        overlaps: Of every pair of sets, this one and those by other seeds, layers or embedders, in [0, 1].
+    """
+    gap = selection.relative_gap
+    parts = [
+        f"value {selection.value:.4f}",
+        "no certificate" if gap is None else f"at most {gap:.1%} short of the best",
+    ]
+    recall = selection.parameters.get("recall", 1.0)
+    if recall < 1.0:
+        parts.append(f"neighbours found with recall {recall:.1%}")
+    if overlaps:
+        parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
+    return ", ".join(parts)

@@ -56,6 +56,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         vectors=load_vectors(below(site.folder("represent"), site.record("select")["representation"]), "pool"),
         scores=load_scores(site.folder("select")),
         selection=load_selection(site.folder("select")),
+        stability=load_frame(site.folder("select") / "stability.parquet").to_dicts(),
         arms={
             (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
         },

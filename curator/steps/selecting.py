@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import SelectionError
 from curator.recipe_verify import BEST_RANDOM
-from curator.steps.choosing import Chosen, choose, label, rows_wanted
+from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.representing import below, vectors_of
 from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
@@ -186,7 +186,8 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
     save_scores(folder, own_scores)
     for name, frame in zip(("chosen", "others"), explain(*first, own_scores), strict=True):
         save_frame(folder / f"{name}.parquet", frame)
-    save_frame(folder / "stability.parquet", stability(_sets(site, setting, selection.ids, chosen), rows.height))
+    agreement = stability(_sets(site, setting, selection.ids, chosen), rows.height)
+    save_frame(folder / "stability.parquet", agreement)
     own = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
     if best_draw is not None:
         own[BEST_RANDOM] = best_draw
@@ -198,7 +199,7 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
     )  # fmt: skip
     save_frame(folder / "arms.parquet", drawn)
     record = {"representation": setting.representation, "weight": setting.weight}
-    return {**record, "summary": _summary(site, setting, selection)}
+    return {**record, "summary": _summary(site, setting, selection, agreement["overlap"].to_list())}
 
 
 def _sets(
@@ -218,12 +219,7 @@ def _sets(
     return sets
 
 
-def _summary(site: Site, setting: Setting, selection: Selection) -> str:
-    gap = (
-        "no certificate"
-        if selection.relative_gap is None
-        else f"at most {selection.relative_gap:.1%} short of the best"
-    )
+def _summary(site: Site, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:
     size = f"{len(selection.ids)} rows"
     if site.recipe.select.data is not None:
         size += " given"
@@ -231,4 +227,4 @@ def _summary(site: Site, setting: Setting, selection: Selection) -> str:
         size += f" of {selection.budget_used:,.0f} tokens"
     if site.recipe.select.weight == "auto":
         size += f", weight {setting.weight:g} by the pilot"
-    return f"{size}, value {selection.value:.4f}, {gap}"
+    return f"{size}, {told(selection, overlaps)}"

@@ -6,6 +6,7 @@ from invented import EXACT, invent
 from markdown_it import MarkdownIt
 
 from curator.report.page import evidence, markdown
+from curator.select import stability
 from curator.wording import percent, points, probability, rate
 
 HOSTILE = ("<script>alert(1)</script>", "a | b\n| c |", "[x](https://evil.example) ![y](z)", "`*_~\u202e&lt;")
@@ -190,3 +191,26 @@ def test_the_page_of_a_megabyte_of_hostile_category_is_short():
 def test_evidence_is_part_of_the_report_and_needs_no_timing(report):
     part = evidence({key: value for key, value in report.items() if key != "timing"})
     assert part in markdown(report)
+
+
+def test_how_much_the_choice_depends_on_seed_and_representation_is_told(run, report):
+    assert report["stability"] == []
+    assert "another seed or representation" not in markdown(report)
+    sets = {"layer 1": list("abcdef"), "layer 2": list("fedcbz"), "layer 3": list("uvwxyz")}
+    found = run.report(stability=stability(sets, 60).to_dicts())
+    assert [one["shared"] for one in found["stability"]] == [5, 0, 1]
+    rows = table(sections(markdown(found))["How the sets differ"], after="another seed or representation")
+    assert rows == [
+        ["layer 1", "layer 2", "5", "83 %", "10 %", "-1"],
+        ["layer 1", "layer 3", "0", "0 %", "10 %", "too few"],
+        ["layer 2", "layer 3", "1", "17 %", "10 %", "too few"],
+    ]
+
+
+def test_recall_of_an_approximate_graph_stands_beside_what_truncation_cost(run):
+    graph = {**run.selection.parameters, "graph": "cells", "recall": 0.98273}
+    found = run.report(selection=replace(run.selection, parameters=graph))
+    for page in (markdown(found), evidence(found)):
+        assert "which were looked for approximately: 98.2 % of the true ones were found" in page
+        assert "letting any row cover it, the set is worth" in page
+    assert "approximately" not in markdown(run.report())

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 from invented import invent
 
@@ -16,6 +17,16 @@ def test_the_sentence_comes_first_and_both_arms_follow(report):
     assert rows["gates"].count(":") == len(report["gates"])
     assert "12 of 60 rows" in rows["selection"]
     assert rows["time"] == "1 min 40 s, most of it in train (1 min 15 s)"
+
+
+def test_an_approximate_graph_is_told_with_its_recall(run, report):
+    assert "recall" not in dict(summary(report))["selection"]
+    graph = {**run.selection.parameters, "graph": "cells", "recall": 0.98273}
+    told = dict(summary(run.report(selection=replace(run.selection, parameters=graph))))["selection"]
+    assert told.endswith("of what can be gained over random; neighbours found with recall 98.2 %")
+    open_ended = replace(run.selection, parameters=graph, relative_gap=None)
+    told = dict(summary(run.report(selection=open_ended)))["selection"]
+    assert told.endswith("no certificate; neighbours found with recall 98.2 %")
 
 
 def test_control_characters_do_not_reach_the_terminal():

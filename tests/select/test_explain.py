@@ -7,7 +7,7 @@ from selection_twins import facility, standard, unit_rows
 
 from curator.errors import SelectionError
 from curator.records import Scores
-from curator.select import explain, limits, prepare, solve, why
+from curator.select import explain, limits, prepare, row_of, solve, why
 
 
 def case(seed=0, n=40, k=6, weight=0.7, **call):
@@ -82,20 +82,65 @@ def test_a_score_without_nearest_rows_leaves_them_open():
     assert "nearest row" not in said
 
 
-def test_one_sentence_tells_why():
+def test_a_few_sentences_tell_why():
     *_, problem, bounds, found = case(exclude=["r03"])
     chosen, others = explain(problem, bounds, found)
     first = why(chosen, others, found.ids[0])
     assert first.startswith(
         f"{found.ids[0]} is chosen, as number 1 of 6: it added {found.gains[0]:.6f} to the objective"
     )
+    covers = chosen["covers"].to_list()[0]
+    assert f"covers {len(covers)} rows best: {', '.join(covers[:8])}" in first
+    assert first.endswith(f" and {len(covers) - 8} more." if len(covers) > 8 else ".")
     out = why(chosen, others, "r03")
     assert out.startswith("r03 is not chosen: ")
     assert out.endswith("It was excluded.")
     row = others.row(by_predicate=pl.col("id") == "r03", named=True)
     assert f"{row['covered_by']} covers it with cosine {row['coverage']:.3f}" in out
-    with pytest.raises(SelectionError, match="'zz' is no row of this pool"):
-        why(chosen, others, "zz")
+    assert f"change the objective by {row['value']:+.6f}" in out
+
+
+def test_a_row_is_found_by_its_id_or_by_the_start_of_only_one():
+    *_, problem, bounds, found = case()
+    frames = explain(problem, bounds, found)
+    frames = tuple(
+        frame.with_columns(id=pl.col("id").replace({"r07": "s7", "r08": "s", "r09": "t.9"})) for frame in frames
+    )
+    assert row_of(*frames, "s")["id"] == "s"
+    assert row_of(*frames, "s7")["id"] == "s7"
+    assert row_of(*frames, "t")["id"] == "t.9"
+    for wrong in ("zz", ".", ""):
+        with pytest.raises(SelectionError, match="is no row of this pool"):
+            row_of(*frames, wrong)
+    with pytest.raises(SelectionError, match="10 rows of this pool start with 'r1'; give more"):
+        why(*frames, "r1")
+
+
+def test_limits_that_keep_rows_out_are_told_whatever_their_value():
+    groups = [("a", "b")[i % 2] for i in range(40)]
+    *_, problem, bounds, found = case(groups=groups, quotas={"a": (None, 1)}, exclude=["r00", "r01"])
+    chosen, others = explain(problem, bounds, found)
+    barred = dict(others.select("id", "barred").iter_rows())
+    assert {barred.pop("r00"), barred.pop("r01")} == {"exclude"}
+    assert found.group_counts == {"a": 1, "b": 5}
+    assert barred == {one: "quota" if int(one[1:]) % 2 == 0 else None for one in barred}
+    full = next(one for one, says in barred.items() if says == "quota")
+    assert why(chosen, others, full).endswith("Its group holds its most rows already.")
+
+
+def test_rows_that_no_longer_fit_a_budget_are_told():
+    x, score = unit_rows(0, 40), np.zeros(40)
+    costs = np.where(np.arange(40) < 20, 2.0, 5.0)
+    problem = prepare(x, score)
+    bounds = limits(problem, costs=costs, budget=9.0)
+    found = solve(problem, bounds)
+    left = 9.0 - found.budget_used
+    chosen, others = explain(problem, bounds, found)
+    for one, says in others.select("id", "barred").iter_rows():
+        assert says == ("budget" if costs[int(one)] > left else None)
+    assert "budget" in others["barred"].to_list()
+    dear = others.filter(barred="budget")["id"][0]
+    assert why(chosen, others, dear).endswith("It does not fit into what is left of the budget.")
 
 
 @pytest.mark.parametrize("objective", ["graph-cut", "log-det"])
