@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from curator.provenance import has_gpu
 
 Matrix = NDArray[np.float32]
 
@@ -22,10 +25,16 @@ _SAMPLE = 256
 # Most cells searched for a row, and the rise of recall for which their number is still doubled.
 _MOST_PROBES = 64
 _WORTH_DOUBLING = 0.005
+# Cells are told apart in so many directions, found on so many rows in so many turns; their centres are of so many rows
+# each and rounds. More of any made cells hardly better: see tests/benchmarks/README.md.
+_DIRECTIONS, _FOR_DIRECTIONS, _TURNS = 128, 8192, 3
+_ROWS_A_CENTRE, _ROUNDS = 10, 3
 # Nearest cells found for every row before it is known how many are needed.
 _RANKED = 4
 # What faiss can keep for a query on a GPU.
 _GPU_LARGEST = 2048
+# Products of a block on a GPU, in float32: 1 GiB, and little more for the best of them.
+_GPU_BLOCK = 2**28
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Graph:
             when exact.
         cells, probes: How many k-means cells the rows were cut into, and how many were searched for each row; 0 when
             exact.
+        device: Where products were computed: `cpu` (by faiss), `cuda by faiss` or `cuda by torch`.
     """
 
     similarities: Matrix
@@ -48,6 +58,7 @@ class Graph:
     recall: float
     cells: int = 0
     probes: int = 0
+    device: str = "cpu"
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
@@ -72,7 +83,8 @@ def nearest(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.i
     Raises:
         ValueError: `r` is not in [1, m].
 
-    Time is one matrix product; memory beyond the result is about 256 MiB whatever q and m.
+    Time is one matrix product; memory beyond the result is about 256 MiB whatever q and m, on a GPU some 3 GiB of its
+    own.
     """
     m = len(base)
     if not 1 <= r <= m:
@@ -95,12 +107,12 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
     Args:
         vectors: `(n, d)` float32 unit rows, sorted by id.
         r: Neighbours of a row, itself included; at most n are given.
-        seed: Of the k-means start and of the samples.
+        seed: Of the samples that cells and recall are found on.
         exact_up_to: Largest n for which the graph is exact.
         recall: What the approximate graph aims at, in (0, 1].
 
-    Memory beyond `vectors` and the result: about 256 MiB exact; approximate, some 200 bytes a row and the rows of a
-    cell more.
+    Memory beyond `vectors` and the result: about 256 MiB exact; approximate, some 700 bytes a row and the rows of
+    a cell more.
     """
     n = len(vectors)
     r = min(r, n)
@@ -108,18 +120,59 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
         similarities, found = nearest(vectors, vectors, r)
         indices = found.astype(np.int32)
         _self_first(similarities, indices, np.arange(n, dtype=np.int32))
-        return Graph(similarities, indices, "exact", 1.0)
+        return Graph(similarities, indices, "exact", 1.0, device=device())
     return _cell_graph(vectors, r, seed, recall)
+
+
+@cache
+def device() -> str:
+    """Where products are computed: on a CUDA GPU where there is one and faiss or torch was built for it, else `cpu`."""
+    if not has_gpu():  # asked first, since torch takes seconds to load
+        return "cpu"
+    import faiss
+
+    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+        return "cuda by faiss"
+    import torch
+
+    return "cuda by torch" if torch.cuda.is_available() else "cpu"
 
 
 def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
     import faiss
 
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() and r <= _GPU_LARGEST:
+    where = device()
+    if where == "cuda by torch":
+        return _top_torch(queries, base, r, "cuda")
+    if where == "cuda by faiss" and r <= _GPU_LARGEST:
         found = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
     else:
         found = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
     return found[0], found[1]
+
+
+def _top_torch(queries: Matrix, base: Matrix, r: int, where: str) -> tuple[Matrix, NDArray[np.int64]]:
+    """The best `r` rows of `base` by torch on a device; each part of `base` goes there once."""
+    import torch
+
+    asked = torch.from_numpy(queries)
+    best = torch.full((len(queries), r), -torch.inf, device=where)
+    found = torch.zeros((len(queries), r), dtype=torch.int64, device=where)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # TF32 would round cosines to three digits
+    try:
+        for part in blocks(len(base), base.shape[1]):
+            held = torch.from_numpy(base[part]).to(where).T
+            step = max(1, _GPU_BLOCK // held.shape[1])
+            for start in range(0, len(queries), step):
+                rows = slice(start, start + step)
+                value, index = (asked[rows].to(where) @ held).topk(min(r, held.shape[1]))
+                both = torch.cat([best[rows], value], dim=1)
+                best[rows], kept = both.topk(r)
+                found[rows] = torch.cat([found[rows], index + part.start], dim=1).gather(1, kept)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    return best.cpu().numpy(), found.cpu().numpy()
 
 
 def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
@@ -164,53 +217,83 @@ def _self_first(similarities: Matrix, indices: NDArray[np.int32], own: NDArray[n
 
 def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
     rng = np.random.default_rng(seed)
-    centres = _centres(vectors, rng, seed)
+    reduced = _reduced(vectors, rng)
+    centres = _centres(reduced, rng)
     cells = len(centres)
-    near = _cells(vectors, centres, min(_RANKED, cells))
+    near = _cells(reduced, centres, min(_RANKED, cells))
     tuning, held_out = np.array_split(rng.choice(len(vectors), min(len(vectors), 2 * _SAMPLE), replace=False), 2)
-    probes = _probes(vectors, centres, near[:, 0], tuning, r=r, recall=recall)
+    order = nearest(reduced[tuning], centres, cells)[1]
+    probes = _probes(nearest(vectors[tuning], vectors, r)[1], order, near[:, 0], recall)
     if probes > near.shape[1]:
-        near = _cells(vectors, centres, probes)
+        near = _cells(reduced, centres, probes)
+    del reduced
     similarities, indices = _search(vectors, near[:, :probes], cells, r)
     for block in blocks(len(vectors), 8 * r):
         _sort_rows(similarities[block], indices[block])
         _self_first(similarities[block], indices[block], np.arange(block.start, block.stop, dtype=np.int32))
     truth = nearest(vectors[held_out], vectors, r)[1]
     share = np.mean([np.isin(row, indices[i]).mean() for i, row in zip(held_out, truth, strict=True)])
-    return Graph(similarities, indices, "cells", float(share), cells, probes)
+    return Graph(similarities, indices, "cells", float(share), cells, probes, device())
 
 
-def _centres(vectors: Matrix, rng: np.random.Generator, seed: int) -> Matrix:
-    import faiss
+def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:
+    """Unit rows in the directions of most length, at most 128 of them: enough to tell cells apart, at a third of the
+    cost where d is 384.
+    """
+    if vectors.shape[1] <= _DIRECTIONS:
+        return vectors
+    sample = vectors[np.sort(rng.choice(len(vectors), min(len(vectors), _FOR_DIRECTIONS), replace=False))]
+    directions = rng.standard_normal((vectors.shape[1], _DIRECTIONS), dtype=np.float32)
+    for _ in range(_TURNS):  # subspace iteration: a full decomposition takes a minute where d is 4,096
+        directions = np.linalg.qr(sample.T @ (sample @ (sample.T @ (sample @ directions))))[0]
+    reduced = vectors @ directions
+    for block in blocks(len(reduced), _DIRECTIONS):
+        reduced[block] /= _length(reduced[block])
+    return reduced
 
-    cells = int(2 ** round(np.log2(8 * np.sqrt(len(vectors)))))
-    sample = np.sort(rng.choice(len(vectors), min(len(vectors), 20 * cells), replace=False))
-    kmeans = faiss.Kmeans(
-        vectors.shape[1], cells, niter=5, spherical=True, seed=seed % 2**31, min_points_per_centroid=1
-    )
-    kmeans.train(vectors[sample])
-    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+def _length(rows: Matrix) -> Matrix:
+    length: Matrix = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return length
 
 
-def _cells(vectors: Matrix, centres: Matrix, probes: int) -> NDArray[np.int32]:
+def _centres(rows: Matrix, rng: np.random.Generator) -> Matrix:
+    """About 8 sqrt(n) centres by spherical k-means (Lloyd) on a sample; a centre that no row is nearest to stays."""
+    n = len(rows)
+    cells = min(n, int(2 ** round(np.log2(8 * np.sqrt(n)))))
+    sample = rows[np.sort(rng.choice(n, min(n, _ROWS_A_CENTRE * cells), replace=False))]
+    centres = sample[np.sort(rng.choice(len(sample), cells, replace=False))]
+    for _ in range(_ROUNDS):
+        cell = nearest(sample, centres, 1)[1][:, 0]
+        order = np.argsort(cell, kind="stable")
+        met, start = np.unique(cell[order], return_index=True)
+        sums = np.add.reduceat(sample[order], start, axis=0)
+        centres[met] = sums / _length(sums)
+    return centres
+
+
+def _cells(rows: Matrix, centres: Matrix, probes: int) -> NDArray[np.int32]:
     """The nearest cells of each row, nearest first, `(n, probes)`."""
-    near = np.empty((len(vectors), probes), dtype=np.int32)
-    for block in blocks(len(vectors), 16 * (probes + vectors.shape[1])):
-        near[block] = nearest(vectors[block], centres, probes)[1]
+    near = np.empty((len(rows), probes), dtype=np.int32)
+    for block in blocks(len(rows), 16 * (probes + rows.shape[1])):
+        near[block] = nearest(rows[block], centres, probes)[1]
     return near
 
 
-def _probes(
-    vectors: Matrix, centres: Matrix, cell: NDArray[np.int32], sample: NDArray[np.int64], *, r: int, recall: float
-) -> int:
-    """How many cells, nearest first, hold a share `recall` of the true neighbours of the sampled rows, if that pays."""
-    truth = nearest(vectors[sample], vectors, r)[1]
-    order = nearest(vectors[sample], centres, len(centres))[1]
+def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np.int32], recall: float) -> int:
+    """How many cells, nearest first, hold a share `recall` of the true neighbours of the sampled rows, if that pays.
+
+    Args:
+        truth: `(b, r)` true neighbours of b sampled rows.
+        order: `(b, cells)` all cells, nearest first, of the same rows.
+        cell: `(n,)` the cell of each row.
+        recall: What is aimed at.
+    """
     rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(centres))[None, :], axis=1)
+    np.put_along_axis(rank, order, np.arange(order.shape[1])[None, :], axis=1)
     reach = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
-    held = np.cumsum(np.bincount(reach, minlength=len(centres))) / reach.size
-    probes, most = 1, min(_MOST_PROBES, len(centres))
+    held = np.cumsum(np.bincount(reach, minlength=order.shape[1])) / reach.size
+    probes, most = 1, min(_MOST_PROBES, order.shape[1])
     while held[probes - 1] < recall and probes < most:
         twice = min(2 * probes, most)
         if probes >= _RANKED and held[twice - 1] - held[probes - 1] < _WORTH_DOUBLING:

@@ -312,7 +312,8 @@ class Selection:
         objective, weight, neighbours, seed: What was optimised.
         group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
         all_pairs_value, all_pairs_bound: Value of the set and a bound on every set when rows outside a row's neighbours
-            may cover it too; null where the objective has no such form (and the bound where the graph is approximate).
+            may cover it too; null for log-det, which knows no neighbours, and the bound for graph cut and where the
+            graph is approximate.
         parameters: Everything else that was resolved (score mean and sd, recall of the graph, ...).
     """
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from curator.errors import SelectionError
-from curator.neighbours import nearest
+from curator.neighbours import Graph, nearest
 from curator.records import Selection
 from curator.select.certificate import random_mean, upper_bound
 from curator.select.coverage import FacilityLocation
-from curator.select.diversity import LogDet
+from curator.select.diversity import GraphCut, LogDet
 from curator.select.greedy import budget_greedy, follow, lazy_greedy, objective_value, stochastic_greedy
 from curator.select.limits import Limits, Quotas, Tally, limits
 from curator.select.objectives import OBJECTIVES
@@ -118,8 +118,8 @@ def solve(
     """
     if objective not in OBJECTIVES:
         raise SelectionError(f"objective: {objective!r} is not known; it is one of {', '.join(OBJECTIVES)}")
-    if not np.isfinite(weight):
-        raise SelectionError(f"weight: found {weight}; it must be a finite number, of either sign")
+    if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not np.isfinite(weight):
+        raise SelectionError(f"weight: found {weight!r}; it must be a finite number, of either sign")
     if stochastic is not None and (bounds.k is None or not 0.0 < stochastic < 1.0):
         raise SelectionError(
             f"stochastic: found {stochastic} with k={bounds.k}; it must be between 0 and 1, with k given"
@@ -174,10 +174,15 @@ def solve(
             "rows": len(problem.ids),
             "distinct": len(problem.vectors),
             "random_value": random_value,
-            **({} if isinstance(term, LogDet) else {"graph": problem.graph.method, "recall": problem.graph.recall}),
+            **({} if isinstance(term, LogDet) else _graph_facts(problem.graph)),
             **({} if measured is None else {"lengths": _quartiles(measured, picks)}),
         },
     )
+
+
+def _graph_facts(found: Graph) -> dict[str, Any]:
+    names = ("recall", "device", *(("cells", "probes") if found.cells else ()))
+    return {"graph": found.method, **{name: getattr(found, name) for name in names}}
 
 
 def _quartiles(lengths: Column, picks: list[int]) -> dict[str, list[float]]:
@@ -193,11 +198,13 @@ def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:
 def _all_pairs(
     term: object, problem: Problem, penalty: Column, bounds: Limits, picks: list[int]
 ) -> tuple[float | None, float | None]:
-    """Value of the set, and a bound on every set, when any row may cover any row.
+    """Value of the set, and a bound on every set, when any row may cover any row; null where no neighbours are used.
 
-    The value is exact. The bound needs the exact graph: it raises each row's start to its r-th cosine, which no row
-    outside its neighbours exceeds.
+    The value is exact. The bound is of facility location and conditional gain, and needs the exact graph: it raises
+    each row's start to its r-th cosine, which no row outside its neighbours exceeds.
     """
+    if isinstance(term, GraphCut):
+        return term.all_pairs_value(picks) - float(penalty[picks].sum()), None
     if not isinstance(term, FacilityLocation) or not picks:
         return None, None
     chosen = np.unique(problem.copy_of[picks])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.neighbours import blocks
 from curator.select.problem import Column, Problem
 
 
@@ -24,7 +25,8 @@ class GraphCut:
         kernel = by_column.maximum(by_column.T).tocsc()
         scale = len(problem.weight) / float(problem.weight.sum())
         self._start, self._near, self._cosine = kernel.indptr, kernel.indices, kernel.data
-        self._reach: Column = (kernel.T @ problem.mass) * scale
+        self._reach: Column = kernel.T @ (problem.mass * scale)
+        self._vectors, self._weight = problem.vectors, problem.mass * scale
         self._copy_of = problem.copy_of
         self._n = len(problem.ids)
         self._theta = theta
@@ -53,6 +55,17 @@ class GraphCut:
 
     def value(self) -> float:
         return self._total
+
+    def all_pairs_value(self, rows: list[int]) -> float:
+        """Value of a set with the cosines of all pairs, not of neighbours only. One matrix product, in blocks."""
+        vectors, count = np.unique(self._copy_of[rows], return_counts=True)
+        chosen = self._vectors[vectors]
+        reach = 0.0
+        for block in blocks(len(self._vectors), len(vectors)):
+            cosine = np.clip(self._vectors[block] @ chosen.T, 0.0, 1.0)
+            reach += float(self._weight[block] @ (cosine @ count))
+        within = float(count @ np.clip(chosen @ chosen.T, 0.0, 1.0) @ count)
+        return (reach - self._theta * within) / self._n
 
 
 class LogDet:

@@ -197,10 +197,9 @@ def _groups(
     number = {label: at for at, label in enumerate(names)}
     low, high = np.zeros(len(names), dtype=np.int64), np.full(len(names), n, dtype=np.int64)
     for label, pair in (quotas or {}).items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(map(_whole_or_null, pair)):
+            raise SelectionError(f"quotas[{label!r}]: found {pair}; give (min, max), whole numbers >= 0 or null")
         least, most = pair
-        for bound in (least, most):
-            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | np.integer) or bound < 0):
-                raise SelectionError(f"quotas[{label!r}]: found {pair}; give (min, max), whole numbers >= 0 or null")
         if label not in number:
             raise SelectionError(f"quotas[{label!r}]: the group is empty, no row has this label; take the quota out")
         low[number[label]], high[number[label]] = least or 0, n if most is None else most
@@ -208,6 +207,10 @@ def _groups(
             raise SelectionError(f"quotas[{label!r}]: min {least} is above max {most}; min may be at most max")
     group = np.array([number[label] for label in labels], dtype=np.int64)
     return group, tuple(map(str, names)), low, high
+
+
+def _whole_or_null(bound: Any) -> bool:
+    return bound is None or (not isinstance(bound, bool) and isinstance(bound, int | np.integer) and int(bound) >= 0)
 
 
 def _satisfiable(made: Limits) -> None:

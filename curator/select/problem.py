@@ -110,6 +110,8 @@ def prepare(
     _unit_rows(matrix, ids)
     if not isinstance(neighbours, int | np.integer) or neighbours < 1:
         raise SelectionError(f"neighbours: found {neighbours!r}; it must be a whole number of at least 1")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise SelectionError(f"seed: found {seed!r}; it must be a whole number of at least 0")
     weight = np.ones(n) if row_weights is None else column("row_weights", row_weights, n, low=0.0)
     if weight.sum() <= 0:
         raise SelectionError("row_weights: all are 0; at least one must be positive")

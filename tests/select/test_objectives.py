@@ -14,8 +14,8 @@ weights = st.sampled_from([-1.0, 0.0, 0.5, 4.0])
 NAMES = ["conditional-gain", "graph-cut", "log-det"]
 
 
-def arguments(name, seed, n):
-    """Call, its slow twin, for a random case."""
+def arguments(name, seed, n, *, all_pairs=False):
+    """Call and its slow twin for a random case; with all pairs, the twin sees no neighbours only."""
     rng = np.random.default_rng(seed)
     x = unit_rows(seed, n, d=int(rng.integers(2, 6)), copies=n // 4)
     neighbours = int(rng.integers(1, n + 1))
@@ -26,11 +26,12 @@ def arguments(name, seed, n):
         return (
             x,
             {"parameters": {"nu": nu}, "task_cover": cover, "neighbours": neighbours},
-            facility(x, neighbours, floor=nu * cover),
+            facility(x, n if all_pairs else neighbours, floor=nu * cover),
         )
     if name == "graph-cut":
         theta = float(rng.choice([0.0, 0.3, 0.5]))
-        return x, {"parameters": {"theta": theta}, "neighbours": neighbours}, graph_cut(x, neighbours, theta)
+        twin = graph_cut(x, n if all_pairs else neighbours, theta)
+        return x, {"parameters": {"theta": theta}, "neighbours": neighbours}, twin
     alpha = float(rng.choice([0.1, 1.0, 10.0]))
     return x, {"parameters": {"alpha": alpha}}, log_det(x, alpha)
 
@@ -105,6 +106,39 @@ def test_gains_of_one_row_and_of_all_rows_agree_at_every_step(name):
         assert term.gains()[row] == 0.0
     term.clear()
     assert term.value() == 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(2, 30), weights, st.data())
+def test_what_truncation_to_neighbours_costs_is_told_by_the_value_of_all_pairs(name, seed, n, weight, data):
+    k = data.draw(st.integers(1, n))
+    x, call, cover = arguments(name, seed, n, all_pairs=True)
+    score = np.random.default_rng(seed).standard_normal(n)
+    found = select(x, score, k, weight=weight, objective=name, **call)
+    penalty = (weight / k * standard(score))[found.indices].sum()
+    if name == "log-det":  # has no neighbours: its value is that of all pairs
+        assert (found.all_pairs_value, found.all_pairs_bound) == (None, None)
+        assert found.value == pytest.approx(cover(tuple(found.indices)) - penalty, abs=3e-6)
+        return
+    assert found.all_pairs_value == pytest.approx(cover(tuple(found.indices)) - penalty, abs=3e-6)
+    assert (found.all_pairs_bound is None) == (name == "graph-cut")
+    if call["neighbours"] >= n:
+        assert found.all_pairs_value == pytest.approx(found.value, abs=3e-6)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "facility-location"])
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(4, 40), weights, st.data())
+def test_a_set_is_a_prefix_of_the_next_larger_at_constant_weight_per_row_for_every_objective(
+    name, seed, n, weight, data
+):
+    k = data.draw(st.integers(1, n - 1))
+    x, call, _ = arguments(name, seed, n) if name != "facility-location" else (unit_rows(seed, n), {}, None)
+    score = np.random.default_rng(seed).standard_normal(n)
+    sets = [select(x, score, size, weight=weight * size, objective=name, **call) for size in (k, k + 1)]
+    assert sets[1].ids[:-1] == sets[0].ids
+    assert sets[1].gains[:-1] == pytest.approx(sets[0].gains, abs=1e-9)
 
 
 def test_log_det_crosses_from_cholesky_to_the_square_form_at_the_width():

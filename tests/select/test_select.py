@@ -77,13 +77,23 @@ def test_permuting_rows_changes_nothing(seed, n, data, weight):
     assert [ids[p[i]] for i in two.indices] == list(two.ids)
 
 
-@settings(max_examples=40, deadline=None)
-@given(seeds, st.integers(4, 40), weights)
-def test_a_set_is_a_prefix_of_the_next_larger_at_constant_weight_per_row(seed, n, weight):
-    x, score = unit_rows(seed, n), np.random.default_rng(seed).standard_normal(n)
-    small = select(x, score, n // 2, weight=weight * (n // 2), neighbours=6)
-    large = select(x, score, n // 2 + 1, weight=weight * (n // 2 + 1), neighbours=6)
-    assert large.ids[:-1] == small.ids
+@CASES
+@given(seeds, st.integers(4, 40), st.data())
+def test_a_copy_of_a_chosen_row_has_no_coverage_gain(seed, n, data):
+    k = data.draw(st.integers(2, n))
+    x = unit_rows(seed, n, copies=n // 2)
+    found = select(
+        x, np.random.default_rng(seed).standard_normal(n), k, weight=0.0, neighbours=data.draw(st.integers(1, n))
+    )
+    seen = set()
+    for row, gain in zip(found.indices, found.gains, strict=True):
+        key = x[row].tobytes()
+        assert gain == 0.0 if key in seen else gain >= 0.0
+        seen.add(key)
+    assert len(set(found.ids)) == k
+    # A row that could still add something comes before every copy.
+    first = next((i for i, gain in enumerate(found.gains) if gain == 0.0), k)
+    assert (found.gains[first:] == 0.0).all()
 
 
 def test_copies_of_a_chosen_row_add_no_coverage_and_exact_ties_go_by_id():
@@ -122,12 +132,14 @@ def test_an_approximate_graph_has_no_all_pairs_bound_and_reports_its_recall(monk
     from curator import neighbours as module
 
     monkeypatch.setattr(module.graph, "__kwdefaults__", {**module.graph.__kwdefaults__, "exact_up_to": 100})
-    x = unit_rows(5, 1500, d=16)
+    x = unit_rows(5, 1500, d=16, copies=200)
     score, ids = x[:, 0], [f"{i:05d}" for i in range(1500)]
     found = select(x, score, 40, ids=ids, neighbours=16)
     assert found.parameters["graph"] == "cells"
     assert 0.9 <= found.parameters["recall"] <= 1.0
+    assert found.parameters["cells"] > found.parameters["probes"] >= 1
     assert found.all_pairs_bound is None
+    assert found.value <= found.all_pairs_value
     p = np.random.default_rng(0).permutation(1500)
     assert select(x[p], score[p], 40, ids=[ids[i] for i in p], neighbours=16).ids == found.ids
 
@@ -158,6 +170,15 @@ BAD = [
     ({"k": None, "budget": 3.0, "costs": [1, 1, 0, 1]}, "costs: row '2' costs 0"),
     ({"k": None, "budget": 3.0, "costs": [1, 1, -1, 1]}, "costs: row 2 is -1.0; every number must be at least 0"),
     ({"k": None, "budget": 1.5, "costs": np.ones(4), "include": [0, 1]}, "budget: 1.5 is less than include and quota"),
+    ({"lengths": [1, 2, 3]}, "lengths: has shape (3,); it must be (4,)"),
+    ({"lengths": [1, 2, 3, -4]}, "lengths: row 3 is -4.0; every number must be at least 0"),
+    ({"task_cover": np.zeros((4, 1))}, "task_cover: has shape (4, 1); it must be (4,)"),
+    ({"row_weights": [1, np.inf, 1, 1]}, "row_weights: row 1 is inf; every number must be at least 0"),
+    ({"seed": -1}, "seed: found -1; it must be a whole number of at least 0"),
+    ({"seed": None}, "seed: found None; it must be a whole number"),
+    ({"weight": "auto"}, "weight: found 'auto'; it must be a finite number"),
+    ({"groups": list("aabb"), "quotas": {"a": 3}}, "quotas['a']: found 3; give (min, max)"),
+    ({"groups": list("aabb"), "quotas": {"a": (1, 2, 3)}}, "quotas['a']: found (1, 2, 3); give (min, max)"),
     ({"ids": ["a", "b"]}, "ids: 2 for 4 rows"),
     ({"ids": ["a", "b", "a", "c"]}, "ids: 'a' stands twice"),
     ({"ids": ["a", 1, 2, 3]}, "ids: must be all text or all whole numbers"),
