@@ -128,3 +128,109 @@ def test_the_approximate_graph_that_must_reach_every_neighbour_is_the_exact_one(
     same = np.isclose(exact.similarities, found.similarities, atol=1e-6)
     assert same.mean() > 0.999  # the sample may lack the one row that needs the farthest cell
     assert np.mean(exact.indices == found.indices) > 0.99
+
+
+def clustered(seed, n, d, centres=30):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((centres, d))[rng.integers(0, centres, n)] + rng.standard_normal((n, d))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_wide_rows_are_cut_into_cells_in_fewer_directions_and_compared_in_all():
+    x = clustered(1, 3000, 200)
+    exact, found = graph(x, 10), graph(x, 10, exact_up_to=0)
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(exact.indices.tolist(), found.indices.tolist(), strict=True)]
+    assert found.recall == pytest.approx(np.mean(shared), abs=0.03)
+    assert found.recall > 0.94
+    assert found.probes < found.cells / 4  # and not by asking everywhere
+    assert np.allclose(found.similarities, np.einsum("nrd,nd->nr", x[found.indices], x), atol=1e-6)
+
+
+def test_directions_hold_more_of_the_rows_than_random_ones_and_leave_narrow_rows_alone():
+    x = unit_rows(0, 500, 300) * np.linspace(1, 0.02, 300, dtype=np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    made = neighbours._reduced(x, np.random.default_rng(0))
+    assert made.shape == (500, 128)
+    assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    best = np.linalg.eigh((x.T @ x).astype(np.float64))[1][:, -128:]
+    ideal = x @ best
+    ideal /= np.linalg.norm(ideal, axis=1, keepdims=True)
+    # The same cosines as in the best 128 directions, nearly.
+    assert np.abs(made @ made.T - ideal @ ideal.T).max() < 0.05
+    narrow = unit_rows(1, 10, 128)
+    assert neighbours._reduced(narrow, np.random.default_rng(0)) is narrow
+
+
+def test_centres_are_unit_and_nearer_to_their_rows_than_where_they_began(monkeypatch):
+    x = clustered(2, 2000, 16)
+    made = neighbours._centres(x, np.random.default_rng(0))
+    monkeypatch.setattr(neighbours, "_ROUNDS", 0)
+    began = neighbours._centres(x, np.random.default_rng(0))
+    assert made.shape == began.shape == (256, 16)
+    assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    assert (x @ made.T).max(axis=1).mean() > (x @ began.T).max(axis=1).mean() + 0.01
+    few = neighbours._centres(x[:5], np.random.default_rng(0))
+    assert len(few) == 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 60), st.data())
+def test_the_way_through_torch_finds_the_same_products_in_any_number_of_parts(seed, q, m, data):
+    r = data.draw(st.integers(1, m))
+    queries, base = grid_rows(seed, q), grid_rows(seed + 1, m)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_BLOCK", data.draw(st.sampled_from([12, 100, 10**6])))
+        patch.setattr(neighbours, "_GPU_BLOCK", data.draw(st.sampled_from([1, 50, 10**6])))
+        similarities, indices = neighbours._top_torch(queries, base, r, "cpu")
+    products = queries @ base.T
+    assert similarities.tolist() == (-np.sort(-products, axis=1)[:, :r]).tolist()
+    assert np.take_along_axis(products, indices, axis=1).tolist() == similarities.tolist()
+    assert all(len(set(row)) == r for row in indices.tolist())
+
+
+def test_a_gpu_without_a_faiss_for_it_is_used_through_torch_and_said(monkeypatch):
+    import torch
+
+    x = unit_rows(3, 300, 20)
+    expected = graph(x, 7)
+    assert expected.device == "cpu"
+    calls = []
+
+    def pretend(queries, base, r, where):
+        calls.append(where)
+        return torch_on_cpu(queries, base, r, "cpu")
+
+    torch_on_cpu = neighbours._top_torch
+    monkeypatch.setattr(neighbours, "_top_torch", pretend)
+    monkeypatch.setattr(neighbours, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    neighbours.device.cache_clear()
+    try:
+        found = graph(x, 7)
+        cells = graph(x, 7, exact_up_to=0)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        neighbours.device.cache_clear()
+        assert neighbours.device() == "cpu"
+    finally:
+        neighbours.device.cache_clear()
+    assert (found.device, cells.device, set(calls)) == ("cuda by torch", "cuda by torch", {"cuda"})
+    assert (found.indices == expected.indices).all()
+    assert np.allclose(found.similarities, expected.similarities, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    x = clustered(4, 20_000, 384)
+    found = graph(x, 32)
+    assert found.device.startswith("cuda")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "device", lambda: "cpu")
+        expected = graph(x, 32)
+    assert np.allclose(found.similarities, expected.similarities, atol=1e-5)
+    # Cosines that differ by rounding alone may change places.
+    assert (found.indices == expected.indices).mean() > 0.999
+    assert np.allclose(neighbours._top_torch(x[:100], x, 32, "cuda")[0], expected.similarities[:100], atol=1e-5)
+    assert graph(x, 32, exact_up_to=0).recall > 0.9

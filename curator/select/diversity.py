@@ -53,6 +53,10 @@ class GraphCut:
         near = slice(self._start[vector], self._start[vector + 1])
         self._within[self._near[near]] += self._cosine[near]
 
+    def add_all(self, rows: list[int]) -> None:
+        for row in rows:
+            self.add(row)
+
     def value(self) -> float:
         return self._total
 
@@ -130,6 +134,10 @@ class LogDet:
             self._count += 1
         else:
             self._inverse -= np.outer(step, step)
+
+    def add_all(self, rows: list[int]) -> None:
+        for row in rows:
+            self.add(row)
 
     def value(self) -> float:
         return self._total

@@ -197,6 +197,5 @@ def _coverers(problem: Problem, picks: Rows) -> tuple[Rows, Column]:
 
 def _final_values(problem: Problem, bounds: Limits, selection: Selection, picks: Rows) -> Column:
     term = OBJECTIVES[selection.objective](problem, selection.parameters["objective"])
-    for row in picks.tolist():
-        term.add(row)
+    term.add_all(picks.tolist())
     return term.gains() - penalties(problem, bounds, selection.weight)

@@ -131,8 +131,7 @@ def stochastic_greedy(
 def objective_value(term: Coverage, penalty: Column, rows: list[int]) -> float:
     """The objective of a set; the term holds it afterwards."""
     term.clear()
-    for row in rows:
-        term.add(row)
+    term.add_all(rows)
     return term.value() - float(penalty[rows].sum())
 
 

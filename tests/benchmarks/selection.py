@@ -1,10 +1,11 @@
 """Selection and scoring against peers and against this machine's matrix product; prints one table.
 
-python tests/benchmarks/selection.py [--peers PYTHON] [--cases peers-5k peers-20k score whole-100k whole-1m real]
+python tests/benchmarks/selection.py [--peers PYTHON] [--cases CASE ...]
 
-PYTHON is an interpreter that has apricot-select and submodlib-py (they need not be where curator is). Every case runs
-in its own process, so that peak memory is its own. Ratios are of things measured in one run, and of CPU seconds (all
-threads), which a busy machine disturbs less than the clock.
+PYTHON is an interpreter that has apricot-select, submodlib-py and pyversity (they need not be where curator is). Every
+case runs in its own process, so that peak memory is its own. Ratios are of things measured in one run, and of CPU
+seconds (all threads), which a busy machine disturbs less than the clock. Without --cases, all but those of a million
+rows.
 
 Clustered vectors: n / 200 centres, uniform on the sphere of d = 384; a row is its centre, plus a uniform share in
 [0, 1] of another random centre, plus noise of standard deviation 0.05 in every column, made unit. So rows of one
@@ -29,7 +30,8 @@ import numpy as np
 WIDTH = 384
 PATIENCE = 400
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-CASES = ["peers-5k", "peers-20k", "score", "whole-100k", "whole-1m", "real"]
+CASES = ["peers-5k", "peers-20k", "log-det", "graph-100k", "score", "whole-100k", "real", "graph-1m", "whole-1m"]
+LONG = CASES[-2:]
 Row = dict[str, Any]
 
 
@@ -65,7 +67,39 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def against_peers(n: int, k: int, peers: str | None) -> list[Row]:
+def asked(peers: str, name: str, folder: str, k: int) -> Row:
+    """What a peer chose and how long it took, or a note on why it did not."""
+    command = [peers, str(Path(__file__).with_name("peers.py")), name, folder, str(k)]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return {"note": f"more than {PATIENCE} s"}
+    if ran.returncode:
+        last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"note": f"failed ({ran.returncode}): {last[:90]}"}
+    out = json.loads(ran.stdout)
+    note = f"build {out['build']:.2f} CPU s more" if out["build"] else ""
+    if len(set(out["picks"])) < k:
+        note += f"; only {len(set(out['picks']))} different picks"
+    return {**out, "note": note}
+
+
+def beside(what: str, out: Row, ours: Row, value_of: Any) -> Row:
+    """A peer's row of the table, with the value of its picks in our objective."""
+    if "picks" not in out:
+        return {"what": what, "note": out["note"]}
+    theirs = value_of(sorted(set(out["picks"])))
+    return {
+        "what": what,
+        "seconds": out["seconds"],
+        "cpu": out["cpu"],
+        "value": theirs,
+        "ratio": f"ours takes {ours['cpu'] / out['cpu']:.4f} of its time; value {ours['value'] / theirs - 1:+.2e}",
+        "note": out["note"],
+    }
+
+
+def against_peers(n: int, k: int, peers: str | None, names: tuple[str, ...]) -> list[Row]:
     from scipy.sparse import csr_matrix, save_npz
 
     from curator.select.coverage import FacilityLocation
@@ -73,7 +107,8 @@ def against_peers(n: int, k: int, peers: str | None) -> list[Row]:
     from curator.select.limits import limits
     from curator.select.problem import prepare
 
-    problem = prepare(clustered(n), np.zeros(n), neighbours=32)
+    vectors = clustered(n)
+    problem = prepare(vectors, np.zeros(n), neighbours=32)
     watch = Stopwatch()
     found, columns = problem.graph, problem.columns
     rows = [{"what": f"n={n} graph ({found.method})", **watch.lap()}]
@@ -82,40 +117,81 @@ def against_peers(n: int, k: int, peers: str | None) -> list[Row]:
     term = FacilityLocation(problem, np.zeros(n))
     picks, _ = lazy_greedy(term, penalty, bounds)
     ours = watch.lap()
-    value = objective_value(term, penalty, picks)
-    rows.append({"what": f"n={n} k={k} curator", **ours, "value": value})
+    ours["value"] = objective_value(term, penalty, picks)
+    rows.append({"what": f"n={n} k={k} curator", **ours})
     if peers is None:
         return rows
     covers = csr_matrix((columns.cosine, columns.covered, columns.start), shape=(n, n))  # row s
     with tempfile.TemporaryDirectory() as folder:
         save_npz(f"{folder}/kernel.npz", covers.T.tocsr())
-        for name in ("apricot", "submodlib"):
-            command = [peers, str(Path(__file__).with_name("peers.py")), name, folder, str(k)]
-            try:
-                ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            except subprocess.TimeoutExpired:
-                rows.append({"what": f"n={n} k={k} {name}", "note": f"more than {PATIENCE} s"})
-                continue
-            if ran.returncode:
-                last = (ran.stderr.strip().splitlines() or ["no message"])[-1]
-                rows.append({"what": f"n={n} k={k} {name}", "note": f"failed ({ran.returncode}): {last[:90]}"})
-                continue
-            out = json.loads(ran.stdout)
-            chosen = out["picks"]
-            note = f"build {out['build']:.2f} CPU s more" if out["build"] else ""
-            if len(set(chosen)) < k:
-                note += f"; only {len(set(chosen))} different picks"
-            theirs = objective_value(term, penalty, sorted(set(chosen)))
-            rows.append(
-                {
-                    "what": f"n={n} k={k} {name}",
-                    "seconds": out["seconds"],
-                    "cpu": out["cpu"],
-                    "value": theirs,
-                    "ratio": f"ours takes {ours['cpu'] / out['cpu']:.4f} of its time; value {value / theirs - 1:+.2e}",
-                    "note": note,
-                }
-            )
+        np.save(f"{folder}/vectors.npy", vectors)
+        for name in names:
+            out = asked(peers, name, folder, k)
+            row = beside(f"n={n} k={k} {name}", out, ours, lambda rows: objective_value(term, penalty, rows))
+            if name == "pyversity-cover":
+                row["note"] += "; another objective, all pairs: sum of the root of summed cosines"
+            rows.append(row)
+    return rows
+
+
+def log_det(n: int, k: int, peers: str | None) -> list[Row]:
+    """Log-det beside pyversity's DPP: both take the row of largest rest each time where alpha is large and k < d."""
+    from curator.select import limits, prepare
+    from curator.select.diversity import LogDet
+    from curator.select.greedy import lazy_greedy, objective_value
+
+    vectors, penalty = clustered(n), np.zeros(n)
+    problem = prepare(vectors, penalty)
+    watch = Stopwatch()
+    term = LogDet(problem, 1e6)
+    picks, _ = lazy_greedy(term, penalty, limits(problem, k))
+    ours = watch.lap()
+    ours["value"] = objective_value(term, penalty, picks)
+    rows: list[Row] = [{"what": f"log-det n={n} k={k} curator", **ours, "note": "alpha = 1e6"}]
+    if peers is None:
+        return rows
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/vectors.npy", vectors)
+        out = asked(peers, "pyversity-dpp", folder, k)
+        what = f"log-det n={n} k={k} pyversity-dpp"
+        rows.append(beside(what, out, ours, lambda rows: objective_value(term, penalty, rows)))
+    return rows
+
+
+def graphs(n: int, ivf: list[tuple[int, int, int]]) -> list[Row]:
+    """Our cells beside faiss IVF of (lists, probes, rounds of k-means), all with 20 training rows a list."""
+    import faiss
+
+    from curator.neighbours import graph, nearest
+
+    vectors = clustered(n)
+    rng = np.random.default_rng(7)
+    sample = np.sort(rng.choice(n, 256, replace=False))
+    truth = nearest(vectors[sample], vectors, 32)[1]
+
+    def recall(found: np.ndarray) -> float:
+        return float(np.mean([np.isin(row, own).mean() for row, own in zip(truth, found, strict=True)]))
+
+    watch = Stopwatch()
+    found = graph(vectors, 32)
+    what = f"n={n} graph, {found.cells} cells, {found.probes} probes"
+    rows = [{"what": what, **watch.lap(), "ratio": f"recall {recall(found.indices[sample]):.4f}", "note": "all of it"}]
+    del found
+    for lists, probes, rounds in ivf:
+        watch.lap()
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(WIDTH), WIDTH, lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter, index.nprobe = rounds, probes
+        index.train(vectors[np.sort(rng.choice(n, min(n, 20 * lists), replace=False))])
+        trained = watch.lap()
+        index.add(vectors)
+        added = watch.lap()
+        near = index.search(vectors, 32)[1][sample]
+        searched = watch.lap()
+        total = {key: trained[key] + added[key] + searched[key] for key in trained}
+        note = f"train {trained['cpu']:.1f}, add {added['cpu']:.1f}, search {searched['cpu']:.1f} CPU s"
+        what = f"n={n} faiss IVF, {lists} lists, {probes} probes"
+        rows.append({"what": what, **total, "ratio": f"recall {recall(near):.4f}", "note": note})
+        del index
     return rows
 
 
@@ -235,8 +311,11 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def run_case(name: str, peers: str | None) -> list[Row]:
     return {
-        "peers-5k": lambda: against_peers(5_000, 500, peers),
-        "peers-20k": lambda: against_peers(20_000, 2_000, peers),
+        "peers-5k": lambda: against_peers(5_000, 500, peers, ("apricot", "submodlib", "pyversity-cover")),
+        "peers-20k": lambda: against_peers(20_000, 2_000, peers, ("apricot", "submodlib")),
+        "log-det": lambda: log_det(5_000, 300, peers),
+        "graph-100k": lambda: graphs(100_000, [(512, 2, 3), (512, 4, 3), (1024, 2, 3), (1024, 4, 3), (2048, 4, 3)]),
+        "graph-1m": lambda: graphs(1_000_000, [(4096, 4, 3), (8192, 2, 3)]),
         "score": scoring,
         "whole-100k": lambda: generated(100_000, 5_000),
         "whole-1m": lambda: generated(1_000_000, 10_000),
@@ -246,8 +325,8 @@ def run_case(name: str, peers: str | None) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", help="python with apricot-select and submodlib-py")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=[case for case in CASES if case != "whole-1m"])
+    parser.add_argument("--peers", help="python with apricot-select, submodlib-py and pyversity")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=[case for case in CASES if case not in LONG])
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:

@@ -106,6 +106,16 @@ def test_gains_of_one_row_and_of_all_rows_agree_at_every_step(name):
         assert term.gains()[row] == 0.0
     term.clear()
     assert term.value() == 0.0
+    some = [3, 29, 7, 0]
+    for row in some:
+        term.add(row)
+    value, gains = term.value(), term.gains()
+    term.clear()
+    term.add_all([])
+    assert term.value() == 0.0
+    term.add_all(some)
+    assert term.value() == value
+    assert term.gains().tolist() == gains.tolist()
 
 
 @pytest.mark.parametrize("name", NAMES)
