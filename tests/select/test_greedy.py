@@ -29,19 +29,59 @@ def every_step(term, penalty, bounds):
     return rows
 
 
-@settings(max_examples=120, deadline=None)
+def every_step_within_a_budget(term, penalty, bounds, *, per_cost):
+    """The same under a budget: only rows of positive value, or of a group that still lacks some, are taken."""
+    term.clear()
+    tally, rows = Tally(bounds), []
+    for must in (True, False):
+        pool = bounds.include if must else bounds.free
+        while not tally.full():
+            worth = {r: term.gain(r) - float(penalty[r]) for r in pool.tolist() if r not in rows and tally.fits(r)}
+            wanted = [r for r, value in worth.items() if must or value > 0 or tally.needed(r)]
+            if not wanted:
+                break
+            best = min(wanted, key=lambda r: (-worth[r] / (bounds.cost[r] if per_cost else 1.0), r))
+            term.add(best)
+            tally.take(best)
+            rows.append(best)
+    return rows
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(3, 30),
+    st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
+    st.sampled_from(list(OBJECTIVES)),
+    st.booleans(),
+)
+def test_lazy_picks_under_a_budget_are_those_of_valuing_every_row_at_every_step(seed, n, weight, objective, per_cost):
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([np.eye(4)[rng.integers(0, 4, n // 2)], unit_rows(seed, n - n // 2, d=4, copies=n // 8)])
+    problem = prepare(x, rng.integers(0, 3, n), neighbours=int(rng.integers(1, n + 1)), task_cover=np.zeros(n))
+    groups, costs = [i % 3 for i in range(n)], rng.integers(1, 6, n).astype(float)
+    limited = bool(rng.integers(0, 2))
+    quotas = {0: (1, 2), 1: (None, 3)} if limited else None
+    call = {"groups": groups, "quotas": quotas, "include": ["1"] if limited else []}
+    bounds = limits(problem, costs=costs, budget=float(rng.integers(12, 40)), **call)
+    term, penalty = OBJECTIVES[objective](problem, {}), penalties(problem, bounds, weight)
+    found = lazy_greedy(term, penalty, bounds, per_cost=per_cost)[0]
+    assert found == every_step_within_a_budget(term, penalty, bounds, per_cost=per_cost)
+
+
+@settings(max_examples=160, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.integers(3, 40),
     st.sampled_from([-1.0, 0.0, 2.0]),
-    st.sampled_from(["facility-location", "graph-cut"]),
+    st.sampled_from(list(OBJECTIVES)),
     st.data(),
 )
 def test_lazy_picks_are_those_of_valuing_every_row_at_every_step(seed, n, weight, objective, data):
     rng = np.random.default_rng(seed)
     # Rows on a coarse grid: equal gains abound, so ties are met.
     x = np.concatenate([np.eye(4)[rng.integers(0, 4, n // 2)], unit_rows(seed, n - n // 2, d=4, copies=n // 8)])
-    problem = prepare(x, rng.integers(0, 3, n), neighbours=data.draw(st.integers(1, n)))
+    problem = prepare(x, rng.integers(0, 3, n), neighbours=data.draw(st.integers(1, n)), task_cover=rng.random(n))
     limited = data.draw(st.booleans())
     k = data.draw(st.integers(2, n))
     quotas = {0: (1, n), 1: (None, max(1, k // 2))} if limited else None

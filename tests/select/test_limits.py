@@ -73,7 +73,7 @@ def test_the_largest_k_that_an_error_names_is_the_largest_possible(seed, n, use_
 @CASES
 @given(seeds, st.integers(3, 10), st.sampled_from([-1.0, 0.0, 0.4]), st.booleans())
 def test_a_budget_is_kept_with_its_guarantee_and_a_valid_bound(seed, n, weight, limited):
-    x = unit_rows(seed, n)
+    x = unit_rows(seed, n, copies=n // 4)
     rng = np.random.default_rng(seed)
     score, costs = rng.standard_normal(n), rng.integers(1, 9, n).astype(float)
     budget = float(rng.integers(8, 25))

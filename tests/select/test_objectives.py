@@ -133,6 +133,10 @@ def test_what_truncation_to_neighbours_costs_is_told_by_the_value_of_all_pairs(n
         return
     assert found.all_pairs_value == pytest.approx(cover(tuple(found.indices)) - penalty, abs=3e-6)
     assert (found.all_pairs_bound is None) == (name == "graph-cut")
+    if found.all_pairs_bound is not None and n <= 9:
+        each = weight / k * standard(score)
+        best = max(cover(rows) - each[list(rows)].sum() for rows in feasible(n, k))
+        assert found.all_pairs_bound >= best - 3e-6
     if call["neighbours"] >= n:
         assert found.all_pairs_value == pytest.approx(found.value, abs=3e-6)
 

@@ -44,6 +44,19 @@ def test_value_bound_and_guarantee_hold_against_every_set(seed, n, data, weight)
     assert sum(found.gains) == pytest.approx(found.value, abs=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.integers(3, 11), st.data(), weights)
+def test_the_bound_holds_however_badly_the_set_was_chosen(seed, n, data, weight):
+    k, x = data.draw(st.integers(1, n)), unit_rows(seed, n, copies=n // 3)
+    score = np.random.default_rng(seed).standard_normal(n)
+    # Samples of one row: the picks are random.
+    found = select(x, score, k, weight=weight, neighbours=data.draw(st.integers(1, n)), stochastic=0.999, seed=seed)
+    cover, penalty = facility(x, found.neighbours), weight / k * standard(score)
+    best = max(cover(rows) - penalty[list(rows)].sum() for rows in feasible(n, k))
+    assert found.bound >= best - 2e-6
+    assert found.all_pairs_bound >= max(facility(x, n)(s) - penalty[list(s)].sum() for s in feasible(n, k)) - 2e-6
+
+
 @CASES
 @given(seeds, st.integers(3, 40), st.data(), weights)
 def test_lazy_greedy_picks_what_plain_greedy_picks(seed, n, data, weight):
