@@ -120,7 +120,7 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
         similarities, found = nearest(vectors, vectors, r)
         indices = found.astype(np.int32)
         _self_first(similarities, indices, np.arange(n, dtype=np.int32))
-        return Graph(similarities, indices, "exact", 1.0, device=device())
+        return Graph(similarities, indices, "exact", 1.0, device=_where(r + 1))
     return _cell_graph(vectors, r, seed, recall)
 
 
@@ -138,13 +138,17 @@ def device() -> str:
     return "cuda by torch" if torch.cuda.is_available() else "cpu"
 
 
+def _where(r: int) -> str:
+    return "cpu" if device() == "cuda by faiss" and r > _GPU_LARGEST else device()
+
+
 def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
     import faiss
 
-    where = device()
+    where = _where(r)
     if where == "cuda by torch":
         return _top_torch(queries, base, r, "cuda")
-    if where == "cuda by faiss" and r <= _GPU_LARGEST:
+    if where == "cuda by faiss":
         found = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
     else:
         found = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
@@ -233,7 +237,7 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
         _self_first(similarities[block], indices[block], np.arange(block.start, block.stop, dtype=np.int32))
     truth = nearest(vectors[held_out], vectors, r)[1]
     share = np.mean([np.isin(row, indices[i]).mean() for i, row in zip(held_out, truth, strict=True)])
-    return Graph(similarities, indices, "cells", float(share), cells, probes, device())
+    return Graph(similarities, indices, "cells", float(share), cells, probes, _where(r))
 
 
 def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from curator.errors import SelectionError
-from curator.neighbours import Graph, nearest
+from curator.neighbours import Graph
 from curator.records import Selection
 from curator.select.certificate import random_mean, upper_bound
 from curator.select.coverage import FacilityLocation
@@ -17,7 +17,7 @@ from curator.select.diversity import GraphCut, LogDet
 from curator.select.greedy import budget_greedy, follow, lazy_greedy, objective_value, stochastic_greedy
 from curator.select.limits import Limits, Quotas, Tally, limits
 from curator.select.objectives import OBJECTIVES
-from curator.select.problem import Column, Problem, column, on_grid, prepare
+from curator.select.problem import Column, Problem, column, prepare
 
 
 def select(
@@ -207,10 +207,7 @@ def _all_pairs(
         return term.all_pairs_value(picks) - float(penalty[picks].sum()), None
     if not isinstance(term, FacilityLocation) or not picks:
         return None, None
-    chosen = np.unique(problem.copy_of[picks])
-    cosine = nearest(problem.vectors, np.ascontiguousarray(problem.vectors[chosen]), 1)[0][:, 0]
-    cover = on_grid(cosine)
-    cover[chosen] = 1.0
+    cover = problem.covered(np.unique(problem.copy_of[picks]))[1]
     total, penalties = float(problem.mass.sum()), float(penalty[picks].sum())
     value = float(problem.mass @ np.maximum(cover - term.floor, 0.0)) / total - penalties
     if problem.graph.method != "exact":

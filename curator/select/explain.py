@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 
 from curator.errors import SelectionError
-from curator.neighbours import nearest
 from curator.records import Scores, Selection
 from curator.select.choose import penalties
 from curator.select.limits import Limits, Tally
 from curator.select.objectives import OBJECTIVES
-from curator.select.problem import Column, Problem, Rows, on_grid
+from curator.select.problem import Column, Problem, Rows
 
 CHOSEN_SCHEMA: dict[str, Any] = {
     "id": pl.String,
@@ -186,10 +185,8 @@ def _coverers(problem: Problem, picks: Rows) -> tuple[Rows, Column]:
     """The chosen row that covers each row best (-1 where no cosine is positive) and the cosine, `(n,)` each."""
     vectors, first = np.unique(problem.copy_of[np.sort(picks)], return_index=True)
     owner = np.sort(picks)[first]
-    cosine, index = nearest(problem.vectors, np.ascontiguousarray(problem.vectors[vectors]), 1)
-    by_vector, coverage = owner[index[:, 0]], on_grid(cosine[:, 0])
-    by_vector[vectors], coverage[vectors] = owner, 1.0
-    coverer = np.where(coverage > 0.0, by_vector, -1)[problem.copy_of]
+    by, coverage = problem.covered(vectors)
+    coverer = np.where(coverage > 0.0, owner[np.searchsorted(vectors, by)], -1)[problem.copy_of]
     # A chosen copy covers itself, not its earlier twin.
     coverer[picks] = picks
     return coverer, coverage[problem.copy_of]

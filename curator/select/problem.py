@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curator.errors import SelectionError
-from curator.neighbours import Graph, blocks, graph
+from curator.neighbours import Graph, blocks, graph, nearest
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -76,6 +76,28 @@ class Problem:
     def columns(self) -> Columns:
         """The graph by column."""
         return _columns(self.graph)
+
+    @cached_property
+    def _covered(self) -> dict[bytes, tuple[Rows, Column]]:
+        return {}
+
+    def covered(self, chosen: Rows) -> tuple[Rows, Column]:
+        """Of all distinct vectors `(m,)`: the one of `chosen` of largest cosine, and that cosine, in [0, 1].
+
+        Any may cover any, not neighbours only, so this is a matrix product of m by all chosen. The last answer is kept,
+        because the value of a set and its explanation ask for the same.
+
+        Args:
+            chosen: Numbers of distinct vectors, rising. Each covers itself with cosine 1.
+        """
+        key = chosen.tobytes()
+        if key not in self._covered:
+            cosine, index = nearest(self.vectors, np.ascontiguousarray(self.vectors[chosen]), 1)
+            by, coverage = chosen[index[:, 0]], on_grid(cosine[:, 0])
+            by[chosen], coverage[chosen] = chosen, 1.0
+            self._covered.clear()
+            self._covered[key] = by, coverage
+        return self._covered[key]
 
 
 def prepare(

@@ -8,6 +8,7 @@ from selection_twins import facility, standard, unit_rows
 from curator.errors import SelectionError
 from curator.records import Scores
 from curator.select import explain, limits, prepare, row_of, solve, why
+from curator.select import problem as problem_module
 
 
 def case(seed=0, n=40, k=6, weight=0.7, **call):
@@ -44,6 +45,22 @@ def test_every_row_has_its_true_cover_and_its_true_final_value(seed, n, data):
     covered = [one for row in chosen["covers"].to_list() for one in row]
     assert len(covered) == len(set(covered)) == n - others["covered_by"].null_count()
     assert all(row["id"] in row["covers"] for row in chosen.iter_rows(named=True))
+
+
+def test_one_product_serves_value_and_explanation_and_another_set_gets_its_own(monkeypatch):
+    *_, problem, bounds, found = case()
+    calls = []
+    real = problem_module.nearest
+    monkeypatch.setattr(problem_module, "nearest", lambda *given: calls.append(given) or real(*given))
+    first = explain(problem, bounds, found)
+    assert calls == []  # solve has asked already
+    other = solve(problem, limits(problem, 9), weight=0.7)
+    assert len(calls) == 1
+    second = explain(problem, limits(problem, 9), other)
+    assert second[1].height == 31
+    assert second[1].equals(explain(*(anew := case(k=9)[3:6]))[1])
+    assert anew[2].all_pairs_value == other.all_pairs_value
+    assert explain(problem, bounds, found)[1].equals(first[1])
 
 
 def test_nearest_task_rows_are_joined_by_id():
