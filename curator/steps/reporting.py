@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.recipe_verify import Judges
 from curator.run import read_json, write_json, write_text
 from curator.steps.forgetting import predicted
 from curator.steps.looking import stopped
 from curator.steps.site import FOLDERS, STAGES, Site
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def report(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -24,10 +27,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r, data = site.recipe, load_data(site.folder("pool"))
     utility = load_frame(site.folder("judge") / "utility.parquet")
-    verdicts = {
-        judge.name: load_frame(site.folder("judge") / "panel" / judge.name / "verdicts.parquet")
-        for judge in r.judges.panel
-    }
+    verdicts = _verdicts(site)
     level, stop, sequential = stopped(site)
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
@@ -76,11 +76,14 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def publish(site: Site, folder: Path) -> Mapping[str, Any]:
     """Writes the data set folder, whole or not at all."""
+    import polars as pl
+
     from curator.publish.dataset import write_dataset
     from curator.report.page import evidence
-    from curator.store import load_data, load_scores, load_selection
+    from curator.store import load_data, load_frame, load_scores, load_selection
 
-    selection = load_selection(site.folder("select"))
+    selection, chosen = load_selection(site.folder("select")), site.folder("select") / "chosen.parquet"
+    controls = load_frame(site.folder("select") / "arms.parquet").filter(~pl.col("arm").is_in(["curated", "full"]))
     write_dataset(
         folder / "dataset",
         pool=load_data(site.folder("pool")).pool,
@@ -88,8 +91,19 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
         selection=selection,
         report=read_json(site.folder("report") / "report.json"),
         evidence=evidence,
+        coverage=dict(load_frame(chosen).select("id", pl.col("covers").list.len()).iter_rows()),
+        verdicts=pl.concat(_verdicts(site).values()),
+        controls=controls if site.recipe.publish.controls else None,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / 'dataset'}"}
+
+
+def _verdicts(site: Site) -> dict[str, pl.DataFrame]:
+    """Judge -> its verdicts on answers to probes."""
+    from curator.store import load_frame
+
+    panel = site.folder("judge") / "panel"
+    return {one.name: load_frame(panel / one.name / "verdicts.parquet") for one in site.recipe.judges.panel}
 
 
 def _as_asked(site: Site) -> Judges:
