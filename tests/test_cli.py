@@ -91,6 +91,7 @@ def test_the_help_names_every_command() -> None:
         "check",
         "compare",
         "new",
+        "publish",
         "show",
     ]
 

@@ -42,7 +42,7 @@ class Hub:
     def whoami(self) -> dict[str, Any]:
         if self.token is None:
             raise PublishError("There is no token for the Hub: run `hf auth login`, or set HF_TOKEN")
-        return self._ask("who you are", self.api.whoami)
+        return self.ask("who you are", self.api.whoami)
 
     def info(self, kind: str) -> Any:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -53,7 +53,7 @@ class Hub:
             except RepositoryNotFoundError:
                 return None
 
-        return self._ask(f"about the {kind} {self.repo}", ask)
+        return self.ask(f"about the {kind} {self.repo}", ask)
 
     def head(self) -> str:
         info = self.info("dataset")
@@ -62,7 +62,7 @@ class Hub:
         return str(info.sha)
 
     def create(self, public: bool) -> None:
-        self._ask(
+        self.ask(
             f"to make {self.repo}",
             lambda: self.api.create_repo(self.repo, repo_type="dataset", private=not public, exist_ok=True),
         )
@@ -71,7 +71,7 @@ class Hub:
         """Path -> (SHA-256 where the Hub knows it, git's blob SHA-1)."""
         from huggingface_hub.hf_api import RepoFile
 
-        found = self._ask(
+        found = self.ask(
             f"what is in {self.repo}",
             lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type="dataset")),
         )
@@ -81,7 +81,7 @@ class Hub:
 
     def read(self, path: str, revision: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            return self._ask(
+            return self.ask(
                 f"for {path}",
                 lambda: Path(
                     self.api.hf_hub_download(
@@ -133,10 +133,10 @@ class Hub:
             )
             return info.oid, info.pr_url or page
 
-        return self._ask("to commit", send, made=made)
+        return self.ask("to commit", send, made=made)
 
     def _opened(self, title: str, digests: Mapping[str, Digest], todo: Plan) -> tuple[str, str] | None:
-        for one in self._ask(
+        for one in self.ask(
             "for its pull requests",
             lambda: list(
                 self.api.get_repo_discussions(
@@ -145,24 +145,24 @@ class Hub:
             ),
         ):
             if one.title == title:
-                info = self._ask("about it", partial(self.api.dataset_info, self.repo, revision=one.git_reference))
+                info = self.ask("about it", partial(self.api.dataset_info, self.repo, revision=one.git_reference))
                 if info.sha and _holds(self.tree(info.sha), digests, todo):
                     return info.sha, one.url
         return None
 
     def refuse_taken_tag(self, tag: str, allowed: str | None) -> None:
-        refs = self._ask("for its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
+        refs = self.ask("for its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
         taken = next((one.target_commit for one in refs.tags if one.name == tag), None)
         if taken is not None and taken != allowed:
             raise PublishError(f"--tag: {tag} stands at commit {taken[:8]} already; choose another tag")
 
     def tag(self, tag: str, commit: str) -> None:
-        self._ask(
+        self.ask(
             f"to tag {tag}",
             lambda: self.api.create_tag(self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True),
         )
 
-    def _ask(self, what: str, call: Callable[[], T], *, made: Callable[[], T | None] | None = None) -> T:
+    def ask(self, what: str, call: Callable[[], T], *, made: Callable[[], T | None] | None = None) -> T:
         """The answer to `call`, asked again with longer and longer waits while the trouble passes.
 
         `made` is asked before a second try, and says whether the first one got through after all.

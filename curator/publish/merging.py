@@ -68,10 +68,11 @@ def plan(
     return Plan(tuple(write), remove, notes)
 
 
-def refuse_hidden_data(
+def refuse_clash(
     ours: Mapping[str, Any], remote: Mapping[str, Any], former: Mapping[str, Digest], theirs: str | None
 ) -> None:
-    """Refuses a repository whose data is found by its files' names alone: a card with configs would hide it.
+    """Refuses a repository in which our configs would make other data unreadable: data that is found by its files'
+    names alone, which a card with configs hides, and data of another format, since `datasets` reads one a repository.
 
     Raises:
         PublishError: So it is.
@@ -82,6 +83,12 @@ def refuse_hidden_data(
         raise PublishError(
             f"{strangers[0]}: the repository holds data that no config of its card names, and our configs would hide "
             "it; name its files in the card's configs first, or push to another repository"
+        )
+    other = [one for one in _strings(named) if one.endswith(_DATA) and not one.endswith(".parquet")]
+    if other:
+        raise PublishError(
+            f"README.md: a config of the repository has data in {other[0]!r}, ours is Parquet, and `datasets` reads "
+            "one format a repository; push to another repository"
         )
 
 
@@ -105,20 +112,28 @@ def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tup
     for key, value in new.items():
         if key == "configs":
             kept[key] = _configs(kept.get(key) or [], value, former.get(key) or [])
+        elif key == "license_name" and kept.get("license") != new.get("license"):
+            continue  # it names our licence, not theirs
         elif key in _LISTS and isinstance(kept.get(key), list):
             kept[key] = [*kept[key], *(one for one in value if one not in kept[key])]
         elif key not in kept or kept[key] == former.get(key) or kept[key] == value:
             kept[key] = value
         else:
             notes.append(f"the card's {key} stays {kept[key]!r} (curator would say {value!r})")
-    if kept.get("license") != new.get("license") and "license_name" not in former:
-        kept.pop("license_name", None)  # it names our licence, not theirs
     told = _OURS.search(body)
     part = told.group() if told else body
     whole = _OURS.sub(lambda _: part, rest, count=1) if _OURS.search(rest) else f"{rest.rstrip()}\n\n{part}"
     if (kept, whole) == before:
         return theirs, tuple(notes)
     return f"---\n{_yaml(kept)}---\n{whole if whole.startswith(chr(10)) else chr(10) + whole}", tuple(notes)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _same(found: tuple[str | None, str], digest: Digest) -> bool:

@@ -18,7 +18,7 @@ from curator.errors import PublishError, first_line
 from curator.publish.dataset import CURATED
 from curator.publish.hub import Hub, Tell
 from curator.publish.manifest import CARD, MANIFEST, digest, files_of, written
-from curator.publish.merging import Plan, merged_card, plan, refuse_hidden_data
+from curator.publish.merging import Plan, merged_card, plan, refuse_clash
 from curator.records import row_id
 
 PLACEHOLDER = "path/or/repository"
@@ -139,7 +139,7 @@ def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[st
     remote = hub.tree(head)
     theirs = hub.read(CARD, head).decode("utf-8", errors="replace") if CARD in remote else None
     former, metadata = written(_json(hub.read(MANIFEST, head))) if MANIFEST in remote else ({}, {})
-    refuse_hidden_data(contents, remote, former, theirs)
+    refuse_clash(contents, remote, former, theirs)
     card, notes = merged_card(contents[CARD].decode(), theirs, metadata)
     wanted = {**contents, CARD: card.encode()}
     todo = plan({name: digest(content) for name, content in contents.items()}, remote, former)
@@ -149,24 +149,22 @@ def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[st
 
 
 def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) -> None:
-    """Downloads every file at the commit, compares it with what was sent, and opens the copy as a stranger would.
+    """Downloads every file at the commit and compares it with what was sent, then opens the data set as a stranger
+    would, with `datasets`, and compares the rows.
 
     Raises:
         PublishError: Something else is there.
     """
-    with tempfile.TemporaryDirectory() as name:
-        copy = Path(name)
-        for path, content in wanted.items():
-            found = hub.read(path, commit)
-            if digest(found) != digest(content):
-                raise PublishError(
-                    f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(found):,} bytes for "
-                    f"{len(content):,}); run the same command again"
-                )
-            (copy / path).parent.mkdir(parents=True, exist_ok=True)
-            (copy / path).write_bytes(found)
-        if rows_hash(copy) != rows_hash(folder):
-            raise PublishError(f"{hub.repo}: its rows at commit {commit[:8]} are not the rows that were sent")
+    for path, content in wanted.items():
+        found = hub.read(path, commit)
+        if digest(found) != digest(content):
+            raise PublishError(
+                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(found):,} bytes for "
+                f"{len(content):,}); run the same command again"
+            )
+    there = hub.ask("for its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
+    if there != rows_hash(str(folder)):
+        raise PublishError(f"{hub.repo}: its rows at commit {commit[:8]} are not the rows that were sent")
 
 
 def cannot_write(found: Mapping[str, Any], repo: str) -> str | None:
@@ -194,12 +192,18 @@ def cannot_write(found: Mapping[str, Any], repo: str) -> str | None:
     return None
 
 
-def rows_hash(folder: Path) -> str:
-    """SHA-256 over the curated rows as `datasets` gives them: order, ids, texts and everything beside them."""
+def rows_hash(place: str, *, revision: str | None = None, token: str | None = None) -> str:
+    """SHA-256 over the curated rows of a folder or a repository, as `datasets` gives them: order, texts, everything
+    beside them, and the columns' types.
+    """
     import datasets
 
     with tempfile.TemporaryDirectory() as cache:
-        rows = datasets.load_dataset(str(folder), CURATED, split="train", cache_dir=cache)
+        datasets.disable_progress_bars()
+        download = datasets.DownloadConfig(cache_dir=f"{cache}/files", token=token)
+        rows = datasets.load_dataset(
+            place, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
+        )
         found = hashlib.sha256(repr(sorted(rows.features.items())).encode())
         for row in rows:
             found.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())

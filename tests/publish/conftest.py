@@ -53,6 +53,7 @@ def hub(monkeypatch, tmp_path):
     """A Hub on this machine, which huggingface_hub's own client talks to; the token is `owner`'s. Waits take no time
     and stand in `hub.waits`.
     """
+    import datasets
     from huggingface_hub import constants
 
     monkeypatch.setenv("HF_TOKEN", hub_server.WRITER)
@@ -66,5 +67,7 @@ def hub(monkeypatch, tmp_path):
         }
         for name, value in settings.items():
             monkeypatch.setattr(constants, name, value)
+        for name, value in {"HF_ENDPOINT": server.place, "HF_HUB_OFFLINE": False}.items():
+            monkeypatch.setattr(datasets.config, name, value)
         monkeypatch.setattr(time, "sleep", server.waits.append)
         yield server
