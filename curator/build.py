@@ -21,7 +21,7 @@ from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"train": 2, "judge": 2, "report": 2, "publish": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"train": 2, "judge": 2, "report": 3, "publish": 2}
 
 
 class Step(NamedTuple):

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 
 def report(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json and report.md."""
+    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
+    report.html, with what its figures draw in figures.json.
+    """
     import polars as pl
 
     from curator.report.contents import report_dict
+    from curator.report.examples import examples, samples
+    from curator.report.figures import figures
     from curator.report.page import markdown
+    from curator.report.webpage import webpage
     from curator.store import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
     from curator.verify.findings import Findings, conclude
 
@@ -45,18 +50,19 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
         for one in site.record("train")["models"]
     }
+    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
+    vectors, scores = load_vectors(site.folder("represent"), "pool"), load_scores(site.folder("scores"))
+    selection = load_selection(site.folder("select"))
     start = site.record("base")
     forgotten, predictions = predicted(site)
     contents = report_dict(
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
         data=data,
-        vectors=load_vectors(site.folder("represent"), "pool"),
-        scores=load_scores(site.folder("scores")),
-        selection=load_selection(site.folder("select")),
-        arms={
-            (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
-        },
+        vectors=vectors,
+        scores=scores,
+        selection=selection,
+        arms=arms,
         models=models,
         findings=concluded(r.judges.headline),
         judges=_as_asked(site),
@@ -70,6 +76,26 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     )
     write_json(folder / "report.json", contents)
     write_text(folder / "report.md", markdown(contents))
+    shapes = figures(
+        pool=data.pool,
+        vectors=vectors,
+        tasks={one.name: load_vectors(site.folder("represent"), f"task-{one.name}") for one in data.tasks},
+        scores=scores,
+        selection=selection,
+        arms=arms,
+        control=r.verify.control,
+    )
+    write_json(folder / "figures.json", shapes)
+    said = examples(
+        load_frame(site.folder("answer") / "answers.parquet"),
+        verdicts[r.judges.headline],
+        data.harmful,
+        treatment="curated",
+        control=r.verify.control,
+        task=next(one.name for one in data.tasks if one.anticipated),
+    )
+    chosen = samples(data.pool, scores, selection)
+    write_text(folder / "report.html", webpage(contents, shapes, chosen=chosen, answers=said))
     decision = contents["decision"]
     return {"summary": decision["outcome"] + (f" ({decision['reason']})" if decision["reason"] else "")}
 
