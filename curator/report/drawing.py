@@ -87,7 +87,11 @@ def between(low: float, high: float) -> Scale:
 def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, ends: tuple[str, str] | None = None) -> Markup:
     """Lanes below each other over one axis; `ends` says in words what left and right of zero mean."""
     rows = Markup("").join(_lane(lane, scale) for lane in lanes)
-    said = Markup('<div class="ends"><span>{}</span><span>{}</span></div>').format(*ends) if ends else Markup("")
+    said = (
+        Markup('<div class="ends"><span>{}</span><span>{}</span></div>').format(*map(visible, ends))
+        if ends
+        else Markup("")
+    )
     return Markup(
         '<div class="plot" role="img" aria-label="{}">{}<div class="lane axis"><span></span><div>'
         '<svg width="100%" height="20" aria-hidden="true">{}</svg>{}</div><span></span></div></div>'

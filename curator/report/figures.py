@@ -67,7 +67,7 @@ def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[s
         evenly spaced by id.
     """
     order = np.argsort(vectors.ids, kind="stable")
-    fitted = np.asarray(vectors.matrix[np.sort(order[spaced(len(order), FITTED)])], dtype=np.float64)
+    fitted = np.asarray(vectors.matrix[order[spaced(len(order), FITTED)]], dtype=np.float64)
     middle = fitted.mean(axis=0)
     axes, explained = _principal(fitted - middle)
 

@@ -5,7 +5,8 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   const text = (row, place) => row.cells[place].textContent.trim();
   heads.forEach((head, place) => {
     head.querySelector("button").addEventListener("click", () => {
-      const number = head.classList.contains("num"), up = head.getAttribute("aria-sort") === (number ? "descending" : "none");
+      const number = head.classList.contains("num"), now = head.getAttribute("aria-sort");
+      const up = number ? now === "descending" : now !== "ascending"; // figures from the largest, words from A
       const rows = [...body.rows].sort((one, other) => {
         if (!number) return text(one, place).localeCompare(text(other, place));
         const a = value(one, place), b = value(other, place);
