@@ -11,8 +11,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curator.publish.card import Config, card, facts
-from curator.publish.manifest import MANIFEST, manifest
+from curator.publish.card import WARNING, Config, card, facts
+from curator.publish.croissant import FILE, croissant
+from curator.publish.manifest import MANIFEST, digest, manifest
 from curator.records import Pool, Scores, Selection
 from curator.run import replacing_folder, write_json, write_text
 
@@ -45,8 +46,8 @@ def write_dataset(
     names both as configs and nothing else as data. `evidence/report.json`: the report without `timing`, absolute paths
     cut to their last part. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
     and the id of the nearest task row. `evidence/verdicts.parquet`: VERDICTS. `evidence/dropped.parquet`: every
-    candidate left out, with the reason. `evidence/files.json`: see `manifest`. Texts of tasks, probes and answers are
-    not in it.
+    candidate left out, with the reason. `evidence/files.json`: see `manifest`. `croissant.json`: see `croissant`. Texts
+    of tasks, probes and answers are not in it.
 
     Args:
         report: From `report_dict`.
@@ -64,15 +65,22 @@ def write_dataset(
     configs = [Config(CURATED, {"train": _path(CURATED, "train", "*")})]
     if splits:
         configs.append(Config(CONTROLS, {split: _path(CONTROLS, split, "*") for split in splits}))
+    data = {_path(CURATED, "train"): rows, **{_path(CONTROLS, split): table for split, table in splits.items()}}
     with replacing_folder(folder) as temporary:
-        for split, table in splits.items():
-            _write(temporary / _path(CONTROLS, split), table)
-        _write(temporary / _path(CURATED, "train"), rows)
+        for path, table in data.items():
+            _write(temporary / path, table)
         _write(temporary / "evidence" / "selection.parquet", _selection_rows(scores, selection))
         _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
         _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
         write_json(temporary / "evidence" / "report.json", public)
         told = facts(rows, report=public, configs=configs)
+        described = croissant(
+            name=public["name"],
+            description=f"{public['decision']['sentence']} {WARNING}",
+            licence=told.get("license_name", told["license"]),
+            tables={path: (one.schema, digest((temporary / path).read_bytes())) for path, one in data.items()},
+        )
+        write_json(temporary / FILE, described)
         write_text(temporary / "README.md", card(rows, told, report=public, evidence=evidence(public), configs=configs))
         write_json(temporary / MANIFEST, manifest(temporary, told))
 

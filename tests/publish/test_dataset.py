@@ -96,7 +96,7 @@ def test_publishing_changes_no_figure(report):
 def test_writing_again_gives_the_same_bytes(run, report, write, tmp_path):
     first, second = (write(tmp_path / name, run, report) for name in ("a", "b"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 

@@ -57,7 +57,7 @@ def test_a_machine_reads_the_dry_run_as_json(root, folder):
 
 def test_push_sends_it_and_says_where_it_is(hub, root):
     text = invoked("publish", root, REPO, "--push", "--tag", "v1")
-    assert "7 files sent" in text
+    assert "8 files sent" in text
     assert "every file and every row is what was sent" in text
     assert text.splitlines()[-1] == f"{hub.place}/datasets/{REPO}"
     assert hub_server.WRITER not in text
