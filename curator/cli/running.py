@@ -60,6 +60,7 @@ def build(  # noqa: PLR0917 - click hands options by name
         run(chosen, root, until=until, tell=terminal)
     if until in ("report", "publish"):
         print_summary(root)
+        click.echo(f"Report: {root / '8-report' / 'report.html'}")
     click.echo(f"Run folder: {root}")
     if repo is not None:
         push_after_build(root, repo, public, push_anyway)

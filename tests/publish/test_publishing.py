@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hub_server
@@ -176,3 +177,38 @@ def test_what_is_gated_opens_only_for_those_who_may(hub, folder, tmp_path):
     assert rows(hub_server.WRITER) == 12
     with pytest.raises(datasets.exceptions.DatasetNotFoundError, match="gated"):
         rows(hub_server.STRANGER)
+
+
+def test_folder_and_hub_give_the_rows_and_types_of_the_selection(hub, run, report, write, tmp_path):
+    """Whatever stands in them: markup, quotes, marks that turn the direction of writing, a megabyte."""
+    import datasets
+    import polars as pl
+
+    from curator.publish.dataset import dataset_rows
+    from curator.publish.pushing import push
+
+    odd = [
+        "<script>alert(1)</script>",
+        "---\nlicense: x\n---",
+        "\u202e\u2066\x00 \\ \" ' \U0001f600",
+        "y" * 1_000_000,
+        "",
+    ]
+    texts = [odd[place % len(odd)] for place in range(run.data.pool.rows.height)]
+    messages = [[{"role": "user", "content": one}, {"role": "assistant", "content": one[::-1]}] for one in texts]
+    rows = run.data.pool.rows.with_columns(
+        pl.Series("messages", messages, dtype=run.data.pool.rows.schema["messages"]),
+        category=pl.Series(texts), licence=pl.Series(texts),
+    )  # fmt: skip
+    pool = replace(run.data.pool, rows=rows)
+    coverage = dict.fromkeys(run.selection.ids, 3)
+    folder = write(tmp_path / "dataset", run, report, pool=pool, coverage=coverage)
+    push(folder, REPO)
+    expected = dataset_rows(pool, run.scores, run.selection, coverage)
+    found = [
+        datasets.load_dataset(place, split="train", cache_dir=str(tmp_path / name), token=hub_server.WRITER)
+        for name, place in (("a", str(folder)), ("b", REPO))
+    ]
+    for one in found:
+        assert one.features == datasets.Features.from_arrow_schema(expected.schema)
+        assert one.to_list() == expected.to_pylist()
