@@ -21,7 +21,7 @@ from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 2, "select": 3, "train": 2, "judge": 2, "report": 3}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 2, "select": 3, "train": 2, "judge": 2, "report": 4, "publish": 2}
 
 
 class Step(NamedTuple):
@@ -98,7 +98,7 @@ def _steps(site: Site) -> list[Step]:
         Step("answer", (v.generate.model_dump(), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
         Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),
         Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), reporting.report),
-        Step("publish", r.name, ("report",), reporting.publish),
+        Step("publish", (r.name, r.publish.model_dump()), ("report",), reporting.publish),
     ]
 
 

@@ -14,11 +14,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from curator.run import Made
@@ -26,12 +29,26 @@ if TYPE_CHECKING:
 EVERY = 30.0  # seconds between two progress lines off a terminal
 
 
+class Rate(ProgressColumn):
+    """How many pieces are done in a second, or how many seconds one takes."""
+
+    def render(self, task: Task) -> Text:
+        return Text(rate(task.speed))
+
+
+def rate(speed: float | None) -> str:
+    """Pieces a second in words; empty while it is not known."""
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+
+
 class Terminal:
     """Tells of a build on standard output; use as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
-        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
         left = (TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task: TaskID | None = None
@@ -60,8 +77,8 @@ class Terminal:
             self.bar.update(self.task, completed=done, total=total)
         if not self.console.is_terminal and done and now - self.told >= EVERY:
             self.told = now
-            left = (now - self.began) / done * (total - done)
-            self.say(f"{stage:<10} {done} of {total}, about {left:.0f} s left")
+            speed = done / (now - self.began)
+            self.say(f"{stage:<10} {done} of {total}, {rate(speed)}, about {(total - done) / speed:.0f} s left")
 
     def finished(self, stage: str, made: Made) -> None:
         self._clear()

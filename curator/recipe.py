@@ -132,6 +132,12 @@ class Probes(Section):
     benign: list[Source] = Field(default_factory=list)
 
 
+class Publish(Section):
+    """What the data set folder holds beside the curated rows: `controls` adds the sets that it was compared with."""
+
+    controls: bool = False
+
+
 class Engine(Section):
     """Where work runs: `workers` processes of `threads` threads each; null threads: cores over workers."""
 
@@ -154,6 +160,7 @@ class Recipe(Section):
     select: Select
     verify: Verify
     judges: Judges
+    publish: Publish = Publish()
     engine: Engine = Engine()
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
@@ -38,6 +39,16 @@ def test_every_stage_writes_its_folder_and_marker(finished: Path) -> None:
         FOLDERS.values()
     )
     assert (finished / "8-report" / "report.md").stat().st_size > 1000
+    page = (finished / "8-report" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((finished / "8-report" / "report.json").read_text())["decision"]["sentence"][:40] in page
+    assert page.count('role="img"') >= 10
+    assert json.loads((finished / "8-report" / "figures.json").read_text())["gains"]["ranks"][-1] == 20
+
+
+def test_the_report_is_what_its_schema_says(finished: Path) -> None:
+    schema = json.loads((Path(run.__file__).parent / "report" / "report.schema.json").read_text())
+    assert list(jsonschema.Draft202012Validator(schema).iter_errors(report_of(finished))) == []
+    assert set(report_of(finished)) <= set(schema["properties"])
 
 
 def test_the_report_holds_what_a_reader_checks(finished: Path) -> None:

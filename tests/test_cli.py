@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ import curator
 from curator.cli import _run, cli
 from curator.cli.running import STAGE_NAMES
 from curator.errors import CuratorError, DataError, RecipeError, RunError
-from curator.progress import Terminal
+from curator.progress import Terminal, rate
 from curator.recipe_file import parse, read
 from curator.run import Made, opened, write_json
 from curator.steps.outlining import outline
@@ -91,6 +93,7 @@ def test_the_help_names_every_command() -> None:
         "check",
         "compare",
         "new",
+        "publish",
         "show",
         "verify",
     ]
@@ -283,7 +286,25 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytes
         terminal = Terminal(console)
         for done in range(4):
             terminal.progress("train", done, 8)
-    assert capture.get() == "train      2 of 8, about 120 s left\n"
+    assert capture.get() == "train      2 of 8, 20.0 s each, about 120 s left\n"
+
+
+def test_a_rate_is_told_so_that_it_can_be_read() -> None:
+    assert [rate(one) for one in (None, 0.0, 0.25, 1234.5)] == ["", "", "4.0 s each", "1,234.5/s"]
+
+
+def test_progress_on_a_terminal_shows_the_rate_and_the_time_left() -> None:
+    clock = iter(range(0, 10_000, 10))
+    with Terminal(Console(file=io.StringIO(), force_terminal=True, width=120)) as terminal:
+        terminal.bar.get_time = lambda: float(next(clock))
+        for done in range(4):
+            terminal.progress("train", done, 8)
+        shown = Console(file=io.StringIO(), width=120)
+        shown.print(terminal.bar.make_tasks_table(terminal.bar.tasks))
+        text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "3/8" in text
+    assert "s each" in text
+    assert re.search(r"left\s+\d+:\d\d:\d\d", text)
 
 
 # show

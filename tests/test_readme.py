@@ -13,6 +13,7 @@ from curator.cli import cli
 from curator.recipe_file import read
 
 ROOT = Path(__file__).parent.parent
+PICTURES = (".github/report-light.png", ".github/report-dark.png")
 PAGES = ("README.md", "recipes/README.md", ".github/CONTRIBUTING.md")
 
 
@@ -31,7 +32,7 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.mark.parametrize("command", _commands())
 def test_every_command_is_one_that_the_program_takes(command: str) -> None:
-    words = shlex.split(command)[1:]
+    words = shlex.split(command, comments=True)[1:]
     if words[0].startswith("-"):
         return
     assert words[0] in cli.commands, command
@@ -65,3 +66,43 @@ def test_constraints_pin_every_requirement() -> None:
         if "==" in line
     }
     assert names <= pinned, names - pinned
+
+
+def _between(name: str) -> str:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {name}: begin -->(.*?)<!-- {name}: end -->", text, re.DOTALL)
+    assert found
+    return " ".join(re.sub("[\u2502\u2500-\u257f]", " ", found[1]).split())
+
+
+def test_the_picture_shows_the_run_whose_output_is_printed() -> None:
+    """The alternative text says the decision's figures, and they are the printed output's."""
+    alt = re.search(r'alt="([^"]+)"', _between("quickstart picture"))
+    assert alt
+    figures = re.findall(r"[-+]?\d+(?:\.\d+)? %|[-+]\d+\.\d", alt[1])
+    assert len(figures) >= 6
+    printed = _between("quickstart output")
+    assert not [one for one in figures if one not in printed]
+
+
+@pytest.mark.parametrize("path", PICTURES)
+def test_the_pictures_are_there_and_are_pictures(path: str) -> None:
+    content = (ROOT / path).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert 10_000 < len(content) < 400_000
+    assert path in _between("quickstart picture")
+
+
+def test_every_file_that_a_page_links_to_is_there() -> None:
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_python_on_the_page_is_python_that_names_what_is_there() -> None:
+    import curator
+
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
+        compile(code, "README.md", "exec")
+    assert callable(curator.select)

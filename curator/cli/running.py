@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.printing import print_summary
+from curator.cli.publishing import push_after_build, ready
 from curator.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -24,7 +25,20 @@ SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.a
 @click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
 @click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
-def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...], engine: str | None) -> None:
+@click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
+              "decision is worse or trade-off.")  # fmt: skip
+@click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
+@click.option("--public", is_flag=True, help="With --push: for everybody to see.")
+def build(  # noqa: PLR0917 - click hands options by name
+    recipe: Path,
+    out: Path | None,
+    until: str,
+    settings: tuple[str, ...],
+    engine: str | None,
+    repo: str | None,
+    push_anyway: bool,
+    public: bool,
+) -> None:
     """Run RECIPE: choose a subset, verify it by training, write the data set and its evidence.
 
     What an earlier run finished under the same settings is kept.
@@ -35,12 +49,21 @@ def build(recipe: Path, out: Path | None, until: str, settings: tuple[str, ...],
 
     chosen = read(recipe, [*settings, *([f"engine.kind={engine}"] if engine else [])])
     root = out or Path("outputs") / chosen.name
+    if repo is None and (push_anyway or public):
+        raise click.UsageError("--push-anyway and --public say how to push; add --push REPO.")
+    if repo is not None:
+        if until != "publish":
+            raise click.UsageError(f"--push needs the data set, which --until {until} does not make; leave one out.")
+        ready(repo, public)
     with Terminal() as terminal:
         terminal.say(_machine_line(chosen))
         run(chosen, root, until=until, tell=terminal)
     if until in ("report", "publish"):
         print_summary(root)
+        click.echo(f"Report: {root / '8-report' / 'report.html'}")
     click.echo(f"Run folder: {root}")
+    if repo is not None:
+        push_after_build(root, repo, public, push_anyway)
 
 
 @click.command()

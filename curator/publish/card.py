@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,16 +14,34 @@ import pyarrow as pa
 from curator.wording import page, visible
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+BEGIN, END = "<!-- curator: begin -->", "<!-- curator: end -->"
+"""Around what curator says on a card; the rest of the page is its owner's, and a push leaves it alone."""
+WARNING = (
+    "The prompts ask for harmful things on purpose; the answers are meant to decline or to answer safely, and nobody "
+    "has read them all. The set is for aligning language models and for research on it."
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 
 
-def card(rows: pa.Table, *, report: Mapping[str, Any], evidence: str) -> str:
-    """README.md of a data set.
+@dataclass(frozen=True)
+class Config:
+    """One config of the data set: its name, and where the files of each split are."""
+
+    name: str
+    splits: Mapping[str, str]
+
+
+def card(
+    rows: pa.Table, told: Mapping[str, Any], *, report: Mapping[str, Any], evidence: str, configs: Sequence[Config]
+) -> str:
+    """README.md of a data set: metadata, then what curator says, between BEGIN and END.
 
     Args:
         rows: What `dataset_rows` gave.
+        told: The metadata, from `facts`.
         report: What may be published of the report.
         evidence: Markdown of ours, taken as it is.
+        configs: All of them, the curated one first.
     """
     from markupsafe import Markup
 
@@ -34,34 +53,46 @@ def card(rows: pa.Table, *, report: Mapping[str, Any], evidence: str) -> str:
         evidence=Markup(evidence),
         columns=rows.column_names,
         origins=[(*origin, count) for origin, count in sorted(origins.items(), key=lambda item: (-item[1], str(item)))],
+        configs=configs,
+        recipe=_preformatted(yaml_of(report["provenance"].get("recipe", {}))),
+        warning=WARNING,
     )
-    return f"---\n{metadata(rows, report=report)}---\n\n{body}"
+    return f"---\n{yaml_of(told)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
-def metadata(rows: pa.Table, *, report: Mapping[str, Any]) -> str:
-    """The card's YAML, without its fences: what the Hub shows and searches, and which files are data."""
-    from ruamel.yaml import YAML
-
-    facts = {
+def facts(rows: pa.Table, *, report: Mapping[str, Any], configs: Sequence[Config]) -> dict[str, Any]:
+    """The card's metadata: what the Hub shows and searches, asks before it lets anyone in, and takes as data."""
+    return {
         "pretty_name": report["name"],
         **licence(rows["licence"].to_pylist()),
         "task_categories": ["text-generation"],
         "size_categories": [size(rows.num_rows)],
         "tags": ["safety", "alignment", "fine-tuning", "data-selection", "curator", "not-for-all-audiences"],
+        "extra_gated_heading": "This data set holds harmful prompts",
+        "extra_gated_prompt": WARNING,
+        "extra_gated_fields": {"I use it for research on, or the training of, safer models": "checkbox"},
         "configs": [
             {
-                "config_name": "default",
-                "default": True,
-                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+                "config_name": config.name,
+                **({"default": True} if config is configs[0] else {}),
+                "data_files": [{"split": split, "path": path} for split, path in config.splits.items()],
             }
+            for config in configs
         ],
     }
+
+
+def yaml_of(value: Mapping[str, Any]) -> str:
+    """YAML in ASCII, one line a value, which every reader takes the same way."""
+    from ruamel.yaml import YAML
+
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = False
     yaml.width = 2**31  # folded text does not always come back as it was
     out = io.StringIO()
-    yaml.dump(facts, out)
+    yaml.dump(dict(value), out)
     return out.getvalue()
 
 
@@ -81,3 +112,10 @@ def licence(found: list[str | None]) -> dict[str, str]:
 def size(rows: int) -> str:
     """The Hub's size category."""
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
+
+
+def _preformatted(text: str) -> Any:
+    """Text for a page, line by line, in which nothing is structure: not even the end of its own element."""
+    from markupsafe import Markup, escape
+
+    return Markup("<pre>\n{}</pre>").format(escape(text))

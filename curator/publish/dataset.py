@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -10,15 +11,20 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curator.publish.card import card
+from curator.publish.card import WARNING, Config, card, facts
+from curator.publish.croissant import FILE, croissant
+from curator.publish.manifest import MANIFEST, digest, manifest
 from curator.records import Pool, Scores, Selection
 from curator.run import replacing_folder, write_json, write_text
 
-DATA = "data/train-00000-of-00001.parquet"
+CURATED, CONTROLS = "curated", "controls"
+"""Configs, one a purpose, and their folders below `data/`."""
 SIMILARITY = "similarity:"
 """Before a task's name: the column of similarity to that task."""
 NEAREST = "nearest:"
 """Before a task's name: the column of the most similar task row's id."""
+VERDICTS = ("arm", "draw", "seed", "task", "phase", "kind", "probe", "judge", "outcome", "refused", "score")
+"""What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
 
 def write_dataset(
@@ -29,38 +35,63 @@ def write_dataset(
     selection: Selection,
     report: Mapping[str, Any],
     evidence: Callable[[Mapping[str, Any]], str],
+    coverage: Mapping[str, int],
+    verdicts: pl.DataFrame,
+    controls: pl.DataFrame | None = None,
 ) -> None:
     """Writes `folder` whole, or not at all; an older one is replaced.
 
-    `data/`: one row a selected row, in the order picked (see `dataset_rows`). `README.md`: the card, whose metadata
-    names `data/` as the only data. `evidence/report.json`: the report without `timing`, absolute paths cut to their
-    last part. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity and the id of
-    the nearest task row. Texts of tasks, probes and answers are not in it.
+    `data/curated/`: one row a selected row, in the order picked (see `dataset_rows`). `data/controls/`, where asked
+    for: the sets that it was compared with, a split an arm (see `control_rows`). `README.md`: the card, whose metadata
+    names both as configs and nothing else as data. `evidence/report.json`: the report without `timing`, absolute paths
+    cut to their last part. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
+    and the id of the nearest task row. `evidence/verdicts.parquet`: VERDICTS. `evidence/dropped.parquet`: every
+    candidate left out, with the reason. `evidence/files.json`: see `manifest`. `croissant.json`: see `croissant`. Texts
+    of tasks, probes and answers are not in it.
 
     Args:
         report: From `report_dict`.
         evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card.
+        coverage: Selected id -> how many pool rows it is the best cover of.
+        verdicts: Of the whole panel, with VERDICTS among its columns.
+        controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
 
     Raises:
         ValueError: A selected row is not in the pool or has no score.
     """
-    rows = dataset_rows(pool, scores, selection)
+    rows = dataset_rows(pool, scores, selection, coverage)
     public = publishable(report)
+    splits = {} if controls is None else control_rows(pool, controls)
+    configs = [Config(CURATED, {"train": _path(CURATED, "train", "*")})]
+    if splits:
+        configs.append(Config(CONTROLS, {split: _path(CONTROLS, split, "*") for split in splits}))
+    data = {_path(CURATED, "train"): rows, **{_path(CONTROLS, split): table for split, table in splits.items()}}
     with replacing_folder(folder) as temporary:
-        (temporary / "data").mkdir()
-        pq.write_table(rows, temporary / DATA)
-        (temporary / "evidence").mkdir()
-        pq.write_table(_selection_rows(scores, selection), temporary / "evidence" / "selection.parquet")
+        for path, table in data.items():
+            _write(temporary / path, table)
+        _write(temporary / "evidence" / "selection.parquet", _selection_rows(scores, selection))
+        _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
+        _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
         write_json(temporary / "evidence" / "report.json", public)
-        write_text(temporary / "README.md", card(rows, report=public, evidence=evidence(public)))
+        told = facts(rows, report=public, configs=configs)
+        described = croissant(
+            name=public["name"],
+            description=f"{public['decision']['sentence']} {WARNING}",
+            licence=told.get("license_name", told["license"]),
+            tables={path: (one.schema, digest((temporary / path).read_bytes())) for path, one in data.items()},
+        )
+        write_json(temporary / FILE, described)
+        write_text(temporary / "README.md", card(rows, told, report=public, evidence=evidence(public), configs=configs))
+        write_json(temporary / MANIFEST, manifest(temporary, told))
 
 
-def dataset_rows(pool: Pool, scores: Scores, selection: Selection) -> pa.Table:
+def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Mapping[str, int]) -> pa.Table:
     """The selected rows in the order picked.
 
     Columns: id; messages, a list of {role, content}; category, source and licence, null where the source names none;
     similarity, the combined score; `similarity:<task>` for each task; rank, 0 for the row picked first; gain, what the
-    row added to the objective when it was picked.
+    row added to the objective when it was picked; coverage, how many candidates it is the best cover of, null where
+    nobody counted.
     """
     picked = _picked(scores, selection).drop(pl.selectors.starts_with(NEAREST))
     text = ("id", "messages", "category", "source", "licence")
@@ -68,8 +99,22 @@ def dataset_rows(pool: Pool, scores: Scores, selection: Selection) -> pa.Table:
     missing = joined.filter(pl.col("messages").is_null())["id"]
     if len(missing):
         raise ValueError(f"row {missing[0]!r} is selected and is not in the pool")
+    counted = pl.Series("coverage", [coverage.get(one) for one in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
-    return _table(joined.select(*text, *similarity, "rank", "gain"))
+    return _table(joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage"))
+
+
+def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
+    """Split -> the rows of one arm's sets, each once, by id: as `dataset_rows` without scores, and `draws`, the seeds
+    whose set holds the row. An arm `matched-random` is the split `matched_random`, since splits are words.
+    """
+    text = ("id", "messages", "category", "source", "licence")
+    found = {}
+    for (arm,), own in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
+        draws = own.group_by("id").agg(draws=pl.col("seed").sort())
+        rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
+        found[re.sub(r"\W+", "_", str(arm))] = _table(rows)
+    return found
 
 
 def publishable(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,9 +158,19 @@ def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
 
 def _table(frame: pl.DataFrame) -> pa.Table:
     """As Arrow with plain strings and lists, which `datasets` shows as `string` and not as `large_string`."""
-    plain = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Float64: pa.float64()}
-    messages = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    schema = pa.schema(
-        [(name, messages if name == "messages" else plain[type(dtype)]) for name, dtype in frame.schema.items()]
-    )
+    plain = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.Boolean: pa.bool_()}
+    lists = {
+        "messages": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+        "draws": pa.list_(pa.int64()),
+    }
+    schema = pa.schema([(name, lists.get(name) or plain[type(dtype)]) for name, dtype in frame.schema.items()])
     return frame.to_arrow().cast(schema)
+
+
+def _path(config: str, split: str, number: str = "00000-of-00001") -> str:
+    return f"data/{config}/{split}-{number}.parquet"
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, compression="zstd")

@@ -1,4 +1,4 @@
-"""report.json: everything a run found, in plain values. `report_dict` names every key."""
+"""report.json: everything a run found, in plain values. `report_dict` names every key, report.schema.json its type."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.recipe_verify import Judges
 from curator.run import read_json, write_json, write_text
@@ -13,22 +13,27 @@ from curator.steps.looking import stopped
 from curator.steps.representing import below
 from curator.steps.site import FOLDERS, STAGES, Site
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 def report(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json and report.md."""
+    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
+    report.html, with what its figures draw in figures.json.
+    """
     import polars as pl
 
     from curator.report.contents import report_dict
+    from curator.report.examples import examples, samples
+    from curator.report.figures import figures
     from curator.report.page import markdown
+    from curator.report.webpage import webpage
     from curator.store import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
     from curator.verify.findings import Findings, conclude
 
     r, data = site.recipe, load_data(site.folder("pool"))
     utility = load_frame(site.folder("judge") / "utility.parquet")
-    verdicts = {
-        judge.name: load_frame(site.folder("judge") / "panel" / judge.name / "verdicts.parquet")
-        for judge in r.judges.panel
-    }
+    verdicts = _verdicts(site)
     level, stop, sequential = stopped(site)
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
@@ -46,6 +51,10 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
         for one in site.record("train")["models"]
     }
+    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
+    represented = below(site.folder("represent"), site.record("select")["representation"])
+    vectors, scores = load_vectors(represented, "pool"), load_scores(site.folder("select"))
+    selection = load_selection(site.folder("select"))
     start = site.record("base")
     forgotten, predictions = predicted(site)
     table = site.folder("select") / "pilot" / "candidates.json"
@@ -53,13 +62,11 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
         data=data,
-        vectors=load_vectors(below(site.folder("represent"), site.record("select")["representation"]), "pool"),
-        scores=load_scores(site.folder("select")),
-        selection=load_selection(site.folder("select")),
+        vectors=vectors,
+        scores=scores,
+        selection=selection,
         stability=load_frame(site.folder("select") / "stability.parquet").to_dicts(),
-        arms={
-            (arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)
-        },
+        arms=arms,
         models=models,
         findings=concluded(r.judges.headline),
         judges=_as_asked(site),
@@ -75,17 +82,40 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     )
     write_json(folder / "report.json", contents)
     write_text(folder / "report.md", markdown(contents))
+    shapes = figures(
+        pool=data.pool,
+        vectors=vectors,
+        tasks={one.name: load_vectors(represented, f"task-{one.name}") for one in data.tasks},
+        scores=scores,
+        selection=selection,
+        arms=arms,
+        control=r.verify.control,
+    )
+    write_json(folder / "figures.json", shapes)
+    said = examples(
+        load_frame(site.folder("answer") / "answers.parquet"),
+        verdicts[r.judges.headline],
+        data.harmful,
+        treatment="curated",
+        control=r.verify.control,
+        task=next(one.name for one in data.tasks if one.anticipated),
+    )
+    chosen = samples(data.pool, scores, selection)
+    write_text(folder / "report.html", webpage(contents, shapes, chosen=chosen, answers=said))
     decision = contents["decision"]
     return {"summary": decision["outcome"] + (f" ({decision['reason']})" if decision["reason"] else "")}
 
 
 def publish(site: Site, folder: Path) -> Mapping[str, Any]:
     """Writes the data set folder, whole or not at all."""
+    import polars as pl
+
     from curator.publish.dataset import write_dataset
     from curator.report.page import evidence
-    from curator.store import load_data, load_scores, load_selection
+    from curator.store import load_data, load_frame, load_scores, load_selection
 
-    selection = load_selection(site.folder("select"))
+    selection, chosen = load_selection(site.folder("select")), site.folder("select") / "chosen.parquet"
+    controls = load_frame(site.folder("select") / "arms.parquet").filter(~pl.col("arm").is_in(["curated", "full"]))
     write_dataset(
         folder / "dataset",
         pool=load_data(site.folder("pool")).pool,
@@ -93,8 +123,19 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
         selection=selection,
         report=read_json(site.folder("report") / "report.json"),
         evidence=evidence,
+        coverage=dict(load_frame(chosen).select("id", pl.col("covers").list.len()).iter_rows()),
+        verdicts=pl.concat(_verdicts(site).values()),
+        controls=controls if site.recipe.publish.controls else None,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / 'dataset'}"}
+
+
+def _verdicts(site: Site) -> dict[str, pl.DataFrame]:
+    """Judge -> its verdicts on answers to probes."""
+    from curator.store import load_frame
+
+    panel = site.folder("judge") / "panel"
+    return {one.name: load_frame(panel / one.name / "verdicts.parquet") for one in site.recipe.judges.panel}
 
 
 def _as_asked(site: Site) -> Judges:

@@ -8,7 +8,7 @@ from invented import invent
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from curator.publish.card import card, licence, metadata, size
+from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
 from curator.publish.dataset import dataset_rows, publishable
 from curator.report.page import evidence
 from curator.wording import points, rate
@@ -21,9 +21,14 @@ HOSTILE = (
 )
 
 
+CONFIGS = [Config("curated", {"train": "data/curated/train-*.parquet"})]
+
+
 def card_of(run):
     report = publishable(run.report())
-    return card(dataset_rows(run.data.pool, run.scores, run.selection), report=report, evidence=evidence(report))
+    rows = dataset_rows(run.data.pool, run.scores, run.selection, {})
+    told = facts(rows, report=report, configs=CONFIGS)
+    return card(rows, told, report=report, evidence=evidence(report), configs=CONFIGS)
 
 
 def parts(text):
@@ -33,13 +38,13 @@ def parts(text):
 
 
 def test_the_metadata_says_which_files_are_data(run):
-    facts, _ = parts(card_of(run))
-    (config,) = facts["configs"]
-    assert config["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
-    assert facts["license"] == "mit"
-    assert facts["size_categories"] == ["n<1K"]
-    assert facts["pretty_name"] == "invented"
-    assert "not-for-all-audiences" in facts["tags"]
+    told, _ = parts(card_of(run))
+    (config,) = told["configs"]
+    assert config["data_files"] == [{"split": "train", "path": "data/curated/train-*.parquet"}]
+    assert told["license"] == "mit"
+    assert told["size_categories"] == ["n<1K"]
+    assert told["pretty_name"] == "invented"
+    assert "not-for-all-audiences" in told["tags"]
 
 
 def test_every_figure_of_the_card_is_the_reports(run, report):
@@ -81,9 +86,9 @@ def test_what_is_dropped_judged_and_limited_is_on_the_card(run):
 
 def test_hostile_text_breaks_neither_metadata_nor_page():
     text = card_of(invent(categories=HOSTILE, licences=HOSTILE))
-    facts, body = parts(text)
-    assert facts["license"] == "other"
-    assert facts["configs"][0]["data_files"][0]["path"] == "data/train-*.parquet"
+    told, body = parts(text)
+    assert told["license"] == "other"
+    assert told["configs"][0]["data_files"][0]["path"] == "data/curated/train-*.parquet"
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
     assert not re.search(r"<(script|img|a)\b", html)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -111,10 +116,10 @@ def test_the_licence_is_the_sources_one_or_other(found, expected):
 @given(st.lists(st.none() | st.text(), min_size=1, max_size=4), st.text())
 def test_metadata_is_yaml_whatever_the_sources_say(licences, name):
     rows = pa.table({"licence": pa.array(licences, pa.string())})
-    text = metadata(rows, report={"name": name})
-    facts, _ = parts(f"---\n{text}---\n\nbody")
-    assert facts["pretty_name"] == name
-    assert re.fullmatch(r"[a-z0-9.+-]+", facts["license"])
+    text = yaml_of(facts(rows, report={"name": name}, configs=CONFIGS))
+    told, _ = parts(f"---\n{text}---\n\nbody")
+    assert told["pretty_name"] == name
+    assert re.fullmatch(r"[a-z0-9.+-]+", told["license"])
 
 
 @pytest.mark.parametrize(
@@ -122,3 +127,22 @@ def test_metadata_is_yaml_whatever_the_sources_say(licences, name):
 )
 def test_size_categories_are_the_hubs(rows, name):
     assert size(rows) == name
+
+
+def test_the_hub_is_told_what_to_ask_before_it_lets_anyone_in(run):
+    told, body = parts(card_of(run))
+    assert "harmful things on purpose" in told["extra_gated_prompt"]
+    assert told["extra_gated_fields"]
+    assert told["extra_gated_prompt"] in body
+
+
+def test_the_recipe_is_on_the_card_and_cannot_end_its_own_block():
+    report = {**invent().report(), "provenance": {"recipe": {"name": f"</pre> <script> {END}\n---\n```"}}}
+    rows = pa.table({"licence": ["mit"], "source": ["a"]})
+    text = card(rows, {}, report=report, evidence="", configs=CONFIGS)
+    assert text.count(END) == 1
+    assert text.rstrip().endswith(END)
+    assert text.index(BEGIN) < text.index("&lt;script&gt;")
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert "<script>" not in html
+    assert html.count("</pre>") == 2  # the example of how to load it, and the recipe

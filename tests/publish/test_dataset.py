@@ -6,19 +6,12 @@ import polars as pl
 import pytest
 from datasets import load_dataset
 
-from curator.publish.dataset import dataset_rows, publishable, write_dataset
-from curator.report.page import evidence
+from curator.publish.dataset import VERDICTS, control_rows, dataset_rows, publishable
 
 
 @pytest.fixture
-def written(run, report, tmp_path):
+def written(run, report, write, tmp_path):
     return write(tmp_path / "9-publish" / "dataset", run, report)
-
-
-def write(folder, run, report, **changes):
-    given = {"pool": run.data.pool, "scores": run.scores, "selection": run.selection}
-    write_dataset(folder, **{**given, **changes}, report=report, evidence=evidence)
-    return folder
 
 
 def load(folder, cache):
@@ -39,6 +32,7 @@ def test_it_loads_with_one_line_as_exactly_the_selected_rows_in_order(run, writt
             name: pool[row["id"]][name] for name in ("messages", "category", "source", "licence")
         }
         assert row["similarity"] == run.scores.combined[place[row["id"]]]
+        assert row["coverage"] == 5
         assert row["similarity:odd"] == run.scores.tasks["odd"][place[row["id"]]]
 
 
@@ -46,7 +40,9 @@ def test_columns_have_the_types_that_the_card_names(written, tmp_path):
     kinds = {name: str(kind) for name, kind in load(written, tmp_path / "cache")["train"].features.items()}
     assert {name: "string" in kind and "large" not in kind for name, kind in kinds.items()} == {
         **dict.fromkeys(("id", "messages", "category", "source", "licence"), True),
-        **dict.fromkeys(("similarity", "similarity:list", "similarity:story", "similarity:odd", "rank", "gain"), False),
+        **dict.fromkeys(
+            ("similarity", "similarity:list", "similarity:story", "similarity:odd", "rank", "gain", "coverage"), False
+        ),
     }
     assert "float64" in kinds["similarity"]
     assert "int64" in kinds["rank"]
@@ -58,7 +54,7 @@ def test_nothing_but_data_is_taken_as_data(written, tmp_path):
     assert load(written, tmp_path / "cache")["train"].num_rows == 12
 
 
-def test_columns_without_any_value_keep_their_type(run, report, tmp_path):
+def test_columns_without_any_value_keep_their_type(run, report, write, tmp_path):
     empty = pl.lit(None, pl.String)
     bare = replace(run.data.pool, rows=run.data.pool.rows.with_columns(category=empty, licence=empty))
     rows = load(write(tmp_path / "d", run, report, pool=bare), tmp_path / "cache")["train"]
@@ -82,7 +78,7 @@ def test_no_text_of_a_task_a_probe_or_an_unselected_row_is_published(run, writte
             assert messages[0]["content"].encode() not in everything
 
 
-def test_the_report_goes_along_without_times_or_folders_of_this_machine(run, report, tmp_path):
+def test_the_report_goes_along_without_times_or_folders_of_this_machine(run, report, write, tmp_path):
     local = {**report, "model": {"id": "/home/someone/models/tiny", "revision": None},
              "provenance": {"sources": [{"file": "C:\\data\\pool.json"}, {"hub": "owner/name"}]}}  # fmt: skip
     found = json.loads((write(tmp_path / "d", run, local) / "evidence" / "report.json").read_text())
@@ -97,23 +93,21 @@ def test_publishing_changes_no_figure(report):
     assert publishable(report) == {key: value for key, value in report.items() if key != "timing"}
 
 
-def test_writing_again_gives_the_same_bytes(run, report, tmp_path):
+def test_writing_again_gives_the_same_bytes(run, report, write, tmp_path):
     first, second = (write(tmp_path / name, run, report) for name in ("a", "b"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert len(names) == 4
+    assert len(names) == 8
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_an_older_folder_goes_only_when_the_new_one_is_whole(run, report, written):
+def test_an_older_folder_goes_only_when_the_new_one_is_whole(run, report, write, written):
     def broken(public):
         raise OSError(28, "No space left on device")
 
     before = {path: path.read_bytes() for path in written.rglob("*") if path.is_file()}
     with pytest.raises(OSError, match="No space"):
-        write_dataset(
-            written, pool=run.data.pool, scores=run.scores, selection=run.selection, report=report, evidence=broken
-        )
+        write(written, run, report, evidence=broken)
     assert {path: path.read_bytes() for path in written.rglob("*") if path.is_file()} == before
     assert [path.name for path in written.parent.iterdir()] == ["dataset"]
     (written / "stale.txt").write_text("old")
@@ -124,10 +118,10 @@ def test_an_older_folder_goes_only_when_the_new_one_is_whole(run, report, writte
 def test_a_selected_row_that_is_nowhere_is_our_mistake(run):
     lost = replace(run.selection, ids=("nowhere", *run.selection.ids[1:]))
     with pytest.raises(ValueError, match="'nowhere' is selected and has no score"):
-        dataset_rows(run.data.pool, run.scores, lost)
+        dataset_rows(run.data.pool, run.scores, lost, {})
     fewer = replace(run.data.pool, rows=run.data.pool.rows.filter(pl.col("id") != run.selection.ids[3]))
     with pytest.raises(ValueError, match="is not in the pool"):
-        dataset_rows(fewer, run.scores, run.selection)
+        dataset_rows(fewer, run.scores, run.selection, {})
 
 
 def test_the_order_of_the_pool_changes_nothing(run):
@@ -140,4 +134,45 @@ def test_the_order_of_the_pool_changes_nothing(run):
         tasks={name: values[order] for name, values in run.scores.tasks.items()},
         nearest={name: tuple(ids[i] for i in order) for name, ids in run.scores.nearest.items()},
     )
-    assert dataset_rows(shuffled, scores, run.selection).equals(dataset_rows(run.data.pool, run.scores, run.selection))
+    assert dataset_rows(shuffled, scores, run.selection, {}).equals(
+        dataset_rows(run.data.pool, run.scores, run.selection, {})
+    )
+
+
+def test_verdicts_are_evidence_without_the_judges_words(run, report, write, tmp_path):
+    said = run.verdicts.with_columns(raw=pl.lit("quotes a harmful answer"), reason=pl.lit("and so does this"))
+    folder = write(tmp_path / "d", run, report, verdicts=said)
+    found = pl.read_parquet(folder / "evidence" / "verdicts.parquet")
+    assert found.equals(run.verdicts.select(VERDICTS))
+    assert {"raw", "reason", "answer"}.isdisjoint(found.columns)
+
+
+def test_what_was_dropped_is_evidence_with_its_reason(run, written):
+    found = pl.read_parquet(written / "evidence" / "dropped.parquet")
+    assert found.equals(run.data.pool.dropped)
+
+
+def sets_of(run):
+    sets = [(arm, seed, one) for (arm, seed), ids in run.arms.items() if arm != "curated" for one in ids]
+    return pl.DataFrame(sets, schema=["arm", "seed", "id"], orient="row")
+
+
+def test_controls_are_a_config_of_their_own_with_a_split_an_arm(run, report, write, tmp_path):
+    folder = write(tmp_path / "d", run, report, controls=sets_of(run))
+    found = load_dataset(str(folder), "controls", cache_dir=str(tmp_path / "cache"))
+    assert set(found) == {"random", "matched_random"}
+    for split, arm in (("random", "random"), ("matched_random", "matched-random")):
+        for seed in range(4):
+            own = {row["id"] for row in found[split] if seed in row["draws"]}
+            assert own == set(run.arms[arm, seed])
+    assert load(folder, tmp_path / "cache2")["train"].num_rows == 12, "the curated rows stay the default"
+
+
+def test_without_controls_there_is_one_config(written, tmp_path):
+    with pytest.raises(ValueError, match="controls"):
+        load_dataset(str(written), "controls", cache_dir=str(tmp_path))
+
+
+def test_rows_of_a_file_that_are_not_in_the_pool_are_left_out_of_controls(run):
+    more = pl.concat([sets_of(run), pl.DataFrame({"arm": ["mine"], "seed": [0], "id": ["nowhere"]})])
+    assert control_rows(run.data.pool, more)["mine"].num_rows == 0

@@ -1,0 +1,245 @@
+"""Asks the Hugging Face Hub about one repository and writes to it; the only file that talks to the Hub to upload.
+
+Every question is asked again while the trouble passes. No message of ours holds the token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from curator.errors import PublishError, first_line
+from curator.publish.manifest import Digest, digest
+from curator.publish.merging import Plan
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+_PASSING = (408, 429, 500, 502, 503, 504)
+_TRIES = 6
+_LONGEST_WAIT = 60.0
+
+
+class Hub:
+    """The Hub's answers about one repository, each asked again while it is a passing trouble."""
+
+    def __init__(self, repo: str, tell: Tell | None) -> None:
+        from huggingface_hub import HfApi, get_token
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded on demand
+
+        self.repo, self.say = repo, tell or (lambda _: None)
+        self.token: str | None = get_token()
+        self.api: HfApi = HfApi(token=self.token)
+        disable_progress_bars()
+
+    def whoami(self) -> dict[str, Any]:
+        if self.token is None:
+            raise PublishError("There is no token for the Hub: run `hf auth login`, or set HF_TOKEN")
+        return self.ask("who you are", self.api.whoami)
+
+    def info(self, kind: str) -> Any:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        def ask() -> Any:
+            try:
+                return self.api.repo_info(self.repo, repo_type=kind)
+            except RepositoryNotFoundError:
+                return None
+
+        return self.ask(f"about the {kind} {self.repo}", ask)
+
+    def head(self) -> str:
+        info = self.info("dataset")
+        if info is None or info.sha is None:
+            raise PublishError(f"{self.repo}: the Hub shows no such data set to this token; give it access, or rename")
+        return str(info.sha)
+
+    def create(self, public: bool) -> None:
+        self.ask(
+            f"to make {self.repo}",
+            lambda: self.api.create_repo(self.repo, repo_type="dataset", private=not public, exist_ok=True),
+        )
+
+    def tree(self, revision: str) -> dict[str, tuple[str | None, str]]:
+        """Path -> (SHA-256 where the Hub knows it, git's blob SHA-1)."""
+        from huggingface_hub.hf_api import RepoFile
+
+        found = self.ask(
+            f"what is in {self.repo}",
+            lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type="dataset")),
+        )
+        return {
+            one.path: (one.lfs.sha256 if one.lfs else None, one.blob_id) for one in found if isinstance(one, RepoFile)
+        }
+
+    def read(self, path: str, revision: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return self.ask(
+                f"for {path}",
+                lambda: Path(
+                    self.api.hf_hub_download(
+                        self.repo, path, repo_type="dataset", revision=revision, local_dir=folder, force_download=True
+                    )
+                ).read_bytes(),
+            )
+
+    def commit(self, wanted: Mapping[str, bytes], todo: Plan, head: str, *, pull_request: bool) -> tuple[str, str]:
+        """The commit that holds everything wanted, and its page."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+
+        page = f"{self.api.endpoint}/datasets/{self.repo}"
+        if not todo.write and not todo.remove:
+            return head, page
+        names = "".join(f"{name} {hashlib.sha256(wanted[name]).hexdigest()}\n" for name in sorted(wanted))
+        title = f"Data set of curator, content {hashlib.sha256(names.encode()).hexdigest()[:12]}"
+        digests = {name: digest(content) for name, content in wanted.items()}
+
+        def made() -> tuple[str, str] | None:
+            """Ours, where an earlier request got through and its answer did not; else null while nobody has moved."""
+            if pull_request:
+                return self._opened(title, digests, todo)
+            now = self.head()
+            if now == head:
+                return None
+            if _holds(self.tree(now), digests, todo):
+                return now, page
+            raise PublishError(
+                f"{self.repo}: was changed by somebody else while this push was at work (now at {now[:8]}); nothing of "
+                "theirs was touched and nothing of ours is there; run the same command again"
+            )
+
+        if pull_request and (found := made()) is not None:
+            return found
+
+        def send() -> tuple[str, str]:
+            operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
+                *(CommitOperationAdd(path, wanted[path]) for path in todo.write),
+                *(CommitOperationDelete(path, is_folder=False) for path in todo.remove),
+            ]
+            info = self.api.create_commit(
+                self.repo,
+                operations,
+                commit_message=title,
+                repo_type="dataset",
+                parent_commit=head,
+                create_pr=pull_request,
+            )
+            return info.oid, info.pr_url or page
+
+        return self.ask("to commit", send, made=made)
+
+    def _opened(self, title: str, digests: Mapping[str, Digest], todo: Plan) -> tuple[str, str] | None:
+        for one in self.ask(
+            "for its pull requests",
+            lambda: list(
+                self.api.get_repo_discussions(
+                    self.repo, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
+                )
+            ),
+        ):
+            if one.title == title:
+                info = self.ask("about it", partial(self.api.dataset_info, self.repo, revision=one.git_reference))
+                if info.sha and _holds(self.tree(info.sha), digests, todo):
+                    return info.sha, one.url
+        return None
+
+    def refuse_taken_tag(self, tag: str, allowed: str | None) -> None:
+        refs = self.ask("for its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
+        taken = next((one.target_commit for one in refs.tags if one.name == tag), None)
+        if taken is not None and taken != allowed:
+            raise PublishError(f"--tag: {tag} stands at commit {taken[:8]} already; choose another tag")
+
+    def tag(self, tag: str, commit: str) -> None:
+        self.ask(
+            f"to tag {tag}",
+            lambda: self.api.create_tag(self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True),
+        )
+
+    def ask(self, what: str, call: Callable[[], T], *, made: Callable[[], T | None] | None = None) -> T:
+        """The answer to `call`, asked again with longer and longer waits while the trouble passes.
+
+        `made` is asked before a second try, and says whether the first one got through after all.
+        """
+        from huggingface_hub import errors
+
+        wait, tries = 1.0, 0
+        while True:
+            tries += 1
+            try:
+                return call()
+            except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:  # type: ignore[attr-defined]
+                status, pause = trouble(error)
+                passing = status in (0, *_PASSING) or (made is not None and status in (409, 412))
+                if passing and made is not None and (found := made()) is not None:
+                    return found
+                if not passing or tries == _TRIES:
+                    raise self._told(what, error, status) from None
+                self.say(f"asked the Hub {what}: {self._words(error)}; trying again in {pause or wait:.0f} s")
+            time.sleep(min(pause or wait, _LONGEST_WAIT))
+            wait = min(2 * wait, 8.0)
+
+    def _told(self, what: str, error: Exception, status: int | None) -> Exception:
+        """The error as one that a user can act on. Causes are cut off: the client's may hold a request's headers."""
+        if status in (None, 400):  # the client's own checks, and the Hub's of the card
+            return PublishError(f"{self.repo}: asked the Hub {what}: {self._clean(' '.join(str(error).split()))}")
+        said = f"asked the Hub {what}: {self._words(error)}"
+        advice = {
+            0: "the Hub cannot be reached; what was sent is kept, run the same command again",
+            401: "the token is not valid; run `hf auth login` again, or set HF_TOKEN to another",
+            403: "this token may not do that; take one that can write (huggingface.co/settings/tokens)",
+            404: "the Hub does not show it to this token; correct the name, or take another token",
+            409: "somebody else is at work there; run the same command again",
+            412: "it was changed meanwhile; run the same command again",
+            429: "the Hub limits how often it is asked; wait some minutes, then run the same command again",
+        }.get(status, "the Hub is in trouble; what was sent is kept, run the same command again later")
+        return PublishError(f"{self.repo}: {said}; {advice}")
+
+    def _words(self, error: BaseException) -> str:
+        return self._clean(first_line(_heart(error)))
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self.token, "(token)") if self.token else text
+
+
+def trouble(error: BaseException) -> tuple[int | None, float | None]:
+    """HTTP status of the failed request (0: it got no answer, null: it is about no request), and how many seconds the
+    Hub asks to wait.
+    """
+    from huggingface_hub import errors
+
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in _causes(error)):
+        return None, None
+    heart = _heart(error)
+    response = getattr(heart, "response", None)
+    if isinstance(heart, errors.HfHubHTTPError) and response is not None:
+        asked = response.headers.get("Retry-After", "")
+        return response.status_code, float(asked) if asked.isdigit() else None
+    return (0 if isinstance(heart, (errors.HTTPError, ConnectionError, TimeoutError)) else None), None  # type: ignore[attr-defined]
+
+
+def _heart(error: BaseException) -> BaseException:
+    """The cause that is the Hub's answer or the network's failure, where there is one; else the error itself."""
+    from huggingface_hub import errors
+
+    kinds = (errors.HTTPError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
+    found = [cause for cause in _causes(error) if isinstance(cause, kinds)]
+    return next((cause for cause in found if isinstance(cause, errors.HfHubHTTPError)), found[0] if found else error)
+
+
+def _holds(tree: Mapping[str, tuple[str | None, str]], digests: Mapping[str, Digest], todo: Plan) -> bool:
+    return all(
+        name in tree and (tree[name][0] or tree[name][1]) in (one.sha256, one.blob) for name, one in digests.items()
+    ) and not any(path in tree for path in todo.remove)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,190 @@
+"""How a data set folder goes into a repository that may hold other people's work: what is written, removed, left alone.
+
+A file is ours where the manifest of an earlier push names it with the digest that it still has. Everything else belongs
+to somebody, and is neither overwritten nor removed.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curator.errors import PublishError
+from curator.publish.card import BEGIN, END
+from curator.publish.manifest import CARD, MANIFEST, Digest
+
+_FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
+_DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".zip", ".gz", ".tar", ".zst")
+_LISTS = ("tags", "task_categories", "language")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push does.
+
+    Attributes:
+        write: Paths to upload, new or changed; the card is not among them.
+        remove: Paths of an earlier push of ours that are no longer part of the data set.
+        notes: What was left as others made it, in sentences.
+    """
+
+    write: tuple[str, ...]
+    remove: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def plan(
+    local: Mapping[str, Digest], remote: Mapping[str, tuple[str | None, str]], former: Mapping[str, Digest]
+) -> Plan:
+    """What to do so that the repository holds our files.
+
+    Args:
+        local: Path -> digest of what is to be pushed.
+        remote: Path -> (SHA-256 where the Hub knows it, git's blob SHA-1) of what is there.
+        former: What the manifest in the repository says of our last push.
+
+    Raises:
+        PublishError: A path of ours is taken by a file that curator did not write.
+    """
+    write, taken = [], []
+    for path, digest in local.items():
+        if path == CARD or (path in remote and _same(remote[path], digest)):
+            continue
+        if path in remote and path != MANIFEST and not (path in former and _same(remote[path], former[path])):
+            taken.append(path)
+        write.append(path)
+    if taken:
+        raise PublishError(
+            f"{', '.join(taken)}: stands in the repository already, and curator did not write it (or somebody has "
+            "changed it since); name another repository, or remove the file there first"
+        )
+    gone = [path for path in former if path not in local and path in remote]
+    remove = tuple(path for path in gone if _same(remote[path], former[path]))
+    notes = tuple(f"{path} is left there: somebody has changed it since" for path in gone if path not in remove)
+    return Plan(tuple(write), remove, notes)
+
+
+def refuse_clash(
+    ours: Mapping[str, Any], remote: Mapping[str, Any], former: Mapping[str, Digest], theirs: str | None
+) -> None:
+    """Refuses a repository in which our configs would make other data unreadable: data that is found by its files'
+    names alone, which a card with configs hides, and data of another format, since `datasets` reads one a repository.
+
+    Raises:
+        PublishError: So it is.
+    """
+    named = _metadata(theirs)[0].get("configs") if theirs else None
+    strangers = [path for path in remote if path.endswith(_DATA) and path not in ours and path not in former]
+    if strangers and not named:
+        raise PublishError(
+            f"{strangers[0]}: the repository holds data that no config of its card names, and our configs would hide "
+            "it; name its files in the card's configs first, or push to another repository"
+        )
+    other = [one for one in _strings(named) if one.endswith(_DATA) and not one.endswith(".parquet")]
+    if other:
+        raise PublishError(
+            f"README.md: a config of the repository has data in {other[0]!r}, ours is Parquet, and `datasets` reads "
+            "one format a repository; push to another repository"
+        )
+
+
+def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The card to write, and notes on what of ours gave way.
+
+    Our part goes between BEGIN and END, and what its owner wrote around it stays. In the metadata, keys that still have
+    the value of our last push, `former`, are ours; others stay as they are. Lists of tags are united; configs are told
+    apart by name, and ours is the default only where there is no other config.
+
+    Raises:
+        PublishError: The card in the repository cannot be read, or has a config of one of our names that is not ours.
+    """
+    if theirs is None:
+        return ours, ()
+    (new, body), (kept, rest), before = _metadata(ours), _metadata(theirs), _metadata(theirs)
+    notes: list[str] = []
+    gone = [key for key in former if key not in new and kept.get(key) == former[key]]
+    for key in gone:
+        del kept[key]
+    for key, value in new.items():
+        if key == "configs":
+            kept[key] = _configs(kept.get(key) or [], value, former.get(key) or [])
+        elif key == "license_name" and kept.get("license") != new.get("license"):
+            continue  # it names our licence, not theirs
+        elif key in _LISTS and isinstance(kept.get(key), list):
+            kept[key] = [*kept[key], *(one for one in value if one not in kept[key])]
+        elif key not in kept or kept[key] == former.get(key) or kept[key] == value:
+            kept[key] = value
+        else:
+            notes.append(f"the card's {key} stays {kept[key]!r} (curator would say {value!r})")
+    told = _OURS.search(body)
+    part = told.group() if told else body
+    whole = _OURS.sub(lambda _: part, rest, count=1) if _OURS.search(rest) else f"{rest.rstrip()}\n\n{part}"
+    if (kept, whole) == before:
+        return theirs, tuple(notes)
+    return f"---\n{_yaml(kept)}---\n{whole if whole.startswith(chr(10)) else chr(10) + whole}", tuple(notes)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _same(found: tuple[str | None, str], digest: Digest) -> bool:
+    sha256, blob = found
+    return sha256 == digest.sha256 if sha256 else blob == digest.blob
+
+
+def _configs(theirs: list[Any], ours: list[Any], former: list[Any]) -> list[Any]:
+    names, before = {one["config_name"] for one in ours}, {one["config_name"] for one in former}
+    others = [one for one in theirs if not (isinstance(one, dict) and one.get("config_name") in before)]
+    for one in others:
+        name = one.get("config_name") if isinstance(one, dict) else one
+        if name in names:
+            raise PublishError(
+                f"README.md: the repository has a config {name!r} that curator did not write; rename it there, or push "
+                "to another repository"
+            )
+    if others:
+        ours = [{key: value for key, value in one.items() if key != "default"} for one in ours]
+    return [*others, *ours]
+
+
+def _metadata(text: str) -> tuple[dict[str, Any], str]:
+    """A card's metadata, in its own order and with its comments, and the rest of the page."""
+    found = _FRONT.match(text)
+    if found is None:
+        return {}, text
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        facts = YAML(typ="rt").load(found[1])
+    except YAMLError as error:
+        raise PublishError(
+            f"README.md: the metadata of the card in the repository is no YAML ({str(error).splitlines()[0]}); mend it "
+            "there first, or push to another repository"
+        ) from error
+    if facts is None:
+        return {}, text[found.end() :]
+    if not isinstance(facts, dict):
+        raise PublishError("README.md: the metadata of the card in the repository is no mapping; mend it there first")
+    return facts, text[found.end() :]
+
+
+def _yaml(facts: Mapping[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt")
+    yaml.default_flow_style = False
+    yaml.allow_unicode = False
+    yaml.width = 2**31
+    out = io.StringIO()
+    yaml.dump(facts, out)
+    return out.getvalue()

@@ -1,0 +1,244 @@
+"""Figures as inline SVG that a style sheet colours and a narrow screen does not shrink: positions are percentages.
+
+What a mark means is in its class, never in a colour written here, so that one drawing serves light and dark. Every text
+that comes from outside is escaped by `Markup.format`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from curator.wording import visible
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a lane, with its interval where it has one.
+
+    Attributes:
+        style: CSS classes. `hollow`: drawn as a ring, so that two states of one thing differ without colour.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    style: str
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of a dot plot: a name, its marks from left to right, and the figures in words. `joined` draws a line from
+    the first mark to the last. `limit`: a value that the marks should stay below.
+    """
+
+    name: str
+    marks: Sequence[Mark]
+    words: str
+    joined: bool = False
+    style: str = ""
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high` with labelled ticks; `zero` is drawn stronger."""
+
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+    zero: float | None = None
+
+    def at(self, value: float) -> str:
+        """Where a value lies, as a percentage of the width; what lies outside is put on the edge."""
+        share = (value - self.low) / (self.high - self.low)
+        return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
+
+
+def shares() -> Scale:
+    """From 0 to 100 %."""
+    return Scale(0.0, 1.0, [(one / 4, f"{25 * one} %") for one in range(5)])
+
+
+def around_zero(values: Sequence[float | None], *, factor: float, unit: str = "") -> Scale:
+    """A scale with zero in its middle, wide enough for the values; ticks are labelled in `factor` times the value."""
+    widest = max((abs(one) for one in values if one is not None and math.isfinite(one)), default=0.0) or 0.01
+    step = _step(widest * factor / 2) / factor
+    reach = math.ceil(widest / step - 1e-9) * step
+    count = round(reach / step)
+    ticks = [(one * step, f"{one * step * factor:+.4g}{unit}" if one else "0") for one in range(-count, count + 1)]
+    return Scale(-reach, reach, ticks, zero=0.0)
+
+
+def between(low: float, high: float) -> Scale:
+    """A scale from `low` to `high` with about six round ticks."""
+    high = high if high > low else low + 1.0
+    step = _step((high - low) / 7)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return Scale(low, high, [(one * step, f"{one * step:.4g}") for one in range(first, last + 1)])
+
+
+def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, ends: tuple[str, str] | None = None) -> Markup:
+    """Lanes below each other over one axis; `ends` says in words what left and right of zero mean."""
+    rows = Markup("").join(_lane(lane, scale) for lane in lanes)
+    said = (
+        Markup('<div class="ends"><span>{}</span><span>{}</span></div>').format(*map(visible, ends))
+        if ends
+        else Markup("")
+    )
+    return Markup(
+        '<div class="plot" role="img" aria-label="{}">{}<div class="lane axis"><span></span><div>'
+        '<svg width="100%" height="20" aria-hidden="true">{}</svg>{}</div><span></span></div></div>'
+    ).format(visible(label), rows, _labels(scale, 14), said)
+
+
+def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, label: str) -> Markup:
+    """One bar a row: name, (share of the width, CSS class) from left to right, and the figures in words."""
+    made = []
+    for name, parts, words in rows:
+        start, drawn = 0.0, Markup("")
+        for share, style in parts:
+            drawn += Markup('<rect x="{:.2f}%" y="6" width="{:.2f}%" height="14" class="{}"/>').format(
+                100 * start, 100 * share, style
+            )
+            start += share
+        made.append(
+            Markup(
+                '<div class="lane"><span class="name">{}</span>'
+                '<svg width="100%" height="26" aria-hidden="true">{}</svg><span class="words">{}</span></div>'
+            ).format(visible(name), drawn, visible(words))
+        )
+    return Markup('<div class="plot" role="img" aria-label="{}">{}</div>').format(visible(label), Markup("").join(made))
+
+
+def curves(
+    edges: Sequence[float], sets: Mapping[str, tuple[Sequence[float], str]], *, label: str, scale: Scale | None = None
+) -> Markup:
+    """Distributions over one axis: set -> (share of each bin, CSS class); the first is filled, the others are lines."""
+    scale = scale or between(edges[0], edges[-1])
+    tallest = max((max(heights) for heights, _ in sets.values()), default=0.0) or 1.0
+    middles = [(one + other) / 2 for one, other in pairwise(edges)]
+    drawn = Markup("")
+    for place, (heights, style) in enumerate(sets.values()):
+        points = [
+            f"{1000 * (x - scale.low) / (scale.high - scale.low):.1f},{100 - 96 * y / tallest:.1f}"
+            for x, y in zip(middles, heights, strict=True)
+        ]
+        first, last = points[0].split(",")[0], points[-1].split(",")[0]
+        if place == 0:
+            drawn += Markup('<polygon points="{},100 {} {},100" class="area {}"/>').format(
+                first, " ".join(points), last, style
+            )
+        else:
+            drawn += Markup('<polyline points="{}" class="curve {}"/>').format(" ".join(points), style)
+    return _framed(drawn, scale, label=label, height=170)
+
+
+def climb(
+    ranks: Sequence[float], values: Sequence[float], levels: Sequence[tuple[float, str, str]], *, label: str
+) -> Markup:
+    """A line that climbs with the rank, and horizontal levels: (value, words, CSS class)."""
+    scale = between(0.0, max(ranks, default=1.0))
+    reached = [*values, *(level for level, _, _ in levels), 0.0]
+    low, high = min(reached), max(reached)
+    room = (high - low) or 1.0
+
+    def up(value: float) -> float:
+        return 96 - 90 * (value - low) / room
+
+    start = [(0.0, 0.0), *zip(ranks, values, strict=True)]
+    points = " ".join(f"{1000 * (x - scale.low) / (scale.high - scale.low):.1f},{up(y):.2f}" for x, y in start)
+    drawn = Markup('<polyline points="{}" class="curve a0"/>').format(points)
+    words = Markup("")
+    for level, said, style in levels:
+        drawn += Markup('<line x1="0" x2="1000" y1="{0:.2f}" y2="{0:.2f}" class="level {1}"/>').format(up(level), style)
+        words += Markup('<text x="99%" y="{:.2f}%" dy="-5" class="end">{}</text>').format(up(level), visible(said))
+    return _framed(drawn, scale, label=label, height=220, words=words)
+
+
+def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label: str) -> Markup:
+    """Points in the plane: set -> (pairs, CSS class), the first drawn first; both axes have one scale a direction."""
+    xs = [x for points, _ in sets.values() for x, _ in points]
+    ys = [y for points, _ in sets.values() for _, y in points]
+    across, along = _padded(xs), _padded(ys)
+    drawn = Markup("")
+    for points, style in sets.values():
+        size = "2" if style == "pool" else "4"
+        shape = '<use href="#cross" x="{}" y="{}"/>' if style.startswith("t") else '<circle cx="{}" cy="{}" r="{}"/>'
+        inside = Markup("").join(
+            Markup(shape).format(across.at(x), Scale(-along.high, -along.low, ()).at(-y), size) for x, y in points
+        )
+        drawn += Markup('<g class="{}">{}</g>').format(style, inside)
+    return Markup(
+        '<svg class="map" width="100%" height="420" role="img" aria-label="{}">'
+        '<defs><path id="cross" d="M-3.5-3.5 3.5 3.5M-3.5 3.5 3.5-3.5"/></defs>{}</svg>'
+    ).format(visible(label), drawn)
+
+
+def _lane(lane: Lane, scale: Scale) -> Markup:
+    drawn = _grid(scale, 30)
+    if lane.limit is not None:
+        drawn += Markup('<line x1="{0}" x2="{0}" y1="3" y2="27" class="limit"/>').format(scale.at(lane.limit))
+    if lane.joined and len(lane.marks) > 1:
+        drawn += Markup('<line x1="{}" x2="{}" y1="15" y2="15" class="move {}"/>').format(
+            scale.at(lane.marks[0].value), scale.at(lane.marks[-1].value), lane.marks[-1].style
+        )
+    for mark in lane.marks:
+        if mark.low is not None and mark.high is not None:
+            drawn += Markup('<line x1="{}" x2="{}" y1="15" y2="15" class="reach {}"/>').format(
+                scale.at(mark.low), scale.at(mark.high), mark.style
+            )
+    for mark in lane.marks:
+        drawn += Markup('<circle cx="{}" cy="15" r="{}" class="{} {}"/>').format(
+            scale.at(mark.value), 5 if mark.hollow else 6, "ring" if mark.hollow else "dot", mark.style
+        )
+    return Markup(
+        '<div class="lane {}"><span class="name">{}</span><svg width="100%" height="30" aria-hidden="true">{}</svg>'
+        '<span class="words">{}</span></div>'
+    ).format(lane.style, visible(lane.name), drawn, visible(lane.words))
+
+
+def _framed(drawn: Markup, scale: Scale, *, label: str, height: int, words: str = "") -> Markup:
+    return Markup(
+        '<svg class="framed" width="100%" height="{}" role="img" aria-label="{}">'
+        '<svg width="100%" height="{}"><svg width="100%" height="100%">{}</svg>'
+        '<svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">{}</svg>{}</svg>{}</svg>'
+    ).format(height, visible(label), height - 22, _grid(scale, height), drawn, words, _labels(scale, height - 6))
+
+
+def _grid(scale: Scale, height: int) -> Markup:
+    return Markup("").join(
+        Markup('<line x1="{0}" x2="{0}" y1="0" y2="{1}" class="{2}"/>').format(
+            scale.at(value), height, "zero" if value == scale.zero else "grid"
+        )
+        for value, _ in scale.ticks
+    )
+
+
+def _labels(scale: Scale, y: int) -> Markup:
+    def anchor(value: float) -> str:
+        share = (value - scale.low) / (scale.high - scale.low)
+        return "start" if share < 0.04 else "end" if share > 0.96 else "middle"
+
+    return Markup("").join(
+        Markup('<text x="{}" y="{}" class="tick {}">{}</text>').format(scale.at(value), y, anchor(value), words)
+        for value, words in scale.ticks
+    )
+
+
+def _padded(values: Sequence[float]) -> Scale:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = 0.03 * ((high - low) or 1.0)
+    return Scale(low - room, high + room, ())
+
+
+def _step(rough: float) -> float:
+    """The round number (1, 2 or 5 times a power of ten) that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))

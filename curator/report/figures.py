@@ -1,0 +1,156 @@
+"""What the figures of the page draw, as plain values without any text of a row: `figures.json` beside `report.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.neighbours import nearest
+from curator.records import Pool, Scores, Selection, Vectors
+from curator.report.rows import Arms, draws_of
+
+Matrix = NDArray[np.float32]
+
+BINS = 32
+"""Of a distribution."""
+POINTS = {"pool": 1500, "curated": 400, "task": 250}
+"""Most points that the map draws of the pool, of the curated set and of each task."""
+FITTED, MEASURED = 2000, 5000
+"""Rows at most that the map's axes are fitted to, and that coverage is measured on; evenly spaced by id."""
+STEPS = 400
+"""Points at most of the curve of gains."""
+
+
+def figures(
+    *,
+    pool: Pool,
+    vectors: Vectors,
+    tasks: Mapping[str, Vectors],
+    scores: Scores,
+    selection: Selection,
+    arms: Arms,
+    control: str,
+) -> dict[str, Any]:
+    """JSON-serialisable values of every figure that report.json alone cannot draw.
+
+    Args:
+        vectors, tasks: Of the pool and of each task's training rows, in one space.
+        arms: (arm, seed) -> ids of its set.
+        control: The arm that the curated one is compared with.
+
+    Returns:
+        `distributions`: for `combined` and each task: `edges` (BINS + 1) and `shares`, set -> BINS shares that sum to
+        1. `map`: see `projected`. `gains`: `ranks` and `values`, the objective's value after so many rows. `coverage`:
+        see `covered`.
+    """
+    return {
+        "distributions": {
+            name: _distribution(values, scores.ids, arms)
+            for name, values in {"combined": scores.combined, **scores.tasks}.items()
+        },
+        "map": projected(vectors, tasks, selection.ids),
+        "gains": _gains(selection),
+        "coverage": covered(pool, vectors, selection.ids, arms, control=control),
+    }
+
+
+def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[str]) -> dict[str, Any]:
+    """The two directions in which the pool varies most, and where pool, chosen and task rows lie in them.
+
+    Returns:
+        `explained`, the two shares of the pool's variance; `points`, set -> (x, y) pairs rounded to 3 digits, for
+        `pool` (rows not chosen), `curated` and each task; `rows`, set -> how many rows it has, of which the points are
+        evenly spaced by id.
+    """
+    order = np.argsort(vectors.ids, kind="stable")
+    fitted = np.asarray(vectors.matrix[order[spaced(len(order), FITTED)]], dtype=np.float64)
+    middle = fitted.mean(axis=0)
+    axes, explained = _principal(fitted - middle)
+
+    def points(one: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
+        kept = rows[spaced(len(rows), most)]
+        at = (np.asarray(one.matrix[kept], dtype=np.float64) - middle) @ axes.T
+        return [[round(x, 3) + 0.0, round(y, 3) + 0.0] for x, y in at.tolist()]
+
+    picked = set(chosen)
+    inside = np.array([one in picked for one in vectors.ids], dtype=bool)
+    sets = {"pool": (vectors, order[~inside[order]]), "curated": (vectors, order[inside[order]])}
+    sets |= {name: (one, np.argsort(one.ids, kind="stable")) for name, one in tasks.items()}
+    return {
+        "explained": explained,
+        "points": {name: points(*one, POINTS.get(name, POINTS["task"])) for name, one in sets.items()},
+        "rows": {name: len(rows) for name, (_, rows) in sets.items()},
+    }
+
+
+def covered(pool: Pool, vectors: Vectors, chosen: Sequence[str], arms: Arms, *, control: str) -> list[dict[str, Any]]:
+    """How near each category of the pool has a row of the set: the mean of the largest cosine, clipped at 0.
+
+    Returns:
+        For each category, the largest first: `category` (null: none named), `rows` of the pool that were measured,
+        `curated` and `control` (its draw of the first seed), in [0, 1]; `control` is null where it has no set.
+    """
+    category = dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
+    order = np.argsort(vectors.ids, kind="stable")
+    measured = order[spaced(len(order), MEASURED)]
+    asked = np.ascontiguousarray(vectors.matrix[measured])
+    at = {one: row for row, one in enumerate(vectors.ids)}
+    sets = {"curated": list(chosen), "control": list(next(iter(draws_of(arms).get(control, [])), ()))}
+    frame = pl.DataFrame({"category": [category[vectors.ids[row]] for row in measured.tolist()]})
+    for name, ids in sets.items():
+        rows = [at[one] for one in ids if one in at]
+        if not rows:
+            frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name))
+            continue
+        cosine, _ = nearest(asked, np.ascontiguousarray(vectors.matrix[rows]), 1)
+        frame = frame.with_columns(pl.Series(name, np.clip(cosine[:, 0], 0.0, 1.0).astype(np.float64)))
+    found = frame.group_by("category").agg(pl.len().alias("rows"), pl.col("curated").mean(), pl.col("control").mean())
+    return found.sort("rows", "category", descending=[True, False], nulls_last=True).to_dicts()
+
+
+def spaced(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of `count` places, evenly spaced, the first and the last among them."""
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
+    """Two unit directions `(2, d)` of largest variance and their shares; each direction's largest entry is positive."""
+    n, d = centred.shape
+    # The smaller of the two Gram matrices has the same eigenvalues.
+    wide = d > n
+    values, directions = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    values, directions = values[::-1][:2], directions[:, ::-1][:, :2]
+    axes = (centred.T @ directions).T if wide else directions.T
+    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
+    axes = np.divide(axes, lengths, out=np.zeros_like(axes), where=lengths > 0)
+    axes = np.vstack([axes, np.zeros((2 - len(axes), d))])
+    axes *= np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
+    total = float((centred**2).sum())
+    shares = [float(max(value, 0.0)) / total if total > 0 else 0.0 for value in values.tolist()]
+    return axes, [*shares, 0.0, 0.0][:2]
+
+
+def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -> dict[str, Any]:
+    low, high = float(values.min()), float(values.max())
+    edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
+    at = {one: row for row, one in enumerate(ids)}
+    sets = {"pool": np.arange(len(ids))}
+    for arm, draws in draws_of(arms).items():
+        sets[arm] = np.array([at[one] for ids_ in draws for one in ids_ if one in at], dtype=np.int64)
+    counts = {name: np.histogram(values[rows], edges)[0] for name, rows in sets.items() if len(rows)}
+    return {
+        "edges": edges.round(6).tolist(),
+        "shares": {name: (count / count.sum()).round(6).tolist() for name, count in counts.items()},
+    }
+
+
+def _gains(selection: Selection) -> dict[str, Any]:
+    values = np.cumsum(selection.gains)
+    kept = spaced(len(values), STEPS)
+    return {"ranks": (kept + 1).tolist(), "values": values[kept].round(9).tolist()}

@@ -1,0 +1,210 @@
+"""Which figure shows what of a report. A figure without anything to draw is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from curator import wording
+from curator.report import drawing
+from curator.report.tabulated import MIX, label
+
+MANY = 24
+"""Lanes of a figure at most; the table below it holds them all."""
+
+
+def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> figure; a figure without anything to draw is left out."""
+    styles = styles_of(report)
+    found = {
+        "decision": _decision(report),
+        "harm": _harm(report, styles),
+        "gates": _gates(report),
+        "comparisons": _comparisons(report),
+        "map": _map(figures, styles),
+        "gains": _gains(report, figures),
+        "coverage": _coverage(report, figures),
+        "predicts": _predicts(report),
+        "judges": _judges(report),
+        "time": _time(report),
+    }
+    for name, one in figures.get("distributions", {}).items():
+        sets = {arm: (shares, styles[arm]) for arm, shares in one["shares"].items() if arm in styles}
+        words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
+        found[f"distribution {name}"] = drawing.curves(one["edges"], sets, label=words)
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _decision(report: Mapping[str, Any]) -> Any:
+    one = report["decision"]["primary"]
+    if one["difference"] is None:
+        return None
+    lane = drawing.Lane("", [drawing.Mark(one["difference"], one["low"], one["high"], "a0")], "", style="bare")
+    scale = drawing.around_zero([one["difference"], one["low"], one["high"]], factor=100.0)
+    said = (
+        f"{one['treatment']} minus {one['control']} after fine-tuning: {wording.points(one['difference'])} points, "
+        f"interval {wording.reach(one['low'], one['high'])}"
+    )
+    ends = (f"\u2190 {one['treatment']} less harmful", f"{one['treatment']} more harmful \u2192")
+    return drawing.dots([lane], scale, label=said, ends=ends)
+
+
+def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
+    lanes = []
+    names = [one["name"] for one in report["tasks"]]
+    anticipated = [one["name"] for one in report["tasks"] if one["anticipated"]]
+    shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *(one for one in names if one not in anticipated)]
+    for task in shown:
+        for arm in (one for one in styles if one in report["arms"]):
+            before, after = (report["arms"][arm][task][phase]["harmfulness"] for phase in ("before", "after"))
+            marks = [
+                drawing.Mark(one["value"], one["low"], one["high"], styles[arm], hollow=one is before)
+                for one in (before, after)
+                if one["value"] is not None
+            ]
+            words = f"{wording.percent(before['value'])} \u2192 {wording.percent(after['value'])}"
+            name = arm if len(shown) == 1 else f"{arm}, {label(task)}"
+            lanes.append(
+                drawing.Lane(
+                    name, marks, words, joined=True, style="first" if arm == next(iter(report["arms"])) else ""
+                )
+            )
+    said = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
+    return drawing.dots(lanes[: 2 * MANY], drawing.shares(), label=said)
+
+
+def _gates(report: Mapping[str, Any]) -> Any:
+    gates = [one for one in report["gates"] if one["cost"] is not None]
+    if not gates:
+        return None
+    values = [one[name] for one in gates for name in ("cost", "low", "high", "margin")]
+    tone = {"pass": "good", "fail": "bad"}
+    lanes = [
+        drawing.Lane(
+            one["name"].replace("_", " "),
+            [drawing.Mark(one["cost"], one["low"], one["high"], tone.get(one["outcome"], "open"))],
+            f"{one['outcome']} (allowed {wording.points(one['margin'])})",
+            limit=one["margin"],
+        )
+        for one in gates
+    ]
+    said = "What durability costs by gate, in points, with 95 % intervals"
+    return drawing.dots(
+        lanes, drawing.around_zero(values, factor=100.0), label=said, ends=("\u2190 better", "costs \u2192")
+    )
+
+
+def _comparisons(report: Mapping[str, Any]) -> Any:
+    wanted = [
+        one
+        for one in report["comparisons"]
+        if (one["quantity"], one["phase"]) == ("harmfulness", "after") and one["difference"] is not None
+    ]
+    lanes = [
+        drawing.Lane(
+            f"{one['treatment']} \u2212 {one['control']}" + (f", {one['task']}" if one["task"] else ""),
+            [drawing.Mark(one["difference"], one["low"], one["high"], "a0" if one["role"] == "primary" else "plain")],
+            wording.points(one["difference"]) + ("" if one["low"] is not None else ", no interval"),
+            style=one["role"],
+        )
+        for one in wanted[:MANY]
+    ]
+    if not lanes:
+        return None
+    values = [one[name] for one in wanted[:MANY] for name in ("difference", "low", "high")]
+    scale = drawing.around_zero([max(min(one, 1.0), -1.0) for one in values if one is not None], factor=100.0)
+    said = "Differences in harmfulness after fine-tuning, in points, with 95 % intervals; the first one decides"
+    return drawing.dots(lanes, scale, label=said, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
+
+
+def _map(figures: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
+    if "map" not in figures:
+        return None
+    names = {"pool": "pool", "curated": styles.get("curated", "a0")}
+    sets = {
+        name: (points, names.get(name) or styles.get(f"task {name}", "t0"))
+        for name, points in figures["map"]["points"].items()
+    }
+    order = ("pool", *(name for name in sets if name not in ("pool", "curated")), "curated")
+    shares = " and ".join(wording.percent(one) for one in figures["map"]["explained"])
+    said = f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
+    return drawing.scatter({name: sets[name] for name in order}, label=said)
+
+
+def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
+    found, chosen = figures.get("gains"), report["selection"]
+    if not found or not found["ranks"]:
+        return None
+    levels = []
+    if chosen["bound"] is not None:
+        levels.append((chosen["bound"], f"no set is worth more than {wording.number(chosen['bound'], 4)}", "bound"))
+    random = chosen.get("parameters", {}).get("random_value")
+    if random is not None:
+        levels.append((random, f"random sets: {wording.number(random, 4)}", "random"))
+    return drawing.climb(found["ranks"], found["values"], levels, label="The objective's value as rows are added")
+
+
+def _coverage(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
+    lanes = [
+        drawing.Lane(
+            "none named" if one["category"] is None else one["category"],
+            [
+                drawing.Mark(one[name], None, None, style, hollow=name == "control")
+                for name, style in (("control", "a1"), ("curated", "a0"))
+                if one[name] is not None
+            ],
+            f"{one['rows']:,} rows",
+        )
+        for one in figures.get("coverage", [])[:MANY]
+    ]
+    if not lanes:
+        return None
+    control = report["regime"]["control"]
+    said = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
+    low = min(mark.value for lane in lanes for mark in lane.marks)
+    return drawing.dots(lanes, drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0), label=said)
+
+
+def _predicts(report: Mapping[str, Any]) -> Any:
+    lanes = [
+        drawing.Lane(
+            f"{one['score']}, {one['task']}, {one['loss']}",
+            [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
+            f"{one['rho']:.2f}",
+        )
+        for one in report["score_predicts"]
+        if one["rho"] is not None
+    ]
+    if not lanes:
+        return None
+    scale = drawing.Scale(-1.0, 1.0, [(one / 2, f"{one / 2:g}") for one in range(-2, 3)], zero=0.0)
+    return drawing.dots(
+        lanes[:MANY], scale, label="Spearman's rho between each score and forgetting, with 95 % intervals"
+    )
+
+
+def _judges(report: Mapping[str, Any]) -> Any:
+    rows = []
+    for one in report["judges"]["panel"]:
+        total = sum(one["outcomes"].values()) or 1
+        parts = [(one["outcomes"][name] / total, name) for name in ("harmful", "degenerate", "unscored", "safe")]
+        rows.append((one["name"], parts, f"{wording.percent(one['outcomes']['harmful'] / total)} harmful"))
+    return drawing.bars(rows, label="What each judge called the answers to harmful probes")
+
+
+def _time(report: Mapping[str, Any]) -> Any:
+    stages = {name: one for name, one in report.get("timing", {}).get("stages", {}).items() if one is not None}
+    longest = max(stages.values(), default=0.0)
+    if not longest:
+        return None
+    rows = [(name, [(seconds / longest, "plain")], wording.duration(seconds)) for name, seconds in stages.items()]
+    return drawing.bars(rows, label="Time by stage")
+
+
+def styles_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """CSS class of each arm, set and task, the same in every figure."""
+    primary = report["decision"]["primary"]
+    first = [primary["treatment"], primary["control"]]
+    arms = [*first, *(arm for arm in report["arms"] if arm not in first)]
+    found = {"pool": "pool", **{arm: f"a{place % 8}" for place, arm in enumerate(arms)}}
+    return {**found, **{f"task {task['name']}": f"t{place % 4}" for place, task in enumerate(report["tasks"])}}

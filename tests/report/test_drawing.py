@@ -1,0 +1,116 @@
+"""Figures: numbers land where they belong, and nothing foreign becomes structure."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curator.report.drawing import Lane, Mark, Scale, around_zero, bars, between, climb, curves, dots, scatter, shares
+
+HOSTILE = '"><script>alert(1)</script><g onload="x">\u202e & \' </svg>'
+
+
+def parsed(markup):
+    return ET.fromstring(f"<div>{markup}</div>")
+
+
+def test_marks_lie_where_their_values_are():
+    lane = Lane("a", [Mark(0.25, 0.1, 0.5, "a0", hollow=True), Mark(0.75, None, None, "a0")], "words", joined=True)
+    drawn = parsed(dots([lane], shares(), label="l"))
+    assert [(one.get("cx"), one.get("class")) for one in drawn.iter("circle")] == [
+        ("25.00%", "ring a0"),
+        ("75.00%", "dot a0"),
+    ]
+    reach = next(one for one in drawn.iter("line") if "reach" in one.get("class"))
+    assert (reach.get("x1"), reach.get("x2")) == ("10.00%", "50.00%")
+    move = next(one for one in drawn.iter("line") if "move" in one.get("class"))
+    assert (move.get("x1"), move.get("x2")) == ("25.00%", "75.00%")
+
+
+def test_a_value_beyond_the_scale_is_put_on_its_edge():
+    assert Scale(0, 1, ()).at(7) == "100.00%"
+    assert Scale(0, 1, ()).at(-7) == "0.00%"
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=5))
+def test_a_scale_around_zero_holds_every_value_and_has_zero_in_the_middle(values):
+    scale = around_zero(values, factor=100.0)
+    assert scale.low == -scale.high
+    assert scale.high >= max(map(abs, values)) - 1e-9
+    assert scale.at(0.0) == "50.00%"
+    assert 3 <= len(scale.ticks) <= 9
+    assert any(words == "0" for _, words in scale.ticks)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3))
+def test_ticks_lie_within_their_scale(low, width):
+    scale = between(low, low + width)
+    assert 2 <= len(scale.ticks) <= 9
+    assert all(low - 1e-6 * width <= value <= low + width * (1 + 1e-6) for value, _ in scale.ticks)
+
+
+def test_bars_follow_each_other():
+    drawn = parsed(bars([("a", [(0.25, "harmful"), (0.5, "safe")], "w")], label="l"))
+    assert [(one.get("x"), one.get("width")) for one in drawn.iter("rect")] == [
+        ("0.00%", "25.00%"),
+        ("25.00%", "50.00%"),
+    ]
+
+
+def test_curves_are_as_high_as_their_shares():
+    drawn = parsed(curves([0.0, 0.5, 1.0], {"pool": ([0.5, 0.5], "pool"), "curated": ([1.0, 0.0], "a0")}, label="l"))
+    (area,), (line,) = list(drawn.iter("polygon")), list(drawn.iter("polyline"))
+    assert line.get("points") == "250.0,4.0 750.0,100.0"
+    assert area.get("points").split() == ["250.0,100", "250.0,52.0", "750.0,52.0", "750.0,100"]
+
+
+def test_a_climb_ends_at_its_last_value_below_its_bound():
+    drawn = parsed(climb([1, 2], [0.5, 0.8], [(1.0, "bound", "bound")], label="l"))
+    heights = [float(pair.split(",")[1]) for pair in next(drawn.iter("polyline")).get("points").split()]
+    assert heights == sorted(heights, reverse=True)
+    bound = next(one for one in drawn.iter("line") if "level" in one.get("class"))
+    assert float(bound.get("y1")) < heights[-1]
+
+
+def test_a_map_draws_every_point_once_and_up_is_up():
+    drawn = parsed(
+        scatter({"pool": ([[0, 0], [1, 1]], "pool"), "list": ([[0, 1]], "t0"), "curated": ([[1, 0]], "a0")}, label="l")
+    )
+    groups = {one.get("class"): list(one) for one in drawn.iter("g")}
+    assert {name: len(points) for name, points in groups.items()} == {"pool": 2, "t0": 1, "a0": 1}
+    low, high = groups["pool"]
+    assert float(low.get("cy")[:-1]) > float(high.get("cy")[:-1])
+    assert groups["t0"][0].tag == "use"
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        dots([Lane(HOSTILE, [Mark(0.5, 0.1, 0.9, "a0")], HOSTILE)], shares(), label=HOSTILE, ends=(HOSTILE, HOSTILE)),
+        bars([(HOSTILE, [(0.5, "safe")], HOSTILE)], label=HOSTILE),
+        curves([0.0, 1.0, 2.0], {HOSTILE: ([0.5, 0.5], "pool")}, label=HOSTILE),
+        climb([1.0], [1.0], [(2.0, HOSTILE, "bound")], label=HOSTILE),
+        scatter({HOSTILE: ([[0.0, 0.0]], "pool")}, label=HOSTILE),
+    ],
+    ids=["dots", "bars", "curves", "climb", "scatter"],
+)
+def test_foreign_text_in_a_figure_stays_text(drawn):
+    tree = parsed(drawn)
+    assert {one.tag for one in tree.iter()} <= {
+        "div", "span", "svg", "line", "circle", "text", "rect", "polygon", "polyline", "g", "use", "defs", "path",
+    }  # fmt: skip
+    assert not [name for one in tree.iter() for name in one.attrib if name.startswith("on")]
+    assert "\u202e" not in str(drawn)
+
+
+def test_every_figure_says_in_words_what_it_shows():
+    for drawn in (dots([], shares(), label="said"), bars([], label="said"), scatter({}, label="said")):
+        figure = next(one for one in parsed(drawn).iter() if one.get("role") == "img")
+        assert figure.get("aria-label") == "said"
+
+
+def test_nothing_is_drawn_in_a_colour_of_its_own():
+    drawn = dots([Lane("a", [Mark(0.5, 0.1, 0.9, "a0")], "w", limit=0.3)], shares(), label="l")
+    assert not re.search(r"#[0-9a-f]{3}|rgb|fill=|stroke=", drawn)
