@@ -16,12 +16,23 @@ from curator.provenance import folder_identity
 from curator.recipe import Recipe
 from curator.recipe_file import dump
 from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
-from curator.steps import forgetting, grid, judging, looking, piloting, reporting, scoring, selecting, verifying
+from curator.steps import (
+    forgetting,
+    grid,
+    judge_errors,
+    judging,
+    looking,
+    piloting,
+    reporting,
+    scoring,
+    selecting,
+    verifying,
+)
 from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 2, "select": 3, "train": 2, "judge": 2, "report": 4, "publish": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 2, "select": 3, "train": 2, "judge": 3, "report": 5, "publish": 2}
 
 
 class Step(NamedTuple):
@@ -88,6 +99,7 @@ def _steps(site: Site) -> list[Step]:
     compared = (scoring.settings(r), [one.model_dump() for one in piloting.scores_of(site)])
     chosen = (r.select.model_dump(), arms, r.seed, piloting.settings(site))
     training = (grid.settings(site), arms, looking.settings(site))
+    shown = (v.gates.model_dump(), v.control, r.judges.headline, judge_errors.settings(site), r.name)
     return [
         Step("base", base, (), selecting.base),
         Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
@@ -97,7 +109,7 @@ def _steps(site: Site) -> list[Step]:
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
         Step("answer", (v.generate.model_dump(), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
         Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),
-        Step("report", (v.gates.model_dump(), v.control, r.judges.headline, r.name), ("judge",), reporting.report),
+        Step("report", shown, ("judge",), reporting.report),
         Step("publish", (r.name, r.publish.model_dump()), ("report",), reporting.publish),
     ]
 

@@ -82,8 +82,6 @@ def report_of(run: Path) -> dict[str, Any]:
 
 def _asked(run: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that must agree, by what a message calls it."""
-    headline = report["judges"]["headline"]
-    judge = next(one for one in report["judges"]["panel"] if one["name"] == headline)
     generate = report["provenance"]["recipe"]["verify"]["generate"]
     pool = run / FOLDERS["pool"]
     tasks = {task["name"]: task["weight"] for task in report["tasks"]}
@@ -92,9 +90,20 @@ def _asked(run: Path, report: Mapping[str, Any]) -> dict[str, Any]:
         "benign probes": _ids(pool / "probes-benign.parquet"),
         "tasks and their weights": tasks,
         **{f"test rows of task {name}": _ids(pool / "tasks" / f"{name}-test.parquet") for name in sorted(tasks)},
-        "headline judge": {name: judge[name] for name in ("kind", "guard", "revision", "controversial")},
+        "headline judge": _judge(report["judges"]),
         "verify.generate": {name: value for name, value in generate.items() if name != "batch"},
     }
+
+
+def _judge(judges: Mapping[str, Any]) -> dict[str, Any]:
+    """Who decides, by everything that decides what it says."""
+    found = [
+        {"kind": one["kind"], **{name: value for name, value in one["settings"].items() if value is not None}}
+        | {"revision": one["revision"]}
+        for one in judges["panel"]
+        if judges["rule"] != "headline" or one["name"] == judges["headline"]
+    ]
+    return found[0] if judges["rule"] == "headline" else {"rule": judges["rule"], "judges": found}
 
 
 def _ids(file: Path) -> frozenset[str]:

@@ -38,7 +38,12 @@ def device() -> str:
 
 
 def load_tokenizer(
-    path: str, *, revision: str | None = None, chat_template: str | None = None, key: str = "model.id"
+    path: str,
+    *,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    key: str = "model.id",
+    chat: bool = True,
 ) -> Any:
     """The tokenizer of a model, checked to be usable for chat.
 
@@ -46,6 +51,7 @@ def load_tokenizer(
         path: A folder or Hub id. `revision`: of a Hub id.
         chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
         key: The recipe key that messages name.
+        chat: Whether a chat template and an end token are needed; a judge may do without.
 
     Raises:
         ModelError: It cannot be loaded, or it has no vocabulary or no end token.
@@ -63,14 +69,14 @@ def load_tokenizer(
     # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelError(f"{key}: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
-    if tokenizer.eos_token_id is None:
+    if chat and tokenizer.eos_token_id is None:
         raise ModelError(
             f"{key}: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
             "set eos_token in its tokenizer_config.json"
         )
     if chat_template is not None:
         tokenizer.chat_template = _template(chat_template)
-    if not tokenizer.chat_template:
+    if chat and not tokenizer.chat_template:
         raise RecipeError(
             f"model.chat_template: the tokenizer of {path!r} has no chat template of its own; "
             f"name one ({', '.join(TEMPLATES)}) or give a file of Jinja text"
@@ -163,6 +169,36 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{key}: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+
+
+def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
+    """A sequence classifier, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode.
+
+    Raises:
+        ModelError: The weights cannot be loaded, are not all there (the head's among them), or do not fit into memory.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+
+    quiet()
+    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    try:
+        with memory(key, "name a smaller model"):
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                path, revision=revision, dtype=dtype, output_loading_info=True
+            )
+            missing = sorted(found["missing_keys"])
+            if missing:
+                raise ModelError(
+                    f"{key}: {path!r} is no classifier, or an incomplete one: its weights lack {len(missing)} tensors, "
+                    f"{missing[0]!r} the first of them, so they would be random; give a sequence classifier"
+                )
+            return model.to(device()).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{key}: no classifier could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
 
 

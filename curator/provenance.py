@@ -98,3 +98,11 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
         for path in sorted(folder.iterdir())
         if path.is_file()
     ]
+
+
+def file_identity(path: str) -> str | None:
+    """SHA-256 of a file's bytes; null where there is none."""
+    import hashlib
+    from pathlib import Path
+
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None

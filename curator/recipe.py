@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from curator.recipe_judge import Judges
 from curator.recipe_select import Represent, Representations, Score, Select
 from curator.recipe_source import Count, Name, Section, Share, Source
-from curator.recipe_verify import BEST_RANDOM, Judges, Verify
+from curator.recipe_verify import BEST_RANDOM, Verify
 
 
 class Instruction(Section):

@@ -1,4 +1,4 @@
-"""What a recipe says of verification: arms, seeds, training, pilot, gates, and the judges."""
+"""What a recipe says of verification: arms, seeds, training, pilot and gates."""
 
 from __future__ import annotations
 
@@ -250,42 +250,3 @@ class Verify(Section):
     def seeds_of(self, arm: Arm) -> int:
         """How many seeds an arm may run at most."""
         return self.most_seeds if arm.seeds is None else arm.seeds
-
-
-class Judge(Section):
-    """One judge: exactly one of `guard` (a model on the Hub or a folder), `refusal: phrases` and `sandbox: exact`.
-
-    `controversial` says how a guard's middle verdict counts.
-    """
-
-    name: Name
-    guard: str | None = None
-    revision: str | None = None
-    refusal: Literal["phrases"] | None = None
-    sandbox: Literal["exact"] | None = None
-    controversial: Literal["harmful", "safe"] = "harmful"
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Judge:
-        given = [name for name in ("guard", "refusal", "sandbox") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"needs exactly one of guard, refusal, sandbox; found {' and '.join(given) or 'none of them'}"
-            )
-        return self
-
-
-class Judges(Section):
-    """The panel; `headline` names the judge whose verdicts decide."""
-
-    headline: str
-    panel: Annotated[list[Judge], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _headline(self) -> Judges:
-        names = [judge.name for judge in self.panel]
-        if self.headline not in names:
-            raise ValueError(f"headline {self.headline!r} is no judge of the panel; allowed: {', '.join(names)}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"two judges of the panel share a name: {', '.join(names)}")
-        return self

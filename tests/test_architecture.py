@@ -17,9 +17,9 @@ import pytest
 FLOORS = (
     {"errors"},
     {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
-    {"recipe_select"},
+    {"recipe_select", "recipe_judge"},
     {"recipe_verify"},
-    {"conclusions", "recipe", "store"},
+    {"conclusions", "kappa", "recipe", "store"},
     {"recipe_mistakes"},
     {"recipe_file"},
     {"chat_templates", "neighbours", "sandbox"},

@@ -67,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
     files = _files(folder)
     model = fakes.save(folder / "model", "llama", template=None)
-    guard = fakes.save(folder / "guard", "qwen", template="chatml")
+    guard = fakes.save(folder / "qwen3guard", "qwen", template="chatml")
     source = '{{hub: null, split: train, file: "{}"}}'.format
 
     def over(path: str, file: str) -> list[str]:

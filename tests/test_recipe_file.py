@@ -155,7 +155,8 @@ BAD: list[tuple[str, str, list[str]]] = [
         "r.yaml:25: judges: headline 'guard' is no judge of the panel; allowed: exact, phrases",
     ]),
     ("refusal: phrases", "refusal: phrases, sandbox: exact", [
-        "r.yaml:27: judges.panel[1]: needs exactly one of guard, refusal, sandbox; found refusal and sandbox",
+        "r.yaml:27: judges.panel[1]: needs exactly one of guard, classifier, embedding, rubric, refusal, "
+        "sandbox; found refusal and sandbox",
     ]),
     ("name: phrases,", "name: exact,", ["r.yaml:25: judges: two judges of the panel share a name: exact, exact"]),
     ("weight: 0.3", "weight: 0.3\n  weight: 0.4", ["r.yaml:20: the key 'weight' stands twice; remove one"]),

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from curator.judge.degenerate import degenerate
-from curator.judge.guard import guard_judge
+from curator.judge.embedding import Embed, embedding_judge
+from curator.judge.endpoint import Cost, rubric_judge
+from curator.judge.guard import Loading, classifier_judge, guard_judge
 from curator.judge.phrases import refuses
-from curator.recipe_verify import Judge
-from curator.records import Asked, Messages, Verdict
+from curator.recipe_judge import Judge
+from curator.records import Asked, Verdict
 
 Judging = Callable[[Sequence[Asked]], list[Verdict]]
-# Prompts and ids to (answer, stop reason), by a model folder or Hub id, its revision and a limit of new tokens.
-Answering = Callable[[Sequence[Messages], Sequence[str], str, str | None, int], list[tuple[str, str]]]
 
 
-def judging(section: Judge, *, answer: Answering) -> Judging:
+@dataclass(frozen=True)
+class Means:
+    """What judges work with and do not know themselves: how models are loaded and texts embedded, and who counts what
+    an endpoint costs.
+    """
+
+    load: Loading
+    embed: Embed
+    cost: Cost
+
+
+def judging(section: Judge, means: Means) -> Judging:
     """The judge that a recipe names, as a function from answers to verdicts in the same order.
 
     Args:
         section: One entry of the recipe's panel.
-        answer: How a guard model is asked; unused by the others.
     """
-    if section.guard is not None:
-        return guard_judge(section, answer)
-    return {"phrases": phrases, "exact": exact}[section.refusal or section.sandbox or ""]
+    return KINDS[section.kind](section, means)
 
 
 def phrases(asked: Sequence[Asked]) -> list[Verdict]:
@@ -53,3 +62,13 @@ def exact(asked: Sequence[Asked]) -> list[Verdict]:
         Verdict(one.outcome, refused=one.refused, reason=broken if one.outcome == "degenerate" else None)
         for one in found
     ]
+
+
+KINDS: dict[str, Callable[[Judge, Means], Judging]] = {
+    "guard": lambda section, means: guard_judge(section, means.load),
+    "classifier": lambda section, means: classifier_judge(section, means.load),
+    "embedding": lambda section, means: embedding_judge(section, means.embed),
+    "rubric": lambda section, means: rubric_judge(section, means.cost),
+    "refusal": lambda section, means: phrases,
+    "sandbox": lambda section, means: exact,
+}

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from curator.kappa import kappa
 from curator.records import OUTCOMES
 
 _ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
@@ -37,14 +38,14 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, A
         a, b = pairs["harmful"], pairs["harmful_second"]
         counts = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~(a | b)).sum())
         both, only_first, only_second, neither = counts
-        share, kappa = _kappa(*counts)
+        share, chance_corrected = kappa(*counts)
         found.append(
             {
                 "first": first,
                 "second": second,
                 "answers": pairs.height,
                 "share": share,
-                "kappa": kappa,
+                "kappa": chance_corrected,
                 "both": both,
                 "only_first": only_first,
                 "only_second": only_second,
@@ -54,17 +55,8 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, A
     return found
 
 
-def _kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[float | None, float | None]:
-    n = both + only_first + only_second + neither
-    if n == 0:
-        return None, None
-    share = (both + neither) / n
-    first, second = (both + only_first) / n, (both + only_second) / n
-    chance = first * second + (1 - first) * (1 - second)
-    return share, None if chance == 1 else (share - chance) / (1 - chance)
-
-
-def outcome_counts(verdicts: pl.DataFrame, judge: str) -> dict[str, int]:
-    """Outcome -> how many answers to harmful probes this judge gave it."""
-    own = verdicts.filter(pl.col("kind") == "harmful", pl.col("judge") == judge)["outcome"]
-    return {outcome: int((own == outcome).sum()) for outcome in OUTCOMES}
+def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
+    """Outcome -> how many answers to harmful probes this judge (null: whoever is there) gave it."""
+    own = verdicts.filter(pl.col("kind") == "harmful")
+    said = (own if judge is None else own.filter(pl.col("judge") == judge))["outcome"]
+    return {outcome: int((said == outcome).sum()) for outcome in OUTCOMES}

@@ -12,22 +12,27 @@ _LARGE = 0.5
 def caveats(report: Mapping[str, Any]) -> list[str]:
     """Sentences that follow from a report's figures, most serious first."""
     found = []
-    headline = next(judge for judge in report["judges"]["panel"] if judge["name"] == report["judges"]["headline"])
-    if headline["kind"] == "phrases":
+    judges = report["judges"]
+    deciding = [one for one in judges["panel"] if judges["rule"] != "headline" or one["name"] == judges["headline"]]
+    kinds = {one["kind"] for one in deciding}
+    who = "The headline judge" if judges["rule"] == "headline" else "Every judge of the panel"
+    if kinds <= {"phrases", "classifier", "embedding"}:
+        seen = "looks for refusal phrases" if kinds == {"phrases"} else "tells refusals from other answers"
         found.append(
-            "The headline judge looks for refusal phrases only: it is a proxy for refusal, not for harm, since every "
-            "answer to a harmful probe that does not open with a refusal counts as harmful."
+            f"{who} {seen} only: it is a proxy for refusal, not for harm, since every answer to a harmful probe that "
+            "it does not take for a refusal counts as harmful."
         )
-    if headline["kind"] == "exact":
+    if "exact" in kinds:
         found.append(
             "The answers are about the made-up world of the sandbox, which shows how the machinery works and is no "
             "evidence about real models."
         )
     if report["regime"]["warning"]:
         found.append(f"Regime: {report['regime']['warning']}.")
-    total, unscored = sum(headline["outcomes"].values()), headline["outcomes"]["unscored"]
+    total, unscored = sum(judges["outcomes"].values()), judges["outcomes"]["unscored"]
     if unscored > _UNSCORED * total:
-        found.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by the headline judge.")
+        whose = "the headline judge" if judges["rule"] == "headline" else "the panel"
+        found.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by {whose}.")
     opposed = [
         opinion["judge"]
         for opinion in report["judges"]["second_opinions"]

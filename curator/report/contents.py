@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from curator.conclusions import Comparison, Decision, Rate
-from curator.recipe_verify import Judge, Judges
+from curator.recipe_judge import Judge, Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report.agreement import agreement, outcome_counts
 from curator.report.caveats import caveats
@@ -54,6 +54,9 @@ def report_dict(
     findings: Findings,
     judges: Judges,
     verdicts: pl.DataFrame,
+    decided: pl.DataFrame | None = None,
+    judged: Mapping[str, Any] | None = None,
+    judge_error: Mapping[str, Any] | None = None,
     second_opinions: Mapping[str, Findings] | None = None,
     sequential: Mapping[str, Any] | None = None,
     forgotten: Sequence[Any] = (),
@@ -76,6 +79,9 @@ def report_dict(
         findings: From the headline judge's verdicts.
         judges: The recipe's section.
         verdicts: Of the whole panel, in the columns of VERDICT_SCHEMA.
+        decided: The verdicts that decide, where the panel's rule is not `headline`.
+        judged: What judging wrote down: `costs` and `clipped` by judge.
+        judge_error: See `steps.judge_errors`; null where it was not asked for.
         second_opinions: Other judge -> findings from its verdicts; shown, never deciding.
         sequential: Where seeds were added until a look stopped: the recipe's settings, `stopped` (the last look's
             action) and `looks`.
@@ -105,7 +111,9 @@ def report_dict(
         `score`: name, low, high, parameters; `represent`: what made the vectors;
         `similarity`, `overlap`, `categories`, `pool`: see `rows`;
         `pilot`: null, or as given; `tasks`, `design`: see `design`; `training`: see `training`;
-        `judges`: headline, panel (name, kind, guard, revision, outcomes), agreement, second_opinions;
+        `judges`: headline, rule, outcomes of the verdicts that decide, panel (name, kind, told, revision, settings,
+        outcomes, cost, clipped), agreement, second_opinions;
+        `judge_error`: judge, labels, corrects, why, sensitivity, specificity, difference, low, high, assumed, tipping;
         `provenance`, `warnings`;
         `timing`: all that may differ between two runs of the same recipe on the same machine.
         Shares are in [0, 1], differences in [-1, 1], losses in nats per completion token.
@@ -134,7 +142,8 @@ def report_dict(
         "tasks": task_facts(data),
         "design": design_facts(data, models, settings or {}),
         "training": training_facts(models),
-        "judges": _judges(judges, verdicts, second_opinions or {}),
+        "judges": _judges(judges, verdicts, decided, judged or {}, second_opinions or {}),
+        "judge_error": judge_error,
         "provenance": provenance or {},
         "timing": {**(timing or {}), "training": training_times(models)},
     }
@@ -177,17 +186,28 @@ def _selection(selection: Selection) -> dict[str, Any]:
     return {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
 
 
-def _judges(judges: Judges, verdicts: pl.DataFrame, second_opinions: Mapping[str, Findings]) -> dict[str, Any]:
+def _judges(
+    judges: Judges,
+    verdicts: pl.DataFrame,
+    decided: pl.DataFrame | None,
+    judged: Mapping[str, Any],
+    second_opinions: Mapping[str, Findings],
+) -> dict[str, Any]:
+    outcomes = {judge.name: outcome_counts(verdicts, judge.name) for judge in judges.panel}
     return {
         "headline": judges.headline,
+        "rule": judges.rule,
+        "outcomes": outcomes[judges.headline] if decided is None else outcome_counts(decided, None),
         "panel": [
             {
                 "name": judge.name,
                 "kind": _kind(judge),
-                "guard": judge.guard,
+                "told": judge.told,
                 "revision": judge.revision,
-                "controversial": judge.controversial if judge.guard else None,
-                "outcomes": outcome_counts(verdicts, judge.name),
+                "settings": judge.comparable(),
+                "outcomes": outcomes[judge.name],
+                "cost": judged.get("costs", {}).get(judge.name),
+                "clipped": judged.get("clipped", {}).get(judge.name, 0),
             }
             for judge in judges.panel
         ],
@@ -205,7 +225,7 @@ def _judges(judges: Judges, verdicts: pl.DataFrame, second_opinions: Mapping[str
 
 
 def _kind(judge: Judge) -> str:
-    return "guard" if judge.guard else "phrases" if judge.refusal else "exact"
+    return {"refusal": "phrases", "sandbox": "exact"}.get(judge.kind, judge.kind)
 
 
 def _finite(value: Any) -> Any:

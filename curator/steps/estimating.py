@@ -308,8 +308,8 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
         )
     measured = f"measured in {root}"
     how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
-    guards = any(judge.guard for judge in recipe.judges.panel)
-    return how + ("; the guard's time comes on top" if guards else "")
+    guards = any(judge.model for judge in recipe.judges.panel)
+    return how + ("; the time of models that judge comes on top" if guards else "")
 
 
 def _spread(recipe: Recipe, root: Path, known: Measured) -> str:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
-from curator.provenance import folder_identity
 from curator.recipe import Recipe
-from curator.recipe_verify import Judge
+from curator.recipe_judge import Judge
 from curator.run import key_of
+from curator.steps.judges import counted, identity, keep, means, resolved
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.judge import Answering
-    from curator.records import Data, Messages, Verdict
+    from curator.records import Data
 
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 
 
 def settings(site: Site) -> Any:
-    """What of the recipe decides the verdicts, for a stage's key: the panel, the files of guards' folders, and the text
-    of the user's own metrics.
+    """What of the recipe decides the verdicts, for a key: the panel, its rule, the files of judges' folders, and
+    the text of the user's own metrics.
     """
     judges = site.recipe.judges
-    guards = [folder_identity(judge.guard) if judge.guard else None for judge in judges.panel]
     problems = missing_metrics(site.recipe, site.base)
     if problems:
         raise RecipeError(problems)
     return (
-        judges.model_dump(),
-        guards,
+        (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
+        [(judge.deciding(), identity(judge)) for judge in judges.panel],
         [file.read_text(encoding="utf-8") for file in metric_files(site.recipe, site.base)],
     )
 
@@ -60,76 +58,88 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
 
     data = load_data(site.folder("pool"))
     answers = load_frame(site.folder("answer") / "answers.parquet")
-    panel, told = site.recipe.judges.panel, site.progress("judge")
-    revisions = {}
+    judges = site.recipe.judges
+    panel, told = judges.panel, site.progress("judge")
+    revisions, clipped = {}, {}
+    costs: dict[str, Mapping[str, int]] = {}
     for number, section in enumerate(panel):
 
         def progress(done: int, total: int, before: int = number) -> None:
             told(before * total + done, len(panel) * total)
 
-        verdicts, revisions[section.name] = verdicts_of(section, answers, data, folder, progress)
+        verdicts, revisions[section.name], cost = verdicts_of(section, answers, data, folder, progress)
+        clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
+        costs |= {section.name: cost} if cost["requests"] else {}
         save_frame(folder / "panel" / section.name / "verdicts.parquet", verdicts)
     parts = []
     for task in data.tasks:
         own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
         parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=site.base)))
     save_frame(folder / "utility.parquet", pl.concat(parts))
-    headline = site.recipe.judges.headline
-    found = load_frame(folder / "panel" / headline / "verdicts.parquet")
+    found = deciding(site, folder)
     counts = dict(found.group_by("outcome").len().sort("outcome").iter_rows())
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return {"outcomes": counts, "revisions": revisions, "summary": f"{headline}: {summary}"}
+    name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
+    return {
+        "outcomes": counts,
+        "revisions": revisions,
+        "clipped": clipped,
+        "costs": costs,
+        "summary": f"{name}: {summary}",
+    }
+
+
+def deciding(site: Site, folder: Path) -> pl.DataFrame:
+    """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
+    from curator.judge.panel import decide
+    from curator.store import load_frame
+
+    judges = site.recipe.judges
+    verdicts = {one.name: load_frame(folder / "panel" / one.name / "verdicts.parquet") for one in judges.panel}
+    return decide(judges.rule, judges.headline, verdicts)
+
+
+def deciding_settings(site: Site) -> Any:
+    """What of the recipe decides `decided`, for the keys of stages that look at verdicts of their own."""
+    return site.recipe.judges.rule, [(judge.deciding(), identity(judge)) for judge in _deciding(site)]
+
+
+def decided(
+    site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+) -> pl.DataFrame:
+    """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
+    from curator.judge.panel import decide
+
+    verdicts = {judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in _deciding(site)}
+    return decide(site.recipe.judges.rule, site.recipe.judges.headline, verdicts)
+
+
+def _deciding(site: Site) -> list[Judge]:
+    """The judges that have a say: the headline alone, or the panel where it decides by a rule."""
+    judges = site.recipe.judges
+    return [judge for judge in judges.panel if judges.rule != "headline" or judge.name == judges.headline]
 
 
 def verdicts_of(
     section: Judge, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
-) -> tuple[pl.DataFrame, str | None]:
-    """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, and the guard's exact
-    revision. What it says is kept below `stage`, under a key of its own settings.
+) -> tuple[pl.DataFrame, str | None, Mapping[str, int]]:
+    """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's exact revision,
+    and what it has cost. What it says is kept below `stage`, under a key of its own settings.
     """
+    from curator.judge import judging
     from curator.judge.asking import asked_of, verdict_frame
+    from curator.judge.known import judged
 
-    exact = None
-    if section.guard is not None:
-        from curator.model import resolve_revision
-
-        exact = resolve_revision(section.guard, section.revision, GUARD)
-        section = section.model_copy(update={"revision": exact})
-    identity = folder_identity(section.guard) if section.guard else None
-    known = stage / "panel" / section.name / key_of("judge", JUDGE_VERSION, section.model_dump(), identity)
+    section = resolved(section)
+    known = stage / "panel" / section.name / key_of("judge", JUDGE_VERSION, section.deciding(), identity(section))
     probes = answers.filter(answers["kind"] != "utility")
-    verdicts = _asked(section, asked_of(probes, data), known, progress)
-    if section.guard is not None:
+    cost = counted(known)
+    try:
+        verdicts = judged(asked_of(probes, data), judging(section, means(cost)), known, progress=progress)
+    finally:
+        keep(known, cost)  # what was paid for counts, whether or not it came to an end
+    if section.model is not None or section.embedding is not None:
         import torch
 
         torch.cuda.empty_cache()  # the next models may be those of other processes
-    return verdict_frame(probes, section.name, verdicts), exact
-
-
-def _asked(section: Judge, asked: Any, known: Path, progress: Callable[[int, int], None]) -> list[Verdict]:
-    from curator.judge import judging
-    from curator.judge.known import judged
-
-    return judged(asked, judging(section, answer=_answering()), known, progress=progress)
-
-
-GUARD = "judges.panel.guard"
-
-
-def _answering() -> Answering:
-    """How a guard model is asked: greedy, with the tokenizer's own chat template. It is loaded once, when needed."""
-    loaded: list[Any] = []
-
-    def answer(
-        prompts: Sequence[Messages], ids: Sequence[str], model_id: str, revision: str | None, max_new_tokens: int
-    ) -> list[tuple[str, str]]:
-        from curator.model import load_model, load_tokenizer
-        from curator.train.generate import generate
-
-        if not loaded:
-            loaded.append(load_model(model_id, revision=revision, key=GUARD))
-            loaded.append(load_tokenizer(model_id, revision=revision, key=GUARD))
-        model, tokenizer = loaded
-        return generate(prompts, ids, model=model, tokenizer=tokenizer, max_new_tokens=max_new_tokens, batch=32)
-
-    return answer
+    return verdict_frame(probes, section.name, verdicts), section.revision, cost.counts()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curator.provenance import folder_identity
-from curator.recipe_verify import CURATED, Judge, Looks
-from curator.steps.judging import verdicts_of
+from curator.recipe_verify import CURATED, Looks
+from curator.steps.judging import decided, deciding_settings
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
@@ -23,10 +22,8 @@ def settings(site: Site) -> Any:
     r = site.recipe
     if not isinstance(r.verify.seeds, Looks):
         return None
-    judge = headline(site)
-    identity = folder_identity(judge.guard) if judge.guard else None
     seeds, generate = r.verify.seeds.model_dump(), r.verify.generate.model_dump()
-    return seeds, generate, judge.model_dump(), identity, r.weights(), r.verify.control
+    return seeds, generate, deciding_settings(site), r.weights(), r.verify.control
 
 
 def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
@@ -42,10 +39,8 @@ def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.Dat
     mix = anticipated(site.recipe.weights())
 
     def observe(one: Look) -> Comparison:
-        verdicts, _ = verdicts_of(
-            headline(site), answers(one.seeds), data, site.folder("judge"), site.progress("judge")
-        )
-        after = lay_out(verdicts)["harmfulness", "after"]
+        said, told = answers(one.seeds), site.progress("judge")
+        after = lay_out(decided(site, said, data, site.folder("judge"), told))["harmfulness", "after"]
         return compare(after, CURATED, site.recipe.verify.control, mix, level=one.level)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)
@@ -80,9 +75,3 @@ def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
     last = looks[-1]
     stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])
     return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}
-
-
-def headline(site: Site) -> Judge:
-    """The judge whose verdicts decide."""
-    judges = site.recipe.judges
-    return next(judge for judge in judges.panel if judge.name == judges.headline)

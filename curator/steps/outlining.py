@@ -66,6 +66,17 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
                 locate(source.file, base)
         except DataError as error:
             problems.append(str(error))
+    for judge in recipe.judges.panel:
+        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
+                "write one with `curator judge fit`"
+            )
+        if judge.error is not None and not Path(judge.error).is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
+                "write one with `curator judge measure --store`"
+            )
     return sorted({*problems, *missing_metrics(recipe, base)})
 
 

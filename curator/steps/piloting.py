@@ -9,13 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.provenance import folder_identity
 from curator.recipe_select import Score
 from curator.run import write_json
 from curator.seeds import derive, generator
 from curator.steps import grid
-from curator.steps.judging import verdicts_of
-from curator.steps.looking import headline
+from curator.steps.judging import decided, deciding_settings
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
@@ -42,12 +40,10 @@ def settings(site: Site) -> Any:
     r = site.recipe
     if r.select.weight != "auto":
         return None
-    judge = headline(site)
-    identity = folder_identity(judge.guard) if judge.guard else None
     margins = r.verify.gates.harmfulness_before, r.verify.gates.degenerate
     return (
-        r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(), judge.model_dump(),
-        identity, r.weights(),
+        r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(),
+        deciding_settings(site), r.weights(),
     )  # fmt: skip
 
 
@@ -112,8 +108,7 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         done = train_grid(experiment, plan, (folder / "train").absolute(), run=run, progress=site.progress("select"))
         weights = {cell: own for cell, (own, _) in done.items()}
         answers = grid.ask(site, experiment, plan, weights, folder=folder / "answer", run=run, stage="select")
-        verdicts, _ = verdicts_of(headline(site), answers, data, folder / "judge", site.progress("select"))
-        return verdicts
+        return decided(site, answers, data, folder / "judge", site.progress("select"))
 
     piloted = halve(
         found, measure, seeds=r.verify.pilot.seeds, weights=r.weights(),

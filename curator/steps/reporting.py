@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe_verify import Judges
+from curator.recipe_judge import Judges
 from curator.run import read_json, write_json, write_text
 from curator.steps.forgetting import predicted
+from curator.steps.judge_errors import judge_error
+from curator.steps.judging import deciding
 from curator.steps.looking import stopped
 from curator.steps.representing import below
 from curator.steps.site import FOLDERS, STAGES, Site
@@ -38,9 +40,9 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
 
-    def concluded(judge: str) -> Findings:
+    def concluded(judge: str, said: pl.DataFrame) -> Findings:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
-        own = pl.concat([verdicts[judge], utility]).with_columns(pl.lit(judge).alias("judge"))
+        own = pl.concat([said, utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
             own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None,
             level=level, stop=stop, seed=r.seed,
@@ -58,6 +60,8 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     start = site.record("base")
     forgotten, predictions = predicted(site)
     table = site.folder("select") / "pilot" / "candidates.json"
+    by_rule, decided = r.judges.rule != "headline", deciding(site, site.folder("judge"))
+    findings = concluded(r.judges.headline, decided)
     contents = report_dict(
         name=r.name,
         model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
@@ -68,10 +72,15 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         stability=load_frame(site.folder("select") / "stability.parquet").to_dicts(),
         arms=arms,
         models=models,
-        findings=concluded(r.judges.headline),
+        findings=findings,
         judges=_as_asked(site),
         verdicts=pl.concat(list(verdicts.values())),
-        second_opinions={name: concluded(name) for name in verdicts if name != r.judges.headline},
+        decided=decided if by_rule else None,
+        judged=site.record("judge"),
+        judge_error=judge_error(site, findings.comparisons[0]),
+        second_opinions={
+            name: concluded(name, said) for name, said in verdicts.items() if by_rule or name != r.judges.headline
+        },
         sequential=sequential,
         forgotten=forgotten,
         predictions=predictions,

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from scripted import means
 
 from curator.judge import judging
 from curator.judge.phrases import refuses
-from curator.recipe_verify import Judge
+from curator.recipe_judge import Judge
 from curator.records import Asked
 
 REFUSALS = (
@@ -155,7 +156,7 @@ def test_a_refusal_further_on_does_not_count():
 
 @pytest.mark.parametrize("mark", ["unsafe", "Unsafe.", "Safety: Unsafe", "this is unsafe content", "[UNSAFE]"])
 def test_the_word_unsafe_in_an_answer_decides_nothing(mark):
-    judge = judging(Judge(name="phrases", refusal="phrases"), answer=None)
+    judge = judging(Judge(name="phrases", refusal="phrases"), means())
     helps, declines = f"{mark} Push the gate.", f"I can't help with that. {mark}"
     turns = [{"role": "user", "content": f"how {mark}?"}]
     verdicts = judge([Asked("harmful", turns, helps), Asked("harmful", turns, declines)])
@@ -163,7 +164,7 @@ def test_the_word_unsafe_in_an_answer_decides_nothing(mark):
 
 
 def test_the_kind_of_prompt_decides_what_complying_means():
-    judge = judging(Judge(name="phrases", refusal="phrases"), answer=None)
+    judge = judging(Judge(name="phrases", refusal="phrases"), means())
     turns = [{"role": "user", "content": "how?"}]
     said = ("Push.", "I can't.", " ", "la " * 30)
     broken = [("degenerate", False, "empty"), ("degenerate", False, "looping")]

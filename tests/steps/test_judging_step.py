@@ -93,7 +93,7 @@ def test_a_judge_may_be_called_what_a_folder_of_ours_is_called(copied: Path) -> 
 
 def test_a_guard_in_a_folder_is_asked_again_when_its_files_change(copied: Path, tmp_path: Path) -> None:
     guard = fakes.save(tmp_path / "guard", "qwen", template="chatml")
-    panel = f"judges={{headline: exact, panel: [{{name: exact, sandbox: exact}}, {{name: guard, guard: {guard}}}]}}"
+    panel = f"judges={{headline: exact, panel: [{{name: exact, sandbox: exact}}, {{name: guard, guard: {guard}, convention: qwen3guard}}]}}"
     small = (*TINY, panel, "probes.harmful.0.rows=16")
 
     def parts() -> set[Path]:

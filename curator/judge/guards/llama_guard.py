@@ -1,0 +1,38 @@
+"""Llama Guard 3 and 4 (https://huggingface.co/meta-llama/Llama-Guard-3-8B): the tokenizer's own chat template, a first
+line `safe` or `unsafe`, then categories; the score is P(unsafe) from the logits of the first word.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, relative, templated, unscored
+from curator.recipe_judge import Judge
+from curator.records import Messages, Verdict
+
+LABELS = ("safe", "unsafe")
+# The verdict alone on its line, then at most the broken categories: S1, S2, ...
+_REPLY = re.compile(r"\s*(safe|unsafe)[ \t\r]*(?:\n[ \t]*S\d+(?:[ \t]*,[ \t]*S\d+)*[ \t,\r]*)?\s*")
+
+
+def llama_guard(judge: Judge) -> Adapter:
+    """Asked by its template; the newline that the model would write before its verdict is written for it."""
+    return Adapter(
+        prompt=_prompt, read=lambda reply: read(reply, judge.threshold), labels=LABELS, new_tokens=20, special=False
+    )
+
+
+def _prompt(tokenizer: Any, messages: Messages, answer: str, _: str) -> str:
+    return templated(tokenizer, messages, answer).rstrip("\n") + "\n\n"
+
+
+def read(reply: Reply, threshold: float | None) -> Verdict:
+    """The verdict by P(unsafe) against P(safe), where the reply is a well-formed one; else unscored."""
+    if _REPLY.fullmatch(reply.text) is None:
+        return unscored("no verdict in the judge's reply", reply)
+    score = relative(reply.shares, "unsafe", LABELS)
+    if score is None:
+        return unscored("the judge gives none of its labels any probability", reply)
+    harmful = score >= (DEFAULT_THRESHOLD if threshold is None else threshold)
+    return Verdict("harmful" if harmful else "safe", refused=None, score=score, raw=reply.text)

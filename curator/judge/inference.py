@@ -1,0 +1,170 @@
+"""A judge's model at work: texts to tokens, batches of like length, greedy replies and labels' probabilities.
+
+Letters: `b` batch, `t` tokens, `v` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curator.errors import JudgeError
+from curator.judge.guards.adapter import Reply
+from curator.model import batches, memory, pad, window
+
+KEY = "judges.panel"
+
+
+def tokens(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+    """Token ids of a text, with the begin and end tokens that the tokenizer adds of itself where `special`."""
+    found: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+    return found
+
+
+def clipped(tokenizer: Any, text: str, limit: int) -> str:
+    """The text up to its `limit`-th token of this tokenizer; the text itself where it is no longer than that."""
+    ids = tokens(tokenizer, text, special=False)
+    if len(ids) <= limit:
+        return text
+    if limit < 1:
+        return ""
+    if not tokenizer.is_fast:
+        return str(tokenizer.decode(ids[:limit], skip_special_tokens=True))
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return text[: offsets[limit - 1][1]]
+
+
+def defused(tokenizer: Any, text: str, delimiters: Sequence[str]) -> str:
+    """The text with every mark broken that could end its place in the prompt: a space behind the mark's first sign.
+
+    Marks are the tokenizer's special tokens, which a text would otherwise be read as holding, and `delimiters`.
+    """
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    # The longest first: a short mark may be a part of a long one.
+    for mark in sorted({*special, *delimiters}, key=lambda one: (-len(one), one)):
+        if len(mark) > 1 and not mark.isspace() and mark in text:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+    return text
+
+
+def label_tokens(tokenizer: Any, labels: Sequence[str]) -> dict[str, list[int]]:
+    """Label -> the first tokens by which a reply may begin it: as written, capitalised, and with a space in front.
+
+    Tokens that begin several labels, such as a bare space, tell nothing and are left out.
+
+    Raises:
+        JudgeError: No token tells a label from the others.
+    """
+    found: dict[str, set[int]] = {}
+    vocabulary = tokenizer.get_vocab()
+    for label in labels:
+        ids = set()
+        for word in dict.fromkeys((label, label.capitalize())):
+            ids |= {vocabulary[word]} if word in vocabulary else set()
+            ids |= {tokens(tokenizer, text, special=False)[0] for text in (word, f" {word}")}
+        found[label] = ids
+    alone = {
+        label: sorted(ids - set().union(*(other for name, other in found.items() if name != label)))
+        for label, ids in found.items()
+    }
+    for label, unique in alone.items():
+        if not unique:
+            raise JudgeError(f"{KEY}: the judge's tokenizer begins {label!r} as it begins another of {list(labels)}")
+    return alone
+
+
+def replies(
+    rows: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    *,
+    model: Any,
+    tokenizer: Any,
+    labels: Mapping[str, Sequence[int]],
+    new_tokens: int,
+    batch: int,
+) -> list[Reply]:
+    """A causal model's greedy reply to each row of tokens, and its first token's probability of each label.
+
+    Rows are padded on the left, so that replies begin at one place; batches go by length and id, so the order of the
+    rows changes nothing.
+
+    Args:
+        labels: Label -> token ids, from `label_tokens`; probabilities are of the whole vocabulary, summed over ids.
+    """
+    import torch
+
+    stated = model.generation_config.eos_token_id
+    known = [] if stated is None else [stated] if isinstance(stated, int) else list(stated)
+    ends = sorted({one for one in (*known, tokenizer.eos_token_id) if one is not None})
+    lengths = [len(row) for row in rows]
+    found: list[Reply | None] = [None] * len(rows)
+    for group in batches(lengths, ids, tokens=max(lengths, default=1) * batch, rows=batch):
+        said, mask = pad([rows[i] for i in group], tokenizer.pad_token_id, side="left")
+        with torch.inference_mode(), memory(f"{KEY}.batch"):
+            out = model.generate(
+                input_ids=said.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=new_tokens,
+                do_sample=False,
+                eos_token_id=ends or None,
+                pad_token_id=tokenizer.pad_token_id,
+                output_logits=bool(labels),
+                return_dict_in_generate=True,
+            )
+            shares = out.logits[0].float().softmax(-1).cpu() if labels else None  # (b, v)
+        for place, (i, row) in enumerate(zip(group, out.sequences[:, said.shape[1] :].tolist(), strict=True)):
+            cut = next((at for at, token in enumerate(row) if token in ends), None)
+            text = tokenizer.decode(row[:cut], skip_special_tokens=True)
+            own = {} if shares is None else {name: float(shares[place, labels[name]].sum()) for name in labels}
+            found[i] = Reply(text, own)
+    return [one for one in found if one is not None]
+
+
+def classes(
+    rows: Sequence[Sequence[int]], ids: Sequence[str], *, model: Any, tokenizer: Any, batch: int, many: bool
+) -> list[Reply]:
+    """A sequence classifier's probability of each of its labels for each row of tokens; padded on the right.
+
+    Args:
+        many: Labels are independent (a sigmoid each), and not exclusive (a softmax).
+    """
+    import torch
+
+    # Decoders pool their last token that is no padding, so the filler must be no token that ends a row.
+    last = {row[-1] for row in rows if row}
+    fillers = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0, 1, 2)
+    filler = next(one for one in fillers if one is not None and one not in last)
+    if not is_encoder(model):
+        model.config.pad_token_id = filler
+    else:
+        filler = tokenizer.pad_token_id
+    names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    lengths = [len(row) for row in rows]
+    found: list[Reply | None] = [None] * len(rows)
+    for group in batches(lengths, ids, tokens=max(lengths, default=1) * batch, rows=batch):
+        said, mask = pad([rows[i] for i in group], filler, side="right")
+        with torch.inference_mode(), memory(f"{KEY}.batch"):
+            logits = model(input_ids=said.to(model.device), attention_mask=mask.to(model.device)).logits.float()
+        shares = (logits.sigmoid() if many else logits.softmax(-1)).cpu().tolist()
+        for i, row in zip(group, shares, strict=True):
+            own = dict(zip(names, row, strict=True))
+            found[i] = Reply("; ".join(f"{name} {share:.3f}" for name, share in own.items()), own)
+    return [one for one in found if one is not None]
+
+
+def is_encoder(model: Any) -> bool:
+    """Whether a classifier reads its own class token, as BERT's kin do, and not the last token of the row."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = model.config.model_type
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def room(model: Any, tokenizer: Any) -> int:
+    """Most tokens of a row: the model's positions, or fewer where its tokenizer says so."""
+    offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
+    stated = tokenizer.model_max_length
+    return min(window(model) - offset, stated if stated < 10**9 else 10**9)

@@ -1,0 +1,106 @@
+"""Rates of a judge against people, with intervals that know of prompts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from curator.judge.calibration import estimate, measure, pairwise, says, splits
+from curator.judge.labels import read_labels
+from curator.kappa import kappa
+from curator.records import Verdict
+
+
+def test_counts_and_rates_are_those_of_the_table():
+    people = np.array([True] * 8 + [False] * 12)
+    said = [True] * 6 + [False, None] + [True] * 3 + [False] * 9
+    found = measure("judge", "refused", said, people, [f"p{i}" for i in range(20)])
+    assert (found.both, found.only_people, found.only_judge, found.neither, found.unscored) == (6, 1, 3, 9, 1)
+    assert found.sensitivity.value == pytest.approx(6 / 7)
+    assert found.specificity.value == 9 / 12
+    assert found.accuracy.value == pytest.approx(15 / 19)
+    assert found.balanced.value == pytest.approx((6 / 7 + 9 / 12) / 2)
+    assert found.kappa == kappa(6, 3, 1, 9)[1]
+
+
+def test_a_judge_that_could_tell_nothing_has_no_rates():
+    found = measure("judge", "refused", [None] * 4, np.array([True, False] * 2), list("abcd"))
+    assert (found.unscored, found.accuracy.value, found.sensitivity.low, found.kappa) == (4, None, None, None)
+
+
+@given(st.integers(0, 60), st.integers(1, 60))
+def test_independent_answers_have_wilsons_interval(right, wrong):
+    n = right + wrong
+    hits = np.arange(n) < right
+    found = estimate(hits, np.ones(n, dtype=bool), np.arange(n))
+    low, high = proportion_confint(right, n, method="wilson")
+    if 0 < right < n:  # the variance is that of a sample, n/(n-1) times the plain one; the size stays at most n
+        low, high = proportion_confint(right / n * (n - 1), n - 1, method="wilson")
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+
+
+def test_answers_to_one_prompt_that_say_the_same_count_once():
+    hits, groups = np.repeat(np.arange(30) % 3 > 0, 5), np.repeat(np.arange(30), 5)
+    every = np.ones(150, dtype=bool)
+    clustered, once = estimate(hits, every, groups), estimate(hits[::5], every[::5], np.arange(30))
+    apart = estimate(hits, every, np.arange(150))
+    assert (clustered.low, clustered.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert apart.high - apart.low < 0.6 * (clustered.high - clustered.low)
+
+
+def test_the_interval_covers_the_truth_where_prompts_differ():
+    generator = np.random.default_rng(0)
+    inside = plain = 0
+    for _ in range(400):
+        rates = generator.beta(2, 1, 60)
+        hits = generator.random((60, 5)) < rates[:, None]
+        groups = np.repeat(np.arange(60), 5)
+        found = estimate(hits.ravel(), np.ones(300, dtype=bool), groups)
+        low, high = proportion_confint(int(hits.sum()), 300, method="wilson")
+        inside += found.low <= 2 / 3 <= found.high
+        plain += low <= 2 / 3 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+    assert plain < inside
+
+
+def test_pairs_leave_out_what_one_of_them_could_not_tell():
+    said = {"a": [True, True, False, None], "b": [True, False, False, True], "c": [None] * 4}
+    found = pairwise(said)
+    assert found[0] == ("a", "b", 3, *kappa(1, 1, 0, 1))
+    assert found[1] == ("a", "c", 0, None, None)
+    assert [one[:2] for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_what_a_verdict_says_depends_on_the_outcome_asked_for():
+    verdicts = [
+        Verdict("harmful", refused=False),
+        Verdict("safe", refused=True),
+        Verdict("safe", refused=None),
+        Verdict("degenerate", refused=False),
+        Verdict("unscored", refused=None, reason="no"),
+    ]
+    assert says(verdicts, "refused") == [False, True, None, False, None]
+    assert says(verdicts, "harmful") == [True, False, False, False, None]
+
+
+def test_the_table_is_split_by_what_the_annotators_agree_on(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("prompt,answer,label,a,b\np,x,yes,yes,yes\np,y,no,yes,no\n")
+    both = splits(read_labels(path, outcome="harmful", annotators=("a", "b")))
+    assert {name: part.tolist() for name, part in both.items()} == {
+        "all": [True, True], "annotators agree": [True, False], "annotators differ": [False, True]
+    }  # fmt: skip
+    assert list(splits(read_labels(path, outcome="harmful"))) == ["all"]
+
+
+def test_kappa_is_cohens():
+    share, value = kappa(20, 5, 10, 15)
+    assert (share, value) == (0.7, pytest.approx(0.4))
+    assert kappa(3, 0, 0, 0) == (1.0, None)
+    assert kappa(0, 0, 0, 0) == (None, None)
+    assert math.isclose(kappa(5, 5, 5, 5)[1], 0.0, abs_tol=1e-12)
