@@ -1,0 +1,118 @@
+"""Judges named on the command line, and run folders that judges are asked about."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.errors import JudgeError, RunError
+from curator.recipe_judge import Judge
+from curator.run import finished, read_json
+from curator.steps.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from curator.steps.site import Tell
+
+ADDED = "added"
+"""Below stage `judge`: verdicts of judges that the recipe does not name."""
+
+_BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
+_SPEC = (
+    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
+    "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
+)
+
+
+def judge_of(text: str) -> Judge:
+    """The judge that a word of the command line names.
+
+    Raises:
+        JudgeError: It names none, or one that cannot be.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return Judge.model_validate(_mapping(text))
+    except ValidationError as error:
+        told = "; ".join(
+            ": ".join(
+                part for part in (".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) if part
+            )
+            for one in error.errors()
+        )
+        raise JudgeError(f"judge {text!r}: {told}") from None
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        try:
+            found = YAML(typ="safe", pure=True).load(text)
+        except YAMLError:
+            raise JudgeError(f"judge {text!r}: is no YAML mapping; {_SPEC}") from None
+        return dict(found)
+    given, equals, rest = text.partition("=")
+    named = bool(equals) and re.fullmatch(r"[A-Za-z0-9._+-]+", given) is not None
+    spec = rest if named else text
+    kind, colon, value = spec.partition(":")
+    if spec in _BARE:
+        found = _BARE[spec]
+    elif colon and value and kind in ("guard", "classifier", "embedding"):
+        found = {kind: value}
+    else:
+        raise JudgeError(f"judge {text!r}: found {spec!r}; {_SPEC}")
+    name = given if named else re.sub(r"[^A-Za-z0-9._+-]", "-", (value or spec).rstrip("/").rpartition("/")[2])
+    return {"name": name, **found}
+
+
+def site_of(run: Path, tell: Tell) -> Site:
+    """A run folder whose answers are all there, with the recipe that it was made by.
+
+    Raises:
+        RunError: It is no run folder, or its answers are not finished for its present recipe.
+    """
+    from curator.recipe_file import read
+
+    if not (run / "run.json").exists():
+        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
+    keys = read_json(run / "run.json")["stages"]
+    site = Site(read(run / "recipe.yaml"), run, Path(), tell)
+    for stage in ("pool", "answer"):
+        done = finished(site.folder(stage))
+        if done is None or done["key"] != keys[stage]:
+            raise RunError(f"{run}: stage {stage} is not finished for its present recipe; run `curator build` to go on")
+    return site
+
+
+def stored_judges(site: Site) -> dict[str, tuple[Judge, Path]]:
+    """Every judge with verdicts in a run folder: those of its recipe, and those added since; and where they are."""
+    stage, found = site.folder("judge"), {}
+    done = finished(stage)
+    if done is not None and done["key"] == read_json(site.root / "run.json")["stages"]["judge"]:
+        for judge in site.recipe.judges.panel:
+            found[judge.name] = judge, stage / "panel" / judge.name / "verdicts.parquet"
+    answers = site.done("answer")["key"]
+    for folder in sorted((stage / ADDED).glob("*")):
+        own = finished(folder)
+        if own is not None and own["record"]["answers"] == answers and folder.name == own["record"]["judge"]["name"]:
+            found[folder.name] = Judge.model_validate(own["record"]["judge"]), folder / "verdicts.parquet"
+    return found
+
+
+def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> list[Judge]:
+    """The judges of the command line: a run's own by their names, others by what they are.
+
+    Raises:
+        JudgeError: Two share a name.
+    """
+    found = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
+    names = [judge.name for judge in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise JudgeError(f"two judges are called {name!r}; put NAME= in front of one")
+    return found
