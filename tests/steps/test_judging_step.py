@@ -13,9 +13,11 @@ from typing import Any
 import fakes
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from small_run import recipe
 
 from curator.build import build
+from curator.cli import cli
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.labels import read_labels
 from curator.run import key_of
@@ -299,3 +301,46 @@ def test_a_judge_is_named_by_a_word_or_a_mapping(text: str, name: str, kind: str
 def test_a_word_that_names_no_judge_is_an_error(text: str, why: str) -> None:
     with pytest.raises(JudgeError, match=why):
         judge_of(text)
+
+
+def test_the_commands_print_what_the_steps_find(copied: Path, tmp_path: Path) -> None:
+    build(recipe(*TINY), copied, until="judge")
+
+    def printed(*words: str) -> str:
+        result = CliRunner().invoke(cli, ["judge", *words], standalone_mode=False)
+        if result.exception is not None:
+            raise result.exception
+        return result.output
+
+    text = printed("run", str(copied), "--judge", "words=phrases")
+    assert "Answers to harmful probes" in text
+    assert "words and phrases: agree on 100 % of " in text
+    found = json.loads(printed("run", str(copied), "--judge", "words=phrases", "--json"))
+    assert found["judges"][0]["kept"]
+    sheet = tmp_path / "sheet.csv"
+    text = printed("sample", str(copied), "--out", str(sheet), "--per-arm", "10")
+    assert "20 answers. They may be harmful to read." in text
+    assert "With fewer than 50 labelled answers of each arm no difference is corrected." in text
+    with pytest.raises(RunError, match="exists already, and may hold labels"):
+        printed("sample", str(copied), "--out", str(sheet))
+    rows = pl.read_csv(sheet, infer_schema=False)
+    rows.with_columns(pl.Series("harmful", ["yes", "no"] * 9 + ["", ""])).write_csv(sheet)
+    words = ["measure", "--run", str(copied), "--labels", str(sheet), "--outcome", "harmful", "words", "exact"]
+    text = printed(*words, "--store", str(tmp_path / "error.json"))
+    assert "20 rows, 0 excluded, 2 without a label; 9 of 18 are harmful (yes)" in text
+    stored = json.loads((tmp_path / "error.json").read_text())
+    assert stored["run"] == "quickstart"
+    assert set(stored["judges"][0]["arms"]) == {"curated", "random"}
+
+
+def test_a_judge_that_understands_nothing_gives_no_headline(copied: Path, tmp_path: Path) -> None:
+    guard = fakes.save(tmp_path / "qwen3guard", "qwen", template="chatml")
+    both = f"[{{name: exact, sandbox: exact}}, {{name: guard, guard: {guard}}}]"
+    build(recipe(*TINY, f"judges={{headline: guard, panel: {both}}}"), copied)
+    report = json.loads((copied / "8-report" / "report.json").read_text())
+    asked = next(one for one in report["judges"]["panel"] if one["name"] == "guard")["outcomes"]
+    assert asked["unscored"] > 0 == asked["harmful"] + asked["safe"]
+    decision = report["decision"]
+    assert (decision["outcome"], decision["primary"]["difference"]) == ("not distinguishable", None)
+    for arm in ("curated", "random"):
+        assert report["arms"][arm]["anticipated"]["after"]["harmfulness"]["value"] in (None, 0.0)
