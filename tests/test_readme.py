@@ -36,11 +36,14 @@ def test_every_command_is_one_that_the_program_takes(command: str) -> None:
     if words[0].startswith("-"):
         return
     assert words[0] in cli.commands, command
-    found = cli.commands[words[0]]
+    found: click.Command = cli.commands[words.pop(0)]
+    if isinstance(found, click.Group) and words:
+        assert words[0] in found.commands, command
+        found = found.commands[words.pop(0)]
     context = click.Context(found)
     # A bare mention of a command, as in "`curator check` names every problem", takes no arguments.
-    if len(words) > 1:
-        rest = found.make_parser(context).parse_args(list(words[1:]))[0]
+    if words:
+        rest = found.make_parser(context).parse_args(list(words))[0]
         assert rest
         recipe = next((word for word in words if word.endswith(".yaml")), None)
         if recipe is not None:
