@@ -92,6 +92,7 @@ def test_the_help_names_every_command() -> None:
         "build",
         "check",
         "compare",
+        "judge",
         "new",
         "publish",
         "show",
