@@ -203,6 +203,7 @@ def _judges(
                 "name": judge.name,
                 "kind": _kind(judge),
                 "told": judge.told,
+                "guard": judge.guard,
                 "revision": judge.revision,
                 "settings": judge.comparable(),
                 "outcomes": outcomes[judge.name],

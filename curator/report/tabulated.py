@@ -230,18 +230,18 @@ def _judges(report: Mapping[str, Any], _: Any) -> Made:
     said = {one["judge"]: one for one in report["judges"]["second_opinions"]}
 
     def opinion(name: str) -> str:
-        if name == report["judges"]["headline"]:
+        if report["judges"]["rule"] == "headline" and name == report["judges"]["headline"]:
             return f"{report['decision']['outcome']} (decides)"
         return str(said[name]["outcome"]) if name in said else ""
 
     rows = (
-        (one["name"], one["kind"], one["guard"] or "", one["revision"] or "",
+        (one["name"], one["told"], one["revision"] or "",
          *(_number(one["outcomes"][name]) for name in ("harmful", "safe", "degenerate", "unscored")),
          opinion(one["name"]))
         for one in report["judges"]["panel"]
     )  # fmt: skip
     caption = "Answers to harmful probes, all arms together, and the decision that each judge alone would give."
-    return caption, "judge|kind|model|revision|harmful|safe|degenerate|unscored|its decision", rows
+    return caption, "judge|what it is|revision|harmful|safe|degenerate|unscored|its decision", rows
 
 
 def _agreement(report: Mapping[str, Any], _: Any) -> Made:

@@ -103,7 +103,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     write_json(folder / "figures.json", shapes)
     said = examples(
         load_frame(site.folder("answer") / "answers.parquet"),
-        verdicts[r.judges.headline],
+        decided,
         data.harmful,
         treatment="curated",
         control=r.verify.control,
