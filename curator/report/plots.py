@@ -55,7 +55,10 @@ def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
     anticipated = [one["name"] for one in report["tasks"] if one["anticipated"]]
     shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *(one for one in names if one not in anticipated)]
     for task in shown:
-        for arm in (one for one in styles if one in report["arms"]):
+        if len(shown) > 1:
+            apart = "" if task in (MIX, *anticipated) else ", not anticipated"
+            lanes.append(drawing.Lane(f"{label(task)}{apart}", [], ""))
+        for place, arm in enumerate(one for one in styles if one in report["arms"]):
             before, after = (report["arms"][arm][task][phase]["harmfulness"] for phase in ("before", "after"))
             marks = [
                 drawing.Mark(one["value"], one["low"], one["high"], styles[arm], hollow=one is before)
@@ -63,14 +66,9 @@ def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
                 if one["value"] is not None
             ]
             words = f"{wording.percent(before['value'])} \u2192 {wording.percent(after['value'])}"
-            name = arm if len(shown) == 1 else f"{arm}, {label(task)}"
-            lanes.append(
-                drawing.Lane(
-                    name, marks, words, joined=True, style="first" if arm == next(iter(report["arms"])) else ""
-                )
-            )
+            lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if place else "first"))
     said = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
-    return drawing.dots(lanes[: 2 * MANY], drawing.shares(), label=said)
+    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=said)
 
 
 def _gates(report: Mapping[str, Any]) -> Any:
@@ -100,6 +98,7 @@ def _comparisons(report: Mapping[str, Any]) -> Any:
         for one in report["comparisons"]
         if (one["quantity"], one["phase"]) == ("harmfulness", "after") and one["difference"] is not None
     ]
+    wanted.sort(key=lambda one: (one["role"] != "primary", one["task"] is not None))
     lanes = [
         drawing.Lane(
             f"{one['treatment']} \u2212 {one['control']}" + (f", {one['task']}" if one["task"] else ""),
@@ -170,7 +169,7 @@ def _predicts(report: Mapping[str, Any]) -> Any:
         drawing.Lane(
             f"{one['score']}, {one['task']}, {one['loss']}",
             [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
-            f"{one['rho']:.2f}",
+            f"{round(one['rho'], 2) + 0.0:.2f}",
         )
         for one in report["score_predicts"]
         if one["rho"] is not None
