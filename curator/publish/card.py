@@ -21,7 +21,7 @@ WARNING = (
     "has read them all. The set is for aligning language models and for research on it."
 )
 # What the Hub takes for a licence; any other is `other`, with a name. Source: hf.co/docs/hub/repositories-licenses.
-_LICENCES = {  # fmt: skip
+_LICENCES = {
     "apache-2.0",
     "mit",
     "openrail",
