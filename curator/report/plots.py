@@ -22,6 +22,7 @@ def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, An
         "gates": _gates(report),
         "comparisons": _comparisons(report),
         "map": _map(figures, styles),
+        "pilot": _pilot(report),
         "gains": _gains(report, figures),
         "coverage": _coverage(report, figures),
         "predicts": _predicts(report),
@@ -128,6 +129,25 @@ def _map(figures: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
     shares = " and ".join(wording.percent(one) for one in figures["map"]["explained"])
     said = f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
     return drawing.scatter({name: sets[name] for name in order}, label=said)
+
+
+def _pilot(report: Mapping[str, Any]) -> Any:
+    found = report.get("pilot") or {}
+    lanes = []
+    for one in found.get("candidates", []):
+        last = one["rounds"][-1] if one["rounds"] else None
+        if last is None or last["after"] is None:
+            continue
+        chosen = one["name"] == found.get("chosen")
+        style = "a0" if chosen else "a1" if one["name"] == found.get("best_draw") else "plain"
+        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds" + (", chosen" if chosen else "")
+        marks = [drawing.Mark(last["after"], None, None, style)]
+        lanes.append(drawing.Lane(one["name"], marks, words, style="primary" if chosen else ""))
+    if not lanes:
+        return None
+    return drawing.dots(
+        lanes[:MANY], drawing.shares(), label="Harmful after fine-tuning in each pilot candidate's last round"
+    )
 
 
 def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
