@@ -185,7 +185,7 @@ def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label:
 def _lane(lane: Lane, scale: Scale) -> Markup:
     if not lane.marks and not lane.words:
         return Markup('<div class="lane group"><span class="name">{}</span></div>').format(visible(lane.name))
-    drawn = _grid(scale, 34, top=-4)  # a little over, so that lines go on beside a name of two lines
+    drawn = _grid(scale, 38, top=-8)  # a little over, so that lines go on beside a name of two lines
     if lane.limit is not None:
         drawn += Markup('<line x1="{0}" x2="{0}" y1="10%" y2="90%" class="limit"/>').format(scale.at(lane.limit))
     if lane.joined and len(lane.marks) > 1:

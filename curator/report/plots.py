@@ -140,9 +140,11 @@ def _pilot(report: Mapping[str, Any]) -> Any:
             continue
         chosen = one["name"] == found.get("chosen")
         style = "a0" if chosen else "a1" if one["name"] == found.get("best_draw") else "plain"
-        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds" + (", chosen" if chosen else "")
+        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds"
+        words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
         marks = [drawing.Mark(last["after"], None, None, style)]
-        lanes.append(drawing.Lane(one["name"], marks, words, style="primary" if chosen else ""))
+        setting = "" if one.get("weight") is None else f" (weight {one['weight']:g}, {one.get('score')})"
+        lanes.append(drawing.Lane(one["name"] + setting, marks, words, style="primary" if chosen else ""))
     if not lanes:
         return None
     return drawing.dots(
@@ -185,9 +187,10 @@ def _coverage(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
 
 
 def _predicts(report: Mapping[str, Any]) -> Any:
+    several = len({one["task"] for one in report["score_predicts"]}) > 1
     lanes = [
         drawing.Lane(
-            f"{one['score']}, {one['task']}, {one['loss']}",
+            f"{one['score']}, {one['task']}, {one['loss']}" if several else f"{one['score']}, {one['loss']}",
             [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
             f"{round(one['rho'], 2) + 0.0:.2f}",
         )
