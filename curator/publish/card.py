@@ -20,7 +20,82 @@ WARNING = (
     "The prompts ask for harmful things on purpose; the answers are meant to decline or to answer safely, and nobody "
     "has read them all. The set is for aligning language models and for research on it."
 )
-_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+# What the Hub takes for a licence; any other is `other`, with a name. Source: hf.co/docs/hub/repositories-licenses.
+_LICENCES = {
+    "apache-2.0",
+    "mit",
+    "openrail",
+    "bigscience-openrail-m",
+    "creativeml-openrail-m",
+    "bigscience-bloom-rail-1.0",
+    "bigcode-openrail-m",
+    "afl-3.0",
+    "artistic-2.0",
+    "bsl-1.0",
+    "bsd",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "bsd-3-clause-clear",
+    "c-uda",
+    "cc",
+    "cc0-1.0",
+    "cc-by-2.0",
+    "cc-by-2.5",
+    "cc-by-3.0",
+    "cc-by-4.0",
+    "cc-by-sa-3.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-2.0",
+    "cc-by-nc-3.0",
+    "cc-by-nc-4.0",
+    "cc-by-nd-4.0",
+    "cc-by-nc-nd-3.0",
+    "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0",
+    "cc-by-nc-sa-4.0",
+    "cdla-sharing-1.0",
+    "cdla-permissive-1.0",
+    "cdla-permissive-2.0",
+    "wtfpl",
+    "ecl-2.0",
+    "epl-1.0",
+    "epl-2.0",
+    "etalab-2.0",
+    "eupl-1.1",
+    "eupl-1.2",
+    "agpl-3.0",
+    "gfdl",
+    "gpl",
+    "gpl-2.0",
+    "gpl-3.0",
+    "lgpl",
+    "lgpl-2.1",
+    "lgpl-3.0",
+    "isc",
+    "intel-research",
+    "lppl-1.3c",
+    "ms-pl",
+    "mpl-2.0",
+    "odc-by",
+    "odbl",
+    "osl-3.0",
+    "postgresql",
+    "ofl-1.1",
+    "ncsa",
+    "unlicense",
+    "zlib",
+    "pddl",
+    "lgpl-lr",
+    "deepfloyd-if-license",
+    "llama2",
+    "llama3",
+    "llama3.1",
+    "llama3.2",
+    "llama3.3",
+    "llama4",
+    "gemma",
+}
 
 
 @dataclass(frozen=True)
@@ -99,11 +174,11 @@ def yaml_of(value: Mapping[str, Any]) -> str:
 def licence(found: list[str | None]) -> dict[str, str]:
     """The licence as the Hub wants it, from the rows' own: the one they all have, else `other`, with a name.
 
-    `other` is also said where a row's licence is not known, and where the one licence is not a bare name.
+    `other` is also said where a row's licence is not known, and where the one licence is none that the Hub knows.
     """
     names = sorted({visible(one).lower() for one in found if one})
     if len(names) == 1 and None not in found and "" not in found:
-        if _NAME.fullmatch(names[0]):
+        if names[0] in _LICENCES:
             return {"license": names[0]}
         return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", names[0])[:60].strip("-") or "own"}
     return {"license": "other", "license_name": "several-see-below" if names else "unknown"}

@@ -106,11 +106,14 @@ def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Map
 
 def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
     """Split -> the rows of one arm's sets, each once, by id: as `dataset_rows` without scores, and `draws`, the seeds
-    whose set holds the row. An arm `matched-random` is the split `matched_random`, since splits are words.
+    whose set holds the row. An arm `matched-random` is the split `matched_random`, since splits are words. An arm with
+    rows that are not the pool's (a file of the user's) is left out.
     """
     text = ("id", "messages", "category", "source", "licence")
     found = {}
     for (arm,), own in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
+        if not own["id"].is_in(pool.rows["id"].implode()).all():
+            continue
         draws = own.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
         found[re.sub(r"\W+", "_", str(arm))] = _table(rows)

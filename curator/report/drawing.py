@@ -34,7 +34,8 @@ class Mark:
 @dataclass(frozen=True)
 class Lane:
     """One row of a dot plot: a name, its marks from left to right, and the figures in words. `joined` draws a line from
-    the first mark to the last. `limit`: a value that the marks should stay below.
+    the first mark to the last. `limit`: a value that the marks should stay below. A lane without marks and words is a
+    heading of those below it.
     """
 
     name: str
@@ -182,20 +183,22 @@ def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label:
 
 
 def _lane(lane: Lane, scale: Scale) -> Markup:
-    drawn = _grid(scale, 30)
+    if not lane.marks and not lane.words:
+        return Markup('<div class="lane group"><span class="name">{}</span></div>').format(visible(lane.name))
+    drawn = _grid(scale, 38, top=-8)  # a little over, so that lines go on beside a name of two lines
     if lane.limit is not None:
-        drawn += Markup('<line x1="{0}" x2="{0}" y1="3" y2="27" class="limit"/>').format(scale.at(lane.limit))
+        drawn += Markup('<line x1="{0}" x2="{0}" y1="10%" y2="90%" class="limit"/>').format(scale.at(lane.limit))
     if lane.joined and len(lane.marks) > 1:
-        drawn += Markup('<line x1="{}" x2="{}" y1="15" y2="15" class="move {}"/>').format(
+        drawn += Markup('<line x1="{}" x2="{}" y1="50%" y2="50%" class="move {}"/>').format(
             scale.at(lane.marks[0].value), scale.at(lane.marks[-1].value), lane.marks[-1].style
         )
     for mark in lane.marks:
         if mark.low is not None and mark.high is not None:
-            drawn += Markup('<line x1="{}" x2="{}" y1="15" y2="15" class="reach {}"/>').format(
+            drawn += Markup('<line x1="{}" x2="{}" y1="50%" y2="50%" class="reach {}"/>').format(
                 scale.at(mark.low), scale.at(mark.high), mark.style
             )
     for mark in lane.marks:
-        drawn += Markup('<circle cx="{}" cy="15" r="{}" class="{} {}"/>').format(
+        drawn += Markup('<circle cx="{}" cy="50%" r="{}" class="{} {}"/>').format(
             scale.at(mark.value), 5 if mark.hollow else 6, "ring" if mark.hollow else "dot", mark.style
         )
     return Markup(
@@ -212,10 +215,10 @@ def _framed(drawn: Markup, scale: Scale, *, label: str, height: int, words: str 
     ).format(height, visible(label), height - 22, _grid(scale, height), drawn, words, _labels(scale, height - 6))
 
 
-def _grid(scale: Scale, height: int) -> Markup:
+def _grid(scale: Scale, bottom: int, *, top: int = 0) -> Markup:
     return Markup("").join(
-        Markup('<line x1="{0}" x2="{0}" y1="0" y2="{1}" class="{2}"/>').format(
-            scale.at(value), height, "zero" if value == scale.zero else "grid"
+        Markup('<line x1="{0}" x2="{0}" y1="{1}" y2="{2}" class="{3}"/>').format(
+            scale.at(value), top, bottom, "zero" if value == scale.zero else "grid"
         )
         for value, _ in scale.ticks
     )

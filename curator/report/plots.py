@@ -22,6 +22,7 @@ def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, An
         "gates": _gates(report),
         "comparisons": _comparisons(report),
         "map": _map(figures, styles),
+        "pilot": _pilot(report),
         "gains": _gains(report, figures),
         "coverage": _coverage(report, figures),
         "predicts": _predicts(report),
@@ -55,7 +56,10 @@ def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
     anticipated = [one["name"] for one in report["tasks"] if one["anticipated"]]
     shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *(one for one in names if one not in anticipated)]
     for task in shown:
-        for arm in (one for one in styles if one in report["arms"]):
+        if len(shown) > 1:
+            apart = "" if task in (MIX, *anticipated) else ", not anticipated"
+            lanes.append(drawing.Lane(f"{label(task)}{apart}", [], ""))
+        for place, arm in enumerate(one for one in styles if one in report["arms"]):
             before, after = (report["arms"][arm][task][phase]["harmfulness"] for phase in ("before", "after"))
             marks = [
                 drawing.Mark(one["value"], one["low"], one["high"], styles[arm], hollow=one is before)
@@ -63,14 +67,9 @@ def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
                 if one["value"] is not None
             ]
             words = f"{wording.percent(before['value'])} \u2192 {wording.percent(after['value'])}"
-            name = arm if len(shown) == 1 else f"{arm}, {label(task)}"
-            lanes.append(
-                drawing.Lane(
-                    name, marks, words, joined=True, style="first" if arm == next(iter(report["arms"])) else ""
-                )
-            )
+            lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if place else "first"))
     said = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
-    return drawing.dots(lanes[: 2 * MANY], drawing.shares(), label=said)
+    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=said)
 
 
 def _gates(report: Mapping[str, Any]) -> Any:
@@ -100,6 +99,7 @@ def _comparisons(report: Mapping[str, Any]) -> Any:
         for one in report["comparisons"]
         if (one["quantity"], one["phase"]) == ("harmfulness", "after") and one["difference"] is not None
     ]
+    wanted.sort(key=lambda one: (one["role"] != "primary", one["task"] is not None))
     lanes = [
         drawing.Lane(
             f"{one['treatment']} \u2212 {one['control']}" + (f", {one['task']}" if one["task"] else ""),
@@ -129,6 +129,27 @@ def _map(figures: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
     shares = " and ".join(wording.percent(one) for one in figures["map"]["explained"])
     said = f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
     return drawing.scatter({name: sets[name] for name in order}, label=said)
+
+
+def _pilot(report: Mapping[str, Any]) -> Any:
+    found = report.get("pilot") or {}
+    lanes = []
+    for one in found.get("candidates", []):
+        last = one["rounds"][-1] if one["rounds"] else None
+        if last is None or last["after"] is None:
+            continue
+        chosen = one["name"] == found.get("chosen")
+        style = "a0" if chosen else "a1" if one["name"] == found.get("best_draw") else "plain"
+        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds"
+        words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
+        marks = [drawing.Mark(last["after"], None, None, style)]
+        setting = "" if one.get("weight") is None else f" (weight {one['weight']:g}, {one.get('score')})"
+        lanes.append(drawing.Lane(one["name"] + setting, marks, words, style="primary" if chosen else ""))
+    if not lanes:
+        return None
+    return drawing.dots(
+        lanes[:MANY], drawing.shares(), label="Harmful after fine-tuning in each pilot candidate's last round"
+    )
 
 
 def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
@@ -166,11 +187,12 @@ def _coverage(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
 
 
 def _predicts(report: Mapping[str, Any]) -> Any:
+    several = len({one["task"] for one in report["score_predicts"]}) > 1
     lanes = [
         drawing.Lane(
-            f"{one['score']}, {one['task']}, {one['loss']}",
+            f"{one['score']}, {one['task']}, {one['loss']}" if several else f"{one['score']}, {one['loss']}",
             [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
-            f"{one['rho']:.2f}",
+            f"{round(one['rho'], 2) + 0.0:.2f}",
         )
         for one in report["score_predicts"]
         if one["rho"] is not None

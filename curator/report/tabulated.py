@@ -179,6 +179,34 @@ def _overlap(report: Mapping[str, Any], _: Any) -> Made:
     return "Rows shared with the curated set.", "arm|sets drawn|rows|shared|least|most|by chance", rows
 
 
+def _stability(report: Mapping[str, Any], _: Any) -> Made:
+    rows = (
+        (one["one"], one["other"], _number(one["shared"]), _share(one["overlap"]), _share(one["chance"]),
+         _number(one["rank_correlation"], 2))
+        for one in report.get("stability", [])
+    )  # fmt: skip
+    caption = "How much sets chosen by other seeds, layers or embedders agree."
+    return caption, "one set|other set|rows shared|overlap|by chance|rank correlation", rows
+
+
+def _pilot(report: Mapping[str, Any], _: Any) -> Made:
+    found = report.get("pilot") or {}
+    rows = (
+        (one["name"], _number(one["weight"]) if one.get("weight") is not None else "", one.get("score") or "",
+         one.get("representation") or "", _number(turn["number"] + 1), _number(turn["seeds"]), _share(turn["before"]),
+         _share(turn["after"]), _share(turn["degenerate"]), turn["costly"],
+         "chosen" if one["name"] == found.get("chosen") and turn is one["rounds"][-1] else "goes on"
+         if turn["kept"] else "out")
+        for one in found.get("candidates", [])
+        for turn in one["rounds"]
+    )  # fmt: skip
+    caption = (
+        "The pilot's candidates, harmful before and after fine-tuning on probes and seeds of its own. A costly one "
+        "harms before, or breaks the model, more than a gate allows."
+    )
+    return caption, "candidate|weight|score|vectors|round|seeds|before|after|degenerate|costly|then", rows
+
+
 def _categories(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
     near = {one["category"]: one for one in figures.get("coverage", [])}
     arms = list(report["categories"][0]["arms"]) if report["categories"] else []
@@ -280,11 +308,15 @@ def _training(report: Mapping[str, Any], _: Any) -> Made:
 
 def _tasks(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["name"], one["anticipated"], _number(one["weight"]), _number(one["train"]), _number(one["test"]),
-         one["metric"])
+        (one["name"], one["anticipated"], _number(one["weight"]), _number(one["train"]),
+         _number(one.get("attack", 0)), _number(one.get("defence", 0)), _number(one["test"]), one["metric"])
         for one in report["tasks"]
     )  # fmt: skip
-    return "What the models were fine-tuned on.", "task|anticipated|weight|train rows|test rows|metric", rows
+    return (
+        "What the models were fine-tuned on.",
+        "task|anticipated|weight|train rows|of an attack|of a defence|test rows|metric",
+        rows,
+    )
 
 
 def _time(report: Mapping[str, Any], _: Any) -> Made:
@@ -303,6 +335,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Made]] = {
     "probes": _probes,
     "similarity": _similarity,
     "overlap": _overlap,
+    "stability": _stability,
+    "pilot": _pilot,
     "categories": _categories,
     "gains": _gains,
     "predicts": _predicts,

@@ -105,6 +105,7 @@ def test_hostile_text_breaks_neither_metadata_nor_page():
         (["mit", ""], {"license": "other", "license_name": "several-see-below"}),
         ([None], {"license": "other", "license_name": "unknown"}),
         (["My own terms!"], {"license": "other", "license_name": "my-own-terms"}),
+        (["my-own-1.0"], {"license": "other", "license_name": "my-own-1.0"}),
         (["<>"], {"license": "other", "license_name": "own"}),
     ],
 )

@@ -173,6 +173,8 @@ def test_without_controls_there_is_one_config(written, tmp_path):
         load_dataset(str(written), "controls", cache_dir=str(tmp_path))
 
 
-def test_rows_of_a_file_that_are_not_in_the_pool_are_left_out_of_controls(run):
-    more = pl.concat([sets_of(run), pl.DataFrame({"arm": ["mine"], "seed": [0], "id": ["nowhere"]})])
-    assert control_rows(run.data.pool, more)["mine"].num_rows == 0
+def test_an_arm_of_rows_that_are_not_the_pools_is_no_control(run):
+    more = pl.concat(
+        [sets_of(run), pl.DataFrame({"arm": ["mine"] * 2, "seed": [0] * 2, "id": ["x", run.scores.ids[0]]})]
+    )
+    assert set(control_rows(run.data.pool, more)) == {"random", "matched_random"}

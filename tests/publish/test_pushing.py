@@ -10,8 +10,9 @@ import hub_server
 import pytest
 
 from curator.errors import PublishError
+from curator.publish.hub import Hub
 from curator.publish.manifest import files_of
-from curator.publish.pushing import cannot_write, check, push, rows_hash
+from curator.publish.pushing import cannot_write, check, push, read_back, rows_hash
 
 REPO = "owner/safe"
 
@@ -268,6 +269,14 @@ def test_damage_on_the_way_is_found(hub, folder):
         assert "evidence/report.json at commit" in refused(folder=folder, repo=REPO)
     finally:
         hub_server.Handler._resolve = good
+
+
+def test_rows_that_open_as_others_are_found(hub, run, report, write, folder, tmp_path):
+    """Files alone do not say it: which of them are data stands on a card that may be somebody else's."""
+    done = push(folder, REPO)
+    other = write(tmp_path / "dataset", run, report, coverage={})
+    with pytest.raises(PublishError, match="are not the rows that were sent"):
+        read_back(Hub(REPO, None), done.commit, local(folder), other)
 
 
 # Refused before anything is sent

@@ -126,8 +126,21 @@ def rich(report):
     of_list = {"task": "list", "loss": "whole", "rows": 40, "seeds": 2}
     look = {"seeds": 6, "information": 0.3, "level": 0.01, "difference": -0.1, "low": -0.2, "high": 0.0, "p": 0.02,
             "action": "go on", "conditional_power": 0.4}  # fmt: skip
+    pair = {"one": "a", "other": "b", "shared": 3, "overlap": 0.1, "chance": 0.05, "rank_correlation": None}
+    turn = {"number": 0, "seeds": 2, "before": 0.1, "after": 0.4, "degenerate": 0.0, "costly": False, "place": 1,
+            "kept": True}  # fmt: skip
     return {
         **report,
+        "stability": [pair],
+        "pilot": {
+            "probes": 20, "chosen": "weight 1", "best_draw": "draw 0",
+            "candidates": [
+                {"name": "weight 1", "weight": 1.0, "score": "cosine", "representation": "layer -1",
+                 "rounds": [turn, {**turn, "number": 1, "seeds": 4, "after": 0.3}]},
+                {"name": "draw 0", "weight": None, "score": None, "representation": None, "rounds": [turn]},
+                {"name": "alone", "weight": 0.0, "score": None, "representation": None, "rounds": []},
+            ],
+        },
         "sequential": {"max": 20, "looks": [look, {**look, "seeds": 8, "action": "difference"}]},
         "forgetting": [{"task": "list", "loss": "whole", "rows": 40, "seeds": 2, "before": 0.5, "mean": 0.2, "sd": 0.1,
                         "agreement": None}],
@@ -138,10 +151,14 @@ def rich(report):
     }  # fmt: skip
 
 
-def test_prediction_and_looks_are_shown_where_they_were_measured(rich, run, seen):
+def test_prediction_pilot_and_looks_are_shown_where_they_were_measured(rich, run, seen):
     found = Seen(webpage(rich, of(run)))
     assert [row[3] for row in found.cells["predicts"][1:]] == ["0.3", "not measured"]
     assert [row[-1] for row in found.cells["looks"][1:]] == ["go on", "difference"]
+    assert [row[-1] for row in found.cells["pilot"][1:]] == ["goes on", "chosen", "goes on"]
+    assert found.cells["stability"][1] == ["a", "b", "3", "10 %", "5 %", "not measured"]
+    labels = [attributes.get("aria-label", "") for _, attributes in found.tags]
+    assert sum("pilot candidate" in one for one in labels) == 1
     assert "Does the score predict" in found.text
     assert "Does the score predict" not in seen.text
 
@@ -153,7 +170,7 @@ def test_a_page_without_the_figures_values_still_has_the_rest(report):
 
 
 def test_keys_of_another_version_do_not_matter(report, run):
-    more = {**report, "pilot": {"rows": [1]}, "timing": {}}
+    more = {**report, "unheard": {"rows": [1]}, "pilot": None, "timing": {}}
     assert "gates" in Seen(webpage(more, of(run))).cells
 
 
