@@ -27,7 +27,7 @@ _MOST_PROBES = 64
 _WORTH_DOUBLING = 0.005
 # Cells are told apart in so many directions, found on so many rows in so many turns; their centres are of so many rows
 # each and rounds. More of any made cells hardly better: see tests/benchmarks/README.md.
-_DIRECTIONS, _FOR_DIRECTIONS, _TURNS = 128, 8192, 3
+_DIRECTIONS, _FOR_DIRECTIONS, _TURNS = 128, 20_000, 8
 _ROWS_A_CENTRE, _ROUNDS = 10, 3
 # Nearest cells found for every row before it is known how many are needed.
 _RANKED = 4
@@ -246,11 +246,15 @@ def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:
     """
     if vectors.shape[1] <= _DIRECTIONS:
         return vectors
-    sample = vectors[np.sort(rng.choice(len(vectors), min(len(vectors), _FOR_DIRECTIONS), replace=False))]
-    directions = rng.standard_normal((vectors.shape[1], _DIRECTIONS), dtype=np.float32)
+    size = min(-(-len(vectors) // 4), _FOR_DIRECTIONS)
+    sample = vectors[np.sort(rng.choice(len(vectors), size, replace=False))]
+    spread = (sample.T @ sample).astype(np.float64) / size
+    directions = rng.standard_normal((vectors.shape[1], _DIRECTIONS))
     for _ in range(_TURNS):  # subspace iteration: a full decomposition takes a minute where d is 4,096
-        directions = np.linalg.qr(sample.T @ (sample @ (sample.T @ (sample @ directions))))[0]
-    reduced = vectors @ directions
+        for _ in range(4):
+            directions = spread @ directions
+        directions = np.linalg.qr(directions)[0]
+    reduced = vectors @ directions.astype(np.float32)
     for block in blocks(len(reduced), _DIRECTIONS):
         reduced[block] /= _length(reduced[block])
     return reduced
