@@ -1,11 +1,13 @@
-"""Photographs a run's report for the README: `python tests/report/pictures.py outputs/quickstart .github`.
+"""Renews what the README shows of a run: `python tests/report/pictures.py outputs/quickstart .github quickstart.log`.
 
-Needs chromium and chromedriver. Writes report-light.png and report-dark.png: the page down to the first figure.
+Writes report-light.png and report-dark.png, the page down to the first figure (needs chromium and chromedriver), and
+puts the log, what `curator build recipes/quickstart.yaml` printed off a terminal, into the README.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -36,5 +38,16 @@ def photograph(page: Path, folder: Path, *, width: int = 960) -> None:
         driver.quit()
 
 
+def print_output(log: Path, readme: Path) -> None:
+    """Puts a log into the README's block of output; when and how long stands above it and is written by hand."""
+    block = re.compile(r"(<!-- quickstart output: begin -->.*?```text\n).*?(```)", re.DOTALL)
+    text, printed = readme.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
+    found, count = block.subn(lambda match: match[1] + printed + match[2], text)
+    assert count == 1, f"{readme} has no block of output"
+    readme.write_text(found, encoding="utf-8")
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        print_output(Path(sys.argv[3]), Path(__file__).parents[2] / "README.md")
     photograph(Path(sys.argv[1]) / "8-report" / "report.html", Path(sys.argv[2]))
