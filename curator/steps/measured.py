@@ -87,6 +87,8 @@ def _data(root: Path, recipe: Recipe) -> tuple[dict[str, int], dict[str, float]]
         files |= {f"{part} {task.name}": f"tasks/{task.name}-{part}" for part in ("train", "test")}
     rows, tokens = {}, {}
     for name, file in files.items():
+        if not (folder / f"{file}.parquet").exists():  # a run of an earlier version, which wrote fewer
+            continue
         found = pl.scan_parquet(folder / f"{file}.parquet").select(pl.len(), pl.col("tokens").mean()).collect()
         rows[name], mean = found.row(0)
         if mean and name not in ("harmful", "benign", "pilot"):

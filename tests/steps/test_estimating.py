@@ -134,6 +134,14 @@ def test_a_run_of_a_version_that_reads_otherwise_is_no_measurement(tmp_path: Pat
     assert measured(recipe(), tmp_path) == Measured()
 
 
+def test_a_run_of_a_version_that_wrote_fewer_files_gives_what_it_has(tmp_path: Path) -> None:
+    earlier(tmp_path, recipe())
+    for file in tmp_path.rglob("probes-pilot.parquet"):
+        file.unlink()
+    assert "pilot" not in measured(recipe(), tmp_path).rows
+    assert measured(recipe(), tmp_path).rows["pool"] > 0
+
+
 def test_the_spread_is_a_stated_prior_until_one_is_measured() -> None:
     (found,), told = estimates(recipe(), NOTHING)
     assert found.detectable == detectable(3, 30, **PRIOR)
