@@ -17,7 +17,7 @@ import pytest
 FLOORS = (
     {"errors"},
     {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
-    {"recipe_select", "recipe_judge"},
+    {"recipe_judge", "recipe_pool", "recipe_select"},
     {"recipe_verify"},
     {"conclusions", "kappa", "recipe", "store"},
     {"recipe_mistakes"},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import SelectionError
+from curator.errors import DataError, SelectionError
 from curator.recipe_verify import BEST_RANDOM
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
@@ -33,9 +33,13 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     if model.instruction is None:
         return record
     from curator.pool.sources import read
+    from curator.steps.outlining import missing
     from curator.store import save_frame
     from curator.verify.instruction import tune
 
+    # Tuning takes hours, and looking at what comes after it a second.
+    if problems := missing(site.recipe, site.base):
+        raise DataError("\n".join(problems))
     rows, dropped, resolved = read(
         model.instruction.data.model_copy(update={"rows": model.instruction.rows}),
         base=site.base,
@@ -61,6 +65,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.chat import token_counter
     from curator.model import load_tokenizer
     from curator.pool.gather import gather
+    from curator.steps.embedding import embedder, near_probes
     from curator.store import save_data, save_frame
 
     r, start = site.recipe, site.record("base")
@@ -69,7 +74,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
         pilot_share=share(site),
-        count_tokens=token_counter(tokenizer), base=site.base, seed=r.seed,
+        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder), base=site.base, seed=r.seed,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     if r.select.k is not None and r.select.k > rows:
@@ -79,6 +84,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         )
     save_data(folder, found.data)
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
+    if (listed := near_probes(found.data, r.pool)) is not None:
+        save_frame(folder / "near-probes.parquet", listed)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in found.data.tasks)
     probes = f"{found.data.harmful.height} harmful and {found.data.benign.height} benign probes"
     if found.data.pilot.height:
@@ -173,6 +180,7 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
             r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), scores(setting),
             weight=setting.weight, task_cover=np.load(cover) if cover.exists() else None,
             given=None if data.given is None else data.given["id"].to_list(), seed=seed,
+            source_weights=r.pool.weights(),
         )  # fmt: skip
 
     setting, best_draw = Setting(0.0), None
