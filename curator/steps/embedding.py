@@ -23,8 +23,10 @@ def embedder(section: Embedder) -> Embed:
     """
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        from curator.model import quiet
         from curator.represent import represent
 
+        quiet()
         wanted = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
         return represent(ids, rows, section=wanted, name=section.id).matrix
 
