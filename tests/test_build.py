@@ -231,7 +231,7 @@ def test_bad_input_is_told_before_anything_is_half_written(
 
 
 def test_a_pool_that_asks_nothing_but_probes_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pool: no rows left: 300 read; dropped: .*leak"):
+    with pytest.raises(DataError, match=r"pool: no rows left: 2,000 read; dropped: .*300 leak"):
         build(recipe("probes.harmful=[{sandbox: pool}]"), tmp_path / "run", until="pool")
 
 

@@ -157,7 +157,9 @@ def gather(
 
 def _refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
     if rows.is_empty():
-        raise DataError(f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in tasks or probes")
+        raise DataError(
+            f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in tasks or probes"
+        )
 
 
 def _with_given(

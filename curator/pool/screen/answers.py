@@ -42,8 +42,8 @@ def canned(rows: pl.DataFrame) -> list[Finding]:
                 ids,
                 rows.height,
                 what=f"One answer, word for word, stands on {share:.0%} of the rows.",
-                advice="Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on them "
-                "learns one sentence, and fine-tuning overwrites it.",
+                advice="Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on "
+                "them learns one sentence, and fine-tuning overwrites it.",
             )
         )
     return found

@@ -104,7 +104,7 @@ def leaks(ids: Sequence[str], found: Mapping[str, Sequence[Leak | None]], who: s
                     rows,
                     len(ids),
                     what=f"{len(rows):,} rows of {who} ask {probes:,} of the probes of {name}.",
-                    advice="Drop these rows before training, or do not measure with this probe set: it is known by heart.",
+                    advice="Drop these rows before training, or measure with other probes: these are known by heart.",
                 )
             )
     return told
