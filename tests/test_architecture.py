@@ -30,6 +30,7 @@ FLOORS = (
     {"verify"},
     {"steps"},
     {"build", "comparing", "progress"},
+    {"audit"},
     {"cli"},
     {"__main__"},
 )
@@ -37,7 +38,7 @@ FLOORS = (
 FRONT = "curator"
 
 # Who may see a whole recipe; everyone else takes a section, or plain arguments.
-SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "cli"}
+SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "audit", "cli"}
 
 # Library -> the only places that import it.
 HOMES = {

@@ -52,6 +52,7 @@ def gather(
     count_tokens: CountTokens,
     arms: Mapping[str, Source] | None = None,
     given: Source | None = None,
+    drawn: bool = True,
     pilot_share: float | None = None,
     embed: Embed | None = None,
     base: Path = Path("."),
@@ -72,6 +73,7 @@ def gather(
         weights: Task mass by name.
         arms: Arm -> where the rows that the user gives for it come from.
         given: Where the curated set comes from, when it is given and not chosen; its rows join the pool.
+        drawn: Whether controls are drawn from the pool, which must then have rows beside the given set.
         pilot_share: Share of the harmful probes that the pilot alone asks; null without a pilot.
         embed: `n` conversations -> `(n, d)` unit vectors, for semantic duplicates.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
@@ -109,7 +111,7 @@ def gather(
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
     _refuse_empty(ledger, "pool", candidates)
     candidates = without_duplicates(ledger, candidates, pool, embed)
-    candidates, known = _with_given(ledger, candidates, given, limits)
+    candidates, known = _with_given(ledger, candidates, given, limits, drawn=drawn)
     ledger.claim("pool", candidates)
     defences = {
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
@@ -163,7 +165,7 @@ def _refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
 
 
 def _with_given(
-    ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any]
+    ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any], *, drawn: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """The pool with the rows of the given set in it, and which of those are the pool's own."""
     if given is None:
@@ -172,7 +174,7 @@ def _with_given(
     _refuse_empty(ledger, "given", rows)
     known = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
     own = known["candidate"].sum()
-    if candidates.height - own < 1 or candidates.height < rows.height:
+    if drawn and (candidates.height - own < 1 or candidates.height < rows.height):
         raise DataError(
             f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({own:,} of them the same); controls "
             "of that size are drawn from the pool, so give it more sources"

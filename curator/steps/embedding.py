@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.pool.cleaning import Embed
+    from curator.pool.keeping import CountTokens
     from curator.records import Data, Messages
 
 
@@ -31,6 +32,40 @@ def embedder(section: Embedder) -> Embed:
         return represent(ids, rows, section=wanted, name=section.id).matrix
 
     return embed
+
+
+def hidden_states(model_id: str) -> tuple[Embed, CountTokens]:
+    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is asked for (the corpus);
+    and a function that counts its tokens. Loaded when called.
+
+    Raises:
+        ModelError: When called, where the model cannot be loaded.
+    """
+    loaded: dict[str, Any] = {}
+
+    def ready() -> tuple[Any, Any]:
+        from curator.model import load_model, load_tokenizer, locate
+
+        if not loaded:
+            loaded["tokenizer"] = load_tokenizer(locate(model_id))
+            loaded["model"] = load_model(locate(model_id))
+        return loaded["model"], loaded["tokenizer"]
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        from curator.represent import centre, mean_of, represent
+
+        model, tokenizer = ready()
+        found = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)
+        loaded.setdefault("mean", mean_of(found))
+        return centre(found, loaded["mean"]).matrix
+
+    def count(rows: Any) -> list[int]:
+        from curator.chat import token_counter
+
+        counted: list[int] = token_counter(ready()[1])(rows)
+        return counted
+
+    return embed, count
 
 
 def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, SelectionError
-from curator.recipe_verify import BEST_RANDOM
+from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.representing import below, vectors_of
@@ -73,6 +73,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
+        drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
         count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder), base=site.base, seed=r.seed,
     )  # fmt: skip
