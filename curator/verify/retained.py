@@ -12,6 +12,8 @@ from curator.verify.tables import Grid
 
 Values = NDArray[np.float64]
 
+FEWEST = 3
+"""Seeds from which an interval is given."""
 LEAST = 0.01
 """Protection before fine-tuning, as a difference of shares, below which there is nothing to lose."""
 
@@ -70,8 +72,8 @@ def retained(
 
     if value is None:
         return told(None, None, "the set protects nothing before fine-tuning, so there is nothing to keep", None)
-    if seeds < 2:
-        return told(None, None, "one seed tells nothing of the spread between seeds")
+    if seeds < FEWEST:
+        return told(None, None, f"{seeds} seeds tell too little of the spread between seeds, {FEWEST} are needed")
     rng = np.random.default_rng(seed)
     most = max(table.shape[1] for table, _ in parts.values())
     found = []

@@ -21,12 +21,12 @@ Found = Callable[[str], set[str]]
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}(?![\w@])", re.IGNORECASE)
 # A leading +, or brackets or separators as people write them: bare runs of digits are mostly something else.
 _PHONE = re.compile(
-    r"(?<![\w.,$€£#/-])(?:"
+    r"(?<![\w.,$€£#/-])(?<!\d{3} )(?:"
     r"\+\d{1,3}[ .\-]?(?:\(0?\d{1,4}\)[ .\-]?)?\d{1,5}(?:[ .\-]?\d{2,5}){1,4}"
     r"|\(\d{3}\)[ .\-]?\d{3}[ .\-]\d{4}"
     r"|(?:1[ .\-])?\d{3}([ .\-])\d{3}\1\d{4}"
     r"|0\d{2,4}[ /\-]\d{3,4}[ \-]?\d{3,4}"
-    r")(?![\w/]|[.,-]\d)"
+    r")(?![\w/]|[.,-]\d| \d{3})"
 )
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
 _CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)")
