@@ -133,8 +133,12 @@ def categorise(rows: pl.DataFrame, found: Assigned, *, least: float) -> pl.DataF
     )
 
 
-def not_harmful(found: Assigned, *, margin: float = 0.1) -> NDArray[np.bool_]:
-    """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, no verdict."""
+def not_harmful(found: Assigned, *, margin: float = 0.05) -> NDArray[np.bool_]:
+    """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, no verdict.
+
+    With all-MiniLM-L6-v2 it names up to 1.3 % of public harmful probes (advbench, strongreject, jailbreakbench,
+    simple-safety-tests, harmbench), 97 to 100 % of arithmetic and SQL requests, and 41 % of general instructions.
+    """
     clear: NDArray[np.bool_] = found.harmless >= found.cosine + margin
     return clear
 

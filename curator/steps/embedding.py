@@ -92,6 +92,27 @@ def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:
     return pl.DataFrame(found, schema=schema, orient="row").sort("cosine", "id", descending=[True, False])
 
 
+def categorised(data: Data, pool: PoolSection) -> tuple[Data, pl.DataFrame | None]:
+    """The data with the pool's missing categories filled in by the nearest hazard, and how sure each is (id, category,
+    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it.
+    """
+    if pool.categorise is None:
+        return data, None
+    from dataclasses import replace
+
+    from curator.pool.taxonomy import assign, categorise, descriptions
+
+    embed, said, rows = embedder(pool.embedder), descriptions(), data.pool.rows
+    described = embed(
+        [str(number) for number in range(len(said))], [[{"role": "user", "content": one}] for one in said]
+    )
+    found = categorise(
+        rows, assign(embed(rows["id"].to_list(), prompts_of(rows)), described), least=pool.categorise.least
+    )
+    with_categories = rows.with_columns(found["category"])
+    return replace(data, pool=replace(data.pool, rows=with_categories)), found
+
+
 def prompts_of(rows: pl.DataFrame) -> list[Messages]:
     """The last user turn of each row, as a conversation of its own."""
     from curator.pool.words import last

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, SelectionError
 from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
+from curator.run import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.representing import below, vectors_of
@@ -65,7 +67,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.chat import token_counter
     from curator.model import load_tokenizer
     from curator.pool.gather import gather
-    from curator.steps.embedding import embedder, near_probes
+    from curator.pool.screen.answers import canned
+    from curator.steps.embedding import categorised, embedder, near_probes
     from curator.store import save_data, save_frame
 
     r, start = site.recipe, site.record("base")
@@ -83,8 +86,13 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
             f"select.k: found {r.select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {folder / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
-    save_data(folder, found.data)
+    data, hazards = categorised(found.data, r.pool)
+    save_data(folder, data)
+    if hazards is not None:
+        save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
+    findings = canned(data.pool.rows)
+    write_json(folder / "findings.json", {"findings": [asdict(one) for one in findings]})
     if (listed := near_probes(found.data, r.pool)) is not None:
         save_frame(folder / "near-probes.parquet", listed)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in found.data.tasks)
@@ -92,7 +100,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     if found.data.pilot.height:
         probes += f", {found.data.pilot.height} more for the pilot"
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
-    return {"resolved": found.resolved, "summary": summary}
+    summary = "; ".join([summary, *(one.what.rstrip(".") for one in findings)])
+    return {"resolved": found.resolved, "findings": [one.kind for one in findings], "summary": summary}
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
