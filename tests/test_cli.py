@@ -89,12 +89,14 @@ def test_importing_the_package_loads_nothing_and_offers_its_names(tmp_path: Path
 def test_the_help_names_every_command() -> None:
     text = printed("--help")
     assert [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()] == [
+        "audit",
         "build",
         "check",
         "compare",
         "judge",
         "new",
         "publish",
+        "route",
         "show",
         "verify",
     ]
