@@ -15,7 +15,7 @@ from curator.pool.sources import Read
 from curator.recipe import Recipe
 from curator.recipe_pool import Categorise, Clean
 from curator.recipe_source import Source, labels
-from curator.steps.corpus_judging import corpus_judge
+from curator.steps.corpus_judging import OF_HARM, corpus_judge
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Material(NamedTuple):
 def from_recipe(asked: Asked, recipe: Recipe) -> Asked:
     """What is asked, with a recipe's thresholds and judge, and its tasks and probes where none were named.
 
-    A judge by phrases calls every compliance harmful, so it does not judge a corpus.
+    Judges of refusal call every compliance harmful, so they do not judge a corpus.
     """
     judge = next(one for one in recipe.judges.panel if one.name == recipe.judges.headline)
     ordered = [*recipe.probes.harmful, *recipe.probes.benign]
@@ -70,7 +70,7 @@ def from_recipe(asked: Asked, recipe: Recipe) -> Asked:
         probes=asked.probes or dict(zip(labels(ordered), ordered, strict=True)),
         clean=recipe.pool.clean,
         categorise=recipe.pool.categorise or Categorise(),
-        judge=None if judge.refusal else (judge.name, corpus_judge(judge)),
+        judge=(judge.name, corpus_judge(judge)) if judge.kind in OF_HARM else None,
     )
 
 

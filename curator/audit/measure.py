@@ -13,7 +13,8 @@ from curator.recipe import Recipe
 from curator.recipe_file import dump, parse, read
 from curator.recipe_verify import CURATED, NONE, Looks
 from curator.run import write_text
-from curator.steps.site import FOLDERS, Tell
+from curator.steps.judging import deciding
+from curator.steps.site import FOLDERS, Site, Tell
 
 MATCHED = "matched-random"
 
@@ -68,7 +69,6 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
     Raises:
         CuratorError: Whatever a build meets.
     """
-    from curator.store import load_frame
     from curator.verify.comparisons import anticipated, rate
     from curator.verify.retained import retained
     from curator.verify.tables import lay_out
@@ -76,8 +76,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
     recipe = recipe_of(read(path), asked)
     write_text(root / "audit-recipe.yaml", dump(recipe))
     build(recipe, root, until="report" if asked.pool is not None else "judge", base=base, tell=tell)
-    panel = root / FOLDERS["judge"] / "panel"
-    grids = lay_out(load_frame(panel / recipe.judges.headline / "verdicts.parquet"))
+    grids = lay_out(deciding(Site(recipe, root, base, tell), root / FOLDERS["judge"]))
     mix = anticipated(recipe.weights())
     rates = {
         arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}

@@ -37,20 +37,20 @@ def some(file: str, rows: int) -> Source:
 def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
     found = audit(
         Asked(
-            some("pool/xstest_refusals.jsonl", 120),
-            {"alpaca": some("tasks/alpaca_gpt4.json", 60), "gsm8k": some("tasks/gsm8k_test.jsonl", 60)},
-            {"xstest": Source(file="benign/xstest_prompts.csv"), "advbench": some("probes/advbench.json", 60)},
-            pool=some("pool/safety_tuned_llamas.json", 100),
+            some("pool/xstest_refusals.jsonl", 50),
+            {"alpaca": some("tasks/alpaca_gpt4.json", 25), "gsm8k": some("tasks/gsm8k_test.jsonl", 25)},
+            {"xstest": Source(file="benign/xstest_prompts.csv"), "advbench": some("probes/advbench.json", 25)},
+            pool=some("pool/safety_tuned_llamas.json", 40),
             embed=embedder(Embedder(id=model())),
             embedder="MiniLM",
         ),
         base=FOLDER,
     )
     assert found["exposure"] == ["alpaca", "gsm8k"]
-    assert found["overlap"]["xstest"]["rows"] >= 115
+    assert found["overlap"]["xstest"]["rows"] >= 48
     assert found["overlap"]["advbench"]["rows"] == 0
-    assert 1 < found["redundancy"]["effective"] < found["redundancy"]["vendi"] < 120
-    assert sum(one["rows"] for one in found["coverage"].values()) + found["unassigned"] * 120 == pytest.approx(120)
+    assert 1 < found["redundancy"]["effective"] < found["redundancy"]["vendi"] < 50
+    assert sum(one["rows"] for one in found["coverage"].values()) + found["unassigned"] * 50 == pytest.approx(50)
     assert any(one["set"] == "xstest" for one in found["near_probes"])
 
 
@@ -61,7 +61,7 @@ def test_harmful_prompts_are_told_from_everyday_ones() -> None:
     shares = {}
     harmful, plain = ("advbench", "strongreject"), ("gsm8k_test.jsonl", "sql_create_context.json")
     for file in (*(f"probes/{name}.json" for name in harmful), *(f"tasks/{name}" for name in plain)):
-        rows = read(some(file, 80), base=FOLDER, prompts_only=True).rows
+        rows = read(some(file, 60), base=FOLDER, prompts_only=True).rows
         shares[file] = not_harmful(assign(embed(rows["id"].to_list(), prompts_of(rows)), described)).mean()
     assert max(shares["probes/advbench.json"], shares["probes/strongreject.json"]) <= 0.03
     assert min(shares["tasks/gsm8k_test.jsonl"], shares["tasks/sql_create_context.json"]) >= 0.9

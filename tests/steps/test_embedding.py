@@ -77,7 +77,9 @@ def test_rows_of_a_heavy_source_are_covered_first() -> None:
     from curator.steps.choosing import choose
 
     pool = rows([f"ask {n}" for n in range(12)], [None] * 12)
-    pool = pool.with_columns(pl.Series("source", ["left"] * 6 + ["right"] * 6))
+    pool = pool.with_columns(
+        pl.Series("source", ["left"] * 6 + ["right"] * 6), pl.lit(1).cast(pl.Int64).alias("tokens")
+    )
     matrix = np.zeros((12, 2), dtype=np.float32)
     matrix[:6, 0], matrix[6:, 1] = 1, 1
     ids = tuple(pool["id"])
