@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.pool import words
-from curator.pool.near import Match, bands, near_duplicates
+from curator.pool.near import Match, bands, like, near_duplicates
 from curator.pool.semantic import semantic_duplicates
+from curator.pool.sides import Side
 
 Rows = list[list[dict[str, str]]]
 
@@ -60,8 +61,11 @@ def twin(rows: Rows, threshold: float, shingle: int) -> list[Match]:
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.95])
-@pytest.mark.parametrize("shingle", [1, 2, 3])
-def test_all_pairs_and_minhash_agree(threshold: float, shingle: int) -> None:
+@pytest.mark.parametrize(("shingle", "many"), [(1, 512), (2, 512), (3, 512), (2, 0)])
+def test_all_pairs_and_minhash_agree(
+    threshold: float, shingle: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curator.pool.near._MANY", many)  # from 0 on, rare words are looked for beside the buckets
     rng = random.Random(7)
     rows = [row(text(rng, 12), text(rng, 40)) for _ in range(60)]
     for _ in range(120):
@@ -92,6 +96,29 @@ def test_one_answer_to_many_requests_and_many_answers_to_one_are_no_duplicates()
     canned, asked = text(rng, 80), text(rng, 80)
     assert near_duplicates([row(text(rng, 8), canned) for _ in range(50)], threshold=0.8) == []
     assert near_duplicates([row(asked, text(rng, 8)) for _ in range(50)], threshold=0.8) == []
+
+
+def test_two_texts_are_alike_only_where_both_sides_are() -> None:
+    rng = random.Random(4)
+    asked, canned = text(rng, 8), text(rng, 200)
+    one, same, other = (words.shingles(row(said, canned), 2) for said in (asked, asked, text(rng, 8)))
+    assert words.jaccard(one[0], other[0]) > 0.8
+    assert like(one, same, 0.8) == 1.0
+    assert like(one, other, 0.8) == 0.0
+
+
+@pytest.mark.parametrize("least", [0.25, 0.4, 0.8])
+def test_no_row_as_like_as_asked_is_missed_by_rare_words_or_by_bits(least: float) -> None:
+    rng = np.random.default_rng(5)
+    texts = [np.unique(rng.integers(0, 60, rng.integers(1, 30))).astype(np.uint64) for _ in range(150)]
+    side = Side(texts, least)
+    for row_number in range(len(texts)):
+        near = {other for found in side.near(row_number) for other in found}
+        alike = {n for n in range(row_number) if words.jaccard(texts[n], texts[row_number]) >= least}
+        assert alike <= near
+        possible = side.possible(row_number, np.arange(row_number))
+        assert alike <= set(possible.tolist())
+        side.add(row_number)
 
 
 def test_many_copies_of_a_long_answer_take_no_time_squared() -> None:
