@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from curator.errors import DataError
 from curator.pool.screen import Finding, at_least, finding, worst_first
 from curator.pool.screen.answers import canned, refusals
 from curator.pool.screen.drops import unusable
 from curator.pool.screen.language import language, languages
 from curator.pool.screen.licences import licences, plain_name
-from curator.pool.screen.personal import patterns, personal
+from curator.pool.screen.personal import patterns, personal, presidio
 from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
 
@@ -174,3 +177,14 @@ def test_a_category_of_the_data_stays_and_a_far_one_is_not_assigned() -> None:
     found = categorise(frame, assign(vectors, described), least=0.2)
     assert found["category"].to_list() == ["own", "violent crimes", None]
     assert found["assigned"].to_list() == [False, True, True]
+
+
+def test_presidio_is_used_where_it_is_and_asked_for_in_words_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(DataError, match=r'pip install "curator\[personal-data\]"'):
+        presidio()
+    found = SimpleNamespace(entity_type="PERSON")
+    engine = SimpleNamespace(analyze=lambda text, language: [found] if "Ann" in text else [])
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", SimpleNamespace(AnalyzerEngine=lambda: engine))
+    told = personal(rows([("hello", "this is Ann"), ("a", "b")]), presidio())
+    assert [(one.count, "person" in one.what) for one in told] == [(1, True)]
