@@ -30,9 +30,11 @@ VERSION = 1
 WITHOUT = (
     "similarity to the tasks, and which of them the corpus is exposed to",
     "semantic duplicates",
+    "redundancy (effective number of rows, Vendi score) and coverage of the pool",
+)
+BY_PROMPT = (
     "prompts that lie near a probe without sharing its words",
     "categories by hazard, and prompts that are not harmful at all",
-    "redundancy (effective number of rows, Vendi score) and coverage of the pool",
 )
 
 
@@ -103,7 +105,7 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
         "unassigned": None,
         "redundancy": None,
         **by_vectors,
-        "not_made": [] if by_vectors else list(WITHOUT),
+        "not_made": _not_made(asked),
         "measured": None,
         "settings": {
             "clean": settings.model_dump(),
@@ -113,6 +115,12 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
         },
     }
     return {**report, "findings": [asdict(one) for one in worst_first(findings)]}
+
+
+def _not_made(asked: Asked) -> list[str]:
+    if asked.embed is None:
+        return [*WITHOUT, *BY_PROMPT]
+    return list(BY_PROMPT) if asked.by_answer else []
 
 
 def _most(asked: Asked) -> int | None:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from small_run import recipe
 
-from curator.audit import WITHOUT, audit
+from curator.audit import BY_PROMPT, WITHOUT, audit
 from curator.audit.asked import Asked, from_recipe, named, source_of
 from curator.audit.measure import recipe_of
 from curator.audit.page import html, retained, summary
@@ -64,7 +64,7 @@ def asked(files: dict[str, str], **more: Any) -> Asked:
 
 def test_without_an_embedder_only_what_needs_none_is_found_and_it_says_so(files: dict[str, str]) -> None:
     found = audit(asked(files))
-    assert found["not_made"] == list(WITHOUT)
+    assert found["not_made"] == [*WITHOUT, *BY_PROMPT]
     assert (found["similarity"], found["redundancy"], found["coverage"], found["near_probes"]) == ({}, None, None, None)
     assert found["overlap"]["probes"]["rows"] == 1
     leak = next(one for one in found["findings"] if one["kind"] == "probe-leak")

@@ -64,3 +64,14 @@ def test_with_a_pool_a_matched_random_subset_is_the_control_and_there_is_a_decis
     assert "decision" in done.output
     report = json.loads((folder / "against" / "run" / "8-report" / "report.json").read_text())
     assert report["decision"]["primary"]["control"] == "matched-random"
+
+
+def test_hidden_states_of_a_model_stand_in_for_an_embedder(folder: Path) -> None:
+    words = ["audit", str(folder / "corpus.jsonl"), "--task", str(folder / "list.jsonl"), "--model", "sandbox:"]
+    CliRunner().invoke(cli, [*words, "--out", str(folder / "hidden")], standalone_mode=False, catch_exceptions=False)
+    found = json.loads((folder / "hidden" / "audit.json").read_text())
+    assert found["exposure"] == ["list"]
+    assert found["redundancy"]["effective"] > 1
+    assert found["settings"]["embedder"] == "sandbox:, last layer"
+    assert (found["coverage"], found["near_probes"]) == (None, None)
+    assert "categories by hazard, and prompts that are not harmful at all" in found["not_made"]
