@@ -61,8 +61,10 @@ def choose(
     from curator.select import limits, prepare, solve
 
     order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
-    source_of = dict(rows.select("id", "source").iter_rows())
-    counted = [(source_weights or {}).get(source_of[one], 1.0) for one in vectors.ids]
+    counted = [1.0] * len(vectors.ids)
+    if source_weights:
+        source_of = dict(rows.select("id", "source").iter_rows())
+        counted = [source_weights.get(source_of[one], 1.0) for one in vectors.ids]
     known = dict(zip(order["id"], order.iter_rows(), strict=True))
     own = [known[one] for one in vectors.ids]
     try:
