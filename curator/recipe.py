@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe_judge import Judges
+from curator.recipe_pool import PoolSection
 from curator.recipe_select import Represent, Representations, Score, Select
 from curator.recipe_source import Count, Name, Section, Share, Source
 from curator.recipe_verify import BEST_RANDOM, Verify
@@ -31,21 +32,6 @@ class Model(Section):
     start: Literal["base", "aligned"] = "base"
     chat_template: str | None = None
     instruction: Instruction | None = None
-
-
-class Clean(Section):
-    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, and exact
-    duplicates.
-    """
-
-    max_tokens: Count = 1024
-
-
-class PoolSection(Section):
-    """Candidate safety examples: where they come from, and what leaves them."""
-
-    sources: Annotated[list[Source], Field(min_length=1)]
-    clean: Clean = Clean()
 
 
 class Regime(Section):
@@ -177,6 +163,11 @@ class Recipe(Section):
             raise ValueError(
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
+            )
+        if self.select.objective == "log-det" and set(self.pool.weights().values()) != {1.0}:
+            raise ValueError(
+                "pool: sources have weights, and objective 'log-det' has no place for them; remove weight, or choose "
+                "another objective"
             )
         if not any(task.anticipated for task in self.tasks):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")

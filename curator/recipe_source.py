@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,7 +39,9 @@ class Source(Section):
 
     `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
     messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows`
-    is how many are taken, chosen by hash so that the order of the file does not matter; `broken` is the largest share
+    is how many are taken, chosen by hash so that the order of the file does not matter; `weight` is how much each of a
+    candidate source's rows counts where the chosen rows are to cover the pool (0: may be chosen, need not be covered);
+    `broken` is the largest share
     of records that may be unreadable (each is dropped with its line) before the whole source is refused. A column
     inside a column is written with a dot: `metadata.topic`.
     """
@@ -54,6 +57,7 @@ class Source(Section):
     template: str | None = None
     category: Category | None = None
     rows: Count | None = None
+    weight: Annotated[float, Field(ge=0.0)] = 1.0
     licence: str | None = None
     broken: Share = 0.05
 
@@ -116,3 +120,10 @@ class Source(Section):
         if self.file is not None:
             return self.file.replace("\\", "/").rsplit("/", 1)[-1]
         return self.hub if self.hub is not None else f"sandbox:{self.sandbox}"
+
+
+def labels(sources: Sequence[Source]) -> list[str]:
+    """What each of several sources is called: its own label, or `label#2` and so on where one before has it too."""
+    own = [source.label for source in sources]
+    times = [own[: place + 1].count(label) for place, label in enumerate(own)]
+    return [label if count == 1 else f"{label}#{count}" for label, count in zip(own, times, strict=True)]

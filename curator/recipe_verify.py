@@ -186,7 +186,7 @@ class Verify(Section):
     own rows.
     """
 
-    control: Literal["random", "matched-random"] = "random"
+    control: Literal["random", "matched-random", "none"] = "random"
     arms: list[Arm] = Field(
         default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
     )

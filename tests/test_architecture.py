@@ -17,7 +17,7 @@ import pytest
 FLOORS = (
     {"errors"},
     {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
-    {"recipe_select", "recipe_judge"},
+    {"recipe_judge", "recipe_pool", "recipe_select"},
     {"recipe_verify"},
     {"conclusions", "kappa", "recipe", "store"},
     {"recipe_mistakes"},
@@ -30,6 +30,7 @@ FLOORS = (
     {"verify"},
     {"steps"},
     {"build", "comparing", "progress"},
+    {"audit"},
     {"cli"},
     {"__main__"},
 )
@@ -37,7 +38,7 @@ FLOORS = (
 FRONT = "curator"
 
 # Who may see a whole recipe; everyone else takes a section, or plain arguments.
-SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "cli"}
+SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "audit", "cli"}
 
 # Library -> the only places that import it.
 HOMES = {

@@ -230,16 +230,9 @@ def test_bad_input_is_told_before_anything_is_half_written(
     assert files <= {"started.json"}
 
 
-def test_probes_that_all_stand_in_the_pool_are_an_error(tmp_path: Path) -> None:
-    from curator import sandbox
-
-    prompts = [row["messages"][0]["content"] for row in sandbox.rows("pool")[:40]]
-    probes = tmp_path / "probes.json"
-    probes.write_text(json.dumps([{"prompt": prompt} for prompt in prompts]))
-    with pytest.raises(DataError, match="harmful probes"):
-        build(
-            recipe(f"probes.harmful=[{{file: {probes}}}]", "pool.sources.0.rows=1900"), tmp_path / "run", until="pool"
-        )
+def test_a_pool_that_asks_nothing_but_probes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pool: no rows left: 2,000 read; dropped: .*300 leak"):
+        build(recipe("probes.harmful=[{sandbox: pool}]"), tmp_path / "run", until="pool")
 
 
 def _build_and_die(root: str, stage: str, when: str) -> None:

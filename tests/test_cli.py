@@ -89,12 +89,14 @@ def test_importing_the_package_loads_nothing_and_offers_its_names(tmp_path: Path
 def test_the_help_names_every_command() -> None:
     text = printed("--help")
     assert [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()] == [
+        "audit",
         "build",
         "check",
         "compare",
         "judge",
         "new",
         "publish",
+        "route",
         "show",
         "verify",
     ]
@@ -217,9 +219,19 @@ def test_check_prints_the_plan() -> None:
 
 def test_check_prints_what_looks_like_markup_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "rows[red].csv"
-    path.touch()
+    path.write_text("prompt,response\nask,tell\n", encoding="utf-8")
     text = printed("check", str(QUICKSTART), "--set", f"pool.sources.0={{file: '{path}'}}")
     assert "rows[red].csv" in text
+
+
+def test_check_names_every_file_without_the_columns_it_needs(tmp_path: Path) -> None:
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("prompt,other\nask,tell\n", encoding="utf-8")
+    files = ", ".join(f"{{file: '{tmp_path / name}'}}" for name in ("one.csv", "two.csv"))
+    probes = f"probes.harmful.0={{file: '{tmp_path / 'one.csv'}'}}"
+    done = process("check", str(QUICKSTART), "--set", f"pool.sources=[{files}]", "--set", probes, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("no column holds the response") == 2
 
 
 def test_check_as_json_gives_the_resolved_recipe_and_the_plan() -> None:

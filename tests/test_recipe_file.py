@@ -48,7 +48,9 @@ judges:
   panel: [{name: exact, sandbox: exact}, {name: phrases, refusal: phrases}]
 """
 ROOT_KEYS = "name, seed, model, pool, tasks, probes, represent, score, select, verify, judges, engine"
-SOURCE_KEYS = "file, hub, sandbox, config, split, revision, where, columns, template, category, rows, licence, broken"
+SOURCE_KEYS = (
+    "file, hub, sandbox, config, split, revision, where, columns, template, category, rows, weight, licence, broken"
+)
 WORDS = "letters, digits, '.', '_', '+' and '-', starting with a letter or digit"
 
 # What is replaced in GOOD, by what, and every sentence that must come of it.

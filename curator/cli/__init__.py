@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from curator import __version__
+from curator.cli.auditing import audit, route
 from curator.cli.judging import judge
 from curator.cli.publishing import publish
 from curator.cli.reading import compare, show
@@ -25,7 +26,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (build, check, compare, judge, new, publish, show, verify):
+for command in (audit, build, check, compare, judge, new, publish, route, show, verify):
     cli.add_command(command)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -28,12 +28,13 @@ def _all(items: Any, kind: Any) -> bool:
     return all(isinstance(item, kind) for item in items)
 
 
-def pick(rows: Sequence[Sequence[str]], how: str) -> list[str | None]:
+def pick(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:
     """One category a row, null where it has none: its `first`, or the one that is `rarest` over all these rows.
 
-    Among equally rare ones the first in alphabetical order counts, so that the order of rows does not matter.
+    Among equally rare ones the first in alphabetical order counts, so that the order of rows does not matter. `counts`
+    are those of more rows than these, where these are a part.
     """
     if how == "first":
         return [names[0] if names else None for names in rows]
-    counts = Counter(name for names in rows for name in names)
+    counts = Counter(name for names in rows for name in names) if counts is None else counts
     return [min(names, key=lambda name: (counts[name], name)) if names else None for names in rows]

@@ -10,11 +10,13 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.choose import by_hash
+from curator.pool.cleaning import Embed, probes_of, without_duplicates
 from curator.pool.halves import halves
-from curator.pool.ledger import Ledger
+from curator.pool.keeping import CountTokens, with_tokens
+from curator.pool.ledger import BENIGN, HARMFUL, Ledger
 from curator.pool.mixtures import defence_rows, of_regime, regime_rows
-from curator.pool.sources import CountTokens, with_tokens
-from curator.recipe import PoolSection, Probes, TaskSection
+from curator.recipe import Probes, TaskSection
+from curator.recipe_pool import PoolSection
 from curator.recipe_source import Source
 from curator.recipe_verify import Keep
 from curator.records import Data, Pool, Task, no_rows
@@ -28,8 +30,9 @@ class Gathered(NamedTuple):
         dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is
             `pool`, `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`,
             `harmful probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources),
-            `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own; `match`
-            is the row there) and `rows` (not among those taken).
+            `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own, or it
+            asks a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
+            `rows` (not among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
     """
@@ -49,7 +52,9 @@ def gather(
     count_tokens: CountTokens,
     arms: Mapping[str, Source] | None = None,
     given: Source | None = None,
+    drawn: bool = True,
     pilot_share: float | None = None,
+    embed: Embed | None = None,
     base: Path = Path("."),
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
@@ -57,17 +62,20 @@ def gather(
     """Everything a run reads, each row in one role.
 
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
-    chosen by hash. Where a prompt stands in several roles, the first of these keeps it: tasks, pool (and
-    beside it the user's own arms and what is mixed into tasks), keep rows, harmful probes, benign probes. Prompts are
-    the same when they are equal after Unicode NFC and folded white space; a prompt also counts as asked where it is an
-    earlier turn of a longer conversation.
+    chosen by hash. Where a prompt stands in several roles, the first of these keeps it: harmful probes, benign probes,
+    tasks, pool (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same when
+    they are equal after Unicode NFC and folded white space; a prompt also counts as asked where it is an earlier turn
+    of a longer conversation. A row that is trained on also leaves where it asks most words of a probe
+    (`pool.clean.decontaminate`). Then near and semantic duplicates leave the pool.
 
     Args:
         pool, tasks, probes, keep: Sections of the recipe.
         weights: Task mass by name.
         arms: Arm -> where the rows that the user gives for it come from.
         given: Where the curated set comes from, when it is given and not chosen; its rows join the pool.
+        drawn: Whether controls are drawn from the pool, which must then have rows beside the given set.
         pilot_share: Share of the harmful probes that the pilot alone asks; null without a pilot.
+        embed: `n` conversations -> `(n, d)` unit vectors, for semantic duplicates.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
         base: Folder that relative paths start from.
         seed: Of every choice by hash.
@@ -81,6 +89,12 @@ def gather(
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
+    harmful = _probe_rows(ledger, HARMFUL, probes.harmful)
+    ledger.claim(HARMFUL, harmful)
+    benign = _probe_rows(ledger, BENIGN, probes.benign)
+    ledger.claim(BENIGN, benign)
+    if pool.clean.decontaminate is not None:
+        ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
     tests = {task.name: _test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
         ledger.claim(f"test of {name}", rows)
@@ -96,7 +110,8 @@ def gather(
     regimes = {task.name: regime_rows(ledger, task, trains[task.name].height) for task in tasks}
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
     _refuse_empty(ledger, "pool", candidates)
-    candidates, known = _with_given(ledger, candidates, given, limits)
+    candidates = without_duplicates(ledger, candidates, pool, embed)
+    candidates, known = _with_given(ledger, candidates, given, limits, drawn=drawn)
     ledger.claim("pool", candidates)
     defences = {
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
@@ -107,10 +122,6 @@ def gather(
     for role, rows in ({f"arm {name}": rows for name, rows in own_arms.items()} | mixed).items():
         ledger.claim(role, rows)
     kept = _keep_rows(ledger, keep)
-    ledger.claim("keep", kept)
-    harmful = _probe_rows(ledger, "harmful probes", probes.harmful)
-    ledger.claim("harmful probes", harmful)
-    benign = _probe_rows(ledger, "benign probes", probes.benign)
     pilot = no_rows()
     if pilot_share is not None:
         pilot, harmful = halves(
@@ -148,11 +159,13 @@ def gather(
 
 def _refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
     if rows.is_empty():
-        raise DataError(f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in the tasks")
+        raise DataError(
+            f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in tasks or probes"
+        )
 
 
 def _with_given(
-    ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any]
+    ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any], *, drawn: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """The pool with the rows of the given set in it, and which of those are the pool's own."""
     if given is None:
@@ -161,7 +174,7 @@ def _with_given(
     _refuse_empty(ledger, "given", rows)
     known = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
     own = known["candidate"].sum()
-    if candidates.height - own < 1 or candidates.height < rows.height:
+    if drawn and (candidates.height - own < 1 or candidates.height < rows.height):
         raise DataError(
             f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({own:,} of them the same); controls "
             "of that size are drawn from the pool, so give it more sources"
@@ -230,6 +243,6 @@ def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.Data
     rows = ledger.unclaimed(role, rows, stage="leak")
     if rows.is_empty():
         raise DataError(
-            f"{role}: no probes left: {ledger.account(role)}; name probes that the training data does not hold"
+            f"{role}: no probes left: {ledger.account(role)}; name probes that the harmful ones do not hold"
         )
     return rows

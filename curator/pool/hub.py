@@ -28,7 +28,7 @@ def resolve(source: Source) -> str:
     pinned = source.revision is not None and _COMMIT.fullmatch(source.revision) is not None
     revision = "" if source.revision is None else f" at revision {source.revision!r}"
     try:
-        info = huggingface_hub.HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=10)
+        info = huggingface_hub.HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=8)
     except errors.OfflineModeIsEnabled as error:
         if pinned:
             return str(source.revision)

@@ -10,12 +10,16 @@ from typing import Any
 import polars as pl
 
 from curator.pool.choose import by_hash
-from curator.pool.prompts import Asked, asked_in, prompt_id
+from curator.pool.decontaminate import Probes
+from curator.pool.prompts import Asked, asked_ids, asked_in, prompt_id
 from curator.pool.sources import read
-from curator.recipe_source import Source
-from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
+from curator.recipe_source import Source, labels
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Messages
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
+Hit = tuple[str, str]
+"""Why a row leaves, and the id of the row that it matches."""
+HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
 AGAIN = "the same text as a kept row of an earlier source"
 
 
@@ -29,6 +33,7 @@ class Ledger:
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         asked: What the roles have claimed.
+        probes: What no row of a later role may ask, by shared words; null where only equal prompts count.
     """
 
     base: Path
@@ -37,6 +42,7 @@ class Ledger:
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     asked: Asked = field(default_factory=dict)
+    probes: Probes | None = None
 
     def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
         """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
@@ -45,10 +51,7 @@ class Ledger:
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
-        seen: dict[str, int] = {}
-        for source in sources:
-            times = seen[source.label] = seen.get(source.label, 0) + 1
-            label = source.label if times == 1 else f"{source.label}#{times}"
+        for source, label in zip(sources, labels(sources), strict=True):
             found = read(source, base=self.base, seed=self.seed, label=label, **options)
             self.sources[role].append(found.resolved)
             self.dropped[role].append(found.dropped)
@@ -65,12 +68,35 @@ class Ledger:
         self.asked = asked_in(role, rows) | self.asked
 
     def unclaimed(self, role: str, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
-        """The rows whose prompt no role has claimed; the others leave at `stage`."""
-        hits = [self.asked.get(prompt_id(messages)) for messages in rows["messages"].to_list()]
-        reasons = [None if hit is None else f"its prompt also stands in: {hit[0]}" for hit in hits]
-        matches = [None if hit is None else hit[1] for hit in hits]
+        """The rows that ask what no role has claimed, and no probe in any turn; what asks a test row's or training
+        row's prompt leaves at `stage`, what asks a probe as a leak.
+        """
+        conversations = rows["messages"].to_list()
+        leaks = [self._probe_asked(messages) for messages in conversations]
+        if self.probes is not None:
+            for row, leak in enumerate(self.probes.leaks(conversations)):
+                if leak is not None and leaks[row] is None:
+                    reason = f"it holds {leak.overlap:.0%} of the words of a probe in: {leak.role}"
+                    leaks[row] = (reason, leak.probe)
+        rows = self.leave(role, rows, leaks, stage="leak")
+        return self.leave(role, rows, [self._asked_before(turns) for turns in rows["messages"].to_list()], stage=stage)
+
+    def _asked_before(self, messages: Messages) -> Hit | None:
+        hit = self.asked.get(prompt_id(messages))
+        return None if hit is None else (f"its prompt also stands in: {hit[0]}", hit[1])
+
+    def _probe_asked(self, messages: Messages) -> Hit | None:
+        for one in sorted(asked_ids(messages)):
+            role, probe = self.asked.get(one, ("", ""))
+            if role in PROBES:
+                return f"its prompt also stands in: {role}", probe
+        return None
+
+    def leave(self, role: str, rows: pl.DataFrame, hits: Sequence[Hit | None], *, stage: str) -> pl.DataFrame:
+        """The rows without a hit; each of the others leaves with the reason and the id that its hit names."""
         found = rows.with_columns(
-            pl.Series("reason", reasons, dtype=pl.String), pl.Series("match", matches, dtype=pl.String)
+            pl.Series("reason", [hit and hit[0] for hit in hits], dtype=pl.String),
+            pl.Series("match", [hit and hit[1] for hit in hits], dtype=pl.String),
         )
         kept = self._leave_out(role, found, found["match"].is_not_null(), stage, reason=pl.col("reason"), match="match")
         return kept.select(list(ROW_SCHEMA))

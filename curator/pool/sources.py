@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +11,13 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool import categories, columns, hub, shapes
-from curator.pool.choose import by_hash
 from curator.pool.files import Record
 from curator.pool.files import records as file_records
 from curator.pool.fingerprint import content, fingerprint, locate
-from curator.pool.turns import Turns, UnusableError, check_text
+from curator.pool.keeping import CountTokens, Keeping, Row
+from curator.pool.turns import UnusableError, check_text
 from curator.recipe_source import Source
-from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, row_id
-
-CountTokens = Callable[[list[Turns]], list[int]]
-Drop = tuple[int, str, str, str | None]
+from curator.records import row_id
 
 SAMPLE = 1000
 """Records looked at for the shape and the columns, before the rest is read."""
@@ -42,13 +38,6 @@ class Read(NamedTuple):
     rows: pl.DataFrame
     dropped: pl.DataFrame
     resolved: dict[str, Any]
-
-
-class _Kept(NamedTuple):
-    line: int
-    turns: Turns
-    categories: list[str]
-    licence: str | None
 
 
 def read(
@@ -85,49 +74,42 @@ def read(
     turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
     unmet = columns.matches(source.where)
 
-    kept: dict[str, _Kept] = {}
-    drops: list[Drop] = []
+    keeping = Keeping(label, rows=source.rows, seed=seed, count_tokens=count_tokens, max_tokens=max_tokens)
     for line, row in itertools.chain(sample, stream):
         if isinstance(row, str):
-            drops.append((line, "source", row, None))
+            keeping.drop(line, "source", row)
         elif (reason := unmet(row)) is not None:
-            drops.append((line, "where", reason, None))
+            keeping.drop(line, "where", reason)
         else:
             try:
                 turns, named = turns_of(row), _named(row, category)
             except UnusableError as error:
-                drops.append((line, "clean", str(error), None))
+                keeping.drop(line, "clean", str(error))
                 continue
-            row_key = row_id(turns)
-            if row_key in kept:
-                drops.append((line, "duplicate", "the same text as a kept row", row_key))
-            else:
-                kept[row_key] = _Kept(line, turns, named, source.licence or _licence(row))
-    total = len(kept) + len(drops)
-    _refuse_broken(drops, total, source, label)
-    if source.where and not kept and all(stage == "where" for _, stage, _, _ in drops):
-        columns.refuse_nothing_kept(source.where, first, label, total)
-    rows = _frame(kept, label, source.category.pick if source.category else "first")
-    if count_tokens is not None and max_tokens is not None and not rows.is_empty():
-        rows = with_tokens(rows, count_tokens)
-        drops += _drop_long(rows, max_tokens)
-        rows = rows.filter(pl.col("tokens") <= max_tokens)
-    if source.rows is not None and rows.height > source.rows:
-        taken = by_hash(rows["id"], source.rows, seed=seed, purpose="rows")
-        reason = f"not among the {source.rows:,} rows taken by hash"
-        drops += [(line, "rows", reason, None) for line in rows.filter(~pl.col("id").is_in(list(taken)))["line"]]
-        rows = rows.filter(pl.col("id").is_in(list(taken)))
+            keeping.keep(Row(row_id(turns), line, turns, named, source.licence or _licence(row)))
+    _refuse_broken(keeping, source)
+    if source.where and not keeping.distinct and keeping.unmet == keeping.total:
+        columns.refuse_nothing_kept(source.where, first, label, keeping.total)
+    rows, dropped = keeping.finish(source.category.pick if source.category else "first")
     if rows.is_empty():
-        raise DataError(f"{label}: none of its {total:,} rows can be used: {_commonest(drops)}")
+        raise DataError(f"{label}: none of its {keeping.total:,} rows can be used: {_commonest(keeping)}")
     origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
-    counts = {"read": total, "kept": rows.height, "dropped": len(drops)}
-    return Read(rows, _dropped_frame(drops, label), {**resolved, **counts})
+    counts = {"read": keeping.total, "kept": rows.height, "dropped": dropped.height}
+    return Read(rows, dropped, {**resolved, **counts})
 
 
-def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
-    """The rows with `tokens` filled by the function, which takes `n` conversations and returns `n` counts."""
-    return rows.with_columns(pl.Series("tokens", count_tokens(rows["messages"].to_list()), dtype=pl.Int64))
+def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) -> None:
+    """Reads the first SAMPLE records and checks their columns and shape, so that mistakes show before hours of work.
+
+    Raises:
+        DataError: As `read`, as far as a sample tells.
+    """
+    stream, _ = _open(source, base)
+    sample = _readable(list(itertools.islice(stream, SAMPLE)), source.label)
+    columns.require(source.where, sample, source.label, "where")
+    shapes.recognise(sample, source, prompts_only=prompts_only, label=source.label)
+    _category_column(source, sample, source.label)
 
 
 def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
@@ -155,13 +137,13 @@ def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
     return found
 
 
-def _refuse_broken(drops: Sequence[Drop], total: int, source: Source, label: str) -> None:
-    broken = [drop for drop in drops if drop[1] == "source"]
-    if len(broken) > source.broken * total:
-        line, _, reason, _ = broken[0]
+def _refuse_broken(keeping: Keeping, source: Source) -> None:
+    if keeping.first_broken is not None and keeping.broken > source.broken * keeping.total:
+        line, reason = keeping.first_broken
         raise DataError(
-            f"{label}: {len(broken):,} of {total:,} records cannot be read, more than the share of {source.broken:g} "
-            f"that `broken` allows; the first is line {line}: {reason}; mend the file, or raise `broken`"
+            f"{keeping.label}: {keeping.broken:,} of {keeping.total:,} records cannot be read, more than the share of "
+            f"{source.broken:g} that `broken` allows; the first is line {line}: {reason}; mend the file, or raise "
+            "`broken`"
         )
 
 
@@ -188,41 +170,5 @@ def _licence(row: dict[str, Any]) -> str | None:
     return next((row[name] for name in ("licence", "license") if isinstance(row.get(name), str)), None)
 
 
-def _frame(kept: dict[str, _Kept], label: str, how: str) -> pl.DataFrame:
-    data = {
-        "id": list(kept),
-        "messages": _messages([row.turns for row in kept.values()]),
-        "source": [label] * len(kept),
-        "line": [row.line for row in kept.values()],
-        "category": categories.pick([row.categories for row in kept.values()], how),
-        "licence": [row.licence for row in kept.values()],
-        "tokens": [None] * len(kept),
-    }
-    return pl.DataFrame(data, schema=ROW_SCHEMA).sort("id")
-
-
-def _messages(conversations: list[Turns]) -> pl.Series:
-    # Through Arrow: polars itself infers a type for each conversation anew, at four times the cost.
-    import pyarrow
-
-    text = pyarrow.large_string()
-    turns = pyarrow.large_list(pyarrow.struct([("role", text), ("content", text)]))
-    return pl.Series("messages", pyarrow.array(conversations, type=turns))
-
-
-def _dropped_frame(drops: Sequence[Drop], label: str) -> pl.DataFrame:
-    rows = [(label, line, stage, reason, match) for line, stage, reason, match in drops]
-    return pl.DataFrame(rows, schema=DROPPED_SCHEMA, orient="row").sort("line")
-
-
-def _drop_long(rows: pl.DataFrame, max_tokens: int) -> list[Drop]:
-    long = rows.filter(pl.col("tokens") > max_tokens)
-    return [
-        (line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({max_tokens:,})", None)
-        for line, tokens in zip(long["line"], long["tokens"], strict=True)
-    ]
-
-
-def _commonest(drops: Sequence[Drop]) -> str:
-    reasons = Counter(reason for _, _, reason, _ in drops).most_common(3)
-    return "; ".join(f"{reason} ({count:,})" for reason, count in reasons)
+def _commonest(keeping: Keeping) -> str:
+    return "; ".join(f"{reason} ({count:,})" for reason, count in keeping.reasons.most_common(3))

@@ -42,6 +42,7 @@ def choose(
     task_cover: Column | None,
     given: Sequence[str] | None = None,
     seed: int,
+    source_weights: Mapping[str, float] | None = None,
 ) -> Chosen:
     """The rows that a recipe's section asks for.
 
@@ -52,6 +53,7 @@ def choose(
         given: Ids of a set that is measured as it is, instead of one that is chosen.
         task_cover: `(n,)` in the order of `vectors`, for conditional gain.
         seed: Of everything random.
+        source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
 
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
@@ -59,6 +61,10 @@ def choose(
     from curator.select import limits, prepare, solve
 
     order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
+    counted = [1.0] * len(vectors.ids)
+    if source_weights:
+        source_of = dict(rows.select("id", "source").iter_rows())
+        counted = [source_weights.get(source_of[one], 1.0) for one in vectors.ids]
     known = dict(zip(order["id"], order.iter_rows(), strict=True))
     own = [known[one] for one in vectors.ids]
     try:
@@ -67,6 +73,7 @@ def choose(
             scores.combined,
             ids=vectors.ids,
             neighbours=section.neighbours,
+            row_weights=None if set(counted) == {1.0} else counted,
             task_cover=task_cover,
             seed=seed,
         )

@@ -56,14 +56,19 @@ def outline(recipe: Recipe) -> dict[str, str]:
 
 
 def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
-    """What the recipe names and this machine lacks, one sentence each: files, and names of the sandbox's sources."""
-    problems = []
+    """What the recipe names and this machine lacks, one sentence each: files, names of the sandbox's sources, and
+    columns or shapes that the first records of a file do not have.
+    """
+    problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]
     for source in sources(recipe):
         if source.sandbox is not None and source.sandbox not in NAMES:
             problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
         try:
             if source.file is not None:
+                from curator.pool.sources import look
+
                 locate(source.file, base)
+                look(source, prompts_only=any(source is probe for probe in probes), base=base)
         except DataError as error:
             problems.append(str(error))
     for judge in recipe.judges.panel:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import SelectionError
-from curator.recipe_verify import BEST_RANDOM
+from curator.errors import DataError, SelectionError
+from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
+from curator.run import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.representing import below, vectors_of
@@ -33,9 +35,13 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     if model.instruction is None:
         return record
     from curator.pool.sources import read
+    from curator.steps.outlining import missing
     from curator.store import save_frame
     from curator.verify.instruction import tune
 
+    # Tuning takes hours, and looking at what comes after it a second.
+    if problems := missing(site.recipe, site.base):
+        raise DataError("\n".join(problems))
     rows, dropped, resolved = read(
         model.instruction.data.model_copy(update={"rows": model.instruction.rows}),
         base=site.base,
@@ -61,6 +67,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.chat import token_counter
     from curator.model import load_tokenizer
     from curator.pool.gather import gather
+    from curator.pool.screen.answers import canned
+    from curator.steps.embedding import categorised, embedder, near_probes
     from curator.store import save_data, save_frame
 
     r, start = site.recipe, site.record("base")
@@ -68,8 +76,9 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
+        drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
-        count_tokens=token_counter(tokenizer), base=site.base, seed=r.seed,
+        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder), base=site.base, seed=r.seed,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     if r.select.k is not None and r.select.k > rows:
@@ -77,14 +86,22 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
             f"select.k: found {r.select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {folder / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
-    save_data(folder, found.data)
+    data, hazards = categorised(found.data, r.pool)
+    save_data(folder, data)
+    if hazards is not None:
+        save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
+    findings = canned(data.pool.rows)
+    write_json(folder / "findings.json", {"findings": [asdict(one) for one in findings]})
+    if (listed := near_probes(found.data, r.pool)) is not None:
+        save_frame(folder / "near-probes.parquet", listed)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in found.data.tasks)
     probes = f"{found.data.harmful.height} harmful and {found.data.benign.height} benign probes"
     if found.data.pilot.height:
         probes += f", {found.data.pilot.height} more for the pilot"
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
-    return {"resolved": found.resolved, "summary": summary}
+    summary = "; ".join([summary, *(one.what.rstrip(".") for one in findings)])
+    return {"resolved": found.resolved, "findings": [one.kind for one in findings], "summary": summary}
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -173,6 +190,7 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
             r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), scores(setting),
             weight=setting.weight, task_cover=np.load(cover) if cover.exists() else None,
             given=None if data.given is None else data.given["id"].to_list(), seed=seed,
+            source_weights=r.pool.weights(),
         )  # fmt: skip
 
     setting, best_draw = Setting(0.0), None

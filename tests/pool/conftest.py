@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gathering import gatherer
 
+from curator.pool.gather import Gathered
 from curator.recipe_source import Source
 
 
@@ -26,3 +28,8 @@ def lines(tmp_path: Path) -> Callable[..., Source]:
 @pytest.fixture
 def count_words() -> Callable[[list[list[dict[str, str]]]], list[int]]:
     return lambda conversations: [sum(len(turn["content"].split()) for turn in turns) for turns in conversations]
+
+
+@pytest.fixture
+def collect(lines: Callable[..., Source], count_words: Callable[..., list[int]]) -> Callable[..., Gathered]:
+    return gatherer(lines, count_words)

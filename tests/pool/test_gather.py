@@ -7,66 +7,24 @@ from typing import Any
 
 import polars as pl
 import pytest
+from gathering import Rows, pairs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
 from curator.pool.gather import Gathered, gather
-from curator.recipe import Clean, PoolSection, Probes, TaskSection
+from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
+from curator.recipe_pool import Clean, Decontaminate, PoolSection
 from curator.recipe_source import Source
-from curator.recipe_verify import Keep
 from curator.records import ROW_SCHEMA
-
-Rows = list[dict[str, Any]]
-
-
-def pairs(what: str, count: int) -> Rows:
-    return [{"prompt": f"{what} {n}", "response": f"answer {what} {n}"} for n in range(count)]
 
 
 def prompts(rows: pl.DataFrame) -> set[str]:
     """The last thing the user says in each row."""
     conversations = rows["messages"].to_list()
     return {[turn["content"] for turn in turns if turn["role"] == "user"][-1] for turns in conversations}
-
-
-@pytest.fixture
-def collect(lines: Callable[..., Source], count_words: Callable[..., list[int]]) -> Callable[..., Gathered]:
-    """Gathers small data; every role can be replaced."""
-
-    def run(
-        *,
-        pool: Rows | None = None,
-        task: Rows | None = None,
-        keep: Rows | None = None,
-        harmful: Rows | None = None,
-        benign: Rows | None = None,
-        seed: int = 0,
-        tell: Callable[[str], None] | None = None,
-        max_tokens: int = 1024,
-        **task_options: Any,
-    ) -> Gathered:
-        options = {"rows": 20, "test": HeldOut(rows=10), **task_options}
-        source = lines(task or pairs("task", 40), "task.jsonl")
-        return gather(
-            pool=PoolSection(
-                sources=[lines(pool or pairs("pool", 30), "pool.jsonl")], clean=Clean(max_tokens=max_tokens)
-            ),
-            tasks=[TaskSection(name="first", train=source, metric="exact", **options)],
-            weights={"first": 1.0},
-            probes=Probes(
-                harmful=[lines(harmful or pairs("probe", 8), "harmful.jsonl")],
-                benign=[lines(benign or pairs("benign", 8), "benign.jsonl")],
-            ),
-            keep=Keep(data=lines(keep or pairs("keep", 12), "keep.jsonl"), rows=10),
-            count_tokens=count_words,
-            seed=seed,
-            tell=tell,
-        )
-
-    return run
 
 
 def balanced(found: Gathered) -> bool:
@@ -107,7 +65,7 @@ def test_tokens_are_counted_for_rows_that_are_trained_on(collect: Callable[..., 
 
 def test_long_pool_rows_are_dropped(collect: Callable[..., Gathered]) -> None:
     long = {"prompt": "pool", "response": "word " * 40}
-    found = collect(pool=[*pairs("pool", 5), long], max_tokens=10)
+    found = collect(pool=[*pairs("pool", 5), long], clean=Clean(max_tokens=10))
     assert found.data.pool.dropped.select("line", "stage", "reason").rows() == [
         (6, "clean", "the row has 41 tokens, more than max_tokens (10)")
     ]
@@ -117,7 +75,7 @@ def test_every_source_is_told_with_its_counts(collect: Callable[..., Gathered]) 
     told: list[str] = []
     collect(pool=[*pairs("pool", 3), {"prompt": "", "response": "x"}], tell=told.append)
     assert told[0] == "pool: pool.jsonl: 4 read, 3 kept, 1 dropped"
-    assert [line.split(":")[0] for line in told] == ["pool", "task first", "keep", "harmful probes", "benign probes"]
+    assert [line.split(":")[0] for line in told] == ["pool", "task first", "harmful probes", "benign probes", "keep"]
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,10 +166,10 @@ LEAKS = [
     ("pool", "pool", "task", "task first"),
     ("keep", "keep", "task", "task first"),
     ("keep", "keep", "pool", "pool"),
-    ("harmful probes", "harmful", "task", "task first"),
-    ("harmful probes", "harmful", "pool", "pool"),
-    ("harmful probes", "harmful", "keep", "keep"),
-    ("benign probes", "benign", "pool", "pool"),
+    ("pool", "pool", "probe", "harmful probes"),
+    ("keep", "keep", "probe", "harmful probes"),
+    ("task first", "task", "probe", "harmful probes"),
+    ("pool", "pool", "benign", "benign probes"),
     ("benign probes", "benign", "probe", "harmful probes"),
 ]
 
@@ -226,9 +184,12 @@ def test_a_prompt_in_two_roles_leaves_the_later_one(
         "pool": prompts(clean.data.pool.rows),
         "keep": prompts(clean.data.keep),
         "probe": prompts(clean.data.harmful),
+        "benign": prompts(clean.data.benign),
     }[other]
     prompt = min(taken)
-    rows = {"pool": pairs("pool", 30), "keep": pairs("keep", 12)}.get(argument, pairs("fresh", 8))
+    rows = {"pool": pairs("pool", 30), "keep": pairs("keep", 12), "task": pairs("task", 40)}.get(
+        argument, pairs("fresh", 8)
+    )
     found = collect(**{argument: [*rows, {"prompt": f" {prompt}\n", "response": "another"}]}, rows=30)
     assert balanced(found)
     leaks = found.dropped.filter(pl.col("stage") == "leak")
@@ -240,25 +201,37 @@ def test_a_prompt_in_two_roles_leaves_the_later_one(
         *clean.data.pool.rows["id"],
         *clean.data.keep["id"],
         *clean.data.harmful["id"],
+        *clean.data.benign["id"],
     }
 
 
-def test_a_probe_that_is_a_turn_of_a_longer_conversation_is_removed(collect: Callable[..., Gathered]) -> None:
-    turns = ["first", "answer", "probe 3", "answer"]
-    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
-    pool = [{"messages": talk}, {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
-    found = collect(pool=pool)
-    assert found.data.harmful.height == 7
-    assert "probe 3" not in prompts(found.data.harmful)
+def talk(*texts: str) -> dict[str, Any]:
+    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+@pytest.mark.parametrize("decontaminate", [Decontaminate(), None])
+def test_a_conversation_with_a_probe_among_its_turns_leaves_the_pool(
+    collect: Callable[..., Gathered], decontaminate: Decontaminate | None
+) -> None:
+    pool = [talk("first", "answer", "probe 3", "answer"), talk("probe 4", "answer", "last", "answer"), talk("x", "y")]
+    found = collect(pool=pool, clean=Clean(decontaminate=decontaminate))
+    assert found.data.harmful.height == 8
+    assert prompts(found.data.pool.rows) == {"x"}
+    dropped = found.data.pool.dropped
+    assert dropped["reason"].to_list() == ["its prompt also stands in: harmful probes"] * 2
+    by_id = dict(zip(found.data.harmful["id"], found.data.harmful["messages"].to_list(), strict=True))
+    assert [by_id[one][0]["content"] for one in dropped.sort("line")["match"]] == ["probe 3", "probe 4"]
 
 
 def test_the_first_role_that_asks_is_the_one_named(collect: Callable[..., Gathered]) -> None:
     task = min(prompts(collect(rows=30).data.tasks[0].train))
-    texts = ["first", "answer", task, "answer"]
-    talk = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
-    found = collect(pool=[{"messages": talk}], harmful=[*pairs("probe", 3), {"prompt": task}], rows=30)
+    found = collect(
+        rows=30,
+        pool=[talk("first", "a", task, "b"), talk("x", "y")],
+        keep=[*(talk(f"keep {n}", "a") for n in range(12)), talk(task, "c")],
+    )
     leaks = found.dropped.filter(pl.col("stage") == "leak")
-    assert leaks.select("role", "reason").rows() == [("harmful probes", "its prompt also stands in: task first")]
+    assert leaks.select("role", "reason").rows() == [("keep", "its prompt also stands in: task first")]
 
 
 def test_two_sources_of_a_role_share_no_row_and_no_label(
@@ -304,16 +277,11 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
         ),
         (
             {"pool": pairs("task", 40), "rows": None},
-            "pool: no rows left: 40 read; dropped: 40 leak; add sources, or remove what is in the tasks",
-        ),
-        (
-            {"harmful": pairs("pool", 30)},
-            "harmful probes: no probes left: 30 read; dropped: 30 leak; "
-            "name probes that the training data does not hold",
+            "pool: no rows left: 40 read; dropped: 40 leak; add sources, or remove what is in tasks or probes",
         ),
         (
             {"benign": pairs("probe", 5)},
-            "benign probes: no probes left: 5 read; dropped: 5 leak; name probes that the training data does not hold",
+            "benign probes: no probes left: 5 read; dropped: 5 leak; name probes that the harmful ones do not hold",
         ),
     ],
 )

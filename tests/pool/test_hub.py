@@ -20,8 +20,9 @@ from loopback_hub import COMMIT, LoopbackHub
 from curator.errors import DataError
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import PoolSection, Probes, TaskSection
+from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
+from curator.recipe_pool import PoolSection
 from curator.recipe_source import Source
 
 real_load = datasets.load_dataset

@@ -11,8 +11,9 @@ import pytest
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
 from curator.pool.mixtures import added, of_regime
-from curator.recipe import Clean, Defence, PoolSection, Probes, Regime, TaskSection
+from curator.recipe import Defence, Probes, Regime, TaskSection
 from curator.recipe import Test as HeldOut
+from curator.recipe_pool import Clean, PoolSection
 from curator.recipe_source import Source
 
 Rows = list[dict[str, Any]]
@@ -93,12 +94,12 @@ def test_what_is_mixed_in_is_never_probed_and_test_rows_are_never_mixed_in(colle
     tests = asked(collect().data.tasks[0].test)
     attack = [*pairs("attack", 30), *({"prompt": one, "response": "x"} for one in tests)]
     regime = Regime(data=lines(attack, "attack.jsonl"), harmful_share=0.5)
-    found = collect(task={"regime": regime}, harmful=[*pairs("attack", 40), *pairs("probe", 8)])
+    found = collect(task={"regime": regime}, harmful=[*pairs("attack", 5), *pairs("probe", 8)])
     task = found.data.tasks[0]
     assert asked(task.regime).isdisjoint(asked(task.test))
     assert asked(task.regime).isdisjoint(asked(found.data.harmful))
     left = found.dropped.filter(pl.col("role") == "regime of first", pl.col("stage") == "leak")
-    assert left.height == len(tests)
+    assert left.height == len(tests) + 5
 
 
 def test_too_few_rows_to_mix_in_are_told(collect, lines):
@@ -113,9 +114,9 @@ def test_rows_of_the_users_own_arms_may_be_the_pools_but_not_a_tasks(collect, li
     training = next(iter(asked(collect().data.tasks[0].train)))
     rows = [*pairs("pool", 3), *pairs("mine", 4), {"prompt": training, "response": "x"}]
     found = collect(arms={"mine": lines(rows, "mine.jsonl")}, harmful=[*pairs("mine", 2), *pairs("probe", 8)])
-    assert asked(found.data.arms["mine"]) == {"pool 0", "pool 1", "pool 2", "mine 0", "mine 1", "mine 2", "mine 3"}
+    assert asked(found.data.arms["mine"]) == {"pool 0", "pool 1", "pool 2", "mine 2", "mine 3"}
     assert found.data.pool.rows.height == 30
-    assert asked(found.data.harmful) == {f"probe {n}" for n in range(8)}
+    assert asked(found.data.harmful) == {"mine 0", "mine 1", *(f"probe {n}" for n in range(8))}
     assert found.data.arms["mine"]["tokens"].null_count() == 0
 
 

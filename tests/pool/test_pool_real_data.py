@@ -10,7 +10,8 @@ import pytest
 
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import PoolSection, Probes, TaskSection
+from curator.recipe import Probes, TaskSection
+from curator.recipe_pool import Clean, Decontaminate, PoolSection
 from curator.recipe_source import Source
 from curator.recipe_verify import Keep
 
@@ -93,16 +94,22 @@ def test_all_of_it_together(count_words: Callable[..., list[int]]) -> None:
     assert (data.keep.height, data.benign.height) == (300, 250)
     long = data.pool.dropped.filter(pl.col("reason").str.contains("tokens"))
     assert data.pool.rows.height + data.pool.dropped.height == 5145
-    assert data.pool.dropped.height == 4 + long.height
+    stages = dict(data.pool.dropped.group_by("stage").len().iter_rows())
+    assert data.pool.dropped.height == 4 + long.height + stages["leak"] + stages["near"]
+    assert data.pool.dropped.filter(pl.col("stage") == "near")["match"].is_in(data.pool.rows["id"].to_list()).all()
     for role in found.resolved.values():
         assert role["read"] == role["kept"] + role["dropped"]
 
 
-def test_probes_that_the_pool_answers_are_removed_with_their_match(
-    count_words: Callable[..., list[int]],
+@pytest.mark.parametrize(("decontaminate", "least"), [(Decontaminate(), 805), (None, 799)])
+def test_refusals_of_a_probe_set_leave_the_pool_and_say_which_probe_each_asks(
+    count_words: Callable[..., list[int]], decontaminate: Decontaminate | None, least: int
 ) -> None:
     found = gather(
-        pool=PoolSection(sources=[Source(file="pool/xstest_refusals.jsonl")]),
+        pool=PoolSection(
+            sources=[Source(file="pool/xstest_refusals.jsonl"), Source(file="pool/caia_privacy.jsonl")],
+            clean=Clean(decontaminate=decontaminate),
+        ),
         tasks=[TaskSection(name="gsm8k", train=Source(file="tasks/gsm8k_test.jsonl"), rows=50)],
         weights={"gsm8k": 1.0},
         probes=Probes(harmful=[Source(file="benign/xstest_prompts.csv", where={"label": "unsafe"})]),
@@ -110,6 +117,8 @@ def test_probes_that_the_pool_answers_are_removed_with_their_match(
         count_tokens=count_words,
         base=FOLDER,
     )
-    leaks = found.dropped.filter(pl.col("stage") == "leak")
-    assert (found.data.harmful.height, leaks.height) == (1, 199)
-    assert leaks["match"].is_in(found.data.pool.rows["id"].to_list()).all()
+    leaks = found.dropped.filter((pl.col("stage") == "leak") & (pl.col("source") == "xstest_refusals.jsonl"))
+    assert (found.data.harmful.height, found.resolved["pool"]["sources"][0]["kept"]) == (200, 808)
+    assert leaks.height >= least
+    assert leaks["match"].is_in(found.data.harmful["id"].to_list()).all()
+    assert leaks["match"].n_unique() == 199

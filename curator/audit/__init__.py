@@ -1,0 +1,155 @@
+"""What is in a corpus that somebody else made, and what is wrong with it: the same stages, asked another question.
+
+Nothing is changed and nothing trained here; `curator.audit.measure` asks whether the corpus's safety lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curator.audit.asked import Asked, Material
+from curator.audit.vectors import embedded
+from curator.judge.phrases import refuses
+from curator.pool.cleaning import probes_of
+from curator.pool.decontaminate import Leak
+from curator.pool.near import near_duplicates
+from curator.pool.screen import Finding, worst_first
+from curator.pool.screen.answers import canned, harmful, refusals
+from curator.pool.screen.drops import duplicates, leaks, unusable
+from curator.pool.screen.language import languages
+from curator.pool.screen.licences import licences
+from curator.pool.screen.personal import personal
+from curator.pool.sources import Read, read
+
+VERSION = 1
+WITHOUT = (
+    "similarity to the tasks, and which of them the corpus is exposed to",
+    "semantic duplicates",
+    "redundancy (effective number of rows, Vendi score) and coverage of the pool",
+)
+BY_PROMPT = (
+    "prompts that lie near a probe without sharing its words",
+    "categories by hazard, and prompts that are not harmful at all",
+)
+
+
+def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Everything found in a corpus, in plain values.
+
+    Args:
+        asked: What to look at, and with what.
+        base: Folder that relative paths start from.
+        tell: Called with a line for each part.
+
+    Returns:
+        `version`; `corpus`, `tasks`, `probes`, `pool`: what was read; `findings`: kind, severity, count, share, ids,
+        what, advice, the worst first; `refusals`; `languages`, `licences` (name -> rows); `overlap`: by probe set, rows
+        and probes, and every row with its probe and overlap; `near_probes`: id, probe, cosine; `similarity`: by task,
+        quantiles, most and least similar ids, and `above_pool_median`; `exposure`: tasks, the most exposed first;
+        `coverage`: by category; `unassigned`; `redundancy`; `not_made`: what would have needed an embedder; `settings`.
+
+    Raises:
+        DataError: A source cannot be read, or is empty.
+    """
+    settings = asked.clean
+    corpus = read(asked.corpus, base=base, count_tokens=asked.count_tokens, max_tokens=_most(asked))
+    rows, ids = corpus.rows, corpus.rows["id"].to_list()
+    tell(f"{asked.corpus.label}: {corpus.resolved['read']:,} read, {rows.height:,} rows")
+    tasks = {name: read(source, base=base) for name, source in asked.tasks.items()}
+    probes = {name: read(source, base=base, prompts_only=True) for name, source in asked.probes.items()}
+    pool = read(asked.pool, base=base) if asked.pool is not None else None
+
+    overlap, findings = _overlap(asked, rows, tasks, probes)
+    findings += unusable(corpus.dropped, corpus.resolved["read"])
+    if settings.near_duplicates is not None:
+        near = settings.near_duplicates
+        matches = near_duplicates(
+            rows["messages"].to_list(),
+            threshold=near.jaccard,
+            shingle=near.shingle,
+            permutations=near.permutations,
+        )
+        findings += duplicates("near-duplicates", ids, matches, f"a Jaccard similarity of {near.jaccard:g} or more")
+    tell("duplicates and probes: done")
+    refusing, shares = refusals(rows, refuses)
+    speaking, spoken = languages(rows)
+    licensed, licence = licences(rows)
+    findings += [*canned(rows), *refusing, *speaking, *licensed, *personal(rows, asked.find)]
+    if asked.judge is not None:
+        findings += harmful(rows, asked.judge[1], asked.judge[0])
+    tell("screening: done")
+    by_vectors: dict[str, Any] = {}
+    if asked.embed is not None:
+        by_vectors, found = embedded(asked, Material(corpus, tasks, probes, pool), asked.embed)
+        findings += found
+        tell("vectors: done")
+    report = {
+        "version": VERSION,
+        "corpus": corpus.resolved,
+        "tasks": {name: one.resolved for name, one in tasks.items()},
+        "probes": {name: one.resolved for name, one in probes.items()},
+        "pool": pool.resolved if pool is not None else None,
+        **shares,
+        "languages": spoken,
+        "licences": licence,
+        "overlap": overlap,
+        "similarity": {},
+        "exposure": [],
+        "near_probes": None,
+        "coverage": None,
+        "unassigned": None,
+        "redundancy": None,
+        **by_vectors,
+        "not_made": _not_made(asked),
+        "measured": None,
+        "settings": {
+            "clean": settings.model_dump(),
+            "categorise": asked.categorise.model_dump(),
+            "embedder": asked.embedder,
+            "judge": asked.judge[0] if asked.judge else None,
+        },
+    }
+    return {**report, "findings": [asdict(one) for one in worst_first(findings)]}
+
+
+def _not_made(asked: Asked) -> list[str]:
+    if asked.embed is None:
+        return [*WITHOUT, *BY_PROMPT]
+    return list(BY_PROMPT) if asked.by_answer else []
+
+
+def _most(asked: Asked) -> int | None:
+    return asked.clean.max_tokens if asked.count_tokens is not None else None
+
+
+def _overlap(
+    asked: Asked, rows: pl.DataFrame, tasks: Mapping[str, Read], probes: Mapping[str, Read]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Which rows of the corpus and of the tasks ask a probe."""
+    if asked.clean.decontaminate is None:
+        return {}, []
+    section = asked.clean.decontaminate
+    ready = {name: probes_of([(name, one.rows)], section) for name, one in probes.items()}
+    ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
+    found = {name: one.leaks(conversations) for name, one in ready.items()}
+    findings = leaks(ids, found, "the corpus", "error")
+    for task, one in tasks.items():
+        messages = one.rows["messages"].to_list()
+        asking = {name: probe.leaks(messages) for name, probe in ready.items()}
+        findings += leaks(one.rows["id"].to_list(), asking, f"task {task}", "warning")
+    return {name: _told(ids, found[name], probes[name].rows.height) for name in probes}, findings
+
+
+def _told(ids: Sequence[str], found: Sequence[Leak | None], probes: int) -> dict[str, Any]:
+    pairs = [(one, leak) for one, leak in zip(ids, found, strict=True) if leak is not None]
+    return {
+        "rows": len(pairs),
+        "probes": len({leak.probe for _, leak in pairs}),
+        "of_probes": probes,
+        "matches": [{"id": one, "probe": leak.probe, "overlap": round(leak.overlap, 4)} for one, leak in pairs],
+    }

@@ -1,0 +1,100 @@
+"""What an audit is asked, and what it has read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from curator.errors import DataError
+from curator.pool.cleaning import Embed
+from curator.pool.keeping import CountTokens
+from curator.pool.screen.answers import Judging
+from curator.pool.screen.personal import Found, patterns
+from curator.pool.sources import Read
+from curator.recipe import Recipe
+from curator.recipe_pool import Categorise, Clean
+from curator.recipe_source import Source, labels
+from curator.steps.corpus_judging import OF_HARM, corpus_judge
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an audit is asked.
+
+    Attributes:
+        corpus: What is audited. `pool`: what it might have been taken from, or null.
+        tasks, probes: Name -> where the rows come from.
+        clean, categorise: Thresholds, as a recipe says them.
+        embed: `n` ids and conversations -> `(n, d)` unit vectors, or null for no embedder; `embedder` is what it is
+            called, `by_answer` whether its vectors are of the whole row only (a model's hidden states), so that it
+            cannot place prompts and descriptions.
+        judge: Of answers, with its name, or null.
+        find: Kinds of personal data in a text.
+        count_tokens: Given, rows above `clean.max_tokens` are too long.
+    """
+
+    corpus: Source
+    tasks: Mapping[str, Source]
+    probes: Mapping[str, Source]
+    pool: Source | None = None
+    clean: Clean = field(default_factory=Clean)
+    categorise: Categorise = field(default_factory=Categorise)
+    embed: Embed | None = None
+    embedder: str | None = None
+    by_answer: bool = False
+    judge: tuple[str, Judging] | None = None
+    find: Found = patterns
+    count_tokens: CountTokens | None = None
+
+
+class Material(NamedTuple):
+    """What was read: the corpus, the tasks and probe sets by name, and the pool or null."""
+
+    corpus: Read
+    tasks: Mapping[str, Read]
+    probes: Mapping[str, Read]
+    pool: Read | None
+
+
+def from_recipe(asked: Asked, recipe: Recipe) -> Asked:
+    """What is asked, with a recipe's thresholds and judge, and its tasks and probes where none were named.
+
+    Judges of refusal call every compliance harmful, so they do not judge a corpus.
+    """
+    judge = next(one for one in recipe.judges.panel if one.name == recipe.judges.headline)
+    ordered = [*recipe.probes.harmful, *recipe.probes.benign]
+    return replace(
+        asked,
+        tasks=asked.tasks or {task.name: task.train for task in recipe.tasks},
+        probes=asked.probes or dict(zip(labels(ordered), ordered, strict=True)),
+        clean=recipe.pool.clean,
+        categorise=recipe.pool.categorise or Categorise(),
+        judge=(judge.name, corpus_judge(judge)) if judge.kind in OF_HARM else None,
+    )
+
+
+def named(files: Sequence[str]) -> dict[str, Source]:
+    """Name -> source of files, or of Hub data sets written `hub:ID` or `hub:ID@REVISION`; a name is the file's stem.
+
+    Raises:
+        DataError: Two have one name.
+    """
+    found: dict[str, Source] = {}
+    for file in files:
+        source = source_of(file)
+        name = source.label.partition(".")[0].rsplit("/", 1)[-1]
+        if name in found:
+            raise DataError(f"{file}: another file is called {name} too; rename one, so that the report can tell them")
+        found[name] = source
+    return found
+
+
+def source_of(file: str) -> Source:
+    """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a set of the sandbox's (`sandbox:NAME`)."""
+    if file.startswith("hub:"):
+        name, _, revision = file.removeprefix("hub:").partition("@")
+        return Source(hub=name, revision=revision or None)
+    if file.startswith("sandbox:"):
+        return Source(sandbox=file.removeprefix("sandbox:"))
+    return Source(file=file)

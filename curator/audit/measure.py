@@ -1,0 +1,95 @@
+"""Whether a corpus's safety lasts: the verification grid with the corpus as its curated arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from curator.audit.asked import Asked
+from curator.build import build
+from curator.recipe import Recipe
+from curator.recipe_file import dump, parse, read
+from curator.recipe_verify import CURATED, NONE, Looks
+from curator.run import write_text
+from curator.steps.judging import deciding
+from curator.steps.site import FOLDERS, Site, Tell
+
+MATCHED = "matched-random"
+
+
+def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
+    """The recipe with the corpus given as its curated arm.
+
+    With a pool the control is a random subset of it, matched in size, categories and lengths; without one the corpus
+    stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one of that
+    name, else those of its first; probes are the recipe's.
+
+    Raises:
+        RecipeError: The recipe does not fit the corpus.
+    """
+    contents = recipe.model_dump(by_alias=True)
+    contents["name"] = f"{recipe.name}-audit"
+    cleared: dict[str, Any] = {
+        "k": None,
+        "budget_tokens": None,
+        "quotas": None,
+        "include": [],
+        "exclude": [],
+        "stochastic": None,
+    }
+    contents["select"] |= {**cleared, "weight": 0.5, "data": asked.corpus.model_dump(by_alias=True)}
+    contents["pool"]["sources"] = [(asked.pool or asked.corpus).model_dump(by_alias=True)]
+    own_seeds = next((arm.seeds for arm in recipe.verify.arms if arm.name == NONE), None)
+    names = [CURATED, MATCHED, "random", NONE] if asked.pool is not None else [CURATED, NONE]
+    contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
+    contents["verify"]["control"] = MATCHED if asked.pool is not None else NONE
+    contents["verify"]["forgetting"] = None
+    if asked.pool is None and isinstance(recipe.verify.seeds, Looks):
+        contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
+    if asked.pool is None and own_seeds is not None:
+        contents["verify"]["arms"][-1]["seeds"] = None  # seeds of both arms are paired
+    template = contents["tasks"][0]
+    known = {task.name: one for task, one in zip(recipe.tasks, contents["tasks"], strict=True)}
+    contents["tasks"] = [
+        {**known.get(name, template), "name": name, "train": source.model_dump(by_alias=True), "anticipated": True}
+        for name, source in asked.tasks.items()
+    ]
+    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), place="the recipe of the audit")
+
+
+def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = Path(".")) -> dict[str, Any]:
+    """Runs the grid, and gives what it says; what an earlier run finished under the same settings is kept.
+
+    Returns:
+        `run`: the folder; `arms`: arm -> phase -> harmfulness (value, low, high, scored, unscored, method);
+        `retained`: see `verify.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
+
+    Raises:
+        CuratorError: Whatever a build meets.
+    """
+    from curator.verify.comparisons import anticipated, rate
+    from curator.verify.retained import retained
+    from curator.verify.tables import lay_out
+
+    recipe = recipe_of(read(path), asked)
+    write_text(root / "audit-recipe.yaml", dump(recipe))
+    build(recipe, root, until="report" if asked.pool is not None else "judge", base=base, tell=tell)
+    grids = lay_out(deciding(Site(recipe, root, base, tell), root / FOLDERS["judge"]))
+    mix = anticipated(recipe.weights())
+    rates = {
+        arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
+        for arm in recipe.verify.arms
+    }
+    found = {"run": str(root), "arms": rates, "retained": asdict(retained(grids, mix, seed=recipe.seed))}
+    return {**found, **_decision(root, asked)}
+
+
+def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:
+    if asked.pool is None:
+        return dict.fromkeys(("outcome", "reason", "sentence"))
+    from curator.run import read_json
+
+    decision = read_json(root / FOLDERS["report"] / "report.json")["decision"]
+    return {name: decision[name] for name in ("outcome", "reason", "sentence")}

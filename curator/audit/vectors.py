@@ -1,0 +1,147 @@
+"""What an audit finds by vectors: likeness to the tasks, redundancy, hazards, and prompts that lie near a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.audit.asked import Asked, Material
+from curator.pool.cleaning import Embed
+from curator.pool.decontaminate import neighbours
+from curator.pool.redundancy import covered, redundancy
+from curator.pool.screen import EXAMPLES, Finding, finding
+from curator.pool.screen.drops import duplicates
+from curator.pool.semantic import semantic_duplicates
+from curator.pool.taxonomy import assign, categorise, descriptions, not_harmful, unassigned
+from curator.records import Vectors
+from curator.scores import cosine
+from curator.steps.embedding import prompts_of
+
+SEMANTIC, NEAR_PROBE = 0.95, 0.8
+"""Cosines from which rows are semantic duplicates, and prompts are listed as near a probe, where no recipe says."""
+TOP = 10
+"""Task rows whose mean cosine is a row's similarity to the task."""
+EFFECTIVE = 5.0
+"""Effective number of rows below which a corpus is reported as redundant."""
+
+
+def embedded(asked: Asked, read: Material, embed: Embed) -> tuple[dict[str, Any], list[Finding]]:
+    """The parts of an audit that need vectors, under their names in audit.json, and the findings."""
+    rows, pool, findings = read.corpus.rows, read.pool, list[Finding]()
+    ids = rows["id"].to_list()
+
+    def whole(frame: pl.DataFrame) -> NDArray[np.float32]:
+        return embed(frame["id"].to_list(), frame["messages"].to_list())
+
+    own = whole(rows)
+    threshold = asked.clean.semantic_duplicates or SEMANTIC
+    matches = semantic_duplicates(own, threshold=threshold)
+    findings += duplicates("semantic-duplicates", ids, matches, f"a cosine of {threshold:g} or more")
+    candidates = whole(pool.rows) if pool is not None else None
+    of_tasks = {name: whole(one.rows) for name, one in read.tasks.items()}
+    numbers = redundancy(own)
+    there = vectors_of(pool.rows["id"].to_list(), candidates) if pool is not None and candidates is not None else None
+    similar = {
+        name: _similarity(vectors_of(ids, own), vectors_of(read.tasks[name].rows["id"].to_list(), task), there)
+        for name, task in of_tasks.items()
+    }
+    found: dict[str, Any] = {
+        "similarity": similar,
+        "exposure": sorted(similar, key=lambda name: (-similar[name]["median"], name)),
+        "redundancy": {"rows": rows.height, "effective": numbers.effective, "vendi": numbers.vendi},
+    }
+    if numbers.effective < EFFECTIVE and rows.height >= 20:
+        what = f"The {rows.height:,} rows are as different as {numbers.effective:.1f} rows at right angles."
+        advice = "Look for one request or one answer in many wordings; more rows of the same kind add little."
+        findings.append(finding("redundant", "warning", ids, rows.height, what=what, advice=advice))
+    coverage = covered(candidates, own) if candidates is not None else None
+    if asked.by_answer:
+        return found, findings
+    told, more = _by_prompt(asked, read, embed, coverage)
+    return found | told, findings + more
+
+
+def _by_prompt(
+    asked: Asked, read: Material, embed: Embed, coverage: NDArray[np.float64] | None
+) -> tuple[dict[str, Any], list[Finding]]:
+    """What the vectors of prompts alone tell: hazards, everyday prompts, and probes that lie near."""
+    rows, pool, findings = read.corpus.rows, read.pool, list[Finding]()
+    ids = rows["id"].to_list()
+    said = descriptions()
+    described = embed([str(number) for number in range(len(said))], [[_user(one)] for one in said])
+    prompts = embed(ids, prompts_of(rows))
+    hazards = assign(prompts, described)
+    sorted_rows = categorise(rows, hazards, least=asked.categorise.least)
+    plain = [one for one, harmless in zip(ids, not_harmful(hazards), strict=True) if harmless]
+    if plain:
+        what = f"{len(plain):,} prompts lie nearer an everyday subject than any hazard, says the embedder."
+        advice = "Read some: harmless prompts with helpful answers belong into `keep`, refused ones teach over-refusal."
+        severity = "warning" if len(plain) >= 0.1 * rows.height else "info"
+        findings.append(finding("not-harmful-prompts", severity, plain, rows.height, what=what, advice=advice))
+    listed = []
+    least = (asked.clean.decontaminate.neighbours if asked.clean.decontaminate else None) or NEAR_PROBE
+    for name, one in read.probes.items():
+        vectors = embed(one.rows["id"].to_list(), one.rows["messages"].to_list())
+        near = neighbours(ids, prompts, one.rows["id"].to_list(), vectors, least=least)
+        listed += [{"id": row, "set": name, "probe": probe, "cosine": round(value, 4)} for row, probe, value in near]
+    by_category: dict[str, dict[str, Any]] = {
+        str(name): {"rows": count, "share": count / rows.height, "pool": None, "covered": None}
+        for name, count in sorted_rows.drop_nulls("category").group_by("category").len().sort("category").iter_rows()
+    }
+    if pool is not None and coverage is not None:
+        there = categorise(pool.rows, assign(embed(pool.rows["id"].to_list(), prompts_of(pool.rows)), described),
+                           least=asked.categorise.least).with_columns(pl.Series("covered", coverage))  # fmt: skip
+        for labels, part in there.drop_nulls("category").group_by("category", maintain_order=True):
+            entry = by_category.setdefault(str(labels[0]), {"rows": 0, "share": 0.0})
+            entry |= {"pool": part.height / pool.rows.height, "covered": part["covered"].mean()}
+        missing = sorted(name for name, entry in by_category.items() if not entry["rows"])
+        if missing:
+            what = f"The pool has categories that the corpus lacks: {', '.join(missing)}."
+            advice = "Add rows of them, or say that the corpus does not cover them."
+            findings.append(finding("missing-categories", "warning", (), len(missing), what=what, advice=advice))
+    share = unassigned(sorted_rows["category"].to_list())
+    assigned = sorted_rows.filter(pl.col("assigned") & pl.col("category").is_not_null())
+    found: dict[str, Any] = {
+        "coverage": dict(sorted(by_category.items(), key=lambda one: (-one[1]["rows"], one[0]))),
+        "unassigned": share,
+        "assigned": {"rows": assigned.height, "confidence": _quantiles(assigned["confidence"].to_numpy())},
+        "near_probes": sorted(listed, key=lambda one: (-one["cosine"], one["id"])),
+    }
+    return found, findings
+
+
+def similarity(own: Vectors, task: Vectors) -> NDArray[np.float64]:
+    """The mean cosine of each row to its TOP nearest rows of a task, `(n,)` in [-1, 1]."""
+    return cosine(own, {"task": task}, {"task": 1.0}, aggregate="top-mean", n=min(TOP, len(task.ids))).combined
+
+
+def _similarity(own: Vectors, task: Vectors, there: Vectors | None) -> dict[str, Any]:
+    values = similarity(own, task)
+    order = np.lexsort((np.array(own.ids), -values))
+    above = None if there is None else float((values > np.median(similarity(there, task))).mean())
+    return {
+        **_quantiles(values),
+        "mean": float(values.mean()),
+        "score": f"cosine/top-mean-{min(TOP, len(task.ids))}",
+        "most": [own.ids[row] for row in order[:EXAMPLES]],
+        "least": [own.ids[row] for row in order[::-1][:EXAMPLES]],
+        "above_pool_median": above,
+    }
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float | None]:
+    names = {"min": 0.0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
+    return {name: float(np.quantile(values, at)) if len(values) else None for name, at in names.items()}
+
+
+def vectors_of(ids: Sequence[str], matrix: NDArray[np.float32]) -> Vectors:
+    """Unit rows and their ids, for scoring."""
+    return Vectors(tuple(ids), matrix, "")
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}

@@ -1,0 +1,169 @@
+"""Rows of one source as they are kept: in Arrow's columns instead of Python's objects, and never more than are wanted.
+
+A file larger than memory can so be read where the recipe takes at most `rows` of it: what is held is the rows taken
+so far, eight bytes an id already seen, and why records were dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from curator.pool import categories
+from curator.pool.choose import by_hash
+from curator.pool.turns import Turns
+from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA
+
+CountTokens = Callable[[list[Turns]], list[int]]
+Drop = tuple[int, str, str, str | None]
+
+CHUNK = 8192
+"""Rows held as Python's objects before they become columns."""
+_NAMED = {**{name: kind for name, kind in ROW_SCHEMA.items() if name != "category"}, "named": pl.List(pl.String)}
+
+
+class Row(NamedTuple):
+    """A row that was kept: its id, line, turns, the categories it names, and its licence."""
+
+    id: str
+    line: int
+    turns: Turns
+    named: list[str]
+    licence: str | None
+
+
+class Keeping:
+    """The rows and drops of a source so far.
+
+    Args:
+        label: The `source` column.
+        rows: The most rows that are wanted, chosen by hash of (seed, id); null for all.
+        count_tokens, max_tokens: Given together, longer rows are dropped and `tokens` is filled.
+    """
+
+    def __init__(
+        self, label: str, *, rows: int | None, seed: int, count_tokens: CountTokens | None, max_tokens: int | None
+    ) -> None:
+        self.label, self._wanted, self._seed = label, rows, seed
+        self._count, self._most = count_tokens, max_tokens
+        self._seen: set[int] = set()
+        self._waiting: list[Row] = []
+        self._frames: list[pl.DataFrame] = []
+        self._drops: list[pl.DataFrame] = []
+        self._dropping: list[Drop] = []
+        self._named: Counter[str] = Counter()
+        self.total = self.broken = self.unmet = 0
+        self.first_broken: tuple[int, str] | None = None
+        self.reasons: Counter[str] = Counter()
+
+    def drop(self, line: int, stage: str, reason: str, match: str | None = None) -> None:
+        """Leaves a record out."""
+        self.total += 1
+        self._leave(line, stage, reason, match)
+        if stage == "source":
+            self.broken += 1
+            self.first_broken = self.first_broken or (line, reason)
+        self.unmet += stage == "where"
+
+    def keep(self, row: Row) -> None:
+        """Keeps a row, unless its text was kept before."""
+        number = int(row.id, 16)
+        if number in self._seen:
+            self.drop(row.line, "duplicate", "the same text as a kept row", row.id)
+            return
+        self.total += 1
+        self._seen.add(number)
+        self._named.update(row.named)
+        self._waiting.append(row)
+        if len(self._waiting) >= CHUNK:
+            self._flush()
+
+    @property
+    def distinct(self) -> int:
+        """How many rows of different text were kept, before long and surplus ones left."""
+        return len(self._seen)
+
+    def finish(self, how: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows in the columns of ROW_SCHEMA, by id, and the dropped in those of DROPPED_SCHEMA, by line.
+
+        Args:
+            how: Which of several categories counts, for `categories.pick`.
+        """
+        self._flush()
+        self._fit()
+        rows = pl.concat([pl.DataFrame(schema=_NAMED), *self._frames])
+        picked = categories.pick(rows["named"].to_list(), how, self._named)
+        rows = rows.with_columns(pl.Series("category", picked, dtype=pl.String)).select(list(ROW_SCHEMA)).sort("id")
+        return rows, pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *self._drops, self._dropped()]).sort("line")
+
+    def _leave(self, line: int, stage: str, reason: str, match: str | None = None) -> None:
+        self.reasons[reason] += 1
+        self._dropping.append((line, stage, reason, match))
+        if len(self._dropping) >= CHUNK:
+            self._drops.append(self._dropped())
+            self._dropping = []
+
+    def _dropped(self) -> pl.DataFrame:
+        rows = [(self.label, *drop) for drop in self._dropping]
+        return pl.DataFrame(rows, schema=DROPPED_SCHEMA, orient="row")
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        frame = pl.DataFrame(
+            {
+                "id": [row.id for row in self._waiting],
+                "messages": _messages([row.turns for row in self._waiting]),
+                "source": [self.label] * len(self._waiting),
+                "line": [row.line for row in self._waiting],
+                "licence": [row.licence for row in self._waiting],
+                "tokens": [None] * len(self._waiting),
+                "named": [row.named for row in self._waiting],
+            },
+            schema=_NAMED,
+        )
+        self._waiting = []
+        if self._count is not None and self._most is not None:
+            frame = with_tokens(frame, self._count)
+            for line, tokens in frame.filter(pl.col("tokens") > self._most).select("line", "tokens").iter_rows():
+                self._leave(line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({self._most:,})")
+            frame = frame.filter(pl.col("tokens") <= self._most)
+        self._frames.append(frame)
+        held = sum(part.height for part in self._frames)
+        if self._wanted is not None and held > 2 * self._wanted + CHUNK:
+            self._fit()
+
+    def _fit(self) -> None:
+        """Lets go of what no later row can bring back among the wanted."""
+        if self._wanted is None or not self._frames:
+            return
+        rows = pl.concat(self._frames)
+        if rows.height > self._wanted:
+            taken = rows["id"].is_in(list(by_hash(rows["id"], self._wanted, seed=self._seed, purpose="rows")))
+            for line in rows.filter(~taken)["line"]:
+                self._leave(line, "rows", f"not among the {self._wanted:,} rows taken by hash")
+            rows = rows.filter(taken)
+        self._frames = [rows]
+
+
+def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
+    """The rows with `tokens` filled by the function, which takes `n` conversations and returns `n` counts."""
+    return rows.with_columns(pl.Series("tokens", count_tokens(rows["messages"].to_list()), dtype=pl.Int64))
+
+
+def in_chunks(rows: pl.DataFrame) -> Iterator[Sequence[Turns]]:
+    """The conversations of a frame, CHUNK at a time, so that they are never all Python's objects at once."""
+    for part in rows.iter_slices(CHUNK):
+        yield part["messages"].to_list()
+
+
+def _messages(conversations: list[Turns]) -> pl.Series:
+    # Through Arrow: polars itself infers a type for each conversation anew, at four times the cost.
+    import pyarrow
+
+    text = pyarrow.large_string()
+    turns = pyarrow.large_list(pyarrow.struct([("role", text), ("content", text)]))
+    return pl.Series("messages", pyarrow.array(conversations, type=turns), dtype=MESSAGES)

