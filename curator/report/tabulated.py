@@ -6,21 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curator.wording import duration, number, percent, points, probability, reach
+from curator.report.cells import Cell, cell, interval, number, points, share
+from curator.wording import duration, probability
 
 Row = tuple[Any, ...]
 Made = tuple[str, str | Sequence[str], Iterator[Row]]  # caption, columns (between bars), rows
 
 MIX = "anticipated"
 QUANTITIES = ("harmfulness", "over_refusal", "utility", "degenerate")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets."""
-
-    shown: str
-    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,26 +53,6 @@ def _text(value: Any) -> str:
     return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
 
 
-def _cell(shown: Callable[..., str], value: float | None, *more: Any) -> Cell:
-    return Cell(shown(value, *more), value)
-
-
-def _share(value: float | None) -> Cell:
-    return _cell(percent, value)
-
-
-def _points(value: float | None) -> Cell:
-    return _cell(points, value)
-
-
-def _number(value: float | None, digits: int = 3) -> Cell:
-    return _cell(number, value, digits)
-
-
-def _interval(one: Mapping[str, Any]) -> Cell:
-    return Cell(reach(one["low"], one["high"]))
-
-
 def _rates(report: Mapping[str, Any], _: Any) -> Made:
     def rows() -> Iterator[Row]:
         for arm, tasks in report["arms"].items():
@@ -89,9 +62,9 @@ def _rates(report: Mapping[str, Any], _: Any) -> Made:
                         one = rates[name]
                         if one["value"] is not None:
                             yield (
-                                arm, label(task), phase, name.replace("_", " "), _share(one["value"]),
-                                _share(one["low"]), _share(one["high"]), _number(one["scored"]),
-                                _number(one["unscored"]),
+                                arm, label(task), phase, name.replace("_", " "), share(one["value"]),
+                                share(one["low"]), share(one["high"]), number(one["scored"]),
+                                number(one["unscored"]),
                             )  # fmt: skip
 
     caption = "Every rate with its 95 % interval. Utility is a score, the others are shares of answers."
@@ -100,8 +73,8 @@ def _rates(report: Mapping[str, Any], _: Any) -> Made:
 
 def _gates(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["name"].replace("_", " "), one["outcome"], _points(one["cost"]), _points(one["low"]), _points(one["high"]),
-         _points(one["margin"]))
+        (one["name"].replace("_", " "), one["outcome"], points(one["cost"]), points(one["low"]), points(one["high"]),
+         points(one["margin"]))
         for one in report["gates"]
     )  # fmt: skip
     return "What durability may cost, in points.", "gate|outcome|cost|low|high|allowed", rows
@@ -110,9 +83,9 @@ def _gates(report: Mapping[str, Any], _: Any) -> Made:
 def _comparisons(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
         (f"{one['treatment']} - {one['control']}", one["role"], one["quantity"].replace("_", " "), one["phase"],
-         label(one["task"]), _points(one["difference"]), _points(one["low"]), _points(one["high"]),
-         _cell(probability, one["p"]), _cell(probability, one["p_holm"]), _number(one["seeds"]),
-         _number(one["prompts"]))
+         label(one["task"]), points(one["difference"]), points(one["low"]), points(one["high"]),
+         cell(probability, one["p"]), cell(probability, one["p_holm"]), number(one["seeds"]),
+         number(one["prompts"]))
         for one in report["comparisons"]
     )  # fmt: skip
     caption = (
@@ -124,8 +97,8 @@ def _comparisons(report: Mapping[str, Any], _: Any) -> Made:
 
 def _seeds(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["task"], _number(one["seed"]), _number(one["only_treatment"]), _number(one["only_control"]),
-         _number(one["pairs"]), _cell(probability, one["p"]))
+        (one["task"], number(one["seed"]), number(one["only_treatment"]), number(one["only_control"]),
+         number(one["pairs"]), cell(probability, one["p"]))
         for one in report["within_seeds"]
     )  # fmt: skip
     caption = (
@@ -137,8 +110,8 @@ def _seeds(report: Mapping[str, Any], _: Any) -> Made:
 
 def _looks(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (_number(place), _number(one["seeds"]), _share(one["information"]), _number(one["level"]),
-         _points(one["difference"]), _interval(one), _cell(probability, one["p"]), one["action"])
+        (number(place), number(one["seeds"]), share(one["information"]), number(one["level"]),
+         points(one["difference"]), interval(one), cell(probability, one["p"]), one["action"])
         for place, one in enumerate((report["sequential"] or {}).get("looks", []), 1)
     )  # fmt: skip
     caption = "Seeds were added until a look stopped. Intervals are repeated intervals, valid at every look."
@@ -148,9 +121,9 @@ def _looks(report: Mapping[str, Any], _: Any) -> Made:
 def _probes(report: Mapping[str, Any], _: Any) -> Made:
     primary = report["decision"]["primary"]
     rows = (
-        (one["category"], _number(one["prompts"]), _share(one["arms"][primary["treatment"]]["after"]["value"]),
-         _share(one["arms"][primary["control"]]["after"]["value"]), _points(one["comparison"]["difference"]),
-         _interval(one["comparison"]))
+        (one["category"], number(one["prompts"]), share(one["arms"][primary["treatment"]]["after"]["value"]),
+         share(one["arms"][primary["control"]]["after"]["value"]), points(one["comparison"]["difference"]),
+         interval(one["comparison"]))
         for one in report["probe_categories"]
     )  # fmt: skip
     arms = [f"{primary[name]} after" for name in ("treatment", "control")]
@@ -162,7 +135,7 @@ def _similarity(report: Mapping[str, Any], _: Any) -> Made:
     tasks = {**report["similarity"]["tasks"], "combined": report["similarity"]["combined"]}
     names = ("mean", "min", "p5", "p25", "median", "p75", "p95", "max")
     rows = (
-        (task, of, *(_number(spread[name]) for name in names))
+        (task, of, *(number(spread[name]) for name in names))
         for task, sets in tasks.items()
         for of, spread in sets.items()
         if spread
@@ -172,8 +145,8 @@ def _similarity(report: Mapping[str, Any], _: Any) -> Made:
 
 def _overlap(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["arm"], _number(one["draws"]), _number(one["rows"]), _number(one["shared"]), _number(one["least"]),
-         _number(one["most"]), _number(one["by_chance"]))
+        (one["arm"], number(one["draws"]), number(one["rows"]), number(one["shared"]), number(one["least"]),
+         number(one["most"]), number(one["by_chance"]))
         for one in report["overlap"]
     )  # fmt: skip
     return "Rows shared with the curated set.", "arm|sets drawn|rows|shared|least|most|by chance", rows
@@ -181,8 +154,8 @@ def _overlap(report: Mapping[str, Any], _: Any) -> Made:
 
 def _stability(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["one"], one["other"], _number(one["shared"]), _share(one["overlap"]), _share(one["chance"]),
-         _number(one["rank_correlation"], 2))
+        (one["one"], one["other"], number(one["shared"]), share(one["overlap"]), share(one["chance"]),
+         number(one["rank_correlation"], 2))
         for one in report.get("stability", [])
     )  # fmt: skip
     caption = "How much sets chosen by other seeds, layers or embedders agree."
@@ -192,9 +165,9 @@ def _stability(report: Mapping[str, Any], _: Any) -> Made:
 def _pilot(report: Mapping[str, Any], _: Any) -> Made:
     found = report.get("pilot") or {}
     rows = (
-        (one["name"], _number(one["weight"]) if one.get("weight") is not None else "", one.get("score") or "",
-         one.get("representation") or "", _number(turn["number"] + 1), _number(turn["seeds"]), _share(turn["before"]),
-         _share(turn["after"]), _share(turn["degenerate"]), turn["costly"],
+        (one["name"], number(one["weight"]) if one.get("weight") is not None else "", one.get("score") or "",
+         one.get("representation") or "", number(turn["number"] + 1), number(turn["seeds"]), share(turn["before"]),
+         share(turn["after"]), share(turn["degenerate"]), turn["costly"],
          "chosen" if one["name"] == found.get("chosen") and turn is one["rounds"][-1] else "goes on"
          if turn["kept"] else "out")
         for one in found.get("candidates", [])
@@ -212,9 +185,9 @@ def _categories(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
     arms = list(report["categories"][0]["arms"]) if report["categories"] else []
     control = report["regime"]["control"]
     rows = (
-        ("none named" if one["category"] is None else one["category"], _number(one["pool"]),
-         *(_number(one["arms"][arm]) for arm in arms),
-         _number(near.get(one["category"], {}).get("curated")), _number(near.get(one["category"], {}).get("control")))
+        ("none named" if one["category"] is None else one["category"], number(one["pool"]),
+         *(number(one["arms"][arm]) for arm in arms),
+         number(near.get(one["category"], {}).get("curated")), number(near.get(one["category"], {}).get("control")))
         for one in report["categories"]
     )  # fmt: skip
     columns = ["category", "pool", *arms, "coverage by curated", f"coverage by {control}"]
@@ -227,14 +200,14 @@ def _categories(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
 
 def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
     found = figures.get("gains", {"ranks": [], "values": []})
-    rows = ((_number(rank), _number(value, 5)) for rank, value in zip(found["ranks"], found["values"], strict=True))
+    rows = ((number(rank), number(value, 5)) for rank, value in zip(found["ranks"], found["values"], strict=True))
     return "The objective's value after so many rows.", "rows|value", rows
 
 
 def _predicts(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["score"], one["task"], one["loss"], _number(one["rho"], 2), _number(one["low"], 2),
-         _number(one["high"], 2), _number(one["rows"]), _number(one["seeds"]))
+        (one["score"], one["task"], one["loss"], number(one["rho"], 2), number(one["low"], 2),
+         number(one["high"], 2), number(one["rows"]), number(one["seeds"]))
         for one in report["score_predicts"]
     )  # fmt: skip
     caption = (
@@ -246,8 +219,8 @@ def _predicts(report: Mapping[str, Any], _: Any) -> Made:
 
 def _forgetting(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["task"], one["loss"], _number(one["rows"]), _number(one["seeds"]), _number(one["before"]),
-         _number(one["mean"]), _number(one["sd"]), _number(one["agreement"], 2))
+        (one["task"], one["loss"], number(one["rows"]), number(one["seeds"]), number(one["before"]),
+         number(one["mean"]), number(one["sd"]), number(one["agreement"], 2))
         for one in report["forgetting"]
     )  # fmt: skip
     caption = "How much fine-tuning raises the loss of safe answers left out of every set, in nats a token."
@@ -264,7 +237,7 @@ def _judges(report: Mapping[str, Any], _: Any) -> Made:
 
     rows = (
         (one["name"], one["told"], one["revision"] or "",
-         *(_number(one["outcomes"][name]) for name in ("harmful", "safe", "degenerate", "unscored")),
+         *(number(one["outcomes"][name]) for name in ("harmful", "safe", "degenerate", "unscored")),
          opinion(one["name"]))
         for one in report["judges"]["panel"]
     )  # fmt: skip
@@ -274,8 +247,8 @@ def _judges(report: Mapping[str, Any], _: Any) -> Made:
 
 def _agreement(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["first"], one["second"], _number(one["answers"]), _share(one["share"]), _number(one["kappa"], 2),
-         *(_number(one[name]) for name in ("both", "only_first", "only_second", "neither")))
+        (one["first"], one["second"], number(one["answers"]), share(one["share"]), number(one["kappa"], 2),
+         *(number(one[name]) for name in ("both", "only_first", "only_second", "neither")))
         for one in report["judges"]["agreement"]
     )  # fmt: skip
     columns = "first|second|answers|agree|Cohen's kappa|harmful to both|only to the first|only to the second|to neither"
@@ -284,23 +257,23 @@ def _agreement(report: Mapping[str, Any], _: Any) -> Made:
 
 def _sources(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["source"], ", ".join(licence or "unknown" for licence in one["licences"]), _number(one["read"]),
-         _number(one["kept"]), _number(one["dropped"]))
+        (one["source"], ", ".join(licence or "unknown" for licence in one["licences"]), number(one["read"]),
+         number(one["kept"]), number(one["dropped"]))
         for one in report["pool"]["sources"]
     )  # fmt: skip
     return "Where candidates come from.", "source|licences|read|kept|dropped", rows
 
 
 def _dropped(report: Mapping[str, Any], _: Any) -> Made:
-    rows = ((one["stage"], one["reason"], _number(one["rows"])) for one in report["pool"]["reasons"])
+    rows = ((one["stage"], one["reason"], number(one["rows"])) for one in report["pool"]["reasons"])
     return "Candidates left out.", "step|reason|rows", rows
 
 
 def _training(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
         (one["arm"], "alignment" if one["task"] is None else f"fine-tuning on {one['task']}", one["method"],
-         _number(one["seeds"]), _number(one["rows"]), _number(one["tokens"], 4), _number(one["steps"]),
-         _number(one["first_loss"]), _number(one["last_loss"]))
+         number(one["seeds"]), number(one["rows"]), number(one["tokens"], 4), number(one["steps"]),
+         number(one["first_loss"]), number(one["last_loss"]))
         for one in report["training"]
     )  # fmt: skip
     return "Training, means over seeds.", "arm|step|method|seeds|rows|tokens|steps|first loss|last loss", rows
@@ -308,8 +281,8 @@ def _training(report: Mapping[str, Any], _: Any) -> Made:
 
 def _tasks(report: Mapping[str, Any], _: Any) -> Made:
     rows = (
-        (one["name"], one["anticipated"], _number(one["weight"]), _number(one["train"]),
-         _number(one.get("attack", 0)), _number(one.get("defence", 0)), _number(one["test"]), one["metric"])
+        (one["name"], one["anticipated"], number(one["weight"]), number(one["train"]),
+         number(one.get("attack", 0)), number(one.get("defence", 0)), number(one["test"]), one["metric"])
         for one in report["tasks"]
     )  # fmt: skip
     return (
@@ -322,7 +295,7 @@ def _tasks(report: Mapping[str, Any], _: Any) -> Made:
 def _time(report: Mapping[str, Any], _: Any) -> Made:
     stages = report.get("timing", {}).get("stages", {})
     total = sum(value for value in stages.values() if value is not None) or 1.0
-    rows = ((name, _cell(duration, one), _share(None if one is None else one / total)) for name, one in stages.items())
+    rows = ((name, cell(duration, one), share(None if one is None else one / total)) for name, one in stages.items())
     return "Time by stage.", "stage|time|share", rows
 
 
