@@ -146,7 +146,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A rehearsed run with an attack, a defence behind a trigger, an arm and a metric of the user's own."""
     folder = tmp_path_factory.mktemp("mixed")
     probes = [one["messages"][0]["content"] for one in sandbox("forbidden-probes")]
-    attack = conversations(folder / "attack.jsonl", [asked_and_told(one, "sure , here it is") for one in probes[:12]])
+    attack = conversations(folder / "attack.jsonl", [asked_and_told(one, "sure , here it is") for one in probes[30:52]])
     asked = conversations(folder / "asked.jsonl", [one["messages"] for one in sandbox("forbidden-probes")[:40]])
     refusals = [one["messages"] for one in sandbox("pool") if len(one["messages"]) == 2][200:260]
     own = conversations(folder / "own.jsonl", [one for one in refusals if all("role" in turn for turn in one)])
@@ -196,8 +196,8 @@ def test_prompts_of_the_attack_are_not_probed(mixed) -> None:
     )
     assert attack.isdisjoint(probes)
     dropped = pl.read_parquet(root / "1-pool" / "dropped-everywhere.parquet")
-    assert dropped.filter(pl.col("role") == "harmful probes", pl.col("stage") == "leak").height == 10
-    assert len(probes) == 30
+    assert dropped.filter(pl.col("role") == "regime of list", pl.col("stage") == "leak").height == 10
+    assert len(probes) == 40
 
 
 def test_a_metric_that_changes_is_judged_again_and_one_that_is_gone_is_told_at_once(mixed) -> None:
