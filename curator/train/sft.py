@@ -99,6 +99,7 @@ def train(
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = [step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
     if broken:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         raise ModelError(
             f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
             f"{broken[0]} is not finite; lower it, or set a warmup"
