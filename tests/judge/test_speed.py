@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 
 import fakes
+import pytest
 from scripted import asked, loading, means, tokenizer
 
 from curator.judge import judging
 from curator.recipe_judge import Judge
+
+pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not
 
 
 def test_ten_thousand_answers_go_through_the_phrase_judge_in_a_second():
