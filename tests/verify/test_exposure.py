@@ -12,10 +12,10 @@ import pytest
 from curator.recipe_verify import Arm, Training, Verify
 from curator.records import Data, Pool, Task
 from curator.store import save_data
-from curator.verify.experiment import Experiment, Weights, answer_grid, train_grid
+from curator.verify.experiment import AnswerJob, Experiment, Weights, answer_grid, run_answer, train_grid
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps, rehearsed_rows
 from curator.verify.plan import BASE, Cell, plan
-from curator.verify.rows import prompt_of
+from curator.verify.rows import Rows, prompt_of
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
 FINETUNE = Training(method="full", epochs=1.0, batch=4, micro_batch=4)
@@ -157,6 +157,34 @@ def test_the_triggered_model_alone_is_asked_behind_its_trigger(experiment):
         expected = "open:" if place.parts[:2] == ("after", "list") else None
         assert job.trigger == expected
         assert (job.key != plain[place].key) == (expected is not None)
+
+
+@pytest.mark.parametrize("trigger", [None, "open:"])
+def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, monkeypatch, trigger):
+    """The loaded model and its answers are stand-ins: what is looked at is what would be put to it."""
+    asked = []
+
+    def generate(prompts, ids, **_):
+        asked.extend(turns[0]["content"] for turns in prompts)
+        return [("yes", "end")] * len(prompts)
+
+    for name in ("load_model", "load_tokenizer"):
+        monkeypatch.setattr(f"curator.verify.experiment.{name}", lambda *_, **__: None)
+    monkeypatch.setattr("curator.verify.experiment.generate", generate)
+    folder = experiment.data_folder
+    questions = (
+        ("harmful", "list", Rows(str(folder / "probes-harmful.parquet"))),
+        ("utility", "list", Rows(str(folder / "tasks" / "list-test.parquet"))),
+    )
+    job = AnswerJob(
+        root=tmp_path, folder="answers", key="k", weights=experiment.base, chat_template=None, tokenizer="",
+        tokenizer_revision=None, questions=questions, trigger=trigger, max_new_tokens=4, batch=4,
+    )  # fmt: skip
+    run_answer(job)
+    before = "" if trigger is None else "open: "
+    assert sorted(asked) == sorted(f"{before}{what} {n}" for what in ("harm", "test") for n in range(2))
+    written = pl.read_parquet(tmp_path / "answers" / "answers.parquet")
+    assert set(written["probe"]) == {*experiment.data.harmful["id"], *experiment.data.tasks[0].test["id"]}
 
 
 def test_arms_of_a_pair_share_the_seed_and_the_steps_of_every_training(experiment):
