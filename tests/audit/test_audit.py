@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,8 @@ def test_the_exit_code_tells_of_findings(
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert set(found["findings"][0]) == {"kind", "severity", "count", "share", "ids", "what", "advice"}
     assert (tmp_path / "out" / "audit.html").exists()
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert re.search(r"\d+ findings: \d+ \w+(, \d+ \w+)*\.", page)
 
 
 def test_a_clean_corpus_passes_at_error(files: dict[str, str], tmp_path: Path) -> None:
