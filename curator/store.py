@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow
+from pyarrow import ipc
 
 from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run import read_json, replacing, write_json
 
 TASK_PARTS = ("train", "test", "regime", "defence")
+POOL = "pool.arrow"
+MAPPED_BATCH = 2**24
+"""Bytes that are in memory together, about, while an Arrow file is written."""
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -23,9 +28,27 @@ def save_frame(path: Path, frame: pl.DataFrame) -> None:
         frame.write_parquet(temporary)
 
 
+def save_mapped(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as an Arrow file that `load_frame` maps, whole or not at all."""
+    with replacing(path) as temporary:
+        rows = MAPPED_BATCH * frame.height // max(int(frame.estimated_size()), 1)
+        frame.write_ipc(temporary, record_batch_size=min(max(rows, 16), 2**16))
+
+
 def load_frame(path: Path) -> pl.DataFrame:
-    """The frame of a Parquet file."""
-    return pl.read_parquet(path)
+    """The frame of a Parquet file; of an Arrow file (`.arrow`) the system reads what is looked at, and can let go of it
+    again, so that it may be larger than memory, and processes share it.
+    """
+    return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
+
+
+def mapped(path: Path) -> pl.DataFrame:
+    """The frame of an uncompressed Arrow file, not read but mapped into memory."""
+    # polars' own reader copies every text into memory; Arrow's leaves it in the file.
+    with pyarrow.memory_map(str(path)) as source:
+        frame = pl.from_arrow(ipc.open_file(source).read_all())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
@@ -35,8 +58,8 @@ def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 
 def save_data(folder: Path, data: Data) -> None:
-    """Writes pool, dropped rows, tasks, probes and keep rows as Parquet beside `data.json`."""
-    save_frame(folder / "pool.parquet", data.pool.rows)
+    """Writes the pool as an Arrow file; dropped rows, tasks, probes and keep rows as Parquet; and `data.json`."""
+    save_mapped(folder / POOL, data.pool.rows)
     save_frame(folder / "dropped.parquet", data.pool.dropped)
     save_frame(folder / "probes-harmful.parquet", data.harmful)
     save_frame(folder / "probes-benign.parquet", data.benign)
@@ -63,7 +86,7 @@ def load_data(folder: Path) -> Data:
         for task in facts["tasks"]
     )
     return Data(
-        pool=Pool(load_frame(folder / "pool.parquet"), load_frame(folder / "dropped.parquet")),
+        pool=Pool(load_frame(folder / POOL), load_frame(folder / "dropped.parquet")),
         tasks=tasks,
         harmful=load_frame(folder / "probes-harmful.parquet"),
         benign=load_frame(folder / "probes-benign.parquet"),

@@ -19,7 +19,7 @@ FLOORS = (
     {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
     {"recipe_judge", "recipe_pool", "recipe_select"},
     {"recipe_verify"},
-    {"conclusions", "kappa", "recipe", "store"},
+    {"conclusions", "conversations", "kappa", "recipe", "store"},
     {"recipe_mistakes"},
     {"recipe_file"},
     {"chat_templates", "neighbours", "sandbox"},

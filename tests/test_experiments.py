@@ -20,6 +20,7 @@ from curator.recipe_file import read
 from curator.sandbox import rows as sandbox
 from curator.steps.piloting import candidates
 from curator.steps.site import Silent, Site
+from curator.store import load_frame
 
 ONE_SEED = "verify.seeds=1"
 PILOT = [
@@ -249,7 +250,7 @@ def test_a_given_set_stands_as_the_curated_arm_as_it_is(verified) -> None:
     root, told, rows = verified
     report = report_of(root)
     chosen = pl.read_parquet(root / "4-select" / "selection.parquet")["id"].to_list()
-    pool = pl.read_parquet(root / "1-pool" / "pool.parquet")
+    pool = load_frame(root / "1-pool" / "pool.arrow")
     found = pool.join(pl.DataFrame({"id": chosen}), on="id", how="semi")["messages"].to_list()
     assert sorted(one[0]["content"] for one in found) == sorted(one[0]["content"] for one in rows)
     assert report["selection"]["k"] == 15

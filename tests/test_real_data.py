@@ -11,7 +11,7 @@ import pytest
 
 from curator.build import build
 from curator.recipe_file import parse
-from curator.store import load_selection, load_vectors
+from curator.store import load_frame, load_selection, load_vectors
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 POOL = [
@@ -78,7 +78,7 @@ def _check(root: Path, k: int) -> None:
 
 def test_eight_hundred_real_rows_give_a_certified_subset(llama_folder: str, tmp_path: Path) -> None:
     build(parse(_recipe(llama_folder, rows=140, k=100)), tmp_path, until="select")
-    pool = pl.read_parquet(tmp_path / "1-pool" / "pool.parquet")
+    pool = load_frame(tmp_path / "1-pool" / "pool.arrow")
     assert 500 <= pool.height <= 800
     _check(tmp_path, 100)
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from curator.audit.asked import Asked, Material
 from curator.audit.vectors import embedded
+from curator.conversations import Conversations
 from curator.judge.phrases import refuses
 from curator.pool.cleaning import probes_of
 from curator.pool.decontaminate import Leak
@@ -69,7 +70,7 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
     if settings.near_duplicates is not None:
         near = settings.near_duplicates
         matches = near_duplicates(
-            rows["messages"].to_list(),
+            Conversations(rows),
             threshold=near.jaccard,
             shingle=near.shingle,
             permutations=near.permutations,
@@ -135,11 +136,11 @@ def _overlap(
         return {}, []
     section = asked.clean.decontaminate
     ready = {name: probes_of([(name, one.rows)], section) for name, one in probes.items()}
-    ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
+    ids, conversations = rows["id"].to_list(), Conversations(rows)
     found = {name: one.leaks(conversations) for name, one in ready.items()}
     findings = leaks(ids, found, "the corpus", "error")
     for task, one in tasks.items():
-        messages = one.rows["messages"].to_list()
+        messages = Conversations(one.rows)
         asking = {name: probe.leaks(messages) for name, probe in ready.items()}
         findings += leaks(one.rows["id"].to_list(), asking, f"task {task}", "warning")
     return {name: _told(ids, found[name], probes[name].rows.height) for name in probes}, findings

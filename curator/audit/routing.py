@@ -10,6 +10,7 @@ import numpy as np
 
 from curator.audit.asked import named
 from curator.audit.vectors import similarity, vectors_of
+from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.cleaning import Embed
 from curator.pool.sources import read
@@ -43,12 +44,12 @@ def ranked(
     for name, source in named(tasks).items():
         rows = read(source, base=base).rows
         ids = rows["id"].to_list()
-        of_tasks[name] = vectors_of(ids, embed(ids, rows["messages"].to_list()))
+        of_tasks[name] = vectors_of(ids, embed(ids, Conversations(rows)))
     found = []
     for name, source in sources.items():
         rows = read(source, base=base).rows
         ids = rows["id"].to_list()
-        own = vectors_of(ids, embed(ids, rows["messages"].to_list()))
+        own = vectors_of(ids, embed(ids, Conversations(rows)))
         by_task = {task: float(similarity(own, vectors).mean()) for task, vectors in of_tasks.items()}
         found.append(
             {

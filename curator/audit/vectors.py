@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.audit.asked import Asked, Material
+from curator.conversations import Conversations
 from curator.pool.cleaning import Embed
 from curator.pool.decontaminate import neighbours
 from curator.pool.redundancy import covered, redundancy
@@ -35,7 +36,7 @@ def embedded(asked: Asked, read: Material, embed: Embed) -> tuple[dict[str, Any]
     ids = rows["id"].to_list()
 
     def whole(frame: pl.DataFrame) -> NDArray[np.float32]:
-        return embed(frame["id"].to_list(), frame["messages"].to_list())
+        return embed(frame["id"].to_list(), Conversations(frame))
 
     own = whole(rows)
     threshold = asked.clean.semantic_duplicates or SEMANTIC
@@ -85,7 +86,7 @@ def _by_prompt(
     listed = []
     least = (asked.clean.decontaminate.neighbours if asked.clean.decontaminate else None) or NEAR_PROBE
     for name, one in read.probes.items():
-        vectors = embed(one.rows["id"].to_list(), one.rows["messages"].to_list())
+        vectors = embed(one.rows["id"].to_list(), Conversations(one.rows))
         near = neighbours(ids, prompts, one.rows["id"].to_list(), vectors, least=least)
         listed += [{"id": row, "set": name, "probe": probe, "cosine": round(value, 4)} for row, probe, value in near]
     by_category: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.decontaminate import Probes
 from curator.pool.ledger import Hit, Ledger
@@ -36,17 +37,18 @@ def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, em
         near = clean.near_duplicates
         ordered = _first_to_stay(ledger, rows)
         matches = near_duplicates(
-            ordered["messages"].to_list(),
+            Conversations(ordered),
             threshold=near.jaccard,
             shingle=near.shingle,
             permutations=near.permutations,
+            scratch=ledger.scratch,
         )
         rows = _leave(ledger, ordered, matches, "near", "a near duplicate of a kept row (Jaccard {:.3f})")
     if clean.semantic_duplicates is not None:
         if embed is None:
             raise DataError("pool.clean.semantic_duplicates: needs an embedder; name one in pool.embedder")
         ordered = _first_to_stay(ledger, rows)
-        vectors = embed(ordered["id"].to_list(), ordered["messages"].to_list())
+        vectors = embed(ordered["id"].to_list(), Conversations(ordered))
         matches = semantic_duplicates(vectors, threshold=clean.semantic_duplicates)
         rows = _leave(ledger, ordered, matches, "semantic", "a semantic duplicate of a kept row (cosine {:.3f})")
     return rows

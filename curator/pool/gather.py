@@ -58,6 +58,7 @@ def gather(
     base: Path = Path("."),
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
+    scratch: Path | None = None,
 ) -> Gathered:
     """Everything a run reads, each row in one role.
 
@@ -80,12 +81,13 @@ def gather(
         base: Folder that relative paths start from.
         seed: Of every choice by hash.
         tell: Called with one line a source.
+        scratch: Folder for the text of sources too large to be held in memory; see `sources.read`.
 
     Raises:
         DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than asked; no pool rows or
             no probes are left.
     """
-    ledger = Ledger(base, seed, tell)
+    ledger = Ledger(base, seed, tell, scratch=scratch)
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.choose import by_hash
 
@@ -41,7 +42,7 @@ def halves(
             f"harmful probes: found {probes.height}, and a pilot needs some of its own; give more, or set "
             "select.weight to a number"
         )
-    near, closeness = nearest_task(probes["messages"].to_list(), tasks)
+    near, closeness = nearest_task(Conversations(probes), tasks)
     frame = pl.DataFrame(
         {"id": probes["id"], "category": probes["category"].fill_null(""), "task": near, "closeness": closeness}
     )
@@ -65,7 +66,7 @@ def nearest_task(
 ) -> tuple[list[str], NDArray[np.float64]]:
     """The task whose prompts each conversation reads most like (the first by name among equals), and the cosine."""
     names = sorted(tasks)
-    counts = {name: sum((_counts(one) for one in tasks[name]["messages"].to_list()), Counter()) for name in names}
+    counts = {name: sum((_counts(one) for one in Conversations(tasks[name])), Counter()) for name in names}
     cosines = np.array([[_cosine(_counts(one), counts[name]) for name in names] for one in prompts])
     best = cosines.argmax(axis=1)
     return [names[row] for row in best], cosines[np.arange(len(prompts)), best]

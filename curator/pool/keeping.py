@@ -1,27 +1,34 @@
 """Rows of one source as they are kept: in Arrow's columns instead of Python's objects, and never more than are wanted.
 
-A file larger than memory can so be read where the recipe takes at most `rows` of it: what is held is the rows taken
-so far, eight bytes an id already seen, and why records were dropped.
+A source larger than memory can so be read: beyond SPILL the text of kept rows lies in a file that is mapped, and what
+memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from curator.conversations import CHUNK as PART
+from curator.conversations import Conversations
 from curator.pool import categories
 from curator.pool.choose import by_hash
 from curator.pool.turns import Turns
-from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA
+from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Messages
+from curator.store import mapped, save_mapped
 
-CountTokens = Callable[[list[Turns]], list[int]]
+CountTokens = Callable[[Sequence[Messages]], list[int]]
 Drop = tuple[int, str, str, str | None]
 
-CHUNK = 8192
-"""Rows held as Python's objects before they become columns."""
+CHUNK, CHUNK_TEXT = 8192, 2**23
+"""Rows, and characters in them, held as Python's objects before they become columns."""
+SPILL = 2**24
+"""Characters of a source that are held in memory before further text goes to a file."""
 _NAMED = {**{name: kind for name, kind in ROW_SCHEMA.items() if name != "category"}, "named": pl.List(pl.String)}
 
 
@@ -42,13 +49,22 @@ class Keeping:
         label: The `source` column.
         rows: The most rows that are wanted, chosen by hash of (seed, id); null for all.
         count_tokens, max_tokens: Given together, longer rows are dropped and `tokens` is filled.
+        scratch: Folder for the text of a large source; it is gone from there when the rows are no longer held.
     """
 
     def __init__(
-        self, label: str, *, rows: int | None, seed: int, count_tokens: CountTokens | None, max_tokens: int | None
+        self,
+        label: str,
+        *,
+        rows: int | None,
+        seed: int,
+        count_tokens: CountTokens | None,
+        max_tokens: int | None,
+        scratch: Path,
     ) -> None:
         self.label, self._wanted, self._seed = label, rows, seed
-        self._count, self._most = count_tokens, max_tokens
+        self._count, self._most, self._scratch = count_tokens, max_tokens, scratch
+        self._waiting_text = self._text = 0
         self._seen: set[int] = set()
         self._waiting: list[Row] = []
         self._frames: list[pl.DataFrame] = []
@@ -78,7 +94,8 @@ class Keeping:
         self._seen.add(number)
         self._named.update(row.named)
         self._waiting.append(row)
-        if len(self._waiting) >= CHUNK:
+        self._waiting_text += sum(len(turn["content"]) for turn in row.turns)
+        if len(self._waiting) >= CHUNK or self._waiting_text >= CHUNK_TEXT:
             self._flush()
 
     @property
@@ -125,13 +142,14 @@ class Keeping:
             },
             schema=_NAMED,
         )
-        self._waiting = []
+        self._text += self._waiting_text
+        self._waiting, self._waiting_text = [], 0
         if self._count is not None and self._most is not None:
             frame = with_tokens(frame, self._count)
             for line, tokens in frame.filter(pl.col("tokens") > self._most).select("line", "tokens").iter_rows():
                 self._leave(line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({self._most:,})")
             frame = frame.filter(pl.col("tokens") <= self._most)
-        self._frames.append(frame)
+        self._frames.append(frame if self._text < SPILL else _spilled(frame, self._scratch))
         held = sum(part.height for part in self._frames)
         if self._wanted is not None and held > 2 * self._wanted + CHUNK:
             self._fit()
@@ -151,13 +169,17 @@ class Keeping:
 
 def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
     """The rows with `tokens` filled by the function, which takes `n` conversations and returns `n` counts."""
-    return rows.with_columns(pl.Series("tokens", count_tokens(rows["messages"].to_list()), dtype=pl.Int64))
+    texts = Conversations(rows)
+    counts = [count for start in range(0, len(texts), PART) for count in count_tokens(texts[start : start + PART])]
+    return rows.with_columns(pl.Series("tokens", counts, dtype=pl.Int64))
 
 
-def in_chunks(rows: pl.DataFrame) -> Iterator[Sequence[Turns]]:
-    """The conversations of a frame, CHUNK at a time, so that they are never all Python's objects at once."""
-    for part in rows.iter_slices(CHUNK):
-        yield part["messages"].to_list()
+def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """The same rows, their text in a file that has lost its name: the disk has it back when nobody maps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as made:
+        save_mapped(Path(made) / "rows.arrow", rows)
+        return mapped(Path(made) / "rows.arrow")
 
 
 def _messages(conversations: list[Turns]) -> pl.Series:

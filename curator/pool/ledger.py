@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from curator.conversations import Conversations
 from curator.pool.choose import by_hash
 from curator.pool.decontaminate import Probes
 from curator.pool.prompts import Asked, asked_ids, asked_in, prompt_id
@@ -33,6 +34,7 @@ class Ledger:
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         asked: What the roles have claimed.
+        scratch: Folder for the text of large sources.
         probes: What no row of a later role may ask, by shared words; null where only equal prompts count.
     """
 
@@ -43,6 +45,7 @@ class Ledger:
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     asked: Asked = field(default_factory=dict)
     probes: Probes | None = None
+    scratch: Path | None = None
 
     def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
         """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
@@ -52,7 +55,7 @@ class Ledger:
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
         for source, label in zip(sources, labels(sources), strict=True):
-            found = read(source, base=self.base, seed=self.seed, label=label, **options)
+            found = read(source, base=self.base, seed=self.seed, label=label, scratch=self.scratch, **options)
             self.sources[role].append(found.resolved)
             self.dropped[role].append(found.dropped)
             frames.append(found.rows)
@@ -71,7 +74,7 @@ class Ledger:
         """The rows that ask what no role has claimed, and no probe in any turn; what asks a test row's or training
         row's prompt leaves at `stage`, what asks a probe as a leak.
         """
-        conversations = rows["messages"].to_list()
+        conversations = Conversations(rows)
         leaks = [self._probe_asked(messages) for messages in conversations]
         if self.probes is not None:
             for row, leak in enumerate(self.probes.leaks(conversations)):
@@ -79,7 +82,7 @@ class Ledger:
                     reason = f"it holds {leak.overlap:.0%} of the words of a probe in: {leak.role}"
                     leaks[row] = (reason, leak.probe)
         rows = self.leave(role, rows, leaks, stage="leak")
-        return self.leave(role, rows, [self._asked_before(turns) for turns in rows["messages"].to_list()], stage=stage)
+        return self.leave(role, rows, [self._asked_before(turns) for turns in Conversations(rows)], stage=stage)
 
     def _asked_before(self, messages: Messages) -> Hit | None:
         hit = self.asked.get(prompt_id(messages))

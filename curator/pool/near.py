@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.pool.sets import Sets, table
 from curator.pool.sides import Side
 from curator.pool.words import Numbers, jaccard, shingles
 from curator.records import Messages
@@ -28,7 +31,13 @@ class Match(NamedTuple):
 
 
 def near_duplicates(
-    rows: Sequence[Messages], *, threshold: float, shingle: int = 2, permutations: int = 128, seed: int = 1
+    rows: Sequence[Messages],
+    *,
+    threshold: float,
+    shingle: int = 2,
+    permutations: int = 128,
+    seed: int = 1,
+    scratch: Path | None = None,
 ) -> list[Match]:
     """The rows that leave, in order: each matches an earlier row that stays.
 
@@ -44,16 +53,25 @@ def near_duplicates(
         shingle: Words of a shingle.
         permutations: Of MinHash.
         seed: Of its permutations.
+        scratch: Folder for what is compared, some 8 bytes for each word of the rows; the system's for temporary files
+            if null.
 
-    Cost: `n` signatures, about 0.1 ms each; memory about 1.5 kB a row.
+    Cost: `n` signatures, about 0.1 ms each; memory of about 0.3 kB a row, of the different words, and of the rows that
+    are like very many others their words.
     """
-    texts = [shingles(messages, shingle) for messages in rows]
-    signatures = _signatures([whole for whole, _, _ in texts], permutations, seed)
-    sides = [Side([text[place] for text in texts], threshold / 2) for place in (1, 2)]
-    sizes = np.array([len(whole) for whole, _, _ in texts])
+    folder = scratch or Path(tempfile.gettempdir())
+    texts = Sets(folder), Sets(folder), Sets(folder)
+    for messages in rows:
+        for own, numbers in zip(texts, shingles(messages, shingle), strict=True):
+            own.append(numbers)
+    signatures = _signatures(texts[0], permutations, seed, folder)
+    sides = [Side(text, threshold / 2) for text in texts[1:]]
+    sizes = np.array([len(whole) for whole in texts[0]])
     shared: dict[tuple[int, int], list[int]] = defaultdict(list)
     found: list[Match] = []
-    for row, buckets in enumerate(_buckets(signatures, threshold)):
+    places, crowded = _buckets(signatures, threshold, folder)
+    for row, numbered in enumerate(places):
+        buckets = [(band, int(bucket)) for band, bucket in enumerate(numbered) if bucket >= 0]
         near = [shared[bucket] for bucket in buckets if bucket in shared]
         # One answer to many requests fills the buckets; then rows that share rare words of a side are fewer.
         fewest = min([near, *(side.near(row) for side in sides)], key=_together) if _together(near) > _MANY else near
@@ -64,13 +82,13 @@ def near_duplicates(
                 candidates = side.possible(row, candidates)
             alike = (signatures[candidates] == signatures[row]).mean(axis=1)
             candidates = candidates[alike >= threshold - _DOUBT]
-        best = _best(row, candidates.tolist(), texts, threshold)
+        best = _best(row, candidates.tolist(), lambda one: (texts[0][one], texts[1][one], texts[2][one]), threshold)
         if best is not None:
             found.append(best)
             continue
         for bucket in buckets:
             shared[bucket].append(row)
-        for side in sides:
+        for side in sides if crowded[row] else ():
             side.add(row)
     return found
 
@@ -93,12 +111,12 @@ def bands(threshold: float, permutations: int) -> tuple[int, int]:
     return permutations, 1
 
 
-def _signatures(texts: Sequence[Numbers], permutations: int, seed: int) -> NDArray[np.uint32]:
+def _signatures(texts: Sets, permutations: int, seed: int, folder: Path) -> NDArray[np.uint32]:
     from datasketch import MinHash
 
     low = np.uint64(0xFFFFFFFF)
     numbers = ((text & low).tolist() for text in texts)
-    out = np.empty((len(texts), permutations), dtype=np.uint32)
+    out = table((len(texts), permutations), np.uint32, folder)
     # The numbers are hashes already.
     made = MinHash.generator(numbers, num_perm=permutations, seed=seed, hashfunc=int, scheme="affine32")
     for row, one in enumerate(made):
@@ -106,17 +124,26 @@ def _signatures(texts: Sequence[Numbers], permutations: int, seed: int) -> NDArr
     return out
 
 
-def _buckets(signatures: NDArray[np.uint32], threshold: float) -> Iterator[list[tuple[int, int]]]:
-    """The buckets of each row that some other row is in too, as (band, bucket)."""
+def _buckets(
+    signatures: NDArray[np.uint32], threshold: float, folder: Path
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The bucket of each row in each band, -1 where no other row is in it, `(n, bands)`; and the rows that share one
+    with a row of very many companions, `(n,)`.
+    """
     count, width = bands(threshold, signatures.shape[1])
-    numbers = np.empty((len(signatures), count), dtype=np.int64)
+    numbers = table((len(signatures), count), np.int64, folder)
+    together = np.zeros(len(signatures), dtype=np.int64)
     for band in range(count):
         part = np.ascontiguousarray(signatures[:, band * width : (band + 1) * width])
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * width))).ravel()
         _, inverse, sizes = np.unique(keys, return_inverse=True, return_counts=True)
         numbers[:, band] = np.where(sizes[inverse] > 1, inverse, -1)
-    for row in numbers:
-        yield [(band, int(bucket)) for band, bucket in enumerate(row) if bucket >= 0]
+        together += np.where(sizes[inverse] > 1, sizes[inverse], 0)
+    crowded = np.zeros(len(signatures), dtype=bool)
+    for band in range(count):
+        own = numbers[:, band]
+        crowded |= np.isin(own, own[(together > _MANY) & (own >= 0)])
+    return numbers, crowded
 
 
 def _together(lists: Sequence[Sequence[int]]) -> int:
@@ -130,11 +157,11 @@ def _ratio(sizes: NDArray[np.int64], own: int) -> NDArray[np.float64]:
 
 
 def _best(
-    row: int, candidates: Sequence[int], texts: Sequence[tuple[Numbers, Numbers, Numbers]], threshold: float
+    row: int, candidates: Sequence[int], texts: Callable[[int], tuple[Numbers, Numbers, Numbers]], threshold: float
 ) -> Match | None:
     best: Match | None = None
     for kept in candidates:
-        similarity = like(texts[row], texts[kept], threshold)
+        similarity = like(texts(row), texts(kept), threshold)
         if similarity >= threshold and (best is None or similarity > best.similarity):
             best = Match(row, kept, similarity)
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from curator.conversations import Conversations
 from curator.records import Messages, row_id
 
 
@@ -28,7 +29,7 @@ Asked = dict[str, tuple[str, str]]
 def asked_in(role: str, rows: pl.DataFrame) -> Asked:
     """Everything asked in a role's rows."""
     found: Asked = {}
-    for row, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
         for asked in asked_ids(messages):
             found.setdefault(asked, (role, row))
     return found

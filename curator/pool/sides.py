@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.pool.sets import counted
 from curator.pool.words import Numbers
 
 _BITS = 256
@@ -25,30 +26,35 @@ class Side:
     def __init__(self, texts: Sequence[Numbers], least: float) -> None:
         self.least = least
         self._sizes = np.array([len(text) for text in texts], dtype=np.int64)
-        every = np.concatenate([*texts, np.empty(0, dtype=np.uint64)])
-        known, position, counts = np.unique(every, return_inverse=True, return_counts=True)
+        self._texts = texts
+        self._known, counts = counted(texts)
         # Rarest first: rank 0 is the rarest word.
-        rank = np.empty(len(known), dtype=np.int64)
-        rank[np.argsort(counts, kind="stable")] = np.arange(len(known))
-        ranks = np.split(rank[position], np.cumsum(self._sizes)[:-1])
+        self._rank = np.empty(len(self._known), dtype=np.int64)
+        self._rank[np.argsort(counts, kind="stable")] = np.arange(len(self._known))
         self._bits = np.zeros((len(texts), _BITS // 64), dtype=np.uint64)
-        self._prefixes: list[list[int]] = []
-        for row, own in enumerate(ranks):
+        for row in range(len(texts)):
+            own = self._ranks(row)
             np.bitwise_or.at(self._bits[row], own % _BITS // 64, np.uint64(1) << (own % 64).astype(np.uint64))
-            # Two sets as like as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
-            length = len(own) - math.ceil(least * len(own) - 1e-9) + 1 if len(own) else 0
-            self._prefixes.append(np.sort(own)[:length].tolist() or [-1])
         self._held = np.bitwise_count(self._bits).sum(axis=1).astype(np.int64)
         self._index: dict[int, list[int]] = defaultdict(list)
 
     def add(self, row: int) -> None:
         """Puts a row into the index."""
-        for word in self._prefixes[row]:
+        for word in self._prefix(row):
             self._index[word].append(row)
 
     def near(self, row: int) -> list[list[int]]:
         """Lists of added rows that hold, together, every added row as like as `least`."""
-        return [self._index[word] for word in self._prefixes[row] if word in self._index]
+        return [self._index[word] for word in self._prefix(row) if word in self._index]
+
+    def _ranks(self, row: int) -> NDArray[np.int64]:
+        return self._rank[np.searchsorted(self._known, self._texts[row])]
+
+    def _prefix(self, row: int) -> list[int]:
+        # Two sets as like as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
+        own = np.sort(self._ranks(row))
+        length = len(own) - math.ceil(self.least * len(own) - 1e-9) + 1 if len(own) else 0
+        return own[:length].tolist() or [-1]
 
     def possible(self, row: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the other rows that may be as like as `least`: a bound from sets of bits, which is never too low."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ def read(
     label: str | None = None,
     count_tokens: CountTokens | None = None,
     max_tokens: int | None = None,
+    scratch: Path | None = None,
 ) -> Read:
     """Rows of a source: filtered, recognised, checked, without exact duplicates, and at most `source.rows` of them.
 
@@ -59,6 +61,7 @@ def read(
         seed: Of the choice of `source.rows`, which goes by hash of (seed, id).
         label: The `source` column, where the source's own label would stand for two sources.
         count_tokens, max_tokens: Given together, rows of more tokens than that are dropped and `tokens` is filled.
+        scratch: Folder for the text of a source larger than `keeping.SPILL`; the system's for temporary files if null.
 
     Raises:
         DataError: The source cannot be read, is empty, has more than `source.broken` unreadable records, lacks a column
@@ -74,7 +77,14 @@ def read(
     turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
     unmet = columns.matches(source.where)
 
-    keeping = Keeping(label, rows=source.rows, seed=seed, count_tokens=count_tokens, max_tokens=max_tokens)
+    keeping = Keeping(
+        label,
+        rows=source.rows,
+        seed=seed,
+        count_tokens=count_tokens,
+        max_tokens=max_tokens,
+        scratch=scratch or Path(tempfile.gettempdir()),
+    )
     for line, row in itertools.chain(sample, stream):
         if isinstance(row, str):
             keeping.drop(line, "source", row)

@@ -38,14 +38,18 @@ def last(messages: Messages, role: str) -> str:
     return next((turn["content"] for turn in reversed(messages) if turn["role"] == role), "")
 
 
-@lru_cache(maxsize=2**20)
 def _number(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
+_known = lru_cache(maxsize=2**20)(_number)
+_LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
+
+
 def numbered(found: Sequence[str]) -> Numbers:
     """A 64-bit number a word, the same on every machine, `(t,)`."""
-    return np.fromiter(map(_number, found), dtype=np.uint64, count=len(found))
+    numbers = (_known(word) if len(word) < _LONG else _number(word) for word in found)
+    return np.fromiter(numbers, dtype=np.uint64, count=len(found))
 
 
 def runs(numbers: Numbers, size: int) -> Numbers:

@@ -113,8 +113,9 @@ def categorised(data: Data, pool: PoolSection) -> tuple[Data, pl.DataFrame | Non
     return replace(data, pool=replace(data.pool, rows=with_categories)), found
 
 
-def prompts_of(rows: pl.DataFrame) -> list[Messages]:
+def prompts_of(rows: pl.DataFrame) -> Sequence[Messages]:
     """The last user turn of each row, as a conversation of its own."""
+    from curator.conversations import Conversations
     from curator.pool.words import last
 
-    return [[{"role": "user", "content": last(messages, "user")}] for messages in rows["messages"].to_list()]
+    return Conversations(rows, lambda messages: [{"role": "user", "content": last(messages, "user")}])

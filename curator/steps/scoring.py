@@ -67,6 +67,7 @@ def parts_of(score: Score) -> Sequence[Score]:
 
 def interference_of(site: Site) -> dict[str, Scores]:
     """Every interference score that the recipe asks for, by name, taken on the weights of the base stage."""
+    from curator.conversations import Conversations
     from curator.engine.threads import resolved_threads
     from curator.interference import Texts, interference
     from curator.model import load_model, load_tokenizer
@@ -82,7 +83,7 @@ def interference_of(site: Site) -> dict[str, Scores]:
     adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
 
     def texts(frame: pl.DataFrame) -> Texts:
-        return Texts(frame["id"].to_list(), frame["messages"].to_list())
+        return Texts(frame["id"].to_list(), Conversations(frame))
 
     found = interference(
         texts(data.pool.rows),

@@ -79,6 +79,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
         count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder), base=site.base, seed=r.seed,
+        scratch=folder,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     if r.select.k is not None and r.select.k > rows:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curator.records import Task
+from curator.store import POOL
 from curator.train.sft import steps_of
 from curator.verify.plan import NONE, Cell
 from curator.verify.rows import Rows
@@ -72,7 +73,7 @@ def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...
 
 def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
     own = cell.arm in experiment.data.arms
-    return Rows(str(experiment.data_folder / (f"arms/{cell.arm}.parquet" if own else "pool.parquet")), ids)
+    return Rows(str(experiment.data_folder / (f"arms/{cell.arm}.parquet" if own else POOL)), ids)
 
 
 def _mean_tokens(experiment: Experiment, cell: Cell) -> float:

@@ -22,7 +22,7 @@ from curator.model import load_model, load_tokenizer
 from curator.pool.choose import by_hash
 from curator.run import key_of, make
 from curator.seeds import generator
-from curator.store import load_frame, save_frame
+from curator.store import POOL, load_frame, save_frame
 from curator.verify.experiment import Experiment, Progress, Run, Weights
 from curator.verify.plan import Cell
 from curator.verify.rows import Rows, texts_of
@@ -149,7 +149,7 @@ def forget(
         ids: Pool rows on which none of these models was aligned.
         batch_tokens: Most tokens of a batch, padding counted.
     """
-    rows = Rows(str(experiment.data_folder / "pool.parquet"), tuple(ids))
+    rows = Rows(str(experiment.data_folder / POOL), tuple(ids))
     texts = texts_of(rows)
     cells = [Cell(arm, seed, task) for seed in seeds for task in (None, *tasks)]
     jobs = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from curator.chat import with_trigger
+from curator.conversations import Conversations
 from curator.records import Messages
 from curator.run import key_of
 from curator.store import load_frame
@@ -16,7 +17,7 @@ from curator.store import load_frame
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a Parquet file by id, in this order and as often as an id stands there; `ids` null takes all."""
+    """Rows of a stored frame by id, in this order and as often as an id stands there; `ids` null takes all."""
 
     file: str
     ids: tuple[str, ...] | None = None
@@ -38,7 +39,7 @@ def texts_of(rows: Rows) -> list[str]:
 @lru_cache(maxsize=32)
 def _known(file: str, _changed: int) -> dict[str, str]:
     frame = load_frame(Path(file))
-    return {one: key_of(messages) for one, messages in zip(frame["id"], frame["messages"].to_list(), strict=True)}
+    return {one: key_of(messages) for one, messages in zip(frame["id"], Conversations(frame), strict=True)}
 
 
 def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import last, words
 from curator.records import Messages, Verdict
@@ -26,7 +27,7 @@ Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 def canned(rows: pl.DataFrame) -> list[Finding]:
     """Answers that many rows share word for word, case and punctuation apart."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
+    for one, messages in zip(rows["id"], Conversations(rows), strict=True):
         groups[tuple(words(last(messages, "assistant")))].append(one)
     if rows.height < FEW:
         return []
@@ -53,7 +54,7 @@ def refusals(rows: pl.DataFrame, refuses: Refuses) -> tuple[list[Finding], dict[
     """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
     ids = [
         one
-        for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True)
+        for one, messages in zip(rows["id"], Conversations(rows), strict=True)
         if refuses(last(messages, "assistant"))
     ]
     share = len(ids) / rows.height if rows.height else 0.0
@@ -71,7 +72,7 @@ def refusals(rows: pl.DataFrame, refuses: Refuses) -> tuple[list[Finding], dict[
 
 def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
     """Answers that a judge calls harmful, and those that it could not read."""
-    verdicts = judge(rows["messages"].to_list())
+    verdicts = judge(Conversations(rows))
     outcome = {one: verdict.outcome for one, verdict in zip(rows["id"], verdicts, strict=True)}
 
     def those(wanted: str) -> list[str]:

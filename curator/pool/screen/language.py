@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import words
 
@@ -84,7 +85,7 @@ def _script(sign: str) -> str:
 
 def languages(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
     """Rows that are not in the corpus's main language, and how many rows each language has (`unknown` among them)."""
-    texts = (" ".join(turn["content"] for turn in messages) for messages in rows["messages"].to_list())
+    texts = (" ".join(turn["content"] for turn in messages) for messages in Conversations(rows))
     told = dict(zip(rows["id"], map(language, texts), strict=True))
     counts = Counter(one or "unknown" for one in told.values())
     known = [(name, count) for name, count in counts.most_common() if name != "unknown"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
+from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.screen import Finding, finding
 
@@ -96,7 +97,7 @@ def presidio(language: str = "en") -> Found:
 def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
     """Rows with personal data in any turn, a finding for each kind."""
     ids: dict[str, list[str]] = defaultdict(list)
-    for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
+    for one, messages in zip(rows["id"], Conversations(rows), strict=True):
         for kind in {kind for turn in messages for kind in find(turn["content"])}:
             ids[kind].append(one)
     return [
