@@ -82,7 +82,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
         arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
         for arm in recipe.verify.arms
     }
-    found = {"run": str(root), "arms": rates, "retained": asdict(retained(grids, mix, seed=recipe.seed))}
+    found = {"run": str(root), "arms": rates, "retained": asdict(retained(grids, mix))}
     return {**found, **_decision(root, asked)}
 
 

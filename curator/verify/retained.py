@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
+from curator.verify.statistics import crossed
 from curator.verify.tables import Grid
 
 Values = NDArray[np.float64]
@@ -41,53 +44,76 @@ class Retained:
 
 
 def retained(
-    grids: Mapping[tuple[str, str], Grid],
-    weights: Mapping[str, float],
-    *,
-    arm: str = "curated",
-    none: str = "none",
-    draws: int = 2000,
-    seed: int = 0,
+    grids: Mapping[tuple[str, str], Grid], weights: Mapping[str, float], *, arm: str = "curated", none: str = "none"
 ) -> Retained:
     """The share of protection that is left, over the weighted tasks.
 
-    The interval is a percentile bootstrap: prompts are drawn again for both arms and phases together, seeds by number,
-    so that what arms share by prompt or seed stays shared. A draw in which the set protects nothing counts as lost at
-    the low end; with more than 2.5 % of such draws there is no interval.
+    The interval is Fieller's (1954): every ratio r for which the mean of (difference after - r * difference before),
+    over crossed seeds and prompts, is within t of zero, with the variance and degrees of freedom that differences have
+    everywhere else here; so what arms and phases share by prompt or seed stays shared. Where what is protected before
+    fine-tuning is not clear of zero there is no interval. A seed that an arm was not run with is filled in by the mean
+    of its own seeds, prompt by prompt, which leaves out how its seeds vary.
 
     Args:
         grids: (quantity, phase) -> Grid, of one judge.
         weights: Task -> mass, summing to 1.
-        draws, seed: Of the bootstrap.
     """
-    parts = {(one, phase): _table(grids["harmfulness", phase], one, weights) for one in (arm, none)
-             for phase in ("before", "after")}  # fmt: skip
+    parts = {
+        (one, phase): _table(grids["harmfulness", phase], one, weights)
+        for one in (arm, none)
+        for phase in ("before", "after")
+    }
+    mass = parts[arm, "after"][1].tolist()
     seeds = int(np.isfinite(parts[arm, "after"][0]).any(axis=(0, 2)).sum())
     prompts = parts[arm, "after"][0].shape[2]
-    rates = {key: _mean(table, mass) for key, (table, mass) in parts.items()}
-    value = _ratio(rates, arm, none)
+    value = _ratio({key: _mean(*part) for key, part in parts.items()}, arm, none)
 
     def told(low: float | None, high: float | None, reason: str | None, shown: float | None = value) -> Retained:
-        return Retained(shown, low, high, reason, seeds, prompts, f"percentile bootstrap of {draws:,} draws")
+        return Retained(shown, low, high, reason, seeds, prompts, "Fieller over crossed seeds and prompts")
 
     if value is None:
         return told(None, None, "the set protects nothing before fine-tuning, so there is nothing to keep", None)
     if seeds < FEWEST:
         return told(None, None, f"{seeds} seeds tell too little of the spread between seeds, {FEWEST} are needed")
-    rng = np.random.default_rng(seed)
-    most = max(table.shape[1] for table, _ in parts.values())
-    found = []
-    for _ in range(draws):
-        by_seed = rng.multinomial(most, np.full(most, 1 / most)).astype(np.float64)
-        by_prompt = rng.multinomial(prompts, np.full(prompts, 1 / prompts)).astype(np.float64)
-        drawn = {key: _mean(table, mass, by_seed, by_prompt) for key, (table, mass) in parts.items()}
-        found.append(_ratio(drawn, arm, none))
-    lost = sum(one is None for one in found) / draws
-    if lost > 0.025:
-        return told(None, None, f"in {lost:.0%} of the draws the set protects nothing before fine-tuning")
-    ordered = np.array([-np.inf if one is None else one for one in found])
-    low, high = np.quantile(ordered, [0.025, 0.975], method="nearest")
-    return told(float(low) if np.isfinite(low) else None, float(high), None)
+    tables = {key: _filled(table) for key, (table, _) in parts.items()}
+    before, after = (tables[none, phase] - tables[arm, phase] for phase in ("before", "after"))
+
+    def beyond(ratio: float) -> float:
+        """Below zero for the ratios of the interval; an infinite one stands for the protection before alone."""
+        found = crossed(-(before + 0 * after) if np.isinf(ratio) else after - ratio * before, mass)
+        if found.mean is None or found.variance is None:
+            return -np.inf
+        return found.mean**2 - float(special.stdtrit(found.df, 0.975)) ** 2 * found.variance
+
+    if beyond(np.inf) <= 0:
+        return told(None, None, "what the set protects before fine-tuning is not clear of zero")
+    # At the ratio of the cells that all four have, the difference is zero, so the interval is around it.
+    whole = [crossed(table + 0 * (before + after), mass).mean for table in (after, before)]
+    assert whole[0] is not None
+    assert whole[1] is not None
+    middle = whole[0] / whole[1]
+    return told(_edge(beyond, middle, -1.0), _edge(beyond, middle, 1.0), None)
+
+
+def _edge(beyond: Callable[[float], float], middle: float, side: float) -> float:
+    """Where, going from the middle to a side, `beyond` turns positive, to a millionth."""
+    step = 1e-6
+    while beyond(middle + side * step) <= 0:
+        step *= 2
+    low, high = (0.0 if step == 1e-6 else step / 2), step
+    while high - low > 1e-6:
+        half = (low + high) / 2
+        low, high = (half, high) if beyond(middle + side * half) <= 0 else (low, half)
+    return float(middle + side * low)
+
+
+def _filled(table: Values) -> Values:
+    """The table with seeds that were not run filled in by the mean of the others, prompt by prompt."""
+    ran = np.asarray(np.isfinite(table).any(axis=(0, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a prompt that no seed has a verdict on stays without
+        own = np.nanmean(table[:, ran], axis=1, keepdims=True)
+    return np.where(ran[None, :, None], table, own)
 
 
 def _table(grid: Grid, arm: str, weights: Mapping[str, float]) -> tuple[Values, Values]:
@@ -99,16 +125,11 @@ def _table(grid: Grid, arm: str, weights: Mapping[str, float]) -> tuple[Values, 
     return values[places], np.array([weights[str(grid.tasks[place])] for place in places])
 
 
-def _mean(table: Values, mass: Values, by_seed: Values | None = None, by_prompt: Values | None = None) -> float:
+def _mean(table: Values, mass: Values) -> float:
     """The weighted mean over tasks of the mean over scored cells; NaN where a task has none."""
-    seeds = np.ones(table.shape[1]) if by_seed is None else by_seed[: table.shape[1]]
-    ran = np.isfinite(table).any(axis=(0, 2))
-    if not (seeds * ran).any():  # an arm of fewer seeds than others, none of which was drawn: its own seeds stand in
-        seeds = np.ones(table.shape[1])
-    prompts = np.ones(table.shape[2]) if by_prompt is None else by_prompt
-    cells = seeds[:, None] * prompts[None, :] * np.isfinite(table)
+    cells = np.isfinite(table)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (np.nan_to_num(table) * cells).sum(axis=(1, 2)) / cells.sum(axis=(1, 2))
+        means = np.nan_to_num(table).sum(axis=(1, 2)) / cells.sum(axis=(1, 2))
     return float(np.dot(means, mass) / mass.sum())
 
 
