@@ -79,15 +79,40 @@ class Categorise(Section):
     least: Share = 0.2
 
 
+class Findings(Section):
+    """From when something about a corpus is reported; shares are of its rows, cosines by the pool's embedder.
+
+    `canned`: the share that has one answer, word for word, and `canned_error`: from which that is an error. `refusals`:
+    the share of refusals below which there are too few. `effective`: the effective number of rows below which it is
+    redundant. `fewest`: rows below which none of these is looked at. `semantic`: the cosine of semantic duplicates, and
+    `near_probe` that of a prompt near a probe, where `clean` names none. `everyday`: by how much a prompt must lie
+    nearer an everyday subject than any hazard to be called not harmful. `few`, `some`, `many`: shares from which copies
+    and duplicates, rows in other languages, and prompts that are not harmful are a warning.
+    """
+
+    canned: Share = 0.1
+    canned_error: Share = 0.5
+    refusals: Share = 0.05
+    effective: Annotated[float, Field(ge=0.0)] = 5.0
+    fewest: Count = 20
+    semantic: Share = 0.95
+    near_probe: Share = 0.8
+    everyday: Share = 0.05
+    few: Share = 0.01
+    some: Share = 0.05
+    many: Share = 0.1
+
+
 class PoolSection(Section):
     """Candidate safety examples: where they come from, what leaves them, and whether `categorise` fills in categories
-    (null: only those that the data has).
+    (null: only those that the data has); `findings` says from when something about them is reported.
     """
 
     sources: Annotated[list[Source], Field(min_length=1)]
     clean: Clean = Clean()
     embedder: Embedder = Embedder()
     categorise: Categorise | None = None
+    findings: Findings = Findings()
 
     @model_validator(mode="after")
     def _weights(self) -> PoolSection:

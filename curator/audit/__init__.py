@@ -66,7 +66,7 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
     pool = read(asked.pool, base=base) if asked.pool is not None else None
 
     overlap, findings = _overlap(asked, rows, tasks, probes)
-    findings += unusable(corpus.dropped, corpus.resolved["read"])
+    findings += unusable(corpus.dropped, corpus.resolved["read"], asked.findings)
     if settings.near_duplicates is not None:
         near = settings.near_duplicates
         matches = near_duplicates(
@@ -75,12 +75,13 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
             shingle=near.shingle,
             permutations=near.permutations,
         )
-        findings += duplicates("near-duplicates", ids, matches, f"a Jaccard similarity of {near.jaccard:g} or more")
+        measure = f"a Jaccard similarity of {near.jaccard:g} or more"
+        findings += duplicates("near-duplicates", ids, matches, measure, asked.findings)
     tell("duplicates and probes: done")
-    refusing, shares = refusals(rows, refuses)
-    speaking, spoken = languages(rows)
+    refusing, shares = refusals(rows, refuses, asked.findings)
+    speaking, spoken = languages(rows, asked.findings)
     licensed, licence = licences(rows)
-    findings += [*canned(rows), *refusing, *speaking, *licensed, *personal(rows, asked.find)]
+    findings += [*canned(rows, asked.findings), *refusing, *speaking, *licensed, *personal(rows, asked.find)]
     if asked.judge is not None:
         findings += harmful(rows, asked.judge[1], asked.judge[0])
     tell("screening: done")
@@ -111,6 +112,7 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
         "settings": {
             "clean": settings.model_dump(),
             "categorise": asked.categorise.model_dump(),
+            "findings": asked.findings.model_dump(),
             "embedder": asked.embedder,
             "judge": asked.judge[0] if asked.judge else None,
         },

@@ -13,7 +13,7 @@ from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
 from curator.pool.sources import Read
 from curator.recipe import Recipe
-from curator.recipe_pool import Categorise, Clean
+from curator.recipe_pool import Categorise, Clean, Findings
 from curator.recipe_source import Source, labels
 from curator.steps.corpus_judging import OF_HARM, corpus_judge
 
@@ -25,7 +25,7 @@ class Asked:
     Attributes:
         corpus: What is audited. `pool`: what it might have been taken from, or null.
         tasks, probes: Name -> where the rows come from.
-        clean, categorise: Thresholds, as a recipe says them.
+        clean, categorise, findings: Thresholds, as a recipe says them.
         embed: `n` ids and conversations -> `(n, d)` unit vectors, or null for no embedder; `embedder` is what it is
             called, `by_answer` whether its vectors are of the whole row only (a model's hidden states), so that it
             cannot place prompts and descriptions.
@@ -40,6 +40,7 @@ class Asked:
     pool: Source | None = None
     clean: Clean = field(default_factory=Clean)
     categorise: Categorise = field(default_factory=Categorise)
+    findings: Findings = field(default_factory=Findings)
     embed: Embed | None = None
     embedder: str | None = None
     by_answer: bool = False
@@ -57,19 +58,25 @@ class Material(NamedTuple):
     pool: Read | None
 
 
+def own_probes(recipe: Recipe) -> dict[str, Source]:
+    """A recipe's probes, harmful and benign, by name."""
+    ordered = [*recipe.probes.harmful, *recipe.probes.benign]
+    return dict(zip(labels(ordered), ordered, strict=True))
+
+
 def from_recipe(asked: Asked, recipe: Recipe) -> Asked:
     """What is asked, with a recipe's thresholds and judge, and its tasks and probes where none were named.
 
     Judges of refusal call every compliance harmful, so they do not judge a corpus.
     """
     judge = next(one for one in recipe.judges.panel if one.name == recipe.judges.headline)
-    ordered = [*recipe.probes.harmful, *recipe.probes.benign]
     return replace(
         asked,
         tasks=asked.tasks or {task.name: task.train for task in recipe.tasks},
-        probes=asked.probes or dict(zip(labels(ordered), ordered, strict=True)),
+        probes=asked.probes or own_probes(recipe),
         clean=recipe.pool.clean,
         categorise=recipe.pool.categorise or Categorise(),
+        findings=recipe.pool.findings,
         judge=(judge.name, corpus_judge(judge)) if judge.kind in OF_HARM else None,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curator.audit.asked import Asked
+from curator.audit.asked import Asked, own_probes
 from curator.build import build
 from curator.recipe import Recipe
 from curator.recipe_file import dump, parse, read
@@ -24,7 +24,7 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
 
     With a pool the control is a random subset of it, matched in size, categories and lengths; without one the corpus
     stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one of that
-    name, else those of its first; probes are the recipe's.
+    name, else those of its first. Probes that the audit names itself are asked in place of the recipe's harmful ones.
 
     Raises:
         RecipeError: The recipe does not fit the corpus.
@@ -50,6 +50,8 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
     if asked.pool is None and own_seeds is not None:
         contents["verify"]["arms"][-1]["seeds"] = None  # seeds of both arms are paired
+    if asked.probes != own_probes(recipe):
+        contents["probes"]["harmful"] = [source.model_dump(by_alias=True) for source in asked.probes.values()]
     template = contents["tasks"][0]
     known = {task.name: one for task, one in zip(recipe.tasks, contents["tasks"], strict=True)}
     contents["tasks"] = [

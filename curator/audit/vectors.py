@@ -22,12 +22,8 @@ from curator.records import Vectors
 from curator.scores import cosine
 from curator.steps.embedding import prompts_of
 
-SEMANTIC, NEAR_PROBE = 0.95, 0.8
-"""Cosines from which rows are semantic duplicates, and prompts are listed as near a probe, where no recipe says."""
 TOP = 10
 """Task rows whose mean cosine is a row's similarity to the task."""
-EFFECTIVE = 5.0
-"""Effective number of rows below which a corpus is reported as redundant."""
 
 
 def embedded(asked: Asked, read: Material, embed: Embed) -> tuple[dict[str, Any], list[Finding]]:
@@ -39,9 +35,9 @@ def embedded(asked: Asked, read: Material, embed: Embed) -> tuple[dict[str, Any]
         return embed(frame["id"].to_list(), Conversations(frame))
 
     own = whole(rows)
-    threshold = asked.clean.semantic_duplicates or SEMANTIC
+    threshold = asked.clean.semantic_duplicates or asked.findings.semantic
     matches = semantic_duplicates(own, threshold=threshold)
-    findings += duplicates("semantic-duplicates", ids, matches, f"a cosine of {threshold:g} or more")
+    findings += duplicates("semantic-duplicates", ids, matches, f"a cosine of {threshold:g} or more", asked.findings)
     candidates = whole(pool.rows) if pool is not None else None
     of_tasks = {name: whole(one.rows) for name, one in read.tasks.items()}
     numbers = redundancy(own)
@@ -55,7 +51,7 @@ def embedded(asked: Asked, read: Material, embed: Embed) -> tuple[dict[str, Any]
         "exposure": sorted(similar, key=lambda name: (-similar[name]["median"], name)),
         "redundancy": {"rows": rows.height, "effective": numbers.effective, "vendi": numbers.vendi},
     }
-    if numbers.effective < EFFECTIVE and rows.height >= 20:
+    if numbers.effective < asked.findings.effective and rows.height >= asked.findings.fewest:
         what = f"The {rows.height:,} rows are as different as {numbers.effective:.1f} rows at right angles."
         advice = "Look for one request or one answer in many wordings; more rows of the same kind add little."
         findings.append(finding("redundant", "warning", ids, rows.height, what=what, advice=advice))
@@ -77,14 +73,15 @@ def _by_prompt(
     prompts = embed(ids, prompts_of(rows))
     hazards = assign(prompts, described)
     sorted_rows = categorise(rows, hazards, least=asked.categorise.least)
-    plain = [one for one, harmless in zip(ids, not_harmful(hazards), strict=True) if harmless]
+    everyday = not_harmful(hazards, margin=asked.findings.everyday)
+    plain = [one for one, harmless in zip(ids, everyday, strict=True) if harmless]
     if plain:
         what = f"{len(plain):,} prompts lie nearer an everyday subject than any hazard, says the embedder."
         advice = "Read some: harmless prompts with helpful answers belong into `keep`, refused ones teach over-refusal."
-        severity = "warning" if len(plain) >= 0.1 * rows.height else "info"
+        severity = "warning" if len(plain) >= asked.findings.many * rows.height else "info"
         findings.append(finding("not-harmful-prompts", severity, plain, rows.height, what=what, advice=advice))
     listed = []
-    least = (asked.clean.decontaminate.neighbours if asked.clean.decontaminate else None) or NEAR_PROBE
+    least = (asked.clean.decontaminate.neighbours if asked.clean.decontaminate else None) or asked.findings.near_probe
     for name, one in read.probes.items():
         vectors = embed(one.rows["id"].to_list(), Conversations(one.rows))
         near = neighbours(ids, prompts, one.rows["id"].to_list(), vectors, least=least)

@@ -23,7 +23,12 @@ TASKS = "Rows that users fine-tune on: a file, or hub:ID; may be repeated."
 @click.command()
 @click.argument("corpus", metavar="CORPUS")
 @click.option("--task", "tasks", multiple=True, metavar="FILE|hub:ID", help=TASKS)
-@click.option("--probes", multiple=True, metavar="FILE|hub:ID", help="Prompts asked in testing; may be repeated.")
+@click.option(
+    "--probes",
+    multiple=True,
+    metavar="FILE|hub:ID",
+    help="Prompts asked in testing, and with --measure the harmful ones asked; may be repeated.",
+)
 @click.option("--pool", metavar="FILE|hub:ID", help="What the corpus might have been taken from, to compare with.")
 @click.option("--model", help="A causal model whose hidden states make the vectors, instead of an embedder.")
 @click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)

@@ -133,7 +133,7 @@ def categorise(rows: pl.DataFrame, found: Assigned, *, least: float) -> pl.DataF
     )
 
 
-def not_harmful(found: Assigned, *, margin: float = 0.05) -> NDArray[np.bool_]:
+def not_harmful(found: Assigned, *, margin: float) -> NDArray[np.bool_]:
     """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, no verdict.
 
     With all-MiniLM-L6-v2 it names up to 1.3 % of public harmful probes (advbench, strongreject, jailbreakbench,

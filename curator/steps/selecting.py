@@ -92,7 +92,7 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     if hazards is not None:
         save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
-    findings = canned(data.pool.rows)
+    findings = canned(data.pool.rows, r.pool.findings)
     write_json(folder / "findings.json", {"findings": [asdict(one) for one in findings]})
     if (listed := near_probes(found.data, r.pool)) is not None:
         save_frame(folder / "near-probes.parquet", listed)

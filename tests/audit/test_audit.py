@@ -176,6 +176,38 @@ def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) ->
     assert against.pool.sources[0].file == files["pool"]
 
 
+def test_probes_that_the_audit_names_are_asked_in_place_of_the_recipes(files: dict[str, str]) -> None:
+    own = recipe()
+    taken = from_recipe(Asked(source_of(files["corpus"]), {}, {}), own)
+    assert recipe_of(own, taken).probes == own.probes
+    given = recipe_of(own, asked(files)).probes
+    assert [source.file for source in given.harmful] == [files["probes"]]
+    assert given.benign == own.probes.benign
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "severity"),
+    [
+        ("pool.findings.canned=0.01", "canned-answer", "warning"),
+        ("pool.findings={canned: 0.01, canned_error: 0.01}", "canned-answer", "error"),
+        ("pool.findings.effective=0", "redundant", None),
+        ("pool.findings.fewest=100", "redundant", None),
+        ("pool.findings.semantic=1", "semantic-duplicates", None),
+        ("pool.findings.few=1", "semantic-duplicates", "info"),
+    ],
+)
+def test_a_recipe_says_from_when_something_is_reported(
+    files: dict[str, str], setting: str, kind: str, severity: str | None
+) -> None:
+    def told(*settings: str) -> str | None:
+        looked = from_recipe(asked(files, embed=embed), recipe(*settings))
+        found = {one["kind"]: one["severity"] for one in audit(looked)["findings"]}
+        return found.get(kind)
+
+    assert told(setting) == severity
+    assert told() != severity
+
+
 def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], tmp_path: Path) -> None:
     found = ranked([files["corpus"], files["far"]], [files["near"]], embed)
     assert [one["corpus"] for one in found] == ["far", "corpus"]

@@ -11,7 +11,7 @@ from curator.audit import audit
 from curator.audit.asked import Asked
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
-from curator.recipe_pool import Embedder
+from curator.recipe_pool import Embedder, Findings
 from curator.recipe_source import Source
 from curator.steps.embedding import embedder, prompts_of
 
@@ -31,6 +31,18 @@ def model() -> str:
 
 def some(file: str, rows: int) -> Source:
     return Source(file=file, rows=rows)
+
+
+def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_probe() -> None:
+    probes = Source(file="benign/xstest_prompts.csv")
+    asked = Asked(
+        Source(file="pool/xstest_refusals.jsonl"), {"gsm8k": some("tasks/gsm8k_test.jsonl", 25)}, {"xstest": probes}
+    )
+    found = audit(asked, base=FOLDER)
+    ids = set(read(probes, base=FOLDER, prompts_only=True).rows["id"])
+    matches = found["overlap"]["xstest"]["matches"]
+    assert len(matches) >= 0.95 * found["corpus"]["kept"]
+    assert {one["probe"] for one in matches} <= ids
 
 
 @pytest.mark.slow
@@ -62,6 +74,8 @@ def test_harmful_prompts_are_told_from_everyday_ones() -> None:
     harmful, plain = ("advbench", "strongreject"), ("gsm8k_test.jsonl", "sql_create_context.json")
     for file in (*(f"probes/{name}.json" for name in harmful), *(f"tasks/{name}" for name in plain)):
         rows = read(some(file, 60), base=FOLDER, prompts_only=True).rows
-        shares[file] = not_harmful(assign(embed(rows["id"].to_list(), prompts_of(rows)), described)).mean()
+        shares[file] = not_harmful(
+            assign(embed(rows["id"].to_list(), prompts_of(rows)), described), margin=Findings().everyday
+        ).mean()
     assert max(shares["probes/advbench.json"], shares["probes/strongreject.json"]) <= 0.03
     assert min(shares["tasks/gsm8k_test.jsonl"], shares["tasks/sql_create_context.json"]) >= 0.9

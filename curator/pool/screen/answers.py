@@ -10,36 +10,31 @@ import polars as pl
 from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import last, words
+from curator.recipe_pool import Findings
 from curator.records import Messages, Verdict
 
-CANNED, DEGENERATE = 0.1, 0.5
-"""Shares of rows with one answer, word for word, from which a corpus is reported, and from which it is an error."""
-FEW = 20
-"""Corpora of fewer rows are not called degenerate."""
-NO_REFUSALS = 0.05
-"""Share of refusals below which a corpus hardly teaches any."""
-
+DEFAULT = Findings()
 Refuses = Callable[[str], bool]
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
 
 
-def canned(rows: pl.DataFrame) -> list[Finding]:
+def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
     """Answers that many rows share word for word, case and punctuation apart."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for one, messages in zip(rows["id"], Conversations(rows), strict=True):
         groups[tuple(words(last(messages, "assistant")))].append(one)
-    if rows.height < FEW:
+    if rows.height < limits.fewest:
         return []
     found = []
     for _, ids in sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0])):
         share = len(ids) / rows.height
-        if share < CANNED:
+        if share < limits.canned:
             break
         found.append(
             finding(
                 "canned-answer",
-                "error" if share >= DEGENERATE else "warning",
+                "error" if share >= limits.canned_error else "warning",
                 ids,
                 rows.height,
                 what=f"One answer, word for word, stands on {share:.0%} of the rows.",
@@ -50,7 +45,9 @@ def canned(rows: pl.DataFrame) -> list[Finding]:
     return found
 
 
-def refusals(rows: pl.DataFrame, refuses: Refuses) -> tuple[list[Finding], dict[str, float]]:
+def refusals(
+    rows: pl.DataFrame, refuses: Refuses, limits: Findings = DEFAULT
+) -> tuple[list[Finding], dict[str, float]]:
     """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
     ids = [
         one
@@ -58,7 +55,7 @@ def refusals(rows: pl.DataFrame, refuses: Refuses) -> tuple[list[Finding], dict[
         if refuses(last(messages, "assistant"))
     ]
     share = len(ids) / rows.height if rows.height else 0.0
-    few = share < NO_REFUSALS
+    few = share < limits.refusals
     what = f"{share:.0%} of the answers open with a refusal, by phrases."
     advice = (
         "Add refusals of harmful requests, or read the answers: a corpus without refusals teaches something else."

@@ -9,9 +9,12 @@ import polars as pl
 from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
 from curator.pool.screen import Finding, finding
+from curator.recipe_pool import Findings
+
+DEFAULT = Findings()
 
 
-def unusable(dropped: pl.DataFrame, total: int) -> list[Finding]:
+def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
     """Records that gave no row, by why; they have no id, so lines stand for them in the sentence.
 
     Args:
@@ -51,7 +54,7 @@ def unusable(dropped: pl.DataFrame, total: int) -> list[Finding]:
         if rows.height:
             lines = ", ".join(f"{line:,}" for line in rows["line"][:10])
             more = " ..." if rows.height > 10 else ""
-            severity = "info" if kind == "exact-duplicates" and rows.height < 0.01 * total else "warning"
+            severity = "info" if kind == "exact-duplicates" and rows.height < limits.few * total else "warning"
             found.append(
                 finding(
                     kind,
@@ -66,7 +69,9 @@ def unusable(dropped: pl.DataFrame, total: int) -> list[Finding]:
     return found
 
 
-def duplicates(kind: str, ids: Sequence[str], matches: Sequence[Match], measure: str) -> list[Finding]:
+def duplicates(
+    kind: str, ids: Sequence[str], matches: Sequence[Match], measure: str, limits: Findings = DEFAULT
+) -> list[Finding]:
     """Rows that are near or semantic duplicates of a row that stays."""
     if not matches:
         return []
@@ -74,7 +79,7 @@ def duplicates(kind: str, ids: Sequence[str], matches: Sequence[Match], measure:
     return [
         finding(
             kind,
-            "warning" if share >= 0.01 else "info",
+            "warning" if share >= limits.few else "info",
             [ids[match.row] for match in matches],
             len(ids),
             what=f"{len(matches):,} rows are duplicates of a row that stays, by {measure}.",

@@ -10,7 +10,9 @@ import polars as pl
 from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import words
+from curator.recipe_pool import Findings
 
+DEFAULT = Findings()
 FEW = 4
 """Words below which a text of Latin letters has no language."""
 
@@ -83,7 +85,7 @@ def _script(sign: str) -> str:
     return next((name for low, high, name in _SCRIPTS if low <= sign <= high), "other")
 
 
-def languages(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
+def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Finding], dict[str, int]]:
     """Rows that are not in the corpus's main language, and how many rows each language has (`unknown` among them)."""
     texts = (" ".join(turn["content"] for turn in messages) for messages in Conversations(rows))
     told = dict(zip(rows["id"], map(language, texts), strict=True))
@@ -99,5 +101,7 @@ def languages(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
     what = f"{len(others):,} rows are not in {main}, the language of most: {listed}."
     advice = "Check that the target model and the judges read these languages; their probes should be in them too."
     return [
-        finding("languages", "warning" if share >= 0.05 else "info", others, rows.height, what=what, advice=advice)
+        finding(
+            "languages", "warning" if share >= limits.some else "info", others, rows.height, what=what, advice=advice
+        )
     ], shown
