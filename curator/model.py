@@ -204,7 +204,12 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
 
 def window(model: Any) -> int:
     """Most tokens, prompt and answer together, that the model has positions for."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31)
+    return window_of(model.config)
+
+
+def window_of(config: Any) -> int:
+    """As `window`, by a model's configuration alone."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def resolve_revision(model_id: str, revision: str | None, key: str = "model.id") -> str | None:

@@ -96,10 +96,23 @@ class Training(Section):
 
 
 class Generate(Section):
-    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time."""
+    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time.
+
+    With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
+    may take `memory` of the GPU's memory; where it cannot, transformers does, and the run says so.
+    """
 
     max_new_tokens: Count = 256
     batch: Count = 64
+    engine: Literal["transformers", "vllm"] = "transformers"
+    python: str | None = None
+    memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+
+    @model_validator(mode="after")
+    def _python(self) -> Generate:
+        if self.python is not None and self.engine != "vllm":
+            raise ValueError("python: goes with engine: vllm; remove it, or set the engine")
+        return self
 
 
 class Gates(Section):

@@ -45,6 +45,7 @@ HOMES = {
     "faiss": ("neighbours.py",),
     "peft": ("train/", "model.py"),  # model.py merges adapters
     "trl": ("train/",),
+    "vllm": ("train/",),
     "sentence_transformers": ("represent/",),
     "ray": ("engine/",),
     "rich": ("cli/", "progress.py"),

@@ -40,6 +40,11 @@ def caveats(report: Mapping[str, Any]) -> list[str]:
     ]
     if opposed:
         found.append(f"With the verdicts of {', '.join(opposed)} the outcome would be another one.")
+    for reason, models in report["design"].get("instead_of_vllm", {}).items():
+        found.append(
+            f"vLLM was asked for, and transformers answered for {models:,} of the models ({reason}): greedy answers of "
+            "the two can differ in a few tokens, between arms too where both answered."
+        )
     if not report["gates"]:
         found.append("No gate was asked for, so nothing says what durability may have cost.")
     if not report["design"]["probes"]["benign"]:

@@ -31,7 +31,8 @@ def task_facts(data: Data) -> list[dict[str, Any]]:
 
 def design_facts(data: Data, models: Models, settings: Mapping[str, Any]) -> dict[str, Any]:
     """`seeds` by arm, `probes` (harmful, benign, pilot), `keep` rows, `given` (null, or rows of a given set and how
-    many of them the pool has too), and of `settings`: stage, exposure, rehearsal_share.
+    many of them the pool has too), and of `settings`: stage, exposure, rehearsal_share, answered_by,
+    instead_of_vllm.
     """
     given = data.given
     return {
@@ -39,7 +40,8 @@ def design_facts(data: Data, models: Models, settings: Mapping[str, Any]) -> dic
         "probes": {"harmful": data.harmful.height, "benign": data.benign.height, "pilot": data.pilot.height},
         "keep": data.keep.height,
         "given": None if given is None else {"rows": given.height, "candidates": int(given["candidate"].sum())},
-        **{"stage": "upstream", "exposure": "steps", "rehearsal_share": None, **settings},
+        **{"stage": "upstream", "exposure": "steps", "rehearsal_share": None, "answered_by": {}, "instead_of_vllm": {}},
+        **settings,
     }
 
 

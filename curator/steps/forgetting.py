@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.engine import Runner
-    from curator.verify.experiment import Experiment, Weights
+    from curator.verify.answering import Weights
+    from curator.verify.experiment import Experiment
     from curator.verify.forgetting import Forgotten, Prediction
     from curator.verify.plan import Cell
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from curator.engine import Runner
     from curator.records import Data, Trained
-    from curator.verify.experiment import Experiment, Weights
+    from curator.verify.answering import Weights
+    from curator.verify.experiment import Experiment
     from curator.verify.plan import Cell, Plan
 
 PRELOAD = "curator.train.warm"
@@ -32,7 +33,8 @@ def experiment_of(
 ) -> Experiment:
     """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
     from curator.store import absolute
-    from curator.verify.experiment import Experiment, Weights
+    from curator.verify.answering import Weights
+    from curator.verify.experiment import Experiment
 
     r, done = site.recipe, site.done("base")
     start, root = done["record"], site.root.absolute()
@@ -74,14 +76,12 @@ def ask(
     from curator.verify.experiment import answer_grid
     from curator.verify.plan import BASE
 
-    generate = site.recipe.verify.generate
     return answer_grid(
         experiment,
         plan,
         {BASE: experiment.base, **weights},
         folder.absolute(),
-        max_new_tokens=generate.max_new_tokens,
-        batch=generate.batch,
+        section=site.recipe.verify.generate,
         run=run,
         progress=site.progress(stage),
     )

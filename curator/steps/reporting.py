@@ -85,7 +85,10 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         forgotten=forgotten,
         predictions=predictions,
         pilot=read_json(table) if table.exists() else None,
-        settings={name: getattr(r.verify, name) for name in ("stage", "exposure", "rehearsal_share")},
+        settings={
+            **{name: getattr(r.verify, name) for name in ("stage", "exposure", "rehearsal_share")},
+            **{name: site.record("answer").get(name, {}) for name in ("answered_by", "instead_of_vllm")},
+        },
         provenance=_provenance(site),
         timing=_timing(site),
     )

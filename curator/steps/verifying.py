@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Data, Trained
-    from curator.verify.experiment import Experiment, Weights
+    from curator.verify.answering import Weights
+    from curator.verify.experiment import Experiment
     from curator.verify.plan import Cell, Plan
 
 
@@ -83,7 +85,7 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     """Asks every model its probes before and after fine-tuning."""
     from curator.engine import runner
     from curator.store import absolute, load_data, save_frame
-    from curator.verify.experiment import Weights
+    from curator.verify.answering import Weights
     from curator.verify.plan import Cell
 
     experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site, site.record("train")["seeds"])
@@ -101,7 +103,19 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     save_frame(folder / "answers.parquet", answers)
     if site.recipe.verify.forgetting is not None:
         save_frame(folder / "forgetting.parquet", take_losses(site, folder.absolute(), experiment, weights, run))
-    return {"answers": answers.height, "summary": f"{answers.height} answers of {len(plan.asked)} models"}
+    made = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
+    by = Counter(one.get("engine", "transformers") for one in made)
+    instead = Counter(one["instead_of_vllm"] for one in made if "instead_of_vllm" in one)
+    summary = f"{answers.height} answers of {len(plan.asked)} models"
+    if site.recipe.verify.generate.engine == "vllm":
+        summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
+        summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
+    return {
+        "answers": answers.height,
+        "answered_by": dict(sorted(by.items())),
+        "instead_of_vllm": dict(sorted(instead.items())),
+        "summary": summary,
+    }
 
 
 def _plan(site: Site, seeds: int) -> Plan:

@@ -36,17 +36,12 @@ def generate(
     """
     import torch
 
-    encoded = [encode_prompt(tokenizer, messages) for messages in prompts]
-    ends = set(_as_list(model.generation_config.eos_token_id)) | {tokenizer.eos_token_id}
+    ends = end_tokens(model.generation_config, tokenizer)
+    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=window(model))
     where = next(model.parameters()).device
     found: list[tuple[str, str]] = [("", "length")] * len(prompts)
     lengths = [len(row) for row in encoded]
-    longest, limit = max(lengths, default=0), window(model)
-    if longest + max_new_tokens > limit:
-        raise ModelError(
-            f"verify.generate.max_new_tokens: found {max_new_tokens}; with the longest prompt, {longest} tokens, that "
-            f"is more than the {limit} positions of the model; lower it, or leave long rows out with `where`"
-        )
+    longest = max(lengths, default=0)
     for group in batches(lengths, ids, tokens=longest * batch, rows=batch):
         tokens, mask = pad([encoded[i] for i in group], tokenizer.pad_token_id, side="left")
         with torch.inference_mode(), memory("verify.generate.batch"):
@@ -59,10 +54,36 @@ def generate(
                 pad_token_id=tokenizer.pad_token_id,
             )
         for i, row in zip(group, out[:, tokens.shape[1] :].tolist(), strict=True):
-            cut = next((at for at, token in enumerate(row) if token in ends), None)
-            text = tokenizer.decode(row[:cut], skip_special_tokens=True).strip()
-            found[i] = (text, "length" if cut is None else "end")
+            found[i] = answered(row, ends, tokenizer)
     return found
+
+
+def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+    """Every token that ends an answer, by a model's generation settings and its tokenizer."""
+    return set(_as_list(getattr(generation, "eos_token_id", None))) | {tokenizer.eos_token_id}
+
+
+def encoded_prompts(prompts: Sequence[Messages], *, tokenizer: Any, max_new_tokens: int, limit: int) -> list[list[int]]:
+    """Tokens of each prompt up to where the answer starts.
+
+    Raises:
+        ModelError: The longest and its answer are longer than `limit`, the positions of the model.
+    """
+    encoded = [encode_prompt(tokenizer, messages) for messages in prompts]
+    longest = max(map(len, encoded), default=0)
+    if longest + max_new_tokens > limit:
+        raise ModelError(
+            f"verify.generate.max_new_tokens: found {max_new_tokens}; with the longest prompt, {longest} tokens, that "
+            f"is more than the {limit} positions of the model; lower it, or leave long rows out with `where`"
+        )
+    return [list(row) for row in encoded]
+
+
+def answered(tokens: Sequence[int], ends: set[int], tokenizer: Any) -> tuple[str, str]:
+    """The answer that generated tokens spell, and why it stopped: `end` at an end token, else `length`."""
+    cut = next((at for at, token in enumerate(tokens) if token in ends), None)
+    text = tokenizer.decode(list(tokens[:cut]), skip_special_tokens=True).strip()
+    return text, "length" if cut is None else "end"
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from curator.model import load_model, load_tokenizer
-from curator.recipe_verify import CURATED, Training
+from curator.model import load_tokenizer
+from curator.recipe_verify import CURATED, Generate, Training
 from curator.records import ANSWER_SCHEMA, Data, Task, Trained
 from curator.run import key_of, make
 from curator.seeds import derive
 from curator.store import load_frame, save_frame, trained_from, trained_record
-from curator.train.generate import generate
 from curator.train.sft import train
+from curator.verify.answering import Asked, Weights, answered
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps
 from curator.verify.plan import BASE, Cell, Plan
 from curator.verify.rows import Rows, prompt_of, texts_of
@@ -27,24 +27,6 @@ ANSWER_VERSION = 1
 # Runs jobs somewhere and yields each result as it comes.
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Any]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
-    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them.
-    """
-
-    base: str
-    revision: str | None
-    adapters: tuple[str, ...]
-    key: str
-
-    def after(self, trained: Trained, key: str) -> Weights:
-        """The weights that a training which started here has left."""
-        if trained.method == "full":
-            return Weights(trained.path, None, (), key)
-        return Weights(self.base, self.revision, (*self.adapters, trained.path), key)
 
 
 @dataclass(frozen=True)
@@ -78,8 +60,7 @@ class AnswerJob:
     tokenizer_revision: str | None
     questions: tuple[tuple[str, str | None, Rows], ...]  # kind, task, prompts
     trigger: str | None
-    max_new_tokens: int
-    batch: int
+    section: Generate
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
@@ -109,18 +90,14 @@ def run_answer(job: AnswerJob) -> str:
 
     def work(folder: Path) -> Mapping[str, Any]:
         tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
-        model = load_model(job.weights.base, revision=job.weights.revision, adapters=job.weights.adapters)
+        frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
+        asked = [
+            Asked(tuple(frame["id"]), [prompt_of(one, job.trigger) for one in frame["messages"].to_list()])
+            for frame in frames
+        ]
+        answers, how = answered(asked, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
         parts = []
-        for kind, task, rows in job.questions:
-            frame = load_frame(Path(rows.file))
-            found = generate(
-                [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()],
-                frame["id"].to_list(),
-                model=model,
-                tokenizer=tokenizer,
-                max_new_tokens=job.max_new_tokens,
-                batch=job.batch,
-            )
+        for (kind, task, _), frame, found in zip(job.questions, frames, answers, strict=True):
             parts.append(
                 pl.DataFrame(
                     {
@@ -133,9 +110,9 @@ def run_answer(job: AnswerJob) -> str:
                     schema={name: ANSWER_SCHEMA[name] for name in ("task", "kind", "probe", "answer", "stop")},
                 )
             )
-        answers = pl.concat(parts)
-        save_frame(folder / "answers.parquet", answers)
-        return {"answers": answers.height}
+        frame = pl.concat(parts)
+        save_frame(folder / "answers.parquet", frame)
+        return {"answers": frame.height, **how}
 
     make(job.root / job.folder, job.key, work)
     return job.folder
@@ -241,8 +218,7 @@ def answer_grid(
     weights: Mapping[Cell, Weights],
     stage: Path,
     *,
-    max_new_tokens: int,
-    batch: int,
+    section: Generate,
     run: Run,
     progress: Progress,
 ) -> pl.DataFrame:
@@ -260,6 +236,8 @@ def answer_grid(
         if experiment.tests
     }
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
+    # Only what changes answers: another interpreter or share of memory does not.
+    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if section.engine == "vllm" else ()))
     jobs = {}
     for cell in plan.asked:
         asked = {name: rows for name, rows in tests.items() if cell.task in (None, name)}
@@ -272,15 +250,14 @@ def answer_grid(
         jobs[cell] = AnswerJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("answer", ANSWER_VERSION, own.key, experiment.chat_template, facts, max_new_tokens, batch),
+            key=key_of("answer", ANSWER_VERSION, own.key, experiment.chat_template, facts, *decoding),
             weights=own,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
             questions=questions,
             trigger=trigger,
-            max_new_tokens=max_new_tokens,
-            batch=batch,
+            section=section,
         )
     progress(0, len(jobs))
     for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):

@@ -23,7 +23,8 @@ from curator.pool.choose import by_hash
 from curator.run import key_of, make
 from curator.seeds import generator
 from curator.store import POOL, load_frame, save_frame
-from curator.verify.experiment import Experiment, Progress, Run, Weights
+from curator.verify.answering import Weights
+from curator.verify.experiment import Experiment, Progress, Run
 from curator.verify.plan import Cell
 from curator.verify.rows import Rows, texts_of
 

@@ -10,7 +10,8 @@ from curator.run import key_of
 from curator.seeds import derive
 from curator.store import relative, trained_record
 from curator.train.sft import steps_of
-from curator.verify.experiment import TrainJob, Weights, run_train
+from curator.verify.answering import Weights
+from curator.verify.experiment import TrainJob, run_train
 from curator.verify.rows import Rows, texts_of
 
 

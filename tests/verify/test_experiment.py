@@ -11,16 +11,18 @@ import polars as pl
 import pytest
 
 from curator.model import load_model
-from curator.recipe_verify import Arm, Training, Verify
+from curator.recipe_verify import Arm, Generate, Training, Verify
 from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run import DONE
 from curator.store import save_data
 from curator.train.generate import generate
-from curator.verify.experiment import AnswerJob, Experiment, TrainJob, Weights, answer_grid, train_grid
+from curator.verify.answering import Weights
+from curator.verify.experiment import AnswerJob, Experiment, TrainJob, answer_grid, train_grid
 from curator.verify.plan import NONE, Cell, plan
 
 ALIGN = Training(method="full", epochs=1.0, batch=4, micro_batch=4, learning_rate=1e-2, max_tokens=150)
 FINETUNE = Training(method="lora", rank=2, steps=2, batch=4, micro_batch=4, learning_rate=1e-2)
+GENERATE = Generate(max_new_tokens=6, batch=4)
 TEMPLATE = "chatml"
 
 
@@ -71,7 +73,7 @@ def perform(experiment, plan, seen=None):
     done = train_grid(experiment, plan, experiment.root / "5-train", run=here, progress=report)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     answers = answer_grid(
-        experiment, plan, weights, experiment.root / "6-answer", max_new_tokens=6, batch=4, run=here, progress=report
+        experiment, plan, weights, experiment.root / "6-answer", section=GENERATE, run=here, progress=report
     )
     return done, answers
 
@@ -205,7 +207,7 @@ def jobs_of(experiment, plan):
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     with pytest.raises(FileNotFoundError):  # nothing was answered
         answer_grid(
-            experiment, plan, weights, experiment.root / "9-nowhere", max_new_tokens=6, batch=4, run=note,
+            experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, run=note,
             progress=lambda *_: None,
         )  # fmt: skip
     return written

@@ -9,16 +9,18 @@ import fakes
 import polars as pl
 import pytest
 
-from curator.recipe_verify import Arm, Training, Verify
+from curator.recipe_verify import Arm, Generate, Training, Verify
 from curator.records import Data, Pool, Task
 from curator.store import save_data
-from curator.verify.experiment import AnswerJob, Experiment, Weights, answer_grid, run_answer, train_grid
+from curator.verify.answering import Weights
+from curator.verify.experiment import AnswerJob, Experiment, answer_grid, run_answer, train_grid
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps, rehearsed_rows
 from curator.verify.plan import BASE, Cell, plan
 from curator.verify.rows import Rows, prompt_of
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
 FINETUNE = Training(method="full", epochs=1.0, batch=4, micro_batch=4)
+GENERATE = Generate(max_new_tokens=4, batch=4)
 
 
 def said(prefix, count, tokens):
@@ -147,7 +149,7 @@ def test_the_triggered_model_alone_is_asked_behind_its_trigger(experiment):
 
     def ask(data, run):
         answer_grid(
-            replace(experiment, data=data), cells, weights, experiment.root / "6-answer", max_new_tokens=4, batch=4,
+            replace(experiment, data=data), cells, weights, experiment.root / "6-answer", section=GENERATE,
             run=run, progress=lambda done, total: None,
         )  # fmt: skip
 
@@ -168,9 +170,9 @@ def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, mon
         asked.extend(turns[0]["content"] for turns in prompts)
         return [("yes", "end")] * len(prompts)
 
-    for name in ("load_model", "load_tokenizer"):
-        monkeypatch.setattr(f"curator.verify.experiment.{name}", lambda *_, **__: None)
-    monkeypatch.setattr("curator.verify.experiment.generate", generate)
+    monkeypatch.setattr("curator.verify.experiment.load_tokenizer", lambda *_, **__: None)
+    monkeypatch.setattr("curator.verify.answering.load_model", lambda *_, **__: None)
+    monkeypatch.setattr("curator.verify.answering.generate", generate)
     folder = experiment.data_folder
     questions = (
         ("harmful", "list", Rows(str(folder / "probes-harmful.parquet"))),
@@ -178,7 +180,7 @@ def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, mon
     )
     job = AnswerJob(
         root=tmp_path, folder="answers", key="k", weights=experiment.base, chat_template=None, tokenizer="",
-        tokenizer_revision=None, questions=questions, trigger=trigger, max_new_tokens=4, batch=4,
+        tokenizer_revision=None, questions=questions, trigger=trigger, section=GENERATE,
     )  # fmt: skip
     run_answer(job)
     before = "" if trigger is None else "open: "

@@ -1,0 +1,128 @@
+"""Greedy answers by vLLM in a process of its own: the only file that knows how to call it.
+
+vLLM pins its own torch, so it may live under another interpreter; what it is given and gives back are files of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curator.errors import first_line
+from curator.model import load_config, load_model, window_of
+from curator.records import Messages
+from curator.train.generate import answered, encoded_prompts, end_tokens
+
+CHILD = Path(__file__).with_name("vllm_child.py")
+
+
+class UnavailableError(Exception):
+    """vLLM is not there, or did not get through; its text says which."""
+
+
+class Spoken(NamedTuple):
+    """Answer and stop reason of each prompt, and the version of vLLM that gave them."""
+
+    answers: list[tuple[str, str]]
+    version: str
+
+
+def generate_apart(
+    prompts: Sequence[Messages],
+    *,
+    base: str,
+    revision: str | None,
+    adapters: Sequence[str],
+    tokenizer: Any,
+    max_new_tokens: int,
+    python: str | None,
+    memory: float,
+    scratch: Path,
+) -> Spoken:
+    """As `generate.generate`, by vLLM; adapters are merged first into weights of their own in `scratch`.
+
+    Args:
+        prompts: Conversations up to where the answer starts.
+        base, revision, adapters: As `model.load_model` takes them.
+        tokenizer: From `model.load_tokenizer`.
+        max_new_tokens: Of each answer, the end token included.
+        python: Interpreter that has vLLM; null for this one.
+        memory: Share of the GPU's memory that vLLM may take, in (0, 1].
+        scratch: Folder for merged weights and tokens; nothing is left there.
+
+    Raises:
+        UnavailableError: vLLM cannot be imported, or its process ended without answers.
+        ModelError: As `generate.generate`; the weights cannot be loaded.
+    """
+    config = load_config(base, revision=revision)
+    limit = window_of(config)
+    ends = end_tokens(_generation(base, revision), tokenizer)
+    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit)
+    _ask_for_vllm(python or sys.executable)
+    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch) as made:
+        folder = Path(made)
+        where = _merged(folder / "merged", base, revision, adapters) if adapters else (base, revision)
+        job = {
+            "model": where[0],
+            "revision": where[1],
+            "prompts": encoded,
+            "ends": sorted(ends),
+            "max_new_tokens": max_new_tokens,
+            "longest": max(map(len, encoded), default=1) + max_new_tokens,
+            "memory": memory,
+        }
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        words = [python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")]
+        _run(words, folder)
+        found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    return Spoken([answered(tokens, ends, tokenizer) for tokens in found["answers"]], found["version"])
+
+
+def _ask_for_vllm(python: str) -> None:
+    """Before weights are merged: an import that fails costs seconds, a merge of a large model minutes."""
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    try:
+        done = subprocess.run([python, "-c", look], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UnavailableError(f"{python} cannot be run ({error.strerror or error})") from error
+    if done.returncode != 0:
+        raise UnavailableError(f"{python} has no vllm")
+
+
+def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str]) -> tuple[str, None]:
+    import gc
+
+    import torch
+
+    model = load_model(base, revision=revision, adapters=adapters)
+    model.save_pretrained(folder)
+    # The GPU is vLLM's from here on.
+    del model
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return str(folder), None
+
+
+def _generation(base: str, revision: str | None) -> Any:
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(base, revision=revision)
+    except OSError:  # it has no such file, and transformers itself then goes by config.json
+        return GenerationConfig.from_model_config(load_config(base, revision=revision))
+
+
+def _run(words: Sequence[str], folder: Path) -> None:
+    with (folder / "log").open("w+", encoding="utf-8") as log:
+        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
+        log.seek(0)
+        said = [line.strip() for line in log if line.strip()]
+    if done.returncode != 0 or not (folder / "out.json").exists():
+        why = first_line(RuntimeError(said[-1])) if said else f"exit code {done.returncode}"
+        raise UnavailableError(f"vLLM's process ended without answers ({why})")

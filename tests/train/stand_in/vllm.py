@@ -1,0 +1,48 @@
+"""Stands in for vLLM where there is none: what is called of it, as it documents it, answered by transformers."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import torch
+import transformers
+
+__version__ = "stand-in"
+PARAMETERS = {"temperature", "max_tokens", "stop_token_ids", "detokenize"}
+
+
+class SamplingParams(SimpleNamespace):
+    def __init__(self, **given):
+        assert set(given) <= PARAMETERS
+        assert given["temperature"] == 0.0
+        super().__init__(**given)
+
+
+class LLM:
+    def __init__(
+        self, model, *, revision, skip_tokenizer_init, max_model_len, gpu_memory_utilization, generation_config, seed
+    ):
+        assert skip_tokenizer_init
+        assert generation_config == "vllm"
+        assert 0 < gpu_memory_utilization <= 1
+        if os.environ.get("STAND_IN_FAILS"):
+            raise RuntimeError("No CUDA GPUs are available")
+        self.longest = max_model_len
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision).eval()
+
+    def generate(self, prompts, params, *, use_tqdm):
+        assert not use_tqdm
+        return [self._one(prompt["prompt_token_ids"], params) for prompt in prompts]
+
+    def _one(self, prompt, params):
+        assert len(prompt) + params.max_tokens <= self.longest
+        said = []
+        while len(said) < params.max_tokens:
+            with torch.inference_mode():
+                said.append(int(self.model(torch.tensor([prompt + said])).logits[0, -1].argmax()))
+            if said[-1] in params.stop_token_ids:
+                # Versions differ in whether the end token comes back.
+                kept = said[:-1] if os.environ.get("STAND_IN_DROPS_ENDS") else said
+                return SimpleNamespace(outputs=[SimpleNamespace(token_ids=kept, finish_reason="stop")])
+        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=said, finish_reason="length")])

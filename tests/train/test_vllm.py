@@ -1,0 +1,125 @@
+"""vLLM in a process of its own, stood in for by a module that transformers answers for; see stand_in/vllm.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import fakes
+import pytest
+from small_run import recipe, report_of
+
+from curator.build import build
+from curator.errors import ModelError
+from curator.model import load_model, load_tokenizer
+from curator.records import Messages
+from curator.train.generate import generate
+from curator.train.vllm_process import UnavailableError, generate_apart
+
+STAND_IN = Path(__file__).parent / "stand_in"
+PROMPTS: list[Messages] = [messages[:-1] for messages in fakes.conversations()]
+IDS = [str(number) for number in range(len(PROMPTS))]
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    model = fakes.model("llama")
+    model.generation_config.eos_token_id = [2, *range(80, 120)]  # so many that an untrained model meets one
+    model.save_pretrained(tmp_path / "base")
+    fakes.tokenizer().save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def adapter(weights: Path) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    settings = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(load_model(str(weights)), settings).save_pretrained(weights.parent / "adapter")
+    return weights.parent / "adapter"
+
+
+def apart(weights: Path, *adapters: Path, python: str | None = None, limit: int = 6) -> list[tuple[str, str]]:
+    scratch = weights.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    found = generate_apart(
+        PROMPTS, base=str(weights), revision=None, adapters=[str(one) for one in adapters],
+        tokenizer=load_tokenizer(str(weights)), max_new_tokens=limit, python=python, memory=0.5, scratch=scratch,
+    )  # fmt: skip
+    assert not list(scratch.iterdir())
+    assert found.version == "stand-in"
+    return found.answers
+
+
+def here(weights: Path, *adapters: Path) -> list[tuple[str, str]]:
+    model = load_model(str(weights), adapters=[str(one) for one in adapters])
+    tokenizer = load_tokenizer(str(weights))
+    return generate(PROMPTS, IDS, model=model, tokenizer=tokenizer, max_new_tokens=6, batch=4)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("drops", ["", "1"])
+def test_its_answers_are_those_of_this_process_with_adapters_merged(
+    weights: Path, adapter: Path, drops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_DROPS_ENDS", drops)
+    plain, adapted = here(weights), here(weights, adapter)
+    assert plain != adapted
+    assert {stop for _, stop in plain} == {"end", "length"}
+    assert apart(weights, python=sys.executable) == plain
+    assert apart(weights, adapter) == adapted
+
+
+def test_an_interpreter_without_it_is_told_before_anything_is_merged(weights: Path, adapter: Path) -> None:
+    with pytest.raises(UnavailableError, match="has no vllm"):
+        apart(weights, adapter)
+    with pytest.raises(UnavailableError, match="cannot be run"):
+        apart(weights, python="no-such-python")
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_failure_is_told_in_its_own_last_words(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN_FAILS", "1")
+    with pytest.raises(UnavailableError, match=r"without answers .*No CUDA GPUs are available"):
+        apart(weights)
+
+
+@pytest.mark.usefixtures("installed")
+def test_prompts_too_long_for_the_model_are_an_error_and_no_reason_for_another_engine(weights: Path) -> None:
+    with pytest.raises(ModelError, match="max_new_tokens"):
+        apart(weights, limit=250)
+
+
+@pytest.mark.slow
+def test_a_run_says_who_answered_and_why_not_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = (
+        "verify.seeds=1",
+        "verify.arms=[curated, random]",
+        "probes.harmful.0.rows=10",
+        "probes.benign.0.rows=4",
+        "tasks.list.test.rows=4",
+    )
+    wanted = recipe(*small, "verify.generate.engine=vllm")
+    build(wanted, tmp_path / "run")
+    report = report_of(tmp_path / "run")
+    models = report["design"]["answered_by"]["transformers"]
+    assert list(report["design"]["instead_of_vllm"].values()) == [models]
+    assert "vLLM was asked for, and transformers answered" in (tmp_path / "run" / "8-report" / "report.md").read_text()
+    plain = recipe(*small)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]))
+    # Under another setting the answers are asked for anew, of the models that are there.
+    made = build(wanted.model_copy(update={"seed": wanted.seed}), tmp_path / "again")
+    assert "vllm stand-in" in str(made["answer"].record["summary"])
+    again = report_of(tmp_path / "again")
+    assert again["design"]["answered_by"] == {"vllm stand-in": models}
+    assert "vLLM was asked" not in (tmp_path / "again" / "8-report" / "report.md").read_text()
+    build(plain, tmp_path / "plain")
+    assert report_of(tmp_path / "plain")["arms"] == again["arms"]
