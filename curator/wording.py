@@ -53,6 +53,11 @@ def at_least(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
 
 
+def these(count: int, one: str, many: str) -> str:
+    """How many, with the words for one or for several: `1 row is`, `2,000 rows are`."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A plain number: whole ones with thousands separated, others to so many significant digits."""
     if value is None:

@@ -6,7 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from curator.wording import at_least, duration, inert, number, page, percent, points, probability, rate, reach, visible
+from curator.wording import (
+    at_least,
+    duration,
+    inert,
+    number,
+    page,
+    percent,
+    points,
+    probability,
+    rate,
+    reach,
+    these,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +99,8 @@ def test_a_template_that_names_what_it_was_not_given_fails():
 
     with pytest.raises(jinja2.UndefinedError):
         page("report", "report.md.j2")
+
+
+def test_one_row_and_several_have_their_own_words() -> None:
+    assert these(1, "row is", "rows are") == "1 row is"
+    assert [these(n, "row is", "rows are") for n in (0, 2000)] == ["0 rows are", "2,000 rows are"]

@@ -21,6 +21,7 @@ from curator.pool.taxonomy import assign, categorise, descriptions, not_harmful,
 from curator.records import Vectors
 from curator.scores import cosine
 from curator.steps.embedding import prompts_of
+from curator.wording import these
 
 TOP = 10
 """Task rows whose mean cosine is a row's similarity to the task."""
@@ -76,7 +77,8 @@ def _by_prompt(
     everyday = not_harmful(hazards, margin=asked.findings.everyday)
     plain = [one for one, harmless in zip(ids, everyday, strict=True) if harmless]
     if plain:
-        what = f"{len(plain):,} prompts lie nearer an everyday subject than any hazard, says the embedder."
+        who = these(len(plain), "prompt lies", "prompts lie")
+        what = f"{who} nearer an everyday subject than any hazard, says the embedder."
         advice = "Read some: harmless prompts with helpful answers belong into `keep`, refused ones teach over-refusal."
         severity = "warning" if len(plain) >= asked.findings.many * rows.height else "info"
         findings.append(finding("not-harmful-prompts", severity, plain, rows.height, what=what, advice=advice))

@@ -12,6 +12,7 @@ from curator.pool.screen import Finding, finding
 from curator.pool.words import last, words
 from curator.recipe_pool import Findings
 from curator.records import Messages, Verdict
+from curator.wording import these
 
 DEFAULT = Findings()
 Refuses = Callable[[str], bool]
@@ -78,7 +79,7 @@ def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
     bad, unscored, broken = those("harmful"), those("unscored"), those("degenerate")
     found = []
     if bad:
-        what = f"{len(bad):,} answers are harmful, says the judge {name}."
+        what = f"{these(len(bad), 'answer is', 'answers are')} harmful, says the judge {name}."
         advice = "Read them, then drop them or replace their answers: alignment teaches what it is shown."
         found.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
     if unscored:
@@ -86,7 +87,7 @@ def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
         advice = "Ask another judge, or read them."
         found.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
     if broken:
-        what = f"{len(broken):,} answers are empty, looping or no language."
+        what = f"{these(len(broken), 'answer is', 'answers are')} empty, looping or no language."
         found.append(
             finding("degenerate-answers", "warning", broken, rows.height, what=what, advice="Drop these rows.")
         )

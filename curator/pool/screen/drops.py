@@ -10,6 +10,7 @@ from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
 from curator.pool.screen import Finding, finding
 from curator.recipe_pool import Findings
+from curator.wording import these
 
 DEFAULT = Findings()
 
@@ -22,29 +23,29 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
         total: Records read.
     """
     kinds = {
-        "broken-records": ("source", pl.lit(value=True), "cannot be read", "Mend these lines."),
+        "broken-records": ("source", pl.lit(value=True), "that cannot be read", "Mend these lines."),
         "empty": (
             "clean",
             pl.col("reason").str.contains("empty"),
-            "have an empty prompt, answer or turn",
+            "with an empty prompt, answer or turn",
             "Drop them, or fill them in.",
         ),
         "too-long": (
             "clean",
             pl.col("reason").str.contains("tokens"),
-            "are longer than the limit",
+            "longer than the limit",
             "Raise the limit, or leave them out.",
         ),
         "wrong-roles": (
             "clean",
             ~pl.col("reason").str.contains("empty|tokens"),
-            "are no conversation of user and assistant in turn",
+            "without a conversation of user and assistant in turn",
             "Mend the roles, or map the columns.",
         ),
         "exact-duplicates": (
             "duplicate",
             pl.lit(value=True),
-            "are the same text as an earlier row",
+            "with the same text as an earlier row",
             "Keep one of each: copies count twice in training.",
         ),
     }
@@ -54,6 +55,7 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
         if rows.height:
             lines = ", ".join(f"{line:,}" for line in rows["line"][:10])
             more = " ..." if rows.height > 10 else ""
+            where = "line" if rows.height == 1 else "lines"
             severity = "info" if kind == "exact-duplicates" and rows.height < limits.few * total else "warning"
             found.append(
                 finding(
@@ -61,7 +63,7 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
                     severity,
                     rows["match"].drop_nulls() if stage == "duplicate" else (),
                     total,
-                    what=f"{rows.height:,} records {what}; lines {lines}{more}.",
+                    what=f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}.",
                     advice=advice,
                     count=rows.height,
                 )
@@ -76,13 +78,14 @@ def duplicates(
     if not matches:
         return []
     share = len(matches) / len(ids)
+    told = these(len(matches), "row is a duplicate", "rows are duplicates")
     return [
         finding(
             kind,
             "warning" if share >= limits.few else "info",
             [ids[match.row] for match in matches],
             len(ids),
-            what=f"{len(matches):,} rows are duplicates of a row that stays, by {measure}.",
+            what=f"{told} of a row that stays, by {measure}.",
             advice="Drop them: they teach nothing new and weigh on what they repeat.",
         )
     ]
@@ -102,13 +105,14 @@ def leaks(ids: Sequence[str], found: Mapping[str, Sequence[Leak | None]], who: s
         rows = [one for one, leak in zip(ids, asked, strict=True) if leak is not None]
         if rows:
             probes = len({leak.probe for leak in asked if leak is not None})
+            asks = "asks" if len(rows) == 1 else "ask"
             told.append(
                 finding(
                     "probe-leak",
                     severity,
                     rows,
                     len(ids),
-                    what=f"{len(rows):,} rows of {who} ask {probes:,} of the probes of {name}.",
+                    what=f"{these(len(rows), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}.",
                     advice="Drop these rows before training, or measure with other probes: these are known by heart.",
                 )
             )

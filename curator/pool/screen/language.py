@@ -11,6 +11,7 @@ from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import words
 from curator.recipe_pool import Findings
+from curator.wording import these
 
 DEFAULT = Findings()
 FEW = 4
@@ -98,7 +99,7 @@ def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Find
     others = [one for one, name in told.items() if name not in (None, main)]
     share = len(others) / rows.height
     listed = ", ".join(f"{name} {count:,}" for name, count in known[1:6])
-    what = f"{len(others):,} rows are not in {main}, the language of most: {listed}."
+    what = f"{these(len(others), 'row is', 'rows are')} not in {main}, the language of most: {listed}."
     advice = "Check that the target model and the judges read these languages; their probes should be in them too."
     return [
         finding(

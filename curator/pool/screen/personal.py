@@ -15,6 +15,7 @@ import polars as pl
 from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.screen import Finding, finding
+from curator.wording import these
 
 Found = Callable[[str], set[str]]
 """A text -> the kinds of personal data in it."""
@@ -106,7 +107,7 @@ def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
             "warning",
             found,
             rows.height,
-            what=f"{len(found):,} rows hold what looks like personal data: {kind}.",
+            what=f"{these(len(found), 'row holds', 'rows hold')} what looks like personal data: {kind}.",
             advice="Read the rows, and replace what belongs to a real person before training or publishing.",
         )
         for kind, found in sorted(ids.items())
