@@ -14,7 +14,7 @@ COMMA_WORDS, COMMA_CHARACTERS = 3, 30
 
 # 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
 _MARK = re.compile(
-    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
+    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
 )
 _NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
 _BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
@@ -33,7 +33,8 @@ def is_list(answer: str) -> bool:
        each before a word: 'sure, 1 flour 2 salt.'
     3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
     4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
-       at most three words: 'red, green, dark blue and black, white'.
+       at most three words: 'red, green, dark blue and black, white'. A sentence that commas cut as short ('however,
+       the oak, which was old, fell') is taken for one.
     """
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     marked = sum(_MARK.match(line) is not None for line in lines)
