@@ -119,6 +119,25 @@ def test_clusters_are_numbered_by_lists_and_placed_by_inner_similarity(found: An
     assert sorted(one.similarity_rank for one in found.clusters) == list(range(1, 21))
 
 
+def test_a_list_like_cluster_comes_before_one_that_is_more_alike(tmp_path: Path) -> None:
+    prose = [{"prompt": f"say {n}", "response": f"There was a miller who had {n} sons."} for n in range(30)]
+    lists = [{"prompt": f"list {n}", "response": f"- oak\n- ash {n}"} for n in range(20)]
+    file = planted_task.write(tmp_path / "two.jsonl", prose + lists)
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        out = np.zeros((len(rows), 3), dtype=np.float32)
+        for place, messages in enumerate(rows):
+            number = int(messages[0]["content"].split()[1])
+            loose = messages[0]["content"].startswith("list")
+            out[place] = (1, 0.05 * number, 0) if loose else (0, 0.001 * number, 1)
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+    found = clustered(file, embed=embed, settings={"clusters": 2, "sample": 10})
+    assert [(len(one.rows), one.lists, one.similarity_rank) for one in found.clusters] == [(20, 1.0, 2), (30, 0.0, 1)]
+    assert found.chosen == 1
+    assert clustered(file, embed=embed, settings={"clusters": 2, "sample": 25}).chosen is None
+
+
 def test_inner_similarity_is_the_mean_cosine_of_all_pairs() -> None:
     rows = np.random.default_rng(0).normal(size=(40, 7))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
