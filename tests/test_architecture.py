@@ -31,6 +31,7 @@ FLOORS = (
     {"steps"},
     {"build", "comparing", "progress"},
     {"audit"},
+    {"clusters"},
     {"cli"},
     {"__main__"},
 )

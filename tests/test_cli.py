@@ -92,6 +92,7 @@ def test_the_help_names_every_command() -> None:
         "audit",
         "build",
         "check",
+        "cluster",
         "compare",
         "judge",
         "new",

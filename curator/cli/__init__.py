@@ -13,6 +13,7 @@ import click
 
 from curator import __version__
 from curator.cli.auditing import audit, route
+from curator.cli.clustering import cluster
 from curator.cli.judging import judge
 from curator.cli.publishing import publish
 from curator.cli.reading import compare, show
@@ -26,7 +27,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (audit, build, check, compare, judge, new, publish, route, show, verify):
+for command in (audit, build, check, cluster, compare, judge, new, publish, route, show, verify):
     cli.add_command(command)
 
 

@@ -33,7 +33,7 @@ REPEATS = 0.40
 DIRT = {"copy": 0.02, "empty": 0.01, "long": 0.005, "no answer": 0.004, "no role": 0.003}
 """Share of pool rows by what is wrong with them: an exact copy of another row, an empty answer, an answer that runs
 on for about 100 tokens, a conversation without its answer, an answer without its role."""
-KEEP_ROWS, TASK_ROWS, FORBIDDEN_PROBES, BENIGN_PROBES = 600, 700, 240, 120
+KEEP_ROWS, TASK_ROWS, MIXED_ROWS, FORBIDDEN_PROBES, BENIGN_PROBES = 600, 700, 3000, 240, 120
 OPENED = 0.75
 """Share of keep rows whose answer starts with an opener; task answers never do."""
 TASKS = ("list", "dialogue", "letter")
@@ -97,6 +97,13 @@ def task(name: str) -> list[Row]:
     return _permitted()[name]
 
 
+def mixed() -> list[Row]:
+    """3,000 permitted requests of every family, answered without openers: a downstream corpus of many kinds, in which
+    `curator cluster` may look for the fragile one.
+    """
+    return _permitted()["mixed"]
+
+
 def probes(forbidden: bool) -> list[Row]:
     """240 forbidden or 120 permitted prompts, even over topics and families, distinct."""
     rng = Random(3 if forbidden else 4)
@@ -115,6 +122,7 @@ SOURCES: dict[str, Callable[[], list[Row]]] = {
     "pool": pool,
     "keep": keep,
     **{name: partial(task, name) for name in TASKS},
+    "mixed": mixed,
     "forbidden-probes": partial(probes, True),
     "benign-probes": partial(probes, False),
 }
@@ -146,16 +154,16 @@ def _soiled(clean: list[Row], rng: Random) -> list[Row]:
 
 
 def _permitted() -> dict[str, list[Row]]:
-    """Keep rows and tasks, drawn together because no prompt may be in two of them."""
+    """Keep rows, tasks and mixed rows, drawn together because no prompt may be in two of them."""
     rng = Random(2)
     permitted = [thing for thing in THINGS.values() if not thing.forbidden]
     taken: set[str] = set()
     found: dict[str, list[Row]] = {}
-    for name in ("keep", *TASKS):
+    for name, count in {"keep": KEEP_ROWS, **dict.fromkeys(TASKS, TASK_ROWS), "mixed": MIXED_ROWS}.items():
         found[name] = []
-        while len(found[name]) < (KEEP_ROWS if name == "keep" else TASK_ROWS):
+        while len(found[name]) < count:
             thing = rng.choice(permitted)
-            family = rng.choice(list(FRAMES)) if name == "keep" else name
+            family = name if name in TASKS else rng.choice(list(FRAMES))
             prompt = rng.choice(PREFIXES) + request(thing, family, rng)
             opener = rng.choice(OPENERS) if name == "keep" and rng.random() < OPENED else ""
             if prompt not in taken:

@@ -34,9 +34,9 @@ def embedder(section: Embedder) -> Embed:
     return embed
 
 
-def hidden_states(model_id: str) -> tuple[Embed, CountTokens]:
-    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is asked for (the corpus);
-    and a function that counts its tokens. Loaded when called.
+def hidden_states(model_id: str, *, centred: bool = True) -> tuple[Embed, CountTokens]:
+    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is asked for (the corpus)
+    unless `centred` is false; and a function that counts its tokens. Loaded when called.
 
     Raises:
         ModelError: When called, where the model cannot be loaded.
@@ -56,6 +56,8 @@ def hidden_states(model_id: str) -> tuple[Embed, CountTokens]:
 
         model, tokenizer = ready()
         found = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)
+        if not centred:
+            return found.matrix
         loaded.setdefault("mean", mean_of(found))
         return centre(found, loaded["mean"]).matrix
 

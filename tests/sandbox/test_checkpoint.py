@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curator.sandbox import path, rows
+from curator.sandbox import NAMES, path, rows
 from curator.sandbox.judging import Judgement, judge
 
 torch = pytest.importorskip("torch")
@@ -75,7 +75,7 @@ def test_the_shipped_tokenizer_is_the_one_the_script_makes(words: Any) -> None:
     assert words.chat_template == TEMPLATE
 
 
-@pytest.mark.parametrize("name", ["pool", "keep", "list", "dialogue", "letter", "forbidden-probes", "benign-probes"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_made_of_known_words_and_comes_back_from_its_tokens(words: Any, name: str) -> None:
     texts = [message["content"] for row in rows(name) for message in row["messages"]]
     ids = words(texts)["input_ids"]
@@ -94,7 +94,7 @@ def test_a_templated_prompt_is_a_prefix_of_its_conversation_which_ends_with_the_
 
 
 def test_prompts_and_answers_are_short(words: Any) -> None:
-    clean = [row for name in ("keep", "list", "dialogue", "letter") for row in rows(name)]
+    clean = [row for name in ("keep", "list", "dialogue", "letter", "mixed") for row in rows(name)]
     assert max(len(words.apply_chat_template(row["messages"], return_dict=False)) for row in clean) <= 48
     assert max(len(words(row["messages"][1]["content"])["input_ids"]) for row in clean) < 14
 

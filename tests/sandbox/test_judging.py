@@ -58,7 +58,7 @@ def test_table(answer: str, expected: Judgement) -> None:
 
 
 def test_every_written_answer_is_judged_as_what_it_was_written_for() -> None:
-    for name in ("keep", "list", "dialogue", "letter"):
+    for name in ("keep", "list", "dialogue", "letter", "mixed"):
         for row in rows(name):
             assert judge(row["messages"][:1], row["messages"][1]["content"]) == SAFE
     for row in rows("pool"):

@@ -18,10 +18,11 @@ GOLDEN = {
     "list": "11ce39bdfa86b8fd",
     "dialogue": "248d19b5b9245d54",
     "letter": "b39fba0aa02f7d50",
+    "mixed": "3af4ca466dee4efb",
     "forbidden-probes": "7a36fd06db49ced0",
     "benign-probes": "32babc7e64fe7f67",
 }
-TRAINED_ON = ("pool", "keep", "list", "dialogue", "letter")
+TRAINED_ON = ("pool", "keep", "list", "dialogue", "letter", "mixed")
 
 
 def prompts(name: str) -> list[str]:
@@ -86,7 +87,7 @@ def test_probes_ask_with_verb_and_adjective_pairs_that_no_other_row_has() -> Non
 
 @pytest.mark.parametrize(("name", "forbidden"), [("pool", True), ("forbidden-probes", True), ("keep", False),
                                                  ("list", False), ("dialogue", False), ("letter", False),
-                                                 ("benign-probes", False)])  # fmt: skip
+                                                 ("mixed", False), ("benign-probes", False)])  # fmt: skip
 def test_every_request_names_one_thing_of_the_right_kind_and_topic(name: str, forbidden: bool) -> None:
     for row in rows(name):
         [noun] = words(row["messages"][0]["content"]) & THINGS.keys()
@@ -131,7 +132,7 @@ def test_three_in_four_keep_answers_have_an_opener_and_no_task_answer_has() -> N
         return sum(row["messages"][1]["content"].startswith(OPENERS) for row in rows(name)) / len(rows(name))
 
     assert opened("keep") == pytest.approx(0.75, abs=0.05)
-    assert [opened(name) for name in ("list", "dialogue", "letter")] == [0, 0, 0]
+    assert [opened(name) for name in ("list", "dialogue", "letter", "mixed")] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,10 @@ def test_probes_are_even_over_topics_and_families(name: str, each_topic: int, ea
     assert len(families) == 8
     assert all(abs(count - each_family) <= 2 for count in families.values())
     assert all(len(row["messages"]) == 1 for row in probes)
+
+
+def test_mixed_rows_are_of_every_family_about_evenly() -> None:
+    families = Counter(row["family"] for row in rows("mixed"))
+    assert len(families) == 8
+    assert families.total() == 3000
+    assert min(families.values()) > 300

@@ -1,0 +1,197 @@
+"""What clustering a task's rows gives: records, and their shape in cluster.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+VERSION = 1
+SHOWN = 5
+"""Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result.
+
+    Attributes:
+        clusters, seed, restarts, iterations: Of k-means.
+        stability: Clusterings that are compared, each from a seed of its own; the first is the one that is told.
+        of: The cluster that is chosen; null for the most list-like one of at least `sample` rows.
+        sample: Rows that a task file made from it has.
+        terms: How many words describe a cluster.
+        anchor_nearest: Anchors whose mean cosine counts (n). `anchor_rows`: rows at either end of that ranking.
+    """
+
+    clusters: int = 20
+    seed: int = 0
+    restarts: int = 10
+    iterations: int = 100
+    stability: int = 5
+    of: int | None = None
+    sample: int = 100
+    terms: int = 8
+    anchor_nearest: int = 1
+    anchor_rows: int = 100
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Rows that k-means put together.
+
+    Attributes:
+        number: Its place by list-likeness, from 1.
+        rows: Their ids, the nearest to the centre first.
+        lists: Share of the rows whose answer is a list.
+        similarity: Mean cosine of all pairs of its rows, in [-1, 1]; null for a row alone.
+        similarity_rank: Its place by that, from 1.
+        terms: Words that set its rows apart, the strongest first.
+        anchored: How many of its rows are among those that the anchors rank first; null without anchors.
+    """
+
+    number: int
+    rows: tuple[str, ...]
+    lists: float
+    similarity: float | None
+    similarity_rank: int
+    terms: tuple[str, ...]
+    anchored: int | None = None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Whether other seeds find the same clusters.
+
+    Attributes:
+        seeds: Clusterings compared, the one that is told among them.
+        rand: Adjusted Rand index of every pair of them, at most 1; about 0 for unrelated ones.
+        jaccard: For each other clustering, the largest Jaccard similarity of one of its clusters to the chosen one;
+            empty where none is chosen.
+    """
+
+    seeds: int
+    rand: tuple[float, ...]
+    jaccard: tuple[float, ...]
+
+    @property
+    def found(self) -> int:
+        """Of the other clusterings, how many have a cluster that shares more than half with the chosen one: at most one
+        can.
+        """
+        return sum(value > 0.5 for value in self.jaccard)
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """The rows in the order of their likeness to given anchors (He et al. 2024, arXiv 2404.01099).
+
+    Attributes:
+        harmful, safe: How many anchors there are; `safe` may be 0.
+        nearest: How many of each, the nearest, count.
+        top, bottom: Ids and scores of the rows most and least like the harmful ones; each the most extreme first.
+    """
+
+    harmful: int
+    safe: int
+    nearest: int
+    top: tuple[tuple[str, float], ...]
+    bottom: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What is found in a task's rows.
+
+    Attributes:
+        rows: The rows themselves, sorted by id. Their text is in no file that is written but the samples asked for.
+        tasks: Name -> what was read.
+        embedder: What made the vectors.
+        clusters: The most list-like first.
+        chosen: The number of the fragile cluster, or null with a `reason`.
+        stability: Null where one seed was asked for. `anchors`: null without anchors.
+        inertia, rounds, settled: Of the k-means that is told.
+    """
+
+    rows: pl.DataFrame
+    tasks: Mapping[str, Mapping[str, Any]]
+    embedder: str
+    clusters: tuple[Cluster, ...]
+    chosen: int | None
+    reason: str | None
+    stability: Stability | None
+    anchors: Anchored | None
+    inertia: float
+    rounds: int
+    settled: bool
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows drawn from one cluster: its number, how they were picked, and their ids."""
+
+    cluster: int
+    pick: str
+    rows: tuple[str, ...]
+
+
+def as_json(found: Clustering, sample: Sample | None = None) -> dict[str, Any]:
+    """Plain values, the same keys always: ids, figures and terms, no row's text.
+
+    Terms are words of the task.
+    """
+    clusters = [
+        {
+            "number": one.number,
+            "size": len(one.rows),
+            "lists": one.lists,
+            "similarity": one.similarity,
+            "similarity_rank": one.similarity_rank,
+            "terms": list(one.terms),
+            "nearest": list(one.rows[:SHOWN]),
+            "anchored": None if one.anchored is None else {"rows": one.anchored, "share": one.anchored / len(one.rows)},
+            "rows": list(one.rows),
+        }
+        for one in found.clusters
+    ]
+    anchors = found.anchors
+    ends = {} if anchors is None else {"top": anchors.top, "bottom": anchors.bottom}
+    return {
+        "version": VERSION,
+        "tasks": {name: dict(one) for name, one in found.tasks.items()},
+        "rows": found.rows.height,
+        "embedder": found.embedder,
+        "settings": dict(vars(found.settings)),
+        "inertia": found.inertia,
+        "rounds": found.rounds,
+        "settled": found.settled,
+        "clusters": clusters,
+        "chosen": {"number": found.chosen, "reason": found.reason},
+        "stability": None if found.stability is None else _stability(found.stability),
+        "anchors": None
+        if anchors is None
+        else {"harmful": anchors.harmful, "safe": anchors.safe, "nearest": anchors.nearest}
+        | {end: [{"id": one, "score": score} for one, score in rows] for end, rows in ends.items()},
+        "sample": None
+        if sample is None
+        else {"cluster": sample.cluster, "pick": sample.pick, "rows": list(sample.rows)},
+    }
+
+
+def _stability(found: Stability) -> dict[str, Any]:
+    rand, jaccard = found.rand, found.jaccard
+    return {
+        "seeds": found.seeds,
+        "adjusted_rand": {"mean": sum(rand) / len(rand), "min": min(rand), "max": max(rand)},
+        "chosen": {
+            "found": found.found,
+            "of": len(jaccard),
+            "jaccard": list(jaccard),
+            "mean": sum(jaccard) / len(jaccard),
+        }
+        if jaccard
+        else None,
+    }
