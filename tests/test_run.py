@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -430,4 +431,5 @@ def test_a_full_disk_outside_of_any_stage_is_told_too(tmp_path: Path, monkeypatc
 def test_markers_are_plain_json_for_other_programs(tmp_path: Path) -> None:
     make(tmp_path / "a", "k1", Work())
     marker = json.loads((tmp_path / "a" / "done.json").read_text())
-    assert set(marker) == {"key", "record", "seconds"}
+    assert set(marker) == {"key", "record", "seconds", "where"}
+    assert marker["where"] == {"engine": "local", "host": socket.gethostname(), "process": os.getpid()}

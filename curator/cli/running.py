@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
 SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
 
+ENGINE = "Where work runs, instead of the recipe's engine.kind."
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
 @click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
 @click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
               "decision is worse or trade-off.")  # fmt: skip
 @click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
@@ -71,7 +75,9 @@ def build(  # noqa: PLR0917 - click hands options by name
 @click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
 def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
     """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
 
