@@ -169,7 +169,15 @@ def _machine_line(recipe: Recipe) -> str:
     from curator.engine.threads import resolved_threads
     from curator.provenance import has_gpu
 
-    workers = recipe.engine.workers
-    where = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
-    processes = "1 process" if workers == 1 else f"{workers} processes"
-    return f"{recipe.name}: runs on {where}, {processes} of {resolved_threads(recipe.engine)} thread(s)"
+    section = recipe.engine
+    own = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
+    threads = f"{resolved_threads(section)} thread(s)"
+    if section.kind == "local":
+        processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
+        return f"{recipe.name}: runs on {own}, {processes} of {threads}"
+    cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
+    gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
+    return (
+        f"{recipe.name}: models are trained and asked on {cluster}, {section.workers} worker(s) of {threads} and "
+        f"{gpus}; the rest runs here, on {own}"
+    )

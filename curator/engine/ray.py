@@ -183,8 +183,16 @@ def _task(ray: Any, section: Engine, threads: int) -> Any:
     )
 
 
-def _serve(packed: bytes, threads: int, ground: Ground) -> tuple[Exception | None, Any]:
-    """One job in a worker: its result, or the error that it raised and where."""
+class Failed(Exception):  # noqa: N818 - carries an error, and is none of its own
+    """What a job raised in a worker: the error, and its traceback in words, which pickle leaves behind."""
+
+
+def _serve(packed: bytes, threads: int, ground: Ground) -> Any:
+    """One job in a worker.
+
+    Raises:
+        Failed: It raised an error.
+    """
     set_threads(threads)
     try:
         _stand_on(ground)
@@ -193,9 +201,9 @@ def _serve(packed: bytes, threads: int, ground: Ground) -> tuple[Exception | Non
         quiet()
         placed(**_facts())
         work, job = pickle.loads(packed)
-        return None, work(job)
-    except Exception as error:  # noqa: BLE001 - raised where the result is taken, as it is
-        return portable(error), "".join(traceback.format_exception(error))
+        return work(job)
+    except Exception as error:
+        raise Failed(portable(error), "".join(traceback.format_exception(error))) from error
 
 
 def _facts() -> dict[str, Any]:
@@ -230,7 +238,11 @@ def _stand_on(ground: Ground) -> None:
 
 def _received(ray: Any, ref: Any, section: Engine) -> Any:
     try:
-        error, result = ray.get(ref)
+        return ray.get(ref)
+    except Failed as failed:
+        # Ray raises one of its own that says it is a Failed, and keeps ours in it.
+        error, text = getattr(failed, "cause", failed).args
+        raise error from RuntimeError(f"in a worker of Ray:\n{text}")
     except ray.exceptions.OutOfMemoryError as lost:
         raise RunError(
             f"engine.workers: a node ran out of memory ({first_line(lost)}); lower engine.workers, or raise "
@@ -248,9 +260,6 @@ def _received(ray: Any, ref: Any, section: Engine) -> Any:
             f"engine.address: a worker could not begin ({words[-1][:300]}); every node needs the same Python, Ray and "
             f"curator ({INSTALL})"
         ) from other
-    if error is not None:
-        raise error from RuntimeError(f"in a worker of Ray:\n{result}")
-    return result
 
 
 def _end(ray: Any, running: Sequence[Any]) -> None:

@@ -112,6 +112,9 @@ def piece_killed_once(folder: str) -> str:
 
 def ended_by_ctrl_c() -> None:
     """A process with a Ray of its own, two of whose jobs sleep, as the command line runs it: `jobs.py ray FOLDER`."""
+    # Workers load this file under its own name.
+    from jobs import leave_a_name_and_sleep
+
     from curator.cli import _run
     from curator.engine import engaged, runner
     from curator.recipe import Engine

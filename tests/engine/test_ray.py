@@ -116,6 +116,39 @@ def test_a_node_with_another_curator_is_named(tmp_path: Path) -> None:
         ray._stand_on(ray._ground(tmp_path)._replace(version="0.0.0"))
 
 
+@installed
+@pytest.mark.slow
+def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs", "ray", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or process.poll() is not None)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert any("raylet" in one.name() for one in started)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors.decode()
+    assert errors.decode().strip() == "Interrupted. What was finished is kept: run the same command again to go on."
+    assert_end([one.pid for one in started])
+
+
+@installed
+@pytest.mark.slow
+def test_a_port_that_is_no_head_is_a_clear_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray.ANSWERS_WITHIN + ray.JOINED_WITHIN < 30
+    monkeypatch.setattr(ray, "JOINED_WITHIN", 6.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(RunError, match=r"^engine\.address: no Ray cluster could be joined at 127"):
+            list(runner(Engine(kind="ray", address=address), preload="", folder=tmp_path)(jobs.squared, [1]))
+    assert time.monotonic() - began < 12
+
+
 # --- on a cluster of two nodes ------------------------------------------------------------------------------------
 
 
@@ -137,7 +170,7 @@ def cluster() -> Iterator[str]:
             made.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def section(cluster: str) -> Iterator[Engine]:
     chosen = Engine(kind="ray", address=cluster, workers=2, threads=1, retries=1)
     with engaged(chosen):
@@ -200,37 +233,6 @@ def test_an_error_and_leaving_early_end_what_still_runs(section: Engine, tmp_pat
     with pytest.raises(DataError, match="the first job fails"):
         list(run(jobs.fail_or_sleep, [str(folder) for folder in folders]))
     assert_end([int(path.stem) for path in folders[1].glob("*.pid")])
-
-
-@installed
-@pytest.mark.slow
-def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "ray", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True, stderr=subprocess.PIPE)
-    try:
-        wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or process.poll() is not None)
-        started = psutil.Process(process.pid).children(recursive=True)
-        assert any("raylet" in one.name() for one in started)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, errors.decode()
-    assert errors.decode().strip() == "Interrupted. What was finished is kept: run the same command again to go on."
-    assert_end([one.pid for one in started])
-
-
-@installed
-@pytest.mark.slow
-def test_a_port_that_is_no_head_is_a_clear_error_in_30_seconds(tmp_path: Path) -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        began = time.monotonic()
-        with pytest.raises(RunError, match=r"^engine\.address: no Ray cluster could be joined at 127"):
-            list(runner(Engine(kind="ray", address=address), preload="", folder=tmp_path)(jobs.squared, [1]))
-    assert time.monotonic() - began < 30
 
 
 SMALLER = ("verify.arms=[curated, random]", "verify.seeds=2", "engine.threads=1")
