@@ -145,8 +145,9 @@ def _look_for(address: str) -> None:
     if reason is not None:
         raise RunError(
             f"engine.address: no Ray cluster could be joined at {address} ({reason}); start a head with `ray start "
-            "--head`, and on this machine `ray start --address=HEAD:PORT` with the same versions of Ray and Python, or "
-            "leave address out to use this machine alone"
+            "--head`, and on this machine `ray start --address=HEAD:PORT` with the same versions of Ray and Python "
+            "(a head with a token needs RAY_AUTH_MODE=token here, and the token of `ray get-auth-token`), or leave "
+            "address out to use this machine alone"
         )
 
 
