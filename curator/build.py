@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curator.engine import engaged
 from curator.pool.fingerprint import content, fingerprint
 from curator.provenance import folder_identity
 from curator.recipe import Recipe
@@ -64,7 +65,7 @@ def build(
         CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
     """
     made: dict[str, Made] = {}
-    with opened(root):
+    with opened(root), engaged(recipe.engine):
         site = Site(recipe, root, base, tell or Silent())
         steps = _steps(site)
         keys: dict[str, str] = {}

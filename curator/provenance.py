@@ -54,14 +54,18 @@ def has_gpu() -> bool:
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout.startswith(b"GPU")
 
 
+def thread_settings(threads: int) -> dict[str, str]:
+    """The environment in which every numeric library starts with that many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
+
+
 def set_threads(threads: int) -> None:
     """Sets the number of threads of every numeric library in this process and its children.
 
     Sums over another number of threads round differently, so equal results need equal threads.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ.update(thread_settings(threads))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     if "faiss" in sys.modules:

@@ -126,11 +126,32 @@ class Publish(Section):
 
 
 class Engine(Section):
-    """Where work runs: `workers` processes of `threads` threads each; null threads: cores over workers."""
+    """Where work runs: `workers` processes of `threads` threads each; null threads: this machine's cores over workers.
 
-    kind: Literal["local"] = "local"
+    `ray` spreads them over a cluster: the one that `address` names (`auto`, `host:port` of its head, or `ray://` with a
+    client port), or, with none, one made of this machine for the time of the run. Each worker has `gpus_per_worker`
+    GPUs (0: it computes on the CPU); a piece whose worker or node dies is made again up to `retries` times. None of
+    this decides a result, but for `threads`: sums over another number of threads round differently.
+    """
+
+    kind: Literal["local", "ray"] = "local"
     workers: Count = 1
     threads: Count | None = None
+    address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^/:\s]+:\d{1,5})$")] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
+
+    @model_validator(mode="after")
+    def _ray(self) -> Engine:
+        own = Engine.model_fields
+        given = [name for name in ("address", "gpus_per_worker", "retries") if getattr(self, name) != own[name].default]
+        if self.kind == "local" and given:
+            raise ValueError(
+                f"{given[0]} is a setting of kind: ray, and the kind is local; add kind: ray, or remove it"
+            )
+        if self.gpus_per_worker > 1.0 and not self.gpus_per_worker.is_integer():
+            raise ValueError(f"gpus_per_worker: found {self.gpus_per_worker:g}; allowed: up to 1, or a whole number")
+        return self
 
 
 class Recipe(Section):

@@ -3,6 +3,10 @@
 `make` is the whole resume engine. A piece of work has a folder and a key, a hash of everything that decides its result.
 A folder whose `done.json` holds the key is kept; one that was interrupted under the same key is gone on with; one made
 under another key is set aside as `<folder>.<its key>` and brought back when its key is asked for again.
+
+Where workers on several machines share the folder, a piece is made again when its worker is lost, and the lost one may
+still be alive on a machine that only the network has left. Every file is whole or not there, the same settings write
+the same bytes, and `started.json` names the attempt: only the newest attempt may mark a piece as done.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +31,7 @@ from curator.errors import RunError
 STARTED, DONE = "started.json", "done.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_facts: dict[str, Any] = {"engine": "local"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class Made:
     record: Mapping[str, Any]
     seconds: float
     kept: bool
+
+
+def place() -> dict[str, Any]:
+    """Where this process is: engine, host, process id, and what `placed` was told."""
+    return {**_facts, "host": socket.gethostname(), "process": os.getpid()}
+
+
+def placed(**facts: Any) -> None:
+    """Makes facts, such as the GPUs of a worker, part of what `place` says of this process."""
+    _facts.update(facts)
 
 
 def key_of(*parts: Any) -> str:
@@ -64,11 +81,17 @@ def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, g
             return Made(folder, key, done["record"], done["seconds"], kept=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
-        write_json(folder / STARTED, {"key": key})
+        if not grid:
+            # Left by an attempt that was killed since the run folder was opened; others write in a grid's folder.
+            _clear(folder)
+        started = {"key": key, "attempt": uuid.uuid4().hex, "where": place()}
+        write_json(folder / STARTED, started)
         clock = time.perf_counter()
         record = work(folder)
         seconds = time.perf_counter() - clock
-        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3)})
+        if read_json(folder / STARTED) != started:
+            raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
+        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": place()})
     return Made(folder, key, record, seconds, kept=False)
 
 
@@ -110,10 +133,15 @@ def opened(folder: Path) -> Iterator[Path]:
     What a killed process had half written is removed: nobody else can be writing.
 
     Raises:
-        RunError: Another process holds it, it cannot be written or locked, or the disk is full.
+        RunError: Another process holds it, it cannot be written or locked, the disk is full, or it is a URL.
     """
     import fcntl
 
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", folder.parts[0] if folder.parts else "") and not folder.exists():
+        raise RunError(
+            f"{folder}: a run folder is a path, and this is the address of a store; mount the store "
+            "(on every node alike, where the engine is ray) and give --out the path"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -152,7 +180,7 @@ def _clear(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to; it takes the place of `path` when the block ends well, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -165,8 +193,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """As `replacing`, for a whole folder written in one go; an older `path` goes once the new one is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -175,6 +202,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    # Process ids repeat between machines that share the folder.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -185,7 +185,7 @@ def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
         (["check", "a.yaml", "--sett", "a=1"], "No such option"),
         (["check"], "Missing argument 'RECIPE'"),
         (["build", "a.yaml", "--until", "selekt"], "is not one of 'base', 'pool'"),
-        (["build", "a.yaml", "--engine", "cloud"], "is not 'local'"),
+        (["build", "a.yaml", "--engine", "cloud"], "is not one of 'local', 'ray'"),
         ([], "Usage: "),
     ],
 )
@@ -284,6 +284,18 @@ def test_build_says_what_it_runs_on_and_one_line_a_stage(built: dict[str, Any]) 
     assert lines[0].startswith("quickstart: runs on ")
     assert lines[1] == "pool          1.2 s  7 candidates :key: [red]"
     assert lines[2].split() == ["scores", "kept"]
+
+
+def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) -> None:
+    asked = ["engine.address=head:6379", "engine.workers=4", "engine.threads=2", "engine.gpus_per_worker=0.5"]
+    settings = [part for one in asked for part in ("--set", one)]
+    line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
+    assert line.startswith(
+        "quickstart: models are trained and asked on the Ray cluster at head:6379, 4 worker(s) of 2 thread(s) and 0.5 "
+        "GPU(s) in bf16; the rest runs here, on "
+    )
+    line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
+    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; the rest" in line
 
 
 def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from curator.run import (
     key_of,
     make,
     opened,
+    placed,
     read_json,
     replacing,
     replacing_folder,
@@ -286,6 +288,54 @@ def test_half_folders_of_a_killed_process_are_removed_too(tmp_path: Path) -> Non
         assert [path.name for path in (tmp_path / "stage").iterdir()] == ["kept.tmp"]
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "hf://data/owner/name"])
+def test_the_address_of_a_store_is_no_run_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=r"is a path, and this is the address of a store; mount"), opened(Path(url)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_attempt_left_half_written_goes_before_the_next(tmp_path: Path) -> None:
+    def cut(folder: Path) -> Mapping[str, Any]:
+        (folder / ".weights.0a.tmp").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "a", "k", cut)
+    assert make(tmp_path / "a", "k", lambda folder: {"left": len(list(folder.glob(".*.tmp")))}).record == {"left": 0}
+
+
+def test_a_grid_leaves_alone_what_its_pieces_are_writing(tmp_path: Path) -> None:
+    writing = tmp_path / "grid" / "piece" / ".weights.0a.tmp"
+    writing.mkdir(parents=True)
+    make(tmp_path / "grid", "k", lambda folder: {}, grid=True)
+    assert writing.exists()
+
+
+def test_an_attempt_that_was_overtaken_marks_nothing_as_done(tmp_path: Path) -> None:
+    def slow(folder: Path) -> Mapping[str, Any]:
+        # Meanwhile the same piece is made again, as when this one's node was taken for lost.
+        make(folder, "k", lambda _: {"by": "the second"})
+        return {"by": "the first"}
+
+    with pytest.raises(RunError, match="another attempt at this piece has begun since; this one is given up"):
+        make(tmp_path / "a", "k", slow)
+    assert make(tmp_path / "a", "k", slow).record == {"by": "the second"}
+
+
+def test_a_piece_says_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_facts", {})
+    placed(engine="ray", node="0a", gpus=["1"])
+    make(tmp_path / "a", "k", lambda _: {})
+    where = json.loads((tmp_path / "a" / "done.json").read_text())["where"]
+    assert where == {
+        "engine": "ray", "node": "0a", "gpus": ["1"], "host": socket.gethostname(), "process": os.getpid()
+    }  # fmt: skip
+    started = json.loads((tmp_path / "a" / "started.json").read_text())
+    assert started["where"] == where
+
+
 def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -430,4 +480,5 @@ def test_a_full_disk_outside_of_any_stage_is_told_too(tmp_path: Path, monkeypatc
 def test_markers_are_plain_json_for_other_programs(tmp_path: Path) -> None:
     make(tmp_path / "a", "k1", Work())
     marker = json.loads((tmp_path / "a" / "done.json").read_text())
-    assert set(marker) == {"key", "record", "seconds"}
+    assert set(marker) == {"key", "record", "seconds", "where"}
+    assert marker["where"] == {"engine": "local", "host": socket.gethostname(), "process": os.getpid()}

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
 SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
 
+ENGINE = "Where work runs, instead of the recipe's engine.kind."
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
 @click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
 @click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
               "decision is worse or trade-off.")  # fmt: skip
 @click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
@@ -71,7 +75,9 @@ def build(  # noqa: PLR0917 - click hands options by name
 @click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option("--engine", type=click.Choice(["local"]), help="Where work runs, instead of the recipe's engine.kind.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
 def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
     """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
 
@@ -163,7 +169,15 @@ def _machine_line(recipe: Recipe) -> str:
     from curator.engine.threads import resolved_threads
     from curator.provenance import has_gpu
 
-    workers = recipe.engine.workers
-    where = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
-    processes = "1 process" if workers == 1 else f"{workers} processes"
-    return f"{recipe.name}: runs on {where}, {processes} of {resolved_threads(recipe.engine)} thread(s)"
+    section = recipe.engine
+    own = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
+    threads = f"{resolved_threads(section)} thread(s)"
+    if section.kind == "local":
+        processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
+        return f"{recipe.name}: runs on {own}, {processes} of {threads}"
+    cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
+    gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
+    return (
+        f"{recipe.name}: models are trained and asked on {cluster}, {section.workers} worker(s) of {threads} and "
+        f"{gpus}; the rest runs here, on {own}"
+    )

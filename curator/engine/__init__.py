@@ -7,6 +7,8 @@ Jobs and results are small and picklable; what is large travels through the run 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from curator.engine.local import prepare_local, run_local
@@ -23,11 +25,21 @@ class Runner(Protocol):
     def __call__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...
 
 
-def runner(section: Engine, *, preload: str) -> Runner:
-    """The engine that a recipe names, with its threads resolved; `preload` is the module that its workers need."""
+def runner(section: Engine, *, preload: str, folder: Path) -> Runner:
+    """The engine that a recipe names, with its threads resolved.
+
+    Args:
+        section: The recipe's.
+        preload: The module that its workers need.
+        folder: The run folder, which every worker must see.
+    """
     threads = resolved_threads(section)
 
     def run(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        if section.kind == "ray":
+            from curator.engine.ray import run_ray
+
+            return run_ray(work, jobs, section=section, threads=threads, folder=folder)
         return run_local(work, jobs, workers=section.workers, threads=threads, preload=preload)
 
     return run
@@ -35,4 +47,21 @@ def runner(section: Engine, *, preload: str) -> Runner:
 
 def prepare(section: Engine, *, preload: str) -> None:
     """Lets the engine load what its workers need, ahead of the first job."""
-    prepare_local(workers=section.workers, threads=resolved_threads(section), preload=preload)
+    if section.kind == "local":
+        prepare_local(workers=section.workers, threads=resolved_threads(section), preload=preload)
+
+
+@contextmanager
+def engaged(section: Engine) -> Iterator[None]:
+    """While the block runs, the engine may keep what it has started; at the end of it that is stopped.
+
+    Raises:
+        RunError: The engine's library is not installed.
+    """
+    if section.kind == "ray":
+        from curator.engine.ray import session
+
+        with session():
+            yield
+    else:
+        yield

@@ -138,7 +138,7 @@ def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
         try:
             pipe.send((None, work(job)))
         except Exception as error:
-            pipe.send((_portable(error), "".join(traceback.format_exception(error))))
+            pipe.send((portable(error), "".join(traceback.format_exception(error))))
             raise SystemExit(1) from error
 
 
@@ -149,7 +149,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error, if it can be sent to another process and put together there; else its words in a plain one."""
     try:
         pickle.loads(pickle.dumps(error))

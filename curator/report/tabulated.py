@@ -299,6 +299,16 @@ def _time(report: Mapping[str, Any], _: Any) -> Made:
     return "Time by stage.", "stage|time|share", rows
 
 
+def _where(report: Mapping[str, Any], _: Any) -> Made:
+    nodes = report.get("timing", {}).get("engine", {}).get("nodes", [])
+    rows = (
+        (one["engine"], one["host"], (one["node"] or "")[:8], ", ".join(one["gpus"]), number(one["processes"]),
+         number(one["pieces"]), cell(duration, one["seconds"]))
+        for one in nodes
+    )  # fmt: skip
+    return "What trained and asked the models.", "engine|host|node|GPUs|processes|pieces|time", rows
+
+
 _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Made]] = {
     "rates": _rates,
     "gates": _gates,
@@ -321,4 +331,5 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Made]] = {
     "training": _training,
     "tasks": _tasks,
     "time": _time,
+    "where": _where,
 }

@@ -212,8 +212,9 @@ def _took(
     if size is None:
         return None
     threads = recipe.engine.threads or max(1, cores() // recipe.engine.workers)
-    # One GPU is shared by all workers; cores are not.
-    device = GPU if has_gpu() else CORE * threads * recipe.engine.workers
+    # One GPU is shared by all local workers; cores are not, and Ray's workers have GPUs of their own.
+    gpus = recipe.engine.workers * recipe.engine.gpus_per_worker if recipe.engine.kind == "ray" else float(has_gpu())
+    device = GPU * gpus if gpus else CORE * threads * recipe.engine.workers
     return count * operations * size.parameters / device
 
 

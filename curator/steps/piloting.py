@@ -84,7 +84,7 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
     from curator.verify.plan import grid as plan_of
 
     r = site.recipe
-    seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD)
+    seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD, folder=site.root)
     asked = [task for task in data.tasks if task.weight > 0]
     found = candidates(site)
     sets: dict[str, Ids] = {}

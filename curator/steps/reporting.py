@@ -12,6 +12,7 @@ from curator.steps.forgetting import predicted
 from curator.steps.judge_errors import judge_error
 from curator.steps.judging import deciding
 from curator.steps.looking import stopped
+from curator.steps.ran import ran
 from curator.steps.representing import below
 from curator.steps.site import FOLDERS, STAGES, Site
 
@@ -167,9 +168,10 @@ def _provenance(site: Site) -> dict[str, Any]:
         "seed": r.seed,
         "sources": site.record("pool")["resolved"],
         "versions": versions(),
-        "device": device(),
+        "device": device() if r.engine.kind == "local" else "cuda" if r.engine.gpus_per_worker else "cpu",
         "threads": resolved_threads(r.engine),
-        "recipe": r.model_dump(by_alias=True),
+        # Where it ran decides nothing but by threads, and stands under `timing`.
+        "recipe": r.model_dump(by_alias=True, exclude={"engine"}),
     }
 
 
@@ -184,6 +186,7 @@ def _timing(site: Site) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "stages": {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")},
         "machine": machine(),
+        "engine": ran(site),
         "peak_gib": round(peak_gib(), 3),
         "run_folder": str(site.root.absolute()),
     }

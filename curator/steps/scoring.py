@@ -68,7 +68,7 @@ def parts_of(score: Score) -> Sequence[Score]:
 def interference_of(site: Site) -> dict[str, Scores]:
     """Every interference score that the recipe asks for, by name, taken on the weights of the base stage."""
     from curator.conversations import Conversations
-    from curator.engine.threads import resolved_threads
+    from curator.engine.threads import threads_alone
     from curator.interference import Texts, interference
     from curator.model import load_model, load_tokenizer
     from curator.provenance import set_threads
@@ -78,7 +78,7 @@ def interference_of(site: Site) -> dict[str, Scores]:
     sections = steps_taken(r)
     if not sections:
         return {}
-    set_threads(resolved_threads(r.engine) * r.engine.workers)
+    set_threads(threads_alone(r.engine))
     weights = start["weights"]
     adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
 

@@ -107,13 +107,13 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
     """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
-    from curator.engine.threads import resolved_threads
+    from curator.engine.threads import threads_alone
     from curator.model import load_model, load_tokenizer
     from curator.provenance import set_threads
     from curator.store import absolute, load_data
 
     r, start, data = site.recipe, site.record("base"), load_data(site.folder("pool"))
-    set_threads(resolved_threads(r.engine) * r.engine.workers)
+    set_threads(threads_alone(r.engine))
     model = tokenizer = None
     if any(section.kind == "hidden-states" for section in r.representations):
         weights = start["weights"]

@@ -43,7 +43,7 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.verify.experiment import train_grid
 
     data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
-    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=grid.PRELOAD)
+    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=grid.PRELOAD, folder=site.root)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def trained(seeds: int) -> Plan:
@@ -98,7 +98,7 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
             tuple(absolute(adapter, experiment.root) for adapter in found["adapters"]),
             found["key"],
         )
-    run = runner(site.recipe.engine, preload=grid.PRELOAD)
+    run = runner(site.recipe.engine, preload=grid.PRELOAD, folder=site.root)
     answers = grid.ask(site, experiment, plan, weights, folder=folder, run=run)
     save_frame(folder / "answers.parquet", answers)
     if site.recipe.verify.forgetting is not None:

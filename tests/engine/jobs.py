@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from curator.errors import DataError, RecipeError
+from curator.run import make, replacing
 
 
 class AwkwardError(Exception):
@@ -83,6 +84,51 @@ def fail_or_sleep(folder: str) -> None:
     time.sleep(600)
 
 
+def killed_once(job: tuple[str, int]) -> int:
+    """The first attempt at a job leaves a half-written piece behind and is killed."""
+    folder, number = job
+    mark = Path(folder, f"{number}.attempt")
+    if number == 1 and not mark.exists():
+        mark.touch()
+        killed(1)
+    return number * number
+
+
+def piece_killed_once(folder: str) -> str:
+    """A piece of a run folder whose first attempt is killed while it writes."""
+
+    def work(own: Path) -> dict[str, int]:
+        left = [path.name for path in own.glob(".*.tmp")]
+        with replacing(own / "weights") as temporary:
+            temporary.write_text("half")
+            if not (own.parent / "once").exists():
+                (own.parent / "once").touch()
+                killed(1)
+            temporary.write_text("whole")
+        return {"left": len(left)}
+
+    return str(make(Path(folder, "piece"), "k", work).record["left"])
+
+
+def ended_by_ctrl_c() -> None:
+    """A process with a Ray of its own, two of whose jobs sleep, as the command line runs it: `jobs.py ray FOLDER`."""
+    # Workers load this file under its own name.
+    from jobs import leave_a_name_and_sleep
+
+    from curator.cli import _run
+    from curator.engine import engaged, runner
+    from curator.recipe import Engine
+
+    section, folder = Engine(kind="ray", workers=2, threads=1), Path(sys.argv[2])
+
+    def command() -> None:
+        with engaged(section):
+            run = runner(section, preload="", folder=folder)
+            list(run(leave_a_name_and_sleep, [(str(folder), 600.0)] * 2))
+
+    sys.exit(_run(command))
+
+
 def main() -> None:
     """A process with two workers, one at a long job and one that waits for more: `python -m jobs FOLDER`."""
     from curator.engine.local import run_local
@@ -93,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended_by_ctrl_c() if sys.argv[1] == "ray" else main()

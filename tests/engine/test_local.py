@@ -174,8 +174,8 @@ def test_threads_left_open_share_the_cores() -> None:
     assert resolved_threads(Engine(workers=2, threads=3)) == 3
 
 
-def test_the_runner_of_a_recipe_runs_with_its_threads() -> None:
-    run = runner(Engine(workers=1, threads=1), preload="curator.train.warm")
+def test_the_runner_of_a_recipe_runs_with_its_threads(tmp_path: Path) -> None:
+    run = runner(Engine(workers=1, threads=1), preload="curator.train.warm", folder=tmp_path)
     assert [found[:2] for found in run(jobs.threads, [0])] == [("1", 1)]
 
 

@@ -108,7 +108,36 @@ class Invented:
             "judges": self.judges,
             "verdicts": self.verdicts,
             "provenance": {"versions": {"curator": "0.1.0", "torch": "2.13.0"}, "seed": 0},
-            "timing": {"stages": {"train": 75.0, "answer": 25.0}, "folder": "/somewhere/outputs/invented"},
+            "timing": {
+                "stages": {"train": 75.0, "answer": 25.0},
+                "folder": "/somewhere/outputs/invented",
+                "engine": {
+                    "kind": "ray",
+                    "workers": 3,
+                    "threads": 2,
+                    "gpus_per_worker": 0.5,
+                    "nodes": [
+                        {
+                            "engine": "ray",
+                            "host": "first",
+                            "node": "0a1b2c3d4e5f",
+                            "gpus": ["0", "1"],
+                            "processes": 9,
+                            "pieces": 9,
+                            "seconds": 70.0,
+                        },
+                        {
+                            "engine": "local",
+                            "host": "second",
+                            "node": None,
+                            "gpus": [],
+                            "processes": 1,
+                            "pieces": 3,
+                            "seconds": 20.0,
+                        },
+                    ],
+                },
+            },
         }
         return report_dict(**{**given, **changes})
 

@@ -112,7 +112,7 @@ def test_tables_carry_the_numbers_themselves(page, report):
 def test_every_table_can_be_sorted_and_taken_away(seen, run, report):
     names = set(tables(report, of(run)))
     assert names >= {"rates", "gates", "comparisons", "seeds", "similarity", "overlap", "categories", "gains", "judges",
-                     "agreement", "sources", "dropped", "training", "tasks", "time"}  # fmt: skip
+                     "agreement", "sources", "dropped", "training", "tasks", "time", "where"}  # fmt: skip
     assert set(seen.cells) == names
     buttons = [attributes.get("data-csv") for tag, attributes in seen.tags if tag == "button"]
     assert names == {one for one in buttons if one}

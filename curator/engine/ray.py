@@ -1,0 +1,272 @@
+"""Work on a cluster of machines, as Ray's tasks: one for each job, made again where its worker or node dies.
+
+A worker process takes one job after another, so that libraries are loaded once in each; with GPUs Ray starts a process
+for every job, so that no job finds the memory of another. Jobs read and write the run folder, which is on a disk that
+all nodes share; Ray carries jobs and results, which are small. The only file that knows Ray.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from curator import __version__
+from curator.engine.local import portable
+from curator.errors import RunError, first_line
+from curator.provenance import set_threads, thread_settings
+from curator.recipe import Engine
+from curator.run import placed, read_json, write_json
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ANSWERS_WITHIN = 5.0  # seconds for a port to open
+JOINED_WITHIN = 22.0  # seconds for a process of this machine to join the cluster; with the port, less than 30
+SEEN_WITHIN = 10.0  # seconds until what one node wrote is seen by another; NFS looks again after a few
+ENDED_WITHIN = 30.0  # seconds for cancelled tasks to end
+SIGN = "engine.json"
+MEMORY = 256 * 2**20  # bytes of Ray's store on this machine; jobs and results are small
+INSTALL = 'pip install -c constraints.txt ".[ray]"'
+
+
+class Ground(NamedTuple):
+    """What a worker must find: the run folder, the sign that was put there, and the version of curator."""
+
+    folder: str
+    sign: str
+    version: str
+
+
+def run_ray(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, section: Engine, threads: int, folder: Path
+) -> Iterator[Result]:
+    """Results of `work(job)` as they come, from at most `section.workers` tasks at once.
+
+    A task is tried again `section.retries` times when its process is killed or its node is lost. An error of the work
+    itself stops the rest and is raised here as it was raised there; so does Ctrl-C. Tasks that still run are ended.
+
+    Raises:
+        RunError: There is no such cluster, none of its nodes is large enough, a node does not see the run folder or has
+            another curator, or a job was lost more often than `section.retries`.
+    """
+    if not jobs:
+        return
+    ray = _connected(section, threads)
+    ground = _ground(folder)
+    task = _task(ray, section, threads)
+    waiting = [pickle.dumps((work, job)) for job in reversed(jobs)]
+    running: list[Any] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < section.workers:
+                running.append(task.remote(waiting.pop(), threads, ground))
+            ready, running = ray.wait(running, num_returns=1)
+            yield _received(ray, ready[0], section)
+    finally:
+        _end(ray, running)
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """While the block runs, the connection to Ray that the first job makes is kept; then it is closed, and a Ray that
+    was started for it is stopped. A connection that was there before stays.
+
+    Raises:
+        RunError: Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise RunError(f"engine.kind: ray needs Ray, which is not installed; install it with: {INSTALL}")
+    module = sys.modules.get("ray")
+    before = module is not None and module.is_initialized()
+    try:
+        yield
+    finally:
+        module = sys.modules.get("ray")
+        if module is not None and module.is_initialized() and not before:
+            module.shutdown()
+
+
+def _connected(section: Engine, threads: int) -> Any:
+    """The library, connected to the cluster of the section and quiet.
+
+    Raises:
+        RunError: No cluster answers in 30 s, or no node of it can hold a worker.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+        if section.address is None:
+            # An address of its own, or the environment's RAY_ADDRESS would be taken.
+            ray.init(
+                address="local", num_cpus=section.workers * threads, include_dashboard=False,
+                object_store_memory=MEMORY, **quiet,
+            )  # fmt: skip
+        else:
+            _look_for(section.address)
+            ray.init(address=section.address, **quiet)
+    _require_room(ray, section, threads)
+    return ray
+
+
+def _look_for(address: str) -> None:
+    """Makes sure that a cluster answers: its port, then a process that joins it and may take its time to no avail."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    try:
+        if found is not None:
+            socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise RunError(
+            f"engine.address: nothing answers at {address} ({first_line(error)}); start a head there with "
+            "`ray start --head`, name the address that it prints, or leave address out to use this machine alone"
+        ) from error
+    join = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    command = [sys.executable, "-c", join, address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JOINED_WITHIN)
+        reason = (done.stderr.strip().splitlines() or [""])[-1][:300] if done.returncode else None
+    except subprocess.TimeoutExpired:
+        reason = f"no answer in {JOINED_WITHIN:.0f} s"
+    if reason is not None:
+        raise RunError(
+            f"engine.address: no Ray cluster could be joined at {address} ({reason}); start a head with `ray start "
+            "--head`, and on this machine `ray start --address=HEAD:PORT` with the same versions of Ray and Python "
+            "(a head with a token needs RAY_AUTH_MODE=token here, and the token of `ray get-auth-token`), or leave "
+            "address out to use this machine alone"
+        )
+
+
+def _require_room(ray: Any, section: Engine, threads: int) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= section.gpus_per_worker for node in nodes):
+        return
+    held = "; ".join(sorted({f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes}))
+    raise RunError(
+        f"engine: no node of the cluster has {threads} CPUs and {section.gpus_per_worker:g} GPUs for a worker; "
+        f"nodes have {held}; lower engine.threads or engine.gpus_per_worker, or add such a node"
+    )
+
+
+def _ground(folder: Path) -> Ground:
+    """Puts a sign into the run folder, by which a worker knows that it sees the same one."""
+    sign = uuid.uuid4().hex
+    write_json(folder / SIGN, {"sign": sign})
+    return Ground(str(folder.absolute()), sign, __version__)
+
+
+def _task(ray: Any, section: Engine, threads: int) -> Any:
+    # Ray itself sets OMP_NUM_THREADS alone, and libraries that it loads first have read the others by then.
+    environment = thread_settings(threads)
+    if not section.gpus_per_worker:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return ray.remote(_serve).options(
+        num_cpus=threads,
+        num_gpus=section.gpus_per_worker,
+        max_retries=section.retries,
+        retry_exceptions=False,
+        runtime_env={"env_vars": environment},
+        name="curator",
+    )
+
+
+class Failed(Exception):  # noqa: N818 - carries an error, and is none of its own
+    """What a job raised in a worker: the error, and its traceback in words, which pickle leaves behind."""
+
+
+def _serve(packed: bytes, threads: int, ground: Ground) -> Any:
+    """One job in a worker.
+
+    Raises:
+        Failed: It raised an error.
+    """
+    set_threads(threads)
+    try:
+        _stand_on(ground)
+        from curator.model import quiet
+
+        quiet()
+        placed(**_facts())
+        work, job = pickle.loads(packed)
+        return work(job)
+    except Exception as error:
+        raise Failed(portable(error), "".join(traceback.format_exception(error))) from error
+
+
+def _facts() -> dict[str, Any]:
+    import ray
+
+    context = ray.get_runtime_context()
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    return {"engine": "ray", "node": context.get_node_id(), "gpus": [str(one) for one in gpus]}
+
+
+def _stand_on(ground: Ground) -> None:
+    """Refuses a node that does not see the run folder, or has another curator.
+
+    Raises:
+        RunError: It does not, or has.
+    """
+    host, path = socket.gethostname(), Path(ground.folder) / SIGN
+    if ground.version != __version__:
+        raise RunError(
+            f"engine.address: node {host} has curator {__version__}, and the run is of {ground.version}; "
+            "install the same one on every node"
+        )
+    limit = time.monotonic() + SEEN_WITHIN
+    while not (path.exists() and read_json(path).get("sign") == ground.sign):
+        if time.monotonic() > limit:
+            raise RunError(
+                f"engine.address: node {host} cannot see the run folder {ground.folder}; put it, with --out, on a disk "
+                "that all nodes share under the same path"
+            )
+        time.sleep(0.2)
+
+
+def _received(ray: Any, ref: Any, section: Engine) -> Any:
+    try:
+        return ray.get(ref)
+    except Failed as failed:
+        # Ray raises one of its own that says it is a Failed, and keeps ours in it.
+        error, text = getattr(failed, "cause", failed).args
+        raise error from RuntimeError(f"in a worker of Ray:\n{text}")
+    except ray.exceptions.OutOfMemoryError as lost:
+        raise RunError(
+            f"engine.workers: a node ran out of memory ({first_line(lost)}); lower engine.workers, or raise "
+            "engine.threads so that fewer run on a node, and run the same command again, what was finished is kept"
+        ) from lost
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as lost:
+        raise RunError(
+            f"engine.retries: a piece was lost {section.retries + 1} times with its worker or node "
+            f"({type(lost).__name__}), most likely for want of memory; lower engine.workers, or raise engine.retries, "
+            "and run the same command again, what was finished is kept"
+        ) from lost
+    except ray.exceptions.RayError as other:
+        words = [line for line in str(other).strip().splitlines() if line] or [type(other).__name__]
+        raise RunError(
+            f"engine.address: a worker could not begin ({words[-1][:300]}); every node needs the same Python, Ray and "
+            f"curator ({INSTALL})"
+        ) from other
+
+
+def _end(ray: Any, running: Sequence[Any]) -> None:
+    """Ends tasks that are no longer wanted, and waits for that: their folders may be asked for again."""
+    if not running or not ray.is_initialized():
+        return
+    for ref in running:
+        ray.cancel(ref, force=True)
+    ray.wait(list(running), num_returns=len(running), timeout=ENDED_WITHIN)
