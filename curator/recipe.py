@@ -126,11 +126,19 @@ class Publish(Section):
 
 
 class Engine(Section):
-    """Where work runs: `workers` processes of `threads` threads each; null threads: cores over workers."""
+    """Where work runs: `workers` processes of `threads` threads each; null threads: cores over workers.
+
+    `cache` is where vectors are kept by content, so that other runs find them: a folder, `.vectors` beside the run
+    folder (true), or nowhere (false).
+    """
 
     kind: Literal["local"] = "local"
     workers: Count = 1
     threads: Count | None = None
+    cache: Annotated[
+        Annotated[bool, Tag("@switch")] | Annotated[str, Field(min_length=1), Tag("@folder")],
+        Discriminator(lambda value: "@switch" if isinstance(value, bool) else "@folder"),
+    ] = True
 
 
 class Recipe(Section):

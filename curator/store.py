@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
+from curator.records import Data, Messages, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run import read_json, replacing, write_json
 
 TASK_PARTS = ("train", "test", "regime", "defence")
+TASKS = "tasks"
+ROW_GROUP = 4096  # rows of a frame that can be read without the others
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
     """Writes a frame as Parquet, whole or not at all."""
     with replacing(path) as temporary:
-        frame.write_parquet(temporary)
+        frame.write_parquet(temporary, row_group_size=ROW_GROUP)
 
 
 def load_frame(path: Path) -> pl.DataFrame:
     """The frame of a Parquet file."""
     return pl.read_parquet(path)
+
+
+def rows_of(path: Path) -> tuple[list[str], Callable[[int, int], list[Messages]]]:
+    """Ids of the rows in a Parquet file, and a function that reads the conversations from one row number to before
+    another; what lies in memory does not grow with the rows, but for the ids.
+    """
+    import pyarrow.parquet as pq
+
+    # Pages are read as they are wanted: by default a whole column of a row group would be.
+    file = pq.ParquetFile(path, pre_buffer=False)
+    ends = np.cumsum([file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)], dtype=np.int64)
+
+    @lru_cache(maxsize=2)
+    def group(number: int) -> list[Messages]:
+        found: list[Messages] = file.read_row_group(number, columns=["messages"])["messages"].to_pylist()
+        return found
+
+    def read(start: int, stop: int) -> list[Messages]:
+        found: list[Messages] = []
+        for number in range(int(np.searchsorted(ends, start, side="right")), len(ends)):
+            first = int(ends[number - 1]) if number else 0
+            if first >= stop:
+                break
+            found += group(number)[max(start - first, 0) : stop - first]
+        return found
+
+    return pl.read_parquet(path, columns=["id"])["id"].to_list(), read
 
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
@@ -44,7 +74,7 @@ def save_data(folder: Path, data: Data) -> None:
     save_frame(folder / "keep.parquet", data.keep)
     for task in data.tasks:
         for part in TASK_PARTS:
-            save_frame(folder / "tasks" / f"{task.name}-{part}.parquet", getattr(task, part))
+            save_frame(folder / TASKS / f"{task.name}-{part}.parquet", getattr(task, part))
     for arm, rows in data.arms.items():
         save_frame(folder / "arms" / f"{arm}.parquet", rows)
     if data.given is not None:
@@ -57,9 +87,7 @@ def load_data(folder: Path) -> Data:
     """What `save_data` wrote."""
     facts = read_json(folder / "data.json")
     tasks = tuple(
-        Task(
-            **{**{part: load_frame(folder / "tasks" / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task}
-        )
+        Task(**{**{part: load_frame(folder / TASKS / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task})
         for task in facts["tasks"]
     )
     return Data(
@@ -77,6 +105,11 @@ def load_data(folder: Path) -> Data:
 def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
     """Writes the matrix to `<name>.npy` and everything else to `<name>.json`."""
     save_array(folder / f"{name}.npy", vectors.matrix)
+    save_facts(folder, name, vectors)
+
+
+def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
+    """Writes all but the matrix of vectors, which stands in `<name>.npy` already."""
     facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
     write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
 
