@@ -120,7 +120,9 @@ def _known(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
     n = len(rows.ids)
     read_keys = [keys_of(rows.read(start, min(start + READ, n))) for start in range(0, n, READ)]
     keys = np.concatenate([np.zeros(0, dtype=f"S{KEY}"), *read_keys])
-    by_id = np.array(sorted(range(n), key=lambda row: rows.ids[row]), dtype=np.int64)
+    sorted_already = all(rows.ids[row] <= rows.ids[row + 1] for row in range(n - 1))
+    order = range(n) if sorted_already else sorted(range(n), key=lambda row: rows.ids[row])
+    by_id = np.fromiter(order, dtype=np.int64, count=n)
     _, first, text = np.unique(keys[by_id], return_index=True, return_inverse=True)
     same = np.empty(n, dtype=np.int64)
     same[by_id] = by_id[first[text]]

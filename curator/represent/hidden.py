@@ -13,13 +13,11 @@ import numpy as np
 from curator.chat import Encoded as Tokens
 from curator.chat import encode_all
 from curator.model import batches, memory, window
-from curator.represent.encoder import Encoded, Encoder, Piece
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
 from curator.represent.places import blocks_of, body_of, resolved, states_at
 
 if TYPE_CHECKING:
     import torch
-
-LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
 
 
 def hidden_states(
@@ -39,8 +37,8 @@ def hidden_states(
     row of more than `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted. No
     logits are computed, no block after the last asked layer runs, and of every layer only the asked tokens are kept.
 
-    Rows go in batches of like length, of at most `batch_tokens` tokens with their padding. A row's vector is the same
-    in every batch up to rounding: 1e-4 in fp32.
+    Rows go in batches of like length, of at most `batch_tokens` tokens with their padding (on a CPU CPU_TOKENS). A
+    row's vector is the same in every batch up to rounding: 1e-4 in fp32.
 
     Source of the default: He et al. 2024 (arXiv 2404.01099), Hsiung et al. 2025 (arXiv 2506.05346).
 
@@ -49,6 +47,7 @@ def hidden_states(
     """
     body = body_of(model)
     asked = [resolved(layer, token, len(blocks_of(body)), name) for layer, token in places]
+    most = budget(batch_tokens, next(body.parameters()).device.type)
     width, limit = int(model.config.get_text_config().hidden_size), min(max_tokens, window(model))
 
     def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
@@ -60,7 +59,7 @@ def hidden_states(
         out = [np.zeros((len(tokens), width), dtype=np.float32) for _ in own]
         done, before = 0, None
         lengths = [len(row.ids) for row in tokens]
-        for batch in [*batches(lengths, piece.ids, tokens=batch_tokens, rows=LARGEST_BATCH), None]:
+        for batch in [*batches(lengths, piece.ids, tokens=most, rows=LARGEST_BATCH), None]:
             with torch.inference_mode(), memory("represent.batch_tokens"):
                 states = [] if batch is None else _units(body, [tokens[i] for i in batch], own, tokenizer.pad_token_id)
                 # Fetched only now: a GPU is at work on the next batch while this one comes back.

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from curator.errors import ModelError
 from curator.model import batches, device, memory
-from curator.represent.encoder import Encoded, Encoder, Piece
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
 from curator.represent.unit import unit
-
-LARGEST_BATCH = 256
 
 
 def load_embedder(model_id: str, revision: str | None = None) -> Any:
@@ -51,6 +49,7 @@ def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
         ModelError: When it is called, memory runs out.
     """
     limit = min(max_tokens, embedder.max_seq_length or max_tokens)
+    most = budget(batch_tokens, embedder.device.type)
     width = embedder.get_embedding_dimension() or 0
 
     def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
@@ -58,7 +57,7 @@ def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
         texts = ["\n\n".join(message["content"] for message in messages) for messages in piece.rows]
         lengths, over, features = _tokenised(embedder, texts, limit)
         out, done = np.zeros((len(texts), width), dtype=np.float32), 0
-        for batch in batches(lengths, piece.ids, tokens=batch_tokens, rows=LARGEST_BATCH):
+        for batch in batches(lengths, piece.ids, tokens=most, rows=LARGEST_BATCH):
             with memory("represent.batch_tokens"):
                 if features is None:
                     own = [texts[i] for i in batch]
