@@ -33,7 +33,15 @@ from curator.steps.outlining import sources
 from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"pool": 4, "select": 3, "train": 2, "judge": 3, "report": 7, "publish": 3}
+VERSIONS = dict.fromkeys(STAGES, 1) | {
+    "pool": 4,
+    "represent": 2,
+    "select": 3,
+    "train": 2,
+    "judge": 3,
+    "report": 7,
+    "publish": 3,
+}
 
 
 class Step(NamedTuple):

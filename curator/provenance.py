@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
@@ -87,7 +88,6 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
     time of change is that of the installation, so there the content is hashed.
     """
     import hashlib
-    from pathlib import Path
 
     embedded = model_id == "sandbox:"
     folder = Path(__file__).parent / "sandbox" / "checkpoint" if embedded else Path(model_id)
@@ -104,9 +104,27 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
     ]
 
 
+def weights_identity(folder: str | Path) -> list[list[Any]]:
+    """Path within it, bytes, time of change and a sample of the content of every file below a model's folder.
+
+    For what runs share: two folders may hold files of one size whose times were all set alike, as archives do. The
+    sample is the first and last mebibyte and 64 pieces of 16 KiB between them.
+    """
+    import hashlib
+
+    found: list[list[Any]] = []
+    for path in sorted(one for one in Path(folder).rglob("*") if one.is_file()):
+        size, sample = path.stat().st_size, hashlib.sha256()
+        with open(path, "rb") as handle:
+            for start, length in [(0, 2**20), *((size * n // 65, 2**14) for n in range(1, 65)), (size - 2**20, 2**20)]:
+                handle.seek(max(start, 0))
+                sample.update(handle.read(length))
+        found.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
+    return found
+
+
 def file_identity(path: str) -> str | None:
     """SHA-256 of a file's bytes; null where there is none."""
     import hashlib
-    from pathlib import Path
 
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None

@@ -128,6 +128,9 @@ class Publish(Section):
 class Engine(Section):
     """Where work runs: `workers` processes of `threads` threads each; null threads: this machine's cores over workers.
 
+    `cache` is where vectors are kept by content, so that other runs find them: a folder, `.vectors` beside the run
+    folder (true), or nowhere (false).
+
     `ray` spreads them over a cluster: the one that `address` names (`auto`, `host:port` of its head, or `ray://` with a
     client port), or, with none, one made of this machine for the time of the run. Each worker has `gpus_per_worker`
     GPUs (0: it computes on the CPU); a piece whose worker or node dies is made again up to `retries` times. None of
@@ -137,6 +140,10 @@ class Engine(Section):
     kind: Literal["local", "ray"] = "local"
     workers: Count = 1
     threads: Count | None = None
+    cache: Annotated[
+        Annotated[bool, Tag("@switch")] | Annotated[str, Field(min_length=1), Tag("@folder")],
+        Discriminator(lambda value: "@switch" if isinstance(value, bool) else "@folder"),
+    ] = True
     address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^/:\s]+:\d{1,5})$")] | None = None
     gpus_per_worker: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     retries: Annotated[int, Field(ge=0, le=1000)] = 3

@@ -16,7 +16,9 @@ class Represent(Section):
     """What turns a row into a vector.
 
     From `hidden-states` of the target model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
-    `token`, or from a sentence embedder `id`. `centre` subtracts the pool's mean before unit length.
+    `token`, or from a sentence embedder `id`. `centre` subtracts the pool's mean before unit length. Rows of more than
+    `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens` tokens, padding
+    counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
     """
 
     kind: Literal["hidden-states", "sentence-transformers"] = Field("hidden-states", alias="from")

@@ -20,6 +20,7 @@ TASK_PARTS = ("train", "test", "regime", "defence")
 POOL = "pool.arrow"
 MAPPED_BATCH = 2**24
 """Bytes that are in memory together, about, while an Arrow file is written."""
+TASKS = "tasks"
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -67,7 +68,7 @@ def save_data(folder: Path, data: Data) -> None:
     save_frame(folder / "keep.parquet", data.keep)
     for task in data.tasks:
         for part in TASK_PARTS:
-            save_frame(folder / "tasks" / f"{task.name}-{part}.parquet", getattr(task, part))
+            save_frame(folder / TASKS / f"{task.name}-{part}.parquet", getattr(task, part))
     for arm, rows in data.arms.items():
         save_frame(folder / "arms" / f"{arm}.parquet", rows)
     if data.given is not None:
@@ -80,9 +81,7 @@ def load_data(folder: Path) -> Data:
     """What `save_data` wrote."""
     facts = read_json(folder / "data.json")
     tasks = tuple(
-        Task(
-            **{**{part: load_frame(folder / "tasks" / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task}
-        )
+        Task(**{**{part: load_frame(folder / TASKS / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task})
         for task in facts["tasks"]
     )
     return Data(
@@ -100,6 +99,11 @@ def load_data(folder: Path) -> Data:
 def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
     """Writes the matrix to `<name>.npy` and everything else to `<name>.json`."""
     save_array(folder / f"{name}.npy", vectors.matrix)
+    save_facts(folder, name, vectors)
+
+
+def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
+    """Writes all but the matrix of vectors, which stands in `<name>.npy` already."""
     facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
     write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
 

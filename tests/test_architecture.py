@@ -17,9 +17,9 @@ import pytest
 FLOORS = (
     {"errors"},
     {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
-    {"recipe_judge", "recipe_pool", "recipe_select"},
+    {"conversations", "recipe_judge", "recipe_pool", "recipe_select"},
     {"recipe_verify"},
-    {"conclusions", "conversations", "kappa", "recipe", "store"},
+    {"conclusions", "kappa", "recipe", "store"},
     {"recipe_mistakes"},
     {"recipe_file"},
     {"chat_templates", "neighbours", "sandbox"},

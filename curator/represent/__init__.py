@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from curator.recipe_select import Represent
 from curator.records import Messages, Vectors
+from curator.represent.encoder import Encoder, Progress
+from curator.represent.filling import encoded, in_memory
+from curator.represent.unit import centre, mean_of, unit
 
-Progress = Callable[[int, int], None]
+__all__ = ["centre", "encoder_of", "mean_of", "represent", "represent_all", "unit"]
 
 
 def represent(
@@ -26,44 +25,74 @@ def represent(
     revision: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Vectors:
-    """One unit vector a row, as the recipe's `represent` section says, not centred.
+    """One unit vector a row, as the recipe's `represent` section says, not centred. See `represent_all`."""
+    found = represent_all(
+        ids, rows, sections=[section], model=model, tokenizer=tokenizer, name=name, revision=revision, progress=progress
+    )
+    return found[0]
+
+
+def represent_all(
+    ids: Sequence[str],
+    rows: Sequence[Messages],
+    *,
+    sections: Sequence[Represent],
+    model: Any = None,
+    tokenizer: Any = None,
+    name: str,
+    revision: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[Vectors]:
+    """The vectors of each section, in memory and not centred, from one pass over the rows.
 
     Args:
         ids, rows: `n` row ids and conversations that end with an answer.
-        section: What to take; `model` and `tokenizer` are used for hidden states, `section.id` for an embedder.
+        sections: What to take, of sections that `alike` puts together; `model` and `tokenizer` are used for hidden
+            states, `section.id` for an embedder.
         name, revision: What the vectors are said to come from, for hidden states.
         progress: Told rows done and rows in all.
 
     Raises:
-        ModelError: The embedder cannot be loaded, the layer does not exist, or memory runs out.
+        ModelError: The embedder cannot be loaded, a layer does not exist, or memory runs out.
     """
-    if section.kind == "sentence-transformers":
-        from curator.represent.sentences import embed
+    encoder = encoder_of(sections, model=model, tokenizer=tokenizer, name=name)
+    found = encoded(in_memory(ids, rows), encoder, progress=progress)
+    return [
+        vectors_said(ids, one.matrix, section, name=name, revision=revision, truncated=int(one.cut.sum()))
+        for section, one in zip(sections, found, strict=True)
+    ]
 
-        return embed(ids, rows, section=section, progress=progress)
+
+def vectors_said(
+    ids: Sequence[str], matrix: Any, section: Represent, *, name: str, revision: str | None, truncated: int
+) -> Vectors:
+    """Vectors with what made them; `name` and `revision` are those of the model, for hidden states."""
+    if section.kind == "sentence-transformers":
+        assert section.id is not None
+        return Vectors(tuple(ids), matrix, section.id, section.revision, truncated=truncated)
+    return Vectors(tuple(ids), matrix, name, revision, section.layer, section.token, truncated)
+
+
+def alike(sections: Sequence[Represent]) -> list[list[int]]:
+    """The numbers of the sections that one pass of one model gives together, in the order of their first."""
+    groups: dict[Any, list[int]] = {}
+    for number, one in enumerate(sections):
+        together = one.kind == "hidden-states"
+        same = (one.kind, one.id, one.revision, one.max_tokens, one.batch_tokens) if together else number
+        groups.setdefault(same, []).append(number)
+    return list(groups.values())
+
+
+def encoder_of(sections: Sequence[Represent], *, model: Any = None, tokenizer: Any = None, name: str) -> Encoder:
+    """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`."""
+    first = sections[0]
+    settings = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}
+    if first.kind == "sentence-transformers":
+        from curator.represent.sentences import load_embedder, sentences
+
+        assert first.id is not None
+        return sentences(model or load_embedder(first.id, first.revision), **settings)
     from curator.represent.hidden import hidden_states
 
-    return hidden_states(
-        ids, rows, model=model, tokenizer=tokenizer, section=section, name=name, revision=revision, progress=progress
-    )
-
-
-def mean_of(vectors: Vectors) -> NDArray[np.float32]:
-    """The mean row, `(d,)`."""
-    return np.asarray(vectors.matrix.mean(axis=0, dtype=np.float64), dtype=np.float32)
-
-
-def centre(vectors: Vectors, mean: NDArray[np.float32]) -> Vectors:
-    """The vectors less `mean`, brought back to unit length; a row equal to the mean stays zero.
-
-    The last layer of a language model is anisotropic: all cosines lie in a narrow band until the common part is taken
-    away (Ethayarajh 2019, arXiv 1909.00512).
-    """
-    return replace(vectors, matrix=unit(np.asarray(vectors.matrix) - mean))
-
-
-def unit(matrix: NDArray[Any]) -> NDArray[np.float32]:
-    """Rows scaled to length 1, float32; rows shorter than 1e-6 become zero, since their direction is rounding."""
-    wide = np.asarray(matrix, dtype=np.float64)
-    length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.where(length > 1e-6, wide / np.maximum(length, 1e-6), 0.0).astype(np.float32)
+    places = [(one.layer, one.token) for one in sections]
+    return hidden_states(model, tokenizer, places=places, name=name, **settings)

@@ -3,55 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from curator.errors import ModelError
 from curator.model import batches, device, memory
-from curator.recipe_select import Represent
-from curator.records import Messages, Vectors
-from curator.represent import unit
-
-LARGEST_BATCH = 256
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
+from curator.represent.unit import unit
 
 
-def embed(
-    ids: Sequence[str],
-    rows: Sequence[Messages],
-    *,
-    section: Represent,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Vectors:
-    """Unit vectors `(n, d)` float32 of each conversation's text, its turns joined by blank lines.
-
-    Rows of more tokens than the embedder (or `section.max_tokens`) takes are cut by it, and counted: sentence-
-    transformers itself does so in silence.
+def load_embedder(model_id: str, revision: str | None = None) -> Any:
+    """The embedder, on the device.
 
     Raises:
-        ModelError: The embedder cannot be loaded, or memory runs out.
+        ModelError: It cannot be loaded.
     """
     from sentence_transformers import SentenceTransformer
 
-    assert section.id is not None
     try:
-        embedder = SentenceTransformer(section.id, revision=section.revision, device=device())
+        return SentenceTransformer(model_id, revision=revision, device=device())
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"represent.id: no sentence embedder could be loaded from {section.id!r} ({reason[:200]}); "
+            f"represent.id: no sentence embedder could be loaded from {model_id!r} ({reason[:200]}); "
             "give a local folder, or a model on the Hub that you may read"
         ) from error
-    limit = min(section.max_tokens, embedder.max_seq_length or section.max_tokens)
-    embedder.max_seq_length = limit
-    texts = ["\n\n".join(message["content"] for message in messages) for messages in rows]
-    lengths = [len(tokens) for tokens in embedder.tokenizer(texts, truncation=False)["input_ids"]] if texts else []
-    out = np.zeros((len(texts), embedder.get_embedding_dimension() or 0), dtype=np.float32)
-    done = 0
-    cut = [min(length, limit) for length in lengths]
-    for batch in batches(cut, ids, tokens=section.batch_tokens, rows=LARGEST_BATCH):
-        with memory("represent.batch_tokens"):
-            found = embedder.encode([texts[i] for i in batch], batch_size=len(batch), show_progress_bar=False)
-        out[batch] = found
-        done += len(batch)
-        progress(done, len(texts))
-    return Vectors(tuple(ids), unit(out), section.id, section.revision, truncated=sum(n > limit for n in lengths))
+
+
+def commit_of(embedder: Any) -> str | None:
+    """The commit on the Hub that an embedder was loaded from, where it says so."""
+    found = getattr(getattr(getattr(embedder[0], "model", None), "config", None), "_commit_hash", None)
+    return None if found is None else str(found)
+
+
+def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
+    """Unit vectors of each conversation's text, its turns joined by blank lines.
+
+    Rows of more tokens than the embedder (or `max_tokens`) takes are cut by it, and counted: sentence-transformers
+    itself does so in silence. Texts are tokenised once, for their lengths and for the model, where the embedder is a
+    plain transformer that puts no prompt of its own in front.
+
+    Raises:
+        ModelError: When it is called, memory runs out.
+    """
+    limit = min(max_tokens, embedder.max_seq_length or max_tokens)
+    most = budget(batch_tokens, embedder.device.type)
+    width = embedder.get_embedding_dimension() or 0
+
+    def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
+        embedder.max_seq_length = limit
+        texts = ["\n\n".join(message["content"] for message in messages) for messages in piece.rows]
+        lengths, over, features = _tokenised(embedder, texts, limit)
+        out, done = np.zeros((len(texts), width), dtype=np.float32), 0
+        for batch in batches(lengths, piece.ids, tokens=most, rows=LARGEST_BATCH):
+            with memory("represent.batch_tokens"):
+                if features is None:
+                    own = [texts[i] for i in batch]
+                    out[batch] = embedder.encode(own, batch_size=len(batch), show_progress_bar=False)
+                else:
+                    out[batch] = _forward(embedder, {name: [one[i] for i in batch] for name, one in features.items()})
+            done += len(batch)
+            progress(done)
+        return [Encoded(unit(out), over)] * len(wanted)
+
+    return Encoder((width,), encode)
+
+
+def _tokenised(
+    embedder: Any, texts: list[str], limit: int
+) -> tuple[list[int], NDArray[np.bool_], dict[str, list[list[int]]] | None]:
+    """Length of every text as the model sees it, whether it was cut, and its tokens; none where the embedder does more
+    to a text than to tokenise it.
+    """
+    if not texts:
+        return [], np.zeros(0, dtype=np.bool_), {}
+    if not _is_plain(embedder):
+        whole = [len(tokens) for tokens in embedder.tokenizer(texts, truncation=False)["input_ids"]]
+        return [min(length, limit) for length in whole], np.array([length > limit for length in whole]), None
+    found = embedder.tokenizer(texts, truncation=True, max_length=limit)
+    over = np.array([bool(one.overflowing) for one in found.encodings])
+    return [len(one) for one in found["input_ids"]], over, dict(found)
+
+
+def _is_plain(embedder: Any) -> bool:
+    from sentence_transformers.models import Transformer
+
+    return (
+        type(embedder[0]) is Transformer
+        and embedder.default_prompt_name is None
+        and embedder.truncate_dim is None
+        and getattr(embedder.tokenizer, "is_fast", False)
+    )
+
+
+def _forward(embedder: Any, features: dict[str, list[list[int]]]) -> Any:
+    import torch
+
+    padded = embedder.tokenizer.pad(features, return_tensors="pt")
+    with torch.inference_mode():
+        found = embedder({name: one.to(embedder.device) for name, one in padded.items()})
+        return found["sentence_embedding"].float().cpu().numpy()

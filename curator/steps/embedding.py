@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache as once
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe_pool import Embedder, PoolSection
 from curator.recipe_select import Represent
+from curator.steps.representing import sentence_maker
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,20 +19,30 @@ if TYPE_CHECKING:
     from curator.records import Data, Messages
 
 
-def embedder(section: Embedder) -> Embed:
+def embedder(section: Embedder, cache: Path | None = None) -> Embed:
     """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
+
+    Args:
+        section: The recipe's.
+        cache: Folder of the vectors that runs share; what is there is not embedded again.
 
     Raises:
         ModelError: When called, where the embedder cannot be loaded.
     """
+    wanted = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
+    maker = once(lambda: sentence_maker(wanted))
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
-        from curator.model import quiet
-        from curator.represent import represent
+        from curator.represent.cache import folder_of
+        from curator.represent.filling import encoded, fill, in_memory
+        from curator.represent.matrix import gathered
 
-        quiet()
-        wanted = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
-        return represent(ids, rows, section=wanted, name=section.id).matrix
+        given = in_memory(ids, rows)
+        made = maker()
+        if cache is None or made.abouts is None:
+            return encoded(given, made.ready())[0].matrix
+        folder = folder_of(cache, made.abouts[0])
+        return gathered(folder, fill([folder], given, made.ready).keys).matrix
 
     return embed
 
@@ -70,9 +83,9 @@ def hidden_states(model_id: str, *, centred: bool = True) -> tuple[Embed, CountT
     return embed, count
 
 
-def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:
+def near_probes(data: Data, pool: PoolSection, cache: Path | None = None) -> pl.DataFrame | None:
     """Rows whose prompt the embedder finds near a probe: role, id, probe, cosine, the nearest first; null where the
-    recipe does not ask for it. None of them is dropped.
+    recipe does not ask for it. None of them is dropped. `cache` as in `embedder`.
     """
     clean = pool.clean.decontaminate
     if clean is None or clean.neighbours is None:
@@ -81,7 +94,7 @@ def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:
 
     from curator.pool.decontaminate import neighbours
 
-    embed = embedder(pool.embedder)
+    embed = embedder(pool.embedder, cache)
     probes = pl.concat([data.harmful, data.benign])
     vectors = embed(probes["id"].to_list(), prompts_of(probes))
     roles = {"pool": data.pool.rows, **{f"task {task.name}": task.train for task in data.tasks}, "keep": data.keep}
@@ -94,9 +107,10 @@ def near_probes(data: Data, pool: PoolSection) -> pl.DataFrame | None:
     return pl.DataFrame(found, schema=schema, orient="row").sort("cosine", "id", descending=[True, False])
 
 
-def categorised(data: Data, pool: PoolSection) -> tuple[Data, pl.DataFrame | None]:
+def categorised(data: Data, pool: PoolSection, cache: Path | None = None) -> tuple[Data, pl.DataFrame | None]:
     """The data with the pool's missing categories filled in by the nearest hazard, and how sure each is (id, category,
-    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it.
+    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it. `cache` as in
+    `embedder`.
     """
     if pool.categorise is None:
         return data, None
@@ -104,7 +118,7 @@ def categorised(data: Data, pool: PoolSection) -> tuple[Data, pl.DataFrame | Non
 
     from curator.pool.taxonomy import assign, categorise, descriptions
 
-    embed, said, rows = embedder(pool.embedder), descriptions(), data.pool.rows
+    embed, said, rows = embedder(pool.embedder, cache), descriptions(), data.pool.rows
     described = embed(
         [str(number) for number in range(len(said))], [[{"role": "user", "content": one}] for one in said]
     )

@@ -72,9 +72,9 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
 def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
     from curator.model import quiet
     from curator.recipe_select import Represent
-    from curator.represent.sentences import embed
+    from curator.represent import represent
 
     quiet()
     section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
     rows = [[{"role": "assistant", "content": text}] for text in texts]
-    return embed([f"{place:08d}" for place in range(len(rows))], rows, section=section).matrix
+    return represent([f"{place:08d}" for place in range(len(rows))], rows, section=section, name=embedder).matrix

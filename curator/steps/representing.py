@@ -1,15 +1,38 @@
-"""One representation of a recipe: vectors of the pool and of every task, in a folder of their own."""
+"""The representations of a recipe: vectors of the pool and of every task, each in a folder of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe_select import Represent
+from curator.steps.site import Site
 
 if TYPE_CHECKING:
-    import polars as pl
+    from curator.represent.encoder import Encoder
+    from curator.represent.filling import Rows
+
+UNSHARED = "unshared"
+"""Below the stage's folder: the cache of a run that shares none, for as long as the stage is at work."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What makes the vectors of some sections in one pass.
+
+    Attributes:
+        name, revision: Of the model.
+        ready: Loads it. `abouts`: what decides the vectors of each section, or null where that cannot be known.
+    """
+
+    name: str
+    revision: str | None
+    ready: Callable[[], Encoder]
+    abouts: Sequence[Mapping[str, Any]] | None
 
 
 def below(folder: Path, number: int) -> Path:
@@ -17,37 +40,166 @@ def below(folder: Path, number: int) -> Path:
     return folder if number == 0 else folder / f"also-{number}"
 
 
-def vectors_of(
-    section: Represent,
-    frames: Mapping[str, pl.DataFrame],
-    folder: Path,
-    *,
-    model: Any,
-    tokenizer: Any,
-    name: str,
-    revision: str | None,
-    progress: Callable[[int], None],
-) -> dict[str, Any]:
-    """Writes the vectors of every frame, centred on the first (the pool) where the section says so.
+def represented(site: Site, folder: Path) -> list[dict[str, Any]]:
+    """Writes the vectors of every representation, centred on the pool where its section says so.
+
+    Sections that one pass of the model gives are made together; rows that an earlier run has embedded come from the
+    cache.
 
     Returns:
-        `truncated` rows and the `width` of the vectors.
+        For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, and how many rows
+        were `embedded` or came from the cache (`cached`).
     """
-    from curator.represent import centre, mean_of, represent
-    from curator.store import save_array, save_vectors
+    from curator.conversations import Conversations
+    from curator.represent import alike
+    from curator.represent.filling import in_memory
+    from curator.store import POOL, TASKS, load_frame
 
-    seen = truncated = width = 0
-    mean = None
-    for part, frame in frames.items():
-        vectors = represent(
-            frame["id"].to_list(), frame["messages"].to_list(), section=section, model=model, tokenizer=tokenizer,
-            name=name, revision=revision, progress=lambda done, _, before=seen: progress(before + done),  # type: ignore[misc]
+    sections, data = site.recipe.representations, site.folder("pool")
+    names = {"pool": data / POOL}
+    names |= {f"task-{task.name}": data / TASKS / f"{task.name}-train.parquet" for task in site.recipe.tasks}
+    frames = {part: load_frame(path) for part, path in names.items()}
+    parts = {part: in_memory(frame["id"].to_list(), Conversations(frame)) for part, frame in frames.items()}
+    total, made = sum(len(rows.ids) for rows in parts.values()), dict[int, dict[str, Any]]()
+    groups = alike(sections)
+    for place, numbers in enumerate(groups):
+        maker = maker_of(site, [sections[number] for number in numbers])
+        own = _made(
+            [sections[number] for number in numbers], parts, [below(folder, number) for number in numbers], maker,
+            caches=_caches(site, folder, maker, numbers),
+            progress=lambda done, seen=place * total: site.tell.progress("represent", seen + done, total * len(groups)),  # type: ignore[misc]
         )  # fmt: skip
-        seen, truncated, width = seen + frame.height, truncated + vectors.truncated, vectors.matrix.shape[1]
-        if section.centre:
-            mean = mean_of(vectors) if mean is None else mean
-            vectors = centre(vectors, mean)
-        save_vectors(folder, part, vectors)
-    if mean is not None:
-        save_array(folder / "mean.npy", mean)
-    return {"truncated": truncated, "width": width}
+        made |= dict(zip(numbers, own, strict=True))
+    shutil.rmtree(folder / UNSHARED, ignore_errors=True)
+    return [made[number] for number in range(len(sections))]
+
+
+def _made(
+    sections: Sequence[Represent],
+    parts: Mapping[str, Rows],
+    folders: Sequence[Path],
+    maker: Maker,
+    *,
+    caches: Sequence[Path],
+    progress: Callable[[int], None],
+) -> list[dict[str, Any]]:
+    import numpy as np
+
+    from curator.represent import vectors_said
+    from curator.represent.cache import locate
+    from curator.represent.filling import fill
+    from curator.represent.matrix import centre_file, mean_of_file, width_of, write_matrix
+    from curator.run import replacing
+    from curator.store import save_array, save_facts
+
+    rows_in_all = sum(len(rows.ids) for rows in parts.values())
+    made: list[dict[str, Any]] = [
+        {"rows": rows_in_all, "truncated": 0, "width": 0, "embedded": 0, "cached": 0} for _ in sections
+    ]
+    means: list[Any] = [None] * len(sections)
+    seen = 0
+    for part, rows in parts.items():
+        filled = fill(caches, rows, maker.ready, progress=lambda done, _, before=seen: progress(before + done))  # type: ignore[misc]
+        seen += len(rows.ids)
+        for number, section in enumerate(sections):
+            found, path = locate(caches[number], filled.keys), folders[number] / f"{part}.npy"
+            with replacing(path) as temporary:
+                truncated = int(write_matrix(temporary, found, width_of(found)).sum())
+                if section.centre:
+                    means[number] = mean_of_file(temporary) if means[number] is None else means[number]
+                    centre_file(temporary, means[number])
+            matrix = np.load(path, mmap_mode="r")
+            vectors = vectors_said(
+                rows.ids, matrix, section, name=maker.name, revision=maker.revision, truncated=truncated
+            )
+            save_facts(folders[number], part, vectors)
+            own = made[number]
+            own["truncated"], own["width"] = own["truncated"] + truncated, matrix.shape[1]
+            own["embedded"] += filled.embedded[number]
+            own["cached"] += filled.cached[number]
+    for folder, mean in zip(folders, means, strict=True):
+        if mean is not None:
+            save_array(folder / "mean.npy", mean)
+    return made
+
+
+def _caches(site: Site, folder: Path, maker: Maker, numbers: Sequence[int]) -> list[Path]:
+    """A cache for each section: shared where that can be, else one of this stage's own."""
+    from curator.represent.cache import folder_of
+
+    shared = shared_cache(site)
+    if shared is None or maker.abouts is None:
+        return [folder_of(folder / UNSHARED, {"section": number}) for number in numbers]
+    return [folder_of(shared, about) for about in maker.abouts]
+
+
+def shared_cache(site: Site) -> Path | None:
+    """The folder of the vectors that runs share, made where missing; null where the recipe wants none, or names none
+    and the place beside the run folder cannot be written.
+    """
+    import os
+
+    root = site.cache
+    if root is None or isinstance(site.recipe.engine.cache, str):
+        return root
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return root if os.access(root, os.W_OK) else None
+
+
+def maker_of(site: Site, sections: Sequence[Represent]) -> Maker:
+    """What makes the vectors of sections that `represent.alike` puts together."""
+    if sections[0].kind == "sentence-transformers":
+        return sentence_maker(sections[0])
+    return _hidden_maker(site, sections)
+
+
+def sentence_maker(section: Represent) -> Maker:
+    """An embedder; it is loaded to know its weights only where it is no folder."""
+    from curator.model import quiet
+    from curator.provenance import weights_identity
+    from curator.represent import encoder_of
+    from curator.represent.identity import about
+    from curator.represent.sentences import commit_of, load_embedder
+
+    quiet()
+    assert section.id is not None
+    name, loaded = section.id, cache(lambda: load_embedder(name, section.revision))
+    weights: Any = weights_identity(name) if Path(name).is_dir() else commit_of(loaded())
+    return Maker(
+        name,
+        section.revision,
+        cache(lambda: encoder_of([section], model=loaded(), name=name)),
+        None if weights is None else [about(section, name=name, weights=weights)],
+    )
+
+
+def _hidden_maker(site: Site, sections: Sequence[Represent]) -> Maker:
+    """The recipe's model, on the weights of the base stage."""
+    from curator.model import load_model, load_tokenizer
+    from curator.represent import encoder_of
+    from curator.represent.identity import about
+    from curator.store import absolute
+
+    r, start = site.recipe, site.record("base")
+    weights, revision = start["weights"], start["revision"]
+    tokenizer = load_tokenizer(start["tokenizer"], revision=revision, chat_template=r.model.chat_template)
+    base = absolute(weights["base"], site.root)
+    adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
+    sources = [(base, weights["revision"]), *((one, None) for one in adapters), (start["tokenizer"], revision)]
+    identities = [_identity(*one) for one in sources]
+
+    def ready() -> Encoder:
+        model = load_model(base, revision=weights["revision"], adapters=adapters)
+        return encoder_of(sections, model=model, tokenizer=tokenizer, name=r.model.id)
+
+    known = [about(one, name=r.model.id, weights=identities, template=tokenizer.chat_template) for one in sections]
+    return Maker(r.model.id, revision, cache(ready), known)
+
+
+def _identity(path: str, revision: str | None) -> Any:
+    from curator.provenance import weights_identity
+
+    return weights_identity(path) if Path(path).is_dir() else [path, revision]

@@ -12,7 +12,7 @@ from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
 from curator.run import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
-from curator.steps.representing import below, vectors_of
+from curator.steps.representing import below, represented
 from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
 from curator.steps.site import Site
 
@@ -69,16 +69,17 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.pool.gather import gather
     from curator.pool.screen.answers import canned
     from curator.steps.embedding import categorised, embedder, near_probes
+    from curator.steps.representing import shared_cache
     from curator.store import save_data, save_frame
 
-    r, start = site.recipe, site.record("base")
+    r, start, cache = site.recipe, site.record("base"), shared_cache(site)
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
-        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder), base=site.base, seed=r.seed,
+        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=site.base, seed=r.seed,
         scratch=folder,
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
@@ -87,14 +88,14 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
             f"select.k: found {r.select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {folder / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
-    data, hazards = categorised(found.data, r.pool)
+    data, hazards = categorised(found.data, r.pool, cache)
     save_data(folder, data)
     if hazards is not None:
         save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", found.dropped)
     findings = canned(data.pool.rows, r.pool.findings)
     write_json(folder / "findings.json", {"findings": [asdict(one) for one in findings]})
-    if (listed := near_probes(found.data, r.pool)) is not None:
+    if (listed := near_probes(found.data, r.pool, cache)) is not None:
         save_frame(folder / "near-probes.parquet", listed)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in found.data.tasks)
     probes = f"{found.data.harmful.height} harmful and {found.data.benign.height} benign probes"
@@ -108,36 +109,20 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
     """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
     from curator.engine.threads import threads_alone
-    from curator.model import load_model, load_tokenizer
     from curator.provenance import set_threads
-    from curator.store import absolute, load_data
 
-    r, start, data = site.recipe, site.record("base"), load_data(site.folder("pool"))
+    r = site.recipe
     set_threads(threads_alone(r.engine))
-    model = tokenizer = None
-    if any(section.kind == "hidden-states" for section in r.representations):
-        weights = start["weights"]
-        tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
-        adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
-        model = load_model(absolute(weights["base"], site.root), revision=weights["revision"], adapters=adapters)
-    frames = {"pool": data.pool.rows, **{f"task-{task.name}": task.train for task in data.tasks}}
-    rows = sum(frame.height for frame in frames.values())
-    made = []
-    for number, section in enumerate(r.representations):
-        made.append(
-            vectors_of(
-                section, frames, below(folder, number), model=model, tokenizer=tokenizer, name=r.model.id,
-                revision=start["revision"],
-                progress=lambda done, seen=number * rows: site.tell.progress(  # type: ignore[misc]
-                    "represent", seen + done, rows * len(r.representations)
-                ),
-            )
-        )  # fmt: skip
+    made = represented(site, folder)
     told = "; ".join(
         f"{one['width']} numbers ({label(section)})" + (f", {one['truncated']} rows cut" if one["truncated"] else "")
         for one, section in zip(made, r.representations, strict=True)
     )
-    return {**made[0], "representations": made, "summary": f"{rows} vectors of {told}"}
+    cached = ", ".join(f"{one['cached']}" for one in made)
+    summary = f"{made[0]['rows']} vectors of {told}"
+    if any(one["cached"] for one in made):
+        summary += f"; {cached} of them from the cache"
+    return {**made[0], "representations": made, "summary": summary}
 
 
 def scores(site: Site, folder: Path) -> Mapping[str, Any]:

@@ -54,5 +54,13 @@ class Site:
         record: dict[str, Any] = self.done(stage)["record"]
         return record
 
+    @property
+    def cache(self) -> Path | None:
+        """Folder of the vectors that runs share; null where the recipe wants none."""
+        cache = self.recipe.engine.cache
+        if isinstance(cache, str):
+            return self.base / cache
+        return self.root.absolute().parent / ".vectors" if cache else None
+
     def progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.tell.progress(stage, done, total)

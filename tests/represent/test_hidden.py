@@ -25,16 +25,20 @@ def model(request):
     return fakes.model(request.param)
 
 
-def found(model, rows=ROWS, ids=IDS, *, side="left", pad="<pad>", **section):
-    tokenizer = fakes.tokenizer(padding_side=side, pad_token=pad)
+# As "plain", but no answer has an end token: one is added.
+NO_END = fakes.TEMPLATES["plain"].replace(" + eos_token", "")
+
+
+def found(model, rows=ROWS, ids=IDS, *, side="left", pad="<pad>", template="plain", **section):
+    tokenizer = fakes.tokenizer(template, padding_side=side, pad_token=pad)
     return represent(ids, rows, section=Represent(**section), model=model, tokenizer=tokenizer, name="tiny")
 
 
-def twin(model, rows, layer, place, limit=1024):
+def twin(model, rows, layer, place, limit=1024, template="plain"):
     """One row at a time, the full model, every layer, places written out as the docstring has them."""
     out = []
     for messages in rows:
-        ids, answer = by_hand(messages)
+        ids, answer = by_hand(messages, template)
         ids = ids[-limit:]
         states = all_states(model, ids)[layer]
         own = states[max(0, len(ids) - answer) : -1]
@@ -49,11 +53,14 @@ def twin(model, rows, layer, place, limit=1024):
     return np.array(out)
 
 
-def by_hand(messages):
+def by_hand(messages, template="plain"):
     """Token ids, and how many of them are the answer with its end token."""
-    tokenizer = fakes.tokenizer()
+    tokenizer = fakes.tokenizer(template)
     prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
     ids = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
+    if template == NO_END:
+        assert ids[-1] != tokenizer.eos_token_id
+        ids.append(tokenizer.eos_token_id)
     return tuple(ids), len(ids) - len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
@@ -69,6 +76,14 @@ def test_a_batch_equals_an_independent_twin_that_takes_one_row_at_a_time(model, 
     for layer in LAYERS:
         together = found(model, layer=layer, token=place, side=side).matrix
         np.testing.assert_allclose(together, twin(model, ROWS, layer, place), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_template_without_an_end_token_gets_one(model, place, side):
+    for layer in LAYERS:
+        together = found(model, layer=layer, token=place, side=side, template=NO_END).matrix
+        np.testing.assert_allclose(together, twin(model, ROWS, layer, place, template=NO_END), atol=1e-4)
 
 
 def test_a_batch_equals_itself_one_row_at_a_time(model):

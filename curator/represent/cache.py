@@ -1,0 +1,175 @@
+"""Vectors kept by content: what was embedded once, by equal weights and settings, is not embedded again.
+
+A cache is a folder of one representation's raw unit vectors (before centring), in shards that are written whole or not
+at all and never changed. A row is found by the SHA-256 of its exact roles and contents, so a row id, which folds white
+space, is not enough. Any number of processes may read and add at once: two that embed the same row leave two shards,
+and the first in the order of names counts. A shard's name is a hash of what it holds; one that a full disk or a copy
+has torn is passed over, and its rows count as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.records import Messages
+from curator.represent.encoder import Encoded, Matrix
+from curator.run import key_of, replacing, write_json
+
+Keys = NDArray[np.bytes_]
+KEY = 16  # bytes
+ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Located(NamedTuple):
+    """Where vectors lie.
+
+    Attributes:
+        shards: Files.
+        shard: `(n,)` which of them, -1 for a row that is in none. `row`: `(n,)` its number there.
+    """
+
+    shards: Sequence[Path]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """Positions of the rows that are in no shard."""
+        return np.flatnonzero(self.shard < 0)
+
+
+class Shard(NamedTuple):
+    """A shard's content; the matrix stays on disk."""
+
+    keys: Keys
+    cut: NDArray[np.bool_]
+    matrix: Matrix
+
+
+def content_key(messages: Messages) -> bytes:
+    """16 bytes that no other conversation has, be it by a blank."""
+    text = _json([[message["role"], message["content"]] for message in messages])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
+
+
+def keys_of(rows: Sequence[Messages]) -> Keys:
+    """The keys of `n` conversations, `(n,)`."""
+    return np.array([content_key(messages) for messages in rows], dtype=f"S{KEY}")
+
+
+def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
+    """The folder of the representation that `about` describes, made where missing; `about.json` in it says the same.
+
+    Args:
+        root: Folder of all caches.
+        about: All that decides a vector except the row: weights, template, layer, token, limit, dtype, device.
+    """
+    folder = root / key_of(about)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "about.json").exists():
+        write_json(folder / "about.json", dict(about))
+    for left in folder.glob(".*.tmp"):
+        _remove_abandoned(left)
+    return folder
+
+
+def _remove_abandoned(left: Path) -> None:
+    try:
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            left.unlink()
+    except FileNotFoundError:  # its process has just finished it
+        pass
+
+
+def add(folder: Path, keys: Keys, found: Encoded) -> Path:
+    """Writes the vectors of some rows as one shard and gives back its file."""
+    parts = [np.ascontiguousarray(one) for one in (keys, found.cut, found.matrix)]
+    path = folder / f"{_digest(parts)}.vectors"
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        for part in parts:
+            np.save(handle, part)
+    return path
+
+
+def locate(folder: Path, keys: Keys) -> Located:
+    """Where the vectors of these rows are. Shards that hold any of them are read whole once, to check them."""
+    order = np.argsort(keys, kind="stable")
+    wanted = keys[order]
+    shards: list[Path] = []
+    shard, row = np.full(len(keys), -1, dtype=np.int32), np.full(len(keys), -1, dtype=np.int32)
+    for path in sorted(folder.glob("*.vectors")):
+        held = _keys(path)
+        if held is None or not len(held) or not len(wanted):
+            continue
+        first = np.argsort(held, kind="stable")
+        place = np.minimum(np.searchsorted(held[first], wanted), len(held) - 1)
+        hits = np.flatnonzero((held[first][place] == wanted) & (shard[order] < 0))
+        if hits.size and _whole(str(path), _stamp(path)):
+            shard[order[hits]], row[order[hits]] = len(shards), first[place[hits]]
+            shards.append(path)
+    return Located(shards, shard, row)
+
+
+def read(path: Path) -> Shard:
+    """A shard's content.
+
+    Raises:
+        OSError, ValueError, EOFError: The file is damaged.
+    """
+    with open(path, "rb") as handle:
+        keys, cut = np.load(handle), np.load(handle)
+        return Shard(keys, cut, _mapped(path, handle))
+
+
+def _mapped(path: Path, handle: IO[bytes]) -> Matrix:
+    version = np.lib.format.read_magic(handle)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, _, dtype = header(handle)
+    if 0 in shape:
+        return np.zeros(shape, dtype=np.float32)
+    matrix: Matrix = np.memmap(path, dtype=dtype, mode="r", offset=handle.tell(), shape=shape)
+    return matrix
+
+
+def _keys(path: Path) -> Keys | None:
+    """The keys in a shard; none where it is torn."""
+    try:
+        with open(path, "rb") as handle:
+            keys: Keys = np.load(handle)
+            return keys if keys.dtype == np.dtype(f"S{KEY}") else None
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=65536)
+def _whole(path: str, stamp: tuple[int, int]) -> bool:
+    """Whether a shard holds what its name says. `stamp` is its size and time of change: a changed file is read anew."""
+    try:
+        shard = read(Path(path))
+    except (OSError, ValueError, EOFError, KeyError):
+        return False
+    return Path(path).stem == _digest([shard.keys, shard.cut, shard.matrix])
+
+
+def _digest(parts: Sequence[NDArray[Any]]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(f"{part.dtype.str}{part.shape}".encode())
+        found.update(part.view(np.uint8).data if part.size else b"")
+    return found.hexdigest()

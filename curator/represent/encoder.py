@@ -1,0 +1,57 @@
+"""What every representation is once it is made ready: a function from conversations to vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.records import Messages
+
+LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
+CPU_TOKENS = 1024
+"""Tokens of a batch on a CPU at most: larger ones fall out of its caches. CPU seconds against batches of 8,192, by tests/benchmarks/representation.py's models: 1.45 times fewer at width 128, 2.2 times at 512."""
+Matrix = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+class Encoded(NamedTuple):
+    """Vectors of `b` rows at one place.
+
+    Attributes:
+        matrix: `(b, d)` float32 unit rows.
+        cut: `(b,)` bool, which rows were longer than the limit and lost a part.
+    """
+
+    matrix: Matrix
+    cut: NDArray[np.bool_]
+
+
+class Piece(NamedTuple):
+    """Some rows at a time: ids and conversations that end with an answer, of the same length."""
+
+    ids: Sequence[str]
+    rows: Sequence[Messages]
+
+
+def budget(batch_tokens: int, where: str) -> int:
+    """Tokens of a batch on a device, `cpu` or another: as the recipe says, and no more than serves a CPU."""
+    return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A representation made ready, of one place or of several that one pass of the model gives together.
+
+    Attributes:
+        widths: Numbers in a vector, by place.
+        encode: Takes a piece, the numbers of the places that are wanted, and whom to tell how many rows are done; gives
+            what each of these places has, in that order. What it gives for a row depends on the other rows of the piece
+            in the last bits only (see `filling`).
+    """
+
+    widths: tuple[int, ...]
+    encode: Callable[[Piece, Sequence[int], Callable[[int], None]], list[Encoded]]

@@ -1,0 +1,150 @@
+"""From rows to vectors, a piece at a time: what lies in memory does not grow with the rows.
+
+Letters: `n` rows, `d` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.records import Messages
+from curator.represent.cache import KEY, Keys, add, keys_of, locate
+from curator.represent.encoder import Encoded, Encoder, Piece, Progress
+
+MOST_ROWS, LEAST_ROWS, BYTES = 16384, 512, 2**27
+"""Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
+READ = 4096  # rows whose text is read at a time
+
+
+class Rows(NamedTuple):
+    """Rows that can be read again and again, a few at a time.
+
+    Attributes:
+        ids: `n` row ids, each once.
+        read: Gives the conversations of `ids[start:stop]`.
+    """
+
+    ids: Sequence[str]
+    read: Callable[[int, int], Sequence[Messages]]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What `fill` did.
+
+    Attributes:
+        keys: `(n,)` the rows' keys in the caches, in the rows' order.
+        embedded, cached: How many rows were embedded for each cache, and how many it had; what is left of `n` has the
+            text of another row.
+    """
+
+    keys: Keys
+    embedded: tuple[int, ...]
+    cached: tuple[int, ...]
+
+
+def in_memory(ids: Sequence[str], rows: Sequence[Messages]) -> Rows:
+    """Rows of two sequences."""
+    return Rows(ids, lambda start, stop: rows[start:stop])
+
+
+def fill(
+    caches: Sequence[Path],
+    rows: Rows,
+    ready: Callable[[], Encoder],
+    *,
+    progress: Progress = lambda done, total: None,
+) -> Filled:
+    """Puts the vectors of all rows into the caches, one a place of the encoder; embeds only what is missing there.
+
+    Missing rows go in the order of their ids, in chunks whose size depends on the encoder's widths alone; in a chunk,
+    batches are composed from lengths and ids. Each chunk is a shard of every cache that lacked it, so a killed run
+    loses one chunk at most.
+
+    What is claimed of equality: the order of the rows changes nothing. Rows that are embedded into an empty cache, in
+    one run or in several that were killed, get the same bits, at equal threads on one machine. A row's bits may differ
+    by rounding (1e-4 in fp32, about 1e-2 in bf16) between caches that were filled with different sets of rows, because
+    a matrix product rounds by the shape of its batch; so a run on a warm cache equals one on a cold cache up to that.
+    Only a batch of one shape throughout would avoid it, at the price of padding every row to the limit.
+
+    Args:
+        caches: Folders from `cache.folder_of`, in the order of the encoder's places.
+        rows: In any order.
+        ready: Loads the model; not called where nothing is missing.
+        progress: Told rows done (found or embedded) and rows in all.
+    """
+    keys, once, _ = _known(rows)
+    n, gone = len(keys), [np.zeros(len(keys), dtype=np.bool_) for _ in caches]
+    for cache, own in zip(caches, gone, strict=True):
+        own[once[locate(cache, keys[once]).missing]] = True
+    missing = once[np.logical_or.reduce(gone)[once]]
+    done = n - len(missing)
+    progress(done, n)
+    if not len(missing):
+        return Filled(keys, (0,) * len(caches), (len(once),) * len(caches))
+    encoder = ready()
+    for picked in _chunks(missing, encoder):
+        wanted = [place for place, own in enumerate(gone) if own[picked].any()]
+        found = encoder.encode(_piece(rows, picked), wanted, _from(done, n, progress))
+        for place, vectors in zip(wanted, found, strict=True):
+            own = gone[place][picked]
+            add(caches[place], keys[picked[own]], Encoded(vectors.matrix[own], vectors.cut[own]))
+        done += len(picked)
+    embedded = [int(own.sum()) for own in gone]
+    return Filled(keys, tuple(embedded), tuple(len(once) - own for own in embedded))
+
+
+def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, total: None) -> list[Encoded]:
+    """The vectors of all rows at every place of the encoder, in memory, and bit for bit those that `fill` puts into an
+    empty cache.
+    """
+    keys, once, same = _known(rows)
+    n, done = len(keys), len(keys) - len(once)
+    out = [Encoded(np.zeros((n, width), dtype=np.float32), np.zeros(n, dtype=np.bool_)) for width in encoder.widths]
+    for picked in _chunks(once, encoder):
+        found = encoder.encode(_piece(rows, picked), range(len(out)), _from(done, n, progress))
+        for place, vectors in zip(out, found, strict=True):
+            place.matrix[picked], place.cut[picked] = vectors.matrix, vectors.cut
+        done += len(picked)
+    return [Encoded(one.matrix[same], one.cut[same]) for one in out]
+
+
+def _known(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
+    """Keys of all rows `(n,)`; one row of every text, by id; and for each row `(n,)` the one that stands for it."""
+    n = len(rows.ids)
+    read_keys = [keys_of(rows.read(start, min(start + READ, n))) for start in range(0, n, READ)]
+    keys = np.concatenate([np.zeros(0, dtype=f"S{KEY}"), *read_keys])
+    sorted_already = all(rows.ids[row] <= rows.ids[row + 1] for row in range(n - 1))
+    order = range(n) if sorted_already else sorted(range(n), key=lambda row: rows.ids[row])
+    by_id = np.fromiter(order, dtype=np.int64, count=n)
+    _, first, text = np.unique(keys[by_id], return_index=True, return_inverse=True)
+    same = np.empty(n, dtype=np.int64)
+    same[by_id] = by_id[first[text]]
+    return keys, by_id[np.sort(first)], same
+
+
+def _chunks(rows: NDArray[np.int64], encoder: Encoder) -> Iterator[NDArray[np.int64]]:
+    size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(sum(encoder.widths), 1))))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _piece(rows: Rows, picked: NDArray[np.int64]) -> Piece:
+    """The picked rows, read block by block."""
+    found: dict[int, Messages] = {}
+    for block in np.unique(picked // READ).tolist():
+        start = block * READ
+        texts = rows.read(start, min(start + READ, len(rows.ids)))
+        found |= {row: texts[row - start] for row in picked[picked // READ == block].tolist()}
+    order = picked.tolist()
+    return Piece([rows.ids[row] for row in order], [found[row] for row in order])
+
+
+def _from(done: int, total: int, progress: Progress) -> Callable[[int], None]:
+    return lambda more: progress(done + more, total)

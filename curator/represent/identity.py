@@ -1,0 +1,41 @@
+"""What decides a vector beside the row: the name of a cache."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from curator.recipe_select import Represent
+
+SCHEME = 1  # raised when other vectors are made of equal settings
+
+
+def about(section: Represent, *, name: str, weights: Any, template: str | None = None) -> dict[str, Any]:
+    """Everything that decides the raw vector of a row, in plain values.
+
+    `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
+
+    Args:
+        section: Of the recipe.
+        name: What the model is called, for people who look into the cache.
+        weights: What tells these weights (and their tokenizer) from all others.
+        template: The text of the chat template, for hidden states.
+    """
+    from curator.model import device
+
+    where = device()
+    hidden = section.kind != "sentence-transformers"
+    library = "transformers" if hidden else "sentence-transformers"
+    return {
+        "scheme": SCHEME,
+        "from": section.kind,
+        "name": name,
+        "weights": weights,
+        "template": template,
+        "layer": section.layer if hidden else None,
+        "token": section.token if hidden else None,
+        "max_tokens": section.max_tokens,
+        "device": where,
+        "dtype": "bfloat16" if where == "cuda" and hidden else "float32",
+        library: ".".join(version(library).split(".")[:2]),
+    }

@@ -1,0 +1,188 @@
+"""What is embedded once is not embedded again; what is damaged is; what differs is never mixed up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pytest
+
+from curator.represent import filling
+from curator.represent.cache import add, content_key, folder_of, keys_of, locate
+from curator.represent.encoder import Encoded, Encoder
+from curator.represent.filling import encoded, fill, in_memory
+from curator.represent.matrix import gathered
+
+
+def row(text):
+    return [{"role": "user", "content": text}, {"role": "assistant", "content": f"answer to {text}"}]
+
+
+def texts(*numbers):
+    return in_memory([f"id-{n:04}" for n in numbers], [row(f"question {n}") for n in numbers])
+
+
+def vector(messages):
+    """A row's own vector, of its text alone."""
+    seed = int.from_bytes(content_key(messages)[:4], "big")
+    found = np.random.default_rng(seed).standard_normal(8)
+    return (found / np.linalg.norm(found)).astype(np.float32)
+
+
+class Spy:
+    """An encoder of two places, the second the negative of the first, that writes down what it was asked for."""
+
+    def __init__(self, dies_after=10**9):
+        self.pieces, self.loads, self.dies_after = [], 0, dies_after
+
+    def __call__(self):
+        self.loads += 1
+        return Encoder((8, 8), self.encode)
+
+    def encode(self, piece, wanted, progress):
+        if len(self.pieces) == self.dies_after:
+            raise KeyboardInterrupt
+        self.pieces.append((list(piece.ids), tuple(wanted)))
+        first = np.array([vector(messages) for messages in piece.rows])
+        cut = np.array([messages[0]["content"].endswith("3") for messages in piece.rows])
+        progress(len(piece.ids))
+        return [Encoded(first if place == 0 else -first, cut) for place in wanted]
+
+    @property
+    def rows(self):
+        return [one for ids, _ in self.pieces for one in ids]
+
+
+@pytest.fixture
+def caches(tmp_path):
+    return [folder_of(tmp_path, {"layer": layer}) for layer in (1, 2)]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Chunks of ten rows, read four at a time."""
+    monkeypatch.setattr(filling, "MOST_ROWS", 10)
+    monkeypatch.setattr(filling, "LEAST_ROWS", 10)
+    monkeypatch.setattr(filling, "READ", 4)
+
+
+def test_vectors_come_back_in_the_order_of_the_rows(caches, small):
+    given = texts(*np.random.default_rng(0).permutation(35).tolist())
+    keys = fill(caches, given, Spy()).keys
+    first, second = (gathered(cache, keys) for cache in caches)
+    np.testing.assert_array_equal(first.matrix, [vector(one) for one in given.read(0, 35)])
+    np.testing.assert_array_equal(second.matrix, -first.matrix)
+    assert first.cut.tolist() == [one[0]["content"].endswith("3") for one in given.read(0, 35)]
+
+
+def test_only_rows_that_are_new_are_embedded(caches, small):
+    spy = Spy()
+    assert fill(caches, texts(*range(30)), spy).embedded == (30, 30)
+    told = []
+    again = fill(caches, texts(*range(5, 42)), spy, progress=lambda *one: told.append(one))
+    assert (again.embedded, again.cached) == ((12, 12), (25, 25))
+    assert spy.rows[30:] == [f"id-{n:04}" for n in range(30, 42)]
+    assert (told[0], told[-1]) == ((25, 37), (37, 37))
+    assert told == sorted(told)
+    assert spy.loads == 2
+    fill(caches, texts(*range(42)), spy)
+    assert spy.loads == 2
+
+
+def test_a_place_that_lacks_a_row_gets_it_and_the_others_are_left_alone(caches):
+    spy = Spy()
+    fill(caches[:1], texts(1, 2), lambda: Encoder((8,), spy.encode))
+    shards = sorted(caches[0].glob("*.vectors"))
+    assert fill(caches, texts(1, 2), spy).embedded == (0, 2)
+    assert spy.pieces[-1] == (["id-0001", "id-0002"], (1,))
+    assert sorted(caches[0].glob("*.vectors")) == shards
+
+
+def test_rows_of_one_text_are_embedded_once(caches):
+    given, spy = in_memory(["b", "a", "c"], [row("x"), row("x"), row("y")]), Spy()
+    keys = fill(caches, given, spy).keys
+    assert spy.rows == ["a", "c"]
+    found = gathered(caches[0], keys).matrix
+    np.testing.assert_array_equal(found, [vector(row("x")), vector(row("x")), vector(row("y"))])
+    np.testing.assert_array_equal(encoded(given, Spy()())[0].matrix, found)
+
+
+def test_rows_that_differ_by_a_blank_are_not_mixed_up(caches):
+    fill(caches, in_memory(["a"], [row("x  y")]), Spy())
+    assert fill(caches, in_memory(["a"], [row("x y")]), Spy()).embedded == (1, 1)
+
+
+@pytest.mark.parametrize("stops_after", [1, 2, 3])
+def test_a_run_that_was_killed_goes_on_with_the_same_pieces(tmp_path, small, stops_after):
+    """So batches are composed alike, and vectors have the same bits as in one run."""
+    whole, first, second = Spy(), Spy(dies_after=stops_after), Spy()
+    fill([folder_of(tmp_path / "a", {}), folder_of(tmp_path / "a", {"b": 1})], texts(*range(35)), whole)
+    caches = [folder_of(tmp_path / "b", {}), folder_of(tmp_path / "b", {"b": 1})]
+    with pytest.raises(KeyboardInterrupt):
+        fill(caches, texts(*range(35)), first)
+    fill(caches, texts(*reversed(range(35))), second)
+    assert first.pieces + second.pieces == whole.pieces
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed", "no keys", "gone"])
+def test_a_torn_shard_is_passed_over_and_made_again(caches, small, damage):
+    fill(caches, texts(*range(20)), Spy())
+    shard = sorted(caches[0].glob("*.vectors"))[1]
+    content = shard.read_bytes()
+    if damage == "gone":
+        shard.unlink()
+    else:
+        shard.write_bytes({
+            "cut": content[:-5], "empty": b"", "changed": content[:-5] + b"!" + content[-4:], "no keys": content[:90],
+        }[damage])  # fmt: skip
+    spy = Spy()
+    keys = fill(caches, texts(*range(20)), spy).keys
+    assert len(spy.rows) == 10
+    np.testing.assert_array_equal(gathered(caches[0], keys).matrix, [vector(row(f"question {n}")) for n in range(20)])
+    assert fill(caches, texts(*range(20)), spy).embedded == (0, 0)
+
+
+def test_what_is_described_otherwise_lies_elsewhere(tmp_path):
+    folder = folder_of(tmp_path, {"layer": 1, "weights": "a"})
+    others = [{"layer": 2, "weights": "a"}, {"layer": 1, "weights": "b"}, {"layer": 1, "weights": "a", "template": ""}]
+    assert len({folder, *(folder_of(tmp_path, one) for one in others)}) == 4
+    assert folder_of(tmp_path, {"weights": "a", "layer": 1}) == folder
+
+
+def test_what_a_killed_process_left_half_written_goes_after_an_hour(tmp_path):
+    folder = folder_of(tmp_path, {})
+    old, young = folder / ".a.vectors.1.tmp", folder / ".b.vectors.2.tmp"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000,) * 2)
+    folder_of(tmp_path, {})
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_many_cut_shards_of_no_rows_are_harmless(caches):
+    add(caches[0], keys_of([]), Encoded(np.zeros((0, 8), dtype=np.float32), np.zeros(0, dtype=bool)))
+    assert fill(caches, texts(1), Spy()).embedded == (1, 1)
+
+
+def fill_apart(folders, start, stop, gate):
+    gate.wait()
+    for n in range(start, stop):
+        fill(folders, texts(n, n + 1), Spy())
+
+
+def test_two_processes_at_once_lose_nothing(caches):
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(2)
+    workers = [context.Process(target=fill_apart, args=(caches, *span, gate)) for span in ((0, 25), (15, 40))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    spy = Spy()
+    keys = fill(caches, texts(*range(41)), spy).keys
+    assert spy.rows == []
+    np.testing.assert_array_equal(gathered(caches[0], keys).matrix, [vector(row(f"question {n}")) for n in range(41)])
+    assert locate(caches[1], keys).missing.size == 0
