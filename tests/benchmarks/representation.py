@@ -311,8 +311,9 @@ def watch(most: list[float]) -> None:
 
 
 def measured(source: Path, out: Path) -> dict[str, float]:
-    """MiB that this process holds of its own at most while it turns a file of rows into a file of centred vectors; pages
-    of mapped files are the system's, which takes them back when it wants them.
+    """MiB that this process holds of its own at most while it turns a file of rows into a file of centred vectors.
+
+    Pages of mapped files are the system's, which takes them back when it wants them.
     """
     from curator import sandbox
     from curator.conversations import Conversations
