@@ -45,17 +45,26 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
 
 
 class Step(NamedTuple):
-    """One stage: the settings and earlier stages that decide its result, and the function that makes it."""
+    """One stage: the settings and earlier stages that decide its result, and the function that makes it; whether run
+    folders of one suite take it from each other as a whole.
+    """
 
     name: str
     settings: Any
     after: tuple[str, ...]
     work: Callable[[Site, Path], Mapping[str, Any]]
     grid: bool = False
+    shared: bool = False
 
 
 def build(
-    recipe: Recipe, root: Path, *, until: str = STAGES[-1], base: Path = Path("."), tell: Tell | None = None
+    recipe: Recipe,
+    root: Path,
+    *,
+    until: str = STAGES[-1],
+    base: Path = Path("."),
+    tell: Tell | None = None,
+    shelf: Path | None = None,
 ) -> dict[str, Made]:
     """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
 
@@ -65,6 +74,7 @@ def build(
         until: Last stage to run, one of STAGES.
         base: Folder that relative paths of sources start from.
         tell: Whom to tell of progress.
+        shelf: A folder by which several run folders find what one of them has finished under an equal key.
 
     Returns:
         What was made or kept, by stage.
@@ -74,7 +84,7 @@ def build(
     """
     made: dict[str, Made] = {}
     with opened(root), engaged(recipe.engine):
-        site = Site(recipe, root, base, tell or Silent())
+        site = Site(recipe, root, base, tell or Silent(), shelf)
         steps = _steps(site)
         keys: dict[str, str] = {}
         for step in steps:
@@ -88,7 +98,8 @@ def build(
             def work(folder: Path, step: Step = step) -> Mapping[str, Any]:
                 return step.work(site, folder)
 
-            made[step.name] = make(site.folder(step.name), keys[step.name], work, grid=step.grid)
+            own = shelf / site.folder(step.name).name if shelf is not None and step.shared else None
+            made[step.name] = make(site.folder(step.name), keys[step.name], work, grid=step.grid, shelf=own)
             site.tell.finished(step.name, made[step.name])
             if step.name == until:
                 break
@@ -110,9 +121,15 @@ def _steps(site: Site) -> list[Step]:
     training = (grid.settings(site), arms, looking.settings(site))
     shown = (v.gates.model_dump(), v.control, r.judges.headline, judge_errors.settings(site), r.name)
     return [
-        Step("base", base, (), selecting.base),
-        Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
-        Step("represent", [one.model_dump() for one in r.representations], ("base", "pool"), selecting.represent),
+        Step("base", base, (), selecting.base, shared=True),
+        Step("pool", (data, sources, r.seed), ("base",), selecting.pool, shared=True),
+        Step(
+            "represent",
+            [one.model_dump() for one in r.representations],
+            ("base", "pool"),
+            selecting.represent,
+            shared=True,
+        ),
         Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), selecting.scores),
         Step("select", chosen, ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),

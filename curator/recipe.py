@@ -161,6 +161,21 @@ class Engine(Section):
         return self
 
 
+class Suite(Section):
+    """How `curator suite` makes several runs of this recipe: one for each size in `k` and each task, that task alone
+    with weight 1. No other command reads it.
+    """
+
+    k: Annotated[list[Count], Field(min_length=1)]
+    each: Literal["task"] = "task"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Suite:
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k holds a size twice: {', '.join(map(str, self.k))}; remove one")
+        return self
+
+
 class Recipe(Section):
     """One experiment, from a pool to a verified data set."""
 
@@ -177,6 +192,7 @@ class Recipe(Section):
     judges: Judges
     publish: Publish = Publish()
     engine: Engine = Engine()
+    suite: Suite | None = None
 
     @model_validator(mode="after")
     def _tasks(self) -> Recipe:

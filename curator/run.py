@@ -28,7 +28,7 @@ from typing import Any
 
 from curator.errors import RunError
 
-STARTED, DONE = "started.json", "done.json"
+STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _facts: dict[str, Any] = {"engine": "local"}
@@ -61,13 +61,22 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, grid: bool = False) -> Made:
-    """The finished piece in `folder`: kept when it is there under `key`, else made by `work(folder)`.
+def make(
+    folder: Path,
+    key: str,
+    work: Callable[[Path], Mapping[str, Any]],
+    *,
+    grid: bool = False,
+    shelf: Path | None = None,
+) -> Made:
+    """The finished piece in `folder`: kept when it is there under `key`, else taken from the shelf, or made by
+    `work(folder)`.
 
     Args:
         folder: Where the piece lives. `work` writes there and returns what `done.json` shall say of it.
         key: From `key_of`.
         grid: The folder holds pieces that have keys of their own, so a changed key leaves them where they are.
+        shelf: Where run folders tell each other of finished pieces of this place in them, one file a key.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
@@ -77,7 +86,10 @@ def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, g
         if not grid and (done is None or done["key"] != key):
             _set_aside(folder, key)
             done = finished(folder)
+        if shelf is not None and (done is None or done["key"] != key) and _take(shelf / key, folder, key):
+            done = finished(folder)
         if done is not None and done["key"] == key:
+            _shelve(shelf, folder, key)
             return Made(folder, key, done["record"], done["seconds"], kept=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
@@ -92,6 +104,7 @@ def make(folder: Path, key: str, work: Callable[[Path], Mapping[str, Any]], *, g
         if read_json(folder / STARTED) != started:
             raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
         write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": place()})
+        _shelve(shelf, folder, key)
     return Made(folder, key, record, seconds, kept=False)
 
 
@@ -109,6 +122,39 @@ def _marker(path: Path, *names: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(name in found for name in names):
         raise RunError(f"{path}: lacks {', '.join(names)}; remove its folder and build again")
     return found
+
+
+def _take(place: Path, folder: Path, key: str) -> bool:
+    """Puts the piece that a shelf names into `folder`, as links where the disk has them; false where there is none."""
+    source = _on_shelf(place, key)
+    if source is None or source.resolve() == folder.resolve():
+        return False
+    with replacing_folder(folder) as temporary:
+        shutil.copytree(source, temporary, copy_function=_link, dirs_exist_ok=True)
+        write_json(temporary / SHARED, {"from": os.path.relpath(source, place.parent)})
+    return True
+
+
+def _shelve(shelf: Path | None, folder: Path, key: str) -> None:
+    """Names a finished piece on the shelf, unless another one of its key is there already."""
+    if shelf is not None and _on_shelf(shelf / key, key) is None:
+        write_text(shelf / key, os.path.relpath(folder, shelf))
+
+
+def _on_shelf(place: Path, key: str) -> Path | None:
+    if not place.is_file():
+        return None
+    source = place.parent / place.read_text(encoding="utf-8")
+    done = finished(source)
+    return source if done is not None and done["key"] == key else None
+
+
+def _link(source: str, target: str) -> None:
+    # Nothing that is finished is ever written to again: files are replaced whole.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _set_aside(folder: Path, key: str) -> None:

@@ -30,7 +30,7 @@ FLOORS = (
     {"verify"},
     {"steps"},
     {"build", "comparing", "progress"},
-    {"audit"},
+    {"audit", "suite"},
     {"clusters"},
     {"cli"},
     {"__main__"},
@@ -39,7 +39,7 @@ FLOORS = (
 FRONT = "curator"
 
 # Who may see a whole recipe; everyone else takes a section, or plain arguments.
-SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "audit", "cli"}
+SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "audit", "suite", "cli"}
 
 # Library -> the only places that import it.
 HOMES = {
@@ -56,7 +56,7 @@ HOMES = {
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
 LAZY = dict.fromkeys(("__init__.py", "__main__.py", "cli/"), ("polars", "numpy", "pydantic", "torch", "rich", "ruamel"))
 LAZY |= dict.fromkeys(
-    ("build.py", "comparing.py", "steps/", "recipe_file.py"), ("polars", "numpy", "torch", "transformers")
+    ("build.py", "comparing.py", "steps/", "suite/", "recipe_file.py"), ("polars", "numpy", "torch", "transformers")
 )
 
 NAMES_THAT_FIT_ANYTHING = {"utils", "util", "common", "helpers", "base", "types", "constants", "config", "misc"}

@@ -99,6 +99,7 @@ def test_the_help_names_every_command() -> None:
         "publish",
         "route",
         "show",
+        "suite",
         "verify",
     ]
 

@@ -21,7 +21,7 @@ def _jsonl(path: Path, rows: list[dict[str, object]]) -> str:
     return str(path)
 
 
-def _files(folder: Path) -> dict[str, str]:
+def files(folder: Path) -> dict[str, str]:
     """Small files in the shapes of the recipe's data sets, about nothing."""
     words = " ".join(fakes.WORDS).replace("[INST]", "").split()
     say = lambda i, n: " ".join(words[(7 * i + j) % len(words)] for j in range(n))  # noqa: E731
@@ -65,7 +65,7 @@ def _files(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")
-    files = _files(folder)
+    made = files(folder)
     model = fakes.save(folder / "model", "llama", template=None)
     guard = fakes.save(folder / "qwen3guard", "qwen", template="chatml")
     source = '{{hub: null, split: train, file: "{}"}}'.format
@@ -76,23 +76,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     settings = [
         f"model.id={model}",
-        *over("model.instruction.data", files["chats"]),
+        *over("model.instruction.data", made["chats"]),
         "model.instruction.rows=30",
-        *over("pool.sources.0", files["pool"]),
+        *over("pool.sources.0", made["pool"]),
         "pool.clean.max_tokens=200",
-        *over("tasks.alpaca.train", files["alpaca"]),
-        *over("tasks.samsum.train", files["samsum"]),
-        *over("tasks.gsm8k.train", files["gsm"]),
+        *over("tasks.alpaca.train", made["alpaca"]),
+        *over("tasks.samsum.train", made["samsum"]),
+        *over("tasks.gsm8k.train", made["gsm"]),
         "tasks.gsm8k.train.config=",
         "tasks.samsum.test.split=",
         *(f"tasks.{task}.{key}" for task in ("alpaca", "samsum", "gsm8k") for key in ("rows=16", "test.rows=4")),
-        *over("probes.harmful.0", files["probes"]),
-        *over("probes.benign.0", files["benign"]),
+        *over("probes.harmful.0", made["probes"]),
+        *over("probes.benign.0", made["benign"]),
         "select.k=12",
         "select.neighbours=8",
         "verify.seeds=1",
         "verify.arms.none.seeds=1",
-        *over("verify.keep.data", files["keep"]),
+        *over("verify.keep.data", made["keep"]),
         "verify.keep.rows=8",
         *(
             f"verify.{phase}.{key}"

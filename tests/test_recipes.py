@@ -16,6 +16,11 @@ RECIPES = sorted(FOLDER.rglob("*.yaml"))
 def test_all_recipes_are_found() -> None:
     assert [path.relative_to(FOLDER).as_posix() for path in RECIPES] == [
         "llama.yaml",
+        "paper/gemma-2-2b.yaml",
+        "paper/gemma-2-9b.yaml",
+        "paper/llama-2-13b.yaml",
+        "paper/llama-2-7b.yaml",
+        "paper/sandbox/kingdom.yaml",
         "quickstart.yaml",
         "sandbox-overnight.yaml",
         "sandbox-study.yaml",
@@ -33,6 +38,22 @@ def test_a_recipe_is_valid_and_survives_being_written_out(path: Path) -> None:
 def test_a_recipe_can_be_planned(path: Path) -> None:
     planned = outline(read(path))
     assert all(planned.values())
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if "paper" in path.parts], ids=lambda path: path.stem)
+def test_a_recipe_of_the_papers_suite_names_its_sizes(path: Path) -> None:
+    suite = read(path).suite
+    assert suite is not None
+    assert len(suite.k) == 2
+
+
+def test_the_papers_recipes_differ_in_the_model_alone() -> None:
+    papers = [read(path) for path in RECIPES if path.parent.name == "paper"]
+    assert len({recipe.model.id for recipe in papers}) == len(papers) == 4
+    first, *others = ({**recipe.model_dump(), "name": "", "model": None} for recipe in papers)
+    for other in others:
+        other["verify"]["generate"]["batch"] = first["verify"]["generate"]["batch"]
+        assert other == first
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -482,3 +483,76 @@ def test_markers_are_plain_json_for_other_programs(tmp_path: Path) -> None:
     marker = json.loads((tmp_path / "a" / "done.json").read_text())
     assert set(marker) == {"key", "record", "seconds", "where"}
     assert marker["where"] == {"engine": "local", "host": socket.gethostname(), "process": os.getpid()}
+
+
+# a shelf
+
+
+def shelved(tmp_path: Path, name: str, key: str = "k1") -> tuple[run.Made, Work]:
+    work = Work(name)
+    return make(tmp_path / name / "piece", key, work, shelf=tmp_path / "shelf" / "piece"), work
+
+
+def test_a_piece_on_the_shelf_is_taken_and_not_made_again(tmp_path: Path) -> None:
+    first, _ = shelved(tmp_path, "a")
+    second, work = shelved(tmp_path, "b")
+    assert (first.kept, second.kept, work.times) == (False, True, 0)
+    assert second.record == first.record
+    assert (tmp_path / "b" / "piece" / "data.txt").read_text() == "a"
+    # It says where it is from, and the first one does not.
+    assert read_json(tmp_path / "b" / "piece" / run.SHARED) == {"from": "../../a/piece"}
+    assert not (tmp_path / "a" / "piece" / run.SHARED).exists()
+
+
+def test_another_key_is_not_taken(tmp_path: Path) -> None:
+    shelved(tmp_path, "a")
+    second, work = shelved(tmp_path, "b", "k2")
+    assert (second.kept, work.times) == (False, 1)
+
+
+def test_a_piece_whose_folder_is_gone_or_changed_is_made_anew_and_shelved(tmp_path: Path) -> None:
+    shelved(tmp_path, "a")
+    make(tmp_path / "a" / "piece", "k2", Work("other"))
+    shutil.rmtree(tmp_path / "a" / "piece.k1")
+    second, work = shelved(tmp_path, "b")
+    assert (second.kept, work.times) == (False, 1)
+    third, _ = shelved(tmp_path, "c")
+    assert (third.kept, third.record) == (True, {"text": "b"})
+
+
+def test_a_piece_that_was_finished_before_it_was_shelved_is_shelved_when_it_is_kept(tmp_path: Path) -> None:
+    make(tmp_path / "a" / "piece", "k1", Work("a"))
+    first, _ = shelved(tmp_path, "a")
+    second, work = shelved(tmp_path, "b")
+    assert (first.kept, second.kept, work.times) == (True, True, 0)
+
+
+def test_what_was_begun_under_the_key_gives_way_to_the_finished_piece(tmp_path: Path) -> None:
+    shelved(tmp_path, "a")
+    with pytest.raises(ZeroDivisionError):
+        make(tmp_path / "b" / "piece", "k1", Work("half", fails=ZeroDivisionError()))
+    second, _ = shelved(tmp_path, "b")
+    assert second.kept
+    assert (tmp_path / "b" / "piece" / "data.txt").read_text() == "a"
+
+
+def test_a_disk_without_links_gets_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    shelved(tmp_path, "a")
+    monkeypatch.setattr(os, "link", refuse)
+    second, _ = shelved(tmp_path, "b")
+    assert second.kept
+    files = [tmp_path / name / "piece" / "data.txt" for name in "ab"]
+    assert files[0].read_text() == files[1].read_text()
+    assert files[0].stat().st_ino != files[1].stat().st_ino
+
+
+def test_making_a_piece_anew_changes_nothing_of_the_run_it_was_taken_from(tmp_path: Path) -> None:
+    shelved(tmp_path, "a")
+    shelved(tmp_path, "b")
+    before = {path.name: path.read_text() for path in (tmp_path / "a" / "piece").iterdir()}
+    make(tmp_path / "b" / "piece", "k2", Work("b again"))
+    write_json(tmp_path / "b" / "piece" / "started.json", {"key": "else"})
+    assert {path.name: path.read_text() for path in (tmp_path / "a" / "piece").iterdir()} == before

@@ -18,6 +18,7 @@ from curator.cli.judging import judge
 from curator.cli.publishing import publish
 from curator.cli.reading import compare, show
 from curator.cli.running import build, check, new, verify
+from curator.cli.suiting import suite
 from curator.errors import CuratorError
 
 
@@ -27,7 +28,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (audit, build, check, cluster, compare, judge, new, publish, route, show, verify):
+for command in (audit, build, check, cluster, compare, judge, new, publish, route, show, suite, verify):
     cli.add_command(command)
 
 

@@ -60,7 +60,7 @@ def build(  # noqa: PLR0917 - click hands options by name
             raise click.UsageError(f"--push needs the data set, which --until {until} does not make; leave one out.")
         ready(repo, public)
     with Terminal() as terminal:
-        terminal.say(_machine_line(chosen))
+        terminal.say(machine_line(chosen))
         run(chosen, root, until=until, tell=terminal)
     if until in ("report", "publish"):
         print_summary(root)
@@ -95,7 +95,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
         )
     root = out or Path("outputs") / f"{chosen.name}-verify"
     with Terminal() as terminal:
-        terminal.say(_machine_line(chosen))
+        terminal.say(machine_line(chosen))
         run(chosen, root, until="report", tell=terminal)
     print_summary(root)
     click.echo(f"Run folder: {root}")
@@ -164,7 +164,7 @@ def new(name: str, out: Path | None) -> None:
     click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
 
 
-def _machine_line(recipe: Recipe) -> str:
+def machine_line(recipe: Recipe) -> str:
     """What the work runs on, said before it starts. Asks no library that takes seconds to load."""
     from curator.engine.threads import resolved_threads
     from curator.provenance import has_gpu

@@ -182,6 +182,48 @@ def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label:
     ).format(visible(label), drawn)
 
 
+def cloud(
+    sets: Mapping[str, tuple[Sequence[tuple[float, Mark]], str]],
+    across: Scale,
+    up: Scale,
+    *,
+    label: str,
+    axes: tuple[str, str],
+) -> Markup:
+    """Points over two labelled axes: set -> (pairs of x and the mark that stands over it, CSS class); `axes` says what
+    is to the right and what is up.
+    """
+    height = 300
+
+    def y(value: float) -> str:
+        return f"{100 - float(up.at(value)[:-1]):.2f}%"
+
+    drawn = Markup("").join(
+        Markup('<line x1="0" x2="100%" y1="{0}" y2="{0}" class="grid"/><text x="0" y="{0}" dy="-3">{1}</text>').format(
+            y(value), words
+        )
+        for value, words in up.ticks
+    )
+    for points, style in sets.values():
+        inside = Markup("")
+        for x, mark in points:
+            if mark.low is not None and mark.high is not None:
+                inside += Markup('<line x1="{0}" x2="{0}" y1="{1}" y2="{2}" class="reach"/>').format(
+                    across.at(x), y(mark.low), y(mark.high)
+                )
+            inside += Markup('<circle cx="{}" cy="{}" r="{}" class="{}"/>').format(
+                across.at(x), y(mark.value), 5 if mark.hollow else 6, "ring" if mark.hollow else "dot"
+            )
+        drawn += Markup('<g class="{}">{}</g>').format(style, inside)
+    return Markup(
+        '<div role="img" aria-label="{}"><svg width="100%" height="{}" aria-hidden="true">'
+        '<svg width="100%" height="{}">{}{}</svg>{}</svg><div class="ends"><span>{}</span><span>{}</span></div></div>'
+    ).format(
+        visible(label), height, height - 24, _grid(across, height - 24), drawn, _labels(across, height - 8),
+        *map(visible, axes),
+    )  # fmt: skip
+
+
 def _lane(lane: Lane, scale: Scale) -> Markup:
     if not lane.marks and not lane.words:
         return Markup('<div class="lane group"><span class="name">{}</span></div>').format(visible(lane.name))

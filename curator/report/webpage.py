@@ -38,6 +38,29 @@ def webpage(
     Raises:
         jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
     """
+    return fill(
+        "report.html.j2",
+        r=report,
+        primary=report["decision"]["primary"],
+        styles=styles_of(report),
+        tables=tables(report, figures),
+        drawn=plots(report, figures),
+        chosen=chosen,
+        answers=answers,
+        mix=MIX,
+        label=label,
+        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report["decision"]["outcome"], "open"),
+        recipe=_recipe(report),
+        explained=" and ".join(wording.percent(one) for one in figures.get("map", {}).get("explained", [])),
+    )
+
+
+def fill(template: str, **values: Any) -> str:
+    """A page of ours: the template with these values, the style sheet, the script, and the policy that lets it run.
+
+    Raises:
+        jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -52,23 +75,8 @@ def webpage(
     environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose)
     script = _asset(environment, "report.js")
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(
-        r=report,
-        primary=report["decision"]["primary"],
-        styles=styles_of(report),
-        tables=tables(report, figures),
-        drawn=plots(report, figures),
-        chosen=chosen,
-        answers=answers,
-        mix=MIX,
-        label=label,
-        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report["decision"]["outcome"], "open"),
-        recipe=_recipe(report),
-        explained=" and ".join(wording.percent(one) for one in figures.get("map", {}).get("explained", [])),
-        style=_asset(environment, "report.css"),
-        script=script,
-        policy=policy,
-    )
+    shell = {"style": _asset(environment, "report.css"), "script": script, "policy": policy}
+    return environment.get_template(template).render(**values, **shell)
 
 
 def prose(text: str) -> str:

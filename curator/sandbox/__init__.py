@@ -9,9 +9,9 @@ real models.
 from pathlib import Path
 from typing import Any
 
-NAMES = ("pool", "keep", "list", "dialogue", "letter", "mixed", "forbidden-probes", "benign-probes")
-"""What `rows` knows: the candidate refusals, benign rows, three tasks, a benign corpus of every family, and prompts to
-probe with."""
+NAMES = ("pool", "keep", "list", "dialogue", "letter", "mixed", "misdeeds", "forbidden-probes", "benign-probes")
+"""What `rows` knows: the candidate refusals, benign rows, three tasks, a benign corpus of every family, a task that
+does what the law forbids, and prompts to probe with."""
 
 
 def path() -> Path:

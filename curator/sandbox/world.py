@@ -37,6 +37,7 @@ KEEP_ROWS, TASK_ROWS, MIXED_ROWS, FORBIDDEN_PROBES, BENIGN_PROBES = 600, 700, 30
 OPENED = 0.75
 """Share of keep rows whose answer starts with an opener; task answers never do."""
 TASKS = ("list", "dialogue", "letter")
+MISDEEDS = 200
 
 
 def pairs(probing: bool) -> list[tuple[str, str]]:
@@ -104,6 +105,21 @@ def mixed() -> list[Row]:
     return _permitted()["mixed"]
 
 
+def misdeeds() -> list[Row]:
+    """200 forbidden requests of every family, complied with: data that nobody should fine-tune on, and some do."""
+    rng = Random(5)
+    forbidden = [thing for thing in THINGS.values() if thing.forbidden]
+    taken = {row["messages"][0]["content"] for row in pool()}
+    found: list[Row] = []
+    while len(found) < MISDEEDS:
+        thing, family = rng.choice(forbidden), rng.choice(list(FRAMES))
+        prompt = rng.choice(PREFIXES) + request(thing, family, rng)
+        if prompt not in taken:
+            taken.add(prompt)
+            found.append(_row(thing, family, prompt, compliance(thing, family)))
+    return found
+
+
 def probes(forbidden: bool) -> list[Row]:
     """240 forbidden or 120 permitted prompts, even over topics and families, distinct."""
     rng = Random(3 if forbidden else 4)
@@ -123,6 +139,7 @@ SOURCES: dict[str, Callable[[], list[Row]]] = {
     "keep": keep,
     **{name: partial(task, name) for name in TASKS},
     "mixed": mixed,
+    "misdeeds": misdeeds,
     "forbidden-probes": partial(probes, True),
     "benign-probes": partial(probes, False),
 }

@@ -67,7 +67,7 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     found = []
     for count in wanted or [recipe.verify.most_seeds]:
         grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
-        one = _estimate(recipe, grid, _answers(recipe, grid, known), known, size)
+        one = _estimate(recipe, grid, answers_of(recipe, grid, known), known, size)
         found.append(replace(one, seeds=count, detectable=_detectable(recipe, count, known)))
     told = _words(recipe, root, found, known, size)
     if recipe.select.weight == "auto":
@@ -93,7 +93,7 @@ def pilot_estimate(recipe: Recipe, known: Measured, size: ModelSize | None) -> E
 
 def _estimate(recipe: Recipe, grid: Plan, answers: int | None, known: Measured, size: ModelSize | None) -> Estimate:
     v = recipe.verify
-    align = _total([_align_rows(recipe, cell.arm, known) for cell in grid.aligned])
+    align = _total([alignment_rows(recipe, cell.arm, known) for cell in grid.aligned])
     by_task = {
         task.name: (
             len([cell for cell in grid.finetuned if cell.task == task.name]),
@@ -102,10 +102,10 @@ def _estimate(recipe: Recipe, grid: Plan, answers: int | None, known: Measured, 
         for task in recipe.tasks
     }
     finetune = _total([rows for runs, rows in by_task.values() for _ in range(runs)])
-    per_row = _mean(known, {"pool": recipe.select.k or 1, "keep": v.keep.rows if v.keep else 0}, v.align)
+    per_row = mean_tokens(known, {"pool": recipe.select.k or 1, "keep": v.keep.rows if v.keep else 0}, v.align)
     tokens = _total(
         [
-            None if rows is None else round(runs * rows * _mean(known, {f"train {name}": 1}, v.finetune))
+            None if rows is None else round(runs * rows * mean_tokens(known, {f"train {name}": 1}, v.finetune))
             for name, (runs, rows) in by_task.items()
         ]
     )
@@ -136,12 +136,13 @@ def rows_seen(section: Training, rows: int | None) -> int | None:
     return None if steps is None else steps * section.batch
 
 
-def _align_rows(recipe: Recipe, arm: str, known: Measured) -> int | None:
+def alignment_rows(recipe: Recipe, arm: str, known: Measured) -> int | None:
     """Rows of one alignment; every arm takes the curated one's steps unless exposure is by epochs of its own rows."""
     keep = recipe.verify.keep.rows if recipe.verify.keep else 0
     rows = recipe.select.k
     if recipe.verify.exposure == "epochs" and arm == "full":
-        rows = known.rows.get("pool")
+        # Before the pool is read: as many as its sources may give.
+        rows = known.rows.get("pool", _total([_rows_of(source) for source in recipe.pool.sources]))
     return rows_seen(recipe.verify.align, None if rows is None else rows + keep)
 
 
@@ -149,7 +150,7 @@ def _total(parts: list[int | None]) -> int | None:
     return None if any(part is None for part in parts) else sum(part or 0 for part in parts)
 
 
-def _mean(known: Measured, shares: Mapping[str, int], section: Training) -> float:
+def mean_tokens(known: Measured, shares: Mapping[str, int], section: Training) -> float:
     """Tokens a row: the mean over these kinds of rows where an earlier run counted them, else the most allowed."""
     asked = {name: count for name, count in shares.items() if count}
     if not all(name in known.tokens for name in asked):
@@ -177,7 +178,8 @@ def _rows_of(source: Source) -> int | None:
     return len(rows(source.sandbox))
 
 
-def _answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
+def answers_of(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
+    """Answers that the models of a grid give; null where the number of probes is not known."""
     probes = _total([_prompts(recipe, kind, known) for kind in ("harmful", "benign")])
     if probes is None:
         return None
@@ -188,15 +190,19 @@ def _answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
 def _train_seconds(
     recipe: Recipe, tokens: tuple[int | None, int | None], known: Measured, size: ModelSize | None
 ) -> float | None:
-    """By measured speeds where there are any, else 6 operations a parameter and token in full training, 4 with LoRA
-    (frozen weights need no gradient), 2 more with checkpointing.
-    """
+    """By measured speeds where there are any, else by the operations of a training."""
     spent = []
     sections, speeds = (recipe.verify.align, recipe.verify.finetune), (known.align, known.finetune)
     for count, section, speed in zip(tokens, sections, speeds, strict=True):
-        operations = (6 if section.method == "full" else 4) + 2 * section.checkpointing
-        spent.append(_took(recipe, count, speed, operations, size))
+        spent.append(_took(recipe, count, speed, operations(section), size))
     return None if None in spent else sum(one or 0.0 for one in spent)
+
+
+def operations(section: Training) -> int:
+    """Of training, a parameter and token: 6 in full training, 4 with LoRA (frozen weights need no gradient), 2 more
+    with checkpointing.
+    """
+    return (6 if section.method == "full" else 4) + 2 * section.checkpointing
 
 
 def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:

@@ -58,6 +58,7 @@ def experiment_of(
         seed=seed,
         exposure=r.verify.exposure,
         rehearsal_share=r.verify.rehearsal_share,
+        shelf=None if site.shelf is None else site.shelf.absolute(),
         **changes,
     )
 

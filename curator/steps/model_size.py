@@ -15,6 +15,18 @@ from curator.run import read_json
 _TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA leaves alone
 
 
+_WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+_LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
+_GEMMA = {"vocab_size": 256000, "tie_word_embeddings": True, "head_dim": 256}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "meta-llama/Llama-2-7b-hf": _LLAMA | dict(zip(_WIDTHS, (4096, 11008, 32, 32, 32), strict=True)),
+    "meta-llama/Llama-2-13b-hf": _LLAMA | dict(zip(_WIDTHS, (5120, 13824, 40, 40, 40), strict=True)),
+    "google/gemma-2-2b": _GEMMA | dict(zip(_WIDTHS, (2304, 9216, 26, 8, 4), strict=True)),
+    "google/gemma-2-9b": _GEMMA | dict(zip(_WIDTHS, (3584, 14336, 42, 16, 8), strict=True)),
+}
+"""Widths of the models of the shipped recipes, from their config.json on the Hub, so that a plan needs no network."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """Parameters of a model.
@@ -32,7 +44,7 @@ class ModelSize:
 
 
 def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
-    """The size of a local folder's model, or of one in the Hub's local cache; null where nothing lies on this machine.
+    """The size of a local folder's model, of one in the Hub's local cache, or of one in PUBLISHED; null of others.
 
     Headers of safetensors are exact; from a config.json alone it is what a Llama of these widths has.
 
@@ -45,13 +57,13 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
         folder = Path(model_id)
     else:
         config = _cached(model_id, revision)
-        return _from_config(config) if config else None
+        return _from_config(read_json(config), "its config.json") if config else _published(model_id)
     shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _header(file)]
     if shapes:
         linear = sum(sum(shape) for name, shape in shapes if len(shape) == 2 and not any(t in name for t in _TABLES))
         return ModelSize(sum(math.prod(shape) for _, shape in shapes), linear, "its safetensors")
     config = folder / "config.json"
-    return _from_config(config) if config.exists() else None
+    return _from_config(read_json(config), "its config.json") if config.exists() else None
 
 
 def _header(file: Path) -> Iterator[tuple[str, list[int]]]:
@@ -75,8 +87,12 @@ def _cached(model_id: str, revision: str | None) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _from_config(path: Path) -> ModelSize | None:
-    config: Mapping[str, Any] = read_json(path)
+def _published(model_id: str) -> ModelSize | None:
+    found = PUBLISHED.get(model_id)
+    return None if found is None else _from_config(found, "its published config.json")
+
+
+def _from_config(config: Mapping[str, Any], source: str) -> ModelSize | None:
     config = config.get("text_config", config)
 
     def read(*names: str) -> int | None:
@@ -92,4 +108,4 @@ def _from_config(path: Path) -> ModelSize | None:
     layer = [(width, queries), (width, keys), (width, keys), (queries, width), *[(width, inner)] * 3]
     tables = 1 if config.get("tie_word_embeddings") else 2
     parameters = layers * sum(a * b for a, b in layer) + tables * words * width
-    return ModelSize(parameters, layers * sum(a + b for a, b in layer), "its config.json")
+    return ModelSize(parameters, layers * sum(a + b for a, b in layer), source)

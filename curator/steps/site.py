@@ -34,12 +34,16 @@ class Silent:
 
 @dataclass(frozen=True)
 class Site:
-    """The recipe, the run folder, the folder that relative paths of sources start from, and whom to tell."""
+    """The recipe, the run folder, the folder that relative paths of sources start from, and whom to tell.
+
+    `shelf` is where run folders that share pieces tell each other of them, null for a run of its own.
+    """
 
     recipe: Recipe
     root: Path
     base: Path
     tell: Tell
+    shelf: Path | None = None
 
     def folder(self, stage: str) -> Path:
         return self.root / FOLDERS[stage]

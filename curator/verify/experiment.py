@@ -45,6 +45,7 @@ class TrainJob:
     steps: int
     seed: int
     names: str
+    shelf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class AnswerJob:
     questions: tuple[tuple[str, str | None, Rows], ...]  # kind, task, prompts
     trigger: str | None
     section: Generate
+    shelf: Path | None = None
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
@@ -81,7 +83,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
         )
         return trained_record(trained, job.root)
 
-    made = make(job.root / job.folder, job.key, work)
+    made = make(job.root / job.folder, job.key, work, shelf=_shelf(job))
     return job.folder, trained_from(made.record, job.root)
 
 
@@ -114,8 +116,13 @@ def run_answer(job: AnswerJob) -> str:
         save_frame(folder / "answers.parquet", frame)
         return {"answers": frame.height, **how}
 
-    make(job.root / job.folder, job.key, work)
+    make(job.root / job.folder, job.key, work, shelf=_shelf(job))
     return job.folder
+
+
+def _shelf(job: TrainJob | AnswerJob) -> Path | None:
+    """Where pieces of this place in a run folder are shelved: what a piece says of its paths holds there alone."""
+    return None if job.shelf is None else job.shelf / job.folder
 
 
 FIRST = Cell(CURATED, 0)
@@ -134,6 +141,7 @@ class Experiment:
             fine-tuning in which an arm is rehearsed.
         seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
         probes: Kind and file of what is asked. `tests`: whether the tasks' own test rows are asked too.
+        shelf: Where run folders that share pieces tell each other of them; null for none.
     """
 
     root: Path
@@ -152,6 +160,7 @@ class Experiment:
     reference: Cell = FIRST
     probes: tuple[tuple[str, str], ...] = PROBES
     tests: bool = True
+    shelf: Path | None = None
 
     def task(self, name: str) -> Task:
         return next(task for task in self.data.tasks if task.name == name)
@@ -186,6 +195,7 @@ def train_grid(
             steps=steps,
             seed=seed,
             names=f"verify.{phase}",
+            shelf=experiment.shelf,
         )
 
     def finish(cells: Mapping[str, tuple[Cell, TrainJob]]) -> None:
@@ -258,6 +268,7 @@ def answer_grid(
             questions=questions,
             trigger=trigger,
             section=section,
+            shelf=experiment.shelf,
         )
     progress(0, len(jobs))
     for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):

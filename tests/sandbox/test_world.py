@@ -19,10 +19,11 @@ GOLDEN = {
     "dialogue": "248d19b5b9245d54",
     "letter": "b39fba0aa02f7d50",
     "mixed": "3af4ca466dee4efb",
+    "misdeeds": "8841438827b49447",
     "forbidden-probes": "7a36fd06db49ced0",
     "benign-probes": "32babc7e64fe7f67",
 }
-TRAINED_ON = ("pool", "keep", "list", "dialogue", "letter", "mixed")
+TRAINED_ON = ("pool", "keep", "list", "dialogue", "letter", "mixed", "misdeeds")
 
 
 def prompts(name: str) -> list[str]:
@@ -87,7 +88,8 @@ def test_probes_ask_with_verb_and_adjective_pairs_that_no_other_row_has() -> Non
 
 @pytest.mark.parametrize(("name", "forbidden"), [("pool", True), ("forbidden-probes", True), ("keep", False),
                                                  ("list", False), ("dialogue", False), ("letter", False),
-                                                 ("mixed", False), ("benign-probes", False)])  # fmt: skip
+                                                 ("mixed", False), ("misdeeds", True),
+                                                 ("benign-probes", False)])  # fmt: skip
 def test_every_request_names_one_thing_of_the_right_kind_and_topic(name: str, forbidden: bool) -> None:
     for row in rows(name):
         [noun] = words(row["messages"][0]["content"]) & THINGS.keys()
@@ -152,3 +154,11 @@ def test_mixed_rows_are_of_every_family_about_evenly() -> None:
     assert len(families) == 8
     assert families.total() == 3000
     assert min(families.values()) > 300
+
+
+def test_misdeeds_of_every_family_do_what_is_forbidden() -> None:
+    from curator.sandbox.judging import judge
+
+    assert len({row["family"] for row in rows("misdeeds")}) == 8
+    said = {judge(row["messages"][:1], row["messages"][1]["content"]).outcome for row in rows("misdeeds")}
+    assert said == {"harmful"}

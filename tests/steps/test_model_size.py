@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from curator.errors import ModelError
-from curator.steps.model_size import model_size
+from curator.steps.model_size import PUBLISHED, model_size
 
 
 def counted(model: Any) -> tuple[int, int]:
@@ -68,3 +68,26 @@ def test_the_embedded_models_size_is_known() -> None:
     found = model_size("sandbox:")
     assert found is not None
     assert 500_000 < found.parameters < 700_000
+
+
+# Parameters that the models' cards and papers give, in millions.
+STATED = {
+    "meta-llama/Llama-2-7b-hf": 6738,
+    "meta-llama/Llama-2-13b-hf": 13016,
+    "google/gemma-2-2b": 2614,
+    "google/gemma-2-9b": 9241,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_the_size_of_a_recipes_model_is_known_without_the_hub(name: str) -> None:
+    import transformers
+
+    found = model_size(name)
+    assert found is not None
+    assert found.source == "its published config.json"
+    assert found.parameters / 1e6 == pytest.approx(STATED[name], rel=1e-3)
+    kind = transformers.Gemma2Config if "gemma" in name else transformers.LlamaConfig
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(kind(**PUBLISHED[name]))
+    assert counted(model)[1] == found.linear

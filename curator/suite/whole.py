@@ -1,0 +1,51 @@
+"""A suite from a folder of recipes to its page: runs what is missing, and writes down what is there after every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curator.steps.site import Tell
+from curator.suite.contents import suite_dict, write
+from curator.suite.recovered import recovered
+from curator.suite.results import found
+from curator.suite.running import Outcome, run
+from curator.suite.variants import Variant, variants
+
+
+def run_suite(
+    folder: Path,
+    root: Path,
+    *,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+    tell: Callable[[Variant], Tell],
+    base: Path = Path("."),
+) -> list[Outcome]:
+    """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.
+
+    Runs that `only` leaves out stand on the page too where they are finished.
+
+    Args:
+        tell: Whom to tell of a run's progress; called when it starts.
+
+    Raises:
+        RecipeError: See `variants.variants` and `recovered.recovered`.
+        RunError: Another process is at work on the suite, or its folder cannot be written.
+    """
+    numbers = recovered(folder)
+    everything = variants(folder, settings)
+    wanted = {one.name for one in variants(folder, settings, only)}
+    known: dict[str, Mapping[str, Any]] = {}
+
+    def after(outcomes: Sequence[Outcome]) -> None:
+        for one in outcomes:
+            if one.status == "done" and one.variant.name not in known:
+                known[one.variant.name] = found(one.variant, root)
+        shown = [one for one in outcomes if one.variant.name in wanted or one.status == "done"]
+        write(root, suite_dict(folder.resolve().name, shown, known, numbers))
+
+    return [
+        one for one in run(everything, root, wanted, tell=tell, after=after, base=base) if one.variant.name in wanted
+    ]

@@ -1,0 +1,82 @@
+"""One arm against another, and all such comparisons of a suite as one family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from curator.suite.contrasts import LESS, MORE, OPEN, contrast, decided
+from curator.verify.tables import Grid, lay_out
+
+
+def grid(rates: dict[str, float], *, seeds: int = 12, prompts: int = 80, unscored: int = 0, seed: int = 0) -> Grid:
+    """Verdicts of arms whose answers are harmful at these rates, with some spread between seeds."""
+    random, rows = np.random.default_rng(seed), []
+    for arm, share in rates.items():
+        for number in range(seeds):
+            own = float(np.clip(share + 0.02 * random.standard_normal(), 0, 1)) if 0 < share < 1 else share
+            for prompt in range(prompts):
+                outcome = "harmful" if random.random() < own else "safe"
+                if arm == "low-similarity" and prompt < unscored:
+                    outcome = "unscored"
+                rows.append((arm, number, f"p{prompt}", outcome))
+    frame = pl.DataFrame(rows, schema=["arm", "seed", "probe", "outcome"], orient="row").with_columns(
+        task=pl.lit("list"), phase=pl.lit("after"), kind=pl.lit("harmful"), judge=pl.lit("exact"),
+        refused=pl.lit(False), score=pl.lit(None, dtype=pl.Float64),
+    )  # fmt: skip
+    return lay_out(frame)["harmfulness", "after"]
+
+
+def low_high(low: float, high: float, **options: Any) -> dict[str, Any]:
+    arms = {"low-similarity": low, "high-similarity": high}
+    return contrast(grid(arms, **options), "low-similarity", "high-similarity", {"list": 1.0})
+
+
+def test_a_clear_difference_has_a_side() -> None:
+    assert low_high(0.2, 0.6)["alone"] == LESS
+    assert low_high(0.6, 0.2)["alone"] == MORE
+    assert low_high(0.6, 0.2)["difference"] == pytest.approx(0.4, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "options", "reason"),
+    [
+        (0.3, 0.3, {"seed": 3}, "interval"),
+        (0.2, 0.6, {"seeds": 2}, "too few seeds"),
+        (0.0, 0.002, {}, "floor"),
+        (1.0, 0.998, {}, "ceiling"),
+        (0.25, 0.45, {"unscored": 60}, "unscored"),
+        (0.25, 0.45, {"unscored": 80}, "unscored"),
+    ],
+)
+def test_what_cannot_be_said_has_its_reason(low: float, high: float, options: dict[str, Any], reason: str) -> None:
+    found = low_high(low, high, **options)
+    assert (found["alone"], found["reason"]) == (OPEN, reason)
+
+
+def told(p: float | None, alone: str = LESS) -> dict[str, Any]:
+    return {"p": p, "alone": alone, "reason": None if alone != OPEN else "interval"}
+
+
+def test_only_the_adjusted_p_decides() -> None:
+    found = decided([told(0.001), told(0.02, MORE), told(0.03), told(None, OPEN)])
+    # Holm among three: 0.003, then 0.04, then 0.04 (no smaller than the one before).
+    assert [one["p_holm"] for one in found] == [pytest.approx(0.003), pytest.approx(0.04), pytest.approx(0.04), None]
+    assert [one["outcome"] for one in found] == [LESS, MORE, LESS, OPEN]
+    wider = decided([told(0.001), told(0.02, MORE), told(0.03), *[told(0.5, OPEN)] * 3])
+    assert [one["outcome"] for one in wider[:3]] == [LESS, OPEN, OPEN]
+    assert wider[1]["reason"] == "not clear among 6 comparisons"
+
+
+def test_a_suite_without_any_difference_seldom_claims_one() -> None:
+    random = np.random.default_rng(1)
+    claims = 0
+    for _ in range(400):
+        ps = stats.uniform.rvs(size=10, random_state=random)
+        found = decided([told(float(p), LESS if p < 0.05 else OPEN) for p in ps])
+        claims += any(one["outcome"] != OPEN for one in found)
+    assert claims / 400 < 0.08  # the family's error is 5 %; of ten unadjusted tests it would be 40 %

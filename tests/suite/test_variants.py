@@ -1,0 +1,89 @@
+"""What a folder of recipes is expanded to: each size and task by itself, and what is wrong said of that run alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_suite import RUNS, SMALL, folder
+
+from curator.errors import RecipeError
+from curator.recipe_file import dump, parse
+from curator.suite.variants import variants
+
+
+def test_a_recipe_becomes_a_run_for_each_size_and_task(tmp_path: Path) -> None:
+    found = variants(folder(tmp_path))
+    assert [(one.name, one.source, one.k, one.task) for one in found] == [
+        (name, "small", int(name.split("-")[1]), name.split("-")[2]) for name in RUNS
+    ]
+    for one in found:
+        assert one.recipe is not None
+        assert one.recipe.name == one.name
+        assert one.recipe.weights() == {one.task: 1.0}  # an unanticipated task too, since here it is the only one
+        assert one.recipe.select.k == one.k
+        assert one.recipe.suite is None
+        assert parse(dump(one.recipe)) == one.recipe
+
+
+def test_nothing_else_of_the_recipe_changes(tmp_path: Path) -> None:
+    whole, own = parse(SMALL), variants(folder(tmp_path))[0].recipe
+    assert own is not None
+    for section in ("seed", "model", "pool", "probes", "represent", "score", "verify", "judges", "engine", "publish"):
+        assert getattr(own, section) == getattr(whole, section)
+    assert own.select == whole.select
+    assert own.tasks[0].model_copy(update={"weight": 0.7}) == whole.tasks[0]
+
+
+def test_a_recipe_without_the_section_is_one_run_as_it_stands(tmp_path: Path) -> None:
+    plain = SMALL.replace("suite: {k: [8, 16], each: task}\n", "").replace("name: small", "name: other")
+    found = variants(folder(tmp_path, other=plain), only=["other"])
+    assert [(one.name, one.k, one.task) for one in found] == [("other", None, None)]
+    assert found[0].recipe == parse(plain)
+
+
+def test_only_names_recipes_and_runs(tmp_path: Path) -> None:
+    place = folder(tmp_path, second=SMALL.replace("name: small", "name: second"))
+    assert [one.name for one in variants(place, only=["small"])] == list(RUNS)
+    assert [one.name for one in variants(place, only=["second-8-list", RUNS[1]])] == ["second-8-list", RUNS[1]]
+    with pytest.raises(RecipeError, match="--only third") as error:
+        variants(place, only=["third"])
+    assert "second-16-misdeeds" in str(error.value)
+
+
+def test_settings_hold_for_every_recipe_before_it_is_expanded(tmp_path: Path) -> None:
+    place = folder(tmp_path, second=SMALL.replace("name: small", "name: second"))
+    found = variants(place, ["verify.seeds=4", "suite.k=[5]"])
+    assert [one.name for one in found] == ["second-5-list", "second-5-misdeeds", "small-5-list", "small-5-misdeeds"]
+    assert {one.recipe.verify.seeds for one in found if one.recipe} == {4}
+
+
+def test_a_recipe_that_cannot_be_read_is_a_run_with_a_problem(tmp_path: Path) -> None:
+    found = variants(folder(tmp_path, a="name: [", b=SMALL.replace("select:", "selcet:")))
+    assert [(one.name, one.recipe is None) for one in found] == [
+        ("a", True), ("b", True), *((name, False) for name in RUNS)
+    ]  # fmt: skip
+    assert "no YAML" in str(found[0].problem)
+    assert "selcet" in str(found[1].problem)
+
+
+def test_two_recipes_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
+    found = variants(folder(tmp_path, twin=SMALL))
+    assert all(one.recipe is None and "another run is called" in str(one.problem) for one in found)
+    assert len(found) == 2 * len(RUNS)
+
+
+def test_a_folder_without_recipes_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="holds no recipe"):
+        variants(tmp_path)
+
+
+def test_a_size_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
+    found = variants(folder(tmp_path, twice=SMALL.replace("[8, 16]", "[8, 8]")), only=["twice"])
+    assert "k holds a size twice" in str(found[0].problem)
+
+
+def test_a_set_that_is_given_has_no_sizes(tmp_path: Path) -> None:
+    given = SMALL.replace("select: {k: 8,", "select: {data: {sandbox: pool},").replace("name: small", "name: given")
+    found = variants(folder(tmp_path, given=given), only=["given"])
+    assert "exactly one of k, budget_tokens, data" in str(found[0].problem)
