@@ -109,7 +109,12 @@ def build(
 def _steps(site: Site) -> list[Step]:
     r, v = site.recipe, site.recipe.verify
     model, sources = _identities(site)
-    base = (r.model.model_dump(), model, (v.align.model_dump(), r.seed) if r.model.instruction else None)
+    # Left out where null, so that runs from before there was such a setting are kept.
+    base = (
+        r.model.model_dump(exclude=None if r.model.quantise else {"quantise"}),
+        model,
+        (v.align.model_dump(), r.seed) if r.model.instruction else None,
+    )
     keep = v.keep.model_dump() if v.keep else None
     given = r.select.data.model_dump() if r.select.data else None
     own = ([arm.model_dump() for arm in v.arms if arm.data], given, piloting.share(site))

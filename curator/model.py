@@ -128,6 +128,7 @@ def load_model(
     revision: str | None = None,
     adapters: Sequence[str] = (),
     master: bool = False,
+    quantise: str | None = None,
     key: str = "model.id",
 ) -> Any:
     """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode, set to decode greedily.
@@ -137,10 +138,12 @@ def load_model(
         revision: Of a Hub id.
         adapters: LoRA folders merged into the weights, in this order.
         master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
+        quantise: `4bit` for NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314); adapters then stay
+            beside the weights, all of them at work, since merging would round them. Null for whole weights.
         key: The recipe key that messages name.
 
     Raises:
-        ModelError: The weights cannot be loaded, are not all there, or do not fit into memory.
+        ModelError: The weights cannot be loaded, are not all there, or do not fit into memory; bitsandbytes is missing.
     """
     import torch
     from safetensors import SafetensorError
@@ -151,7 +154,7 @@ def load_model(
     try:
         with memory(key, "name a smaller model"):
             model, found = AutoModelForCausalLM.from_pretrained(
-                path, revision=revision, dtype=dtype, output_loading_info=True
+                path, revision=revision, dtype=dtype, output_loading_info=True, **_quantised(quantise, dtype)
             )
             missing = sorted(found["missing_keys"])
             if missing:
@@ -161,6 +164,8 @@ def load_model(
                 )
             # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
             model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+            if quantise is not None:
+                return _beside(model, adapters).eval()
             for adapter in adapters:
                 from peft import PeftModel
 
@@ -170,6 +175,46 @@ def load_model(
         raise ModelError(
             f"{key}: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
+
+
+def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    if quantise is None:
+        return {}
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            'model.quantise: needs bitsandbytes, which is not installed; pip install -c constraints.txt ".[quantise]"'
+        )
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": settings, "device_map": {"": device()}}
+
+
+EARLIER = "earlier"  # what the names of adapters that are not trained start with
+
+
+def _beside(model: Any, adapters: Sequence[str]) -> Any:
+    """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
+    from peft import PeftModel
+
+    for module in model.modules():
+        # bitsandbytes' packed product on some CPUs takes only widths that 32 divides, and rounds to bf16.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    names = [f"{EARLIER}-{number}" for number in range(len(adapters))]
+    for number, (name, adapter) in enumerate(zip(names, adapters, strict=True)):
+        if number == 0:
+            model = PeftModel.from_pretrained(model, adapter, adapter_name=name)
+        else:
+            model.load_adapter(adapter, adapter_name=name)
+    if names:
+        model.base_model.set_adapter(names)
+        model.requires_grad_(requires_grad=False)
+    return model
 
 
 def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:

@@ -25,12 +25,13 @@ class Instruction(Section):
 
 
 class Model(Section):
-    """The model that is aligned and fine-tuned."""
+    """The model that is aligned and fine-tuned. With `quantise: 4bit` its weights are NF4, and adapters alone train."""
 
     id: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     start: Literal["base", "aligned"] = "base"
     chat_template: str | None = None
+    quantise: Literal["4bit"] | None = None
     instruction: Instruction | None = None
 
 
@@ -202,6 +203,8 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
+        if self.model.quantise is not None:
+            self._refuse_whole_weights()
         piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
         if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
@@ -216,6 +219,20 @@ class Recipe(Section):
         if not any(task.anticipated for task in self.tasks):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
         return self
+
+    def _refuse_whole_weights(self) -> None:
+        """What cannot be done with weights of four bits."""
+        for name in ("align", "finetune"):
+            if getattr(self.verify, name).method == "full":
+                raise ValueError(
+                    f"verify: {name}.method is 'full', and model.quantise trains adapters alone; set it to lora"
+                )
+        if "interference" in {part.kind for part in (self.score, *self.score.of)} or any(
+            part.kind == "interference" for one in self.verify.pilot.scores or () for part in (one, *one.of)
+        ):
+            raise ValueError("score: interference takes a gradient of all weights, which model.quantise leaves none of")
+        if self.verify.generate.engine == "vllm":
+            raise ValueError("verify: generate.engine is 'vllm', which would answer with whole weights; remove it")
 
     @property
     def representations(self) -> tuple[Represent, ...]:

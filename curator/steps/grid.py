@@ -48,6 +48,7 @@ def experiment_of(
             weights["revision"],
             tuple(absolute(adapter, root) for adapter in weights["adapters"]),
             done["key"],
+            r.model.quantise,
         ),
         arms=arms,
         tokenizer=start["tokenizer"],

@@ -189,10 +189,10 @@ def _hidden_maker(site: Site, sections: Sequence[Represent]) -> Maker:
     base = absolute(weights["base"], site.root)
     adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
     sources = [(base, weights["revision"]), *((one, None) for one in adapters), (start["tokenizer"], revision)]
-    identities = [_identity(*one) for one in sources]
+    identities = [*(_identity(*one) for one in sources), *([r.model.quantise] if r.model.quantise else [])]
 
     def ready() -> Encoder:
-        model = load_model(base, revision=weights["revision"], adapters=adapters)
+        model = load_model(base, revision=weights["revision"], adapters=adapters, quantise=r.model.quantise)
         return encoder_of(sections, model=model, tokenizer=tokenizer, name=r.model.id)
 
     known = [about(one, name=r.model.id, weights=identities, template=tokenizer.chat_template) for one in sections]

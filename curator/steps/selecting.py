@@ -57,6 +57,7 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
         chat_template=model.chat_template,
         section=site.recipe.verify.align,
         seed=site.recipe.seed,
+        quantise=model.quantise,
     )
     summary = f"{model.id} ({kind}), tuned on {rows.height} instructions"
     return {**record, **tuned, "resolved": resolved, "summary": summary}

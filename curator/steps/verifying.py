@@ -97,6 +97,7 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
             found["revision"],
             tuple(absolute(adapter, experiment.root) for adapter in found["adapters"]),
             found["key"],
+            site.recipe.model.quantise,
         )
     run = runner(site.recipe.engine, preload=grid.PRELOAD, folder=site.root)
     answers = grid.ask(site, experiment, plan, weights, folder=folder, run=run)

@@ -19,6 +19,7 @@ from curator.records import Messages, Trained
 from curator.run import replacing_folder
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
+NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 
 
 def steps_of(section: Training, rows: int) -> int:
@@ -38,6 +39,7 @@ def train(
     seed: int,
     folder: Path,
     key: str,
+    quantise: str | None = None,
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
 
@@ -45,7 +47,8 @@ def train(
     decides the order of the rows too. Rows are shuffled anew each epoch; the last batch of an epoch may be short.
 
     Every `section.save_steps` steps the whole state is saved beside the weights; where an interrupted training has left
-    one in `folder`, this one goes on from there and ends with the same weights.
+    one in `folder`, this one goes on from there and ends with the same weights. Not so where adapters stand beside
+    quantised weights: transformers would load the state without them.
 
     Args:
         rows: Conversations that end with an answer. Those of more tokens than `section.max_tokens`, or than the model
@@ -56,6 +59,7 @@ def train(
         seed: Of this training.
         folder: Where the weights go: the whole model, or the new adapter alone.
         key: The recipe key that messages name, e.g. `verify.align`.
+        quantise: As `model.load_model` takes it; with LoRA only.
 
     Raises:
         DataError: No row is short enough.
@@ -66,7 +70,7 @@ def train(
     from trl import SFTTrainer
 
     clock = time.perf_counter()
-    model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full")
+    model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full", quantise=quantise)
     encoded = encode_all(tokenizer, rows)
     limit = min(section.max_tokens, window(model))
     kept = [row for row in encoded if len(row.ids) <= limit]
@@ -87,7 +91,7 @@ def train(
             model = _with_adapter(model, section)
         trainer = SFTTrainer(
             model=model,
-            args=_arguments(section, steps, seed, folder),
+            args=_arguments(section, steps, seed, folder, saves=not (quantise and adapters)),
             train_dataset=table,
             processing_class=tokenizer,
         )
@@ -105,7 +109,8 @@ def train(
             f"{broken[0]} is not finite; lower it, or set a warmup"
         )
     with replacing_folder(folder / WEIGHTS) as target:
-        trainer.model.save_pretrained(target)
+        own = {"selected_adapters": [NEW]} if section.method == "lora" else {}
+        trainer.model.save_pretrained(target, **own)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return Trained(
         path=str(folder / WEIGHTS),
@@ -137,7 +142,7 @@ def _step(state: Path) -> int:
 
 
 def _with_adapter(model: Any, section: Training) -> Any:
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     settings = LoraConfig(
         r=section.rank,
@@ -146,10 +151,18 @@ def _with_adapter(model: Any, section: Training) -> Any:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, settings)
+    if not isinstance(model, PeftModel):
+        return get_peft_model(model, settings, adapter_name=NEW)
+    # Earlier adapters that could not be merged stay at work, and as they are.
+    earlier = list(model.peft_config)
+    model.add_adapter(NEW, settings)
+    model.base_model.set_adapter([*earlier, NEW])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(f".{NEW}." in name)
+    return model
 
 
-def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
+def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves: bool) -> Any:
     from trl import SFTConfig
 
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -174,7 +187,7 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path) -> Any:
         include_num_input_tokens_seen="non_padding",
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would report a training that broke down as one that went on
-        save_strategy="steps" if section.save_steps < steps else "no",
+        save_strategy="steps" if saves and section.save_steps < steps else "no",
         save_steps=section.save_steps,
         save_total_limit=1,
         report_to="none",

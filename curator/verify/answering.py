@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,19 +19,25 @@ Answered = list[tuple[str, str]]
 @dataclass(frozen=True)
 class Weights:
     """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
-    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them.
+    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise` as
+    `model.load_model` takes it.
     """
 
     base: str
     revision: str | None
     adapters: tuple[str, ...]
     key: str
+    quantise: str | None = None
+
+    def load(self) -> Any:
+        """The model; see `model.load_model`."""
+        return load_model(self.base, revision=self.revision, adapters=self.adapters, quantise=self.quantise)
 
     def after(self, trained: Trained, key: str) -> Weights:
         """The weights that a training which started here has left."""
         if trained.method == "full":
             return Weights(trained.path, None, (), key)
-        return Weights(self.base, self.revision, (*self.adapters, trained.path), key)
+        return replace(self, adapters=(*self.adapters, trained.path), key=key)
 
 
 class Asked(NamedTuple):
@@ -71,7 +77,7 @@ def answered(
         else:
             left = iter(found)
             return [[next(left) for _ in one.prompts] for one in asked], {"engine": f"vllm {version}"}
-    model = load_model(weights.base, revision=weights.revision, adapters=weights.adapters)
+    model = weights.load()
     return [
         generate(
             one.prompts,

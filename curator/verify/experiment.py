@@ -74,6 +74,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
             base=job.start.base,
             revision=job.start.revision,
             adapters=job.start.adapters,
+            quantise=job.start.quantise,
             tokenizer=load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template),
             section=job.section,
             steps=job.steps,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from curator.chat import encode_all
 from curator.losses import LOSSES, answer_losses
-from curator.model import load_model, load_tokenizer
+from curator.model import load_tokenizer
 from curator.pool.choose import by_hash
 from curator.run import key_of, make
 from curator.seeds import generator
@@ -106,7 +106,7 @@ def run_losses(job: LossJob) -> str:
 
     def work(folder: Path) -> Mapping[str, Any]:
         tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
-        model = load_model(job.weights.base, revision=job.weights.revision, adapters=job.weights.adapters)
+        model = job.weights.load()
         assert job.rows.ids is not None
         losses = answer_losses(
             encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,

@@ -24,6 +24,7 @@ def tune(
     chat_template: str | None,
     section: Training,
     seed: int,
+    quantise: str | None = None,
 ) -> dict[str, Any]:
     """The tuned model's weights and training, for the base stage's record.
 
@@ -32,7 +33,7 @@ def tune(
         root: The run folder, which paths are written relative to.
         path, revision, chat_template: The model to tune.
         section: How; the recipe's alignment settings.
-        seed: The recipe's.
+        seed: The recipe's. `quantise`: as `model.load_model` takes it.
     """
     source = Rows(str(rows))
     texts = texts_of(source)
@@ -40,8 +41,17 @@ def tune(
     job = TrainJob(
         root=root,
         folder=str((rows.parent / "instruction").relative_to(root)),
-        key=key_of("instruction", path, revision, chat_template, section.model_dump(), texts, seed),
-        start=Weights(path, revision, (), ""),
+        key=key_of(
+            "instruction",
+            path,
+            revision,
+            chat_template,
+            section.model_dump(),
+            texts,
+            seed,
+            *([quantise] if quantise else []),
+        ),
+        start=Weights(path, revision, (), "", quantise),
         chat_template=chat_template,
         tokenizer=path,
         tokenizer_revision=revision,
