@@ -47,7 +47,7 @@ judges:
   headline: exact
   panel: [{name: exact, sandbox: exact}, {name: phrases, refusal: phrases}]
 """
-ROOT_KEYS = "name, seed, model, pool, tasks, probes, represent, score, select, verify, judges, publish, engine"
+ROOT_KEYS = "name, seed, model, pool, tasks, probes, represent, score, select, verify, judges, publish, engine, suite"
 SOURCE_KEYS = (
     "file, hub, sandbox, config, split, revision, where, columns, template, category, rows, weight, licence, broken"
 )
