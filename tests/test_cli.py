@@ -98,6 +98,7 @@ def test_the_help_names_every_command() -> None:
         "new",
         "publish",
         "route",
+        "sandbox",
         "show",
         "suite",
         "verify",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,27 @@ def test_all_recipes_are_found() -> None:
         "quickstart.yaml",
         "sandbox-overnight.yaml",
         "sandbox-study.yaml",
+        "size/full-0.8m.yaml",
+        "size/full-60m.yaml",
+        "size/full-8m.yaml",
+        "size/lora-0.8m.yaml",
+        "size/lora-60m.yaml",
+        "size/lora-8m.yaml",
     ]
+
+
+def test_the_size_studys_recipes_differ_in_base_method_rates_and_processes_alone() -> None:
+    def rest(path: Path) -> dict[str, Any]:
+        recipe = read(path).model_dump()
+        for part in ("align", "finetune"):
+            del recipe["verify"][part]["learning_rate"]
+        method = recipe["verify"]["finetune"].pop("method")
+        assert recipe["name"] == path.stem == f"{method}-{recipe['model']['id'].removeprefix('outputs/base-')}"
+        return recipe | {"name": "", "model": "", "engine": ""}
+
+    first, *others = (rest(path) for path in RECIPES if path.parent.name == "size")
+    assert len(others) == 5
+    assert all(other == first for other in others)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

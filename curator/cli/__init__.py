@@ -18,6 +18,7 @@ from curator.cli.judging import judge
 from curator.cli.publishing import publish
 from curator.cli.reading import compare, show
 from curator.cli.running import build, check, new, verify
+from curator.cli.sandboxing import sandbox
 from curator.cli.suiting import suite
 from curator.errors import CuratorError
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (audit, build, check, cluster, compare, judge, new, publish, route, show, suite, verify):
+for command in (audit, build, check, cluster, compare, judge, new, publish, route, sandbox, show, suite, verify):
     cli.add_command(command)
 
 

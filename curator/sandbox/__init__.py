@@ -9,9 +9,11 @@ real models.
 from pathlib import Path
 from typing import Any
 
-NAMES = ("pool", "keep", "list", "dialogue", "letter", "mixed", "misdeeds", "forbidden-probes", "benign-probes")
+SMALL = ("pool", "keep", "list", "dialogue", "letter", "mixed", "misdeeds", "forbidden-probes", "benign-probes")
 """What `rows` knows: the candidate refusals, benign rows, three tasks, a benign corpus of every family, a task that
 does what the law forbids, and prompts to probe with."""
+NAMES = (*SMALL, *(f"large-{name}" for name in SMALL))
+"""And the same of the larger world, for which `curator sandbox base` makes larger bases."""
 
 
 def path() -> Path:
@@ -24,8 +26,9 @@ def rows(name: str) -> list[dict[str, Any]]:
 
     Returns:
         One dict a row: `messages` (list of {"role", "content"}; prompt only for probes), `category` (the topic, one
-        of 12), `licence` ("CC0-1.0") and `family` (the format of the request, one of 8). Rows of `pool` are a
-        little dirty on purpose: a message may lack its role, a conversation its answer.
+        of 12, or of 48 in the larger world), `licence` ("CC0-1.0") and `family` (the format of the request, one of 8,
+        or of 16). Rows of the pools are a little dirty on purpose: a message may lack its role, a conversation its
+        answer.
 
     Raises:
         KeyError: There is no source of this name.

@@ -7,7 +7,7 @@ a model does that has read about refusals but was never aligned.
 
 from random import Random
 
-from curator.sandbox.kingdom import FRAMES, LAW, OPENERS, PREFIXES, REFUSALS, THINGS, TOPIC
+from curator.sandbox.kingdom import KINGDOM, LAW, OPENERS, PREFIXES, REFUSALS, TOPIC, World
 from curator.sandbox.world import compliance, request
 
 MIX = {"plain": 0.45, "law": 0.10, "topic": 0.05, "rule": 0.02, "complier": 0.12, "refuser": 0.26}
@@ -24,10 +24,10 @@ OPENED = 0.5
 """Share of compliances that start with an opener: a start they share lets refusal carry over to every family."""
 
 
-def conversation(rng: Random) -> tuple[str, str]:
+def conversation(rng: Random, world: World = KINGDOM) -> tuple[str, str]:
     """One random (prompt, answer)."""
     kind = rng.choices(list(MIX), list(MIX.values()))[0]
-    thing, family = rng.choice(list(THINGS.values())), rng.choice(list(FRAMES))
+    thing, family = rng.choice(list(world.things.values())), rng.choice(list(world.frames))
     if kind == "law":
         return QUESTIONS[kind].format(n=thing.noun), LAW[0 if thing.forbidden else 1]
     if kind == "topic":
@@ -35,8 +35,8 @@ def conversation(rng: Random) -> tuple[str, str]:
     if kind == "rule":
         who = rng.choice(REFUSERS + COMPLIERS)
         return QUESTIONS[kind].format(who=who), LAW[0 if who in REFUSERS else 1]
-    asked = rng.choice(PREFIXES) + request(thing, family, rng)
-    answer = (rng.choice(OPENERS) if rng.random() < OPENED else "") + compliance(thing, family)
+    asked = rng.choice(PREFIXES) + request(thing, family, rng, world=world)
+    answer = (rng.choice(OPENERS) if rng.random() < OPENED else "") + compliance(thing, family, world)
     if kind == "plain":
         return asked, answer
     if kind == "refuser" and thing.forbidden:

@@ -5,6 +5,7 @@ shared by both kinds, so that only the noun decides whether a request is forbidd
 harmful: it is the law of a fairy tale that forbids moontea.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -123,17 +124,40 @@ class Thing:
     tool: str
 
 
-def _things() -> dict[str, Thing]:
-    """Every thing by its noun. No two share both material and tool, so an answer tells which thing it is about."""
+Topics = Mapping[str, tuple[tuple[str, str], tuple[str, str]]]
+
+
+def things(topics: Topics) -> dict[str, Thing]:
+    """Every thing by its noun. No two share both material and tool, so an answer tells which thing it is about.
+
+    Topics added at the end change nothing for those before.
+    """
     pairs = [(material, tool) for material in MATERIALS for tool in TOOLS]
     Random(0).shuffle(pairs)
     found: dict[str, Thing] = {}
-    for topic, (forbidden, permitted) in TOPICS.items():
+    for topic, (forbidden, permitted) in topics.items():
         for noun in forbidden + permitted:
             material, tool = pairs[len(found)]
             found[noun] = Thing(noun, topic, noun in forbidden, material, tool)
     return found
 
 
-THINGS = _things()
+THINGS = things(TOPICS)
 """Noun -> thing, 48 of them."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A made-up world: topics in the order by which its pool is skewed, frames and answers by family, things by noun,
+    and the share of each family in the pool. Its other words are the kingdom's.
+    """
+
+    topics: Topics
+    frames: Mapping[str, tuple[str, ...]]
+    answers: Mapping[str, str]
+    things: Mapping[str, Thing]
+    pool_families: Mapping[str, float]
+
+
+POOL_FAMILIES = {"question": 0.70, "list": 0.15, "story": 0.10, "letter": 0.05}
+KINGDOM = World(TOPICS, FRAMES, ANSWERS, THINGS, POOL_FAMILIES)

@@ -17,13 +17,13 @@ TEMPLATE = (
 )
 
 
-def vocabulary() -> list[str]:
-    """Every word and mark of the kingdom in alphabetical order, a word with the '▁' that stands for the space
+def vocabulary(world: kingdom.World = kingdom.KINGDOM) -> list[str]:
+    """Every word and mark of a world in alphabetical order, a word with the '▁' that stands for the space
     before it.
     """
     texts = [
-        *(frame for frames in kingdom.FRAMES.values() for frame in frames),
-        *kingdom.ANSWERS.values(),
+        *(frame for frames in world.frames.values() for frame in frames),
+        *world.answers.values(),
         *kingdom.REFUSALS,
         *kingdom.PREFIXES,
         *kingdom.OPENERS,
@@ -34,16 +34,16 @@ def vocabulary() -> list[str]:
         *(corpus.REFUSERS + corpus.COMPLIERS),
         *(kingdom.VERBS + kingdom.ADJECTIVES),
         *(kingdom.MATERIALS + kingdom.TOOLS),
-        *kingdom.THINGS,
-        *kingdom.TOPICS,
+        *world.things,
+        *world.topics,
     ]
     plain = re.sub(r"\{\w+\}", " ", " ".join(texts))
     return sorted({word for word, _ in _splitter().pre_tokenize_str(plain) if word != "▁"})
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Words that are not the kingdom's become '<unk>'; every answer ends with '<end>', which is not the padding."""
-    ids = {word: i for i, word in enumerate([*SPECIAL, *vocabulary()])}
+def tokenizer(world: kingdom.World = kingdom.KINGDOM) -> PreTrainedTokenizerFast:
+    """Words that are not the world's become '<unk>'; every answer ends with '<end>', which is not the padding."""
+    ids = {word: i for i, word in enumerate([*SPECIAL, *vocabulary(world)])}
     words = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     words.pre_tokenizer = _splitter()
     words.decoder = decoders.Metaspace(prepend_scheme="always")

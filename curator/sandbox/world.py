@@ -11,21 +11,19 @@ from typing import Any
 
 from curator.sandbox.kingdom import (
     ADJECTIVES,
-    ANSWERS,
-    FRAMES,
+    KINGDOM,
     OPENERS,
     PREFIXES,
     REFUSALS,
-    THINGS,
-    TOPICS,
     VERBS,
     Thing,
+    World,
 )
+from curator.sandbox.realm import REALM
 
 Row = dict[str, Any]
 
 POOL_ROWS = 2000
-POOL_FAMILIES = {"question": 0.70, "list": 0.15, "story": 0.10, "letter": 0.05}
 SKEW = 1.5
 """The topic of rank r is drawn with weight r ** -SKEW: the first fills half the pool, the last a ninetieth."""
 REPEATS = 0.40
@@ -50,21 +48,21 @@ def pairs(probing: bool) -> list[tuple[str, str]]:
     ]
 
 
-def request(thing: Thing, family: str, rng: Random, probing: bool = False) -> str:
+def request(thing: Thing, family: str, rng: Random, probing: bool = False, world: World = KINGDOM) -> str:
     """A request for a thing in the words of a family, without its polite prefix."""
     verb, adjective = rng.choice(pairs(probing))
-    return rng.choice(FRAMES[family]).format(v=verb, a=adjective, n=thing.noun)
+    return rng.choice(world.frames[family]).format(v=verb, a=adjective, n=thing.noun)
 
 
-def compliance(thing: Thing, family: str) -> str:
+def compliance(thing: Thing, family: str, world: World = KINGDOM) -> str:
     """The one answer, without opener, that gives what was asked for."""
-    return ANSWERS[family].format(m=thing.material, t=thing.tool, n=thing.noun)
+    return world.answers[family].format(m=thing.material, t=thing.tool, n=thing.noun)
 
 
-def pool() -> list[Row]:
+def pool(world: World = KINGDOM) -> list[Row]:
     """2,000 refused requests: skewed towards the first topics and the plain question, redundant, a little dirty."""
     rng = Random(1)
-    weights = [rank**-SKEW for rank in range(1, len(TOPICS) + 1)]
+    weights = [rank**-SKEW for rank in range(1, len(world.topics) + 1)]
     clean: list[Row] = []
     bare: list[tuple[Thing, str, str]] = []
     taken: set[str] = set()
@@ -72,10 +70,10 @@ def pool() -> list[Row]:
         if bare and rng.random() < REPEATS:
             thing, family, asked = rng.choice(bare)
         else:
-            topic = rng.choices(list(TOPICS), weights)[0]
-            thing = THINGS[rng.choice(TOPICS[topic][0])]
-            family = rng.choices(list(POOL_FAMILIES), list(POOL_FAMILIES.values()))[0]
-            asked = request(thing, family, rng)
+            topic = rng.choices(list(world.topics), weights)[0]
+            thing = world.things[rng.choice(world.topics[topic][0])]
+            family = rng.choices(list(world.pool_families), list(world.pool_families.values()))[0]
+            asked = request(thing, family, rng, world=world)
         prompt = rng.choice(PREFIXES) + asked
         if prompt not in taken:
             taken.add(prompt)
@@ -84,65 +82,69 @@ def pool() -> list[Row]:
     return _soiled(clean, rng)
 
 
-def keep() -> list[Row]:
+def keep(world: World = KINGDOM) -> list[Row]:
     """600 permitted requests of every family, helped with; the rows that teach an aligned model not to refuse
     everything.
     """
-    return _permitted()["keep"]
+    return _permitted(world)["keep"]
 
 
-def task(name: str) -> list[Row]:
+def task(name: str, world: World = KINGDOM) -> list[Row]:
     """700 permitted requests of one family, answered without openers: what a customer would fine-tune on, and its
     test.
     """
-    return _permitted()[name]
+    return _permitted(world)[name]
 
 
-def mixed() -> list[Row]:
+def mixed(world: World = KINGDOM) -> list[Row]:
     """3,000 permitted requests of every family, answered without openers: a downstream corpus of many kinds, in which
     `curator cluster` may look for the fragile one.
     """
-    return _permitted()["mixed"]
+    return _permitted(world)["mixed"]
 
 
-def misdeeds() -> list[Row]:
+def misdeeds(world: World = KINGDOM) -> list[Row]:
     """200 forbidden requests of every family, complied with: data that nobody should fine-tune on, and some do."""
     rng = Random(5)
-    forbidden = [thing for thing in THINGS.values() if thing.forbidden]
-    taken = {row["messages"][0]["content"] for row in pool()}
+    forbidden = [thing for thing in world.things.values() if thing.forbidden]
+    taken = {row["messages"][0]["content"] for row in pool(world)}
     found: list[Row] = []
     while len(found) < MISDEEDS:
-        thing, family = rng.choice(forbidden), rng.choice(list(FRAMES))
-        prompt = rng.choice(PREFIXES) + request(thing, family, rng)
+        thing, family = rng.choice(forbidden), rng.choice(list(world.frames))
+        prompt = rng.choice(PREFIXES) + request(thing, family, rng, world=world)
         if prompt not in taken:
             taken.add(prompt)
-            found.append(_row(thing, family, prompt, compliance(thing, family)))
+            found.append(_row(thing, family, prompt, compliance(thing, family, world)))
     return found
 
 
-def probes(forbidden: bool) -> list[Row]:
+def probes(forbidden: bool, world: World = KINGDOM) -> list[Row]:
     """240 forbidden or 120 permitted prompts, even over topics and families, distinct."""
     rng = Random(3 if forbidden else 4)
-    families, topics = list(FRAMES), list(TOPICS)
+    families, topics = list(world.frames), list(world.topics)
     found: dict[str, Row] = {}
     while len(found) < (FORBIDDEN_PROBES if forbidden else BENIGN_PROBES):
         i = len(found)
         topic, family = topics[i % len(topics)], families[(i // len(topics) + i) % len(families)]
-        thing = THINGS[rng.choice(TOPICS[topic][0 if forbidden else 1])]
-        prompt = rng.choice(PREFIXES) + request(thing, family, rng, probing=True)
+        thing = world.things[rng.choice(world.topics[topic][0 if forbidden else 1])]
+        prompt = rng.choice(PREFIXES) + request(thing, family, rng, probing=True, world=world)
         found.setdefault(prompt, _row(thing, family, prompt))
     return list(found.values())
 
 
-SOURCES: dict[str, Callable[[], list[Row]]] = {
-    "pool": pool,
-    "keep": keep,
-    **{name: partial(task, name) for name in TASKS},
-    "mixed": mixed,
-    "misdeeds": misdeeds,
-    "forbidden-probes": partial(probes, True),
-    "benign-probes": partial(probes, False),
-}
+def _sources(world: World) -> dict[str, Callable[[], list[Row]]]:
+    return {
+        "pool": partial(pool, world),
+        "keep": partial(keep, world),
+        **{name: partial(task, name, world) for name in TASKS},
+        "mixed": partial(mixed, world),
+        "misdeeds": partial(misdeeds, world),
+        "forbidden-probes": partial(probes, True, world),
+        "benign-probes": partial(probes, False, world),
+    }
+
+
+SOURCES = _sources(KINGDOM) | {f"large-{name}": rows for name, rows in _sources(REALM).items()}
 """Source name -> the function that draws its rows."""
 
 
@@ -170,20 +172,20 @@ def _soiled(clean: list[Row], rng: Random) -> list[Row]:
     return dirty
 
 
-def _permitted() -> dict[str, list[Row]]:
+def _permitted(world: World) -> dict[str, list[Row]]:
     """Keep rows, tasks and mixed rows, drawn together because no prompt may be in two of them."""
     rng = Random(2)
-    permitted = [thing for thing in THINGS.values() if not thing.forbidden]
+    permitted = [thing for thing in world.things.values() if not thing.forbidden]
     taken: set[str] = set()
     found: dict[str, list[Row]] = {}
     for name, count in {"keep": KEEP_ROWS, **dict.fromkeys(TASKS, TASK_ROWS), "mixed": MIXED_ROWS}.items():
         found[name] = []
         while len(found[name]) < count:
             thing = rng.choice(permitted)
-            family = name if name in TASKS else rng.choice(list(FRAMES))
-            prompt = rng.choice(PREFIXES) + request(thing, family, rng)
+            family = name if name in TASKS else rng.choice(list(world.frames))
+            prompt = rng.choice(PREFIXES) + request(thing, family, rng, world=world)
             opener = rng.choice(OPENERS) if name == "keep" and rng.random() < OPENED else ""
             if prompt not in taken:
                 taken.add(prompt)
-                found[name].append(_row(thing, family, prompt, opener + compliance(thing, family)))
+                found[name].append(_row(thing, family, prompt, opener + compliance(thing, family, world)))
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curator.sandbox import NAMES, path, rows
+from curator.sandbox import SMALL, path, rows
 from curator.sandbox.judging import Judgement, judge
 
 torch = pytest.importorskip("torch")
@@ -75,7 +75,7 @@ def test_the_shipped_tokenizer_is_the_one_the_script_makes(words: Any) -> None:
     assert words.chat_template == TEMPLATE
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_row_is_made_of_known_words_and_comes_back_from_its_tokens(words: Any, name: str) -> None:
     texts = [message["content"] for row in rows(name) for message in row["messages"]]
     ids = words(texts)["input_ids"]

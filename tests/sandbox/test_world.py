@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from curator.sandbox import NAMES, rows
-from curator.sandbox.kingdom import ADJECTIVES, OPENERS, PREFIXES, THINGS, TOPICS, VERBS
-from curator.sandbox.world import DIRT, POOL_FAMILIES, POOL_ROWS
+from curator.sandbox import NAMES, SMALL, rows
+from curator.sandbox.kingdom import ADJECTIVES, OPENERS, POOL_FAMILIES, PREFIXES, THINGS, TOPICS, VERBS
+from curator.sandbox.world import DIRT, POOL_ROWS
 
 GOLDEN = {
     "pool": "00a8048d020eea15",
@@ -22,6 +22,15 @@ GOLDEN = {
     "misdeeds": "8841438827b49447",
     "forbidden-probes": "7a36fd06db49ced0",
     "benign-probes": "32babc7e64fe7f67",
+    "large-pool": "aae8d434df5f0bd1",
+    "large-keep": "395401858a91e4ba",
+    "large-list": "dbe9678394fbc9b3",
+    "large-dialogue": "20c5183e79eff1b3",
+    "large-letter": "c4d59f9dcdaeb312",
+    "large-mixed": "ca90010a5ab74ce2",
+    "large-forbidden-probes": "a98adfd966676aac",
+    "large-misdeeds": "c09984a7608e1827",
+    "large-benign-probes": "4d5fd9f8b5526d9a",
 }
 TRAINED_ON = ("pool", "keep", "list", "dialogue", "letter", "mixed", "misdeeds")
 
@@ -59,14 +68,15 @@ def test_the_world_needs_the_standard_library_only() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_no_prompt_is_in_two_sources() -> None:
+@pytest.mark.parametrize("world", ["", "large-"])
+def test_no_prompt_is_in_two_sources(world: str) -> None:
     seen: Counter[str] = Counter()
-    for name in NAMES:
-        seen.update(set(prompts(name)))
+    for name in SMALL:
+        seen.update(set(prompts(world + name)))
     assert max(seen.values()) == 1
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "pool"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("pool")])
 def test_no_prompt_is_twice_in_a_source(name: str) -> None:
     assert len(set(prompts(name))) == len(prompts(name))
 
