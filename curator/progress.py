@@ -44,10 +44,10 @@ def rate(speed: float | None) -> str:
 
 
 class Terminal:
-    """Tells of a build on standard output; use as a context manager."""
+    """Tells of a build on standard output, or with `aside` on standard error; use as a context manager."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+    def __init__(self, console: Console | None = None, *, aside: bool = False) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True, stderr=aside)
         columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
         left = (TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)

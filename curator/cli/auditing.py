@@ -52,7 +52,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
     asked = _asked(corpus, options)
     folder = out or Path("outputs") / f"audit-{_stem(corpus)}"
-    with Terminal() as terminal:
+    with Terminal(aside=as_json) as terminal:
         report = look(asked, tell=terminal.say)
         if measure:
             from curator.audit.measure import measured

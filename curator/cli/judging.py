@@ -180,7 +180,7 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     from curator.progress import Terminal
     from curator.steps.rejudging import rejudge
 
-    with Terminal() as terminal:
+    with Terminal(aside=as_json) as terminal:
         found = rejudge(run, judges, terminal)
     if as_json:
         click.echo(json.dumps(found, indent=1))

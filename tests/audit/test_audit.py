@@ -249,6 +249,22 @@ def test_the_exit_code_tells_of_findings(
     assert re.search(r"\d+ findings: \d+ \w+(, \d+ \w+)*\.", page)
 
 
+def test_json_stands_alone_on_standard_output(files: dict[str, str], tmp_path: Path) -> None:
+    words = [
+        "audit",
+        files["corpus"],
+        "--task",
+        files["far"],
+        "--no-embedder",
+        "--json",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(cli, words, standalone_mode=False, catch_exceptions=False)
+    assert json.loads(done.stdout)["version"] == 1
+    assert "rows" in done.stderr
+
+
 def test_a_clean_corpus_passes_at_error(files: dict[str, str], tmp_path: Path) -> None:
     words = ["audit", files["corpus"], "--task", files["near"], "--no-embedder", "--fail-on", "error"]
     done = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "out")], standalone_mode=False)
