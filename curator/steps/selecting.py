@@ -12,6 +12,7 @@ from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
 from curator.run import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
+from curator.steps.reading import reader
 from curator.steps.representing import below, represented
 from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
 from curator.steps.site import Site
@@ -74,13 +75,14 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r, start, cache = site.recipe, site.record("base"), shared_cache(site)
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
+    places: list[dict[str, Any]] = []
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
         count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=site.base, seed=r.seed,
-        scratch=folder,
+        scratch=folder, read_all=reader(site, folder, places),
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     if r.select.k is not None and r.select.k > rows:
@@ -103,7 +105,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         probes += f", {found.data.pilot.height} more for the pilot"
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
     summary = "; ".join([summary, *(one.what.rstrip(".") for one in findings)])
-    return {"resolved": found.resolved, "findings": [one.kind for one in findings], "summary": summary}
+    kinds = [one.kind for one in findings]
+    return {"resolved": found.resolved, "findings": kinds, "places": places, "summary": summary}
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
