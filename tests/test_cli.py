@@ -292,8 +292,8 @@ def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) 
     settings = [part for one in asked for part in ("--set", one)]
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
     assert line.startswith(
-        "quickstart: models are trained and asked on the Ray cluster at head:6379, 4 worker(s) of 2 thread(s) and 0.5 "
-        "GPU(s) in bf16; the rest runs here, on "
+        "quickstart: sources are read, rows embedded, models trained and asked on the Ray cluster at head:6379, "
+        "4 worker(s) of 2 thread(s) and 0.5 GPU(s) in bf16; the rest runs here, on "
     )
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
     assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; the rest" in line

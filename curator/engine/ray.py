@@ -2,7 +2,7 @@
 
 A worker process takes one job after another, so that libraries are loaded once in each; with GPUs Ray starts a process
 for every job, so that no job finds the memory of another. Jobs read and write the run folder, which is on a disk that
-all nodes share; Ray carries jobs and results, which are small. The only file that knows Ray.
+all nodes share; Ray carries jobs and results, which are small.
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ def represent(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r = site.recipe
     set_threads(threads_alone(r.engine))
-    made = represented(site, folder)
+    places: list[dict[str, Any]] = []
+    made = represented(site, folder, places)
     told = "; ".join(
         f"{one['width']} numbers ({label(section)})" + (f", {one['truncated']} rows cut" if one["truncated"] else "")
         for one, section in zip(made, r.representations, strict=True)
@@ -125,7 +126,7 @@ def represent(site: Site, folder: Path) -> Mapping[str, Any]:
     summary = f"{made[0]['rows']} vectors of {told}"
     if any(one["cached"] for one in made):
         summary += f"; {cached} of them from the cache"
-    return {**made[0], "representations": made, "summary": summary}
+    return {**made[0], "representations": made, "places": places, "summary": summary}
 
 
 def scores(site: Site, folder: Path) -> Mapping[str, Any]:

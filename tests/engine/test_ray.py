@@ -26,6 +26,7 @@ from curator.engine.threads import threads_alone
 from curator.errors import DataError, RecipeError, RunError
 from curator.recipe import Engine
 from curator.recipe_file import dump, parse
+from curator.represent import filling
 from curator.run import write_json
 
 # Else Ray takes the loopback's address, the only one that tests may use, for that of this machine in its network.
@@ -268,27 +269,54 @@ SMALLER = (
 
 @installed
 @pytest.mark.slow
-def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(cluster: str, tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ray", tmp_path / "local"
+def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
+    # Apart, or one would find the vectors of the other.
+    ours, theirs = tmp_path / "first" / "ray", tmp_path / "second" / "local"
     killed: dict[Path, str] = {}
     over = threading.Event()
     watch = threading.Thread(target=kill_in, args=(ours, ["5-train/*/*", "6-answer/after/*/*"], killed, over))
     watch.start()
+    embedding: list[int] = []
+    watch_too = threading.Thread(target=kill_an_embedder, args=(ours, embedding, over))
+    watch_too.start()
     try:
         build(recipe(*SMALLER, "engine.kind=ray", f"engine.address={cluster}", "engine.workers=2"), ours)
     finally:
         over.set()
         watch.join()
+        watch_too.join()
     build(recipe(*SMALLER), theirs)
     assert report_of(ours) == report_of(theirs)
+    for part in ("pool", "task-list"):
+        assert (ours / "2-represent" / f"{part}.npy").read_bytes() == (
+            theirs / "2-represent" / f"{part}.npy"
+        ).read_bytes()
     for file, attempt in killed.items():
         assert json.loads(file.read_text())["attempt"] != attempt, f"{file} was not made again"
     assert len(killed) == 2
+    places = json.loads((ours / "2-represent" / "done.json").read_text())["record"]["places"]
+    assert len(embedding) == 1
+    assert len(places) == 12  # ten of the pool, two of the task
+    assert {place["engine"] for place in places} == {"ray"}
     engine = json.loads((ours / "8-report" / "report.json").read_text())["timing"]["engine"]
-    pieces = len(list(ours.glob("[56]-*/*/**/done.json"))) + 2  # and two sources
+    pieces = len(list(ours.glob("[56]-*/*/**/done.json"))) + len(places) + 2  # and two sources
     assert (engine["kind"], sum(node["pieces"] for node in engine["nodes"])) == ("ray", pieces)
     assert [node["engine"] for node in engine["nodes"]] == ["ray", "ray"], "a node had nothing to do"
     assert len({node["node"] for node in engine["nodes"]}) == 2
+
+
+def kill_an_embedder(root: Path, killed: list[int], over: threading.Event) -> None:
+    """Kills a worker that stays as soon as the first vectors are there."""
+    while not (over.is_set() or list((root.parent / ".vectors").rglob("*.vectors"))):
+        time.sleep(0.002)
+    for process in psutil.Process().children(recursive=True):
+        if "MapWorker" in " ".join(process.cmdline()) and not (root / "2-represent" / "done.json").exists():
+            process.kill()
+            killed.append(process.pid)
+            break
 
 
 def kill_in(root: Path, places: list[str], killed: dict[Path, str], over: threading.Event) -> None:
