@@ -178,6 +178,6 @@ def machine_line(recipe: Recipe) -> str:
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
-        f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, {section.workers} worker(s) of {threads} and "
-        f"{gpus}; the rest runs here, on {own}"
+        f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
+        f"{section.workers} worker(s) of {threads} and {gpus}; the rest runs here, on {own}"
     )
