@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
 import re
@@ -18,8 +19,9 @@ from report.invented import invent
 from rich.console import Console
 
 import curator
+from curator import provenance
 from curator.cli import _run, cli
-from curator.cli.running import STAGE_NAMES
+from curator.cli.running import STAGE_NAMES, machine_line
 from curator.errors import CuratorError, DataError, RecipeError, RunError
 from curator.progress import Terminal, rate
 from curator.recipe_file import parse, read
@@ -293,11 +295,40 @@ def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) 
     settings = [part for one in asked for part in ("--set", one)]
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
     assert line.startswith(
-        "quickstart: models are trained and asked on the Ray cluster at head:6379, 4 worker(s) of 2 thread(s) and 0.5 "
-        "GPU(s) in bf16; the rest runs here, on "
+        "quickstart: sources are read, rows embedded, models trained and asked on the Ray cluster at head:6379, "
+        "4 worker(s) of 2 thread(s) and 0.5 GPU(s) in bf16; similarity, neighbours, judges and the rest run here, on "
     )
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
-    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; the rest" in line
+    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; similarity" in line
+
+
+@pytest.mark.parametrize(
+    ("gpu", "versions", "told"),
+    [
+        (False, {"torch": "2.13.0"}, "the CPU in fp32 (no GPU was found)"),
+        (True, {"torch": "2.13.0+cpu"}, "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"),
+        (True, {"torch": "2.13.0"}, "a CUDA GPU in bf16 (similarity and neighbours by torch)"),
+        (
+            True,
+            {"torch": "2.13.0+cu128", "faiss-gpu-cu12": "1.12.0"},
+            "a CUDA GPU in bf16 (similarity and neighbours by faiss 1.12.0)",
+        ),
+    ],
+)
+def test_what_models_and_products_are_computed_on_is_said_as_it_is(
+    gpu: bool, versions: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(provenance, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    asked = read(QUICKSTART)
+    assert machine_line(asked) == f"quickstart: runs on {told}, 2 processes of 1 thread(s)"
+    by_vllm = read(QUICKSTART, ["verify.generate.engine=vllm"])
+    assert machine_line(by_vllm).endswith("; answers are vLLM's, in a process of its own")
 
 
 def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:

@@ -167,17 +167,34 @@ def new(name: str, out: Path | None) -> None:
 def machine_line(recipe: Recipe) -> str:
     """What the work runs on, said before it starts. Asks no library that takes seconds to load."""
     from curator.engine.threads import resolved_threads
-    from curator.provenance import has_gpu
 
-    section = recipe.engine
-    own = "a CUDA GPU in bf16" if has_gpu() else "the CPU in fp32 (no GPU was found)"
+    section, own = recipe.engine, _computes_on()
     threads = f"{resolved_threads(section)} thread(s)"
+    answers = "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
     if section.kind == "local":
         processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
-        return f"{recipe.name}: runs on {own}, {processes} of {threads}"
+        return f"{recipe.name}: runs on {own}, {processes} of {threads}{answers}"
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
-        f"{recipe.name}: models are trained and asked on {cluster}, {section.workers} worker(s) of {threads} and "
-        f"{gpus}; the rest runs here, on {own}"
+        f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
+        f"{section.workers} worker(s) of {threads} and {gpus}{answers}; similarity, neighbours, judges and the rest run "
+        f"here, on {own}"
     )
+
+
+def _computes_on() -> str:
+    """Where models, and products of vectors, are computed in processes of this machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from curator.provenance import has_gpu
+
+    if not has_gpu():
+        return "the CPU in fp32 (no GPU was found)"
+    if version("torch").endswith("+cpu"):
+        return "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"
+    try:
+        products = f"faiss {version('faiss-gpu-cu12')}"
+    except PackageNotFoundError:
+        products = "torch"
+    return f"a CUDA GPU in bf16 (similarity and neighbours by {products})"

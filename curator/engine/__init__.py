@@ -45,6 +45,30 @@ def runner(section: Engine, *, preload: str, folder: Path) -> Runner:
     return run
 
 
+def device_of(section: Engine) -> str:
+    """Where the engine's workers compute: `cuda` or `cpu`."""
+    if section.kind == "ray":
+        return "cuda" if section.gpus_per_worker else "cpu"
+    from curator.model import device
+
+    return device()
+
+
+def spread(section: Engine, *, folder: Path) -> Runner | None:
+    """As `runner`, by workers that stay for all jobs and keep what they have loaded; null for an engine whose workers
+    are this machine's: one process of all its threads, this one, then loads it once.
+    """
+    if section.kind == "local":
+        return None
+
+    def run(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        from curator.engine.actors import run_actors
+
+        return run_actors(work, jobs, section=section, threads=resolved_threads(section), folder=folder)
+
+    return run
+
+
 def prepare(section: Engine, *, preload: str) -> None:
     """Lets the engine load what its workers need, ahead of the first job."""
     if section.kind == "local":

@@ -2,7 +2,7 @@
 
 A worker process takes one job after another, so that libraries are loaded once in each; with GPUs Ray starts a process
 for every job, so that no job finds the memory of another. Jobs read and write the run folder, which is on a disk that
-all nodes share; Ray carries jobs and results, which are small. The only file that knows Ray.
+all nodes share; Ray carries jobs and results, which are small.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ INSTALL = 'pip install -c constraints.txt ".[ray]"'
 
 
 class Ground(NamedTuple):
-    """What a worker must find: the run folder, the sign that was put there, and the version of curator."""
+    """What a worker must find: the run folder, the sign that was put there, and the version of curator; and the folder
+    that relative paths of a recipe start from.
+    """
 
     folder: str
     sign: str
+    start: str
     version: str
 
 
@@ -64,8 +67,8 @@ def run_ray(
     """
     if not jobs:
         return
-    ray = _connected(section, threads)
-    ground = _ground(folder)
+    ray = connected(section, threads)
+    ground = ground_of(folder)
     task = _task(ray, section, threads)
     waiting = [pickle.dumps((work, job)) for job in reversed(jobs)]
     running: list[Any] = []
@@ -99,13 +102,14 @@ def session() -> Iterator[None]:
             module.shutdown()
 
 
-def _connected(section: Engine, threads: int) -> Any:
+def connected(section: Engine, threads: int) -> Any:
     """The library, connected to the cluster of the section and quiet.
 
     Raises:
         RunError: No cluster answers in 30 s, or no node of it can hold a worker.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -162,24 +166,27 @@ def _require_room(ray: Any, section: Engine, threads: int) -> None:
     )
 
 
-def _ground(folder: Path) -> Ground:
+def ground_of(folder: Path) -> Ground:
     """Puts a sign into the run folder, by which a worker knows that it sees the same one."""
     sign = uuid.uuid4().hex
     write_json(folder / SIGN, {"sign": sign})
-    return Ground(str(folder.absolute()), sign, __version__)
+    return Ground(str(folder.absolute()), sign, os.getcwd(), __version__)
+
+
+def environment(section: Engine, threads: int) -> dict[str, str]:
+    """What a worker finds in its environment before it loads anything."""
+    # Ray itself sets OMP_NUM_THREADS alone, and libraries that it loads first have read the others by then.
+    own = thread_settings(threads)
+    return own if section.gpus_per_worker else {**own, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _task(ray: Any, section: Engine, threads: int) -> Any:
-    # Ray itself sets OMP_NUM_THREADS alone, and libraries that it loads first have read the others by then.
-    environment = thread_settings(threads)
-    if not section.gpus_per_worker:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    return ray.remote(_serve).options(
+    return ray.remote(serve).options(
         num_cpus=threads,
         num_gpus=section.gpus_per_worker,
         max_retries=section.retries,
         retry_exceptions=False,
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": environment(section, threads)},
         name="curator",
     )
 
@@ -188,7 +195,7 @@ class Failed(Exception):  # noqa: N818 - carries an error, and is none of its ow
     """What a job raised in a worker: the error, and its traceback in words, which pickle leaves behind."""
 
 
-def _serve(packed: bytes, threads: int, ground: Ground) -> Any:
+def serve(packed: bytes, threads: int, ground: Ground) -> Any:
     """One job in a worker.
 
     Raises:
@@ -227,6 +234,8 @@ def _stand_on(ground: Ground) -> None:
             f"engine.address: node {host} has curator {__version__}, and the run is of {ground.version}; "
             "install the same one on every node"
         )
+    if Path(ground.start).is_dir():
+        os.chdir(ground.start)
     limit = time.monotonic() + SEEN_WITHIN
     while not (path.exists() and read_json(path).get("sign") == ground.sign):
         if time.monotonic() > limit:
@@ -238,29 +247,43 @@ def _stand_on(ground: Ground) -> None:
 
 
 def _received(ray: Any, ref: Any, section: Engine) -> Any:
+    with lost(ray, section):
+        try:
+            return ray.get(ref)
+        except Failed as failed:
+            # Ray raises one of its own that says it is a Failed, and keeps ours in it.
+            error, text = getattr(failed, "cause", failed).args
+            raise error from RuntimeError(f"in a worker of Ray:\n{text}")
+
+
+@contextmanager
+def lost(ray: Any, section: Engine) -> Iterator[None]:
+    """Turns what Ray says of a worker or node that was lost once too often into what to do about it.
+
+    Raises:
+        RunError: One was lost, or none could begin.
+    """
+    again = "and run the same command again, what was finished is kept"
+    errors = ray.exceptions
     try:
-        return ray.get(ref)
-    except Failed as failed:
-        # Ray raises one of its own that says it is a Failed, and keeps ours in it.
-        error, text = getattr(failed, "cause", failed).args
-        raise error from RuntimeError(f"in a worker of Ray:\n{text}")
-    except ray.exceptions.OutOfMemoryError as lost:
+        yield
+    except errors.OutOfMemoryError as error:
         raise RunError(
-            f"engine.workers: a node ran out of memory ({first_line(lost)}); lower engine.workers, or raise "
-            "engine.threads so that fewer run on a node, and run the same command again, what was finished is kept"
-        ) from lost
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as lost:
+            f"engine.workers: a node ran out of memory ({first_line(error)}); lower engine.workers, or raise "
+            f"engine.threads so that fewer run on a node, {again}"
+        ) from error
+    except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.RayActorError) as error:
         raise RunError(
             f"engine.retries: a piece was lost {section.retries + 1} times with its worker or node "
-            f"({type(lost).__name__}), most likely for want of memory; lower engine.workers, or raise engine.retries, "
-            "and run the same command again, what was finished is kept"
-        ) from lost
-    except ray.exceptions.RayError as other:
-        words = [line for line in str(other).strip().splitlines() if line] or [type(other).__name__]
+            f"({type(error).__name__}), most likely for want of memory; lower engine.workers, or raise engine.retries, "
+            f"{again}"
+        ) from error
+    except errors.RayError as error:
+        words = [line for line in str(error).strip().splitlines() if line] or [type(error).__name__]
         raise RunError(
             f"engine.address: a worker could not begin ({words[-1][:300]}); every node needs the same Python, Ray and "
             f"curator ({INSTALL})"
-        ) from other
+        ) from error
 
 
 def _end(ray: Any, running: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from curator.pool.choose import by_hash
 from curator.pool.cleaning import Embed, probes_of, without_duplicates
 from curator.pool.halves import halves
 from curator.pool.keeping import CountTokens, with_tokens
-from curator.pool.ledger import BENIGN, HARMFUL, Ledger
+from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
 from curator.pool.mixtures import defence_rows, of_regime, regime_rows
 from curator.recipe import Probes, TaskSection
 from curator.recipe_pool import PoolSection
@@ -59,6 +59,7 @@ def gather(
     seed: int = 0,
     tell: Callable[[str], None] | None = None,
     scratch: Path | None = None,
+    read_all: ReadAll | None = None,
 ) -> Gathered:
     """Everything a run reads, each row in one role.
 
@@ -82,12 +83,13 @@ def gather(
         seed: Of every choice by hash.
         tell: Called with one line a source.
         scratch: Folder for the text of sources too large to be held in memory; see `sources.read`.
+        read_all: How several sources of a role are read; one after the other where it is null.
 
     Raises:
         DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than asked; no pool rows or
             no probes are left.
     """
-    ledger = Ledger(base, seed, tell, scratch=scratch)
+    ledger = Ledger(base, seed, tell, scratch=scratch, read_all=read_all)
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}

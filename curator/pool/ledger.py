@@ -12,8 +12,9 @@ import polars as pl
 from curator.conversations import Conversations
 from curator.pool.choose import by_hash
 from curator.pool.decontaminate import Probes
+from curator.pool.keeping import CountTokens
 from curator.pool.prompts import Asked, asked_ids, asked_in, prompt_id
-from curator.pool.sources import read
+from curator.pool.sources import Read, read
 from curator.recipe_source import Source, labels
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Messages
 
@@ -22,6 +23,34 @@ Hit = tuple[str, str]
 """Why a row leaves, and the id of the row that it matches."""
 HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
 AGAIN = "the same text as a kept row of an earlier source"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One source to be read: the source, how it is called in the `source` column, and what else `sources.read` takes,
+    but for `count_tokens`, which `limited` says is given.
+    """
+
+    source: Source
+    label: str
+    prompts_only: bool
+    base: Path
+    seed: int
+    scratch: Path | None
+    limited: bool
+    max_tokens: int | None
+
+
+def read_one(asked: Reading, count_tokens: CountTokens | None) -> Read:
+    """What a source gives. Raises as `sources.read`."""
+    return read(
+        asked.source, prompts_only=asked.prompts_only, base=asked.base, seed=asked.seed, label=asked.label,
+        count_tokens=count_tokens, max_tokens=asked.max_tokens, scratch=asked.scratch,
+    )  # fmt: skip
+
+
+ReadAll = Callable[[Sequence[Reading]], Sequence[Read]]
+"""Reads several sources at once, elsewhere; gives what each has in the order asked."""
 
 
 @dataclass
@@ -35,6 +64,7 @@ class Ledger:
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         asked: What the roles have claimed.
         scratch: Folder for the text of large sources.
+        read_all: How the sources of a role are read; one after the other and here where it is null.
         probes: What no row of a later role may ask, by shared words; null where only equal prompts count.
     """
 
@@ -46,6 +76,7 @@ class Ledger:
     asked: Asked = field(default_factory=dict)
     probes: Probes | None = None
     scratch: Path | None = None
+    read_all: ReadAll | None = None
 
     def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
         """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
@@ -54,8 +85,8 @@ class Ledger:
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
-        for source, label in zip(sources, labels(sources), strict=True):
-            found = read(source, base=self.base, seed=self.seed, label=label, scratch=self.scratch, **options)
+        names = labels(sources)
+        for label, found in zip(names, self._found(sources, names, **options), strict=True):
             self.sources[role].append(found.resolved)
             self.dropped[role].append(found.dropped)
             frames.append(found.rows)
@@ -65,6 +96,24 @@ class Ledger:
         rows = pl.concat(frames)
         again = ~rows["id"].is_first_distinct()
         return self._leave_out(role, rows, again, "duplicate", reason=AGAIN, match="id")
+
+    def _found(
+        self,
+        sources: Sequence[Source],
+        names: Sequence[str],
+        *,
+        prompts_only: bool = False,
+        count_tokens: CountTokens | None = None,
+        max_tokens: int | None = None,
+    ) -> Iterable[Read]:
+        limited = count_tokens is not None
+        asked = [
+            Reading(source, label, prompts_only, self.base, self.seed, self.scratch, limited, max_tokens)
+            for source, label in zip(sources, names, strict=True)
+        ]
+        if self.read_all is not None and len(asked) > 1:
+            return self.read_all(asked)
+        return (read_one(one, count_tokens) for one in asked)
 
     def claim(self, role: str, rows: pl.DataFrame) -> None:
         """Makes what these rows ask the role's own, unless an earlier role's."""

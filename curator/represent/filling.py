@@ -5,7 +5,8 @@ Letters: `n` rows, `d` width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import RunError
 from curator.records import Messages
 from curator.represent.cache import KEY, Keys, add, keys_of, locate
 from curator.represent.encoder import Encoded, Encoder, Piece, Progress
@@ -20,6 +22,7 @@ from curator.represent.encoder import Encoded, Encoder, Piece, Progress
 MOST_ROWS, LEAST_ROWS, BYTES = 16384, 512, 2**27
 """Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
 READ = 4096  # rows whose text is read at a time
+SEEN_WITHIN = 120.0  # seconds
 
 
 class Rows(NamedTuple):
@@ -32,6 +35,29 @@ class Rows(NamedTuple):
 
     ids: Sequence[str]
     read: Callable[[int, int], Sequence[Messages]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are embedded together: their numbers `(b,)`, their keys `(b,)`, and for each place that any of them
+    lacks which of them do `(b,)`.
+    """
+
+    picked: NDArray[np.int64]
+    keys: Keys
+    lacking: Mapping[int, NDArray[np.bool_]]
+
+
+class Elsewhere(NamedTuple):
+    """Other processes that embed chunks, each by `embed`, and write to the same caches.
+
+    Attributes:
+        width: Numbers of a row at all places together.
+        run: Yields how many rows of each chunk are done, in any order.
+    """
+
+    width: int
+    run: Callable[[Sequence[Chunk]], Iterator[int]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +85,7 @@ def fill(
     rows: Rows,
     ready: Callable[[], Encoder],
     *,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Filled:
     """Puts the vectors of all rows into the caches, one a place of the encoder; embeds only what is missing there.
@@ -77,7 +104,11 @@ def fill(
         caches: Folders from `cache.folder_of`, in the order of the encoder's places.
         rows: In any order.
         ready: Loads the model; not called where nothing is missing.
+        elsewhere: Who embeds the chunks; this process where it is null.
         progress: Told rows done (found or embedded) and rows in all.
+
+    Raises:
+        RunError: What others have written into the caches is not to be seen here.
     """
     keys, once, _ = _known(rows)
     n, gone = len(keys), [np.zeros(len(keys), dtype=np.bool_) for _ in caches]
@@ -88,16 +119,27 @@ def fill(
     progress(done, n)
     if not len(missing):
         return Filled(keys, (0,) * len(caches), (len(once),) * len(caches))
-    encoder = ready()
-    for picked in _chunks(missing, encoder):
-        wanted = [place for place, own in enumerate(gone) if own[picked].any()]
-        found = encoder.encode(_piece(rows, picked), wanted, _from(done, n, progress))
-        for place, vectors in zip(wanted, found, strict=True):
-            own = gone[place][picked]
-            add(caches[place], keys[picked[own]], Encoded(vectors.matrix[own], vectors.cut[own]))
-        done += len(picked)
+    if elsewhere is None:
+        encoder = ready()
+        for chunk in _lacking(_chunks(missing, sum(encoder.widths)), keys, gone):
+            embed(chunk, rows, caches, encoder, progress=_from(done, n, progress))
+            done += len(chunk.picked)
+    else:
+        for more in elsewhere.run(list(_lacking(_chunks(missing, elsewhere.width), keys, gone))):
+            done += more
+            progress(done, n)
+        _await(caches, keys[once])
     embedded = [int(own.sum()) for own in gone]
     return Filled(keys, tuple(embedded), tuple(len(once) - own for own in embedded))
+
+
+def embed(
+    chunk: Chunk, rows: Rows, caches: Sequence[Path], encoder: Encoder, *, progress: Callable[[int], None]
+) -> None:
+    """Embeds the rows of one chunk and adds a shard to every cache that lacks any of them."""
+    found = encoder.encode(_piece(rows, chunk.picked), list(chunk.lacking), progress)
+    for (place, own), vectors in zip(chunk.lacking.items(), found, strict=True):
+        add(caches[place], chunk.keys[own], Encoded(vectors.matrix[own], vectors.cut[own]))
 
 
 def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, total: None) -> list[Encoded]:
@@ -107,7 +149,7 @@ def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, t
     keys, once, same = _known(rows)
     n, done = len(keys), len(keys) - len(once)
     out = [Encoded(np.zeros((n, width), dtype=np.float32), np.zeros(n, dtype=np.bool_)) for width in encoder.widths]
-    for picked in _chunks(once, encoder):
+    for picked in _chunks(once, sum(encoder.widths)):
         found = encoder.encode(_piece(rows, picked), range(len(out)), _from(done, n, progress))
         for place, vectors in zip(out, found, strict=True):
             place.matrix[picked], place.cut[picked] = vectors.matrix, vectors.cut
@@ -129,10 +171,32 @@ def _known(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
     return keys, by_id[np.sort(first)], same
 
 
-def _chunks(rows: NDArray[np.int64], encoder: Encoder) -> Iterator[NDArray[np.int64]]:
-    size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(sum(encoder.widths), 1))))
+def _chunks(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(width, 1))))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _lacking(chunks: Iterable[NDArray[np.int64]], keys: Keys, gone: Sequence[NDArray[np.bool_]]) -> Iterator[Chunk]:
+    for picked in chunks:
+        yield Chunk(picked, keys[picked], {place: own[picked] for place, own in enumerate(gone) if own[picked].any()})
+
+
+def _await(caches: Sequence[Path], keys: Keys) -> None:
+    """Waits until every row is to be seen here: a shared disk may show a folder as it was up to a minute ago.
+
+    Raises:
+        RunError: It is not, in SEEN_WITHIN seconds.
+    """
+    limit = time.monotonic() + SEEN_WITHIN
+    for cache in caches:
+        while lost := len(locate(cache, keys).missing):
+            if time.monotonic() > limit:
+                raise RunError(
+                    f"engine.cache: {lost} rows that workers embedded are not in {cache} as it is seen here; put it on "
+                    "a disk that all nodes share, or set engine.cache to false"
+                )
+            time.sleep(1.0)
 
 
 def _piece(rows: Rows, picked: NDArray[np.int64]) -> Piece:

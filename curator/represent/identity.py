@@ -10,7 +10,7 @@ from curator.recipe_select import Represent
 SCHEME = 1  # raised when other vectors are made of equal settings
 
 
-def about(section: Represent, *, name: str, weights: Any, template: str | None = None) -> dict[str, Any]:
+def about(section: Represent, *, name: str, weights: Any, where: str, template: str | None = None) -> dict[str, Any]:
     """Everything that decides the raw vector of a row, in plain values.
 
     `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
@@ -19,11 +19,9 @@ def about(section: Represent, *, name: str, weights: Any, template: str | None =
         section: Of the recipe.
         name: What the model is called, for people who look into the cache.
         weights: What tells these weights (and their tokenizer) from all others.
+        where: The device, `cpu` or `cuda`.
         template: The text of the chat template, for hidden states.
     """
-    from curator.model import device
-
-    where = device()
     hidden = section.kind != "sentence-transformers"
     library = "transformers" if hidden else "sentence-transformers"
     return {

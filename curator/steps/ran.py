@@ -14,20 +14,19 @@ def ran(site: Site) -> dict[str, Any]:
     """What ran where: the engine as it was asked for, and for each node (where a piece says none: its host) engine,
     host, node, GPUs, and how many processes made how many pieces in how many seconds.
 
-    A piece is the training, the answers or the losses of one model; those of an earlier run of the folder that were
-    kept are counted where they ran then.
+    A piece is the training, the answers or the losses of one model; on a cluster also a source that was read. Those of
+    an earlier run of the folder that were kept are counted where they ran then.
     """
     from curator.engine.threads import resolved_threads
 
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for done in filter(None, map(finished, _pieces(site))):
-        where = done.get("where", {})
+    for where in _places(site):
         key = tuple(where.get(name) for name in ("engine", "host", "node"))
         own = found.setdefault(key, {"gpus": set(), "processes": set(), "pieces": 0, "seconds": 0.0})
         own["gpus"] |= set(where.get("gpus", ()))
         own["processes"] |= {where.get("process")}
         own["pieces"] += 1
-        own["seconds"] += done["seconds"]
+        own["seconds"] += where["seconds"]
     section = site.recipe.engine
     return {
         **section.model_dump(),
@@ -43,6 +42,13 @@ def ran(site: Site) -> dict[str, Any]:
             for key, own in sorted(found.items(), key=str)
         ],
     }
+
+
+def _places(site: Site) -> Iterator[dict[str, Any]]:
+    for done in filter(None, map(finished, _pieces(site))):
+        yield {**done.get("where", {}), "seconds": done["seconds"]}
+    for stage in ("pool", "represent"):
+        yield from site.record(stage).get("places", ())
 
 
 def _pieces(site: Site) -> Iterator[Path]:

@@ -159,8 +159,8 @@ def _as_asked(site: Site) -> Judges:
 
 
 def _provenance(site: Site) -> dict[str, Any]:
+    from curator.engine import device_of
     from curator.engine.threads import resolved_threads
-    from curator.model import device
     from curator.provenance import versions
 
     r = site.recipe
@@ -168,7 +168,7 @@ def _provenance(site: Site) -> dict[str, Any]:
         "seed": r.seed,
         "sources": site.record("pool")["resolved"],
         "versions": versions(),
-        "device": device() if r.engine.kind == "local" else "cuda" if r.engine.gpus_per_worker else "cpu",
+        "device": device_of(r.engine),
         "threads": resolved_threads(r.engine),
         # Where it ran decides nothing but by threads, and stands under `timing`.
         "recipe": r.model_dump(by_alias=True, exclude={"engine"}),

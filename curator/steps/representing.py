@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe_select import Represent
+from curator.steps.embedders import Making, Part, elsewhere, encoder
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
     from curator.represent.encoder import Encoder
-    from curator.represent.filling import Rows
+    from curator.represent.filling import Elsewhere
 
 UNSHARED = "unshared"
 """Below the stage's folder: the cache of a run that shares none, for as long as the stage is at work."""
@@ -27,12 +28,14 @@ class Maker:
     Attributes:
         name, revision: Of the model.
         ready: Loads it. `abouts`: what decides the vectors of each section, or null where that cannot be known.
+        making: What another process needs to load it; null where only this one may.
     """
 
     name: str
     revision: str | None
     ready: Callable[[], Encoder]
     abouts: Sequence[Mapping[str, Any]] | None
+    making: Making | None = None
 
 
 def below(folder: Path, number: int) -> Path:
@@ -40,11 +43,11 @@ def below(folder: Path, number: int) -> Path:
     return folder if number == 0 else folder / f"also-{number}"
 
 
-def represented(site: Site, folder: Path) -> list[dict[str, Any]]:
+def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Writes the vectors of every representation, centred on the pool where its section says so.
 
     Sections that one pass of the model gives are made together; rows that an earlier run has embedded come from the
-    cache.
+    cache. On a cluster `places` is told which workers embedded them.
 
     Returns:
         For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, and how many rows
@@ -59,14 +62,17 @@ def represented(site: Site, folder: Path) -> list[dict[str, Any]]:
     names = {"pool": data / POOL}
     names |= {f"task-{task.name}": data / TASKS / f"{task.name}-train.parquet" for task in site.recipe.tasks}
     frames = {part: load_frame(path) for part, path in names.items()}
-    parts = {part: in_memory(frame["id"].to_list(), Conversations(frame)) for part, frame in frames.items()}
-    total, made = sum(len(rows.ids) for rows in parts.values()), dict[int, dict[str, Any]]()
+    parts = {
+        part: Part(in_memory(frame["id"].to_list(), Conversations(frame)), names[part].absolute())
+        for part, frame in frames.items()
+    }
+    total, made = sum(len(part.rows.ids) for part in parts.values()), dict[int, dict[str, Any]]()
     groups = alike(sections)
     for place, numbers in enumerate(groups):
         maker = maker_of(site, [sections[number] for number in numbers])
         own = _made(
             [sections[number] for number in numbers], parts, [below(folder, number) for number in numbers], maker,
-            caches=_caches(site, folder, maker, numbers),
+            caches=_caches(site, folder, maker, numbers), others=elsewhere(site, maker.making, places),
             progress=lambda done, seen=place * total: site.tell.progress("represent", seen + done, total * len(groups)),  # type: ignore[misc]
         )  # fmt: skip
         made |= dict(zip(numbers, own, strict=True))
@@ -76,11 +82,12 @@ def represented(site: Site, folder: Path) -> list[dict[str, Any]]:
 
 def _made(
     sections: Sequence[Represent],
-    parts: Mapping[str, Rows],
+    parts: Mapping[str, Part],
     folders: Sequence[Path],
     maker: Maker,
     *,
     caches: Sequence[Path],
+    others: Callable[[Part, Sequence[Path]], Elsewhere] | None,
     progress: Callable[[int], None],
 ) -> list[dict[str, Any]]:
     import numpy as np
@@ -92,14 +99,17 @@ def _made(
     from curator.run import replacing
     from curator.store import save_array, save_facts
 
-    rows_in_all = sum(len(rows.ids) for rows in parts.values())
+    rows_in_all = sum(len(part.rows.ids) for part in parts.values())
     made: list[dict[str, Any]] = [
         {"rows": rows_in_all, "truncated": 0, "width": 0, "embedded": 0, "cached": 0} for _ in sections
     ]
     means: list[Any] = [None] * len(sections)
     seen = 0
-    for part, rows in parts.items():
-        filled = fill(caches, rows, maker.ready, progress=lambda done, _, before=seen: progress(before + done))  # type: ignore[misc]
+    for part, (rows, _) in parts.items():
+        filled = fill(
+            caches, rows, maker.ready, elsewhere=others(parts[part], caches) if others else None,
+            progress=lambda done, _, before=seen: progress(before + done),  # type: ignore[misc]
+        )  # fmt: skip
         seen += len(rows.ids)
         for number, section in enumerate(sections):
             found, path = locate(caches[number], filled.keys), folders[number] / f"{part}.npy"
@@ -151,14 +161,18 @@ def shared_cache(site: Site) -> Path | None:
 
 def maker_of(site: Site, sections: Sequence[Represent]) -> Maker:
     """What makes the vectors of sections that `represent.alike` puts together."""
+    from curator.engine import device_of
+
     if sections[0].kind == "sentence-transformers":
-        return sentence_maker(sections[0])
+        return sentence_maker(sections[0], device_of(site.recipe.engine))
     return _hidden_maker(site, sections)
 
 
-def sentence_maker(section: Represent) -> Maker:
-    """An embedder; it is loaded to know its weights only where it is no folder."""
-    from curator.model import quiet
+def sentence_maker(section: Represent, where: str | None = None) -> Maker:
+    """An embedder; it is loaded to know its weights only where it is no folder. `where`: its device, this process's
+    if null.
+    """
+    from curator.model import device, quiet
     from curator.provenance import weights_identity
     from curator.represent import encoder_of
     from curator.represent.identity import about
@@ -172,31 +186,33 @@ def sentence_maker(section: Represent) -> Maker:
         name,
         section.revision,
         cache(lambda: encoder_of([section], model=loaded(), name=name)),
-        None if weights is None else [about(section, name=name, weights=weights)],
+        None if weights is None else [about(section, name=name, weights=weights, where=where or device())],
+        Making((section,), name),
     )
 
 
 def _hidden_maker(site: Site, sections: Sequence[Represent]) -> Maker:
     """The recipe's model, on the weights of the base stage."""
-    from curator.model import load_model, load_tokenizer
-    from curator.represent import encoder_of
+    from curator.engine import device_of
+    from curator.model import load_tokenizer
     from curator.represent.identity import about
     from curator.store import absolute
 
-    r, start = site.recipe, site.record("base")
+    r, start, root = site.recipe, site.record("base"), site.root.absolute()
     weights, revision = start["weights"], start["revision"]
     tokenizer = load_tokenizer(start["tokenizer"], revision=revision, chat_template=r.model.chat_template)
-    base = absolute(weights["base"], site.root)
-    adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
+    base = absolute(weights["base"], root)
+    adapters = [absolute(adapter, root) for adapter in weights["adapters"]]
     sources = [(base, weights["revision"]), *((one, None) for one in adapters), (start["tokenizer"], revision)]
     identities = [*(_identity(*one) for one in sources), *([r.model.quantise] if r.model.quantise else [])]
 
-    def ready() -> Encoder:
-        model = load_model(base, revision=weights["revision"], adapters=adapters, quantise=r.model.quantise)
-        return encoder_of(sections, model=model, tokenizer=tokenizer, name=r.model.id)
-
-    known = [about(one, name=r.model.id, weights=identities, template=tokenizer.chat_template) for one in sections]
-    return Maker(r.model.id, revision, cache(ready), known)
+    making = Making(
+        tuple(sections), r.model.id, base, weights["revision"], tuple(adapters), start["tokenizer"], revision,
+        r.model.chat_template, r.model.quantise,
+    )  # fmt: skip
+    where, template = device_of(r.engine), tokenizer.chat_template
+    known = [about(one, name=r.model.id, weights=identities, where=where, template=template) for one in sections]
+    return Maker(r.model.id, revision, cache(lambda: encoder(making)), known, making)
 
 
 def _identity(path: str, revision: str | None) -> Any:

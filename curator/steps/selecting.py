@@ -12,6 +12,7 @@ from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
 from curator.run import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
+from curator.steps.reading import reader
 from curator.steps.representing import below, represented
 from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
 from curator.steps.site import Site
@@ -75,13 +76,14 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r, start, cache = site.recipe, site.record("base"), shared_cache(site)
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
+    places: list[dict[str, Any]] = []
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
         pilot_share=share(site),
         count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=site.base, seed=r.seed,
-        scratch=folder,
+        scratch=folder, read_all=reader(site, folder, places),
     )  # fmt: skip
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     if r.select.k is not None and r.select.k > rows:
@@ -104,7 +106,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         probes += f", {found.data.pilot.height} more for the pilot"
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
     summary = "; ".join([summary, *(one.what.rstrip(".") for one in findings)])
-    return {"resolved": found.resolved, "findings": [one.kind for one in findings], "summary": summary}
+    kinds = [one.kind for one in findings]
+    return {"resolved": found.resolved, "findings": kinds, "places": places, "summary": summary}
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -114,7 +117,8 @@ def represent(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r = site.recipe
     set_threads(threads_alone(r.engine))
-    made = represented(site, folder)
+    places: list[dict[str, Any]] = []
+    made = represented(site, folder, places)
     told = "; ".join(
         f"{one['width']} numbers ({label(section)})" + (f", {one['truncated']} rows cut" if one["truncated"] else "")
         for one, section in zip(made, r.representations, strict=True)
@@ -123,7 +127,7 @@ def represent(site: Site, folder: Path) -> Mapping[str, Any]:
     summary = f"{made[0]['rows']} vectors of {told}"
     if any(one["cached"] for one in made):
         summary += f"; {cached} of them from the cache"
-    return {**made[0], "representations": made, "summary": summary}
+    return {**made[0], "representations": made, "places": places, "summary": summary}
 
 
 def scores(site: Site, folder: Path) -> Mapping[str, Any]:

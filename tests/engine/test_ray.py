@@ -21,11 +21,12 @@ from small_run import recipe, report_of
 
 import curator
 from curator.build import build
-from curator.engine import engaged, ray, runner
+from curator.engine import engaged, ray, runner, spread
 from curator.engine.threads import threads_alone
 from curator.errors import DataError, RecipeError, RunError
 from curator.recipe import Engine
 from curator.recipe_file import dump, parse
+from curator.represent import filling
 from curator.run import write_json
 
 # Else Ray takes the loopback's address, the only one that tests may use, for that of this machine in its network.
@@ -87,13 +88,17 @@ def test_no_head_is_a_clear_error_at_once(tmp_path: Path, scheme: str) -> None:
     assert scheme + "127.0.0.1" in str(caught.value)
 
 
+def test_the_local_engine_spreads_nothing_over_workers_that_stay(tmp_path: Path) -> None:
+    assert spread(Engine(workers=2), folder=tmp_path) is None
+
+
 def test_no_job_needs_no_cluster(tmp_path: Path) -> None:
     assert list(runner(Engine(kind="ray"), preload="", folder=tmp_path)(jobs.squared, [])) == []
 
 
 def test_a_node_that_does_not_see_the_run_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "SEEN_WITHIN", 0.3)
-    ground = ray._ground(tmp_path)
+    ground = ray.ground_of(tmp_path)
     ray._stand_on(ground)
     missing = rf"engine\.address: node {socket.gethostname()} cannot see the run folder {tmp_path}.*--out"
     write_json(tmp_path / ray.SIGN, {"sign": "of another disk under the same path"})
@@ -105,7 +110,7 @@ def test_a_node_that_does_not_see_the_run_folder_is_named(tmp_path: Path, monkey
 
 
 def test_what_is_seen_a_little_later_is_waited_for(tmp_path: Path) -> None:
-    ground = ray._ground(tmp_path)
+    ground = ray.ground_of(tmp_path)
     (tmp_path / ray.SIGN).rename(tmp_path / "later")
     threading.Timer(0.4, lambda: (tmp_path / "later").rename(tmp_path / ray.SIGN)).start()
     ray._stand_on(ground)
@@ -113,7 +118,7 @@ def test_what_is_seen_a_little_later_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_node_with_another_curator_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"node .* has curator .*, and the run is of 0\.0\.0; install the same"):
-        ray._stand_on(ray._ground(tmp_path)._replace(version="0.0.0"))
+        ray._stand_on(ray.ground_of(tmp_path)._replace(version="0.0.0"))
 
 
 @installed
@@ -130,7 +135,9 @@ def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path
     finally:
         process.kill()
     assert process.returncode == 130, errors.decode()
-    assert errors.decode().strip() == "Interrupted. What was finished is kept: run the same command again to go on."
+    told = errors.decode().strip()
+    assert told.endswith("Interrupted. What was finished is kept: run the same command again to go on.")
+    assert "Traceback" not in told
     assert_end([one.pid for one in started])
 
 
@@ -225,6 +232,23 @@ def test_a_killed_worker_costs_its_piece_alone_and_what_it_left_half_written_goe
 
 @installed
 @pytest.mark.slow
+def test_workers_that_stay_keep_what_they_loaded_and_are_replaced_when_they_are_killed(
+    section: Engine, tmp_path: Path
+) -> None:
+    run = spread(section, folder=tmp_path)
+    assert run is not None
+    found = list(run(jobs.threads, list(range(6))))
+    assert {one[:2] for one in found} == {("1", 1)}
+    assert len({one[2] for one in found}) <= 2
+    assert sorted(run(jobs.killed_once, [(str(tmp_path), number) for number in range(4)])) == [0, 1, 4, 9]
+    with pytest.raises(DataError, match=r"^rows\.jsonl:3: is empty$"):
+        list(run(jobs.a_mistake, [0, 1]))
+    with pytest.raises(RunError, match=r"engine\.retries: a piece was lost 2 times"):
+        list(run(jobs.killed, [0, 1]))
+
+
+@installed
+@pytest.mark.slow
 def test_an_error_and_leaving_early_end_what_still_runs(section: Engine, tmp_path: Path) -> None:
     run = runner(section, preload="", folder=tmp_path)
     folders = [tmp_path / "failing", tmp_path / "sleeping"]
@@ -235,32 +259,64 @@ def test_an_error_and_leaving_early_end_what_still_runs(section: Engine, tmp_pat
     assert_end([int(path.stem) for path in folders[1].glob("*.pid")])
 
 
-SMALLER = ("verify.arms=[curated, random]", "verify.seeds=2", "engine.threads=1")
+SMALLER = (
+    "pool.sources=[{sandbox: pool, rows: 150}, {sandbox: pool, rows: 300}]",
+    "verify.arms=[curated, random]",
+    "verify.seeds=2",
+    "engine.threads=1",
+)
 
 
 @installed
 @pytest.mark.slow
-def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(cluster: str, tmp_path: Path) -> None:
-    ours, theirs = tmp_path / "ray", tmp_path / "local"
+def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
+    # Apart, or one would find the vectors of the other.
+    ours, theirs = tmp_path / "first" / "ray", tmp_path / "second" / "local"
     killed: dict[Path, str] = {}
     over = threading.Event()
     watch = threading.Thread(target=kill_in, args=(ours, ["5-train/*/*", "6-answer/after/*/*"], killed, over))
     watch.start()
+    embedding: list[int] = []
+    watch_too = threading.Thread(target=kill_an_embedder, args=(ours, embedding, over))
+    watch_too.start()
     try:
         build(recipe(*SMALLER, "engine.kind=ray", f"engine.address={cluster}", "engine.workers=2"), ours)
     finally:
         over.set()
         watch.join()
+        watch_too.join()
     build(recipe(*SMALLER), theirs)
     assert report_of(ours) == report_of(theirs)
+    for part in ("pool", "task-list"):
+        assert (ours / "2-represent" / f"{part}.npy").read_bytes() == (
+            theirs / "2-represent" / f"{part}.npy"
+        ).read_bytes()
     for file, attempt in killed.items():
         assert json.loads(file.read_text())["attempt"] != attempt, f"{file} was not made again"
     assert len(killed) == 2
+    places = json.loads((ours / "2-represent" / "done.json").read_text())["record"]["places"]
+    assert len(embedding) == 1
+    assert len(places) == 12  # ten of the pool, two of the task
+    assert {place["engine"] for place in places} == {"ray"}
     engine = json.loads((ours / "8-report" / "report.json").read_text())["timing"]["engine"]
-    pieces = len(list(ours.glob("[56]-*/*/**/done.json")))
+    pieces = len(list(ours.glob("[56]-*/*/**/done.json"))) + len(places) + 2  # and two sources
     assert (engine["kind"], sum(node["pieces"] for node in engine["nodes"])) == ("ray", pieces)
     assert [node["engine"] for node in engine["nodes"]] == ["ray", "ray"], "a node had nothing to do"
     assert len({node["node"] for node in engine["nodes"]}) == 2
+
+
+def kill_an_embedder(root: Path, killed: list[int], over: threading.Event) -> None:
+    """Kills a worker that stays as soon as the first vectors are there."""
+    while not (over.is_set() or list((root.parent / ".vectors").rglob("*.vectors"))):
+        time.sleep(0.002)
+    for process in psutil.Process().children(recursive=True):
+        if "MapWorker" in " ".join(process.cmdline()) and not (root / "2-represent" / "done.json").exists():
+            process.kill()
+            killed.append(process.pid)
+            break
 
 
 def kill_in(root: Path, places: list[str], killed: dict[Path, str], over: threading.Event) -> None:

@@ -1,0 +1,99 @@
+"""Sources read by workers of a cluster, several at once; the rows come through the run folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.run import place
+from curator.steps.site import Site
+
+if TYPE_CHECKING:
+    from curator.pool.ledger import ReadAll, Reading
+    from curator.pool.sources import Read
+
+TURNED = ".reading.tmp"
+"""Below the stage's folder: what workers have read, until it is taken."""
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """One source, small enough to be sent to another process."""
+
+    asked: Reading
+    number: int
+    folder: str
+    tokenizer: str
+    revision: str | None
+    chat_template: str | None
+
+
+def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
+    """How the sources of one role are read all at once, below `folder`, and `places` told where; null where the engine
+    reads them one by one.
+    """
+    from curator.engine import spread
+
+    run = spread(site.recipe.engine, folder=site.root)
+    if run is None:
+        return None
+    start, below = site.record("base"), folder.absolute() / TURNED
+    template = (start["tokenizer"], start["revision"], site.recipe.model.chat_template)
+
+    def read_all(asked: Sequence[Reading]) -> Sequence[Read]:
+        from curator.pool.sources import Read
+        from curator.store import load_frame, mapped
+
+        jobs = [
+            ReadJob(replace(one, base=one.base.absolute(), scratch=below), number, str(below), *template)
+            for number, one in enumerate(asked)
+        ]
+        resolved = {}
+        for number, how, where in run(read_source, jobs):
+            resolved[number] = how
+            places.append(where)
+        found = [
+            Read(mapped(rows_file(below, number)), load_frame(dropped_file(below, number)), resolved[number])
+            for number in range(len(asked))
+        ]
+        # A mapped file keeps its content for as long as it is mapped.
+        shutil.rmtree(below)
+        return found
+
+    return read_all
+
+
+def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """Reads one source into files; gives back its number, how it was read, and where. Raises as `sources.read`."""
+    from curator.pool.ledger import read_one
+    from curator.store import save_frame, save_mapped
+
+    clock = time.perf_counter()
+    counter = _counter(job.tokenizer, job.revision, job.chat_template) if job.asked.limited else None
+    found = read_one(job.asked, counter)
+    save_mapped(rows_file(Path(job.folder), job.number), found.rows)
+    save_frame(dropped_file(Path(job.folder), job.number), found.dropped)
+    return job.number, found.resolved, {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+
+
+def rows_file(folder: Path, number: int) -> Path:
+    """The rows that a source gave."""
+    return folder / f"{number}.arrow"
+
+
+def dropped_file(folder: Path, number: int) -> Path:
+    """The records of a source that are no rows."""
+    return folder / f"{number}-dropped.parquet"
+
+
+@cache
+def _counter(tokenizer: str, revision: str | None, chat_template: str | None) -> Any:
+    from curator.chat import token_counter
+    from curator.model import load_tokenizer
+
+    return token_counter(load_tokenizer(tokenizer, revision=revision, chat_template=chat_template))
