@@ -25,6 +25,7 @@ from curator.steps import (
     looking,
     piloting,
     reporting,
+    representing,
     scoring,
     selecting,
     verifying,
@@ -112,7 +113,7 @@ def _steps(site: Site) -> list[Step]:
     return [
         Step("base", base, (), selecting.base),
         Step("pool", (data, sources, r.seed), ("base",), selecting.pool),
-        Step("represent", [one.model_dump() for one in r.representations], ("base", "pool"), selecting.represent),
+        Step("represent", representing.settings(r), ("base", "pool"), selecting.represent),
         Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), selecting.scores),
         Step("select", chosen, ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),

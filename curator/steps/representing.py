@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.recipe import Recipe
 from curator.recipe_select import Represent
 from curator.steps.site import Site
 
@@ -38,6 +39,13 @@ class Maker:
 def below(folder: Path, number: int) -> Path:
     """Where a stage keeps what belongs to a representation: the first in the stage's folder, others below it."""
     return folder if number == 0 else folder / f"also-{number}"
+
+
+def settings(recipe: Recipe) -> list[Any]:
+    """What of the recipe decides the vectors, for the stage's key: sections, and the files of models that they name."""
+    from curator.provenance import folder_identity
+
+    return [(one.model_dump(), one.id and folder_identity(one.id)) for one in recipe.representations]
 
 
 def represented(site: Site, folder: Path) -> list[dict[str, Any]]:
@@ -153,7 +161,7 @@ def maker_of(site: Site, sections: Sequence[Represent]) -> Maker:
     """What makes the vectors of sections that `represent.alike` puts together."""
     if sections[0].kind == "sentence-transformers":
         return sentence_maker(sections[0])
-    return _hidden_maker(site, sections)
+    return _causal_maker(site, sections)
 
 
 def sentence_maker(section: Represent) -> Maker:
@@ -176,27 +184,49 @@ def sentence_maker(section: Represent) -> Maker:
     )
 
 
-def _hidden_maker(site: Site, sections: Sequence[Represent]) -> Maker:
-    """The recipe's model, on the weights of the base stage."""
-    from curator.model import load_model, load_tokenizer
+def _causal_maker(site: Site, sections: Sequence[Represent]) -> Maker:
+    """A causal model: the recipe's, on the weights of the base stage, or another that the sections name."""
+    from curator.model import load_model
     from curator.represent import encoder_of
     from curator.represent.identity import about
     from curator.store import absolute
 
-    r, start = site.recipe, site.record("base")
-    weights, revision = start["weights"], start["revision"]
-    tokenizer = load_tokenizer(start["tokenizer"], revision=revision, chat_template=r.model.chat_template)
-    base = absolute(weights["base"], site.root)
+    r, start, own = site.recipe, site.record("base"), sections[0]
+    weights, source, template = start["weights"], (start["tokenizer"], start["revision"]), r.model.chat_template
+    name, base, base_revision = r.model.id, absolute(weights["base"], site.root), weights["revision"]
     adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
-    sources = [(base, weights["revision"]), *((one, None) for one in adapters), (start["tokenizer"], revision)]
-    identities = [_identity(*one) for one in sources]
+    if own.id is not None:
+        name, source, template, adapters = own.id, _located(own), own.chat_template, []
+        base, base_revision = source
+    tokenizer = _tokenizer(*source, template, other=own.id is not None)
+    identities = [_identity(base, base_revision), *(_identity(one, None) for one in adapters), _identity(*source)]
 
     def ready() -> Encoder:
-        model = load_model(base, revision=weights["revision"], adapters=adapters)
-        return encoder_of(sections, model=model, tokenizer=tokenizer, name=r.model.id)
+        key = "model.id" if own.id is None else "represent.id"
+        model = load_model(base, revision=base_revision, adapters=adapters, key=key)
+        return encoder_of(sections, model=model, tokenizer=tokenizer, name=name)
 
-    known = [about(one, name=r.model.id, weights=identities, template=tokenizer.chat_template) for one in sections]
-    return Maker(r.model.id, revision, cache(ready), known)
+    known = [about(one, name=name, weights=identities, template=tokenizer.chat_template) for one in sections]
+    return Maker(name, source[1], cache(ready), known)
+
+
+def _located(section: Represent) -> tuple[str, str | None]:
+    from curator.model import locate, resolve_revision
+
+    assert section.id is not None
+    return locate(section.id), resolve_revision(section.id, section.revision, "represent.id")
+
+
+def _tokenizer(path: str, revision: str | None, template: str | None, *, other: bool) -> Any:
+    from curator.errors import RecipeError
+    from curator.model import load_tokenizer
+
+    if not other:
+        return load_tokenizer(path, revision=revision, chat_template=template)
+    try:
+        return load_tokenizer(path, revision=revision, chat_template=template, key="represent.id")
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("model.chat_template:", "represent.chat_template:")) from error
 
 
 def _identity(path: str, revision: str | None) -> Any:
