@@ -25,6 +25,7 @@ from curator.steps import (
     looking,
     piloting,
     reporting,
+    representing,
     scoring,
     selecting,
     verifying,
@@ -130,7 +131,7 @@ def _steps(site: Site) -> list[Step]:
         Step("pool", (data, sources, r.seed), ("base",), selecting.pool, shared=True),
         Step(
             "represent",
-            [one.model_dump() for one in r.representations],
+            representing.settings(r),
             ("base", "pool"),
             selecting.represent,
             shared=True,

@@ -216,6 +216,11 @@ class Recipe(Section):
                 "pool: sources have weights, and objective 'log-det' has no place for them; remove weight, or choose "
                 "another objective"
             )
+        asked = [self.score, *(self.verify.pilot.scores if self.select.weight == "auto" else ())]
+        if len(self.representations) < 2 and any("consensus" in (one.kind, *(p.kind for p in one.of)) for one in asked):
+            raise ValueError(
+                "score: consensus is of several representations, and represent has one; give a list, or another score"
+            )
         if not any(task.anticipated for task in self.tasks):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
         return self

@@ -15,29 +15,39 @@ PARAMETERS = {"conditional-gain": ("nu",), "graph-cut": ("theta",), "log-det": (
 class Represent(Section):
     """What turns a row into a vector.
 
-    From `hidden-states` of the target model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
-    `token`, or from a sentence embedder `id`. `centre` subtracts the pool's mean before unit length. Rows of more than
-    `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens` tokens, padding
-    counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
+    From `hidden-states` of a causal model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
+    `token`; from its `gradients`, `of` the start of LoRA of `rank` or `of` the head, projected to `dimensions` numbers
+    by signs drawn from `seed`; or from a sentence embedder `id`. The causal model is the recipe's, or another `id` with
+    `chat_template` (null: its tokenizer's own). `centre` subtracts the pool's mean before unit length.
+
+    Rows of more than `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens`
+    tokens, padding counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
     """
 
-    kind: Literal["hidden-states", "sentence-transformers"] = Field("hidden-states", alias="from")
+    kind: Literal["hidden-states", "sentence-transformers", "gradients"] = Field("hidden-states", alias="from")
     id: str | None = None
     revision: str | None = None
+    chat_template: str | None = None
     layer: int = -1
     token: Literal["last-completion", "eos", "mean-completion", "end-of-prompt"] = "last-completion"
     centre: bool = True
     max_tokens: Count = 1024
     batch_tokens: Count = 8192
+    of: Literal["lora", "head"] = "lora"
+    rank: Count = 8
+    dimensions: Count = 4096
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
     def _embedder(self) -> Represent:
         if self.kind == "sentence-transformers" and self.id is None:
             raise ValueError("from: sentence-transformers needs id, a model on the Hub or a local folder")
-        if self.kind == "hidden-states" and self.id is not None:
-            raise ValueError(
-                "from: hidden-states uses the recipe's model; remove id, or use from: sentence-transformers"
-            )
+        if self.kind != "sentence-transformers" and self.id is None:
+            for name in ("revision", "chat_template"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} goes with id; without one the recipe's model is used, as model says it")
+        if self.kind == "sentence-transformers" and self.chat_template is not None:
+            raise ValueError("chat_template goes with a causal model; remove it, a sentence embedder reads the text")
         return self
 
 
@@ -57,10 +67,11 @@ class Score(Section):
     `cosine`: cosines over the task's rows, aggregated (`n` is for top-mean). `interference`: how much a small step on
     the task raises the loss of the candidate's safe answer; the step is `step` (the gradient, or its sign) of length
     `size` (relative to the weights' own length), the loss is of the `whole` answer or its `first-token`. `rank-sum`:
-    the mean rank by each of the scores in `of`.
+    the mean rank by each of the scores in `of`. `consensus`: the mean rank by the cosine of every representation of the
+    recipe (models, layers, embedders), aggregated alike.
     """
 
-    kind: Literal["cosine", "interference", "rank-sum"] = Field("cosine", alias="from")
+    kind: Literal["cosine", "interference", "rank-sum", "consensus"] = Field("cosine", alias="from")
     aggregate: Literal["max", "mean", "top-mean", "per-example"] = "top-mean"
     n: Count = 10
     step: Literal["sign", "gradient"] = "sign"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -148,6 +149,16 @@ def rank_sum(parts: Sequence[Scores]) -> Scores:
         high=1.0,
         parameters={"of": [{"name": part.name, **part.parameters} for part in parts]},
     )
+
+
+def consensus(parts: Sequence[Scores]) -> Scores:
+    """The mean rank of every pool row by one score in several representations: `rank_sum`, under a name of its own.
+
+    Ranks and not cosines are averaged, since how far cosines spread differs from one space to another.
+    """
+    found = rank_sum(parts)
+    parameters = {"representations": len(parts), **parts[0].parameters}
+    return replace(found, name=parts[0].name.replace("cosine/", "consensus/"), parameters=parameters)
 
 
 def scaled_ranks(values: Column) -> Column:

@@ -125,7 +125,8 @@ BAD: list[tuple[str, str, list[str]]] = [
     ]),
     ("from: hidden-states", "kind: hidden-states", [
         "r.yaml:15: represent.kind: unknown key; "
-        "allowed: from, id, revision, layer, token, centre, max_tokens, batch_tokens",
+        "allowed: from, id, revision, chat_template, layer, token, centre, max_tokens, batch_tokens, of, rank, "
+        "dimensions, seed",
     ]),
     ("top-mean", "median", ["r.yaml:16: score.aggregate: found 'median'; allowed: max, mean, top-mean, per-example"]),
     ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k, budget_tokens, data; found none of them"]),

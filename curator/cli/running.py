@@ -178,8 +178,8 @@ def machine_line(recipe: Recipe) -> str:
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
         f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
-        f"{section.workers} worker(s) of {threads} and {gpus}{answers}; similarity, neighbours, judges and the rest run "
-        f"here, on {own}"
+        f"{section.workers} worker(s) of {threads} and {gpus}{answers}; similarity, neighbours, judges and the rest "
+        f"run here, on {own}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows to unit vectors: hidden states of the target model, or a sentence embedder."""
+"""Rows to unit vectors: hidden states or gradients of a causal model, or a sentence embedder."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ def vectors_said(
     if section.kind == "sentence-transformers":
         assert section.id is not None
         return Vectors(tuple(ids), matrix, section.id, section.revision, truncated=truncated)
+    if section.kind == "gradients":
+        return Vectors(tuple(ids), matrix, name, revision, truncated=truncated)
     return Vectors(tuple(ids), matrix, name, revision, section.layer, section.token, truncated)
 
 
@@ -77,8 +79,8 @@ def alike(sections: Sequence[Represent]) -> list[list[int]]:
     """The numbers of the sections that one pass of one model gives together, in the order of their first."""
     groups: dict[Any, list[int]] = {}
     for number, one in enumerate(sections):
-        together = one.kind == "hidden-states"
-        same = (one.kind, one.id, one.revision, one.max_tokens, one.batch_tokens) if together else number
+        own = (one.id, one.revision, one.chat_template, one.max_tokens, one.batch_tokens)
+        same = own if one.kind == "hidden-states" else number
         groups.setdefault(same, []).append(number)
     return list(groups.values())
 
@@ -92,6 +94,11 @@ def encoder_of(sections: Sequence[Represent], *, model: Any = None, tokenizer: A
 
         assert first.id is not None
         return sentences(model or load_embedder(first.id, first.revision), **settings)
+    if first.kind == "gradients":
+        from curator.represent.gradients import gradients
+
+        own = {"of": first.of, "rank": first.rank, "dimensions": first.dimensions, "seed": first.seed}
+        return gradients(model, tokenizer, **own, **settings)  # type: ignore[arg-type]
     from curator.represent.hidden import hidden_states
 
     places = [(one.layer, one.token) for one in sections]

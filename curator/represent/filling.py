@@ -19,7 +19,7 @@ from curator.records import Messages
 from curator.represent.cache import KEY, Keys, add, keys_of, locate
 from curator.represent.encoder import Encoded, Encoder, Piece, Progress
 
-MOST_ROWS, LEAST_ROWS, BYTES = 16384, 512, 2**27
+MOST_ROWS, LEAST_ROWS, BYTES = 8192, 512, 2**27
 """Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
 READ = 4096  # rows whose text is read at a time
 SEEN_WITHIN = 120.0  # seconds

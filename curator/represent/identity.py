@@ -22,8 +22,9 @@ def about(section: Represent, *, name: str, weights: Any, where: str, template: 
         where: The device, `cpu` or `cuda`.
         template: The text of the chat template, for hidden states.
     """
-    hidden = section.kind != "sentence-transformers"
-    library = "transformers" if hidden else "sentence-transformers"
+    causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
+    library = "transformers" if causal else "sentence-transformers"
+    gradient = [section.of, section.rank if section.of == "lora" else None, section.dimensions, section.seed]
     return {
         "scheme": SCHEME,
         "from": section.kind,
@@ -32,8 +33,9 @@ def about(section: Represent, *, name: str, weights: Any, where: str, template: 
         "template": template,
         "layer": section.layer if hidden else None,
         "token": section.token if hidden else None,
+        "gradient": None if section.kind != "gradients" else gradient,
         "max_tokens": section.max_tokens,
         "device": where,
-        "dtype": "bfloat16" if where == "cuda" and hidden else "float32",
+        "dtype": "bfloat16" if where == "cuda" and causal else "float32",
         library: ".".join(version(library).split(".")[:2]),
     }

@@ -17,7 +17,7 @@ from curator.represent.cache import Keys, Located, locate, read
 from curator.represent.encoder import Encoded, Matrix
 from curator.represent.unit import unit
 
-BYTES = 2**26  # of a matrix at a time
+BYTES = 2**23  # of a matrix in float64 at a time
 
 
 def gathered(cache: Path, keys: Keys) -> Encoded:

@@ -144,7 +144,8 @@ def label(section: Represent) -> str:
     """How a representation is called in tables."""
     if section.kind == "sentence-transformers":
         return f"{section.id}"
-    return f"layer {section.layer}, {section.token}"
+    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
+    return name if section.id is None else f"{section.id}, {name}"
 
 
 def told(selection: Selection, overlaps: Sequence[float]) -> str:

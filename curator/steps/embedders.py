@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Making:
-    """What loads the model of some sections: for hidden states its weights and tokenizer, else its name alone."""
+    """What loads the model of some sections: of a causal model its weights and tokenizer, else its name alone. `other`:
+    it is one that the sections name, not the recipe's.
+    """
 
     sections: tuple[Represent, ...]
     name: str
@@ -34,6 +36,7 @@ class Making:
     revision: str | None = None
     chat_template: str | None = None
     quantise: str | None = None
+    other: bool = False
 
 
 class Part(NamedTuple):
@@ -55,16 +58,38 @@ class EmbedJob:
 
 def encoder(making: Making) -> Encoder:
     """The model, loaded. Raises as `represent.encoder_of`."""
-    from curator.model import load_model, load_tokenizer
+    from curator.model import load_model
     from curator.represent import encoder_of
 
     if making.sections[0].kind == "sentence-transformers":
         return encoder_of(making.sections, name=making.name)
-    tokenizer = load_tokenizer(making.tokenizer, revision=making.revision, chat_template=making.chat_template)
     model = load_model(
-        making.base, revision=making.weights_revision, adapters=making.adapters, quantise=making.quantise
+        making.base,
+        revision=making.weights_revision,
+        adapters=making.adapters,
+        quantise=making.quantise,
+        key="represent.id" if making.other else "model.id",
     )
-    return encoder_of(making.sections, model=model, tokenizer=tokenizer, name=making.name)
+    return encoder_of(making.sections, model=model, tokenizer=tokenizer_of(making), name=making.name)
+
+
+def tokenizer_of(making: Making) -> Any:
+    """The tokenizer, with its chat template.
+
+    Raises:
+        ModelError, RecipeError: As `model.load_tokenizer`, in the words of the recipe's key that names the model.
+    """
+    from curator.errors import RecipeError
+    from curator.model import load_tokenizer
+
+    if not making.other:
+        return load_tokenizer(making.tokenizer, revision=making.revision, chat_template=making.chat_template)
+    try:
+        return load_tokenizer(
+            making.tokenizer, revision=making.revision, chat_template=making.chat_template, key="represent.id"
+        )
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("model.chat_template:", "represent.chat_template:")) from error
 
 
 def elsewhere(

@@ -147,8 +147,8 @@ def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int
 def scoring_name(site: Site, number: int | None) -> str:
     """What a score of the pilot is called in tables."""
     section = site.recipe.score if number is None else site.recipe.verify.pilot.scores[number]
-    if section.kind == "cosine":
-        return f"cosine/{section.aggregate}" + (f"-{section.n}" if section.aggregate == "top-mean" else "")
+    if section.kind in ("cosine", "consensus"):
+        return f"{section.kind}/{section.aggregate}" + (f"-{section.n}" if section.aggregate == "top-mean" else "")
     return (
         section.kind if section.kind == "rank-sum" else f"interference/{section.step}-{section.size:g}/{section.loss}"
     )

@@ -9,8 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.recipe import Recipe
 from curator.recipe_select import Represent
-from curator.steps.embedders import Making, Part, elsewhere, encoder
+from curator.steps.embedders import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Maker:
 def below(folder: Path, number: int) -> Path:
     """Where a stage keeps what belongs to a representation: the first in the stage's folder, others below it."""
     return folder if number == 0 else folder / f"also-{number}"
+
+
+def settings(recipe: Recipe) -> list[Any]:
+    """What of the recipe decides the vectors, for the stage's key: sections, and the files of models that they name."""
+    from curator.provenance import folder_identity
+
+    return [(one.model_dump(), one.id and folder_identity(one.id)) for one in recipe.representations]
 
 
 def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -165,7 +173,7 @@ def maker_of(site: Site, sections: Sequence[Represent]) -> Maker:
 
     if sections[0].kind == "sentence-transformers":
         return sentence_maker(sections[0], device_of(site.recipe.engine))
-    return _hidden_maker(site, sections)
+    return _causal_maker(site, sections)
 
 
 def sentence_maker(section: Represent, where: str | None = None) -> Maker:
@@ -191,28 +199,40 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     )
 
 
-def _hidden_maker(site: Site, sections: Sequence[Represent]) -> Maker:
-    """The recipe's model, on the weights of the base stage."""
+def _causal_maker(site: Site, sections: Sequence[Represent]) -> Maker:
+    """A causal model: the recipe's, on the weights of the base stage, or another that the sections name."""
     from curator.engine import device_of
-    from curator.model import load_tokenizer
     from curator.represent.identity import about
     from curator.store import absolute
 
-    r, start, root = site.recipe, site.record("base"), site.root.absolute()
-    weights, revision = start["weights"], start["revision"]
-    tokenizer = load_tokenizer(start["tokenizer"], revision=revision, chat_template=r.model.chat_template)
-    base = absolute(weights["base"], root)
-    adapters = [absolute(adapter, root) for adapter in weights["adapters"]]
-    sources = [(base, weights["revision"]), *((one, None) for one in adapters), (start["tokenizer"], revision)]
-    identities = [*(_identity(*one) for one in sources), *([r.model.quantise] if r.model.quantise else [])]
+    r, start, own, root = site.recipe, site.record("base"), sections[0], site.root.absolute()
+    weights = start["weights"]
+    if own.id is None:
+        making = Making(
+            tuple(sections), r.model.id, absolute(weights["base"], root), weights["revision"],
+            tuple(absolute(adapter, root) for adapter in weights["adapters"]), start["tokenizer"], start["revision"],
+            r.model.chat_template, r.model.quantise,
+        )  # fmt: skip
+    else:
+        path, revision = _located(own)
+        making = Making(tuple(sections), own.id, path, revision, (), path, revision, own.chat_template, other=True)
+    template = tokenizer_of(making).chat_template
+    identities = [
+        _identity(making.base, making.weights_revision),
+        *(_identity(one, None) for one in making.adapters),
+        _identity(making.tokenizer, making.revision),
+        *([making.quantise] if making.quantise else []),
+    ]
+    where = device_of(r.engine)
+    known = [about(one, name=making.name, weights=identities, where=where, template=template) for one in sections]
+    return Maker(making.name, making.revision, cache(lambda: encoder(making)), known, making)
 
-    making = Making(
-        tuple(sections), r.model.id, base, weights["revision"], tuple(adapters), start["tokenizer"], revision,
-        r.model.chat_template, r.model.quantise,
-    )  # fmt: skip
-    where, template = device_of(r.engine), tokenizer.chat_template
-    known = [about(one, name=r.model.id, weights=identities, where=where, template=template) for one in sections]
-    return Maker(r.model.id, revision, cache(lambda: encoder(making)), known, making)
+
+def _located(section: Represent) -> tuple[str, str | None]:
+    from curator.model import locate, resolve_revision
+
+    assert section.id is not None
+    return locate(section.id), resolve_revision(section.id, section.revision, "represent.id")
 
 
 def _identity(path: str, revision: str | None) -> Any:

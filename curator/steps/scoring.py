@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Compared(NamedTuple):
     """One representation's vectors of the pool and of every task, and what scoring by them needs to know.
 
-    `weights` is the task mass; `wanted` how many rows are to be chosen; `taken` the interference scores, by name.
+    `weights` is the task mass; `wanted` how many rows are to be chosen; `taken` the interference scores, by name;
+    `every` the vectors of pool and tasks by each representation of the recipe, for their consensus.
     """
 
     pool: Vectors
@@ -30,6 +31,7 @@ class Compared(NamedTuple):
     weights: Mapping[str, float]
     wanted: int
     taken: Mapping[str, Scores]
+    every: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
 
 
 def steps_taken(recipe: Recipe) -> list[Score]:
@@ -110,20 +112,24 @@ def scored(section: Score, given: Compared) -> Scores:
         DataError: As `scores.cosine`.
     """
     from curator.interference import name_of
-    from curator.scores import cosine, rank_sum
+    from curator.scores import consensus, cosine, rank_sum
 
+    how: dict[str, Any] = {"aggregate": section.aggregate, "n": section.n, "k": given.wanted}
     if section.kind == "rank-sum":
         return rank_sum([scored(part, given) for part in section.of])
     if section.kind == "interference":
         return given.taken[name_of(section, section.loss)]
-    return cosine(given.pool, given.tasks, given.weights, aggregate=section.aggregate, n=section.n, k=given.wanted)
+    if section.kind == "consensus":
+        return consensus([cosine(pool, tasks, given.weights, **how) for pool, tasks in given.every])
+    return cosine(given.pool, given.tasks, given.weights, **how)
 
 
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
     """Every score that can be had of these vectors and steps: `id`, and a column `<score>:<task>` for each task.
 
     By each representation: every aggregator, what the recipe selects by and its parts, and, where interference is
-    taken, the rank sum of it and the recipe's cosine. Then every interference score, which knows no representation.
+    taken, the rank sum of it and the recipe's cosine. Then those that know no single representation: the consensus of
+    several (as the recipe's cosine or consensus is aggregated), and every interference score.
     """
     import polars as pl
 
@@ -133,7 +139,13 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
             found = scored(section, given)
             for task, values in found.tasks.items():
                 columns[f"{found.name}, {name}:{task}"] = _in_order(given.pool.ids, found, values)
-    for found in compared[0].taken.values():
+    apart = list(compared[0].taken.values())
+    if len(compared[0].every) > 1:
+        agreed = next((part for part in parts_of(recipe.score) if part.kind in ("consensus", "cosine")), Score())
+        rows = min(len(task.ids) for _, tasks in compared[0].every for task in tasks.values())
+        how = {"kind": "consensus", "n": min(agreed.n, rows)}
+        apart.insert(0, scored(agreed.model_copy(update=how), compared[0]))
+    for found in apart:
         for task, values in found.tasks.items():
             columns[f"{found.name}:{task}"] = _in_order(compared[0].pool.ids, found, values)
     return pl.DataFrame(columns)

@@ -140,11 +140,14 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
     wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     taken = interference_of(site)
     names, compared = [], []
-    for number in range(len(r.representations)):
-        source, own = below(site.folder("represent"), number), below(folder, number)
-        pool = load_vectors(source, "pool")
-        tasks = {task.name: load_vectors(source, f"task-{task.name}") for task in r.tasks}
-        compared.append(Compared(pool, tasks, r.weights(), wanted, taken))
+    sources = [below(site.folder("represent"), number) for number in range(len(r.representations))]
+    every = [
+        (load_vectors(one, "pool"), {task.name: load_vectors(one, f"task-{task.name}") for task in r.tasks})
+        for one in sources
+    ]
+    for number, (pool, tasks) in enumerate(every):
+        own = below(folder, number)
+        compared.append(Compared(pool, tasks, r.weights(), wanted, taken, every))
         found = scored(r.score, compared[-1])
         save_scores(own, found)
         for place, section in enumerate(scores_of(site)):

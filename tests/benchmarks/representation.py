@@ -11,7 +11,8 @@ states, logits); `padded 32`, batches of 32 in the order of arrival, the whole m
 are interleaved, since the machine is shared: a ratio is the median over repeats of ratios within one repeat.
 FLOP: 2 a weight of the blocks and a token, and 2 x d x t a token and block of attention (causal), padding not counted.
 `sentences`: all-MiniLM-L6-v2, against its own encode at each of several batch sizes.
-`memory`: peak of a process that represents so many rows from Parquet to a finished, centred file.
+`memory`: what a process holds at most that represents so many rows (the sandbox's base, layer 1), from an Arrow file to
+a finished, centred file of vectors.
 `gpu` runs where there is CUDA: a Llama of 1.1 thousand million weights, bf16.
 """
 
@@ -279,7 +280,7 @@ def memory(rows: int, repeats: int) -> None:
 
 
 def write_rows(path: Path, count: int) -> float:
-    """Invented rows of 10 to 60 words, ids in order, in pieces; MiB of text."""
+    """Invented rows of 9 to 26 words, ids in order, in pieces; MiB of text."""
     import pyarrow as pa
     from pyarrow import ipc
 
@@ -291,8 +292,8 @@ def write_rows(path: Path, count: int) -> float:
         for start in range(0, count, 4096):
             ids = [f"{number:016}" for number in range(start, min(start + 4096, count))]
             rows = [
-                turns(f"{one} {' '.join(draw.choices(vocabulary, k=draw.randint(5, 40)))}",
-                      " ".join(draw.choices(vocabulary, k=draw.randint(5, 20)))) for one in ids
+                turns(f"{one} {' '.join(draw.choices(vocabulary, k=draw.randint(4, 15)))}",
+                      " ".join(draw.choices(vocabulary, k=draw.randint(4, 10)))) for one in ids
             ]  # fmt: skip
             size += sum(len(part["content"]) for row in rows for part in row)
             out.write_table(pa.table({"id": ids, "messages": rows}, schema=schema))
@@ -313,7 +314,7 @@ def watch(most: list[float]) -> None:
 def measured(source: Path, out: Path) -> dict[str, float]:
     """MiB that this process holds of its own at most while it turns a file of rows into a file of centred vectors.
 
-    Pages of mapped files are the system's, which takes them back when it wants them.
+    Pages of mapped files are not in it: the system takes them back when it wants them.
     """
     from curator import sandbox
     from curator.conversations import Conversations
@@ -327,7 +328,7 @@ def measured(source: Path, out: Path) -> dict[str, float]:
 
     folder = str(sandbox.path())
     model, tokenizer = load_model(folder), load_tokenizer(folder)
-    encoder = encoder_of([Represent(max_tokens=256)], model=model, tokenizer=tokenizer, name="sandbox")
+    encoder = encoder_of([Represent(layer=1, max_tokens=256)], model=model, tokenizer=tokenizer, name="sandbox")
     before, most, clock = own(), [0.0], time.perf_counter()
     threading.Thread(target=lambda: watch(most), daemon=True).start()
     cache = folder_of(out, {})

@@ -72,6 +72,9 @@ def test_blocks_after_the_last_asked_layer_do_not_run(model, layer):
 def test_the_mean_of_a_half_precision_model_is_taken_in_full_precision():
     model = fakes.model("llama").to(torch.bfloat16)
     got = together(model, sections((-1,), ("mean-completion",)))[0].matrix
+    alone = [represent(["x"], [row], section=Represent(token="mean-completion"), model=model,
+                       tokenizer=fakes.tokenizer(), name="tiny").matrix[0] for row in ROWS]  # fmt: skip
+    np.testing.assert_allclose(got, alone, atol=1e-2)
     exact = together(fakes.model("llama"), sections((-1,), ("mean-completion",)))[0].matrix
     assert float((got * exact).sum(axis=1).min()) > 0.99
     assert not np.array_equal(torch.tensor(got).bfloat16().float().numpy(), got)

@@ -13,10 +13,11 @@ from small_run import recipe
 
 from curator import sandbox
 from curator.build import build
+from curator.errors import RecipeError
 from curator.provenance import weights_identity
 from curator.represent import centre, mean_of, represent_all
 from curator.run import read_json
-from curator.store import load_data, load_frame, load_vectors
+from curator.store import load_data, load_frame, load_scores, load_vectors
 
 TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, token: mean-completion, centre: false}]"
 
@@ -154,3 +155,46 @@ def test_the_embedder_of_the_pool_and_that_of_the_recipe_share(tmp_path: Path) -
     record = made(tmp_path / "run", *settings)
     assert record["cached"] == load_frame(tmp_path / "run/1-pool/pool.arrow").height
     assert record["embedded"] == record["rows"] - record["cached"] > 0
+
+
+def test_gradients_are_a_representation_like_any_other(tmp_path: Path) -> None:
+    gradients = "{from: gradients, dimensions: 64, of: head}"
+    record = made(tmp_path / "run", f"represent={gradients}", "pool.sources.0.rows=60", "select.k=5")
+    assert record["summary"] == f"{record['rows']} vectors of 64 numbers (gradients of head)"
+    assert load_vectors(tmp_path / "run/2-represent", "pool").matrix.shape[1] == 64
+    seeded = f"represent={gradients[:-1]}, seed: 1}}"
+    assert made(tmp_path / "seeded", seeded, "pool.sources.0.rows=60", "select.k=5")["cached"] == 0
+    assert made(tmp_path / "again", seeded, "pool.sources.0.rows=60", "select.k=5")["embedded"] == 0
+
+
+def test_another_model_gives_vectors_too_and_a_consensus_chooses(tmp_path: Path, llama_folder: str) -> None:
+    other = f"{{from: hidden-states, id: {llama_folder}, layer: 1}}"
+    asked = (f"represent=[{{from: hidden-states}}, {other}]", "score={from: consensus}", "pool.sources.0.rows=120")
+    root = tmp_path / "run"
+    build(recipe(*asked), root, until="select")
+    vectors = load_vectors(root / "2-represent/also-1", "pool")
+    assert (vectors.model, vectors.layer, vectors.matrix.shape[1]) == (llama_folder, 1, 32)
+    assert load_vectors(root / "2-represent", "pool").model == "sandbox:"
+    scores = load_scores(root / "4-select")
+    assert scores.name == "consensus/top-mean-10"
+    assert scores.ids == load_vectors(root / "2-represent", "pool").ids
+    assert {"consensus/top-mean-10:list"} <= set(load_frame(root / "3-scores/all.parquet").columns)
+    again = build(recipe(*asked), root, until="select")
+    assert all(one.kept for one in again.values())
+    weights = Path(llama_folder) / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    os.utime(weights, ns=(stamp, stamp + 1))
+    try:
+        assert not build(recipe(*asked), root, until="represent")["represent"].kept
+    finally:
+        os.utime(weights, ns=(stamp, stamp))
+
+
+def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_path: Path) -> None:
+    import fakes
+
+    folder = fakes.save(tmp_path / "bare", template=None)
+    with pytest.raises(RecipeError, match=r"represent\.chat_template: the tokenizer of .* has no chat template"):
+        made(tmp_path / "run", f"represent={{id: {folder}}}", "pool.sources.0.rows=60", "select.k=5")
+    named = f"represent={{id: {folder}, chat_template: plain}}"
+    assert made(tmp_path / "run", named, "pool.sources.0.rows=60", "select.k=5")["width"] == 32

@@ -7,6 +7,7 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
+from curator.recipe_select import Score
 from curator.records import Scores, Vectors
 from curator.scores import cosine, rank_sum
 from curator.steps.scoring import Compared, every_score, names_of, scored, settings, steps_taken
@@ -128,3 +129,38 @@ def test_representations_that_are_called_alike_are_numbered():
 def test_a_recipe_that_cannot_measure_forgetting_is_told(settings, message):
     with pytest.raises(RecipeError, match=message):
         recipe(*settings)
+
+
+def test_the_consensus_is_the_mean_rank_by_the_cosine_of_every_representation():
+    parts = [compared(seed=0), compared(seed=7), compared(seed=21)]
+    every = [(one.pool, one.tasks) for one in parts]
+    section = Score(kind="consensus", aggregate="top-mean", n=3)
+    found = scored(section, parts[0]._replace(every=every))
+    ranks = []
+    for one in parts:
+        values = cosine(one.pool, one.tasks, one.weights, aggregate="top-mean", n=3).tasks["list"]
+        ranks.append([sum(other < value for other in values) / (len(values) - 1) for value in values])
+    np.testing.assert_allclose(found.tasks["list"], np.mean(ranks, axis=0), atol=1e-12)
+    assert (found.name, found.low, found.high) == ("consensus/top-mean-3", 0.0, 1.0)
+    assert found.parameters["representations"] == 3
+    assert set(found.nearest["list"]) <= set(parts[0].tasks["list"].ids)
+    np.testing.assert_allclose(found.combined, found.tasks["list"])
+
+
+def test_the_table_of_scores_holds_the_consensus_of_several_representations_once():
+    parts = [compared(seed=0), compared(seed=7)]
+    every = [(one.pool, one.tasks) for one in parts]
+    table = every_score(recipe(BOTH), [one._replace(every=every) for one in parts])
+    agreed = [name for name in table.columns if name.startswith("consensus")]
+    assert agreed == ["consensus/top-mean-7:list", "consensus/top-mean-7:odd"]
+    one = every_score(recipe(), [parts[0]._replace(every=every[:1])])
+    assert not any(name.startswith("consensus") for name in one.columns)
+
+
+@pytest.mark.parametrize("score", [
+    "score={from: consensus}", "score={from: rank-sum, of: [{from: consensus}, {from: interference}]}",
+])  # fmt: skip
+def test_a_consensus_needs_several_representations(score):
+    with pytest.raises(RecipeError, match="consensus is of several representations, and represent has one"):
+        recipe(score)
+    assert recipe(score, BOTH)

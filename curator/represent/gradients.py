@@ -1,0 +1,180 @@
+"""Gradient features: in which direction each row's answer would pull the weights, brought down to a few numbers.
+
+Letters: `b` batch, `t` tokens, `m` dimensions; a linear layer takes `i` numbers and gives `o`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curator.chat import encode_all
+from curator.errors import ModelError
+from curator.losses import token_losses
+from curator.model import batches, memory, window
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
+from curator.represent.hidden import cut
+from curator.represent.places import blocks_of, body_of
+from curator.represent.unit import unit
+from curator.seeds import derive
+
+if TYPE_CHECKING:
+    import torch
+
+BLOCK = 256  # of the projection's rows that lie in memory at a time
+
+
+def gradients(
+    model: Any,
+    tokenizer: Any,
+    *,
+    of: str,
+    rank: int,
+    dimensions: int,
+    seed: int,
+    max_tokens: int,
+    batch_tokens: int,
+) -> Encoder:
+    """Unit vectors of each row's gradient of the mean loss of its answer's tokens, projected to `dimensions` numbers.
+
+    What the gradient is taken with respect to, by `of`:
+
+    - `lora`: the matrices B of LoRA on every linear layer of the blocks, at their start, where W x + B A x has B = 0
+      and A seeded, uniform within 1/sqrt(i). The gradient of B is then the sum over tokens of d (A x)^T, with d the
+      loss's gradient at the layer's output; that of A is zero, so there is nothing of it to keep.
+    - `head`: the last layer's weights, the sum over the answer's tokens of d h^T, with d the gradient at the logits and
+      h the last hidden state. No backward pass through the blocks.
+
+    Both are sums of outer products of two factors, so the gradient G itself is never built: with signs a_j and c_j,
+    drawn anew for every layer, number j of the feature is m^(-1/2) times the sum over layers and tokens of
+    (a_j . d) (c_j . x'), x' being A x or h. It equals m^(-1/2) a_j^T G c_j, is linear in G and keeps squared lengths,
+    distances and products on average: for every G, whatever its rank, E |f|^2 = |G|^2, and the standard deviation of
+    |f|^2 / |G|^2 is at most sqrt(8 / m); that of f . f' is at most 3 |G| |G'| / sqrt(m), since the fourth moment of
+    a^T G c is at most 9 |G|^4. A dense projection would have sqrt(2 / m) and be o x i wide. Signs are drawn in blocks
+    of 256 of the m numbers when they are needed: memory is the model's, a batch's activations (`lora`), and one block.
+
+    Source: Xia et al. 2024 (LESS, arXiv 2402.04333) take LoRA gradients projected to 8,192 numbers, after some training
+    and with Adam's moments; here weights are those of the base, as for hidden states, and the gradient is plain. A row
+    longer than `max_tokens` loses its beginning and is counted.
+
+    Raises:
+        ModelError: The model has no head, or no linear layers in its blocks; when it is called, memory runs out.
+    """
+    layers = _layers(model, of)
+    limit = max(2, min(max_tokens, window(model)))
+    most = budget(batch_tokens, next(model.parameters()).device.type)
+
+    def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
+        import torch
+
+        rows = [cut(row, limit) for row in encode_all(tokenizer, piece.rows)]
+        out, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
+        for batch in batches([len(row.ids) for row, _ in rows], piece.ids, tokens=most, rows=LARGEST_BATCH):
+            found = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
+            with (
+                torch.enable_grad(),
+                memory("represent.batch_tokens"),
+                _watched(
+                    model,
+                    layers,
+                    of,
+                    lambda number: _catching(number, of, rank, seed, found),  # noqa: B023 - used at once
+                ),
+            ):
+                losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
+                torch.stack([one.mean() for one in losses]).sum().backward()  # type: ignore[no-untyped-call]
+            out[batch] = found.cpu().numpy()
+            done += len(batch)
+            progress(done)
+        return [Encoded(unit(out), np.array([one for _, one in rows], dtype=np.bool_))] * len(wanted)
+
+    return Encoder((dimensions,), encode)
+
+
+def _layers(model: Any, of: str) -> list[Any]:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    if of == "head":
+        found = [model.get_output_embeddings()]
+    else:
+        kinds = (torch.nn.Linear, Conv1D)
+        found = [one for block in blocks_of(body_of(model)) for one in block.modules() if isinstance(one, kinds)]
+    if not found or found[0] is None:
+        raise ModelError(
+            f"represent.of: a {type(model).__name__} has no layers that {of!r} names; use the other of lora and head, "
+            "or represent: {from: hidden-states}"
+        )
+    return found
+
+
+@contextmanager
+def _watched(
+    model: Any, layers: Sequence[Any], of: str, catching: Callable[[int], Callable[..., None]]
+) -> Iterator[None]:
+    """While the block runs, layer n has the hook `catching(n)`, and no weight gets a gradient."""
+    flags = [weight.requires_grad for weight in model.parameters()]
+    model.requires_grad_(False)
+    with ExitStack() as hooks:
+        if of == "head":
+            # The graph starts at the head.
+            start = layers[0].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
+        else:
+            start = model.get_input_embeddings().register_forward_hook(lambda *given: given[2].requires_grad_())
+        hooks.callback(start.remove)
+        for number, layer in enumerate(layers):
+            hook = layer.register_forward_hook(catching(number))
+            hooks.callback(hook.remove)
+        try:
+            yield
+        finally:
+            for weight, flag in zip(model.parameters(), flags, strict=True):
+                weight.requires_grad_(flag)
+
+
+def _catching(number: int, of: str, rank: int, seed: int, out: torch.Tensor) -> Callable[..., None]:
+    def catch(_module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        taken = args[0].detach().float()
+        if of == "lora":
+            taken = taken @ lora_a(rank, taken.shape[-1], seed, number).to(taken.device).T
+        output.register_hook(  # type: ignore[no-untyped-call]
+            lambda slope: project(slope.float(), taken, number, seed, out)
+        )
+
+    return catch
+
+
+def lora_a(rank: int, width: int, seed: int, number: int) -> torch.Tensor:
+    """A of the LoRA on layer `number`, `(rank, width)`, uniform within 1/sqrt(width)."""
+    import torch
+
+    draw = torch.Generator().manual_seed(derive(seed, "lora", number))
+    return (2 * torch.rand((rank, width), generator=draw) - 1) / math.sqrt(width)
+
+
+def project(slope: torch.Tensor, taken: torch.Tensor, number: int, seed: int, out: torch.Tensor) -> None:
+    """Adds the projection of one layer's gradient to `out` `(b, m)`.
+
+    Args:
+        slope: `(b, t, o)` the loss's gradient at the layer's output. `taken`: `(b, t, i)` what the layer took.
+        number: Of the layer; each has signs of its own.
+        seed: Of the signs.
+    """
+    dimensions = out.shape[1]
+    for start in range(0, dimensions, BLOCK):
+        rows = min(BLOCK, dimensions - start)
+        a, c = (signs(rows, one.shape[-1], derive(seed, side, number, start)).to(out.device)
+                for side, one in (("out", slope), ("in", taken)))  # fmt: skip
+        out[:, start : start + rows] += ((slope @ a.T) * (taken @ c.T)).sum(dim=1) / math.sqrt(dimensions)
+
+
+def signs(rows: int, width: int, seed: int) -> torch.Tensor:
+    """`(rows, width)` float32 of -1 and 1."""
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    return 2.0 * torch.randint(0, 2, (rows, width), generator=draw).float() - 1.0

@@ -1,0 +1,125 @@
+"""Gradient features against autograd, a row at a time, with the gradients and the projection written out."""
+
+from __future__ import annotations
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from curator.chat import encode_all
+from curator.recipe_select import Represent
+from curator.represent import represent
+from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
+from curator.seeds import derive
+
+ROWS = fakes.conversations(7)
+IDS = [f"row-{i}" for i in range(len(ROWS))]
+SIZE = 300  # more than a block
+
+
+@pytest.fixture(scope="module", params=fakes.FAMILIES)
+def model(request):
+    return fakes.model(request.param)
+
+
+def found(model, rows=ROWS, ids=IDS, **section):
+    settings = Represent(kind="gradients", dimensions=SIZE, rank=3, **section)
+    return represent(ids, rows, section=settings, model=model, tokenizer=fakes.tokenizer(), name="tiny")
+
+
+def answer_loss(model, row):
+    logits = model(torch.tensor([row.ids])).logits[0]
+    wanted = torch.tensor(row.ids[row.start :])
+    return torch.nn.functional.cross_entropy(logits[row.start - 1 : -1], wanted)
+
+
+def dense(matrices, seed):
+    """a^T G c of every layer, with all signs at once."""
+    out = np.zeros(SIZE)
+    for number, matrix in enumerate(matrices):
+        sides = []
+        for side, width in (("out", matrix.shape[0]), ("in", matrix.shape[1])):
+            parts = [signs(min(BLOCK, SIZE - start), width, derive(seed, side, number, start))
+                     for start in range(0, SIZE, BLOCK)]  # fmt: skip
+            sides.append(torch.cat(parts).double())
+        out += torch.einsum("jo,oi,ji->j", sides[0], matrix.double(), sides[1]).numpy()
+    return out / np.linalg.norm(out)
+
+
+def test_features_of_lora_are_autograds_gradients_of_b_where_b_is_zero(model):
+    layers, expected = _layers(model, "lora"), []
+    for row in encode_all(fakes.tokenizer(), ROWS):
+        b, handles = [], []
+        for number, layer in enumerate(layers):
+            given = layer.weight.shape[1] if isinstance(layer, torch.nn.Linear) else layer.weight.shape[0]
+            a = lora_a(3, given, 5, number)
+            b.append(torch.zeros(layer(torch.zeros(1, given)).shape[1], 3, requires_grad=True))
+            handles.append(layer.register_forward_hook(lambda _, x, y, a=a, b=b[-1]: y + x[0] @ a.T @ b.T))
+        answer_loss(model, row).backward()
+        for handle in handles:
+            handle.remove()
+        expected.append(dense([one.grad for one in b], 5))
+    np.testing.assert_allclose(found(model, seed=5).matrix, expected, atol=1e-4)
+
+
+def test_features_of_the_head_are_autograds_gradients_of_its_weights(model):
+    head, expected = model.get_output_embeddings(), []
+    model.requires_grad_(False)
+    for row in encode_all(fakes.tokenizer(), ROWS):
+        own = torch.nn.Parameter(head.weight.detach().clone())
+        handle = head.register_forward_hook(lambda _, x, y, own=own: torch.nn.functional.linear(x[0], own))
+        answer_loss(model, row).backward()
+        handle.remove()
+        expected.append(dense([own.grad], 2))
+    np.testing.assert_allclose(found(model, of="head", seed=2).matrix, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("of", ["lora", "head"])
+def test_a_batch_equals_itself_one_row_at_a_time(model, of):
+    alone = [found(model, [row], ["x"], of=of).matrix[0] for row in ROWS]
+    together = found(model, of=of)
+    np.testing.assert_allclose(together.matrix, alone, atol=1e-4)
+    assert (together.layer, together.token, together.truncated) == (None, None, 0)
+    assert found(model, of=of, max_tokens=20).truncated > 0
+
+
+@pytest.mark.parametrize("of", ["lora", "head"])
+def test_the_model_is_left_as_it_was(of):
+    model = fakes.model("llama")
+    found(model, of=of)
+    assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+
+
+def test_no_block_is_gone_back_through_for_the_head():
+    model = fakes.model("llama")
+    seen = []
+    handle = model.get_decoder().layers[2].register_forward_hook(lambda _, x, y: seen.append(y.requires_grad))
+    found(model, of="head")
+    handle.remove()
+    assert seen
+    assert not any(seen)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_distortion_is_what_the_docstring_states(rank):
+    """Over many draws: lengths and products are kept on average, and spread no more than stated."""
+    draw, size, draws = torch.Generator().manual_seed(0), 64, 600
+    slope, taken = torch.randn(2, rank, 9, generator=draw), torch.randn(2, rank, 7, generator=draw)
+    whole = torch.einsum("bto,bti->boi", slope, taken).reshape(2, -1)
+    length = whole.norm(dim=1)
+    slope = slope / length[:, None, None]
+    product = float(whole[0] @ whole[1] / length.prod())
+    squares, products = [], []
+    for seed in range(draws):
+        out = torch.zeros(2, size)
+        project(slope, taken, 0, seed, out)
+        squares.append(float(out[0] @ out[0]))
+        products.append(float(out[0] @ out[1]))
+    limit = np.sqrt(8 / size)
+    assert np.std(squares) <= 1.1 * limit
+    assert abs(np.mean(squares) - 1) <= 4 * limit / np.sqrt(draws)
+    assert np.std(products) <= 1.1 * 3 / np.sqrt(size)
+    assert abs(np.mean(products) - product) <= 4 * 3 / np.sqrt(size * draws)
+    assert rank > 1 or np.std(squares) > 0.3 * limit
