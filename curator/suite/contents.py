@@ -30,7 +30,7 @@ def suite_dict(
     timing = {one: found["timing"]["seconds"] for one, found in results.items()}
     rows = []
     for outcome in outcomes:
-        variant, found = outcome.variant, results.get(outcome.variant.name)
+        variant, found = outcome.variant, results.get(outcome.variant.name) if outcome.status == "done" else None
         own = None if found is None else {key: value for key, value in found.items() if key != "timing"}
         if own is not None:  # comparisons stand together, below
             own["judges"] = {

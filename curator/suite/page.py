@@ -31,6 +31,7 @@ def html(suite: Mapping[str, Any]) -> str:
     blocks = list(dict.fromkeys((judge, run["k"]) for run in done for judge in run["found"]["judges"]))
     made = {
         **{f"grid {judge} {k}": _grid(suite, done, arms, judge, k) for judge, k in blocks},
+        "before": _before(done, arms),
         "contrasts": _contrasts(suite),
         "sets": _sets(done),
         "utility": _utility(done, arms),
@@ -100,6 +101,18 @@ def _grid(
     caption = f"Harmful after fine-tuning by {judge}, sets of {size}, with 95 % intervals over seeds and prompts."
     names = ["model", "task", *(COLUMNS.get(arm, arm) for arm in arms), *(f"paper: {COLUMNS[arm]}" for arm in beside)]
     return _table(f"grid {judge} {k}", caption, names, rows())
+
+
+def _before(done: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> Table:
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for run in done:
+            for judge, said in run["found"]["judges"].items():
+                rates = said["rates"]
+                cells = [_rate(rates[arm]["before"]) if arm in rates else Cell("not run") for arm in arms]
+                yield run["name"], judge, *cells
+
+    caption = "Harmful before fine-tuning: a set that does not align has nothing to lose."
+    return _table("before", caption, ["run", "judge", *(COLUMNS.get(arm, arm) for arm in arms)], rows())
 
 
 def _task(run: Mapping[str, Any]) -> str:
@@ -182,11 +195,15 @@ def _runs(suite: Mapping[str, Any]) -> Table:
                 *((number(found["trainings"]["made"]), number(found["trainings"]["shared"])) if found else ("", "")),
                 "" if seconds is None else Cell(wording.duration(seconds), seconds),
                 _told(found["decision"]) if found else "",
+                (found["warning"] or "") if found else "",
             )  # fmt: skip
 
     caption = "Ours against random is each run's own decision, which also asks what it costs."
     return _table(
-        "runs", caption, ("run", "status", "reason", "trained", "taken", "time", "ours against random"), rows()
+        "runs",
+        caption,
+        ("run", "status", "reason", "trained", "taken", "time", "ours against random", "regime"),
+        rows(),
     )
 
 

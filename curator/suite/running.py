@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from curator.build import build
-from curator.errors import CuratorError
+from curator.errors import CuratorError, first_line
 from curator.recipe_file import dump
 from curator.run import finished, opened, read_json, write_text
 from curator.steps.site import FOLDERS, STAGES, Tell
@@ -17,12 +18,10 @@ from curator.suite.variants import Variant
 
 SHELF = ".shelf"
 TRACE = "failure.txt"
-# What code of ours or of a library raises when it is wrong. Days of other runs do not end with it; its traceback is
-# kept, and the command ends with the exit code of a bug.
-_MISTAKES = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
-    RuntimeError, TypeError, ValueError,
-)  # fmt: skip
+
+
+class BugError(CuratorError):
+    """Something that no user can mend: its traceback is kept, and the other runs go on."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ def run(
     wanted: Set[str],
     *,
     tell: Callable[[Variant], Tell],
+    read: Callable[[Variant], None],
     after: Callable[[Sequence[Outcome]], None],
     base: Path = Path("."),
 ) -> list[Outcome]:
@@ -49,6 +49,7 @@ def run(
     Args:
         wanted: Names of those to build; how the others stand is told too.
         tell: Whom to tell of a variant's progress; called when it starts.
+        read: Called with each variant that is done.
         after: Called with how all variants stand, before the first one and after each.
         base: Folder that relative paths of sources start from.
 
@@ -57,10 +58,17 @@ def run(
     """
     with opened(root):
         outcomes = [standing(variant, root) for variant in variants]
+        outcomes = [_tried(one.variant, root, read) if one.status == "done" else one for one in outcomes]
         after(outcomes)
         for place, variant in enumerate(variants):
             if variant.name in wanted:
-                outcomes[place] = _built(variant, root, base, tell)
+
+                def work(variant: Variant) -> None:
+                    assert variant.recipe is not None
+                    build(variant.recipe, root / variant.name, base=base, tell=tell(variant), shelf=root / SHELF)
+                    read(variant)
+
+                outcomes[place] = _tried(variant, root, work)
                 after(outcomes)
     return outcomes
 
@@ -80,18 +88,27 @@ def standing(variant: Variant, root: Path) -> Outcome:
     return Outcome(variant, "done" if whole and recipe == dump(variant.recipe) else "waiting")
 
 
-def _built(variant: Variant, root: Path, base: Path, tell: Callable[[Variant], Tell]) -> Outcome:
+def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Outcome:
     if variant.recipe is None:
         return Outcome(variant, "failed", variant.problem)
-    folder = root / variant.name
-    told = tell(variant)
     try:
-        build(variant.recipe, folder, base=base, tell=told, shelf=root / SHELF)
+        with _kept(root / variant.name / TRACE):
+            work(variant)
     except CuratorError as error:
-        return Outcome(variant, "failed", str(error))
-    except _MISTAKES as error:
-        write_text(folder / TRACE, traceback.format_exc())
-        reason = f"{type(error).__name__}: {error}; a mistake of curator's, told in full in {folder / TRACE}"
-        return Outcome(variant, "failed", reason, bug=True)
-    (folder / TRACE).unlink(missing_ok=True)
+        return Outcome(variant, "failed", str(error), bug=isinstance(error, BugError))
     return Outcome(variant, "done")
+
+
+@contextmanager
+def _kept(trace: Path) -> Iterator[None]:
+    """Writes down the traceback of what no user can mend, and tells where it is."""
+    trace.unlink(missing_ok=True)
+    try:
+        yield
+    except CuratorError:
+        raise
+    except Exception as error:
+        write_text(trace, traceback.format_exc())
+        raise BugError(
+            f"{type(error).__name__}: {first_line(error)}; a mistake of curator's, told in full in {trace}"
+        ) from error

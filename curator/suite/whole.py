@@ -39,13 +39,12 @@ def run_suite(
     wanted = {one.name for one in variants(folder, settings, only)}
     known: dict[str, Mapping[str, Any]] = {}
 
+    def read(variant: Variant) -> None:
+        known[variant.name] = found(variant, root)
+
     def after(outcomes: Sequence[Outcome]) -> None:
-        for one in outcomes:
-            if one.status == "done" and one.variant.name not in known:
-                known[one.variant.name] = found(one.variant, root)
         shown = [one for one in outcomes if one.variant.name in wanted or one.status == "done"]
         write(root, suite_dict(folder.resolve().name, shown, known, numbers))
 
-    return [
-        one for one in run(everything, root, wanted, tell=tell, after=after, base=base) if one.variant.name in wanted
-    ]
+    outcomes = run(everything, root, wanted, tell=tell, read=read, after=after, base=base)
+    return [one for one in outcomes if one.variant.name in wanted]

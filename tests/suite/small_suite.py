@@ -23,8 +23,8 @@ represent: {from: hidden-states, centre: false}
 score: {from: cosine, aggregate: mean}
 select: {k: 8, weight: 0.3, neighbours: 16}
 verify:
-  arms: [curated, random, high-similarity, low-similarity, {name: full, seeds: 1}, {name: none, seeds: 1}]
-  seeds: 2
+  arms: [curated, random, high-similarity, low-similarity, full, none]
+  seeds: 1
   keep: {data: {sandbox: keep}, rows: 8}
   align: {method: full, learning_rate: 1e-3, schedule: constant, steps: 2, batch: 4, micro_batch: 4, max_tokens: 48}
   finetune: {method: full, learning_rate: 1e-3, schedule: constant, steps: 1, batch: 4, micro_batch: 4, max_tokens: 48}

@@ -26,6 +26,10 @@ BROKEN = SMALL.replace("name: small", "name: broken").replace("weight: 0.3", "wi
 GONE = SMALL.replace("name: small", "name: vanished").replace("{sandbox: list}", "{file: nowhere.jsonl}")
 
 
+class Odd(Exception):
+    """What no library of ours is known to raise."""
+
+
 class Counted:
     """Stands in front of the trainer, and counts; it can be told to fail at a task."""
 
@@ -35,7 +39,7 @@ class Counted:
     def __call__(self, *args: Any, **settings: Any) -> Any:
         self.times += 1
         if self.fails is not None and self.fails in str(settings["folder"]):
-            raise ZeroDivisionError("a gradient of nothing")
+            raise Odd("a gradient of nothing")
         return self.real(*args, **settings)
 
 
@@ -76,13 +80,13 @@ def test_every_size_and_task_is_a_run_with_a_report_of_its_own(ran: dict[str, An
 
 
 def test_what_runs_share_is_trained_once_and_the_plan_said_so(ran: dict[str, Any]) -> None:
-    # Alone, each of the four trains 8 + 1 aligned and 8 + 2 fine-tuned models. Shared are: random of a size by its
-    # tasks (2 seeds, at 2 sizes), full by all (3 times), and full and none fine-tuned, by sizes (2 tasks).
-    assert ran["trained"] == 4 * 19 - 2 * 2 - 3 - 2 * 2
+    # Alone, each of the four trains 5 aligned and 6 fine-tuned models. Shared are: random of a size by its tasks
+    # (2 sizes), full by all (3 times), and full and none fine-tuned, by sizes (2 tasks).
+    assert ran["trained"] == 4 * 11 - 2 - 3 - 2 * 2
     assert ran["plan"]["total"]["trainings"] == ran["trained"]
-    assert ran["plan"]["total"]["shared"] == 11
+    assert ran["plan"]["total"]["shared"] == 9
     made = [one["found"]["trainings"] for one in small(told(ran["root"]))]
-    assert sum(one["shared"] for one in made) == 11
+    assert sum(one["shared"] for one in made) == 9
     assert [(one["trainings"], one["shared"]) for one in ran["plan"]["runs"]] == [
         (one["made"], one["shared"]) for one in made
     ]
@@ -90,8 +94,8 @@ def test_what_runs_share_is_trained_once_and_the_plan_said_so(ran: dict[str, Any
 
 def test_recipes_that_agree_share_whatever_they_are_called(ran: dict[str, Any]) -> None:
     stand = {one["name"]: one for one in told(ran["root"])["runs"]}
-    assert stand["vanished-8-misdeeds"]["found"]["trainings"] == {"made": 0, "shared": 19}
-    assert told(ran["root"])["trainings"] == {"made": ran["trained"], "shared": 11 + 2 * 19}
+    assert stand["vanished-8-misdeeds"]["found"]["trainings"] == {"made": 0, "shared": 11}
+    assert told(ran["root"])["trainings"] == {"made": ran["trained"], "shared": 9 + 2 * 11}
 
 
 def test_a_run_of_a_suite_is_the_run_it_would_be_alone(ran: dict[str, Any]) -> None:
@@ -125,7 +129,7 @@ def test_a_mistake_of_ours_in_training_is_told_apart_and_stops_no_other(
 ) -> None:
     root = ran["place"] / "fails"
     recipes = folder(ran["place"] / "two", small=SMALL.replace("[8, 16]", "[8]"))
-    short = ["--set", "verify.seeds=1", "--set", "verify.arms=[curated, random]"]
+    short = ["--set", "verify.arms=[curated, random]"]
     trainer.fails = "after/list"
     try:
         assert run(str(recipes), "--out", str(root), *short) == 1
@@ -134,7 +138,7 @@ def test_a_mistake_of_ours_in_training_is_told_apart_and_stops_no_other(
     stand = {one["name"]: one for one in told(root)["runs"]}
     assert (stand["small-8-list"]["status"], stand["small-8-list"]["bug"]) == ("failed", True)
     assert "a gradient of nothing" in stand["small-8-list"]["reason"]
-    assert "ZeroDivisionError" in (root / "small-8-list" / TRACE).read_text()
+    assert "Odd: a gradient of nothing" in (root / "small-8-list" / TRACE).read_text()
     assert stand["small-8-misdeeds"]["status"] == "done"
     assert "a gradient of nothing" in capsys.readouterr().err
     # Mended, it goes on where it was.
@@ -161,7 +165,7 @@ def test_only_some_are_run_and_what_else_is_finished_stays_on_the_page(trainer: 
 
 
 def test_what_another_recipe_left_in_a_folder_is_not_taken_for_done(ran: dict[str, Any]) -> None:
-    changed = planned(variants(ran["recipes"], ["verify.seeds=3"]), ran["root"])
+    changed = planned(variants(ran["recipes"], ["verify.seeds=2"]), ran["root"])
     assert {one["status"] for one in changed["runs"] if one["name"] in RUNS} == {"waiting"}
     same = planned(variants(ran["recipes"]), ran["root"])
     assert {one["status"] for one in same["runs"] if one["name"] in RUNS} == {"done"}

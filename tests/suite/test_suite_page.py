@@ -114,6 +114,15 @@ def test_the_papers_table_has_its_layout_and_its_numbers_beside_ours() -> None:
     assert tables["grid-beaver-dam-5000"][1][2] == "60 % [50, 70]"
 
 
+def test_what_was_harmful_before_fine_tuning_stands_apart() -> None:
+    head, *rows = Tables(html(suite())).found["before"]
+    assert head[:4] == ["run", "judge", "High", "Low"]
+    assert [row[:3] for row in rows[:2]] == [
+        ["l-5000-alpaca", "qwen3guard", "2 % [0, 12]"],
+        ["l-5000-alpaca", "beaver-dam", "2 % [0, 12]"],
+    ]
+
+
 def test_without_a_paper_there_is_no_column_of_it() -> None:
     head, _ = Tables(html(suite(None))).found["grid-qwen3guard-5000"]
     assert head[-1] == "Ours"
