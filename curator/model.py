@@ -344,5 +344,5 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("trl", "peft", "accelerate", "sentence_transformers"):
+    for name in ("trl", "peft", "accelerate", "sentence_transformers", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
