@@ -56,7 +56,7 @@ def run_actors(
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
         given = data.from_items(packed, override_num_blocks=len(packed)).map_batches(
             Actor,
-            fn_constructor_args=(threads, ground_of(folder)),
+            fn_constructor_args=(threads, ground_of(folder, section)),
             batch_size=1,
             batch_format="numpy",
             compute=data.ActorPoolStrategy(

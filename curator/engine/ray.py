@@ -43,14 +43,15 @@ INSTALL = 'pip install -c constraints.txt ".[ray]"'
 
 
 class Ground(NamedTuple):
-    """What a worker must find: the run folder, the sign that was put there, and the version of curator; and the folder
-    that relative paths of a recipe start from.
+    """What a worker must find: the run folder, the sign that was put there, the version of curator, and a GPU where it
+    was given any; and the folder that relative paths of a recipe start from.
     """
 
     folder: str
     sign: str
     start: str
     version: str
+    gpu: bool
 
 
 def run_ray(
@@ -68,7 +69,7 @@ def run_ray(
     if not jobs:
         return
     ray = connected(section, threads)
-    ground = ground_of(folder)
+    ground = ground_of(folder, section)
     task = _task(ray, section, threads)
     waiting = [pickle.dumps((work, job)) for job in reversed(jobs)]
     running: list[Any] = []
@@ -166,11 +167,11 @@ def _require_room(ray: Any, section: Engine, threads: int) -> None:
     )
 
 
-def ground_of(folder: Path) -> Ground:
+def ground_of(folder: Path, section: Engine) -> Ground:
     """Puts a sign into the run folder, by which a worker knows that it sees the same one."""
     sign = uuid.uuid4().hex
     write_json(folder / SIGN, {"sign": sign})
-    return Ground(str(folder.absolute()), sign, os.getcwd(), __version__)
+    return Ground(str(folder.absolute()), sign, os.getcwd(), __version__, section.gpus_per_worker > 0)
 
 
 def environment(section: Engine, threads: int) -> dict[str, str]:
@@ -223,16 +224,23 @@ def _facts() -> dict[str, Any]:
 
 
 def _stand_on(ground: Ground) -> None:
-    """Refuses a node that does not see the run folder, or has another curator.
+    """Refuses a node that does not see the run folder, has another curator, or does not find the GPU it was given.
 
     Raises:
-        RunError: It does not, or has.
+        RunError: It is one of these.
     """
+    from curator.model import device
+
     host, path = socket.gethostname(), Path(ground.folder) / SIGN
     if ground.version != __version__:
         raise RunError(
             f"engine.address: node {host} has curator {__version__}, and the run is of {ground.version}; "
             "install the same one on every node"
+        )
+    if ground.gpu and device() != "cuda":
+        raise RunError(
+            f"engine.gpus_per_worker: Ray gave a worker on node {host} a GPU, and torch there finds none; install a "
+            "torch that is built for CUDA there, or set engine.gpus_per_worker to 0"
         )
     if Path(ground.start).is_dir():
         os.chdir(ground.start)

@@ -110,6 +110,14 @@ def piece_killed_once(folder: str) -> str:
     return str(make(Path(folder, "piece"), "k", work).record["left"])
 
 
+def until_it_is_the_second(folder: str) -> int:
+    """The first process waits to be lost with its node; the one that takes its place is through at once."""
+    Path(folder, f"{os.getpid()}.pid").touch()
+    if len(list(Path(folder).glob("*.pid"))) < 2:
+        time.sleep(600)
+    return os.getpid()
+
+
 def ended_by_ctrl_c() -> None:
     """A process with a Ray of its own, two of whose jobs sleep, as the command line runs it: `jobs.py ray FOLDER`."""
     # Workers load this file under its own name.

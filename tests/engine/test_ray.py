@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jobs
 import psutil
@@ -20,6 +21,7 @@ import pytest
 from small_run import recipe, report_of
 
 import curator
+from curator import model
 from curator.build import build
 from curator.engine import engaged, ray, runner, spread
 from curator.engine.threads import threads_alone
@@ -98,7 +100,7 @@ def test_no_job_needs_no_cluster(tmp_path: Path) -> None:
 
 def test_a_node_that_does_not_see_the_run_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "SEEN_WITHIN", 0.3)
-    ground = ray.ground_of(tmp_path)
+    ground = ray.ground_of(tmp_path, Engine(kind="ray"))
     ray._stand_on(ground)
     missing = rf"engine\.address: node {socket.gethostname()} cannot see the run folder {tmp_path}.*--out"
     write_json(tmp_path / ray.SIGN, {"sign": "of another disk under the same path"})
@@ -110,7 +112,7 @@ def test_a_node_that_does_not_see_the_run_folder_is_named(tmp_path: Path, monkey
 
 
 def test_what_is_seen_a_little_later_is_waited_for(tmp_path: Path) -> None:
-    ground = ray.ground_of(tmp_path)
+    ground = ray.ground_of(tmp_path, Engine(kind="ray"))
     (tmp_path / ray.SIGN).rename(tmp_path / "later")
     threading.Timer(0.4, lambda: (tmp_path / "later").rename(tmp_path / ray.SIGN)).start()
     ray._stand_on(ground)
@@ -118,7 +120,7 @@ def test_what_is_seen_a_little_later_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_node_with_another_curator_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"node .* has curator .*, and the run is of 0\.0\.0; install the same"):
-        ray._stand_on(ray.ground_of(tmp_path)._replace(version="0.0.0"))
+        ray._stand_on(ray.ground_of(tmp_path, Engine(kind="ray"))._replace(version="0.0.0"))
 
 
 @installed
@@ -156,25 +158,43 @@ def test_a_port_that_is_no_head_is_a_clear_error_in_time(tmp_path: Path, monkeyp
     assert time.monotonic() - began < 12
 
 
+def test_a_worker_that_finds_no_gpu_where_it_was_given_one_is_told_and_does_not_compute_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = ray.ground_of(tmp_path, Engine(kind="ray", gpus_per_worker=0.5))
+    monkeypatch.setattr(model, "device", lambda: "cpu")
+    with pytest.raises(RunError, match=r"^engine\.gpus_per_worker: Ray gave a worker on node .* a GPU, and torch"):
+        ray._stand_on(ground)
+    monkeypatch.setattr(model, "device", lambda: "cuda")
+    ray._stand_on(ground)
+
+
 # --- on a cluster of two nodes ------------------------------------------------------------------------------------
 
 
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a cluster of two nodes of one processor each, on this machine's loopback."""
+def nodes() -> Iterator[Any]:
+    """A cluster of two nodes of one processor each, on this machine's loopback."""
     from ray.cluster_utils import Cluster
 
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
     with pytest.MonkeyPatch.context() as changed:
         # Workers are started by the nodes, which know nothing of pytest's own paths.
         paths = [str(Path(__file__).parent), str(Path(curator.__file__).parent.parent)]
         changed.setenv("PYTHONPATH", os.pathsep.join(paths))
-        made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         try:
-            made.add_node(**small)
-            yield made.address
+            made.add_node(**NODE)
+            yield made
         finally:
             made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes: Any) -> str:
+    return str(nodes.address)
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +263,6 @@ def test_workers_that_stay_keep_what_they_loaded_and_are_replaced_when_they_are_
     assert sorted(run(jobs.killed_once, [(str(tmp_path), number) for number in range(4)])) == [0, 1, 4, 9]
     with pytest.raises(DataError, match=r"^rows\.jsonl:3: is empty$"):
         list(run(jobs.a_mistake, [0, 1]))
-    with pytest.raises(RunError, match=r"engine\.retries: a piece was lost 2 times"):
-        list(run(jobs.killed, [0, 1]))
 
 
 @installed
@@ -257,6 +275,36 @@ def test_an_error_and_leaving_early_end_what_still_runs(section: Engine, tmp_pat
     with pytest.raises(DataError, match="the first job fails"):
         list(run(jobs.fail_or_sleep, [str(folder) for folder in folders]))
     assert_end([int(path.stem) for path in folders[1].glob("*.pid")])
+
+
+@installed
+@pytest.mark.slow
+def test_a_lost_node_costs_its_piece_alone(nodes: Any, tmp_path: Path) -> None:
+    """Of two nodes that are large enough, the one at work is killed; the other takes over."""
+    larger = [nodes.add_node(**{**NODE, "num_cpus": 2}) for _ in range(2)]
+    section = Engine(kind="ray", address=nodes.address, workers=1, threads=2, retries=3)
+    over = threading.Event()
+
+    def lose() -> None:
+        while not over.is_set():
+            for path in tmp_path.glob("*.pid"):
+                psutil.Process(psutil.Process(int(path.stem)).ppid()).kill()
+                return
+            time.sleep(0.01)
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    try:
+        found = list(runner(section, preload="", folder=tmp_path)(jobs.until_it_is_the_second, [str(tmp_path)]))
+    finally:
+        over.set()
+        losing.join()
+        for node in larger:
+            nodes.remove_node(node, allow_graceful=False)
+    pids = {int(path.stem) for path in tmp_path.glob("*.pid")}
+    assert len(pids) == 2
+    assert found[0] in pids
+    assert_end(sorted(pids - set(found)))
 
 
 SMALLER = (
