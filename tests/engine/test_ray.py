@@ -288,14 +288,18 @@ def test_a_lost_node_costs_its_piece_alone(nodes: Any, tmp_path: Path) -> None:
     def lose() -> None:
         while not over.is_set():
             for path in tmp_path.glob("*.pid"):
-                psutil.Process(psutil.Process(int(path.stem)).ppid()).kill()
+                worker = psutil.Process(int(path.stem))
+                node = psutil.Process(worker.ppid())
+                for process in (node, worker):
+                    process.kill()
                 return
             time.sleep(0.01)
 
     losing = threading.Thread(target=lose)
     losing.start()
     try:
-        found = list(runner(section, preload="", folder=tmp_path)(jobs.until_it_is_the_second, [str(tmp_path)]))
+        with engaged(section):
+            found = list(runner(section, preload="", folder=tmp_path)(jobs.until_it_is_the_second, [str(tmp_path)]))
     finally:
         over.set()
         losing.join()
