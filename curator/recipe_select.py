@@ -42,12 +42,11 @@ class Represent(Section):
     def _embedder(self) -> Represent:
         if self.kind == "sentence-transformers" and self.id is None:
             raise ValueError("from: sentence-transformers needs id, a model on the Hub or a local folder")
-        if self.kind != "sentence-transformers" and self.id is None:
-            for name in ("revision", "chat_template"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} goes with id; without one the recipe's model is used, as model says it")
-        if self.kind == "sentence-transformers" and self.chat_template is not None:
-            raise ValueError("chat_template goes with a causal model; remove it, a sentence embedder reads the text")
+        if self.chat_template is not None and (self.kind == "sentence-transformers" or self.id is None):
+            raise ValueError(
+                "chat_template goes with the id of another causal model; remove it (an embedder reads the text "
+                "alone, and the recipe's own model has model.chat_template)"
+            )
         return self
 
 

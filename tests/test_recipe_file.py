@@ -123,6 +123,10 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("from: hidden-states", "from: sentence-transformers", [
         "r.yaml:15: represent: from: sentence-transformers needs id, a model on the Hub or a local folder",
     ]),
+    ("from: hidden-states", "from: gradients, chat_template: plain", [
+        "r.yaml:15: represent: chat_template goes with the id of another causal model; remove it (an embedder reads "
+        "the text alone, and the recipe's own model has model.chat_template)",
+    ]),
     ("from: hidden-states", "kind: hidden-states", [
         "r.yaml:15: represent.kind: unknown key; "
         "allowed: from, id, revision, chat_template, layer, token, centre, max_tokens, batch_tokens, of, rank, "

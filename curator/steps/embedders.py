@@ -158,6 +158,8 @@ def _width(making: Making) -> int:
     """Numbers of a row in all sections together; asks no weights where a configuration tells it."""
     if making.sections[0].kind == "sentence-transformers":
         return sum(encoder(making).widths)
+    if making.sections[0].kind == "gradients":
+        return sum(one.dimensions for one in making.sections)
     from curator.model import load_config
 
     config = load_config(making.base, revision=making.weights_revision).get_text_config()

@@ -198,3 +198,17 @@ def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_p
         made(tmp_path / "run", f"represent={{id: {folder}}}", "pool.sources.0.rows=60", "select.k=5")
     named = f"represent={{id: {folder}, chat_template: plain}}"
     assert made(tmp_path / "run", named, "pool.sources.0.rows=60", "select.k=5")["width"] == 32
+
+
+@pytest.mark.parametrize(
+    "asked", ["{layer: 1}", "{from: gradients, dimensions: 40}", "[{layer: 1}, {layer: 2}, {layer: 2, token: eos}]"]
+)
+def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
+    """Which needs the widths that the model has, told without loading it."""
+    from curator.represent import alike
+    from curator.steps.embedders import Making, _width, encoder
+
+    sections, folder = recipe(f"represent={asked}").representations, str(sandbox.path())
+    assert alike(sections) == [list(range(len(sections)))]
+    making = Making(sections, "sandbox:", base=folder, tokenizer=folder)
+    assert _width(making) == sum(encoder(making).widths)

@@ -150,10 +150,10 @@ def test_the_consensus_is_the_mean_rank_by_the_cosine_of_every_representation():
 def test_the_table_of_scores_holds_the_consensus_of_several_representations_once():
     parts = [compared(seed=0), compared(seed=7)]
     every = [(one.pool, one.tasks) for one in parts]
-    table = every_score(recipe(BOTH), [one._replace(every=every) for one in parts])
+    table = every_score(recipe(BOTH, "score.n=3"), [one._replace(every=every) for one in parts])
     agreed = [name for name in table.columns if name.startswith("consensus")]
-    assert agreed == ["consensus/top-mean-7:list", "consensus/top-mean-7:odd"]
-    one = every_score(recipe(), [parts[0]._replace(every=every[:1])])
+    assert agreed == ["consensus/top-mean-3:list", "consensus/top-mean-3:odd"]
+    one = every_score(recipe("score.n=3"), [parts[0]._replace(every=every[:1])])
     assert not any(name.startswith("consensus") for name in one.columns)
 
 
