@@ -72,9 +72,9 @@ def _said(suite: Mapping[str, Any]) -> str:
         return "No finished run has both a low-similarity and a high-similarity arm yet."
     counts = {outcome: sum(one["outcome"] == outcome for one in found) for outcome in (*TONES, "not distinguishable")}
     return (
-        f"Of {len(found)} comparisons of low with high similarity after fine-tuning, low is less harmful in "
-        f"{counts['less harmful']}, more harmful in {counts['more harmful']}, and {counts['not distinguishable']} are "
-        "not distinguishable."
+        f"Comparisons of low with high similarity after fine-tuning: {len(found)}. Low is less harmful in "
+        f"{counts['less harmful']}, more harmful in {counts['more harmful']}, not distinguishable in "
+        f"{counts['not distinguishable']}."
     )
 
 

@@ -138,7 +138,7 @@ def test_every_comparison_is_said_with_its_decision() -> None:
     assert rows[0][3:7] == ["-20.0", "[-25.0, -15.0]", "0.002", "less harmful"]
     # Holm over the two runs, the deciding judge's apart from the other's.
     assert [one["p_holm"] for one in primary(found)] == [pytest.approx(0.002), pytest.approx(0.03)]
-    assert "low is less harmful in 1, more harmful in 1, and 0 are not distinguishable" in html(found)
+    assert "Low is less harmful in 1, more harmful in 1, not distinguishable in 0." in html(found)
 
 
 def test_how_every_run_stands_is_said_with_its_reason() -> None:
