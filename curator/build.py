@@ -139,7 +139,7 @@ def _steps(site: Site) -> list[Step]:
         Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), selecting.scores),
         Step("select", chosen, ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
-        Step("answer", (v.generate.model_dump(), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
+        Step("answer", (verifying.settings(site), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
         Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),
         Step("report", shown, ("judge",), reporting.report),
         Step("publish", (r.name, r.publish.model_dump()), ("report",), reporting.publish),

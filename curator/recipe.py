@@ -236,6 +236,11 @@ class Recipe(Section):
             part.kind == "interference" for one in self.verify.pilot.scores or () for part in (one, *one.of)
         ):
             raise ValueError("score: interference takes a gradient of all weights, which model.quantise leaves none of")
+        if self.verify.forgetting is not None and self.verify.forgetting.interference:
+            raise ValueError(
+                "verify: forgetting.interference takes a gradient of all weights, which model.quantise leaves none of; "
+                "set it to false"
+            )
         if self.verify.generate.engine == "vllm":
             raise ValueError("verify: generate.engine is 'vllm', which would answer with whole weights; remove it")
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from curator.errors import RunError
 
@@ -145,7 +145,10 @@ def _on_shelf(place: Path, key: str) -> Path | None:
     if not place.is_file():
         return None
     source = place.parent / place.read_text(encoding="utf-8")
-    done = finished(source)
+    try:
+        done = finished(source)
+    except RunError:  # damaged there, which is its own run's to tell
+        return None
     return source if done is not None and done["key"] == key else None
 
 
@@ -215,11 +218,17 @@ def opened(folder: Path) -> Iterator[Path]:
 
 
 def _clear(folder: Path) -> None:
-    for left in folder.rglob(".*.tmp"):
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    """Removes what was half written, but not in run folders below, which have locks of their own, nor among vectors,
+    which other processes write at the same time.
+    """
+    for here, folders, files in os.walk(folder):
+        for name in [one for one in folders if one.startswith(".") and one.endswith(".tmp")]:
+            shutil.rmtree(Path(here) / name)
+            folders.remove(name)
+        for name in files:
+            if name.startswith(".") and name.endswith(".tmp"):
+                (Path(here) / name).unlink(missing_ok=True)
+        folders[:] = [one for one in folders if one != ".vectors" and not (Path(here) / one / "run.lock").exists()]
 
 
 @contextmanager
@@ -253,6 +262,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Path:
     # Process ids repeat between machines that share the folder.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def reserve(file: IO[Any], size: int) -> None:
+    """Takes the disk that `size` bytes of an open file need: a map of a file with holes meets a full disk with a signal
+    that ends the process, and this with an error.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_text(path: Path, text: str) -> None:

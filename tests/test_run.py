@@ -30,6 +30,7 @@ from curator.run import (
     read_json,
     replacing,
     replacing_folder,
+    reserve,
     write_json,
     write_text,
 )
@@ -287,6 +288,25 @@ def test_half_folders_of_a_killed_process_are_removed_too(tmp_path: Path) -> Non
     (tmp_path / "stage" / "kept.tmp").write_text("not ours")
     with opened(tmp_path):
         assert [path.name for path in (tmp_path / "stage").iterdir()] == ["kept.tmp"]
+
+
+def test_what_runs_below_and_vectors_beside_them_are_writing_is_left_alone(tmp_path: Path) -> None:
+    with opened(tmp_path / "suite" / "run") as inner:
+        writing, vectors = inner / ".x.tmp", tmp_path / "suite" / ".vectors" / ".y.tmp"
+        vectors.parent.mkdir()
+        for file in (writing, vectors, tmp_path / "suite" / ".z.tmp"):
+            file.write_text("half")
+        with opened(tmp_path / "suite"):
+            assert [writing.exists(), vectors.exists(), (tmp_path / "suite" / ".z.tmp").exists()] == [True, True, False]
+
+
+def test_disk_is_taken_before_a_file_is_mapped(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        reserve(file, 2**20)
+    assert os.stat(tmp_path / "file").st_blocks * 512 >= 2**20
+    if hasattr(os, "posix_fallocate"):
+        with (tmp_path / "file").open("wb") as file, pytest.raises(OSError):
+            reserve(file, 2**60)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "hf://data/owner/name"])

@@ -94,6 +94,8 @@ def _check(out: Path | None, options: dict[str, Any]) -> None:
             problems.append(f"--out {out}: a .jsonl file holds a sample; add --sample ROWS, or name a folder")
         elif out.exists():
             raise RunError(f"{out}: exists already; choose another name, or remove it first")
+    if out is not None and out.exists() and not out.is_dir() and not _is_file(out):
+        problems.append(f"--out {out}: is a file; name a folder, or with --sample a new .jsonl file")
     if problems:
         raise RecipeError(problems)
 

@@ -51,7 +51,7 @@ def build(  # noqa: PLR0917 - click hands options by name
     from curator.progress import Terminal
     from curator.recipe_file import read
 
-    chosen = read(recipe, [*settings, *([f"engine.kind={engine}"] if engine else [])])
+    chosen = read(recipe, [*settings, *_engine(engine)])
     root = out or Path("outputs") / chosen.name
     if repo is None and (push_anyway or public):
         raise click.UsageError("--push-anyway and --public say how to push; add --push REPO.")
@@ -87,7 +87,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     from curator.progress import Terminal
     from curator.recipe_file import read
 
-    chosen = read(recipe, [*_given(data), *settings, *([f"engine.kind={engine}"] if engine else [])])
+    chosen = read(recipe, [*_given(data), *settings, *_engine(engine)])
     if chosen.select.data is None:
         raise RecipeError(
             f"{recipe}: names no set to verify; give one with --data or as select.data, or let `curator build` "
@@ -99,6 +99,14 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
         run(chosen, root, until="report", tell=terminal)
     print_summary(root)
     click.echo(f"Run folder: {root}")
+
+
+def _engine(kind: str | None) -> list[str]:
+    """The settings of an engine that the command line names; what a recipe says of Ray means nothing to the other."""
+    if kind is None:
+        return []
+    rays = ["engine.address=null", "engine.gpus_per_worker=0", "engine.retries=3"] if kind == "local" else []
+    return [*rays, f"engine.kind={kind}"]
 
 
 def _given(data: str | None) -> list[str]:

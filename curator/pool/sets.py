@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from curator.pool.words import Numbers
+from curator.run import reserve
 
 
 class Sets(Sequence[Numbers]):
@@ -63,6 +64,7 @@ def table(shape: tuple[int, int], dtype: DTypeLike, folder: Path) -> NDArray[Any
     if 0 in shape:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
+        reserve(file, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         return np.asarray(np.memmap(file, dtype=dtype, mode="w+", shape=shape))
 
 

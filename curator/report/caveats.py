@@ -43,7 +43,8 @@ def caveats(report: Mapping[str, Any]) -> list[str]:
     for reason, models in report["design"].get("instead_of_vllm", {}).items():
         found.append(
             f"vLLM was asked for, and transformers answered for {models:,} of the models ({reason}): greedy answers of "
-            "the two can differ in a few tokens, between arms too where both answered."
+            "the two can differ in a few tokens, between arms too where both answered. Remove 6-answer "
+            "of the run folder, and vLLM is asked again."
         )
     if not report["gates"]:
         found.append("No gate was asked for, so nothing says what durability may have cost.")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.errors import RunError
+from curator.errors import ModelError, RunError
 from curator.records import Messages
 from curator.represent.cache import KEY, Keys, add, keys_of, locate
 from curator.represent.encoder import Encoded, Encoder, Piece, Progress
@@ -137,7 +137,8 @@ def embed(
     chunk: Chunk, rows: Rows, caches: Sequence[Path], encoder: Encoder, *, progress: Callable[[int], None]
 ) -> None:
     """Embeds the rows of one chunk and adds a shard to every cache that lacks any of them."""
-    found = encoder.encode(_piece(rows, chunk.picked), list(chunk.lacking), progress)
+    piece = _piece(rows, chunk.picked)
+    found = _numbers(piece, encoder.encode(piece, list(chunk.lacking), progress))
     for (place, own), vectors in zip(chunk.lacking.items(), found, strict=True):
         add(caches[place], chunk.keys[own], Encoded(vectors.matrix[own], vectors.cut[own]))
 
@@ -150,11 +151,28 @@ def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, t
     n, done = len(keys), len(keys) - len(once)
     out = [Encoded(np.zeros((n, width), dtype=np.float32), np.zeros(n, dtype=np.bool_)) for width in encoder.widths]
     for picked in _chunks(once, sum(encoder.widths)):
-        found = encoder.encode(_piece(rows, picked), range(len(out)), _from(done, n, progress))
+        piece = _piece(rows, picked)
+        found = _numbers(piece, encoder.encode(piece, range(len(out)), _from(done, n, progress)))
         for place, vectors in zip(out, found, strict=True):
             place.matrix[picked], place.cut[picked] = vectors.matrix, vectors.cut
         done += len(picked)
     return [Encoded(one.matrix[same], one.cut[same]) for one in out]
+
+
+def _numbers(piece: Piece, found: list[Encoded]) -> list[Encoded]:
+    """What was found, if all of it is numbers: one that is not would spread to every row by the mean.
+
+    Raises:
+        ModelError: A vector holds an infinite number or none.
+    """
+    for one in found:
+        bad = np.flatnonzero(~np.isfinite(one.matrix).all(axis=1))
+        if bad.size:
+            raise ModelError(
+                f"represent: the model gives no numbers for {bad.size} rows, {piece.ids[bad[0]]!r} the first of them; "
+                "leave them out, take another layer, or check the weights"
+            )
+    return found
 
 
 def _known(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:

@@ -103,7 +103,12 @@ def _layers(model: Any, of: str) -> list[Any]:
         found = [model.get_output_embeddings()]
     else:
         kinds = (torch.nn.Linear, Conv1D)
-        found = [one for block in blocks_of(body_of(model)) for one in block.modules() if isinstance(one, kinds)]
+        found = [
+            one
+            for block in blocks_of(body_of(model))
+            for name, one in block.named_modules()
+            if isinstance(one, kinds) and "lora_" not in name  # adapters beside quantised weights are no layers of it
+        ]
     if not found or found[0] is None:
         raise ModelError(
             f"represent.of: a {type(model).__name__} has no layers that {of!r} names; use the other of lora and head, "

@@ -6,6 +6,7 @@ for as long as it is open. So what lies in memory does not grow with the rows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import RunError
 from curator.represent.cache import Keys, Located, locate, read
 from curator.represent.encoder import Encoded, Matrix
 from curator.represent.unit import unit
+from curator.run import reserve
 
 BYTES = 2**23  # of a matrix in float64 at a time
 
@@ -39,6 +42,8 @@ def write_matrix(path: Path, found: Located, width: int) -> NDArray[np.bool_]:
             np.save(handle, np.zeros((0, width), dtype=np.float32))
         return np.zeros(0, dtype=np.bool_)
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
+    with open(path, "r+b") as whole:
+        reserve(whole, os.path.getsize(path))
 
     def put(rows: NDArray[np.int64], matrix: Matrix) -> None:
         # Opened for each shard: pages of a map count as memory for as long as it is open.
@@ -48,7 +53,16 @@ def write_matrix(path: Path, found: Located, width: int) -> NDArray[np.bool_]:
 
 
 def copied(found: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> NDArray[np.bool_]:
-    """Hands `put` the positions and the vectors of each shard's rows, and gives back which rows were cut, `(n,)`."""
+    """Hands `put` the positions and the vectors of each shard's rows, and gives back which rows were cut, `(n,)`.
+
+    Raises:
+        RunError: A row is in no shard any more.
+    """
+    if found.missing.size:
+        raise RunError(
+            f"engine.cache: the vectors of {found.missing.size} rows are no longer where they are kept; somebody has "
+            "removed or changed them while the run was at work. Run the same command again"
+        )
     cut = np.zeros(len(found.shard), dtype=np.bool_)
     for number, path in enumerate(found.shards):
         rows = np.flatnonzero(found.shard == number)

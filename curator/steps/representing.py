@@ -46,9 +46,16 @@ def below(folder: Path, number: int) -> Path:
 
 def settings(recipe: Recipe) -> list[Any]:
     """What of the recipe decides the vectors, for the stage's key: sections, and the files of models that they name."""
-    from curator.provenance import folder_identity
+    from curator.provenance import file_identity, weights_identity
 
-    return [(one.model_dump(), one.id and folder_identity(one.id)) for one in recipe.representations]
+    return [
+        (
+            one.model_dump(),
+            weights_identity(one.id) if one.id and Path(one.id).is_dir() else None,
+            file_identity(one.chat_template) if one.chat_template else None,
+        )
+        for one in recipe.representations
+    ]
 
 
 def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:

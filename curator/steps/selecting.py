@@ -18,7 +18,7 @@ from curator.steps.scoring import Compared, every_score, interference_of, names_
 from curator.steps.site import Site
 
 if TYPE_CHECKING:
-    from curator.records import Scores, Selection
+    from curator.records import Pool, Scores, Selection
 
 
 def base(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -85,12 +85,8 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
         count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=site.base, seed=r.seed,
         scratch=folder, read_all=reader(site, folder, places),
     )  # fmt: skip
+    _refuse_few(site, found.data.pool)
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
-    if r.select.k is not None and r.select.k > rows:
-        raise SelectionError(
-            f"select.k: found {r.select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
-            f"see {folder / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
-        )
     data, hazards = categorised(found.data, r.pool, cache)
     save_data(folder, data)
     if hazards is not None:
@@ -108,6 +104,15 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     summary = "; ".join([summary, *(one.what.rstrip(".") for one in findings)])
     kinds = [one.kind for one in findings]
     return {"resolved": found.resolved, "findings": kinds, "places": places, "summary": summary}
+
+
+def _refuse_few(site: Site, pool: Pool) -> None:
+    rows, dropped, k = pool.rows.height, pool.dropped.height, site.recipe.select.k
+    if k is not None and k > rows:
+        raise SelectionError(
+            f"select.k: found {k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
+            f"see {site.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
+        )
 
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -137,6 +142,7 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
 
     r = site.recipe
     data = load_data(site.folder("pool"))
+    _refuse_few(site, data.pool)  # where another run has read the pool, this one has not looked yet
     wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     taken = interference_of(site)
     names, compared = [], []

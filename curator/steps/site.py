@@ -63,7 +63,7 @@ class Site:
         """Folder of the vectors that runs share; null where the recipe wants none."""
         cache = self.recipe.engine.cache
         if isinstance(cache, str):
-            return self.base / cache
+            return self.base / Path(cache).expanduser()
         return self.root.absolute().parent / ".vectors" if cache else None
 
     def progress(self, stage: str) -> Callable[[int, int], None]:

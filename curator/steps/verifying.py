@@ -106,9 +106,10 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
         save_frame(folder / "forgetting.parquet", take_losses(site, folder.absolute(), experiment, weights, run))
     made = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
     by = Counter(one.get("engine", "transformers") for one in made)
-    instead = Counter(one["instead_of_vllm"] for one in made if "instead_of_vllm" in one)
+    wanted = site.recipe.verify.generate.engine == "vllm"
+    instead = Counter(one["instead_of_vllm"] for one in made if wanted and "instead_of_vllm" in one)
     summary = f"{answers.height} answers of {len(plan.asked)} models"
-    if site.recipe.verify.generate.engine == "vllm":
+    if wanted:
         summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
         summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
     return {
@@ -117,6 +118,17 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
         "instead_of_vllm": dict(sorted(instead.items())),
         "summary": summary,
     }
+
+
+def settings(site: Site) -> Any:
+    """What decides the answers, for the stage's key: installing vLLM asks again, another interpreter does not."""
+    section = site.recipe.verify.generate
+    told = {"max_new_tokens": section.max_new_tokens, "batch": section.batch, "engine": section.engine}
+    if section.engine != "vllm":
+        return told
+    from curator.verify.answering import by_vllm
+
+    return {**told, "vllm": by_vllm(section)}
 
 
 def _plan(site: Site, seeds: int) -> Plan:

@@ -99,7 +99,12 @@ def _grid(
 
     size = "the size of each recipe" if k is None else f"{k:,} rows"
     caption = f"Harmful after fine-tuning by {judge}, sets of {size}, with 95 % intervals over seeds and prompts."
-    names = ["model", "task", *(COLUMNS.get(arm, arm) for arm in arms), *(f"paper: {COLUMNS[arm]}" for arm in beside)]
+    names = [
+        "model",
+        "task",
+        *(COLUMNS.get(arm, arm) for arm in arms),
+        *(f"paper: {COLUMNS.get(arm, arm)}" for arm in beside),
+    ]
     return _table(f"grid {judge} {k}", caption, names, rows())
 
 

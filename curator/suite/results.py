@@ -12,6 +12,7 @@ from curator.run import DONE, SHARED, read_json
 from curator.steps.representing import below
 from curator.steps.site import FOLDERS, Silent, Site
 from curator.suite.variants import Variant
+from curator.verify.plan import Cell
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 HIGH, LOW = "high-similarity", "low-similarity"
 PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
-TRAINED = ("before/*", "after/*/*")
 
 
 def found(variant: Variant, root: Path) -> dict[str, Any]:
@@ -57,16 +57,17 @@ def found(variant: Variant, root: Path) -> dict[str, Any]:
             **{name: (report["decision"]["primary"] or {}).get(name) for name in ("difference", "low", "high")},
         },
         "warning": report["regime"]["warning"],
-        "trainings": trainings(site.root),
+        "trainings": trainings(site),
         "timing": {"seconds": sum(site.done(stage)["seconds"] for stage in FOLDERS)},
     }
 
 
-def trainings(run: Path) -> dict[str, int]:
+def trainings(site: Site) -> dict[str, int]:
     """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
     made = shared = 0
-    pieces = [run / FOLDERS["base"] / "instruction"]
-    pieces += [folder for pattern in TRAINED for folder in (run / FOLDERS["train"]).glob(pattern)]
+    pieces = [site.folder("base") / "instruction"]
+    for one in site.record("train")["models"]:
+        pieces.append(site.folder("train") / Cell(one["arm"], one["seed"], one["task"]).folder)
     for piece in pieces:
         if (piece / DONE).exists():
             taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()

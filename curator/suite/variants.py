@@ -50,10 +50,10 @@ def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = (
     if not files:
         raise RecipeError(f"{folder}: holds no recipe (*.yaml); give a folder of recipes, for example recipes/paper")
     found = [variant for file in files for variant in _of_file(file, settings)]
-    times = Counter(variant.name for variant in found)
+    times = Counter(variant.name for variant in found if variant.recipe is not None)
     found = [
         replace(one, recipe=None, problem=f"{one.source}: another run is called {one.name!r} too; rename a recipe")
-        if times[one.name] > 1
+        if one.recipe is not None and times[one.name] > 1
         else one
         for one in found
     ]

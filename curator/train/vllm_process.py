@@ -6,6 +6,7 @@ vLLM pins its own torch, so it may live under another interpreter; what it is gi
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,9 @@ def generate_apart(
         UnavailableError: vLLM cannot be imported, or its process ended without answers.
         ModelError: As `generate.generate`; the weights cannot be loaded.
     """
+    # The process has a folder of its own to work in.
+    base, adapters = _absolute(base), [_absolute(one) for one in adapters]
+    python = str(Path(python).absolute()) if python and os.sep in python else python
     config = load_config(base, revision=revision)
     limit = window_of(config)
     ends = end_tokens(_generation(base, revision), tokenizer)
@@ -81,6 +85,19 @@ def generate_apart(
         _run(words, folder)
         found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     return Spoken([answered(tokens, ends, tokenizer) for tokens in found["answers"]], found["version"])
+
+
+def _absolute(model: str) -> str:
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
+def there(python: str | None) -> bool:
+    """Whether an interpreter (null: this one) has vLLM."""
+    try:
+        _ask_for_vllm(python or sys.executable)
+    except UnavailableError:
+        return False
+    return True
 
 
 def _ask_for_vllm(python: str) -> None:
@@ -120,7 +137,10 @@ def _generation(base: str, revision: str | None) -> Any:
 
 def _run(words: Sequence[str], folder: Path) -> None:
     with (folder / "log").open("w+", encoding="utf-8") as log:
-        done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
+        try:
+            done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
+        except OSError as error:
+            raise UnavailableError(f"{words[0]} cannot be run ({error.strerror or error})") from error
         log.seek(0)
         said = [line.strip() for line in log if line.strip()]
     if done.returncode != 0 or not (folder / "out.json").exists():

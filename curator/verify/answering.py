@@ -40,6 +40,15 @@ class Weights:
         return replace(self, adapters=(*self.adapters, trained.path), key=key)
 
 
+def by_vllm(section: Generate) -> bool:
+    """Whether vLLM is to answer, and is there to be asked."""
+    if section.engine != "vllm":
+        return False
+    from curator.train.vllm_process import there
+
+    return there(section.python)
+
+
 class Asked(NamedTuple):
     """Prompts up to where the answer starts, and their ids."""
 

@@ -16,7 +16,7 @@ from curator.run import key_of, make
 from curator.seeds import derive
 from curator.store import load_frame, save_frame, trained_from, trained_record
 from curator.train.sft import train
-from curator.verify.answering import Asked, Weights, answered
+from curator.verify.answering import Asked, Weights, answered, by_vllm
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps
 from curator.verify.plan import BASE, Cell, Plan
 from curator.verify.rows import Rows, prompt_of, texts_of
@@ -247,8 +247,8 @@ def answer_grid(
         if experiment.tests
     }
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
-    # Only what changes answers: another interpreter or share of memory does not.
-    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if section.engine == "vllm" else ()))
+    # Only what changes answers: another interpreter or share of memory does not, nor an engine that is not there.
+    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
     jobs = {}
     for cell in plan.asked:
         asked = {name: rows for name, rows in tests.items() if cell.task in (None, name)}

@@ -17,6 +17,7 @@ Values = NDArray[np.float64]
 
 FEWEST = 3
 """Seeds from which an interval is given."""
+_ALIKE = 1e-18  # a variance of shares that is rounding
 LEAST = 0.01
 """Protection before fine-tuning, as a difference of shares, below which there is nothing to lose."""
 
@@ -27,7 +28,8 @@ class Retained:
 
     Attributes:
         value: 1 where all that the set protects is left, 0 where nothing is, below 0 where fine-tuning did more harm to
-            the aligned model than to the other; null where the set protects nothing before fine-tuning.
+            the aligned model than to the other; null where the set protects nothing before fine-tuning. With an
+            interval it is of the cells that both arms have in both phases.
         low, high: Limits of the 95 % interval, null where none can be given.
         reason: Why there is no value or no interval, else null.
         seeds, prompts: Of the arm, after fine-tuning.
@@ -92,7 +94,9 @@ def retained(
     assert whole[0] is not None
     assert whole[1] is not None
     middle = whole[0] / whole[1]
-    return told(_edge(beyond, middle, -1.0), _edge(beyond, middle, 1.0), None)
+    if (crossed(after - middle * before, mass).variance or 0.0) <= _ALIKE:
+        return told(None, None, "seeds and prompts came out all alike, which tells nothing of their spread")
+    return told(_edge(beyond, middle, -1.0), _edge(beyond, middle, 1.0), None, middle)
 
 
 def _edge(beyond: Callable[[float], float], middle: float, side: float) -> float:
@@ -103,6 +107,8 @@ def _edge(beyond: Callable[[float], float], middle: float, side: float) -> float
     low, high = (0.0 if step == 1e-6 else step / 2), step
     while high - low > 1e-6:
         half = (low + high) / 2
+        if half in (low, high):
+            break
         low, high = (half, high) if beyond(middle + side * half) <= 0 else (low, half)
     return float(middle + side * low)
 

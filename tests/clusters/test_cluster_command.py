@@ -80,6 +80,7 @@ def test_without_out_nothing_is_written(task: str, tmp_path: Path, monkeypatch: 
     [
         (("--sample", "5"), RecipeError, "--sample: needs --out"),
         (("--out", "rows.jsonl"), RecipeError, "a .jsonl file holds a sample; add --sample ROWS"),
+        (("--out", __file__), RecipeError, "is a file; name a folder"),
         (("--anchor-files", "--out", "x"), RecipeError, "--anchor-files: needs --harmful-anchors"),
         (
             ("--anchor-files", "--harmful-anchors", "x", "--sample", "5", "--out", "rows.jsonl"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 
 import numpy as np
 import pytest
 
+from curator.errors import ModelError, RunError
 from curator.represent import filling
 from curator.represent.cache import add, content_key, folder_of, keys_of, locate
 from curator.represent.encoder import Encoded, Encoder
 from curator.represent.filling import encoded, fill, in_memory
-from curator.represent.matrix import gathered
+from curator.represent.matrix import gathered, write_matrix
 
 
 def row(text):
@@ -186,3 +188,25 @@ def test_two_processes_at_once_lose_nothing(caches):
     assert spy.rows == []
     np.testing.assert_array_equal(gathered(caches[0], keys).matrix, [vector(row(f"question {n}")) for n in range(41)])
     assert locate(caches[1], keys).missing.size == 0
+
+
+def test_vectors_that_vanish_while_a_run_is_at_work_are_an_error_and_no_zeros(caches, tmp_path):
+    fill(caches, texts(*range(5)), Spy())
+    filled = fill(caches, texts(*range(5)), Spy())
+    shutil.rmtree(caches[0])
+    with pytest.raises(RunError, match=r"of 5 rows are no longer where they are kept.*Run the same command"):
+        gathered(caches[0], filled.keys)
+    with pytest.raises(RunError, match="no longer"):
+        write_matrix(tmp_path / "out.npy", locate(caches[0], filled.keys), 8)
+
+
+def test_a_vector_that_is_no_number_is_told_and_not_kept(caches):
+    class Broken(Spy):
+        def encode(self, piece, wanted, progress):
+            found = super().encode(piece, wanted, progress)
+            found[0].matrix[2, 3] = np.nan
+            return found
+
+    with pytest.raises(ModelError, match="the model gives no numbers for 1 rows, 'id-0002' the first"):
+        fill(caches, texts(*range(5)), Broken())
+    assert fill(caches, texts(*range(5)), Spy()).embedded == (5, 5)

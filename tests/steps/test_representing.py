@@ -212,3 +212,21 @@ def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
     assert alike(sections) == [list(range(len(sections)))]
     making = Making(sections, "sandbox:", base=folder, tokenizer=folder)
     assert _width(making) == sum(encoder(making).widths)
+
+
+def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors(tmp_path: Path) -> None:
+    import fakes
+
+    from curator.steps.representing import settings
+
+    folder, template = fakes.save(tmp_path / "model"), tmp_path / "chat.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    named = recipe(f"represent={{id: {folder}, chat_template: {template}}}")
+    before = settings(named)
+    assert settings(named) == before
+    template.write_text("{% for m in messages %}{{ m.content }} {% endfor %}")
+    other = settings(named)
+    assert other != before
+    (tmp_path / "model" / "1_Pooling").mkdir()
+    (tmp_path / "model" / "1_Pooling" / "config.json").write_text("{}")
+    assert settings(named) != other

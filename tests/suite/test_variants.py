@@ -51,6 +51,14 @@ def test_only_names_recipes_and_runs(tmp_path: Path) -> None:
     assert "second-16-misdeeds" in str(error.value)
 
 
+def test_a_recipe_that_is_no_good_takes_no_name_from_another(tmp_path: Path) -> None:
+    plain = SMALL.replace("suite: {k: [8, 16], each: task}\n", "").replace("name: small", "name: broken")
+    found = {one.source: one for one in variants(folder(tmp_path, broken="name: [", good=plain))}
+    assert found["good"].recipe is not None
+    assert found["broken"].problem is not None
+    assert "another run" not in found["broken"].problem
+
+
 def test_settings_hold_for_every_recipe_before_it_is_expanded(tmp_path: Path) -> None:
     place = folder(tmp_path, second=SMALL.replace("name: small", "name: second"))
     found = variants(place, ["verify.seeds=4", "suite.k=[5]"])

@@ -94,7 +94,11 @@ LORA = ("model.quantise=4bit", "verify.align.method=lora", "verify.finetune.meth
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("score={from: interference}", "gradient of all weights"), ("verify.generate.engine=vllm", "whole weights")],
+    [
+        ("score={from: interference}", "gradient of all weights"),
+        ("verify.forgetting={rows: 10}", "gradient of all weights"),
+        ("verify.generate.engine=vllm", "whole weights"),
+    ],
 )
 def test_what_four_bits_cannot_do_is_told(setting: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

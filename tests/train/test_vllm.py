@@ -86,6 +86,12 @@ def test_an_interpreter_without_it_is_told_before_anything_is_merged(weights: Pa
 
 
 @pytest.mark.usefixtures("installed")
+def test_paths_from_the_folder_that_curator_is_called_in_do(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(weights.parent)
+    assert apart(Path("base"), python=os.path.relpath(sys.executable)) == here(weights)
+
+
+@pytest.mark.usefixtures("installed")
 def test_its_failure_is_told_in_its_own_last_words(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAND_IN_FAILS", "1")
     with pytest.raises(UnavailableError, match=r"without answers .*No CUDA GPUs are available"):

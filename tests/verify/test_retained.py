@@ -36,7 +36,8 @@ def test_the_share_left_is_the_ratio_of_what_is_protected() -> None:
     before = {"curated": full(0.0, 4, 10), "none": full(1.0, 4, 10)}
     for harmful, left in ((0.0, 1.0), (1.0, 0.0)):
         found = retained(grids(before, {"curated": full(harmful, 1, 4, 10), "none": full(1.0, 1, 4, 10)}), {"one": 1.0})
-        assert (found.value, found.low, found.high) == (left, left, left)
+        assert (found.value, found.low, found.high) == (left, None, None)
+        assert found.reason == "seeds and prompts came out all alike, which tells nothing of their spread"
         assert (found.seeds, found.prompts) == (4, 10)
 
 
@@ -68,7 +69,7 @@ def test_arms_of_fewer_seeds_than_others_are_taken_as_they_are() -> None:
     none_before[0], none_after[0, 0] = 1.0, 1.0
     before = {"curated": full(0.0, 5, 6), "none": none_before}
     found = retained(grids(before, {"curated": full(0.25, 1, 5, 6), "none": none_after}), {"one": 1.0})
-    assert (found.value, found.low, found.high) == (0.75, 0.75, 0.75)
+    assert (found.value, found.low, found.high) == (0.75, None, None)
 
 
 def test_a_set_that_may_protect_nothing_has_no_interval() -> None:
@@ -92,6 +93,23 @@ def test_the_interval_is_every_ratio_that_the_cells_do_not_refute() -> None:
         assert told.low is not None
         assert told.high is not None
         assert (told.low <= 0 <= told.high) == (found.low <= ratio <= found.high)
+
+
+def test_the_value_lies_in_its_interval_where_answers_are_unscored() -> None:
+    rng = np.random.default_rng(3)
+    seen = 0
+    for _ in range(20):
+        tables = [shares(share, 4, 12, rng) for share in (0.1, 0.9, 0.5, 0.9)]
+        for table in tables:
+            table[rng.random(table.shape) < 0.25] = np.nan
+        before, after = {"curated": tables[0], "none": tables[1]}, {"curated": tables[2][None], "none": tables[3][None]}
+        found = retained(grids(before, after), {"one": 1.0})
+        if found.low is not None:
+            assert found.high is not None
+            assert found.value is not None
+            assert found.low <= found.value <= found.high
+            seen += 1
+    assert seen > 10
 
 
 @pytest.mark.slow
