@@ -68,7 +68,7 @@ def generate_apart(
     ends = end_tokens(_generation(base, revision), tokenizer)
     encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit)
     _ask_for_vllm(python or sys.executable)
-    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch) as made:
+    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch.absolute()) as made:
         folder = Path(made)
         where = _merged(folder / "merged", base, revision, adapters) if adapters else (base, revision)
         job = {
