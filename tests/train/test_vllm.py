@@ -66,7 +66,7 @@ def here(weights: Path, *adapters: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("drops", ["", "1"])
+@pytest.mark.parametrize("drops", ["", pytest.param("1", marks=pytest.mark.slow)])
 def test_its_answers_are_those_of_this_process_with_adapters_merged(
     weights: Path, adapter: Path, drops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
