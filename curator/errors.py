@@ -6,6 +6,8 @@ what was found, what is allowed and what to do. Anything else that escapes is a 
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from collections.abc import Sequence
 
 
@@ -55,3 +57,12 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, in one line of at most 200 characters; its kind where it says nothing."""
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__
+
+
+def portable(error: Exception) -> Exception:
+    """The error, if it can be sent to another process and put together there; else its words in a plain one."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

@@ -205,6 +205,7 @@ class Recipe(Section):
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
         if self.model.quantise is not None:
             self._refuse_whole_weights()
+        self._room_for_processes()
         piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
         if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
@@ -243,6 +244,21 @@ class Recipe(Section):
             )
         if self.verify.generate.engine == "vllm":
             raise ValueError("verify: generate.engine is 'vllm', which would answer with whole weights; remove it")
+
+    def _room_for_processes(self) -> None:
+        """What a training in several processes needs of the model and of the engine."""
+        gpus = self.engine.gpus_per_worker
+        for name in ("align", "finetune"):
+            processes = getattr(self.verify, name).processes
+            if processes > 1 and self.model.quantise is not None:
+                raise ValueError(
+                    f"verify: {name}.processes is {processes}, and model.quantise trains in one process; set it to 1"
+                )
+            if processes > 1 and 0 < gpus < processes:
+                raise ValueError(
+                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes}, each with a GPU; "
+                    f"set gpus_per_worker to {processes}, or lower processes"
+                )
 
     @property
     def representations(self) -> tuple[Represent, ...]:

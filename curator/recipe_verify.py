@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from curator.recipe_select import Score
 from curator.recipe_source import Count, Name, Section, Share, Source
@@ -68,7 +68,8 @@ class Training(Section):
     `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
     `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank
     when null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more
-    time; every `save_steps` steps the state is saved, so that an interrupted training goes on from there.
+    time; every `save_steps` steps the state is saved, so that an interrupted training goes on from there; each step's
+    rows are dealt to `processes` processes, with a GPU each where there are any.
     """
 
     method: Literal["lora", "full"] = "lora"
@@ -85,6 +86,15 @@ class Training(Section):
     max_tokens: Count = 1024
     checkpointing: bool = False
     save_steps: Count = 200
+    processes: Count = 1
+
+    @model_serializer(mode="wrap")
+    def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys are made of what is dumped: a training in one process keeps the key it had before there were more."""
+        told: dict[str, Any] = dump(self)
+        if self.processes == 1:
+            told.pop("processes", None)
+        return told
 
     @model_validator(mode="after")
     def _length(self) -> Training:
@@ -92,6 +102,11 @@ class Training(Section):
             raise ValueError("needs exactly one of epochs and steps")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
+        if self.batch % (self.micro_batch * self.processes):
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch}) x processes "
+                f"({self.processes}) = {self.micro_batch * self.processes}, the rows that are taken at once"
+            )
         return self
 
 

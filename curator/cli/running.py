@@ -178,17 +178,25 @@ def machine_line(recipe: Recipe) -> str:
 
     section, own = recipe.engine, _computes_on()
     threads = f"{resolved_threads(section)} thread(s)"
-    answers = "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
+    apart = _trainings_apart(recipe)
+    apart += "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
     if section.kind == "local":
         processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
-        return f"{recipe.name}: runs on {own}, {processes} of {threads}{answers}"
+        return f"{recipe.name}: runs on {own}, {processes} of {threads}{apart}"
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
         f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
-        f"{section.workers} worker(s) of {threads} and {gpus}{answers}; similarity, neighbours, judges and the rest "
+        f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
         f"run here, on {own}"
     )
+
+
+def _trainings_apart(recipe: Recipe) -> str:
+    align, finetune = recipe.verify.align.processes, recipe.verify.finetune.processes
+    if align == finetune:
+        return "" if align == 1 else f"; each training in {align} processes of its own"
+    return f"; each alignment in {align} and each fine-tuning in {finetune} process(es) of its own"
 
 
 def _computes_on() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -15,7 +14,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
-from curator.errors import RunError
+from curator.errors import RunError, portable
 from curator.provenance import set_threads
 
 Job = TypeVar("Job")
@@ -147,12 +146,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-def portable(error: Exception) -> Exception:
-    """The error, if it can be sent to another process and put together there; else its words in a plain one."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except (TypeError, ValueError, AttributeError, pickle.PicklingError):
-        return RuntimeError("".join(traceback.format_exception(error)))
-    return error

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from curator import __version__
-from curator.engine.local import portable
-from curator.errors import RunError, first_line
+from curator.errors import RunError, first_line, portable
 from curator.provenance import set_threads, thread_settings
 from curator.recipe import Engine
 from curator.run import placed, read_json, write_json

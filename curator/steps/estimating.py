@@ -194,7 +194,9 @@ def _train_seconds(
     spent = []
     sections, speeds = (recipe.verify.align, recipe.verify.finetune), (known.align, known.finetune)
     for count, section, speed in zip(tokens, sections, speeds, strict=True):
-        spent.append(_took(recipe, count, speed, operations(section), size))
+        # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
+        gpus = section.processes if recipe.engine.kind == "local" and has_gpu() else 1
+        spent.append(_took(recipe, count, speed, operations(section) / gpus, size))
     return None if None in spent else sum(one or 0.0 for one in spent)
 
 

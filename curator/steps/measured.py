@@ -71,7 +71,7 @@ def _former(root: Path) -> Recipe | None:
 
 def _alike(first: Training, second: Training) -> bool:
     """Whether a token costs the same."""
-    names = ("method", "rank", "micro_batch", "max_tokens", "checkpointing")
+    names = ("method", "rank", "micro_batch", "max_tokens", "checkpointing", "processes")
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 

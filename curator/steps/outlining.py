@@ -102,7 +102,8 @@ def _size(training: Training, rows: int | None) -> str:
     if steps is None and rows is not None:
         steps = math.ceil((training.epochs or 0) * math.ceil(rows / training.batch))
     length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
-    return f"{length} x {training.batch} rows ({training.method})"
+    apart = f", each in {training.processes} processes" if training.processes > 1 else ""
+    return f"{length} x {training.batch} rows ({training.method}{apart})"
 
 
 def trained_on(task: TaskSection, verify: Verify) -> int | None:

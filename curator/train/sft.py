@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from curator.records import Messages, Trained
 from curator.run import replacing_folder
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
+BLANK = 2  # tokens of a blank row: one to predict from, and one that is not asked for
 NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 
 
@@ -64,10 +66,46 @@ def train(
     Raises:
         DataError: No row is short enough.
         ModelError: The weights cannot be loaded, the loss is no longer finite, or memory runs out.
+        RunError: One of several processes was killed, or there is no GPU for each.
     """
+    settings = {
+        "rows": rows,
+        "base": base,
+        "revision": revision,
+        "adapters": adapters,
+        "tokenizer": tokenizer,
+        "section": section,
+        "steps": steps,
+        "seed": seed,
+        "folder": folder,
+        "key": key,
+        "quantise": quantise,
+    }
+    if section.processes > 1:
+        from curator.train.parallel import train_apart
+
+        return train_apart(settings, processes=section.processes, key=key)
+    return train_here(**settings)
+
+
+def train_here(
+    rows: Sequence[Messages],
+    *,
+    base: str,
+    revision: str | None,
+    adapters: Sequence[str],
+    tokenizer: Any,
+    section: Training,
+    steps: int,
+    seed: int,
+    folder: Path,
+    key: str,
+    quantise: str | None = None,
+) -> Trained:
+    """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
+    from accelerate.utils import gather_object
     from datasets import Dataset
     from transformers import set_seed
-    from trl import SFTTrainer
 
     clock = time.perf_counter()
     model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full", quantise=quantise)
@@ -79,17 +117,19 @@ def train(
             f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "
             f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
         )
+    blank, trainer_class = _dealing(section, len(kept))
+    filler = [[tokenizer.eos_token_id] * BLANK] * blank
     table = Dataset.from_dict(
         {
-            "input_ids": [list(row.ids) for row in kept],
-            "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in kept],
+            "input_ids": [list(row.ids) for row in kept] + filler,
+            "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in kept] + [[-100] * BLANK] * blank,
         }
     )
     with memory(f"{key}.micro_batch"):
         set_seed(seed)
         if section.method == "lora":
             model = _with_adapter(model, section)
-        trainer = SFTTrainer(
+        trainer = trainer_class(
             model=model,
             args=_arguments(section, steps, seed, folder, saves=not (quantise and adapters)),
             train_dataset=table,
@@ -103,27 +143,44 @@ def train(
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = [step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
     if broken:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        if trainer.is_world_process_zero():
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         raise ModelError(
             f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
             f"{broken[0]} is not finite; lower it, or set a warmup"
         )
-    with replacing_folder(folder / WEIGHTS) as target:
-        own = {"selected_adapters": [NEW]} if section.method == "lora" else {}
-        trainer.model.save_pretrained(target, **own)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        with replacing_folder(folder / WEIGHTS) as target:
+            own = {"selected_adapters": [NEW]} if section.method == "lora" else {}
+            trainer.model.save_pretrained(target, **own)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    done = int(trainer.state.global_step)
+    # Blank rows are in the last step of every epoch.
+    unread = BLANK * blank * (done // math.ceil(len(kept) / section.batch))
     return Trained(
         path=str(folder / WEIGHTS),
         method=section.method,
         parent=adapters[-1] if adapters else base,
         rows=len(kept),
-        tokens=round(float(trainer.state.num_input_tokens_seen)),
-        steps=int(trainer.state.global_step),
+        tokens=round(float(trainer.state.num_input_tokens_seen)) - unread,
+        steps=done,
         losses=losses,
         seconds=time.perf_counter() - clock,
-        peak_gib=_peak(),
+        peak_gib=max(gather_object([_peak()])),
         dropped=len(encoded) - len(kept),
     )
+
+
+def _dealing(section: Training, rows: int) -> tuple[int, Any]:
+    """Blank rows behind each epoch, and the trainer that deals rows out."""
+    if section.processes == 1:
+        from trl import SFTTrainer
+
+        return 0, SFTTrainer
+    from curator.train.dealing import DealtTrainer
+
+    blank = -rows % (section.micro_batch * section.processes)  # every process then has equally many full micro-batches
+    return blank, partial(DealtTrainer, blank=blank)
 
 
 def _unfinished(folder: Path) -> str | None:
@@ -166,11 +223,11 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves:
     from trl import SFTConfig
 
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-    return SFTConfig(
+    settings = SFTConfig(
         output_dir=str(folder / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=section.micro_batch,
-        gradient_accumulation_steps=section.batch // section.micro_batch,
+        gradient_accumulation_steps=section.batch // (section.micro_batch * section.processes),
         learning_rate=section.learning_rate,
         lr_scheduler_type=schedules[section.schedule],
         warmup_steps=round(section.warmup * steps),
@@ -195,6 +252,9 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves:
         dataloader_pin_memory=device() == "cuda",
         log_level="error",
     )
+    # Where a process sees several GPUs, Trainer would put a micro-batch on each, and make batches as many times larger.
+    settings._n_gpu = min(settings.n_gpu, 1)
+    return settings
 
 
 def _peak() -> float:

@@ -1,0 +1,43 @@
+"""How the rows of each step are dealt to several processes, so that they are those of one process.
+
+accelerate deals micro-batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank
+rows fill it: no token of theirs bears a loss, so they weigh nothing in a mean that is taken over tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from trl import SFTTrainer
+
+
+class Order(SeedableRandomSampler):  # type: ignore[misc]
+    """An epoch's order: of the real rows as in one process, then the blank ones, which stand behind them."""
+
+    def __init__(self, rows: int, blank: int, seed: int) -> None:
+        super().__init__(range(rows), data_seed=seed, generator=torch.Generator())
+        self.rows, self.blank = rows, blank
+
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
+        yield from range(self.rows, self.rows + self.blank)
+
+    def __len__(self) -> int:
+        return self.rows + self.blank
+
+
+class DealtTrainer(SFTTrainer):  # type: ignore[misc]
+    """Trains on a table whose last `blank` rows are blank, in processes that accelerate has joined."""
+
+    def __init__(self, *, blank: int, **settings: Any) -> None:
+        self.blank = blank
+        super().__init__(**settings)
+
+    def get_train_dataloader(self) -> Any:
+        """As that of SFTTrainer, in the order of one process."""
+        loader = super().get_train_dataloader()
+        loader.set_sampler(Order(len(self.train_dataset) - self.blank, self.blank, self.args.data_seed))
+        return loader
