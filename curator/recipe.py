@@ -256,7 +256,7 @@ class Recipe(Section):
                 )
             if processes > 1 and 0 < gpus < processes:
                 raise ValueError(
-                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes}, each with a GPU; "
+                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes}, a GPU each; "
                     f"set gpus_per_worker to {processes}, or lower processes"
                 )
 

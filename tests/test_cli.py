@@ -331,6 +331,20 @@ def test_what_models_and_products_are_computed_on_is_said_as_it_is(
     assert machine_line(by_vllm).endswith("; answers are vLLM's, in a process of its own")
 
 
+def test_trainings_in_several_processes_are_said_before_they_start() -> None:
+    small = ["verify.align.micro_batch=8", "verify.finetune.micro_batch=8"]
+    both = read(QUICKSTART, [*small, "verify.align.processes=2", "verify.finetune.processes=2"])
+    assert machine_line(both).endswith(", 2 processes of 1 thread(s); each training in 2 processes of its own")
+    plan = outline(both)
+    assert plan["alignment runs"].endswith(" of 50 steps x 32 rows (full, each in 2 processes)")
+    assert "(full, each in 2 processes)" in plan["fine-tuning runs"]
+    one = read(QUICKSTART, [*small, "verify.align.processes=4"])
+    assert machine_line(one).endswith("; each alignment in 4 and each fine-tuning in 1 process(es) of its own")
+    assert "processes" not in outline(one)["fine-tuning runs"]
+    cluster = read(QUICKSTART, [*small, "engine.kind=ray", "verify.align.processes=2", "verify.finetune.processes=2"])
+    assert "no GPU, in fp32; each training in 2 processes of its own; similarity" in machine_line(cluster)
+
+
 def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
     with opened(tmp_path / "busy"), pytest.raises(RunError, match="another curator"):
         printed("build", str(QUICKSTART), "--out", str(tmp_path / "busy"))

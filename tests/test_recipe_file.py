@@ -153,6 +153,10 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("steps: 4", "steps: 4, micro_batch: 5", [
         "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (5)",
     ]),
+    ("steps: 4", "steps: 4, processes: 3", [
+        "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (8) x processes (3) = 24, the rows that "
+        "are taken at once",
+    ]),
     ("3e-4", "0", ["r.yaml:23: verify.align.learning_rate: found 0; allowed: more than 0.0"]),
     ("  finetune: {epochs: 1.5}\n", "", ["r.yaml:20: verify.finetune: missing; it has no default, add it"]),
     ("  finetune: {epochs: 1.5}", "  finetune: {epochs: 1.5, warmup: 1.5}", [
@@ -214,6 +218,41 @@ def test_the_good_recipe_is_good() -> None:
 @pytest.mark.parametrize(("old", "new", "sentences"), BAD)
 def test_a_bad_recipe_is_told_in_these_words(old: str, new: str, sentences: list[str]) -> None:
     assert told(mended(old, new)) == sentences
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            ["model.quantise=4bit", "verify.align.processes=2"],
+            "verify: align.processes is 2, and model.quantise trains in one process; set it to 1",
+        ),
+        (
+            ["engine={kind: ray, gpus_per_worker: 1}", "verify.finetune.processes=2"],
+            "engine: gpus_per_worker is 1, and verify.finetune.processes is 2, a GPU each; set gpus_per_worker to 2, "
+            "or lower processes",
+        ),
+    ],
+)
+def test_several_processes_need_whole_weights_and_gpus_for_all(settings: list[str], problem: str) -> None:
+    assert [one for one in told(GOOD, *settings) if one.endswith(problem)]
+    enough = ["engine={kind: ray, gpus_per_worker: 2}", "verify.align.processes=2", "verify.finetune.processes=2"]
+    assert parse(GOOD, enough).verify.finetune.processes == 2
+    assert parse(GOOD, ["engine={kind: ray}", "verify.align.processes=2"]).verify.align.processes == 2
+
+
+def test_a_training_in_one_process_is_written_as_before_there_were_more() -> None:
+    """Keys are made of this: runs that were made before stay made."""
+    one, again = parse(GOOD).verify.align, parse(GOOD, ["verify.align.processes=1"]).verify.align
+    assert one.model_dump() == again.model_dump()
+    assert list(one.model_dump()) == [
+        "method", "rank", "alpha", "learning_rate", "schedule", "warmup", "weight_decay", "epochs", "steps", "batch",
+        "micro_batch", "max_tokens", "checkpointing", "save_steps",
+    ]  # fmt: skip
+    two = parse(GOOD, ["verify.align.processes=2"])
+    assert two.verify.align.model_dump() == {**one.model_dump(), "processes": 2}
+    assert two.model_dump()["verify"]["align"]["processes"] == 2
+    assert "processes" not in two.model_dump()["verify"]["finetune"]
 
 
 def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:

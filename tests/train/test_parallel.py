@@ -95,7 +95,7 @@ def test_an_adapter_trained_in_two_processes_is_that_of_one(llama_folder, tmp_pa
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_next_try_goes_on_to_the_weights_of_one(llama_folder, tmp_path, jobs):
-    settings = {"method": "full", "steps": 40, "save_steps": 10, "learning_rate": 1e-3}
+    settings = {"method": "full", "steps": 16, "save_steps": 4, "learning_rate": 1e-3}
     one = fit(llama_folder, tmp_path / "one", **settings)
     checkpoints = tmp_path / "two" / "checkpoints"
 
