@@ -120,6 +120,7 @@ def killed_in_the_pilot(root: str) -> None:
     build(recipe(*PILOT), Path(root), until="report")
 
 
+@pytest.mark.slow
 def test_killed_in_the_pilot_the_build_ends_with_the_same_report(piloted: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     assert forked(killed_in_the_pilot, str(root)) == -9
