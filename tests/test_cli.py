@@ -282,6 +282,14 @@ def test_build_passes_on_what_was_asked(built: dict[str, Any], tmp_path: Path) -
     assert text.splitlines()[-1] == f"Run folder: {tmp_path / 'here'}"
 
 
+def test_a_recipe_for_a_cluster_runs_here_where_the_command_line_says_so(built: dict[str, Any]) -> None:
+    rays = ["engine.kind=ray", "engine.address=auto", "engine.gpus_per_worker=1", "engine.retries=7"]
+    settings = [word for one in rays for word in ("--set", one)]
+    printed("build", str(QUICKSTART), "--until", "select", *settings, "--engine", "local")
+    section = built["recipe"].engine
+    assert (section.kind, section.address, section.gpus_per_worker, section.retries) == ("local", None, 0.0, 3)
+
+
 def test_build_says_what_it_runs_on_and_one_line_a_stage(built: dict[str, Any]) -> None:
     lines = printed("build", str(QUICKSTART), "--until", "select").splitlines()
     assert built["root"] == Path("outputs/quickstart")

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jobs
-import psutil
 import pytest
+from ending import assert_all_end, wait_until
 
 from curator.engine import runner
 from curator.engine.local import run_local
@@ -188,24 +187,3 @@ def test_threads_reach_a_library_that_is_loaded_already() -> None:
 
 def pids_in(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.rglob("*.pid")]
-
-
-def assert_all_end(pids: list[int]) -> None:
-    assert pids
-    wait_until(lambda: not any(alive(pid) for pid in pids))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Waits for what must come; the limit only keeps a broken test from hanging."""
-    for _ in range(1200):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come within a minute")

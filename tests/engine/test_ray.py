@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jobs
 import psutil
 import pytest
+from ending import assert_all_end, wait_until
 from small_run import recipe, report_of
 
 import curator
@@ -140,7 +141,7 @@ def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path
     told = errors.decode().strip()
     assert told.endswith("Interrupted. What was finished is kept: run the same command again to go on.")
     assert "Traceback" not in told
-    assert_end([one.pid for one in started])
+    assert_all_end([one.pid for one in started])
 
 
 @installed
@@ -274,7 +275,7 @@ def test_an_error_and_leaving_early_end_what_still_runs(section: Engine, tmp_pat
         folder.mkdir()
     with pytest.raises(DataError, match="the first job fails"):
         list(run(jobs.fail_or_sleep, [str(folder) for folder in folders]))
-    assert_end([int(path.stem) for path in folders[1].glob("*.pid")])
+    assert_all_end([int(path.stem) for path in folders[1].glob("*.pid")])
 
 
 @installed
@@ -308,7 +309,7 @@ def test_a_lost_node_costs_its_piece_alone(nodes: Any, tmp_path: Path) -> None:
     pids = {int(path.stem) for path in tmp_path.glob("*.pid")}
     assert len(pids) == 2
     assert found[0] in pids
-    assert_end(sorted(pids - set(found)))
+    assert_all_end(sorted(pids - set(found)))
 
 
 SMALLER = (
@@ -386,23 +387,3 @@ def kill_in(root: Path, places: list[str], killed: dict[Path, str], over: thread
                     waiting.remove(place)
                     break
         time.sleep(0.002)
-
-
-def assert_end(pids: list[int]) -> None:
-    assert pids
-    wait_until(lambda: not any(alive(pid) for pid in pids))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come within a minute")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import fakes
 import numpy as np
 import pytest
@@ -123,3 +125,12 @@ def test_distortion_is_what_the_docstring_states(rank):
     assert np.std(products) <= 1.1 * 3 / np.sqrt(size)
     assert abs(np.mean(products) - product) <= 4 * 3 / np.sqrt(size * draws)
     assert rank > 1 or np.std(squares) > 0.3 * limit
+
+
+def test_adapters_beside_the_weights_are_no_layers_of_the_model(model):
+    from peft import LoraConfig, get_peft_model
+
+    own = [tuple(layer.weight.shape) for layer in _layers(model, "lora")]
+    settings = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(copy.deepcopy(model), settings)
+    assert [tuple(layer.weight.shape) for layer in _layers(adapted, "lora")] == own

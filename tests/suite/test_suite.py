@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import curator.report
 from curator import cli
 from curator.build import build
 from curator.run import opened
+from curator.steps.site import Silent, Site
 from curator.suite.contents import VERSION
 from curator.suite.planning import planned
+from curator.suite.results import trainings
 from curator.suite.running import SHELF, TRACE
 from curator.suite.variants import variants
 from curator.verify import experiment
@@ -90,6 +93,18 @@ def test_what_runs_share_is_trained_once_and_the_plan_said_so(ran: dict[str, Any
     assert [(one["trainings"], one["shared"]) for one in ran["plan"]["runs"]] == [
         (one["made"], one["shared"]) for one in made
     ]
+
+
+def test_trainings_set_aside_are_none_of_the_run(ran: dict[str, Any], tmp_path: Path) -> None:
+    own = next(one for one in variants(ran["recipes"]) if one.name == RUNS[0])
+    assert own.recipe is not None
+    shutil.copytree(ran["root"] / RUNS[0], tmp_path / "run")
+    site = Site(own.recipe, tmp_path / "run", Path("."), Silent())
+    before = trainings(site)
+    piece = tmp_path / "run" / "5-train" / "before" / "curated-0"
+    shutil.copytree(piece, piece.with_name("curated-0.0123abcd"))
+    shutil.copytree(piece, piece.with_name("curated-77"))
+    assert trainings(site) == before
 
 
 def test_recipes_that_agree_share_whatever_they_are_called(ran: dict[str, Any]) -> None:

@@ -123,6 +123,18 @@ def test_what_was_harmful_before_fine_tuning_stands_apart() -> None:
     ]
 
 
+def test_a_number_for_an_arm_that_the_paper_lacks_has_a_column_of_its_name() -> None:
+    found = suite()
+    for run in found["runs"]:
+        if run["found"]:
+            run["found"]["utility"]["matched-random"] = run["found"]["utility"]["random"]
+            run["paper"]["matched-random"] = {"harmful": 0.6, "certainty": "S"}
+            for judged in run["found"]["judges"].values():
+                judged["rates"]["matched-random"] = judged["rates"]["random"]
+    head, row = Tables(html(found)).found["grid-qwen3guard-5000"]
+    assert row[head.index("paper: matched-random")] == "60.00 % (S)"
+
+
 def test_without_a_paper_there_is_no_column_of_it() -> None:
     head, _ = Tables(html(suite(None))).found["grid-qwen3guard-5000"]
     assert head[-1] == "Ours"
