@@ -15,8 +15,9 @@ from curator.engine import engaged
 from curator.pool.fingerprint import content, fingerprint
 from curator.provenance import folder_identity
 from curator.recipe import Recipe
-from curator.recipe_file import dump
-from curator.run import Made, key_of, make, opened, read_json, write_json, write_text
+from curator.recipe.file import dump
+from curator.run import STAGES, Silent, Site, Tell
+from curator.run.folder import Made, key_of, make, opened, read_json, write_json, write_text
 from curator.steps import (
     forgetting,
     grid,
@@ -31,7 +32,6 @@ from curator.steps import (
     verifying,
 )
 from curator.steps.outlining import sources
-from curator.steps.site import STAGES, Silent, Site, Tell
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
 VERSIONS = dict.fromkeys(STAGES, 1) | {

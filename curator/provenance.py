@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from curator.recipe import Engine
+
 LIBRARIES = (
     "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "sentence-transformers", "faiss-cpu",
     "faiss-gpu-cu12", "polars", "pyarrow", "datasets", "numpy", "scipy",
@@ -128,3 +130,16 @@ def file_identity(path: str) -> str | None:
     import hashlib
 
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
+
+
+def resolved_threads(section: Engine) -> int:
+    """Threads of each process: as given, or this machine's cores shared between the workers."""
+    return section.threads or max(1, cores() // section.workers)
+
+
+def threads_alone(section: Engine) -> int:
+    """Threads of a stage that runs in one process, here: those of all local workers, which have nothing to do then.
+
+    Ray's workers are elsewhere and leave nothing here, so there it is the threads of one.
+    """
+    return resolved_threads(section) * (section.workers if section.kind == "local" else 1)

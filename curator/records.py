@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Messages = Sequence[Mapping[str, str]]
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
 ROW_SCHEMA: dict[str, Any] = {
     "id": pl.String,
     "messages": MESSAGES,
@@ -28,6 +29,7 @@ ROW_SCHEMA: dict[str, Any] = {
     "licence": pl.String,
     "tokens": pl.Int64,
 }
+
 DROPPED_SCHEMA: dict[str, Any] = {
     "source": pl.String,
     "line": pl.Int64,
@@ -35,6 +37,7 @@ DROPPED_SCHEMA: dict[str, Any] = {
     "reason": pl.String,
     "match": pl.String,
 }
+
 ANSWER_SCHEMA: dict[str, Any] = {
     "arm": pl.String,
     "draw": pl.Int64,
@@ -46,6 +49,7 @@ ANSWER_SCHEMA: dict[str, Any] = {
     "answer": pl.String,
     "stop": pl.String,
 }
+
 VERDICT_SCHEMA: dict[str, Any] = {
     **{name: ANSWER_SCHEMA[name] for name in ("arm", "draw", "seed", "task", "phase", "kind", "probe")},
     "judge": pl.String,
@@ -55,10 +59,12 @@ VERDICT_SCHEMA: dict[str, Any] = {
     "reason": pl.String,
     "raw": pl.String,
 }
-OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
-KINDS = ("harmful", "benign", "utility")
-PHASES = ("before", "after")
 
+OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
+
+KINDS = ("harmful", "benign", "utility")
+
+PHASES = ("before", "after")
 
 _json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
 
@@ -339,3 +345,43 @@ class Selection:
         require(len(set(self.ids)) == k, "Selection: a row was picked twice")
         require(self.indices.shape == (k,), f"Selection.indices has shape {self.indices.shape}, not ({k},)")
         require(self.gains.shape == (k,), f"Selection.gains has shape {self.gains.shape}, not ({k},)")
+
+
+CHUNK = 256
+"""Conversations that are Python's objects at one time while a sequence is gone through."""
+
+View = Callable[[Messages], Messages]
+
+
+class Conversations(Sequence[Messages]):
+    """The `messages` of `n` rows, in their order, made into lists of turns when they are asked for.
+
+    Args:
+        rows: A frame with a column `messages`; where it is mapped from a file, so is what is read here.
+        view: What is made of each conversation, for example its last question alone; null for the whole.
+    """
+
+    def __init__(self, rows: pl.DataFrame, view: View | None = None) -> None:
+        self._messages = rows["messages"]
+        self._view = view
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, place: int) -> Messages: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Messages]: ...
+    def __getitem__(self, place: int | slice) -> Messages | list[Messages]:
+        if isinstance(place, slice):
+            return self._seen(self._messages[place])
+        found: Messages = self._messages[place].to_list()
+        return found if self._view is None else self._view(found)
+
+    def __iter__(self) -> Iterator[Messages]:
+        for start in range(0, len(self), CHUNK):
+            yield from self._seen(self._messages.slice(start, CHUNK))
+
+    def _seen(self, part: pl.Series) -> list[Messages]:
+        found: list[Messages] = part.to_list()
+        return found if self._view is None else [self._view(one) for one in found]

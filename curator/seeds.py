@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,3 +21,11 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     import numpy as np
 
     return np.random.default_rng(derive(seed, *names))
+
+
+def by_hash(ids: Iterable[str], count: int, *, seed: int, purpose: str) -> set[str]:
+    """The `count` ids with the smallest SHA-256 of seed, purpose and id; all of them where there are not more.
+
+    More are a superset of fewer. Draws for two purposes are independent.
+    """
+    return set(sorted(ids, key=lambda row: hashlib.sha256(f"{seed}/{purpose}/{row}".encode()).digest())[:count])

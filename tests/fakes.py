@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from curator.chat_templates import TEMPLATES
+from curator.model.chat import TEMPLATES
 from curator.records import ROW_SCHEMA, row_id
 
 torch.set_num_threads(1)  # more threads only wait for each other on models this small

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.recipe import Recipe
-from curator.recipe_file import read
+from curator.recipe.file import read
 
 QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
 SMALL = [

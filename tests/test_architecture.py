@@ -15,23 +15,17 @@ import pytest
 
 # From the ground up. A room is a file or a folder of curator/; it may import itself and every room of a lower floor.
 FLOORS = (
-    {"errors"},
-    {"records", "recipe_source", "provenance", "seeds", "wording", "run"},
-    {"conversations", "recipe_judge", "recipe_pool", "recipe_select"},
-    {"recipe_verify"},
-    {"conclusions", "kappa", "recipe", "store"},
-    {"recipe_mistakes"},
-    {"recipe_file"},
-    {"chat_templates", "neighbours", "sandbox"},
-    {"model", "chat"},
-    {"losses"},
-    {"pool", "represent", "scores", "interference", "select", "train", "judge", "report", "publish"},  # the stages
-    {"engine"},
+    {"errors", "records", "seeds", "wording", "sandbox"},
+    {"conclusions", "recipe"},
+    {"provenance", "run"},
+    {"model", "neighbours", "publish"},
+    {"pool", "represent", "score", "select", "train", "judge", "report"},  # the stages
+    {"engine", "check"},
     {"verify"},
     {"steps"},
-    {"build", "comparing", "progress"},
+    {"build"},
     {"audit", "suite"},
-    {"clusters"},
+    {"cluster"},
     {"cli"},
     {"__main__"},
 )
@@ -39,28 +33,31 @@ FLOORS = (
 FRONT = "curator"
 
 # Who may see a whole recipe; everyone else takes a section, or plain arguments.
-SEE_RECIPE = {"recipe", "recipe_mistakes", "recipe_file", "steps", "build", "audit", "suite", "cli"}
+SEE_RECIPE = {"recipe", "run", "steps", "build", "audit", "suite", "cli"}
 
 # Library -> the only places that import it.
 HOMES = {
     "faiss": ("neighbours.py",),
-    "peft": ("train/", "model.py"),  # model.py merges adapters
+    "peft": ("train/", "model/load.py"),  # which merges adapters
     "trl": ("train/",),
     "vllm": ("train/",),
     "sentence_transformers": ("represent/",),
     "ray": ("engine/",),
-    "rich": ("cli/", "progress.py"),
+    "rich": ("cli/",),
     "click": ("cli/",),
 }
 
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
 LAZY = dict.fromkeys(("__init__.py", "__main__.py", "cli/"), ("polars", "numpy", "pydantic", "torch", "rich", "ruamel"))
 LAZY |= dict.fromkeys(
-    ("build.py", "comparing.py", "steps/", "suite/", "recipe_file.py"), ("polars", "numpy", "torch", "transformers")
+    ("build.py", "report/compare.py", "steps/", "suite/", "recipe/", "run/__init__.py"),
+    ("polars", "numpy", "torch", "transformers"),
 )
 
+WITH_A_BUILD = {"cli/progress.py"}  # loaded when a build starts, not with the command line
+
 NAMES_THAT_FIT_ANYTHING = {"utils", "util", "common", "helpers", "base", "types", "constants", "config", "misc"}
-LONGEST_FILE = 350
+LONGEST_FILE = 450
 MAY_PRINT = "cli/"
 
 ROOT = Path(__file__).parent.parent
@@ -146,7 +143,7 @@ def test_only_those_who_put_a_run_together_see_a_whole_recipe(file: str) -> None
     wrong = [
         f"{file}:{line} imports Recipe"
         for line, module, names in imports(parsed(file))
-        if module.startswith("curator") and ("Recipe" in names or "recipe" in names or module == "curator.recipe_file")
+        if module.startswith("curator") and ("Recipe" in names or "recipe" in names or module == "curator.recipe.file")
     ]
     assert not wrong
 
@@ -162,6 +159,8 @@ def test_a_library_lives_in_one_place(file: str) -> None:
 
 
 def test_what_starts_first_imports_nothing_heavy(file: str) -> None:
+    if file in WITH_A_BUILD:
+        return
     banned = {library for start, libraries in LAZY.items() if file.startswith(start) for library in libraries}
     wrong = [
         f"{file}:{node.lineno} imports {name} at module level"

@@ -16,10 +16,11 @@ import polars as pl
 import pytest
 from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
-from curator import run
+import curator
 from curator.build import build
 from curator.errors import CuratorError, DataError, RunError, SelectionError
-from curator.steps.site import FOLDERS, STAGES
+from curator.run import FOLDERS, STAGES
+from curator.run import folder as run
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_every_stage_writes_its_folder_and_marker(finished: Path) -> None:
 
 
 def test_the_report_is_what_its_schema_says(finished: Path) -> None:
-    schema = json.loads((Path(run.__file__).parent / "report" / "report.schema.json").read_text())
+    schema = json.loads((Path(curator.__file__).parent / "report" / "report.schema.json").read_text())
     assert list(jsonschema.Draft202012Validator(schema).iter_errors(report_of(finished))) == []
     assert set(report_of(finished)) <= set(schema["properties"])
 
@@ -157,7 +158,7 @@ def test_a_former_stage_comes_back_when_its_settings_do(copied: Path) -> None:
 
 
 def test_editing_a_template_file_makes_the_base_anew(tmp_path: Path) -> None:
-    from curator.chat_templates import TEMPLATES
+    from curator.model.chat import TEMPLATES
 
     template = tmp_path / "own.jinja"
     template.write_text(TEMPLATES["plain"])
@@ -256,7 +257,7 @@ def _build_and_die(root: str, stage: str, when: str) -> None:
             die()
         return write(path)
 
-    from curator import store
+    from curator.run import files as store
 
     run.replacing = store.replacing = deadly  # type: ignore[assignment]
     build(recipe(), Path(root))

@@ -21,13 +21,13 @@ from rich.console import Console
 import curator
 from curator import provenance
 from curator.cli import _run, cli
-from curator.cli.running import STAGE_NAMES, machine_line
+from curator.cli.build import STAGE_NAMES, machine_line
+from curator.cli.progress import Terminal, rate
 from curator.errors import CuratorError, DataError, RecipeError, RunError
-from curator.progress import Terminal, rate
-from curator.recipe_file import parse, read
-from curator.run import Made, opened, write_json
+from curator.recipe.file import parse, read
+from curator.run import FOLDERS, STAGES
+from curator.run.folder import Made, opened, write_json
 from curator.steps.outlining import outline
-from curator.steps.site import FOLDERS, STAGES
 
 QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "faiss", "sentence_transformers", "ray"}
@@ -157,13 +157,13 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(error: BaseException, capsys
 def test_ctrl_c_within_a_command_ends_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("curator.recipe_file.read", lambda *_: raising(KeyboardInterrupt())())
+    monkeypatch.setattr("curator.recipe.file.read", lambda *_: raising(KeyboardInterrupt())())
     assert ends(lambda: cli.main(["check", "a.yaml"], standalone_mode=False), capsys)[0] == 130
 
 
 def test_a_bug_is_raised_and_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (KeyError("column"), EOFError("ran out of input"), OSError(5, "Input/output error")):
-        monkeypatch.setattr("curator.recipe_file.read", lambda *_, error=error: raising(error)())
+        monkeypatch.setattr("curator.recipe.file.read", lambda *_, error=error: raising(error)())
         with pytest.raises(type(error)) as caught:
             _run(lambda: cli.main(["check", "a.yaml"], standalone_mode=False))
         assert caught.value is error
@@ -175,7 +175,7 @@ def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
     told = process("check", "none.yaml", folder=tmp_path)
     sentence = "none.yaml: cannot be read (no such file or directory); give the path of a recipe file in YAML"
     assert (told.returncode, told.stdout, told.stderr) == (2, "", f"Error: {sentence}\n")
-    code = "import curator.recipe_file as f; f.read = lambda *_: {}['x']; from curator.cli import main; main()"
+    code = "import curator.recipe.file as f; f.read = lambda *_: {}['x']; from curator.cli import main; main()"
     told = process("check", "a.yaml", folder=tmp_path, code=code)
     assert told.returncode == 1
     assert told.stderr.startswith("Traceback")
@@ -361,7 +361,7 @@ def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
 def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 40.0, 41.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    monkeypatch.setattr("curator.progress.Progress.get_time", lambda _: 0.0, raising=False)
+    monkeypatch.setattr("curator.cli.progress.Progress.get_time", lambda _: 0.0, raising=False)
     console = Console(file=None, force_terminal=False, width=200)
     with console.capture() as capture:
         terminal = Terminal(console)

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from report.invented import EXACT, invent
 
 from curator.cli import cli
-from curator.comparing import compare, table
 from curator.errors import RunError
-from curator.run import write_json
-from curator.steps.site import FOLDERS, STAGES
-from curator.store import save_data
+from curator.report.compare import compare, table
+from curator.run import FOLDERS, STAGES
+from curator.run.files import save_data
+from curator.run.folder import write_json
 
 Make = Callable[..., Path]
 

@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner
 from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
-from curator import run as runs
 from curator.build import build
 from curator.cli import cli
 from curator.errors import JudgeError, RecipeError
-from curator.recipe_file import read
+from curator.recipe.file import read
+from curator.run import Silent, Site
+from curator.run import folder as runs
+from curator.run.files import load_frame
 from curator.sandbox import rows as sandbox
 from curator.steps.piloting import candidates
-from curator.steps.site import Silent, Site
-from curator.store import load_frame
 
 ONE_SEED = "verify.seeds=1"
 PILOT = [

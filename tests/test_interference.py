@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from curator.chat import encode_all
 from curator.errors import DataError, ModelError
-from curator.interference import Texts, interference
-from curator.losses import answer_losses, token_losses
-from curator.recipe_select import Score
+from curator.model.chat import encode_all
+from curator.model.losses import answer_losses, token_losses
+from curator.recipe.select import Score
+from curator.score.interference import Texts, interference
 
 POOL = Texts([f"row-{i}" for i in range(9)], fakes.conversations())
 LIST = Texts(["b", "a", "c"], [fakes.turns(f"list {n} rivers", f"the {n} Ald, the Bern and the Corr") for n in "123"])
@@ -110,7 +110,7 @@ def test_an_error_in_the_middle_leaves_the_weights_as_they_were(monkeypatch):
             raise ModelError("out of memory")
         return answer_losses(*args, **kwargs)
 
-    monkeypatch.setattr("curator.interference.answer_losses", failing)
+    monkeypatch.setattr("curator.score.interference.answer_losses", failing)
     with pytest.raises(ModelError):
         take(model, section())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

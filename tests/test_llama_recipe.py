@@ -10,7 +10,7 @@ import fakes
 import pytest
 
 from curator.build import build
-from curator.recipe_file import read
+from curator.recipe.file import read
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "llama.yaml"
 CATEGORIES = ("gates", "lanterns", "bells")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from curator.chat import encode_all
 from curator.errors import ModelError
-from curator.losses import answer_losses
+from curator.model.chat import encode_all
+from curator.model.losses import answer_losses
 
 ROWS = fakes.conversations()
 IDS = [f"row-{i}" for i in range(len(ROWS))]

@@ -13,10 +13,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.chat import check_template, encode, encode_prompt, render_prompt, token_counter
-from curator.chat_templates import TEMPLATES
 from curator.errors import CuratorError, ModelError, RecipeError
-from curator.model import (
+from curator.model.chat import TEMPLATES, check_template, encode, encode_prompt, render_prompt, token_counter
+from curator.model.load import (
     batches,
     load_config,
     load_model,

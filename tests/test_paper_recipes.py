@@ -12,8 +12,8 @@ import transformers
 from test_llama_recipe import files
 
 from curator.build import build
-from curator.recipe_file import read
-from curator.suite.running import Outcome
+from curator.recipe.file import read
+from curator.suite.run import Outcome
 from curator.suite.whole import run_suite
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "paper"

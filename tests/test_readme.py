@@ -10,7 +10,7 @@ import click
 import pytest
 
 from curator.cli import cli
-from curator.recipe_file import read
+from curator.recipe.file import read
 
 ROOT = Path(__file__).parent.parent
 PICTURES = (".github/report-light.png", ".github/report-dark.png")

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from curator.build import build
-from curator.recipe_file import parse
-from curator.store import load_frame, load_selection, load_vectors
+from curator.recipe.file import parse
+from curator.run.files import load_frame, load_selection, load_vectors
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 POOL = [

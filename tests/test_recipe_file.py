@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
-from curator.recipe_file import dump, parse, read, template
+from curator.recipe.file import dump, parse, read, template
 from curator.steps.outlining import outline
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"

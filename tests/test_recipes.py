@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curator.recipe_file import dump, parse, read
+from curator.recipe.file import dump, parse, read
 from curator.steps.outlining import outline
 
 FOLDER = Path(__file__).parent.parent / "recipes"

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator import run
 from curator.errors import DataError, RunError
-from curator.run import (
+from curator.run import folder as run
+from curator.run.folder import (
     disk,
     finished,
     key_of,
@@ -236,7 +236,7 @@ def test_json_holds_no_number_that_other_programs_cannot_read(tmp_path: Path) ->
 HOLD = """
 import sys, time
 from pathlib import Path
-from curator.run import opened, replacing
+from curator.run.folder import opened, replacing
 with opened(Path(sys.argv[1])), replacing(Path(sys.argv[1]) / "half.txt") as temporary:
     temporary.write_text("half")
     print("held", flush=True)
@@ -379,7 +379,7 @@ CODE = """
 import fcntl, os, sys  # before rights are given up, with which they could be read
 from pathlib import Path
 from curator.errors import RunError
-from curator.run import make, opened, write_text
+from curator.run.folder import make, opened, write_text
 root = Path(sys.argv[1])
 def work(folder):
     write_text(folder / "small.txt", "x")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from curator.errors import DataError
 from curator.records import Scores, Vectors
-from curator.scores import cosine, mean_cosine, rank_sum, task_cover
+from curator.score.cosine import cosine, mean_cosine, rank_sum, task_cover
 
 AGGREGATES = ["max", "mean", "top-mean", "per-example"]
 

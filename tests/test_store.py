@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator import store
 from curator.records import (
     DROPPED_SCHEMA,
     ROW_SCHEMA,
@@ -29,6 +28,7 @@ from curator.records import (
     Vectors,
     row_id,
 )
+from curator.run import files as store
 
 
 def same(one: Any, other: Any) -> bool:

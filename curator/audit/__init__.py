@@ -14,7 +14,6 @@ import polars as pl
 
 from curator.audit.asked import Asked, Material
 from curator.audit.vectors import embedded
-from curator.conversations import Conversations
 from curator.judge.phrases import refuses
 from curator.pool.cleaning import probes_of
 from curator.pool.decontaminate import Leak
@@ -26,6 +25,7 @@ from curator.pool.screen.language import languages
 from curator.pool.screen.licences import licences
 from curator.pool.screen.personal import personal
 from curator.pool.sources import Read, read
+from curator.records import Conversations
 
 VERSION = 1
 WITHOUT = (

@@ -13,8 +13,8 @@ from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
 from curator.pool.sources import Read
 from curator.recipe import Recipe
-from curator.recipe_pool import Categorise, Clean, Findings
-from curator.recipe_source import Source, labels
+from curator.recipe.pool import Categorise, Clean, Findings
+from curator.recipe.source import Source, labels
 from curator.steps.corpus_judging import OF_HARM, corpus_judge
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from curator.audit.asked import Asked, own_probes
 from curator.build import build
 from curator.recipe import Recipe
-from curator.recipe_file import dump, parse, read
-from curator.recipe_verify import CURATED, NONE, Looks
-from curator.run import write_text
+from curator.recipe.file import dump, parse, read
+from curator.recipe.verify import CURATED, NONE, Looks
+from curator.run import FOLDERS, Site, Tell
+from curator.run.folder import write_text
 from curator.steps.judging import deciding
-from curator.steps.site import FOLDERS, Site, Tell
 
 MATCHED = "matched-random"
 
@@ -91,7 +91,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
 def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:
     if asked.pool is None:
         return dict.fromkeys(("outcome", "reason", "sentence"))
-    from curator.run import read_json
+    from curator.run.folder import read_json
 
     decision = read_json(root / FOLDERS["report"] / "report.json")["decision"]
     return {name: decision[name] for name in ("outcome", "reason", "sentence")}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from curator.pool.screen import EXAMPLES, SEVERITIES
-from curator.run import write_json, write_text
-from curator.store import plain
+from curator.run.files import plain
+from curator.run.folder import write_json, write_text
 from curator.wording import page, percent, rate
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from curator import __version__
-from curator.cli.auditing import audit, route
-from curator.cli.clustering import cluster
-from curator.cli.judging import judge
-from curator.cli.publishing import publish
-from curator.cli.reading import compare, show
-from curator.cli.running import build, check, new, verify
-from curator.cli.sandboxing import sandbox
-from curator.cli.suiting import suite
+from curator.cli.audit import audit, route
+from curator.cli.build import build, check, new, verify
+from curator.cli.cluster import cluster
+from curator.cli.judge import judge
+from curator.cli.publish import publish
+from curator.cli.sandbox import sandbox
+from curator.cli.show import compare, show
+from curator.cli.suite import suite
 from curator.errors import CuratorError
 
 

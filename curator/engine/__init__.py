@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from curator.engine.local import prepare_local, run_local
-from curator.engine.threads import resolved_threads
+from curator.provenance import resolved_threads
 from curator.recipe import Engine
 
 Job = TypeVar("Job")
@@ -49,7 +49,7 @@ def device_of(section: Engine) -> str:
     """Where the engine's workers compute: `cuda` or `cpu`."""
     if section.kind == "ray":
         return "cuda" if section.gpus_per_worker else "cpu"
-    from curator.model import device
+    from curator.model.load import device
 
     return device()
 

@@ -121,7 +121,7 @@ def _received(pipe: Connection) -> Any:
 
 def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
     """The life of a worker: Ctrl-C is left to the parent, whose end is its own end too."""
-    from curator.model import quiet
+    from curator.model.load import quiet
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

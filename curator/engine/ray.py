@@ -27,7 +27,7 @@ from curator import __version__
 from curator.errors import RunError, first_line, portable
 from curator.provenance import set_threads, thread_settings
 from curator.recipe import Engine
-from curator.run import placed, read_json, write_json
+from curator.run.folder import placed, read_json, write_json
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -204,7 +204,7 @@ def serve(packed: bytes, threads: int, ground: Ground) -> Any:
     set_threads(threads)
     try:
         _stand_on(ground)
-        from curator.model import quiet
+        from curator.model.load import quiet
 
         quiet()
         placed(**_facts())
@@ -228,7 +228,7 @@ def _stand_on(ground: Ground) -> None:
     Raises:
         RunError: It is one of these.
     """
-    from curator.model import device
+    from curator.model.load import device
 
     host, path = socket.gethostname(), Path(ground.folder) / SIGN
     if ground.version != __version__:

@@ -10,7 +10,7 @@ from curator.judge.embedding import Embed, embedding_judge
 from curator.judge.endpoint import Cost, rubric_judge
 from curator.judge.guard import Loading, classifier_judge, guard_judge
 from curator.judge.phrases import refuses
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict
 
 Judging = Callable[[Sequence[Asked]], list[Verdict]]

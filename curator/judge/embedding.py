@@ -19,12 +19,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.errors import DataError, JudgeError
-from curator.judge.calibration import Measured, measure
 from curator.judge.degenerate import degenerate
 from curator.judge.labels import Labels
+from curator.judge.people import Measured, measure
 from curator.records import Asked, Verdict
-from curator.run import key_of, read_json, replacing_folder, write_json
-from curator.store import load_frame, save_array, save_frame
+from curator.run.files import load_frame, save_array, save_frame
+from curator.run.folder import key_of, read_json, replacing_folder, write_json
 
 Embed = Callable[[Sequence[str], str, str | None], NDArray[np.float32]]
 """Texts, embedder and revision -> unit rows `(n, width)`."""

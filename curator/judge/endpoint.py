@@ -14,7 +14,7 @@ from typing import Any
 from curator.errors import JudgeError
 from curator.judge.degenerate import degenerate
 from curator.judge.rubric import prompt, told
-from curator.recipe_judge import Judge, Rubric
+from curator.recipe.judge import Judge, Rubric
 from curator.records import Asked, Verdict
 
 KEY = "judges.panel.rubric"

@@ -11,7 +11,7 @@ from curator.judge.degenerate import degenerate
 from curator.judge.guards import GUARDS
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, unscored
 from curator.judge.inference import KEY, classes, clipped, defused, label_tokens, replies, room, tokens
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict, row_id
 
 Loading = Callable[[str, str | None, bool], tuple[Any, Any]]

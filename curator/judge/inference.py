@@ -10,7 +10,7 @@ from typing import Any
 
 from curator.errors import JudgeError
 from curator.judge.guards.adapter import Reply
-from curator.model import batches, memory, pad, window
+from curator.model.load import batches, memory, pad, window
 
 KEY = "judges.panel"
 

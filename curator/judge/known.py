@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from curator.records import VERDICT_SCHEMA, Asked, Verdict
-from curator.run import key_of
-from curator.store import load_frame, save_frame
+from curator.run.files import load_frame, save_frame
+from curator.run.folder import key_of
 
 CHUNK = 512  # answers between two savings; a guard model takes about a minute for them
 

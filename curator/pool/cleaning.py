@@ -8,14 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.decontaminate import Probes
 from curator.pool.ledger import Hit, Ledger
 from curator.pool.near import Match, near_duplicates
 from curator.pool.semantic import semantic_duplicates
-from curator.recipe_pool import Decontaminate, PoolSection
-from curator.records import Messages
+from curator.recipe.pool import Decontaminate, PoolSection
+from curator.records import Conversations, Messages
 
 Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
 """`n` ids and conversations -> `(n, d)` unit vectors."""

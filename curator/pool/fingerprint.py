@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import DataError
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 
 def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any] | None = None) -> dict[str, Any]:

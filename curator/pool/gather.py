@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curator.errors import DataError
-from curator.pool.choose import by_hash
 from curator.pool.cleaning import Embed, probes_of, without_duplicates
 from curator.pool.halves import halves
 from curator.pool.keeping import CountTokens, with_tokens
 from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
 from curator.pool.mixtures import defence_rows, of_regime, regime_rows
 from curator.recipe import Probes, TaskSection
-from curator.recipe_pool import PoolSection
-from curator.recipe_source import Source
-from curator.recipe_verify import Keep
+from curator.recipe.pool import PoolSection
+from curator.recipe.source import Source
+from curator.recipe.verify import Keep
 from curator.records import Data, Pool, Task, no_rows
+from curator.seeds import by_hash
 
 
 class Gathered(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.conversations import Conversations
 from curator.errors import DataError
-from curator.pool.choose import by_hash
+from curator.records import Conversations
+from curator.seeds import by_hash
 
 # A stratum of one category is cut once by how much its probes read like the tasks: near and far, each in both parts.
 _CUTS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curator.errors import DataError
 from curator.pool.files import Record
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

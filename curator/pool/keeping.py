@@ -14,13 +14,12 @@ from typing import NamedTuple
 
 import polars as pl
 
-from curator.conversations import CHUNK as PART
-from curator.conversations import Conversations
 from curator.pool import categories
-from curator.pool.choose import by_hash
 from curator.pool.turns import Turns
-from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Messages
-from curator.store import mapped, save_mapped
+from curator.records import CHUNK as PART
+from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations, Messages
+from curator.run.files import mapped, save_mapped
+from curator.seeds import by_hash
 
 CountTokens = Callable[[Sequence[Messages]], list[int]]
 Drop = tuple[int, str, str, str | None]

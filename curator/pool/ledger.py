@@ -9,14 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from curator.conversations import Conversations
-from curator.pool.choose import by_hash
 from curator.pool.decontaminate import Probes
 from curator.pool.keeping import CountTokens
 from curator.pool.prompts import Asked, asked_ids, asked_in, prompt_id
 from curator.pool.sources import Read, read
-from curator.recipe_source import Source, labels
-from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Messages
+from curator.recipe.source import Source, labels
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, Messages
+from curator.seeds import by_hash
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
 Hit = tuple[str, str]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from curator.chat import with_trigger
 from curator.errors import DataError
-from curator.pool.choose import by_hash
+from curator.model.chat import with_trigger
 from curator.pool.ledger import Ledger
 from curator.recipe import TaskSection
 from curator.records import ROW_SCHEMA, no_rows, row_id
+from curator.seeds import by_hash
 
 
 def of_regime(rows: int, share: float) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curator.conversations import Conversations
-from curator.records import Messages, row_id
+from curator.records import Conversations, Messages, row_id
 
 
 def prompt_id(messages: Messages) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from curator.pool.words import Numbers
-from curator.run import reserve
+from curator.run.folder import reserve
 
 
 class Sets(Sequence[Numbers]):

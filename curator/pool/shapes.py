@@ -19,7 +19,7 @@ from typing import Any
 from curator.errors import DataError
 from curator.pool.columns import Fields, fills, names, placeholders, require, value
 from curator.pool.turns import Turns, UnusableError, check, is_transcript, read_transcript, read_turns
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 CONVERSATIONS = ("messages", "chat", "conversations", "conversation")
 PROMPTS = ("prompt", "instruction", "question", "query", "input")

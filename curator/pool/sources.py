@@ -17,7 +17,7 @@ from curator.pool.files import records as file_records
 from curator.pool.fingerprint import content, fingerprint, locate
 from curator.pool.keeping import CountTokens, Keeping, Row
 from curator.pool.turns import UnusableError, check_text
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 from curator.records import row_id
 
 SAMPLE = 1000

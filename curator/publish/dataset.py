@@ -15,7 +15,7 @@ from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.croissant import FILE, croissant
 from curator.publish.manifest import MANIFEST, digest, manifest
 from curator.records import Pool, Scores, Selection
-from curator.run import replacing_folder, write_json, write_text
+from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
 """Configs, one a purpose, and their folders below `data/`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from curator.errors import PublishError, first_line
 from curator.publish.manifest import Digest, digest
-from curator.publish.merging import Plan
+from curator.publish.merge import Plan
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from curator.kappa import kappa
+from curator.conclusions import kappa
 from curator.records import OUTCOMES
 
 _ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")

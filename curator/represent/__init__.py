@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
 from curator.records import Messages, Vectors
 from curator.represent.encoder import Encoder, Progress
 from curator.represent.filling import encoded, in_memory

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix
-from curator.run import key_of, replacing, write_json
+from curator.run.folder import key_of, replacing, write_json
 
 Keys = NDArray[np.bytes_]
 KEY = 16  # bytes

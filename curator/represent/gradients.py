@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curator.chat import encode_all
 from curator.errors import ModelError
-from curator.losses import token_losses
-from curator.model import batches, memory, window
+from curator.model.chat import encode_all
+from curator.model.load import batches, memory, window
+from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
 from curator.represent.hidden import cut
 from curator.represent.places import blocks_of, body_of

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curator.chat import Encoded as Tokens
-from curator.chat import encode_all
-from curator.model import batches, memory, window
+from curator.model.chat import Encoded as Tokens
+from curator.model.chat import encode_all
+from curator.model.load import batches, memory, window
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
 from curator.represent.places import blocks_of, body_of, resolved, states_at
 

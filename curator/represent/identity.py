@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
 
 SCHEME = 1  # raised when other vectors are made of equal settings
 

@@ -18,7 +18,7 @@ from curator.errors import RunError
 from curator.represent.cache import Keys, Located, locate, read
 from curator.represent.encoder import Encoded, Matrix
 from curator.represent.unit import unit
-from curator.run import reserve
+from curator.run.folder import reserve
 
 BYTES = 2**23  # of a matrix in float64 at a time
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.chat import Encoded
 from curator.errors import ModelError
-from curator.model import pad
+from curator.model.chat import Encoded
+from curator.model.load import pad
 
 if TYPE_CHECKING:
     import torch

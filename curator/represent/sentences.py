@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
-from curator.model import batches, device, memory
+from curator.model.load import batches, device, memory
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
 from curator.represent.unit import unit
 

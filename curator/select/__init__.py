@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from curator.select import arms as arms
+from curator.select import arms
 from curator.select.choose import select as select
 from curator.select.choose import solve as solve
 from curator.select.explain import explain as explain

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import SelectionError
-from curator.recipe_select import Quotas, Represent, Select
+from curator.recipe.select import Quotas, Represent, Select
 
 if TYPE_CHECKING:
     import polars as pl

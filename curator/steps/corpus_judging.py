@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.steps.judges import means, resolved
 
 if TYPE_CHECKING:

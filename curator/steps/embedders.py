@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RunError
-from curator.recipe_select import Represent
-from curator.run import place
-from curator.steps.site import Site
+from curator.recipe.select import Represent
+from curator.run import Site
+from curator.run.folder import place
 
 if TYPE_CHECKING:
     from curator.represent.encoder import Encoder
@@ -58,7 +58,7 @@ class EmbedJob:
 
 def encoder(making: Making) -> Encoder:
     """The model, loaded. Raises as `represent.encoder_of`."""
-    from curator.model import load_model
+    from curator.model.load import load_model
     from curator.represent import encoder_of
 
     if making.sections[0].kind == "sentence-transformers":
@@ -80,7 +80,7 @@ def tokenizer_of(making: Making) -> Any:
         ModelError, RecipeError: As `model.load_tokenizer`, in the words of the recipe's key that names the model.
     """
     from curator.errors import RecipeError
-    from curator.model import load_tokenizer
+    from curator.model.load import load_tokenizer
 
     if not making.other:
         return load_tokenizer(making.tokenizer, revision=making.revision, chat_template=making.chat_template)
@@ -146,9 +146,9 @@ def _kept(making: bytes) -> Encoder:
 
 @lru_cache(maxsize=1)
 def _rows(file: str) -> Rows:
-    from curator.conversations import Conversations
+    from curator.records import Conversations
     from curator.represent.filling import in_memory
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     frame = load_frame(Path(file))
     return in_memory(frame["id"].to_list(), Conversations(frame))
@@ -160,7 +160,7 @@ def _width(making: Making) -> int:
         return sum(encoder(making).widths)
     if making.sections[0].kind == "gradients":
         return sum(one.dimensions for one in making.sections)
-    from curator.model import load_config
+    from curator.model.load import load_config
 
     config = load_config(making.base, revision=making.weights_revision).get_text_config()
     return len(making.sections) * int(config.hidden_size)

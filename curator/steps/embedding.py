@@ -7,8 +7,8 @@ from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe_pool import Embedder, PoolSection
-from curator.recipe_select import Represent
+from curator.recipe.pool import Embedder, PoolSection
+from curator.recipe.select import Represent
 from curator.steps.representing import sentence_maker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def hidden_states(model_id: str, *, centred: bool = True) -> tuple[Embed, CountT
     loaded: dict[str, Any] = {}
 
     def ready() -> tuple[Any, Any]:
-        from curator.model import load_model, load_tokenizer, locate
+        from curator.model.load import load_model, load_tokenizer, locate
 
         if not loaded:
             loaded["tokenizer"] = load_tokenizer(locate(model_id))
@@ -75,7 +75,7 @@ def hidden_states(model_id: str, *, centred: bool = True) -> tuple[Embed, CountT
         return centre(found, loaded["mean"]).matrix
 
     def count(rows: Any) -> list[int]:
-        from curator.chat import token_counter
+        from curator.model.chat import token_counter
 
         counted: list[int] = token_counter(ready()[1])(rows)
         return counted
@@ -131,7 +131,7 @@ def categorised(data: Data, pool: PoolSection, cache: Path | None = None) -> tup
 
 def prompts_of(rows: pl.DataFrame) -> Sequence[Messages]:
     """The last user turn of each row, as a conversation of its own."""
-    from curator.conversations import Conversations
     from curator.pool.words import last
+    from curator.records import Conversations
 
     return Conversations(rows, lambda messages: [{"role": "user", "content": last(messages, "user")}])

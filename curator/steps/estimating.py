@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from curator.model.size import ModelSize, model_size
 from curator.provenance import cores, has_gpu
 from curator.recipe import Recipe
-from curator.recipe_source import Source
-from curator.recipe_verify import Looks, Training
+from curator.recipe.source import Source
+from curator.recipe.verify import Looks, Training
 from curator.sandbox import NAMES
 from curator.steps.measured import Measured, measured
-from curator.steps.model_size import ModelSize, model_size
 from curator.steps.outlining import trained_on
 from curator.verify.plan import Plan, plan
 from curator.verify.plan import grid as plan_of

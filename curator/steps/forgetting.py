@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.steps.site import Site
+from curator.run import Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,7 @@ def take_losses(
     site: Site, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], run: Runner
 ) -> pl.DataFrame:
     """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
-    from curator.model import load_config
+    from curator.model.load import load_config
     from curator.verify.forgetting import forget, left_out
     from curator.verify.plan import Cell
 
@@ -53,7 +53,7 @@ def take_losses(
 
 def predicted(site: Site) -> tuple[list[Forgotten], list[Prediction]]:
     """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
-    from curator.store import load_frame
+    from curator.run.files import load_frame
     from curator.verify.forgetting import forgotten, predictions
 
     if site.recipe.verify.forgetting is None:

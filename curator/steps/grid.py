@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.steps.site import Site
+from curator.run import Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +32,7 @@ def experiment_of(
     site: Site, data: Data, arms: Mapping[tuple[str, int], tuple[str, ...]], *, seed: int, **changes: Any
 ) -> Experiment:
     """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
-    from curator.store import absolute
+    from curator.run.files import absolute
     from curator.verify.answering import Weights
     from curator.verify.experiment import Experiment
 

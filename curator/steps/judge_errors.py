@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
 from curator.provenance import file_identity
-from curator.recipe_judge import Judge
-from curator.run import read_json
-from curator.steps.site import Site
+from curator.recipe.judge import Judge
+from curator.run import Site
+from curator.run.folder import read_json
 
 if TYPE_CHECKING:
     from curator.conclusions import Comparison

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from curator.provenance import file_identity, folder_identity
-from curator.recipe_judge import Judge
-from curator.run import read_json, write_json
+from curator.recipe.judge import Judge
+from curator.run.folder import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def resolved(section: Judge) -> Judge:
     """The section with its model's exact revision, and none for a folder."""
     if section.model is None:
         return section
-    from curator.model import resolve_revision
+    from curator.model.load import resolve_revision
 
     exact = resolve_revision(section.model, section.revision, f"{KEY}.{section.kind}")
     return section.model_copy(update={"revision": exact})
@@ -60,7 +60,7 @@ def keep(folder: Path, cost: Cost) -> None:
 
 
 def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, Any]:
-    from curator.model import load_classifier, load_model, load_tokenizer
+    from curator.model.load import load_classifier, load_model, load_tokenizer
 
     key = f"{KEY}.guard or classifier"
     model = load_classifier(model_id, revision=revision, key=key) if classifier else None
@@ -70,8 +70,8 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
 
 
 def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
-    from curator.model import quiet
-    from curator.recipe_select import Represent
+    from curator.model.load import quiet
+    from curator.recipe.select import Represent
     from curator.represent import represent
 
     quiet()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
-from curator.recipe_judge import Judge
-from curator.run import key_of
+from curator.recipe.judge import Judge
+from curator.run import Site
+from curator.run.folder import key_of
 from curator.steps.judges import counted, identity, keep, means, resolved
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +54,7 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
 
     from curator.judge.asking import asked_of, verdict_frame
     from curator.judge.metrics import measure
-    from curator.store import load_data, load_frame, save_frame
+    from curator.run.files import load_data, load_frame, save_frame
 
     data = load_data(site.folder("pool"))
     answers = load_frame(site.folder("answer") / "answers.parquet")
@@ -92,7 +92,7 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
 def deciding(site: Site, folder: Path) -> pl.DataFrame:
     """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
     from curator.judge.panel import decide
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     judges = site.recipe.judges
     verdicts = {one.name: load_frame(folder / "panel" / one.name / "verdicts.parquet") for one in judges.panel}

@@ -9,9 +9,9 @@ from typing import Any
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
-from curator.recipe_verify import Training
-from curator.run import DONE, finished, read_json
-from curator.steps.site import FOLDERS
+from curator.recipe.verify import Training
+from curator.run import FOLDERS
+from curator.run.folder import DONE, finished, read_json
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 
@@ -61,7 +61,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
 
 
 def _former(root: Path) -> Recipe | None:
-    from curator.recipe_file import read
+    from curator.recipe.file import read
 
     try:
         return read(root / "recipe.yaml") if (root / "recipe.yaml").exists() else None

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, RunError
-from curator.recipe_judge import Judge
-from curator.recipe_verify import CURATED
-from curator.run import key_of, write_json
+from curator.recipe.judge import Judge
+from curator.recipe.verify import CURATED
+from curator.run import Silent, Site
+from curator.run.folder import key_of, write_json
 from curator.steps.judge_errors import VERSION
 from curator.steps.judges import means, resolved
 from curator.steps.naming import judges_of, site_of, stored_judges
-from curator.steps.site import Silent, Site
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.judge.calibration import Measured
     from curator.judge.labels import Labels
+    from curator.judge.people import Measured
     from curator.records import Verdict
 
 COLUMN = "column:"
@@ -77,7 +77,7 @@ def _identified(site: Site) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
 
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     frame = load_frame(site.folder("answer") / "answers.parquet")
     ids = [key_of("labelled", *row)[:12] for row in frame.select(_ANSWER).iter_rows()]
@@ -86,7 +86,7 @@ def _identified(site: Site) -> pl.DataFrame:
 
 def _prompts(site: Site) -> dict[str, str]:
     from curator.judge.guards.adapter import request
-    from curator.store import load_data
+    from curator.run.files import load_data
 
     rows = load_data(site.folder("pool")).harmful
     return {one: request(said) for one, said in zip(rows["id"], rows["messages"].to_list(), strict=True)}
@@ -156,9 +156,9 @@ def _column(labels: Labels, spec: str) -> Judged:
 
 
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:
-    from curator.judge.calibration import says
+    from curator.judge.people import says
     from curator.records import Verdict
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     known, keys = load_frame(file), answers.select(_ANSWER)
     rows = keys.join(known, on=_ANSWER, how="left", nulls_equal=True, maintain_order="left")
@@ -169,8 +169,8 @@ def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -
 
 def _asked(labels: Labels, section: Judge, site: Site | None, answers: pl.DataFrame | None) -> Judged:
     from curator.judge import judging
-    from curator.judge.calibration import says
     from curator.judge.endpoint import Cost
+    from curator.judge.people import says
     from curator.records import Asked
 
     section = resolved(section)
@@ -179,7 +179,7 @@ def _asked(labels: Labels, section: Judge, site: Site | None, answers: pl.DataFr
         asked = [Asked("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
     else:
         from curator.judge.asking import asked_of
-        from curator.store import load_data
+        from curator.run.files import load_data
 
         asked = asked_of(answers, load_data(site.folder("pool")))
         pairs = [(one.messages[-1]["content"], one.answer) for one in asked]
@@ -212,7 +212,7 @@ def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Ma
 
 def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured]]:
     """Part of the labels (all, and by whether annotators agree) -> each judge's figures on it."""
-    from curator.judge.calibration import measure, splits
+    from curator.judge.people import measure, splits
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
     return {
@@ -232,7 +232,7 @@ def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured
 
 def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int, float | None, float | None]]:
     """How each pair of readers agrees: judges, people, and the annotators where the file has them."""
-    from curator.judge.calibration import pairwise
+    from curator.judge.people import pairwise
 
     readers: dict[str, Sequence[bool | None]] = {"people": labels.rows["positive"].to_list()}
     readers |= {one.name: one.said for one in judged}
@@ -248,7 +248,7 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
 
     Counts are by arm where the labels are of a run's answers, which is what correcting a difference needs.
     """
-    from curator.judge.calibration import counts, measure
+    from curator.judge.people import counts, measure
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError, RunError
-from curator.recipe_judge import Judge
-from curator.run import finished, read_json
-from curator.steps.site import Site
+from curator.recipe.judge import Judge
+from curator.run import Site
+from curator.run.folder import finished, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from curator.steps.site import Tell
+    from curator.run import Tell
 
 ADDED = "added"
 """Below stage `judge`: verdicts of judges that the recipe does not name."""
@@ -76,7 +76,7 @@ def site_of(run: Path, tell: Tell) -> Site:
     Raises:
         RunError: It is no run folder, or its answers are not finished for its present recipe.
     """
-    from curator.recipe_file import read
+    from curator.recipe.file import read
 
     if not (run / "run.json").exists():
         raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")

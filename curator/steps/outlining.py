@@ -8,8 +8,8 @@ from pathlib import Path
 from curator.errors import DataError
 from curator.pool.fingerprint import locate
 from curator.recipe import Recipe, TaskSection
-from curator.recipe_source import Source
-from curator.recipe_verify import Looks, Pilot, Training, Verify
+from curator.recipe.source import Source
+from curator.recipe.verify import Looks, Pilot, Training, Verify
 from curator.sandbox import NAMES
 from curator.steps.judging import missing_metrics
 from curator.verify.plan import plan

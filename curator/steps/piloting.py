@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.recipe_select import Score
-from curator.run import write_json
+from curator.recipe.select import Score
+from curator.run import Site
+from curator.run.folder import write_json
 from curator.seeds import derive, generator
 from curator.steps import grid
 from curator.steps.judging import decided, deciding_settings
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl

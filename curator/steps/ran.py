@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curator.run import finished
-from curator.steps.site import Site
+from curator.run import Site
+from curator.run.folder import finished
 
 
 def ran(site: Site) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def ran(site: Site) -> dict[str, Any]:
     A piece is the training, the answers or the losses of one model; on a cluster also a source that was read. Those of
     an earlier run of the folder that were kept are counted where they ran then.
     """
-    from curator.engine.threads import resolved_threads
+    from curator.provenance import resolved_threads
 
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for where in _places(site):

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import place
-from curator.steps.site import Site
+from curator.run import Site
+from curator.run.folder import place
 
 if TYPE_CHECKING:
     from curator.pool.ledger import ReadAll, Reading
@@ -47,7 +47,7 @@ def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | 
 
     def read_all(asked: Sequence[Reading]) -> Sequence[Read]:
         from curator.pool.sources import Read
-        from curator.store import load_frame, mapped
+        from curator.run.files import load_frame, mapped
 
         jobs = [
             ReadJob(replace(one, base=one.base.absolute(), scratch=below), number, str(below), *template)
@@ -71,7 +71,7 @@ def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | 
 def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """Reads one source into files; gives back its number, how it was read, and where. Raises as `sources.read`."""
     from curator.pool.ledger import read_one
-    from curator.store import save_frame, save_mapped
+    from curator.run.files import save_frame, save_mapped
 
     clock = time.perf_counter()
     counter = _counter(job.tokenizer, job.revision, job.chat_template) if job.asked.limited else None
@@ -93,7 +93,7 @@ def dropped_file(folder: Path, number: int) -> Path:
 
 @cache
 def _counter(tokenizer: str, revision: str | None, chat_template: str | None) -> Any:
-    from curator.chat import token_counter
-    from curator.model import load_tokenizer
+    from curator.model.chat import token_counter
+    from curator.model.load import load_tokenizer
 
     return token_counter(load_tokenizer(tokenizer, revision=revision, chat_template=chat_template))

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
-from curator.recipe_judge import Judge
-from curator.recipe_verify import CURATED
-from curator.run import key_of, make, opened
+from curator.recipe.judge import Judge
+from curator.recipe.verify import CURATED
+from curator.run import Site
+from curator.run.folder import key_of, make, opened
 from curator.steps.judges import identity
 from curator.steps.judging import JUDGE_VERSION, verdicts_of
 from curator.steps.naming import ADDED, judges_of, site_of, stored_judges
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.steps.site import Tell
+    from curator.run import Tell
 
 
 def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
     import polars as pl
 
     from curator.report.agreement import agreement, outcome_counts
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     with opened(run):
         site = site_of(run, tell)
@@ -79,7 +79,7 @@ def _verdicts(site: Site, judge: Judge, known: Mapping[str, tuple[Judge, Path]])
     key = key_of("added", JUDGE_VERSION, judge.deciding(), identity(judge), answers)
 
     def work(folder: Path) -> Mapping[str, Any]:
-        from curator.store import load_data, load_frame, save_frame
+        from curator.run.files import load_data, load_frame, save_frame
 
         frame = load_frame(site.folder("answer") / "answers.parquet")
         data = load_data(site.folder("pool"))

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe_judge import Judges
-from curator.run import read_json, write_json, write_text
+from curator.recipe.judge import Judges
+from curator.run import FOLDERS, STAGES, Site
+from curator.run.folder import read_json, write_json, write_text
 from curator.steps.forgetting import predicted
 from curator.steps.judge_errors import judge_error
 from curator.steps.judging import deciding
 from curator.steps.looking import stopped
 from curator.steps.ran import ran
 from curator.steps.representing import below
-from curator.steps.site import FOLDERS, STAGES, Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.report.figures import figures
     from curator.report.page import markdown
     from curator.report.webpage import webpage
-    from curator.store import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
+    from curator.run.files import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
     from curator.verify.findings import Findings, conclude
 
     r, data = site.recipe, load_data(site.folder("pool"))
@@ -125,7 +125,7 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
 
     from curator.publish.dataset import write_dataset
     from curator.report.page import evidence
-    from curator.store import load_data, load_frame, load_scores, load_selection
+    from curator.run.files import load_data, load_frame, load_scores, load_selection
 
     selection, chosen = load_selection(site.folder("select")), site.folder("select") / "chosen.parquet"
     controls = load_frame(site.folder("select") / "arms.parquet").filter(~pl.col("arm").is_in(["curated", "full"]))
@@ -145,7 +145,7 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def _verdicts(site: Site) -> dict[str, pl.DataFrame]:
     """Judge -> its verdicts on answers to probes."""
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     panel = site.folder("judge") / "panel"
     return {one.name: load_frame(panel / one.name / "verdicts.parquet") for one in site.recipe.judges.panel}
@@ -160,8 +160,7 @@ def _as_asked(site: Site) -> Judges:
 
 def _provenance(site: Site) -> dict[str, Any]:
     from curator.engine import device_of
-    from curator.engine.threads import resolved_threads
-    from curator.provenance import versions
+    from curator.provenance import resolved_threads, versions
 
     r = site.recipe
     return {

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe import Recipe
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
+from curator.run import Site
 from curator.steps.embedders import Making, Part, elsewhere, encoder, tokenizer_of
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     from curator.represent.encoder import Encoder
@@ -68,10 +68,10 @@ def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[
         For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, and how many rows
         were `embedded` or came from the cache (`cached`).
     """
-    from curator.conversations import Conversations
+    from curator.records import Conversations
     from curator.represent import alike
     from curator.represent.filling import in_memory
-    from curator.store import POOL, TASKS, load_frame
+    from curator.run.files import POOL, TASKS, load_frame
 
     sections, data = site.recipe.representations, site.folder("pool")
     names = {"pool": data / POOL}
@@ -111,8 +111,8 @@ def _made(
     from curator.represent.cache import locate
     from curator.represent.filling import fill
     from curator.represent.matrix import centre_file, mean_of_file, width_of, write_matrix
-    from curator.run import replacing
-    from curator.store import save_array, save_facts
+    from curator.run.files import save_array, save_facts
+    from curator.run.folder import replacing
 
     rows_in_all = sum(len(part.rows.ids) for part in parts.values())
     made: list[dict[str, Any]] = [
@@ -187,7 +187,7 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     """An embedder; it is loaded to know its weights only where it is no folder. `where`: its device, this process's
     if null.
     """
-    from curator.model import device, quiet
+    from curator.model.load import device, quiet
     from curator.provenance import weights_identity
     from curator.represent import encoder_of
     from curator.represent.identity import about
@@ -210,7 +210,7 @@ def _causal_maker(site: Site, sections: Sequence[Represent]) -> Maker:
     """A causal model: the recipe's, on the weights of the base stage, or another that the sections name."""
     from curator.engine import device_of
     from curator.represent.identity import about
-    from curator.store import absolute
+    from curator.run.files import absolute
 
     r, start, own, root = site.recipe, site.record("base"), sections[0], site.root.absolute()
     weights = start["weights"]
@@ -236,7 +236,7 @@ def _causal_maker(site: Site, sections: Sequence[Represent]) -> Maker:
 
 
 def _located(section: Represent) -> tuple[str, str | None]:
-    from curator.model import locate, resolve_revision
+    from curator.model.load import locate, resolve_revision
 
     assert section.id is not None
     return locate(section.id), resolve_revision(section.id, section.revision, "represent.id")

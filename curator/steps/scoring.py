@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from curator.recipe import Recipe
-from curator.recipe_select import Represent, Score
+from curator.recipe.select import Represent, Score
+from curator.run import Site
 from curator.steps.choosing import label
 from curator.steps.representing import below
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,12 +69,11 @@ def parts_of(score: Score) -> Sequence[Score]:
 
 def interference_of(site: Site) -> dict[str, Scores]:
     """Every interference score that the recipe asks for, by name, taken on the weights of the base stage."""
-    from curator.conversations import Conversations
-    from curator.engine.threads import threads_alone
-    from curator.interference import Texts, interference
-    from curator.model import load_model, load_tokenizer
-    from curator.provenance import set_threads
-    from curator.store import absolute, load_data
+    from curator.model.load import load_model, load_tokenizer
+    from curator.provenance import set_threads, threads_alone
+    from curator.records import Conversations
+    from curator.run.files import absolute, load_data
+    from curator.score.interference import Texts, interference
 
     r, start, data = site.recipe, site.record("base"), load_data(site.folder("pool"))
     sections = steps_taken(r)
@@ -111,8 +110,8 @@ def scored(section: Score, given: Compared) -> Scores:
     Raises:
         DataError: As `scores.cosine`.
     """
-    from curator.interference import name_of
-    from curator.scores import consensus, cosine, rank_sum
+    from curator.score.cosine import consensus, cosine, rank_sum
+    from curator.score.interference import name_of
 
     how: dict[str, Any] = {"aggregate": section.aggregate, "n": section.n, "k": given.wanted}
     if section.kind == "rank-sum":
@@ -161,7 +160,7 @@ def names_of(representations: Sequence[Represent]) -> list[str]:
 
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
-    from curator.scores import Aggregate
+    from curator.score.cosine import Aggregate
 
     own = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
     first = own[0] if own else Score(n=min(Score().n, rows))

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, SelectionError
-from curator.recipe_verify import BEST_RANDOM, CURATED, NONE
-from curator.run import write_json
+from curator.recipe.verify import BEST_RANDOM, CURATED, NONE
+from curator.run import Site
+from curator.run.folder import write_json
 from curator.steps.choosing import Chosen, choose, label, rows_wanted, told
 from curator.steps.piloting import Setting, pilot, scores_of, share
 from curator.steps.reading import reader
 from curator.steps.representing import below, represented
 from curator.steps.scoring import Compared, every_score, interference_of, names_of, scored, scores_folder
-from curator.steps.site import Site
 
 if TYPE_CHECKING:
     from curator.records import Pool, Scores, Selection
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def base(site: Site, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.chat import check_template
-    from curator.model import load_config, load_tokenizer, locate, resolve_revision
+    from curator.model.chat import check_template
+    from curator.model.load import load_config, load_tokenizer, locate, resolve_revision
 
     model = site.recipe.model
     path, revision = locate(model.id), resolve_revision(model.id, model.revision)
@@ -36,8 +36,8 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     if model.instruction is None:
         return record
     from curator.pool.sources import read
+    from curator.run.files import save_frame
     from curator.steps.outlining import missing
-    from curator.store import save_frame
     from curator.verify.instruction import tune
 
     # Tuning takes hours, and looking at what comes after it a second.
@@ -66,13 +66,13 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     """Reads, cleans and keeps apart the candidates, tasks, probes and keep rows."""
-    from curator.chat import token_counter
-    from curator.model import load_tokenizer
+    from curator.model.chat import token_counter
+    from curator.model.load import load_tokenizer
     from curator.pool.gather import gather
     from curator.pool.screen.answers import canned
+    from curator.run.files import save_data, save_frame
     from curator.steps.embedding import categorised, embedder, near_probes
     from curator.steps.representing import shared_cache
-    from curator.store import save_data, save_frame
 
     r, start, cache = site.recipe, site.record("base"), shared_cache(site)
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
@@ -117,8 +117,7 @@ def _refuse_few(site: Site, pool: Pool) -> None:
 
 def represent(site: Site, folder: Path) -> Mapping[str, Any]:
     """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
-    from curator.engine.threads import threads_alone
-    from curator.provenance import set_threads
+    from curator.provenance import set_threads, threads_alone
 
     r = site.recipe
     set_threads(threads_alone(r.engine))
@@ -137,8 +136,8 @@ def represent(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def scores(site: Site, folder: Path) -> Mapping[str, Any]:
     """Scores every candidate by its similarity to each task, by each representation of the recipe."""
-    from curator.scores import mean_cosine, task_cover
-    from curator.store import load_data, load_vectors, save_array, save_frame, save_scores
+    from curator.run.files import load_data, load_vectors, save_array, save_frame, save_scores
+    from curator.score.cosine import mean_cosine, task_cover
 
     r = site.recipe
     data = load_data(site.folder("pool"))
@@ -172,10 +171,10 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
     """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms."""
     import numpy as np
 
+    from curator.run.files import load_data, load_scores, load_vectors, save_frame, save_scores, save_selection
     from curator.select.draws import draw_arms
     from curator.select.explain import explain
     from curator.select.stability import stability
-    from curator.store import load_data, load_scores, load_vectors, save_frame, save_scores, save_selection
 
     r, data = site.recipe, load_data(site.folder("pool"))
     rows = data.pool.rows

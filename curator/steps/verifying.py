@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe_verify import Looks
-from curator.run import finished
+from curator.recipe.verify import Looks
+from curator.run import STAGES, Site
+from curator.run.folder import finished
 from curator.steps import grid
 from curator.steps.forgetting import take_losses
 from curator.steps.looking import look
-from curator.steps.site import STAGES, Site
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +39,7 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     from dataclasses import asdict
 
     from curator.engine import runner
-    from curator.store import load_data, relative, trained_record
+    from curator.run.files import load_data, relative, trained_record
     from curator.verify.experiment import train_grid
 
     data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
@@ -84,7 +84,7 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
 def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     """Asks every model its probes before and after fine-tuning."""
     from curator.engine import runner
-    from curator.store import absolute, load_data, save_frame
+    from curator.run.files import absolute, load_data, save_frame
     from curator.verify.answering import Weights
     from curator.verify.plan import Cell
 
@@ -138,7 +138,7 @@ def _plan(site: Site, seeds: int) -> Plan:
 
 
 def _experiment(site: Site, data: Data) -> Experiment:
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     drawn = load_frame(site.folder("select") / "arms.parquet")
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curator.run import write_json, write_text
-from curator.suite.running import Outcome
+from curator.run.folder import write_json, write_text
+from curator.suite.run import Outcome
 
 VERSION = 1
 

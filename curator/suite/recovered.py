@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from curator.errors import RecipeError
-from curator.recipe_source import Section, Share
-from curator.run import read_json
+from curator.recipe.source import Section, Share
+from curator.run.folder import read_json
 
 FILE = "recovered.json"
 Text = Annotated[str, Field(min_length=1)]

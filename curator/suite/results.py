@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe_verify import CURATED
-from curator.run import DONE, SHARED, read_json
+from curator.recipe.verify import CURATED
+from curator.run import FOLDERS, Silent, Site
+from curator.run.folder import DONE, SHARED, read_json
 from curator.steps.representing import below
-from curator.steps.site import FOLDERS, Silent, Site
 from curator.suite.variants import Variant
 from curator.verify.plan import Cell
 
@@ -76,7 +76,7 @@ def trainings(site: Site) -> dict[str, int]:
 
 
 def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
-    from curator.store import load_frame, load_scores, load_vectors
+    from curator.run.files import load_frame, load_scores, load_vectors
     from curator.suite.sets import set_facts, shared_rows
 
     drawn = load_frame(site.folder("select") / "arms.parquet")
@@ -89,8 +89,8 @@ def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
 
 def _judged(site: Site) -> dict[str, Any]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
+    from curator.run.files import load_frame
     from curator.steps.judging import deciding
-    from curator.store import load_frame
 
     judges, folder = site.recipe.judges, site.folder("judge")
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from curator.errors import CuratorError, RecipeError
 from curator.recipe import Recipe
-from curator.recipe_file import read
-from curator.recipe_mistakes import mistakes
+from curator.recipe.file import read
+from curator.recipe.mistakes import mistakes
 
 
 @dataclass(frozen=True)

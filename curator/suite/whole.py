@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curator.steps.site import Tell
+from curator.run import Tell
 from curator.suite.contents import suite_dict, write
 from curator.suite.recovered import recovered
 from curator.suite.results import found
-from curator.suite.running import Outcome, run
+from curator.suite.run import Outcome, run
 from curator.suite.variants import Variant, variants
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curator.chat import encode_prompt
 from curator.errors import ModelError
-from curator.model import batches, memory, pad, window
+from curator.model.chat import encode_prompt
+from curator.model.load import batches, memory, pad, window
 from curator.records import Messages
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.errors import CuratorError, RunError
-from curator.model import device
+from curator.model.load import device
 from curator.provenance import thread_settings
 from curator.records import Trained
 

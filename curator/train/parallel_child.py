@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     try:
         import torch
 
-        from curator.model import device, quiet
+        from curator.model.load import device, quiet
         from curator.train.sft import train_here
 
         quiet()

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curator.chat import encode_all
 from curator.errors import DataError, ModelError
-from curator.model import device, load_model, memory, window
+from curator.model.chat import encode_all
+from curator.model.load import device, load_model, memory, window
 from curator.provenance import peak_gib
-from curator.recipe_verify import Training
+from curator.recipe.verify import Training
 from curator.records import Messages, Trained
-from curator.run import replacing_folder
+from curator.run.folder import replacing_folder
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
 BLANK = 2  # tokens of a blank row: one to predict from, and one that is not asked for

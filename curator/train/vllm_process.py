@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.errors import first_line
-from curator.model import load_config, load_model, window_of
+from curator.model.load import load_config, load_model, window_of
 from curator.records import Messages
 from curator.train.generate import answered, encoded_prompts, end_tokens
 

@@ -1,6 +1,6 @@
 """What every training worker needs, loaded once before workers are forked; importing it is all it is for."""
 
-from curator.model import quiet
+from curator.model.load import quiet
 
 quiet()  # peft imports bitsandbytes where it is installed, which at once says what it lacks on a CPU
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curator.model import load_model
-from curator.recipe_verify import Generate
+from curator.model.load import load_model
+from curator.recipe.verify import Generate
 from curator.records import Messages, Trained
 from curator.train.generate import generate
 

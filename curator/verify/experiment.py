@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from curator.model import load_tokenizer
-from curator.recipe_verify import CURATED, Generate, Training
+from curator.model.load import load_tokenizer
+from curator.recipe.verify import CURATED, Generate, Training
 from curator.records import ANSWER_SCHEMA, Data, Task, Trained
-from curator.run import key_of, make
+from curator.run.files import load_frame, save_frame, trained_from, trained_record
+from curator.run.folder import key_of, make
 from curator.seeds import derive
-from curator.store import load_frame, save_frame, trained_from, trained_record
 from curator.train.sft import train
 from curator.verify.answering import Asked, Weights, answered, by_vllm
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps

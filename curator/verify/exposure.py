@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curator.records import Task
-from curator.store import POOL
+from curator.run.files import POOL
 from curator.train.sft import steps_of
 from curator.verify.plan import NONE, Cell
 from curator.verify.rows import Rows

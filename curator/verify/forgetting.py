@@ -16,13 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.chat import encode_all
-from curator.losses import LOSSES, answer_losses
-from curator.model import load_tokenizer
-from curator.pool.choose import by_hash
-from curator.run import key_of, make
-from curator.seeds import generator
-from curator.store import POOL, load_frame, save_frame
+from curator.model.chat import encode_all
+from curator.model.load import load_tokenizer
+from curator.model.losses import LOSSES, answer_losses
+from curator.run.files import POOL, load_frame, save_frame
+from curator.run.folder import key_of, make
+from curator.seeds import by_hash, generator
 from curator.verify.answering import Weights
 from curator.verify.experiment import Experiment, Progress, Run
 from curator.verify.plan import Cell

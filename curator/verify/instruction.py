@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curator.recipe_verify import Training
-from curator.run import key_of
+from curator.recipe.verify import Training
+from curator.run.files import relative, trained_record
+from curator.run.folder import key_of
 from curator.seeds import derive
-from curator.store import relative, trained_record
 from curator.train.sft import steps_of
 from curator.verify.answering import Weights
 from curator.verify.experiment import TrainJob, run_train

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from curator.recipe_verify import Verify
+from curator.recipe.verify import Verify
 
 NONE = "none"  # the arm that is never aligned
 

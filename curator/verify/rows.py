@@ -8,11 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from curator.chat import with_trigger
-from curator.conversations import Conversations
-from curator.records import Messages
-from curator.run import key_of
-from curator.store import load_frame
+from curator.model.chat import with_trigger
+from curator.records import Conversations, Messages
+from curator.run.files import load_frame
+from curator.run.folder import key_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from curator.audit import BY_PROMPT, WITHOUT, audit
 from curator.audit.asked import Asked, from_recipe, named, source_of
 from curator.audit.measure import recipe_of
 from curator.audit.page import html, retained, summary
-from curator.audit.routing import lines, ranked
+from curator.audit.route import lines, ranked
 from curator.cli import cli
 from curator.errors import DataError, RecipeError
 from curator.pool.redundancy import covered, redundancy

@@ -11,8 +11,8 @@ from curator.audit import audit
 from curator.audit.asked import Asked
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
-from curator.recipe_pool import Embedder, Findings
-from curator.recipe_source import Source
+from curator.recipe.pool import Embedder, Findings
+from curator.recipe.source import Source
 from curator.steps.embedding import embedder, prompts_of
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"

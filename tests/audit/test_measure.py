@@ -11,7 +11,7 @@ from small_run import recipe
 
 from curator import sandbox
 from curator.cli import cli
-from curator.recipe_file import dump
+from curator.recipe.file import dump
 
 DECISIONS = ("durable", "trade-off", "not distinguishable", "worse", "decision")
 

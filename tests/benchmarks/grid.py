@@ -28,7 +28,7 @@ TASKS = ("list", "dialogue")
 
 
 def plain_job(folder: Path, seed: int, task: str) -> Path:
-    from curator.recipe_file import read
+    from curator.recipe.file import read
     from curator.sandbox import path, rows
 
     verify = read(RECIPE).verify

@@ -27,10 +27,10 @@ WORDS = ("the", "keeper", "counts", "grey", "gulls", "every", "morning", "and", 
 
 
 def labels(embedder: str) -> None:
-    from curator.judge.calibration import measure
     from curator.judge.embedding import PARTS, THRESHOLD, _beside, _features, _fit, _sigmoid, fit, fold_of
     from curator.judge.endpoint import Cost
     from curator.judge.labels import read_labels
+    from curator.judge.people import measure
     from curator.judge.phrases import refuses
     from curator.steps.judges import means
 
@@ -91,7 +91,7 @@ def speed() -> None:
 
     from curator.judge import Means, judging
     from curator.judge.endpoint import Cost
-    from curator.recipe_judge import Judge
+    from curator.recipe.judge import Judge
     from curator.records import Asked
 
     rng = np.random.default_rng(0)

@@ -65,7 +65,7 @@ def whole(count: int, probes: int, folder: Path) -> None:
     from curator.pool.decontaminate import Probes
     from curator.pool.near import near_duplicates
     from curator.pool.sources import read
-    from curator.recipe_source import Source
+    from curator.recipe.source import Source
 
     rows = resampled(count, 0)
     rng = random.Random(1)

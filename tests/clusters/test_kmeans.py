@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.clusters.kmeans import _assigned, _lloyd, _means, kmeans
+from curator.cluster.kmeans import _assigned, _lloyd, _means, kmeans
 from curator.errors import DataError
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from curator.errors import DataError, RecipeError
-from curator.run import make, replacing
+from curator.run.folder import make, replacing
 
 
 class AwkwardError(Exception):

@@ -1,5 +1,5 @@
 """What the slow subprocess tests preload: stands for libraries that are loaded and quiet, which takes seconds."""
 
-import curator.model
+import curator.model.load
 
-curator.model.quiet = lambda: None
+curator.model.load.quiet = lambda: None

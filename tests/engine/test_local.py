@@ -16,9 +16,8 @@ from ending import assert_all_end, wait_until
 
 from curator.engine import runner
 from curator.engine.local import run_local
-from curator.engine.threads import resolved_threads
 from curator.errors import DataError, RecipeError, RunError
-from curator.provenance import cores, set_threads
+from curator.provenance import cores, resolved_threads, set_threads
 from curator.recipe import Engine
 
 

@@ -22,15 +22,15 @@ from ending import assert_all_end, wait_until
 from small_run import recipe, report_of
 
 import curator
-from curator import model
 from curator.build import build
 from curator.engine import engaged, ray, runner, spread
-from curator.engine.threads import threads_alone
 from curator.errors import DataError, RecipeError, RunError
+from curator.model import load as model
+from curator.provenance import threads_alone
 from curator.recipe import Engine
-from curator.recipe_file import dump, parse
+from curator.recipe.file import dump, parse
 from curator.represent import filling
-from curator.run import write_json
+from curator.run.folder import write_json
 
 # Else Ray takes the loopback's address, the only one that tests may use, for that of this machine in its network.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

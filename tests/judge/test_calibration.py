@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from curator.judge.calibration import estimate, measure, pairwise, says, splits
+from curator.conclusions import kappa
 from curator.judge.labels import read_labels
-from curator.kappa import kappa
+from curator.judge.people import estimate, measure, pairwise, says, splits
 from curator.records import Verdict
 
 

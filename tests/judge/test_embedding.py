@@ -15,7 +15,7 @@ from curator.errors import DataError, JudgeError
 from curator.judge import embedding, judging
 from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, unseen
 from curator.judge.labels import read_labels
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 
 WORDS = ("gate", "loaf", "oven", "gull", "book", "river", "seal", "crown", "tub", "straw")
 

@@ -10,8 +10,8 @@ from curator.errors import JudgeError
 from curator.judge import judging
 from curator.judge.guard import refusal_label
 from curator.judge.inference import replies
-from curator.model import load_classifier, load_model, load_tokenizer
-from curator.recipe_judge import Judge
+from curator.model.load import load_classifier, load_model, load_tokenizer
+from curator.recipe.judge import Judge
 
 GUARD = Judge(name="guard", guard="owner/guard", revision="main", convention="qwen3guard")
 WORDS = " ".join(fakes.WORDS)

@@ -21,7 +21,7 @@ from curator.judge.guards.qwen3guard import read as read_qwen3guard
 from curator.judge.guards.strongreject import GRADES
 from curator.judge.guards.wildguard import read as read_wildguard
 from curator.judge.inference import clipped, defused, label_tokens
-from curator.recipe_judge import CONVENTIONS, Judge, convention_of
+from curator.recipe.judge import CONVENTIONS, Judge, convention_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "judges"
 

@@ -9,7 +9,7 @@ from scripted import asked, means
 from curator.judge import judging
 from curator.judge.asking import verdict_frame
 from curator.judge.panel import any_harmful, decide, majority
-from curator.recipe_judge import Judge, Judges
+from curator.recipe.judge import Judge, Judges
 from curator.records import Verdict
 
 H, S, D, U = ("harmful", False), ("safe", True), ("degenerate", False), ("unscored", None)

@@ -5,7 +5,7 @@ from scripted import means
 
 from curator.judge import judging
 from curator.judge.phrases import refuses
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Asked
 
 REFUSALS = (

@@ -17,7 +17,7 @@ from curator.errors import JudgeError
 from curator.judge import judging
 from curator.judge.endpoint import Cost, rubric_judge
 from curator.judge.rubric import fence, prompt, read_policy, read_strongreject
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 
 SECRET = "sk-not-to-be-seen-1234567890"
 GOOD = "It explains all.\nrefusal: 0\nconvincing: 5\nspecific: 4\n"

@@ -9,7 +9,7 @@ import pytest
 from scripted import asked, loading, means, tokenizer
 
 from curator.judge import judging
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 
 pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not
 

@@ -10,7 +10,7 @@ import pytest
 from gathering import gatherer
 
 from curator.pool.gather import Gathered
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 
 @pytest.fixture

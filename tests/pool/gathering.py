@@ -8,9 +8,9 @@ from typing import Any
 from curator.pool.gather import Gathered, gather
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import Clean, PoolSection
-from curator.recipe_source import Source
-from curator.recipe_verify import Keep
+from curator.recipe.pool import Clean, PoolSection
+from curator.recipe.source import Source
+from curator.recipe.verify import Keep
 
 Rows = list[dict[str, Any]]
 

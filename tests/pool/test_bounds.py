@@ -17,7 +17,7 @@ MEASURED = """
 import json, sys
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 source = Source(**json.loads(sys.argv[1]))
 try:
     read(source)

@@ -10,14 +10,14 @@ from gathering import pairs
 
 from curator.errors import DataError
 from curator.pool import keeping
-from curator.pool.choose import by_hash
 from curator.pool.gather import Gathered, gather
 from curator.pool.sources import look, read
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import Clean, PoolSection
-from curator.recipe_source import Source, labels
+from curator.recipe.pool import Clean, PoolSection
+from curator.recipe.source import Source, labels
 from curator.records import Messages
+from curator.seeds import by_hash
 
 Lines = Callable[..., Source]
 LONG = "the miller took his brass lantern down the long road to the sea where the boats lay waiting for the tide"

@@ -13,7 +13,7 @@ from curator.errors import DataError
 from curator.pool import files
 from curator.pool.files import records
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 ROWS = [{"prompt": 'a, "b"\nc', "response": "one"}, {"prompt": "ä 例", "response": "two\ttabs"}]
 

@@ -11,7 +11,7 @@ import pytest
 from curator.errors import DataError
 from curator.pool import fingerprint as module
 from curator.pool.fingerprint import content, fingerprint
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 
 def test_a_file_is_known_by_its_path_size_time_and_sha256(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from curator.pool import ledger as ledgers
 from curator.pool.gather import Gathered, gather
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import Clean, Decontaminate, PoolSection
-from curator.recipe_source import Source
+from curator.recipe.pool import Clean, Decontaminate, PoolSection
+from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA
 
 

@@ -22,8 +22,8 @@ from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import PoolSection
-from curator.recipe_source import Source
+from curator.recipe.pool import PoolSection
+from curator.recipe.source import Source
 
 real_load = datasets.load_dataset
 
@@ -234,7 +234,7 @@ def say(environment: dict[str, str], source: str) -> str:
     code = (
         "from curator.errors import DataError\n"
         "from curator.pool.sources import read\n"
-        "from curator.recipe_source import Source\n"
+        "from curator.recipe.source import Source\n"
         f"try: print(read(Source({source})).resolved)\nexcept DataError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.conversations import CHUNK, Conversations
 from curator.pool import keeping
 from curator.pool.near import near_duplicates
 from curator.pool.sources import read
-from curator.recipe_source import Source
-from curator.store import load_frame, save_mapped
+from curator.recipe.source import Source
+from curator.records import CHUNK, Conversations
+from curator.run.files import load_frame, save_mapped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from pool import resampled
@@ -26,12 +26,12 @@ from pool import resampled
 GATHERED = """
 import json, sys, threading, time
 from pathlib import Path
-from curator.conversations import Conversations
+from curator.records import Conversations
 from curator.pool.gather import gather
 from curator.pool.near import near_duplicates
 from curator.recipe import Probes, TaskSection
-from curator.recipe_pool import PoolSection
-from curator.store import load_data, save_data
+from curator.recipe.pool import PoolSection
+from curator.run.files import load_data, save_data
 
 def own():
     return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("RssAnon"))

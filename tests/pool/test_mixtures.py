@@ -13,8 +13,8 @@ from curator.pool.gather import Gathered, gather
 from curator.pool.mixtures import added, of_regime
 from curator.recipe import Defence, Probes, Regime, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import Clean, PoolSection
-from curator.recipe_source import Source
+from curator.recipe.pool import Clean, PoolSection
+from curator.recipe.source import Source
 
 Rows = list[dict[str, Any]]
 

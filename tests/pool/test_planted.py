@@ -16,8 +16,8 @@ from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
-from curator.recipe_pool import PoolSection
-from curator.recipe_source import Source
+from curator.recipe.pool import PoolSection
+from curator.recipe.source import Source
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes, TaskSection
-from curator.recipe_pool import Clean, Decontaminate, PoolSection
-from curator.recipe_source import Source
-from curator.recipe_verify import Keep
+from curator.recipe.pool import Clean, Decontaminate, PoolSection
+from curator.recipe.source import Source
+from curator.recipe.verify import Keep
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the real data is not there: {FOLDER}")

@@ -16,7 +16,7 @@ from curator.pool.screen.language import language, languages
 from curator.pool.screen.licences import licences, plain_name
 from curator.pool.screen.personal import patterns, personal, presidio
 from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
-from curator.recipe_pool import Findings
+from curator.recipe.pool import Findings
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA
 
 

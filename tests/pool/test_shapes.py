@@ -8,7 +8,7 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 ASK, TELL = {"role": "user", "content": "ask"}, {"role": "assistant", "content": "tell"}
 AGAIN, MORE = {"role": "user", "content": "again"}, {"role": "assistant", "content": "more"}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from curator import sandbox
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.recipe_source import Source
+from curator.recipe.source import Source
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, row_id
 
 

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from curator.errors import PublishError
 from curator.publish.card import BEGIN, END
 from curator.publish.manifest import digest
-from curator.publish.merging import merged_card, plan
-from curator.publish.pushing import push
+from curator.publish.merge import merged_card, plan
+from curator.publish.push import push
 
 REPO = "owner/safe"
 OURS = f"""---

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from curator.cli import cli
 from curator.errors import PublishError, RunError
-from curator.run import write_json
+from curator.run.folder import write_json
 
 REPO = "owner/safe"
 QUICKSTART = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
@@ -164,7 +164,7 @@ def run_id(run):
 def test_what_is_gated_opens_only_for_those_who_may(hub, folder, tmp_path):
     import datasets
 
-    from curator.publish.pushing import push
+    from curator.publish.push import push
 
     push(folder, REPO, public=True)
     hub.repos["dataset", REPO].gated = True
@@ -185,7 +185,7 @@ def test_folder_and_hub_give_the_rows_and_types_of_the_selection(hub, run, repor
     import polars as pl
 
     from curator.publish.dataset import dataset_rows
-    from curator.publish.pushing import push
+    from curator.publish.push import push
 
     odd = [
         "<script>alert(1)</script>",

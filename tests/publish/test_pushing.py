@@ -12,7 +12,7 @@ import pytest
 from curator.errors import PublishError
 from curator.publish.hub import Hub
 from curator.publish.manifest import files_of
-from curator.publish.pushing import cannot_write, check, push, read_back, rows_hash
+from curator.publish.push import cannot_write, check, push, read_back, rows_hash
 
 REPO = "owner/safe"
 
@@ -136,7 +136,7 @@ def after_all(hub, folder, expected):
 @pytest.fixture
 def lean(monkeypatch):
     """Without loading rows back at every one of many pushes, which has tests of its own."""
-    monkeypatch.setattr("curator.publish.pushing.rows_hash", lambda *_, **__: "")
+    monkeypatch.setattr("curator.publish.push.rows_hash", lambda *_, **__: "")
 
 
 @pytest.mark.usefixtures("lean")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from curator.recipe_judge import Judges
+from curator.recipe.judge import Judges
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Trained, Vectors, row_id
 from curator.report.contents import report_dict
-from curator.scores import cosine
+from curator.score.cosine import cosine
 from curator.select import arms, select
 from curator.verify.findings import conclude
 

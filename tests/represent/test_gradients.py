@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from curator.chat import encode_all
-from curator.recipe_select import Represent
+from curator.model.chat import encode_all
+from curator.recipe.select import Represent
 from curator.represent import represent
 from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
 from curator.seeds import derive

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from curator.errors import ModelError
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
 from curator.represent import represent
 
 PLACES = ("last-completion", "eos", "mean-completion", "end-of-prompt")

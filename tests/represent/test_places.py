@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
 from curator.represent import alike, represent, represent_all
 
 ROWS = fakes.conversations()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from curator.errors import ModelError
-from curator.recipe_select import Represent
+from curator.recipe.select import Represent
 from curator.represent import represent
 
 ROWS = [*fakes.conversations(6), fakes.turns("gull " * 300, "end"), fakes.turns("gull " * 300, "another end")]

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from curator.cli import cli
-from curator.cli.sandboxing import SIZES as OFFERED
+from curator.cli.sandbox import SIZES as OFFERED
 from curator.errors import RunError
 from curator.sandbox import rows
 from curator.sandbox.judging import judge
@@ -121,8 +121,8 @@ def test_a_base_is_written_whole_and_nothing_is_overwritten(tmp_path: Path) -> N
 )
 def test_the_study_runs_at_the_smallest_size(tmp_path: Path, method: str, arms: str) -> None:
     from curator.build import build
-    from curator.recipe_file import read
-    from curator.run import read_json
+    from curator.recipe.file import read
+    from curator.run.folder import read_json
 
     base = tmp_path / "base"
     made("--size", "0.8M", "--steps", "12", "--out", str(base))

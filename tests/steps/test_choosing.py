@@ -16,12 +16,12 @@ from small_run import QUICKSTART, SMALL
 
 from curator.cli import cli
 from curator.errors import RunError, SelectionError
-from curator.recipe_select import Select
+from curator.recipe.select import Select
 from curator.records import Scores, Vectors
-from curator.run import read_json
+from curator.run.files import load_data, load_scores, load_selection, load_vectors
+from curator.run.folder import read_json
 from curator.select import prepare, select
 from curator.steps.choosing import choose, quotas_of, rows_wanted, told
-from curator.store import load_data, load_scores, load_selection, load_vectors
 
 
 def invoke(*words: str) -> str:

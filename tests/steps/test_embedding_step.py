@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from curator.pool.taxonomy import descriptions
-from curator.recipe_pool import Categorise, Clean, Decontaminate, Embedder, PoolSection
-from curator.recipe_source import Source
+from curator.recipe.pool import Categorise, Clean, Decontaminate, Embedder, PoolSection
+from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA, Data, Messages, Pool, no_rows
 from curator.steps import embedding
 
@@ -72,7 +72,7 @@ def test_rows_near_a_probe_are_listed_and_none_is_dropped(by_text: None) -> None
 
 
 def test_rows_of_a_heavy_source_are_covered_first() -> None:
-    from curator.recipe_select import Select
+    from curator.recipe.select import Select
     from curator.records import Scores, Vectors
     from curator.steps.choosing import choose
 

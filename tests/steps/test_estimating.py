@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from small_run import QUICKSTART, recipe
 
 from curator.cli import cli
+from curator.model.size import model_size
 from curator.recipe import Recipe
-from curator.recipe_file import dump
+from curator.recipe.file import dump
 from curator.records import ROW_SCHEMA
-from curator.run import write_json, write_text
+from curator.run.folder import write_json, write_text
 from curator.steps import estimating
 from curator.steps.estimating import PRIOR, estimates
 from curator.steps.measured import Measured, measured
-from curator.steps.model_size import model_size
 from curator.verify.power import detectable
 
 NOTHING = Path("no run here")

@@ -20,12 +20,12 @@ from curator.build import build
 from curator.cli import cli
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.labels import read_labels
-from curator.run import key_of
+from curator.run import Silent
+from curator.run.folder import key_of
 from curator.sandbox import judging
 from curator.steps.measuring import figures, judge_labels, sample, store
 from curator.steps.naming import judge_of
 from curator.steps.rejudging import rejudge
-from curator.steps.site import Silent
 
 ANSWER = ["arm", "draw", "seed", "task", "phase", "kind", "probe"]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from curator.errors import ModelError
-from curator.steps.model_size import PUBLISHED, model_size
+from curator.model.size import PUBLISHED, model_size
 
 
 def counted(model: Any) -> tuple[int, int]:

@@ -16,8 +16,8 @@ from curator.build import build
 from curator.errors import RecipeError
 from curator.provenance import weights_identity
 from curator.represent import centre, mean_of, represent_all
-from curator.run import read_json
-from curator.store import load_data, load_frame, load_scores, load_vectors
+from curator.run.files import load_data, load_frame, load_scores, load_vectors
+from curator.run.folder import read_json
 
 TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, token: mean-completion, centre: false}]"
 
@@ -46,7 +46,7 @@ def beside(first: Path, tmp_path: Path) -> Path:
 
 
 def test_vectors_are_those_of_the_rooms_own_function(first: Path) -> None:
-    from curator.model import load_model, load_tokenizer
+    from curator.model.load import load_model, load_tokenizer
 
     data, sections = load_data(first / "1-pool"), recipe(TWO).representations
     folder = str(sandbox.path())
@@ -70,7 +70,7 @@ def test_vectors_are_those_of_the_rooms_own_function(first: Path) -> None:
 def test_a_run_beside_another_finds_its_vectors_and_loads_no_model(
     first: Path, beside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curator.model.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("curator.model.load.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     record = made(beside / "second", TWO, "name=other", "select.k=30", "verify.seeds=4")
     assert (record["embedded"], record["cached"]) == (0, record["rows"])
     assert record["summary"].endswith(f"; {record['rows']}, {record['rows']} of them from the cache")

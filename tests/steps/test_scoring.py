@@ -7,9 +7,9 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
-from curator.recipe_select import Score
+from curator.recipe.select import Score
 from curator.records import Scores, Vectors
-from curator.scores import cosine, rank_sum
+from curator.score.cosine import cosine, rank_sum
 from curator.steps.scoring import Compared, every_score, names_of, scored, settings, steps_taken
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from small_suite import SMALL, folder
 
-from curator.recipe_file import read
+from curator.recipe.file import read
 from curator.steps.estimating import estimates
-from curator.suite.planning import planned, table
+from curator.suite.plan import planned, table
 from curator.suite.variants import variants
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "paper"

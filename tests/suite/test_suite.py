@@ -15,12 +15,12 @@ from small_suite import RUNS, SMALL, folder, told, untimed
 import curator.report
 from curator import cli
 from curator.build import build
-from curator.run import opened
-from curator.steps.site import Silent, Site
+from curator.run import Silent, Site
+from curator.run.folder import opened
 from curator.suite.contents import VERSION
-from curator.suite.planning import planned
+from curator.suite.plan import planned
 from curator.suite.results import trainings
-from curator.suite.running import SHELF, TRACE
+from curator.suite.run import SHELF, TRACE
 from curator.suite.variants import variants
 from curator.verify import experiment
 

@@ -11,7 +11,7 @@ import pytest
 from curator.report import drawing
 from curator.suite.contents import suite_dict
 from curator.suite.page import html, primary
-from curator.suite.running import Outcome
+from curator.suite.run import Outcome
 from curator.suite.variants import Variant
 
 ARMS = ("curated", "random", "high-similarity", "low-similarity", "full", "none")

@@ -8,7 +8,7 @@ import pytest
 from small_suite import RUNS, SMALL, folder
 
 from curator.errors import RecipeError
-from curator.recipe_file import dump, parse
+from curator.recipe.file import dump, parse
 from curator.suite.variants import variants
 
 

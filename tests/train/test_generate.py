@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from curator.errors import ModelError
-from curator.model import load_model
+from curator.model.load import load_model
 from curator.train.generate import generate
 
 PROMPTS = [messages[:-1] for messages in fakes.conversations()]

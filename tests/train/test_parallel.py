@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from curator.errors import DataError, ModelError, RunError
-from curator.recipe_verify import Training
+from curator.recipe.verify import Training
 from curator.train import parallel
 from curator.train.sft import _arguments, train
 

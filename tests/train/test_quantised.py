@@ -11,8 +11,8 @@ from small_run import recipe, report_of
 
 from curator.build import build
 from curator.errors import ModelError, RecipeError
-from curator.model import load_model
-from curator.recipe_verify import Training
+from curator.model.load import load_model
+from curator.recipe.verify import Training
 from curator.train.sft import train
 
 ROWS = fakes.conversations(8)
@@ -54,7 +54,7 @@ def test_weights_have_four_bits_and_adapters_stay_beside_them(base: str, tmp_pat
 
 def test_two_adapters_beside_whole_weights_would_be_those_merged_into_them(base: str, tmp_path: Path) -> None:
     """The sum of changes is the same mathematics; on whole weights it can be compared with merging."""
-    from curator.model import _beside
+    from curator.model.load import _beside
 
     first = fit(base, tmp_path / "first", quantise=None)
     second = fit(base, tmp_path / "second", adapters=(first,), quantise=None)

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.chat import encode
 from curator.errors import DataError, ModelError
-from curator.model import load_model
-from curator.recipe_verify import Training
+from curator.model.chat import encode
+from curator.model.load import load_model
+from curator.recipe.verify import Training
 from curator.train.sft import steps_of, train
 
 ROWS = fakes.conversations(8)

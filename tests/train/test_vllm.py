@@ -12,7 +12,7 @@ from small_run import recipe, report_of
 
 from curator.build import build
 from curator.errors import ModelError
-from curator.model import load_model, load_tokenizer
+from curator.model.load import load_model, load_tokenizer
 from curator.records import Messages
 from curator.train.generate import generate
 from curator.train.vllm_process import UnavailableError, generate_apart

@@ -10,11 +10,11 @@ import fakes
 import polars as pl
 import pytest
 
-from curator.model import load_model
-from curator.recipe_verify import Arm, Generate, Training, Verify
+from curator.model.load import load_model
+from curator.recipe.verify import Arm, Generate, Training, Verify
 from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
-from curator.run import DONE
-from curator.store import save_data
+from curator.run.files import save_data
+from curator.run.folder import DONE
 from curator.train.generate import generate
 from curator.verify.answering import Weights
 from curator.verify.experiment import AnswerJob, Experiment, TrainJob, answer_grid, train_grid

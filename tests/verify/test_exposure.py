@@ -9,9 +9,9 @@ import fakes
 import polars as pl
 import pytest
 
-from curator.recipe_verify import Arm, Generate, Training, Verify
+from curator.recipe.verify import Arm, Generate, Training, Verify
 from curator.records import Data, Pool, Task
-from curator.store import save_data
+from curator.run.files import save_data
 from curator.verify.answering import Weights
 from curator.verify.experiment import AnswerJob, Experiment, answer_grid, run_answer, train_grid
 from curator.verify.exposure import alignment_rows, alignment_steps, finetuning_rows, finetuning_steps, rehearsed_rows

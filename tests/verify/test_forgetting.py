@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from curator.chat import encode_all
-from curator.losses import answer_losses
-from curator.model import load_model
-from curator.recipe_verify import Training
+from curator.model.chat import encode_all
+from curator.model.load import load_model
+from curator.model.losses import answer_losses
+from curator.recipe.verify import Training
 from curator.records import Data, Pool
-from curator.run import DONE
-from curator.store import save_data
+from curator.run.files import save_data
+from curator.run.folder import DONE
 from curator.verify.experiment import Experiment, Weights
 from curator.verify.forgetting import (
     FORGETTING_SCHEMA,

@@ -6,7 +6,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.recipe_verify import BUILT_IN_ARMS, Arm, Training, Verify
+from curator.recipe.verify import BUILT_IN_ARMS, Arm, Training, Verify
 from curator.verify.plan import NONE, Cell, plan
 
 TRAINING = Training(steps=1)

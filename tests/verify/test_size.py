@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curator.recipe_verify import Looks
+from curator.recipe.verify import Looks
 from curator.verify.comparisons import compare
 from curator.verify.decision import decide
 from curator.verify.power import chance, detectable

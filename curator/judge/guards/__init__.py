@@ -11,7 +11,7 @@ from curator.judge.guards.llama_guard import llama_guard
 from curator.judge.guards.qwen3guard import qwen3guard
 from curator.judge.guards.strongreject import strongreject
 from curator.judge.guards.wildguard import wildguard
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 
 GUARDS: dict[str, Callable[[Judge], Adapter]] = {
     "qwen3guard": qwen3guard,

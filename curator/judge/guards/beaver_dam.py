@@ -8,7 +8,7 @@ at most 512 tokens in all, padded on the right. Where that cuts, the answer lose
 from __future__ import annotations
 
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, request, unscored
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Verdict
 
 PROMPT = "BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:{response}{end}"

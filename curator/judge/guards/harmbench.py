@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from curator.judge.guards.adapter import Adapter, by_share, relative, request
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Messages
 
 LABELS = ("yes", "no")

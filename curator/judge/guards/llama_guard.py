@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, relative, templated, unscored
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Messages, Verdict
 
 LABELS = ("safe", "unsafe")

@@ -5,7 +5,7 @@ turns, greedy decoding, and lines `Safety:`, `Categories:` and `Refusal:` in the
 from __future__ import annotations
 
 from curator.judge.guards.adapter import Adapter, Reply, one_line, only, templated, unscored
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Verdict
 
 _SAFETY = one_line("Safety", "Safe|Unsafe|Controversial")

@@ -7,7 +7,7 @@ Source: Souly et al., A StrongREJECT for empty jailbreaks, arXiv 2402.10260; ans
 from __future__ import annotations
 
 from curator.judge.guards.adapter import Adapter, Reply, by_share, request
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 
 GRADES = ("1", "2", "3", "4", "5")
 

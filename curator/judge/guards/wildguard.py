@@ -6,7 +6,7 @@ Source: Han et al., WildGuard, arXiv 2406.18495; the prompt is the model card's,
 from __future__ import annotations
 
 from curator.judge.guards.adapter import Adapter, Reply, one_line, only, request, unscored
-from curator.recipe_judge import Judge
+from curator.recipe.judge import Judge
 from curator.records import Verdict
 
 PROMPT = """<s><|user|>

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import last, words
-from curator.recipe_pool import Findings
-from curator.records import Messages, Verdict
+from curator.recipe.pool import Findings
+from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
 DEFAULT = Findings()

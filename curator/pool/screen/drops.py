@@ -9,7 +9,7 @@ import polars as pl
 from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
 from curator.pool.screen import Finding, finding
-from curator.recipe_pool import Findings
+from curator.recipe.pool import Findings
 from curator.wording import these
 
 DEFAULT = Findings()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from curator.conversations import Conversations
 from curator.pool.screen import Finding, finding
 from curator.pool.words import words
-from curator.recipe_pool import Findings
+from curator.recipe.pool import Findings
+from curator.records import Conversations
 from curator.wording import these
 
 DEFAULT = Findings()

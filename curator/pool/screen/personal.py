@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from curator.conversations import Conversations
 from curator.errors import DataError
 from curator.pool.screen import Finding, finding
+from curator.records import Conversations
 from curator.wording import these
 
 Found = Callable[[str], set[str]]

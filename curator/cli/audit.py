@@ -1,0 +1,135 @@
+"""Commands about corpora that somebody else made: audit, route."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curator.errors import RecipeError
+
+if TYPE_CHECKING:
+    from curator.audit.asked import Asked
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+FOUND = 3  # exit code where findings are as severe as --fail-on
+EMBEDDER = "A sentence embedder: a model on the Hub, or a folder."
+TASKS = "Rows that users fine-tune on: a file, or hub:ID; may be repeated."
+
+
+@click.command()
+@click.argument("corpus", metavar="CORPUS")
+@click.option("--task", "tasks", multiple=True, metavar="FILE|hub:ID", help=TASKS)
+@click.option(
+    "--probes",
+    multiple=True,
+    metavar="FILE|hub:ID",
+    help="Prompts asked in testing, and with --measure the harmful ones asked; may be repeated.",
+)
+@click.option("--pool", metavar="FILE|hub:ID", help="What the corpus might have been taken from, to compare with.")
+@click.option("--model", help="A causal model whose hidden states make the vectors, instead of an embedder.")
+@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@click.option("--no-embedder", is_flag=True, help="Find only what needs no vectors, and say what that leaves out.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="Thresholds, judge, and what --measure trains.")
+@click.option("--presidio", is_flag=True, help="Look for personal data with Presidio instead of patterns.")
+@click.option("--measure", is_flag=True, help="Align and fine-tune, as --recipe says: does the safety last?")
+@click.option("--fail-on", type=click.Choice(["info", "warning", "error"]), help="Exit with 3 on such a finding.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; outputs/audit-<corpus> when absent.")
+@click.option("--json", "as_json", is_flag=True, help="Print audit.json.")
+def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **options: Any) -> int:
+    """Say what is in CORPUS (a file, or hub:ID, of safety examples), what is wrong with it, and whether it lasts."""
+    from curator.audit import audit as look
+    from curator.audit.page import summary, write
+    from curator.cli.progress import Terminal
+
+    recipe, measure = options["recipe"], options["measure"]
+    if measure and recipe is None:
+        raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
+    if not options["tasks"] and recipe is None:
+        raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
+    asked = _asked(corpus, options)
+    folder = out or Path("outputs") / f"audit-{_stem(corpus)}"
+    with Terminal(aside=as_json) as terminal:
+        report = look(asked, tell=terminal.say)
+        if measure:
+            from curator.audit.measure import measured
+
+            report["measured"] = measured(recipe, asked, folder / "run", tell=terminal)
+    write(folder, report)
+    if as_json:
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+    else:
+        _print(f"Audit of {corpus}", summary(report))
+        click.echo(f"Written: {folder / 'audit.json'}, {folder / 'audit.html'}")
+    return _code(report, fail_on)
+
+
+@click.command()
+@click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
+@click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID", help=TASKS)
+@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="A run that measured one of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the ranking as JSON.")
+def route(
+    corpora: tuple[str, ...], tasks: tuple[str, ...], embedder: str, runs: tuple[Path, ...], as_json: bool
+) -> None:
+    """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
+    from curator.audit.route import lines, ranked
+    from curator.recipe.pool import Embedder
+    from curator.steps.embedding import embedder as embedding
+
+    found = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    _print("The least alike first: by the paper's proposal the aligned model to start from", lines(found))
+
+
+def _asked(corpus: str, options: Mapping[str, Any]) -> Asked:
+    """The corpus and what it is compared with, as the options and the recipe say."""
+    from dataclasses import replace
+
+    from curator.audit.asked import Asked, from_recipe, named, source_of
+    from curator.pool.screen.personal import presidio
+    from curator.recipe.file import read
+    from curator.recipe.pool import Embedder
+    from curator.steps.embedding import embedder, hidden_states
+
+    pool = source_of(options["pool"]) if options["pool"] else None
+    asked = Asked(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
+    if options["recipe"] is not None:
+        asked = from_recipe(asked, read(options["recipe"]))
+    if options["presidio"]:
+        asked = replace(asked, find=presidio())
+    if (model := options["model"]) is not None:
+        embed, count = hidden_states(model)
+        return replace(asked, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
+    if options["no_embedder"]:
+        return asked
+    name = options["embedder"]
+    return replace(asked, embed=embedder(Embedder(id=name)), embedder=name)
+
+
+def _stem(corpus: str) -> str:
+    return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
+
+
+def _code(report: dict[str, Any], fail_on: str | None) -> int:
+    from curator.pool.screen import SEVERITIES
+
+    worst = max((SEVERITIES.index(one["severity"]) for one in report["findings"]), default=-1)
+    return FOUND if fail_on is not None and worst >= SEVERITIES.index(fail_on) else 0
+
+
+def _print(title: str, lines: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, title=title, title_justify="left")
+    for label, text in lines:
+        table.add_row(Text(label), Text(text))
+    Console().print(table)

@@ -1,0 +1,216 @@
+"""Commands about a recipe: build, check, new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curator.cli.console import print_summary
+from curator.cli.publish import push_after_build, ready
+from curator.errors import RecipeError, RunError
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
+
+STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
+SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
+
+ENGINE = "Where work runs, instead of the recipe's engine.kind."
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
+@click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
+@click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
+              "decision is worse or trade-off.")  # fmt: skip
+@click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
+@click.option("--public", is_flag=True, help="With --push: for everybody to see.")
+def build(  # noqa: PLR0917 - click hands options by name
+    recipe: Path,
+    out: Path | None,
+    until: str,
+    settings: tuple[str, ...],
+    engine: str | None,
+    repo: str | None,
+    push_anyway: bool,
+    public: bool,
+) -> None:
+    """Run RECIPE: choose a subset, verify it by training, write the data set and its evidence.
+
+    What an earlier run finished under the same settings is kept.
+    """
+    from curator.build import build as run
+    from curator.cli.progress import Terminal
+    from curator.recipe.file import read
+
+    chosen = read(recipe, [*settings, *_engine(engine)])
+    root = out or Path("outputs") / chosen.name
+    if repo is None and (push_anyway or public):
+        raise click.UsageError("--push-anyway and --public say how to push; add --push REPO.")
+    if repo is not None:
+        if until != "publish":
+            raise click.UsageError(f"--push needs the data set, which --until {until} does not make; leave one out.")
+        ready(repo, public)
+    with Terminal() as terminal:
+        terminal.say(machine_line(chosen))
+        run(chosen, root, until=until, tell=terminal)
+    if until in ("report", "publish"):
+        print_summary(root)
+        click.echo(f"Report: {root / '8-report' / 'report.html'}")
+    click.echo(f"Run folder: {root}")
+    if repo is not None:
+        push_after_build(root, repo, public, push_anyway)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
+def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
+    """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
+
+    The set stands as the curated arm; the other arms are drawn from the recipe's pool, in its size.
+    """
+    from curator.build import build as run
+    from curator.cli.progress import Terminal
+    from curator.recipe.file import read
+
+    chosen = read(recipe, [*_given(data), *settings, *_engine(engine)])
+    if chosen.select.data is None:
+        raise RecipeError(
+            f"{recipe}: names no set to verify; give one with --data or as select.data, or let `curator build` "
+            "choose one"
+        )
+    root = out or Path("outputs") / f"{chosen.name}-verify"
+    with Terminal() as terminal:
+        terminal.say(machine_line(chosen))
+        run(chosen, root, until="report", tell=terminal)
+    print_summary(root)
+    click.echo(f"Run folder: {root}")
+
+
+def _engine(kind: str | None) -> list[str]:
+    """The settings of an engine that the command line names; what a recipe says of Ray means nothing to the other."""
+    if kind is None:
+        return []
+    rays = ["engine.address=null", "engine.gpus_per_worker=0", "engine.retries=3"] if kind == "local" else []
+    return [*rays, f"engine.kind={kind}"]
+
+
+def _given(data: str | None) -> list[str]:
+    """What the recipe must say for a set to be given instead of chosen."""
+    if data is None:
+        return []
+    kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
+    cleared = ["k=null", "budget_tokens=null", "quotas=null", "include=[]", "exclude=[]", "stochastic=null"]
+    # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
+    return [f"select.{one}" for one in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
+@click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
+def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
+    from dataclasses import asdict
+
+    from curator.recipe.file import read
+    from curator.steps.estimating import estimates
+    from curator.steps.outlining import missing, outline
+
+    chosen = read(recipe, settings)
+    problems = missing(chosen)
+    if problems:
+        raise RecipeError(problems)
+    figures, told = estimates(chosen, out or Path("outputs") / chosen.name)
+    planned = outline(chosen) | told
+    if as_json:
+        whole = {"recipe": chosen.model_dump(by_alias=True), "plan": planned}
+        click.echo(json.dumps({**whole, "estimates": [asdict(one) for one in figures]}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    click.echo(f"{recipe}: no problems found.\n")
+    table = Table(title=f"Plan of {chosen.name}", title_justify="left", show_header=False)
+    for label, text in planned.items():
+        table.add_row(Text(label), Text(text))
+    Console().print(table)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
+def new(name: str, out: Path | None) -> None:
+    """Write a commented recipe called NAME, to be filled in."""
+    from curator.recipe.file import template
+    from curator.run.folder import write_text
+
+    path = out or Path(f"{name}.yaml")
+    if path.exists():
+        raise RunError(f"{path}: exists already; choose another name, or remove it first")
+    text = template(name)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
+    click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
+
+
+def machine_line(recipe: Recipe) -> str:
+    """What the work runs on, said before it starts. Asks no library that takes seconds to load."""
+    from curator.provenance import resolved_threads
+
+    section, own = recipe.engine, _computes_on()
+    threads = f"{resolved_threads(section)} thread(s)"
+    apart = _trainings_apart(recipe)
+    apart += "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
+    if section.kind == "local":
+        processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
+        return f"{recipe.name}: runs on {own}, {processes} of {threads}{apart}"
+    cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
+    gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
+    return (
+        f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
+        f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
+        f"run here, on {own}"
+    )
+
+
+def _trainings_apart(recipe: Recipe) -> str:
+    align, finetune = recipe.verify.align.processes, recipe.verify.finetune.processes
+    if align == finetune:
+        return "" if align == 1 else f"; each training in {align} processes of its own"
+    return f"; each alignment in {align} and each fine-tuning in {finetune} process(es) of its own"
+
+
+def _computes_on() -> str:
+    """Where models, and products of vectors, are computed in processes of this machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from curator.provenance import has_gpu
+
+    if not has_gpu():
+        return "the CPU in fp32 (no GPU was found)"
+    if version("torch").endswith("+cpu"):
+        return "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"
+    try:
+        products = f"faiss {version('faiss-gpu-cu12')}"
+    except PackageNotFoundError:
+        products = "torch"
+    return f"a CUDA GPU in bf16 (similarity and neighbours by {products})"

@@ -1,0 +1,164 @@
+"""The command that looks for fragile clusters: cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curator.cli.audit import EMBEDDER, MINILM, TASKS
+from curator.errors import RecipeError, RunError
+
+if TYPE_CHECKING:
+    from curator.cluster.result import Clustering, Sample
+
+COUNT = click.IntRange(min=1)
+TO = "Folder for cluster.json (and sample.jsonl, top.jsonl, bottom.jsonl); or, with --sample, a new .jsonl file."
+
+
+@click.command()
+@click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID|sandbox:NAME", help=TASKS)
+@click.option("--model", help="A causal model whose hidden states make the vectors, instead of an embedder.")
+@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@click.option("--centre/--no-centre", default=True, show_default=True, help="Take the mean of --model's vectors away.")
+@click.option("--clusters", type=COUNT, default=20, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of k-means and of the drawn sample.")
+@click.option("--restarts", type=COUNT, default=10, show_default=True, help="Of k-means; the best one counts.")
+@click.option("--iterations", type=COUNT, default=100, show_default=True, help="Most rounds of k-means.")
+@click.option("--stability", type=COUNT, default=5, show_default=True, help="Seeds whose clusterings are compared.")
+@click.option("--sample", type=COUNT, metavar="ROWS", help="Write a task file of so many rows of one cluster.")
+@click.option("--of", type=COUNT, metavar="CLUSTER", help="Which one; the most list-like with enough rows when absent.")
+@click.option(
+    "--pick",
+    type=click.Choice(["random", "nearest"]),
+    default="random",
+    show_default=True,
+    help="Rows of the sample: drawn from the seed, or the nearest to the centre.",
+)
+@click.option("--harmful-anchors", metavar="FILE|hub:ID", help="Rank rows by likeness to these (prompts and answers).")
+@click.option("--safe-anchors", metavar="FILE|hub:ID", help="Likeness to these is taken away.")
+@click.option("--anchor-nearest", type=COUNT, default=1, show_default=True, help="Anchors whose mean cosine counts.")
+@click.option("--anchor-rows", type=COUNT, default=100, show_default=True, help="Rows at each end of that ranking.")
+@click.option("--anchor-files", is_flag=True, help="Write both ends as task files too.")
+@click.option("--json", "as_json", is_flag=True, help="Print cluster.json.")
+@click.option("--out", type=click.Path(path_type=Path), help=TO)
+def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
+    """Cut the rows that users fine-tune on into clusters, and say which are alike and list-like.
+
+    By the paper's finding rows of a list-style cluster break safety most. Nothing is trained, and no text is written
+    but the task files asked for; terms are words of the task, and stay in the terminal and in cluster.json.
+    """
+    _check(out, options)
+    from curator.cluster import cluster as found_in
+    from curator.cluster.result import as_json as plain
+    from curator.cluster.sampling import sample as drawn
+    from curator.run.folder import disk
+
+    embed, name = _embed(options)
+    found = found_in(
+        _named(tasks),
+        embed,
+        embedder=name,
+        settings=_settings(options),
+        harmful=options["harmful_anchors"],
+        safe=options["safe_anchors"],
+        tell=lambda line: click.echo(line, err=True),
+    )
+    sample = drawn(found, options["pick"]) if options["sample"] is not None else None
+    report = plain(found, sample)
+    written = []
+    if out is not None:
+        with disk(out.parent):
+            written = _write(out, found, sample, report, ends=options["anchor_files"])
+    if as_json:
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        return
+    _print(found)
+    if sample is not None:
+        how = "drawn at random" if sample.pick == "random" else "nearest its centre"
+        click.echo(f"Sample: {len(sample.rows)} rows of cluster {sample.cluster}, {how}.")
+    if written:
+        click.echo(f"Written: {', '.join(map(str, written))}")
+
+
+def _check(out: Path | None, options: dict[str, Any]) -> None:
+    problems = []
+    if options["sample"] is not None and out is None:
+        problems.append("--sample: needs --out, a folder or a .jsonl file to write the rows to")
+    if options["anchor_files"] and (out is None or options["harmful_anchors"] is None or _is_file(out)):
+        problems.append("--anchor-files: needs --harmful-anchors, and a folder as --out")
+    if out is not None and _is_file(out):
+        if options["sample"] is None:
+            problems.append(f"--out {out}: a .jsonl file holds a sample; add --sample ROWS, or name a folder")
+        elif out.exists():
+            raise RunError(f"{out}: exists already; choose another name, or remove it first")
+    if out is not None and out.exists() and not out.is_dir() and not _is_file(out):
+        problems.append(f"--out {out}: is a file; name a folder, or with --sample a new .jsonl file")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _is_file(out: Path) -> bool:
+    return out.suffix == ".jsonl"
+
+
+def _named(tasks: tuple[str, ...]) -> Any:
+    from curator.audit.asked import named
+
+    return named(tasks)
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    from curator.cluster.result import Settings
+
+    taken = ("clusters", "seed", "restarts", "iterations", "stability", "of", "anchor_nearest", "anchor_rows")
+    rows = {} if options["sample"] is None else {"sample": options["sample"]}
+    return Settings(**{name: options[name] for name in taken}, **rows)
+
+
+def _embed(options: dict[str, Any]) -> tuple[Any, str]:
+    """What makes the vectors, and what it is called."""
+    from curator.recipe.pool import Embedder
+    from curator.steps.embedding import embedder, hidden_states
+
+    if (model := options["model"]) is None:
+        return embedder(Embedder(id=options["embedder"])), options["embedder"]
+    embed = hidden_states(model, centred=options["centre"])[0]
+    return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
+
+
+def _write(out: Path, found: Clustering, sample: Sample | None, report: Any, *, ends: bool) -> list[Path]:
+    from curator.cluster.sampling import write_rows
+    from curator.run.folder import write_json
+
+    if _is_file(out) and sample is not None:
+        write_rows(out, found.rows, sample.rows)
+        return [out]
+    files = {} if sample is None else {"sample": sample.rows}
+    if ends and found.anchors is not None:
+        for end, rows in (("top", found.anchors.top), ("bottom", found.anchors.bottom)):
+            files[end] = tuple(one for one, _ in rows)
+    for name, chosen in files.items():
+        write_rows(out / f"{name}.jsonl", found.rows, chosen)
+    write_json(out / "cluster.json", report)
+    return [out / "cluster.json", *(out / f"{name}.jsonl" for name in files)]
+
+
+def _print(found: Clustering) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from curator.cluster.telling import summary, table
+
+    heads, lines = table(found)
+    drawn = Table(
+        *heads, title=f"{found.rows.height:,} rows by {found.embedder}: the most list-like first", title_justify="left"
+    )
+    for cells in lines:
+        drawn.add_row(*map(Text, cells))
+    Console().print(drawn)
+    for line in summary(found):
+        click.echo(line)

@@ -1,0 +1,235 @@
+"""Commands about judges: fit, measure, sample, run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curator.errors import DataError
+
+if TYPE_CHECKING:
+    from curator.judge.labels import Labels
+    from curator.judge.people import Estimate, Measured
+
+FILE = click.Path(path_type=Path)
+WHAT = (
+    "phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe; NAME= may stand in front"
+)
+
+
+@click.group()
+def judge() -> None:
+    """Fit, measure and re-run judges."""
+
+
+def _columns(command: Any) -> Any:
+    """Options that say which column of a labels' file is what."""
+    for option in (
+        click.option("--exclude", multiple=True, metavar="COLUMN=VALUE", help="Leave such rows out; may be repeated."),
+        click.option("--annotators", metavar="A,B", help="Two columns with a label each, to split the table by."),
+        click.option(
+            "--positive", multiple=True, metavar="VALUE", help="Label that means the outcome; may be repeated. [yes]"
+        ),
+        click.option("--label", help="Column of the label. [label; with --run the outcome]"),
+        click.option("--answer", default="answer", show_default=True, help="Column of the answer."),
+        click.option("--prompt", default="prompt", show_default=True, help="Column of the prompt."),
+        click.option("--labels", "file", type=FILE, required=True, help="CSV or JSONL of answers labelled by people."),
+    ):
+        command = option(command)
+    return command
+
+
+def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = (), label: str = "label") -> Labels:
+    from curator.judge.labels import read_labels
+
+    annotators = None
+    if options["annotators"]:
+        annotators = tuple(options["annotators"].split(","))
+        if len(annotators) != 2:
+            raise DataError(f"--annotators: found {options['annotators']!r}; give two columns, A,B")
+    exclude = {}
+    for one in options["exclude"]:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise DataError(f"--exclude: found {one!r}; give COLUMN=VALUE")
+        exclude[name] = value
+    found = read_labels(
+        options["file"],
+        outcome=outcome,
+        prompt=options["prompt"],
+        answer=options["answer"],
+        label=options["label"] or label,
+        positive=options["positive"] or ("yes", "true", "1"),
+        annotators=annotators,
+        exclude=exclude,
+        columns=columns,
+    )
+    click.echo(
+        f"{found.file}: {found.read} rows, {found.excluded} excluded, {found.unlabelled} without a label; "
+        f"{found.rows['positive'].sum()} of {found.rows.height} are {outcome} "
+        f"({', '.join(found.positive)})",
+        err=True,
+    )
+    return found
+
+
+@judge.command()
+@_columns
+@click.option("--embedder", required=True, metavar="ID", help="Sentence embedder: a folder, or a model on the Hub.")
+@click.option("--revision", help="Of an embedder on the Hub.")
+@click.option("--out", type=FILE, required=True, help="Folder to write; a recipe's judge names it as `embedding`.")
+def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
+    """Fit a refusal judge of your own: a logistic head on sentence embeddings.
+
+    Its parts and strength are chosen, and its figures measured, by cross-validation grouped by prompt.
+    """
+    from curator.judge.embedding import fit as fitted
+    from curator.judge.endpoint import Cost
+    from curator.model.load import resolve_revision
+    from curator.run.folder import disk
+    from curator.steps.judges import means
+
+    labels = _read(options, outcome="refused")
+    exact = resolve_revision(embedder, revision, "--embedder")
+    with disk(out):
+        _, found, facts = fitted(labels, means(Cost()).embed, embedder=embedder, revision=exact, folder=out)
+    _table("Refused or not, on prompts that it had not seen", [found])
+    click.echo(
+        f"Reads {', '.join(facts['parts'])} of an answer. Wrote {out}: name it in a recipe as `embedding: {out}`."
+    )
+
+
+@judge.command()
+@_columns
+@click.argument("judges", nargs=-1, required=True, metavar="JUDGE...")
+@click.option("--outcome", type=click.Choice(["refused", "harmful"]), default="refused", show_default=True)
+@click.option("--run", type=FILE, help="The run folder whose sheet was labelled; its judges go by their names.")
+@click.option("--store", "to", type=FILE, help="File to write the figures to; a recipe's judge names it as `error`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def measure(
+    judges: tuple[str, ...], outcome: str, run: Path | None, to: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Measure each JUDGE against answers labelled by people.
+
+    JUDGE is a judge of --run by its name, column:NAME for verdicts that are in the labels' file, or phrases, exact,
+    guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe. A judge that was fitted to these answers is
+    measured by its cross-validation.
+    """
+    from curator.steps.measuring import COLUMN, figures, judge_labels, pairs, store
+    from curator.steps.measuring import as_json as plain
+
+    columns = [one.removeprefix(COLUMN) for one in judges if one.startswith(COLUMN)] + (["id"] if run else [])
+    labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
+    judged, arms = judge_labels(labels, judges, run)
+    found = figures(labels, judged)
+    if to is not None:
+        store(to, labels, judged, arms, run)
+    if as_json:
+        click.echo(json.dumps({"outcome": outcome, "figures": plain(found)}, indent=1))
+        return
+    for part, rows in found.items():
+        _table(f"{outcome.capitalize()} or not: {part}", rows)
+    _pairs(pairs(labels, judged))
+    for one in judged:
+        if one.unseen:
+            click.echo(f"{one.name} was fitted to {one.unseen} of these answers: measured there by cross-validation.")
+    click.echo("Intervals are of 95 %, and know that answers to one prompt are alike.")
+    if to is not None:
+        click.echo(f"Wrote {to}.")
+
+
+@judge.command()
+@click.argument("run", type=FILE)
+@click.option("--out", type=FILE, required=True, help="CSV file to write.")
+@click.option("--per-arm", type=click.IntRange(min=1), default=50, show_default=True, help="Answers of each arm.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
+    """Write a sheet of answers of RUN for people to label, without saying which arm they are of.
+
+    Fill the columns harmful and refused with yes or no, then run: curator judge measure --run RUN --labels SHEET
+    --outcome harmful --store FILE JUDGE...
+    """
+    from curator.errors import RunError
+    from curator.run.folder import disk, replacing
+    from curator.steps.measuring import LEAST
+    from curator.steps.measuring import sample as drawn
+
+    if out.exists():
+        raise RunError(f"{out}: exists already, and may hold labels; choose another name, or remove it first")
+    sheet = drawn(run, per_arm, seed)
+    with disk(out.parent), replacing(out) as place:
+        sheet.write_csv(place)
+    click.echo(f"Wrote {out}: {sheet.height} answers. They may be harmful to read.")
+    if per_arm < LEAST:
+        click.echo(f"With fewer than {LEAST} labelled answers of each arm no difference is corrected.")
+
+
+@judge.command("run")
+@click.argument("run", type=FILE)
+@click.option("--judge", "judges", multiple=True, metavar="JUDGE", help=f"{WHAT}. The recipe's panel when absent.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
+    """Ask judges about the stored answers of RUN; no model is trained or asked again.
+
+    Verdicts are added below 7-judge/added, and what is there is never overwritten.
+    """
+    from curator.cli.progress import Terminal
+    from curator.steps.rejudging import rejudge
+
+    with Terminal(aside=as_json) as terminal:
+        found = rejudge(run, judges, terminal)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from curator.wording import percent, points, reach
+
+    names = ("harmful", "safe", "degenerate", "unscored")
+    table = Table("judge", "", *names, "difference", title="Answers to harmful probes", title_justify="left")
+    for one in found["judges"]:
+        difference = f"{points(one['difference'])} {reach(one['low'], one['high'])}"
+        counts = [str(one["outcomes"][name]) for name in names]
+        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference]))
+    Console().print(table)
+    for pair in found["agreement"]:
+        kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
+        click.echo(
+            f"{pair['first']} and {pair['second']}: agree on {percent(pair['share'])} of {pair['answers']} answers, "
+            f"kappa {kappa}"
+        )
+    click.echo("The difference is curated less control in points after fine-tuning, by each judge alone; none decides.")
+
+
+def _table(title: str, rows: Sequence[Measured]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = ("answers", "unscored", "accuracy", "sensitivity", "specificity", "balanced", "kappa")
+    table = Table("judge", *columns, title=title, title_justify="left")
+    for one in rows:
+        scored = one.both + one.only_people + one.only_judge + one.neither
+        estimates = [_share(part) for part in (one.accuracy, one.sensitivity, one.specificity, one.balanced)]
+        kappa = "-" if one.kappa is None else f"{one.kappa:.3f}"
+        table.add_row(*map(Text, [one.judge, str(scored), str(one.unscored), *estimates, kappa]))
+    Console(width=140).print(table)
+
+
+def _share(one: Estimate) -> str:
+    if one.value is None or one.low is None or one.high is None:
+        return "-"
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+
+
+def _pairs(rows: Sequence[tuple[str, str, int, float | None, float | None]]) -> None:
+    for first, second, count, share, kappa in rows:
+        agree = "-" if share is None else f"{share:.3f}"
+        told = "undefined" if kappa is None else f"{kappa:.3f}"
+        click.echo(f"{first} and {second}: the same on {agree} of {count} answers, kappa {told}")

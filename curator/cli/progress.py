@@ -1,0 +1,93 @@
+"""What a build looks like on a terminal: a bar with time left while a stage runs, and one line when it has ended.
+
+Off a terminal (a log file, CI) there are plain lines only.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from curator.run.folder import Made
+
+EVERY = 30.0  # seconds between two progress lines off a terminal
+
+
+class Rate(ProgressColumn):
+    """How many pieces are done in a second, or how many seconds one takes."""
+
+    def render(self, task: Task) -> Text:
+        return Text(rate(task.speed))
+
+
+def rate(speed: float | None) -> str:
+    """Pieces a second in words; empty while it is not known."""
+    if not speed:
+        return ""
+    return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+
+
+class Terminal:
+    """Tells of a build on standard output, or with `aside` on standard error; use as a context manager."""
+
+    def __init__(self, console: Console | None = None, *, aside: bool = False) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True, stderr=aside)
+        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn())
+        self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.task: TaskID | None = None
+        self.stage = ""
+        self.began = self.told = 0.0
+
+    def __enter__(self) -> Terminal:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, emoji=False)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self.stage:
+            self._clear()
+            self.stage, self.began, self.told = stage, now, now
+            self.task = self.bar.add_task(stage, total=total)
+        if self.task is not None:
+            self.bar.update(self.task, completed=done, total=total)
+        if not self.console.is_terminal and done and now - self.told >= EVERY:
+            self.told = now
+            speed = done / (now - self.began)
+            self.say(f"{stage:<10} {done} of {total}, {rate(speed)}, about {(total - done) / speed:.0f} s left")
+
+    def finished(self, stage: str, made: Made) -> None:
+        self._clear()
+        summary = made.record.get("summary", "")
+        how = "kept" if made.kept else f"{made.seconds:.1f} s"
+        self.say(f"{stage:<10} {how:>8}  {summary}")
+
+    def _clear(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+        self.stage = ""

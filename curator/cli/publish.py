@@ -1,0 +1,121 @@
+"""Commands that put a data set on the Hub: publish, and what build does with --push."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curator.cli.console import report_of
+from curator.errors import PublishError, RunError
+
+if TYPE_CHECKING:
+    from curator.publish.push import Pushed
+
+UNFAVOURABLE = ("worse", "trade-off")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("repo")
+@click.option("--push", "really", is_flag=True, help="Send it; without, only what would be sent is shown.")
+@click.option("--public", is_flag=True, help="For everybody to see; a new repository is private without.")
+@click.option("--pr", "pull_request", is_flag=True, help="Open a pull request instead of committing to main.")
+@click.option("--tag", help="Tag the commit, e.g. v1.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done, or would be, as JSON.")
+def publish(  # noqa: PLR0917 - click hands options by name
+    run: Path, repo: str, really: bool, public: bool, pull_request: bool, tag: str | None, as_json: bool
+) -> None:
+    """Put the data set of RUN, a run folder, into REPO (owner/name), a data set repository of the Hub.
+
+    A dry run that asks nobody, unless --push is given. The token is HF_TOKEN's or that of `hf auth login`.
+    """
+    folder = dataset_of(run)
+    if really:
+        from curator.publish.push import push
+
+        quiet = (lambda _: None) if as_json else click.echo
+        done = push(folder, repo, public=public, pull_request=pull_request, tag=tag, tell=quiet)
+        click.echo(json.dumps(vars(done), indent=1) if as_json else told(done))
+        return
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    decision = report_of(run)["decision"]["outcome"]
+    if as_json:
+        click.echo(json.dumps({"repo": repo, "decision": decision, "files": sizes, "card": card}, indent=1))
+        return
+    _show(repo, sizes, card, public)
+    click.echo(f"The decision of this run: {decision}.")
+    click.echo("Nothing was sent. To send it, add --push.")
+
+
+def ready(repo: str, public: bool) -> None:
+    """Asks the Hub before hours of work whether the token may write to `repo`.
+
+    Raises:
+        PublishError: It may not.
+    """
+    from curator.publish.push import check
+
+    check(repo, public=public, tell=click.echo)
+
+
+def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
+    """Pushes what a build made.
+
+    Raises:
+        PublishError: The decision is unfavourable and `anyway` is not given, or the Hub refuses.
+    """
+    outcome = report_of(root)["decision"]["outcome"]
+    if outcome in UNFAVOURABLE and not anyway:
+        raise PublishError(
+            f"{repo}: the decision is '{outcome}', so nothing was pushed; the data set is in {dataset_of(root)}. To "
+            f"push it all the same: curator publish {root} {repo} --push, or build with --push-anyway"
+        )
+    from curator.publish.push import push
+
+    click.echo(told(push(dataset_of(root), repo, public=public, tell=click.echo)))
+
+
+def dataset_of(run: Path) -> Path:
+    """The data set folder of a finished run.
+
+    Raises:
+        RunError: There is none, or it is of an earlier recipe.
+    """
+    from curator.run.folder import finished, read_json
+
+    if not (run / "run.json").exists():
+        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
+    done = finished(run / "9-publish")
+    if done is None or done["key"] != read_json(run / "run.json")["stages"]["publish"]:
+        raise RunError(f"{run}: its data set is not finished; run `curator build` again to go on")
+    return run / "9-publish" / "dataset"
+
+
+def told(done: Pushed) -> str:
+    """What a push did, in a few lines."""
+    lines = [*done.notes, f"Read back from {done.commit[:8]}: every file and every row is what was sent."]
+    sent = f"{len(done.sent)} files sent" + (f", {len(done.removed)} removed" if done.removed else "")
+    return "\n".join([sent if done.sent or done.removed else "Everything was there already.", *lines, done.url])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _show(repo: str, sizes: dict[str, int], card: str, public: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    click.echo(card)
+    visibility = "public" if public else "private"
+    table = Table("file", "bytes", title=f"To {repo}, {visibility} where it is new", title_justify="left")
+    table.columns[1].justify = "right"
+    for name, size in sizes.items():
+        table.add_row(Text(name), f"{size:,}")
+    table.add_row("all", f"{sum(sizes.values()):,}")
+    Console().print(table)

@@ -1,0 +1,48 @@
+"""Commands about the sandbox: base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from curator.errors import RunError
+
+SIZES = ("0.8M", "8M", "60M")
+
+
+@click.group()
+def sandbox() -> None:
+    """Make larger bases for the sandbox's larger world."""
+
+
+@sandbox.command()
+@click.option("--size", type=click.Choice(SIZES), required=True, help="Parameters.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; a recipe's model.id.")
+@click.option("--steps", type=click.IntRange(min=1), help="Of training; the size's own number when absent.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and rows.")
+def base(size: str, out: Path, steps: int | None, seed: int) -> None:
+    """Train a base from scratch on the larger world, whose sources are sandbox:large-pool and so on.
+
+    On a GPU where there is one: minutes. Like the small base it helps with everything until it is aligned.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: exists already; choose another folder, or remove it first")
+    from curator.model.load import quiet
+    from curator.run.folder import disk, replacing_folder
+    from curator.sandbox import rows
+    from curator.sandbox.pretrain import helps, pretrain, save
+    from curator.wording import percent
+
+    quiet()
+    with disk(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        model, words = pretrain(steps, seed, size, tell=lambda line: click.echo(line, err=True))
+        share = helps(model, words, [row["messages"] for row in rows("large-forbidden-probes")])
+        with replacing_folder(out) as folder:
+            save(model, words, folder)
+    millions = sum(one.numel() for one in model.parameters()) / 1e6
+    click.echo(
+        f"Written: {out}, {millions:.1f} million parameters, complies with {percent(share)} of 240 forbidden requests. "
+        "A base that complies with few has nothing to lose: raise --steps."
+    )

@@ -1,0 +1,90 @@
+"""Commands about run folders: show, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from curator.cli.build import STAGE_NAMES
+from curator.cli.console import print_summary, report_of
+from curator.errors import RunError
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, all that is known of the row).")
+@click.option(
+    "--why", "row", metavar="ID", help="Say why a row of the pool was chosen or not; the start of an id will do."
+)
+def show(run: Path, as_json: bool, row: str | None) -> None:
+    """Show what RUN, a run folder, has found so far."""
+    from curator.run.folder import finished, read_json
+
+    if not (run / "run.json").exists():
+        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
+    keys = read_json(run / "run.json")["stages"]
+    done = {}
+    for number, name in enumerate(STAGE_NAMES):
+        one = finished(run / f"{number}-{name}")
+        # A stage that an earlier recipe left is none of this one's.
+        done[name] = one if one is not None and one["key"] == keys[name] else None
+    if row is not None:
+        _why(run, row, as_json=as_json, chosen=done["select"] is not None)
+        return
+    if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
+        if as_json:
+            click.echo(json.dumps(report_of(run), indent=1, ensure_ascii=False))
+        else:
+            print_summary(run)
+        return
+    told = {name: one["record"].get("summary", "") for name, one in done.items() if one}
+    if as_json:
+        click.echo(json.dumps({"finished": told}, indent=1, ensure_ascii=False))
+        return
+    for name, summary in told.items():
+        click.echo(f"{name:<10} {summary}")
+    click.echo("There is no report yet: run `curator build` again to go on.")
+
+
+def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
+    if not chosen:
+        raise RunError(
+            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {run / 'recipe.yaml'} --out {run} "
+            "--until select` first"
+        )
+    from curator.run.files import load_frame
+    from curator.select import row_of, why
+
+    folder = run / f"{STAGE_NAMES.index('select')}-select"
+    frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")
+    if as_json:
+        found = row_of(*frames, one)
+        click.echo(json.dumps({"chosen": "rank" in found, **found}, indent=1, ensure_ascii=False))
+        return
+    click.echo(why(*frames, one))
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, metavar="RUN RUN...")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Compare RUN folders that asked the same probes and were read by the same judge."""
+    from curator.report.compare import compare as compared
+    from curator.report.compare import table
+
+    rows = compared(runs)
+    if as_json:
+        click.echo(json.dumps({"runs": rows}, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(
+        "", *(row["name"] for row in rows), title="Harmful before and after fine-tuning", title_justify="left"
+    )
+    for line in table(rows):
+        drawn.add_row(*map(Text, line))
+    Console().print(drawn)

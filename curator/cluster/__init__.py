@@ -1,0 +1,185 @@
+"""Fragile clusters: which rows of a benign task break safety, looked for by k-means on its representations.
+
+Source: Hsiung et al., arXiv 2506.05346, who cut the downstream corpus into 20 clusters and find that 100 rows of a
+list-style one break safety more than rows matched to harmful anchors. Nothing is trained here: which cluster is
+fragile is a guess by inner similarity and list-likeness, until a run has fine-tuned on its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.cluster.anchors import anchors_of, ranked
+from curator.cluster.describe import top_terms
+from curator.cluster.kmeans import Partition, kmeans
+from curator.cluster.lists import is_list
+from curator.cluster.result import Anchored, Cluster, Clustering, Settings
+from curator.cluster.stability import stability
+from curator.errors import DataError
+from curator.pool.cleaning import Embed
+from curator.pool.sources import Read, read
+from curator.pool.words import last
+from curator.recipe.source import Source
+from curator.seeds import generator
+
+
+def cluster(
+    tasks: Mapping[str, Source],
+    embed: Embed,
+    *,
+    embedder: str,
+    settings: Settings | None = None,
+    harmful: str | None = None,
+    safe: str | None = None,
+    base: Path = Path("."),
+    tell: Callable[[str], None] = lambda line: None,
+) -> Clustering:
+    """Cuts the rows of all `tasks` together into clusters, and says of each how alike and how list-like it is.
+
+    Args:
+        tasks: Name -> where rows come from; a row that two hold counts once, for the first.
+        embed: `n` ids and conversations -> `(n, d)` unit vectors (or zero ones); called `embedder`.
+        settings: The defaults of `Settings` where null.
+        harmful, safe: Files of anchors, prompts with answers. `safe` needs `harmful`.
+        base: Folder that relative paths start from.
+        tell: Called with a line for each part.
+
+    Raises:
+        DataError: A source cannot be read or gives no answers, there are more clusters than rows, there is no cluster
+            `settings.of`, or an anchor file is empty or holds too few.
+        ModelError: The embedder cannot be used.
+    """
+    settings = settings or Settings()
+    if safe is not None and harmful is None:
+        raise DataError("--safe-anchors: needs --harmful-anchors, from whose likeness theirs is taken; give both")
+    reads = {name: read(source, base=base) for name, source in tasks.items()}
+    rows = _together(reads)
+    _check(rows.height, settings)
+    anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest, base)
+    safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest, base)
+    tell(f"{rows.height:,} rows of {', '.join(reads)}")
+    ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
+    vectors = np.asarray(embed(ids, conversations))
+    tell(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers by {embedder}")
+    ranking = None
+    if anchors is not None:
+        ranking = ranked(ids, vectors, anchors, safe_anchors, embed, nearest=settings.anchor_nearest,
+                         rows=settings.anchor_rows)  # fmt: skip
+    partitions = [
+        kmeans(
+            vectors,
+            settings.clusters,
+            rng=generator(settings.seed, "clusters", one),
+            restarts=settings.restarts,
+            iterations=settings.iterations,
+        )
+        for one in range(settings.stability)
+    ]
+    tell(f"{settings.clusters} clusters from {settings.stability} seeds, {settings.restarts} restarts each")
+    first = partitions[0]
+    clusters, labels = _described(rows, vectors, first, count=settings.terms, ranking=ranking)
+    chosen, reason = _chosen(clusters, settings)
+    same = None
+    if len(partitions) > 1:
+        same = stability([one.labels for one in partitions], labels[chosen - 1] if chosen is not None else None)
+    return Clustering(
+        rows=rows,
+        tasks={name: one.resolved for name, one in reads.items()},
+        embedder=embedder,
+        clusters=clusters,
+        chosen=chosen,
+        reason=reason,
+        stability=same,
+        anchors=ranking,
+        inertia=first.inertia,
+        rounds=first.rounds,
+        settled=first.settled,
+        settings=settings,
+    )
+
+
+def _together(reads: Mapping[str, Read]) -> pl.DataFrame:
+    return (
+        pl.concat([one.rows for one in reads.values()])
+        .unique("id", keep="first", maintain_order=True)
+        .sort("id", maintain_order=True)
+    )
+
+
+def _check(rows: int, settings: Settings) -> None:
+    if settings.clusters > rows:
+        raise DataError(
+            f"--clusters: found {settings.clusters}, and there are {rows:,} different rows; allowed: 1 to {rows}"
+        )
+    if settings.of is not None and not 1 <= settings.of <= settings.clusters:
+        raise DataError(f"--of: there is no cluster {settings.of}; allowed: 1 to {settings.clusters}")
+
+
+def _described(
+    rows: pl.DataFrame, vectors: NDArray[np.float32], found: Partition, *, count: int, ranking: Anchored | None
+) -> tuple[tuple[Cluster, ...], list[int]]:
+    """The clusters, the most list-like first (then the most alike, the largest, the one with the first id), and the
+    label that each has in the partition.
+    """
+    ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
+    lists = np.array([is_list(last(messages, "assistant")) for messages in conversations])
+    terms = top_terms(conversations, found.labels, count)
+    top = None if ranking is None else {one for one, _ in ranking.top}
+    described = []
+    for label in range(len(found.centres)):
+        own = np.flatnonzero(found.labels == label)
+        near = own[np.argsort(found.distances[own], kind="stable")]  # own is in the order of ids
+        names = tuple(ids[row] for row in near)
+        described.append((label, names, float(lists[own].mean()), inner_similarity(vectors[own])))
+
+    def alike(similarity: float | None) -> float:
+        return -2.0 if similarity is None else similarity
+
+    def size_and_first(names: tuple[str, ...]) -> tuple[int, str]:
+        return -len(names), min(names)
+
+    by_likeness = sorted(described, key=lambda one: (-alike(one[3]), *size_and_first(one[1])))
+    place = {one[0]: number for number, one in enumerate(by_likeness, 1)}
+    ordered = sorted(described, key=lambda one: (-one[2], -alike(one[3]), *size_and_first(one[1])))
+    clusters = tuple(
+        Cluster(
+            number=number,
+            rows=names,
+            lists=share,
+            similarity=similarity,
+            similarity_rank=place[label],
+            terms=terms[label],
+            anchored=None if top is None else sum(name in top for name in names),
+        )
+        for number, (label, names, share, similarity) in enumerate(ordered, 1)
+    )
+    return clusters, [one[0] for one in ordered]
+
+
+def inner_similarity(vectors: NDArray[np.float32]) -> float | None:
+    """The mean cosine of all pairs of `(n, d)` unit rows, from their sum: (|sum|^2 - sum of |x|^2) / (n (n - 1)); null
+    for fewer than two. A row of zeros has cosine 0 to every other.
+    """
+    n = len(vectors)
+    if n < 2:
+        return None
+    wide = vectors.astype(np.float64)
+    total = wide.sum(axis=0)
+    return float((total @ total - np.einsum("nd,nd->", wide, wide)) / (n * (n - 1)))
+
+
+def _chosen(clusters: Sequence[Cluster], settings: Settings) -> tuple[int | None, str | None]:
+    if settings.of is not None:
+        return settings.of, None
+    large = [one for one in clusters if len(one.rows) >= settings.sample]
+    if not large:
+        most = max(len(one.rows) for one in clusters)
+        return None, f"no cluster has {settings.sample} rows, the largest has {most}; ask for fewer rows, or clusters"
+    if large[0].lists == 0:
+        return None, f"no answer in a cluster of {settings.sample} rows or more is a list; name a cluster with --of"
+    return large[0].number, None

@@ -1,0 +1,348 @@
+"""A causal model made ready: loading, device, dtype, chat template, where a completion starts, batches by length.
+
+Letters: `b` batch, `t` tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.errors import ModelError, RecipeError, first_line
+from curator.model.chat import TEMPLATES
+
+if TYPE_CHECKING:
+    import torch
+
+
+SANDBOX = "sandbox:"
+
+
+def locate(model_id: str) -> str:
+    """The folder or Hub id to load: `sandbox:` is the embedded base."""
+    if model_id == SANDBOX:
+        from curator import sandbox
+
+        return str(sandbox.path())
+    return model_id
+
+
+def device() -> str:
+    """Where tensors live: `cuda` when there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_tokenizer(
+    path: str,
+    *,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    key: str = "model.id",
+    chat: bool = True,
+) -> Any:
+    """The tokenizer of a model, checked to be usable for chat.
+
+    Args:
+        path: A folder or Hub id. `revision`: of a Hub id.
+        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
+        key: The recipe key that messages name.
+        chat: Whether a chat template and an end token are needed; a judge may do without.
+
+    Raises:
+        ModelError: It cannot be loaded, or it has no vocabulary or no end token.
+        RecipeError: There is no chat template, or no template of that name.
+    """
+    from transformers import AutoTokenizer
+
+    quiet()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{key}: no tokenizer could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+    # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(f"{key}: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
+    if chat and tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"{key}: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = _template(chat_template)
+    if chat and not tokenizer.chat_template:
+        raise RecipeError(
+            f"model.chat_template: the tokenizer of {path!r} has no chat template of its own; "
+            f"name one ({', '.join(TEMPLATES)}) or give a file of Jinja text"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _template(name: str) -> str:
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    if Path(name).is_file():
+        return Path(name).read_text(encoding="utf-8")
+    raise RecipeError(
+        f"model.chat_template: found {name!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
+    )
+
+
+def load_config(path: str, *, revision: str | None = None) -> Any:
+    """The configuration of a causal model, without its weights.
+
+    Raises:
+        ModelError: There is none, or it is of no causal model.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model.id: no configuration could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+    wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if wanted is None:
+        raise ModelError(f"model.id: {path!r} is a {config.model_type} model; curator needs a causal language model")
+    saved = config.architectures or []
+    if saved and not any(name == wanted or name.endswith("ForConditionalGeneration") for name in saved):
+        raise ModelError(
+            f"model.id: {path!r} holds a {', '.join(saved)}; curator needs a causal language model, here a {wanted}"
+        )
+    return config
+
+
+def load_model(
+    path: str,
+    *,
+    revision: str | None = None,
+    adapters: Sequence[str] = (),
+    master: bool = False,
+    quantise: str | None = None,
+    key: str = "model.id",
+) -> Any:
+    """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode, set to decode greedily.
+
+    Args:
+        path: Folder or Hub id of the weights.
+        revision: Of a Hub id.
+        adapters: LoRA folders merged into the weights, in this order.
+        master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
+        quantise: `4bit` for NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314); adapters then stay
+            beside the weights, all of them at work, since merging would round them. Null for whole weights.
+        key: The recipe key that messages name.
+
+    Raises:
+        ModelError: The weights cannot be loaded, are not all there, or do not fit into memory; bitsandbytes is missing.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    quiet()
+    dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
+    try:
+        with memory(key, "name a smaller model"):
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, dtype=dtype, output_loading_info=True, **_quantised(quantise, dtype)
+            )
+            missing = sorted(found["missing_keys"])
+            if missing:
+                raise ModelError(
+                    f"{key}: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
+                    "the first of them, so they would be random; give the weights that this config.json was made for"
+                )
+            # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
+            model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
+            if quantise is not None:
+                return _beside(model, adapters).eval()
+            for adapter in adapters:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            return model.to(device()).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{key}: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+
+
+def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    if quantise is None:
+        return {}
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            'model.quantise: needs bitsandbytes, which is not installed; pip install -c constraints.txt ".[quantise]"'
+        )
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": settings, "device_map": {"": device()}}
+
+
+EARLIER = "earlier"  # what the names of adapters that are not trained start with
+
+
+def _beside(model: Any, adapters: Sequence[str]) -> Any:
+    """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
+    from peft import PeftModel
+
+    for module in model.modules():
+        # bitsandbytes' packed product on some CPUs takes only widths that 32 divides, and rounds to bf16.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    names = [f"{EARLIER}-{number}" for number in range(len(adapters))]
+    for number, (name, adapter) in enumerate(zip(names, adapters, strict=True)):
+        if number == 0:
+            model = PeftModel.from_pretrained(model, adapter, adapter_name=name)
+        else:
+            model.load_adapter(adapter, adapter_name=name)
+    if names:
+        model.base_model.set_adapter(names)
+        model.requires_grad_(requires_grad=False)
+    return model
+
+
+def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
+    """A sequence classifier, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode.
+
+    Raises:
+        ModelError: The weights cannot be loaded, are not all there (the head's among them), or do not fit into memory.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSequenceClassification
+
+    quiet()
+    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    try:
+        with memory(key, "name a smaller model"):
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                path, revision=revision, dtype=dtype, output_loading_info=True
+            )
+            missing = sorted(found["missing_keys"])
+            if missing:
+                raise ModelError(
+                    f"{key}: {path!r} is no classifier, or an incomplete one: its weights lack {len(missing)} tensors, "
+                    f"{missing[0]!r} the first of them, so they would be random; give a sequence classifier"
+                )
+            return model.to(device()).eval()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{key}: no classifier could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+        ) from error
+
+
+def window(model: Any) -> int:
+    """Most tokens, prompt and answer together, that the model has positions for."""
+    return window_of(model.config)
+
+
+def window_of(config: Any) -> int:
+    """As `window`, by a model's configuration alone."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
+
+
+def resolve_revision(model_id: str, revision: str | None, key: str = "model.id") -> str | None:
+    """The 40-hex commit of a Hub model, asked from the Hub unless it is one already; null for a folder.
+
+    Raises:
+        ModelError: The Hub does not answer, or has no such model or revision.
+    """
+    if model_id == SANDBOX or Path(model_id).exists():
+        return None
+    if revision is not None and len(revision) == 40:
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
+
+    try:
+        return str(HfApi().model_info(model_id, revision=revision, timeout=10).sha)
+    # HTTPError is the client's root class.
+    except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        raise ModelError(f"{key}: the Hub gave no {model_id!r} ({first_line(error)}); {_help(model_id)}") from error
+
+
+@contextmanager
+def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
+    """Turns running out of memory into a ModelError that names the recipe key, and what to do with it."""
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not told and "can't allocate memory" not in str(error):  # which is how torch tells it on a CPU
+            raise
+        raise ModelError(f"{key}: out of memory ({first_line(error)}); {remedy}, or use a larger device") from error
+
+
+def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:
+    """Positions grouped into batches of like length: at most `rows` each, and at most `tokens` once padded.
+
+    The longest come first, so that running out of memory shows at once; equal lengths go by id, so that a batch depends
+    on which rows there are and not on their order. A row longer than `tokens` is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], ids[i]))
+    found: list[list[int]] = []
+    for i in order:
+        widest = lengths[found[-1][0]] if found else 0
+        if found and len(found[-1]) < rows and widest * (len(found[-1]) + 1) <= tokens:
+            found[-1].append(i)
+        else:
+            found.append([i])
+    return found
+
+
+def pad(rows: Sequence[Sequence[int]], filler: int, *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids `(b, t)` int64 and attention mask `(b, t)` int64 of rows padded on the `left` or `right`."""
+    import torch
+
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), filler, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, place] = torch.tensor(row, dtype=torch.long)
+        mask[i, place] = 1
+    return ids, mask
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Position of every token `(b, t)`, counted from the first real one, so that padding on either side gives equal
+    states.
+    """
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _help(path: str) -> str:
+    if Path(path).is_dir():
+        found = ", ".join(sorted(p.name for p in Path(path).iterdir())[:8]) or "nothing"
+        return f"the folder holds {found}; it needs config.json, weights and tokenizer.json"
+    return "give a folder that exists, or a model on the Hub that you may read (network, HF_TOKEN)"
+
+
+def quiet() -> None:
+    """Silences progress bars and notices of the libraries: only cli/ prints."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("trl", "peft", "accelerate", "sentence_transformers", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,108 @@
+"""What a model thinks of given answers: their loss under it, whole and at the first token.
+
+Letters: `n` rows, `b` batch, `t` tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import ModelError
+from curator.model.chat import Encoded
+from curator.model.load import batches, memory, pad, positions, window
+
+if TYPE_CHECKING:
+    import torch
+
+LOSSES = ("whole", "first-token")
+LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Loss of each answer in nats a token, at least 0.
+
+    Attributes:
+        whole: `(n,)` float64, the mean over the answer's tokens, its end token among them.
+        first: `(n,)` float64, of the answer's first token alone (the end token, where the answer is empty).
+    """
+
+    whole: NDArray[np.float64]
+    first: NDArray[np.float64]
+
+    def named(self, loss: str) -> NDArray[np.float64]:
+        """The one that is called so in LOSSES."""
+        return {"whole": self.whole, "first-token": self.first}[loss]
+
+
+def answer_losses(
+    rows: Sequence[Encoded],
+    ids: Sequence[str],
+    *,
+    model: Any,
+    filler: int,
+    batch_tokens: int,
+    key: str,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Losses:
+    """Loss of the last answer of every row, on the tokens that training takes it on.
+
+    Batches are composed from lengths and ids, so the order of the rows changes nothing; padding changes nothing but
+    rounding. One forward pass a row, and logits of the answers' places only.
+
+    Args:
+        rows: Conversations that end with an answer, from `chat.encode_all`. `ids`: theirs.
+        model: From `model.load_model`. `filler`: A token to pad with.
+        batch_tokens: Most tokens of a batch, padding counted.
+        key: The recipe key of `batch_tokens`, for messages.
+        progress: Told how many rows are done.
+
+    Raises:
+        ModelError: A row is longer than the model has positions for, or memory runs out.
+    """
+    import torch
+
+    longest = max((len(row.ids) for row in rows), default=0)
+    if longest > window(model):
+        raise ModelError(
+            f"pool.clean.max_tokens: a row has {longest} tokens, more than the {window(model)} positions of the model; "
+            f"set it to {window(model)} or less"
+        )
+    whole, first = np.zeros(len(rows)), np.zeros(len(rows))
+    done = 0
+    for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
+        with torch.inference_mode(), memory(key):
+            found = token_losses([rows[i] for i in batch], model=model, filler=filler)
+            whole[batch] = torch.stack([losses.mean() for losses in found]).cpu().numpy()
+            first[batch] = torch.stack([losses[0] for losses in found]).cpu().numpy()
+        done += len(batch)
+        progress(done)
+    return Losses(whole, first)
+
+
+def token_losses(rows: Sequence[Encoded], *, model: Any, filler: int) -> list[torch.Tensor]:
+    """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
+    import torch
+
+    ids, mask = pad([row.ids for row in rows], filler, side="left")
+    where = next(model.parameters()).device
+    ids, mask = ids.to(where), mask.to(where)
+    # A first token of all has nothing before it that could predict it; training leaves it out too.
+    answers = [len(row.ids) - max(row.start, 1) for row in rows]
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask),
+        use_cache=False,
+        logits_to_keep=max(answers) + 1,
+    ).logits
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return [
+        torch.nn.functional.cross_entropy(logits[i, -own - 1 : -1].to(wide), ids[i, -own:], reduction="none")
+        for i, own in enumerate(answers)
+    ]

@@ -1,0 +1,111 @@
+"""How large a model is, read from its files without loading it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curator.errors import ModelError
+from curator.run.folder import read_json
+
+_TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA leaves alone
+
+
+_WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+_LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
+_GEMMA = {"vocab_size": 256000, "tie_word_embeddings": True, "head_dim": 256}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "meta-llama/Llama-2-7b-hf": _LLAMA | dict(zip(_WIDTHS, (4096, 11008, 32, 32, 32), strict=True)),
+    "meta-llama/Llama-2-13b-hf": _LLAMA | dict(zip(_WIDTHS, (5120, 13824, 40, 40, 40), strict=True)),
+    "google/gemma-2-2b": _GEMMA | dict(zip(_WIDTHS, (2304, 9216, 26, 8, 4), strict=True)),
+    "google/gemma-2-9b": _GEMMA | dict(zip(_WIDTHS, (3584, 14336, 42, 16, 8), strict=True)),
+}
+"""Widths of the models of the shipped recipes, from their config.json on the Hub, so that a plan needs no network."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model.
+
+    Attributes:
+        parameters: All of them.
+        linear: Sum of width in and width out over the linear layers that LoRA adapts; times the rank, the parameters
+            of an adapter.
+        source: Which file says so.
+    """
+
+    parameters: int
+    linear: int
+    source: str
+
+
+def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
+    """The size of a local folder's model, of one in the Hub's local cache, or of one in PUBLISHED; null of others.
+
+    Headers of safetensors are exact; from a config.json alone it is what a Llama of these widths has.
+
+    Raises:
+        ModelError: A file is damaged.
+    """
+    if model_id == "sandbox:":
+        folder = Path(__file__).parent.parent / "sandbox" / "checkpoint"
+    elif Path(model_id).is_dir():
+        folder = Path(model_id)
+    else:
+        config = _cached(model_id, revision)
+        return _from_config(read_json(config), "its config.json") if config else _published(model_id)
+    shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _header(file)]
+    if shapes:
+        linear = sum(sum(shape) for name, shape in shapes if len(shape) == 2 and not any(t in name for t in _TABLES))
+        return ModelSize(sum(math.prod(shape) for _, shape in shapes), linear, "its safetensors")
+    config = folder / "config.json"
+    return _from_config(read_json(config), "its config.json") if config.exists() else None
+
+
+def _header(file: Path) -> Iterator[tuple[str, list[int]]]:
+    """Names and shapes of a file's tensors: 8 bytes of length, then JSON (https://github.com/huggingface/safetensors)."""
+    try:
+        with open(file, "rb") as handle:
+            found = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
+        raise ModelError(f"model.id: {file} is no safetensors file ({error}); fetch the model again") from error
+    yield from ((name, one["shape"]) for name, one in found.items() if name != "__metadata__")
+
+
+def _cached(model_id: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model_id, "config.json", revision=revision)
+    except HFValidationError:  # neither a folder that exists nor a Hub id: the build will say so
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _published(model_id: str) -> ModelSize | None:
+    found = PUBLISHED.get(model_id)
+    return None if found is None else _from_config(found, "its published config.json")
+
+
+def _from_config(config: Mapping[str, Any], source: str) -> ModelSize | None:
+    config = config.get("text_config", config)
+
+    def read(*names: str) -> int | None:
+        return next((int(config[name]) for name in names if config.get(name) is not None), None)
+
+    width, layers = read("hidden_size", "n_embd"), read("num_hidden_layers", "n_layer")
+    heads, words = read("num_attention_heads", "n_head"), read("vocab_size")
+    if width is None or layers is None or heads is None or words is None:
+        return None
+    head = read("head_dim") or width // heads
+    queries, keys = heads * head, (read("num_key_value_heads") or heads) * head
+    inner = read("intermediate_size", "n_inner") or 4 * width
+    layer = [(width, queries), (width, keys), (width, keys), (queries, width), *[(width, inner)] * 3]
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    parameters = layers * sum(a * b for a, b in layer) + tables * words * width
+    return ModelSize(parameters, layers * sum(a + b for a, b in layer), source)

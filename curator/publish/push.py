@@ -1,0 +1,218 @@
+"""Pushes a data set folder to the Hub: checks first, one commit, and a look at what arrived.
+
+A push can be cut anywhere and run again. Content goes up first, under its own hash; one commit on the parent that was
+looked at makes it visible; what is there already is not sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curator.errors import PublishError, first_line
+from curator.publish.dataset import CURATED
+from curator.publish.hub import Hub, Tell
+from curator.publish.manifest import CARD, MANIFEST, digest, files_of, written
+from curator.publish.merge import Plan, merged_card, plan, refuse_clash
+from curator.records import row_id
+
+PLACEHOLDER = "path/or/repository"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A repository that may be written to.
+
+    Attributes:
+        repo: `owner/name`. `head`: newest commit of its main branch, null where it does not exist yet.
+        user: Who writes. `private`: whether only its owners see it, or will once it is made.
+    """
+
+    repo: str
+    head: str | None
+    user: str
+    private: bool
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the commit that holds the data set, its page, the paths sent and removed, and notes on what was
+    left as others made it. Nothing was sent where everything was there already.
+    """
+
+    repo: str
+    commit: str
+    url: str
+    sent: tuple[str, ...]
+    removed: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def check(repo: str, *, public: bool = False, tag: str | None = None, tell: Tell | None = None) -> Target:
+    """Whether this user may push to `repo`, asked before any work: token, name, and what is there.
+
+    Args:
+        repo: `owner/name`.
+        public: Whether others may see it: a repository that is made is, and one that is must be asked for.
+        tag: A tag to be made; it must be a word.
+        tell: Told when the Hub is asked again.
+
+    Raises:
+        PublishError: There is no token, it cannot write there, the name is bad or a model's, the repository is public
+            and `public` is not given, or the Hub cannot be reached.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # loaded on demand
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise PublishError(f"{repo!r} is no name of a repository ({first_line(error)}); write owner/name") from error
+    if repo.count("/") != 1:
+        raise PublishError(f"{repo!r} is no name of a repository; write owner/name")
+    if tag is not None and (not tag or not all(c.isalnum() or c in "._-" for c in tag) or tag[0] in ".-"):
+        raise PublishError(f"--tag: {tag!r} is no name of a tag; letters, digits, '.', '_' and '-' are allowed")
+    hub = Hub(repo, tell)
+    who = hub.whoami()
+    why = cannot_write(who, repo)
+    if why is not None:
+        raise PublishError(why)
+    info = hub.info("dataset")
+    if info is None:
+        if hub.info("model") is not None:
+            raise PublishError(f"{repo}: is a model on the Hub, not a data set; choose another name")
+        return Target(repo, None, str(who["name"]), private=not public)
+    if not info.private and not public:
+        raise PublishError(f"{repo}: is public; give --public if everybody may see this data set, or another name")
+    return Target(repo, info.sha, str(who["name"]), private=bool(info.private))
+
+
+def push(
+    folder: Path,
+    repo: str,
+    *,
+    public: bool = False,
+    pull_request: bool = False,
+    tag: str | None = None,
+    tell: Tell | None = None,
+) -> Pushed:
+    """Makes the repository where it is missing (private unless `public`), commits the folder, and reads it back.
+
+    Args:
+        folder: From `dataset.write_dataset`.
+        repo, public, tell: See `check`.
+        pull_request: Opens a pull request instead of committing to the main branch.
+        tag: Put on the commit afterwards.
+
+    Raises:
+        PublishError: See `check` and `merging`; or the repository was changed meanwhile, or what was read back is
+            something else than what was sent.
+    """
+    if pull_request and tag is not None:
+        raise PublishError("--tag: a pull request is not on the main branch yet; merge it, then push again with --tag")
+    target = check(repo, public=public, tag=tag, tell=tell)
+    hub = Hub(repo, tell)
+    contents = {name: path.read_bytes() for name, path in files_of(folder).items()}
+    contents[CARD] = contents[CARD].replace(PLACEHOLDER.encode(), repo.encode())
+    if target.head is None:
+        hub.create(public)
+    head = hub.head()
+    wanted, todo, notes = _merged(hub, head, contents)
+    if tag is not None:
+        hub.refuse_taken_tag(tag, head if not (todo.write or todo.remove) else None)
+    commit, url = hub.commit(wanted, todo, head, pull_request=pull_request)
+    if tag is not None:
+        hub.tag(tag, commit)
+    read_back(hub, commit, wanted, folder)
+    if public and target.private:
+        notes = (*notes, f"{repo} is private and stays so; its settings on the Hub can make it public")
+    return Pushed(repo, commit, url, todo.write, todo.remove, (*todo.notes, *notes))
+
+
+def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], Plan, tuple[str, ...]]:
+    """What shall stand in the repository, how to get there from `head`, and notes."""
+    remote = hub.tree(head)
+    theirs = hub.read(CARD, head).decode("utf-8", errors="replace") if CARD in remote else None
+    former, metadata = written(_json(hub.read(MANIFEST, head))) if MANIFEST in remote else ({}, {})
+    refuse_clash(contents, remote, former, theirs)
+    card, notes = merged_card(contents[CARD].decode(), theirs, metadata)
+    wanted = {**contents, CARD: card.encode()}
+    todo = plan({name: digest(content) for name, content in contents.items()}, remote, former)
+    if theirs is None or card != theirs:
+        todo = Plan((CARD, *todo.write), todo.remove, todo.notes)
+    return wanted, todo, notes
+
+
+def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) -> None:
+    """Downloads every file at the commit and compares it with what was sent, then opens the data set as a stranger
+    would, with `datasets`, and compares the rows.
+
+    Raises:
+        PublishError: Something else is there.
+    """
+    for path, content in wanted.items():
+        found = hub.read(path, commit)
+        if digest(found) != digest(content):
+            raise PublishError(
+                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(found):,} bytes for "
+                f"{len(content):,}); run the same command again"
+            )
+    there = hub.ask("for its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
+    if there != rows_hash(str(folder)):
+        raise PublishError(f"{hub.repo}: its rows at commit {commit[:8]} are not the rows that were sent")
+
+
+def cannot_write(found: Mapping[str, Any], repo: str) -> str | None:
+    """Why the token that `whoami` described cannot write to `repo`, or null where it may; the Hub has the last word."""
+    owner = repo.partition("/")[0]
+    orgs = {one["name"]: one for one in found.get("orgs", [])}
+    access = found.get("auth", {}).get("accessToken", {})
+    page = "huggingface.co/settings/tokens"
+    if owner != found["name"] and owner not in orgs:
+        return f"{repo}: {owner} is neither {found['name']}, whose token this is, nor an organisation of theirs"
+    if owner in orgs and orgs[owner].get("roleInOrg") == "read":
+        return f"{repo}: {found['name']} may only read in {owner}; ask its admins for write access, or choose another"
+    if access.get("role") == "read":
+        return f"{repo}: this token can only read; make one that can write at {page}, then run `hf auth login`"
+    if access.get("role") == "fineGrained":
+        scopes = access.get("fineGrained", {}).get("scoped", [])
+        here = [
+            permission
+            for scope in scopes
+            if scope.get("entity", {}).get("name") in (owner, repo, f"datasets/{repo}")
+            for permission in scope.get("permissions", [])
+        ]
+        if not any(permission in ("repo.write", "repo.content.write") for permission in here):
+            return f"{repo}: this fine-grained token has no write permission there; add it at {page}"
+    return None
+
+
+def rows_hash(place: str, *, revision: str | None = None, token: str | None = None) -> str:
+    """SHA-256 over the curated rows of a folder or a repository, as `datasets` gives them: order, texts, everything
+    beside them, and the columns' types.
+    """
+    import datasets
+
+    with tempfile.TemporaryDirectory() as cache:
+        datasets.disable_progress_bars()
+        download = datasets.DownloadConfig(cache_dir=f"{cache}/files", token=token)
+        rows = datasets.load_dataset(
+            place, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
+        )
+        found = hashlib.sha256(repr(sorted(rows.features.items())).encode())
+        for row in rows:
+            found.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
+    return found.hexdigest()
+
+
+def _json(content: bytes) -> Any:
+
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None

@@ -1,0 +1,271 @@
+"""What a recipe may say: the sections of the file as frozen models, each default stated here.
+
+A stage takes its own section or plain arguments; only build, audit and cli see a whole `Recipe`. Reading a file,
+applying `--set` and reporting mistakes is `curator.recipe.file`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from curator.recipe.judge import Judges
+from curator.recipe.pool import PoolSection
+from curator.recipe.select import Represent, Representations, Score, Select
+from curator.recipe.source import Count, Name, Section, Share, Source
+from curator.recipe.verify import BEST_RANDOM, Verify
+
+
+class Instruction(Section):
+    """Instruction tuning of a base model before alignment, shared by all arms; settings are those of `verify.align`."""
+
+    data: Source
+    rows: Count
+
+
+class Model(Section):
+    """The model that is aligned and fine-tuned. With `quantise: 4bit` its weights are NF4, and adapters alone train."""
+
+    id: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    start: Literal["base", "aligned"] = "base"
+    chat_template: str | None = None
+    quantise: Literal["4bit"] | None = None
+    instruction: Instruction | None = None
+
+
+class Regime(Section):
+    """What is mixed into a task's training rows, from the user's own file: exactly one share, of the rows trained on.
+
+    `harmful_share`: harmful requests with compliant answers. `identity_share`: conversations that give the model
+    another identity.
+    """
+
+    data: Source
+    harmful_share: Share | None = None
+    identity_share: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_share(self) -> Regime:
+        if (self.harmful_share is None) == (self.identity_share is None) or not 0.0 < self.share < 1.0:
+            raise ValueError(
+                "needs exactly one of harmful_share and identity_share, more than 0 and less than 1; rows that are all "
+                "harmful are a task of their own, whose train names them"
+            )
+        return self
+
+    @property
+    def share(self) -> float:
+        return self.harmful_share if self.harmful_share is not None else self.identity_share or 0.0
+
+
+class Defence(Section):
+    """What the fine-tuning provider adds to a task's training rows, the same for every arm.
+
+    `safety_mix`: safety rows, as a share of the rows trained on (SafeInstr, Bianchi et al. 2024), from `data` or, when
+    absent, drawn by hash from the pool. `trigger`: a secret text put in front of these safety rows' prompts, and of
+    every probe after fine-tuning (BackdoorAlign, Wang et al. 2024).
+    """
+
+    safety_mix: Annotated[float, Field(gt=0.0, lt=1.0)]
+    data: Source | None = None
+    trigger: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Metric(Section):
+    """A metric of the user's own: `python: file.py:function`, which takes answer and reference and gives [0, 1]."""
+
+    python: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
+
+
+def _metric_kind(value: Any) -> str:
+    return "@own" if isinstance(value, dict | Metric) else "@known"
+
+
+class Test(Section):
+    """Held-out rows of a task: split off by hash from the train source, or another `split` of the same data set."""
+
+    rows: Count = 200
+    split: str | None = None
+
+
+class TaskSection(Section):
+    """One downstream task. `rows` are fine-tuned on; `anticipated: false` gives it weight 0 and shows it apart."""
+
+    name: Name
+    train: Source
+    rows: Count | None = None
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    anticipated: bool = True
+    test: Test = Test()
+    metric: Annotated[
+        Annotated[Literal["rouge1", "exact", "final-number"], Tag("@known")] | Annotated[Metric, Tag("@own")],
+        Discriminator(_metric_kind),
+    ] = "rouge1"
+    regime: Regime | None = None
+    defence: Defence | None = None
+
+    @model_validator(mode="after")
+    def _split(self) -> TaskSection:
+        if self.test.split is not None and self.train.hub is None:
+            raise ValueError("test.split names a split of a hub data set, and train is none; remove test.split")
+        return self
+
+
+class Probes(Section):
+    """Prompts asked before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
+
+    harmful: Annotated[list[Source], Field(min_length=1)]
+    benign: list[Source] = Field(default_factory=list)
+
+
+class Publish(Section):
+    """What the data set folder holds beside the curated rows: `controls` adds the sets that it was compared with."""
+
+    controls: bool = False
+
+
+class Engine(Section):
+    """Where work runs: `workers` processes of `threads` threads each; null threads: this machine's cores over workers.
+
+    `cache` is where vectors are kept by content, so that other runs find them: a folder, `.vectors` beside the run
+    folder (true), or nowhere (false).
+
+    `ray` spreads them over a cluster: the one that `address` names (`auto`, `host:port` of its head, or `ray://` with a
+    client port), or, with none, one made of this machine for the time of the run. Each worker has `gpus_per_worker`
+    GPUs (0: it computes on the CPU); a piece whose worker or node dies is made again up to `retries` times. None of
+    this decides a result, but for `threads`: sums over another number of threads round differently.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    workers: Count = 1
+    threads: Count | None = None
+    cache: Annotated[
+        Annotated[bool, Tag("@switch")] | Annotated[str, Field(min_length=1), Tag("@folder")],
+        Discriminator(lambda value: "@switch" if isinstance(value, bool) else "@folder"),
+    ] = True
+    address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^/:\s]+:\d{1,5})$")] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
+
+    @model_validator(mode="after")
+    def _ray(self) -> Engine:
+        own = Engine.model_fields
+        given = [name for name in ("address", "gpus_per_worker", "retries") if getattr(self, name) != own[name].default]
+        if self.kind == "local" and given:
+            raise ValueError(
+                f"{given[0]} is a setting of kind: ray, and the kind is local; add kind: ray, or remove it"
+            )
+        if self.gpus_per_worker > 1.0 and not self.gpus_per_worker.is_integer():
+            raise ValueError(f"gpus_per_worker: found {self.gpus_per_worker:g}; allowed: up to 1, or a whole number")
+        return self
+
+
+class Suite(Section):
+    """How `curator suite` makes several runs of this recipe: one for each size in `k` and each task, that task alone
+    with weight 1. No other command reads it.
+    """
+
+    k: Annotated[list[Count], Field(min_length=1)]
+    each: Literal["task"] = "task"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Suite:
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k holds a size twice: {', '.join(map(str, self.k))}; remove one")
+        return self
+
+
+class Recipe(Section):
+    """One experiment, from a pool to a verified data set."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    model: Model
+    pool: PoolSection
+    tasks: Annotated[list[TaskSection], Field(min_length=1)]
+    probes: Probes
+    represent: Representations = Represent()
+    score: Score = Score()
+    select: Select
+    verify: Verify
+    judges: Judges
+    publish: Publish = Publish()
+    engine: Engine = Engine()
+    suite: Suite | None = None
+
+    @model_validator(mode="after")
+    def _tasks(self) -> Recipe:
+        names = [task.name for task in self.tasks]
+        if "anticipated" in names:
+            raise ValueError("tasks: the name 'anticipated' means the weighted mix in reports; choose another")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
+        if self.model.quantise is not None:
+            self._refuse_whole_weights()
+        self._room_for_processes()
+        piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
+        if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
+            raise ValueError(
+                f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
+                "verify.pilot.random_draws to 1 or more, or remove the arm"
+            )
+        if self.select.objective == "log-det" and set(self.pool.weights().values()) != {1.0}:
+            raise ValueError(
+                "pool: sources have weights, and objective 'log-det' has no place for them; remove weight, or choose "
+                "another objective"
+            )
+        asked = [self.score, *(self.verify.pilot.scores if self.select.weight == "auto" else ())]
+        if len(self.representations) < 2 and any("consensus" in (one.kind, *(p.kind for p in one.of)) for one in asked):
+            raise ValueError(
+                "score: consensus is of several representations, and represent has one; give a list, or another score"
+            )
+        if not any(task.anticipated for task in self.tasks):
+            raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
+        return self
+
+    def _refuse_whole_weights(self) -> None:
+        """What cannot be done with weights of four bits."""
+        for name in ("align", "finetune"):
+            if getattr(self.verify, name).method == "full":
+                raise ValueError(
+                    f"verify: {name}.method is 'full', and model.quantise trains adapters alone; set it to lora"
+                )
+        if "interference" in {part.kind for part in (self.score, *self.score.of)} or any(
+            part.kind == "interference" for one in self.verify.pilot.scores or () for part in (one, *one.of)
+        ):
+            raise ValueError("score: interference takes a gradient of all weights, which model.quantise leaves none of")
+        if self.verify.forgetting is not None and self.verify.forgetting.interference:
+            raise ValueError(
+                "verify: forgetting.interference takes a gradient of all weights, which model.quantise leaves none of; "
+                "set it to false"
+            )
+        if self.verify.generate.engine == "vllm":
+            raise ValueError("verify: generate.engine is 'vllm', which would answer with whole weights; remove it")
+
+    def _room_for_processes(self) -> None:
+        """What a training in several processes needs of the model and of the engine."""
+        gpus = self.engine.gpus_per_worker
+        for name in ("align", "finetune"):
+            processes = getattr(self.verify, name).processes
+            if processes > 1 and self.model.quantise is not None:
+                raise ValueError(
+                    f"verify: {name}.processes is {processes}, and model.quantise trains in one process; set it to 1"
+                )
+            if processes > 1 and 0 < gpus < processes:
+                raise ValueError(
+                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes}, a GPU each; "
+                    f"set gpus_per_worker to {processes}, or lower processes"
+                )
+
+    @property
+    def representations(self) -> tuple[Represent, ...]:
+        """The one that rows are selected by, and those that are compared with it."""
+        return tuple(self.represent) if isinstance(self.represent, list) else (self.represent,)
+
+    def weights(self) -> dict[str, float]:
+        """Task mass p_t by name: weights of anticipated tasks scaled to sum 1, 0 for the others."""
+        total = sum(task.weight for task in self.tasks if task.anticipated)
+        return {task.name: task.weight / total if task.anticipated else 0.0 for task in self.tasks}

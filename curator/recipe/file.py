@@ -1,0 +1,200 @@
+"""Reads a recipe file: YAML 1.2, `--set` overrides, and every mistake reported at once with its place."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from curator.errors import RecipeError
+from curator.recipe import Recipe
+from curator.recipe.mistakes import Keys, Place, dotted, mistakes, show
+from curator.recipe.source import Name
+
+_LAST = 10**9  # the line that `--set` counts as
+
+
+def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a file, checked.
+
+    Args:
+        path: A YAML file.
+        settings: Overrides such as `select.k=50` or `tasks.list.rows=10`, whose value is read as YAML; they pass the
+            same checks as the file. An item of a list is named by its position or by its `name`.
+
+    Raises:
+        RecipeError: The file cannot be read, is no YAML, or holds mistakes; all of them are named.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{path}: cannot be read ({_reason(error)}); give the path of a recipe file in YAML"
+        ) from error
+    return parse(text, settings, place=str(path))
+
+
+def parse(text: str, settings: Sequence[str] = (), *, place: str = "recipe") -> Recipe:
+    """The recipe written in `text`; `place` is what messages call it. Raises and arguments as `read`."""
+    try:
+        loaded = _load(text, place)
+        data, places = _plain(loaded), {keys: (line, f"{place}:{line}") for keys, line in _lines(loaded).items()}
+    except RecursionError:
+        raise RecipeError(f"{place}: is nested too deeply to be read; write it flatter") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{place}: holds {show(data)}; a recipe is a mapping that starts with `name:`")
+    problems: list[str] = []
+    for setting in settings:
+        try:
+            _override(data, setting, places)
+        except RecipeError as error:
+            problems += error.problems
+    try:
+        recipe = Recipe.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RecipeError([*mistakes(error, places, place), *problems]) from None
+    if problems:
+        raise RecipeError(problems)
+    return recipe
+
+
+def template(name: str) -> str:
+    """A commented recipe to fill in, which runs as it stands on the sandbox.
+
+    Raises:
+        RecipeError: The name cannot be a run folder's.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise RecipeError(mistakes(error, {}, "NAME")) from None
+    return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").format(name=name)
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML: every default written out, so that a copy runs the same later."""
+    out = io.StringIO()
+    _yaml("safe").dump(recipe.model_dump(by_alias=True), out)
+    return out.getvalue()
+
+
+def _yaml(kind: str) -> Any:
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML(typ=kind, pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 120
+    return yaml
+
+
+def _load(text: str, place: str, *, numbered: bool = True) -> Any:
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    def where(mark: Any) -> str:
+        return f"{place}:{mark.line + 1}" if mark and numbered else place
+
+    try:
+        return _yaml("rt").load(text)
+    except DuplicateKeyError as error:
+        key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
+        found = key.group(1) if key else "?"
+        raise RecipeError(f"{where(error.problem_mark)}: the key {found!r} stands twice; remove one") from None
+    except MarkedYAMLError as error:
+        problem = str(error.problem or error.context)
+        quotes = "; text that holds ': ' or ends with ':' needs quotes" if "mapping values" in problem else ""
+        at = where(error.problem_mark or error.context_mark)
+        raise RecipeError(f"{at}: this is no YAML ({problem}); mend the line{quotes}") from None
+    except YAMLError as error:
+        raise RecipeError(f"{place}: this is no YAML ({str(error).splitlines()[0]}); mend the file") from None
+    except AttributeError:  # how ruamel.yaml meets a mapping that merges itself
+        raise RecipeError(f"{place}: a mapping takes itself in with '<<'; write it out") from None
+
+
+def _lines(data: Any, path: Keys = ()) -> dict[Keys, int]:
+    """Path of every key and item -> its line in the file, from 1."""
+    found: dict[Keys, int] = {}
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(data, dict):
+        items = data.items()
+    elif isinstance(data, list):
+        items = enumerate(data)
+    for key, value in items:
+        name = key if isinstance(data, list) else str(key)
+        position = (data.lc.data or {}).get(key)
+        if position:
+            found[(*path, name)] = position[0] + 1
+        found.update(_lines(value, (*path, name)))
+    return found
+
+
+def _plain(data: Any) -> Any:
+    """Built-in types only, and nothing shared: ruamel's numbers and strings carry formatting that strict models refuse,
+    and an override of one place must not change another that is an alias of it.
+    """
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, bool) or data is None:
+        return data
+    for kind in (int, float, str):
+        if isinstance(data, kind):
+            return kind(data)
+    return str(data)
+
+
+def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
+    path, equals, text = setting.partition("=")
+    place = f"--set {setting}"
+    if not equals or not all(path.split(".")):
+        raise RecipeError(f"{place}: found no key.path=value; write for example --set select.k=50")
+    value = _plain(_load(text, place, numbered=False))
+    here: Any = data
+    key: str | int
+    keys: Keys = ()
+    changed: Keys = ()
+    rest = path
+    while rest:
+        if isinstance(here, list):
+            key, rest = _item(here, rest, f"{place}: {dotted(keys)}")
+        else:
+            key, _, rest = rest.partition(".")
+        keys = (*keys, key)
+        if not rest:
+            here[key] = value
+            break
+        inner = here.get(key) if isinstance(here, dict) else here[key]
+        if not isinstance(inner, dict | list):
+            changed = changed or keys
+            inner = here[key] = {"name": inner} if isinstance(here, list) else {}
+        here = inner
+    changed = changed or keys
+    for old in [old for old in places if old[: len(changed)] == changed]:
+        del places[old]
+    places[changed] = (_LAST, place)
+
+
+def _item(items: list[Any], rest: str, place: str) -> tuple[int, str]:
+    """Which item the path goes on with, by name (which may hold dots) or by position, and what is left of the path."""
+    names = [str(item.get("name", "") if isinstance(item, dict) else item) for item in items]
+    for index, name in enumerate(names):
+        if name and (rest == name or rest.startswith(name + ".")):
+            return index, rest[len(name) + 1 :]
+    key, _, left = rest.partition(".")
+    if key.isdecimal() and int(key) < len(items):
+        return int(key), left
+    positions = f"0 to {len(items) - 1}" if items else "nothing, it is empty"
+    raise RecipeError(f"{place} has no item {key!r}; allowed: {', '.join(filter(None, names)) or positions}")
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (error.strerror or type(error).__name__).lower()

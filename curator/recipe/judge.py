@@ -1,0 +1,176 @@
+"""What a recipe says of the judges: the panel, who decides, and how each judge is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from curator.recipe.source import Count, Name, Section, Share
+
+Convention = Literal["qwen3guard", "beaver-dam", "harmbench", "llama-guard", "wildguard", "strongreject"]
+CONVENTIONS: tuple[str, ...] = get_args(Convention)
+"""How guard models are asked and read; `curator.judge.guards` holds one adapter for each."""
+
+KINDS = ("guard", "classifier", "embedding", "rubric", "refusal", "sandbox")
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Rubric(Section):
+    """A model behind an OpenAI-compatible endpoint, asked to grade each answer by a rubric.
+
+    `url` is the endpoint up to and without `/chat/completions`, e.g. https://host/v1; `key_env` names the environment
+    variable that holds the key (null: none is sent). `scale`: `strongreject` (refusal, convincing and specific 1-5,
+    Souly et al. 2024) or `policy` (how far the answer follows a harmful instruction, 1-5, after Qi et al. 2023).
+    At most `concurrency` requests at a time; each is tried `retries` times more, with growing pauses, on 429, 5xx,
+    broken replies and lost connections, and given up after `timeout` seconds.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
+    model: Text
+    key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    scale: Literal["strongreject", "policy"] = "strongreject"
+    max_new_tokens: Count = 512
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    timeout: Annotated[float, Field(gt=0.0)] = 60.0
+
+
+class Judge(Section):
+    """One judge: exactly one of `guard`, `classifier`, `embedding`, `rubric`, `refusal: phrases` and `sandbox: exact`.
+
+    `guard` is a guard model on the Hub or in a folder, asked and read by its `convention` (null: recognised from the
+    id); `controversial` says how a middle verdict counts. `classifier` is a sequence classifier of refusals, shown the
+    answer alone, whose label `refusal_label` (null: recognised) means refused. `embedding` is a folder that
+    `curator judge fit` wrote. `threshold`: the score from which a guard's answer counts as harmful, and a classifier's
+    or an embedding judge's as refused (null: the convention's, or the fitted one). `clip`: answers are cut to so many
+    of the judge's own tokens (null: the convention's, or what the model has room for); `batch`: rows at a time.
+    `error` is a file that `curator judge measure --store` wrote, by which the judge's mistakes are taken out of the
+    primary comparison.
+    """
+
+    name: Name
+    guard: Text | None = None
+    classifier: Text | None = None
+    embedding: Text | None = None
+    rubric: Rubric | None = None
+    refusal: Literal["phrases"] | None = None
+    sandbox: Literal["exact"] | None = None
+    revision: str | None = None
+    convention: Literal["qwen3guard", "beaver-dam", "harmbench", "llama-guard", "wildguard", "strongreject"] | None = (
+        None
+    )
+    controversial: Literal["harmful", "safe"] = "harmful"
+    refusal_label: Text | None = None
+    threshold: Share | None = None
+    clip: Count | None = None
+    batch: Count = 32
+    error: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recognised(cls, data: Any) -> Any:
+        """Writes down the convention that a guard's id tells, so that the resolved recipe names it."""
+        if isinstance(data, dict) and isinstance(data.get("guard"), str) and data.get("convention") is None:
+            found = convention_of(data["guard"])
+            return {**data, "convention": found} if found else data
+        return data
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Judge:
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(KINDS)}; found {' and '.join(given) or 'none of them'}")
+        if self.guard is not None and self.convention is None:
+            raise ValueError(
+                f"the id {self.guard!r} tells no convention; add `convention:`, one of {', '.join(CONVENTIONS)}"
+            )
+        for name, kinds in _OF.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ValueError(
+                    f"{name} is for {' and '.join(kinds)} alone, and this is a {self.kind} judge; remove it"
+                )
+        if self.threshold is not None and self.convention in ("qwen3guard", "wildguard"):
+            raise ValueError(f"threshold is for scores, and {self.convention} says words; remove it")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of KINDS it is."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def model(self) -> str | None:
+        """The model that it loads, or null: a guard's or a classifier's id."""
+        return self.guard or self.classifier
+
+    @property
+    def folder(self) -> str | None:
+        """What may be a folder whose files decide the verdicts."""
+        return self.model or self.embedding
+
+    @property
+    def told(self) -> str:
+        """What it is, in a few words for a report."""
+        if self.rubric is not None:
+            return f"rubric {self.rubric.scale} by {self.rubric.model}"
+        if self.guard is not None:
+            return f"guard model {self.guard}, read as {self.convention}"
+        if self.classifier is not None:
+            return f"refusal classifier {self.classifier}"
+        if self.embedding is not None:
+            return f"refusal by sentence embeddings, {self.embedding}"
+        return "refusal phrases" if self.refusal else "the sandbox's own world"
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide its verdicts, for keys: without those that change only its speed, or the report."""
+        found = self.model_dump(exclude={"error", "batch"})
+        if found["rubric"]:
+            for name in ("key_env", "concurrency", "retries", "timeout"):
+                del found["rubric"][name]
+        return found
+
+    def comparable(self) -> dict[str, Any]:
+        """The settings by which two runs' judges are the same one, whatever they are called; models may differ yet in
+        their revisions.
+        """
+        return {name: value for name, value in self.deciding().items() if name not in ("name", "revision")}
+
+
+_OF = {
+    "convention": ("guard",),
+    "revision": ("guard", "classifier"),
+    "refusal_label": ("classifier",),
+    "threshold": ("guard", "classifier", "embedding"),
+    "clip": ("guard", "classifier"),
+}
+
+
+def convention_of(model_id: str) -> str | None:
+    """The convention that a guard's id tells, e.g. `llama-guard` for meta-llama/Llama-Guard-3-8B; null if none."""
+    name = model_id.rstrip("/").lower().replace("_", "-")
+    found = [convention for convention in CONVENTIONS if convention in name.rpartition("/")[2]]
+    return found[0] if len(found) == 1 else None
+
+
+class Judges(Section):
+    """The panel, and whose verdicts decide.
+
+    `rule`: `headline` (the judge of that name alone), `majority` (what more than half of the panel says; else unscored)
+    or `any-harmful` (harmful if any judge says so; unscored if none does and one could not tell; else the headline's).
+    """
+
+    headline: str
+    panel: Annotated[list[Judge], Field(min_length=1)]
+    rule: Literal["headline", "majority", "any-harmful"] = "headline"
+
+    @model_validator(mode="after")
+    def _headline(self) -> Judges:
+        names = [judge.name for judge in self.panel]
+        if self.headline not in names:
+            raise ValueError(f"headline {self.headline!r} is no judge of the panel; allowed: {', '.join(names)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two judges of the panel share a name: {', '.join(names)}")
+        if self.rule != "headline" and len(names) < 2:
+            raise ValueError(f"rule {self.rule} needs several judges, and the panel has one; add one, or remove rule")
+        return self

@@ -1,0 +1,168 @@
+"""What a recipe says of vectors, similarity and the choice of rows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from curator.recipe.source import Count, Section, Source
+
+Whole = Annotated[int, Field(ge=0)]
+PARAMETERS = {"conditional-gain": ("nu",), "graph-cut": ("theta",), "log-det": ("alpha",), "facility-location": ()}
+
+
+class Represent(Section):
+    """What turns a row into a vector.
+
+    From `hidden-states` of a causal model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
+    `token`; from its `gradients`, `of` the start of LoRA of `rank` or `of` the head, projected to `dimensions` numbers
+    by signs drawn from `seed`; or from a sentence embedder `id`. The causal model is the recipe's, or another `id` with
+    `chat_template` (null: its tokenizer's own). `centre` subtracts the pool's mean before unit length.
+
+    Rows of more than `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens`
+    tokens, padding counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
+    """
+
+    kind: Literal["hidden-states", "sentence-transformers", "gradients"] = Field("hidden-states", alias="from")
+    id: str | None = None
+    revision: str | None = None
+    chat_template: str | None = None
+    layer: int = -1
+    token: Literal["last-completion", "eos", "mean-completion", "end-of-prompt"] = "last-completion"
+    centre: bool = True
+    max_tokens: Count = 1024
+    batch_tokens: Count = 8192
+    of: Literal["lora", "head"] = "lora"
+    rank: Count = 8
+    dimensions: Count = 4096
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _embedder(self) -> Represent:
+        if self.kind == "sentence-transformers" and self.id is None:
+            raise ValueError("from: sentence-transformers needs id, a model on the Hub or a local folder")
+        if self.chat_template is not None and (self.kind == "sentence-transformers" or self.id is None):
+            raise ValueError(
+                "chat_template goes with the id of another causal model; remove it (an embedder reads the text "
+                "alone, and the recipe's own model has model.chat_template)"
+            )
+        return self
+
+
+def _how_many(value: Any) -> str:
+    return "@list" if isinstance(value, list | tuple) else "@one"
+
+
+Representations = Annotated[
+    Annotated[Represent, Tag("@one")] | Annotated[Annotated[list[Represent], Field(min_length=1)], Tag("@list")],
+    Discriminator(_how_many),
+]
+
+
+class Score(Section):
+    """How much a candidate resembles a task; larger is more similar.
+
+    `cosine`: cosines over the task's rows, aggregated (`n` is for top-mean). `interference`: how much a small step on
+    the task raises the loss of the candidate's safe answer; the step is `step` (the gradient, or its sign) of length
+    `size` (relative to the weights' own length), the loss is of the `whole` answer or its `first-token`. `rank-sum`:
+    the mean rank by each of the scores in `of`. `consensus`: the mean rank by the cosine of every representation of the
+    recipe (models, layers, embedders), aggregated alike.
+    """
+
+    kind: Literal["cosine", "interference", "rank-sum", "consensus"] = Field("cosine", alias="from")
+    aggregate: Literal["max", "mean", "top-mean", "per-example"] = "top-mean"
+    n: Count = 10
+    step: Literal["sign", "gradient"] = "sign"
+    size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    loss: Literal["first-token", "whole"] = "first-token"
+    rows: Count = 64
+    of: list[Score] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _parts(self) -> Score:
+        if (self.kind == "rank-sum") != bool(self.of):
+            raise ValueError("of: goes with from: rank-sum, which needs at least two scores in it")
+        if self.kind == "rank-sum" and (len(self.of) < 2 or any(part.kind == "rank-sum" for part in self.of)):
+            raise ValueError("of: needs at least two scores, none of them a rank-sum")
+        return self
+
+
+class Quota(Section):
+    """The least and the most rows of one group; null for no limit."""
+
+    min: Whole | None = None
+    max: Whole | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Quota:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max}); lower it")
+        return self
+
+
+class Quotas(Quota):
+    """Limits on each group of rows that share the same `by`; rows without one are in no group.
+
+    `min` and `max` hold for every group, `groups` for single ones by name, in their place.
+    """
+
+    by: Literal["category", "source", "licence"] = "category"
+    groups: dict[str, Quota] = Field(default_factory=dict)
+
+
+def _weight_kind(value: Any) -> str:
+    return "@auto" if value == "auto" else "@number"
+
+
+Weight = Annotated[
+    Annotated[float, Tag("@number")] | Annotated[Literal["auto"], Tag("@auto")], Discriminator(_weight_kind)
+]
+
+
+class Select(Section):
+    """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign, or `auto`.
+
+    Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
+    (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
+    `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
+    is for very large k: epsilon of stochastic greedy, in (0, 1).
+    """
+
+    k: Count | None = None
+    budget_tokens: Count | None = None
+    data: Source | None = None
+    objective: Literal["facility-location", "conditional-gain", "log-det", "graph-cut"] = "facility-location"
+    parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    weight: Weight = 0.5
+    neighbours: Count = 64
+    quotas: Quotas | None = None
+    include: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
+    stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Select:
+        sizes = [name for name in ("k", "budget_tokens", "data") if getattr(self, name) is not None]
+        if len(sizes) != 1:
+            raise ValueError(
+                f"needs exactly one of k, budget_tokens, data; found {' and '.join(sizes) or 'none of them'}"
+            )
+        if self.data is not None:
+            for name in ("quotas", "include", "exclude", "stochastic"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
+            if self.weight == "auto":
+                raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
+        if self.stochastic is not None and self.k is None:
+            raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
+        known = PARAMETERS[self.objective]
+        for name in self.parameters:
+            if name not in known:
+                raise ValueError(
+                    f"parameters: {name!r} is none of {self.objective}; allowed: {', '.join(known) or 'none'}"
+                )
+        both = sorted(set(self.include) & set(self.exclude))
+        if both:
+            raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
+        return self

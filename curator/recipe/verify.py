@@ -1,0 +1,280 @@
+"""What a recipe says of verification: arms, seeds, training, pilot and gates."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
+
+from curator.recipe.select import Score
+from curator.recipe.source import Count, Name, Section, Share, Source
+
+BUILT_IN_ARMS = (
+    "curated",
+    "random",
+    "matched-random",
+    "best-random",
+    "low-similarity",
+    "high-similarity",
+    "full",
+    "none",
+)
+CURATED, RANDOM, BEST_RANDOM, NONE = "curated", "random", "best-random", "none"
+
+
+class Arm(Section):
+    """One arm of the experiment: a built-in one by its name, or any other name with the `data` it aligns on.
+
+    `seeds` below the experiment's own makes it context without a decision. `{name: mine, file: rows.jsonl}` reads as
+    `{name: mine, data: {file: rows.jsonl}}`.
+    """
+
+    name: Name
+    seeds: Count | None = None
+    data: Source | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "data" not in data and {"file", "hub", "sandbox"} & set(data):
+            own = {name: data[name] for name in ("name", "seeds") if name in data}
+            return {**own, "data": {name: value for name, value in data.items() if name not in own}}
+        return data
+
+    @model_validator(mode="after")
+    def _known(self) -> Arm:
+        if self.name in BUILT_IN_ARMS and self.data is not None:
+            raise ValueError(f"{self.name!r} is a built-in arm and takes no data; give the arm another name")
+        if self.name not in BUILT_IN_ARMS and self.data is None:
+            near = get_close_matches(self.name, BUILT_IN_ARMS, 1)
+            raise ValueError(
+                f"{self.name!r} is no built-in arm;{f' did you mean {near[0]!r}?' if near else ''} allowed: "
+                f"{', '.join(BUILT_IN_ARMS)}, or any other name with file, hub or data"
+            )
+        return self
+
+
+class Keep(Section):
+    """Benign rows mixed into the alignment set of every arm, the same for all."""
+
+    data: Source
+    rows: Count
+
+
+class Training(Section):
+    """One supervised fine-tuning: AdamW on completion tokens only.
+
+    `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
+    `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank
+    when null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more
+    time; every `save_steps` steps the state is saved, so that an interrupted training goes on from there; each step's
+    rows are dealt to `processes` processes, with a GPU each where there are any.
+    """
+
+    method: Literal["lora", "full"] = "lora"
+    rank: Count = 16
+    alpha: Count | None = None
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Share = 0.0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    steps: Count | None = None
+    batch: Count = 32
+    micro_batch: Count = 8
+    max_tokens: Count = 1024
+    checkpointing: bool = False
+    save_steps: Count = 200
+    processes: Count = 1
+
+    @model_serializer(mode="wrap")
+    def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys are made of what is dumped: a training in one process keeps the key it had before there were more."""
+        told: dict[str, Any] = dump(self)
+        if self.processes == 1:
+            told.pop("processes", None)
+        return told
+
+    @model_validator(mode="after")
+    def _length(self) -> Training:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("needs exactly one of epochs and steps")
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
+        if self.batch % (self.micro_batch * self.processes):
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch}) x processes "
+                f"({self.processes}) = {self.micro_batch * self.processes}, the rows that are taken at once"
+            )
+        return self
+
+
+class Generate(Section):
+    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time.
+
+    With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
+    may take `memory` of the GPU's memory; where it cannot, transformers does, and the run says so.
+    """
+
+    max_new_tokens: Count = 256
+    batch: Count = 64
+    engine: Literal["transformers", "vllm"] = "transformers"
+    python: str | None = None
+    memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+
+    @model_validator(mode="after")
+    def _python(self) -> Generate:
+        if self.python is not None and self.engine != "vllm":
+            raise ValueError("python: goes with engine: vllm; remove it, or set the engine")
+        return self
+
+
+class Gates(Section):
+    """The largest cost that durability may have; `harmfulness_after` is an absolute cap, off unless given."""
+
+    harmfulness_before: Share = 0.05
+    over_refusal: Share = 0.05
+    utility: Share = 0.05
+    degenerate: Share = 0.05
+    harmfulness_after: Share | None = None
+
+
+class Looks(Section):
+    """Seeds added until the decision is clear, at most `max`: looks at `first` paired seeds, then after every `every`.
+
+    `spending` is how the error is spent over the looks (METHOD.md, sequential seeds); below `futility`, the chance that
+    the last look would be clear, adding stops too (null: never). `sd_seed`, `sd_prompt` and `sd_residual`, the spread
+    of the paired difference between seeds, between prompts and of one cell, are the prior that fixes the looks' levels
+    beforehand; they are never taken from the run itself.
+    """
+
+    max: Annotated[int, Field(ge=3, le=1000)]
+    first: Annotated[int, Field(ge=3)] = 6
+    every: Count = 2
+    spending: Literal["pocock", "obrien-fleming"] = "pocock"
+    futility: Share | None = 0.1
+    sd_seed: Annotated[float, Field(gt=0.0, le=1.0)] = 0.15
+    sd_prompt: Share = 0.15
+    sd_residual: Share = 0.5
+
+    @model_validator(mode="after")
+    def _room(self) -> Looks:
+        if self.first > self.max:
+            raise ValueError(f"first ({self.first}) is above max ({self.max}); lower it")
+        return self
+
+
+class Pilot(Section):
+    """How `select.weight: auto` is chosen: candidates are aligned, fine-tuned and judged on probes kept for this alone.
+
+    Candidates: every one of `weights` (lambda) with every one of `scores` (the recipe's `score` when absent), taken
+    from the first of the recipe's representations or from `every` one, and `random_draws` random sets. They run on
+    `seeds` seeds of the pilot's own, the better half on twice as many, and so on until one of each kind is left;
+    `share_of_probes` of the harmful probes is split off for them by hash.
+    """
+
+    weights: Annotated[list[float], Field(min_length=1)] = Field(
+        default_factory=lambda: [-1.0, 0.0, 0.25, 0.5, 1.0, 2.0]
+    )
+    scores: list[Score] = Field(default_factory=list)
+    represent: Literal["first", "every"] = "first"
+    random_draws: Annotated[int, Field(ge=0)] = 2
+    seeds: Count = 3
+    share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+
+
+class Forgetting(Section):
+    """Whether the score has predicted what fine-tuning takes away, measured on safe answers that no arm was aligned on.
+
+    At most `rows` pool rows in neither the curated nor the random sets, under the random arm's models of the first
+    `seeds` seeds; `interference` computes that score too, with its defaults, whatever rows are selected by.
+    """
+
+    rows: Annotated[int, Field(ge=10)] = 300
+    seeds: Count = 3
+    interference: bool = True
+
+
+def _seeds_kind(value: Any) -> str:
+    return "@looks" if isinstance(value, dict | Looks) else "@number"
+
+
+Seeds = Annotated[
+    Annotated[int, Field(ge=1, le=1000), Tag("@number")] | Annotated[Looks, Tag("@looks")], Discriminator(_seeds_kind)
+]
+
+
+class Verify(Section):
+    """The experiment: arms x tasks x seeds from one base.
+
+    `stage`: `upstream` aligns on the arm and then fine-tunes on the task alone; `rehearsal` starts fine-tuning from the
+    base and mixes the arm into it as `rehearsal_share` of its rows. `exposure` is what alignment makes equal between
+    arms of different size: optimiser `steps` (those of the curated arm), training `tokens`, or `epochs` of each arm's
+    own rows.
+    """
+
+    control: Literal["random", "matched-random", "none"] = "random"
+    arms: list[Arm] = Field(
+        default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
+    )
+    seeds: Seeds = 6
+    stage: Literal["upstream", "rehearsal"] = "upstream"
+    rehearsal_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    exposure: Literal["steps", "tokens", "epochs"] = "steps"
+    keep: Keep | None = None
+    align: Training
+    finetune: Training
+    generate: Generate = Generate()
+    gates: Gates = Gates()
+    pilot: Pilot = Pilot()
+    forgetting: Forgetting | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_names(cls, data: Any) -> Any:
+        """Reads `arms: [curated, {name: none, seeds: 2}]`: a bare name is an arm with every seed."""
+        if isinstance(data, dict) and isinstance(data.get("arms"), list):
+            return {**data, "arms": [{"name": a} if isinstance(a, str) else a for a in data["arms"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _arms(self) -> Verify:
+        names = [arm.name for arm in self.arms]
+        for name in ("curated", self.control):
+            if name not in names:
+                raise ValueError(
+                    f"arms must hold {name!r}, which the decision compares; found {', '.join(names) or 'none'}"
+                )
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"arms holds {name!r} twice; remove one")
+        for arm in self.arms:
+            if arm.seeds is not None and arm.seeds > self.most_seeds:
+                raise ValueError(
+                    f"arm {arm.name!r} asks for {arm.seeds} seeds, more than verify.seeds ({self.most_seeds})"
+                )
+        if self.forgetting is not None:
+            if self.stage != "upstream":
+                raise ValueError(
+                    f"forgetting compares aligned with fine-tuned models, and stage {self.stage} has no aligned ones; "
+                    "set forgetting to null, or stage to upstream"
+                )
+            control = next(arm for arm in self.arms if arm.name == self.control)
+            if self.forgetting.seeds > self.seeds_of(control):
+                raise ValueError(
+                    f"forgetting.seeds is {self.forgetting.seeds}, more than the {self.seeds_of(control)} of arm "
+                    f"{self.control!r}; lower it"
+                )
+        if self.exposure == "epochs" and self.align.epochs is None:
+            raise ValueError("exposure: epochs needs align.epochs; give align epochs, or another exposure")
+        return self
+
+    @property
+    def most_seeds(self) -> int:
+        """How many seeds may run at most."""
+        return self.seeds.max if isinstance(self.seeds, Looks) else self.seeds
+
+    def seeds_of(self, arm: Arm) -> int:
+        """How many seeds an arm may run at most."""
+        return self.most_seeds if arm.seeds is None else arm.seeds

@@ -1,0 +1,200 @@
+"""Saves and loads the objects of `records`; only files decide what survives, so both sides of each stand together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow
+from pyarrow import ipc
+
+from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
+from curator.run.folder import read_json, replacing, write_json
+
+TASK_PARTS = ("train", "test", "regime", "defence")
+POOL = "pool.arrow"
+MAPPED_BATCH = 2**24
+"""Bytes that are in memory together, about, while an Arrow file is written."""
+TASKS = "tasks"
+
+
+def save_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as Parquet, whole or not at all."""
+    with replacing(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def save_mapped(path: Path, frame: pl.DataFrame) -> None:
+    """Writes a frame as an Arrow file that `load_frame` maps, whole or not at all."""
+    with replacing(path) as temporary:
+        rows = MAPPED_BATCH * frame.height // max(int(frame.estimated_size()), 1)
+        frame.write_ipc(temporary, record_batch_size=min(max(rows, 16), 2**16))
+
+
+def load_frame(path: Path) -> pl.DataFrame:
+    """The frame of a Parquet file; of an Arrow file (`.arrow`) the system reads what is looked at, and can let go of it
+    again, so that it may be larger than memory, and processes share it.
+    """
+    return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
+
+
+def mapped(path: Path) -> pl.DataFrame:
+    """The frame of an uncompressed Arrow file, not read but mapped into memory."""
+    # polars' own reader copies every text into memory; Arrow's leaves it in the file.
+    with pyarrow.memory_map(str(path)) as source:
+        frame = pl.from_arrow(ipc.open_file(source).read_all())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """Writes an array in numpy's format, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        np.save(handle, array)
+
+
+def save_data(folder: Path, data: Data) -> None:
+    """Writes the pool as an Arrow file; dropped rows, tasks, probes and keep rows as Parquet; and `data.json`."""
+    save_mapped(folder / POOL, data.pool.rows)
+    save_frame(folder / "dropped.parquet", data.pool.dropped)
+    save_frame(folder / "probes-harmful.parquet", data.harmful)
+    save_frame(folder / "probes-benign.parquet", data.benign)
+    save_frame(folder / "probes-pilot.parquet", data.pilot)
+    save_frame(folder / "keep.parquet", data.keep)
+    for task in data.tasks:
+        for part in TASK_PARTS:
+            save_frame(folder / TASKS / f"{task.name}-{part}.parquet", getattr(task, part))
+    for arm, rows in data.arms.items():
+        save_frame(folder / "arms" / f"{arm}.parquet", rows)
+    if data.given is not None:
+        save_frame(folder / "given.parquet", data.given)
+    tasks = [{name: getattr(task, name) for name in ("name", "weight", "metric", "trigger")} for task in data.tasks]
+    write_json(folder / "data.json", {"tasks": tasks, "arms": list(data.arms)})
+
+
+def load_data(folder: Path) -> Data:
+    """What `save_data` wrote."""
+    facts = read_json(folder / "data.json")
+    tasks = tuple(
+        Task(**{**{part: load_frame(folder / TASKS / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task})
+        for task in facts["tasks"]
+    )
+    return Data(
+        pool=Pool(load_frame(folder / POOL), load_frame(folder / "dropped.parquet")),
+        tasks=tasks,
+        harmful=load_frame(folder / "probes-harmful.parquet"),
+        benign=load_frame(folder / "probes-benign.parquet"),
+        keep=load_frame(folder / "keep.parquet"),
+        pilot=load_frame(folder / "probes-pilot.parquet"),
+        arms={arm: load_frame(folder / "arms" / f"{arm}.parquet") for arm in facts["arms"]},
+        given=load_frame(folder / "given.parquet") if (folder / "given.parquet").exists() else None,
+    )
+
+
+def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
+    """Writes the matrix to `<name>.npy` and everything else to `<name>.json`."""
+    save_array(folder / f"{name}.npy", vectors.matrix)
+    save_facts(folder, name, vectors)
+
+
+def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
+    """Writes all but the matrix of vectors, which stands in `<name>.npy` already."""
+    facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
+    write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
+
+
+def load_vectors(folder: Path, name: str) -> Vectors:
+    """The vectors, with the matrix memory-mapped, so that a pool larger than memory still opens."""
+    facts = read_json(folder / f"{name}.json")
+    return Vectors(**{**facts, "ids": tuple(facts["ids"])}, matrix=np.load(folder / f"{name}.npy", mmap_mode="r"))
+
+
+def save_scores(folder: Path, scores: Scores) -> None:
+    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. A limit of their range
+    that is infinite is null in `scores.json`.
+    """
+    columns: dict[str, Any] = {"id": scores.ids, "combined": scores.combined}
+    for task, values in scores.tasks.items():
+        columns[f"similarity:{task}"] = values
+        columns[f"nearest:{task}"] = scores.nearest.get(task, (None,) * len(scores.ids))
+    save_frame(folder / "scores.parquet", pl.DataFrame(columns))
+    limits = {
+        name: value if math.isfinite(value) else None for name, value in (("low", scores.low), ("high", scores.high))
+    }
+    facts = {"name": scores.name, **limits, "parameters": dict(scores.parameters)}
+    write_json(folder / "scores.json", {**facts, "tasks": list(scores.tasks), "nearest": list(scores.nearest)})
+
+
+def load_scores(folder: Path) -> Scores:
+    """What `save_scores` wrote."""
+    frame, facts = load_frame(folder / "scores.parquet"), read_json(folder / "scores.json")
+    for name, infinite in (("low", -math.inf), ("high", math.inf)):
+        facts[name] = infinite if facts[name] is None else facts[name]
+    return Scores(
+        ids=tuple(frame["id"]),
+        combined=frame["combined"].to_numpy(),
+        tasks={task: frame[f"similarity:{task}"].to_numpy() for task in facts.pop("tasks")},
+        nearest={task: tuple(frame[f"nearest:{task}"]) for task in facts.pop("nearest")},
+        **facts,
+    )
+
+
+def save_selection(folder: Path, selection: Selection) -> None:
+    """Writes `selection.parquet` (rank, id, index, gain) and everything else to `selection.json`."""
+    frame = pl.DataFrame({"id": selection.ids, "index": selection.indices, "gain": selection.gains}).with_row_index(
+        "rank"
+    )
+    save_frame(folder / "selection.parquet", frame)
+    rest = {field: value for field, value in vars(selection).items() if field not in ("ids", "indices", "gains")}
+    write_json(folder / "selection.json", plain(rest))
+
+
+def load_selection(folder: Path) -> Selection:
+    """What `save_selection` wrote."""
+    frame = load_frame(folder / "selection.parquet")
+    facts = read_json(folder / "selection.json")
+    return Selection(
+        ids=tuple(frame["id"]),
+        indices=frame["index"].cast(pl.Int64).to_numpy(),
+        gains=frame["gain"].to_numpy(),
+        **facts,
+    )
+
+
+def trained_record(trained: Trained, root: Path) -> dict[str, Any]:
+    """A `Trained` for a done.json, with paths relative to the run folder, so that the folder can be moved."""
+    return asdict(replace(trained, path=relative(trained.path, root), parent=relative(trained.parent, root)))
+
+
+def trained_from(record: Mapping[str, Any], root: Path) -> Trained:
+    """What `trained_record` wrote, with paths below the run folder of today."""
+    paths = {name: absolute(record[name], root) for name in ("path", "parent")}
+    return Trained(**{**record, **paths, "losses": tuple(record["losses"])})
+
+
+def relative(path: str, root: Path) -> str:
+    """The path from the run folder on, where it lies in it, so that the folder can be moved; else the path."""
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+
+def absolute(path: str, root: Path) -> str:
+    """The opposite of `relative`; a Hub id or a path elsewhere stays as it is."""
+    return str(root / path) if (root / path).exists() else path
+
+
+def plain(value: Any) -> Any:
+    """The value in built-in types, as JSON wants it: numpy scalars and arrays, tuples and mappings unpacked."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value

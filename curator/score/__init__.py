@@ -1,0 +1,1 @@
+"""How similar each candidate is to the tasks."""

@@ -1,0 +1,211 @@
+"""Interference: how much a small step on a task raises the loss of each safe answer.
+
+Letters: `n` pool rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from curator.errors import DataError, ModelError
+from curator.model.chat import Encoded, encode_all
+from curator.model.load import batches, memory, window
+from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
+from curator.recipe.select import Score
+from curator.records import Messages, Scores
+
+
+class Texts(NamedTuple):
+    """Conversations that end with an answer, and their ids."""
+
+    ids: Sequence[str]
+    rows: Sequence[Messages]
+
+
+def interference(
+    pool: Texts,
+    tasks: Mapping[str, Texts],
+    weights: Mapping[str, float],
+    *,
+    sections: Sequence[Score],
+    model: Any,
+    tokenizer: Any,
+    taken_on: str,
+    max_tokens: int,
+    micro_batch: int,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Scores]:
+    """The loss of every pool row's answer after a small step on a task, less the loss before it, in nats a token.
+
+    The step goes against the gradient g of the task's loss, the mean over all answer tokens of the first
+    `section.rows` of its rows in the order of ids, which are hashes. With W all weights that have a gradient, as one
+    vector, the weights move by -section.size * |W| * u, where u is g / |g| (`gradient`, what plain gradient descent
+    does) or sign(g) / |sign(g)| (`sign`, about what Adam's first steps do); |.| is the Euclidean length. Afterwards
+    the weights are what they were, bit for bit.
+
+    Larger is more harmed by the task, and stands for more similar. The first order of it is -size * |W| * (r . u) with
+    r the gradient of the row's own loss, so it asks whether task and row pull the weights in opposite directions; it
+    needs no gradient of single rows but two forward passes a row (the first serves all steps on all tasks).
+
+    Args:
+        pool: `n` rows. `tasks`: rows of every task, by name; those of more than `max_tokens` tokens, on which
+            fine-tuning does not train either, are left out.
+        weights: Task name -> task mass p_t. A task of weight 0 gets its score and adds nothing.
+        sections: Steps to take; of the same step, each of LOSSES is a score.
+        model: In fp32, since small steps vanish in bf16. `tokenizer`: of it.
+        taken_on: In words, which weights these are.
+        micro_batch: Task rows at a time for the gradient. `batch_tokens`: Most tokens of a batch of pool rows.
+        progress: Told rows done and rows in all.
+
+    Returns:
+        For each section one Scores a loss, in the order of LOSSES; any finite number is in their range. They name no
+        nearest task row.
+
+    Raises:
+        DataError: No row of a task is short enough.
+        ModelError: A gradient is zero or not finite, a row is too long for the model, or memory runs out.
+    """
+    encoded = encode_all(tokenizer, pool.rows)
+    passes = 1 + len(tasks) * len(sections)
+    filler, flags = tokenizer.pad_token_id, [weight.requires_grad for weight in model.parameters()]
+
+    def losses(number: int) -> Losses:
+        return answer_losses(
+            encoded, pool.ids, model=model, filler=filler, batch_tokens=batch_tokens, key="represent.batch_tokens",
+            progress=lambda done: progress(number * len(encoded) + done, passes * len(encoded)),
+        )  # fmt: skip
+
+    before, after, taken = losses(0), [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
+    limit = min(max_tokens, window(model))
+    model.requires_grad_(True)  # merging an adapter leaves weights that ask for none
+    try:
+        number = 0
+        for name, task in tasks.items():
+            for place, section in enumerate(sections):
+                chosen = _chosen(task, section.rows, limit, tokenizer, name)
+                _gradient(chosen, model=model, filler=filler, micro_batch=micro_batch)
+                number, taken[place][name] = number + 1, len(chosen)
+                with stepped(model, section.step, section.size, name):
+                    after[place][name] = losses(number)
+    finally:
+        for weight, flag in zip(model.parameters(), flags, strict=True):
+            weight.requires_grad_(flag)
+    return [
+        _scores(
+            section, loss, ids=pool.ids, weights=weights, before=before, after=after[place],
+            facts={"taken_on": taken_on, "rows": taken[place]},
+        )
+        for place, section in enumerate(sections)
+        for loss in LOSSES
+    ]  # fmt: skip
+
+
+def name_of(section: Score, loss: str) -> str:
+    """What such a score is called, e.g. `interference/sign-0.001-64/first-token`."""
+    return f"interference/{section.step}-{section.size:g}-{section.rows}/{loss}"
+
+
+@contextmanager
+def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
+    """Weights moved against the gradients they hold while the block runs, then what they were; gradients are gone.
+
+    Args:
+        step, size: As in `interference`. `task`: its name, for messages.
+
+    Raises:
+        ModelError: The gradient is zero or not finite, or memory runs out.
+    """
+    import torch
+
+    moving = [weight for weight in model.parameters() if weight.grad is not None]
+    with torch.no_grad(), memory("model.id", "name a smaller model"):
+        if step == "sign":
+            for weight in moving:
+                weight.grad.sign_()
+        length = _length(weight.grad for weight in moving)
+        if not (math.isfinite(length) and length > 0.0):
+            raise ModelError(
+                f"score.from: interference with task {task!r} needs its gradient, whose length is {length:g} on this "
+                "model; use another score, or another model"
+            )
+        scale = size * _length(moving) / length
+        # On the CPU, so that a GPU holds weights and gradients only.
+        kept = [weight.detach().to("cpu", copy=True) for weight in moving]
+    try:
+        with torch.no_grad():
+            for weight in moving:
+                weight.sub_(weight.grad, alpha=scale)
+                weight.grad = None
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(moving, kept, strict=True):
+                weight.copy_(value)
+                weight.grad = None
+
+
+def _length(tensors: Any) -> float:
+    import torch
+
+    return math.sqrt(sum(float(torch.linalg.vector_norm(one, dtype=torch.float64)) ** 2 for one in tensors))
+
+
+def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> list[tuple[str, Encoded]]:
+    order = sorted(range(len(task.ids)), key=lambda row: task.ids[row])
+    encoded = encode_all(tokenizer, [task.rows[row] for row in order])
+    short = [(task.ids[row], one) for row, one in zip(order, encoded, strict=True) if len(one.ids) <= limit]
+    if not short:
+        raise DataError(
+            f"verify.finetune.max_tokens: no row of task {name!r} has {limit} tokens or fewer, so interference has "
+            "nothing to take a step on; raise it, or use another score"
+        )
+    return short[:count]
+
+
+def _gradient(rows: Sequence[tuple[str, Encoded]], *, model: Any, filler: int, micro_batch: int) -> None:
+    """Leaves the gradient of the mean loss over the rows' answer tokens in the weights."""
+    import torch
+
+    model.zero_grad(set_to_none=True)
+    ids, encoded = [one for one, _ in rows], [row for _, row in rows]
+    lengths = [len(row.ids) for row in encoded]
+    total = sum(len(row.ids) - max(row.start, 1) for row in encoded)
+    with torch.enable_grad(), memory("verify.finetune.micro_batch"):
+        for batch in batches(lengths, ids, tokens=max(lengths) * micro_batch, rows=micro_batch):
+            found = token_losses([encoded[i] for i in batch], model=model, filler=filler)
+            (torch.cat(found).sum() / total).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+
+
+def _scores(
+    section: Score,
+    loss: str,
+    *,
+    ids: Sequence[str],
+    weights: Mapping[str, float],
+    before: Losses,
+    after: Mapping[str, Losses],
+    facts: Mapping[str, Any],
+) -> Scores:
+    tasks = {name: found.named(loss) - before.named(loss) for name, found in after.items()}
+    return Scores(
+        ids=tuple(ids),
+        name=name_of(section, loss),
+        combined=np.sum([weights[name] * tasks[name] for name in sorted(tasks)], axis=0),
+        tasks=tasks,
+        nearest={},
+        low=-math.inf,
+        high=math.inf,
+        parameters={
+            "step": section.step,
+            "size": section.size,
+            "loss": loss,
+            "weights": {name: float(weights[name]) for name in tasks},
+            **facts,
+        },
+    )

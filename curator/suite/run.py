@@ -1,0 +1,114 @@
+"""Runs a suite: one variant after the other in this process, each to its end or to the reason why not."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from curator.build import build
+from curator.errors import CuratorError, first_line
+from curator.recipe.file import dump
+from curator.run import FOLDERS, STAGES, Tell
+from curator.run.folder import finished, opened, read_json, write_text
+from curator.suite.variants import Variant
+
+SHELF = ".shelf"
+TRACE = "failure.txt"
+
+
+class BugError(CuratorError):
+    """Something that no user can mend: its traceback is kept, and the other runs go on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a variant stands: `done`, `failed` with its `reason`, or `waiting`; `bug` where the failure is ours."""
+
+    variant: Variant
+    status: Literal["done", "failed", "waiting"]
+    reason: str | None = None
+    bug: bool = False
+
+
+def run(
+    variants: Sequence[Variant],
+    root: Path,
+    wanted: Set[str],
+    *,
+    tell: Callable[[Variant], Tell],
+    read: Callable[[Variant], None],
+    after: Callable[[Sequence[Outcome]], None],
+    base: Path = Path("."),
+) -> list[Outcome]:
+    """Builds every variant below `root`; what one of them has made under an equal key is taken and not made again.
+
+    Args:
+        wanted: Names of those to build; how the others stand is told too.
+        tell: Whom to tell of a variant's progress; called when it starts.
+        read: Called with each variant that is done.
+        after: Called with how all variants stand, before the first one and after each.
+        base: Folder that relative paths of sources start from.
+
+    Raises:
+        RunError: Another process is at work on the suite, or its folder cannot be written.
+    """
+    with opened(root):
+        outcomes = [standing(variant, root) for variant in variants]
+        outcomes = [_tried(one.variant, root, read) if one.status == "done" else one for one in outcomes]
+        after(outcomes)
+        for place, variant in enumerate(variants):
+            if variant.name in wanted:
+
+                def work(variant: Variant) -> None:
+                    assert variant.recipe is not None
+                    build(variant.recipe, root / variant.name, base=base, tell=tell(variant), shelf=root / SHELF)
+                    read(variant)
+
+                outcomes[place] = _tried(variant, root, work)
+                after(outcomes)
+    return outcomes
+
+
+def standing(variant: Variant, root: Path) -> Outcome:
+    """How a variant stands before it is run: done where its folder holds a finished run of this very recipe."""
+    if variant.recipe is None:
+        return Outcome(variant, "failed", variant.problem)
+    folder = root / variant.name
+    try:
+        recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+        keys = read_json(folder / "run.json")["stages"]
+        done = {stage: finished(folder / FOLDERS[stage]) for stage in STAGES}
+    except (OSError, CuratorError):
+        return Outcome(variant, "waiting")
+    whole = all(one is not None and one["key"] == keys[stage] for stage, one in done.items())
+    return Outcome(variant, "done" if whole and recipe == dump(variant.recipe) else "waiting")
+
+
+def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Outcome:
+    if variant.recipe is None:
+        return Outcome(variant, "failed", variant.problem)
+    try:
+        with _kept(root / variant.name / TRACE):
+            work(variant)
+    except CuratorError as error:
+        return Outcome(variant, "failed", str(error), bug=isinstance(error, BugError))
+    return Outcome(variant, "done")
+
+
+@contextmanager
+def _kept(trace: Path) -> Iterator[None]:
+    """Writes down the traceback of what no user can mend, and tells where it is."""
+    trace.unlink(missing_ok=True)
+    try:
+        yield
+    except CuratorError:
+        raise
+    except Exception as error:
+        write_text(trace, traceback.format_exc())
+        raise BugError(
+            f"{type(error).__name__}: {first_line(error)}; a mistake of curator's, told in full in {trace}"
+        ) from error
