@@ -12,26 +12,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.engine import engaged
-from curator.pool.fingerprint import content, fingerprint
+from curator.judge import stage as judging
+from curator.pool import stage as pool_stage
 from curator.provenance import folder_identity
-from curator.recipe import Recipe
+from curator.publish import stage as publish_stage
+from curator.recipe import Recipe, scores_of, share
 from curator.recipe.file import dump
+from curator.recipe.inputs import content, fingerprint, sources
+from curator.report import judge_error as judge_errors
+from curator.report import stage as reporting
+from curator.represent import stage as representing
 from curator.run import STAGES, Silent, Site, Tell
 from curator.run.folder import Made, key_of, make, opened, read_json, write_json, write_text
-from curator.steps import (
-    forgetting,
-    grid,
-    judge_errors,
-    judging,
-    looking,
-    piloting,
-    reporting,
-    representing,
-    scoring,
-    selecting,
-    verifying,
-)
-from curator.steps.outlining import sources
+from curator.score import every as scoring
+from curator.score import stage as score_stage
+from curator.steps import forgetting, grid, looking, piloting, selecting, verifying
 
 # Raised when a stage's code changes what it makes from equal settings and inputs.
 VERSIONS = dict.fromkeys(STAGES, 1) | {
@@ -118,31 +113,31 @@ def _steps(site: Site) -> list[Step]:
     )
     keep = v.keep.model_dump() if v.keep else None
     given = r.select.data.model_dump() if r.select.data else None
-    own = ([arm.model_dump() for arm in v.arms if arm.data], given, piloting.share(site))
+    own = ([arm.model_dump() for arm in v.arms if arm.data], given, share(site.recipe))
     data = (r.pool.model_dump(), [task.model_dump() for task in r.tasks], r.probes.model_dump(), keep, own)
     sizes = (r.select.k, r.select.budget_tokens, r.select.objective == "conditional-gain")
     arms = ([arm.model_dump() for arm in v.arms], v.most_seeds)
-    compared = (scoring.settings(r), [one.model_dump() for one in piloting.scores_of(site)])
+    compared = (scoring.settings(r), [one.model_dump() for one in scores_of(site.recipe)])
     chosen = (r.select.model_dump(), arms, r.seed, piloting.settings(site))
     training = (grid.settings(site), arms, looking.settings(site))
     shown = (v.gates.model_dump(), v.control, r.judges.headline, judge_errors.settings(site), r.name)
     return [
         Step("base", base, (), selecting.base, shared=True),
-        Step("pool", (data, sources, r.seed), ("base",), selecting.pool, shared=True),
+        Step("pool", (data, sources, r.seed), ("base",), pool_stage.pool, shared=True),
         Step(
             "represent",
             representing.settings(r),
             ("base", "pool"),
-            selecting.represent,
+            representing.represent,
             shared=True,
         ),
-        Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), selecting.scores),
+        Step("scores", (r.score.model_dump(), r.weights(), sizes, compared), ("represent",), score_stage.scores),
         Step("select", chosen, ("pool", "scores"), selecting.select),
         Step("train", training, ("base", "pool", "select"), verifying.train, grid=True),
         Step("answer", (verifying.settings(site), forgetting.settings(site)), ("train",), verifying.answer, grid=True),
         Step("judge", judging.settings(site), ("answer",), judging.judge, grid=True),
         Step("report", shown, ("judge",), reporting.report),
-        Step("publish", (r.name, r.publish.model_dump()), ("report",), reporting.publish),
+        Step("publish", (r.name, r.publish.model_dump()), ("report",), publish_stage.publish),
     ]
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.check.outline import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
-from curator.steps.outlining import outline
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from curator.audit.asked import Asked, own_probes
 from curator.build import build
+from curator.judge.stage import deciding
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
 from curator.recipe.verify import CURATED, NONE, Looks
 from curator.run import FOLDERS, Site, Tell
 from curator.run.folder import write_text
-from curator.steps.judging import deciding
 
 MATCHED = "matched-random"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from curator.judge.degenerate import degenerate
 from curator.judge.embedding import Embed, embedding_judge
 from curator.judge.endpoint import Cost, rubric_judge
 from curator.judge.guard import Loading, classifier_judge, guard_judge
-from curator.judge.phrases import refuses
+from curator.judge.phrases import degenerate, refuses
 from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from curator.errors import JudgeError
-from curator.judge.degenerate import degenerate
 from curator.judge.guards import GUARDS
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, unscored
 from curator.judge.inference import KEY, classes, clipped, defused, label_tokens, replies, room, tokens
+from curator.judge.phrases import degenerate
 from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict, row_id
 

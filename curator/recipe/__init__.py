@@ -6,6 +6,7 @@ applying `--set` and reporting mistakes is `curator.recipe.file`'s.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -269,3 +270,24 @@ class Recipe(Section):
         """Task mass p_t by name: weights of anticipated tasks scaled to sum 1, 0 for the others."""
         total = sum(task.weight for task in self.tasks if task.anticipated)
         return {task.name: task.weight / total if task.anticipated else 0.0 for task in self.tasks}
+
+
+def scores_of(recipe: Recipe) -> Sequence[Score]:
+    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
+    return recipe.verify.pilot.scores if recipe.select.weight == "auto" else ()
+
+
+def share(recipe: Recipe) -> float | None:
+    """Share of the harmful probes that is the pilot's; null without one."""
+    return recipe.verify.pilot.share_of_probes if recipe.select.weight == "auto" else None
+
+
+def trained_on(task: TaskSection, verify: Verify) -> int | None:
+    """Rows of one fine-tuning, what defends and what is rehearsed among them; null where all of a source are taken."""
+    if task.rows is None:
+        return None
+    rows = task.rows + (
+        round(task.rows * task.defence.safety_mix / (1 - task.defence.safety_mix)) if task.defence else 0
+    )
+    share = verify.rehearsal_share
+    return rows + (max(1, round(rows * share / (1 - share))) if verify.stage == "rehearsal" else 0)

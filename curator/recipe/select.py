@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.source import Count, Section, Source
 
+if TYPE_CHECKING:
+    import polars as pl
+
+
 Whole = Annotated[int, Field(ge=0)]
+
 PARAMETERS = {"conditional-gain": ("nu",), "graph-cut": ("theta",), "log-det": ("alpha",), "facility-location": ()}
 
 
@@ -166,3 +172,33 @@ class Select(Section):
         if both:
             raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
         return self
+
+
+def rows_wanted(section: Select, tokens: pl.Series) -> int:
+    """`k`, or about how many rows of this pool the budget pays for, at least 1."""
+    if section.k is not None:
+        return section.k
+    assert section.budget_tokens is not None
+    return max(1, min(len(tokens), int(section.budget_tokens / float(tokens.mean() or 1.0))))  # type: ignore[arg-type]
+
+
+def label(section: Represent) -> str:
+    """How a representation is called in tables."""
+    if section.kind == "sentence-transformers":
+        return f"{section.id}"
+    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
+    return name if section.id is None else f"{section.id}, {name}"
+
+
+def parts_of(score: Score) -> Sequence[Score]:
+    """The scores of a rank sum, or the score alone."""
+    return score.of or (score,)
+
+
+def names_of(representations: Sequence[Represent]) -> list[str]:
+    """What each representation is called; those that would be called alike are numbered."""
+    names = [label(one) for one in representations]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[:number].count(name) + 1})"
+        for number, name in enumerate(names)
+    ]

@@ -7,9 +7,8 @@ from typing import Any
 
 from curator.recipe.select import Represent
 from curator.records import Messages, Vectors
-from curator.represent.encoder import Encoder, Progress
+from curator.represent.encoder import Encoder, Progress, centre, mean_of, unit
 from curator.represent.filling import encoded, in_memory
-from curator.represent.unit import centre, mean_of, unit
 
 __all__ = ["centre", "encoder_of", "mean_of", "represent", "represent_all", "unit"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import SelectionError
-from curator.recipe.select import Quotas, Represent, Select
+from curator.recipe.select import Quotas, Select
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Argument of the engine -> what in the recipe it comes from, where that is called otherwise.
 _KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
+
+
 # How the engine begins an error about one group: its label as Python writes it, which may hold any character.
 _GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
 
@@ -130,22 +132,6 @@ def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[in
         )
     limits = {label: section.groups.get(label, section) for label in sorted(labels)}
     return {label: (one.min, one.max) for label, one in limits.items() if (one.min, one.max) != (None, None)}
-
-
-def rows_wanted(section: Select, tokens: pl.Series) -> int:
-    """`k`, or about how many rows of this pool the budget pays for, at least 1."""
-    if section.k is not None:
-        return section.k
-    assert section.budget_tokens is not None
-    return max(1, min(len(tokens), int(section.budget_tokens / float(tokens.mean() or 1.0))))  # type: ignore[arg-type]
-
-
-def label(section: Represent) -> str:
-    """How a representation is called in tables."""
-    if section.kind == "sentence-transformers":
-        return f"{section.id}"
-    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
-    return name if section.id is None else f"{section.id}, {name}"
 
 
 def told(selection: Selection, overlaps: Sequence[float]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from curator.judge.stage import decided, deciding_settings
 from curator.recipe.verify import CURATED, Looks
 from curator.run import Site
-from curator.steps.judging import decided, deciding_settings
 
 if TYPE_CHECKING:
     import polars as pl

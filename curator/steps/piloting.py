@@ -7,14 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from curator.recipe.select import Score
-from curator.run import Site
+from curator.judge.stage import decided, deciding_settings
+from curator.run import Setting, Site
 from curator.run.folder import write_json
 from curator.seeds import derive, generator
 from curator.steps import grid
-from curator.steps.judging import decided, deciding_settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,17 +21,8 @@ if TYPE_CHECKING:
     from curator.records import Data
     from curator.verify.pilot import Candidate, Piloted
 
+
 Ids = tuple[str, ...]
-
-
-class Setting(NamedTuple):
-    """What rows are chosen by: lambda, the number of a score of `pilot.scores` (null: the recipe's own), and that of
-    the representation it is taken from.
-    """
-
-    weight: float
-    score: int | None = None
-    representation: int = 0
 
 
 def settings(site: Site) -> Any:
@@ -45,18 +35,6 @@ def settings(site: Site) -> Any:
         r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(),
         deciding_settings(site), r.weights(),
     )  # fmt: skip
-
-
-def scores_of(site: Site) -> Sequence[Score]:
-    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
-    r = site.recipe
-    return r.verify.pilot.scores if r.select.weight == "auto" else ()
-
-
-def share(site: Site) -> float | None:
-    """Share of the harmful probes that is the pilot's; null without one."""
-    r = site.recipe
-    return r.verify.pilot.share_of_probes if r.select.weight == "auto" else None
 
 
 def candidates(site: Site) -> list[Candidate]:
@@ -124,7 +102,7 @@ def _setting(one: Candidate) -> Setting:
 
 
 def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
-    from curator.steps.choosing import label
+    from curator.recipe.select import label
 
     r = site.recipe
     return {

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curator.check.estimate import ANSWERING, GPU, alignment_rows, answers_of, mean_tokens, operations, rows_seen
+from curator.check.outline import Measured, measured
 from curator.model.size import ModelSize, model_size
-from curator.recipe import Recipe
+from curator.recipe import Recipe, trained_on
 from curator.recipe.verify import CURATED, NONE, RANDOM, Training
 from curator.run.folder import key_of
-from curator.steps.estimating import ANSWERING, GPU, alignment_rows, answers_of, mean_tokens, operations, rows_seen
-from curator.steps.measured import Measured, measured
-from curator.steps.outlining import trained_on
 from curator.suite.run import standing
 from curator.suite.variants import Variant
 from curator.verify.plan import BASE, Cell, Plan, plan

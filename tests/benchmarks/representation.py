@@ -321,9 +321,8 @@ def measured(source: Path, out: Path) -> dict[str, float]:
     from curator.recipe.select import Represent
     from curator.records import Conversations
     from curator.represent import encoder_of
-    from curator.represent.cache import folder_of, locate
+    from curator.represent.cache import centre_file, folder_of, locate, mean_of_file, width_of, write_matrix
     from curator.represent.filling import fill, in_memory
-    from curator.represent.matrix import centre_file, mean_of_file, width_of, write_matrix
     from curator.run.files import load_frame
 
     folder = str(sandbox.path())

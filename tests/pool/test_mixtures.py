@@ -10,7 +10,7 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
-from curator.pool.mixtures import added, of_regime
+from curator.pool.roles import added, of_regime
 from curator.recipe import Defence, Probes, Regime, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import Clean, PoolSection

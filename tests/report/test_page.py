@@ -5,7 +5,7 @@ import pytest
 from invented import EXACT, invent
 from markdown_it import MarkdownIt
 
-from curator.report.page import evidence, markdown
+from curator.report.markdown import evidence, markdown
 from curator.select import stability
 from curator.wording import percent, points, probability, rate
 

@@ -16,12 +16,12 @@ from small_run import QUICKSTART, SMALL
 
 from curator.cli import cli
 from curator.errors import RunError, SelectionError
-from curator.recipe.select import Select
+from curator.recipe.select import Select, rows_wanted
 from curator.records import Scores, Vectors
 from curator.run.files import load_data, load_scores, load_selection, load_vectors
 from curator.run.folder import read_json
 from curator.select import prepare, select
-from curator.steps.choosing import choose, quotas_of, rows_wanted, told
+from curator.steps.choosing import choose, quotas_of, told
 
 
 def invoke(*words: str) -> str:

@@ -206,7 +206,7 @@ def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_p
 def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
     """Which needs the widths that the model has, told without loading it."""
     from curator.represent import alike
-    from curator.steps.embedders import Making, _width, encoder
+    from curator.represent.workers import Making, _width, encoder
 
     sections, folder = recipe(f"represent={asked}").representations, str(sandbox.path())
     assert alike(sections) == [list(range(len(sections)))]
@@ -217,7 +217,7 @@ def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
 def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors(tmp_path: Path) -> None:
     import fakes
 
-    from curator.steps.representing import settings
+    from curator.represent.stage import settings
 
     folder, template = fakes.save(tmp_path / "model"), tmp_path / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")

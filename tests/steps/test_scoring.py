@@ -7,10 +7,10 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
-from curator.recipe.select import Score
+from curator.recipe.select import Score, names_of
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
-from curator.steps.scoring import Compared, every_score, names_of, scored, settings, steps_taken
+from curator.score.every import Compared, every_score, scored, settings, steps_taken
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
 FORGETTING = "verify.forgetting={}"

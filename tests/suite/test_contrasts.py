@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from curator.suite.contrasts import LESS, MORE, OPEN, contrast, decided
+from curator.suite.results import LESS, MORE, OPEN, contrast, decided
 from curator.verify.tables import Grid, lay_out
 
 

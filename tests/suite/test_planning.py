@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from small_suite import SMALL, folder
 
+from curator.check.estimate import estimates
 from curator.recipe.file import read
-from curator.steps.estimating import estimates
 from curator.suite.plan import planned, table
 from curator.suite.variants import variants
 
