@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curator.provenance import file_identity, folder_identity
 from curator.recipe.judge import Judge
 from curator.run.folder import read_json, write_json
 
@@ -36,16 +35,6 @@ def resolved(section: Judge) -> Judge:
 
     exact = resolve_revision(section.model, section.revision, f"{KEY}.{section.kind}")
     return section.model_copy(update={"revision": exact})
-
-
-def identity(section: Judge) -> Any:
-    """The files of the judge's folder, for keys; null where it is none."""
-    return folder_identity(section.folder) if section.folder else None
-
-
-def error_identity(section: Judge) -> Any:
-    """The content of the file that says the judge's mistakes, for the report's key; null where none is named."""
-    return file_identity(section.error) if section.error else None
 
 
 def counted(folder: Path) -> Cost:

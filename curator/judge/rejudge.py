@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError, RunError
-from curator.judge.means import identity
-from curator.judge.stage import JUDGE_VERSION, verdicts_of
+from curator.judge.stage import verdicts_of
+from curator.keys import added_key
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
 from curator.run import Site
-from curator.run.folder import finished, key_of, make, opened, read_json
+from curator.run.folder import finished, make, opened, read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,7 +76,7 @@ def _verdicts(site: Site, judge: Judge, known: Mapping[str, tuple[Judge, Path]])
     if judge.name in known and known[judge.name][1].parent.parent.name == "panel":
         return True
     answers = site.done("answer")["key"]
-    key = key_of("added", JUDGE_VERSION, judge.deciding(), identity(judge), answers)
+    key = added_key(judge, answers)
 
     def work(folder: Path) -> Mapping[str, Any]:
         from curator.run.files import load_data, load_frame, save_frame

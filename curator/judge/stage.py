@@ -8,37 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curator.errors import RecipeError
 from curator.judge.asking import verdict_frame
-from curator.judge.means import counted, identity, keep, means, resolved
-from curator.recipe.inputs import metric_files, missing_metrics
+from curator.judge.means import counted, keep, means, resolved
+from curator.keys import verdicts_key
 from curator.recipe.judge import Judge
 from curator.records import Verdict
 from curator.run import Site
-from curator.run.folder import key_of
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Data
-
-
-JUDGE_VERSION = 2
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the verdicts, for a key: the panel, its rule, the files of judges' folders, and
-    the text of the user's own metrics.
-    """
-    judges = site.recipe.judges
-    problems = missing_metrics(site.recipe, site.base)
-    if problems:
-        raise RecipeError(problems)
-    return (
-        (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
-        [(judge.deciding(), identity(judge)) for judge in judges.panel],
-        [file.read_text(encoding="utf-8") for file in metric_files(site.recipe, site.base)],
-    )
 
 
 def judge(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -84,7 +64,6 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def deciding(site: Site, folder: Path) -> pl.DataFrame:
     """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
-    pass  # MOVER
     from curator.run.files import load_frame
 
     judges = site.recipe.judges
@@ -92,25 +71,14 @@ def deciding(site: Site, folder: Path) -> pl.DataFrame:
     return decide(judges.rule, judges.headline, verdicts)
 
 
-def deciding_settings(site: Site) -> Any:
-    """What of the recipe decides `decided`, for the keys of stages that look at verdicts of their own."""
-    return site.recipe.judges.rule, [(judge.deciding(), identity(judge)) for judge in _deciding(site)]
-
-
 def decided(
     site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
     """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
-    pass  # MOVER
-
-    verdicts = {judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in _deciding(site)}
+    verdicts = {
+        judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in site.recipe.judges.voters
+    }
     return decide(site.recipe.judges.rule, site.recipe.judges.headline, verdicts)
-
-
-def _deciding(site: Site) -> list[Judge]:
-    """The judges that have a say: the headline alone, or the panel where it decides by a rule."""
-    judges = site.recipe.judges
-    return [judge for judge in judges.panel if judges.rule != "headline" or judge.name == judges.headline]
 
 
 def verdicts_of(
@@ -123,7 +91,7 @@ def verdicts_of(
     from curator.judge.asking import asked_of, judged, verdict_frame
 
     section = resolved(section)
-    known = stage / "panel" / section.name / key_of("judge", JUDGE_VERSION, section.deciding(), identity(section))
+    known = stage / "panel" / section.name / verdicts_key(section)
     probes = answers.filter(answers["kind"] != "utility")
     cost = counted(known)
     try:

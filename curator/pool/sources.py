@@ -196,8 +196,6 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
             problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
         try:
             if source.file is not None:
-                pass  # MOVER
-
                 locate(source.file, base)
                 look(source, prompts_only=any(source is probe for probe in probes), base=base)
         except DataError as error:

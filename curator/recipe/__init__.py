@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.judge import Judges
 from curator.recipe.pool import PoolSection
-from curator.recipe.select import Represent, Representations, Score, Select
+from curator.recipe.select import Represent, Representations, Score, Select, parts_of
 from curator.recipe.source import Count, Name, Section, Share, Source
 from curator.recipe.verify import BEST_RANDOM, Verify
 
@@ -291,3 +291,17 @@ def trained_on(task: TaskSection, verify: Verify) -> int | None:
     )
     share = verify.rehearsal_share
     return rows + (max(1, round(rows * share / (1 - share))) if verify.stage == "rehearsal" else 0)
+
+
+def steps_taken(recipe: Recipe) -> list[Score]:
+    """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
+    size where forgetting asks for them. Each gives both losses.
+    """
+    asked = [recipe.score, *(recipe.verify.pilot.scores if recipe.select.weight == "auto" else ())]
+    wanted = [part for score in asked for part in parts_of(score) if part.kind == "interference"]
+    if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
+        wanted += [Score(kind="interference"), Score(kind="interference", step="gradient")]
+    found: dict[Any, Score] = {}
+    for one in wanted:
+        found.setdefault((one.step, one.size, one.rows), one)
+    return list(found.values())

@@ -174,3 +174,8 @@ class Judges(Section):
         if self.rule != "headline" and len(names) < 2:
             raise ValueError(f"rule {self.rule} needs several judges, and the panel has one; add one, or remove rule")
         return self
+
+    @property
+    def voters(self) -> list[Judge]:
+        """The judges whose verdicts decide: the headline alone, or the panel where it decides by a rule."""
+        return [judge for judge in self.panel if self.rule != "headline" or judge.name == self.headline]

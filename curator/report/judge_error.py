@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from curator.judge.measure import deciding_judge, read_stored
-from curator.provenance import file_identity
 from curator.run import Site
 
 if TYPE_CHECKING:
     from curator.conclusions import Comparison
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the correction, for the report's key: the rule, and the content of the named file."""
-    headline = deciding_judge(site)
-    return site.recipe.judges.rule, headline and (headline.error, file_identity(headline.error or ""))
 
 
 def judge_error(site: Site, primary: Comparison) -> dict[str, Any]:

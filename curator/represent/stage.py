@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe import Recipe
 from curator.recipe.select import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.run import Site, below, shared_cache
@@ -38,20 +37,6 @@ class Maker:
     ready: Callable[[], Encoder]
     abouts: Sequence[Mapping[str, Any]] | None
     making: Making | None = None
-
-
-def settings(recipe: Recipe) -> list[Any]:
-    """What of the recipe decides the vectors, for the stage's key: sections, and the files of models that they name."""
-    from curator.provenance import file_identity, weights_identity
-
-    return [
-        (
-            one.model_dump(),
-            weights_identity(one.id) if one.id and Path(one.id).is_dir() else None,
-            file_identity(one.chat_template) if one.chat_template else None,
-        )
-        for one in recipe.representations
-    ]
 
 
 def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from curator.recipe import Recipe
+from curator.recipe import Recipe, steps_taken
 from curator.recipe.select import Score, names_of, parts_of
 from curator.run import Site
 
@@ -28,28 +28,6 @@ class Compared(NamedTuple):
     wanted: int
     taken: Mapping[str, Scores]
     every: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
-
-
-def steps_taken(recipe: Recipe) -> list[Score]:
-    """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
-    size where forgetting asks for them. Each gives both losses.
-    """
-    asked = [recipe.score, *(recipe.verify.pilot.scores if recipe.select.weight == "auto" else ())]
-    wanted = [part for score in asked for part in parts_of(score) if part.kind == "interference"]
-    if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
-        wanted += [Score(kind="interference"), Score(kind="interference", step="gradient")]
-    found: dict[Any, Score] = {}
-    for one in wanted:
-        found.setdefault((one.step, one.size, one.rows), one)
-    return list(found.values())
-
-
-def settings(recipe: Recipe) -> list[Any]:
-    """What of the recipe decides interference, for the stage's key; nothing where none is taken."""
-    steps = [(one.step, one.size, one.rows) for one in steps_taken(recipe)]
-    finetune = recipe.verify.finetune
-    batch = (recipe.representations[0].batch_tokens, finetune.max_tokens, finetune.micro_batch)
-    return [*steps, batch] if steps else []
 
 
 def interference_of(site: Site) -> dict[str, Scores]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curator.run import Site
 
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from curator.verify.experiment import Experiment
     from curator.verify.forgetting import Forgotten, Prediction
     from curator.verify.plan import Cell
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the losses, for the stage's key."""
-    section = site.recipe.verify.forgetting
-    return section and (section.rows, section.seeds, site.recipe.representations[0].batch_tokens)
 
 
 def take_losses(

@@ -21,13 +21,6 @@ PRELOAD = "curator.train.warm"
 Done = Mapping["Cell", tuple["Weights", "Trained"]]
 
 
-def settings(site: Site) -> Any:
-    """What of the recipe decides every training of a grid, for a stage's key."""
-    v = site.recipe.verify
-    share = v.rehearsal_share if v.stage == "rehearsal" else None
-    return v.align.model_dump(), v.finetune.model_dump(), v.stage, share, v.exposure, site.recipe.seed
-
-
 def experiment_of(
     site: Site, data: Data, arms: Mapping[tuple[str, int], tuple[str, ...]], *, seed: int, **changes: Any
 ) -> Experiment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.stage import decided, deciding_settings
+from curator.judge.stage import decided
 from curator.recipe.verify import CURATED, Looks
 from curator.run import Site
 
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from curator.conclusions import Comparison, Stop
     from curator.records import Data
     from curator.verify.sequential import Look, Taken
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides where adding seeds stops, for the key of stage `train`; null for a number of seeds."""
-    r = site.recipe
-    if not isinstance(r.verify.seeds, Looks):
-        return None
-    seeds, generate = r.verify.seeds.model_dump(), r.verify.generate.model_dump()
-    return seeds, generate, deciding_settings(site), r.weights(), r.verify.control
 
 
 def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:

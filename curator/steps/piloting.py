@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.stage import decided, deciding_settings
+from curator.judge.stage import decided
 from curator.run import Setting, Site
 from curator.run.folder import write_json
 from curator.seeds import derive, generator
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 
 
 Ids = tuple[str, ...]
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the pilot, for the key of stage `select`; null without one."""
-    r = site.recipe
-    if r.select.weight != "auto":
-        return None
-    margins = r.verify.gates.harmfulness_before, r.verify.gates.degenerate
-    return (
-        r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(),
-        deciding_settings(site), r.weights(),
-    )  # fmt: skip
 
 
 def candidates(site: Site) -> list[Candidate]:

@@ -120,17 +120,6 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def settings(site: Site) -> Any:
-    """What decides the answers, for the stage's key: installing vLLM asks again, another interpreter does not."""
-    section = site.recipe.verify.generate
-    told = {"max_new_tokens": section.max_new_tokens, "batch": section.batch, "engine": section.engine}
-    if section.engine != "vllm":
-        return told
-    from curator.verify.answering import by_vllm
-
-    return {**told, "vllm": by_vllm(section)}
-
-
 def _plan(site: Site, seeds: int) -> Plan:
     from curator.verify.plan import plan
 

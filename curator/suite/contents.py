@@ -30,8 +30,6 @@ def suite_dict(
     """
     from curator.suite.results import decided
 
-    pass  # MOVER
-
     timing = {one: found["timing"]["seconds"] for one, found in results.items()}
     rows = []
     for outcome in outcomes:

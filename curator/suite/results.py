@@ -83,8 +83,6 @@ def trainings(site: Site) -> dict[str, int]:
 def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
     from curator.run.files import load_frame, load_scores, load_vectors
 
-    pass  # MOVER
-
     drawn = load_frame(site.folder("select") / "arms.parquet")
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
     folder = below(site.folder("represent"), site.record("select")["representation"])
@@ -111,7 +109,6 @@ def _judged(site: Site) -> dict[str, Any]:
 def _figures(judge: str, verdicts: pl.DataFrame, weights: Mapping[str, float]) -> dict[str, Any]:
     import polars as pl
 
-    pass  # MOVER
     from curator.verify.comparisons import anticipated, rate
     from curator.verify.tables import lay_out
 
