@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from curator.judge import Means
     from curator.judge.endpoint import Cost
+    from curator.judge.kinds import Means
     from curator.records import Messages, Verdict
 
 
@@ -22,7 +22,7 @@ KEY = "judges.panel"
 
 def means(cost: Cost) -> Means:
     """The real ones: transformers and sentence-transformers, loaded when a judge needs them."""
-    from curator.judge import Means
+    from curator.judge.kinds import Means
 
     return Means(load=_load, embed=_embed, cost=cost)
 
@@ -64,7 +64,7 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
 def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
     from curator.model.load import quiet
     from curator.recipe.select import Represent
-    from curator.represent import represent
+    from curator.represent.vectors import represent
 
     quiet()
     section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
@@ -84,8 +84,8 @@ def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]
     """
 
     def judge(rows: Sequence[Messages]) -> list[Verdict]:
-        from curator.judge import judging
         from curator.judge.endpoint import Cost
+        from curator.judge.kinds import judging
         from curator.records import Asked
 
         asked = [Asked("harmful", list(messages[:-1]), messages[-1]["content"]) for messages in rows]

@@ -169,8 +169,8 @@ def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -
 
 
 def _asked(labels: Labels, section: Judge, site: Site | None, answers: pl.DataFrame | None) -> Judged:
-    from curator.judge import judging
     from curator.judge.endpoint import Cost
+    from curator.judge.kinds import judging
     from curator.judge.people import says
     from curator.records import Asked
 

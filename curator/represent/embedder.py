@@ -60,7 +60,7 @@ def hidden_states(model_id: str, *, centred: bool = True) -> tuple[Embed, CountT
         return loaded["model"], loaded["tokenizer"]
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
-        from curator.represent import centre, mean_of, represent
+        from curator.represent.vectors import centre, mean_of, represent
 
         model, tokenizer = ready()
         found = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)

@@ -50,8 +50,8 @@ def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[
         were `embedded` or came from the cache (`cached`).
     """
     from curator.records import Conversations
-    from curator.represent import alike
     from curator.represent.filling import in_memory
+    from curator.represent.vectors import alike
     from curator.run.files import POOL, TASKS, load_frame
 
     sections, data = site.recipe.representations, site.folder("pool")
@@ -88,9 +88,9 @@ def _made(
 ) -> list[dict[str, Any]]:
     import numpy as np
 
-    from curator.represent import vectors_said
     from curator.represent.cache import centre_file, locate, mean_of_file, width_of, write_matrix
     from curator.represent.filling import fill
+    from curator.represent.vectors import vectors_said
     from curator.run.files import save_array, save_facts
     from curator.run.folder import replacing
 
@@ -153,9 +153,9 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     """
     from curator.model.load import device, quiet
     from curator.provenance import weights_identity
-    from curator.represent import encoder_of
     from curator.represent.cache import about
     from curator.represent.sentences import commit_of, load_embedder
+    from curator.represent.vectors import encoder_of
 
     quiet()
     assert section.id is not None

@@ -59,7 +59,7 @@ class EmbedJob:
 def encoder(making: Making) -> Encoder:
     """The model, loaded. Raises as `represent.encoder_of`."""
     from curator.model.load import load_model
-    from curator.represent import encoder_of
+    from curator.represent.vectors import encoder_of
 
     if making.sections[0].kind == "sentence-transformers":
         return encoder_of(making.sections, name=making.name)

@@ -88,8 +88,8 @@ def speed() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import fakes
 
-    from curator.judge import Means, judging
     from curator.judge.endpoint import Cost
+    from curator.judge.kinds import Means, judging
     from curator.recipe.judge import Judge
     from curator.records import Asked
 

@@ -12,8 +12,9 @@ import pytest
 from scripted import asked, means, never
 
 from curator.errors import DataError, JudgeError
-from curator.judge import embedding, judging
+from curator.judge import embedding
 from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, unseen
+from curator.judge.kinds import judging
 from curator.judge.people import read_labels
 from curator.recipe.judge import Judge
 

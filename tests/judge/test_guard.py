@@ -7,9 +7,9 @@ import pytest
 from scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 from curator.errors import JudgeError
-from curator.judge import judging
 from curator.judge.guard import refusal_label
 from curator.judge.inference import replies
+from curator.judge.kinds import judging
 from curator.model.load import load_classifier, load_model, load_tokenizer
 from curator.recipe.judge import Judge
 

@@ -12,7 +12,6 @@ import pytest
 from scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 from curator.errors import JudgeError
-from curator.judge import judging
 from curator.judge.guards import GUARDS, harmbench, llama_guard, qwen3guard, wildguard
 from curator.judge.guards.adapter import Reply
 from curator.judge.guards.beaver_dam import read as read_beaver_dam
@@ -21,6 +20,7 @@ from curator.judge.guards.qwen3guard import read as read_qwen3guard
 from curator.judge.guards.strongreject import GRADES
 from curator.judge.guards.wildguard import read as read_wildguard
 from curator.judge.inference import clipped, defused, label_tokens
+from curator.judge.kinds import judging
 from curator.recipe.judge import CONVENTIONS, Judge, convention_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "judges"
