@@ -18,6 +18,7 @@ from curator.provenance import file_identity, folder_identity, weights_identity
 from curator.recipe import Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import Judge
+from curator.recipe.select import OBJECTIVES
 from curator.recipe.verify import Looks
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
@@ -95,8 +96,8 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "scores": (
             recipe.score.model_dump(),
             recipe.weights(),
-            # How many rows are wanted decides `per-example`; conditional gain needs the cover of the tasks.
-            (select.k, select.budget_tokens, select.objective == "conditional-gain"),
+            # How many rows are wanted decides `per-example`; some objectives need the cover of the tasks.
+            (select.k, select.budget_tokens, OBJECTIVES[select.objective].task_cover),
             (_interference(recipe), [section.model_dump() for section in scores_of(recipe)]),
         ),
         "select": (select.model_dump(), arms, recipe.seed, _pilot(recipe)),

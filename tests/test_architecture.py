@@ -19,7 +19,7 @@ FLOORS = (
     {"conclusions", "recipe"},
     {"provenance", "run"},
     {"model", "neighbours"},
-    {"engine", "train", "select"},
+    {"engine", "train", "selection"},
     {"represent", "verify", "keys"},
     {"pool", "judge"},
     {"score"},

@@ -15,6 +15,7 @@ from curator.check.outline import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
+from curator.recipe.select import AGGREGATES
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 
@@ -132,10 +133,18 @@ BAD: list[tuple[str, str, list[str]]] = [
         "allowed: from, id, revision, chat_template, layer, token, centre, max_tokens, batch_tokens, of, rank, "
         "dimensions, seed",
     ]),
-    ("top-mean", "median", ["r.yaml:16: score.aggregate: found 'median'; allowed: max, mean, top-mean, per-example"]),
+    ("top-mean", "median", [
+        f"r.yaml:16: score.aggregate: found 'median'; allowed: {', '.join(AGGREGATES)}",
+    ]),
     ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k, budget_tokens, data; found none of them"]),
     ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number"]),
     ("weight: 0.3", "weight: .nan", ["r.yaml:19: select.weight: found nan; allowed: a finite number"]),
+    ("weight: 0.3", "objective: log-det\n  parameters: {alpha: 0}", [
+        "r.yaml:17: select: parameters['alpha']: found 0.0; it must be a finite number > 0",
+    ]),
+    ("weight: 0.3", "objective: graph-cut\n  parameters: {alpha: 1}", [
+        "r.yaml:17: select: parameters: 'alpha' is not known to objective 'graph-cut'; it takes theta",
+    ]),
     ("weight: 0.3", "wieght: 0.3", [
         f"r.yaml:19: select.wieght: unknown key; did you mean 'weight'? allowed: {SELECT_KEYS}",
     ]),

@@ -12,11 +12,9 @@ from curator.build import build
 from curator.judge.stage import deciding
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
-from curator.recipe.verify import CURATED, NONE, Looks
+from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.run import FOLDERS, Site, Tell
 from curator.run.folder import write_text
-
-MATCHED = "matched-random"
 
 
 def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
@@ -42,9 +40,9 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
     contents["select"] |= {**cleared, "weight": 0.5, "data": asked.corpus.model_dump(by_alias=True)}
     contents["pool"]["sources"] = [(asked.pool or asked.corpus).model_dump(by_alias=True)]
     own_seeds = next((arm.seeds for arm in recipe.verify.arms if arm.name == NONE), None)
-    names = [CURATED, MATCHED, "random", NONE] if asked.pool is not None else [CURATED, NONE]
+    names = [CURATED, MATCHED_RANDOM, RANDOM, NONE] if asked.pool is not None else [CURATED, NONE]
     contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
-    contents["verify"]["control"] = MATCHED if asked.pool is not None else NONE
+    contents["verify"]["control"] = MATCHED_RANDOM if asked.pool is not None else NONE
     contents["verify"]["forgetting"] = None
     if asked.pool is None and isinstance(recipe.verify.seeds, Looks):
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.judge import Judges
 from curator.recipe.pool import PoolSection
-from curator.recipe.select import Represent, Representations, Score, Select, parts_of
+from curator.recipe.select import OBJECTIVES, Represent, Representations, Score, Select, parts_of
 from curator.recipe.source import Count, Name, Section, Share, Source
 from curator.recipe.verify import BEST_RANDOM, Verify
 
@@ -213,10 +213,11 @@ class Recipe(Section):
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
             )
-        if self.select.objective == "log-det" and set(self.pool.weights().values()) != {1.0}:
+        objective = self.select.objective
+        if not OBJECTIVES[objective].row_weights and set(self.pool.weights().values()) != {1.0}:
             raise ValueError(
-                "pool: sources have weights, and objective 'log-det' has no place for them; remove weight, or choose "
-                "another objective"
+                f"pool: sources have weights, and objective {objective!r} has no place for them; remove weight, or "
+                "choose another objective"
             )
         asked = [self.score, *(self.verify.pilot.scores if self.select.weight == "auto" else ())]
         if len(self.representations) < 2 and any("consensus" in (one.kind, *(p.kind for p in one.of)) for one in asked):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from curator.recipe.select import Score
 from curator.recipe.source import Count, Name, Section, Share, Source
 
-BUILT_IN_ARMS = (
-    "curated",
-    "random",
-    "matched-random",
-    "best-random",
-    "low-similarity",
-    "high-similarity",
-    "full",
-    "none",
-)
-CURATED, RANDOM, BEST_RANDOM, NONE = "curated", "random", "best-random", "none"
+CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
+LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
+
+ARMS = (CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE)
+"""The built-in arms; `curator.selection.arms` draws their rows."""
+CONTROLS = (RANDOM, MATCHED_RANDOM, NONE)
+"""Those that the decision can compare the curated arm with."""
+
+# The names are spelled once: the values that `control` may have are those of the tuple.
+if TYPE_CHECKING:
+    Control = str
+else:
+    Control = Literal[CONTROLS]
 
 
 class Arm(Section):
@@ -44,13 +46,13 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Arm:
-        if self.name in BUILT_IN_ARMS and self.data is not None:
+        if self.name in ARMS and self.data is not None:
             raise ValueError(f"{self.name!r} is a built-in arm and takes no data; give the arm another name")
-        if self.name not in BUILT_IN_ARMS and self.data is None:
-            near = get_close_matches(self.name, BUILT_IN_ARMS, 1)
+        if self.name not in ARMS and self.data is None:
+            near = get_close_matches(self.name, ARMS, 1)
             raise ValueError(
                 f"{self.name!r} is no built-in arm;{f' did you mean {near[0]!r}?' if near else ''} allowed: "
-                f"{', '.join(BUILT_IN_ARMS)}, or any other name with file, hub or data"
+                f"{', '.join(ARMS)}, or any other name with file, hub or data"
             )
         return self
 
@@ -214,9 +216,9 @@ class Verify(Section):
     own rows.
     """
 
-    control: Literal["random", "matched-random", "none"] = "random"
+    control: Control = RANDOM
     arms: list[Arm] = Field(
-        default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
+        default_factory=lambda: [Arm(name=name) for name in (CURATED, RANDOM, MATCHED_RANDOM, NONE)]
     )
     seeds: Seeds = 6
     stage: Literal["upstream", "rehearsal"] = "upstream"
@@ -241,7 +243,7 @@ class Verify(Section):
     @model_validator(mode="after")
     def _arms(self) -> Verify:
         names = [arm.name for arm in self.arms]
-        for name in ("curated", self.control):
+        for name in (CURATED, self.control):
             if name not in names:
                 raise ValueError(
                     f"arms must hold {name!r}, which the decision compares; found {', '.join(names) or 'none'}"

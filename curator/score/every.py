@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.recipe import Recipe, steps_taken
-from curator.recipe.select import Score, names_of, parts_of
+from curator.recipe.select import AGGREGATES, Score, names_of, parts_of
 from curator.run import Site
 
 if TYPE_CHECKING:
@@ -114,12 +114,10 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
 
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
-    from curator.score.cosine import Aggregate
-
     own = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
     first = own[0] if own else Score(n=min(Score().n, rows))
     others = {"n": min(first.n, rows)}
-    wanted = [*own, *(first.model_copy(update={**others, "aggregate": one}) for one in get_args(Aggregate))]
+    wanted = [*own, *(first.model_copy(update={**others, "aggregate": one}) for one in AGGREGATES)]
     steps = steps_taken(recipe)
     if steps:
         wanted.append(Score(kind="rank-sum", of=[first, steps[0]]))

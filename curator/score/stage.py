@@ -8,7 +8,7 @@ from typing import Any
 
 from curator.pool.stage import refuse_few
 from curator.recipe import scores_of
-from curator.recipe.select import rows_wanted
+from curator.recipe.select import OBJECTIVES, rows_wanted
 from curator.run import Setting, Site, below, scores_folder
 from curator.score.every import Compared, every_score, interference_of, scored
 
@@ -37,7 +37,7 @@ def scores(site: Site, folder: Path) -> Mapping[str, Any]:
         for place, section in enumerate(scores_of(site.recipe)):
             save_scores(scores_folder(site, Setting(0.0, place, number)), scored(section, compared[-1]))
         save_array(own / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
-        if r.select.objective == "conditional-gain":
+        if OBJECTIVES[r.select.objective].task_cover:
             anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
             save_array(own / "task-cover.npy", task_cover(pool, anticipated))
         middle = ((name, float(sorted(values)[len(values) // 2])) for name, values in found.tasks.items())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.judge.stage import decided
+from curator.recipe.select import AGGREGATES
 from curator.run import Setting, Site
 from curator.run.folder import write_json
 from curator.seeds import derive, generator
@@ -44,7 +45,7 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         choose: The row ids that a setting chooses.
     """
     from curator.engine import runner
-    from curator.select.arms import random
+    from curator.selection.arms import random
     from curator.verify.pilot import halve
     from curator.verify.plan import Cell
     from curator.verify.plan import grid as plan_of
@@ -114,7 +115,8 @@ def scoring_name(site: Site, number: int | None) -> str:
     """What a score of the pilot is called in tables."""
     section = site.recipe.score if number is None else site.recipe.verify.pilot.scores[number]
     if section.kind in ("cosine", "consensus"):
-        return f"{section.kind}/{section.aggregate}" + (f"-{section.n}" if section.aggregate == "top-mean" else "")
+        size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
+        return f"{section.kind}/{section.aggregate}{size}"
     return (
         section.kind if section.kind == "rank-sum" else f"interference/{section.step}-{section.size:g}/{section.loss}"
     )

@@ -10,7 +10,7 @@ from curator.errors import DataError
 from curator.recipe.select import names_of
 from curator.recipe.verify import BEST_RANDOM
 from curator.run import Setting, Site, below, scores_folder
-from curator.steps.choosing import Chosen, choose, told
+from curator.steps.choosing import Chosen, choose, summary
 from curator.steps.piloting import pilot
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
     import numpy as np
 
     from curator.run.files import load_data, load_scores, load_vectors, save_frame, save_scores, save_selection
-    from curator.select.draws import draw_arms
-    from curator.select.explain import explain
-    from curator.select.stability import stability
+    from curator.selection.arms import draw_arms
+    from curator.selection.explain import explain, stability
 
     r, data = site.recipe, load_data(site.folder("pool"))
     rows = data.pool.rows
@@ -97,13 +96,13 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
         save_frame(folder / f"{name}.parquet", frame)
     agreement = stability(_sets(site, setting, selection.ids, chosen), rows.height)
     save_frame(folder / "stability.parquet", agreement)
-    own = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
+    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
     if best_draw is not None:
-        own[BEST_RANDOM] = best_draw
+        given[BEST_RANDOM] = best_draw
     drawn = draw_arms(
         rows, own_scores, selection, seeds={arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms},
         mean_cosine=np.load(below(site.folder("scores"), setting.representation) / "mean-cosine.npy"),
-        budget=r.select.budget_tokens, own=own,
+        budget=r.select.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=r.seed,
     )  # fmt: skip
     save_frame(folder / "arms.parquet", drawn)
@@ -136,4 +135,4 @@ def _summary(site: Site, setting: Setting, selection: Selection, overlaps: Seque
         size += f" of {selection.budget_used:,.0f} tokens"
     if site.recipe.select.weight == "auto":
         size += f", weight {setting.weight:g} by the pilot"
-    return f"{size}, {told(selection, overlaps)}"
+    return f"{size}, {summary(selection, overlaps)}"

@@ -31,7 +31,19 @@ def section(convention: str, **more: object) -> Judge:
 
 
 def test_every_convention_of_the_recipe_has_an_adapter():
-    assert tuple(GUARDS) == CONVENTIONS
+    assert GUARDS.keys() == CONVENTIONS.keys()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_convention_takes_a_threshold_where_its_verdicts_have_a_score(convention):
+    adapter = GUARDS[convention](section(convention))
+    # A classifier's reply is its labels' probabilities; a causal model is scored by the words it may begin with.
+    assert CONVENTIONS[convention].scored == bool(adapter.labels or not adapter.new_tokens)
+    if CONVENTIONS[convention].scored:
+        assert section(convention, threshold=0.3).threshold == 0.3
+    else:
+        with pytest.raises(ValueError, match=f"threshold is for scores, and {convention} says words"):
+            section(convention, threshold=0.3)
 
 
 @pytest.mark.parametrize(

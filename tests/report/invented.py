@@ -9,7 +9,8 @@ from curator.recipe.judge import Judges
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Trained, Vectors, row_id
 from curator.report.contents import report_dict
 from curator.score.cosine import cosine
-from curator.select import arms, select
+from curator.selection import arms
+from curator.selection.solve import select
 from curator.verify.findings import conclude
 
 GATES = {"harmfulness_before": 0.05, "over_refusal": 0.05, "utility": 0.05, "degenerate": 0.05}

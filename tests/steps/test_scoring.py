@@ -7,7 +7,7 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
-from curator.recipe.select import Score, names_of
+from curator.recipe.select import AGGREGATES, Score, names_of
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
 from curator.score.every import Compared, every_score, scored, settings, steps_taken
@@ -78,8 +78,10 @@ def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
     table = every_score(r, given)
     assert tuple(table["id"]) == given[0].pool.ids
     names = {column.rpartition(":")[0] for column in table.columns if column != "id"}
-    per_representation = {"cosine/max", "cosine/mean", "cosine/top-mean-3", "cosine/per-example-6",
-                          "rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)"}  # fmt: skip
+    size = {None: "", "n": "-3", "k": "-6"}
+    per_representation = {f"cosine/{name}{size[aggregate.size]}" for name, aggregate in AGGREGATES.items()}
+    assert {"cosine/max", "cosine/top-mean-3", "cosine/per-example-6"} <= per_representation
+    per_representation.add("rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)")
     places = ("layer -1, last-completion", "layer -1, end-of-prompt")
     assert names == {f"{name}, {place}" for name in per_representation for place in places} | set(names_taken(r))
     assert table.width == 1 + 2 * len(names)

@@ -6,7 +6,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.recipe.verify import BUILT_IN_ARMS, Arm, Training, Verify
+from curator.recipe.verify import ARMS, Arm, Training, Verify
 from curator.verify.plan import NONE, Cell, plan
 
 TRAINING = Training(steps=1)
@@ -15,7 +15,7 @@ TRAINING = Training(steps=1)
 @st.composite
 def settings(draw):
     seeds = draw(st.integers(1, 5))
-    others = draw(st.lists(st.sampled_from(BUILT_IN_ARMS[2:]), unique=True))
+    others = draw(st.lists(st.sampled_from(ARMS[2:]), unique=True))
     fewer = st.one_of(st.none(), st.integers(1, seeds))
     arms = [Arm(name=name, seeds=draw(fewer)) for name in ["curated", "random", *others]]
     return Verify(arms=draw(st.permutations(arms)), seeds=seeds, align=TRAINING, finetune=TRAINING)

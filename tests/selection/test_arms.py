@@ -1,10 +1,14 @@
 from collections import Counter
 
 import numpy as np
+import polars as pl
 import pytest
 
 from curator.errors import SelectionError
-from curator.select import arms
+from curator.recipe.verify import ARMS
+from curator.records import Scores
+from curator.selection import arms
+from curator.selection.solve import select
 
 IDS = [f"r{i:03d}" for i in range(200)]
 RNG = np.random.default_rng(0)
@@ -59,6 +63,60 @@ def test_the_per_example_arm_breaks_ties_by_mean_cosine_then_id():
 
 def test_full_is_every_row():
     assert arms.full(IDS[::-1]) == tuple(IDS)
+
+
+def test_every_built_in_arm_of_the_recipe_is_drawn_by_its_name():
+    assert arms.DRAWS.keys() == set(ARMS)
+
+
+def drawn(aggregate="max", *, budget=None, drawable=None):
+    """Every arm's sets at two seeds, from scores that are tied in fours."""
+    scores = Scores(tuple(IDS), "s", np.arange(200) // 4 + 0.0, {}, {}, -1, 100, {"aggregate": aggregate})
+    curated = select(np.eye(200, dtype=np.float32), np.arange(200.0), 20, ids=IDS)
+    rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
+    frame = arms.draw_arms(
+        rows, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
+        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, seed=4,
+    )  # fmt: skip
+    sets = {key: tuple(part["id"]) for key, part in frame.group_by("arm", "seed", maintain_order=True)}
+    return curated, sets
+
+
+def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_with_the_seed():
+    curated, sets = drawn()
+    assert {arm for arm, _ in sets} == {*ARMS, "mine"} - {"none"}
+    assert sets["curated", 0] == curated.ids
+    assert sets["mine", 1] == tuple(IDS[:3])
+    assert sets["best-random", 0] == tuple(IDS[7:9])
+    assert sets["full", 0] == tuple(IDS)
+    assert sets["low-similarity", 0] == tuple(IDS[:20])
+    assert sets["high-similarity", 1] == tuple(
+        IDS[row] for row in sorted(range(200), key=lambda r: (-(r // 4), r))[:20]
+    )
+    for arm in ("random", "matched-random"):
+        assert len(set(sets[arm, 0])) == 20
+        assert sets[arm, 0] != sets[arm, 1]
+    assert Counter(BY_ID[row_id][0] for row_id in sets["matched-random", 0]) == Counter(
+        BY_ID[row_id][0] for row_id in curated.ids
+    )
+    assert all(sets[arm, 0] == sets[arm, 1] for arm, _ in sets if "random" not in arm)
+
+
+def test_an_aggregate_of_many_ties_is_ordered_by_mean_cosine():
+    assert drawn("per-example")[1]["low-similarity", 0] == tuple(IDS[row] for row in (3, 2, 1, 0, 7, 6, 5, 4)) + tuple(
+        IDS[row] for four in range(2, 5) for row in range(4 * four + 3, 4 * four - 1, -1)
+    )
+
+
+def test_controls_are_drawn_from_what_may_be_drawn_and_keep_a_budget():
+    tokens = dict(zip(IDS, LENGTHS.tolist(), strict=True))
+    _, sets = drawn(budget=500, drawable=frozenset(IDS[50:]))
+    for arm in ("random", "low-similarity", "high-similarity"):
+        assert set(sets[arm, 0]) <= set(IDS[50:])
+        used = sum(tokens[row_id] for row_id in sets[arm, 0])
+        rest = [tokens[row_id] for row_id in IDS[50:] if row_id not in sets[arm, 0]]
+        assert used <= 500 < used + min(rest)
+    assert sets["full", 0] == tuple(IDS[50:])
 
 
 def test_wrong_input_is_named():

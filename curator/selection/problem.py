@@ -22,14 +22,14 @@ _GRID = 2.0**24
 
 @dataclass(frozen=True)
 class Columns:
-    """The graph read the other way: which rows a row can cover, compressed by column.
+    """The graph read the other way: which of the `u` distinct vectors each one can cover, compressed by column.
 
     Attributes:
-        start: `(m + 1,)` int64; column u is the slice start[u] : start[u + 1] of the two below.
-        covered: Row numbers, int32.
+        start: `(u + 1,)` int64; column j is the slice start[j] : start[j + 1] of the two below.
+        covered: Numbers of distinct vectors, int32.
         cosine: float64 in (0, 1], multiples of 2^-24.
-        floor: `(m,)` float64, the r-th cosine of each row, clipped at 0: no row outside its neighbours covers it better
-            (0 where all rows are neighbours).
+        floor: `(u,)` float64, the cosine of each vector's last neighbour, clipped at 0: no vector outside its
+            neighbours covers it better (0 where all are neighbours).
     """
 
     start: NDArray[np.int64]
@@ -42,15 +42,15 @@ class Columns:
 class Problem:
     """A pool ready to select from, for any weight, objective and limits.
 
-    Letters: `n` rows, sorted by id; `m` distinct vectors, in the order of their first row.
+    Letters: `n` rows, sorted by id; `u` distinct vectors, in the order of their first row; `d` their width.
 
     Attributes:
         ids: `n` ids, rising. `rows`: `(n,)` the caller's row number of each.
-        vectors: `(m, d)` float32 distinct unit rows.
+        vectors: `(u, d)` float32 distinct unit rows.
         copy_of: `(n,)` the distinct vector of each row.
-        weight: `(n,)` row weights. `mass`: `(m,)` their sums over copies.
+        weight: `(n,)` row weights. `mass`: `(u,)` their sums over copies.
         z: `(n,)` score standardised over the pool; `mean` and `sd` are what it was standardised with.
-        task_cover: `(m,)` largest clipped cosine to a task row, or null.
+        task_cover: `(u,)` largest clipped cosine to a task row, or null.
         neighbours, seed: Of the graph, which is built when it is first asked for.
     """
 
@@ -82,10 +82,10 @@ class Problem:
         return {}
 
     def covered(self, chosen: Rows) -> tuple[Rows, Column]:
-        """Of all distinct vectors `(m,)`: the one of `chosen` of largest cosine, and that cosine, in [0, 1].
+        """Of all distinct vectors `(u,)`: the one of `chosen` of largest cosine, and that cosine, in [0, 1].
 
-        Any may cover any, not neighbours only, so this is a matrix product of m by all chosen. The last answer is kept,
-        because the value of a set and its explanation ask for the same.
+        Any may cover any, not neighbours only, so this is a matrix product of all u by the chosen ones. The last answer
+        is kept, because the value of a set and its explanation ask for the same.
 
         Args:
             chosen: Numbers of distinct vectors, rising. Each covers itself with cosine 1.
@@ -145,6 +145,7 @@ def prepare(
     z, mean, sd = standardise(given[order])
     merged = None
     if cover is not None:
+        # Copies are one vector here; where their task covers differ, the largest counts.
         merged = np.zeros(len(first))
         np.maximum.at(merged, copy_of, cover[order])
     return Problem(
@@ -165,6 +166,7 @@ def prepare(
 
 def standardise(score: Column) -> tuple[Column, float, float]:
     """The score with mean 0 and population sd 1, its mean and its sd; zeros where the sd is only rounding."""
+    # The sd of n equal numbers is often not exactly 0, and dividing by it would turn rounding into a score.
     mean, sd = float(score.mean()), float(score.std())
     if sd <= 1e-12 * max(1e-300, float(np.abs(score).max())):
         return np.zeros(len(score)), mean, 0.0
@@ -183,17 +185,17 @@ def on_grid(cosine: NDArray[np.floating]) -> Column:
 def column(name: str, values: ArrayLike, n: int, *, low: float = -np.inf, high: float = np.inf) -> Column:
     """Values as `(n,)` float64, or a SelectionError that names the argument."""
     try:
-        found = np.asarray(values, dtype=np.float64)
+        numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SelectionError(f"{name}: cannot be read as numbers ({error}); give {n} of them, one a row") from error
-    if found.shape != (n,):
-        raise SelectionError(f"{name}: has shape {found.shape}; it must be ({n},), one number a row")
-    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= low) & (found <= high)))
+    if numbers.shape != (n,):
+        raise SelectionError(f"{name}: has shape {numbers.shape}; it must be ({n},), one number a row")
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= low) & (numbers <= high)))
     if wrong.size:
         at = int(wrong[0])
         allowed = "finite" if low == -np.inf else f"at least {low:g}" if high == np.inf else f"from {low:g} to {high:g}"
-        raise SelectionError(f"{name}: row {at} is {found[at]}; every number must be {allowed}")
-    return found
+        raise SelectionError(f"{name}: row {at} is {numbers[at]}; every number must be {allowed}")
+    return numbers
 
 
 def _unit_matrix(vectors: ArrayLike) -> NDArray[np.float32]:
@@ -239,6 +241,7 @@ def _sorted(ids: Sequence[str] | Sequence[int] | None, n: int) -> tuple[Rows, tu
 def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
     """Of the rows in this order: the first of each distinct vector, rising, and the number of each row's vector."""
     n, d = matrix.shape
+    # A row's 64-bit key is the sum of its bits times fixed odd factors, so copies are found by sorting n numbers.
     factors = np.random.default_rng(0).integers(0, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys = np.empty(n, dtype=np.uint64)
     for block in blocks(n, 4 * d):
@@ -249,23 +252,23 @@ def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
     same = np.ones(n, dtype=bool)
     copies = np.flatnonzero(leader != np.arange(n))
     for block in blocks(len(copies), 4 * d):
-        one, other = order[copies[block]], order[leader[copies[block]]]
-        same[copies[block]] = (matrix[one] == matrix[other]).all(axis=1)
+        copy, first_copy = order[copies[block]], order[leader[copies[block]]]
+        same[copies[block]] = (matrix[copy] == matrix[first_copy]).all(axis=1)
     # Two different rows with one 64-bit key would be an accident; they are then simply not merged.
     leader = np.where(same, leader, np.arange(n))
     return np.unique(leader, return_inverse=True)
 
 
-def _columns(found: Graph) -> Columns:
+def _columns(graph: Graph) -> Columns:
     from scipy.sparse import csr_matrix
 
-    m, r = found.similarities.shape
-    by_row = csr_matrix(
-        (found.similarities.ravel(), found.indices.ravel(), np.arange(0, m * r + 1, r, dtype=np.int64)), shape=(m, m)
-    )
+    distinct, r = graph.similarities.shape
+    row_starts = np.arange(0, distinct * r + 1, r, dtype=np.int64)
+    by_row = csr_matrix((graph.similarities.ravel(), graph.indices.ravel(), row_starts), shape=(distinct, distinct))
     by_column = by_row.tocsc()
     cosine = on_grid(by_column.data)
+    # Entries that the clipping made 0 cover nothing; a column keeps at least its own row, whose cosine is 1.
     kept = cosine > 0.0
     start = np.concatenate([[0], np.cumsum(kept)])[by_column.indptr].astype(np.int64)
-    floor = on_grid(found.similarities[:, -1]) if r < m else np.zeros(m)
+    floor = on_grid(graph.similarities[:, -1]) if r < distinct else np.zeros(distinct)
     return Columns(start, by_column.indices[kept].astype(np.int32), cosine[kept], floor)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from curator.select.coverage import Coverage
-from curator.select.limits import Limits, Tally
-from curator.select.problem import Column
+from curator.selection.limits import Limits, Tally
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Column
 
 Picks = tuple[list[int], list[float]]
 _ENUMERATED = 200
@@ -28,7 +28,8 @@ def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bo
         per_cost: Compare rows by value per cost.
 
     Gains never rise as rows are added, so an old gain is an upper bound and only the rows at the top of the heap are
-    valued again (Minoux 1978); the picks are those of the plain greedy algorithm.
+    valued again (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions); the picks are
+    those of the plain greedy algorithm, ties by the earlier id.
     """
     term.clear()
     tally = Tally(limits)
@@ -38,20 +39,26 @@ def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bo
     for candidates, must in ((limits.include, True), (limits.free, False)):
         if not len(candidates) or tally.full():
             continue
-        # Upper bounds stand a hair above the gains, whose sums were made in another order.
+        # `gains` sums over strips of columns and `gain` over one column, so the two differ in their last bits. The
+        # bounds stand a hair above: a bound below the true gain would bury the best row.
         gains = term.gains()[candidates]
         upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty[candidates]
         heap = list(zip((-upper / unit[candidates]).tolist(), candidates.tolist(), strict=True))
         heapq.heapify(heap)
         while heap and not tally.full():
+            # The heap's keys are stale: each was right when its row was last valued, and is an upper bound since.
             _, row = heapq.heappop(heap)
             if not tally.fits(row):
                 continue
             value = term.gain(row) - float(penalty[row])
             key = (-value / float(unit[row]), row)
+            # A fresh value that beats the best stale bound beats all true values below it. Rows are numbered in the
+            # order of their ids, so of two equal values the pair (-value, row) puts the earlier id first; a row with an
+            # equal bound and an earlier id is thereby valued before this one is taken.
             if heap and key > heap[0]:
                 heapq.heappush(heap, key)
                 continue
+            # Later it would be worth no more than now, so it need not be put back.
             if value <= 0.0 and limits.k is None and not must and not tally.needed(row):
                 continue
             term.add(row)
@@ -67,6 +74,9 @@ def budget_greedy(term: Coverage, penalty: Column, limits: Limits) -> tuple[Pick
     For a pool of at most 200 rows also the best of both from every single row that has a positive value on its own.
     Within (1 - 1/e) / 2 of the best set where no row has a positive penalty and there are no other limits.
     """
+    # Greedy by value can spend the budget on one dear row, and greedy by value per cost can leave no room for the row
+    # that matters. The better of both has the guarantee (Leskovec et al. 2007, Cost-effective outbreak detection).
+    # Starts from every single row cost n times as much, and mend what both get wrong in small pools.
     starts = [limits]
     if len(penalty) <= _ENUMERATED:
         term.clear()
@@ -82,10 +92,10 @@ def budget_greedy(term: Coverage, penalty: Column, limits: Limits) -> tuple[Pick
     best_value, name = -np.inf, ""
     for start in starts:
         for per_cost, way in ((False, "uniform"), (True, "cost-benefit")):
-            found = lazy_greedy(term, penalty, start, per_cost=per_cost)
-            value = objective_value(term, penalty, found[0])
+            picks = lazy_greedy(term, penalty, start, per_cost=per_cost)
+            value = objective_value(term, penalty, picks[0])
             if value > best_value:
-                best, best_value, name = found, value, way if start is limits else f"{way} from one row"
+                best, best_value, name = picks, value, way if start is limits else f"{way} from one row"
     return best, name
 
 
@@ -122,6 +132,7 @@ def stochastic_greedy(
             row = left.pop()
             if tally.fits(row):
                 sample.append(row)
+        # The penalty less the gain is the negative value, so the smallest pair is the best row, ties by the earlier id.
         best = min((penalty[row] - term.gain(row), row) for row in sample)
         take(best[1], -float(best[0]))
         left += [row for row in sample if row != best[1]]

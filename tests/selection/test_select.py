@@ -1,4 +1,5 @@
-import importlib
+import inspect
+import pydoc
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ from selection_twins import facility, feasible, plain_greedy, standard, unit_row
 
 import curator
 from curator.errors import SelectionError
-from curator.select.choose import select
+from curator.recipe.select import OBJECTIVES
+from curator.selection.solve import select
 
 CASES = settings(max_examples=80, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -245,28 +247,36 @@ def run(code: str) -> str:
     "before",
     [
         "import curator",
-        "import curator.select",
-        "import curator; curator.select; import curator.select.arms",
+        "import curator.selection",
+        "import curator; curator.select; import curator.selection.arms",
         "import curator; from curator import select",
-        "from curator.select.choose import select; import curator",
+        "from curator.selection.solve import select; import curator",
     ],
 )
-def test_curator_select_is_callable_and_keeps_its_parts_whatever_was_imported_first(before):
+def test_curator_select_is_the_function_whatever_was_imported_first(before):
     code = (
-        f"{before}\nimport numpy, curator.select.arms as a\n"
-        "print(curator.select(numpy.eye(3), [0, 0, 0], 2).ids, a.__name__, curator.select.arms is a)"
+        f"{before}\nimport curator, numpy, curator.selection.solve as solve\n"
+        "print(curator.select(numpy.eye(3), [0, 0, 0], 2).ids, curator.select is solve.select)"
     )
-    assert run(code) == "('0', '1') curator.select.arms True"
+    assert run(code) == "('0', '1') True"
 
 
-def test_importing_select_imports_no_heavy_library():
+def test_the_public_call_imports_no_heavy_library():
     heavy = ("torch", "transformers", "faiss", "numba")
-    out = run(f"import curator.select, sys; print([m for m in {heavy} if m in sys.modules])")
+    out = run(f"import curator, sys; curator.select; print([m for m in {heavy} if m in sys.modules])")
     assert out == "[]"
 
 
-def test_the_public_call_shows_its_signature():
-    import inspect
-
-    assert list(inspect.signature(curator.select).parameters)[:3] == ["vectors", "score", "k"]
-    assert importlib.import_module("curator.select") is curator.select
+def test_help_shows_the_signature_and_lists_every_objective_with_its_parameters():
+    shown = pydoc.render_doc(curator.select, renderer=pydoc.plaintext)
+    assert "select(vectors: 'ArrayLike', score: 'ArrayLike', k: 'int | None' = None, *," in shown
+    assert inspect.getdoc(select).splitlines()[0] in shown
+    for name, objective in OBJECTIVES.items():
+        _, _, entry = shown.partition(f"- `{name}`:")
+        entry = entry.partition("\n    - ")[0].partition("Args:")[0]
+        assert entry, name
+        for parameter, settings_of in objective.parameters.items():
+            sign = ">" if settings_of.positive else ">="
+            assert f"`{parameter}` {sign} 0 [default: {settings_of.default:g}]" in entry
+    for name in inspect.signature(select).parameters:
+        assert name in shown.partition("Args:")[2]

@@ -16,7 +16,8 @@ import pytest
 from scipy.sparse import csr_matrix, save_npz
 from selection_twins import facility, unit_rows
 
-from curator.select import prepare, select
+from curator.selection.problem import prepare
+from curator.selection.solve import select
 
 PYTHON = os.environ.get("CURATOR_PEERS", sys.executable)
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "peers.py"

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import SelectionError
-from curator.select import limits, prepare, solve
-from curator.select.arms import matched_random
+from curator.selection.arms import matched_random
+from curator.selection.limits import limits
+from curator.selection.problem import prepare
+from curator.selection.solve import solve
 
 
 def world(seed, n):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from curator.errors import SelectionError
-from curator.select.problem import Column, Problem, Rows, column
+from curator.selection.problem import Column, Problem, Rows, column
 
 Quotas = Mapping[Any, tuple[int | None, int | None]]
 
@@ -39,11 +39,17 @@ class Limits:
 
     @property
     def quotas(self) -> bool:
+        """Whether any group has a limit that can matter."""
         return bool((self.low > 0).any() or (self.high < np.bincount(self.group, minlength=len(self.low))).any())
 
 
 class Tally:
-    """What is used of the limits so far, with what the unfilled minima still need set aside."""
+    """What is used of the limits so far, with what the unfilled minima still need set aside.
+
+    Under a budget a row fits if the minima can still be filled with it. For that, each group's minimum holds the costs
+    of its cheapest rows aside; a dearer row that is taken stands for the dearest of them, and only the difference is
+    new.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -61,7 +67,7 @@ class Tally:
             must = np.sort(limits.cost[limits.include[limits.group[limits.include] == number]])
             rest = np.sort(limits.cost[limits.free[limits.group[limits.free] == number]])
             self._aside.append(sorted([*must[:least].tolist(), *rest[: max(0, least - len(must))].tolist()]))
-        self._room = limits.room * (1 + 1e-12)
+        self._room = limits.room * (1 + 1e-12)  # sums of costs made in another order may differ in the last bits
         self._cheapest = float(limits.cost[allowed].min()) if len(allowed) else np.inf
         self.committed = float(sum(sum(costs) for costs in self._aside))
 
@@ -91,6 +97,7 @@ class Tally:
         return self.used + self._cheapest > self._room
 
     def take(self, row: int) -> None:
+        """Counts a row as taken; it must fit."""
         group, cost = self._group[row], float(self._limits.cost[row])
         self.committed += self._extra(row)
         self.used += cost
@@ -102,6 +109,7 @@ class Tally:
             aside.pop(at if at < len(aside) and aside[at] == cost else -1)
 
     def counts(self) -> dict[str, int]:
+        """Rows taken of each group, by label."""
         return {name: int(count) for name, count in zip(self._limits.names, self._count, strict=True)}
 
 
@@ -172,14 +180,14 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
 def _rows(name: str, ids: Sequence[str] | Sequence[int], problem: Problem) -> Rows:
     if isinstance(ids, str):
         raise SelectionError(f"{name}: found the text {ids!r}; give a list of ids")
-    wanted = {str(one) for one in ids}
+    wanted = {str(row_id) for row_id in ids}
     if not wanted:
         return np.empty(0, dtype=np.int64)
-    found = np.array([row for row, one in enumerate(problem.ids) if one in wanted], dtype=np.int64)
-    if len(found) < len(wanted):
+    rows = np.array([row for row, row_id in enumerate(problem.ids) if row_id in wanted], dtype=np.int64)
+    if len(rows) < len(wanted):
         missing = sorted(wanted - set(problem.ids))
         raise SelectionError(f"{name}: {missing[0]!r} is no id of this pool ({len(missing)} such); check the list")
-    return found
+    return rows
 
 
 def _groups(
@@ -227,6 +235,8 @@ def _satisfiable(made: Limits) -> None:
             raise SelectionError(
                 f"include: names {forced[number]} rows of group {name!r}, whose max is {made.high[number]}"
             )
+    # Groups are disjoint, so each gives from max(min, forced) to min(max, available) rows on its own, and every total
+    # between the sums is possible.
     least = np.maximum(made.low, forced)
     largest = int(np.minimum(made.high, available).sum())
     if made.k is None:

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from selection_twins import unit_rows
 
 from curator.errors import SelectionError
-from curator.select.choose import penalties, select
-from curator.select.greedy import lazy_greedy, objective_value, stochastic_greedy
-from curator.select.limits import Tally, limits
-from curator.select.objectives import OBJECTIVES
-from curator.select.problem import prepare
+from curator.selection.greedy import lazy_greedy, objective_value, stochastic_greedy
+from curator.selection.limits import Tally, limits
+from curator.selection.objectives import TERMS, coverage_term
+from curator.selection.problem import prepare
+from curator.selection.solve import penalties, select
 
 
 def every_step(term, penalty, bounds):
@@ -52,7 +52,7 @@ def every_step_within_a_budget(term, penalty, bounds, *, per_cost):
     st.integers(0, 10**6),
     st.integers(3, 30),
     st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
-    st.sampled_from(list(OBJECTIVES)),
+    st.sampled_from(list(TERMS)),
     st.booleans(),
 )
 def test_lazy_picks_under_a_budget_are_those_of_valuing_every_row_at_every_step(seed, n, weight, objective, per_cost):
@@ -64,7 +64,7 @@ def test_lazy_picks_under_a_budget_are_those_of_valuing_every_row_at_every_step(
     quotas = {0: (1, 2), 1: (None, 3)} if limited else None
     call = {"groups": groups, "quotas": quotas, "include": ["1"] if limited else []}
     bounds = limits(problem, costs=costs, budget=float(rng.integers(12, 40)), **call)
-    term, penalty = OBJECTIVES[objective](problem, {}), penalties(problem, bounds, weight)
+    term, penalty = coverage_term(objective, problem, {}), penalties(problem, bounds, weight)
     found = lazy_greedy(term, penalty, bounds, per_cost=per_cost)[0]
     assert found == every_step_within_a_budget(term, penalty, bounds, per_cost=per_cost)
 
@@ -74,7 +74,7 @@ def test_lazy_picks_under_a_budget_are_those_of_valuing_every_row_at_every_step(
     st.integers(0, 10**6),
     st.integers(3, 40),
     st.sampled_from([-1.0, 0.0, 2.0]),
-    st.sampled_from(list(OBJECTIVES)),
+    st.sampled_from(list(TERMS)),
     st.data(),
 )
 def test_lazy_picks_are_those_of_valuing_every_row_at_every_step(seed, n, weight, objective, data):
@@ -87,7 +87,7 @@ def test_lazy_picks_are_those_of_valuing_every_row_at_every_step(seed, n, weight
     quotas = {0: (1, n), 1: (None, max(1, k // 2))} if limited else None
     groups = [i % 3 for i in range(n)]
     bounds = limits(problem, min(k, n // 2 + 1), groups=groups, quotas=quotas, include=["1"] if limited else [])
-    term = OBJECTIVES[objective](problem, {})
+    term = coverage_term(objective, problem, {})
     penalty = penalties(problem, bounds, weight)
     assert lazy_greedy(term, penalty, bounds)[0] == every_step(term, penalty, bounds)
 
@@ -95,7 +95,7 @@ def test_lazy_picks_are_those_of_valuing_every_row_at_every_step(seed, n, weight
 def test_stochastic_greedy_with_a_sample_of_everything_is_greedy():
     problem = prepare(unit_rows(0, 50), np.arange(50.0), neighbours=10)
     bounds = limits(problem, 10)
-    term, penalty = OBJECTIVES["facility-location"](problem, {}), penalties(problem, bounds, 0.5)
+    term, penalty = coverage_term("facility-location", problem, {}), penalties(problem, bounds, 0.5)
     greedy = lazy_greedy(term, penalty, bounds)
     found = stochastic_greedy(term, penalty, bounds, 1e-300, np.random.default_rng(0))
     assert found[0] == greedy[0]
@@ -132,6 +132,6 @@ def test_starting_from_single_rows_mends_what_greedy_gets_wrong_under_a_budget()
 
 def test_the_value_of_a_set_does_not_depend_on_its_order():
     problem = prepare(unit_rows(0, 30), np.arange(30.0), neighbours=9)
-    term = OBJECTIVES["facility-location"](problem, {})
+    term = coverage_term("facility-location", problem, {})
     penalty = np.zeros(30)
     assert objective_value(term, penalty, [3, 9, 1]) == objective_value(term, penalty, [9, 1, 3])

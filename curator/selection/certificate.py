@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from curator.select.coverage import Coverage
-from curator.select.greedy import objective_value
-from curator.select.limits import Limits, Tally
-from curator.select.problem import Column, Rows
+from curator.selection.greedy import objective_value
+from curator.selection.limits import Limits, Tally
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Column, Rows
 
 _PREFIXES = 16
 _RANDOM_SETS = 16
@@ -21,9 +21,13 @@ def upper_bound(term: Coverage, penalty: Column, limits: Limits, picks: list[int
     of the picks and at all of them, and the least is kept. Without monotonicity g(O) <= g(S with O) fails, so there is
     no such bound.
     """
+    # Why it holds: monotone gives g(O) <= g(S with O), and falling gains give g(S with O) <= g(S) + sum of g(o | S).
+    # Rows of O that are in S have gain 0 and still cost c(o), which is modular and may have either sign.
     if not term.monotone:
         return None
     least = np.inf
+    # Any S gives a bound, so the least over some prefixes of the picks is one. At the empty set it is loose for lack of
+    # coverage, at the whole set for what lies below its last gain; the least is somewhere between.
     sizes = set(np.linspace(0, len(picks), min(_PREFIXES, len(picks)) + 1).round().astype(int).tolist())
     term.clear()
     for size in range(len(picks) + 1):
@@ -41,6 +45,8 @@ def largest_sum(limits: Limits, terms: Column) -> float:
     """
     if limits.k is not None:
         return float(terms[best_rows(limits, terms)].sum())
+    # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. A part of a row and
+    # groups without quotas only add sets to choose from, so the bound stays one.
     total = float(terms[limits.include].sum())
     room = limits.room - float(limits.cost[limits.include].sum())
     rows = limits.free[terms[limits.free] > 0.0]
@@ -60,6 +66,9 @@ def best_rows(limits: Limits, terms: Column) -> Rows:
         if room == 0:
             return limits.include
         return np.concatenate([limits.include, limits.free[np.argpartition(-terms[limits.free], room - 1)[:room]]])
+    # `rank` is how many rows of its group come before a row, must-include rows first. Ranks below the minimum are in,
+    # ranks from the maximum on are out, and the best of those between fill the rest. Exchanging a row for another of
+    # its group, or one between for another between, never makes the sum larger.
     present = np.bincount(limits.group[limits.include], minlength=len(limits.low))
     rows = limits.free[np.argsort(-terms[limits.free], kind="stable")]
     group = limits.group[rows]

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from selection_twins import facility, feasible, standard, unit_rows
 
 from curator.errors import SelectionError
-from curator.select.certificate import best_rows, largest_sum, random_rows
-from curator.select.choose import select
-from curator.select.limits import limits
-from curator.select.problem import prepare
+from curator.selection.certificate import best_rows, largest_sum, random_rows
+from curator.selection.limits import limits
+from curator.selection.problem import prepare
+from curator.selection.solve import select
 
 CASES = settings(max_examples=70, deadline=None)
 seeds = st.integers(0, 10**6)

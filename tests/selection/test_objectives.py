@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from selection_twins import facility, feasible, graph_cut, log_det, plain_greedy, standard, unit_rows
 
 from curator.errors import SelectionError
-from curator.select.choose import select
-from curator.select.objectives import OBJECTIVES
-from curator.select.problem import prepare
+from curator.recipe.select import OBJECTIVES
+from curator.selection.objectives import TERMS, coverage_term
+from curator.selection.problem import prepare
+from curator.selection.solve import select
 
 seeds = st.integers(0, 10**6)
 weights = st.sampled_from([-1.0, 0.0, 0.5, 4.0])
@@ -95,7 +96,7 @@ def test_lazy_greedy_reaches_what_plain_greedy_reaches(name, seed, n, weight, da
 def test_gains_of_one_row_and_of_all_rows_agree_at_every_step(name):
     x, call, _ = arguments(name, 7, 30) if name != "facility-location" else (unit_rows(7, 30, copies=5), {}, None)
     problem = prepare(x, np.zeros(30), neighbours=6, task_cover=call.get("task_cover"))
-    term = OBJECTIVES[name](problem, call.get("parameters", {}))
+    term = coverage_term(name, problem, call.get("parameters", {}))
     for row in np.random.default_rng(0).permutation(30):
         gains = term.gains()
         assert gains[row] == pytest.approx(term.gain(row), abs=1e-9)
@@ -179,6 +180,43 @@ def test_conditional_gain_with_nu_zero_is_facility_location_and_with_nu_one_leav
     cover = np.where(np.arange(60) < 50, 1.0, 0.0)
     found = select(x, np.zeros(60), 3, objective="conditional-gain", task_cover=cover, neighbours=1)
     assert (found.indices >= 50).all()
+
+
+def test_every_objective_of_the_recipe_has_a_term_and_uses_all_its_parameters():
+    assert TERMS.keys() == OBJECTIVES.keys()
+    x = unit_rows(6, 40)
+    problem = prepare(x, np.zeros(40), neighbours=9, task_cover=np.random.default_rng(0).random(40))
+    for name, objective in OBJECTIVES.items():
+        plain = coverage_term(name, problem, {}).gains()
+        for parameter, settings_of in objective.parameters.items():
+            assert coverage_term(name, problem, {parameter: settings_of.default}).gains().tolist() == plain.tolist()
+            assert coverage_term(name, problem, {parameter: settings_of.default / 2}).gains().tolist() != plain.tolist()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_needs_what_its_record_says_and_is_monotone_up_to_where_it_says(name):
+    objective, x = OBJECTIVES[name], unit_rows(8, 30)
+    bare = prepare(x, np.zeros(30), neighbours=5)
+    if objective.task_cover:
+        with pytest.raises(SelectionError, match="task_cover: missing"):
+            coverage_term(name, bare, {})
+    cover = np.full(30, 0.2)
+    uneven = prepare(x, np.zeros(30), neighbours=5, task_cover=cover, row_weights=np.arange(1.0, 31))
+    even = prepare(x, np.zeros(30), neighbours=5, task_cover=cover)
+    if objective.row_weights:
+        assert coverage_term(name, uneven, {}).gains().tolist() != coverage_term(name, even, {}).gains().tolist()
+    else:
+        with pytest.raises(SelectionError, match="row_weights: objective"):
+            coverage_term(name, uneven, {})
+    few, all_rows = (prepare(x, np.zeros(30), neighbours=size, task_cover=cover) for size in (2, 30))
+    truncated = coverage_term(name, few, {}).gains().tolist() != coverage_term(name, all_rows, {}).gains().tolist()
+    assert truncated == objective.neighbours == ("graph" in few.__dict__)
+    for parameter, settings_of in objective.parameters.items():
+        top = min(settings_of.monotone_to, 100.0)
+        assert coverage_term(name, even, {parameter: top}).monotone
+        assert coverage_term(name, even, {parameter: top + 0.01}).monotone == (settings_of.monotone_to > top)
+    if not objective.parameters:
+        assert coverage_term(name, even, {}).monotone
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ from selection_twins import facility, standard, unit_rows
 
 from curator.errors import SelectionError
 from curator.records import Scores
-from curator.select import explain, limits, prepare, row_of, solve, why
-from curator.select import problem as problem_module
+from curator.selection import problem as problem_module
+from curator.selection.explain import explain, row_of, stability, why
+from curator.selection.limits import limits
+from curator.selection.problem import prepare
+from curator.selection.solve import solve
 
 
 def case(seed=0, n=40, k=6, weight=0.7, **call):
@@ -168,3 +171,20 @@ def test_other_objectives_are_explained_by_their_own_values(objective):
     larger = solve(problem, limits(problem, 7), objective=objective, weight=0.0)
     added = others.row(by_predicate=pl.col("id") == larger.ids[-1], named=True)
     assert added["value"] == pytest.approx(others["value"].max()) == pytest.approx(larger.gains[-1])
+
+
+def test_equal_reversed_and_disjoint_sets():
+    found = stability({"a": list("wxyz"), "b": list("zyxw"), "c": list("wxyz"), "d": ["p", "q"]}, 40)
+    by_pair = {(row["one"], row["other"]): row for row in found.iter_rows(named=True)}
+    assert len(by_pair) == 6
+    assert by_pair["a", "c"] == {
+        "one": "a", "other": "c", "shared": 4, "overlap": 1.0, "chance": 0.1, "rank_correlation": pytest.approx(1.0),
+    }  # fmt: skip
+    assert by_pair["a", "b"]["rank_correlation"] == pytest.approx(-1.0)
+    assert by_pair["a", "d"]["overlap"] == 0.0
+    assert by_pair["a", "d"]["rank_correlation"] is None
+
+
+def test_overlap_is_of_the_smaller_set():
+    found = stability({"small": ["a", "b"], "large": list("abcd")}, 8).row(0, named=True)
+    assert (found["shared"], found["overlap"], found["chance"]) == (2, 1.0, 0.5)
