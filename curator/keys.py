@@ -19,7 +19,7 @@ from curator.recipe import Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import Judge
 from curator.recipe.select import OBJECTIVES
-from curator.recipe.verify import Looks
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
 
@@ -110,6 +110,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             recipe.judges.headline,
             _judge_error(recipe),
             recipe.name,
+            *(() if verify.decision == DEFAULT_THRESHOLDS else (verify.decision.model_dump(),)),
         ),
         "publish": (recipe.name, recipe.publish.model_dump()),
     }

@@ -114,9 +114,9 @@ def killed_in_the_pilot(root: str) -> None:
                 die()
         return result
 
-    from curator.verify import experiment
+    from curator.experiment import jobs
 
-    experiment.make = make
+    jobs.make = make
     build(recipe(*PILOT), Path(root), until="report")
 
 

@@ -130,6 +130,7 @@ MOVES = (
     ("verify.gates.harmfulness_before", "select report"),
     ("verify.gates.degenerate", "select report"),
     ("verify.control", "train report"),
+    ("verify.decision", "report"),
     ("verify.forgetting", "answer"),
     ("verify.forgetting.interference", "scores"),
     ("verify.pilot", "select"),

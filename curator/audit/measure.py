@@ -64,14 +64,14 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
 
     Returns:
         `run`: the folder; `arms`: arm -> phase -> harmfulness (value, low, high, scored, unscored, method);
-        `retained`: see `verify.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
+        `retained`: see `decision.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
 
     Raises:
         CuratorError: Whatever a build meets.
     """
-    from curator.verify.comparisons import anticipated, rate
-    from curator.verify.retained import retained
-    from curator.verify.tables import lay_out
+    from curator.decision.comparisons import anticipated, rate
+    from curator.decision.retained import retained
+    from curator.decision.tables import lay_out
 
     recipe = recipe_of(read(path), asked)
     write_text(root / "audit-recipe.yaml", dump(recipe))
@@ -82,8 +82,8 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
         arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
         for arm in recipe.verify.arms
     }
-    found = {"run": str(root), "arms": rates, "retained": asdict(retained(grids, mix))}
-    return {**found, **_decision(root, asked)}
+    left = retained(grids, mix, thresholds=recipe.verify.decision)
+    return {"run": str(root), "arms": rates, "retained": asdict(left), **_decision(root, asked)}
 
 
 def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curator.check.outline import Measured, measured
+from curator.experiment.plan import Plan, plan
+from curator.experiment.plan import grid as plan_of
 from curator.model.size import ModelSize, model_size
 from curator.provenance import cores, has_gpu
 from curator.recipe import Recipe, trained_on
 from curator.recipe.source import Source
 from curator.recipe.verify import Looks, Training
 from curator.sandbox import NAMES
-from curator.verify.plan import Plan, plan
-from curator.verify.plan import grid as plan_of
 from curator.wording import duration, number, points
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
@@ -76,7 +76,7 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
 
 def pilot_estimate(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate:
     """The runs of the pilot, which come on top of the verification's; `seeds` is the most that a candidate runs on."""
-    from curator.verify.pilot import seeds_of
+    from curator.experiment.pilot import seeds_of
 
     section = recipe.verify.pilot
     optimised = len(section.weights) * max(1, len(section.scores))
@@ -237,7 +237,7 @@ def _disk(recipe: Recipe, grid: Plan, size: ModelSize | None) -> int | None:
 
 
 def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
-    from curator.verify.power import detectable
+    from curator.decision.sequential import detectable
 
     compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
     pairs = min(recipe.verify.seeds_of(arm) for arm in compared)

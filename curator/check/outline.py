@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import RecipeError
+from curator.experiment.plan import plan
 from curator.recipe import Recipe, TaskSection, trained_on
 from curator.recipe.verify import Looks, Pilot, Training, Verify
 from curator.run import FOLDERS
 from curator.run.folder import DONE, finished, read_json
-from curator.verify.plan import plan
 
 
 def outline(recipe: Recipe) -> dict[str, str]:

@@ -191,11 +191,13 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     from curator.wording import percent, points, reach
 
     names = ("harmful", "safe", "degenerate", "unscored")
-    table = Table("judge", "", *names, "difference", title="Answers to harmful probes", title_justify="left")
+    columns = ("judge", "", *names, "difference", "says alone")
+    table = Table(*columns, title="Answers to harmful probes", title_justify="left")
     for one in found["judges"]:
         difference = f"{points(one['difference'])} {reach(one['low'], one['high'])}"
         counts = [str(one["outcomes"][name]) for name in names]
-        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference]))
+        alone = one["alone"] + (f" ({one['reason']})" if one["reason"] else "")
+        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference, alone]))
     Console().print(table)
     for pair in found["agreement"]:
         kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
@@ -203,7 +205,10 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
             f"{pair['first']} and {pair['second']}: agree on {percent(pair['share'])} of {pair['answers']} answers, "
             f"kappa {kappa}"
         )
-    click.echo("The difference is curated less control in points after fine-tuning, by each judge alone; none decides.")
+    click.echo(
+        "The difference is curated less control in points after fine-tuning. What each judge says alone is by "
+        "the run's own rule and limits, without its gates; none decides."
+    )
 
 
 def _table(title: str, rows: Sequence[Measured]) -> None:

@@ -12,7 +12,7 @@ from curator.judge.stage import verdicts_of
 from curator.keys import added_key
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
-from curator.run import Site
+from curator.run import Site, stopped
 from curator.run.folder import finished, make, opened, read_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
 
     Returns:
         `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, and the
-        primary comparison by its verdicts (difference, low, high); `agreement`: each pair, as in a report; both of all
+        primary comparison by its verdicts (difference, low, high, and what it says `alone`, with the `reason` where
+        that is nothing), which decides nothing; `agreement`: each pair, as in a report; both of all
         judges whose verdicts the run holds, those asked now first.
 
     Raises:
@@ -90,14 +91,19 @@ def _verdicts(site: Site, judge: Judge, known: Mapping[str, tuple[Judge, Path]])
     return make(site.folder("judge") / ADDED / judge.name, key, work).kept
 
 
-def _difference(site: Site, verdicts: pl.DataFrame) -> dict[str, float | None]:
-    """The primary comparison by one judge's verdicts; it decides nothing."""
-    from curator.verify.comparisons import anticipated, compare
-    from curator.verify.tables import lay_out
+def _difference(site: Site, verdicts: pl.DataFrame) -> dict[str, Any]:
+    """The primary comparison by one judge's verdicts, and what it says alone, by the run's own rule without gates."""
+    from curator.decision.comparisons import anticipated
+    from curator.decision.decide import assess
+    from curator.decision.tables import lay_out
 
-    after = lay_out(verdicts)["harmfulness", "after"]
-    found = compare(after, CURATED, site.recipe.verify.control, anticipated(site.recipe.weights()))
-    return {"difference": found.difference, "low": found.low, "high": found.high}
+    verify, (level, _, _) = site.recipe.verify, stopped(site)
+    found = assess(
+        lay_out(verdicts), anticipated(site.recipe.weights()), treatment=CURATED, control=verify.control,
+        level=level, thresholds=verify.decision,
+    )  # fmt: skip
+    figures = {name: getattr(found.comparison, name) for name in ("difference", "low", "high")}
+    return {**figures, "alone": found.side, "reason": found.reason}
 
 
 ADDED = "added"

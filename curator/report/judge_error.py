@@ -17,7 +17,7 @@ def judge_error(site: Site, primary: Comparison) -> dict[str, Any]:
     Raises:
         JudgeError: The recipe's `error` file is missing, damaged, or of another judge.
     """
-    from curator.verify.judge_error import Labelled, correct
+    from curator.decision.judge_error import Labelled, correct
 
     judge = deciding_judge(site)
     stored = read_stored(judge, judge.error) if judge is not None and judge.error else None

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from curator.judge.stage import deciding
 from curator.recipe.judge import Judges
 from curator.report.judge_error import judge_error
-from curator.run import FOLDERS, STAGES, Site, _verdicts, below
+from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
 from curator.run.folder import finished, read_json, write_json, write_text
 from curator.steps.forgetting import predicted
-from curator.steps.looking import stopped
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,13 +23,13 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     """
     import polars as pl
 
+    from curator.decision.findings import Findings, conclude
     from curator.report.contents import report_dict
     from curator.report.examples import examples, samples
     from curator.report.figures import figures
     from curator.report.html import webpage
     from curator.report.markdown import markdown
     from curator.run.files import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
-    from curator.verify.findings import Findings, conclude
 
     r, data = site.recipe, load_data(site.folder("pool"))
     utility = load_frame(site.folder("judge") / "utility.parquet")
@@ -44,7 +43,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         own = pl.concat([said, utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
             own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None,
-            level=level, stop=stop, seed=r.seed,
+            level=level, thresholds=r.verify.decision, stop=stop, seed=r.seed,
         )  # fmt: skip
 
     drawn = load_frame(site.folder("select") / "arms.parquet")
@@ -199,7 +198,7 @@ def _places(site: Site) -> Iterator[dict[str, Any]]:
 
 
 def _pieces(site: Site) -> Iterator[Path]:
-    from curator.verify.plan import BASE, Cell
+    from curator.experiment.plan import BASE, Cell
 
     cells = [Cell(one["arm"], one["seed"], one["task"]) for one in site.record("train")["models"]]
     for cell in cells:

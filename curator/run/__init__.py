@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.recipe import Recipe
+from curator.recipe.verify import Looks
 from curator.run.folder import DONE, Made, read_json
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from curator.conclusions import Stop
 
 
 STAGES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
@@ -118,3 +121,19 @@ def _verdicts(site: Site) -> dict[str, pl.DataFrame]:
 
     panel = site.folder("judge") / "panel"
     return {one.name: load_frame(panel / one.name / "verdicts.parquet") for one in site.recipe.judges.panel}
+
+
+def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
+    """For the report: the level of the primary interval, where adding seeds ended, and all looks with what fixed them.
+
+    A number of seeds has level .05, no stop and no looks.
+    """
+    from curator.conclusions import Stop
+
+    section = site.recipe.verify.seeds
+    if not isinstance(section, Looks):
+        return 0.05, None, None
+    looks = site.record("train")["looks"]
+    last = looks[-1]
+    stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])
+    return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}

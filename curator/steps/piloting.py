@@ -19,8 +19,8 @@ from curator.steps import grid
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.experiment.pilot import Candidate, Piloted
     from curator.records import Data
-    from curator.verify.pilot import Candidate, Piloted
 
 
 Ids = tuple[str, ...]
@@ -28,7 +28,7 @@ Ids = tuple[str, ...]
 
 def candidates(site: Site) -> list[Candidate]:
     """Every weight with every score and representation, then the random draws."""
-    from curator.verify.pilot import Candidate
+    from curator.experiment.pilot import Candidate
 
     r, section = site.recipe, site.recipe.verify.pilot
     numbers: Sequence[int | None] = list(range(len(section.scores))) or [None]
@@ -45,10 +45,10 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         choose: The row ids that a setting chooses.
     """
     from curator.engine import runner
+    from curator.experiment.pilot import halve
+    from curator.experiment.plan import Cell
+    from curator.experiment.plan import grid as plan_of
     from curator.selection.arms import random
-    from curator.verify.pilot import halve
-    from curator.verify.plan import Cell
-    from curator.verify.plan import grid as plan_of
 
     r = site.recipe
     seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD, folder=site.root)
@@ -63,7 +63,7 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         sets[one.name] = random(pool, size, generator(seed, "draw", number))
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
-        from curator.verify.experiment import train_grid
+        from curator.experiment.grid import train_grid
 
         names, first = [one.name for one in alive], found[0].name
         arms = {(name, number): sets[name] for name in names for number in range(seeds)}

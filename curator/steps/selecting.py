@@ -31,9 +31,9 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": f"{model.id} ({kind})"}
     if model.instruction is None:
         return record
+    from curator.experiment.base import tune
     from curator.pool.sources import missing, read
     from curator.run.files import save_frame
-    from curator.verify.instruction import tune
 
     # Tuning takes hours, and looking at what comes after it a second.
     if problems := missing(site.recipe, site.base):

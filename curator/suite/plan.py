@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from curator.check.estimate import ANSWERING, GPU, alignment_rows, answers_of, mean_tokens, operations, rows_seen
 from curator.check.outline import Measured, measured
+from curator.experiment.plan import BASE, Cell, Plan, plan
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe, trained_on
 from curator.recipe.verify import CURATED, NONE, RANDOM, Training
 from curator.run.folder import key_of
 from curator.suite.run import standing
 from curator.suite.variants import Variant
-from curator.verify.plan import BASE, Cell, Plan, plan
 from curator.wording import number
 
 FULL = "full"
@@ -176,7 +176,7 @@ def _rows_of(variant: Variant, cell: Cell) -> Any:
 
 
 def _steps_of(variant: Variant, cell: Cell) -> Any:
-    """What decides how long an arm is aligned: see `verify.exposure`."""
+    """What decides how long an arm is aligned: see `experiment.design`."""
     r = variant.recipe
     assert r is not None
     v = r.verify

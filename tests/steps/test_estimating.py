@@ -15,12 +15,12 @@ from curator.check import estimate as estimating
 from curator.check.estimate import PRIOR, estimates
 from curator.check.outline import Measured, measured
 from curator.cli import cli
+from curator.decision.sequential import detectable
 from curator.model.size import model_size
 from curator.recipe import Recipe
 from curator.recipe.file import dump
 from curator.records import ROW_SCHEMA
 from curator.run.folder import write_json, write_text
-from curator.verify.power import detectable
 
 NOTHING = Path("no run here")
 

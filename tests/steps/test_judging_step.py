@@ -161,6 +161,7 @@ def test_more_judges_are_asked_about_stored_answers_and_nothing_is_overwritten(
     rows = {one["name"]: one for one in found["judges"]}
     assert rows["again"]["outcomes"] == rows["exact"]["outcomes"] != rows["words"]["outcomes"]
     assert rows["again"]["difference"] == rows["exact"]["difference"]
+    assert {(one["alone"], one["reason"]) for one in rows.values()} == {("not distinguishable", "too few seeds")}
     alike = {(one["first"], one["second"]): one["share"] for one in found["agreement"]}
     assert alike["again", "exact"] == alike["words", "phrases"] == 1.0 > alike["words", "again"]
     shown.clear()
