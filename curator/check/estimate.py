@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curator.check.outline import Measured, measured
+from curator.check.measured import Measured, measured
+from curator.check.workload import (
+    Load,
+    answers_of,
+    instruction_tuning,
+    pilot_answers,
+    pilot_grid,
+    pilot_trainings,
+    prompts,
+    total,
+    trainings,
+)
 from curator.experiment.plan import Plan, plan
-from curator.experiment.plan import grid as plan_of
 from curator.model.size import ModelSize, model_size
 from curator.provenance import cores, has_gpu
-from curator.recipe import Recipe, trained_on
-from curator.recipe.source import Source
+from curator.recipe import Recipe
 from curator.recipe.verify import Looks, Training
-from curator.sandbox import NAMES
-from curator.wording import duration, number, points
+from curator.wording import duration, number, points, these
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
 GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
@@ -31,10 +38,13 @@ class Estimate:
         aligned, finetuned, asked: Runs of each kind.
         align_rows, finetune_rows: Rows seen in training, over all runs.
         align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
+        instruct_rows, instruct_tokens: The same of tuning the base on instructions; 0 where the recipe asks for none.
+        counted: Whether the tokens of every row, of some, or of none were counted.
         answers: Answers to give. `answer_tokens`: at most.
-        train_seconds, answer_seconds: On this machine, with the recipe's workers.
+        train_seconds, answer_seconds: On this machine, with the recipe's workers; instruction tuning is included.
         disk: Bytes of the weights that are kept.
-        detectable: The smallest true difference in harmfulness that shows with 80 % power, in [0, 1] (above 1: none).
+        detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
+        pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
     """
 
     seeds: int
@@ -45,12 +55,16 @@ class Estimate:
     finetune_rows: int | None
     align_tokens: int | None
     finetune_tokens: int | None
+    instruct_rows: int | None
+    instruct_tokens: int | None
+    counted: str
     answers: int | None
     answer_tokens: int | None
     train_seconds: float | None
     answer_seconds: float | None
     disk: int | None
-    detectable: float | None
+    detectable: float | None = None
+    pilot: Estimate | None = None
 
 
 def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
@@ -63,140 +77,72 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
+    pilot = _pilot(recipe, known, size)
     found = []
     for count in wanted or [recipe.verify.most_seeds]:
         grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
-        one = _estimate(recipe, grid, answers_of(recipe, grid, known), known, size)
-        found.append(replace(one, seeds=count, detectable=_detectable(recipe, count, known)))
-    told = _words(recipe, root, found, known, size)
-    if recipe.select.weight == "auto":
-        told["pilot"] = _pilot_words(recipe, pilot_estimate(recipe, known, size))
-    return found, told
+        tuning = instruction_tuning(recipe, known)
+        loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
+        planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
+        found.append(replace(planned, seeds=count, detectable=_detectable(recipe, count, known), pilot=pilot))
+    return found, _words(recipe, root, found, known, size)
 
 
-def pilot_estimate(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate:
-    """The runs of the pilot, which come on top of the verification's; `seeds` is the most that a candidate runs on."""
-    from curator.experiment.pilot import seeds_of
-
-    section = recipe.verify.pilot
-    optimised = len(section.weights) * max(1, len(section.scores))
-    optimised *= len(recipe.representations) if section.represent == "every" else 1
-    counts = seeds_of(optimised, section.random_draws, section.seeds)
-    tasks = [task.name for task in recipe.tasks if task.anticipated]
-    grid = plan_of({f"{place}": count for place, count in enumerate(counts)}, tasks, stage=recipe.verify.stage)
-    total = _total([_rows_of(source) for source in recipe.probes.harmful])
-    probes = known.rows.get("pilot", None if total is None else round(section.share_of_probes * total))
-    answers = None if probes is None else probes * len(grid.asked)
-    return replace(_estimate(recipe, grid, answers, known, size), seeds=max(counts, default=0))
+def _pilot(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
+    if recipe.select.weight != "auto":
+        return None
+    grid = pilot_grid(recipe)
+    loads, answers = pilot_trainings(recipe, known), pilot_answers(recipe, known)
+    planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
+    return replace(planned, seeds=max((cell.seed + 1 for cell in grid.asked), default=0))
 
 
-def _estimate(recipe: Recipe, grid: Plan, answers: int | None, known: Measured, size: ModelSize | None) -> Estimate:
-    v = recipe.verify
-    align = _total([alignment_rows(recipe, cell.arm, known) for cell in grid.aligned])
-    by_task = {
-        task.name: (
-            len([cell for cell in grid.finetuned if cell.task == task.name]),
-            rows_seen(v.finetune, trained_on(task, v) or known.rows.get(f"train {task.name}")),
-        )
-        for task in recipe.tasks
-    }
-    finetune = _total([rows for runs, rows in by_task.values() for _ in range(runs)])
-    per_row = mean_tokens(known, {"pool": recipe.select.k or 1, "keep": v.keep.rows if v.keep else 0}, v.align)
-    tokens = _total(
-        [
-            None if rows is None else round(runs * rows * mean_tokens(known, {f"train {name}": 1}, v.finetune))
-            for name, (runs, rows) in by_task.items()
-        ]
+def _estimate(
+    recipe: Recipe, grid: Plan, loads: Sequence[Load], answers: int | None, *, known: Measured, size: ModelSize | None
+) -> Estimate:
+    tuning, aligning, tasks = (
+        [load for load in loads if load.cell is None],
+        [load for load in loads if load.cell is not None and load.cell.task is None],
+        [load for load in loads if load.cell is not None and load.cell.task is not None],
     )
-    align_tokens = None if align is None else round(align * per_row)
+    counted = {load.counted for load in loads}
+    rows, tokens = (
+        [total(getattr(load, name) for load in part) for part in (aligning, tasks, tuning)]
+        for name in ("rows", "tokens")
+    )
     return Estimate(
         seeds=0,
         aligned=len(grid.aligned),
         finetuned=len(grid.finetuned),
         asked=len(grid.asked),
-        align_rows=align,
-        finetune_rows=finetune,
-        align_tokens=align_tokens,
-        finetune_tokens=tokens,
+        align_rows=rows[0],
+        finetune_rows=rows[1],
+        align_tokens=tokens[0],
+        finetune_tokens=tokens[1],
+        instruct_rows=rows[2],
+        instruct_tokens=tokens[2],
+        counted="some" if len(counted) > 1 else "all" if True in counted else "none",
         answers=answers,
-        answer_tokens=None if answers is None else answers * v.generate.max_new_tokens,
-        train_seconds=_train_seconds(recipe, (align_tokens, tokens), known, size),
+        answer_tokens=None if answers is None else answers * recipe.verify.generate.max_new_tokens,
+        train_seconds=_train_seconds(recipe, tokens, known, size),
         answer_seconds=_answer_seconds(recipe, answers, known, size),
-        disk=_disk(recipe, grid, size),
-        detectable=None,
+        disk=_disk(loads, size),
     )
 
 
-def rows_seen(section: Training, rows: int | None) -> int | None:
-    """Rows that a training sees: whole batches of its steps; null for epochs over an unknown number of rows."""
-    steps = section.steps
-    if steps is None and rows is not None:
-        steps = math.ceil((section.epochs or 0) * math.ceil(rows / section.batch))
-    return None if steps is None else steps * section.batch
-
-
-def alignment_rows(recipe: Recipe, arm: str, known: Measured) -> int | None:
-    """Rows of one alignment; every arm takes the curated one's steps unless exposure is by epochs of its own rows."""
-    keep = recipe.verify.keep.rows if recipe.verify.keep else 0
-    rows = recipe.select.k
-    if recipe.verify.exposure == "epochs" and arm == "full":
-        # Before the pool is read: as many as its sources may give.
-        rows = known.rows.get("pool", _total([_rows_of(source) for source in recipe.pool.sources]))
-    return rows_seen(recipe.verify.align, None if rows is None else rows + keep)
-
-
-def _total(parts: list[int | None]) -> int | None:
-    return None if any(part is None for part in parts) else sum(part or 0 for part in parts)
-
-
-def mean_tokens(known: Measured, shares: Mapping[str, int], section: Training) -> float:
-    """Tokens a row: the mean over these kinds of rows where an earlier run counted them, else the most allowed."""
-    asked = {name: count for name, count in shares.items() if count}
-    if not all(name in known.tokens for name in asked):
-        return section.max_tokens
-    mean = sum(known.tokens[name] * count for name, count in asked.items()) / sum(asked.values())
-    return min(mean, section.max_tokens)
-
-
-def _prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
-    sources = recipe.probes.harmful if kind == "harmful" else recipe.probes.benign
-    if kind in known.rows:
-        return known.rows[kind]
-    total = _total([_rows_of(source) for source in sources])
-    if total is None or kind != "harmful" or recipe.select.weight != "auto":
-        return total
-    return total - round(recipe.verify.pilot.share_of_probes * total)
-
-
-def _rows_of(source: Source) -> int | None:
-    """How many rows a source gives, where that is known without reading a file of the user's or asking the Hub."""
-    if source.rows is not None or source.sandbox not in NAMES or source.where:
-        return source.rows
-    from curator.sandbox import rows
-
-    return len(rows(source.sandbox))
-
-
-def answers_of(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
-    """Answers that the models of a grid give; null where the number of probes is not known."""
-    probes = _total([_prompts(recipe, kind, known) for kind in ("harmful", "benign")])
-    if probes is None:
-        return None
-    tests = {task.name: task.test.rows for task in recipe.tasks}
-    return sum(probes + (sum(tests.values()) if cell.task is None else tests[cell.task]) for cell in grid.asked)
-
-
 def _train_seconds(
-    recipe: Recipe, tokens: tuple[int | None, int | None], known: Measured, size: ModelSize | None
+    recipe: Recipe, tokens: Sequence[int | None], known: Measured, size: ModelSize | None
 ) -> float | None:
     """By measured speeds where there are any, else by the operations of a training."""
+    align, finetune, workers = recipe.verify.align, recipe.verify.finetune, recipe.engine.workers
     spent = []
-    sections, speeds = (recipe.verify.align, recipe.verify.finetune), (known.align, known.finetune)
-    for count, section, speed in zip(tokens, sections, speeds, strict=True):
+    # Instruction tuning is one training, which no worker shares.
+    parts = ((align, known.align, workers), (finetune, known.finetune, workers), (align, known.instruct, 1))
+    for count, (section, speed, at_once) in zip(tokens, parts, strict=True):
         # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
         gpus = section.processes if recipe.engine.kind == "local" and has_gpu() else 1
-        spent.append(_took(recipe, count, speed, operations(section) / gpus, size))
-    return None if None in spent else sum(one or 0.0 for one in spent)
+        spent.append(_took(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
+    return None if None in spent else sum(seconds or 0.0 for seconds in spent)
 
 
 def operations(section: Training) -> int:
@@ -208,32 +154,33 @@ def operations(section: Training) -> int:
 
 def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:
     """By a measured speed where there is one, else 2 operations a parameter and token, at ANSWERING of the speed."""
-    return _took(recipe, answers, known.answers, 2 * recipe.verify.generate.max_new_tokens / ANSWERING, size)
+    work = 2 * recipe.verify.generate.max_new_tokens / ANSWERING
+    return _took(recipe, answers, known.answers, work, size, at_once=recipe.engine.workers)
 
 
 def _took(
-    recipe: Recipe, count: int | None, speed: float | None, operations: float, size: ModelSize | None
+    recipe: Recipe, count: int | None, speed: float | None, operations: float, size: ModelSize | None, *, at_once: int
 ) -> float | None:
+    """Seconds for so many tokens or answers by `at_once` workers; `speed` is of one of them."""
     if not count or speed:
-        return None if count is None else count / (speed or 1.0) / recipe.engine.workers
+        return None if count is None else count / (speed or 1.0) / at_once
     if size is None:
         return None
-    threads = recipe.engine.threads or max(1, cores() // recipe.engine.workers)
+    engine = recipe.engine
+    threads = engine.threads or max(1, cores() // engine.workers)
     # One GPU is shared by all local workers; cores are not, and Ray's workers have GPUs of their own.
-    gpus = recipe.engine.workers * recipe.engine.gpus_per_worker if recipe.engine.kind == "ray" else float(has_gpu())
-    device = GPU * gpus if gpus else CORE * threads * recipe.engine.workers
+    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(has_gpu())
+    device = GPU * gpus if gpus else CORE * threads * at_once
     return count * operations * size.parameters / device
 
 
-def _disk(recipe: Recipe, grid: Plan, size: ModelSize | None) -> int | None:
-    """Bytes: weights and adapters are kept in fp32, a full training keeps the whole model."""
-    if size is None:
-        return None
+def _disk(loads: Sequence[Load], size: ModelSize | None) -> int | None:
+    return total(kept_bytes(load.section, size) for load in loads)
 
-    def one(section: Training) -> int:
-        return 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
 
-    return len(grid.aligned) * one(recipe.verify.align) + len(grid.finetuned) * one(recipe.verify.finetune)
+def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
+    """What a training leaves: weights and adapters are kept in fp32, a full training keeps the whole model."""
+    return None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
 
 
 def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
@@ -241,8 +188,8 @@ def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
 
     compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
     pairs = min(recipe.verify.seeds_of(arm) for arm in compared)
-    prompts = _prompts(recipe, "harmful", known)
-    return detectable(min(seeds, pairs), prompts, alpha=_level(recipe, seeds, prompts), **(known.spread or PRIOR))
+    probes = prompts(recipe, "harmful", known)
+    return detectable(min(seeds, pairs), probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
 
 
 def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
@@ -262,14 +209,13 @@ def _words(
             return tell(found[0])
         return "; ".join(f"at {one.seeds} seeds {tell(one)}" for one in found)
 
-    def trained(runs: int, rows: int | None, tokens: int | None) -> str:
-        told = "rows unknown before they are chosen" if rows is None else f"{number(rows)} rows"
-        return f"{number(runs)} runs, {told}" + ("" if tokens is None else f", {number(tokens)} tokens")
-
     def answered(one: Estimate) -> str:
         if one.answers is None:
-            return f"{one.asked} models, answers unknown before probes are read"
-        return f"{one.asked} models, {number(one.answers)} answers, {number(one.answer_tokens)} tokens at most"
+            return f"{these(one.asked, 'model', 'models')}; answers are unknown before the probes are read"
+        return (
+            f"{these(one.asked, 'model', 'models')}, {number(one.answers)} answers, "
+            f"at most {number(one.answer_tokens)} tokens"
+        )
 
     def seconds(one: Estimate) -> str:
         parts = (("training", one.train_seconds), ("answering", one.answer_seconds))
@@ -277,31 +223,58 @@ def _words(
 
     def seen(one: Estimate) -> str:
         if one.detectable is None:
-            return "none: two paired seeds at least are needed"
+            return "unknown: at least two paired seeds are needed"
         return "none that is possible" if one.detectable > 1 else f"{points(one.detectable).lstrip('+')} points"
 
-    counted = f"as counted in {root / '1-pool'}" if known.tokens else "at most: max_tokens a row"
-    return {
-        "alignment in all": each(lambda one: trained(one.aligned, one.align_rows, one.align_tokens))
-        + f" (tokens {counted})",
-        "fine-tuning in all": each(lambda one: trained(one.finetuned, one.finetune_rows, one.finetune_tokens))
-        + f" (tokens {counted})",
-        "answers in all": each(answered),
+    tokens = f" ({_counted(found[0], root)})"
+    told = {
+        "alignment total": each(lambda one: _trained(one.aligned, one.align_rows, one.align_tokens)) + tokens,
+        "fine-tuning total": each(lambda one: _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)) + tokens,
+        "answers total": each(answered),
         "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
         "disk for weights": each(
             lambda one: "unknown: the model is not here" if one.disk is None else f"{one.disk / 2**30:.3g} GiB"
         ),
-        "difference seen": f"{each(seen)} of harmfulness or more, with 80 % power ({_spread(recipe, root, known)})",
+        "smallest detectable difference": f"{each(seen)} of harmfulness, with 80% power "
+        f"({_spread(recipe, root, known)})",
     }
+    if recipe.model.instruction is not None:
+        tuned = _trained(1, found[0].instruct_rows, found[0].instruct_tokens)
+        told = {"instruction tuning": f"{tuned}{tokens}", **told}
+    if found[0].pilot is not None:
+        told["pilot"] = _pilot_words(recipe, found[0].pilot, root)
+    return told
 
 
-def _pilot_words(recipe: Recipe, one: Estimate) -> str:
-    answers = "answers unknown before probes are read" if one.answers is None else f"{number(one.answers)} answers"
+def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
+    if rows is None:
+        return f"{these(runs, 'run', 'runs')}, rows unknown before they are chosen"
+    return f"{these(runs, 'run', 'runs')}, {number(rows)} rows, {number(tokens)} tokens"
+
+
+def _counted(one: Estimate, root: Path) -> str:
+    """What the token counts are, in words."""
+    counts = {
+        "all": f"tokens as counted in {root}",
+        "some": f"tokens as counted in {root}, or max_tokens a row where they were not counted",
+        "none": "tokens at most: max_tokens a row",
+    }
+    return counts[one.counted]
+
+
+def _pilot_words(recipe: Recipe, one: Estimate, root: Path) -> str:
+    if one.seeds == 0:
+        return "trains nothing: there is one candidate"
+    aligned = _trained(one.aligned, one.align_rows, one.align_tokens)
+    finetuned = _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)
+    answers = "unknown before the probes are read" if one.answers is None else number(one.answers)
     took = [one.train_seconds, one.answer_seconds]
-    time = "time unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
+    time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
+    first = recipe.verify.pilot.seeds
     return (
-        f"on top: {number(one.aligned)} alignment and {number(one.finetuned)} fine-tuning runs, {answers}, {time}; "
-        f"each candidate on {recipe.verify.pilot.seeds} seeds, the last ones on {one.seeds}"
+        f"adds to the figures above: alignment {aligned}; fine-tuning {finetuned} ({_counted(one, root)}); "
+        f"answers {answers}; time {time}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
+        f"the last ones on {one.seeds}"
     )
 
 
@@ -321,8 +294,8 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
 
 
 def _spread(recipe: Recipe, root: Path, known: Measured) -> str:
-    prompts = _prompts(recipe, "harmful", known)
-    probes = "many probes, not yet counted" if prompts is None else f"{number(prompts)} probes"
+    count = prompts(recipe, "harmful", known)
+    probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
     spread = known.spread or PRIOR
     told = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
     origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"

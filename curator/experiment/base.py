@@ -11,7 +11,6 @@ from curator.recipe.verify import Training
 from curator.run.files import relative, trained_record
 from curator.run.folder import key_of
 from curator.seeds import derive
-from curator.train.sft import steps_of
 
 
 def tune(
@@ -36,7 +35,7 @@ def tune(
     """
     source = Rows(str(rows))
     texts = texts_of(source)
-    steps = steps_of(section, len(texts))
+    steps = section.steps_over(len(texts))
     job = TrainJob(
         root=root,
         folder=str((rows.parent / "instruction").relative_to(root)),

@@ -13,13 +13,14 @@ import polars as pl
 
 from curator.experiment.answers import Rows, Weights
 from curator.experiment.plan import NONE, Cell
+from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.verify import CURATED, Training
 from curator.records import Data, Task
-from curator.run.files import POOL
-from curator.train.sft import steps_of
+from curator.run.files import KEEP, POOL, arm_file, task_file
+from curator.run.files import PROBES as PROBE_FILES
 
 FIRST = Cell(CURATED, 0)
-PROBES = (("harmful", "probes-harmful.parquet"), ("benign", "probes-benign.parquet"))
+PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,14 @@ class Experiment:
 
 def alignment_rows(experiment: Experiment, cell: Cell) -> tuple[Rows, ...]:
     """The arm's rows and the benign keep rows, which are the same in every arm."""
-    keep = Rows(str(experiment.data_folder / "keep.parquet"))
+    keep = Rows(str(experiment.data_folder / KEEP))
     return (_arm_rows(experiment, cell, experiment.arms[cell.arm, cell.seed]), keep)
 
 
 def alignment_steps(experiment: Experiment, cell: Cell) -> int:
-    """Optimiser steps of an arm's alignment.
-
-    By `steps`, those of the curated arm in every arm; by `tokens`, so many that the arm sees as many tokens as the
-    curated one, to half a step (rows are taken to be as long as they are on average); by `epochs`, those that the
-    arm's own rows make.
-    """
-    section, keep, first = experiment.align, experiment.data.keep.height, experiment.reference
-    reference = experiment.arms[first.arm, first.seed]
-    if experiment.exposure == "epochs":
-        return steps_of(section, len(experiment.arms[cell.arm, cell.seed]) + keep)
-    steps = steps_of(section, len(reference) + keep)
-    if experiment.exposure == "steps" or cell.arm == first.arm:
-        return steps
-    ratio = _mean_tokens(experiment, first) / _mean_tokens(experiment, cell)
-    return max(1, round(steps * ratio))
+    """Optimiser steps of an arm's alignment; see `tally.steps_by_exposure`."""
+    rows, reference = _tally(experiment, cell), _tally(experiment, experiment.reference)
+    return steps_by_exposure(experiment.align, experiment.exposure, rows, reference)
 
 
 def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> tuple[Rows, ...]:
@@ -88,8 +77,8 @@ def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> t
     assert cell.task is not None
     task = experiment.task(cell.task)
     parts = [("train", task.train), ("regime", task.regime), ("defence", task.defence)]
-    folder = experiment.data_folder / "tasks"
-    rows = [Rows(str(folder / f"{task.name}-{part}.parquet")) for part, frame in parts if frame.height]
+    folder = experiment.data_folder
+    rows = [Rows(str(folder / task_file(task.name, part))) for part, frame in parts if frame.height]
     if rehearsal and cell.arm != NONE:
         rows.append(_arm_rows(experiment, cell, _rehearsed(experiment, cell, task)))
     return tuple(rows)
@@ -98,12 +87,7 @@ def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> t
 def finetuning_steps(experiment: Experiment, task: str, *, rehearsal: bool) -> int:
     """Optimiser steps of a fine-tuning, the same in every arm; rows that arms rehearse count, in the arm `none` too."""
     rows = experiment.task(task).trained_on
-    return steps_of(experiment.finetune, rows + (rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0))
-
-
-def rehearsed_rows(rows: int, share: float) -> int:
-    """How many rows of an arm are added to `rows` rows of a task so that they are `share` of all, at least 1."""
-    return max(1, round(rows * share / (1.0 - share)))
+    return experiment.finetune.steps_over(rows + (rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0))
 
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
@@ -115,13 +99,14 @@ def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...
 
 def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
     own = cell.arm in experiment.data.arms
-    return Rows(str(experiment.data_folder / (f"arms/{cell.arm}.parquet" if own else POOL)), ids)
+    return Rows(str(experiment.data_folder / (arm_file(cell.arm) if own else POOL)), ids)
 
 
-def _mean_tokens(experiment: Experiment, cell: Cell) -> float:
-    """Mean tokens of a row of an arm's alignment that is short enough to be trained on."""
+def _tally(experiment: Experiment, cell: Cell) -> Tally:
+    """The rows of an arm's alignment."""
+    ids, keep, section = experiment.arms[cell.arm, cell.seed], experiment.data.keep, experiment.align
+    if experiment.exposure != "tokens":  # which alone asks for tokens; to find them in a large pool takes a while
+        return Tally.at_most(len(ids) + keep.height, section)
     frame = experiment.data.arms.get(cell.arm, experiment.data.pool.rows)
-    ids = pl.DataFrame({"id": experiment.arms[cell.arm, cell.seed]}, schema={"id": pl.String})
-    own = ids.join(frame, on="id", how="left")["tokens"]
-    tokens = pl.concat([own, experiment.data.keep["tokens"]])
-    return float(tokens.filter(tokens <= experiment.align.max_tokens).mean() or 1.0)  # type: ignore[arg-type]
+    drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left")
+    return Tally.of(pl.concat([drawn["tokens"], keep["tokens"]]), section)

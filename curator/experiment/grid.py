@@ -20,7 +20,7 @@ from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
-from curator.run.files import load_frame
+from curator.run.files import load_frame, task_file
 from curator.run.folder import key_of
 from curator.seeds import derive
 
@@ -107,7 +107,7 @@ def answer_grid(
     folder = experiment.data_folder
     probes = [(kind, Rows(str(folder / file))) for kind, file in experiment.probes]
     tests = {
-        task.name: Rows(str(folder / "tasks" / f"{task.name}-test.parquet"))
+        task.name: Rows(str(folder / task_file(task.name, "test")))
         for task in experiment.data.tasks
         if experiment.tests
     }

@@ -14,26 +14,7 @@ import polars as pl
 
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A set that could be curated.
-
-    Attributes:
-        name: `w0`, `w1`, ... in the order of the recipe, or `draw-0`, ... for a random draw.
-        weight: lambda of the objective, `score`: what rows are chosen by, `representation`: number of the one it is
-            taken from; all null for a random draw.
-    """
-
-    name: str
-    weight: float | None = None
-    score: int | None = None
-    representation: int | None = None
-
-    @property
-    def drawn(self) -> bool:
-        return self.weight is None
+from curator.experiment.candidates import Candidate, rounds
 
 
 @dataclass(frozen=True)
@@ -92,34 +73,21 @@ def halve(
     kinds = [[one for one in candidates if not one.drawn], [one for one in candidates if one.drawn]]
     if not kinds[0]:
         raise ValueError("a pilot needs a candidate that is no random draw")
-    rounds: dict[str, list[Round]] = {one.name: [] for one in candidates}
-    number = 0
-    while any(len(kind) > 1 for kind in kinds):
+    done: dict[str, list[Round]] = {one.name: [] for one in candidates}
+    for number, (*_, count) in enumerate(rounds(len(kinds[0]), len(kinds[1]), seeds)):
         alive = [one for kind in kinds for one in kind]
-        found = _rates(measure(alive, seeds), alive, weights)
+        found = _rates(measure(alive, count), alive, weights)
         costly = _costly(found, [one.name for one in kinds[1]], margins)
         for place, kind in enumerate(kinds):
             ordered = sorted(kind, key=lambda one: (costly[one.name], *_last_if_null(found[one.name]["after"])))
             kept = ordered[: -(-len(ordered) // 2)]
             for rank, one in enumerate(ordered, start=1):
-                rounds[one.name].append(
-                    Round(number, seeds, **found[one.name], costly=costly[one.name], place=rank, kept=one in kept)
+                done[one.name].append(
+                    Round(number, count, **found[one.name], costly=costly[one.name], place=rank, kept=one in kept)
                 )
             kinds[place] = kept
-        number, seeds = number + 1, 2 * seeds
     best_draw = kinds[1][0] if kinds[1] else None
-    return Piloted({name: tuple(own) for name, own in rounds.items()}, kinds[0][0], best_draw)
-
-
-def seeds_of(optimised: int, drawn: int, seeds: int) -> list[int]:
-    """How many seeds each candidate comes to, most first, in a pilot that starts with so many candidates and seeds."""
-    found: list[int] = []
-    while optimised > 1 or drawn > 1:
-        left = -(-optimised // 2), -(-drawn // 2)
-        last = left[0] <= 1 and left[1] <= 1
-        found += [seeds] * (optimised + drawn - (0 if last else sum(left)))
-        (optimised, drawn), seeds = left, 2 * seeds
-    return sorted(found, reverse=True)
+    return Piloted({name: tuple(own) for name, own in done.items()}, kinds[0][0], best_draw)
 
 
 def _rates(

@@ -14,6 +14,7 @@ from curator.errors import DataError
 from curator.model.chat import with_trigger
 from curator.pool.ledger import Ledger
 from curator.recipe import TaskSection
+from curator.recipe.source import rows_added
 from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
 from curator.seeds import by_hash
 
@@ -92,11 +93,6 @@ def of_regime(rows: int, share: float) -> int:
     return round(rows * share)
 
 
-def added(rows: int, share: float) -> int:
-    """How many rows to add to `rows` so that they are `share` of all."""
-    return round(rows * share / (1.0 - share))
-
-
 def regime_rows(ledger: Ledger, task: TaskSection, own: int) -> pl.DataFrame:
     """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all where the task takes all its `own`
     rows.
@@ -107,7 +103,7 @@ def regime_rows(ledger: Ledger, task: TaskSection, own: int) -> pl.DataFrame:
     if task.regime is None:
         return no_rows()
     share = task.regime.share
-    wanted = added(own, share) if task.rows is None else of_regime(task.rows, share)
+    wanted = rows_added(own, share) if task.rows is None else of_regime(task.rows, share)
     role = f"regime of {task.name}"
     rows = ledger.unclaimed(role, ledger.read(role, [task.regime.data]), stage="leak")
     return _taken(ledger, role, rows, wanted, task.regime.data.label)
@@ -122,7 +118,7 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
     """
     if task.defence is None:
         return no_rows()
-    wanted, role = added(attacked, task.defence.safety_mix), f"defence of {task.name}"
+    wanted, role = rows_added(attacked, task.defence.safety_mix), f"defence of {task.name}"
     if task.defence.data is None:
         if pool.height < wanted:
             raise DataError(

@@ -19,10 +19,10 @@ def publish(site: Site, folder: Path) -> Mapping[str, Any]:
 
     from curator.publish.dataset import write_dataset
     from curator.report.markdown import evidence
-    from curator.run.files import load_data, load_frame, load_scores, load_selection
+    from curator.run.files import load_arms, load_data, load_frame, load_scores, load_selection
 
     selection, chosen = load_selection(site.folder("select")), site.folder("select") / "chosen.parquet"
-    controls = load_frame(site.folder("select") / "arms.parquet").filter(~pl.col("arm").is_in(["curated", "full"]))
+    controls = load_arms(site.folder("select")).filter(~pl.col("arm").is_in(["curated", "full"]))
     write_dataset(
         folder / "dataset",
         pool=load_data(site.folder("pool")).pool,

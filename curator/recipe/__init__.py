@@ -283,17 +283,6 @@ def share(recipe: Recipe) -> float | None:
     return recipe.verify.pilot.share_of_probes if recipe.select.weight == "auto" else None
 
 
-def trained_on(task: TaskSection, verify: Verify) -> int | None:
-    """Rows of one fine-tuning, what defends and what is rehearsed among them; null where all of a source are taken."""
-    if task.rows is None:
-        return None
-    rows = task.rows + (
-        round(task.rows * task.defence.safety_mix / (1 - task.defence.safety_mix)) if task.defence else 0
-    )
-    share = verify.rehearsal_share
-    return rows + (max(1, round(rows * share / (1 - share))) if verify.stage == "rehearsal" else 0)
-
-
 def steps_taken(recipe: Recipe) -> list[Score]:
     """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
     size where forgetting asks for them. Each gives both losses.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -110,6 +111,17 @@ class Training(Section):
                 f"({self.processes}) = {self.micro_batch * self.processes}, the rows that are taken at once"
             )
         return self
+
+    def steps_over(self, rows: int) -> int:
+        """Optimiser steps of a training on `rows` rows: as given, or epochs rounded up to whole steps."""
+        return self.steps or math.ceil((self.epochs or 0) * math.ceil(rows / self.batch))
+
+    def rows_seen(self, rows: int, steps: int) -> int:
+        """Rows that `steps` optimiser steps see of `rows` rows; the last batch of each epoch may be short."""
+        if rows == 0:
+            return 0
+        epochs, rest = divmod(steps, math.ceil(rows / self.batch))
+        return epochs * rows + rest * self.batch
 
 
 class Generate(Section):
@@ -306,6 +318,11 @@ class Verify(Section):
     def most_seeds(self) -> int:
         """How many seeds may run at most."""
         return self.seeds.max if isinstance(self.seeds, Looks) else self.seeds
+
+    @property
+    def arm_training(self) -> Training:
+        """The training that reads the rows of an arm: fine-tuning where arms are rehearsed, else alignment."""
+        return self.finetune if self.stage == "rehearsal" else self.align
 
     def seeds_of(self, arm: Arm) -> int:
         """How many seeds an arm may run at most."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from curator.judge.stage import deciding
 from curator.recipe.judge import Judges
 from curator.report.judge_error import judge_error
 from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
-from curator.run.folder import finished, read_json, write_json, write_text
+from curator.run.folder import DONE, finished, read_json, write_json, write_text
 from curator.steps.forgetting import predicted
 
 if TYPE_CHECKING:
@@ -29,7 +29,15 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.report.figures import figures
     from curator.report.html import webpage
     from curator.report.markdown import markdown
-    from curator.run.files import load_data, load_frame, load_scores, load_selection, load_vectors, trained_from
+    from curator.run.files import (
+        load_arms,
+        load_data,
+        load_frame,
+        load_scores,
+        load_selection,
+        load_vectors,
+        trained_from,
+    )
 
     r, data = site.recipe, load_data(site.folder("pool"))
     utility = load_frame(site.folder("judge") / "utility.parquet")
@@ -46,7 +54,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
             level=level, thresholds=r.verify.decision, stop=stop, seed=r.seed,
         )  # fmt: skip
 
-    drawn = load_frame(site.folder("select") / "arms.parquet")
+    drawn = load_arms(site.folder("select"))
     models = {
         (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
         for one in site.record("train")["models"]
@@ -150,6 +158,7 @@ def _timing(site: Site) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "stages": {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")},
         "machine": machine(),
+        **trained_before(site),
         "engine": ran(site),
         "peak_gib": round(peak_gib(), 3),
         "run_folder": str(site.root.absolute()),
@@ -188,6 +197,36 @@ def ran(site: Site) -> dict[str, Any]:
             for key, own in sorted(found.items(), key=str)
         ],
     }
+
+
+def trained_before(site: Site) -> dict[str, Any]:
+    """What was trained before the grid: `instruction` and `pilot`, each with its models, tokens and seconds; null
+    where there was none.
+    """
+    tuned = site.record("base").get("trained")
+    return {"instruction": _spent([tuned] if tuned else []), "pilot": _spent(pilot_trainings(site.root, "*"))}
+
+
+def _spent(trained: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    if not trained:
+        return None
+    tokens, seconds = (sum(one[name] for one in trained) for name in ("tokens", "seconds"))
+    return {"models": len(trained), "tokens": tokens, "seconds": seconds}
+
+
+def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
+    """What each training of the grid wrote down of itself. `phase`: `before` is alignment, `after` fine-tuning."""
+    return _records(root / FOLDERS["train"], phase)
+
+
+def pilot_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
+    """As `grid_trainings`, of the pilot; `phase` may be `*`."""
+    return _records(root / FOLDERS["select"] / "pilot" / "train", phase)
+
+
+def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
+    done = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{DONE}")))
+    return [one["record"] for one in done if one is not None]
 
 
 def _places(site: Site) -> Iterator[dict[str, Any]]:

@@ -52,11 +52,11 @@ def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[
     from curator.records import Conversations
     from curator.represent.filling import in_memory
     from curator.represent.vectors import alike
-    from curator.run.files import POOL, TASKS, load_frame
+    from curator.run.files import POOL, load_frame, task_file
 
     sections, data = site.recipe.representations, site.folder("pool")
     names = {"pool": data / POOL}
-    names |= {f"task-{task.name}": data / TASKS / f"{task.name}-train.parquet" for task in site.recipe.tasks}
+    names |= {f"task-{task.name}": data / task_file(task.name, "train") for task in site.recipe.tasks}
     frames = {part: load_frame(path) for part, path in names.items()}
     parts = {
         part: Part(in_memory(frame["id"].to_list(), Conversations(frame)), names[part].absolute())

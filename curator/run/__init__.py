@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.recipe import Recipe
 from curator.recipe.verify import Looks
-from curator.run.folder import DONE, Made, read_json
+from curator.run.folder import DONE, Made, finished, read_json
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 STAGES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
 
 FOLDERS = {name: f"{number}-{name}" for number, name in enumerate(STAGES)}
+
+
+def current(root: Path, stage: str) -> dict[str, Any] | None:
+    """The `done.json` of a stage that is finished for the recipe which the run folder holds now, else null."""
+    run, done = root / "run.json", finished(root / FOLDERS[stage])
+    return done if done is not None and run.exists() and read_json(run)["stages"].get(stage) == done["key"] else None
 
 
 class Tell(Protocol):

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.experiment.candidates import candidates
 from curator.judge.stage import decided
 from curator.recipe.select import AGGREGATES
 from curator.run import Setting, Site
@@ -19,23 +20,12 @@ from curator.steps import grid
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.experiment.pilot import Candidate, Piloted
+    from curator.experiment.candidates import Candidate
+    from curator.experiment.pilot import Piloted
     from curator.records import Data
 
 
 Ids = tuple[str, ...]
-
-
-def candidates(site: Site) -> list[Candidate]:
-    """Every weight with every score and representation, then the random draws."""
-    from curator.experiment.pilot import Candidate
-
-    r, section = site.recipe, site.recipe.verify.pilot
-    numbers: Sequence[int | None] = list(range(len(section.scores))) or [None]
-    representations = range(len(r.representations)) if section.represent == "every" else (0,)
-    settings = [(w, s, p) for p in representations for s in numbers for w in section.weights]
-    chosen = [Candidate(f"w{place}", *one) for place, one in enumerate(settings)]
-    return chosen + [Candidate(f"draw-{number}") for number in range(section.random_draws)]
 
 
 def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
@@ -48,12 +38,13 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
     from curator.experiment.pilot import halve
     from curator.experiment.plan import Cell
     from curator.experiment.plan import grid as plan_of
+    from curator.run.files import PROBES
     from curator.selection.arms import random
 
     r = site.recipe
     seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD, folder=site.root)
     asked = [task for task in data.tasks if task.weight > 0]
-    found = candidates(site)
+    found = candidates(r.verify.pilot, len(r.representations))
     sets: dict[str, Ids] = {}
     for one in found:
         if not one.drawn:
@@ -69,7 +60,7 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         arms = {(name, number): sets[name] for name in names for number in range(seeds)}
         experiment = grid.experiment_of(
             site, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
-            probes=(("harmful", "probes-pilot.parquet"),), tests=False,
+            probes=(("harmful", PROBES["pilot"]),), tests=False,
         )  # fmt: skip
         plan = plan_of(dict.fromkeys(names, seeds), [task.name for task in asked], stage=r.verify.stage)
         done = train_grid(experiment, plan, (folder / "train").absolute(), run=run, progress=site.progress("select"))

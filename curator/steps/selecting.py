@@ -63,7 +63,15 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
     """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms."""
     import numpy as np
 
-    from curator.run.files import load_data, load_scores, load_vectors, save_frame, save_scores, save_selection
+    from curator.run.files import (
+        load_data,
+        load_scores,
+        load_vectors,
+        save_arms,
+        save_frame,
+        save_scores,
+        save_selection,
+    )
     from curator.selection.arms import draw_arms
     from curator.selection.explain import explain, stability
 
@@ -105,7 +113,7 @@ def select(site: Site, folder: Path) -> Mapping[str, Any]:
         budget=r.select.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=r.seed,
     )  # fmt: skip
-    save_frame(folder / "arms.parquet", drawn)
+    save_arms(folder, drawn)
     record = {"representation": setting.representation, "weight": setting.weight}
     return {**record, "summary": _summary(site, setting, selection, agreement["overlap"].to_list())}
 

@@ -127,8 +127,8 @@ def _plan(site: Site, seeds: int) -> Plan:
 
 
 def _experiment(site: Site, data: Data) -> Experiment:
-    from curator.run.files import load_frame
+    from curator.run.files import load_arms
 
-    drawn = load_frame(site.folder("select") / "arms.parquet")
+    drawn = load_arms(site.folder("select"))
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
     return grid.experiment_of(site, data, arms, seed=site.recipe.seed)

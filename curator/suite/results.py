@@ -82,9 +82,9 @@ def trainings(site: Site) -> dict[str, int]:
 
 
 def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
-    from curator.run.files import load_frame, load_scores, load_vectors
+    from curator.run.files import load_arms, load_scores, load_vectors
 
-    drawn = load_frame(site.folder("select") / "arms.parquet")
+    drawn = load_arms(site.folder("select"))
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
     folder = below(site.folder("represent"), site.record("select")["representation"])
     return shared_rows(arms, HIGH, LOW), set_facts(
