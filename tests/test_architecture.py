@@ -45,6 +45,7 @@ HOMES = {
     "ray": ("engine/",),
     "rich": ("cli/",),
     "click": ("cli/",),
+    "py3langid": ("pool/screen/",),
 }
 
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
