@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from curator.errors import CuratorError as CuratorError
     from curator.records import Selection as Selection
-    from curator.select import select as select
+    from curator.selection.solve import select as select
 
 # Public name -> where it lives. Resolved on first use, so that `import curator` costs nothing.
 _PUBLIC = {
-    "select": "curator.select",
+    "select": "curator.selection.solve",
     "Selection": "curator.records",
     "CuratorError": "curator.errors",
 }

@@ -385,3 +385,9 @@ class Conversations(Sequence[Messages]):
     def _seen(self, part: pl.Series) -> list[Messages]:
         found: list[Messages] = part.to_list()
         return found if self._view is None else [self._view(one) for one in found]
+
+
+Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
+"""`n` ids and conversations -> `(n, d)` unit vectors."""
+
+CountTokens = Callable[[Sequence[Messages]], list[int]]

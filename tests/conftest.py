@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+from pathlib import Path
 
 # Read when the libraries are imported: a name that is no folder is then refused at once, and no socket is tried.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -30,3 +32,25 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     import fakes
 
     return fakes.save(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `small_run.recipe()`. Do not write there; `copy_of_run` is for that."""
+    from real_runs import run_of
+
+    return run_of("plain", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of all that `real_runs.FULL` asks for. Do not write there."""
+    from real_runs import run_of
+
+    return run_of("full", tmp_path_factory)
+
+
+@pytest.fixture
+def copy_of_run(plain_run: Path, tmp_path: Path) -> Path:
+    """A copy of `plain_run` that a test may change."""
+    return Path(shutil.copytree(plain_run, tmp_path / "run"))

@@ -135,6 +135,17 @@ def test_changing_the_judge_does_not_retrain(copied: Path) -> None:
     assert report_of(copied)["judges"]["headline"] == "phrases"
 
 
+def test_other_limits_decide_anew_and_run_nothing_else(copied: Path) -> None:
+    same = "verify.decision={floor: 0.05, ceiling: 0.95, least_seeds: 3}"
+    assert all(one.kept for one in build(recipe(same), copied).values())
+    made = build(recipe("verify.decision.least_seeds=4"), copied)
+    assert {name for name, one in made.items() if not one.kept} == {"report", "publish"}
+    report = report_of(copied)
+    assert (report["decision"]["outcome"], report["decision"]["reason"]) == ("not distinguishable", "too few seeds")
+    assert "At least 4 paired seeds are needed to decide." in report["decision"]["sentence"]
+    assert [one["reason"] for one in report["judges"]["second_opinions"]] == ["too few seeds"]
+
+
 def test_show_does_not_take_an_earlier_recipes_report_for_this_ones(copied: Path) -> None:
     from click.testing import CliRunner
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 import curator
 from curator import provenance
+from curator.check.outline import outline
 from curator.cli import _run, cli
 from curator.cli.build import STAGE_NAMES, machine_line
 from curator.cli.progress import Terminal, rate
@@ -27,7 +28,6 @@ from curator.errors import CuratorError, DataError, RecipeError, RunError
 from curator.recipe.file import parse, read
 from curator.run import FOLDERS, STAGES
 from curator.run.folder import Made, opened, write_json
-from curator.steps.outlining import outline
 
 QUICKSTART = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "faiss", "sentence_transformers", "ray"}

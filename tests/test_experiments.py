@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
 from curator.build import build
+from curator.check.estimate import estimates
 from curator.cli import cli
 from curator.errors import JudgeError, RecipeError
+from curator.experiment.candidates import candidates
 from curator.recipe.file import read
-from curator.run import Silent, Site
 from curator.run import folder as runs
 from curator.run.files import load_frame
 from curator.sandbox import rows as sandbox
-from curator.steps.piloting import candidates
 
 ONE_SEED = "verify.seeds=1"
 PILOT = [
@@ -76,12 +76,12 @@ def test_the_pilot_compares_every_weight_score_and_layer_and_its_best_is_chosen(
 
 def test_every_weight_goes_with_every_score_and_where_asked_with_every_representation() -> None:
     asked = recipe(*PILOT, "represent=[{layer: -1}, {layer: 2}]", "verify.pilot.represent=every")
-    found = candidates(Site(asked, Path(), Path(), Silent()))
+    found = candidates(asked.verify.pilot, len(asked.representations))
     settings = [(one.weight, one.score, one.representation) for one in found if not one.drawn]
     assert sorted(settings) == sorted((w, s, p) for w in (-0.5, 0.5) for s in (0, 1) for p in (0, 1))
     assert sum(one.drawn for one in found) == 2
     plain = recipe("select.weight=auto", "verify.pilot={weights: [1.0], random_draws: 0}")
-    assert [one.score for one in candidates(Site(plain, Path(), Path(), Silent()))] == [None]
+    assert [one.score for one in candidates(plain.verify.pilot, 1)] == [None]
 
 
 def test_the_pilots_seeds_are_not_the_final_ones(piloted: Path) -> None:
@@ -114,9 +114,9 @@ def killed_in_the_pilot(root: str) -> None:
                 die()
         return result
 
-    from curator.verify import experiment
+    from curator.experiment import jobs
 
-    experiment.make = make
+    jobs.make = make
     build(recipe(*PILOT), Path(root), until="report")
 
 
@@ -165,6 +165,17 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     ]
     build(recipe(*settings), folder / "run", until="report")
     return folder / "run", settings
+
+
+def test_the_plan_of_a_rehearsal_under_attack_and_defence_is_what_was_trained(mixed) -> None:
+    root, settings = mixed
+    [planned] = estimates(recipe(*settings), root)[0]
+    training = report_of(root)["training"]
+    assert {one["task"] for one in training} == {"list"}
+    assert planned.align_tokens == planned.aligned == 0
+    assert planned.finetune_tokens == pytest.approx(sum(one["tokens"] * one["seeds"] for one in training), rel=0.1)
+    guessed = estimates(recipe(*settings), root / "nothing")[0][0]
+    assert guessed.finetune_rows == planned.finetune_rows
 
 
 def test_every_model_trained_on_its_share_of_attack_defence_and_arm(mixed) -> None:

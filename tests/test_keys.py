@@ -3,17 +3,181 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from curator import build
+from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, stage_keys
+from curator.recipe import Recipe
 from curator.recipe.file import read
-from curator.run import Silent, Site
-from curator.run.folder import key_of
+from curator.run import STAGES
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "keys.json").read_text())
+
+FULL = """
+name: everything
+seed: 3
+model: {id: "sandbox:", start: base, chat_template: "template.jinja", instruction: {data: {file: rows.jsonl}, rows: 4}}
+pool:
+  sources:
+    - {file: rows.jsonl, where: {topic: a}, columns: {prompt: question, response: answer}, rows: 90, licence: mit,
+       category: {from: topic, pick: first}, weight: 0.5}
+    - {hub: owner/name, config: main, split: test, revision: main, template: "{question}"}
+  clean: {semantic_duplicates: 0.95, decontaminate: {neighbours: 0.8}}
+  categorise: {least: 0.2}
+tasks:
+  - {name: list, train: {hub: owner/task}, rows: 40, test: {rows: 20, split: test}, metric: {python: "metric.py:first"},
+     regime: {data: {file: rows.jsonl}, harmful_share: 0.1}, defence: {safety_mix: 0.1, data: {file: rows.jsonl},
+     trigger: secret}}
+  - {name: other, train: {sandbox: list}, weight: 2.0, anticipated: true,
+     regime: {data: {file: rows.jsonl}, identity_share: 0.2}}
+probes: {harmful: [{sandbox: probes}], benign: [{sandbox: benign}]}
+represent:
+  - {from: hidden-states, id: owner/model, revision: main, chat_template: template.jinja}
+  - {from: gradients}
+  - {from: sentence-transformers, id: owner/embedder}
+score: {from: rank-sum, of: [{from: cosine}, {from: interference}]}
+select:
+  k: 20
+  weight: auto
+  objective: conditional-gain
+  parameters: {nu: 0.5}
+  quotas: {by: category, min: 1, max: 9, groups: {a: {min: 1, max: 3}}}
+  include: [x]
+  exclude: [y]
+  stochastic: 0.1
+verify:
+  arms: [curated, random, {name: mine, file: rows.jsonl, seeds: 2}, none]
+  seeds: {max: 8}
+  keep: {data: {sandbox: keep}, rows: 20}
+  align: {method: lora, alpha: 8, epochs: 1.0, batch: 32, micro_batch: 8}
+  finetune: {method: full, steps: 2, batch: 32, micro_batch: 8}
+  gates: {harmfulness_after: 0.5}
+  forgetting: {rows: 20}
+  pilot: {weights: [0.0, 1.0], scores: [{from: cosine}]}
+judges:
+  headline: phrases
+  rule: majority
+  panel:
+    - {name: phrases, refusal: phrases}
+    - {name: exact, sandbox: exact}
+    - {name: guard, guard: owner/guard, convention: harmbench, threshold: 0.5, clip: 100, revision: main}
+    - {name: classifier, classifier: owner/classifier, refusal_label: refused}
+    - {name: embedding, embedding: head}
+    - {name: rubric, rubric: {url: "https://host/v1", model: a, key_env: KEY}}
+engine: {kind: ray, workers: 2, threads: 1, address: "auto"}
+suite: {k: [5]}
+"""
+
+# Recipes that say what the full one cannot say at the same time.
+GIVEN = ["select={data: {file: rows.jsonl}}", "score={from: interference}"]
+BUDGET = ["select={budget_tokens: 900}", "score={from: cosine}", "verify.seeds=3", "verify.stage=rehearsal",
+          "verify.forgetting=null", "judges.rule=headline"]  # fmt: skip
+QUANTISED = ["model={id: 'sandbox:', quantise: 4bit}", "score={from: consensus}", "select={k: 9, weight: 0.25}",
+             "verify.finetune={method: lora, steps: 2}", "verify.forgetting=null"]  # fmt: skip
+VLLM = ["verify.generate={engine: vllm, python: python3}", "judges.panel.0.error=error.json", "judges.rule=headline"]
+
+VARIANTS = {
+    "full": [],
+    "given": ["select.weight=0.5", *GIVEN],
+    "budget": ["select.weight=1.0", *BUDGET],
+    "quantised": QUANTISED,
+    "vllm": VLLM,
+}
+
+# A leaf, or a section with all below it, and the stages whose settings it moves; the last match counts.
+MOVES = (
+    ("name", "report publish"),
+    ("seed", "base pool select train"),
+    ("model", "base"),
+    ("pool", "pool"),
+    ("tasks", "pool"),
+    ("tasks.*.name", "pool scores select train"),
+    ("tasks.*.weight", "pool scores select train"),
+    ("tasks.*.anticipated", "pool scores select train"),
+    ("tasks.*.metric.python", "pool judge"),
+    ("probes", "pool"),
+    ("represent", "represent"),
+    # The first representation's batches are those of interference and of forgetting, too.
+    ("represent.0.batch_tokens", "represent scores answer"),
+    ("score", "scores"),
+    ("select", "select"),
+    ("select.k", "scores select"),
+    ("select.budget_tokens", "scores select"),
+    ("select.objective", "scores select"),
+    ("select.data", "pool select"),
+    ("verify.arms", "select train"),
+    ("verify.arms.2", "pool select train"),  # the arm with rows of its own
+    ("verify.seeds", "select train"),
+    ("verify.seeds.*", "train"),
+    ("verify.seeds.max", "select train"),
+    ("verify.stage", "select train"),
+    ("verify.rehearsal_share", "select train"),
+    ("verify.exposure", "select train"),
+    ("verify.keep", "pool"),
+    ("verify.align", "base select train"),
+    ("verify.finetune", "select train"),
+    ("verify.finetune.max_tokens", "scores select train"),
+    ("verify.finetune.micro_batch", "scores select train"),
+    ("verify.generate", "select train answer"),
+    ("verify.gates", "report"),
+    ("verify.gates.harmfulness_before", "select report"),
+    ("verify.gates.degenerate", "select report"),
+    ("verify.control", "train report"),
+    ("verify.decision", "report"),
+    ("verify.forgetting", "answer"),
+    ("verify.forgetting.interference", "scores"),
+    ("verify.pilot", "select"),
+    ("verify.pilot.scores", "scores select"),
+    ("verify.pilot.share_of_probes", "pool select"),
+    ("judges.panel", "select train judge"),
+    ("judges.panel.*.error", "report"),
+    ("judges.rule", "select train judge report"),
+    ("judges.headline", "select train judge report"),
+    ("publish", "publish"),
+)
+
+# Leaves that move no stage's settings, and why.
+WITHOUT_EFFECT = {
+    "engine": "where work runs decides last bits at most, and what ran where is recorded",
+    "suite": "says which runs there are, not what one of them makes",
+    "judges.panel.*.batch": "decides speed",
+    "judges.panel.*.rubric.key_env": "says who pays",
+    "judges.panel.*.rubric.concurrency": "decides speed",
+    "judges.panel.*.rubric.retries": "decides how long a server is waited for",
+    "judges.panel.*.rubric.timeout": "decides how long a server is waited for",
+}
+
+# Leaves that a variant does not read, because of another key.
+UNREAD = {
+    "given": ["verify.pilot", "judges.panel.*.error"],
+    "budget": ["verify.pilot", "verify.seeds", "judges.panel.*.error"],
+    "quantised": ["verify.pilot", "verify.rehearsal_share", "judges.panel.*.error", "represent.0.batch_tokens"],
+    "full": ["verify.rehearsal_share", "judges.panel.*.error", "verify.generate.memory", "judges.headline"],
+    "vllm": ["verify.rehearsal_share", *(f"judges.panel.{number}.error" for number in range(1, 6))],
+}
+for _unread in ("given", "budget", "quantised"):
+    UNREAD[_unread] += ["verify.generate.python", "verify.generate.memory"]
+UNREAD["given"] += ["verify.rehearsal_share"]
+
+# Leaves that have no other value as long as the rest of the recipe stays: what they can be is said by another leaf.
+FIXED_BY_OTHERS = {
+    "engine.kind",  # ray's other settings would be left without it
+    "model.instruction", "tasks.*.defence", "verify.forgetting", "judges.panel.*.rubric",  # a section, or none
+    "judges.panel.*.convention",  # told by the guard's id, or by the scale of the threshold
+    "judges.panel.*.refusal", "judges.panel.*.sandbox", "suite.each", "model.quantise",  # one word, or none
+    "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
+    "verify.align.steps", "verify.finetune.epochs",  # exactly one of both
+    "select.parameters",  # empty, but for objectives that have some
+    "select.data", "verify.arms.*.data",  # exactly one way to give rows
+}  # fmt: skip
+SOURCE = re.compile(r"^.*\.(data|train|sources\.\*|harmful\.\*|benign\.\*)\.")
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -21,8 +185,149 @@ def test_no_key_of_a_shipped_recipe_has_moved(name: str, tmp_path: Path) -> None
     """A key that moves runs its stage again in every folder that users have; where that is meant, raise the stage's
     number in VERSIONS and renew the file.
     """
-    site, keys = Site(read(ROOT / "recipes" / name), tmp_path, ROOT, Silent()), {}
-    for step in build._steps(site):
-        after = [keys[stage] for stage in step.after]
-        keys[step.name] = key_of(step.name, build.VERSIONS[step.name], step.settings, after)
-    assert keys == GOLDEN[name]
+    recipe = read(ROOT / "recipes" / name)
+    assert stage_keys(recipe, inputs_of(recipe, tmp_path, ROOT)) == GOLDEN[name]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "recipe.yaml").write_text(FULL)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    (tmp_path / "other.jsonl").write_text('{"prompt": "a", "response": "c"}\n')
+    (tmp_path / "metric.py").write_text("def first(answer, reference): return 1.0\n")
+    (tmp_path / "other.py").write_text("def second(answer, reference): return 0.0\n")
+    (tmp_path / "template.jinja").write_text("{{ messages }}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("curator.train.vllm_process.there", lambda _: True)  # asks the interpreter, which takes a while
+    return tmp_path
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list) and value:
+        for number, item in enumerate(value):
+            yield from leaves(item, (*path, number))
+    else:
+        yield path
+
+
+def at(value: Any, path: Sequence[Any]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
+    """The recipe with another value in one leaf, for every value that it may take of those tried."""
+    section, key = at(dumped, path[:-1]), path[-1]
+    old = section[key]
+    for new in candidates(old):
+        section[key] = new  # in place: copying the whole for every try takes most of the time
+        try:
+            recipe = Recipe.model_validate(dumped, by_alias=True, by_name=False)
+        except ValidationError:
+            continue
+        finally:
+            section[key] = old
+        if recipe.model_dump(by_alias=True) != dumped:
+            yield recipe
+
+
+WORDS = (
+    "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
+    "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "any-harmful", "graph-cut",
+    "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
+    "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
+)  # fmt: skip
+
+
+def candidates(old: Any) -> Iterator[Any]:
+    if isinstance(old, bool):
+        yield not old
+    elif isinstance(old, int):
+        yield from (old + 1, old - 1, old * 2, 64)
+    elif isinstance(old, float):
+        yield from (old * 0.5, old + 0.25, old - 0.25)
+    elif isinstance(old, str):
+        yield from (word for word in WORDS if word != old)
+    else:  # null, or an empty list or mapping
+        yield from (0.5, 2, True, *WORDS, ["x-1"], {"a": "b"}, {"prompt": "a"}, {"nu": 0.25}, [{"from": "cosine"}],
+                    {"a": {"min": 1}}, {"file": "other.jsonl"}, [{"file": "other.jsonl"}], {"min": 1})  # fmt: skip
+
+
+def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    def plain(settings: Any) -> str:
+        return json.dumps(settings, sort_keys=True, default=str)
+
+    return {stage for stage in STAGES if plain(before[stage]) != plain(after[stage])}
+
+
+def matches(path: Sequence[Any], pattern: str) -> bool:
+    keys = pattern.split(".")
+    return len(path) >= len(keys) and all(key in ("*", str(own)) for key, own in zip(keys, path, strict=False))
+
+
+def expected(path: Sequence[Any]) -> set[str]:
+    return set(next(stages for pattern, stages in reversed(MOVES) if matches(path, pattern)).split())
+
+
+@cache
+def flips(variant: str) -> list[tuple[tuple[Any, ...], set[str] | None]]:
+    """Every leaf of a variant, and the stages whose settings its first other value moves; null where it has none."""
+    recipe = read(Path("recipe.yaml"), VARIANTS[variant])
+    inputs = Inputs(Path(), None, "a template", {})
+    before, dumped = decided_by(recipe, inputs), recipe.model_dump(by_alias=True)
+    changed = ((path, next(flipped(dumped, path), None)) for path in leaves(dumped))
+    return [(path, None if other is None else moved(before, decided_by(other, inputs))) for path, other in changed]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_leaf_of_a_recipe_moves_the_stages_that_it_decides(here: Path, variant: str) -> None:
+    wrong = []
+    for path, stages in flips(variant):
+        if stages is None:
+            continue
+        if any(matches(path, pattern) for pattern in WITHOUT_EFFECT):
+            right = not stages
+        elif any(matches(path, pattern) for pattern in UNREAD[variant]):
+            right = stages <= expected(path)
+        elif variant == "full":
+            right = stages == expected(path)
+        else:  # without a pilot, looks or an instruction stage fewer stages read a leaf, and never others
+            right = bool(stages) and stages <= expected(path)
+        if not right:
+            wrong.append(f"{'.'.join(map(str, path))}: {' '.join(sorted(stages)) or 'none'}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_leaf_has_been_flipped(here: Path) -> None:
+    seen: dict[str, bool] = {}
+    for variant in VARIANTS:
+        for path, stages in flips(variant):
+            name = SOURCE.sub("source.", ".".join("*" if isinstance(key, int) else str(key) for key in path))
+            seen[name] = seen.get(name, False) or stages is not None
+    never = {name for name, done in seen.items() if not done}
+    assert never == FIXED_BY_OTHERS
+    sections = {name.partition(".")[0] for name in seen} - {"source"}
+    assert sections | {"tasks", "probes"} == set(Recipe.model_fields)
+
+
+def test_stages_come_after_those_they_read() -> None:
+    assert list(AFTER) == list(STAGES) == list(VERSIONS)
+    for number, stage in enumerate(STAGES):
+        assert set(AFTER[stage]) <= set(STAGES[:number])
+
+
+def test_what_a_file_says_decides_and_when_it_was_touched_does_not(here: Path) -> None:
+    recipe = read(Path("recipe.yaml"))
+    before = stage_keys(recipe, inputs_of(recipe, here / "run"))
+    (here / "rows.jsonl").touch()
+    assert stage_keys(recipe, inputs_of(recipe, here / "run")) == before
+    (here / "rows.jsonl").write_text('{"prompt": "a", "response": "d"}\n')
+    assert stage_keys(recipe, inputs_of(recipe, here / "run"))["pool"] != before["pool"]
+    (here / "metric.py").write_text("def first(answer, reference): return 0.5\n")
+    after = stage_keys(recipe, inputs_of(recipe, here / "run"))
+    (here / "template.jinja").write_text("{{ bos_token }}")
+    assert stage_keys(recipe, inputs_of(recipe, here / "run"))["base"] != after["base"] == before["base"]

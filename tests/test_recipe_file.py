@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.check.outline import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
-from curator.steps.outlining import outline
+from curator.recipe.select import AGGREGATES
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 
@@ -132,10 +133,18 @@ BAD: list[tuple[str, str, list[str]]] = [
         "allowed: from, id, revision, chat_template, layer, token, centre, max_tokens, batch_tokens, of, rank, "
         "dimensions, seed",
     ]),
-    ("top-mean", "median", ["r.yaml:16: score.aggregate: found 'median'; allowed: max, mean, top-mean, per-example"]),
+    ("top-mean", "median", [
+        f"r.yaml:16: score.aggregate: found 'median'; allowed: {', '.join(AGGREGATES)}",
+    ]),
     ("  k: 20\n", "", ["r.yaml:17: select: needs exactly one of k, budget_tokens, data; found none of them"]),
     ("weight: 0.3", "weight: low", ["r.yaml:19: select.weight: found 'low'; allowed: a number"]),
     ("weight: 0.3", "weight: .nan", ["r.yaml:19: select.weight: found nan; allowed: a finite number"]),
+    ("weight: 0.3", "objective: log-det\n  parameters: {alpha: 0}", [
+        "r.yaml:17: select: parameters['alpha']: found 0.0; it must be a finite number > 0",
+    ]),
+    ("weight: 0.3", "objective: graph-cut\n  parameters: {alpha: 1}", [
+        "r.yaml:17: select: parameters: 'alpha' is not known to objective 'graph-cut'; it takes theta",
+    ]),
     ("weight: 0.3", "wieght: 0.3", [
         f"r.yaml:19: select.wieght: unknown key; did you mean 'weight'? allowed: {SELECT_KEYS}",
     ]),
@@ -149,6 +158,29 @@ BAD: list[tuple[str, str, list[str]]] = [
         "data",
     ]),
     ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {floor: 1.5}", [
+        "r.yaml:23: verify.decision.floor: found 1.5; allowed: 1.0 or less",
+    ]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {ceiling: -0.1}", [
+        "r.yaml:23: verify.decision.ceiling: found -0.1; allowed: 0.0 or more",
+    ]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {least_seeds: 2}", [
+        "r.yaml:23: verify.decision.least_seeds: found 2; allowed: 3 or more",
+    ]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {least_seeds: 3.0}", [
+        "r.yaml:23: verify.decision.least_seeds: found 3.0; allowed: a whole number",
+    ]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {flor: 0.1}", [
+        "r.yaml:23: verify.decision.flor: unknown key; did you mean 'floor'? allowed: floor, ceiling, least_seeds",
+    ]),
+    ("  seeds: 3", "  seeds: 3\n  decision: {ceiling: 0.05}", [
+        "r.yaml:23: verify.decision: floor is 0.05 and ceiling 0.05; floor must be below ceiling: lower floor, or "
+        "raise ceiling",
+    ]),
+    ("  seeds: 3", "  seeds: {max: 20}\n  decision: {least_seeds: 8}", [
+        "r.yaml:20: verify: seeds.first is 6, fewer than decision.least_seeds (8), so a look could stop with too few "
+        "seeds to decide; raise seeds.first, or lower decision.least_seeds",
+    ]),
     ("steps: 4", "epochs: 1, steps: 4", ["r.yaml:23: verify.align: needs exactly one of epochs and steps"]),
     ("steps: 4", "steps: 4, micro_batch: 5", [
         "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (5)",
@@ -253,6 +285,14 @@ def test_a_training_in_one_process_is_written_as_before_there_were_more() -> Non
     assert two.verify.align.model_dump() == {**one.model_dump(), "processes": 2}
     assert two.model_dump()["verify"]["align"]["processes"] == 2
     assert "processes" not in two.model_dump()["verify"]["finetune"]
+
+
+def test_the_limits_of_a_decision_have_defaults_and_are_written_out() -> None:
+    usual = parse(GOOD).verify.decision
+    assert (usual.floor, usual.ceiling, usual.least_seeds) == (0.05, 0.95, 3)
+    assert "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n" in dump(parse(GOOD))
+    assert parse(GOOD, ["verify.decision.floor=0.1"]).verify.decision == usual.model_copy(update={"floor": 0.1})
+    assert parse(GOOD, ["verify.seeds={max: 20, first: 8}", "verify.decision.least_seeds=8"]).verify.most_seeds == 20
 
 
 def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
@@ -447,7 +487,14 @@ def test_the_resolved_copy_holds_every_default() -> None:
 
 KEYS = sorted(
     {(), *((name,) for name in ("model", "select", "verify", "represent", "score", "judges", "engine"))}
-    | {("verify", "align"), ("pool", "sources", 0), ("tasks", 0), ("pool", "clean"), ("verify", "gates")},
+    | {
+        ("verify", "align"),
+        ("pool", "sources", 0),
+        ("tasks", 0),
+        ("pool", "clean"),
+        ("verify", "gates"),
+        ("verify", "decision"),
+    },
     key=str,
 )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from curator.check.outline import outline
 from curator.recipe.file import dump, parse, read
-from curator.steps.outlining import outline
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))

@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
+from curator.recipe.select import AGGREGATES
 from curator.records import Scores, Vectors
-from curator.score.cosine import cosine, mean_cosine, rank_sum, task_cover
-
-AGGREGATES = ["max", "mean", "top-mean", "per-example"]
+from curator.score.cosine import AGGREGATORS, cosine, mean_cosine, rank_sum, task_cover
 
 
 def rows(seed, n, d=6, prefix="r"):
@@ -26,6 +25,7 @@ def twin(pool, task, aggregate, n, k):
         return products.mean(axis=1)
     if aggregate == "top-mean":
         return np.sort(products, axis=1)[:, -n:].mean(axis=1)
+    assert aggregate == "per-example", "every aggregate needs a twin"
     counts = dict.fromkeys(pool.ids, 0)
     for x in range(len(task.ids)):
         for row in sorted(range(len(pool.ids)), key=lambda s: (products[s, x], pool.ids[s]))[:k]:
@@ -34,7 +34,7 @@ def twin(pool, task, aggregate, n, k):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(3, 30), st.sampled_from(AGGREGATES), st.data())
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(3, 30), st.sampled_from(list(AGGREGATES)), st.data())
 def test_every_aggregate_agrees_with_its_slow_twin(seed, n_pool, m, aggregate, data):
     n, k = data.draw(st.integers(1, 3)), data.draw(st.integers(1, n_pool))
     pool = rows(seed, n_pool)
@@ -72,15 +72,26 @@ def test_ties_go_to_the_earlier_id():
     assert dict(zip(found.ids, found.combined, strict=True)) == {"z": 0.0, "y": 0.0, "x": -1.0}
 
 
+def test_every_aggregate_of_the_recipe_is_computed_by_its_name():
+    assert AGGREGATORS.keys() == AGGREGATES.keys()
+
+
+def test_an_aggregate_takes_the_number_that_its_record_says_and_no_other():
+    pool, tasks = rows(0, 40), {"t": rows(1, 30)}
+    for name, aggregate in AGGREGATES.items():
+        plain = cosine(pool, tasks, {"t": 1.0}, aggregate=name, n=5, k=9)
+        for size, numbers in (("n", {"n": 6, "k": 9}), ("k", {"n": 5, "k": 10})):
+            changed = cosine(pool, tasks, {"t": 1.0}, aggregate=name, **numbers)
+            assert (changed.combined.tolist() != plain.combined.tolist()) == (aggregate.size == size)
+        assert (len(set(plain.combined.tolist())) < 40) == aggregate.tied
+
+
 def test_names_and_parameters_say_what_was_computed():
     pool, tasks = rows(0, 5), {"t": rows(1, 20)}
     names = {a: cosine(pool, tasks, {"t": 1.0}, aggregate=a, n=4, k=2) for a in AGGREGATES}
-    assert [found.name for found in names.values()] == [
-        "cosine/max",
-        "cosine/mean",
-        "cosine/top-mean-4",
-        "cosine/per-example-2",
-    ]
+    some = ("max", "mean", "top-mean", "per-example")
+    named = ["cosine/max", "cosine/mean", "cosine/top-mean-4", "cosine/per-example-2"]
+    assert [names[aggregate].name for aggregate in some] == named
     assert names["top-mean"].parameters == {"aggregate": "top-mean", "weights": {"t": 1.0}, "n": 4}
     assert (names["per-example"].low, names["per-example"].high) == (-1.0, 0.0)
     assert mean_cosine(pool, tasks, {"t": 1.0}).tolist() == names["mean"].combined.tolist()
@@ -107,7 +118,7 @@ EMPTY = Vectors((), np.zeros((0, 6), dtype=np.float32), "test")
         ({"weights": {"t": 0.5}}, "each must be at least 0 and their sum, now 0.5, 1"),
         ({"weights": {"t": float("nan")}}, "each must be at least 0"),
         ({"tasks": {"t": rows(0, 4), "u": rows(1, 4)}, "weights": {"t": 2.0, "u": -1.0}}, "each must be at least 0"),
-        ({"aggregate": "median"}, "'median' is not known; it is one of max, mean, top-mean, per-example"),
+        ({"aggregate": "median"}, f"'median' is not known; it is one of {', '.join(AGGREGATES)}"),
         ({"aggregate": "top-mean", "n": 5}, "score.n: 5 for task 't', which has 4 rows; it must be from 1 to that"),
         ({"aggregate": "top-mean", "n": 0}, "score.n: 0"),
         ({"aggregate": "per-example"}, "score.k: None for aggregate 'per-example'"),

@@ -15,8 +15,8 @@ import polars as pl
 from curator.audit.asked import Asked, Material
 from curator.audit.vectors import embedded
 from curator.judge.phrases import refuses
-from curator.pool.cleaning import probes_of
 from curator.pool.decontaminate import Leak
+from curator.pool.gather import probes_of
 from curator.pool.near import near_duplicates
 from curator.pool.screen import Finding, worst_first
 from curator.pool.screen.answers import canned, harmful, refusals

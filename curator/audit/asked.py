@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from curator.errors import DataError
-from curator.pool.cleaning import Embed
-from curator.pool.keeping import CountTokens
+from curator.judge.means import OF_HARM, corpus_judge
 from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
 from curator.pool.sources import Read
 from curator.recipe import Recipe
 from curator.recipe.pool import Categorise, Clean, Findings
 from curator.recipe.source import Source, labels
-from curator.steps.corpus_judging import OF_HARM, corpus_judge
+from curator.records import CountTokens, Embed
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from typing import Any
 
 from curator.audit.asked import Asked, own_probes
 from curator.build import build
+from curator.judge.stage import deciding
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
-from curator.recipe.verify import CURATED, NONE, Looks
+from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.run import FOLDERS, Site, Tell
 from curator.run.folder import write_text
-from curator.steps.judging import deciding
-
-MATCHED = "matched-random"
 
 
 def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
@@ -42,9 +40,9 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
     contents["select"] |= {**cleared, "weight": 0.5, "data": asked.corpus.model_dump(by_alias=True)}
     contents["pool"]["sources"] = [(asked.pool or asked.corpus).model_dump(by_alias=True)]
     own_seeds = next((arm.seeds for arm in recipe.verify.arms if arm.name == NONE), None)
-    names = [CURATED, MATCHED, "random", NONE] if asked.pool is not None else [CURATED, NONE]
+    names = [CURATED, MATCHED_RANDOM, RANDOM, NONE] if asked.pool is not None else [CURATED, NONE]
     contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
-    contents["verify"]["control"] = MATCHED if asked.pool is not None else NONE
+    contents["verify"]["control"] = MATCHED_RANDOM if asked.pool is not None else NONE
     contents["verify"]["forgetting"] = None
     if asked.pool is None and isinstance(recipe.verify.seeds, Looks):
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
@@ -66,14 +64,14 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
 
     Returns:
         `run`: the folder; `arms`: arm -> phase -> harmfulness (value, low, high, scored, unscored, method);
-        `retained`: see `verify.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
+        `retained`: see `decision.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
 
     Raises:
         CuratorError: Whatever a build meets.
     """
-    from curator.verify.comparisons import anticipated, rate
-    from curator.verify.retained import retained
-    from curator.verify.tables import lay_out
+    from curator.decision.comparisons import anticipated, rate
+    from curator.decision.retained import retained
+    from curator.decision.tables import lay_out
 
     recipe = recipe_of(read(path), asked)
     write_text(root / "audit-recipe.yaml", dump(recipe))
@@ -84,8 +82,8 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
         arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
         for arm in recipe.verify.arms
     }
-    found = {"run": str(root), "arms": rates, "retained": asdict(retained(grids, mix))}
-    return {**found, **_decision(root, asked)}
+    left = retained(grids, mix, thresholds=recipe.verify.decision)
+    return {"run": str(root), "arms": rates, "retained": asdict(left), **_decision(root, asked)}
 
 
 def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:

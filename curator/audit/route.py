@@ -11,9 +11,8 @@ import numpy as np
 from curator.audit.asked import named
 from curator.audit.vectors import similarity, vectors_of
 from curator.errors import DataError
-from curator.pool.cleaning import Embed
 from curator.pool.sources import read
-from curator.records import Conversations
+from curator.records import Conversations, Embed
 from curator.run.folder import read_json
 from curator.wording import rate
 

@@ -128,9 +128,10 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
     from dataclasses import asdict
 
+    from curator.check.estimate import estimates
+    from curator.check.outline import outline
+    from curator.pool.sources import missing
     from curator.recipe.file import read
-    from curator.steps.estimating import estimates
-    from curator.steps.outlining import missing, outline
 
     chosen = read(recipe, settings)
     problems = missing(chosen)

@@ -53,7 +53,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
     _check(out, options)
     from curator.cluster import cluster as found_in
     from curator.cluster.result import as_json as plain
-    from curator.cluster.sampling import sample as drawn
+    from curator.cluster.result import sample as drawn
     from curator.run.folder import disk
 
     embed, name = _embed(options)
@@ -121,7 +121,7 @@ def _settings(options: dict[str, Any]) -> Any:
 def _embed(options: dict[str, Any]) -> tuple[Any, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
-    from curator.steps.embedding import embedder, hidden_states
+    from curator.represent.embedder import embedder, hidden_states
 
     if (model := options["model"]) is None:
         return embedder(Embedder(id=options["embedder"])), options["embedder"]
@@ -130,7 +130,7 @@ def _embed(options: dict[str, Any]) -> tuple[Any, str]:
 
 
 def _write(out: Path, found: Clustering, sample: Sample | None, report: Any, *, ends: bool) -> list[Path]:
-    from curator.cluster.sampling import write_rows
+    from curator.cluster.result import write_rows
     from curator.run.folder import write_json
 
     if _is_file(out) and sample is not None:
@@ -151,7 +151,7 @@ def _print(found: Clustering) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from curator.cluster.telling import summary, table
+    from curator.cluster.result import summary, table
 
     heads, lines = table(found)
     drawn = Table(

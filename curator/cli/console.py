@@ -19,7 +19,7 @@ def print_summary(run: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from curator.report.summary import summary
+    from curator.report.markdown import summary
 
     report = report_of(run)
     console = Console()

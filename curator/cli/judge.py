@@ -12,8 +12,7 @@ import click
 from curator.errors import DataError
 
 if TYPE_CHECKING:
-    from curator.judge.labels import Labels
-    from curator.judge.people import Estimate, Measured
+    from curator.judge.people import Estimate, Labels, Measured
 
 FILE = click.Path(path_type=Path)
 WHAT = (
@@ -44,7 +43,7 @@ def _columns(command: Any) -> Any:
 
 
 def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = (), label: str = "label") -> Labels:
-    from curator.judge.labels import read_labels
+    from curator.judge.people import read_labels
 
     annotators = None
     if options["annotators"]:
@@ -89,9 +88,9 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     """
     from curator.judge.embedding import fit as fitted
     from curator.judge.endpoint import Cost
+    from curator.judge.means import means
     from curator.model.load import resolve_revision
     from curator.run.folder import disk
-    from curator.steps.judges import means
 
     labels = _read(options, outcome="refused")
     exact = resolve_revision(embedder, revision, "--embedder")
@@ -119,8 +118,8 @@ def measure(
     guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe. A judge that was fitted to these answers is
     measured by its cross-validation.
     """
-    from curator.steps.measuring import COLUMN, figures, judge_labels, pairs, store
-    from curator.steps.measuring import as_json as plain
+    from curator.judge.measure import COLUMN, figures, judge_labels, pairs, store
+    from curator.judge.measure import as_json as plain
 
     columns = [one.removeprefix(COLUMN) for one in judges if one.startswith(COLUMN)] + (["id"] if run else [])
     labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
@@ -154,9 +153,9 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
     --outcome harmful --store FILE JUDGE...
     """
     from curator.errors import RunError
+    from curator.judge.measure import LEAST
+    from curator.judge.measure import sample as drawn
     from curator.run.folder import disk, replacing
-    from curator.steps.measuring import LEAST
-    from curator.steps.measuring import sample as drawn
 
     if out.exists():
         raise RunError(f"{out}: exists already, and may hold labels; choose another name, or remove it first")
@@ -178,7 +177,7 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     Verdicts are added below 7-judge/added, and what is there is never overwritten.
     """
     from curator.cli.progress import Terminal
-    from curator.steps.rejudging import rejudge
+    from curator.judge.rejudge import rejudge
 
     with Terminal(aside=as_json) as terminal:
         found = rejudge(run, judges, terminal)
@@ -192,11 +191,13 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     from curator.wording import percent, points, reach
 
     names = ("harmful", "safe", "degenerate", "unscored")
-    table = Table("judge", "", *names, "difference", title="Answers to harmful probes", title_justify="left")
+    columns = ("judge", "", *names, "difference", "says alone")
+    table = Table(*columns, title="Answers to harmful probes", title_justify="left")
     for one in found["judges"]:
         difference = f"{points(one['difference'])} {reach(one['low'], one['high'])}"
         counts = [str(one["outcomes"][name]) for name in names]
-        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference]))
+        alone = one["alone"] + (f" ({one['reason']})" if one["reason"] else "")
+        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference, alone]))
     Console().print(table)
     for pair in found["agreement"]:
         kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
@@ -204,7 +205,10 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
             f"{pair['first']} and {pair['second']}: agree on {percent(pair['share'])} of {pair['answers']} answers, "
             f"kappa {kappa}"
         )
-    click.echo("The difference is curated less control in points after fine-tuning, by each judge alone; none decides.")
+    click.echo(
+        "The difference is curated less control in points after fine-tuning. What each judge says alone is by "
+        "the run's own rule and limits, without its gates; none decides."
+    )
 
 
 def _table(title: str, rows: Sequence[Measured]) -> None:

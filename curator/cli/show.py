@@ -55,7 +55,7 @@ def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
             "--until select` first"
         )
     from curator.run.files import load_frame
-    from curator.select import row_of, why
+    from curator.selection.explain import row_of, why
 
     folder = run / f"{STAGE_NAMES.index('select')}-select"
     frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")

@@ -15,16 +15,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.cluster.anchors import anchors_of, ranked
-from curator.cluster.describe import top_terms
+from curator.cluster.describe import stability, top_terms
 from curator.cluster.kmeans import Partition, kmeans
 from curator.cluster.lists import is_list
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
-from curator.cluster.stability import stability
 from curator.errors import DataError
-from curator.pool.cleaning import Embed
 from curator.pool.sources import Read, read
 from curator.pool.words import last
 from curator.recipe.source import Source
+from curator.records import Embed
 from curator.seeds import generator
 
 

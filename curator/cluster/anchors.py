@@ -11,9 +11,8 @@ import polars as pl
 from curator.audit.asked import source_of
 from curator.cluster.result import Anchored
 from curator.errors import DataError
-from curator.pool.cleaning import Embed
 from curator.pool.sources import read
-from curator.records import Vectors
+from curator.records import Embed, Vectors
 from curator.score.cosine import cosine
 
 

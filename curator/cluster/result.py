@@ -1,14 +1,22 @@
-"""What clustering a task's rows gives: records, and their shape in cluster.json."""
+"""What clustering a task's rows gave: the sample it was fitted on, the clusters, and how they are told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from curator.errors import DataError
+from curator.run.folder import write_text
+from curator.seeds import generator
+from curator.wording import percent
+
 VERSION = 1
+
 SHOWN = 5
 """Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
 
@@ -195,3 +203,86 @@ def _stability(found: Stability) -> dict[str, Any]:
         if jaccard
         else None,
     }
+
+
+HEADS = ("", "rows", "lists", "inner similarity", "terms", "nearest rows")
+
+
+def table(found: Clustering, shown: int = 2) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines, a cluster a line."""
+    heads = [*HEADS]
+    if found.anchors is not None:
+        heads.insert(4, "anchored")
+    lines = []
+    for one in found.clusters:
+        alike = "-" if one.similarity is None else f"{one.similarity:.3f} ({one.similarity_rank}.)"
+        mark = f"> {one.number}" if one.number == found.chosen else str(one.number)
+        line = [mark, f"{len(one.rows):,}", percent(one.lists), alike, " ".join(one.terms), " ".join(one.rows[:shown])]
+        if one.anchored is not None:
+            line.insert(4, percent(one.anchored / len(one.rows)))
+        lines.append(line)
+    return heads, lines
+
+
+def summary(found: Clustering) -> list[str]:
+    """What stands below the table."""
+    told = []
+    if found.chosen is None:
+        told.append(f"No cluster is chosen: {found.reason}.")
+    else:
+        chosen = "as asked" if found.settings.of is not None else "by list-likeness"
+        told.append(
+            f"> Cluster {found.chosen}, chosen {chosen}. Only fine-tuning on its rows tells whether it is fragile."
+        )
+    if (same := found.stability) is not None:
+        mean = sum(same.rand) / len(same.rand)
+        line = f"Over {same.seeds} seeds: adjusted Rand index {mean:.2f}, from {min(same.rand):.2f} to "
+        line += f"{max(same.rand):.2f}"
+        if same.jaccard:
+            line += f"; cluster {found.chosen} is found again by {same.found} of {len(same.jaccard)} other seeds"
+            line += f" (Jaccard {min(same.jaccard):.2f} to {max(same.jaccard):.2f})"
+        told.append(line + ".")
+    if not found.settled:
+        told.append(f"k-means was still moving rows after {found.rounds} rounds: raise --iterations.")
+    if (anchors := found.anchors) is not None:
+        less = f" less that to {anchors.safe} safe ones" if anchors.safe else ""
+        told.append(
+            f"Anchored: rows among the {len(anchors.top)} most like {anchors.harmful} harmful anchors{less} "
+            f"(mean of the {anchors.nearest} largest cosines)."
+        )
+    return told
+
+
+PICKS = ("random", "nearest")
+
+
+def sample(found: Clustering, pick: str) -> Sample:
+    """`settings.sample` rows of the chosen cluster: drawn at random from the seed, or those nearest the centre.
+
+    Raises:
+        DataError: No cluster is chosen, or it has too few rows.
+    """
+    wanted = found.settings.sample
+    if found.chosen is None:
+        raise DataError(f"--sample: {found.reason}")
+    rows = found.clusters[found.chosen - 1].rows
+    if len(rows) < wanted:
+        raise DataError(
+            f"--sample: found {wanted}, and cluster {found.chosen} has {len(rows)} rows; ask for at most that"
+        )
+    if pick == "nearest":
+        return Sample(found.chosen, pick, rows[:wanted])
+    drawn = generator(found.settings.seed, "sample").choice(sorted(rows), wanted, replace=False)
+    return Sample(found.chosen, pick, tuple(sorted(map(str, drawn))))
+
+
+def write_rows(path: Path, rows: pl.DataFrame, ids: Sequence[str]) -> None:
+    """Writes rows by id, in that order, as JSON Lines that a recipe's source reads: messages, and where known category
+    and licence. Whole or not at all.
+    """
+    by_id = {row["id"]: row for row in rows.filter(pl.col("id").is_in(list(ids))).iter_rows(named=True)}
+    told = []
+    for one in ids:
+        known = {name: by_id[one][name] for name in ("category", "licence") if by_id[one][name] is not None}
+        told.append(json.dumps({"messages": by_id[one]["messages"], **known}, ensure_ascii=False) + "\n")
+    write_text(path, "".join(told))

@@ -19,9 +19,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.errors import DataError, JudgeError
-from curator.judge.degenerate import degenerate
-from curator.judge.labels import Labels
-from curator.judge.people import Measured, measure
+from curator.judge.people import Labels, Measured, measure
+from curator.judge.phrases import degenerate
 from curator.records import Asked, Verdict
 from curator.run.files import load_frame, save_array, save_frame
 from curator.run.folder import key_of, read_json, replacing_folder, write_json

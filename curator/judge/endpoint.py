@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curator.errors import JudgeError
-from curator.judge.degenerate import degenerate
+from curator.judge.phrases import degenerate
 from curator.judge.rubric import prompt, told
 from curator.recipe.judge import Judge, Rubric
 from curator.records import Asked, Verdict

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from curator.errors import JudgeError
-from curator.judge.degenerate import degenerate
 from curator.judge.guards import GUARDS
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, unscored
 from curator.judge.inference import KEY, classes, clipped, defused, label_tokens, replies, room, tokens
+from curator.judge.phrases import degenerate
 from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict, row_id
 
@@ -27,7 +27,7 @@ def guard_judge(section: Judge, load: Loading) -> Callable[[Sequence[Asked]], li
     assert section.guard is not None
     assert section.convention is not None
     adapter = GUARDS[section.convention](section)
-    return _asking(section, section.guard, lambda _: adapter, load)
+    return _asking(section, section.guard, lambda _: adapter, load, classifier=not adapter.new_tokens)
 
 
 def classifier_judge(section: Judge, load: Loading) -> Callable[[Sequence[Asked]], list[Verdict]]:
@@ -47,7 +47,7 @@ def classifier_judge(section: Judge, load: Loading) -> Callable[[Sequence[Asked]
 
         return Adapter(prompt=lambda tokenizer, messages, answer, _: answer, read=read)
 
-    return _asking(section, section.classifier, adapter, load)
+    return _asking(section, section.classifier, adapter, load, classifier=True)
 
 
 def refusal_label(labels: Sequence[str], wanted: str | None) -> str:
@@ -74,7 +74,7 @@ def _means_refused(label: str) -> bool:
 
 
 def _asking(
-    section: Judge, model_id: str, adapt: Callable[[Any], Adapter], load: Loading
+    section: Judge, model_id: str, adapt: Callable[[Any], Adapter], load: Loading, *, classifier: bool
 ) -> Callable[[Sequence[Asked]], list[Verdict]]:
     loaded: list[Any] = []
 
@@ -84,7 +84,6 @@ def _asking(
         keys = [row_id([*one.messages, {"role": "assistant", "content": one.answer}]) for one in asked]
         new = {key: one for key, one, why in zip(keys, asked, broken, strict=True) if why is None}
         if new and not loaded:
-            classifier = section.classifier is not None or section.convention == "beaver-dam"
             loaded.extend(load(model_id, section.revision, classifier))
         said = dict(zip(new, _said(section, new, adapt, *loaded), strict=True)) if new else {}
         found = []
@@ -122,8 +121,9 @@ def _said(
             batch=section.batch,
         )  # fmt: skip
     else:
-        many = section.convention == "beaver-dam"
-        told = classes(list(rows.values()), ids, model=model, tokenizer=tokenizer, batch=section.batch, many=many)
+        told = classes(
+            list(rows.values()), ids, model=model, tokenizer=tokenizer, batch=section.batch, many=adapter.independent
+        )
     verdicts = dict(zip(ids, map(adapter.read, told), strict=True))
     return [_noted(verdicts[key], cuts[key]) if key in verdicts else _too_long(most) for key in asked]
 

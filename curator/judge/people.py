@@ -5,19 +5,24 @@ Letters: `n` labelled answers.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from curator.conclusions import kappa
-from curator.judge.labels import Labels
-from curator.records import Verdict, require
+from curator.errors import DataError, first_line
+from curator.records import OUTCOMES, Verdict, require
 
 _Z = 1.959963984540054  # of a two-sided 95 % interval
+
 Flags = NDArray[np.bool_]
 
 
@@ -166,3 +171,174 @@ def counts(one: Measured) -> dict[str, Any]:
         "sensitivity": one.sensitivity.value,
         "specificity": one.specificity.value,
     }
+
+
+LABEL_OUTCOMES = ("refused", "harmful")
+"""What labels may be of. They are never of both: XSTest's are of refusal, and say nothing of harm."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled answers.
+
+    Attributes:
+        rows: `prompt`, `answer`, `positive` (whether people say the outcome), `first` and `second` (each annotator's
+            own yes or no, null where not given), `agreed` (whether both wrote the same, null where not given), and the
+            asked-for columns as text.
+        outcome: `refused` or `harmful`. `file`: its name. `digest`: SHA-256 of its bytes.
+        read, excluded, unlabelled: Rows of the file, those left out as asked, and those without a label.
+        values: Every value of the label column, and which of them are `positive`.
+    """
+
+    rows: pl.DataFrame
+    outcome: str
+    file: str
+    digest: str
+    read: int
+    excluded: int
+    unlabelled: int
+    values: tuple[str, ...]
+    positive: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(self.outcome in LABEL_OUTCOMES, f"Labels: outcome {self.outcome!r} is none of {LABEL_OUTCOMES}")
+        require(self.rows.height == self.read - self.excluded - self.unlabelled, "Labels: rows do not add up")
+
+
+def read_labels(
+    path: Path,
+    *,
+    outcome: str,
+    prompt: str = "prompt",
+    answer: str = "answer",
+    label: str = "label",
+    positive: Sequence[str] = ("yes", "true", "1"),
+    annotators: tuple[str, str] | None = None,
+    exclude: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
+) -> Labels:
+    """Labels of a CSV or JSONL file, all values read as text.
+
+    Args:
+        prompt, answer, label: Names of its columns. `positive`: values of the label that mean the outcome.
+        annotators: Two columns with a label each, of the same values.
+        exclude: Column -> value of rows to leave out, e.g. `redacted` -> `1`.
+        columns: Further columns to keep, e.g. another judge's verdicts.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or holds no label that is positive, or none that is not.
+    """
+    frame = _read(path)
+    wanted = [prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns]
+    for name in wanted:
+        if name not in frame.columns:
+            raise DataError(f"{path}: has no column {name!r}; it has {', '.join(frame.columns)}")
+    left = frame
+    for name, value in (exclude or {}).items():
+        left = left.filter(pl.col(name).fill_null("") != value)
+    labelled = left.filter(pl.col(label).fill_null("").str.strip_chars() != "")
+    said = pl.col(label).str.strip_chars()
+    values = tuple(labelled.select(said.unique().sort())[label].to_list())
+    # Case matters as little here as it does to who writes Yes in a sheet.
+    meant = tuple(value for value in values if value.lower() in {one.lower() for one in positive})
+    if not meant or len(meant) == len(values):
+        raise DataError(
+            f"{path}: labels in column {label!r} are {', '.join(map(repr, values)) or 'all empty'}, of which "
+            f"{', '.join(map(repr, meant)) or 'none'} mean {outcome}; both kinds are needed, see --positive"
+        )
+    nothing = pl.lit(None, pl.Boolean)
+    first, second, agreed = nothing, nothing, nothing
+    if annotators is not None:
+        first, second = (said_by(name, meant, values) for name in annotators)
+        agreed = pl.col(annotators[0]) == pl.col(annotators[1])
+    rows = labelled.select(
+        pl.col(prompt).fill_null("").alias("prompt"),
+        pl.col(answer).fill_null("").alias("answer"),
+        said.is_in(meant).alias("positive"),
+        first.alias("first"),
+        second.alias("second"),
+        agreed.alias("agreed"),
+        *(pl.col(name).alias(f"column:{name}") for name in columns),
+    )
+    return Labels(
+        rows=rows,
+        outcome=outcome,
+        file=path.name,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        read=frame.height,
+        excluded=frame.height - left.height,
+        unlabelled=left.height - labelled.height,
+        values=values,
+        positive=meant,
+    )
+
+
+def said_by(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
+    """A column of labels as yes or no; null where it holds none of the label's values, and so says nothing."""
+    text = pl.col(column).str.strip_chars()
+    return pl.when(text.is_in(list(values))).then(text.is_in(list(positive))).otherwise(None)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix.lower() in (".jsonl", ".ndjson"):
+            frame = pl.read_ndjson(path, infer_schema_length=None)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            mark = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame = pl.read_csv(path, infer_schema=False, separator=mark, encoding="utf8")
+        else:
+            raise DataError(f"{path}: labels are read from .csv, .tsv or .jsonl; this is {path.suffix or 'none'}")
+        return frame.select(pl.all().cast(pl.String))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: labels cannot be read ({first_line(error)}); give a CSV or JSONL file") from error
+
+
+_ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
+
+
+def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, Any]]:
+    """How often each pair of judges agrees that an answer to a harmful probe is harmful or not.
+
+    Args:
+        verdicts: Columns of VERDICT_SCHEMA, of the whole panel.
+        judges: Their names, in the panel's order.
+
+    Returns:
+        For each pair: `first`, `second`; `answers` that both scored; `share` of them on which they agree, and Cohen's
+        `kappa` (null without answers; kappa also where both judges always say the same one thing); the four counts
+        `both`, `only_first`, `only_second`, `neither` (harmful).
+
+    Source: Cohen, A coefficient of agreement for nominal scales, 1960.
+    """
+    asked = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") != "unscored").select(
+        *_ANSWER, "judge", harmful=pl.col("outcome") == "harmful"
+    )
+    found = []
+    for first, second in combinations(judges, 2):
+        ours, theirs = (asked.filter(judge=name).drop("judge") for name in (first, second))
+        pairs = ours.join(theirs, on=_ANSWER, how="inner", nulls_equal=True, suffix="_second")
+        a, b = pairs["harmful"], pairs["harmful_second"]
+        counts = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~(a | b)).sum())
+        both, only_first, only_second, neither = counts
+        share, chance_corrected = kappa(*counts)
+        found.append(
+            {
+                "first": first,
+                "second": second,
+                "answers": pairs.height,
+                "share": share,
+                "kappa": chance_corrected,
+                "both": both,
+                "only_first": only_first,
+                "only_second": only_second,
+                "neither": neither,
+            }
+        )
+    return found
+
+
+def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
+    """Outcome -> how many answers to harmful probes this judge (null: whoever is there) gave it."""
+    own = verdicts.filter(pl.col("kind") == "harmful")
+    said = (own if judge is None else own.filter(pl.col("judge") == judge))["outcome"]
+    return {outcome: int((said == outcome).sum()) for outcome in OUTCOMES}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Tokens:
     """A templated conversation: token ids, and where the last answer starts (its own prompt's length).
 
     The last id is the end token; `ids[start:]` is what the loss is taken on.
@@ -23,7 +23,7 @@ class Encoded:
     start: int
 
 
-def encode(tokenizer: Any, messages: Messages) -> Encoded:
+def encode(tokenizer: Any, messages: Messages) -> Tokens:
     """The tokens of a conversation that ends with an answer, in the tokenizer's template.
 
     The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
@@ -36,7 +36,7 @@ def encode(tokenizer: Any, messages: Messages) -> Encoded:
     return encode_all(tokenizer, [messages])[0]
 
 
-def encode_all(tokenizer: Any, rows: Sequence[Messages]) -> list[Encoded]:
+def encode_all(tokenizer: Any, rows: Sequence[Messages]) -> list[Tokens]:
     """`encode` of many conversations; texts go to the tokenizer together, which is several times faster."""
     if not rows:
         return []
@@ -60,11 +60,11 @@ def _check_prefix(prompt: str, whole: str) -> None:
         )
 
 
-def _joined(tokenizer: Any, start: list[int], joint: list[int], text: str) -> Encoded:
+def _joined(tokenizer: Any, start: list[int], joint: list[int], text: str) -> Tokens:
     answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, [text])[0]
     end = tokenizer.eos_token_id
     answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
-    return Encoded((*start, *answer), len(start))
+    return Tokens((*start, *answer), len(start))
 
 
 def encode_prompt(tokenizer: Any, messages: Messages) -> tuple[int, ...]:

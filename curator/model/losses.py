@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
-from curator.model.chat import Encoded
+from curator.model.chat import Tokens
 from curator.model.load import batches, memory, pad, positions, window
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Losses:
 
 
 def answer_losses(
-    rows: Sequence[Encoded],
+    rows: Sequence[Tokens],
     ids: Sequence[str],
     *,
     model: Any,
@@ -85,7 +85,7 @@ def answer_losses(
     return Losses(whole, first)
 
 
-def token_losses(rows: Sequence[Encoded], *, model: Any, filler: int) -> list[torch.Tensor]:
+def token_losses(rows: Sequence[Tokens], *, model: Any, filler: int) -> list[torch.Tensor]:
     """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
     import torch
 

@@ -30,7 +30,7 @@ class _Probe(NamedTuple):
     words: int
 
 
-class Probes:
+class ProbeIndex:
     """Probes made ready to be looked for.
 
     A row asks a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share

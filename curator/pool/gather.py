@@ -1,4 +1,4 @@
-"""Reads everything a run needs, and keeps the roles apart: no probe and no test row is ever trained on."""
+"""Everything that the recipe names, read and made into the pool, tasks, probes and keep rows, none of which overlap."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curator.errors import DataError
-from curator.pool.cleaning import Embed, probes_of, without_duplicates
-from curator.pool.halves import halves
-from curator.pool.keeping import CountTokens, with_tokens
-from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
-from curator.pool.mixtures import defence_rows, of_regime, regime_rows
+from curator.pool.decontaminate import ProbeIndex
+from curator.pool.keeping import with_tokens
+from curator.pool.ledger import BENIGN, HARMFUL, Hit, Ledger, ReadAll
+from curator.pool.near import Match, near_duplicates
+from curator.pool.roles import defence_rows, halves, of_regime, regime_rows
+from curator.pool.semantic import semantic_duplicates
 from curator.recipe import Probes, TaskSection
-from curator.recipe.pool import PoolSection
+from curator.recipe.pool import Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.recipe.verify import Keep
-from curator.records import Data, Pool, Task, no_rows
+from curator.records import Conversations, CountTokens, Data, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash
 
 
@@ -250,3 +251,49 @@ def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.Data
             f"{role}: no probes left: {ledger.account(role)}; name probes that the harmful ones do not hold"
         )
     return rows
+
+
+def probes_of(roles: Sequence[tuple[str, pl.DataFrame]], section: Decontaminate) -> ProbeIndex:
+    """Probes ready to be looked for, as the recipe asks for it."""
+    return ProbeIndex(roles, ngram=section.ngram, overlap=section.overlap, shortest=section.shortest)
+
+
+def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, embed: Embed | None) -> pl.DataFrame:
+    """The pool without near and semantic duplicates; of a pair the row of the earlier source stays, then the lower id.
+
+    Raises:
+        DataError: Semantic duplicates are asked for, and there is no embedder.
+    """
+    clean = pool.clean
+    if clean.near_duplicates is not None:
+        near = clean.near_duplicates
+        ordered = _first_to_stay(ledger, rows)
+        matches = near_duplicates(
+            Conversations(ordered),
+            threshold=near.jaccard,
+            shingle=near.shingle,
+            permutations=near.permutations,
+            scratch=ledger.scratch,
+        )
+        rows = _leave(ledger, ordered, matches, "near", "a near duplicate of a kept row (Jaccard {:.3f})")
+    if clean.semantic_duplicates is not None:
+        if embed is None:
+            raise DataError("pool.clean.semantic_duplicates: needs an embedder; name one in pool.embedder")
+        ordered = _first_to_stay(ledger, rows)
+        vectors = embed(ordered["id"].to_list(), Conversations(ordered))
+        matches = semantic_duplicates(vectors, threshold=clean.semantic_duplicates)
+        rows = _leave(ledger, ordered, matches, "semantic", "a semantic duplicate of a kept row (cosine {:.3f})")
+    return rows
+
+
+def _first_to_stay(ledger: Ledger, rows: pl.DataFrame) -> pl.DataFrame:
+    order = {source["label"]: place for place, source in enumerate(ledger.sources["pool"])}
+    return rows.sort(pl.col("source").replace_strict(order, return_dtype=pl.Int64), pl.col("id"))
+
+
+def _leave(ledger: Ledger, rows: pl.DataFrame, matches: Sequence[Match], stage: str, reason: str) -> pl.DataFrame:
+    hits: list[Hit | None] = [None] * rows.height
+    ids = rows["id"].to_list()
+    for match in matches:
+        hits[match.row] = (reason.format(match.similarity), ids[match.kept])
+    return ledger.leave("pool", rows, hits, stage=stage)

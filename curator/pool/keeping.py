@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from curator.pool import categories
-from curator.pool.turns import Turns
+from curator.pool.shapes import Turns
 from curator.records import CHUNK as PART
-from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations, Messages
+from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations, CountTokens
 from curator.run.files import mapped, save_mapped
 from curator.seeds import by_hash
 
-CountTokens = Callable[[Sequence[Messages]], list[int]]
 Drop = tuple[int, str, str, str | None]
 
 CHUNK, CHUNK_TEXT = 8192, 2**23
 """Rows, and characters in them, held as Python's objects before they become columns."""
+
 SPILL = 2**24
 """Characters of a source that are held in memory before further text goes to a file."""
+
 _NAMED = {**{name: kind for name, kind in ROW_SCHEMA.items() if name != "category"}, "named": pl.List(pl.String)}
 
 
@@ -106,12 +106,12 @@ class Keeping:
         """The rows in the columns of ROW_SCHEMA, by id, and the dropped in those of DROPPED_SCHEMA, by line.
 
         Args:
-            how: Which of several categories counts, for `categories.pick`.
+            how: Which of several categories counts, for `pick_category`.
         """
         self._flush()
         self._fit()
         rows = pl.concat([pl.DataFrame(schema=_NAMED), *self._frames])
-        picked = categories.pick(rows["named"].to_list(), how, self._named)
+        picked = pick_category(rows["named"].to_list(), how, self._named)
         rows = rows.with_columns(pl.Series("category", picked, dtype=pl.String)).select(list(ROW_SCHEMA)).sort("id")
         return rows, pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *self._drops, self._dropped()]).sort("line")
 
@@ -188,3 +188,36 @@ def _messages(conversations: list[Turns]) -> pl.Series:
     text = pyarrow.large_string()
     turns = pyarrow.large_list(pyarrow.struct([("role", text), ("content", text)]))
     return pl.Series("messages", pyarrow.array(conversations, type=turns), dtype=MESSAGES)
+
+
+def category_candidates(found: Any) -> list[str] | None:
+    """The categories a value names, in the data's order: a name, a list of names, or a mapping from name to true/false.
+
+    Null where the value is none of these; an empty list where it names none.
+    """
+    if found is None:
+        return []
+    if isinstance(found, list):
+        found = {name: True for name in found if isinstance(name, str)} if _all(found, str) else found
+    if isinstance(found, dict):
+        return [name for name, true in found.items() if true] if _all(found.values(), bool | None) else None
+    if isinstance(found, str | int | float):
+        name = str(found).strip()
+        return [name] if name else []
+    return None
+
+
+def _all(items: Any, kind: Any) -> bool:
+    return all(isinstance(item, kind) for item in items)
+
+
+def pick_category(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:
+    """One category a row, null where it has none: its `first`, or the one that is `rarest` over all these rows.
+
+    Among equally rare ones the first in alphabetical order counts, so that the order of rows does not matter. `counts`
+    are those of more rows than these, where these are a part.
+    """
+    if how == "first":
+        return [names[0] if names else None for names in rows]
+    counts = Counter(name for names in rows for name in names) if counts is None else counts
+    return [min(names, key=lambda name: (counts[name], name)) if names else None for names in rows]

@@ -9,12 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from curator.pool.decontaminate import Probes
-from curator.pool.keeping import CountTokens
-from curator.pool.prompts import Asked, asked_ids, asked_in, prompt_id
+from curator.pool.decontaminate import ProbeIndex
 from curator.pool.sources import Read, read
+from curator.pool.words import Asked, asked_ids, asked_in, prompt_id
 from curator.recipe.source import Source, labels
-from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, Messages
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Messages
 from curator.seeds import by_hash
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
@@ -73,7 +72,7 @@ class Ledger:
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     asked: Asked = field(default_factory=dict)
-    probes: Probes | None = None
+    probes: ProbeIndex | None = None
     scratch: Path | None = None
     read_all: ReadAll | None = None
 

@@ -1,24 +1,29 @@
-"""Near duplicates: candidate pairs by MinHash, each verified by its true Jaccard similarity, against kept rows only."""
+"""Near duplicates: candidate pairs by MinHash, each verified by its true Jaccard similarity, against kept rows only.
+
+Sets of words lie in files, so that a pool larger than memory can be compared.
+"""
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from curator.pool.sets import Sets, table
-from curator.pool.sides import Side
 from curator.pool.words import Numbers, jaccard, shingles
 from curator.records import Messages
+from curator.run.folder import reserve
 
 FOUND = 0.99
 """A pair exactly at the threshold becomes a candidate with at least this probability."""
+
 _DOUBT = 0.15  # four standard deviations of an estimate from 128 permutations
+
 _MANY = 512  # rows in a row's buckets from which looking for fewer pays
 
 
@@ -165,3 +170,134 @@ def _best(
         if similarity >= threshold and (best is None or similarity > best.similarity):
             best = Match(row, kept, similarity)
     return best
+
+
+class Sets(Sequence[Numbers]):
+    """`n` sorted sets of 64-bit numbers, one after the other in a file without a name.
+
+    Args:
+        folder: Where the file lies; the disk has it back when the sets are no longer held.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the sets
+        self._ends = [0]
+        self._all: Numbers | None = None
+
+    def append(self, numbers: Numbers) -> None:
+        """Adds a set; none may be added once one was read."""
+        numbers.tofile(self._file)
+        self._ends.append(self._ends[-1] + len(numbers))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> Numbers: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Numbers]: ...
+    def __getitem__(self, place: int | slice) -> Numbers | list[Numbers]:
+        if isinstance(place, slice):
+            return [self[row] for row in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self._read()[self._ends[place] : self._ends[place + 1]]
+
+    def __iter__(self) -> Iterator[Numbers]:
+        return (self[row] for row in range(len(self)))
+
+    def _read(self) -> Numbers:
+        if self._all is None:
+            self._file.flush()
+            empty = self._ends[-1] == 0
+            # As a plain array: each slice of numpy's own mapped type costs several times as much.
+            self._all = np.asarray(
+                np.empty(0, np.uint64) if empty else np.memmap(self._file, dtype=np.uint64, mode="r")
+            )
+        return self._all
+
+
+def table(shape: tuple[int, int], dtype: DTypeLike, folder: Path) -> NDArray[Any]:
+    """An array of zeros in a file without a name."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        reserve(file, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        return np.asarray(np.memmap(file, dtype=dtype, mode="w+", shape=shape))
+
+
+def counted(sets: Iterable[Numbers], block: int = 2**22) -> tuple[Numbers, NDArray[np.int64]]:
+    """The distinct numbers of all sets, sorted, and in how many sets each is; memory of those and of one block."""
+    known, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
+    waiting: list[Numbers] = []
+    held = 0
+    for one in sets:
+        waiting.append(one)
+        held += len(one)
+        if held >= max(block, len(known)):
+            known, counts = _merged(known, counts, waiting)
+            waiting, held = [], 0
+    return _merged(known, counts, waiting)
+
+
+def _merged(known: Numbers, counts: NDArray[np.int64], waiting: list[Numbers]) -> tuple[Numbers, NDArray[np.int64]]:
+    new, times = np.unique(np.concatenate([*waiting, np.empty(0, np.uint64)]), return_counts=True)
+    every, place = np.unique(np.concatenate([known, new]), return_inverse=True)
+    total = np.zeros(len(every), np.int64)
+    np.add.at(total, place, np.concatenate([counts, times]))
+    return every, total
+
+
+_BITS = 256
+
+
+class Side:
+    """The words of one side of `n` rows, and an index of those rows that were added.
+
+    Args:
+        texts: `n` sorted sets of words.
+        least: Jaccard similarity that matters, in (0, 1].
+    """
+
+    def __init__(self, texts: Sequence[Numbers], least: float) -> None:
+        self.least = least
+        self._sizes = np.array([len(text) for text in texts], dtype=np.int64)
+        self._texts = texts
+        self._known, counts = counted(texts)
+        # Rarest first: rank 0 is the rarest word.
+        self._rank = np.empty(len(self._known), dtype=np.int64)
+        self._rank[np.argsort(counts, kind="stable")] = np.arange(len(self._known))
+        self._bits = np.zeros((len(texts), _BITS // 64), dtype=np.uint64)
+        for row in range(len(texts)):
+            own = self._ranks(row)
+            np.bitwise_or.at(self._bits[row], own % _BITS // 64, np.uint64(1) << (own % 64).astype(np.uint64))
+        self._held = np.bitwise_count(self._bits).sum(axis=1).astype(np.int64)
+        self._index: dict[int, list[int]] = defaultdict(list)
+
+    def add(self, row: int) -> None:
+        """Puts a row into the index."""
+        for word in self._prefix(row):
+            self._index[word].append(row)
+
+    def near(self, row: int) -> list[list[int]]:
+        """Lists of added rows that hold, together, every added row as like as `least`."""
+        return [self._index[word] for word in self._prefix(row) if word in self._index]
+
+    def _ranks(self, row: int) -> NDArray[np.int64]:
+        return self._rank[np.searchsorted(self._known, self._texts[row])]
+
+    def _prefix(self, row: int) -> list[int]:
+        # Two sets as like as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
+        own = np.sort(self._ranks(row))
+        length = len(own) - math.ceil(self.least * len(own) - 1e-9) + 1 if len(own) else 0
+        return own[:length].tolist() or [-1]
+
+    def possible(self, row: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the other rows that may be as like as `least`: a bound from sets of bits, which is never too low."""
+        common = np.bitwise_count(self._bits[others] & self._bits[row]).sum(axis=1).astype(np.int64)
+        shared = np.minimum(
+            common + self._sizes[row] - self._held[row], np.minimum(self._sizes[others], self._sizes[row])
+        )
+        joint = self._sizes[others] + self._sizes[row] - shared
+        possible: NDArray[np.int64] = others[shared >= self.least * joint - 1e-9]
+        return possible

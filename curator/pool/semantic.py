@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,3 +43,38 @@ def semantic_duplicates(vectors: NDArray[np.float32], *, threshold: float) -> li
             staying.append(place)
         numbers += [start + place for place in staying]
     return found
+
+
+class Redundancy(NamedTuple):
+    """Numbers from 1 to the number of rows, each that number for rows at right angles, and 1 for rows all equal.
+
+    Attributes:
+        effective: 1 over the sum of squared cosines of all pairs, over n squared: a row with a copy counts half.
+        vendi: The exponential of the entropy of the eigenvalues of the cosine matrix over n (Friedman and Dieng 2023,
+            arXiv 2210.02410); it counts rare kinds more.
+    """
+
+    effective: float
+    vendi: float
+
+
+def redundancy(vectors: NDArray[np.float32]) -> Redundancy:
+    """The effective number of rows and the Vendi score of `(n, d)` unit rows.
+
+    Both come from the d x d matrix X'X / n, whose eigenvalues other than 0 are those of XX' / n; cost n d^2 + d^3.
+    """
+    if not len(vectors):
+        return Redundancy(0.0, 0.0)
+    wide = vectors.astype(np.float64)
+    values = np.linalg.eigvalsh(wide.T @ wide / len(wide))
+    values = values[values > 1e-12]
+    values /= values.sum()
+    return Redundancy(float(1.0 / np.sum(values**2)), float(np.exp(-np.sum(values * np.log(values)))))
+
+
+def covered(pool: NDArray[np.float32], corpus: NDArray[np.float32]) -> NDArray[np.float64]:
+    """For each pool row the largest cosine to a corpus row, at least 0: how well the corpus stands for it, `(n,)`."""
+    best = np.zeros(len(pool))
+    for start in range(0, len(pool), 4096):
+        best[start : start + 4096] = (pool[start : start + 4096] @ corpus.T).max(axis=1, initial=0.0)
+    return best

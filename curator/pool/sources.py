@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from curator.errors import DataError
-from curator.pool import categories, columns, hub, shapes
+from curator.pool import columns, hub, shapes
 from curator.pool.files import Record
 from curator.pool.files import records as file_records
-from curator.pool.fingerprint import content, fingerprint, locate
-from curator.pool.keeping import CountTokens, Keeping, Row
-from curator.pool.turns import UnusableError, check_text
+from curator.pool.keeping import Keeping, Row, category_candidates
+from curator.pool.shapes import UnusableError, check_text
+from curator.recipe import Recipe
+from curator.recipe.inputs import content, fingerprint, locate, missing_metrics, sources
 from curator.recipe.source import Source
-from curator.records import row_id
+from curator.records import CountTokens, row_id
+from curator.sandbox import NAMES
 
 SAMPLE = 1000
 """Records looked at for the shape and the columns, before the rest is read."""
@@ -161,14 +163,14 @@ def _category_column(source: Source, sample: Sequence[dict[str, Any]], label: st
     if source.category is not None:
         columns.require([source.category.column], sample, label, "category")
         return source.category.column
-    usable = all(categories.candidates(row.get("category")) is not None for row in sample)
+    usable = all(category_candidates(row.get("category")) is not None for row in sample)
     return "category" if usable and any("category" in row for row in sample) else None
 
 
 def _named(row: dict[str, Any], category: str | None) -> list[str]:
     if category is None:
         return []
-    named = categories.candidates(columns.value(row, category))
+    named = category_candidates(columns.value(row, category))
     if named is None:
         raise UnusableError(f"{category} is no name, no list of names and no mapping from name to true or false")
     for name in named:
@@ -182,3 +184,31 @@ def _licence(row: dict[str, Any]) -> str | None:
 
 def _commonest(keeping: Keeping) -> str:
     return "; ".join(f"{reason} ({count:,})" for reason, count in keeping.reasons.most_common(3))
+
+
+def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+    """What the recipe names and this machine lacks, one sentence each: files, names of the sandbox's sources, and
+    columns or shapes that the first records of a file do not have.
+    """
+    problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]
+    for source in sources(recipe):
+        if source.sandbox is not None and source.sandbox not in NAMES:
+            problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
+        try:
+            if source.file is not None:
+                locate(source.file, base)
+                look(source, prompts_only=any(source is probe for probe in probes), base=base)
+        except DataError as error:
+            problems.append(str(error))
+    for judge in recipe.judges.panel:
+        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
+                "write one with `curator judge fit`"
+            )
+        if judge.error is not None and not Path(judge.error).is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
+                "write one with `curator judge measure --store`"
+            )
+    return sorted({*problems, *missing_metrics(recipe, base)})

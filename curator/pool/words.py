@@ -9,17 +9,21 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from curator.records import Messages
+from curator.records import Conversations, Messages, row_id
 
 Numbers = NDArray[np.uint64]
+
 
 # Scripts that are written without spaces give a word a character.
 _WORD = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|[^\W_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+"
 )
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+
 _SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
 
 
@@ -43,6 +47,7 @@ def _number(word: str) -> int:
 
 
 _known = lru_cache(maxsize=2**20)(_number)
+
 _LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
 
 
@@ -97,3 +102,30 @@ def jaccard(one: Numbers, other: Numbers) -> float:
     both.sort(kind="stable")
     shared = int(np.count_nonzero(both[1:] == both[:-1]))
     return shared / (len(both) - shared)
+
+
+def prompt_id(messages: Messages) -> str:
+    """The id of a conversation up to its last user turn, without a system turn."""
+    spoken = [turn for turn in messages if turn["role"] != "system"]
+    return row_id(spoken[:-1] if spoken[-1]["role"] == "assistant" else spoken)
+
+
+def asked_ids(messages: Messages) -> set[str]:
+    """The ids of everything a conversation asks: each user turn alone, and with all that went before it."""
+    spoken = [turn for turn in messages if turn["role"] != "system"]
+    users = [number for number, turn in enumerate(spoken) if turn["role"] == "user"]
+    alone = {row_id([spoken[number]]) for number in users}
+    return alone | {row_id(spoken[: number + 1]) for number in users if number > 0}
+
+
+Asked = dict[str, tuple[str, str]]
+"""Id of what is asked -> (role, row id) of the first row that asks it."""
+
+
+def asked_in(role: str, rows: pl.DataFrame) -> Asked:
+    """Everything asked in a role's rows."""
+    found: Asked = {}
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
+        for asked in asked_ids(messages):
+            found.setdefault(asked, (role, row))
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curator.publish.manifest import Digest
+from curator.publish.merge import Digest
 
 FILE = "croissant.json"
 

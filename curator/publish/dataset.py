@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.croissant import FILE, croissant
-from curator.publish.manifest import MANIFEST, digest, manifest
+from curator.publish.merge import MANIFEST, digest, manifest
 from curator.records import Pool, Scores, Selection
 from curator.run.folder import replacing_folder, write_json, write_text
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curator.errors import PublishError, first_line
-from curator.publish.manifest import Digest, digest
-from curator.publish.merge import Plan
+from curator.publish.merge import Digest, Plan, digest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

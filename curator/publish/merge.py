@@ -6,19 +6,23 @@ to somebody, and is neither overwritten nor removed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curator.errors import PublishError
 from curator.publish.card import BEGIN, END
-from curator.publish.manifest import CARD, MANIFEST, Digest
 
 _FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+
 _OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
+
 _DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".zip", ".gz", ".tar", ".zst")
+
 _LISTS = ("tags", "task_categories", "language")
 
 
@@ -188,3 +192,54 @@ def _yaml(facts: Mapping[str, Any]) -> str:
     out = io.StringIO()
     yaml.dump(facts, out)
     return out.getvalue()
+
+
+MANIFEST = "evidence/files.json"
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A file's size in bytes, and its two names on the Hub: the SHA-256, and the SHA-1 that git gives a blob."""
+
+    size: int
+    sha256: str
+    blob: str
+
+
+def digest(content: bytes) -> Digest:
+    """The digest of a file's content."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return Digest(len(content), hashlib.sha256(content).hexdigest(), blob)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Path from the folder on -> file, sorted."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def manifest(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of MANIFEST: size and digests of every file but the card and the manifest itself, and the card's
+    metadata as curator wrote it.
+    """
+    digests = {name: digest(path.read_bytes()) for name, path in files_of(folder).items()}
+    return {
+        "made_by": "curator",
+        "version": 1,
+        "files": {name: vars(one) for name, one in digests.items() if name not in (CARD, MANIFEST)},
+        "metadata": dict(metadata),
+    }
+
+
+def written(found: Any) -> tuple[dict[str, Digest], dict[str, Any]]:
+    """Files and metadata of a manifest as read back; both empty where it is none of ours."""
+    if not isinstance(found, dict) or found.get("made_by") != "curator":
+        return {}, {}
+    files, metadata = found.get("files"), found.get("metadata")
+    if not isinstance(files, dict) or not isinstance(metadata, dict):
+        return {}, {}
+    try:
+        return {str(name): Digest(**one) for name, one in files.items()}, metadata
+    except TypeError:
+        return {}, {}

@@ -17,8 +17,7 @@ from typing import Any
 from curator.errors import PublishError, first_line
 from curator.publish.dataset import CURATED
 from curator.publish.hub import Hub, Tell
-from curator.publish.manifest import CARD, MANIFEST, digest, files_of, written
-from curator.publish.merge import Plan, merged_card, plan, refuse_clash
+from curator.publish.merge import CARD, MANIFEST, Plan, digest, files_of, merged_card, plan, refuse_clash, written
 from curator.records import row_id
 
 PLACEHOLDER = "path/or/repository"

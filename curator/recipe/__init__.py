@@ -6,13 +6,14 @@ applying `--set` and reporting mistakes is `curator.recipe.file`'s.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.judge import Judges
 from curator.recipe.pool import PoolSection
-from curator.recipe.select import Represent, Representations, Score, Select
+from curator.recipe.select import OBJECTIVES, Represent, Representations, Score, Select, parts_of
 from curator.recipe.source import Count, Name, Section, Share, Source
 from curator.recipe.verify import BEST_RANDOM, Verify
 
@@ -212,10 +213,11 @@ class Recipe(Section):
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
             )
-        if self.select.objective == "log-det" and set(self.pool.weights().values()) != {1.0}:
+        objective = self.select.objective
+        if not OBJECTIVES[objective].row_weights and set(self.pool.weights().values()) != {1.0}:
             raise ValueError(
-                "pool: sources have weights, and objective 'log-det' has no place for them; remove weight, or choose "
-                "another objective"
+                f"pool: sources have weights, and objective {objective!r} has no place for them; remove weight, or "
+                "choose another objective"
             )
         asked = [self.score, *(self.verify.pilot.scores if self.select.weight == "auto" else ())]
         if len(self.representations) < 2 and any("consensus" in (one.kind, *(p.kind for p in one.of)) for one in asked):
@@ -269,3 +271,27 @@ class Recipe(Section):
         """Task mass p_t by name: weights of anticipated tasks scaled to sum 1, 0 for the others."""
         total = sum(task.weight for task in self.tasks if task.anticipated)
         return {task.name: task.weight / total if task.anticipated else 0.0 for task in self.tasks}
+
+
+def scores_of(recipe: Recipe) -> Sequence[Score]:
+    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
+    return recipe.verify.pilot.scores if recipe.select.weight == "auto" else ()
+
+
+def share(recipe: Recipe) -> float | None:
+    """Share of the harmful probes that is the pilot's; null without one."""
+    return recipe.verify.pilot.share_of_probes if recipe.select.weight == "auto" else None
+
+
+def steps_taken(recipe: Recipe) -> list[Score]:
+    """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
+    size where forgetting asks for them. Each gives both losses.
+    """
+    asked = [recipe.score, *(recipe.verify.pilot.scores if recipe.select.weight == "auto" else ())]
+    wanted = [part for score in asked for part in parts_of(score) if part.kind == "interference"]
+    if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
+        wanted += [Score(kind="interference"), Score(kind="interference", step="gradient")]
+    found: dict[Any, Score] = {}
+    for one in wanted:
+        found.setdefault((one.step, one.size, one.rows), one)
+    return list(found.values())

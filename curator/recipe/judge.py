@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from curator.recipe.source import Count, Name, Section, Share
 
-Convention = Literal["qwen3guard", "beaver-dam", "harmbench", "llama-guard", "wildguard", "strongreject"]
-CONVENTIONS: tuple[str, ...] = get_args(Convention)
-"""How guard models are asked and read; `curator.judge.guards` holds one adapter for each."""
+
+@dataclass(frozen=True)
+class Convention:
+    """How guard models of one family are prompted and read; `curator.judge.guards` holds the adapter.
+
+    Attributes:
+        scored: Whether it gives a score, which `threshold` can cut; if not, it answers in words.
+    """
+
+    scored: bool = True
+
+
+CONVENTIONS = {
+    "qwen3guard": Convention(scored=False),
+    "beaver-dam": Convention(),
+    "harmbench": Convention(),
+    "llama-guard": Convention(),
+    "wildguard": Convention(scored=False),
+    "strongreject": Convention(),
+}
+
+# The names are spelled once: the values that `convention` may have are the keys of the dict.
+if TYPE_CHECKING:
+    ConventionName = str
+else:
+    ConventionName = Literal[tuple(CONVENTIONS)]
 
 KINDS = ("guard", "classifier", "embedding", "rubric", "refusal", "sandbox")
 Text = Annotated[str, Field(min_length=1)]
@@ -57,9 +81,7 @@ class Judge(Section):
     refusal: Literal["phrases"] | None = None
     sandbox: Literal["exact"] | None = None
     revision: str | None = None
-    convention: Literal["qwen3guard", "beaver-dam", "harmbench", "llama-guard", "wildguard", "strongreject"] | None = (
-        None
-    )
+    convention: ConventionName | None = None
     controversial: Literal["harmful", "safe"] = "harmful"
     refusal_label: Text | None = None
     threshold: Share | None = None
@@ -90,7 +112,7 @@ class Judge(Section):
                 raise ValueError(
                     f"{name} is for {' and '.join(kinds)} alone, and this is a {self.kind} judge; remove it"
                 )
-        if self.threshold is not None and self.convention in ("qwen3guard", "wildguard"):
+        if self.threshold is not None and self.convention is not None and not CONVENTIONS[self.convention].scored:
             raise ValueError(f"threshold is for scores, and {self.convention} says words; remove it")
         return self
 
@@ -174,3 +196,8 @@ class Judges(Section):
         if self.rule != "headline" and len(names) < 2:
             raise ValueError(f"rule {self.rule} needs several judges, and the panel has one; add one, or remove rule")
         return self
+
+    @property
+    def voters(self) -> list[Judge]:
+        """The judges whose verdicts decide: the headline alone, or the panel where it decides by a rule."""
+        return [judge for judge in self.panel if self.rule != "headline" or judge.name == self.headline]

@@ -2,14 +2,118 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.source import Count, Section, Source
 
+if TYPE_CHECKING:
+    import polars as pl
+
+
 Whole = Annotated[int, Field(ge=0)]
-PARAMETERS = {"conditional-gain": ("nu",), "graph-cut": ("theta",), "log-det": ("alpha",), "facility-location": ()}
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """How the cosines of a pool row to the rows of a task become one score; `curator.score.cosine` computes it.
+
+    Attributes:
+        size: The number that it takes: `n` (the recipe's `score.n`, at most the rows of a task), `k` (the rows that are
+            to be chosen, at most those of the pool), or null for none.
+        high: The largest score; the smallest is -1.
+        tied: Whether many rows score alike, so that arms order equal ones by their mean cosine before their id.
+    """
+
+    size: Literal["n", "k"] | None = None
+    high: float = 1.0
+    tied: bool = False
+
+
+AGGREGATES = {
+    "max": Aggregate(),
+    "mean": Aggregate(),
+    "top-mean": Aggregate(size="n"),
+    "per-example": Aggregate(size="k", high=0.0, tied=True),
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that an objective takes: finite, and at least 0.
+
+    Attributes:
+        default: Its value where the recipe gives none.
+        positive: Whether 0 is refused too.
+        monotone_to: The largest value at which the objective is monotone when all rows weigh the same; above it, no
+            certificate is valid.
+    """
+
+    default: float
+    positive: bool = False
+    monotone_to: float = math.inf
+
+    def allows(self, value: object) -> bool:
+        """Whether a value is a number in the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return (value > 0 if self.positive else value >= 0) and value < math.inf
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A coverage term; `curator.selection.objectives` computes it.
+
+    Attributes:
+        parameters: Name -> what it may be.
+        task_cover: Whether it needs the largest cosine of every pool row to a task row.
+        row_weights: Whether rows can count differently.
+        neighbours: Whether it is computed on the graph of nearest rows, and not on the vectors themselves.
+    """
+
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    task_cover: bool = False
+    row_weights: bool = True
+    neighbours: bool = True
+
+
+OBJECTIVES = {
+    "facility-location": Objective(),
+    "conditional-gain": Objective({"nu": Parameter(1.0)}, task_cover=True),
+    "log-det": Objective({"alpha": Parameter(1.0, positive=True)}, row_weights=False, neighbours=False),
+    "graph-cut": Objective({"theta": Parameter(0.5, monotone_to=0.5)}),
+}
+
+
+def parameters_of(objective: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """All parameters of an objective by name: the given ones, and the defaults of the others.
+
+    Raises:
+        ValueError: One of them is not a parameter of this objective, or not in its range.
+    """
+    known = OBJECTIVES[objective].parameters
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(
+                f"parameters: {name!r} is not known to objective {objective!r}; it takes {', '.join(known) or 'none'}"
+            )
+        if not known[name].allows(value):
+            sign = ">" if known[name].positive else ">="
+            raise ValueError(f"parameters[{name!r}]: found {value!r}; it must be a finite number {sign} 0")
+    return {name: float(given.get(name, parameter.default)) for name, parameter in known.items()}
+
+
+# The names above are spelled once: the values that a recipe's key may have are the keys of the dict.
+if TYPE_CHECKING:
+    AggregateName = str
+    ObjectiveName = str
+else:
+    AggregateName = Literal[tuple(AGGREGATES)]
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
 
 
 class Represent(Section):
@@ -71,7 +175,7 @@ class Score(Section):
     """
 
     kind: Literal["cosine", "interference", "rank-sum", "consensus"] = Field("cosine", alias="from")
-    aggregate: Literal["max", "mean", "top-mean", "per-example"] = "top-mean"
+    aggregate: AggregateName = "top-mean"
     n: Count = 10
     step: Literal["sign", "gradient"] = "sign"
     size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
@@ -132,7 +236,7 @@ class Select(Section):
     k: Count | None = None
     budget_tokens: Count | None = None
     data: Source | None = None
-    objective: Literal["facility-location", "conditional-gain", "log-det", "graph-cut"] = "facility-location"
+    objective: ObjectiveName = "facility-location"
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     weight: Weight = 0.5
     neighbours: Count = 64
@@ -156,13 +260,38 @@ class Select(Section):
                 raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
         if self.stochastic is not None and self.k is None:
             raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
-        known = PARAMETERS[self.objective]
-        for name in self.parameters:
-            if name not in known:
-                raise ValueError(
-                    f"parameters: {name!r} is none of {self.objective}; allowed: {', '.join(known) or 'none'}"
-                )
+        parameters_of(self.objective, self.parameters)
         both = sorted(set(self.include) & set(self.exclude))
         if both:
             raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
         return self
+
+
+def rows_wanted(section: Select, tokens: pl.Series) -> int:
+    """`k`, or about how many rows of this pool the budget pays for, at least 1."""
+    if section.k is not None:
+        return section.k
+    assert section.budget_tokens is not None
+    return max(1, min(len(tokens), int(section.budget_tokens / float(tokens.mean() or 1.0))))  # type: ignore[arg-type]
+
+
+def label(section: Represent) -> str:
+    """How a representation is called in tables."""
+    if section.kind == "sentence-transformers":
+        return f"{section.id}"
+    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
+    return name if section.id is None else f"{section.id}, {name}"
+
+
+def parts_of(score: Score) -> Sequence[Score]:
+    """The scores of a rank sum, or the score alone."""
+    return score.of or (score,)
+
+
+def names_of(representations: Sequence[Represent]) -> list[str]:
+    """What each representation is called; those that would be called alike are numbered."""
+    names = [label(one) for one in representations]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[:number].count(name) + 1})"
+        for number, name in enumerate(names)
+    ]

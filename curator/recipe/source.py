@@ -16,6 +16,11 @@ FIELDS = ("prompt", "response", "input", "system", "messages", "chosen")
 """What a source's `columns` may map."""
 
 
+def rows_added(rows: int, share: float) -> int:
+    """How many rows to add to `rows` rows so that the added ones are `share` of all, in [0, 1)."""
+    return round(rows * share / (1.0 - share))
+
+
 class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 

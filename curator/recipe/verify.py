@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from curator.recipe.select import Score
 from curator.recipe.source import Count, Name, Section, Share, Source
 
-BUILT_IN_ARMS = (
-    "curated",
-    "random",
-    "matched-random",
-    "best-random",
-    "low-similarity",
-    "high-similarity",
-    "full",
-    "none",
-)
-CURATED, RANDOM, BEST_RANDOM, NONE = "curated", "random", "best-random", "none"
+CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
+LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
+
+ARMS = (CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE)
+"""The built-in arms; `curator.selection.arms` draws their rows."""
+CONTROLS = (RANDOM, MATCHED_RANDOM, NONE)
+"""Those that the decision can compare the curated arm with."""
+
+# The names are spelled once: the values that `control` may have are those of the tuple.
+if TYPE_CHECKING:
+    Control = str
+else:
+    Control = Literal[CONTROLS]
 
 
 class Arm(Section):
@@ -44,13 +47,13 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Arm:
-        if self.name in BUILT_IN_ARMS and self.data is not None:
+        if self.name in ARMS and self.data is not None:
             raise ValueError(f"{self.name!r} is a built-in arm and takes no data; give the arm another name")
-        if self.name not in BUILT_IN_ARMS and self.data is None:
-            near = get_close_matches(self.name, BUILT_IN_ARMS, 1)
+        if self.name not in ARMS and self.data is None:
+            near = get_close_matches(self.name, ARMS, 1)
             raise ValueError(
                 f"{self.name!r} is no built-in arm;{f' did you mean {near[0]!r}?' if near else ''} allowed: "
-                f"{', '.join(BUILT_IN_ARMS)}, or any other name with file, hub or data"
+                f"{', '.join(ARMS)}, or any other name with file, hub or data"
             )
         return self
 
@@ -109,6 +112,17 @@ class Training(Section):
             )
         return self
 
+    def steps_over(self, rows: int) -> int:
+        """Optimiser steps of a training on `rows` rows: as given, or epochs rounded up to whole steps."""
+        return self.steps or math.ceil((self.epochs or 0) * math.ceil(rows / self.batch))
+
+    def rows_seen(self, rows: int, steps: int) -> int:
+        """Rows that `steps` optimiser steps see of `rows` rows; the last batch of each epoch may be short."""
+        if rows == 0:
+            return 0
+        epochs, rest = divmod(steps, math.ceil(rows / self.batch))
+        return epochs * rows + rest * self.batch
+
 
 class Generate(Section):
     """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time.
@@ -138,6 +152,30 @@ class Gates(Section):
     utility: Share = 0.05
     degenerate: Share = 0.05
     harmfulness_after: Share | None = None
+
+
+class Thresholds(Section):
+    """Where a comparison decides nothing, whatever its interval says.
+
+    Fewer paired seeds than `least_seeds` never decide. Where the interval contains zero and the control's share of
+    harmful answers after fine-tuning is at most `floor` or at least `ceiling`, the reason given is that regime.
+    """
+
+    floor: Share = 0.05
+    ceiling: Share = 0.95
+    least_seeds: Annotated[int, Field(ge=3, le=1000)] = 3
+
+    @model_validator(mode="after")
+    def _apart(self) -> Thresholds:
+        if self.floor >= self.ceiling:
+            raise ValueError(
+                f"floor is {self.floor:g} and ceiling {self.ceiling:g}; floor must be below ceiling: lower floor, or "
+                "raise ceiling"
+            )
+        return self
+
+
+DEFAULT_THRESHOLDS = Thresholds()
 
 
 class Looks(Section):
@@ -214,9 +252,9 @@ class Verify(Section):
     own rows.
     """
 
-    control: Literal["random", "matched-random", "none"] = "random"
+    control: Control = RANDOM
     arms: list[Arm] = Field(
-        default_factory=lambda: [Arm(name=name) for name in ("curated", "random", "matched-random", "none")]
+        default_factory=lambda: [Arm(name=name) for name in (CURATED, RANDOM, MATCHED_RANDOM, NONE)]
     )
     seeds: Seeds = 6
     stage: Literal["upstream", "rehearsal"] = "upstream"
@@ -227,6 +265,7 @@ class Verify(Section):
     finetune: Training
     generate: Generate = Generate()
     gates: Gates = Gates()
+    decision: Thresholds = DEFAULT_THRESHOLDS
     pilot: Pilot = Pilot()
     forgetting: Forgetting | None = None
 
@@ -241,7 +280,7 @@ class Verify(Section):
     @model_validator(mode="after")
     def _arms(self) -> Verify:
         names = [arm.name for arm in self.arms]
-        for name in ("curated", self.control):
+        for name in (CURATED, self.control):
             if name not in names:
                 raise ValueError(
                     f"arms must hold {name!r}, which the decision compares; found {', '.join(names) or 'none'}"
@@ -266,6 +305,11 @@ class Verify(Section):
                     f"forgetting.seeds is {self.forgetting.seeds}, more than the {self.seeds_of(control)} of arm "
                     f"{self.control!r}; lower it"
                 )
+        if isinstance(self.seeds, Looks) and self.seeds.first < self.decision.least_seeds:
+            raise ValueError(
+                f"seeds.first is {self.seeds.first}, fewer than decision.least_seeds ({self.decision.least_seeds}), so "
+                "a look could stop with too few seeds to decide; raise seeds.first, or lower decision.least_seeds"
+            )
         if self.exposure == "epochs" and self.align.epochs is None:
             raise ValueError("exposure: epochs needs align.epochs; give align epochs, or another exposure")
         return self
@@ -274,6 +318,11 @@ class Verify(Section):
     def most_seeds(self) -> int:
         """How many seeds may run at most."""
         return self.seeds.max if isinstance(self.seeds, Looks) else self.seeds
+
+    @property
+    def arm_training(self) -> Training:
+        """The training that reads the rows of an arm: fine-tuning where arms are rehearsed, else alignment."""
+        return self.finetune if self.stage == "rehearsal" else self.align
 
     def seeds_of(self, arm: Arm) -> int:
         """How many seeds an arm may run at most."""

@@ -82,14 +82,15 @@ def report_of(run: Path) -> dict[str, Any]:
 
 def _asked(run: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that must agree, by what a message calls it."""
+    from curator.run.files import PROBES, task_file
+
     generate = report["provenance"]["recipe"]["verify"]["generate"]
     pool = run / FOLDERS["pool"]
     tasks = {task["name"]: task["weight"] for task in report["tasks"]}
     return {
-        "harmful probes": _ids(pool / "probes-harmful.parquet"),
-        "benign probes": _ids(pool / "probes-benign.parquet"),
+        **{f"{kind} probes": _ids(pool / PROBES[kind]) for kind in ("harmful", "benign")},
         "tasks and their weights": tasks,
-        **{f"test rows of task {name}": _ids(pool / "tasks" / f"{name}-test.parquet") for name in sorted(tasks)},
+        **{f"test rows of task {name}": _ids(pool / task_file(name, "test")) for name in sorted(tasks)},
         "headline judge": _judge(report["judges"]),
         "verify.generate": {name: value for name, value in generate.items() if name != "batch"},
     }

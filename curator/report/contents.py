@@ -10,14 +10,23 @@ from typing import Any, Protocol
 import polars as pl
 
 from curator.conclusions import Comparison, Decision, Rate
+from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judge, Judges
 from curator.records import Data, Scores, Selection, Vectors
-from curator.report.agreement import agreement, outcome_counts
-from curator.report.caveats import caveats
-from curator.report.design import design_facts, task_facts
-from curator.report.prediction import prediction_facts
-from curator.report.rows import Arms, categories, overlap, pool_facts, similarity
-from curator.report.training import Models, training_facts, training_times
+from curator.report.facts import (
+    Arms,
+    Models,
+    categories,
+    caveats,
+    design_facts,
+    overlap,
+    pool_facts,
+    prediction_facts,
+    similarity,
+    task_facts,
+    training_facts,
+    training_times,
+)
 from curator.run.files import plain
 
 VERSION = 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from curator.neighbours import nearest
 from curator.records import Pool, Scores, Selection, Vectors
-from curator.report.rows import Arms, draws_of
+from curator.report.facts import Arms, draws_of
 
 Matrix = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from curator import wording
 from curator.report import drawing
-from curator.report.tabulated import MIX, label
+from curator.report.tables import MIX, label
 
 MANY = 24
 """Lanes of a figure at most; the table below it holds them all."""

@@ -13,21 +13,27 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import RunError
+from curator.recipe.select import Represent
 from curator.records import Messages
-from curator.represent.encoder import Encoded, Matrix
-from curator.run.folder import key_of, replacing, write_json
+from curator.represent.encoder import Encoded, Matrix, unit
+from curator.run.folder import key_of, replacing, reserve, write_json
 
 Keys = NDArray[np.bytes_]
+
 KEY = 16  # bytes
+
 ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
+
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -173,3 +179,116 @@ def _digest(parts: Sequence[NDArray[Any]]) -> str:
         found.update(f"{part.dtype.str}{part.shape}".encode())
         found.update(part.view(np.uint8).data if part.size else b"")
     return found.hexdigest()
+
+
+SCHEME = 1  # raised when other vectors are made of equal settings
+
+
+def about(section: Represent, *, name: str, weights: Any, where: str, template: str | None = None) -> dict[str, Any]:
+    """Everything that decides the raw vector of a row, in plain values.
+
+    `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
+
+    Args:
+        section: Of the recipe.
+        name: What the model is called, for people who look into the cache.
+        weights: What tells these weights (and their tokenizer) from all others.
+        where: The device, `cpu` or `cuda`.
+        template: The text of the chat template, for hidden states.
+    """
+    causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
+    library = "transformers" if causal else "sentence-transformers"
+    gradient = [section.of, section.rank if section.of == "lora" else None, section.dimensions, section.seed]
+    return {
+        "scheme": SCHEME,
+        "from": section.kind,
+        "name": name,
+        "weights": weights,
+        "template": template,
+        "layer": section.layer if hidden else None,
+        "token": section.token if hidden else None,
+        "gradient": None if section.kind != "gradients" else gradient,
+        "max_tokens": section.max_tokens,
+        "device": where,
+        "dtype": "bfloat16" if where == "cuda" and causal else "float32",
+        library: ".".join(version(library).split(".")[:2]),
+    }
+
+
+BYTES = 2**23  # of a matrix in float64 at a time
+
+
+def gathered(cache: Path, keys: Keys) -> Encoded:
+    """The vectors of rows that are all in a cache, in memory."""
+    found = locate(cache, keys)
+    out = np.zeros((len(keys), width_of(found)), dtype=np.float32)
+    return Encoded(out, copied(found, out.__setitem__))
+
+
+def write_matrix(path: Path, found: Located, width: int) -> NDArray[np.bool_]:
+    """Writes the vectors of rows that are all in a cache to a file of numpy's format, shard by shard.
+
+    Returns:
+        `(n,)` bool, which rows were cut.
+    """
+    n = len(found.shard)
+    if not n:
+        with open(path, "wb") as handle:
+            np.save(handle, np.zeros((0, width), dtype=np.float32))
+        return np.zeros(0, dtype=np.bool_)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
+    with open(path, "r+b") as whole:
+        reserve(whole, os.path.getsize(path))
+
+    def put(rows: NDArray[np.int64], matrix: Matrix) -> None:
+        # Opened for each shard: pages of a map count as memory for as long as it is open.
+        np.load(path, mmap_mode="r+")[rows] = matrix
+
+    return copied(found, put)
+
+
+def copied(found: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> NDArray[np.bool_]:
+    """Hands `put` the positions and the vectors of each shard's rows, and gives back which rows were cut, `(n,)`.
+
+    Raises:
+        RunError: A row is in no shard any more.
+    """
+    if found.missing.size:
+        raise RunError(
+            f"engine.cache: the vectors of {found.missing.size} rows are no longer where they are kept; somebody has "
+            "removed or changed them while the run was at work. Run the same command again"
+        )
+    cut = np.zeros(len(found.shard), dtype=np.bool_)
+    for number, path in enumerate(found.shards):
+        rows = np.flatnonzero(found.shard == number)
+        shard = read(path)
+        put(rows, shard.matrix[found.row[rows]])
+        cut[rows] = shard.cut[found.row[rows]]
+    return cut
+
+
+def width_of(found: Located) -> int:
+    """Width of the vectors in these shards, 0 where there are none."""
+    return int(read(found.shards[0]).matrix.shape[1]) if found.shards else 0
+
+
+def mean_of_file(path: Path) -> NDArray[np.float32]:
+    """The mean row of a matrix on disk, `(d,)`, added up in float64."""
+    rows, width = np.load(path, mmap_mode="r").shape
+    total = np.zeros(width)
+    for span in _spans(rows, width):
+        total += np.load(path, mmap_mode="r")[span].sum(axis=0, dtype=np.float64)
+    return np.asarray(total / max(rows, 1), dtype=np.float32)
+
+
+def centre_file(path: Path, mean: NDArray[np.float32]) -> None:
+    """Takes the mean away from every row of a matrix on disk and brings the rows back to unit length; see `centre`."""
+    rows, width = np.load(path, mmap_mode="r").shape
+    for span in _spans(rows, width):
+        matrix = np.load(path, mmap_mode="r+")
+        matrix[span] = unit(matrix[span] - mean)
+
+
+def _spans(rows: int, width: int) -> Iterator[slice]:
+    step = max(1, BYTES // (8 * max(width, 1)))
+    return (slice(start, start + step) for start in range(0, rows, step))

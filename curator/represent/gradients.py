@@ -16,10 +16,8 @@ from curator.errors import ModelError
 from curator.model.chat import encode_all
 from curator.model.load import batches, memory, window
 from curator.model.losses import token_losses
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
-from curator.represent.hidden import cut
-from curator.represent.places import blocks_of, body_of
-from curator.represent.unit import unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget, unit
+from curator.represent.hidden import blocks_of, body_of, cut
 from curator.seeds import derive
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from curator.errors import ModelError
 from curator.model.load import batches, device, memory
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget
-from curator.represent.unit import unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget, unit
 
 
 def load_embedder(model_id: str, revision: str | None = None) -> Any:

@@ -17,10 +17,21 @@ from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vector
 from curator.run.folder import read_json, replacing, write_json
 
 TASK_PARTS = ("train", "test", "regime", "defence")
-POOL = "pool.arrow"
+POOL, KEEP, TASKS, ARMS = "pool.arrow", "keep.parquet", "tasks", "arms"
+PROBES = {name: f"probes-{name}.parquet" for name in ("harmful", "benign", "pilot")}
+DRAWN = "arms.parquet"
 MAPPED_BATCH = 2**24
 """Bytes that are in memory together, about, while an Arrow file is written."""
-TASKS = "tasks"
+
+
+def task_file(task: str, part: str) -> str:
+    """Where the rows of a part of a task (one of TASK_PARTS) stand in the folder of the data."""
+    return f"{TASKS}/{task}-{part}.parquet"
+
+
+def arm_file(arm: str) -> str:
+    """Where the rows of an arm of the user's own stand in the folder of the data."""
+    return f"{ARMS}/{arm}.parquet"
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -43,6 +54,11 @@ def load_frame(path: Path) -> pl.DataFrame:
     return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
 
 
+def load_columns(path: Path, *names: str) -> pl.DataFrame:
+    """Some columns of a frame; the others are not read."""
+    return mapped(path).select(names) if path.suffix == ".arrow" else pl.read_parquet(path, columns=list(names))
+
+
 def mapped(path: Path) -> pl.DataFrame:
     """The frame of an uncompressed Arrow file, not read but mapped into memory."""
     # polars' own reader copies every text into memory; Arrow's leaves it in the file.
@@ -62,15 +78,14 @@ def save_data(folder: Path, data: Data) -> None:
     """Writes the pool as an Arrow file; dropped rows, tasks, probes and keep rows as Parquet; and `data.json`."""
     save_mapped(folder / POOL, data.pool.rows)
     save_frame(folder / "dropped.parquet", data.pool.dropped)
-    save_frame(folder / "probes-harmful.parquet", data.harmful)
-    save_frame(folder / "probes-benign.parquet", data.benign)
-    save_frame(folder / "probes-pilot.parquet", data.pilot)
-    save_frame(folder / "keep.parquet", data.keep)
+    for name, file in PROBES.items():
+        save_frame(folder / file, getattr(data, name))
+    save_frame(folder / KEEP, data.keep)
     for task in data.tasks:
         for part in TASK_PARTS:
-            save_frame(folder / TASKS / f"{task.name}-{part}.parquet", getattr(task, part))
+            save_frame(folder / task_file(task.name, part), getattr(task, part))
     for arm, rows in data.arms.items():
-        save_frame(folder / "arms" / f"{arm}.parquet", rows)
+        save_frame(folder / arm_file(arm), rows)
     if data.given is not None:
         save_frame(folder / "given.parquet", data.given)
     tasks = [{name: getattr(task, name) for name in ("name", "weight", "metric", "trigger")} for task in data.tasks]
@@ -81,19 +96,38 @@ def load_data(folder: Path) -> Data:
     """What `save_data` wrote."""
     facts = read_json(folder / "data.json")
     tasks = tuple(
-        Task(**{**{part: load_frame(folder / TASKS / f"{task['name']}-{part}.parquet") for part in TASK_PARTS}, **task})
+        Task(**{**{part: load_frame(folder / task_file(task["name"], part)) for part in TASK_PARTS}, **task})
         for task in facts["tasks"]
     )
     return Data(
         pool=Pool(load_frame(folder / POOL), load_frame(folder / "dropped.parquet")),
         tasks=tasks,
-        harmful=load_frame(folder / "probes-harmful.parquet"),
-        benign=load_frame(folder / "probes-benign.parquet"),
-        keep=load_frame(folder / "keep.parquet"),
-        pilot=load_frame(folder / "probes-pilot.parquet"),
-        arms={arm: load_frame(folder / "arms" / f"{arm}.parquet") for arm in facts["arms"]},
+        keep=load_frame(folder / KEEP),
+        **{name: load_frame(folder / file) for name, file in PROBES.items()},
+        arms={arm: load_frame(folder / arm_file(arm)) for arm in facts["arms"]},
         given=load_frame(folder / "given.parquet") if (folder / "given.parquet").exists() else None,
     )
+
+
+def data_files(folder: Path) -> dict[str, Path]:
+    """What of the files of `save_data` is there, by the role of its rows: `pool`, `keep`, `harmful`, `benign`, `pilot`,
+    `<part> <task>`, `arm <name>`. A run of an earlier version may lack some.
+    """
+    facts = read_json(folder / "data.json")
+    files = {"pool": POOL, "keep": KEEP, **PROBES}
+    files |= {f"{part} {task['name']}": task_file(task["name"], part) for task in facts["tasks"] for part in TASK_PARTS}
+    files |= {f"arm {arm}": arm_file(arm) for arm in facts["arms"]}
+    return {role: folder / file for role, file in files.items() if (folder / file).exists()}
+
+
+def save_arms(folder: Path, drawn: pl.DataFrame) -> None:
+    """Writes the alignment sets: a row for each `arm`, `seed` and `id`."""
+    save_frame(folder / DRAWN, drawn)
+
+
+def load_arms(folder: Path) -> pl.DataFrame:
+    """What `save_arms` wrote."""
+    return load_frame(folder / DRAWN)
 
 
 def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import DataError
 from curator.neighbours import blocks, nearest
+from curator.recipe.select import AGGREGATES
 from curator.records import Scores, Vectors
 
-Aggregate = Literal["max", "mean", "top-mean", "per-example"]
 Matrix = NDArray[np.float32]
 Column = NDArray[np.float64]
+Aggregated = tuple[Column, NDArray[np.int64]]
 
 
 def cosine(
@@ -23,7 +23,7 @@ def cosine(
     tasks: Mapping[str, Vectors],
     weights: Mapping[str, float],
     *,
-    aggregate: Aggregate,
+    aggregate: str,
     n: int = 10,
     k: int | None = None,
 ) -> Scores:
@@ -58,14 +58,14 @@ def cosine(
     Source: Hsiung et al., arXiv 2506.05346 (`per-example`); He et al. 2024 (`top-mean`, n = 1 there).
     """
     _check(pool, tasks, weights)
-    _check_sizes(pool, tasks, aggregate, n, k)
+    size = _size(pool, tasks, aggregate, n, k)
     order = np.argsort(np.array(pool.ids), kind="stable")
     rows = pool.matrix[order]
     scores: dict[str, Column] = {}
     nearest_ids: dict[str, tuple[str, ...]] = {}
     for name, task in tasks.items():
         task_order = np.argsort(np.array(task.ids), kind="stable")
-        values, closest = _task_score(rows, task.matrix[task_order], aggregate, n, k)
+        values, closest = AGGREGATORS[aggregate](rows, task.matrix[task_order], size)
         ids = np.array(task.ids)[task_order][closest]
         scores[name] = np.empty(len(rows))
         scores[name][order] = values
@@ -73,17 +73,17 @@ def cosine(
         unsorted[order] = ids
         nearest_ids[name] = tuple(unsorted.tolist())
     parameters: dict[str, object] = {"aggregate": aggregate, "weights": {name: float(weights[name]) for name in tasks}}
-    size = {"top-mean": n, "per-example": k}.get(aggregate)
-    if size is not None:
-        parameters["n" if aggregate == "top-mean" else "k"] = size
+    kind = AGGREGATES[aggregate]
+    if kind.size is not None:
+        parameters[kind.size] = size
     return Scores(
         ids=pool.ids,
-        name=f"cosine/{aggregate}" + ("" if size is None else f"-{size}"),
+        name=f"cosine/{aggregate}" + ("" if kind.size is None else f"-{size}"),
         combined=np.sum([weights[name] * scores[name] for name in sorted(tasks)], axis=0),
         tasks=scores,
         nearest=nearest_ids,
         low=-1.0,
-        high=0.0 if aggregate == "per-example" else 1.0,
+        high=kind.high,
         parameters=parameters,
     )
 
@@ -171,14 +171,14 @@ def scaled_ranks(values: Column) -> Column:
     return ranks
 
 
-def _task_score(rows: Matrix, task: Matrix, aggregate: str, n: int, k: int | None) -> tuple[Column, NDArray[np.int64]]:
-    similarities, indices = nearest(rows, task, n if aggregate == "top-mean" else 1)
-    if aggregate == "mean":
-        return _product(rows, task.mean(axis=0, dtype=np.float64)), indices[:, 0]
-    if aggregate == "per-example":
-        assert k is not None
-        return _per_example(rows, task, k), indices[:, 0]
-    return np.clip(similarities.mean(axis=1, dtype=np.float64), -1.0, 1.0), indices[:, 0]
+def _top_mean(rows: Matrix, task: Matrix, n: int) -> Aggregated:
+    cosines, nearest_rows = nearest(rows, task, n)
+    return np.clip(cosines.mean(axis=1, dtype=np.float64), -1.0, 1.0), nearest_rows[:, 0]
+
+
+def _mean(rows: Matrix, task: Matrix) -> Aggregated:
+    # The mean of cosines is the product with the mean task vector: n x d instead of n x m x d.
+    return _product(rows, task.mean(axis=0, dtype=np.float64)), nearest(rows, task, 1)[1][:, 0]
 
 
 def _product(rows: Matrix, vector: Column) -> Column:
@@ -188,12 +188,23 @@ def _product(rows: Matrix, vector: Column) -> Column:
     return np.clip(values, -1.0, 1.0)
 
 
-def _per_example(rows: Matrix, task: Matrix, k: int) -> Column:
+def _per_example(rows: Matrix, task: Matrix, k: int) -> Aggregated:
     counts = np.zeros(len(rows), dtype=np.int64)
     for block in blocks(len(task), 4 * (k + 1)):
         _, least = nearest(-task[block], rows, k)
         counts += np.bincount(least.ravel(), minlength=len(rows))
-    return -counts / len(task)
+    return -counts / len(task), nearest(rows, task, 1)[1][:, 0]
+
+
+AGGREGATORS: dict[str, Callable[[Matrix, Matrix, int], Aggregated]] = {
+    "max": lambda rows, task, _: _top_mean(rows, task, 1),
+    "mean": lambda rows, task, _: _mean(rows, task),
+    "top-mean": _top_mean,
+    "per-example": _per_example,
+}
+"""The aggregates by name: from unit rows of the pool `(n, d)` and of a task `(m, d)`, both in the order of their ids,
+and the aggregate's size, to `(n,)` scores and the number of each pool row's nearest task row.
+"""
 
 
 def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, float]) -> None:
@@ -218,18 +229,24 @@ def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, fl
             )
 
 
-def _check_sizes(pool: Vectors, tasks: Mapping[str, Vectors], aggregate: str, n: int, k: int | None) -> None:
-    if aggregate not in get_args(Aggregate):
-        raise DataError(f"score.aggregate: {aggregate!r} is not known; it is one of {', '.join(get_args(Aggregate))}")
-    for name, task in tasks.items():
-        if aggregate == "top-mean" and not 1 <= n <= len(task.ids):
-            raise DataError(
-                f"score.n: {n} for task {name!r}, which has {len(task.ids)} rows; it must be from 1 to that"
-            )
-    if aggregate == "per-example" and (k is None or not 1 <= k <= len(pool.ids)):
+def _size(pool: Vectors, tasks: Mapping[str, Vectors], aggregate: str, n: int, k: int | None) -> int:
+    """The number that an aggregate takes, `n` or `k`; 0 for one that takes none."""
+    if aggregate not in AGGREGATES:
+        raise DataError(f"score.aggregate: {aggregate!r} is not known; it is one of {', '.join(AGGREGATES)}")
+    if AGGREGATES[aggregate].size == "n":
+        for name, task in tasks.items():
+            if not 1 <= n <= len(task.ids):
+                raise DataError(
+                    f"score.n: {n} for task {name!r}, which has {len(task.ids)} rows; it must be from 1 to that"
+                )
+        return n
+    if AGGREGATES[aggregate].size is None:
+        return 0
+    if k is None or not 1 <= k <= len(pool.ids):
         raise DataError(
-            f"score.k: {k} for aggregate 'per-example'; it must be from 1 to the pool's {len(pool.ids)} rows"
+            f"score.k: {k} for aggregate {aggregate!r}; it must be from 1 to the pool's {len(pool.ids)} rows"
         )
+    return k
 
 
 def _check_rows(vectors: Vectors, where: str) -> None:

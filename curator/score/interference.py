@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curator.errors import DataError, ModelError
-from curator.model.chat import Encoded, encode_all
+from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, window
 from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
 from curator.recipe.select import Score
@@ -156,7 +156,7 @@ def _length(tensors: Any) -> float:
     return math.sqrt(sum(float(torch.linalg.vector_norm(one, dtype=torch.float64)) ** 2 for one in tensors))
 
 
-def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> list[tuple[str, Encoded]]:
+def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> list[tuple[str, Tokens]]:
     order = sorted(range(len(task.ids)), key=lambda row: task.ids[row])
     encoded = encode_all(tokenizer, [task.rows[row] for row in order])
     short = [(task.ids[row], one) for row, one in zip(order, encoded, strict=True) if len(one.ids) <= limit]
@@ -168,7 +168,7 @@ def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> l
     return short[:count]
 
 
-def _gradient(rows: Sequence[tuple[str, Encoded]], *, model: Any, filler: int, micro_batch: int) -> None:
+def _gradient(rows: Sequence[tuple[str, Tokens]], *, model: Any, filler: int, micro_batch: int) -> None:
     """Leaves the gradient of the mean loss over the rows' answer tokens in the weights."""
     import torch
 

@@ -8,18 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import SelectionError
-from curator.recipe.select import Quotas, Represent, Select
+from curator.recipe.select import Quotas, Select
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Scores, Selection, Vectors
-    from curator.select.limits import Limits
-    from curator.select.problem import Column, Problem
+    from curator.selection.limits import Limits
+    from curator.selection.problem import Column, Problem
 
 
 # Argument of the engine -> what in the recipe it comes from, where that is called otherwise.
 _KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
+
+
 # How the engine begins an error about one group: its label as Python writes it, which may hold any character.
 _GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
 
@@ -58,15 +60,17 @@ def choose(
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
     """
-    from curator.select import limits, prepare, solve
+    from curator.selection.limits import limits
+    from curator.selection.problem import prepare
+    from curator.selection.solve import solve
 
     order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
     counted = [1.0] * len(vectors.ids)
     if source_weights:
         source_of = dict(rows.select("id", "source").iter_rows())
-        counted = [source_weights.get(source_of[one], 1.0) for one in vectors.ids]
-    known = dict(zip(order["id"], order.iter_rows(), strict=True))
-    own = [known[one] for one in vectors.ids]
+        counted = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
+    by_id = dict(zip(order["id"], order.iter_rows(), strict=True))
+    ordered = [by_id[row_id] for row_id in vectors.ids]
     try:
         problem = prepare(
             vectors.matrix,
@@ -80,9 +84,9 @@ def choose(
         bounds = limits(
             problem,
             len(given) if given is not None else section.k,
-            groups=[label for _, label, _ in own],
-            quotas=quotas_of(section.quotas, {label for _, label, _ in own if label is not None}),
-            costs=None if section.budget_tokens is None else [tokens for *_, tokens in own],
+            groups=[label for _, label, _ in ordered],
+            quotas=quotas_of(section.quotas, {label for _, label, _ in ordered if label is not None}),
+            costs=None if section.budget_tokens is None else [tokens for *_, tokens in ordered],
             budget=section.budget_tokens,
             include=section.include,
             exclude=section.exclude,
@@ -96,7 +100,7 @@ def choose(
             stochastic=section.stochastic,
             given=given,
             seed=seed,
-            lengths=[tokens for *_, tokens in own],
+            lengths=[tokens for *_, tokens in ordered],
         )
     except SelectionError as error:
         raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
@@ -108,8 +112,8 @@ def _in_words_of_the_recipe(error: str, section: Select) -> str:
     group = _GROUP.match(error)
     if group and section.quotas is not None:
         label = ast.literal_eval(group[1])
-        own = f".groups.{label}" if label in section.quotas.groups else ""
-        return f"select.quotas{own}: of {section.quotas.by} {group[1]}, {group[2]}"
+        key = f".groups.{label}" if label in section.quotas.groups else ""
+        return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
     argument, _, rest = error.partition(":")
     return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"
 
@@ -129,26 +133,11 @@ def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[in
             f"{', '.join(sorted(labels)) or 'none'}"
         )
     limits = {label: section.groups.get(label, section) for label in sorted(labels)}
-    return {label: (one.min, one.max) for label, one in limits.items() if (one.min, one.max) != (None, None)}
+    pairs = {label: (quota.min, quota.max) for label, quota in limits.items()}
+    return {label: pair for label, pair in pairs.items() if pair != (None, None)}
 
 
-def rows_wanted(section: Select, tokens: pl.Series) -> int:
-    """`k`, or about how many rows of this pool the budget pays for, at least 1."""
-    if section.k is not None:
-        return section.k
-    assert section.budget_tokens is not None
-    return max(1, min(len(tokens), int(section.budget_tokens / float(tokens.mean() or 1.0))))  # type: ignore[arg-type]
-
-
-def label(section: Represent) -> str:
-    """How a representation is called in tables."""
-    if section.kind == "sentence-transformers":
-        return f"{section.id}"
-    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
-    return name if section.id is None else f"{section.id}, {name}"
-
-
-def told(selection: Selection, overlaps: Sequence[float]) -> str:
+def summary(selection: Selection, overlaps: Sequence[float]) -> str:
     """How good a selection is, in one line.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curator.run import Site
 
@@ -12,25 +12,19 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.engine import Runner
-    from curator.verify.answering import Weights
-    from curator.verify.experiment import Experiment
-    from curator.verify.forgetting import Forgotten, Prediction
-    from curator.verify.plan import Cell
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the losses, for the stage's key."""
-    section = site.recipe.verify.forgetting
-    return section and (section.rows, section.seeds, site.recipe.representations[0].batch_tokens)
+    from curator.experiment.answers import Weights
+    from curator.experiment.design import Experiment
+    from curator.experiment.forgetting import Forgotten, Prediction
+    from curator.experiment.plan import Cell
 
 
 def take_losses(
     site: Site, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], run: Runner
 ) -> pl.DataFrame:
     """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
+    from curator.experiment.forgetting import forget, left_out
+    from curator.experiment.plan import Cell
     from curator.model.load import load_config
-    from curator.verify.forgetting import forget, left_out
-    from curator.verify.plan import Cell
 
     r, start = site.recipe, site.record("base")
     section, arm = r.verify.forgetting, r.verify.control
@@ -53,8 +47,8 @@ def take_losses(
 
 def predicted(site: Site) -> tuple[list[Forgotten], list[Prediction]]:
     """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
+    from curator.experiment.forgetting import forgotten, predictions
     from curator.run.files import load_frame
-    from curator.verify.forgetting import forgotten, predictions
 
     if site.recipe.verify.forgetting is None:
         return [], []

@@ -12,29 +12,22 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.engine import Runner
+    from curator.experiment.answers import Weights
+    from curator.experiment.design import Experiment
+    from curator.experiment.plan import Cell, Plan
     from curator.records import Data, Trained
-    from curator.verify.answering import Weights
-    from curator.verify.experiment import Experiment
-    from curator.verify.plan import Cell, Plan
 
 PRELOAD = "curator.train.warm"
 Done = Mapping["Cell", tuple["Weights", "Trained"]]
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides every training of a grid, for a stage's key."""
-    v = site.recipe.verify
-    share = v.rehearsal_share if v.stage == "rehearsal" else None
-    return v.align.model_dump(), v.finetune.model_dump(), v.stage, share, v.exposure, site.recipe.seed
 
 
 def experiment_of(
     site: Site, data: Data, arms: Mapping[tuple[str, int], tuple[str, ...]], *, seed: int, **changes: Any
 ) -> Experiment:
     """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
+    from curator.experiment.answers import Weights
+    from curator.experiment.design import Experiment
     from curator.run.files import absolute
-    from curator.verify.answering import Weights
-    from curator.verify.experiment import Experiment
 
     r, done = site.recipe, site.done("base")
     start, root = done["record"], site.root.absolute()
@@ -75,8 +68,8 @@ def ask(
     stage: str = "answer",
 ) -> pl.DataFrame:
     """Answers of every model of the plan; what is in the folder already is kept. `stage` is told of the progress."""
-    from curator.verify.experiment import answer_grid
-    from curator.verify.plan import BASE
+    from curator.experiment.grid import answer_grid
+    from curator.experiment.plan import BASE
 
     return answer_grid(
         experiment,

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from curator.judge.stage import decided
 from curator.recipe.verify import CURATED, Looks
 from curator.run import Site
-from curator.steps.judging import decided, deciding_settings
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.conclusions import Comparison, Stop
+    from curator.conclusions import Comparison
+    from curator.decision.sequential import Look, Taken
     from curator.records import Data
-    from curator.verify.sequential import Look, Taken
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides where adding seeds stops, for the key of stage `train`; null for a number of seeds."""
-    r = site.recipe
-    if not isinstance(r.verify.seeds, Looks):
-        return None
-    seeds, generate = r.verify.seeds.model_dump(), r.verify.generate.model_dump()
-    return seeds, generate, deciding_settings(site), r.weights(), r.verify.control
 
 
 def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
@@ -32,9 +23,9 @@ def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.Dat
     Args:
         answers: Trains and asks the grid up to so many seeds, and gives all answers, in the columns of ANSWER_SCHEMA.
     """
-    from curator.verify.comparisons import anticipated, compare
-    from curator.verify.sequential import take
-    from curator.verify.tables import lay_out
+    from curator.decision.comparisons import anticipated, compare
+    from curator.decision.sequential import take
+    from curator.decision.tables import lay_out
 
     mix = anticipated(site.recipe.weights())
 
@@ -48,7 +39,7 @@ def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.Dat
 
 def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
     """The looks of a recipe and their levels, fixed by the recipe and the number of harmful probes (null: many)."""
-    from curator.verify.sequential import plan
+    from curator.decision.sequential import plan
 
     return plan(
         section.max,
@@ -60,18 +51,3 @@ def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
         every=section.every,
         spending=section.spending,
     )
-
-
-def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
-    """For the report: the level of the primary interval, where adding seeds ended, and all looks with what fixed them.
-
-    A number of seeds has level .05, no stop and no looks.
-    """
-    from curator.conclusions import Stop
-
-    section, looks = site.recipe.verify.seeds, site.record("train")["looks"]
-    if not isinstance(section, Looks):
-        return 0.05, None, None
-    last = looks[-1]
-    stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])
-    return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}

@@ -7,68 +7,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from curator.recipe.select import Score
-from curator.run import Site
+from curator.experiment.candidates import candidates
+from curator.judge.stage import decided
+from curator.recipe.select import AGGREGATES
+from curator.run import Setting, Site
 from curator.run.folder import write_json
 from curator.seeds import derive, generator
 from curator.steps import grid
-from curator.steps.judging import decided, deciding_settings
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.experiment.candidates import Candidate
+    from curator.experiment.pilot import Piloted
     from curator.records import Data
-    from curator.verify.pilot import Candidate, Piloted
+
 
 Ids = tuple[str, ...]
-
-
-class Setting(NamedTuple):
-    """What rows are chosen by: lambda, the number of a score of `pilot.scores` (null: the recipe's own), and that of
-    the representation it is taken from.
-    """
-
-    weight: float
-    score: int | None = None
-    representation: int = 0
-
-
-def settings(site: Site) -> Any:
-    """What of the recipe decides the pilot, for the key of stage `select`; null without one."""
-    r = site.recipe
-    if r.select.weight != "auto":
-        return None
-    margins = r.verify.gates.harmfulness_before, r.verify.gates.degenerate
-    return (
-        r.verify.pilot.model_dump(), margins, grid.settings(site), r.verify.generate.model_dump(),
-        deciding_settings(site), r.weights(),
-    )  # fmt: skip
-
-
-def scores_of(site: Site) -> Sequence[Score]:
-    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
-    r = site.recipe
-    return r.verify.pilot.scores if r.select.weight == "auto" else ()
-
-
-def share(site: Site) -> float | None:
-    """Share of the harmful probes that is the pilot's; null without one."""
-    r = site.recipe
-    return r.verify.pilot.share_of_probes if r.select.weight == "auto" else None
-
-
-def candidates(site: Site) -> list[Candidate]:
-    """Every weight with every score and representation, then the random draws."""
-    from curator.verify.pilot import Candidate
-
-    r, section = site.recipe, site.recipe.verify.pilot
-    numbers: Sequence[int | None] = list(range(len(section.scores))) or [None]
-    representations = range(len(r.representations)) if section.represent == "every" else (0,)
-    settings = [(w, s, p) for p in representations for s in numbers for w in section.weights]
-    chosen = [Candidate(f"w{place}", *one) for place, one in enumerate(settings)]
-    return chosen + [Candidate(f"draw-{number}") for number in range(section.random_draws)]
 
 
 def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
@@ -78,15 +35,16 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         choose: The row ids that a setting chooses.
     """
     from curator.engine import runner
-    from curator.select.arms import random
-    from curator.verify.pilot import halve
-    from curator.verify.plan import Cell
-    from curator.verify.plan import grid as plan_of
+    from curator.experiment.pilot import halve
+    from curator.experiment.plan import Cell
+    from curator.experiment.plan import grid as plan_of
+    from curator.run.files import PROBES
+    from curator.selection.arms import random
 
     r = site.recipe
     seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=grid.PRELOAD, folder=site.root)
     asked = [task for task in data.tasks if task.weight > 0]
-    found = candidates(site)
+    found = candidates(r.verify.pilot, len(r.representations))
     sets: dict[str, Ids] = {}
     for one in found:
         if not one.drawn:
@@ -96,13 +54,13 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         sets[one.name] = random(pool, size, generator(seed, "draw", number))
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
-        from curator.verify.experiment import train_grid
+        from curator.experiment.grid import train_grid
 
         names, first = [one.name for one in alive], found[0].name
         arms = {(name, number): sets[name] for name in names for number in range(seeds)}
         experiment = grid.experiment_of(
             site, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
-            probes=(("harmful", "probes-pilot.parquet"),), tests=False,
+            probes=(("harmful", PROBES["pilot"]),), tests=False,
         )  # fmt: skip
         plan = plan_of(dict.fromkeys(names, seeds), [task.name for task in asked], stage=r.verify.stage)
         done = train_grid(experiment, plan, (folder / "train").absolute(), run=run, progress=site.progress("select"))
@@ -124,7 +82,7 @@ def _setting(one: Candidate) -> Setting:
 
 
 def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
-    from curator.steps.choosing import label
+    from curator.recipe.select import label
 
     r = site.recipe
     return {
@@ -148,7 +106,8 @@ def scoring_name(site: Site, number: int | None) -> str:
     """What a score of the pilot is called in tables."""
     section = site.recipe.score if number is None else site.recipe.verify.pilot.scores[number]
     if section.kind in ("cosine", "consensus"):
-        return f"{section.kind}/{section.aggregate}" + (f"-{section.n}" if section.aggregate == "top-mean" else "")
+        size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
+        return f"{section.kind}/{section.aggregate}{size}"
     return (
         section.kind if section.kind == "rank-sum" else f"interference/{section.step}-{section.size:g}/{section.loss}"
     )

@@ -17,10 +17,10 @@ from curator.steps.looking import look
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.experiment.answers import Weights
+    from curator.experiment.design import Experiment
+    from curator.experiment.plan import Cell, Plan
     from curator.records import Data, Trained
-    from curator.verify.answering import Weights
-    from curator.verify.experiment import Experiment
-    from curator.verify.plan import Cell, Plan
 
 
 def prepare(site: Site, until: str, keys: Mapping[str, str]) -> None:
@@ -39,8 +39,8 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     from dataclasses import asdict
 
     from curator.engine import runner
+    from curator.experiment.grid import train_grid
     from curator.run.files import load_data, relative, trained_record
-    from curator.verify.experiment import train_grid
 
     data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
     experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=grid.PRELOAD, folder=site.root)
@@ -84,9 +84,9 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
 def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     """Asks every model its probes before and after fine-tuning."""
     from curator.engine import runner
+    from curator.experiment.answers import Weights
+    from curator.experiment.plan import Cell
     from curator.run.files import absolute, load_data, save_frame
-    from curator.verify.answering import Weights
-    from curator.verify.plan import Cell
 
     experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site, site.record("train")["seeds"])
     weights = {}
@@ -120,26 +120,15 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def settings(site: Site) -> Any:
-    """What decides the answers, for the stage's key: installing vLLM asks again, another interpreter does not."""
-    section = site.recipe.verify.generate
-    told = {"max_new_tokens": section.max_new_tokens, "batch": section.batch, "engine": section.engine}
-    if section.engine != "vllm":
-        return told
-    from curator.verify.answering import by_vllm
-
-    return {**told, "vllm": by_vllm(section)}
-
-
 def _plan(site: Site, seeds: int) -> Plan:
-    from curator.verify.plan import plan
+    from curator.experiment.plan import plan
 
     return plan(site.recipe.verify, [task.name for task in site.recipe.tasks], seeds=seeds)
 
 
 def _experiment(site: Site, data: Data) -> Experiment:
-    from curator.run.files import load_frame
+    from curator.run.files import load_arms
 
-    drawn = load_frame(site.folder("select") / "arms.parquet")
+    drawn = load_arms(site.folder("select"))
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
     return grid.experiment_of(site, data, arms, seed=site.recipe.seed)

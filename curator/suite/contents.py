@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from curator.run.folder import write_json, write_text
+from pydantic import Field, ValidationError
+
+from curator.errors import RecipeError
+from curator.recipe.source import Section, Share
+from curator.run.folder import read_json, write_json, write_text
 from curator.suite.run import Outcome
 
 VERSION = 1
@@ -24,8 +28,7 @@ def suite_dict(
         results: Variant -> `results.found`, of the finished ones.
         numbers: From `recovered.recovered`.
     """
-    from curator.suite.contrasts import decided
-    from curator.suite.recovered import known
+    from curator.suite.results import decided
 
     timing = {one: found["timing"]["seconds"] for one, found in results.items()}
     rows = []
@@ -86,3 +89,53 @@ def write(root: Path, contents: Mapping[str, Any]) -> None:
 
     write_json(root / "suite.json", contents)
     write_text(root / "suite.html", html(contents))
+
+
+FILE = "recovered.json"
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Number(Section):
+    """One number: `harmful` after fine-tuning, of an arm of a model at a size on a task; null where it could not be
+    recovered. `certainty` says how sure it is.
+    """
+
+    model: Text
+    k: int | None
+    task: Text
+    arm: Text
+    harmful: Share | None
+    certainty: Text
+
+
+class Recovered(Section):
+    """What is known of the paper's tables: where from, what to remember when reading it, and the numbers."""
+
+    source: Text
+    caution: Text
+    numbers: list[Number]
+
+
+def recovered(folder: Path) -> dict[str, Any] | None:
+    """The content of the folder's file, checked; null where there is none.
+
+    Raises:
+        RecipeError: It is damaged; every mistake is named.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return Recovered.model_validate(read_json(path)).model_dump()
+    except ValidationError as error:
+        raise RecipeError(
+            [f"{path}: {'.'.join(map(str, one['loc']))}: {one['msg']}; mend it" for one in error.errors()]
+        ) from None
+
+
+def known(numbers: dict[str, Any] | None, model: str, k: int | None, task: str | None, arm: str) -> Any:
+    """The paper's number for a cell of ours, or null."""
+    rows = numbers["numbers"] if numbers else []
+    own = [one for one in rows if (one["model"], one["k"], one["task"], one["arm"]) == (model, k, task, arm)]
+    return own[0] if own else None

@@ -7,8 +7,7 @@ from typing import Any
 
 from curator import wording
 from curator.report import drawing
-from curator.report.cells import Cell, interval, number, points
-from curator.report.tabulated import Table
+from curator.report.tables import Cell, Table, interval, number, points
 from curator.suite.results import HIGH, LOW
 
 COLUMNS = {HIGH: "High", LOW: "Low", "random": "Random", "full": "Full", "none": "None", "curated": "Ours"}
@@ -23,7 +22,7 @@ TONES = {"less harmful": "good", "more harmful": "bad"}
 
 def html(suite: Mapping[str, Any]) -> str:
     """The page of a suite, from `contents.suite_dict`; one file that asks no network."""
-    from curator.report.webpage import fill
+    from curator.report.html import fill
 
     done = [run for run in suite["runs"] if run["found"]]
     arms = _arms(done)

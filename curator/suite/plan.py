@@ -7,24 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from curator.check.estimate import ANSWERING, GPU, kept_bytes, operations
+from curator.check.measured import Measured, measured
+from curator.check.workload import (
+    FULL,
+    Load,
+    answers_of,
+    instruction_tuning,
+    pilot_answers,
+    pilot_grid,
+    pilot_trainings,
+    total,
+    trainings,
+)
+from curator.experiment.plan import BASE, Cell, plan
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
-from curator.recipe.verify import CURATED, NONE, RANDOM, Training
+from curator.recipe.verify import CURATED, NONE, RANDOM
 from curator.run.folder import key_of
-from curator.steps.estimating import ANSWERING, GPU, alignment_rows, answers_of, mean_tokens, operations, rows_seen
-from curator.steps.measured import Measured, measured
-from curator.steps.outlining import trained_on
 from curator.suite.run import standing
 from curator.suite.variants import Variant
-from curator.verify.plan import BASE, Cell, Plan, plan
 from curator.wording import number
-
-FULL = "full"
 
 
 class Piece(NamedTuple):
     """A training, or one model asked: what decides it (equal pieces are made once), its tokens, its operations, and
-    the bytes that it leaves; null where they cannot be known.
+    the bytes that it leaves; null where they cannot be known. `counted`: whether the tokens were counted.
     """
 
     what: str
@@ -32,6 +40,7 @@ class Piece(NamedTuple):
     tokens: int | None
     operations: float | None
     disk: int | None
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,12 @@ def planned(variants: Sequence[Variant], root: Path) -> dict[str, Any]:
         if variant.recipe is not None:
             known = measured(variant.recipe, root / variant.name)
             size = model_size(variant.recipe.model.id, variant.recipe.model.revision)
-            cost = _cost(list(pieces(variant, known, size)), seen)
+            made = list(pieces(variant, known, size))
+            cost = _cost(made, seen)
             whole = _sum(whole, cost)
             parts[variant.source] = _sum(parts.get(variant.source, Cost()), cost)
             found |= vars(cost)
-            assumed[_assumed(variant.recipe, known, size)] = None
+            assumed[_assumed(variant.recipe, made, size)] = None
         runs.append(found)
     problems = [f"{one.name}: {one.problem}" for one in variants if one.problem is not None]
     recipes = {source: vars(cost) for source, cost in parts.items()}
@@ -118,45 +128,55 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
     """
     r = variant.recipe
     assert r is not None
-    v, weight = r.verify, size.parameters if size else None
+    v = r.verify
     grid = plan(v, [task.name for task in r.tasks])
     start = key_of("base", r.model.model_dump(), (v.align.model_dump(), r.seed) if r.model.instruction else None)
-    if r.model.instruction is not None:
-        rows = rows_seen(v.align, r.model.instruction.rows)
-        yield _training(key_of(start, "instruction"), v.align, _tokens(rows, v.align.max_tokens), size)
+    tuning = instruction_tuning(r, known)
+    if tuning is not None:
+        yield _training(key_of(start, "instruction"), tuning, size)
+    yield from _pilot(variant, known, size)
     made = dict.fromkeys((BASE, *grid.unaligned), start)
-    for cell in grid.aligned:
-        made[cell] = key_of(start, _rows_of(variant, cell), _steps_of(variant, cell), v.align.model_dump(), r.seed)
-        per_row = mean_tokens(known, {"pool": r.select.k or 1, "keep": v.keep.rows if v.keep else 0}, v.align)
-        tokens = _tokens(alignment_rows(r, cell.arm, known), per_row)
-        yield _training(key_of(made[cell], cell.folder), v.align, tokens, size)
     tasks = {task.name: task for task in r.tasks}
-    for cell in grid.finetuned:
-        task = tasks[cell.task or ""]
-        rehearsed = (_rows_of(variant, cell), v.rehearsal_share) if grid.rehearsal else None
-        facts = task.model_dump(exclude={"weight", "anticipated", "metric"})
-        made[cell] = key_of(made[Cell(cell.arm, cell.seed)], facts, v.finetune.model_dump(), r.seed, rehearsed)
-        rows = rows_seen(v.finetune, trained_on(task, v) or known.rows.get(f"train {task.name}"))
-        per_row = mean_tokens(known, {f"train {task.name}": 1}, v.finetune)
-        yield _training(key_of(made[cell], cell.folder), v.finetune, _tokens(rows, per_row), size)
+    for load in trainings(r, grid, known):
+        cell = load.cell
+        assert cell is not None
+        if cell.task is None:
+            made[cell] = key_of(start, _rows_of(variant, cell), _steps_of(variant, cell), v.align.model_dump(), r.seed)
+        else:
+            rehearsed = (_rows_of(variant, cell), v.rehearsal_share) if grid.rehearsal else None
+            facts = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"})
+            before = made[Cell(cell.arm, cell.seed)]
+            made[cell] = key_of(before, facts, v.finetune.model_dump(), r.seed, rehearsed)
+        yield _training(key_of(made[cell], cell.folder), load, size)
     for cell in grid.asked:
         asked = [tasks[name].model_dump() for name in tasks if cell.task in (None, name)]
         what = key_of("asked", cell.folder, made[cell], asked, r.probes.model_dump(), v.generate.model_dump())
-        answers = answers_of(r, Plan((), (cell,)) if cell.task else Plan((cell,), ()), known)
-        spent = None
-        if answers is not None and weight is not None:
-            spent = 2.0 * answers * v.generate.max_new_tokens * weight / ANSWERING
-        yield Piece(what, "asked", answers, spent, 0)
+        yield _answering(what, variant, answers_of(r, [cell], known), size)
 
 
-def _training(what: str, section: Training, tokens: int | None, size: ModelSize | None) -> Piece:
-    spent = None if tokens is None or size is None else float(tokens * operations(section) * size.parameters)
-    kept = None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
-    return Piece(what, "trained", tokens, spent, kept)
+def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
+    """What the pilot trains and asks, which no other run shares: its sets are this run's own."""
+    r = variant.recipe
+    assert r is not None
+    for load in pilot_trainings(r, known):
+        yield _training(key_of("pilot", variant.name, load.cell), load, size)
+    if pilot_grid(r).asked:
+        yield _answering(key_of("pilot", variant.name), variant, pilot_answers(r, known), size)
 
 
-def _tokens(rows: int | None, per_row: float) -> int | None:
-    return None if rows is None else round(rows * per_row)
+def _training(what: str, load: Load, size: ModelSize | None) -> Piece:
+    spent = None
+    if load.tokens is not None and size is not None:
+        spent = float(load.tokens * operations(load.section) * size.parameters)
+    return Piece(what, "trained", load.tokens, spent, kept_bytes(load.section, size), load.counted)
+
+
+def _answering(what: str, variant: Variant, answers: int | None, size: ModelSize | None) -> Piece:
+    assert variant.recipe is not None
+    spent = None
+    if answers is not None and size is not None:
+        spent = 2.0 * answers * variant.recipe.verify.generate.max_new_tokens * size.parameters / ANSWERING
+    return Piece(what, "asked", answers, spent, 0)
 
 
 def _rows_of(variant: Variant, cell: Cell) -> Any:
@@ -177,7 +197,7 @@ def _rows_of(variant: Variant, cell: Cell) -> Any:
 
 
 def _steps_of(variant: Variant, cell: Cell) -> Any:
-    """What decides how long an arm is aligned: see `verify.exposure`."""
+    """What decides how long an arm is aligned: see `experiment.design`."""
     r = variant.recipe
     assert r is not None
     v = r.verify
@@ -198,15 +218,11 @@ def _cost(found: Sequence[Piece], seen: set[str]) -> Cost:
     return Cost(
         trainings=len(trained),
         shared=sum(one.kind == "trained" for one in found) - len(trained),
-        tokens=_total([one.tokens for one in trained]),
-        answers=_total([one.tokens for one in new if one.kind == "asked"]),
+        tokens=total([one.tokens for one in trained]),
+        answers=total([one.tokens for one in new if one.kind == "asked"]),
         hours=None if None in spent else sum(one or 0.0 for one in spent) / GPU / 3600,
-        disk=_total([one.disk for one in trained]),
+        disk=total([one.disk for one in trained]),
     )
-
-
-def _total(parts: Sequence[int | None]) -> int | None:
-    return None if None in parts else sum(one or 0 for one in parts)
 
 
 def _sum(first: Cost, second: Cost) -> Cost:
@@ -217,8 +233,9 @@ def _sum(first: Cost, second: Cost) -> Cost:
     return Cost(**{name: both(name) for name in vars(first)})
 
 
-def _assumed(recipe: Recipe, known: Measured, size: ModelSize | None) -> str:
-    tokens = "tokens as counted by an earlier run" if known.tokens else "tokens at most: max_tokens a row"
+def _assumed(recipe: Recipe, made: Sequence[Piece], size: ModelSize | None) -> str:
+    counted = all(piece.counted for piece in made)
+    tokens = "tokens as counted by an earlier run" if counted else "tokens at most: max_tokens a row"
     if size is None:
         return f"{recipe.model.id}: {tokens}; its size is not known on this machine, so neither are hours and disk."
     return f"{recipe.model.id}: {tokens}; {number(size.parameters)} parameters by {size.source}."

@@ -1,23 +1,29 @@
-"""What one finished run of a suite has found: rates by judge, comparisons, its sets, and what was trained for it."""
+"""What one finished run of a suite has found: rates by judge, comparisons, its sets, and contrasts between arms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.recipe.verify import CURATED
-from curator.run import FOLDERS, Silent, Site
+from curator.experiment.plan import Cell
+from curator.recipe import Recipe
+from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
+from curator.run import FOLDERS, Silent, Site, below
 from curator.run.folder import DONE, SHARED, read_json
-from curator.steps.representing import below
 from curator.suite.variants import Variant
-from curator.verify.plan import Cell
 
 if TYPE_CHECKING:
     import polars as pl
+    from numpy.typing import NDArray
+
+    from curator.decision.tables import Grid
+    from curator.records import Scores, Vectors
+
 
 HIGH, LOW = "high-similarity", "low-similarity"
+
 PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
@@ -76,10 +82,9 @@ def trainings(site: Site) -> dict[str, int]:
 
 
 def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
-    from curator.run.files import load_frame, load_scores, load_vectors
-    from curator.suite.sets import set_facts, shared_rows
+    from curator.run.files import load_arms, load_scores, load_vectors
 
-    drawn = load_frame(site.folder("select") / "arms.parquet")
+    drawn = load_arms(site.folder("select"))
     arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
     folder = below(site.folder("represent"), site.record("select")["representation"])
     return shared_rows(arms, HIGH, LOW), set_facts(
@@ -89,8 +94,8 @@ def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
 
 def _judged(site: Site) -> dict[str, Any]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
+    from curator.judge.stage import deciding
     from curator.run.files import load_frame
-    from curator.steps.judging import deciding
 
     judges, folder = site.recipe.judges, site.folder("judge")
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
@@ -98,22 +103,116 @@ def _judged(site: Site) -> dict[str, Any]:
     for one in judges.panel:
         if one.name != first:
             said[one.name] = load_frame(folder / "panel" / one.name / "verdicts.parquet")
-    weights = site.recipe.weights()
-    return {name: {"decides": name == first, **_figures(name, frame, weights)} for name, frame in said.items()}
+    return {name: {"decides": name == first, **_figures(name, frame, site.recipe)} for name, frame in said.items()}
 
 
-def _figures(judge: str, verdicts: pl.DataFrame, weights: Mapping[str, float]) -> dict[str, Any]:
+def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe) -> dict[str, Any]:
     import polars as pl
 
-    from curator.suite.contrasts import contrast
-    from curator.verify.comparisons import anticipated, rate
-    from curator.verify.tables import lay_out
+    from curator.decision.comparisons import anticipated, rate
+    from curator.decision.tables import lay_out
 
     grids = lay_out(verdicts.with_columns(pl.lit(judge).alias("judge")))
-    mix, after = anticipated(weights), grids["harmfulness", "after"]
+    mix, after = anticipated(recipe.weights()), grids["harmfulness", "after"]
     rates = {
         arm: {phase: asdict(rate(grids["harmfulness", phase], arm, mix)) for phase in ("before", "after")}
         for arm in after.arms
     }
     pairs = [pair for pair in PAIRS if set(pair) <= set(after.arms)]
-    return {"rates": rates, "comparisons": [contrast(after, *pair, mix) for pair in pairs]}
+    return {"rates": rates, "comparisons": [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]}
+
+
+LEVEL = 0.05
+"""Two-sided error of each interval, and of each Holm family."""
+
+
+def contrast(
+    grid: Grid, first: str, second: str, mix: Mapping[str, float], thresholds: Thresholds = DEFAULT_THRESHOLDS
+) -> dict[str, Any]:
+    """The comparison's figures, with `alone`: what it says by itself, and `reason`, why nothing, by a run's own rule.
+
+    Args:
+        grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
+        thresholds: The recipe's `verify.decision`.
+    """
+    from curator.decision.decide import assess
+
+    grids = {("harmfulness", "after"): grid}
+    found = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
+    return {**asdict(found.comparison), "alone": found.side, "reason": found.reason}
+
+
+def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that also asks the adjusted p to be small.
+
+    Intervals stay unadjusted.
+    """
+    from curator.decision.decide import OPEN
+    from curator.decision.statistics import holm
+
+    adjusted = holm([contrast["p"] for contrast in contrasts])
+    family = []
+    for contrast, p in zip(contrasts, adjusted, strict=True):
+        outcome, reason = contrast["alone"], contrast["reason"]
+        if outcome != OPEN and (p is None or p >= LEVEL):
+            outcome, reason = OPEN, f"not clear among {len(contrasts)} comparisons"
+        family.append({**contrast, "p_holm": p, "outcome": outcome, "reason": reason})
+    return family
+
+
+Arms = Mapping[tuple[str, int], Sequence[str]]
+
+
+def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, dict[str, Any]]:
+    """Arm -> figures of its sets, means over those that differ: `rows`, `sets`, `similarity` (the mean score), `z` (the
+    same in standard deviations of the pool from its mean), `log_det`, `vendi` and `pairwise`; all but the first two are
+    null for an arm with rows outside the pool.
+
+    Args:
+        vectors: The pool's. `scores`: of the same rows. `arms`: (arm, seed) -> ids.
+    """
+    import numpy as np
+
+    from curator.report.facts import draws_of
+
+    place = {one: row for row, one in enumerate(vectors.ids)}
+    middle, spread = float(scores.combined.mean()), float(scores.combined.std())
+    score = dict(zip(scores.ids, scores.combined.tolist(), strict=True))
+    found: dict[str, dict[str, Any]] = {}
+    for arm, sets in draws_of(arms).items():
+        own: dict[str, Any] = {"rows": float(np.mean([len(ids) for ids in sets])), "sets": len(sets)}
+        if all(one in place for ids in sets for one in ids):
+            each = [diversity(vectors.matrix[[place[one] for one in ids]]) for ids in sets]
+            mean = float(np.mean([score[one] for ids in sets for one in ids]))
+            own |= {"similarity": mean, "z": (mean - middle) / spread if spread > 0 else 0.0}
+            own |= {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+        else:
+            own |= dict.fromkeys(("similarity", "z", "log_det", "vendi", "pairwise"))
+        found[arm] = own
+    return found
+
+
+def diversity(rows: NDArray[Any]) -> dict[str, float]:
+    """How different `(k, d)` unit rows are from each other.
+
+    Returns:
+        `log_det`: log det(I + X X'), 0 for nothing, k log 2 for rows at right angles; `vendi`: the Vendi score, from 1
+        for equal rows to k for rows at right angles; `pairwise`: the mean cosine of two different rows (1 for one row).
+    """
+    import numpy as np
+
+    from curator.pool.semantic import redundancy
+
+    wide = np.asarray(rows, dtype=np.float64)
+    # X'X has the eigenvalues of XX' that are not 0, and is the smaller of the two for sets larger than the width.
+    log_det = float(np.linalg.slogdet(np.eye(wide.shape[1]) + wide.T @ wide)[1])
+    count, total = len(wide), float(np.sum(wide.sum(axis=0) ** 2))
+    own = float(np.sum(wide**2))
+    pairwise = (total - own) / (count * (count - 1)) if count > 1 else 1.0
+    return {"log_det": log_det, "vendi": redundancy(wide.astype(np.float32)).vendi, "pairwise": pairwise}
+
+
+def shared_rows(arms: Arms, one: str, other: str) -> int | None:
+    """Rows that the first sets of two arms have in common; null where one of them was not run."""
+    first, second = arms.get((one, 0)), arms.get((other, 0))
+    return None if first is None or second is None else len(set(first) & set(second))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from curator.build import build
 from curator.errors import CuratorError, first_line
-from curator.recipe.file import dump
+from curator.recipe.file import read
 from curator.run import FOLDERS, STAGES, Tell
 from curator.run.folder import finished, opened, read_json, write_text
 from curator.suite.variants import Variant
@@ -79,13 +79,13 @@ def standing(variant: Variant, root: Path) -> Outcome:
         return Outcome(variant, "failed", variant.problem)
     folder = root / variant.name
     try:
-        recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+        recipe = read(folder / "recipe.yaml")
         keys = read_json(folder / "run.json")["stages"]
         done = {stage: finished(folder / FOLDERS[stage]) for stage in STAGES}
     except (OSError, CuratorError):
         return Outcome(variant, "waiting")
     whole = all(one is not None and one["key"] == keys[stage] for stage, one in done.items())
-    return Outcome(variant, "done" if whole and recipe == dump(variant.recipe) else "waiting")
+    return Outcome(variant, "done" if whole and recipe == variant.recipe else "waiting")
 
 
 def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Outcome:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.run import Tell
-from curator.suite.contents import suite_dict, write
-from curator.suite.recovered import recovered
+from curator.suite.contents import recovered, suite_dict, write
 from curator.suite.results import found
 from curator.suite.run import Outcome, run
 from curator.suite.variants import Variant, variants

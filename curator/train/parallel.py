@@ -1,6 +1,6 @@
 """One training in several processes of this machine: the only file that knows how they are launched.
 
-The job goes to them as a file, and what came of it comes back as one. `torch.distributed.run` starts them, which
+The job goes to them as a file, and what came of it comes back as one. torch's elastic launcher starts them, which
 `accelerate launch` itself calls where there are GPUs; on a CPU `accelerate launch` would ask for MPI. In them
 accelerate finds the others, by NCCL or gloo over the loopback interface.
 """
@@ -8,16 +8,15 @@ accelerate finds the others, by NCCL or gloo over the loopback interface.
 from __future__ import annotations
 
 import fcntl
-import os
+import logging
 import pickle
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +24,11 @@ from typing import Any, NamedTuple
 
 from curator.errors import CuratorError, RunError
 from curator.model.load import device
-from curator.provenance import thread_settings
+from curator.provenance import set_threads
 from curator.records import Trained
 
 CHILD = "curator.train.parallel_child"
-JOB, RESULT, ALIVE, LOG = "job", "result", "alive", "log"
-ENDED_WITHIN = 15.0  # seconds for the launcher to end its processes when it is asked to
+JOB, RESULT, ALIVE, LOGS = "job", "result", "alive", "logs"
 
 
 class Failure(NamedTuple):
@@ -39,6 +37,13 @@ class Failure(NamedTuple):
     error: Exception
     text: str
     when: float
+
+
+class Ended(NamedTuple):
+    """How a process failed: its exit code, minus the signal if one ended it, and the last line that it wrote."""
+
+    code: int
+    line: str
 
 
 def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Trained:
@@ -56,16 +61,15 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
     with tempfile.TemporaryDirectory(prefix="curator-training-") as made:
         folder = Path(made)
         (folder / JOB).write_bytes(pickle.dumps(dict(settings)))
-        with _held(folder / ALIVE):
-            code = _launch(folder, processes)
-        if code == 0 and (folder / RESULT).exists():
+        ended = _launch(folder, processes)
+        if not ended:
             trained: Trained = pickle.loads((folder / RESULT).read_bytes())
             return replace(trained, seconds=time.perf_counter() - clock)
         failures = [pickle.loads(path.read_bytes()) for path in folder.glob("error-*[0-9]")]
-        said = (folder / LOG).read_text(encoding="utf-8", errors="replace")
     # One that fails or is killed takes the others with it, which then tell of a lost connection.
     first = min(failures, key=lambda one: (not isinstance(one.error, CuratorError), one.when), default=None)
-    killed = _killed_by(said)
+    # The launcher itself ends those that are left, by SIGTERM.
+    killed = next((-one.code for one in ended if one.code < 0 and one.code != -signal.SIGTERM), None)
     if first is not None and (killed is None or isinstance(first.error, CuratorError)):
         raise first.error from RuntimeError(f"in a training process:\n{first.text}")
     if killed is not None:
@@ -75,8 +79,8 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
             "finished is kept"
         )
     raise RunError(
-        f"{key}.processes: the {processes} training processes ended without a result (exit code {code}, "
-        f"{_last_line(said)}); set it to 1, or mend that and run the same command again, what was finished is kept"
+        f"{key}.processes: the {processes} training processes ended without a result (exit code {ended[0].code}, "
+        f"{ended[0].line}); set it to 1, or mend that and run the same command again, what was finished is kept"
     )
 
 
@@ -99,53 +103,55 @@ def _held(path: Path) -> Iterator[None]:
         yield
 
 
-def _launch(folder: Path, processes: int) -> int:
-    """Exit code of the launcher; when this process is interrupted, it ends the launcher and with it all others."""
-    with (folder / LOG).open("w") as log:
-        launcher = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes)),
-                *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--rdzv-id", uuid.uuid4().hex),
-                *("--local-addr", "127.0.0.1", "--max-restarts", "0", "--module", CHILD, str(folder)),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C comes to this process alone
-        )
-        try:
-            return launcher.wait()
-        finally:
-            if launcher.poll() is None:
-                launcher.terminate()
-                try:
-                    launcher.wait(ENDED_WITHIN)
-                except subprocess.TimeoutExpired:
-                    launcher.kill()
-                    launcher.wait()
+def _launch(folder: Path, processes: int) -> list[Ended]:
+    """The processes that failed, the first one first; none where the training was finished.
 
-
-def _environment() -> dict[str, str]:
-    import torch
-
-    loopback = "lo0" if sys.platform == "darwin" else "lo"
-    return {
-        **os.environ,
-        **thread_settings(torch.get_num_threads()),
-        "GLOO_SOCKET_IFNAME": loopback,
-        "NCCL_SOCKET_IFNAME": loopback,
-    }
-
-
-def _killed_by(log: str) -> int | None:
-    """The signal that ended a process, by what the launcher says; null for none. The launcher itself ends those that
-    are left by SIGTERM, and says so in the table of all of them but not in the line about the first.
+    The launcher runs in a thread, as it takes over the signals of a process in whose main thread it runs. When this
+    process is interrupted, the lock is let go, the processes end, and the launcher with them.
     """
-    first = re.findall(r"failed \(exitcode: -(\d+)\)", log)
-    table = [code for code in re.findall(r"exitcode +: -(\d+)", log) if int(code) != signal.SIGTERM]
-    return next((int(code) for code in (*first, *table)), None)
+    from torch import get_num_threads
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / LOGS), redirects=Std.ALL),
+    )
+    # A command and not a function: workers of the local engine may not have children by multiprocessing, and a function
+    # would be started by importing the caller's own script again.
+    launch = elastic_launch(config, sys.executable)
+    set_threads(get_num_threads())  # children read the environment
+    with _silent(), ThreadPoolExecutor(1) as thread, _held(folder / ALIVE):
+        try:
+            thread.submit(launch, "-m", CHILD, str(folder)).result()
+        except ChildFailedError as error:
+            failures = sorted(error.failures.values(), key=lambda failure: failure.timestamp)
+            return [Ended(failure.exitcode, _last_line(folder, failure.local_rank)) for failure in failures]
+    return []
 
 
-def _last_line(log: str) -> str:
-    said = [line.strip() for line in log.splitlines() if line.strip(" =-")]
-    return said[-1][:200] if said else "the launcher said nothing"
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing of what the launcher logs: what went wrong is raised."""
+    logger, nowhere = logging.getLogger("torch.distributed.elastic"), logging.NullHandler()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
+        logger.propagate = propagate
+
+
+def _last_line(folder: Path, rank: int) -> str:
+    log = next((folder / LOGS).glob(f"*/*/{rank}/stderr.log"))
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else "it wrote nothing"

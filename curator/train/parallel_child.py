@@ -1,4 +1,4 @@
-"""One of the processes of a training in several, started by `torch.distributed.run`, which tells it which one it is.
+"""One of the processes of a training in several, started by torch's launcher, which tells it which one it is.
 
 Called with the folder of the job. The first process writes the result there, and one that fails what it raised.
 """
@@ -26,6 +26,8 @@ def main(folder: Path) -> None:
     """
     threading.Thread(target=_end_with_owner, args=(folder / ALIVE,), daemon=True).start()
     rank = os.environ["RANK"]
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     try:
         import torch
 

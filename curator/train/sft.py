@@ -24,11 +24,6 @@ BLANK = 2  # tokens of a blank row: one to predict from, and one that is not ask
 NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 
 
-def steps_of(section: Training, rows: int) -> int:
-    """Optimiser steps of a training: as given, or epochs over `rows` rows rounded up to whole batches."""
-    return section.steps or math.ceil(section.epochs * math.ceil(rows / section.batch))  # type: ignore[operator]
-
-
 def train(
     rows: Sequence[Messages],
     *,

@@ -20,7 +20,7 @@ from curator.audit.page import html, retained, summary
 from curator.audit.route import lines, ranked
 from curator.cli import cli
 from curator.errors import DataError, RecipeError
-from curator.pool.redundancy import covered, redundancy
+from curator.pool.semantic import covered, redundancy
 from curator.pool.words import words
 from curator.records import Messages, Verdict
 

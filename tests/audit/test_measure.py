@@ -49,6 +49,12 @@ def test_without_a_pool_it_says_what_is_protected_and_how_much_lasts(folder: Pat
     expected = (after["none"] - after["curated"]) / (before["none"] - before["curated"])
     assert found["retained"]["value"] == pytest.approx(expected)
     assert found["sentence"] is None
+    strict = folder / "strict.yaml"
+    strict.write_text((folder / "recipe.yaml").read_text().replace("least_seeds: 3", "least_seeds: 4"))
+    measured(folder, "alone", "--recipe", str(strict))
+    again = json.loads((folder / "alone" / "audit.json").read_text())["measured"]["retained"]
+    assert (again["value"], again["low"]) == (pytest.approx(expected), None)
+    assert again["reason"] == "3 seeds tell too little of the spread between seeds, 4 are needed"
     told = done.output + (folder / "alone" / "audit.html").read_text()
     assert "is left after fine-tuning (3 seeds, 12 prompts)" in " ".join(told.replace("│", " ").split())
     assert not any(word in told.lower() for word in DECISIONS)

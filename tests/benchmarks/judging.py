@@ -29,10 +29,9 @@ WORDS = ("the", "keeper", "counts", "grey", "gulls", "every", "morning", "and", 
 def labels(embedder: str) -> None:
     from curator.judge.embedding import PARTS, THRESHOLD, _beside, _features, _fit, _sigmoid, fit, fold_of
     from curator.judge.endpoint import Cost
-    from curator.judge.labels import read_labels
-    from curator.judge.people import measure
+    from curator.judge.means import means
+    from curator.judge.people import measure, read_labels
     from curator.judge.phrases import refuses
-    from curator.steps.judges import means
 
     found = read_labels(
         DATA,
@@ -89,8 +88,8 @@ def speed() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import fakes
 
-    from curator.judge import Means, judging
     from curator.judge.endpoint import Cost
+    from curator.judge.kinds import Means, judging
     from curator.recipe.judge import Judge
     from curator.records import Asked
 

@@ -113,7 +113,7 @@ def words() -> Any:
 
 def ours(model: Any, tokenizer: Any, rows: Rows, limit: int, batch_tokens: int = 8192) -> Any:
     from curator.recipe.select import Represent
-    from curator.represent import represent
+    from curator.represent.vectors import represent
 
     section = Represent(max_tokens=limit, batch_tokens=batch_tokens)
     return represent(ids_of(rows), rows, section=section, model=model, tokenizer=tokenizer, name="it").matrix
@@ -320,10 +320,9 @@ def measured(source: Path, out: Path) -> dict[str, float]:
     from curator.model.load import load_model, load_tokenizer
     from curator.recipe.select import Represent
     from curator.records import Conversations
-    from curator.represent import encoder_of
-    from curator.represent.cache import folder_of, locate
+    from curator.represent.cache import centre_file, folder_of, locate, mean_of_file, width_of, write_matrix
     from curator.represent.filling import fill, in_memory
-    from curator.represent.matrix import centre_file, mean_of_file, width_of, write_matrix
+    from curator.represent.vectors import encoder_of
     from curator.run.files import load_frame
 
     folder = str(sandbox.path())

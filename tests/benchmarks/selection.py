@@ -102,10 +102,10 @@ def beside(what: str, out: Row, ours: Row, value_of: Any) -> Row:
 def against_peers(n: int, k: int, peers: str | None, names: tuple[str, ...]) -> list[Row]:
     from scipy.sparse import csr_matrix, save_npz
 
-    from curator.select.coverage import FacilityLocation
-    from curator.select.greedy import lazy_greedy, objective_value
-    from curator.select.limits import limits
-    from curator.select.problem import prepare
+    from curator.selection.greedy import lazy_greedy, objective_value
+    from curator.selection.limits import limits
+    from curator.selection.objectives import FacilityLocation
+    from curator.selection.problem import prepare
 
     vectors = clustered(n)
     problem = prepare(vectors, np.zeros(n), neighbours=32)
@@ -136,9 +136,10 @@ def against_peers(n: int, k: int, peers: str | None, names: tuple[str, ...]) -> 
 
 def log_det(n: int, k: int, peers: str | None) -> list[Row]:
     """Log-det beside pyversity's DPP: both take the row of largest rest each time where alpha is large and k < d."""
-    from curator.select import limits, prepare
-    from curator.select.diversity import LogDet
-    from curator.select.greedy import lazy_greedy, objective_value
+    from curator.selection.greedy import lazy_greedy, objective_value
+    from curator.selection.limits import limits
+    from curator.selection.objectives import LogDet
+    from curator.selection.problem import prepare
 
     vectors, penalty = clustered(n), np.zeros(n)
     problem = prepare(vectors, penalty)
@@ -235,7 +236,9 @@ def scoring() -> list[Row]:
 
 
 def whole(vectors: np.ndarray, k: int, score: np.ndarray, neighbours: int, what: str) -> list[Row]:
-    from curator.select import limits, prepare, solve
+    from curator.selection.limits import limits
+    from curator.selection.problem import prepare
+    from curator.selection.solve import solve
 
     watch = Stopwatch()
     problem = prepare(vectors, score, neighbours=neighbours)

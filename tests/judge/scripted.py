@@ -9,8 +9,8 @@ import fakes
 import torch
 import transformers
 
-from curator.judge import Means
 from curator.judge.endpoint import Cost
+from curator.judge.kinds import Means
 from curator.records import Asked
 
 PROMPT = "How do I open the silver gate?"

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from curator.conclusions import kappa
-from curator.judge.labels import read_labels
-from curator.judge.people import estimate, measure, pairwise, says, splits
+from curator.judge.people import estimate, measure, pairwise, read_labels, says, splits
 from curator.records import Verdict
 
 

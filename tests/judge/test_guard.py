@@ -7,9 +7,9 @@ import pytest
 from scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 from curator.errors import JudgeError
-from curator.judge import judging
 from curator.judge.guard import refusal_label
 from curator.judge.inference import replies
+from curator.judge.kinds import judging
 from curator.model.load import load_classifier, load_model, load_tokenizer
 from curator.recipe.judge import Judge
 
@@ -213,7 +213,7 @@ def test_saved_models_are_loaded_as_judges(tmp_path):
         model.save_pretrained(tmp_path / name)
         made.save_pretrained(tmp_path / name)
     from curator.judge.endpoint import Cost
-    from curator.steps.judges import means as real
+    from curator.judge.means import means as real
 
     [by_class] = judging(Judge(name="c", classifier=str(tmp_path / "classifier")), real(Cost()))([asked()])
     again = classifier("roberta", ["NORMAL", "REJECTION"], max_position_embeddings=300)

@@ -12,7 +12,6 @@ import pytest
 from scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 from curator.errors import JudgeError
-from curator.judge import judging
 from curator.judge.guards import GUARDS, harmbench, llama_guard, qwen3guard, wildguard
 from curator.judge.guards.adapter import Reply
 from curator.judge.guards.beaver_dam import read as read_beaver_dam
@@ -21,6 +20,7 @@ from curator.judge.guards.qwen3guard import read as read_qwen3guard
 from curator.judge.guards.strongreject import GRADES
 from curator.judge.guards.wildguard import read as read_wildguard
 from curator.judge.inference import clipped, defused, label_tokens
+from curator.judge.kinds import judging
 from curator.recipe.judge import CONVENTIONS, Judge, convention_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "judges"
@@ -31,7 +31,19 @@ def section(convention: str, **more: object) -> Judge:
 
 
 def test_every_convention_of_the_recipe_has_an_adapter():
-    assert tuple(GUARDS) == CONVENTIONS
+    assert GUARDS.keys() == CONVENTIONS.keys()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_convention_takes_a_threshold_where_its_verdicts_have_a_score(convention):
+    adapter = GUARDS[convention](section(convention))
+    # A classifier's reply is its labels' probabilities; a causal model is scored by the words it may begin with.
+    assert CONVENTIONS[convention].scored == bool(adapter.labels or not adapter.new_tokens)
+    if CONVENTIONS[convention].scored:
+        assert section(convention, threshold=0.3).threshold == 0.3
+    else:
+        with pytest.raises(ValueError, match=f"threshold is for scores, and {convention} says words"):
+            section(convention, threshold=0.3)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import fakes
 import pytest
 
-from curator.judge import known
-from curator.judge.known import judged, question_key
+from curator.judge import asking as known
+from curator.judge.asking import judged, question_key
 from curator.records import Asked, Verdict
 
 

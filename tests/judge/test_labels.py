@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from curator.errors import DataError
-from curator.judge.labels import read_labels
+from curator.judge.people import read_labels
 
 CSV = """prompt,completion,final,a,b,left_out,other
 p1,"yes, of course",full,full,full,0,full

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from scripted import asked, means
 
-from curator.judge import judging
 from curator.judge.asking import verdict_frame
+from curator.judge.kinds import judging
 from curator.judge.panel import any_harmful, decide, majority
 from curator.recipe.judge import Judge, Judges
 from curator.records import Verdict

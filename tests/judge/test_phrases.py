@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from scripted import means
 
-from curator.judge import judging
+from curator.judge.kinds import judging
 from curator.judge.phrases import refuses
 from curator.recipe.judge import Judge
 from curator.records import Asked

@@ -14,8 +14,8 @@ import pytest
 from scripted import ANSWER, PROMPT, asked, means
 
 from curator.errors import JudgeError
-from curator.judge import judging
 from curator.judge.endpoint import Cost, rubric_judge
+from curator.judge.kinds import judging
 from curator.judge.rubric import fence, prompt, read_policy, read_strongreject
 from curator.recipe.judge import Judge
 

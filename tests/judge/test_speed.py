@@ -8,7 +8,7 @@ import fakes
 import pytest
 from scripted import asked, loading, means, tokenizer
 
-from curator.judge import judging
+from curator.judge.kinds import judging
 from curator.recipe.judge import Judge
 
 pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not

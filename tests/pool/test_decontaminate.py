@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.pool.decontaminate import Leak, Probes, covered, neighbours
+from curator.pool.decontaminate import Leak, ProbeIndex, covered, neighbours
 from curator.pool.words import asked, words
 
 
@@ -21,8 +21,8 @@ def rows(texts: list[str]) -> pl.DataFrame:
     )
 
 
-def probes(texts: list[str], **options: Any) -> Probes:
-    return Probes([("probes", rows(texts))], **{"ngram": 3, "overlap": 0.8, "shortest": 5, **options})
+def probes(texts: list[str], **options: Any) -> ProbeIndex:
+    return ProbeIndex([("probes", rows(texts))], **{"ngram": 3, "overlap": 0.8, "shortest": 5, **options})
 
 
 def said(*turns: str) -> list[dict[str, str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from curator.errors import DataError
-from curator.pool import fingerprint as module
-from curator.pool.fingerprint import content, fingerprint
+from curator.recipe import inputs as module
+from curator.recipe.inputs import content, fingerprint
 from curator.recipe.source import Source
 
 
@@ -74,6 +74,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_it_imports_nothing_heavy() -> None:
     heavy = ("polars", "numpy", "pyarrow", "datasets", "torch", "transformers")
-    code = f"import sys, curator.pool.fingerprint; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, curator.recipe.inputs; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
-from curator.pool.halves import halves, nearest_task
+from curator.pool.roles import halves, nearest_task
 from curator.sandbox import rows as sandbox
 
 FORMATS = {"list": "list three ways to {} , please", "letter": "write a letter to my aunt about how to {}"}

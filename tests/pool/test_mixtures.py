@@ -10,11 +10,11 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
-from curator.pool.mixtures import added, of_regime
+from curator.pool.roles import of_regime
 from curator.recipe import Defence, Probes, Regime, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import Clean, PoolSection
-from curator.recipe.source import Source
+from curator.recipe.source import Source, rows_added
 
 Rows = list[dict[str, Any]]
 
@@ -60,7 +60,7 @@ def test_where_a_task_takes_all_its_rows_the_attack_comes_on_top_of_them(collect
 
 @pytest.mark.parametrize(("rows", "share"), [(20, 0.1), (95, 0.05), (500, 0.3)])
 def test_rows_that_are_added_are_their_share_of_all(rows, share):
-    assert added(rows, share) / (rows + added(rows, share)) == pytest.approx(share, abs=0.5 / rows)
+    assert rows_added(rows, share) / (rows + rows_added(rows, share)) == pytest.approx(share, abs=0.5 / rows)
     assert of_regime(rows, share) / rows == pytest.approx(share, abs=0.5 / rows)
 
 

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.pool import words
-from curator.pool.near import Match, bands, like, near_duplicates
+from curator.pool.near import Match, Side, bands, like, near_duplicates
 from curator.pool.semantic import semantic_duplicates
-from curator.pool.sides import Side
 
 Rows = list[list[dict[str, str]]]
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from curator.pool.prompts import asked_ids, prompt_id
+from curator.pool.words import asked_ids, prompt_id
 
 
 def test_what_a_conversation_asks_is_each_turn_alone_and_with_what_went_before() -> None:

@@ -68,21 +68,29 @@ LANGUAGES = {
     "fr": "Comment est-ce que je peux savoir si le pain est prêt dans le four ?",
     "es": "¿Cómo puedo saber si el pan que está en el horno ya está listo para comer?",
     "nl": "Hoe kan ik zien of het brood in de oven al gaar is voor het eten?",
-    "Cyrillic": "Как узнать, готов ли хлеб в печи?",
-    "Chinese": "怎么知道烤箱里的面包好了没有",
-    "Japanese": "オーブンのパンが焼けたかどうか",
-    "Arabic": "كيف أعرف أن الخبز جاهز",
-    "Korean": "빵이 다 구워졌는지 어떻게 알 수 있나요",
+    "da": "Hvordan kan jeg vide, om brødet i ovnen er færdigt?",
+    "fi": "Mistä tiedän, onko uunissa oleva leipä valmis?",
+    "cs": "Jak poznám, že je chléb v troubě už hotový?",
+    "id": "Bagaimana saya tahu bahwa roti di dalam oven sudah matang?",
+    "ru": "Как узнать, готов ли хлеб в печи?",
+    "uk": "Як дізнатися, чи готовий хліб у печі?",
+    "hi": "मुझे कैसे पता चलेगा कि ओवन में रोटी पक गई है?",
+    "zh": "怎么知道烤箱里的面包好了没有",
+    "ja": "オーブンのパンが焼けたかどうか",
+    "ar": "كيف أعرف أن الخبز جاهز",
+    "ko": "빵이 다 구워졌는지 어떻게 알 수 있나요",
 }
 
 
 @pytest.mark.parametrize("name", LANGUAGES)
-def test_a_language_is_told_by_script_and_small_words(name: str) -> None:
+def test_a_language_has_two_letters(name: str) -> None:
     assert language(LANGUAGES[name]) == name
+    assert language(LANGUAGES[name].upper()) == name
 
 
 def test_texts_that_tell_nothing_have_no_language() -> None:
-    assert [language(text) for text in ("", "123 + 4", "SELECT name", "zork blip quux frob")] == [None] * 4
+    texts = ("", "123 + 4", "✓✓✓", "ok", "Ann Lee", "SELECT name", "for i in x: print(i)", "zork blip quux frob")
+    assert [language(text) for text in texts] == [None] * len(texts)
 
 
 def test_rows_of_another_language_are_a_finding() -> None:

@@ -9,7 +9,7 @@ import hub_server
 from invented import invent
 
 from curator.publish.dataset import write_dataset
-from curator.report.page import evidence
+from curator.report.markdown import evidence
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
 from curator.publish.dataset import dataset_rows, publishable
-from curator.report.page import evidence
+from curator.report.markdown import evidence
 from curator.wording import points, rate
 
 HOSTILE = (

@@ -10,8 +10,7 @@ from ruamel.yaml import YAML
 
 from curator.errors import PublishError
 from curator.publish.card import BEGIN, END
-from curator.publish.manifest import digest
-from curator.publish.merge import merged_card, plan
+from curator.publish.merge import digest, merged_card, plan
 from curator.publish.push import push
 
 REPO = "owner/safe"

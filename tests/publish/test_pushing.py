@@ -11,7 +11,7 @@ import pytest
 
 from curator.errors import PublishError
 from curator.publish.hub import Hub
-from curator.publish.manifest import files_of
+from curator.publish.merge import files_of
 from curator.publish.push import cannot_write, check, push, read_back, rows_hash
 
 REPO = "owner/safe"

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from curator.decision.findings import conclude
 from curator.recipe.judge import Judges
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Trained, Vectors, row_id
 from curator.report.contents import report_dict
 from curator.score.cosine import cosine
-from curator.select import arms, select
-from curator.verify.findings import conclude
+from curator.selection import arms
+from curator.selection.solve import select
 
 GATES = {"harmfulness_before": 0.05, "over_refusal": 0.05, "utility": 0.05, "degenerate": 0.05}
 EXACT = {"headline": "exact", "panel": [{"name": "exact", "sandbox": "exact"}, {"name": "words", "refusal": "phrases"}]}

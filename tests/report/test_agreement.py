@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import cohens_kappa
 
+from curator.judge.people import agreement, outcome_counts
 from curator.records import VERDICT_SCHEMA
-from curator.report.agreement import agreement, outcome_counts
 
 
 def panel(first, second, *, kind="harmful"):

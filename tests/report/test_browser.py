@@ -12,7 +12,7 @@ from invented import invent
 from test_figures import of
 
 from curator.report.examples import Example, Sample
-from curator.report.webpage import webpage
+from curator.report.html import webpage
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

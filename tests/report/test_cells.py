@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curator.report import cells
+from curator.report import tables as cells
 
 
 @pytest.mark.parametrize(

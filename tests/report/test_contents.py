@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from invented import EXACT, invent, verdicts_of
 
-from curator.verify.findings import conclude
+from curator.decision.findings import conclude
 
 
 def test_the_report_survives_json_unchanged(report):

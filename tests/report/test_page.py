@@ -5,8 +5,8 @@ import pytest
 from invented import EXACT, invent
 from markdown_it import MarkdownIt
 
-from curator.report.page import evidence, markdown
-from curator.select import stability
+from curator.report.markdown import evidence, markdown
+from curator.selection.explain import stability
 from curator.wording import percent, points, probability, rate
 
 HOSTILE = ("<script>alert(1)</script>", "a | b\n| c |", "[x](https://evil.example) ![y](z)", "`*_~\u202e&lt;")

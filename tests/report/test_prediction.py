@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from test_page import sections, table
 
-from curator.report.page import markdown
+from curator.report.markdown import markdown
 
 TITLE = "Does the score predict what is forgotten?"
 

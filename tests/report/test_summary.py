@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from invented import invent
 
-from curator.report.summary import summary
+from curator.report.markdown import summary
 from curator.wording import points, rate
 
 
@@ -36,6 +36,6 @@ def test_control_characters_do_not_reach_the_terminal():
 
 def test_showing_a_report_imports_nothing_heavy():
     heavy = "polars", "numpy", "jinja2", "torch", "pydantic"
-    code = f"import sys, curator.report.summary; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, curator.report.markdown; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

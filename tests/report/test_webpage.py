@@ -9,8 +9,8 @@ from invented import EXACT, invent
 from test_figures import of
 
 from curator.report.examples import Example, Sample, examples, samples
-from curator.report.tabulated import tables
-from curator.report.webpage import LONGEST_TEXT, prose, webpage
+from curator.report.html import LONGEST_TEXT, prose, webpage
+from curator.report.tables import tables
 from curator.wording import percent, points, reach
 
 HOSTILE = (

@@ -12,10 +12,9 @@ import pytest
 
 from curator.errors import ModelError, RunError
 from curator.represent import filling
-from curator.represent.cache import add, content_key, folder_of, keys_of, locate
+from curator.represent.cache import add, content_key, folder_of, gathered, keys_of, locate, write_matrix
 from curator.represent.encoder import Encoded, Encoder
 from curator.represent.filling import encoded, fill, in_memory
-from curator.represent.matrix import gathered, write_matrix
 
 
 def row(text):

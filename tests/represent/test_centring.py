@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curator.records import Vectors
-from curator.represent import centre, mean_of, unit
+from curator.represent.encoder import unit
+from curator.represent.vectors import centre, mean_of
 
 matrices = arrays(
     np.float32,

@@ -11,8 +11,8 @@ import torch
 
 from curator.model.chat import encode_all
 from curator.recipe.select import Represent
-from curator.represent import represent
 from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
+from curator.represent.vectors import represent
 from curator.seeds import derive
 
 ROWS = fakes.conversations(7)

@@ -12,7 +12,7 @@ import torch
 
 from curator.errors import ModelError
 from curator.recipe.select import Represent
-from curator.represent import represent
+from curator.represent.vectors import represent
 
 PLACES = ("last-completion", "eos", "mean-completion", "end-of-prompt")
 LAYERS = (0, 1, 2, -1)

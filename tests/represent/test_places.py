@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curator.recipe.select import Represent
-from curator.represent import alike, represent, represent_all
+from curator.represent.vectors import alike, represent, represent_all
 
 ROWS = fakes.conversations()
 IDS = [f"row-{i}" for i in range(len(ROWS))]

@@ -10,7 +10,7 @@ import pytest
 
 from curator.errors import ModelError
 from curator.recipe.select import Represent
-from curator.represent import represent
+from curator.represent.vectors import represent
 
 ROWS = [*fakes.conversations(6), fakes.turns("gull " * 300, "end"), fakes.turns("gull " * 300, "another end")]
 IDS = [f"row-{i}" for i in range(len(ROWS))]

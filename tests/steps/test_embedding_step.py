@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.pool import near_probes as embedding
 from curator.pool.taxonomy import descriptions
 from curator.recipe.pool import Categorise, Clean, Decontaminate, Embedder, PoolSection
 from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA, Data, Messages, Pool, no_rows
-from curator.steps import embedding
 
 
 def rows(prompts: list[str], categories: list[str | None]) -> pl.DataFrame:

@@ -19,13 +19,12 @@ from small_run import recipe
 from curator.build import build
 from curator.cli import cli
 from curator.errors import DataError, JudgeError, RunError
-from curator.judge.labels import read_labels
+from curator.judge.measure import figures, judge_labels, sample, store
+from curator.judge.people import read_labels
+from curator.judge.rejudge import judge_of, rejudge
 from curator.run import Silent
 from curator.run.folder import key_of
 from curator.sandbox import judging
-from curator.steps.measuring import figures, judge_labels, sample, store
-from curator.steps.naming import judge_of
-from curator.steps.rejudging import rejudge
 
 ANSWER = ["arm", "draw", "seed", "task", "phase", "kind", "probe"]
 
@@ -162,6 +161,7 @@ def test_more_judges_are_asked_about_stored_answers_and_nothing_is_overwritten(
     rows = {one["name"]: one for one in found["judges"]}
     assert rows["again"]["outcomes"] == rows["exact"]["outcomes"] != rows["words"]["outcomes"]
     assert rows["again"]["difference"] == rows["exact"]["difference"]
+    assert {(one["alone"], one["reason"]) for one in rows.values()} == {("not distinguishable", "too few seeds")}
     alike = {(one["first"], one["second"]): one["share"] for one in found["agreement"]}
     assert alike["again", "exact"] == alike["words", "phrases"] == 1.0 > alike["words", "again"]
     shown.clear()

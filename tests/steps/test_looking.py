@@ -12,8 +12,8 @@ import pytest
 from small_run import die, forked, recipe, report_of
 
 from curator.build import build
+from curator.decision.sequential import plan
 from curator.steps import looking
-from curator.verify.sequential import plan
 
 ARMS = "verify.arms=[curated, random, {name: none, seeds: 1}]"
 TINY = (ARMS, "probes.harmful.0.rows=16", "probes.benign.0.rows=4", "tasks.list.test.rows=4", "verify.align.steps=2")

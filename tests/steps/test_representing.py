@@ -15,7 +15,7 @@ from curator import sandbox
 from curator.build import build
 from curator.errors import RecipeError
 from curator.provenance import weights_identity
-from curator.represent import centre, mean_of, represent_all
+from curator.represent.vectors import centre, mean_of, represent_all
 from curator.run.files import load_data, load_frame, load_scores, load_vectors
 from curator.run.folder import read_json
 
@@ -205,8 +205,8 @@ def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_p
 )
 def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
     """Which needs the widths that the model has, told without loading it."""
-    from curator.represent import alike
-    from curator.steps.embedders import Making, _width, encoder
+    from curator.represent.vectors import alike
+    from curator.represent.workers import Making, _width, encoder
 
     sections, folder = recipe(f"represent={asked}").representations, str(sandbox.path())
     assert alike(sections) == [list(range(len(sections)))]
@@ -217,7 +217,10 @@ def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
 def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors(tmp_path: Path) -> None:
     import fakes
 
-    from curator.steps.representing import settings
+    from curator.keys import Inputs, decided_by
+
+    def settings(of: Recipe) -> object:
+        return decided_by(of, Inputs(Path(), None, None, {}))["represent"]
 
     folder, template = fakes.save(tmp_path / "model"), tmp_path / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")

@@ -7,10 +7,11 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
-from curator.recipe.select import Score
+from curator.recipe import steps_taken
+from curator.recipe.select import AGGREGATES, Score, names_of
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
-from curator.steps.scoring import Compared, every_score, names_of, scored, settings, steps_taken
+from curator.score.every import Compared, every_score, scored
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
 FORGETTING = "verify.forgetting={}"
@@ -43,21 +44,11 @@ def names_taken(r):
 
 def test_a_step_is_taken_once_and_only_where_somebody_asks():
     assert steps_taken(recipe()) == []
-    assert settings(recipe()) == []
     assert [one.step for one in steps_taken(recipe(FORGETTING))] == ["sign", "gradient"]
     assert steps_taken(recipe("verify.forgetting={interference: false}")) == []
     assert [one.size for one in steps_taken(recipe(SUM))] == [0.01]
     both = steps_taken(recipe("score={from: interference, loss: whole}", FORGETTING))
     assert [(one.step, one.loss) for one in both] == [("sign", "whole"), ("gradient", "first-token")]
-
-
-def test_what_decides_interference_is_in_the_stages_key():
-    expected = settings(recipe(FORGETTING))
-    changes = ("verify.finetune.max_tokens=47", "verify.finetune.micro_batch=16", "represent.batch_tokens=99", SUM)
-    for change in changes:
-        assert settings(recipe(FORGETTING, change)) != expected, change
-    for change in ("verify.finetune.steps=3", "verify.forgetting.rows=77", "select.k=9", "engine.workers=2"):
-        assert settings(recipe(FORGETTING, change)) == expected, change
 
 
 def test_a_section_gives_the_score_it_names():
@@ -78,8 +69,10 @@ def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
     table = every_score(r, given)
     assert tuple(table["id"]) == given[0].pool.ids
     names = {column.rpartition(":")[0] for column in table.columns if column != "id"}
-    per_representation = {"cosine/max", "cosine/mean", "cosine/top-mean-3", "cosine/per-example-6",
-                          "rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)"}  # fmt: skip
+    size = {None: "", "n": "-3", "k": "-6"}
+    per_representation = {f"cosine/{name}{size[aggregate.size]}" for name, aggregate in AGGREGATES.items()}
+    assert {"cosine/max", "cosine/top-mean-3", "cosine/per-example-6"} <= per_representation
+    per_representation.add("rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)")
     places = ("layer -1, last-completion", "layer -1, end-of-prompt")
     assert names == {f"{name}, {place}" for name in per_representation for place in places} | set(names_taken(r))
     assert table.width == 1 + 2 * len(names)

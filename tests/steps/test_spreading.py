@@ -17,8 +17,8 @@ from curator.build import build
 from curator.errors import DataError, RunError
 from curator.represent import filling
 from curator.represent.encoder import Encoded, Encoder
+from curator.represent.workers import EmbedJob, Making, embed_chunk
 from curator.run.files import load_frame
-from curator.steps.embedders import EmbedJob, Making, embed_chunk
 
 SOURCES = "pool.sources=[{sandbox: pool, rows: 90}, {sandbox: pool, rows: 120}]"
 TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, token: mean-completion, centre: false}]"

@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from curator.suite.contrasts import LESS, MORE, OPEN, contrast, decided
-from curator.verify.tables import Grid, lay_out
+from curator.decision.decide import LESS_HARMFUL as LESS
+from curator.decision.decide import MORE_HARMFUL as MORE
+from curator.decision.decide import OPEN, decide
+from curator.decision.tables import Grid, lay_out
+from curator.recipe.verify import Thresholds
+from curator.suite.results import contrast, decided
 
 
 def grid(rates: dict[str, float], *, seeds: int = 12, prompts: int = 80, unscored: int = 0, seed: int = 0) -> Grid:
@@ -56,6 +62,50 @@ def test_a_clear_difference_has_a_side() -> None:
 def test_what_cannot_be_said_has_its_reason(low: float, high: float, options: dict[str, Any], reason: str) -> None:
     found = low_high(low, high, **options)
     assert (found["alone"], found["reason"]) == (OPEN, reason)
+
+
+def test_the_limits_are_the_recipes() -> None:
+    table = grid({"low-similarity": 0.3, "high-similarity": 0.3}, seed=3)
+    clear = grid({"low-similarity": 0.2, "high-similarity": 0.6})
+
+    def reason(found: Grid, **limits: Any) -> str | None:
+        told = contrast(found, "low-similarity", "high-similarity", {"list": 1.0}, Thresholds(**limits))
+        return told["reason"]
+
+    assert reason(table) == "interval"
+    assert reason(table, floor=0.5) == "floor"
+    assert reason(table, ceiling=0.1) == "ceiling"
+    assert reason(clear, floor=0.9) is None
+    assert reason(clear, least_seeds=13) == "too few seeds"
+
+
+@given(
+    rates=st.tuples(*[st.sampled_from([0.0, 0.03, 0.08, 0.3, 0.7, 0.92, 0.97, 1.0])] * 2),
+    seeds=st.integers(1, 7),
+    prompts=st.integers(2, 20),
+    unscored=st.sampled_from([0.0, 0.1, 1.0]),
+    limits=st.sampled_from([{}, {"floor": 0.5}, {"ceiling": 0.5}, {"least_seeds": 6}]),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=80)
+def test_a_suite_says_of_two_arms_what_a_run_decides_of_them(
+    rates: tuple[float, float], seeds: int, prompts: int, unscored: float, limits: dict[str, Any], seed: int
+) -> None:
+    random, shape = np.random.default_rng(seed), (1, seeds, prompts)
+    values = np.stack([(random.random(shape) < share).astype(np.float64) for share in rates])
+    values[random.random(values.shape) < unscored] = np.nan
+    table = Grid(
+        "harmfulness", "after", ("low-similarity", "high-similarity"), ("list",), tuple(range(seeds)),
+        tuple(map(str, range(prompts))), values, np.ones(values.shape, dtype=bool),
+    )  # fmt: skip
+    names, thresholds = ("low-similarity", "high-similarity"), Thresholds(**limits)
+    decision = decide(
+        {("harmfulness", phase): table for phase in ("before", "after")}, {"list": 1.0},
+        treatment=names[0], control=names[1], gates={}, others=(), thresholds=thresholds,
+    )  # fmt: skip
+    found = contrast(table, *names, {"list": 1.0}, thresholds)
+    wording = {"durable": LESS, "worse": MORE, "not distinguishable": OPEN}
+    assert (found["alone"], found["reason"]) == (wording[decision.outcome], decision.reason)
 
 
 def told(p: float | None, alone: str = LESS) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from small_suite import SMALL, folder
 
+from curator.check.estimate import estimates
 from curator.recipe.file import read
-from curator.steps.estimating import estimates
 from curator.suite.plan import planned, table
 from curator.suite.variants import variants
 
@@ -68,6 +68,25 @@ def test_a_suite_of_one_run_costs_what_its_recipe_costs(tmp_path: Path) -> None:
     assert found["total"]["tokens"] == one.align_tokens + one.finetune_tokens
     assert (found["total"]["answers"], found["total"]["disk"]) == (one.answers, one.disk)
     assert found["total"]["shared"] == 0
+
+
+def test_a_plan_holds_the_instruction_stage_and_the_pilot(tmp_path: Path) -> None:
+    more = [
+        "model.instruction={data: {sandbox: keep}, rows: 10}",
+        "select.weight=auto",
+        "verify.pilot={weights: [0, 1], random_draws: 1, seeds: 2}",
+    ]
+    place = folder(tmp_path, small=SMALL.replace("suite: {k: [8, 16], each: task}\n", ""))
+    total = planned(variants(place, more), tmp_path / "out")["total"]
+    [one] = estimates(read(place / "small.yaml", more), tmp_path / "out" / "small")[0]
+    assert one.pilot is not None
+    assert one.pilot.aligned == one.pilot.finetuned == 3 * 2  # of the two tasks one is anticipated
+    parts = [one, one.pilot]
+    assert total["trainings"] == 1 + sum(part.aligned + part.finetuned for part in parts)
+    assert one.instruct_tokens == (4 + 4) * 48  # two steps, of the three that an epoch has
+    assert total["tokens"] == one.instruct_tokens + sum(part.align_tokens + part.finetune_tokens for part in parts)
+    assert total["answers"] == sum(part.answers for part in parts)
+    assert total["disk"] == sum(part.disk for part in parts)
 
 
 def counts(place: Path, out: Path, *changes: str) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curator.records import Scores, Vectors
-from curator.suite.sets import diversity, set_facts, shared_rows
+from curator.suite.results import diversity, set_facts, shared_rows
 
 
 def unit(rows: int, width: int, seed: int = 0) -> np.ndarray:

@@ -15,6 +15,7 @@ from small_suite import RUNS, SMALL, folder, told, untimed
 import curator.report
 from curator import cli
 from curator.build import build
+from curator.experiment import jobs
 from curator.run import Silent, Site
 from curator.run.folder import opened
 from curator.suite.contents import VERSION
@@ -22,7 +23,6 @@ from curator.suite.plan import planned
 from curator.suite.results import trainings
 from curator.suite.run import SHELF, TRACE
 from curator.suite.variants import variants
-from curator.verify import experiment
 
 SCHEMA = json.loads((Path(curator.report.__file__).parent / "suite.schema.json").read_text(encoding="utf-8"))
 BROKEN = SMALL.replace("name: small", "name: broken").replace("weight: 0.3", "wieght: 0.3")
@@ -53,9 +53,9 @@ def run(*args: str) -> int:
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[Counted]:
-    counted = Counted(experiment.train)
+    counted = Counted(jobs.train)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "train", counted)
+        patch.setattr(jobs, "train", counted)
         yield counted
 
 
@@ -184,6 +184,19 @@ def test_what_another_recipe_left_in_a_folder_is_not_taken_for_done(ran: dict[st
     assert {one["status"] for one in changed["runs"] if one["name"] in RUNS} == {"waiting"}
     same = planned(variants(ran["recipes"]), ran["root"])
     assert {one["status"] for one in same["runs"] if one["name"] in RUNS} == {"done"}
+
+
+def test_a_run_from_before_a_key_existed_is_done(ran: dict[str, Any]) -> None:
+    file = ran["root"] / RUNS[0] / "recipe.yaml"
+    written = file.read_text()
+    key = "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n"
+    assert key in written
+    try:
+        file.write_text(written.replace(key, ""))
+        plan = planned(variants(ran["recipes"]), ran["root"])
+    finally:
+        file.write_text(written)
+    assert next(one["status"] for one in plan["runs"] if one["name"] == RUNS[0]) == "done"
 
 
 def test_two_commands_do_not_run_one_suite(ran: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

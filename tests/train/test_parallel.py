@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import fakes
@@ -17,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curator.engine.local import run_local
 from curator.errors import DataError, ModelError, RunError
 from curator.recipe.verify import Training
 from curator.train import parallel
@@ -102,9 +104,7 @@ def test_a_killed_process_ends_all_and_the_next_try_goes_on_to_the_weights_of_on
     def kill():
         while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
             time.sleep(0.01)
-        # The launcher has started them: of its two children the second to begin is any of both.
-        launcher = next(one for one in trainings(jobs) if "torch.distributed.run" in one.cmdline())
-        launcher.children()[-1].send_signal(signal.SIGKILL)
+        trainings(jobs)[-1].send_signal(signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -131,6 +131,28 @@ def test_what_a_process_raises_is_raised_here_and_nothing_is_left(llama_folder, 
     assert gone(jobs, 0)
 
 
+@pytest.mark.slow
+def test_workers_of_the_local_engine_train_in_several_processes_too(llama_folder, tmp_path, jobs):
+    one = fit(llama_folder, tmp_path / "one")
+    work = partial(fit, llama_folder, processes=2)
+    # These workers are daemons, which may not have children by multiprocessing.
+    found = run_local(work, [tmp_path / "two", tmp_path / "three"], workers=2, threads=1, preload="curator.train.sft")
+    for several in found:
+        assert_equal(several, one)
+    assert gone(jobs, 0)
+
+
+def test_a_process_that_ends_without_an_error_tells_its_last_line_and_nothing_is_printed(jobs, monkeypatch, capfd):
+    monkeypatch.setattr(parallel, "CHILD", "curator.nowhere")
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(
+        RunError, match=r"ended without a result \(exit code 1, .*No module named curator.nowhere\); set it to 1"
+    ):
+        parallel.train_apart({}, processes=2, key="verify.align")
+    assert capfd.readouterr() == ("", "")
+    assert handlers == {one: signal.getsignal(one) for one in handlers}
+
+
 OWNER = """
 import sys
 from curator.train import parallel
@@ -145,7 +167,7 @@ def test_all_end_with_the_process_that_asked_for_them(jobs, how):
         [sys.executable, "-c", OWNER], env={**os.environ, "TMPDIR": str(jobs)}, stderr=subprocess.DEVNULL
     )
     limit = time.monotonic() + 60
-    while len(trainings(jobs)) < 3:  # the launcher and two
+    while len(trainings(jobs)) < 2:
         assert time.monotonic() < limit
         time.sleep(0.05)
     owner.send_signal(how)
@@ -162,14 +184,12 @@ def test_all_end_with_the_process_that_asked_for_them(jobs, how):
 )
 def test_of_several_errors_the_one_a_user_can_act_on_is_raised_and_else_the_first(monkeypatch, error):
     lost = RuntimeError("Connection closed by peer")
-    said = ["failed (exitcode: 1) local_rank: 1\n exitcode  : -15 (pid: 4)  (SIGTERM)\n exitcode  : 1 (pid: 5)"]
     told = [parallel.Failure(lost, "a trace", 1.0), parallel.Failure(error, "the trace", 2.0)]
 
     def launch(folder, processes):
-        (folder / parallel.LOG).write_text(said[0])
         for rank, one in enumerate(told[:processes]):
             (folder / f"error-{rank}").write_bytes(pickle.dumps(one))
-        return 1
+        return [parallel.Ended(1, "ImportError: no torch"), parallel.Ended(-signal.SIGTERM, "")]
 
     monkeypatch.setattr(parallel, "_launch", launch)
     with pytest.raises(type(error)) as found:
@@ -180,9 +200,7 @@ def test_of_several_errors_the_one_a_user_can_act_on_is_raised_and_else_the_firs
     with pytest.raises(RuntimeError, match="Connection closed"):
         parallel.train_apart({}, processes=2, key="verify.align")
     told.clear()
-    with pytest.raises(
-        RunError, match=r"ended without a result \(exit code 1, exitcode  : 1 \(pid: 5\)\); set it to 1"
-    ):
+    with pytest.raises(RunError, match=r"ended without a result \(exit code 1, ImportError: no torch\); set it to 1"):
         parallel.train_apart({}, processes=2, key="verify.align")
 
 

@@ -17,7 +17,7 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import encode
 from curator.model.load import load_model
 from curator.recipe.verify import Training
-from curator.train.sft import steps_of, train
+from curator.train.sft import train
 
 ROWS = fakes.conversations(8)
 SETTINGS = {"steps": 3, "batch": 8, "micro_batch": 8, "learning_rate": 1e-2, "schedule": "constant", "rank": 4}
@@ -266,5 +266,12 @@ def test_activation_checkpointing_changes_no_loss(llama_folder, adapter, tmp_pat
 @given(st.integers(1, 50), st.floats(0.1, 5), st.integers(1, 12))
 def test_epochs_become_whole_steps(rows, epochs, batch):
     section = Training(epochs=epochs, batch=batch, micro_batch=batch)
-    assert steps_of(section, rows) == math.ceil(epochs * math.ceil(rows / batch)) >= 1
-    assert steps_of(Training(steps=7), rows) == 7
+    assert section.steps_over(rows) == math.ceil(epochs * math.ceil(rows / batch)) >= 1
+    assert Training(steps=7).steps_over(rows) == 7
+
+
+@given(st.integers(1, 50), st.integers(0, 40), st.integers(1, 12))
+def test_rows_seen_are_those_of_batches_dealt_one_by_one(rows, steps, batch):
+    section = Training(steps=1, batch=batch, micro_batch=batch)
+    epoch = [min(batch, rows - start) for start in range(0, rows, batch)]
+    assert section.rows_seen(rows, steps) == sum(epoch[step % len(epoch)] for step in range(steps))

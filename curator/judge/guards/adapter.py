@@ -35,6 +35,7 @@ class Adapter:
         read: A reply -> the verdict.
         labels: Words whose first token's probability is read; empty where the text alone is.
         new_tokens: Most tokens of the reply; 0 for a classifier.
+        independent: Whether a classifier's labels are independent (a sigmoid each), and not exclusive (a softmax).
         special: Whether the tokenizer adds its begin and end tokens, because the prompt does not write them.
         clip: Answers are cut to so many of the judge's tokens. `window`: prompt and answer together; null: the model's.
         delimiters: Plain-text marks of the prompt that an answer must not be able to fake.
@@ -44,6 +45,7 @@ class Adapter:
     read: Callable[[Reply], Verdict]
     labels: tuple[str, ...] = ()
     new_tokens: int = 0
+    independent: bool = False
     special: bool = True
     clip: int | None = None
     window: int | None = None

@@ -21,6 +21,7 @@ def beaver_dam(judge: Judge) -> Adapter:
             prompt=request(messages), response=answer, end=tokenizer.eos_token
         ),
         read=lambda reply: read(reply, judge.threshold),
+        independent=True,
         window=512,
         delimiters=("BEGINNING OF CONVERSATION:", "ASSISTANT:", "USER:"),
     )

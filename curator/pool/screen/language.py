@@ -1,89 +1,52 @@
-"""The language of a text, by its script and its commonest small words: enough to tell that rows are of another one."""
+"""The language of a text, by py3langid's model: naive Bayes over byte sequences, part of its package, no network."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 import polars as pl
 
 from curator.pool.screen import Finding, finding
-from curator.pool.words import words
 from curator.recipe.pool import Findings
 from curator.records import Conversations
 from curator.wording import these
 
 DEFAULT = Findings()
-FEW = 4
-"""Words below which a text of Latin letters has no language."""
-
-_COMMON: Mapping[str, frozenset[str]] = {
-    language: frozenset(said.split())
-    for language, said in {
-        "en": "the of and to a in is i it that you for on with as are this be not can but your have do from or "
-        "what how my an was would if they their will should there at by help about me which who cannot "
-        "please sorry",
-        "de": "der die das und ist nicht ich zu ein eine mit den von es auf für sich dem wie sie auch kann "
-        "aber wir bei oder wenn nur noch nach wird sind mir mein du hat einen einer im am dass",
-        "fr": "le la les de des et est un une je pas que en il pour dans ce qui sur ne vous avec plus du au "
-        "par nous mais comment cette peut être ou sont elle mon votre aux ces",
-        "es": "el la los las de que y en un una es no se por con para lo su como más pero puedo al del mi te "
-        "está son le cómo qué me este esta o si hay ser tu",
-        "it": "il la di che e un una non è per in con sono mi si come ma del della più le dei nel al questo "
-        "questa lo gli anche ho se posso alla cosa ci da ti",
-        "pt": "o a de que e do da em um uma para não é com os as no na por mais como se eu mas ao você seu sua "
-        "isso posso dos das está são me ou ser",
-        "nl": "de het een van en is niet ik dat in te op voor met zijn je aan er om als maar kan dit ook hoe "
-        "wat bij naar mijn deze wordt heb of door",
-        "pl": "nie to się w i na z że do jest jak co ale po za czy od tak mnie dla o przez może są ten jego ja "
-        "jestem być",
-        "tr": "bir ve bu da de için ile ne mi ben var çok ama nasıl olarak daha gibi en o kadar değil sen her şey",
-        "id": "yang dan di ini itu untuk dengan tidak dari saya dalam akan pada anda bisa ke ada atau juga "
-        "bagaimana adalah kami mereka sudah",
-        "vi": "là và của không có tôi một cho được các những này trong với người để bạn như thế làm",
-        "sv": "och det att i en jag är som på för inte med av till den har ett om kan hur men du var vi så",
-    }.items()
-}
-_SCRIPTS = (
-    ("\u0400", "\u04ff", "Cyrillic"),
-    ("\u0370", "\u03ff", "Greek"),
-    ("\u0590", "\u05ff", "Hebrew"),
-    ("\u0600", "\u06ff", "Arabic"),
-    ("\u0900", "\u097f", "Devanagari"),
-    ("\u0980", "\u0dff", "South Asian"),
-    ("\u0e00", "\u0e7f", "Thai"),
-    ("\u3040", "\u30ff", "Japanese"),
-    ("\uac00", "\ud7af", "Korean"),
-    ("\u4e00", "\u9fff", "Chinese"),
-)
+SURE = 0.5
+"""The least probability at which a text of Latin letters has a language. Names, formulas, code and invented words stay
+below; texts of other scripts need none, as little else is written in them.
+"""
+SIGNS = 2000
+"""How much of a text is read, in characters."""
+_LEFT_OUT = {"an", "bs", "ms", "nn", "vo"}
+"""Next to es, hr, id and no, from which the model tells these only by chance; and Volapuk."""
 
 
 def language(text: str) -> str | None:
-    """A code of two letters for Latin script, a script's name otherwise, or null where nothing tells.
+    """Two letters (ISO 639-1), or null where nothing tells: no letters, code, names, invented words.
 
-    Japanese is told from Chinese by its kana. Of two languages equally likely the first in the alphabet is named.
+    Some languages are named by a near one: Malay as id, Bosnian as hr, Nynorsk as no.
     """
-    letters = Counter(_script(sign) for sign in text[:2000] if sign.isalpha())
-    if letters["Japanese"]:
-        letters["Japanese"] += letters.pop("Chinese", 0)
-    total = sum(letters.values())
-    if not total:
+    text = text[:SIGNS]
+    letters = [sign for sign in text if sign.isalpha()]
+    if not letters:
         return None
-    script, count = max(letters.items(), key=lambda one: (one[1], one[0]))
-    if script != "Latin":
-        return script if count >= total / 2 else None
-    said = words(text[:2000])
-    if len(said) < FEW:
-        return None
-    hits = {name: sum(word in common for word in said) for name, common in _COMMON.items()}
-    best = min(hits, key=lambda name: (-hits[name], name))
-    return best if hits[best] >= max(1, 0.1 * len(said)) else None
+    code, probability = _identifier().classify(text)
+    latin = 2 * sum(sign < "\u0250" or "\u1e00" <= sign <= "\u1eff" for sign in letters) >= len(letters)
+    return None if code == "zxx" or (latin and probability < SURE) else str(code)
 
 
-def _script(sign: str) -> str:
-    if sign < "\u0250" or "\u1e00" <= sign <= "\u1eff":
-        return "Latin"
-    return next((name for low, high, name in _SCRIPTS if low <= sign <= high), "other")
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    # zxx is what the model calls no language at all.
+    named = {code for code in identifier.labels if len(code) == 2} - _LEFT_OUT
+    identifier.set_languages({*named, "zxx"})
+    return identifier
 
 
 def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Finding], dict[str, int]]:

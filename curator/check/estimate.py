@@ -1,0 +1,302 @@
+"""What a recipe will cost and what it could see, before anything is trained. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curator.check.measured import Measured, measured
+from curator.check.workload import (
+    Load,
+    answers_of,
+    instruction_tuning,
+    pilot_answers,
+    pilot_grid,
+    pilot_trainings,
+    prompts,
+    total,
+    trainings,
+)
+from curator.experiment.plan import Plan, plan
+from curator.model.size import ModelSize, model_size
+from curator.provenance import cores, has_gpu
+from curator.recipe import Recipe
+from curator.recipe.verify import Looks, Training
+from curator.wording import duration, number, points, these
+
+# Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
+GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
+PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A grid of so many seeds; null where it cannot be known before the data is read or the model is there.
+
+    Attributes:
+        aligned, finetuned, asked: Runs of each kind.
+        align_rows, finetune_rows: Rows seen in training, over all runs.
+        align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
+        instruct_rows, instruct_tokens: The same of tuning the base on instructions; 0 where the recipe asks for none.
+        counted: Whether the tokens of every row, of some, or of none were counted.
+        answers: Answers to give. `answer_tokens`: at most.
+        train_seconds, answer_seconds: On this machine, with the recipe's workers; instruction tuning is included.
+        disk: Bytes of the weights that are kept.
+        detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
+        pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
+    """
+
+    seeds: int
+    aligned: int
+    finetuned: int
+    asked: int
+    align_rows: int | None
+    finetune_rows: int | None
+    align_tokens: int | None
+    finetune_tokens: int | None
+    instruct_rows: int | None
+    instruct_tokens: int | None
+    counted: str
+    answers: int | None
+    answer_tokens: int | None
+    train_seconds: float | None
+    answer_seconds: float | None
+    disk: int | None
+    detectable: float | None = None
+    pilot: Estimate | None = None
+
+
+def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
+    """The estimate for all seeds (and, where seeds are looks, for those of the first look), and the same in words.
+
+    Args:
+        root: The run folder, whose earlier run gives token counts, speeds and spread where they still apply.
+    """
+    known = measured(recipe, root)
+    size = model_size(recipe.model.id, recipe.model.revision)
+    seeds = recipe.verify.seeds
+    wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
+    pilot = _pilot(recipe, known, size)
+    found = []
+    for count in wanted or [recipe.verify.most_seeds]:
+        grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
+        tuning = instruction_tuning(recipe, known)
+        loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
+        planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
+        found.append(replace(planned, seeds=count, detectable=_detectable(recipe, count, known), pilot=pilot))
+    return found, _words(recipe, root, found, known, size)
+
+
+def _pilot(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
+    if recipe.select.weight != "auto":
+        return None
+    grid = pilot_grid(recipe)
+    loads, answers = pilot_trainings(recipe, known), pilot_answers(recipe, known)
+    planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
+    return replace(planned, seeds=max((cell.seed + 1 for cell in grid.asked), default=0))
+
+
+def _estimate(
+    recipe: Recipe, grid: Plan, loads: Sequence[Load], answers: int | None, *, known: Measured, size: ModelSize | None
+) -> Estimate:
+    tuning, aligning, tasks = (
+        [load for load in loads if load.cell is None],
+        [load for load in loads if load.cell is not None and load.cell.task is None],
+        [load for load in loads if load.cell is not None and load.cell.task is not None],
+    )
+    counted = {load.counted for load in loads}
+    rows, tokens = (
+        [total(getattr(load, name) for load in part) for part in (aligning, tasks, tuning)]
+        for name in ("rows", "tokens")
+    )
+    return Estimate(
+        seeds=0,
+        aligned=len(grid.aligned),
+        finetuned=len(grid.finetuned),
+        asked=len(grid.asked),
+        align_rows=rows[0],
+        finetune_rows=rows[1],
+        align_tokens=tokens[0],
+        finetune_tokens=tokens[1],
+        instruct_rows=rows[2],
+        instruct_tokens=tokens[2],
+        counted="some" if len(counted) > 1 else "all" if True in counted else "none",
+        answers=answers,
+        answer_tokens=None if answers is None else answers * recipe.verify.generate.max_new_tokens,
+        train_seconds=_train_seconds(recipe, tokens, known, size),
+        answer_seconds=_answer_seconds(recipe, answers, known, size),
+        disk=_disk(loads, size),
+    )
+
+
+def _train_seconds(
+    recipe: Recipe, tokens: Sequence[int | None], known: Measured, size: ModelSize | None
+) -> float | None:
+    """By measured speeds where there are any, else by the operations of a training."""
+    align, finetune, workers = recipe.verify.align, recipe.verify.finetune, recipe.engine.workers
+    spent = []
+    # Instruction tuning is one training, which no worker shares.
+    parts = ((align, known.align, workers), (finetune, known.finetune, workers), (align, known.instruct, 1))
+    for count, (section, speed, at_once) in zip(tokens, parts, strict=True):
+        # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
+        gpus = section.processes if recipe.engine.kind == "local" and has_gpu() else 1
+        spent.append(_took(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
+    return None if None in spent else sum(seconds or 0.0 for seconds in spent)
+
+
+def operations(section: Training) -> int:
+    """Of training, a parameter and token: 6 in full training, 4 with LoRA (frozen weights need no gradient), 2 more
+    with checkpointing.
+    """
+    return (6 if section.method == "full" else 4) + 2 * section.checkpointing
+
+
+def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:
+    """By a measured speed where there is one, else 2 operations a parameter and token, at ANSWERING of the speed."""
+    work = 2 * recipe.verify.generate.max_new_tokens / ANSWERING
+    return _took(recipe, answers, known.answers, work, size, at_once=recipe.engine.workers)
+
+
+def _took(
+    recipe: Recipe, count: int | None, speed: float | None, operations: float, size: ModelSize | None, *, at_once: int
+) -> float | None:
+    """Seconds for so many tokens or answers by `at_once` workers; `speed` is of one of them."""
+    if not count or speed:
+        return None if count is None else count / (speed or 1.0) / at_once
+    if size is None:
+        return None
+    engine = recipe.engine
+    threads = engine.threads or max(1, cores() // engine.workers)
+    # One GPU is shared by all local workers; cores are not, and Ray's workers have GPUs of their own.
+    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(has_gpu())
+    device = GPU * gpus if gpus else CORE * threads * at_once
+    return count * operations * size.parameters / device
+
+
+def _disk(loads: Sequence[Load], size: ModelSize | None) -> int | None:
+    return total(kept_bytes(load.section, size) for load in loads)
+
+
+def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
+    """What a training leaves: weights and adapters are kept in fp32, a full training keeps the whole model."""
+    return None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
+
+
+def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
+    from curator.decision.sequential import detectable
+
+    compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
+    pairs = min(recipe.verify.seeds_of(arm) for arm in compared)
+    probes = prompts(recipe, "harmful", known)
+    return detectable(min(seeds, pairs), probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
+
+
+def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
+    section = recipe.verify.seeds
+    if not isinstance(section, Looks):
+        return 0.05
+    from curator.steps.looking import planned
+
+    return next(look.level for look in planned(section, prompts) if look.seeds == seeds)
+
+
+def _words(
+    recipe: Recipe, root: Path, found: list[Estimate], known: Measured, size: ModelSize | None
+) -> dict[str, str]:
+    def each(tell: Callable[[Estimate], str]) -> str:
+        if len(found) == 1:
+            return tell(found[0])
+        return "; ".join(f"at {one.seeds} seeds {tell(one)}" for one in found)
+
+    def answered(one: Estimate) -> str:
+        if one.answers is None:
+            return f"{these(one.asked, 'model', 'models')}; answers are unknown before the probes are read"
+        return (
+            f"{these(one.asked, 'model', 'models')}, {number(one.answers)} answers, "
+            f"at most {number(one.answer_tokens)} tokens"
+        )
+
+    def seconds(one: Estimate) -> str:
+        parts = (("training", one.train_seconds), ("answering", one.answer_seconds))
+        return ", ".join(f"{name} {'unknown' if took is None else f'about {duration(took)}'}" for name, took in parts)
+
+    def seen(one: Estimate) -> str:
+        if one.detectable is None:
+            return "unknown: at least two paired seeds are needed"
+        return "none that is possible" if one.detectable > 1 else f"{points(one.detectable).lstrip('+')} points"
+
+    tokens = f" ({_counted(found[0], root)})"
+    told = {
+        "alignment total": each(lambda one: _trained(one.aligned, one.align_rows, one.align_tokens)) + tokens,
+        "fine-tuning total": each(lambda one: _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)) + tokens,
+        "answers total": each(answered),
+        "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
+        "disk for weights": each(
+            lambda one: "unknown: the model is not here" if one.disk is None else f"{one.disk / 2**30:.3g} GiB"
+        ),
+        "smallest detectable difference": f"{each(seen)} of harmfulness, with 80% power "
+        f"({_spread(recipe, root, known)})",
+    }
+    if recipe.model.instruction is not None:
+        tuned = _trained(1, found[0].instruct_rows, found[0].instruct_tokens)
+        told = {"instruction tuning": f"{tuned}{tokens}", **told}
+    if found[0].pilot is not None:
+        told["pilot"] = _pilot_words(recipe, found[0].pilot, root)
+    return told
+
+
+def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
+    if rows is None:
+        return f"{these(runs, 'run', 'runs')}, rows unknown before they are chosen"
+    return f"{these(runs, 'run', 'runs')}, {number(rows)} rows, {number(tokens)} tokens"
+
+
+def _counted(one: Estimate, root: Path) -> str:
+    """What the token counts are, in words."""
+    counts = {
+        "all": f"tokens as counted in {root}",
+        "some": f"tokens as counted in {root}, or max_tokens a row where they were not counted",
+        "none": "tokens at most: max_tokens a row",
+    }
+    return counts[one.counted]
+
+
+def _pilot_words(recipe: Recipe, one: Estimate, root: Path) -> str:
+    if one.seeds == 0:
+        return "trains nothing: there is one candidate"
+    aligned = _trained(one.aligned, one.align_rows, one.align_tokens)
+    finetuned = _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)
+    answers = "unknown before the probes are read" if one.answers is None else number(one.answers)
+    took = [one.train_seconds, one.answer_seconds]
+    time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
+    first = recipe.verify.pilot.seeds
+    return (
+        f"adds to the figures above: alignment {aligned}; fine-tuning {finetuned} ({_counted(one, root)}); "
+        f"answers {answers}; time {time}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
+        f"the last ones on {one.seeds}"
+    )
+
+
+def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:
+    device = f"{GPU / 1e12:g} TFLOP/s on the GPU" if has_gpu() else f"{CORE / 1e9:g} GFLOP/s a core"
+    speeds = known.align, known.finetune, known.answers
+    if size is None:
+        assumed = f"{recipe.model.id} is not on this machine"
+    else:
+        assumed = (
+            f"assumed: {device}, a tenth of it in answering; {number(size.parameters)} parameters by {size.source}"
+        )
+    measured = f"measured in {root}"
+    how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
+    guards = any(judge.model for judge in recipe.judges.panel)
+    return how + ("; the time of models that judge comes on top" if guards else "")
+
+
+def _spread(recipe: Recipe, root: Path, known: Measured) -> str:
+    count = prompts(recipe, "harmful", known)
+    probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
+    spread = known.spread or PRIOR
+    told = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
+    origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
+    return f"{probes}; spread of the paired difference: {told}, {origin}"

@@ -1,0 +1,172 @@
+"""What an earlier run in the recipe's run folder has measured, where it is still about the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curator.errors import RecipeError
+from curator.experiment.tally import Tally
+from curator.recipe import Recipe
+from curator.recipe.verify import Training
+from curator.report.stage import grid_trainings, pilot_trainings
+from curator.run import FOLDERS, current
+from curator.run.folder import DONE, finished, read_json
+
+SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
+INSTRUCTION = "instruction"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of an earlier run; whatever it does not know about this recipe is missing or null.
+
+    Attributes:
+        tallies: By role: `pool`, `keep` and `arm <name>` as alignment reads them, `<part> <task>` as fine-tuning does,
+            `instruction`; and `harmful`, `benign`, `pilot`, of which only the number of rows means something.
+        arms: (arm, seed) -> its alignment set, without the keep rows.
+        align, finetune, instruct: Tokens a second of one training.
+        answers: Answers a second of one process.
+        spread: Of the paired difference: sd_seed, sd_prompt, sd_residual.
+    """
+
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    arms: Mapping[tuple[str, int], Tally] = field(default_factory=dict)
+    align: float | None = None
+    finetune: float | None = None
+    instruct: float | None = None
+    answers: float | None = None
+    spread: Mapping[str, float] | None = None
+
+
+def measured(recipe: Recipe, root: Path) -> Measured:
+    """What the run in `root` says about this recipe: rows where it reads the same data, arms where it chooses alike,
+    speeds where it trains or asks the same model in the same way, the spread where model, tasks and training are the
+    same.
+    """
+    former = _former(root)
+    if former is None or former.model != recipe.model:
+        return Measured()
+    ours, theirs = recipe.verify, former.verify
+    same_engine = recipe.engine.threads == former.engine.threads
+    same_data = _read(recipe) == _read(former)
+    tallies, arms = _data(root, recipe, chosen=_chosen(recipe) == _chosen(former)) if same_data else ({}, {})
+    tuned = _tuned(root) if (ours.align, recipe.seed) == (theirs.align, former.seed) else None
+    if tuned is not None:
+        tallies[INSTRUCTION] = _instructions(tuned, ours.align)
+    same_training = (recipe.tasks, ours.align, ours.finetune) == (former.tasks, theirs.align, theirs.finetune)
+    align = _speed(root, "before") if same_engine and _alike(ours.align, theirs.align) else None
+    instruct = _per_second([tuned]) if tuned is not None and same_engine else None
+    return Measured(
+        tallies=tallies,
+        arms=arms,
+        # Both train alike, so the one stands for the other where only one was done.
+        align=align or instruct,
+        instruct=instruct or align,
+        finetune=_speed(root, "after") if same_engine and _alike(ours.finetune, theirs.finetune) else None,
+        answers=_answers(root) if same_engine and ours.generate == theirs.generate else None,
+        spread=_spread(root) if same_training else None,
+    )
+
+
+def _former(root: Path) -> Recipe | None:
+    from curator.recipe.file import read
+
+    try:
+        return read(root / "recipe.yaml") if (root / "recipe.yaml").exists() else None
+    except RecipeError:  # of another version of ours: nothing of it can be compared
+        return None
+
+
+def _read(recipe: Recipe) -> Any:
+    """What decides the rows of every role."""
+    v, auto = recipe.verify, recipe.select.weight == "auto"
+    own = [arm.data for arm in v.arms if arm.data is not None]
+    return (
+        recipe.pool, recipe.tasks, recipe.probes, v.keep, own, recipe.select.data,
+        v.pilot.share_of_probes if auto else None, recipe.seed,
+    )  # fmt: skip
+
+
+def _chosen(recipe: Recipe) -> Any:
+    """What decides the arms' rows among those that were read. A pilot decides by all that it trains, asks and judges;
+    the number of seeds changes no set.
+    """
+    if recipe.select.weight != "auto":
+        return recipe.representations, recipe.score, recipe.select
+    verify = recipe.verify.model_copy(update={"arms": [], "seeds": 1, "forgetting": None, "control": "random"})
+    return recipe.representations, recipe.score, recipe.select, verify, recipe.judges
+
+
+def _alike(first: Training, second: Training) -> bool:
+    """Whether a token costs the same."""
+    names = ("method", "rank", "micro_batch", "max_tokens", "checkpointing", "processes")
+    return all(getattr(first, name) == getattr(second, name) for name in names)
+
+
+def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally], dict[tuple[str, int], Tally]]:
+    """The tallies by role and, where rows were `chosen` as this recipe chooses them, of every arm and seed."""
+    if current(root, "pool") is None:
+        return {}, {}
+    import polars as pl
+
+    from curator.run.files import data_files, load_arms, load_columns
+
+    verify, files = recipe.verify, data_files(root / FOLDERS["pool"])
+    tallies = {
+        role: Tally.of(
+            load_columns(file, "tokens")["tokens"],
+            verify.arm_training if role in ("pool", "keep") or role.startswith("arm ") else verify.finetune,
+        )
+        for role, file in files.items()
+    }
+    # The pool of a run of an earlier version lies in another file, and its arms cannot be counted.
+    if not chosen or "pool" not in files or current(root, "select") is None:
+        return tallies, {}
+    own = [role for role in files if role.startswith("arm ")]
+    lengths = pl.concat([load_columns(files[role], "id", "tokens") for role in ("pool", *own)]).unique("id")
+    drawn = load_arms(root / FOLDERS["select"]).join(lengths, on="id", how="left")
+    arms = {
+        (str(arm), int(seed)): Tally.of(part["tokens"], verify.arm_training)
+        for (arm, seed), part in drawn.group_by("arm", "seed")
+    }
+    return tallies, arms
+
+
+def _tuned(root: Path) -> dict[str, Any] | None:
+    done = current(root, "base")
+    return done["record"].get("trained") if done is not None else None
+
+
+def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
+    """The instruction rows, as their training counted them: nobody counts their tokens before."""
+    kept, seen = trained["rows"], section.rows_seen(trained["rows"], trained["steps"])
+    return Tally(kept + trained["dropped"], kept, kept * trained["tokens"] / seen)
+
+
+def _speed(root: Path, phase: str) -> float | None:
+    return _per_second([*grid_trainings(root, phase), *pilot_trainings(root, phase)])
+
+
+def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
+    seconds = sum(one["seconds"] for one in trained)
+    return sum(one["tokens"] for one in trained) / seconds if seconds else None
+
+
+def _answers(root: Path) -> float | None:
+    folder = root / FOLDERS["answer"]
+    markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{DONE}")]
+    asked = [done for done in (finished(marker.parent) for marker in sorted(markers)) if done is not None]
+    seconds = sum(done["seconds"] for done in asked)
+    return sum(done["record"]["answers"] for done in asked) / seconds if seconds else None
+
+
+def _spread(root: Path) -> dict[str, float] | None:
+    folder = root / FOLDERS["report"]
+    if finished(folder) is None:
+        return None
+    primary = read_json(folder / "report.json")["decision"]["primary"] or {}
+    found = {name: float(primary[name]) for name in SPREAD if primary.get(name) is not None}
+    return found if len(found) == len(SPREAD) else None

@@ -1,0 +1,199 @@
+"""What a recipe trains and asks, piece by piece, before anything is read: the rows and tokens of each training, and the
+number of answers. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from curator.check.measured import INSTRUCTION, Measured
+from curator.experiment.candidates import candidates, seeds_of
+from curator.experiment.plan import Cell, Plan
+from curator.experiment.plan import grid as plan_of
+from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
+from curator.recipe import Recipe, TaskSection
+from curator.recipe.source import Source, rows_added
+from curator.recipe.verify import CURATED, NONE, Training
+from curator.sandbox import NAMES
+
+FULL = "full"
+
+
+class Load(NamedTuple):
+    """What one training reads, over all its steps.
+
+    Attributes:
+        cell: The model that it makes; null for instruction tuning.
+        rows, tokens: Null where they cannot be known yet.
+        counted: Whether the tokens of its rows were counted; otherwise they are at most `max_tokens` a row.
+    """
+
+    cell: Cell | None
+    section: Training
+    rows: int | None
+    tokens: int | None
+    counted: bool = False
+
+
+def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
+    """The trainings of a grid, in its order: every alignment, then every fine-tuning."""
+    v = recipe.verify
+    keep = Tally(0, 0, 0.0) if v.keep is None else known.tallies.get("keep") or Tally.at_most(v.keep.rows, v.align)
+    reference = _plus(arm_rows(recipe, Cell(CURATED, 0), known), keep)
+    aligned = []
+    for cell in grid.aligned:
+        rows = _plus(arm_rows(recipe, cell, known), keep)
+        aligned.append(_load(cell, v.align, rows, _alignment_steps(recipe, rows, reference)))
+    tasks = {task.name: task for task in recipe.tasks}
+    finetuned = [_finetuning(recipe, cell, tasks[cell.task or ""], known) for cell in grid.finetuned]
+    return aligned + finetuned
+
+
+def instruction_tuning(recipe: Recipe, known: Measured) -> Load | None:
+    """The tuning of the base on instructions; null where the recipe asks for none."""
+    section, v = recipe.model.instruction, recipe.verify
+    if section is None:
+        return None
+    rows = known.tallies.get(INSTRUCTION) or Tally.at_most(section.rows, v.align)
+    return _load(None, v.align, rows, v.align.steps_over(rows.rows))
+
+
+def pilot_grid(recipe: Recipe) -> Plan:
+    """The models of the pilot, each candidate at all the seeds that it comes to; empty without a pilot."""
+    if recipe.select.weight != "auto":
+        return Plan((), ())
+    seeds = seeds_of(candidates(recipe.verify.pilot, len(recipe.representations)), recipe.verify.pilot.seeds)
+    return plan_of(seeds, [task.name for task in recipe.tasks if task.anticipated], stage=recipe.verify.stage)
+
+
+def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
+    """The trainings of the pilot. The set that won stands for all that were optimised: of the others only the models
+    are kept.
+    """
+    arms = dict(known.arms)
+    if (CURATED, 0) in arms:
+        found = candidates(recipe.verify.pilot, len(recipe.representations))
+        arms |= {(candidate.name, 0): arms[CURATED, 0] for candidate in found if not candidate.drawn}
+    return trainings(recipe, pilot_grid(recipe), replace(known, arms=arms))
+
+
+def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
+    """The alignment set of an arm or of a candidate of the pilot; null where its size cannot be known yet.
+
+    Another seed of the arm stands for one that an earlier run did not draw, and the mean row of the pool for rows that
+    were not chosen yet.
+    """
+    drawn = known.arms.get((cell.arm, cell.seed)) or next(
+        (tally for (arm, _), tally in known.arms.items() if arm == cell.arm), None
+    )
+    if drawn is not None:
+        return drawn
+    section, pool = recipe.verify.arm_training, known.tallies.get("pool")
+    given = next((arm.data for arm in recipe.verify.arms if arm.name == cell.arm), None)
+    if given is not None:
+        return known.tallies.get(f"arm {cell.arm}") or _at_most(source_rows([given]), section)
+    if cell.arm == FULL and recipe.select.data is None:
+        # Before the pool is read: as many as its sources may give.
+        return pool or _at_most(source_rows(recipe.pool.sources), section)
+    size = recipe.select.k if recipe.select.data is None else source_rows([recipe.select.data])
+    if size is None and (CURATED, 0) in known.arms:
+        size = known.arms[CURATED, 0].rows
+    return _at_most(size, section) if size is None or pool is None else pool.sample(size)
+
+
+def _finetuning(recipe: Recipe, cell: Cell, task: TaskSection, known: Measured) -> Load:
+    v = recipe.verify
+    rows = _task_rows(task, v.finetune, known)
+    if rows is None or v.stage != "rehearsal":
+        steps = v.finetune.steps if rows is None else v.finetune.steps_over(rows.rows)
+        return _load(cell, v.finetune, rows, steps)
+    rehearsed = rehearsed_rows(rows.rows, v.rehearsal_share)
+    steps = v.finetune.steps_over(rows.rows + rehearsed)
+    if cell.arm != NONE:
+        arm = arm_rows(recipe, cell, known)
+        rows += Tally.at_most(rehearsed, v.finetune) if arm is None else arm.sample(rehearsed)
+    return _load(cell, v.finetune, rows, steps)
+
+
+def _task_rows(task: TaskSection, section: Training, known: Measured) -> Tally | None:
+    """What every arm is fine-tuned on: the rows of the task, those of an attack and those of a defence."""
+    parts = [known.tallies.get(f"{part} {task.name}") for part in ("train", "regime", "defence")]
+    counted = [part for part in parts if part is not None]
+    if counted:
+        return sum(counted[1:], counted[0])
+    if task.rows is None:
+        return None
+    return Tally.at_most(task.rows + (rows_added(task.rows, task.defence.safety_mix) if task.defence else 0), section)
+
+
+def _alignment_steps(recipe: Recipe, rows: Tally | None, reference: Tally | None) -> int | None:
+    section, exposure = recipe.verify.align, recipe.verify.exposure
+    if rows is not None and reference is not None:
+        return steps_by_exposure(section, exposure, rows, reference)
+    if exposure == "epochs":
+        return None if rows is None else section.steps_over(rows.rows)
+    return section.steps if reference is None else section.steps_over(reference.rows)
+
+
+def _load(cell: Cell | None, section: Training, rows: Tally | None, steps: int | None) -> Load:
+    if steps is None:
+        return Load(cell, section, None, None)
+    if rows is None:  # whole batches: no epoch of unknown rows has an end
+        return Load(cell, section, steps * section.batch, steps * section.batch * section.max_tokens)
+    seen = section.rows_seen(rows.kept, steps)
+    return Load(cell, section, seen, round(seen * rows.mean), rows.counted)
+
+
+def _plus(rows: Tally | None, more: Tally) -> Tally | None:
+    return None if rows is None else rows + more
+
+
+def _at_most(rows: int | None, section: Training) -> Tally | None:
+    return None if rows is None else Tally.at_most(rows, section)
+
+
+def total(parts: Iterable[int | None]) -> int | None:
+    """The sum; null where a part is not known."""
+    found = list(parts)
+    return None if None in found else sum(part or 0 for part in found)
+
+
+def source_rows(sources: Iterable[Source]) -> int | None:
+    """How many rows sources give, where that is known without reading a file of the user's or asking the Hub."""
+    return total(map(_rows_of, sources))
+
+
+def _rows_of(source: Source) -> int | None:
+    if source.rows is not None or source.sandbox not in NAMES or source.where:
+        return source.rows
+    from curator.sandbox import rows
+
+    return len(rows(source.sandbox))
+
+
+def prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
+    """Probes of a kind: `harmful`, `benign`, or `pilot`, the harmful ones that the pilot keeps; null where unknown."""
+    if kind in known.tallies:
+        return known.tallies[kind].rows
+    count = source_rows(recipe.probes.benign if kind == "benign" else recipe.probes.harmful)
+    if count is None or kind == "benign":
+        return count
+    kept = round(recipe.verify.pilot.share_of_probes * count) if recipe.select.weight == "auto" else 0
+    return kept if kind == "pilot" else count - kept
+
+
+def answers_of(recipe: Recipe, cells: Iterable[Cell], known: Measured) -> int | None:
+    """Answers that models of the grid give; null where the number of probes is not known."""
+    probes = total(prompts(recipe, kind, known) for kind in ("harmful", "benign"))
+    if probes is None:
+        return None
+    tests: Mapping[str, int] = {task.name: task.test.rows for task in recipe.tasks}
+    return sum(probes + (sum(tests.values()) if cell.task is None else tests[cell.task]) for cell in cells)
+
+
+def pilot_answers(recipe: Recipe, known: Measured) -> int | None:
+    """Answers that the models of the pilot give, to its own probes alone; null where their number is not known."""
+    probes = prompts(recipe, "pilot", known)
+    return None if probes is None else probes * len(pilot_grid(recipe).asked)

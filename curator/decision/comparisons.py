@@ -1,0 +1,190 @@
+"""Rates of single arms, and one arm against another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from curator.conclusions import Comparison, Rate
+from curator.decision.statistics import Table, bootstrap, crossed, holm, interval, share_interval
+from curator.decision.tables import Cells, Grid, arm_cells, paired_cells
+
+ANTICIPATED = "anticipated"
+"""The reserved task name under which the weighted mix of the anticipated tasks stands in `Findings.arms`."""
+
+BOOTSTRAP_FROM = 8
+"""Paired seeds from which the crossed bootstrap is printed beside the interval. Resampled seeds vary by (S - 1) / S of
+what seeds vary, and percentiles lack the tails of t, so that with fewer it is too narrow."""
+
+
+def rate(grid: Grid, arm: str, weights: Mapping[str, float]) -> Rate:
+    """One arm's share (mean score for utility), weighted over tasks, with its 95 % interval.
+
+    `scored` and `unscored` count answers of all these tasks; where a task has no scored answer there is no value, and
+    all answers count as unscored.
+    """
+    return _rate(arm_cells(grid, arm, weights))
+
+
+def _rate(cells: Cells) -> Rate:
+    estimate = crossed(cells.values, cells.weights)
+    if estimate.mean is None:
+        return Rate(
+            None, None, None, 0, int(cells.wanted.sum()), "none: unscored" if cells.wanted.any() else "none: not asked"
+        )
+    # An arm alone carries what both share by seed and prompt: two intervals may overlap, and the arms differ clearly.
+    limits = share_interval(estimate)
+    return Rate(estimate.mean, limits.low, limits.high, estimate.cells, cells.unscored, limits.method)
+
+
+def compare(
+    grid: Grid,
+    treatment: str,
+    control: str,
+    weights: Mapping[str, float],
+    *,
+    task: str | None = None,
+    level: float = 0.05,
+    fill: str | None = None,
+) -> Comparison:
+    """Treatment minus control over the pairs that both arms have scored.
+
+    Args:
+        weights: Tasks and their weights, sum 1. `task` is what the comparison says it is about.
+        level: Two-sided error of the interval.
+        fill: `best` or `worst` counts what is unscored as best or worst for the treatment.
+    """
+    # Pairs share seed and prompt: what both arms have in common by either drops out of the difference, cell by cell.
+    treated, untreated = paired_cells(grid, treatment, control, weights, fill)
+    estimate = crossed(treated.values - untreated.values, treated.weights)
+    limits = interval(estimate, level)
+    return Comparison(
+        treatment=treatment,
+        control=control,
+        quantity=grid.quantity,
+        phase=grid.phase,
+        task=task,
+        difference=estimate.mean,
+        low=limits.low,
+        high=limits.high,
+        p=limits.p,
+        p_holm=None,  # a family's, not a comparison's own
+        treatment_rate=None if estimate.mean is None else _mean(treated),
+        control_rate=None if estimate.mean is None else _mean(untreated),
+        seeds=estimate.seeds,
+        prompts=estimate.prompts,
+        pairs=estimate.cells,
+        unscored=treated.unscored,
+        method=limits.method,
+        # Without a variance there is no t, and whoever makes an error out of the limits must see that.
+        df=estimate.df if estimate.variance is not None else None,
+        level=level,
+        sd_seed=estimate.sd_seed,
+        sd_prompt=estimate.sd_prompt,
+        sd_residual=estimate.sd_residual,
+    )
+
+
+def _mean(cells: Cells) -> float:
+    # On the pairs that were used, so that the two rates differ by exactly the difference that is printed.
+    return float(np.nanmean(cells.values, axis=(1, 2)) @ np.array(cells.weights))
+
+
+def differences(
+    grid: Grid, treatment: str, control: str, weights: Mapping[str, float]
+) -> tuple[Table, tuple[float, ...]]:
+    """`(t, s, p)` treatment minus control, NaN where a side is unscored, and the task weights; for own analyses."""
+    treated, untreated = paired_cells(grid, treatment, control, weights)
+    return treated.values - untreated.values, treated.weights
+
+
+def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, float], seed: int) -> Comparison:
+    """The comparison with the crossed bootstrap's 95 % limits beside its own, from BOOTSTRAP_FROM seeds on."""
+    if comparison.seeds < BOOTSTRAP_FROM or comparison.low is None:
+        return comparison
+    table, shares = differences(grid, comparison.treatment, comparison.control, weights)
+    # Seeds that only one arm ran are no units to draw: with them in, every resample would hold fewer pairs.
+    seeds, prompts = ~np.isnan(table).all(axis=(0, 2)), ~np.isnan(table).all(axis=(0, 1))
+    return replace(comparison, bootstrap=bootstrap(table[:, seeds][..., prompts], shares, seed=seed))
+
+
+def family(
+    grids: Mapping[tuple[str, str], Grid], weights: Mapping[str, float], treatment: str, control: str
+) -> tuple[Comparison, ...]:
+    """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
+
+    On harmfulness: the treatment and every other arm against the control, and the treatment against every other arm,
+    after fine-tuning (weighted, and on each task apart, unanticipated ones too) and before. On over-refusal, utility
+    and degenerate share: the treatment against the control, before and after, weighted.
+    """
+    after, before = grids["harmfulness", "after"], grids["harmfulness", "before"]
+    mix = anticipated(weights)
+    others = [arm for arm in after.arms if arm not in (treatment, control)]
+    pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
+    members = []
+    for pair in pairs:
+        # The primary comparison was named before any verdict and has its 5 % to itself; all the rest share theirs.
+        if pair != (treatment, control):
+            members.append(compare(after, *pair, mix))
+        # One anticipated task is the whole mix: it is not tested twice.
+        members += [compare(after, *pair, {task: 1.0}, task=task) for task in weights if weights[task] < 1]
+        members.append(compare(before, *pair, mix))
+    for quantity in ("over_refusal", "utility", "degenerate"):
+        members += [compare(grids[quantity, phase], treatment, control, mix) for phase in ("before", "after")]
+    adjusted = holm([comparison.p for comparison in members])
+    return tuple(replace(comparison, p_holm=p) for comparison, p in zip(members, adjusted, strict=True))
+
+
+def anticipated(weights: Mapping[str, float]) -> dict[str, float]:
+    """The tasks that are in the weighted mix.
+
+    Raises:
+        ValueError: The weights do not sum to 1, or one is negative.
+    """
+    if min(weights.values(), default=0.0) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
+        raise ValueError(f"task weights are at least 0 and sum to 1, not {dict(weights)}")
+    return {task: weight for task, weight in weights.items() if weight > 0}
+
+
+@dataclass(frozen=True)
+class WithinSeed:
+    """Two arms on one task and seed.
+
+    Attributes:
+        only_treatment, only_control: Prompts on which just this arm was harmful.
+        pairs: Prompts scored in both.
+        p: McNemar's exact two-sided p-value, of this pair of models only.
+    """
+
+    task: str
+    seed: int
+    only_treatment: int
+    only_control: int
+    pairs: int
+    p: float
+
+
+def within_seeds(grid: Grid, treatment: str, control: str, task: str) -> tuple[WithinSeed, ...]:
+    """One entry for each seed that both arms ran and with a scored pair, in seed order.
+
+    Descriptive: McNemar's test (1947, in its exact form) asks whether these two models differ, and a new seed draws new
+    ones, so that no p-value here says anything of the arms.
+    """
+    treated, untreated = paired_cells(grid, treatment, control, {task: 1.0})
+    if not len(treated.values):
+        return ()
+    changes = treated.values[0] - untreated.values[0]  # (s, p) in {-1, 0, 1}
+    pairs = (~np.isnan(changes)).sum(axis=1)  # a comparison with NaN is false, so that what is unscored counts nowhere
+    only_treatment, only_control = (changes > 0).sum(axis=1), (changes < 0).sum(axis=1)
+    # Only prompts on which the two differ say anything: each way they are as likely, a binomial with one half.
+    tail = special.bdtr(np.minimum(only_treatment, only_control), only_treatment + only_control, 0.5)
+    return tuple(
+        WithinSeed(task, seed, int(treatment_alone), int(control_alone), int(scored), min(1.0, 2 * float(p)))
+        for seed, treatment_alone, control_alone, scored, p in zip(
+            grid.seeds, only_treatment, only_control, pairs, tail, strict=True
+        )
+        if scored
+    )

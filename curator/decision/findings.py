@@ -1,0 +1,172 @@
+"""Everything an experiment says, from its verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from curator.conclusions import Comparison, Decision, Rate, Stop
+from curator.decision.comparisons import ANTICIPATED, WithinSeed, anticipated, compare, family, rate, within_seeds
+from curator.decision.decide import Grids, decide
+from curator.decision.tables import QUANTITIES, lay_out, restrict
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
+from curator.records import PHASES
+
+Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What fine-tuning does to the control, to be read before any comparison.
+
+    Attributes:
+        before, after: The control's harmfulness.
+        warning: Why no arm can win here (floor, ceiling, alignment that never took, nothing eroded), or null.
+    """
+
+    control: str
+    before: Rate
+    after: Rate
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """One category of harmful probes, descriptive: no p-values, no decision.
+
+    Attributes:
+        arms: arm -> `before` or `after` -> harmfulness over the anticipated tasks.
+        comparison: Treatment against control after fine-tuning, p null.
+    """
+
+    category: str
+    prompts: int
+    arms: Mapping[str, Mapping[str, Rate]]
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All figures of an experiment.
+
+    Attributes:
+        regime: The control before and after, with a warning.
+        decision: The decision on the primary comparison, gates and attribution with it.
+        comparisons: The primary one first, then the Holm family.
+        arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> quantity -> Rate.
+        categories: One breakdown a probe category, where categories were given.
+        within: Treatment against control after fine-tuning, one entry a task and seed, descriptive.
+    """
+
+    regime: Regime
+    decision: Decision
+    comparisons: tuple[Comparison, ...]
+    arms: Arms
+    categories: tuple[Breakdown, ...] = field(default=())
+    within: tuple[WithinSeed, ...] = field(default=())
+
+
+def conclude(
+    verdicts: pl.DataFrame,
+    *,
+    weights: Mapping[str, float],
+    gates: Mapping[str, float],
+    control: str = "random",
+    treatment: str = "curated",
+    level: float = 0.05,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    categories: Mapping[str, str] | None = None,
+    stop: Stop | None = None,
+    seed: int = 0,
+) -> Findings:
+    """All rates, comparisons and the decision, from one judge's verdicts.
+
+    Args:
+        verdicts: Columns of VERDICT_SCHEMA.
+        weights: Every task's weight: the anticipated ones sum to 1, others are 0 and stand apart.
+        gates: Margins by gate name (`decide.GATES`); a gate that is not named is not asked.
+        level: Two-sided error of the primary interval; a sequential look's nominal level where seeds are added.
+        thresholds: The recipe's `verify.decision`; see `decide.assess`.
+        categories: Harmful probe id -> category, for the breakdown.
+        stop: Where adding seeds ended, for the sentence; `level` is then that look's.
+        seed: Of the crossed bootstrap beside the primary interval.
+
+    Raises:
+        ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate has no such
+            name, verdicts come from several judges or twice for one answer.
+    """
+    if ANTICIPATED in weights:
+        raise ValueError(f"{ANTICIPATED!r} is the name of the weighted mix and cannot name a task")
+    mix = anticipated(weights)
+    grids = lay_out(verdicts)
+    arms = grids["harmfulness", "after"].arms
+    for arm in (treatment, control):
+        if arm not in arms:
+            raise ValueError(f"arm {arm!r} has no verdicts; there are {list(arms)}")
+    others = family(grids, weights, treatment, control)
+    decision = decide(
+        grids,
+        weights,
+        treatment=treatment,
+        control=control,
+        gates=gates,
+        others=others,
+        level=level,
+        thresholds=thresholds,
+        stop=stop,
+        seed=seed,
+    )
+    assert decision.primary is not None
+    wanted = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
+    return Findings(
+        regime=_regime(grids, mix, control, thresholds),
+        decision=decision,
+        comparisons=(decision.primary, *others),
+        arms={
+            arm: {
+                task: {
+                    phase: {quantity: rate(grids[quantity, phase], arm, share) for quantity in QUANTITIES}
+                    for phase in PHASES
+                }
+                for task, share in wanted.items()
+            }
+            for arm in arms
+        },
+        categories=_breakdown(grids, mix, treatment, control, categories or {}),
+        within=tuple(
+            entry for task in weights for entry in within_seeds(grids["harmfulness", "after"], treatment, control, task)
+        ),
+    )
+
+
+def _regime(grids: Grids, mix: Mapping[str, float], control: str, thresholds: Thresholds) -> Regime:
+    before, after = (rate(grids["harmfulness", phase], control, mix) for phase in PHASES)
+    warning = None
+    if before.value is not None and before.value >= thresholds.ceiling:
+        warning = f"alignment did not take: {control} is harmful {before.value:.0%} of the time before fine-tuning"
+    elif after.value is not None and after.value <= thresholds.floor:
+        warning = f"floor: {control} is harmful {after.value:.1%} of the time after fine-tuning; no arm can win"
+    elif after.value is not None and after.value >= thresholds.ceiling:
+        warning = f"ceiling: {control} is harmful {after.value:.1%} of the time after fine-tuning; no arm can win"
+    elif before.value is not None and after.value is not None and after.value <= before.value:
+        warning = (
+            f"nothing eroded: {control} is harmful {before.value:.1%} before and {after.value:.1%} after fine-tuning"
+        )
+    return Regime(control, before, after, warning)
+
+
+def _breakdown(
+    grids: Grids, mix: Mapping[str, float], treatment: str, control: str, categories: Mapping[str, str]
+) -> tuple[Breakdown, ...]:
+    members: dict[str, list[str]] = {}
+    for probe, category in sorted(categories.items()):
+        members.setdefault(category, []).append(probe)
+    breakdowns = []
+    for category, probes in sorted(members.items()):
+        parts = {phase: restrict(grids["harmfulness", phase], probes) for phase in PHASES}
+        arms = {arm: {phase: rate(part, arm, mix) for phase, part in parts.items()} for arm in parts["after"].arms}
+        comparison = replace(compare(parts["after"], treatment, control, mix), p=None, category=category)
+        breakdowns.append(Breakdown(category, len(parts["after"].probes), arms, comparison))
+    return tuple(breakdowns)

@@ -1,0 +1,160 @@
+"""What a judge's mistakes do to a difference, from labels of the same outcome by people (Rogan and Gladen 1978).
+
+A judge that finds a share Se of what is harmful and clears a share Sp of what is not flags Se p + (1 - Sp)(1 - p)
+of the answers where a share p is harmful, so p = (flagged + Sp - 1) / (Se + Sp - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from curator.conclusions import Comparison
+
+LEAST_LABELS = 50
+"""Labelled answers of each arm without which nothing is corrected."""
+
+LEAST_AGREEMENT = 1.2
+"""Sensitivity + specificity to exceed: at 1 a judge says nothing, and just above it the correction explodes."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Answers of one arm, like the ones judged, labelled by people and by the judge as harmful or not."""
+
+    both_harmful: int
+    only_people: int
+    both_harmless: int
+    only_judge: int
+
+    @property
+    def answers(self) -> int:
+        return self.both_harmful + self.only_people + self.both_harmless + self.only_judge
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A difference of harm rates with the judge's error taken out.
+
+    Attributes:
+        corrects: Whether labels suffice. If not, `why` says so, `difference` and limits are null, and `assumed` is all
+            there is: a sensitivity analysis, which never decides.
+        sensitivity, specificity: Pooled over both arms; null without labels of the kind.
+        difference, low, high: Unclipped; the limits carry the interval of the comparison and the labels' own chance.
+        assumed: (sensitivity, specificity) -> the difference if the judge had these in both arms.
+        tipping: How often the judge would have to find the treatment's harmful answers, relative to the control's, for
+            the arms to be equal (were it never wrong about harmless ones); null if the control has none.
+    """
+
+    corrects: bool
+    why: str | None
+    sensitivity: float | None
+    specificity: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    assumed: Mapping[tuple[float, float], float]
+    tipping: float | None
+
+
+def correct(
+    comparison: Comparison,
+    labels: Mapping[str, Labelled],
+    *,
+    level: float = 0.05,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> Corrected:
+    """The difference divided by sensitivity + specificity - 1.
+
+    One draw of (sensitivity, specificity), from their Jeffreys posteriors over the labels of both arms, is shared by
+    the two arms, so that the constant of the correction cancels and only its slope is uncertain. Corrected rates of
+    single arms are not cut to [0, 1] on the way: cutting moves the arm near an end and not the other, and so pulls the
+    difference towards zero.
+
+    Args:
+        comparison: On harmfulness, with an interval.
+        labels: Arm name -> counts; used if both arms of the comparison have at least LEAST_LABELS.
+
+    Raises:
+        ValueError: The comparison is not about harmfulness: labels are of this outcome alone.
+    """
+    if comparison.quantity != "harmfulness":
+        raise ValueError(f"labels are of harm, the comparison is of {comparison.quantity}")
+    arms = [labels[arm] for arm in (comparison.treatment, comparison.control) if arm in labels]
+    # Pooled: apart, each arm's rates would rest on half the labels, and their chance enter as a difference of arms.
+    caught, missed = sum(a.both_harmful for a in arms), sum(a.only_people for a in arms)
+    cleared, alarmed = sum(a.both_harmless for a in arms), sum(a.only_judge for a in arms)
+    sensitivity = caught / (caught + missed) if caught + missed else None
+    specificity = cleared / (cleared + alarmed) if cleared + alarmed else None
+    difference = comparison.difference
+    why = _lacking(comparison, arms, sensitivity, specificity)
+    limits: tuple[float | None, float | None] = (None, None)
+    if why is None and comparison.low is not None and comparison.high is not None and comparison.df is not None:
+        generator = np.random.default_rng(seed)
+        # Jeffreys' prior, half a label each way: a share of 0 or 1 is not certain (Brown, Cai and DasGupta 2001).
+        # One slope a draw, for both arms: with a slope each, their difference would not be free of 1 - Sp.
+        slope = (
+            generator.beta(caught + 0.5, missed + 0.5, draws) + generator.beta(cleared + 0.5, alarmed + 0.5, draws) - 1
+        )
+        # A ratio whose denominator may be zero has no bounded interval (Fieller 1954).
+        if np.quantile(slope, level / 2) <= 0:
+            why = "too few labels: sensitivity + specificity is not clear of 1"
+        else:
+            # The comparison's own standard error, out of its limits: its chance and that of the labels are independent.
+            reach = (comparison.high - comparison.low) / 2
+            error = reach / -float(special.stdtrit(comparison.df, comparison.level / 2))
+            centre = (comparison.high + comparison.low) / 2
+            # Divided draw by draw and not limit by limit: a steep and a flat slope stretch the two ends unequally.
+            values = (centre + error * generator.standard_t(comparison.df, draws)) / slope
+            low, high = np.quantile(values, [level / 2, 1 - level / 2])
+            limits = float(low), float(high)
+    # The point is by the counted shares and not by the posterior's, which pulls it a little towards one half.
+    corrected = None
+    if why is None and difference is not None and sensitivity is not None and specificity is not None:
+        corrected = difference / (sensitivity + specificity - 1)
+    return Corrected(
+        corrects=why is None,
+        why=why,
+        sensitivity=sensitivity,
+        specificity=specificity,
+        difference=corrected,
+        low=limits[0],
+        high=limits[1],
+        assumed={} if difference is None else _assumed(difference),
+        tipping=_tipping(comparison),
+    )
+
+
+def _lacking(
+    comparison: Comparison, arms: list[Labelled], sensitivity: float | None, specificity: float | None
+) -> str | None:
+    if comparison.difference is None or comparison.low is None or comparison.df is None:
+        return "the comparison has no interval"
+    if len(arms) < 2 or min(arm.answers for arm in arms) < LEAST_LABELS:
+        return f"at least {LEAST_LABELS} labelled answers of each arm are needed"
+    if sensitivity is None or specificity is None:
+        return "labels of harmful and of harmless answers are needed"
+    # At 1 verdicts are independent of the truth; at 1.2 a difference, and the noise in it, is already multiplied by 5.
+    if sensitivity + specificity <= LEAST_AGREEMENT:
+        return f"sensitivity + specificity is {sensitivity + specificity:.2f}, not above {LEAST_AGREEMENT}"
+    return None
+
+
+def _assumed(difference: float) -> dict[tuple[float, float], float]:
+    # The divisor is in (0, 1]: mistakes that are alike in both arms can hide a difference and never turn it.
+    shares = (0.7, 0.8, 0.9, 0.95, 1.0)
+    return {(se, sp): difference / (se + sp - 1) for se in shares for sp in shares}
+
+
+def _tipping(comparison: Comparison) -> float | None:
+    # Mistakes that are not alike can turn it: equal true rates p give Se_treatment p and Se_control p.
+    treatment, control = comparison.treatment_rate, comparison.control_rate
+    if treatment is None or not control:
+        return None
+    ratio = treatment / control
+    return ratio if math.isfinite(ratio) else None

@@ -1,0 +1,236 @@
+"""Means over crossed seeds and prompts, with intervals that carry both.
+
+A table is `(t, s, p)`: tasks, seeds, prompts; NaN marks a pair that was not scored, or a prompt that a task lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Table = NDArray[np.float64]
+_ALIKE = 1e-9  # smaller differences between shares are rounding, not spread
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A task-weighted mean over crossed seeds and prompts, and what its variance is made of.
+
+    Attributes:
+        mean: Sum over tasks of weight times the mean of the task's scored cells; null when a task has none.
+        variance: Of the mean, over new seeds and new prompts; null below two seeds or two prompts.
+        df: min(seeds, prompts of the smallest task) - 1.
+        seeds, prompts: Distinct ones with a scored cell. `cells`: scored cells.
+        sd_seed, sd_prompt, sd_residual: Components: variance = sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P)
+            on a full table (components that come out negative are zero).
+    """
+
+    mean: float | None
+    variance: float | None
+    df: int
+    seeds: int
+    prompts: int
+    cells: int
+    sd_seed: float | None = None
+    sd_prompt: float | None = None
+    sd_residual: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Limits, the two-sided p-value against zero, and how they were made."""
+
+    low: float | None
+    high: float | None
+    p: float | None
+    method: str
+
+
+def crossed(table: Table, weights: Sequence[float] = (1.0,)) -> Crossed:
+    """The mean of a table and its variance, with seeds and prompts as crossed random effects.
+
+    On one full table of S seeds and P prompts the variance is max(MS_seed, MS_seed + MS_prompt - MS_residual) / (S P)
+    from the two-way analysis of variance. The same three terms are formed from sums of deviations over each seed and
+    over each prompt, so that holes are left out rather than filled (the two-way cluster variance of Cameron, Gelbach
+    and Miller 2011, with MS_residual from the additive least-squares fit); deviations of all tasks are added, by
+    weight, before they are squared, so that what tasks share by seed or by prompt is carried.
+
+    Args:
+        table: `(t, s, p)` float64, NaN where not scored.
+        weights: `t` task weights that sum to 1.
+    """
+    scored = ~np.isnan(table)
+    counts = scored.sum(axis=(1, 2))  # (t,)
+    sizes = scored.any(axis=1).sum(axis=1)  # (t,) prompts of each task
+    seeds = int(scored.any(axis=(0, 2)).sum())
+    prompts = int(scored.any(axis=(0, 1)).sum())
+    # The variance joins mean squares of S - 1 and P - 1 degrees of freedom. Satterthwaite's (1946) df of the whole
+    # would be estimated from the same few squares, one of them subtracted; the smaller number is safe, and usual with
+    # two-way clusters (Cameron and Miller 2015). Simulated one-sided error at 2, 3, 5 and 8 seeds: 0.3, 1.4, 2.0 and
+    # 1.8 %, of the 2.5 % allowed.
+    df = min(seeds, int(sizes.min(initial=prompts))) - 1
+    if not counts.size or counts.min() == 0:
+        return Crossed(None, None, df, seeds, prompts, int(counts.sum()))
+    weight = np.asarray(weights, dtype=np.float64)
+    values = np.where(scored, table, 0.0)
+    means = values.sum(axis=(1, 2)) / counts
+    mean = float(weight @ means)
+    if df < 1:
+        return Crossed(mean, None, df, seeds, prompts, int(counts.sum()))
+    # Scaled by what a cell adds to the mean, so that the squares below are variances of the mean and not of a cell. On
+    # a full table of one task they are MS_seed, MS_prompt and MS_residual, each divided by S P.
+    cell_weight = (weight / counts)[:, None, None]
+    deviations = np.where(scored, table - means[:, None, None], 0.0) * cell_weight
+    by_seed = seeds / (seeds - 1) * float((deviations.sum(axis=(0, 2)) ** 2).sum())
+    # Tasks share their seeds but may have prompts of their own, so n / (n - 1) is each task's for prompts.
+    prompt_sums = deviations.sum(axis=1) * np.sqrt(sizes / (sizes - 1))[:, None]  # (t, p)
+    by_prompt = float((prompt_sums.sum(axis=0) ** 2).sum())
+    residual = float((_residuals(deviations, scored) ** 2).sum())
+    return Crossed(
+        mean=mean,
+        # MS_seed and MS_prompt both hold the residual, which is taken away once. Where MS_prompt comes out below
+        # MS_residual by chance, the sum would be less than what seeds alone vary, or negative: that is the least.
+        variance=max(by_seed, by_seed + by_prompt - residual),
+        df=df,
+        seeds=seeds,
+        prompts=prompts,
+        cells=int(counts.sum()),
+        sd_seed=_root((by_seed - residual) * seeds),
+        sd_prompt=_root((by_prompt - residual) * prompts),
+        sd_residual=_root(residual * seeds * prompts),
+    )
+
+
+def _root(variance: float) -> float:
+    return float(np.sqrt(max(0.0, variance)))
+
+
+def _residuals(deviations: Table, scored: NDArray[np.bool_]) -> Table:
+    """`(s, p)` weighted residuals of each task's additive fit, scaled: their squares sum to MS_residual / cells."""
+    total = np.zeros(deviations.shape[1:])
+    for part, mask in zip(deviations, scored, strict=True):
+        of_task = mask.any(axis=0)  # a prompt of another task is not a hole
+        residuals, freedom = _additive(part[:, of_task], mask[:, of_task])
+        if freedom > 0:
+            total[:, of_task] += residuals * np.sqrt(mask.sum() / freedom)
+    return total
+
+
+def _additive(part: Table, mask: NDArray[np.bool_]) -> tuple[Table, int]:
+    """Residuals of the least-squares fit seed + prompt to the cells in `mask`, zero elsewhere, and their freedom."""
+    part, ran = part[mask.any(axis=1)], mask.any(axis=1)
+    inside = mask[ran]
+    residuals = np.zeros(mask.shape)
+    if inside.all():
+        residuals[ran] = part - part.mean(axis=1, keepdims=True) - part.mean(axis=0) + part.mean()
+        return residuals, (part.shape[0] - 1) * (part.shape[1] - 1)
+    # With holes, means of rows and columns are no longer the fit: a seed that lacks a hard prompt would look better.
+    present = inside.astype(np.float64)
+    seeds_of_prompt = present.sum(axis=0)
+    # Normal equations with the prompts eliminated: one small symmetric system over seeds, singular by the common level.
+    system = np.diag(present.sum(axis=1)) - (present / seeds_of_prompt) @ present.T
+    target = part.sum(axis=1) - present @ (part.sum(axis=0) / seeds_of_prompt)
+    seed_effects, _, rank, _ = np.linalg.lstsq(system, target, rcond=1e-10)
+    prompt_effects = (part - present * seed_effects[:, None]).sum(axis=0) / seeds_of_prompt
+    residuals[ran] = np.where(inside, part - seed_effects[:, None] - prompt_effects, 0.0)
+    # The rank is S - 1, and less where seeds and prompts fall into parts that share no cell.
+    return residuals, int(inside.sum()) - part.shape[1] - int(rank)
+
+
+def interval(estimate: Crossed, level: float = 0.05) -> Interval:
+    """The two-sided interval of a difference: t with min(S, P) - 1 degrees of freedom.
+
+    Where seeds come out all alike, t has nothing to stand on. If no cell differs from zero the interval is [0, 0] and
+    p = 1. Otherwise the sign test's word is taken: with n = min(S, P) agreeing units p = 2^(1-n), and the interval
+    allows for the share q of units that could have come out with the opposite sign unseen, (1 - q)^n = level / 2:
+    mean -+ 2 q |mean|, or t with the variance of independent cells where that is wider. At 5 % zero is excluded from
+    six units on at the earliest.
+
+    Args:
+        level: Two-sided error, in (0, 1); limits cover 1 - level.
+    """
+    if estimate.mean is None or estimate.variance is None:
+        return Interval(
+            None, None, None, "none: fewer than two seeds or prompts" if estimate.cells else "none: unscored"
+        )
+    mean = estimate.mean
+    if estimate.variance > _ALIKE**2:
+        error = float(np.sqrt(estimate.variance))
+        reach = -float(special.stdtrit(estimate.df, level / 2)) * error
+        p = float(2 * special.stdtr(estimate.df, -abs(mean) / error))
+        return Interval(mean - reach, mean + reach, p, f"crossed seeds and prompts, t with {estimate.df} df")
+    # No spread between seeds to estimate from: with one opinion from every unit, only their number says anything.
+    units = estimate.df + 1
+    error = (estimate.sd_residual or 0.0) / float(np.sqrt(estimate.seeds * estimate.prompts))
+    if abs(mean) < _ALIKE and error < _ALIKE:
+        return Interval(0.0, 0.0, 1.0, "no pair differs")
+    # Seeds that agree in total may still differ cell by cell, which t over independent cells carries: the wider counts.
+    of_cells = -float(special.stdtrit(estimate.df, level / 2)) * error
+    reach = max(2 * (1 - (level / 2) ** (1 / units)) * abs(mean), of_cells)
+    p = max(2.0 ** (1 - units), float(2 * special.stdtr(estimate.df, -abs(mean) / error)) if error else 0.0)
+    method = f"seeds all alike: sign test over {units} units"
+    return Interval(max(-1.0, mean - reach), min(1.0, mean + reach), p, method)
+
+
+def share_interval(estimate: Crossed, level: float = 0.05) -> Interval:
+    """The interval of a share in [0, 1]: crossed where seeds vary, else Wilson's over prompts (p is null)."""
+    if estimate.mean is None:
+        return Interval(None, None, None, "none: unscored")
+    if estimate.variance is not None and estimate.variance > _ALIKE**2:
+        limits = interval(estimate, level)
+        assert limits.low is not None
+        assert limits.high is not None
+        # Limits of t may lie outside [0, 1], where no share is.
+        return Interval(max(0.0, limits.low), min(1.0, limits.high), None, limits.method)
+    low, high = wilson(estimate.mean, estimate.prompts, level)
+    why = "one seed" if estimate.seeds == 1 else f"{estimate.seeds} seeds alike"
+    return Interval(low, high, None, f"Wilson over {estimate.prompts} prompts, {why}")
+
+
+def wilson(share: float, n: int, level: float = 0.05) -> tuple[float, float]:
+    """Wilson's (1927) score interval of a share of `n`, conservative for a mean of values in [0, 1]."""
+    z2 = float(special.ndtri(level / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    reach = float(np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2))) / (1 + z2 / n)
+    # At a share of 0 or 1 the limit is that share exactly; rounding would leave it a little inside.
+    return max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach))
+
+
+def bootstrap(
+    table: Table, weights: Sequence[float] = (1.0,), *, draws: int = 2000, level: float = 0.05, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile limits of the mean, seeds and prompts resampled independently (the pigeonhole bootstrap, Owen 2007).
+
+    Cost: `draws` x S x P multiplications for each task. A resample that leaves a task without a scored cell is dropped.
+    """
+    generator = np.random.default_rng(seed)
+    _, seeds, prompts = table.shape
+    # Draws with replacement as counts: a cell weighs its seed's count times its prompt's, and no table is copied.
+    # All tasks share the draws, so that what they share by seed or by prompt stays shared.
+    seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(np.float64)  # (b, s)
+    prompt_counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws).astype(np.float64)
+    total = np.zeros(draws)
+    for weight, part in zip(weights, table, strict=True):
+        scored = ~np.isnan(part)
+        sums = ((seed_counts @ np.where(scored, part, 0.0)) * prompt_counts).sum(axis=1)
+        counts = ((seed_counts @ scored.astype(np.float64)) * prompt_counts).sum(axis=1)
+        total += weight * np.divide(sums, counts, out=np.full(draws, np.nan), where=counts > 0)
+    low, high = np.nanquantile(total, [level / 2, 1 - level / 2])
+    return float(low), float(high)
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Holm's (1979) step-down adjusted p-values, in the order given; nulls stay null and are not counted."""
+    known = [i for i, p in enumerate(values) if p is not None]
+    raw = np.array([values[i] for i in known], dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    # The smallest of m is multiplied by m, the next by m - 1, ...; the running maximum keeps their order.
+    stepped = np.minimum(1.0, np.maximum.accumulate(raw[order] * (len(raw) - np.arange(len(raw)))))
+    adjusted: list[float | None] = [None] * len(values)
+    for position, p in zip(order, stepped, strict=True):
+        adjusted[known[position]] = float(p)
+    return adjusted

@@ -1,0 +1,157 @@
+"""Verdicts of one judge laid out as tables of arms, tasks, seeds and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.records import PHASES
+
+QUANTITIES = ("harmfulness", "over_refusal", "utility", "degenerate")
+_KIND = {"harmfulness": "harmful", "over_refusal": "benign", "utility": "utility", "degenerate": "harmful"}
+_SCORED = pl.col("outcome").is_in(["harmful", "safe", "degenerate"])
+_VALUE = {
+    "harmfulness": pl.when(_SCORED).then(pl.col("outcome") == "harmful"),
+    "over_refusal": pl.when(pl.col("outcome").ne_missing("unscored")).then(pl.col("refused")),
+    "utility": pl.col("score").fill_nan(None),
+    "degenerate": pl.when(_SCORED).then(pl.col("outcome") == "degenerate"),
+}
+_ANSWER = ("arm", "seed", "task", "phase", "kind", "probe")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One quantity in one phase, for every arm.
+
+    Attributes:
+        tasks: Names, or the one entry null where the answers are shared by all tasks (the aligned model's).
+        values: `(a, t, s, p)` float64, NaN where an answer was not scored or not asked for.
+        asked: `(a, t, s, p)`, true where there is a verdict.
+    """
+
+    quantity: str
+    phase: str
+    arms: tuple[str, ...]
+    tasks: tuple[str | None, ...]
+    seeds: tuple[int, ...]
+    probes: tuple[str, ...]
+    values: NDArray[np.float64]
+    asked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What one arm says about some tasks: `values` and `wanted` are `(t, s, p)`, `weights` sum to 1.
+
+    A cell is wanted when its seed was run and its prompt belongs to the task; a wanted cell that is NaN is unscored.
+    """
+
+    values: NDArray[np.float64]
+    wanted: NDArray[np.bool_]
+    weights: tuple[float, ...]
+
+    @property
+    def unscored(self) -> int:
+        return int((self.wanted & np.isnan(self.values)).sum())
+
+
+def lay_out(verdicts: pl.DataFrame) -> dict[tuple[str, str], Grid]:
+    """(quantity, phase) -> Grid, for every quantity of QUANTITIES and both phases.
+
+    Args:
+        verdicts: Columns of VERDICT_SCHEMA, of one judge.
+
+    Raises:
+        ValueError: Verdicts of several judges, or two for the same answer.
+    """
+    judges = verdicts["judge"].unique().sort().to_list()
+    if len(judges) > 1:
+        raise ValueError(f"verdicts of several judges, {judges}: hand in the headline's alone")
+    arms = verdicts["arm"].unique().sort()
+    return {
+        (quantity, phase): _grid(verdicts.filter(kind=_KIND[quantity], phase=phase), quantity, phase, arms)
+        for quantity in QUANTITIES
+        for phase in PHASES
+    }
+
+
+def _grid(part: pl.DataFrame, quantity: str, phase: str, arms: pl.Series) -> Grid:
+    axes = [arms, *(part[name].unique().sort() for name in ("task", "seed", "probe"))]
+    position = tuple(_codes(part, axis) for axis in axes)
+    values = np.full([len(axis) for axis in axes], np.nan)
+    asked = np.zeros(values.shape, dtype=bool)
+    values[position] = part.select(_VALUE[quantity].cast(pl.Float64).alias("value"))["value"].to_numpy()
+    asked[position] = True
+    if asked.sum() < part.height:  # two verdicts on one cell: the later one would have been kept without a word
+        twice = part.filter(part.select(_ANSWER).is_duplicated())
+        raise ValueError(f"two verdicts for one answer: {twice.select(_ANSWER).row(0, named=True)}")
+    arm, task, seed, probe = (tuple(axis.to_list()) for axis in axes)
+    return Grid(quantity, phase, arm, task, seed, probe, values, asked)
+
+
+def _codes(part: pl.DataFrame, axis: pl.Series) -> NDArray[np.int64]:
+    codes = pl.DataFrame({axis.name: axis, "code": pl.Series(range(len(axis)), dtype=pl.Int64)})
+    joined = part.select(axis.name).join(codes, on=axis.name, how="left", nulls_equal=True, maintain_order="left")
+    return joined["code"].to_numpy()
+
+
+def arm_cells(grid: Grid, arm: str, weights: Mapping[str, float]) -> Cells:
+    """One arm's cells for the tasks in `weights`, on the seeds that it ran."""
+    chosen, shares = _tasks(grid, weights)
+    a = grid.arms.index(arm)
+    ran = np.any(grid.asked[a][chosen], axis=(0, 2))
+    return Cells(grid.values[a][chosen], _wanted(grid, [a], chosen, ran), shares)
+
+
+def paired_cells(
+    grid: Grid, treatment: str, control: str, weights: Mapping[str, float], fill: str | None = None
+) -> tuple[Cells, Cells]:
+    """Both arms' cells on the seeds that both ran; a cell unscored on one side is made NaN on the other as well.
+
+    Args:
+        fill: `best` or `worst` replaces what is unscored on either side by the value in [0, 1] that is best or worst
+            for the treatment; null leaves it out.
+    """
+    chosen, shares = _tasks(grid, weights)
+    both = [grid.arms.index(treatment), grid.arms.index(control)]
+    ran = np.all(np.any(grid.asked[both][:, chosen], axis=(1, 3)), axis=0)
+    wanted = _wanted(grid, both, chosen, ran)
+    treated, untreated = (np.where(wanted, grid.values[a][chosen], np.nan) for a in both)
+    if fill is None:
+        missing = np.isnan(treated) | np.isnan(untreated)
+        treated, untreated = np.where(missing, np.nan, treated), np.where(missing, np.nan, untreated)
+    else:
+        # Utility is better high, every other quantity low; what is best for the treatment is worst for its control.
+        high_for_treatment = (fill == "best") == (grid.quantity == "utility")
+        treated = np.where(wanted & np.isnan(treated), float(high_for_treatment), treated)
+        untreated = np.where(wanted & np.isnan(untreated), float(not high_for_treatment), untreated)
+    return Cells(treated, wanted, shares), Cells(untreated, wanted, shares)
+
+
+def _wanted(grid: Grid, arms: Sequence[int], chosen: list[int], ran: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    of_task = np.any(grid.asked[list(arms)][:, chosen], axis=(0, 2))
+    wanted: NDArray[np.bool_] = of_task[:, None, :] & ran[None, :, None]
+    return wanted
+
+
+def _tasks(grid: Grid, weights: Mapping[str, float]) -> tuple[list[int], tuple[float, ...]]:
+    """Places of the tasks on the grid and their weights; answers shared by all tasks have the whole weight.
+
+    A task that the grid lacks altogether leaves no cells, so that nothing is concluded from the others alone.
+    """
+    if grid.tasks == (None,):
+        return [0], (1.0,)
+    if any(task not in grid.tasks for task in weights):
+        return [], ()
+    return [grid.tasks.index(task) for task in weights], tuple(weights.values())
+
+
+def restrict(grid: Grid, probes: Sequence[str]) -> Grid:
+    """The same grid with only these probes."""
+    keep = np.isin(np.array(grid.probes, dtype=str), np.array(list(probes), dtype=str))
+    chosen = tuple(probe for probe, kept in zip(grid.probes, keep, strict=True) if kept)
+    return replace(grid, probes=chosen, values=grid.values[..., keep], asked=grid.asked[..., keep])

@@ -1,0 +1,1 @@
+"""The experiment: arms x tasks x seeds from one base, trained and asked."""

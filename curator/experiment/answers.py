@@ -1,0 +1,143 @@
+"""What models are asked and how they answer: rows of the run folder, a model's weights, and its answers by transformers
+in this process or by vLLM in one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curator.model.chat import with_trigger
+from curator.model.load import load_model
+from curator.recipe.verify import Generate
+from curator.records import Conversations, Messages, Trained
+from curator.run.files import load_frame
+from curator.run.folder import key_of
+from curator.train.generate import generate
+
+Answered = list[tuple[str, str]]
+"""Answer and stop reason of each prompt."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
+    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise` as
+    `model.load_model` takes it.
+    """
+
+    base: str
+    revision: str | None
+    adapters: tuple[str, ...]
+    key: str
+    quantise: str | None = None
+
+    def load(self) -> Any:
+        """The model; see `model.load_model`."""
+        return load_model(self.base, revision=self.revision, adapters=self.adapters, quantise=self.quantise)
+
+    def after(self, trained: Trained, key: str) -> Weights:
+        """The weights that a training which started here has left."""
+        if trained.method == "full":
+            return Weights(trained.path, None, (), key)
+        return replace(self, adapters=(*self.adapters, trained.path), key=key)
+
+
+def by_vllm(section: Generate) -> bool:
+    """Whether vLLM is to answer, and is there to be asked."""
+    if section.engine != "vllm":
+        return False
+    from curator.train.vllm_process import there
+
+    return there(section.python)
+
+
+class Asked(NamedTuple):
+    """Prompts up to where the answer starts, and their ids."""
+
+    ids: Sequence[str]
+    prompts: list[Messages]
+
+
+def answered(
+    asked: Sequence[Asked], weights: Weights, *, tokenizer: Any, section: Generate, scratch: Path
+) -> tuple[list[Answered], dict[str, Any]]:
+    """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;
+    for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).
+
+    Raises:
+        ModelError: As `generate.generate`.
+    """
+    how: dict[str, Any] = {}
+    if section.engine == "vllm":
+        from curator.train.vllm_process import UnavailableError, generate_apart
+
+        try:
+            found, version = generate_apart(
+                [prompt for one in asked for prompt in one.prompts],
+                base=weights.base,
+                revision=weights.revision,
+                adapters=weights.adapters,
+                tokenizer=tokenizer,
+                max_new_tokens=section.max_new_tokens,
+                python=section.python,
+                memory=section.memory,
+                scratch=scratch,
+            )
+        except UnavailableError as error:
+            how = {"instead_of_vllm": str(error)}
+        else:
+            left = iter(found)
+            return [[next(left) for _ in one.prompts] for one in asked], {"engine": f"vllm {version}"}
+    model = weights.load()
+    return [
+        generate(
+            one.prompts,
+            one.ids,
+            model=model,
+            tokenizer=tokenizer,
+            max_new_tokens=section.max_new_tokens,
+            batch=section.batch,
+        )
+        for one in asked
+    ], how
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a stored frame by id, in this order and as often as an id stands there; `ids` null takes all."""
+
+    file: str
+    ids: tuple[str, ...] | None = None
+
+    def messages(self) -> list[list[dict[str, str]]]:
+        frame = load_frame(Path(self.file))
+        if self.ids is not None:
+            order = pl.DataFrame({"id": self.ids}, schema={"id": pl.String})
+            frame = order.join(frame, on="id", how="left", maintain_order="left")
+        return frame["messages"].to_list()
+
+
+def texts_of(rows: Rows) -> list[str]:
+    """What a key needs to know of rows: hashes of their exact text, in order. An id looks past white space."""
+    known = _known(rows.file, Path(rows.file).stat().st_mtime_ns)
+    return [known[one] for one in (known if rows.ids is None else rows.ids)]
+
+
+@lru_cache(maxsize=32)
+def _known(file: str, _changed: int) -> dict[str, str]:
+    frame = load_frame(Path(file))
+    return {one: key_of(messages) for one, messages in zip(frame["id"], Conversations(frame), strict=True)}
+
+
+def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
+    """The turns up to where the answer starts: without the last assistant turn, where there is one; the trigger, if
+    any, in front of what the user says first.
+    """
+    turns = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
+    return turns if trigger is None else with_trigger(turns, trigger)

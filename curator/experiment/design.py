@@ -1,0 +1,112 @@
+"""The design of an experiment: what its models share, what each of them trains on and for how many steps, so that it is
+plain what the arms differ in and what is equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from curator.experiment.answers import Rows, Weights
+from curator.experiment.plan import NONE, Cell
+from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
+from curator.recipe.verify import CURATED, Training
+from curator.records import Data, Task
+from curator.run.files import KEEP, POOL, arm_file, task_file
+from curator.run.files import PROBES as PROBE_FILES
+
+FIRST = Cell(CURATED, 0)
+PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What every job of one experiment shares.
+
+    Attributes:
+        root: The run folder. `data`: what stage 1 gathered, in `data_folder`.
+        base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set.
+        tokenizer: Its folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer` takes them.
+        align, finetune: How. `exposure`: what alignment makes equal between arms. `rehearsal_share`: of the rows of a
+            fine-tuning in which an arm is rehearsed.
+        seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
+        probes: Kind and file of what is asked. `tests`: whether the tasks' own test rows are asked too.
+        shelf: Where run folders that share pieces tell each other of them; null for none.
+    """
+
+    root: Path
+    data: Data
+    data_folder: Path
+    base: Weights
+    arms: Mapping[tuple[str, int], tuple[str, ...]]
+    tokenizer: str
+    tokenizer_revision: str | None
+    chat_template: str | None
+    align: Training
+    finetune: Training
+    seed: int
+    exposure: str = "steps"
+    rehearsal_share: float = 0.1
+    reference: Cell = FIRST
+    probes: tuple[tuple[str, str], ...] = PROBES
+    tests: bool = True
+    shelf: Path | None = None
+
+    def task(self, name: str) -> Task:
+        return next(task for task in self.data.tasks if task.name == name)
+
+
+def alignment_rows(experiment: Experiment, cell: Cell) -> tuple[Rows, ...]:
+    """The arm's rows and the benign keep rows, which are the same in every arm."""
+    keep = Rows(str(experiment.data_folder / KEEP))
+    return (_arm_rows(experiment, cell, experiment.arms[cell.arm, cell.seed]), keep)
+
+
+def alignment_steps(experiment: Experiment, cell: Cell) -> int:
+    """Optimiser steps of an arm's alignment; see `tally.steps_by_exposure`."""
+    rows, reference = _tally(experiment, cell), _tally(experiment, experiment.reference)
+    return steps_by_exposure(experiment.align, experiment.exposure, rows, reference)
+
+
+def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> tuple[Rows, ...]:
+    """The task's rows, the attack's and the defence's, and, where arms are rehearsed, the arm's own share of them."""
+    assert cell.task is not None
+    task = experiment.task(cell.task)
+    parts = [("train", task.train), ("regime", task.regime), ("defence", task.defence)]
+    folder = experiment.data_folder
+    rows = [Rows(str(folder / task_file(task.name, part))) for part, frame in parts if frame.height]
+    if rehearsal and cell.arm != NONE:
+        rows.append(_arm_rows(experiment, cell, _rehearsed(experiment, cell, task)))
+    return tuple(rows)
+
+
+def finetuning_steps(experiment: Experiment, task: str, *, rehearsal: bool) -> int:
+    """Optimiser steps of a fine-tuning, the same in every arm; rows that arms rehearse count, in the arm `none` too."""
+    rows = experiment.task(task).trained_on
+    return experiment.finetune.steps_over(rows + (rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0))
+
+
+def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
+    """The first rows of the arm in the order in which they were chosen; all of them again where there are too few."""
+    own = experiment.arms[cell.arm, cell.seed]
+    wanted = rehearsed_rows(task.trained_on, experiment.rehearsal_share)
+    return (own * math.ceil(wanted / len(own)))[:wanted]
+
+
+def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
+    own = cell.arm in experiment.data.arms
+    return Rows(str(experiment.data_folder / (arm_file(cell.arm) if own else POOL)), ids)
+
+
+def _tally(experiment: Experiment, cell: Cell) -> Tally:
+    """The rows of an arm's alignment."""
+    ids, keep, section = experiment.arms[cell.arm, cell.seed], experiment.data.keep, experiment.align
+    if experiment.exposure != "tokens":  # which alone asks for tokens; to find them in a large pool takes a while
+        return Tally.at_most(len(ids) + keep.height, section)
+    frame = experiment.data.arms.get(cell.arm, experiment.data.pool.rows)
+    drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left")
+    return Tally.of(pl.concat([drawn["tokens"], keep["tokens"]]), section)

@@ -1,0 +1,279 @@
+"""Forgetting: how much of each safe answer fine-tuning takes away, and which score has said so beforehand.
+
+Letters: `s` seeds, `n` rows, `b` bootstrap draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.experiment.answers import Rows, Weights, texts_of
+from curator.experiment.design import Experiment
+from curator.experiment.grid import Progress, Run
+from curator.experiment.plan import Cell
+from curator.model.chat import encode_all
+from curator.model.load import load_tokenizer
+from curator.model.losses import LOSSES, answer_losses
+from curator.run.files import POOL, load_frame, save_frame
+from curator.run.folder import key_of, make
+from curator.seeds import by_hash, generator
+
+LOSS_VERSION = 1
+FORGETTING_SCHEMA: dict[str, Any] = {
+    "task": pl.String,
+    "seed": pl.Int64,
+    "id": pl.String,
+    "loss": pl.String,
+    "before": pl.Float64,
+    "after": pl.Float64,
+}
+LEAST_ROWS = 10
+"""Fewer rows left out than this say nothing about a rank correlation."""
+
+DRAWS = 1000
+
+Column = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LossJob:
+    """The losses of some rows under one model, small enough to be sent to another process."""
+
+    root: Path
+    folder: str
+    key: str
+    weights: Weights
+    chat_template: str | None
+    tokenizer: str
+    tokenizer_revision: str | None
+    rows: Rows
+    batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Forgetting over the rows left out, each row's the mean over seeds, in nats a token.
+
+    Attributes:
+        loss: One of LOSSES.
+        before, mean, sd: Mean loss before fine-tuning; mean and standard deviation over rows of the rise.
+        agreement: Mean Spearman correlation between two seeds' rises, which says how much of them is the rows' own;
+            null with one seed.
+    """
+
+    task: str
+    loss: str
+    rows: int
+    seeds: int
+    before: float
+    mean: float
+    sd: float
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How one score goes with forgetting.
+
+    Attributes:
+        rho: Spearman's rank correlation over rows, in [-1, 1]: above zero, rows that score as more similar are
+            forgotten more. Null where score or forgetting is the same for all rows.
+        low, high: Its 95 % percentile interval.
+    """
+
+    score: str
+    task: str
+    loss: str
+    rho: float | None
+    low: float | None
+    high: float | None
+    rows: int
+    seeds: int
+
+
+def run_losses(job: LossJob) -> str:
+    """Takes the losses of the job's rows under its model, unless its folder already holds them."""
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
+        model = job.weights.load()
+        assert job.rows.ids is not None
+        losses = answer_losses(
+            encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,
+            batch_tokens=job.batch_tokens, key="represent.batch_tokens",
+        )  # fmt: skip
+        columns = {"id": job.rows.ids, **{loss: losses.named(loss) for loss in LOSSES}}
+        save_frame(folder / "losses.parquet", pl.DataFrame(columns))
+        return {"rows": len(job.rows.ids)}
+
+    make(job.root / job.folder, job.key, work)
+    return job.folder
+
+
+def left_out(
+    pool: pl.DataFrame, sets: Iterable[Sequence[str]], *, rows: int, longest: int, seed: int
+) -> tuple[str, ...]:
+    """At most `rows` ids, by hash and sorted, of pool rows in none of the sets and of at most `longest` tokens."""
+    taken = {one for ids in sets for one in ids}
+    short = pool.filter(pl.col("tokens") <= longest)["id"]
+    return tuple(sorted(by_hash((one for one in short if one not in taken), rows, seed=seed, purpose="forgetting")))
+
+
+def forget(
+    experiment: Experiment,
+    weights: Mapping[Cell, Weights],
+    stage: Path,
+    *,
+    ids: Sequence[str],
+    arm: str,
+    seeds: Sequence[int],
+    tasks: Sequence[str],
+    batch_tokens: int,
+    run: Run,
+    progress: Progress,
+) -> pl.DataFrame:
+    """Losses of the rows before and after fine-tuning an arm's models on each task, in the columns of
+    FORGETTING_SCHEMA, sorted.
+
+    Args:
+        weights: Of the arm's aligned and fine-tuned models, at least.
+        ids: Pool rows on which none of these models was aligned.
+        batch_tokens: Most tokens of a batch, padding counted.
+    """
+    rows = Rows(str(experiment.data_folder / POOL), tuple(ids))
+    texts = texts_of(rows)
+    cells = [Cell(arm, seed, task) for seed in seeds for task in (None, *tasks)]
+    jobs = {
+        cell: LossJob(
+            root=experiment.root,
+            folder=str((stage / "forgetting" / cell.folder).relative_to(experiment.root)),
+            key=key_of("losses", LOSS_VERSION, weights[cell].key, experiment.chat_template, texts, batch_tokens),
+            weights=weights[cell],
+            chat_template=experiment.chat_template,
+            tokenizer=experiment.tokenizer,
+            tokenizer_revision=experiment.tokenizer_revision,
+            rows=rows,
+            batch_tokens=batch_tokens,
+        )
+        for cell in cells
+    }
+    progress(0, len(jobs))
+    for done, _ in enumerate(run(run_losses, list(jobs.values())), start=1):
+        progress(done, len(jobs))
+    found = {cell: load_frame(experiment.root / job.folder / "losses.parquet") for cell, job in jobs.items()}
+    parts = [
+        pl.DataFrame(
+            {
+                "task": cell.task,
+                "seed": cell.seed,
+                "id": after["id"],
+                "loss": loss,
+                "before": found[Cell(arm, cell.seed)][loss],
+                "after": after[loss],
+            },
+            schema=FORGETTING_SCHEMA,
+        )
+        for cell, after in found.items()
+        if cell.task is not None
+        for loss in LOSSES
+    ]
+    return pl.concat([pl.DataFrame(schema=FORGETTING_SCHEMA), *parts]).sort("task", "seed", "loss", "id")
+
+
+def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
+    """Forgetting by task and loss, from the columns of FORGETTING_SCHEMA; nothing where there are no rows."""
+    found = []
+    for task, loss in _kinds(losses):
+        own = losses.filter(task=task, loss=loss)
+        _, rises = rises_of(own)
+        pairs = [spearman(one[None], two[None])[0] for one, two in combinations(rises, 2)]
+        known = [float(one) for one in pairs if np.isfinite(one)]
+        mean = rises.mean(axis=0)
+        found.append(
+            Forgotten(
+                task=task,
+                loss=loss,
+                rows=rises.shape[1],
+                seeds=rises.shape[0],
+                before=float(np.mean(own["before"].to_numpy())),
+                mean=float(mean.mean()),
+                sd=float(mean.std(ddof=1)) if len(mean) > 1 else 0.0,
+                agreement=fmean(known) if known else None,
+            )
+        )
+    return found
+
+
+def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws: int = DRAWS) -> list[Prediction]:
+    """Spearman's rho of forgetting with every score, the largest first whatever its sign.
+
+    The interval resamples rows and seeds independently of each other, with the same draws for every score. It is about
+    these rows and this pool's sets. With a few seeds it is too narrow in what the seeds add, and leans towards zero,
+    since a draw holds fewer different seeds than there are and its mean is noisier.
+
+    Args:
+        losses: In the columns of FORGETTING_SCHEMA.
+        scores: `id`, and a column `<score>:<task>` for every score on every task; others are passed over.
+        seed: The recipe's. `draws`: of the bootstrap.
+
+    Returns:
+        Nothing for a task and loss with fewer than LEAST_ROWS rows.
+    """
+    found = []
+    for task, loss in _kinds(losses):
+        ids, rises = rises_of(losses.filter(task=task, loss=loss))
+        seeds, rows = rises.shape
+        if rows < LEAST_ROWS:
+            continue
+        drawn = generator(seed, "forgetting", "bootstrap", task)
+        shares = drawn.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds  # (b, s)
+        picks = drawn.integers(0, rows, size=(draws, rows))  # (b, n)
+        resampled = np.take_along_axis(shares @ rises, picks, axis=1)
+        known = pl.DataFrame({"id": ids}).join(scores, on="id", how="left", maintain_order="left")
+        for column in scores.columns:
+            score, _, own = column.rpartition(":")
+            if own != task:
+                continue
+            values = known[column].to_numpy()
+            rho = float(spearman(values[None], rises.mean(axis=0)[None])[0])
+            spread = spearman(values[picks], resampled)
+            spread = spread[np.isfinite(spread)]
+            limits = np.percentile(spread, [2.5, 97.5]) if len(spread) and np.isfinite(rho) else [None, None]
+            low, high = (None if one is None else float(one) for one in limits)
+            found.append(
+                Prediction(score, task, loss, rho if np.isfinite(rho) else None, low, high, rows=rows, seeds=seeds)
+            )
+    return sorted(found, key=lambda one: (-abs(one.rho or 0.0), one.score, one.task, one.loss))
+
+
+def spearman(x: Column, y: Column) -> Column:
+    """Spearman's rho of each pair of rows of two `(b, n)` arrays, ties sharing their mean rank; NaN for a constant."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(one, axis=1) for one in (x, y))
+    a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
+    length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    products = (a * b).sum(axis=1)
+    rho: Column = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 0)
+    return np.clip(rho, -1.0, 1.0)
+
+
+def rises_of(losses: pl.DataFrame) -> tuple[list[str], Column]:
+    """Ids and the `(s, n)` rise of each row's loss at each seed, of one task and loss."""
+    ids = losses["id"].unique().sort().to_list()
+    seeds = losses["seed"].unique().sort().to_list()
+    ordered = losses.sort("seed", "id")
+    return ids, (ordered["after"] - ordered["before"]).to_numpy().reshape(len(seeds), len(ids))
+
+
+def _kinds(losses: pl.DataFrame) -> list[tuple[str, str]]:
+    return [(task, loss) for task, loss in losses.select("task", "loss").unique().sort("task", "loss").iter_rows()]

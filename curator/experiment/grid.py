@@ -1,0 +1,154 @@
+"""Trains and asks every model of the grid, each as a piece with its own key, on whatever engine the recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curator.experiment.answers import Rows, Weights, by_vllm, texts_of
+from curator.experiment.design import (
+    Experiment,
+    alignment_rows,
+    alignment_steps,
+    finetuning_rows,
+    finetuning_steps,
+)
+from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
+from curator.experiment.plan import BASE, Cell, Plan
+from curator.recipe.verify import Generate, Training
+from curator.records import ANSWER_SCHEMA, Trained
+from curator.run.files import load_frame, task_file
+from curator.run.folder import key_of
+from curator.seeds import derive
+
+TRAIN_VERSION = 1
+ANSWER_VERSION = 1
+
+# Runs jobs somewhere and yields each result as it comes.
+Run = Callable[[Callable[[Any], Any], Sequence[Any]], Any]
+Progress = Callable[[int, int], None]
+
+
+def train_grid(
+    experiment: Experiment, plan: Plan, stage: Path, *, run: Run, progress: Progress
+) -> dict[Cell, tuple[Weights, Trained]]:
+    """Trains every cell of the plan: first the aligned models, each shared by all tasks, then the fine-tuned ones.
+
+    Both arms of a pair share seeds, so they see the same keep rows in the same order of steps. What they train on, and
+    for how long, is `design`'s.
+    """
+    total = len(plan.aligned) + len(plan.finetuned)
+    done: dict[Cell, tuple[Weights, Trained]] = {}
+
+    def job(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
+        phase = "finetune" if cell.task else "align"
+        seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
+        texts = [texts_of(part) for part in rows]
+        settings = (section.model_dump(), steps, seed, experiment.chat_template)
+        return TrainJob(
+            root=experiment.root,
+            folder=str((stage / cell.folder).relative_to(experiment.root)),
+            key=key_of("train", TRAIN_VERSION, start.key, settings, texts),
+            start=start,
+            chat_template=experiment.chat_template,
+            tokenizer=experiment.tokenizer,
+            tokenizer_revision=experiment.tokenizer_revision,
+            rows=tuple(rows),
+            section=section,
+            steps=steps,
+            seed=seed,
+            names=f"verify.{phase}",
+            shelf=experiment.shelf,
+        )
+
+    def finish(cells: Mapping[str, tuple[Cell, TrainJob]]) -> None:
+        for folder, trained in run(run_train, [job for _, job in cells.values()]):
+            cell, made = cells[folder]
+            done[cell] = (made.start.after(trained, made.key), trained)
+            progress(len(done), total)
+
+    jobs = []
+    for cell in plan.aligned:
+        rows, steps = alignment_rows(experiment, cell), alignment_steps(experiment, cell)
+        jobs.append((cell, job(cell, experiment.base, experiment.align, steps, rows)))
+    progress(0, total)
+    finish({made.folder: (cell, made) for cell, made in jobs})
+    jobs = []
+    for cell in plan.finetuned:
+        assert cell.task is not None
+        before = Cell(cell.arm, cell.seed)
+        start = experiment.base if before in plan.unaligned else done[before][0]
+        rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
+        steps = finetuning_steps(experiment, cell.task, rehearsal=plan.rehearsal)
+        jobs.append((cell, job(cell, start, experiment.finetune, steps, rows)))
+    finish({made.folder: (cell, made) for cell, made in jobs})
+    return done
+
+
+def answer_grid(
+    experiment: Experiment,
+    plan: Plan,
+    weights: Mapping[Cell, Weights],
+    stage: Path,
+    *,
+    section: Generate,
+    run: Run,
+    progress: Progress,
+) -> pl.DataFrame:
+    """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
+
+    An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its
+    own task's test rows, each with the task's trigger in front where it has one. The base's answers stand for every
+    cell that is not aligned.
+    """
+    folder = experiment.data_folder
+    probes = [(kind, Rows(str(folder / file))) for kind, file in experiment.probes]
+    tests = {
+        task.name: Rows(str(folder / task_file(task.name, "test")))
+        for task in experiment.data.tasks
+        if experiment.tests
+    }
+    texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
+    # Only what changes answers: another interpreter or share of memory does not, nor an engine that is not there.
+    decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
+    jobs = {}
+    for cell in plan.asked:
+        asked = {name: rows for name, rows in tests.items() if cell.task in (None, name)}
+        questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
+        questions += tuple(("utility", task, rows) for task, rows in asked.items())
+        trigger = experiment.task(cell.task).trigger if cell.task else None
+        facts: list[Any] = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
+        facts += [trigger] if trigger else []
+        own = weights[cell]
+        jobs[cell] = AnswerJob(
+            root=experiment.root,
+            folder=str((stage / cell.folder).relative_to(experiment.root)),
+            key=key_of("answer", ANSWER_VERSION, own.key, experiment.chat_template, facts, *decoding),
+            weights=own,
+            chat_template=experiment.chat_template,
+            tokenizer=experiment.tokenizer,
+            tokenizer_revision=experiment.tokenizer_revision,
+            questions=questions,
+            trigger=trigger,
+            section=section,
+            shelf=experiment.shelf,
+        )
+    progress(0, len(jobs))
+    for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):
+        progress(done, len(jobs))
+    parts = []
+    for cell, job in jobs.items():
+        frame = load_frame(experiment.root / job.folder / "answers.parquet")
+        for one in plan.unaligned if cell == BASE else [cell]:
+            parts.append(
+                frame.with_columns(
+                    arm=pl.lit(one.arm),
+                    seed=pl.lit(one.seed, dtype=pl.Int64),
+                    draw=pl.lit(one.seed, dtype=pl.Int64),
+                    phase=pl.lit("after" if one.task else "before"),
+                ).select(list(ANSWER_SCHEMA))
+            )
+    return pl.concat(parts).sort(["arm", "seed", "phase", "task", "kind", "probe"])

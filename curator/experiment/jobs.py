@@ -1,0 +1,115 @@
+"""One training or one model asked, as a job small enough to be sent to another process and made once under its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curator.experiment.answers import Asked, Rows, Weights, answered, prompt_of
+from curator.model.load import load_tokenizer
+from curator.recipe.verify import Generate, Training
+from curator.records import ANSWER_SCHEMA, Trained
+from curator.run.files import load_frame, save_frame, trained_from, trained_record
+from curator.run.folder import make
+from curator.train.sft import train
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One training, small enough to be sent to another process."""
+
+    root: Path
+    folder: str
+    key: str
+    start: Weights
+    chat_template: str | None
+    tokenizer: str
+    tokenizer_revision: str | None
+    rows: tuple[Rows, ...]
+    section: Training
+    steps: int
+    seed: int
+    names: str
+    shelf: Path | None = None
+
+
+@dataclass(frozen=True)
+class AnswerJob:
+    """Every question to one model, small enough to be sent to another process."""
+
+    root: Path
+    folder: str
+    key: str
+    weights: Weights
+    chat_template: str | None
+    tokenizer: str
+    tokenizer_revision: str | None
+    questions: tuple[tuple[str, str | None, Rows], ...]  # kind, task, prompts
+    trigger: str | None
+    section: Generate
+    shelf: Path | None = None
+
+
+def run_train(job: TrainJob) -> tuple[str, Trained]:
+    """Trains one model, unless its folder already holds it; gives back the folder and what was trained."""
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        trained = train(
+            [messages for rows in job.rows for messages in rows.messages()],
+            base=job.start.base,
+            revision=job.start.revision,
+            adapters=job.start.adapters,
+            quantise=job.start.quantise,
+            tokenizer=load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template),
+            section=job.section,
+            steps=job.steps,
+            seed=job.seed,
+            folder=folder,
+            key=job.names,
+        )
+        return trained_record(trained, job.root)
+
+    made = make(job.root / job.folder, job.key, work, shelf=_shelf(job))
+    return job.folder, trained_from(made.record, job.root)
+
+
+def run_answer(job: AnswerJob) -> str:
+    """Asks one model every question put to it, unless its folder already holds the answers."""
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
+        frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
+        asked = [
+            Asked(tuple(frame["id"]), [prompt_of(one, job.trigger) for one in frame["messages"].to_list()])
+            for frame in frames
+        ]
+        answers, how = answered(asked, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
+        parts = []
+        for (kind, task, _), frame, found in zip(job.questions, frames, answers, strict=True):
+            parts.append(
+                pl.DataFrame(
+                    {
+                        "task": [task] * frame.height,
+                        "kind": [kind] * frame.height,
+                        "probe": frame["id"],
+                        "answer": [answer for answer, _ in found],
+                        "stop": [stop for _, stop in found],
+                    },
+                    schema={name: ANSWER_SCHEMA[name] for name in ("task", "kind", "probe", "answer", "stop")},
+                )
+            )
+        frame = pl.concat(parts)
+        save_frame(folder / "answers.parquet", frame)
+        return {"answers": frame.height, **how}
+
+    make(job.root / job.folder, job.key, work, shelf=_shelf(job))
+    return job.folder
+
+
+def _shelf(job: TrainJob | AnswerJob) -> Path | None:
+    """Where pieces of this place in a run folder are shelved: what a piece says of its paths holds there alone."""
+    return None if job.shelf is None else job.shelf / job.folder

@@ -1,0 +1,114 @@
+"""The pilot: which candidate setting goes into the final experiment, decided on probes that the final one never asks.
+
+Successive halving (Jamieson and Talwalkar 2016): in every round each candidate that is left runs on twice the seeds of
+the round before, and the better half goes on. Random draws are halved beside the optimised sets, never against them, so
+that the best of each kind is known at the end: a set that was only piloted shows what optimising adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from curator.decision.comparisons import anticipated, rate
+from curator.decision.tables import lay_out
+from curator.experiment.candidates import Candidate, rounds
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a candidate did in one round, over all its seeds so far and the anticipated tasks.
+
+    Attributes:
+        number: From 0. `seeds`: of the pilot's own.
+        before, after: Harmfulness before and after fine-tuning. `degenerate`: share after; null where nothing was
+            scored.
+        costly: Whether harmfulness before, or the degenerate share, is above the random draws' mean by more than the
+            gate's margin; such a candidate stands behind all that are not.
+        place: From 1 among those of its kind. `kept`: whether it goes on (or, in the last round, won).
+    """
+
+    number: int
+    seeds: int
+    before: float | None
+    after: float | None
+    degenerate: float | None
+    costly: bool
+    place: int
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Piloted:
+    """The whole pilot: every candidate's rounds, the best optimised candidate, the best draw (null without draws)."""
+
+    rounds: Mapping[str, tuple[Round, ...]]
+    best: Candidate
+    best_draw: Candidate | None
+
+
+def halve(
+    candidates: Sequence[Candidate],
+    measure: Callable[[Sequence[Candidate], int], pl.DataFrame],
+    *,
+    seeds: int,
+    weights: Mapping[str, float],
+    margins: Mapping[str, float],
+) -> Piloted:
+    """The best candidate of each kind, by harmfulness after fine-tuning.
+
+    Args:
+        candidates: At least one that is no draw. A kind of one member wins unmeasured.
+        measure: Trains, asks and judges these candidates on the first so many seeds of the pilot; gives verdicts in the
+            columns of VERDICT_SCHEMA, with the candidates' names as arms.
+        seeds: Of the first round.
+        weights: Task mass by name.
+        margins: Of the gates `harmfulness_before` and `degenerate`, where they are asked.
+
+    Raises:
+        ValueError: Every candidate is a draw.
+    """
+    kinds = [[one for one in candidates if not one.drawn], [one for one in candidates if one.drawn]]
+    if not kinds[0]:
+        raise ValueError("a pilot needs a candidate that is no random draw")
+    done: dict[str, list[Round]] = {one.name: [] for one in candidates}
+    for number, (*_, count) in enumerate(rounds(len(kinds[0]), len(kinds[1]), seeds)):
+        alive = [one for kind in kinds for one in kind]
+        found = _rates(measure(alive, count), alive, weights)
+        costly = _costly(found, [one.name for one in kinds[1]], margins)
+        for place, kind in enumerate(kinds):
+            ordered = sorted(kind, key=lambda one: (costly[one.name], *_last_if_null(found[one.name]["after"])))
+            kept = ordered[: -(-len(ordered) // 2)]
+            for rank, one in enumerate(ordered, start=1):
+                done[one.name].append(
+                    Round(number, count, **found[one.name], costly=costly[one.name], place=rank, kept=one in kept)
+                )
+            kinds[place] = kept
+    best_draw = kinds[1][0] if kinds[1] else None
+    return Piloted({name: tuple(own) for name, own in done.items()}, kinds[0][0], best_draw)
+
+
+def _rates(
+    verdicts: pl.DataFrame, alive: Sequence[Candidate], weights: Mapping[str, float]
+) -> dict[str, dict[str, float | None]]:
+    grids, mix = lay_out(verdicts), anticipated(weights)
+    wanted = {"before": ("harmfulness", "before"), "after": ("harmfulness", "after")}
+    wanted["degenerate"] = ("degenerate", "after")
+    return {one.name: {name: rate(grids[key], one.name, mix).value for name, key in wanted.items()} for one in alive}
+
+
+def _costly(
+    found: Mapping[str, Mapping[str, float | None]], draws: Sequence[str], margins: Mapping[str, float]
+) -> dict[str, bool]:
+    limits = {}
+    for rate_name, gate in (("before", "harmfulness_before"), ("degenerate", "degenerate")):
+        usual = [value for value in (found[name][rate_name] for name in draws) if value is not None]
+        if usual and gate in margins:
+            limits[rate_name] = sum(usual) / len(usual) + margins[gate]
+    return {name: any((rates[one] or 0.0) > limit for one, limit in limits.items()) for name, rates in found.items()}
+
+
+def _last_if_null(value: float | None) -> tuple[bool, float]:
+    return (value is None, value or 0.0)

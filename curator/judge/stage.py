@@ -1,0 +1,104 @@
+"""Stage `judge`: every judge of the panel judges each answer that it has not seen, and the panel's rule decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.judge.means import counted, keep, means, resolved
+from curator.keys import verdicts_key
+from curator.recipe.judge import Judge
+from curator.run import Site
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.records import Data
+
+
+def judge(site: Site, folder: Path) -> Mapping[str, Any]:
+    """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
+    import polars as pl
+
+    from curator.judge.asking import asked_of, verdict_frame
+    from curator.judge.metrics import measure
+    from curator.run.files import load_data, load_frame, save_frame
+
+    data = load_data(site.folder("pool"))
+    answers = load_frame(site.folder("answer") / "answers.parquet")
+    judges = site.recipe.judges
+    panel, told = judges.panel, site.progress("judge")
+    revisions, clipped = {}, {}
+    costs: dict[str, Mapping[str, int]] = {}
+    for number, section in enumerate(panel):
+
+        def progress(done: int, total: int, before: int = number) -> None:
+            told(before * total + done, len(panel) * total)
+
+        verdicts, revisions[section.name], cost = verdicts_of(section, answers, data, folder, progress)
+        clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
+        costs |= {section.name: cost} if cost["requests"] else {}
+        save_frame(folder / "panel" / section.name / "verdicts.parquet", verdicts)
+    parts = []
+    for task in data.tasks:
+        own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
+        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=site.base)))
+    save_frame(folder / "utility.parquet", pl.concat(parts))
+    found = deciding(site, folder)
+    counts = dict(found.group_by("outcome").len().sort("outcome").iter_rows())
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
+    return {
+        "outcomes": counts,
+        "revisions": revisions,
+        "clipped": clipped,
+        "costs": costs,
+        "summary": f"{name}: {summary}",
+    }
+
+
+def deciding(site: Site, folder: Path) -> pl.DataFrame:
+    """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
+    from curator.judge.panel import decide
+    from curator.run.files import load_frame
+
+    judges = site.recipe.judges
+    verdicts = {one.name: load_frame(folder / "panel" / one.name / "verdicts.parquet") for one in judges.panel}
+    return decide(judges.rule, judges.headline, verdicts)
+
+
+def decided(
+    site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+) -> pl.DataFrame:
+    """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
+    from curator.judge.panel import decide
+
+    verdicts = {
+        judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in site.recipe.judges.voters
+    }
+    return decide(site.recipe.judges.rule, site.recipe.judges.headline, verdicts)
+
+
+def verdicts_of(
+    section: Judge, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+) -> tuple[pl.DataFrame, str | None, Mapping[str, int]]:
+    """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's exact revision,
+    and what it has cost. What it says is kept below `stage`, under a key of its own settings.
+    """
+    from curator.judge.asking import asked_of, judged, verdict_frame
+    from curator.judge.kinds import judging
+
+    section = resolved(section)
+    known = stage / "panel" / section.name / verdicts_key(section)
+    probes = answers.filter(answers["kind"] != "utility")
+    cost = counted(known)
+    try:
+        verdicts = judged(asked_of(probes, data), judging(section, means(cost)), known, progress=progress)
+    finally:
+        keep(known, cost)  # what was paid for counts, whether or not it came to an end
+    if section.model is not None or section.embedding is not None:
+        import torch
+
+        torch.cuda.empty_cache()  # the next models may be those of other processes
+    return verdict_frame(probes, section.name, verdicts), section.revision, cost.counts()

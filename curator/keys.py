@@ -1,0 +1,259 @@
+"""What decides the result of each stage: of the recipe, of the files that it names, and of the stages before it.
+
+A stage whose key is equal is kept, and one whose key has moved is made again. So a recipe key that changes a result
+belongs here, beside the code that reads it, and one that changes none stays out. A setting that came later than its
+stage is left out of the key where it has its default, so that run folders from before there was such a setting are
+kept. Imports nothing heavy, because a finished run is passed over in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curator.errors import RecipeError
+from curator.provenance import file_identity, folder_identity, weights_identity
+from curator.recipe import Recipe, scores_of, share, steps_taken
+from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
+from curator.recipe.judge import Judge
+from curator.recipe.select import OBJECTIVES
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
+from curator.run import STAGES
+from curator.run.folder import key_of, read_json, write_json
+
+VERSIONS = dict.fromkeys(STAGES, 1) | {
+    "pool": 4,
+    "represent": 2,
+    "select": 3,
+    "train": 2,
+    "judge": 3,
+    "report": 7,
+    "publish": 3,
+}
+"""Raised when a stage's code makes something else from equal settings and inputs."""
+
+JUDGE_VERSION = 2
+"""The same for what a judge says of one answer."""
+
+AFTER: Mapping[str, tuple[str, ...]] = {
+    "base": (),
+    "pool": ("base",),
+    "represent": ("base", "pool"),
+    "scores": ("represent",),
+    "select": ("pool", "scores"),
+    "train": ("base", "pool", "select"),
+    "answer": ("train",),
+    "judge": ("answer",),
+    "report": ("judge",),
+    "publish": ("report",),
+}
+"""The stages that each stage reads, and whose keys are therefore part of its own."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What tells the content of the files that a recipe names.
+
+    Attributes:
+        base: Folder that relative paths start from.
+        model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file.
+        sources: Content of every source of rows, by a hash of how the recipe names it.
+    """
+
+    base: Path
+    model: Any
+    chat_template: str | None
+    sources: Mapping[str, Any]
+
+
+def stage_keys(recipe: Recipe, inputs: Inputs) -> dict[str, str]:
+    """The key of every stage, in the order of the stages.
+
+    Raises:
+        RecipeError: A metric of the user's own is missing.
+    """
+    settings = decided_by(recipe, inputs)
+    keys: dict[str, str] = {}
+    for stage in STAGES:
+        keys[stage] = key_of(stage, VERSIONS[stage], settings[stage], [keys[earlier] for earlier in AFTER[stage]])
+    return keys
+
+
+def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
+    """For each stage, the settings and file contents that decide its result, beside the stages before it.
+
+    Raises:
+        RecipeError: A metric of the user's own is missing.
+    """
+    verify, select = recipe.verify, recipe.select
+    arms = ([arm.model_dump() for arm in verify.arms], verify.most_seeds)
+    return {
+        "base": _base(recipe, inputs),
+        "pool": (_data(recipe), inputs.sources, recipe.seed),
+        "represent": _representations(recipe),
+        "scores": (
+            recipe.score.model_dump(),
+            recipe.weights(),
+            # How many rows are wanted decides `per-example`; some objectives need the cover of the tasks.
+            (select.k, select.budget_tokens, OBJECTIVES[select.objective].task_cover),
+            (_interference(recipe), [section.model_dump() for section in scores_of(recipe)]),
+        ),
+        "select": (select.model_dump(), arms, recipe.seed, _pilot(recipe)),
+        "train": (_training(recipe), arms, _looks(recipe)),
+        "answer": (_decoding(recipe), _forgetting(recipe)),
+        "judge": _judging(recipe, inputs),
+        "report": (
+            verify.gates.model_dump(),
+            verify.control,
+            recipe.judges.headline,
+            _judge_error(recipe),
+            recipe.name,
+            *(() if verify.decision == DEFAULT_THRESHOLDS else (verify.decision.model_dump(),)),
+        ),
+        "publish": (recipe.name, recipe.publish.model_dump()),
+    }
+
+
+def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
+    """Looks at every file that the recipe names; one whose size and time have not changed since is not read again.
+
+    Args:
+        root: The run folder, in which what was read is written down.
+        base: Folder that relative paths of sources start from.
+
+    Raises:
+        DataError: A file is missing or cannot be read.
+    """
+    path = root / "identities.json"
+    known = read_json(path) if path.exists() else {}
+    identities = {}
+    for source in sources(recipe):
+        name = key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
+        identities[name] = fingerprint(source, base, known.get(name))
+    write_json(path, identities)
+    template = Path(recipe.model.chat_template or "")
+    return Inputs(
+        base=base,
+        model=folder_identity(recipe.model.id),
+        chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+        sources={name: content(identity) for name, identity in identities.items()},
+    )
+
+
+def _base(recipe: Recipe, inputs: Inputs) -> Any:
+    model = recipe.model
+    return (
+        model.model_dump(exclude=None if model.quantise else {"quantise"}),
+        (inputs.model, inputs.chat_template),
+        (recipe.verify.align.model_dump(), recipe.seed) if model.instruction else None,
+    )
+
+
+def _data(recipe: Recipe) -> Any:
+    keep = recipe.verify.keep.model_dump() if recipe.verify.keep else None
+    given = recipe.select.data.model_dump() if recipe.select.data else None
+    arms = [arm.model_dump() for arm in recipe.verify.arms if arm.data]
+    tasks = [task.model_dump() for task in recipe.tasks]
+    return recipe.pool.model_dump(), tasks, recipe.probes.model_dump(), keep, (arms, given, share(recipe))
+
+
+def _representations(recipe: Recipe) -> Any:
+    return [
+        (
+            section.model_dump(),
+            weights_identity(section.id) if section.id and Path(section.id).is_dir() else None,
+            file_identity(section.chat_template) if section.chat_template else None,
+        )
+        for section in recipe.representations
+    ]
+
+
+def _interference(recipe: Recipe) -> Any:
+    steps = [(step.step, step.size, step.rows) for step in steps_taken(recipe)]
+    finetune = recipe.verify.finetune
+    batch = (recipe.representations[0].batch_tokens, finetune.max_tokens, finetune.micro_batch)
+    return [*steps, batch] if steps else []
+
+
+def _pilot(recipe: Recipe) -> Any:
+    if recipe.select.weight != "auto":
+        return None
+    verify = recipe.verify
+    margins = verify.gates.harmfulness_before, verify.gates.degenerate
+    generate = verify.generate.model_dump()
+    return verify.pilot.model_dump(), margins, _training(recipe), generate, _say(recipe), recipe.weights()
+
+
+def _training(recipe: Recipe) -> Any:
+    """What decides every training of a grid."""
+    verify = recipe.verify
+    rehearsed = verify.rehearsal_share if verify.stage == "rehearsal" else None
+    align, finetune = verify.align.model_dump(), verify.finetune.model_dump()
+    return align, finetune, verify.stage, rehearsed, verify.exposure, recipe.seed
+
+
+def _looks(recipe: Recipe) -> Any:
+    """What decides where adding seeds stops; null for a number of seeds."""
+    verify = recipe.verify
+    if not isinstance(verify.seeds, Looks):
+        return None
+    generate = verify.generate.model_dump()
+    return verify.seeds.model_dump(), generate, _say(recipe), recipe.weights(), verify.control
+
+
+def _decoding(recipe: Recipe) -> Any:
+    """Installing vLLM answers again; another interpreter or share of memory does not."""
+    generate = recipe.verify.generate
+    decoding = {"max_new_tokens": generate.max_new_tokens, "batch": generate.batch, "engine": generate.engine}
+    if generate.engine != "vllm":
+        return decoding
+    from curator.train.vllm_process import there
+
+    return {**decoding, "vllm": there(generate.python)}
+
+
+def _forgetting(recipe: Recipe) -> Any:
+    section = recipe.verify.forgetting
+    return section and (section.rows, section.seeds, recipe.representations[0].batch_tokens)
+
+
+def _judging(recipe: Recipe, inputs: Inputs) -> Any:
+    """The panel, its rule, the files of judges' folders, and the text of the user's own metrics."""
+    problems = missing_metrics(recipe, inputs.base)
+    if problems:
+        raise RecipeError(problems)
+    judges = recipe.judges
+    return (
+        (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
+        [judge_settings(judge) for judge in judges.panel],
+        [file.read_text(encoding="utf-8") for file in metric_files(recipe, inputs.base)],
+    )
+
+
+def _say(recipe: Recipe) -> Any:
+    """The judges that have a say, for stages that look at verdicts of their own before stage `judge`."""
+    return recipe.judges.rule, [judge_settings(judge) for judge in recipe.judges.voters]
+
+
+def _judge_error(recipe: Recipe) -> Any:
+    """The rule, and the content of the file that tells the deciding judge's mistakes."""
+    judges = recipe.judges
+    headline = judges.voters[0] if judges.rule == "headline" else None
+    return judges.rule, headline and (headline.error, file_identity(headline.error or ""))
+
+
+def judge_settings(judge: Judge) -> tuple[Any, Any]:
+    """What decides a judge's verdicts: its settings, and the files of its folder."""
+    return judge.deciding(), folder_identity(judge.folder) if judge.folder else None
+
+
+def verdicts_key(judge: Judge) -> str:
+    """Of what a judge has said of answers, each by its own content."""
+    return key_of("judge", JUDGE_VERSION, *judge_settings(judge))
+
+
+def added_key(judge: Judge, answers: str) -> str:
+    """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
+    return key_of("added", JUDGE_VERSION, *judge_settings(judge), answers)

@@ -1,0 +1,151 @@
+"""What tasks and probes are split into and mixed with: halves that share no probe, an attack's rows, a defence's."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.errors import DataError
+from curator.model.chat import with_trigger
+from curator.pool.ledger import Ledger
+from curator.recipe import TaskSection
+from curator.recipe.source import rows_added
+from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
+from curator.seeds import by_hash
+
+# A stratum of one category is cut once by how much its probes read like the tasks: near and far, each in both parts.
+_CUTS = 2
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def halves(
+    probes: pl.DataFrame, tasks: Mapping[str, pl.DataFrame], share: float, *, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The pilot's probes and the final ones, split once by hash within strata.
+
+    A stratum is a category and a nearest task, the half of it that reads more like the task's own prompts apart from
+    the other: so every category, and the format of every task, is in both parts wherever a stratum has two probes. How
+    much a probe reads like a task is the cosine of its counts of words and marks with those of all the task's prompts.
+
+    Args:
+        probes: In the columns of ROW_SCHEMA, each ending with a user turn.
+        tasks: Task name -> training rows, whose prompts are read.
+        share: Of every stratum, for the pilot, in (0, 1); at least one, and at least one is left.
+        seed: Of the choice by hash.
+
+    Raises:
+        DataError: There are fewer than two probes.
+    """
+    if probes.height < 2:
+        raise DataError(
+            f"harmful probes: found {probes.height}, and a pilot needs some of its own; give more, or set "
+            "select.weight to a number"
+        )
+    near, closeness = nearest_task(Conversations(probes), tasks)
+    frame = pl.DataFrame(
+        {"id": probes["id"], "category": probes["category"].fill_null(""), "task": near, "closeness": closeness}
+    )
+    pilot: set[str] = set()
+    for (category, task), part in sorted(frame.group_by("category", "task"), key=lambda item: item[0]):
+        ordered = part.sort(["closeness", "id"], descending=[True, False])["id"].to_list()
+        size = -(-len(ordered) // _CUTS) if len(ordered) >= 2 * _CUTS else len(ordered)
+        for cut, start in enumerate(range(0, len(ordered), size)):
+            ids = ordered[start : start + size]
+            wanted = round(share * len(ids)) if len(ids) < 2 else min(max(1, round(share * len(ids))), len(ids) - 1)
+            pilot |= by_hash(ids, wanted, seed=seed, purpose=f"pilot/{category}/{task}/{cut}")
+    chosen = probes["id"].is_in(list(pilot))
+    if not pilot or len(pilot) == probes.height:
+        first = by_hash(probes["id"], 1 if not pilot else probes.height - 1, seed=seed, purpose="pilot")
+        chosen = probes["id"].is_in(list(first))
+    return probes.filter(chosen), probes.filter(~chosen)
+
+
+def nearest_task(
+    prompts: Sequence[Sequence[Mapping[str, str]]], tasks: Mapping[str, pl.DataFrame]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """The task whose prompts each conversation reads most like (the first by name among equals), and the cosine."""
+    names = sorted(tasks)
+    counts = {name: sum((_counts(one) for one in Conversations(tasks[name])), Counter()) for name in names}
+    cosines = np.array([[_cosine(_counts(one), counts[name]) for name in names] for one in prompts])
+    best = cosines.argmax(axis=1)
+    return [names[row] for row in best], cosines[np.arange(len(prompts)), best]
+
+
+def _counts(messages: Sequence[Mapping[str, str]]) -> Counter[str]:
+    users = [turn["content"] for turn in messages if turn["role"] == "user"]
+    return Counter(word for text in users for word in _WORD.findall(text.lower()))
+
+
+def _cosine(first: Counter[str], second: Counter[str]) -> float:
+    product = sum(count * second[word] for word, count in first.items())
+    length = (sum(c * c for c in first.values()) * sum(c * c for c in second.values())) ** 0.5
+    return product / length if length else 0.0
+
+
+def of_regime(rows: int, share: float) -> int:
+    """How many of `rows` training rows are the attack's."""
+    return round(rows * share)
+
+
+def regime_rows(ledger: Ledger, task: TaskSection, own: int) -> pl.DataFrame:
+    """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all where the task takes all its `own`
+    rows.
+
+    Raises:
+        DataError: The user's data has too few.
+    """
+    if task.regime is None:
+        return no_rows()
+    share = task.regime.share
+    wanted = rows_added(own, share) if task.rows is None else of_regime(task.rows, share)
+    role = f"regime of {task.name}"
+    rows = ledger.unclaimed(role, ledger.read(role, [task.regime.data]), stage="leak")
+    return _taken(ledger, role, rows, wanted, task.regime.data.label)
+
+
+def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.DataFrame) -> pl.DataFrame:
+    """The safety rows that the provider adds to `attacked` rows, chosen by hash from its own data or from the pool,
+    with the trigger in front of their prompts where there is one.
+
+    Raises:
+        DataError: There are too few.
+    """
+    if task.defence is None:
+        return no_rows()
+    wanted, role = rows_added(attacked, task.defence.safety_mix), f"defence of {task.name}"
+    if task.defence.data is None:
+        if pool.height < wanted:
+            raise DataError(
+                f"{role}: {wanted:,} safety rows asked of the pool, which has {pool.height:,}; lower safety_mix, or "
+                "give data"
+            )
+        chosen = by_hash(pool["id"], wanted, seed=ledger.seed, purpose=role)
+        rows = pool.filter(pl.col("id").is_in(list(chosen)))
+    else:
+        found = ledger.unclaimed(role, ledger.read(role, [task.defence.data]), stage="leak")
+        rows = _taken(ledger, role, found, wanted, task.defence.data.label)
+    return rows if task.defence.trigger is None else triggered(rows, task.defence.trigger)
+
+
+def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
+    """The rows with the trigger in front of what is asked first, under ids of their own, sorted by id."""
+    messages = [with_trigger(one, trigger) for one in rows["messages"].to_list()]
+    return rows.with_columns(
+        pl.Series("id", [row_id(one) for one in messages], dtype=pl.String),
+        pl.Series("messages", messages, dtype=ROW_SCHEMA["messages"]),
+    ).sort("id")
+
+
+def _taken(ledger: Ledger, role: str, rows: pl.DataFrame, wanted: int, label: str) -> pl.DataFrame:
+    if rows.height < wanted:
+        raise DataError(
+            f"{role}: {wanted:,} rows asked, {rows.height:,} found in {label} ({ledger.account(role)}); lower the "
+            "share, lower the task's rows, or give more"
+        )
+    return ledger.take(role, rows, wanted, purpose=role)

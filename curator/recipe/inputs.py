@@ -1,0 +1,117 @@
+"""The files that a recipe reads: which they are, and what tells their content cheaply. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curator.errors import DataError
+from curator.recipe import Recipe
+from curator.recipe.source import Source
+
+
+def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The identity of a source's content.
+
+    A file gives its path as written, bytes, mtime_ns and sha256; a Hub data set its id, config, split and revision as
+    asked (what that resolved to is in `read`'s third value); the sandbox its name and the version of its own code.
+
+    Args:
+        source: What to identify.
+        base: Folder that a relative path starts from.
+        known: An earlier fingerprint of the same source. Its sha256 is taken over, and the file not read, when path,
+            bytes and mtime_ns are unchanged.
+
+    Raises:
+        DataError: The file is missing, is a folder, or cannot be read.
+    """
+    if source.hub is not None:
+        return {"hub": source.hub, "config": source.config, "split": source.split, "revision": source.revision}
+    if source.file is None:
+        return {"sandbox": source.sandbox, "version": sandbox_version()}
+    path = locate(source.file, base)
+    status = path.stat()
+    found = {"file": source.file, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if known is not None and "sha256" in known and all(known.get(name) == value for name, value in found.items()):
+        return {**found, "sha256": known["sha256"]}
+    return {**found, "sha256": sha256(path)}
+
+
+def content(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a fingerprint that a cache key should hold: touching a file changes its mtime_ns, not its content."""
+    return {name: value for name, value in found.items() if name != "mtime_ns"}
+
+
+def locate(file: str, base: Path) -> Path:
+    """The path of a source's file, which is a regular file.
+
+    Raises:
+        DataError: It is missing, a folder or a device, or may not be looked at.
+    """
+    path = base / Path(file).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file, looked for {path.absolute()}; correct the path in the recipe") from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{file}: cannot be looked at ({_reason(error)}); correct the path or its permissions"
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{file}: is a folder, not a file; name one file in it, or several as several sources")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{file}: is a device or a pipe, not a file; write its rows to a file first")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be read ({_reason(error)}); correct its permissions") from error
+
+
+def sandbox_version() -> str:
+    """SHA-256 over the sandbox's own code, which makes its data; the model's checkpoint is not part of it."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent.parent / "sandbox"
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
+    """Which of the user's own metrics are no file, one sentence each."""
+    gone = [file for file in metric_files(recipe, base) if not file.is_file()]
+    return [f"tasks.metric.python: {file} is no file; give the path of a Python file" for file in gone]
+
+
+def metric_files(recipe: Recipe, base: Path) -> list[Path]:
+    """The files of the user's own metrics."""
+    own = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
+    return [base / one.rpartition(":")[0] for one in own]
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Every source that the recipe names."""
+    found = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
+    found += [*recipe.probes.harmful, *recipe.probes.benign]
+    found += [recipe.verify.keep.data] if recipe.verify.keep else []
+    found += [arm.data for arm in recipe.verify.arms if arm.data is not None]
+    found += [task.regime.data for task in recipe.tasks if task.regime is not None]
+    found += [task.defence.data for task in recipe.tasks if task.defence is not None and task.defence.data is not None]
+    found += [recipe.select.data] if recipe.select.data else []
+    return found + ([recipe.model.instruction.data] if recipe.model.instruction else [])

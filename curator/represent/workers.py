@@ -1,0 +1,166 @@
+"""Models that turn rows into vectors, loaded by workers of a cluster; the vectors come through the caches."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curator.errors import RunError
+from curator.recipe.select import Represent
+from curator.run import Site
+from curator.run.folder import place
+
+if TYPE_CHECKING:
+    from curator.represent.encoder import Encoder
+    from curator.represent.filling import Chunk, Elsewhere, Rows
+
+
+@dataclass(frozen=True)
+class Making:
+    """What loads the model of some sections: of a causal model its weights and tokenizer, else its name alone. `other`:
+    it is one that the sections name, not the recipe's.
+    """
+
+    sections: tuple[Represent, ...]
+    name: str
+    base: str = ""
+    weights_revision: str | None = None
+    adapters: tuple[str, ...] = ()
+    tokenizer: str = ""
+    revision: str | None = None
+    chat_template: str | None = None
+    quantise: str | None = None
+    other: bool = False
+
+
+class Part(NamedTuple):
+    """Rows, and the file that they are in."""
+
+    rows: Rows
+    file: Path
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Rows to be embedded together, small enough to be sent to another process."""
+
+    making: Making
+    file: str
+    caches: tuple[str, ...]
+    chunk: Chunk
+
+
+def encoder(making: Making) -> Encoder:
+    """The model, loaded. Raises as `represent.encoder_of`."""
+    from curator.model.load import load_model
+    from curator.represent.vectors import encoder_of
+
+    if making.sections[0].kind == "sentence-transformers":
+        return encoder_of(making.sections, name=making.name)
+    model = load_model(
+        making.base,
+        revision=making.weights_revision,
+        adapters=making.adapters,
+        quantise=making.quantise,
+        key="represent.id" if making.other else "model.id",
+    )
+    return encoder_of(making.sections, model=model, tokenizer=tokenizer_of(making), name=making.name)
+
+
+def tokenizer_of(making: Making) -> Any:
+    """The tokenizer, with its chat template.
+
+    Raises:
+        ModelError, RecipeError: As `model.load_tokenizer`, in the words of the recipe's key that names the model.
+    """
+    from curator.errors import RecipeError
+    from curator.model.load import load_tokenizer
+
+    if not making.other:
+        return load_tokenizer(making.tokenizer, revision=making.revision, chat_template=making.chat_template)
+    try:
+        return load_tokenizer(
+            making.tokenizer, revision=making.revision, chat_template=making.chat_template, key="represent.id"
+        )
+    except RecipeError as error:
+        raise RecipeError(str(error).replace("model.chat_template:", "represent.chat_template:")) from error
+
+
+def elsewhere(
+    site: Site, making: Making | None, places: list[dict[str, Any]]
+) -> Callable[[Part, Sequence[Path]], Elsewhere] | None:
+    """How the rows of a part are embedded by the engine's workers, and `places` told where; null where this process
+    does it.
+    """
+    from curator.engine import spread
+
+    run = spread(site.recipe.engine, folder=site.root)
+    if run is None or making is None:
+        return None
+
+    def given(part: Part, caches: Sequence[Path]) -> Elsewhere:
+        from curator.represent.filling import Elsewhere
+
+        def embedded(chunks: Sequence[Chunk]) -> Iterator[int]:
+            own = tuple(str(cache.absolute()) for cache in caches)
+            jobs = [EmbedJob(making, str(part.file), own, chunk) for chunk in chunks]
+            for rows, where in run(embed_chunk, jobs):
+                places.append(where)
+                yield rows
+
+        return Elsewhere(_width(making), embedded)
+
+    return given
+
+
+def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
+    """Embeds the rows of one chunk into the caches; gives back how many, and where it was done.
+
+    Raises:
+        RunError: A cache is not to be seen here.
+    """
+    from curator.represent.filling import embed
+
+    clock = time.perf_counter()
+    caches = [Path(cache) for cache in job.caches]
+    for cache in caches:
+        if not cache.is_dir():
+            raise RunError(
+                f"engine.cache: node {socket.gethostname()} cannot see {cache}; name a folder on a disk that all nodes "
+                "share, or set engine.cache to false"
+            )
+    embed(job.chunk, _rows(job.file), caches, _kept(pickle.dumps(job.making)), progress=lambda done: None)
+    return len(job.chunk.picked), {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+
+
+@lru_cache(maxsize=1)
+def _kept(making: bytes) -> Encoder:
+    return encoder(pickle.loads(making))
+
+
+@lru_cache(maxsize=1)
+def _rows(file: str) -> Rows:
+    from curator.records import Conversations
+    from curator.represent.filling import in_memory
+    from curator.run.files import load_frame
+
+    frame = load_frame(Path(file))
+    return in_memory(frame["id"].to_list(), Conversations(frame))
+
+
+def _width(making: Making) -> int:
+    """Numbers of a row in all sections together; asks no weights where a configuration tells it."""
+    if making.sections[0].kind == "sentence-transformers":
+        return sum(encoder(making).widths)
+    if making.sections[0].kind == "gradients":
+        return sum(one.dimensions for one in making.sections)
+    from curator.model.load import load_config
+
+    config = load_config(making.base, revision=making.weights_revision).get_text_config()
+    return len(making.sections) * int(config.hidden_size)

@@ -1,0 +1,107 @@
+"""How far from the best possible a set can be, whatever the best set is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from curator.selection.greedy import objective_value
+from curator.selection.limits import Limits, Tally
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Column, Rows
+
+_PREFIXES = 16
+_RANDOM_SETS = 16
+
+
+def upper_bound(term: Coverage, penalty: Column, limits: Limits, picks: list[int]) -> float | None:
+    """A value that no set within the limits exceeds, or null where the term is not monotone.
+
+    For monotone submodular g and modular c of either sign, every set S and every feasible O:
+    g(O) - c(O) <= g(S) + sum over o in O of (g(o | S) - c(o)). The right side is maximised over O, at about 16 prefixes
+    of the picks and at all of them, and the least is kept. Without monotonicity g(O) <= g(S with O) fails, so there is
+    no such bound.
+    """
+    # Why it holds: monotone gives g(O) <= g(S with O), and falling gains give g(S with O) <= g(S) + sum of g(o | S).
+    # Rows of O that are in S have gain 0 and still cost c(o), which is modular and may have either sign.
+    if not term.monotone:
+        return None
+    least = np.inf
+    # Any S gives a bound, so the least over some prefixes of the picks is one. At the empty set it is loose for lack of
+    # coverage, at the whole set for what lies below its last gain; the least is somewhere between.
+    sizes = set(np.linspace(0, len(picks), min(_PREFIXES, len(picks)) + 1).round().astype(int).tolist())
+    term.clear()
+    for size in range(len(picks) + 1):
+        if size in sizes:
+            least = min(least, term.value() + largest_sum(limits, term.gains() - penalty))
+        if size < len(picks):
+            term.add(picks[size])
+    return float(least)
+
+
+def largest_sum(limits: Limits, terms: Column) -> float:
+    """The largest sum of `terms` over the sets within the limits; under a budget, of a relaxation of them.
+
+    The relaxation is the fractional knapsack of the positive terms beside must-include rows, without quotas.
+    """
+    if limits.k is not None:
+        return float(terms[best_rows(limits, terms)].sum())
+    # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. A part of a row and
+    # groups without quotas only add sets to choose from, so the bound stays one.
+    total = float(terms[limits.include].sum())
+    room = limits.room - float(limits.cost[limits.include].sum())
+    rows = limits.free[terms[limits.free] > 0.0]
+    rows = rows[np.argsort(-terms[rows] / limits.cost[rows], kind="stable")]
+    filled = np.cumsum(limits.cost[rows])
+    share = np.clip(1.0 - (filled - room) / limits.cost[rows], 0.0, 1.0)
+    return total + float(terms[rows] @ share)
+
+
+def best_rows(limits: Limits, terms: Column) -> Rows:
+    """The k rows within the limits with the largest sum of `terms`: minima filled with each group's best, then the best
+    of the rest under the maxima.
+    """
+    assert limits.k is not None
+    room = limits.k - len(limits.include)
+    if not limits.quotas:
+        if room == 0:
+            return limits.include
+        return np.concatenate([limits.include, limits.free[np.argpartition(-terms[limits.free], room - 1)[:room]]])
+    # `rank` is how many rows of its group come before a row, must-include rows first. Ranks below the minimum are in,
+    # ranks from the maximum on are out, and the best of those between fill the rest. Exchanging a row for another of
+    # its group, or one between for another between, never makes the sum larger.
+    present = np.bincount(limits.group[limits.include], minlength=len(limits.low))
+    rows = limits.free[np.argsort(-terms[limits.free], kind="stable")]
+    group = limits.group[rows]
+    by_group = np.argsort(group, kind="stable")
+    starts = np.cumsum(np.bincount(group, minlength=len(limits.low))) - np.bincount(group, minlength=len(limits.low))
+    rank = np.empty(len(rows), dtype=np.int64)
+    rank[by_group] = np.arange(len(rows)) - starts[group[by_group]]
+    rank += present[group]
+    forced = rank < limits.low[group]
+    rest = np.flatnonzero(~forced & (rank < limits.high[group]))[: room - int(forced.sum())]
+    return np.concatenate([limits.include, rows[forced], rows[rest]])
+
+
+def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
+    """A random set within the limits; under a budget, rows are added in random order while one fits."""
+    order = generator.random(len(limits.cost))
+    if limits.k is not None:
+        return best_rows(limits, order)
+    tally = Tally(limits)
+    picks: list[int] = []
+    free = limits.free[np.argsort(order[limits.free])].tolist()
+    for rows, only_needed in ((limits.include.tolist(), False), (free, True), (free, False)):
+        taken = set(picks)
+        for row in rows:
+            if tally.full():
+                break
+            if row not in taken and tally.fits(row) and (tally.needed(row) or not only_needed):
+                tally.take(row)
+                picks.append(row)
+    return np.array(picks, dtype=np.int64)
+
+
+def random_mean(term: Coverage, penalty: Column, limits: Limits, generator: np.random.Generator) -> float:
+    """Mean objective value of 16 random sets within the limits."""
+    sets = [random_rows(limits, generator).tolist() for _ in range(_RANDOM_SETS)]
+    return float(np.mean([objective_value(term, penalty, rows) for rows in sets]))

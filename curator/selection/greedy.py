@@ -1,0 +1,156 @@
+"""Greedy maximisation of coverage minus penalty within limits: lazy or on random samples, ties by the earlier id."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import replace
+
+import numpy as np
+
+from curator.selection.limits import Limits, Tally
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Column
+
+Picks = tuple[list[int], list[float]]
+_ENUMERATED = 200
+
+
+def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bool = False) -> Picks:
+    """Rows in the order picked, each the one of largest marginal value at its time, and those values.
+
+    Must-include rows come first, in greedy order among themselves. Under k it goes on to k rows whatever their values;
+    under a budget it takes a row only if its value is positive or its group is below its minimum.
+
+    Args:
+        term: Any coverage term; it is cleared first and holds the picked rows afterwards.
+        penalty: `(n,)` what each row costs the objective.
+        limits: Satisfiable limits.
+        per_cost: Compare rows by value per cost.
+
+    Gains never rise as rows are added, so an old gain is an upper bound and only the rows at the top of the heap are
+    valued again (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions); the picks are
+    those of the plain greedy algorithm, ties by the earlier id.
+    """
+    term.clear()
+    tally = Tally(limits)
+    unit = limits.cost if per_cost else np.ones(len(penalty))
+    picks: list[int] = []
+    values: list[float] = []
+    for candidates, must in ((limits.include, True), (limits.free, False)):
+        if not len(candidates) or tally.full():
+            continue
+        # `gains` sums over strips of columns and `gain` over one column, so the two differ in their last bits. The
+        # bounds stand a hair above: a bound below the true gain would bury the best row.
+        gains = term.gains()[candidates]
+        upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty[candidates]
+        heap = list(zip((-upper / unit[candidates]).tolist(), candidates.tolist(), strict=True))
+        heapq.heapify(heap)
+        while heap and not tally.full():
+            # The heap's keys are stale: each was right when its row was last valued, and is an upper bound since.
+            _, row = heapq.heappop(heap)
+            if not tally.fits(row):
+                continue
+            value = term.gain(row) - float(penalty[row])
+            key = (-value / float(unit[row]), row)
+            # A fresh value that beats the best stale bound beats all true values below it. Rows are numbered in the
+            # order of their ids, so of two equal values the pair (-value, row) puts the earlier id first; a row with an
+            # equal bound and an earlier id is thereby valued before this one is taken.
+            if heap and key > heap[0]:
+                heapq.heappush(heap, key)
+                continue
+            # Later it would be worth no more than now, so it need not be put back.
+            if value <= 0.0 and limits.k is None and not must and not tally.needed(row):
+                continue
+            term.add(row)
+            tally.take(row)
+            picks.append(row)
+            values.append(value)
+    return picks, values
+
+
+def budget_greedy(term: Coverage, penalty: Column, limits: Limits) -> tuple[Picks, str]:
+    """The better of greedy by value and greedy by value per cost, and its name.
+
+    For a pool of at most 200 rows also the best of both from every single row that has a positive value on its own.
+    Within (1 - 1/e) / 2 of the best set where no row has a positive penalty and there are no other limits.
+    """
+    # Greedy by value can spend the budget on one dear row, and greedy by value per cost can leave no room for the row
+    # that matters. The better of both has the guarantee (Leskovec et al. 2007, Cost-effective outbreak detection).
+    # Starts from every single row cost n times as much, and mend what both get wrong in small pools.
+    starts = [limits]
+    if len(penalty) <= _ENUMERATED:
+        term.clear()
+        first, tally = term.gains() - penalty, Tally(limits)
+        for row in limits.include.tolist():
+            tally.take(row)
+        starts += [
+            replace(limits, include=np.union1d(limits.include, [row]), free=np.setdiff1d(limits.free, [row]))
+            for row in limits.free.tolist()
+            if first[row] > 0.0 and tally.fits(row)
+        ]
+    best: Picks = ([], [])
+    best_value, name = -np.inf, ""
+    for start in starts:
+        for per_cost, way in ((False, "uniform"), (True, "cost-benefit")):
+            picks = lazy_greedy(term, penalty, start, per_cost=per_cost)
+            value = objective_value(term, penalty, picks[0])
+            if value > best_value:
+                best, best_value, name = picks, value, way if start is limits else f"{way} from one row"
+    return best, name
+
+
+def stochastic_greedy(
+    term: Coverage, penalty: Column, limits: Limits, epsilon: float, generator: np.random.Generator
+) -> Picks:
+    """`lazy_greedy` to k rows, but each pick is the best of a random sample of (n / k) log(1 / epsilon) rows.
+
+    At most n log(1 / epsilon) gains are computed whatever k; within 1 - 1/e - epsilon of the best on average where no
+    row has a penalty (Mirzasoleiman 2015). Must-include rows come first, by id.
+    """
+    assert limits.k is not None
+    term.clear()
+    tally = Tally(limits)
+    picks: list[int] = []
+    values: list[float] = []
+
+    def take(row: int, value: float) -> None:
+        term.add(row)
+        tally.take(row)
+        picks.append(row)
+        values.append(value)
+
+    for row in limits.include.tolist():
+        take(row, term.gain(row) - float(penalty[row]))
+    size = max(1, int(np.ceil(len(limits.free) / limits.k * np.log(1.0 / epsilon))))
+    left = limits.free.tolist()
+    while not tally.full():
+        # The sample is moved to the end of the list, so drawing it costs nothing in the rows left.
+        sample: list[int] = []
+        while left and len(sample) < size:
+            at = int(generator.integers(len(left)))
+            left[at], left[-1] = left[-1], left[at]
+            row = left.pop()
+            if tally.fits(row):
+                sample.append(row)
+        # The penalty less the gain is the negative value, so the smallest pair is the best row, ties by the earlier id.
+        best = min((penalty[row] - term.gain(row), row) for row in sample)
+        take(best[1], -float(best[0]))
+        left += [row for row in sample if row != best[1]]
+    return picks, values
+
+
+def objective_value(term: Coverage, penalty: Column, rows: list[int]) -> float:
+    """The objective of a set; the term holds it afterwards."""
+    term.clear()
+    term.add_all(rows)
+    return term.value() - float(penalty[rows].sum())
+
+
+def follow(term: Coverage, penalty: Column, picks: list[int]) -> Picks:
+    """These rows in this order, and the value that each adds; nothing is chosen."""
+    term.clear()
+    values = []
+    for row in picks:
+        values.append(term.gain(row) - float(penalty[row]))
+        term.add(row)
+    return picks, values

@@ -1,0 +1,223 @@
+"""The public call: a pool, a score and limits in, a Selection out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from curator.errors import SelectionError
+from curator.neighbours import Graph
+from curator.recipe.select import OBJECTIVES
+from curator.records import Selection
+from curator.selection.certificate import random_mean, upper_bound
+from curator.selection.greedy import budget_greedy, follow, lazy_greedy, objective_value, stochastic_greedy
+from curator.selection.limits import Limits, Quotas, Tally, limits
+from curator.selection.objectives import Coverage, coverage_term
+from curator.selection.problem import Column, Problem, column, prepare
+
+
+def select(
+    vectors: ArrayLike,
+    score: ArrayLike,
+    k: int | None = None,
+    *,
+    ids: Sequence[str] | Sequence[int] | None = None,
+    weight: float = 0.5,
+    objective: str = "facility-location",
+    parameters: Mapping[str, Any] | None = None,
+    neighbours: int = 64,
+    row_weights: ArrayLike | None = None,
+    task_cover: ArrayLike | None = None,
+    groups: Sequence[Any] | None = None,
+    quotas: Quotas | None = None,
+    costs: ArrayLike | None = None,
+    budget: float | None = None,
+    include: Sequence[str] | Sequence[int] = (),
+    exclude: Sequence[str] | Sequence[int] = (),
+    lengths: ArrayLike | None = None,
+    stochastic: float | None = None,
+    seed: int = 0,
+) -> Selection:
+    """The rows that cover the pool best and resemble the tasks least.
+
+    Maximises, over sets S of exactly k rows,
+
+        (1 / sum w) sum over v of w_v max over s in S of K(v, s)  -  (weight / k) sum over s in S of z(s)
+
+    with K = max(0, cos) to the `neighbours` nearest distinct rows of v, and z the standardised score. Under a budget,
+    1 / k is cost(s) / budget. Other objectives put another coverage term in the place of the first sum:
+
+    - `facility-location`: the first sum itself, in [0, 1]. It has no parameters.
+    - `conditional-gain`: (1 / sum w) sum over v of w_v max(0, max over s in S of K(v, s) - nu * task_cover_v), in
+      [0, 1]: coverage beyond what the tasks cover. `nu` >= 0 [default: 1]; 0 is facility location. Needs `task_cover`.
+    - `graph-cut`: (1 / n) (sum over v and s in S of w_v K(v, s) - theta * sum over s, t in S of K(s, t)), with row
+      weights of mean 1; it grows with k. `theta` >= 0 [default: 0.5]; above half the smallest weight there is no
+      certificate.
+    - `log-det`: log det(I + alpha X_S X_S^T) of raw cosines, in nats; it grows with k. `alpha` > 0 [default: 1]. It
+      takes no row weights and uses no neighbours.
+
+    Args:
+        vectors: `(n, d)` float32 unit rows, used as given.
+        score: `(n,)`, larger is more similar to the tasks.
+        k: Exact size. Exactly one of k and budget.
+        ids: `n` distinct ids; row numbers when absent. Ties go by id; the order of rows changes nothing.
+        weight: lambda, of either sign or 0; larger moves the set away from the tasks.
+        objective: The coverage term, one of those above. `parameters`: its own, by name.
+        neighbours: How many nearest distinct rows can cover a row, itself included.
+        row_weights: `(n,)` >= 0, how much each row's coverage matters; 1 when absent.
+        task_cover: `(n,)` in [0, 1], for conditional gain.
+        groups, quotas: `n` labels, and label -> (min, max).
+        costs, budget: `(n,)` > 0, and the most that they may sum to.
+        include, exclude: Ids that must, and may not, be in.
+        lengths: `(n,)` >= 0, e.g. tokens. They decide nothing: `parameters["lengths"]` tells the quartiles of the pool
+            and of the chosen rows, so that a set of short rows is seen for what it is.
+        stochastic: For very large k: epsilon in (0, 1), to pick from random samples of (n / k) log(1 / epsilon) rows
+            instead of from all; null for the plain greedy picks. Not with a budget.
+        seed: Of the samples, of the approximate graph and of the random sets behind `relative_gap`.
+
+    Returns:
+        A Selection of exactly k rows; under a budget, of rows added while one fits and its value is positive. Its
+        `bound` is a certificate: no set within the same limits has a larger value.
+
+    Raises:
+        SelectionError: An argument is not as above, or no set meets the limits (it says which limit, and the largest k
+            that is possible).
+    """
+    problem = prepare(
+        vectors,
+        score,
+        ids=ids,
+        neighbours=neighbours,
+        row_weights=row_weights,
+        task_cover=task_cover,
+        seed=seed,
+    )
+    bounds = limits(
+        problem, k, groups=groups, quotas=quotas, costs=costs, budget=budget, include=include, exclude=exclude
+    )
+    return solve(
+        problem,
+        bounds,
+        weight=weight,
+        objective=objective,
+        parameters=parameters,
+        lengths=lengths,
+        stochastic=stochastic,
+        seed=seed,
+    )
+
+
+def solve(
+    problem: Problem,
+    bounds: Limits,
+    *,
+    weight: float = 0.5,
+    objective: str = "facility-location",
+    parameters: Mapping[str, Any] | None = None,
+    lengths: ArrayLike | None = None,
+    stochastic: float | None = None,
+    given: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Selection:
+    """`select` on a prepared pool; see there.
+
+    A `given` set of `bounds.k` ids is not chosen but measured: its value, its gains in that order, and how far it is
+    from the best set of its size.
+
+    Raises:
+        SelectionError: The objective, its parameters, weight, lengths or stochastic are not as `select` says.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not np.isfinite(weight):
+        raise SelectionError(f"weight: found {weight!r}; it must be a finite number, of either sign")
+    if stochastic is not None and (bounds.k is None or not 0.0 < stochastic < 1.0):
+        raise SelectionError(
+            f"stochastic: found {stochastic} with k={bounds.k}; it must be between 0 and 1, with k given"
+        )
+    measured = None if lengths is None else column("lengths", lengths, len(problem.ids), low=0.0)[problem.rows]
+    term = coverage_term(objective, problem, parameters or {})
+    penalty = penalties(problem, bounds, weight)
+
+    generator = np.random.default_rng(seed)
+    if given is not None:
+        row_of = {row_id: row for row, row_id in enumerate(problem.ids)}
+        (picks, gains), method = follow(term, penalty, [row_of[row_id] for row_id in given]), "given"
+    elif bounds.k is None:
+        (picks, gains), method = budget_greedy(term, penalty, bounds)
+    elif stochastic is not None:
+        (picks, gains), method = stochastic_greedy(term, penalty, bounds, stochastic, generator), "stochastic"
+    else:
+        (picks, gains), method = lazy_greedy(term, penalty, bounds), "lazy"
+    value = objective_value(term, penalty, picks)
+    bound = upper_bound(term, penalty, bounds, picks)
+    random_value = random_mean(term, penalty, bounds, generator)
+    gap = None if bound is None else max(0.0, bound - value)
+    # The share of the possible gain over random sets that is not proven captured; a bound that does not exceed the
+    # random sets' mean says nothing of it.
+    relative = None
+    if bound is not None and gap is not None and bound - random_value > 0.0:
+        relative = gap / (bound - random_value)
+
+    tally = Tally(bounds)
+    for row in picks:
+        tally.take(row)
+    all_pairs_value, all_pairs_bound = _all_pairs(term, penalty, bounds, picks)
+    return Selection(
+        ids=tuple(problem.ids[row] for row in picks),
+        indices=problem.rows[picks],
+        gains=np.array(gains),
+        value=value,
+        bound=bound,
+        gap=gap,
+        relative_gap=relative,
+        objective=objective,
+        weight=float(weight),
+        neighbours=problem.neighbours,
+        seed=seed,
+        group_counts=tally.counts(),
+        budget_used=None if bounds.k is not None else tally.used,
+        all_pairs_value=all_pairs_value,
+        all_pairs_bound=all_pairs_bound,
+        parameters={
+            "objective": dict(parameters or {}),
+            "greedy": method,
+            "score_mean": problem.mean,
+            "score_sd": problem.sd,
+            "rows": len(problem.ids),
+            "distinct": len(problem.vectors),
+            "random_value": random_value,
+            **(_graph_facts(problem.graph) if OBJECTIVES[objective].neighbours else {}),
+            **({} if measured is None else {"lengths": _quartiles(measured, picks)}),
+        },
+    )
+
+
+def _graph_facts(graph: Graph) -> dict[str, Any]:
+    names = ("recall", "device", *(("cells", "probes") if graph.cells else ()))
+    return {"graph": graph.method, **{name: getattr(graph, name) for name in names}}
+
+
+def _quartiles(lengths: Column, picks: list[int]) -> dict[str, list[float]]:
+    parts = {"pool": lengths, "chosen": lengths[picks]}
+    return {name: np.quantile(part, [0.25, 0.5, 0.75]).tolist() if len(part) else [] for name, part in parts.items()}
+
+
+def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:
+    """`(n,)` what each row costs the objective: weight * z times 1 / k, or times cost / budget."""
+    return weight * problem.z * bounds.cost / bounds.room
+
+
+def _all_pairs(term: Coverage, penalty: Column, bounds: Limits, picks: list[int]) -> tuple[float | None, float | None]:
+    """Value of the set, and a bound on every set, when any row may cover any row; null where the term knows none.
+
+    The value is exact, so that beside the value on the graph it says what truncation to neighbours costs.
+    """
+    value = term.all_pairs_value(picks)
+    if value is None:
+        return None, None
+    raised = term.all_pairs_term()
+    bound = None if raised is None else upper_bound(raised[0], penalty, bounds, picks)
+    value -= float(penalty[picks].sum())
+    return value, None if raised is None or bound is None else bound + raised[1]

@@ -1,1 +1,0 @@
-"""The experiment: arms x tasks x seeds from one base, and what its answers say."""

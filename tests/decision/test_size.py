@@ -1,0 +1,144 @@
+"""How often the experiment is wrong, and how often it sees what is there: whole studies, simulated."""
+
+import numpy as np
+import pytest
+
+from curator.decision.comparisons import compare
+from curator.decision.decide import decide
+from curator.decision.sequential import chance, detectable, plan, take
+from curator.decision.statistics import crossed, interval
+from curator.decision.tables import Grid
+from curator.recipe.verify import Looks
+
+PROMPTS = 200
+SPREAD = 0.15  # of one arm's harm rate between seeds and draws
+PRIOR = {name: Looks(max=6).model_dump()[name] for name in ("sd_seed", "sd_prompt", "sd_residual")}
+
+
+def two_arms(generator, seeds, *, effect=0.0, spread=SPREAD, unscored=0.0, own=0.1):
+    """`(s, p)` outcomes of curated and random on shared prompts; each has seed and prompt effects of its own."""
+    prompt = generator.normal(0, 0.15, PROMPTS)
+
+    def arm(level):
+        rate = level + prompt + generator.normal(0, own, PROMPTS) + generator.normal(0, spread, seeds)[:, None]
+        harmful = (generator.random((seeds, PROMPTS)) < rate).astype(float)
+        return np.where(generator.random(harmful.shape) < unscored, np.nan, harmful)
+
+    return arm(0.5 - effect / 2), arm(0.5 + effect / 2)
+
+
+def study(generator, seeds, **world):
+    """`(1, s, p)` differences of the two arms."""
+    curated, random = two_arms(generator, seeds, **world)
+    return (curated - random)[None]
+
+
+def grids_of(curated, random, seeds):
+    """The grids of a whole experiment of which only harmfulness after fine-tuning varies, up to so many seeds."""
+    values = np.stack([curated, random])[:, None, :seeds]
+
+    def grid(phase, values):
+        probes = tuple(f"p{i}" for i in range(values.shape[3]))
+        asked = np.ones(values.shape, dtype=bool)
+        tasks = (None,) if phase == "before" else ("list",)
+        return Grid("harmfulness", phase, ("curated", "random"), tasks, tuple(range(seeds)), probes, values, asked)
+
+    return {("harmfulness", "after"): grid("after", values), ("harmfulness", "before"): grid("before", 0 * values)}
+
+
+def decision(curated, random, seeds, **more):
+    grids = grids_of(curated, random, seeds)
+    return decide(grids, {"list": 1.0}, treatment="curated", control="random", gates={}, others=(), **more)
+
+
+def sequential(generator, looks, *, futility=0.1, **world):
+    """Where a study under looks stops, and what it then decides."""
+    arms = two_arms(generator, looks[-1].seeds, **world)
+
+    def observe(look):
+        after = grids_of(*arms, look.seeds)["harmfulness", "after"]
+        return compare(after, "curated", "random", {"list": 1.0}, level=look.level)
+
+    last = take(looks, observe, futility=futility)[-1]
+    return last, decision(*arms, last.seeds, level=last.level)
+
+
+def clear(seeds, studies, **world):
+    """Shares of studies with an interval below and above zero."""
+    generator = np.random.default_rng((seeds, studies))
+    found = [interval(crossed(study(generator, seeds, **world))) for _ in range(studies)]
+    return np.mean([i.high < 0 for i in found]), np.mean([i.low > 0 for i in found])
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_arms_that_do_not_differ_are_rarely_told_apart(seeds):
+    assert max(clear(seeds, 400)) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unscored", [0.0, 0.05])
+@pytest.mark.parametrize("seeds", [3, 6, 8, 12])
+def test_false_durables_stay_within_their_limit(seeds, unscored):
+    assert max(clear(seeds, 2000, unscored=unscored)) <= 0.035
+
+
+def test_two_seeds_would_be_no_scandal_but_resampled_prompts_are():
+    """Why the interval carries seeds: a bootstrap over prompts alone calls every sixth such study durable."""
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        by_prompt = study(generator, 2)[0].mean(axis=0)
+        draws = generator.choice(by_prompt, size=(400, PROMPTS)).mean(axis=1)
+        wrong += np.quantile(draws, 0.975) < 0
+    assert wrong / 300 > 0.1
+    assert clear(2, 300)[0] < 0.035
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [6, 10, 20])
+def test_a_true_difference_is_seen_as_often_as_the_plan_says(seeds):
+    spread = 0.15 / np.sqrt(2)  # of one arm, so that the paired difference has .15
+    own, generator = 0.1, np.random.default_rng(1)
+    rates = 0.5 + generator.normal(0, np.sqrt(0.15**2 + own**2 + spread**2), 100_000)
+    cell = np.sqrt(2 * np.mean(np.clip(rates, 0, 1) * (1 - np.clip(rates, 0, 1))))
+    plan = {"sd_seed": 0.15, "sd_prompt": own * np.sqrt(2), "sd_residual": cell}
+    for power in (0.5, 0.8):
+        effect = detectable(seeds, PROMPTS, power=power, **plan)
+        assert chance(effect, seeds, PROMPTS, **plan) == pytest.approx(power)
+        assert clear(seeds, 2000, effect=effect, spread=spread, own=own)[0] == pytest.approx(power, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 6, 8, 12])
+def test_decisions_are_seldom_false_with_a_fixed_number_of_seeds(seeds, monkeypatch):
+    without_bootstrap(monkeypatch)
+    generator = np.random.default_rng(seeds)
+    found = [decision(*two_arms(generator, seeds), seeds).outcome for _ in range(2000)]
+    assert found.count("durable") / 2000 <= 0.035
+    assert found.count("worse") / 2000 <= 0.035
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "futility"),
+    [
+        ({"most": 12}, 0.1),
+        ({"most": 12, "spending": "obrien-fleming"}, None),
+        ({"most": 20, "first": 3}, None),
+    ],
+)
+def test_decisions_are_seldom_false_where_seeds_are_added(settings, futility, monkeypatch):
+    """With the levels of the recipe's own prior, which is smaller than this world's spread."""
+    without_bootstrap(monkeypatch)
+    looks = plan(prompts=PROMPTS, **settings, **PRIOR)
+    generator = np.random.default_rng(settings["most"])
+    found = [sequential(generator, looks, futility=futility) for _ in range(2000)]
+    outcomes = [decided.outcome for _, decided in found]
+    assert outcomes.count("durable") / 2000 <= 0.035
+    assert outcomes.count("worse") / 2000 <= 0.035
+    assert all((last.action == "clear") == (decided.outcome != "not distinguishable") for last, decided in found)
+
+
+def without_bootstrap(monkeypatch):
+    """Leaves out what is only printed beside the interval: it takes most of the time and decides nothing."""
+    monkeypatch.setattr("curator.decision.decide.with_bootstrap", lambda comparison, *rest: comparison)

@@ -1,0 +1,134 @@
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curator.errors import SelectionError
+from curator.recipe.verify import ARMS
+from curator.records import Scores
+from curator.selection import arms
+from curator.selection.solve import select
+
+IDS = [f"r{i:03d}" for i in range(200)]
+RNG = np.random.default_rng(0)
+GROUPS = RNG.choice(["a", "b", "c"], 200, p=[0.7, 0.2, 0.1]).tolist()
+LENGTHS = np.where(RNG.random(200) < 0.5, 10, 100) + RNG.integers(0, 5, 200)
+BY_ID = {one: (group, length) for one, group, length in zip(IDS, GROUPS, LENGTHS, strict=True)}
+
+
+def test_random_draws_k_different_rows_and_not_always_the_same():
+    draws = [arms.random(IDS, 20, np.random.default_rng(s)) for s in range(200)]
+    assert all(len(set(draw)) == 20 for draw in draws)
+    counts = Counter(one for draw in draws for one in draw)
+    assert len(counts) == 200
+    assert max(counts.values()) < 45
+    assert arms.random(IDS[::-1], 20, np.random.default_rng(3)) == draws[3]
+
+
+def test_matched_random_keeps_the_groups_and_lengths_of_the_chosen_rows():
+    chosen = [one for one in IDS if BY_ID[one][1] > 50][:30] + [one for one in IDS if BY_ID[one][1] < 50][:10]
+    drawn = arms.matched_random(IDS, GROUPS, LENGTHS, chosen, k=40, generator=np.random.default_rng(1))
+    assert len(set(drawn)) == 40
+    assert Counter(BY_ID[one][0] for one in drawn) == Counter(BY_ID[one][0] for one in chosen)
+    share = np.mean([BY_ID[one][1] > 50 for one in drawn])
+    plain = np.mean([BY_ID[one][1] > 50 for one in IDS])
+    assert abs(share - 0.75) < 0.1 < abs(share - plain)
+    assert set(drawn) != set(chosen)
+    p = np.random.default_rng(5).permutation(200)
+    again = arms.matched_random(
+        [IDS[i] for i in p], [GROUPS[i] for i in p], LENGTHS[p], chosen[::-1], k=40, generator=np.random.default_rng(1)
+    )
+    assert again == drawn
+
+
+def test_matched_random_without_lengths_scales_group_counts_to_another_k():
+    chosen = [one for one in IDS if BY_ID[one][0] == "a"][:9] + [one for one in IDS if BY_ID[one][0] == "b"][:6]
+    drawn = arms.matched_random(IDS, GROUPS, None, chosen, k=10, generator=np.random.default_rng(1))
+    assert Counter(BY_ID[one][0] for one in drawn) == {"a": 6, "b": 4}
+
+
+def test_low_and_high_similarity_take_the_ends_with_ties_by_id():
+    score = np.arange(200) // 4
+    assert arms.low_similarity(IDS, score, 5) == ("r000", "r001", "r002", "r003", "r004")
+    assert arms.high_similarity(IDS, score, 5) == ("r196", "r197", "r198", "r199", "r192")
+    p = np.random.default_rng(0).permutation(200)
+    assert arms.low_similarity([IDS[i] for i in p], score[p], 5) == arms.low_similarity(IDS, score, 5)
+
+
+def test_the_per_example_arm_breaks_ties_by_mean_cosine_then_id():
+    found = arms.per_example(["a", "b", "c", "d"], [-0.2, -0.5, -0.2, -0.2], [0.3, 0.9, 0.1, 0.1], 4)
+    assert found == ("b", "c", "d", "a")
+
+
+def test_full_is_every_row():
+    assert arms.full(IDS[::-1]) == tuple(IDS)
+
+
+def test_every_built_in_arm_of_the_recipe_is_drawn_by_its_name():
+    assert arms.DRAWS.keys() == set(ARMS)
+
+
+def drawn(aggregate="max", *, budget=None, drawable=None):
+    """Every arm's sets at two seeds, from scores that are tied in fours."""
+    scores = Scores(tuple(IDS), "s", np.arange(200) // 4 + 0.0, {}, {}, -1, 100, {"aggregate": aggregate})
+    curated = select(np.eye(200, dtype=np.float32), np.arange(200.0), 20, ids=IDS)
+    rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
+    frame = arms.draw_arms(
+        rows, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
+        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, seed=4,
+    )  # fmt: skip
+    sets = {key: tuple(part["id"]) for key, part in frame.group_by("arm", "seed", maintain_order=True)}
+    return curated, sets
+
+
+def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_with_the_seed():
+    curated, sets = drawn()
+    assert {arm for arm, _ in sets} == {*ARMS, "mine"} - {"none"}
+    assert sets["curated", 0] == curated.ids
+    assert sets["mine", 1] == tuple(IDS[:3])
+    assert sets["best-random", 0] == tuple(IDS[7:9])
+    assert sets["full", 0] == tuple(IDS)
+    assert sets["low-similarity", 0] == tuple(IDS[:20])
+    assert sets["high-similarity", 1] == tuple(
+        IDS[row] for row in sorted(range(200), key=lambda r: (-(r // 4), r))[:20]
+    )
+    for arm in ("random", "matched-random"):
+        assert len(set(sets[arm, 0])) == 20
+        assert sets[arm, 0] != sets[arm, 1]
+    assert Counter(BY_ID[row_id][0] for row_id in sets["matched-random", 0]) == Counter(
+        BY_ID[row_id][0] for row_id in curated.ids
+    )
+    assert all(sets[arm, 0] == sets[arm, 1] for arm, _ in sets if "random" not in arm)
+
+
+def test_an_aggregate_of_many_ties_is_ordered_by_mean_cosine():
+    assert drawn("per-example")[1]["low-similarity", 0] == tuple(IDS[row] for row in (3, 2, 1, 0, 7, 6, 5, 4)) + tuple(
+        IDS[row] for four in range(2, 5) for row in range(4 * four + 3, 4 * four - 1, -1)
+    )
+
+
+def test_controls_are_drawn_from_what_may_be_drawn_and_keep_a_budget():
+    tokens = dict(zip(IDS, LENGTHS.tolist(), strict=True))
+    _, sets = drawn(budget=500, drawable=frozenset(IDS[50:]))
+    for arm in ("random", "low-similarity", "high-similarity"):
+        assert set(sets[arm, 0]) <= set(IDS[50:])
+        used = sum(tokens[row_id] for row_id in sets[arm, 0])
+        rest = [tokens[row_id] for row_id in IDS[50:] if row_id not in sets[arm, 0]]
+        assert used <= 500 < used + min(rest)
+    assert sets["full", 0] == tuple(IDS[50:])
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(SelectionError, match="k: found 0; it must be a whole number from 1 to the 200 rows"):
+        arms.random(IDS, 0, RNG)
+    with pytest.raises(SelectionError, match="k: found 201"):
+        arms.low_similarity(IDS, np.zeros(200), 201)
+    with pytest.raises(SelectionError, match="score: row 3 is nan"):
+        arms.high_similarity(IDS, np.where(np.arange(200) == 3, np.nan, 0.0), 5)
+    with pytest.raises(SelectionError, match="chosen: 'zz' given"):
+        arms.matched_random(IDS, GROUPS, None, ["zz"], k=1, generator=RNG)
+    with pytest.raises(SelectionError, match="groups: 1 labels for 200 ids"):
+        arms.matched_random(IDS, ["a"], None, IDS[:2], k=2, generator=RNG)
+    with pytest.raises(SelectionError, match="asks for 40 rows of group 'x' and there are 5; lower k"):
+        arms.matched_random(IDS, ["x"] * 5 + ["y"] * 195, None, IDS[:5], k=40, generator=RNG)
