@@ -1,8 +1,7 @@
 """The pipeline: the only file that knows the order of the stages.
 
-Each stage is a function of `curator.steps` from what lies on disk to its own folder; `run.make` decides whether it
-has to run. What a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in
-no time.
+Each stage is a function from what lies on disk to its own folder; `run.folder.make` decides whether it has to run. What
+a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.engine import engaged
+from curator.experiment import stage as experiment
 from curator.judge import stage as judging
 from curator.keys import inputs_of, stage_keys
 from curator.pool import stage as pool_stage
@@ -24,18 +24,25 @@ from curator.represent import stage as representing
 from curator.run import STAGES, Silent, Site, Tell
 from curator.run.folder import Made, make, opened, write_json, write_text
 from curator.score import stage as score_stage
-from curator.steps import selecting, verifying
+from curator.selection import stage as selection
 
 Work = Callable[[Site, Path], Mapping[str, Any]]
 
+
+def _select(site: Site, folder: Path) -> Mapping[str, Any]:
+    from curator.experiment.pilot import pilot
+
+    return selection.select(site, folder, pilot=pilot)
+
+
 WORK: Mapping[str, Work] = {
-    "base": selecting.base,
+    "base": experiment.base,
     "pool": pool_stage.pool,
     "represent": representing.represent,
     "scores": score_stage.scores,
-    "select": selecting.select,
-    "train": verifying.train,
-    "answer": verifying.answer,
+    "select": _select,
+    "train": experiment.train,
+    "answer": experiment.answer,
     "judge": judging.judge,
     "report": reporting.report,
     "publish": publish_stage.publish,
@@ -81,7 +88,7 @@ def build(
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
         write_text(root / "recipe.yaml", dump(recipe))
         write_json(root / "run.json", {"name": recipe.name, "stages": keys})
-        verifying.prepare(site, until, keys)
+        experiment.prepare(site, until, keys)
         for stage, work in WORK.items():
             made[stage] = make(
                 site.folder(stage),

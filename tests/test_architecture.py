@@ -20,10 +20,10 @@ FLOORS = (
     {"provenance", "run", "decision"},
     {"model", "neighbours"},
     {"engine", "train", "selection"},
-    {"represent", "keys", "experiment"},
+    {"represent", "keys"},
     {"pool", "judge"},
     {"score"},
-    {"steps"},
+    {"experiment"},
     {"report"},
     {"check", "publish"},
     {"build"},
@@ -51,7 +51,7 @@ HOMES = {
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
 LAZY = dict.fromkeys(("__init__.py", "__main__.py", "cli/"), ("polars", "numpy", "pydantic", "torch", "rich", "ruamel"))
 LAZY |= dict.fromkeys(
-    ("build.py", "keys.py", "report/compare.py", "steps/", "suite/", "recipe/", "run/__init__.py"),
+    ("build.py", "keys.py", "report/compare.py", "check/", "suite/", "recipe/", "run/__init__.py"),
     ("polars", "numpy", "torch", "transformers"),
 )
 

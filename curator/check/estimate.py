@@ -196,7 +196,7 @@ def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
     section = recipe.verify.seeds
     if not isinstance(section, Looks):
         return 0.05
-    from curator.steps.looking import planned
+    from curator.experiment.stage import planned
 
     return next(look.level for look in planned(section, prompts) if look.seeds == seeds)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -23,11 +23,17 @@ from curator.experiment.plan import Cell
 from curator.model.chat import encode_all
 from curator.model.load import load_tokenizer
 from curator.model.losses import LOSSES, answer_losses
+from curator.run import Site
 from curator.run.files import POOL, load_frame, save_frame
 from curator.run.folder import key_of, make
 from curator.seeds import by_hash, generator
 
+if TYPE_CHECKING:
+    from curator.engine import Runner
+
+
 LOSS_VERSION = 1
+
 FORGETTING_SCHEMA: dict[str, Any] = {
     "task": pl.String,
     "seed": pl.Int64,
@@ -36,6 +42,7 @@ FORGETTING_SCHEMA: dict[str, Any] = {
     "before": pl.Float64,
     "after": pl.Float64,
 }
+
 LEAST_ROWS = 10
 """Fewer rows left out than this say nothing about a rank correlation."""
 
@@ -277,3 +284,40 @@ def rises_of(losses: pl.DataFrame) -> tuple[list[str], Column]:
 
 def _kinds(losses: pl.DataFrame) -> list[tuple[str, str]]:
     return [(task, loss) for task, loss in losses.select("task", "loss").unique().sort("task", "loss").iter_rows()]
+
+
+def take_losses(
+    site: Site, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], run: Runner
+) -> pl.DataFrame:
+    """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
+    from curator.experiment.plan import Cell
+    from curator.model.load import load_config
+
+    r, start = site.recipe, site.record("base")
+    section, arm = r.verify.forgetting, r.verify.control
+    assert section is not None
+    tasks = [name for name, weight in r.weights().items() if weight > 0]
+    seeds = [seed for seed in range(section.seeds) if all(Cell(arm, seed, task) in weights for task in (None, *tasks))]
+    shape = load_config(start["tokenizer"], revision=start["revision"]).get_text_config()
+    ids = left_out(
+        experiment.data.pool.rows,
+        [experiment.arms["curated", 0], *(experiment.arms[arm, seed] for seed in seeds)],
+        rows=section.rows,
+        longest=getattr(shape, "max_position_embeddings", None) or 2**31,
+        seed=r.seed,
+    )
+    return forget(
+        experiment, weights, folder, ids=ids, arm=arm, seeds=seeds, tasks=tasks,
+        batch_tokens=r.representations[0].batch_tokens, run=run, progress=site.progress("answer"),
+    )  # fmt: skip
+
+
+def predicted(site: Site) -> tuple[list[Forgotten], list[Prediction]]:
+    """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
+    from curator.run.files import load_frame
+
+    if site.recipe.verify.forgetting is None:
+        return [], []
+    losses = load_frame(site.folder("answer") / "forgetting.parquet")
+    scores = load_frame(site.folder("scores") / "all.parquet")
+    return forgotten(losses), predictions(losses, scores, seed=site.recipe.seed)

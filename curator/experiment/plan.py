@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from curator.recipe.verify import Verify
 
+PRELOAD = "curator.train.warm"  # the module that workers load before their first job
 NONE = "none"  # the arm that is never aligned
 
 

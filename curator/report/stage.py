@@ -11,7 +11,6 @@ from curator.recipe.judge import Judges
 from curator.report.judge_error import judge_error
 from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
 from curator.run.folder import DONE, finished, read_json, write_json, write_text
-from curator.steps.forgetting import predicted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +23,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     import polars as pl
 
     from curator.decision.findings import Findings, conclude
+    from curator.experiment.forgetting import predicted
     from curator.report.contents import report_dict
     from curator.report.examples import examples, samples
     from curator.report.figures import figures

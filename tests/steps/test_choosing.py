@@ -22,7 +22,7 @@ from curator.run.files import load_data, load_scores, load_selection, load_vecto
 from curator.run.folder import read_json
 from curator.selection.problem import prepare
 from curator.selection.solve import select
-from curator.steps.choosing import choose, quotas_of, summary
+from curator.selection.stage import choose, quality, quotas_of
 
 
 def invoke(*words: str) -> str:
@@ -249,11 +249,11 @@ def test_an_approximate_graphs_recall_stands_in_the_stages_line(monkeypatch: pyt
     x = np.random.default_rng(0).standard_normal((900, 12)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     exact = select(x, np.zeros(900), 20, neighbours=8)
-    assert "recall" not in summary(exact, [])
+    assert "recall" not in quality(exact, [])
     monkeypatch.setitem(neighbours.graph.__kwdefaults__, "exact_up_to", 100)
     found = select(x, np.zeros(900), 20, neighbours=8)
     assert found.parameters["recall"] < 1
-    assert f"neighbours found with recall {found.parameters['recall']:.1%}" in summary(found, [])
+    assert f"neighbours found with recall {found.parameters['recall']:.1%}" in quality(found, [])
     assert prepare(x, np.zeros(900), neighbours=8).graph.recall == found.parameters["recall"]
 
 

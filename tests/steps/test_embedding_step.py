@@ -74,7 +74,7 @@ def test_rows_near_a_probe_are_listed_and_none_is_dropped(by_text: None) -> None
 def test_rows_of_a_heavy_source_are_covered_first() -> None:
     from curator.recipe.select import Select
     from curator.records import Scores, Vectors
-    from curator.steps.choosing import choose
+    from curator.selection.stage import choose
 
     pool = rows([f"ask {n}" for n in range(12)], [None] * 12)
     pool = pool.with_columns(

@@ -13,7 +13,7 @@ from small_run import die, forked, recipe, report_of
 
 from curator.build import build
 from curator.decision.sequential import plan
-from curator.steps import looking
+from curator.experiment import stage as looking
 
 ARMS = "verify.arms=[curated, random, {name: none, seeds: 1}]"
 TINY = (ARMS, "probes.harmful.0.rows=16", "probes.benign.0.rows=4", "tasks.list.test.rows=4", "verify.align.steps=2")
@@ -129,7 +129,7 @@ def test_what_the_stop_depends_on_is_in_the_key_of_training_and_no_more(
     def stop(*_: Any) -> None:
         raise Asked
 
-    monkeypatch.setattr("curator.steps.verifying.look", stop)
+    monkeypatch.setattr("curator.experiment.stage.look", stop)
     settings = (*TINY, LOOKS, setting)
     if kept:
         assert build(recipe(*settings), copied, until="train")["train"].kept

@@ -15,6 +15,7 @@ from curator import sandbox
 from curator.build import build
 from curator.errors import RecipeError
 from curator.provenance import weights_identity
+from curator.recipe import Recipe
 from curator.represent.vectors import centre, mean_of, represent_all
 from curator.run.files import load_data, load_frame, load_scores, load_vectors
 from curator.run.folder import read_json
@@ -217,7 +218,10 @@ def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
 def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors(tmp_path: Path) -> None:
     import fakes
 
-    from curator.represent.stage import settings
+    from curator.keys import Inputs, decided_by
+
+    def settings(of: Recipe) -> object:
+        return decided_by(of, Inputs(Path(), None, None, {}))["represent"]
 
     folder, template = fakes.save(tmp_path / "model"), tmp_path / "chat.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")

@@ -7,10 +7,11 @@ import pytest
 from small_run import recipe
 
 from curator.errors import RecipeError
+from curator.recipe import steps_taken
 from curator.recipe.select import AGGREGATES, Score, names_of
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
-from curator.score.every import Compared, every_score, scored, settings, steps_taken
+from curator.score.every import Compared, every_score, scored
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
 FORGETTING = "verify.forgetting={}"
@@ -43,21 +44,11 @@ def names_taken(r):
 
 def test_a_step_is_taken_once_and_only_where_somebody_asks():
     assert steps_taken(recipe()) == []
-    assert settings(recipe()) == []
     assert [one.step for one in steps_taken(recipe(FORGETTING))] == ["sign", "gradient"]
     assert steps_taken(recipe("verify.forgetting={interference: false}")) == []
     assert [one.size for one in steps_taken(recipe(SUM))] == [0.01]
     both = steps_taken(recipe("score={from: interference, loss: whole}", FORGETTING))
     assert [(one.step, one.loss) for one in both] == [("sign", "whole"), ("gradient", "first-token")]
-
-
-def test_what_decides_interference_is_in_the_stages_key():
-    expected = settings(recipe(FORGETTING))
-    changes = ("verify.finetune.max_tokens=47", "verify.finetune.micro_batch=16", "represent.batch_tokens=99", SUM)
-    for change in changes:
-        assert settings(recipe(FORGETTING, change)) != expected, change
-    for change in ("verify.finetune.steps=3", "verify.forgetting.rows=77", "select.k=9", "engine.workers=2"):
-        assert settings(recipe(FORGETTING, change)) == expected, change
 
 
 def test_a_section_gives_the_score_it_names():
