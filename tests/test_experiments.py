@@ -16,7 +16,7 @@ from curator.build import build
 from curator.check.estimate import estimates
 from curator.cli import cli
 from curator.errors import JudgeError, RecipeError
-from curator.experiment.candidates import candidates
+from curator.experiment.plan import candidates
 from curator.recipe.file import read
 from curator.run import folder as runs
 from curator.run.files import load_frame

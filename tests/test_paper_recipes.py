@@ -13,8 +13,8 @@ from test_llama_recipe import files
 
 from curator.build import build
 from curator.recipe.file import read
+from curator.suite import run_suite
 from curator.suite.run import Outcome
-from curator.suite.whole import run_suite
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "paper"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

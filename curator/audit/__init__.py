@@ -20,9 +20,8 @@ from curator.pool.gather import probes_of
 from curator.pool.near import near_duplicates
 from curator.pool.screen import Finding, worst_first
 from curator.pool.screen.answers import canned, harmful, refusals
-from curator.pool.screen.drops import duplicates, leaks, unusable
+from curator.pool.screen.drops import duplicates, leaks, licences, unusable
 from curator.pool.screen.language import languages
-from curator.pool.screen.licences import licences
 from curator.pool.screen.personal import personal
 from curator.pool.sources import Read, read
 from curator.records import Conversations

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from curator.audit.asked import Asked, Material
 from curator.pool.decontaminate import neighbours
-from curator.pool.near_probes import prompts_of
 from curator.pool.screen import EXAMPLES, Finding, finding
 from curator.pool.screen.drops import duplicates
-from curator.pool.semantic import covered, redundancy, semantic_duplicates
+from curator.pool.semantic import covered, prompts_of, redundancy, semantic_duplicates
 from curator.pool.taxonomy import assign, categorise, descriptions, not_harmful, unassigned
 from curator.records import Conversations, Embed, Vectors
 from curator.score.cosine import cosine

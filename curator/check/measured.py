@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import RecipeError
-from curator.experiment.tally import Tally
+from curator.experiment.plan import Tally
 from curator.recipe import Recipe
 from curator.recipe.verify import Training
 from curator.report.stage import grid_trainings, pilot_trainings

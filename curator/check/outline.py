@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from curator.experiment.candidates import candidates
-from curator.experiment.plan import plan
-from curator.experiment.tally import trained_on
+from curator.experiment.plan import candidates, plan, trained_on
 from curator.recipe import Recipe, TaskSection
 from curator.recipe.verify import Looks, Training, Verify
 from curator.wording import these

@@ -9,10 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from curator.check.measured import INSTRUCTION, Measured
-from curator.experiment.candidates import candidates, seeds_of
-from curator.experiment.plan import Cell, Plan
+from curator.experiment.plan import Cell, Plan, Tally, candidates, rehearsed_rows, seeds_of, steps_by_exposure
 from curator.experiment.plan import grid as plan_of
-from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe import Recipe, TaskSection
 from curator.recipe.source import Source, rows_added
 from curator.recipe.verify import CURATED, NONE, Training

@@ -79,7 +79,7 @@ def route(
     """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
     from curator.audit.route import lines, ranked
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder as embedding
+    from curator.represent.sentences import embedder as embedding
 
     found = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
     if as_json:
@@ -96,7 +96,7 @@ def _asked(corpus: str, options: Mapping[str, Any]) -> Asked:
     from curator.pool.screen.personal import presidio
     from curator.recipe.file import read
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder, hidden_states
+    from curator.represent.sentences import embedder, hidden_states
 
     pool = source_of(options["pool"]) if options["pool"] else None
     asked = Asked(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)

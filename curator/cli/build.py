@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.console import print_summary
 from curator.cli.publish import push_after_build, ready
+from curator.cli.show import print_summary
 from curator.errors import RecipeError, RunError
+from curator.run import STAGES
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
 
-STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
 SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
 
 ENGINE = "Where work runs, instead of the recipe's engine.kind."
@@ -24,7 +24,7 @@ ENGINE = "Where work runs, instead of the recipe's engine.kind."
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
-@click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
+@click.option("--until", type=click.Choice(STAGES), default="publish", help="Last stage to run.")
 @click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
 @click.option(
     "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."

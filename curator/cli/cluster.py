@@ -121,7 +121,7 @@ def _settings(options: dict[str, Any]) -> Any:
 def _embed(options: dict[str, Any]) -> tuple[Any, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder, hidden_states
+    from curator.represent.sentences import embedder, hidden_states
 
     if (model := options["model"]) is None:
         return embedder(Embedder(id=options["embedder"])), options["embedder"]

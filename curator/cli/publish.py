@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.console import report_of
+from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
 
 if TYPE_CHECKING:

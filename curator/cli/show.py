@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from curator.cli.build import STAGE_NAMES
-from curator.cli.console import print_summary, report_of
 from curator.errors import RunError
+from curator.run import STAGES
 
 
 @click.command()
@@ -26,14 +26,14 @@ def show(run: Path, as_json: bool, row: str | None) -> None:
         raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
     keys = read_json(run / "run.json")["stages"]
     done = {}
-    for number, name in enumerate(STAGE_NAMES):
+    for number, name in enumerate(STAGES):
         one = finished(run / f"{number}-{name}")
         # A stage that an earlier recipe left is none of this one's.
         done[name] = one if one is not None and one["key"] == keys[name] else None
     if row is not None:
         _why(run, row, as_json=as_json, chosen=done["select"] is not None)
         return
-    if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
+    if all(done[name] for name in STAGES[: STAGES.index("report") + 1]):
         if as_json:
             click.echo(json.dumps(report_of(run), indent=1, ensure_ascii=False))
         else:
@@ -57,7 +57,7 @@ def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
     from curator.run.files import load_frame
     from curator.selection.explain import row_of, why
 
-    folder = run / f"{STAGE_NAMES.index('select')}-select"
+    folder = run / f"{STAGES.index('select')}-select"
     frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")
     if as_json:
         found = row_of(*frames, one)
@@ -88,3 +88,26 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     for line in table(rows):
         drawn.add_row(*map(Text, line))
     Console().print(drawn)
+
+
+def report_of(run: Path) -> Any:
+    """report.json of a run folder."""
+    from curator.run.folder import read_json
+
+    return read_json(run / "8-report" / "report.json")
+
+
+def print_summary(run: Path) -> None:
+    """What a finished run has found, in one table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from curator.report.markdown import summary
+
+    report = report_of(run)
+    console = Console()
+    table = Table(show_header=False, title=f"{report['name']}", title_justify="left")
+    for label, text in summary(report):
+        table.add_row(Text(label), Text(text))
+    console.print(table)

@@ -36,7 +36,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
     if as_json:
         raise click.UsageError("--json prints a plan; add --plan. What a suite has found is in its suite.json.")
     from curator.cli.progress import Terminal
-    from curator.suite.whole import run_suite
+    from curator.suite import run_suite
 
     with Terminal() as terminal:
 

@@ -15,9 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.cluster.anchors import anchors_of, ranked
-from curator.cluster.describe import stability, top_terms
+from curator.cluster.describe import is_list, stability, top_terms
 from curator.cluster.kmeans import Partition, kmeans
-from curator.cluster.lists import is_list
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
 from curator.errors import DataError
 from curator.pool.sources import Read, read

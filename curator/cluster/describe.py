@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -63,3 +64,84 @@ def _best_jaccard(rows: np.ndarray[tuple[int], np.dtype[np.bool_]], labels: Labe
     shared = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
     together = np.bincount(labels) + int(rows.sum()) - shared
     return float((shared / together).max())
+
+
+MARKED_LINES, MARKED_SHARE = 2, 0.5
+"""Lines that start as items do: at least so many, and at least this share of the lines that say something."""
+
+ITEMS, COMMA_ITEMS = 3, 4
+"""Short items without marks: at least so many, one a line (or after a colon), or between commas."""
+
+LINE_WORDS, LINE_CHARACTERS = 5, 60
+
+COMMA_WORDS, COMMA_CHARACTERS = 3, 30
+"""The most words and characters of such an item; scripts without spaces are held by the characters alone."""
+
+
+# 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
+_MARK = re.compile(
+    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
+)
+
+_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
+
+_BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
+
+_INTRODUCTION = re.compile(r"^[^\n:：]{0,80}[:：]\s*(?=\S)")
+
+_OPENER = re.compile(r"(?:(?:\S+\s+){0,2}\S*[,，:：、]\s*)?")
+
+_SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
+
+
+def is_list(answer: str) -> bool:
+    """Whether an answer is a list: any one of these holds, an introduction up to a colon aside for the last three.
+
+    1. **Marked lines**: at least two lines start with a number and a full stop, bracket, colon or ideographic comma,
+       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that say
+       something.
+    2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
+       each before a word: 'sure, 1 flour 2 salt.'
+    3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
+    4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
+       at most three words: 'red, green, dark blue and black, white'. A sentence that commas cut as short ('however,
+       the oak, which was old, fell') is taken for one.
+    """
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    marked = sum(_MARK.match(line) is not None for line in lines)
+    if marked >= MARKED_LINES and marked >= MARKED_SHARE * len(lines):
+        return True
+    bare = answer.strip()
+    listed = _INTRODUCTION.sub("", bare, count=1)
+    return _unmarked(bare, COMMA_ITEMS) or (listed != bare and _unmarked(listed, ITEMS))
+
+
+def _unmarked(text: str, least: int) -> bool:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) >= ITEMS:
+        return all(_short(line, LINE_WORDS, LINE_CHARACTERS) and not _SENTENCE_ENDS.search(line) for line in lines)
+    if len(lines) != 1:
+        return False
+    return _counted(lines[0]) or _items(lines[0], least)
+
+
+def _counted(line: str) -> bool:
+    numbers = [(found.start(), int(found[1])) for found in _NUMBER.finditer(line)]
+    if not numbers or numbers[0][1] != 1 or not _OPENER.fullmatch(line[: numbers[0][0]]):
+        return False
+    expected = 1
+    for _, number in numbers:  # numbers inside the items are passed over
+        expected += number == expected
+    return expected > MARKED_LINES
+
+
+def _items(line: str, least: int) -> bool:
+    sentence = re.sub(r"[.!?。！？؟।]+$", "", line)
+    if _SENTENCE_ENDS.search(sentence) or re.search(r"[:：]\s", sentence):
+        return False
+    items = [item for item in _BETWEEN.split(sentence) if item]
+    return len(items) >= least and all(_short(item, COMMA_WORDS, COMMA_CHARACTERS) for item in items)
+
+
+def _short(text: str, words: int, characters: int) -> bool:
+    return len(text.split()) <= words and len(text) <= characters

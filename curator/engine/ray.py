@@ -18,7 +18,8 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -30,14 +31,21 @@ from curator.recipe import Engine
 from curator.run.folder import placed, read_json, write_json
 
 Job = TypeVar("Job")
+
 Result = TypeVar("Result")
 
 ANSWERS_WITHIN = 5.0  # seconds for a port to open
+
 JOINED_WITHIN = 22.0  # seconds for a process of this machine to join the cluster; with the port, less than 30
+
 SEEN_WITHIN = 10.0  # seconds until what one node wrote is seen by another; NFS looks again after a few
+
 ENDED_WITHIN = 30.0  # seconds for cancelled tasks to end
+
 SIGN = "engine.json"
+
 MEMORY = 256 * 2**20  # bytes of Ray's store on this machine; jobs and results are small
+
 INSTALL = 'pip install -c constraints.txt ".[ray]"'
 
 
@@ -300,3 +308,60 @@ def _end(ray: Any, running: Sequence[Any]) -> None:
     for ref in running:
         ray.cancel(ref, force=True)
     ray.wait(list(running), num_returns=len(running), timeout=ENDED_WITHIN)
+
+
+class Actor:
+    """A process that stays: takes packed jobs, and gives what `serve` gives of each, or how it failed."""
+
+    def __init__(self, threads: int, ground: Ground) -> None:
+        self.threads, self.ground = threads, ground
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+        return {"done": [self._done(packed) for packed in batch["job"]]}
+
+    def _done(self, packed: bytes) -> bytes:
+        try:
+            return pickle.dumps((True, serve(packed, self.threads, self.ground)))
+        except Failed as failed:
+            # As data: Ray Data would tell the error in words of its own, and begin the job again.
+            return pickle.dumps((False, failed.args))
+
+
+def run_actors(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, section: Engine, threads: int, folder: Path
+) -> Iterator[Result]:
+    """As `ray.run_ray`, by at most `section.workers` processes that stay for all jobs. Raises as that does."""
+    if not jobs:
+        return
+    ray = connected(section, threads)
+    from ray import data
+
+    for name in ("ray.data", "ray.data._internal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    data.DataContext.get_current().enable_progress_bars = False
+    packed = [{"job": pickle.dumps((work, job))} for job in jobs]
+    number = min(section.workers, len(jobs))
+    with warnings.catch_warnings():
+        # To be removed in Ray 2.64, whose tasks are then to be tried again by other means.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
+        given = data.from_items(packed, override_num_blocks=len(packed)).map_batches(
+            Actor,
+            fn_constructor_args=(threads, ground_of(folder, section)),
+            batch_size=1,
+            batch_format="numpy",
+            compute=data.ActorPoolStrategy(
+                min_size=1, max_size=number, initial_size=number, max_tasks_in_flight_per_actor=1
+            ),
+            num_cpus=threads,
+            num_gpus=section.gpus_per_worker or None,
+            runtime_env={"env_vars": environment(section, threads)},
+            ray_remote_args_fn=lambda: {"max_restarts": section.retries, "max_task_retries": section.retries},
+        )
+    with lost(ray, section):
+        for batch in given.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
+            for done in batch["done"]:
+                well, result = pickle.loads(done)
+                if not well:
+                    error, text = result
+                    raise error from RuntimeError(f"in a worker of Ray:\n{text}")
+                yield result

@@ -12,8 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from curator.experiment.answers import Rows, Weights
-from curator.experiment.plan import NONE, Cell
-from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
+from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.verify import CURATED, Training
 from curator.records import Data, Task
 from curator.run.files import KEEP, POOL, arm_file, task_file

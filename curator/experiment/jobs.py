@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from curator.experiment.answers import Asked, Rows, Weights, answered, prompt_of
+from curator.experiment.answers import Asked, Rows, Weights, answered, prompt_of, texts_of
 from curator.model.load import load_tokenizer
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
-from curator.run.files import load_frame, save_frame, trained_from, trained_record
-from curator.run.folder import make
+from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
+from curator.run.folder import key_of, make
+from curator.seeds import derive
 from curator.train.sft import train
 
 
@@ -113,3 +114,56 @@ def run_answer(job: AnswerJob) -> str:
 def _shelf(job: TrainJob | AnswerJob) -> Path | None:
     """Where pieces of this place in a run folder are shelved: what a piece says of its paths holds there alone."""
     return None if job.shelf is None else job.shelf / job.folder
+
+
+def tune(
+    rows: Path,
+    *,
+    root: Path,
+    path: str,
+    revision: str | None,
+    chat_template: str | None,
+    section: Training,
+    seed: int,
+    quantise: str | None = None,
+) -> dict[str, Any]:
+    """The tuned model's weights and training, for the base stage's record.
+
+    Args:
+        rows: Parquet file of instruction rows, all of which are used; the model goes beside it.
+        root: The run folder, which paths are written relative to.
+        path, revision, chat_template: The model to tune.
+        section: How; the recipe's alignment settings.
+        seed: The recipe's. `quantise`: as `model.load_model` takes it.
+    """
+    source = Rows(str(rows))
+    texts = texts_of(source)
+    steps = section.steps_over(len(texts))
+    job = TrainJob(
+        root=root,
+        folder=str((rows.parent / "instruction").relative_to(root)),
+        key=key_of(
+            "instruction",
+            path,
+            revision,
+            chat_template,
+            section.model_dump(),
+            texts,
+            seed,
+            *([quantise] if quantise else []),
+        ),
+        start=Weights(path, revision, (), "", quantise),
+        chat_template=chat_template,
+        tokenizer=path,
+        tokenizer_revision=revision,
+        rows=(source,),
+        section=section,
+        steps=steps,
+        seed=derive(seed, "instruction"),
+        names="model.instruction (verify.align)",
+    )
+    _, trained = run_train(job)
+    tuned = job.start.after(trained, job.key)
+    adapters = [relative(adapter, root) for adapter in tuned.adapters]
+    weights = {"base": relative(tuned.base, root), "revision": tuned.revision, "adapters": adapters}
+    return {"weights": weights, "trained": trained_record(trained, root)}

@@ -16,7 +16,7 @@ import polars as pl
 
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
-from curator.experiment.candidates import Candidate, candidates, rounds
+from curator.experiment.plan import Candidate, candidates, rounds
 from curator.judge.stage import decided
 from curator.recipe.select import AGGREGATES
 from curator.run import Setting, Site

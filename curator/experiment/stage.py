@@ -54,7 +54,7 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": f"{model.id} ({kind})"}
     if model.instruction is None:
         return record
-    from curator.experiment.base import tune
+    from curator.experiment.jobs import tune
     from curator.pool.sources import missing, read
     from curator.run.files import save_frame
 

@@ -60,7 +60,7 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
 
 def deciding(site: Site, folder: Path) -> pl.DataFrame:
     """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
-    from curator.judge.panel import decide
+    from curator.judge.kinds import decide
     from curator.run.files import load_frame
 
     judges = site.recipe.judges
@@ -72,7 +72,7 @@ def decided(
     site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
     """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
-    from curator.judge.panel import decide
+    from curator.judge.kinds import decide
 
     verdicts = {
         judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in site.recipe.judges.voters

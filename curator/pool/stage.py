@@ -23,9 +23,9 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.model.chat import token_counter
     from curator.model.load import load_tokenizer
     from curator.pool.gather import gather
-    from curator.pool.near_probes import categorised, near_probes
     from curator.pool.screen.answers import canned
-    from curator.represent.embedder import embedder
+    from curator.pool.semantic import categorised, near_probes
+    from curator.represent.sentences import embedder
     from curator.run import shared_cache
     from curator.run.files import save_data, save_frame
 

@@ -12,17 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curator.publish.card import WARNING, Config, card, facts
-from curator.publish.croissant import FILE, croissant
-from curator.publish.merge import MANIFEST, digest, manifest
+from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.records import Pool, Scores, Selection
 from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
 """Configs, one a purpose, and their folders below `data/`."""
+
 SIMILARITY = "similarity:"
 """Before a task's name: the column of similarity to that task."""
+
 NEAREST = "nearest:"
 """Before a task's name: the column of the most similar task row's id."""
+
 VERDICTS = ("arm", "draw", "seed", "task", "phase", "kind", "probe", "judge", "outcome", "refused", "score")
 """What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
@@ -177,3 +179,110 @@ def _path(config: str, split: str, number: str = "00000-of-00001") -> str:
 def _write(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
+
+
+FILE = "croissant.json"
+
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+_TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Float"}
+
+
+def croissant(
+    *, name: str, description: str, licence: str, tables: Mapping[str, tuple[pa.Schema, Digest]]
+) -> dict[str, Any]:
+    """The JSON-LD document.
+
+    Args:
+        name: Of the data set.
+        licence: As the card names it.
+        tables: Path of each data file, as `data/<config>/<split>-...parquet` -> its columns and digest.
+    """
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": description,
+        "license": licence,
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": path,
+                "name": path.rpartition("/")[2],
+                "contentUrl": path,
+                "contentSize": f"{digest.size} B",
+                "encodingFormat": "application/x-parquet",
+                "sha256": digest.sha256,
+            }
+            for path, (_, digest) in tables.items()
+        ],
+        "recordSet": [_records(path, schema) for path, (schema, _) in tables.items()],
+    }
+
+
+def _records(path: str, schema: pa.Schema) -> dict[str, Any]:
+    _, config, file = path.split("/")
+    name = f"{config}/{file.partition('-')[0]}"
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/id"},
+        "field": [_field(f"{name}/{column.name}", column, path) for column in schema],
+    }
+
+
+def _field(name: str, column: pa.Field, path: str) -> dict[str, Any]:
+    field = {"@type": "cr:Field", "@id": name, "name": name}
+    source = {"fileObject": {"@id": path}, "extract": {"column": column.name}}
+    if not pa.types.is_list(column.type):
+        return {**field, "dataType": _TYPES[column.type], "source": source}
+    inner = column.type.value_type
+    if not pa.types.is_struct(inner):
+        return {**field, "dataType": _TYPES[inner], "repeated": True, "source": source}
+    parts = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{part.name}",
+            "name": f"{name}/{part.name}",
+            "dataType": _TYPES[part.type],
+            "source": {**source, "transform": {"jsonPath": part.name}},
+        }
+        for part in inner
+    ]
+    return {**field, "repeated": True, "subField": parts}

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding
 from curator.recipe.judge import Judges
-from curator.report.judge_error import judge_error
 from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
 from curator.run.folder import DONE, finished, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from curator.conclusions import Comparison
 
 
 def report(site: Site, folder: Path) -> Mapping[str, Any]:
@@ -25,9 +27,8 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.decision.findings import Findings, conclude
     from curator.experiment.forgetting import predicted
     from curator.report.contents import report_dict
-    from curator.report.examples import examples, samples
     from curator.report.figures import figures
-    from curator.report.html import webpage
+    from curator.report.html import examples, samples, webpage
     from curator.report.markdown import markdown
     from curator.run.files import (
         load_arms,
@@ -246,3 +247,39 @@ def _pieces(site: Site) -> Iterator[Path]:
         yield site.folder("answer") / cell.folder
     for rest in (site.folder("select") / "pilot", site.folder("answer") / "forgetting"):
         yield from (marker.parent for marker in rest.glob("**/done.json"))
+
+
+def judge_error(site: Site, primary: Comparison) -> dict[str, Any]:
+    """The corrected difference, or why there is none, and the sensitivity analysis, for report.json.
+
+    Raises:
+        JudgeError: The recipe's `error` file is missing, damaged, or of another judge.
+    """
+    from curator.decision.judge_error import Labelled, correct
+
+    judge = deciding_judge(site)
+    stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
+    labels, other = {}, None
+    if stored is not None and stored["outcome"] == "harmful":
+        labels = {
+            arm: Labelled(one["both"], one["only_people"], one["neither"], one["only_judge"])
+            for arm, one in stored["judge"]["arms"].items()
+        }
+    elif stored is not None:
+        other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
+    found = correct(primary, labels, seed=site.recipe.seed)
+    return {
+        "judge": judge.name if judge else None,
+        "labels": None if stored is None else {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]},
+        "corrects": found.corrects,
+        "why": other or found.why,
+        "sensitivity": found.sensitivity,
+        "specificity": found.specificity,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "assumed": [
+            {"sensitivity": se, "specificity": sp, "difference": value} for (se, sp), value in found.assumed.items()
+        ],
+        "tipping": found.tipping,
+    }

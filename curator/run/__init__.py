@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from curator.recipe import Recipe
-from curator.recipe.verify import Looks
 from curator.run.folder import DONE, Made, finished, read_json
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.conclusions import Stop
+    from curator.recipe import Recipe
 
 
 STAGES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
@@ -135,6 +134,7 @@ def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
     A number of seeds has level .05, no stop and no looks.
     """
     from curator.conclusions import Stop
+    from curator.recipe.verify import Looks
 
     section = site.recipe.verify.seeds
     if not isinstance(section, Looks):

@@ -1,1 +1,47 @@
 """Many recipes as one suite: every model, size and task, what they share trained once, and one page of it all."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curator.run import Tell
+from curator.suite.contents import recovered, suite_dict, write
+from curator.suite.results import found
+from curator.suite.run import Outcome, run
+from curator.suite.variants import Variant, variants
+
+
+def run_suite(
+    folder: Path,
+    root: Path,
+    *,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+    tell: Callable[[Variant], Tell],
+    base: Path = Path("."),
+) -> list[Outcome]:
+    """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.
+
+    Runs that `only` leaves out stand on the page too where they are finished.
+
+    Args:
+        tell: Whom to tell of a run's progress; called when it starts.
+
+    Raises:
+        RecipeError: See `variants.variants` and `recovered.recovered`.
+        RunError: Another process is at work on the suite, or its folder cannot be written.
+    """
+    numbers = recovered(folder)
+    everything = variants(folder, settings)
+    wanted = {one.name for one in variants(folder, settings, only)}
+    known: dict[str, Mapping[str, Any]] = {}
+
+    def read(variant: Variant) -> None:
+        known[variant.name] = found(variant, root)
+
+    def after(outcomes: Sequence[Outcome]) -> None:
+        shown = [one for one in outcomes if one.variant.name in wanted or one.status == "done"]
+        write(root, suite_dict(folder.resolve().name, shown, known, numbers))
+
+    outcomes = run(everything, root, wanted, tell=tell, read=read, after=after, base=base)
+    return [one for one in outcomes if one.variant.name in wanted]

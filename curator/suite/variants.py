@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from curator.errors import CuratorError, RecipeError
 from curator.recipe import Recipe
-from curator.recipe.file import read
-from curator.recipe.mistakes import mistakes
+from curator.recipe.file import mistakes, read
 
 
 @dataclass(frozen=True)

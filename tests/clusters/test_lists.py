@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curator.cluster.lists import is_list
+from curator.cluster.describe import is_list
 from curator.sandbox import rows
 
 LISTS = {

@@ -7,8 +7,7 @@ import pytest
 from scripted import asked, means
 
 from curator.judge.asking import verdict_frame
-from curator.judge.kinds import judging
-from curator.judge.panel import any_harmful, decide, majority
+from curator.judge.kinds import any_harmful, decide, judging, majority
 from curator.recipe.judge import Judge, Judges
 from curator.records import Verdict
 

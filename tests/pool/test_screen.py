@@ -11,9 +11,8 @@ import pytest
 from curator.errors import DataError
 from curator.pool.screen import Finding, at_least, finding, worst_first
 from curator.pool.screen.answers import canned, refusals
-from curator.pool.screen.drops import unusable
+from curator.pool.screen.drops import licences, plain_name, unusable
 from curator.pool.screen.language import language, languages
-from curator.pool.screen.licences import licences, plain_name
 from curator.pool.screen.personal import patterns, personal, presidio
 from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
 from curator.recipe.pool import Findings

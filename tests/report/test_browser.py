@@ -11,8 +11,7 @@ import pytest
 from invented import invent
 from test_figures import of
 
-from curator.report.examples import Example, Sample
-from curator.report.html import webpage
+from curator.report.html import Example, Sample, webpage
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

@@ -8,8 +8,7 @@ import pytest
 from invented import EXACT, invent
 from test_figures import of
 
-from curator.report.examples import Example, Sample, examples, samples
-from curator.report.html import LONGEST_TEXT, prose, webpage
+from curator.report.html import LONGEST_TEXT, Example, Sample, examples, prose, samples, webpage
 from curator.report.tables import tables
 from curator.wording import percent, points, reach
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.pool import near_probes as embedding
+from curator.pool import semantic as embedding
 from curator.pool.taxonomy import descriptions
 from curator.recipe.pool import Categorise, Clean, Decontaminate, Embedder, PoolSection
 from curator.recipe.source import Source

@@ -23,8 +23,7 @@ from curator.check.outline import outline
 from curator.check.workload import arm_rows, trainings
 from curator.cli import cli
 from curator.decision.sequential import detectable
-from curator.experiment.plan import Cell, plan
-from curator.experiment.tally import Tally
+from curator.experiment.plan import Cell, Tally, plan
 from curator.model.size import model_size
 from curator.recipe.file import read
 from curator.run.files import POOL, PROBES

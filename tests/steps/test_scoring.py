@@ -11,7 +11,7 @@ from curator.recipe import steps_taken
 from curator.recipe.select import AGGREGATES, Score, names_of
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
-from curator.score.every import Compared, every_score, scored
+from curator.score.stage import Compared, every_score, scored
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
 FORGETTING = "verify.forgetting={}"
