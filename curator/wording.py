@@ -10,7 +10,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 UNKNOWN = "not measured"
 _LONGEST = 1000
@@ -90,7 +93,7 @@ def inert(text: str) -> str:
     return _STRUCTURE.sub(lambda found: f"&#{ord(found[0])};", visible(text))
 
 
-def page(folder: str, template: str, /, **values: Any) -> str:
+def page(folder: str, template: str, /, **values: object) -> str:
     """A template of `curator/<folder>/` filled in, with at most one empty line in a row.
 
     Filters are the functions above. Strings are made inert, whole numbers get their thousands separated, null reads
@@ -119,13 +122,13 @@ _FILTERS: tuple[Callable[..., str], ...] = (
 )  # fmt: skip
 
 
-def _markup(function: Callable[..., str]) -> Callable[..., Any]:
+def _markup(function: Callable[..., str]) -> Callable[..., Markup]:
     from markupsafe import Markup
 
     return lambda *values: Markup(function(*values))
 
 
-def _finished(value: Any) -> Any:
+def _finished(value: object) -> Markup:
     from markupsafe import Markup
 
     if isinstance(value, Markup):

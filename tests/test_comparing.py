@@ -15,6 +15,8 @@ from report.invented import EXACT, invent
 from curator.cli import cli
 from curator.errors import RunError
 from curator.report.compare import compare, table
+from curator.report.material import Provenance
+from curator.report.part import plain
 from curator.run import FOLDERS, STAGES
 from curator.run.files import save_data
 from curator.run.folder import write_json
@@ -34,8 +36,8 @@ def run(tmp_path: Path) -> Make:
         save_data(root / "1-pool", found.data)
         harmful = root / "1-pool" / "probes-harmful.parquet"
         pl.read_parquet(harmful).head(probes).write_parquet(harmful)
-        report = found.report(name=name, provenance={"recipe": recipe})
-        write_json(root / "8-report" / "report.json", report)
+        report = found.report(name=name, provenance=Provenance(recipe=recipe))
+        write_json(root / "8-report" / "report.json", plain(report))
         return root
 
     return make
@@ -46,14 +48,14 @@ def test_rows_are_those_of_the_reports(run: Make) -> None:
     for root, row in zip(roots, compare(roots), strict=True):
         report = json.loads((root / "8-report" / "report.json").read_text())
         primary = report["decision"]["primary"]
-        assert (row["run"], row["name"], row["outcome"]) == (str(root), root.name, report["decision"]["outcome"])
+        assert (row.run, row.name, row.outcome) == (str(root), root.name, report["decision"]["outcome"])
         for name in ("difference", "low", "high", "level", "seeds"):
-            assert row[name] == primary[name]
+            assert getattr(row, name) == primary[name]
         for side in ("treatment", "control"):
             rates = report["arms"][primary[side]]["anticipated"]
-            assert row[side]["before"] == rates["before"]["harmfulness"]
-            assert row[side]["after"] == rates["after"]["harmfulness"]
-        assert (row["k"], row["weight"]) == (12, report["selection"]["weight"])
+            assert plain(getattr(row, side).before) == rates["before"]["harmfulness"]
+            assert plain(getattr(row, side).after) == rates["after"]["harmfulness"]
+        assert (row.k, row.weight) == (12, report["selection"]["weight"])
 
 
 def test_the_table_has_a_column_a_run(run: Make) -> None:
@@ -63,7 +65,7 @@ def test_the_table_has_a_column_a_run(run: Make) -> None:
     assert {len(line) for line in lines} == {3}
     assert lines[0] == ["run", *map(str, roots)]
     assert lines[1][0] == "decision"
-    assert all(told.startswith(row["outcome"]) for told, row in zip(lines[1][1:], rows, strict=True))
+    assert all(told.startswith(row.outcome) for told, row in zip(lines[1][1:], rows, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ Nothing is changed and nothing trained here; `curator.audit.measure` asks whethe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from curator.audit import model
 from curator.audit.asked import Asked, Material
-from curator.audit.vectors import embedded
+from curator.audit.model import VERSION, Audit
+from curator.audit.vectors import ByVectors, embedded
 from curator.judge.phrases import refuses
 from curator.pool.decontaminate import Leak
 from curator.pool.gather import probes_of
@@ -26,7 +26,6 @@ from curator.pool.screen.personal import personal
 from curator.pool.sources import Read, read
 from curator.records import Conversations
 
-VERSION = 1
 WITHOUT = (
     "similarity to the tasks, and which of them the corpus is exposed to",
     "semantic duplicates",
@@ -38,20 +37,13 @@ BY_PROMPT = (
 )
 
 
-def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Everything found in a corpus, in plain values.
+def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] = lambda line: None) -> Audit:
+    """Everything found in a corpus.
 
     Args:
         asked: What to look at, and with what.
         base: Folder that relative paths start from.
         tell: Called with a line for each part.
-
-    Returns:
-        `version`; `corpus`, `tasks`, `probes`, `pool`: what was read; `findings`: kind, severity, count, share, ids,
-        what, advice, the worst first; `refusals`; `languages`, `licences` (name -> rows); `overlap`: by probe set, rows
-        and probes, and every row with its probe and overlap; `near_probes`: id, probe, cosine; `similarity`: by task,
-        quantiles, most and least similar ids, and `above_pool_median`; `exposure`: tasks, the most exposed first;
-        `coverage`: by category; `unassigned`; `redundancy`; `not_made`: what would have needed an embedder; `settings`.
 
     Raises:
         DataError: A source cannot be read, or is empty.
@@ -84,45 +76,50 @@ def audit(asked: Asked, *, base: Path = Path("."), tell: Callable[[str], None] =
     if asked.judge is not None:
         findings += harmful(rows, asked.judge[1], asked.judge[0])
     tell("screening: done")
-    by_vectors: dict[str, Any] = {}
+    by_vectors = ByVectors()
     if asked.embed is not None:
         by_vectors, found = embedded(asked, Material(corpus, tasks, probes, pool), asked.embed)
         findings += found
         tell("vectors: done")
-    report = {
-        "version": VERSION,
-        "corpus": corpus.resolved,
-        "tasks": {name: one.resolved for name, one in tasks.items()},
-        "probes": {name: one.resolved for name, one in probes.items()},
-        "pool": pool.resolved if pool is not None else None,
-        **shares,
-        "languages": spoken,
-        "licences": licence,
-        "overlap": overlap,
-        "similarity": {},
-        "exposure": [],
-        "near_probes": None,
-        "coverage": None,
-        "unassigned": None,
-        "redundancy": None,
-        **by_vectors,
-        "not_made": _not_made(asked),
-        "measured": None,
-        "settings": {
-            "clean": settings.model_dump(),
-            "categorise": asked.categorise.model_dump(),
-            "findings": asked.findings.model_dump(),
-            "embedder": asked.embedder,
-            "judge": asked.judge[0] if asked.judge else None,
-        },
-    }
-    return {**report, "findings": [asdict(one) for one in worst_first(findings)]}
+    return Audit(
+        version=VERSION,
+        corpus=_source(corpus),
+        tasks={name: _source(task) for name, task in tasks.items()},
+        probes={name: _source(probe_set) for name, probe_set in probes.items()},
+        pool=_source(pool) if pool is not None else None,
+        refusals=shares["refusals"],
+        languages=spoken,
+        licences=licence,
+        overlap=overlap,
+        similarity=by_vectors.similarity,
+        exposure=by_vectors.exposure,
+        near_probes=by_vectors.near_probes,
+        coverage=by_vectors.coverage,
+        unassigned=by_vectors.unassigned,
+        redundancy=by_vectors.redundancy,
+        not_made=_not_made(asked),
+        measured=None,
+        settings=model.Settings(
+            clean=settings.model_dump(mode="json"),
+            categorise=asked.categorise.model_dump(mode="json"),
+            findings=asked.findings.model_dump(mode="json"),
+            embedder=asked.embedder,
+            judge=asked.judge[0] if asked.judge else None,
+        ),
+        findings=tuple(map(model.Finding.model_validate, worst_first(findings))),
+        # A key that only an embedder of prompts gives.
+        **({} if by_vectors.assigned is None else {"assigned": by_vectors.assigned}),
+    )
 
 
-def _not_made(asked: Asked) -> list[str]:
+def _source(found: Read) -> model.Source:
+    return model.Source.model_validate(found.resolved)
+
+
+def _not_made(asked: Asked) -> tuple[str, ...]:
     if asked.embed is None:
-        return [*WITHOUT, *BY_PROMPT]
-    return list(BY_PROMPT) if asked.by_answer else []
+        return (*WITHOUT, *BY_PROMPT)
+    return BY_PROMPT if asked.by_answer else ()
 
 
 def _most(asked: Asked) -> int | None:
@@ -131,7 +128,7 @@ def _most(asked: Asked) -> int | None:
 
 def _overlap(
     asked: Asked, rows: pl.DataFrame, tasks: Mapping[str, Read], probes: Mapping[str, Read]
-) -> tuple[dict[str, Any], list[Finding]]:
+) -> tuple[dict[str, model.Overlap], list[Finding]]:
     """Which rows of the corpus and of the tasks ask a probe."""
     if asked.clean.decontaminate is None:
         return {}, []
@@ -147,11 +144,11 @@ def _overlap(
     return {name: _told(ids, found[name], probes[name].rows.height) for name in probes}, findings
 
 
-def _told(ids: Sequence[str], found: Sequence[Leak | None], probes: int) -> dict[str, Any]:
-    pairs = [(one, leak) for one, leak in zip(ids, found, strict=True) if leak is not None]
-    return {
-        "rows": len(pairs),
-        "probes": len({leak.probe for _, leak in pairs}),
-        "of_probes": probes,
-        "matches": [{"id": one, "probe": leak.probe, "overlap": round(leak.overlap, 4)} for one, leak in pairs],
-    }
+def _told(ids: Sequence[str], found: Sequence[Leak | None], probes: int) -> model.Overlap:
+    pairs = [(row, leak) for row, leak in zip(ids, found, strict=True) if leak is not None]
+    return model.Overlap(
+        rows=len(pairs),
+        probes=len({leak.probe for _, leak in pairs}),
+        of_probes=probes,
+        matches=tuple(model.Match(id=row, probe=leak.probe, overlap=round(leak.overlap, 4)) for row, leak in pairs),
+    )

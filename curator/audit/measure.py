@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from curator.audit.asked import Asked, own_probes
+from curator.audit.model import Measured, Retained
 from curator.build import build
 from curator.judge.stage import deciding
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
+from curator.report.model import read_report
+from curator.report.part import BeforeAfter
 from curator.run import FOLDERS, Site, Tell
 from curator.run.folder import write_text
 
@@ -59,12 +60,8 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
     return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), place="the recipe of the audit")
 
 
-def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = Path(".")) -> dict[str, Any]:
+def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = Path(".")) -> Measured:
     """Runs the grid, and gives what it says; what an earlier run finished under the same settings is kept.
-
-    Returns:
-        `run`: the folder; `arms`: arm -> phase -> harmfulness (value, low, high, scored, unscored, method);
-        `retained`: see `decision.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
 
     Raises:
         CuratorError: Whatever a build meets.
@@ -79,17 +76,17 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
     grids = lay_out(deciding(Site(recipe, root, base, tell), root / FOLDERS["judge"]))
     mix = anticipated(recipe.weights())
     rates = {
-        arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
+        arm.name: BeforeAfter.model_validate(
+            {phase: rate(grids["harmfulness", phase], arm.name, mix) for phase in ("before", "after")}
+        )
         for arm in recipe.verify.arms
     }
-    left = retained(grids, mix, thresholds=recipe.verify.decision)
-    return {"run": str(root), "arms": rates, "retained": asdict(left), **_decision(root, asked)}
-
-
-def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:
-    if asked.pool is None:
-        return dict.fromkeys(("outcome", "reason", "sentence"))
-    from curator.run.folder import read_json
-
-    decision = read_json(root / FOLDERS["report"] / "report.json")["decision"]
-    return {name: decision[name] for name in ("outcome", "reason", "sentence")}
+    decision = None if asked.pool is None else read_report(root / FOLDERS["report"] / "report.json").decision
+    return Measured(
+        run=str(root),
+        arms=rates,
+        retained=Retained.model_validate(retained(grids, mix, thresholds=recipe.verify.decision)),
+        outcome=decision.outcome if decision else None,
+        reason=decision.reason if decision else None,
+        sentence=decision.sentence if decision else None,
+    )

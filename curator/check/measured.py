@@ -13,7 +13,7 @@ from curator.recipe import Recipe
 from curator.recipe.verify import Training
 from curator.report.stage import grid_trainings, pilot_trainings
 from curator.run import FOLDERS, current
-from curator.run.folder import DONE, finished, read_json
+from curator.run.folder import DONE, finished
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"
@@ -167,6 +167,8 @@ def _spread(root: Path) -> dict[str, float] | None:
     folder = root / FOLDERS["report"]
     if finished(folder) is None:
         return None
-    primary = read_json(folder / "report.json")["decision"]["primary"] or {}
-    found = {name: float(primary[name]) for name in SPREAD if primary.get(name) is not None}
+    from curator.report.model import read_report
+
+    primary = read_report(folder / "report.json").decision.primary
+    found = {name: getattr(primary, name) for name in SPREAD if getattr(primary, name) is not None}
     return found if len(found) == len(SPREAD) else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -38,12 +38,12 @@ def _stop(error: CuratorError) -> int:
     return 2
 
 
-def main() -> Any:
+def main() -> NoReturn:
     """Runs the command line and exits."""
     sys.exit(_run(lambda: cli.main(standalone_mode=False)))
 
 
-def _run(command: Callable[[], Any]) -> int:
+def _run(command: Callable[[], object]) -> int:
     try:
         code = command()
     except CuratorError as error:

@@ -13,6 +13,7 @@ from curator.errors import RecipeError
 
 if TYPE_CHECKING:
     from curator.audit.asked import Asked
+    from curator.audit.model import Audit
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
@@ -44,6 +45,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     from curator.audit import audit as look
     from curator.audit.page import summary, write
     from curator.cli.progress import Terminal
+    from curator.report.part import plain
 
     recipe, measure = options["recipe"], options["measure"]
     if measure and recipe is None:
@@ -57,10 +59,11 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         if measure:
             from curator.audit.measure import measured
 
-            report["measured"] = measured(recipe, asked, folder / "run", tell=terminal)
+            lasting = measured(recipe, asked, folder / "run", tell=terminal)
+            report = report.model_copy(update={"measured": lasting})
     write(folder, report)
     if as_json:
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(plain(report), indent=1, ensure_ascii=False))
     else:
         _print(f"Audit of {corpus}", summary(report))
         click.echo(f"Written: {folder / 'audit.json'}, {folder / 'audit.html'}")
@@ -79,11 +82,12 @@ def route(
     """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
     from curator.audit.route import lines, ranked
     from curator.recipe.pool import Embedder
+    from curator.report.part import plain
     from curator.represent.sentences import embedder as embedding
 
     found = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps([plain(one) for one in found], indent=1, ensure_ascii=False))
         return
     _print("The least alike first: by the paper's proposal the aligned model to start from", lines(found))
 
@@ -117,10 +121,10 @@ def _stem(corpus: str) -> str:
     return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
 
 
-def _code(report: dict[str, Any], fail_on: str | None) -> int:
+def _code(report: Audit, fail_on: str | None) -> int:
     from curator.pool.screen import SEVERITIES
 
-    worst = max((SEVERITIES.index(one["severity"]) for one in report["findings"]), default=-1)
+    worst = max((SEVERITIES.index(one.severity) for one in report.findings), default=-1)
     return FOUND if fail_on is not None and worst >= SEVERITIES.index(fail_on) else 0
 
 

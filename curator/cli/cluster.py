@@ -12,7 +12,10 @@ from curator.cli.audit import EMBEDDER, MINILM, TASKS
 from curator.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
-    from curator.cluster.result import Clustering, Sample
+    from curator.cluster.result import Clustering, Sample, Settings
+    from curator.recipe.source import Source
+    from curator.records import Embed
+    from curator.report.part import Values
 
 COUNT = click.IntRange(min=1)
 TO = "Folder for cluster.json (and sample.jsonl, top.jsonl, bottom.jsonl); or, with --sample, a new .jsonl file."
@@ -52,8 +55,9 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
     """
     _check(out, options)
     from curator.cluster import cluster as found_in
-    from curator.cluster.result import as_json as plain
+    from curator.cluster.result import record
     from curator.cluster.result import sample as drawn
+    from curator.report.part import plain
     from curator.run.folder import disk
 
     embed, name = _embed(options)
@@ -67,7 +71,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
         tell=lambda line: click.echo(line, err=True),
     )
     sample = drawn(found, options["pick"]) if options["sample"] is not None else None
-    report = plain(found, sample)
+    report = plain(record(found, sample))
     written = []
     if out is not None:
         with disk(out.parent):
@@ -104,13 +108,13 @@ def _is_file(out: Path) -> bool:
     return out.suffix == ".jsonl"
 
 
-def _named(tasks: tuple[str, ...]) -> Any:
+def _named(tasks: tuple[str, ...]) -> dict[str, Source]:
     from curator.audit.asked import named
 
     return named(tasks)
 
 
-def _settings(options: dict[str, Any]) -> Any:
+def _settings(options: dict[str, Any]) -> Settings:
     from curator.cluster.result import Settings
 
     taken = ("clusters", "seed", "restarts", "iterations", "stability", "of", "anchor_nearest", "anchor_rows")
@@ -118,7 +122,7 @@ def _settings(options: dict[str, Any]) -> Any:
     return Settings(**{name: options[name] for name in taken}, **rows)
 
 
-def _embed(options: dict[str, Any]) -> tuple[Any, str]:
+def _embed(options: dict[str, Any]) -> tuple[Embed, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
     from curator.represent.sentences import embedder, hidden_states
@@ -129,7 +133,7 @@ def _embed(options: dict[str, Any]) -> tuple[Any, str]:
     return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
 
 
-def _write(out: Path, found: Clustering, sample: Sample | None, report: Any, *, ends: bool) -> list[Path]:
+def _write(out: Path, found: Clustering, sample: Sample | None, report: Values, *, ends: bool) -> list[Path]:
     from curator.cluster.result import write_rows
     from curator.run.folder import write_json
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ def judge() -> None:
     """Fit, measure and re-run judges."""
 
 
-def _columns(command: Any) -> Any:
+def _columns(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say which column of a labels' file is what."""
     for option in (
         click.option("--exclude", multiple=True, metavar="COLUMN=VALUE", help="Leave such rows out; may be repeated."),

@@ -42,7 +42,7 @@ def publish(  # noqa: PLR0917 - click hands options by name
         return
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    decision = report_of(run)["decision"]["outcome"]
+    decision = report_of(run).decision.outcome
     if as_json:
         click.echo(json.dumps({"repo": repo, "decision": decision, "files": sizes, "card": card}, indent=1))
         return
@@ -68,7 +68,7 @@ def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
     Raises:
         PublishError: The decision is unfavourable and `anyway` is not given, or the Hub refuses.
     """
-    outcome = report_of(root)["decision"]["outcome"]
+    outcome = report_of(root).decision.outcome
     if outcome in UNFAVOURABLE and not anyway:
         raise PublishError(
             f"{repo}: the decision is '{outcome}', so nothing was pushed; the data set is in {dataset_of(root)}. To "

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from curator.errors import RunError
 from curator.run import STAGES
 
+if TYPE_CHECKING:
+    from curator.report.model import Report
+    from curator.report.part import Values
+
+
+SCHEMAS = {
+    "report": ("curator.report.model", "Report"),
+    "audit": ("curator.audit.model", "Audit"),
+    "suite": ("curator.suite.model", "Suite"),
+    "cluster": ("curator.cluster.model", "Clusters"),
+}
+"""File without its ending -> the module and the name of its type."""
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, all that is known of the row).")
 @click.option(
     "--why", "row", metavar="ID", help="Say why a row of the pool was chosen or not; the start of an id will do."
 )
-def show(run: Path, as_json: bool, row: str | None) -> None:
+@click.option("--schema", type=click.Choice([*SCHEMAS]), help="Print the JSON schema of a file that curator writes.")
+def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -> None:
     """Show what RUN, a run folder, has found so far."""
     from curator.run.folder import finished, read_json
 
+    if schema is not None:
+        click.echo(json.dumps(_schema_of(schema), indent=1, ensure_ascii=False))
+        return
+    if run is None:
+        raise click.UsageError("Missing argument 'RUN'.")
     if not (run / "run.json").exists():
         raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
     keys = read_json(run / "run.json")["stages"]
@@ -35,7 +54,7 @@ def show(run: Path, as_json: bool, row: str | None) -> None:
         return
     if all(done[name] for name in STAGES[: STAGES.index("report") + 1]):
         if as_json:
-            click.echo(json.dumps(report_of(run), indent=1, ensure_ascii=False))
+            click.echo(json.dumps(read_json(run / REPORT), indent=1, ensure_ascii=False))
         else:
             print_summary(run)
         return
@@ -46,6 +65,15 @@ def show(run: Path, as_json: bool, row: str | None) -> None:
     for name, summary in told.items():
         click.echo(f"{name:<10} {summary}")
     click.echo("There is no report yet: run `curator build` again to go on.")
+
+
+def _schema_of(file: str) -> Values:
+    from importlib import import_module
+
+    from curator.report.part import schema
+
+    module, name = SCHEMAS[file]
+    return schema(getattr(import_module(module), name), f"{file}.json")
 
 
 def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
@@ -73,28 +101,30 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare RUN folders that asked the same probes and were read by the same judge."""
     from curator.report.compare import compare as compared
     from curator.report.compare import table
+    from curator.report.part import plain
 
     rows = compared(runs)
     if as_json:
-        click.echo(json.dumps({"runs": rows}, indent=1, ensure_ascii=False))
+        click.echo(json.dumps({"runs": [plain(row) for row in rows]}, indent=1, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(
-        "", *(row["name"] for row in rows), title="Harmful before and after fine-tuning", title_justify="left"
-    )
+    drawn = Table("", *(row.name for row in rows), title="Harmful before and after fine-tuning", title_justify="left")
     for line in table(rows):
         drawn.add_row(*map(Text, line))
     Console().print(drawn)
 
 
-def report_of(run: Path) -> Any:
-    """report.json of a run folder."""
-    from curator.run.folder import read_json
+REPORT = Path("8-report") / "report.json"
 
-    return read_json(run / "8-report" / "report.json")
+
+def report_of(run: Path) -> Report:
+    """The report of a run folder."""
+    from curator.report.model import read_report
+
+    return read_report(run / REPORT)
 
 
 def print_summary(run: Path) -> None:
@@ -107,7 +137,7 @@ def print_summary(run: Path) -> None:
 
     report = report_of(run)
     console = Console()
-    table = Table(show_header=False, title=f"{report['name']}", title_justify="left")
+    table = Table(show_header=False, title=report.name, title_justify="left")
     for label, text in summary(report):
         table.add_row(Text(label), Text(text))
     console.print(table)

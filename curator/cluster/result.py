@@ -1,4 +1,4 @@
-"""What clustering a task's rows gave: the sample it was fitted on, the clusters, and how they are told."""
+"""What clustering a task's rows gives, and what cluster.json says of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
+from pydantic import JsonValue
 
+from curator.audit.model import Source
+from curator.cluster import model
 from curator.errors import DataError
 from curator.run.folder import write_text
 from curator.seeds import generator
 from curator.wording import percent
-
-VERSION = 1
 
 SHOWN = 5
 """Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
@@ -124,7 +124,7 @@ class Clustering:
     """
 
     rows: pl.DataFrame
-    tasks: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, Mapping[str, JsonValue]]
     embedder: str
     clusters: tuple[Cluster, ...]
     chosen: int | None
@@ -146,63 +146,64 @@ class Sample:
     rows: tuple[str, ...]
 
 
-def as_json(found: Clustering, sample: Sample | None = None) -> dict[str, Any]:
-    """Plain values, the same keys always: ids, figures and terms, no row's text.
-
-    Terms are words of the task.
-    """
-    clusters = [
-        {
-            "number": one.number,
-            "size": len(one.rows),
-            "lists": one.lists,
-            "similarity": one.similarity,
-            "similarity_rank": one.similarity_rank,
-            "terms": list(one.terms),
-            "nearest": list(one.rows[:SHOWN]),
-            "anchored": None if one.anchored is None else {"rows": one.anchored, "share": one.anchored / len(one.rows)},
-            "rows": list(one.rows),
-        }
-        for one in found.clusters
-    ]
+def record(found: Clustering, sample: Sample | None = None) -> model.Clusters:
+    """What cluster.json says of a clustering and of the rows drawn from it."""
     anchors = found.anchors
-    ends = {} if anchors is None else {"top": anchors.top, "bottom": anchors.bottom}
-    return {
-        "version": VERSION,
-        "tasks": {name: dict(one) for name, one in found.tasks.items()},
-        "rows": found.rows.height,
-        "embedder": found.embedder,
-        "settings": dict(vars(found.settings)),
-        "inertia": found.inertia,
-        "rounds": found.rounds,
-        "settled": found.settled,
-        "clusters": clusters,
-        "chosen": {"number": found.chosen, "reason": found.reason},
-        "stability": None if found.stability is None else _stability(found.stability),
-        "anchors": None
+    return model.Clusters(
+        version=model.VERSION,
+        tasks={name: Source.model_validate(task) for name, task in found.tasks.items()},
+        rows=found.rows.height,
+        embedder=found.embedder,
+        settings=model.Settings.model_validate(found.settings),
+        inertia=found.inertia,
+        rounds=found.rounds,
+        settled=found.settled,
+        clusters=tuple(map(_cluster, found.clusters)),
+        chosen=model.Chosen(number=found.chosen, reason=found.reason),
+        stability=None if found.stability is None else _stability(found.stability),
+        anchors=None
         if anchors is None
-        else {"harmful": anchors.harmful, "safe": anchors.safe, "nearest": anchors.nearest}
-        | {end: [{"id": one, "score": score} for one, score in rows] for end, rows in ends.items()},
-        "sample": None
-        if sample is None
-        else {"cluster": sample.cluster, "pick": sample.pick, "rows": list(sample.rows)},
-    }
+        else model.Anchors(
+            harmful=anchors.harmful,
+            safe=anchors.safe,
+            nearest=anchors.nearest,
+            top=_scored(anchors.top),
+            bottom=_scored(anchors.bottom),
+        ),
+        sample=None if sample is None else model.SampledRows.model_validate(sample),
+    )
 
 
-def _stability(found: Stability) -> dict[str, Any]:
+def _cluster(found: Cluster) -> model.Cluster:
+    size = len(found.rows)
+    return model.Cluster(
+        number=found.number,
+        size=size,
+        lists=found.lists,
+        similarity=found.similarity,
+        similarity_rank=found.similarity_rank,
+        terms=found.terms,
+        nearest=found.rows[:SHOWN],
+        anchored=None
+        if found.anchored is None
+        else model.AnchoredShare(rows=found.anchored, share=found.anchored / size),
+        rows=found.rows,
+    )
+
+
+def _scored(rows: tuple[tuple[str, float], ...]) -> tuple[model.ScoredRow, ...]:
+    return tuple(model.ScoredRow(id=name, score=score) for name, score in rows)
+
+
+def _stability(found: Stability) -> model.Stability:
     rand, jaccard = found.rand, found.jaccard
-    return {
-        "seeds": found.seeds,
-        "adjusted_rand": {"mean": sum(rand) / len(rand), "min": min(rand), "max": max(rand)},
-        "chosen": {
-            "found": found.found,
-            "of": len(jaccard),
-            "jaccard": list(jaccard),
-            "mean": sum(jaccard) / len(jaccard),
-        }
+    return model.Stability(
+        seeds=found.seeds,
+        adjusted_rand=model.Spread(mean=sum(rand) / len(rand), min=min(rand), max=max(rand)),
+        chosen=model.FoundAgain(found=found.found, of=len(jaccard), jaccard=jaccard, mean=sum(jaccard) / len(jaccard))
         if jaccard
         else None,
-    }
+    )
 
 
 HEADS = ("", "rows", "lists", "inner similarity", "terms", "nearest rows")

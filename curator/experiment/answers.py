@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -19,6 +19,10 @@ from curator.records import Conversations, Messages, Trained
 from curator.run.files import load_frame
 from curator.run.folder import key_of
 from curator.train.generate import generate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 Answered = list[tuple[str, str]]
 """Answer and stop reason of each prompt."""
@@ -65,7 +69,7 @@ class Asked(NamedTuple):
 
 
 def answered(
-    asked: Sequence[Asked], weights: Weights, *, tokenizer: Any, section: Generate, scratch: Path
+    asked: Sequence[Asked], weights: Weights, *, tokenizer: PreTrainedTokenizerBase, section: Generate, scratch: Path
 ) -> tuple[list[Answered], dict[str, Any]]:
     """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;
     for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).

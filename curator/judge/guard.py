@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
 from curator.judge.guards import GUARDS
@@ -13,6 +13,9 @@ from curator.judge.inference import KEY, classes, clipped, defused, label_tokens
 from curator.judge.phrases import degenerate
 from curator.recipe.judge import Judge
 from curator.records import Asked, Verdict, row_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Loading = Callable[[str, str | None, bool], tuple[Any, Any]]
 """(id, revision, whether it is a classifier) -> model and tokenizer; called when there is something to judge."""
@@ -35,7 +38,7 @@ def classifier_judge(section: Judge, load: Loading) -> Callable[[Sequence[Asked]
     assert section.classifier is not None
     bar = DEFAULT_THRESHOLD if section.threshold is None else section.threshold
 
-    def adapter(model: Any) -> Adapter:
+    def adapter(model: PreTrainedModel) -> Adapter:
         label = refusal_label([str(name) for name in model.config.id2label.values()], section.refusal_label)
 
         def read(reply: Reply) -> Verdict:
@@ -103,7 +106,11 @@ def _of_kind(verdict: Verdict, kind: str) -> Verdict:
 
 
 def _said(
-    section: Judge, asked: dict[str, Asked], adapt: Callable[[Any], Adapter], model: Any, tokenizer: Any
+    section: Judge,
+    asked: dict[str, Asked],
+    adapt: Callable[[Any], Adapter],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[Verdict]:
     """The verdict on each answer, those whose prompt alone is too long for the judge among them."""
     adapter = adapt(model)
@@ -129,7 +136,13 @@ def _said(
 
 
 def _encoded(
-    one: Asked, adapter: Adapter, clip: int | None, *, model: Any, tokenizer: Any, most: int
+    one: Asked,
+    adapter: Adapter,
+    clip: int | None,
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    most: int,
 ) -> tuple[list[int] | None, int | None]:
     """Tokens of the prompt, and how many tokens of the answer it holds where it was cut; null where nothing fits."""
     answer = defused(tokenizer, one.answer, adapter.delimiters)

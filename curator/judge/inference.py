@@ -6,22 +6,25 @@ Letters: `b` batch, `t` tokens, `v` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator.errors import JudgeError
 from curator.judge.guards.adapter import Reply
 from curator.model.load import batches, memory, pad, window
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 KEY = "judges.panel"
 
 
-def tokens(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+def tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     """Token ids of a text, with the begin and end tokens that the tokenizer adds of itself where `special`."""
     found: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
     return found
 
 
-def clipped(tokenizer: Any, text: str, limit: int) -> str:
+def clipped(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
     """The text up to its `limit`-th token of this tokenizer; the text itself where it is no longer than that."""
     ids = tokens(tokenizer, text, special=False)
     if len(ids) <= limit:
@@ -34,7 +37,7 @@ def clipped(tokenizer: Any, text: str, limit: int) -> str:
     return text[: offsets[limit - 1][1]]
 
 
-def defused(tokenizer: Any, text: str, delimiters: Sequence[str]) -> str:
+def defused(tokenizer: PreTrainedTokenizerBase, text: str, delimiters: Sequence[str]) -> str:
     """The text with every mark broken that could end its place in the prompt: a space behind the mark's first sign.
 
     Marks are the tokenizer's special tokens, which a text would otherwise be read as holding, and `delimiters`.
@@ -47,7 +50,7 @@ def defused(tokenizer: Any, text: str, delimiters: Sequence[str]) -> str:
     return text
 
 
-def label_tokens(tokenizer: Any, labels: Sequence[str]) -> dict[str, list[int]]:
+def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> dict[str, list[int]]:
     """Label -> the first tokens by which a reply may begin it: as written, capitalised, and with a space in front.
 
     Tokens that begin several labels, such as a bare space, tell nothing and are left out.
@@ -77,8 +80,8 @@ def replies(
     rows: Sequence[Sequence[int]],
     ids: Sequence[str],
     *,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     labels: Mapping[str, Sequence[int]],
     new_tokens: int,
     batch: int,
@@ -121,7 +124,13 @@ def replies(
 
 
 def classes(
-    rows: Sequence[Sequence[int]], ids: Sequence[str], *, model: Any, tokenizer: Any, batch: int, many: bool
+    rows: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: int,
+    many: bool,
 ) -> list[Reply]:
     """A sequence classifier's probability of each of its labels for each row of tokens; padded on the right.
 
@@ -152,7 +161,7 @@ def classes(
     return [one for one in found if one is not None]
 
 
-def is_encoder(model: Any) -> bool:
+def is_encoder(model: PreTrainedModel) -> bool:
     """Whether a classifier reads its own class token, as BERT's kin do, and not the last token of the row."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -163,7 +172,7 @@ def is_encoder(model: Any) -> bool:
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def room(model: Any, tokenizer: Any) -> int:
+def room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Most tokens of a row: the model's positions, or fewer where its tokenizer says so."""
     offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
     stated = tokenizer.model_max_length

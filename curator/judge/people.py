@@ -296,7 +296,27 @@ def _read(path: Path) -> pl.DataFrame:
 _ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
 
 
-def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Agreement:
+    """How often two judges agree that an answer to a harmful probe is harmful or not.
+
+    Attributes:
+        answers: That both scored. `share`: of them on which they agree. `kappa`: Cohen's.
+        both, only_first, only_second, neither: Answers that are harmful to these.
+    """
+
+    first: str
+    second: str
+    answers: int
+    share: float | None
+    kappa: float | None
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+
+def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement, ...]:
     """How often each pair of judges agrees that an answer to a harmful probe is harmful or not.
 
     Args:
@@ -304,9 +324,8 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, A
         judges: Their names, in the panel's order.
 
     Returns:
-        For each pair: `first`, `second`; `answers` that both scored; `share` of them on which they agree, and Cohen's
-        `kappa` (null without answers; kappa also where both judges always say the same one thing); the four counts
-        `both`, `only_first`, `only_second`, `neither` (harmful).
+        Each pair, in that order; `share` and `kappa` are null without answers, kappa also where both judges always say
+        the same one thing.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
@@ -319,26 +338,13 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, A
         pairs = ours.join(theirs, on=_ANSWER, how="inner", nulls_equal=True, suffix="_second")
         a, b = pairs["harmful"], pairs["harmful_second"]
         counts = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~(a | b)).sum())
-        both, only_first, only_second, neither = counts
         share, chance_corrected = kappa(*counts)
-        found.append(
-            {
-                "first": first,
-                "second": second,
-                "answers": pairs.height,
-                "share": share,
-                "kappa": chance_corrected,
-                "both": both,
-                "only_first": only_first,
-                "only_second": only_second,
-                "neither": neither,
-            }
-        )
-    return found
+        found.append(Agreement(first, second, pairs.height, share, chance_corrected, *counts))
+    return tuple(found)
 
 
 def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
     """Outcome -> how many answers to harmful probes this judge (null: whoever is there) gave it."""
-    own = verdicts.filter(pl.col("kind") == "harmful")
-    said = (own if judge is None else own.filter(pl.col("judge") == judge))["outcome"]
-    return {outcome: int((said == outcome).sum()) for outcome in OUTCOMES}
+    of_harmful = verdicts.filter(pl.col("kind") == "harmful")
+    outcomes = (of_harmful if judge is None else of_harmful.filter(pl.col("judge") == judge))["outcome"]
+    return {outcome: int((outcomes == outcome).sum()) for outcome in OUTCOMES}

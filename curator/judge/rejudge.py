@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
             }
             for name in order
         ],
-        "agreement": agreement(pl.concat(list(verdicts.values())), order),
+        "agreement": [asdict(pair) for pair in agreement(pl.concat(list(verdicts.values())), order)],
     }
 
 

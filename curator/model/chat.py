@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curator.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from curator.records import Messages
 
 
@@ -23,7 +25,7 @@ class Tokens:
     start: int
 
 
-def encode(tokenizer: Any, messages: Messages) -> Tokens:
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Tokens:
     """The tokens of a conversation that ends with an answer, in the tokenizer's template.
 
     The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
@@ -36,7 +38,7 @@ def encode(tokenizer: Any, messages: Messages) -> Tokens:
     return encode_all(tokenizer, [messages])[0]
 
 
-def encode_all(tokenizer: Any, rows: Sequence[Messages]) -> list[Tokens]:
+def encode_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages]) -> list[Tokens]:
     """`encode` of many conversations; texts go to the tokenizer together, which is several times faster."""
     if not rows:
         return []
@@ -60,24 +62,24 @@ def _check_prefix(prompt: str, whole: str) -> None:
         )
 
 
-def _joined(tokenizer: Any, start: list[int], joint: list[int], text: str) -> Tokens:
+def _joined(tokenizer: PreTrainedTokenizerBase, start: list[int], joint: list[int], text: str) -> Tokens:
     answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, [text])[0]
     end = tokenizer.eos_token_id
     answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
     return Tokens((*start, *answer), len(start))
 
 
-def encode_prompt(tokenizer: Any, messages: Messages) -> tuple[int, ...]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
     """The tokens to generate from: the templated conversation up to where the answer starts."""
     return tuple(_ids(tokenizer, [render_prompt(tokenizer, messages)])[0])
 
 
-def render_prompt(tokenizer: Any, messages: Messages) -> str:
+def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     """The templated text of a conversation up to where an answer starts."""
     return _render(tokenizer, messages, prompting=True)
 
 
-def _render(tokenizer: Any, messages: Messages, *, prompting: bool) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting: bool) -> str:
     from jinja2.exceptions import TemplateError
 
     try:
@@ -91,7 +93,7 @@ def _render(tokenizer: Any, messages: Messages, *, prompting: bool) -> str:
         ) from error
 
 
-def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     # The template writes the begin token itself, where the model wants one.
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return found
@@ -101,12 +103,12 @@ def _common(a: str, b: str) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def token_counter(tokenizer: Any) -> Callable[[Sequence[Messages]], list[int]]:
+def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Messages]], list[int]]:
     """A function that counts the templated tokens of each conversation, for stages that know no tokenizer."""
     return lambda rows: [len(row.ids) for row in encode_all(tokenizer, rows)]
 
 
-def check_template(tokenizer: Any) -> None:
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Templates a short conversation, so that a template that cannot be trained on is told before any training.
 
     Raises:

@@ -16,6 +16,7 @@ from curator.model.chat import TEMPLATES
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 
 SANDBOX = "sandbox:"
@@ -197,7 +198,7 @@ def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
 EARLIER = "earlier"  # what the names of adapters that are not trained start with
 
 
-def _beside(model: Any, adapters: Sequence[str]) -> Any:
+def _beside(model: PreTrainedModel, adapters: Sequence[str]) -> Any:
     """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
     from peft import PeftModel
 
@@ -247,7 +248,7 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
         ) from error
 
 
-def window(model: Any) -> int:
+def window(model: PreTrainedModel) -> int:
     """Most tokens, prompt and answer together, that the model has positions for."""
     return window_of(model.config)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from curator.model.load import batches, memory, pad, positions, window
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 LOSSES = ("whole", "first-token")
 LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
@@ -44,7 +45,7 @@ def answer_losses(
     rows: Sequence[Tokens],
     ids: Sequence[str],
     *,
-    model: Any,
+    model: PreTrainedModel,
     filler: int,
     batch_tokens: int,
     key: str,
@@ -85,7 +86,7 @@ def answer_losses(
     return Losses(whole, first)
 
 
-def token_losses(rows: Sequence[Tokens], *, model: Any, filler: int) -> list[torch.Tensor]:
+def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
     """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
     import torch
 

@@ -7,11 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pydantic import JsonValue
 
+from curator.report.model import Report
 from curator.wording import page, visible
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 BEGIN, END = "<!-- curator: begin -->", "<!-- curator: end -->"
@@ -107,7 +112,7 @@ class Config:
 
 
 def card(
-    rows: pa.Table, told: Mapping[str, Any], *, report: Mapping[str, Any], evidence: str, configs: Sequence[Config]
+    rows: pa.Table, told: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
 ) -> str:
     """README.md of a data set: metadata, then what curator says, between BEGIN and END.
 
@@ -129,16 +134,16 @@ def card(
         columns=rows.column_names,
         origins=[(*origin, count) for origin, count in sorted(origins.items(), key=lambda item: (-item[1], str(item)))],
         configs=configs,
-        recipe=_preformatted(yaml_of(report["provenance"].get("recipe", {}))),
+        recipe=_preformatted(yaml_of(report.provenance.recipe)),
         warning=WARNING,
     )
     return f"---\n{yaml_of(told)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
-def facts(rows: pa.Table, *, report: Mapping[str, Any], configs: Sequence[Config]) -> dict[str, Any]:
+def facts(rows: pa.Table, *, name: str, configs: Sequence[Config]) -> dict[str, JsonValue]:
     """The card's metadata: what the Hub shows and searches, asks before it lets anyone in, and takes as data."""
     return {
-        "pretty_name": report["name"],
+        "pretty_name": name,
         **licence(rows["licence"].to_pylist()),
         "task_categories": ["text-generation"],
         "size_categories": [size(rows.num_rows)],
@@ -157,7 +162,7 @@ def facts(rows: pa.Table, *, report: Mapping[str, Any], configs: Sequence[Config
     }
 
 
-def yaml_of(value: Mapping[str, Any]) -> str:
+def yaml_of(value: Mapping[str, JsonValue]) -> str:
     """YAML in ASCII, one line a value, which every reader takes the same way."""
     from ruamel.yaml import YAML
 
@@ -189,7 +194,7 @@ def size(rows: int) -> str:
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
 
 
-def _preformatted(text: str) -> Any:
+def _preformatted(text: str) -> Markup:
     """Text for a page, line by line, in which nothing is structure: not even the end of its own element."""
     from markupsafe import Markup, escape
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import JsonValue
 
 from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.records import Pool, Scores, Selection
+from curator.report.model import Report
+from curator.report.part import plain
 from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
@@ -35,8 +37,8 @@ def write_dataset(
     pool: Pool,
     scores: Scores,
     selection: Selection,
-    report: Mapping[str, Any],
-    evidence: Callable[[Mapping[str, Any]], str],
+    report: Report,
+    evidence: Callable[[Report], str],
     coverage: Mapping[str, int],
     verdicts: pl.DataFrame,
     controls: pl.DataFrame | None = None,
@@ -52,7 +54,6 @@ def write_dataset(
     of tasks, probes and answers are not in it.
 
     Args:
-        report: From `report_dict`.
         evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card.
         coverage: Selected id -> how many pool rows it is the best cover of.
         verdicts: Of the whole panel, with VERDICTS among its columns.
@@ -74,12 +75,12 @@ def write_dataset(
         _write(temporary / "evidence" / "selection.parquet", _selection_rows(scores, selection))
         _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
         _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
-        write_json(temporary / "evidence" / "report.json", public)
-        told = facts(rows, report=public, configs=configs)
+        write_json(temporary / "evidence" / "report.json", plain(public))
+        told = facts(rows, name=public.name, configs=configs)
         described = croissant(
-            name=public["name"],
-            description=f"{public['decision']['sentence']} {WARNING}",
-            licence=told.get("license_name", told["license"]),
+            name=public.name,
+            description=f"{public.decision.sentence} {WARNING}",
+            licence=str(told.get("license_name", told["license"])),
             tables={path: (one.schema, digest((temporary / path).read_bytes())) for path, one in data.items()},
         )
         write_json(temporary / FILE, described)
@@ -122,14 +123,15 @@ def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
     return found
 
 
-def publishable(report: Mapping[str, Any]) -> dict[str, Any]:
+def publishable(report: Report) -> Report:
     """The report without `timing`, and with absolute paths cut to their last part."""
-    found: dict[str, Any] = _without_folders({key: value for key, value in report.items() if key != "timing"})
-    return found
+    return Report.model_validate(
+        _without_folders({key: value for key, value in plain(report).items() if key != "timing"})
+    )
 
 
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, Mapping):
+def _without_folders(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_folders(item) for item in value]
@@ -145,7 +147,7 @@ def _selection_rows(scores: Scores, selection: Selection) -> pa.Table:
 
 
 def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
-    columns: dict[str, Any] = {"id": scores.ids, "similarity": scores.combined}
+    columns: dict[str, object] = {"id": scores.ids, "similarity": scores.combined}
     for task, values in scores.tasks.items():
         columns[SIMILARITY + task] = values
     for task, ids in scores.nearest.items():
@@ -224,7 +226,7 @@ _TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Fl
 
 def croissant(
     *, name: str, description: str, licence: str, tables: Mapping[str, tuple[pa.Schema, Digest]]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The JSON-LD document.
 
     Args:
@@ -255,7 +257,7 @@ def croissant(
     }
 
 
-def _records(path: str, schema: pa.Schema) -> dict[str, Any]:
+def _records(path: str, schema: pa.Schema) -> dict[str, object]:
     _, config, file = path.split("/")
     name = f"{config}/{file.partition('-')[0]}"
     return {
@@ -267,7 +269,7 @@ def _records(path: str, schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _field(name: str, column: pa.Field, path: str) -> dict[str, Any]:
+def _field(name: str, column: pa.Field, path: str) -> dict[str, object]:
     field = {"@type": "cr:Field", "@id": name, "name": name}
     source = {"fileObject": {"@id": path}, "extract": {"column": column.name}}
     if not pa.types.is_list(column.type):

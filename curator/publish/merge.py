@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from curator.errors import PublishError
 from curator.publish.card import BEGIN, END
 
@@ -73,7 +75,7 @@ def plan(
 
 
 def refuse_clash(
-    ours: Mapping[str, Any], remote: Mapping[str, Any], former: Mapping[str, Digest], theirs: str | None
+    ours: Mapping[str, object], remote: Mapping[str, object], former: Mapping[str, Digest], theirs: str | None
 ) -> None:
     """Refuses a repository in which our configs would make other data unreadable: data that is found by its files'
     names alone, which a card with configs hides, and data of another format, since `datasets` reads one a repository.
@@ -132,7 +134,7 @@ def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tup
     return f"---\n{_yaml(kept)}---\n{whole if whole.startswith(chr(10)) else chr(10) + whole}", tuple(notes)
 
 
-def _strings(value: Any) -> list[str]:
+def _strings(value: object) -> list[str]:
     if isinstance(value, dict):
         return [text for item in value.values() for text in _strings(item)]
     if isinstance(value, list):
@@ -182,7 +184,7 @@ def _metadata(text: str) -> tuple[dict[str, Any], str]:
     return facts, text[found.end() :]
 
 
-def _yaml(facts: Mapping[str, Any]) -> str:
+def _yaml(facts: Mapping[str, object]) -> str:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
@@ -219,7 +221,7 @@ def files_of(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def manifest(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(folder: Path, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The content of MANIFEST: size and digests of every file but the card and the manifest itself, and the card's
     metadata as curator wrote it.
     """
@@ -227,12 +229,12 @@ def manifest(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "made_by": "curator",
         "version": 1,
-        "files": {name: vars(one) for name, one in digests.items() if name not in (CARD, MANIFEST)},
+        "files": {name: dict(vars(one)) for name, one in digests.items() if name not in (CARD, MANIFEST)},
         "metadata": dict(metadata),
     }
 
 
-def written(found: Any) -> tuple[dict[str, Digest], dict[str, Any]]:
+def written(found: object) -> tuple[dict[str, Digest], dict[str, JsonValue]]:
     """Files and metadata of a manifest as read back; both empty where it is none of ours."""
     if not isinstance(found, dict) or found.get("made_by") != "curator":
         return {}, {}

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from curator import wording
 from curator.records import Pool, Scores, Selection
+from curator.report.figures import Figures
+from curator.report.model import Report
 from curator.report.plots import plots, styles_of
 from curator.report.tables import MIX, label, tables
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
 
 LONGEST_TEXT = 2000
 """Characters of a prompt or an answer that are shown."""
 
 
 def webpage(
-    report: Mapping[str, Any],
-    figures: Mapping[str, Any],
+    report: Report,
+    figures: Figures,
     *,
     chosen: Sequence[Sample] = (),
     answers: Sequence[Example] = (),
@@ -33,8 +40,7 @@ def webpage(
     """The whole page.
 
     Args:
-        report: From `report_dict`; keys that a newer or older report adds or lacks do not matter outside its core.
-        figures: From `figures.figures`; a figure whose values are missing is left out.
+        figures: A figure whose values are missing is left out.
         chosen: Rows of the curated set to be read, and `answers`: probes with what the models said. Both are shown
             only when the reader opens them.
 
@@ -44,7 +50,7 @@ def webpage(
     return fill(
         "report.html.j2",
         r=report,
-        primary=report["decision"]["primary"],
+        primary=report.decision.primary,
         styles=styles_of(report),
         tables=tables(report, figures),
         drawn=plots(report, figures),
@@ -52,13 +58,13 @@ def webpage(
         answers=answers,
         mix=MIX,
         label=label,
-        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report["decision"]["outcome"], "open"),
+        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report.decision.outcome, "open"),
         recipe=_recipe(report),
-        explained=" and ".join(wording.percent(one) for one in figures.get("map", {}).get("explained", [])),
+        explained=" and ".join(wording.percent(one) for one in (figures.map.explained if figures.map else ())),
     )
 
 
-def fill(template: str, **values: Any) -> str:
+def fill(template: str, **values: object) -> str:
     """A page of ours: the template with these values, the style sheet, the script, and the policy that lets it run.
 
     Raises:
@@ -88,7 +94,7 @@ def prose(text: str) -> str:
     return "\n".join(wording.visible(line) for line in cut.splitlines()) + ("\u2026" if len(text) > len(cut) else "")
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> str:
     from markupsafe import Markup
 
     if isinstance(value, Markup):
@@ -102,18 +108,19 @@ def _shown(value: Any) -> Any:
     return wording.visible(str(value))
 
 
-def _asset(environment: Any, name: str) -> Any:
+def _asset(environment: jinja2.Environment, name: str) -> Markup:
     """A file of ours that goes into the page as it is."""
     from markupsafe import Markup
 
+    assert environment.loader is not None
     text, _, _ = environment.loader.get_source(environment, name)
     return Markup(text.strip())
 
 
-def _recipe(report: Mapping[str, Any]) -> str:
+def _recipe(report: Report) -> str:
     import json
 
-    return prose_lines(json.dumps(report["provenance"].get("recipe", {}), indent=1, ensure_ascii=True))
+    return prose_lines(json.dumps(report.provenance.recipe, indent=1, ensure_ascii=True))
 
 
 def prose_lines(text: str) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator import wording
 from curator.report import drawing
+from curator.report.figures import Figures
+from curator.report.model import Report
 from curator.report.tables import MIX, label
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MANY = 24
 """Lanes of a figure at most; the table below it holds them all."""
 
 
-def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+def plots(report: Report, figures: Figures) -> dict[str, Markup]:
     """Name -> figure; a figure without anything to draw is left out."""
     styles = styles_of(report)
     found = {
@@ -29,63 +34,65 @@ def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, An
         "judges": _judges(report),
         "time": _time(report),
     }
-    for name, one in figures.get("distributions", {}).items():
-        sets = {arm: (shares, styles[arm]) for arm, shares in one["shares"].items() if arm in styles}
+    for name, one in figures.distributions.items():
+        sets = {arm: (shares, styles[arm]) for arm, shares in one.shares.items() if arm in styles}
         words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
-        found[f"distribution {name}"] = drawing.curves(one["edges"], sets, label=words)
+        found[f"distribution {name}"] = drawing.curves(one.edges, sets, label=words)
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def _decision(report: Mapping[str, Any]) -> Any:
-    one = report["decision"]["primary"]
-    if one["difference"] is None:
+def _decision(report: Report) -> Markup | None:
+    one = report.decision.primary
+    if one.difference is None:
         return None
-    lane = drawing.Lane("", [drawing.Mark(one["difference"], one["low"], one["high"], "a0")], "", style="bare")
-    scale = drawing.around_zero([one["difference"], one["low"], one["high"]], factor=100.0)
+    lane = drawing.Lane("", [drawing.Mark(one.difference, one.low, one.high, "a0")], "", style="bare")
+    scale = drawing.around_zero([one.difference, one.low, one.high], factor=100.0)
     said = (
-        f"{one['treatment']} minus {one['control']} after fine-tuning: {wording.points(one['difference'])} points, "
-        f"interval {wording.reach(one['low'], one['high'])}"
+        f"{one.treatment} minus {one.control} after fine-tuning: {wording.points(one.difference)} points, "
+        f"interval {wording.reach(one.low, one.high)}"
     )
-    ends = (f"\u2190 {one['treatment']} less harmful", f"{one['treatment']} more harmful \u2192")
+    ends = (f"\u2190 {one.treatment} less harmful", f"{one.treatment} more harmful \u2192")
     return drawing.dots([lane], scale, label=said, ends=ends)
 
 
-def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
+def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
     lanes = []
-    names = [one["name"] for one in report["tasks"]]
-    anticipated = [one["name"] for one in report["tasks"] if one["anticipated"]]
+    names = [one.name for one in report.tasks]
+    anticipated = [one.name for one in report.tasks if one.anticipated]
     shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *(one for one in names if one not in anticipated)]
     for task in shown:
         if len(shown) > 1:
             apart = "" if task in (MIX, *anticipated) else ", not anticipated"
             lanes.append(drawing.Lane(f"{label(task)}{apart}", [], ""))
-        for place, arm in enumerate(one for one in styles if one in report["arms"]):
-            before, after = (report["arms"][arm][task][phase]["harmfulness"] for phase in ("before", "after"))
+        for place, arm in enumerate(one for one in styles if one in report.arms):
+            phases = report.arms[arm][task]
+            before, after = phases.before.harmfulness, phases.after.harmfulness
             marks = [
-                drawing.Mark(one["value"], one["low"], one["high"], styles[arm], hollow=one is before)
+                drawing.Mark(one.value, one.low, one.high, styles[arm], hollow=one is before)
                 for one in (before, after)
-                if one["value"] is not None
+                if one.value is not None
             ]
-            words = f"{wording.percent(before['value'])} \u2192 {wording.percent(after['value'])}"
+            words = f"{wording.percent(before.value)} \u2192 {wording.percent(after.value)}"
             lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if place else "first"))
     said = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
     return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=said)
 
 
-def _gates(report: Mapping[str, Any]) -> Any:
-    gates = [one for one in report["gates"] if one["cost"] is not None]
+def _gates(report: Report) -> Markup | None:
+    gates = [gate for gate in report.gates if gate.cost is not None]
     if not gates:
         return None
-    values = [one[name] for one in gates for name in ("cost", "low", "high", "margin")]
+    values = [value for gate in gates for value in (gate.cost, gate.low, gate.high, gate.margin)]
     tone = {"pass": "good", "fail": "bad"}
     lanes = [
         drawing.Lane(
-            one["name"].replace("_", " "),
-            [drawing.Mark(one["cost"], one["low"], one["high"], tone.get(one["outcome"], "open"))],
-            f"{one['outcome']} (allowed {wording.points(one['margin'])})",
-            limit=one["margin"],
+            gate.name.replace("_", " "),
+            [drawing.Mark(gate.cost, gate.low, gate.high, tone.get(gate.outcome, "open"))],
+            f"{gate.outcome} (allowed {wording.points(gate.margin)})",
+            limit=gate.margin,
         )
-        for one in gates
+        for gate in gates
+        if gate.cost is not None
     ]
     said = "What durability costs by gate, in points, with 95 % intervals"
     return drawing.dots(
@@ -93,58 +100,60 @@ def _gates(report: Mapping[str, Any]) -> Any:
     )
 
 
-def _comparisons(report: Mapping[str, Any]) -> Any:
+def _comparisons(report: Report) -> Markup | None:
     wanted = [
         one
-        for one in report["comparisons"]
-        if (one["quantity"], one["phase"]) == ("harmfulness", "after") and one["difference"] is not None
+        for one in report.comparisons
+        if (one.quantity, one.phase) == ("harmfulness", "after") and one.difference is not None
     ]
-    wanted.sort(key=lambda one: (one["role"] != "primary", one["task"] is not None))
+    wanted.sort(key=lambda one: (one.role != "primary", one.task is not None))
     lanes = [
         drawing.Lane(
-            f"{one['treatment']} \u2212 {one['control']}" + (f", {one['task']}" if one["task"] else ""),
-            [drawing.Mark(one["difference"], one["low"], one["high"], "a0" if one["role"] == "primary" else "plain")],
-            wording.points(one["difference"]) + ("" if one["low"] is not None else ", no interval"),
-            style=one["role"],
+            f"{one.treatment} \u2212 {one.control}" + (f", {one.task}" if one.task else ""),
+            [drawing.Mark(one.difference, one.low, one.high, "a0" if one.role == "primary" else "plain")],
+            wording.points(one.difference) + ("" if one.low is not None else ", no interval"),
+            style=one.role,
         )
         for one in wanted[:MANY]
+        if one.difference is not None
     ]
     if not lanes:
         return None
-    values = [one[name] for one in wanted[:MANY] for name in ("difference", "low", "high")]
+    values = [value for one in wanted[:MANY] for value in (one.difference, one.low, one.high)]
     scale = drawing.around_zero([max(min(one, 1.0), -1.0) for one in values if one is not None], factor=100.0)
     said = "Differences in harmfulness after fine-tuning, in points, with 95 % intervals; the first one decides"
     return drawing.dots(lanes, scale, label=said, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
 
 
-def _map(figures: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
-    if "map" not in figures:
+def _map(figures: Figures, styles: Mapping[str, str]) -> Markup | None:
+    if figures.map is None:
         return None
     names = {"pool": "pool", "curated": styles.get("curated", "a0")}
     sets = {
         name: (points, names.get(name) or styles.get(f"task {name}", "t0"))
-        for name, points in figures["map"]["points"].items()
+        for name, points in figures.map.points.items()
     }
     order = ("pool", *(name for name in sets if name not in ("pool", "curated")), "curated")
-    shares = " and ".join(wording.percent(one) for one in figures["map"]["explained"])
+    shares = " and ".join(wording.percent(one) for one in figures.map.explained)
     said = f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
     return drawing.scatter({name: sets[name] for name in order}, label=said)
 
 
-def _pilot(report: Mapping[str, Any]) -> Any:
-    found = report.get("pilot") or {}
-    lanes = []
-    for one in found.get("candidates", []):
-        last = one["rounds"][-1] if one["rounds"] else None
-        if last is None or last["after"] is None:
+def _pilot(report: Report) -> Markup | None:
+    pilot, lanes = report.pilot, []
+    if pilot is None:
+        return None
+    for one in pilot.candidates:
+        last = one.rounds[-1] if one.rounds else None
+        if last is None or last.after is None:
             continue
-        chosen = one["name"] == found.get("chosen")
-        style = "a0" if chosen else "a1" if one["name"] == found.get("best_draw") else "plain"
-        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds"
+        chosen = one.name == pilot.chosen
+        style = "a0" if chosen else "a1" if one.name == pilot.best_draw else "plain"
+        words = f"{wording.percent(last.after)}, {last.seeds} seeds"
         words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
-        marks = [drawing.Mark(last["after"], None, None, style)]
-        setting = "" if one.get("weight") is None else f" (weight {one['weight']:g}, {one.get('score')})"
-        lanes.append(drawing.Lane(one["name"] + setting, marks, words, style="primary" if chosen else ""))
+        marks = [drawing.Mark(last.after, None, None, style)]
+        setting = "" if one.weight is None else f" (weight {one.weight:g}, {one.score})"
+        lanes.append(drawing.Lane(one.name + setting, marks, words, style="primary" if chosen else ""))
     if not lanes:
         return None
     return drawing.dots(
@@ -152,50 +161,50 @@ def _pilot(report: Mapping[str, Any]) -> Any:
     )
 
 
-def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
-    found, chosen = figures.get("gains"), report["selection"]
-    if not found or not found["ranks"]:
+def _gains(report: Report, figures: Figures) -> Markup | None:
+    found, chosen = figures.gains, report.selection
+    if not found or not found.ranks:
         return None
     levels = []
-    if chosen["bound"] is not None:
-        levels.append((chosen["bound"], f"no set is worth more than {wording.number(chosen['bound'], 4)}", "bound"))
-    random = chosen.get("parameters", {}).get("random_value")
+    if chosen.bound is not None:
+        levels.append((chosen.bound, f"no set is worth more than {wording.number(chosen.bound, 4)}", "bound"))
+    random = chosen.parameter("random_value")
     if random is not None:
         levels.append((random, f"random sets: {wording.number(random, 4)}", "random"))
-    return drawing.climb(found["ranks"], found["values"], levels, label="The objective's value as rows are added")
+    return drawing.climb(found.ranks, found.values, levels, label="The objective's value as rows are added")
 
 
-def _coverage(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
+def _coverage(report: Report, figures: Figures) -> Markup | None:
     lanes = [
         drawing.Lane(
-            "none named" if one["category"] is None else one["category"],
+            "none named" if one.category is None else one.category,
             [
-                drawing.Mark(one[name], None, None, style, hollow=name == "control")
-                for name, style in (("control", "a1"), ("curated", "a0"))
-                if one[name] is not None
+                drawing.Mark(value, None, None, style, hollow=style == "a1")
+                for value, style in ((one.control, "a1"), (one.curated, "a0"))
+                if value is not None
             ],
-            f"{one['rows']:,} rows",
+            f"{one.rows:,} rows",
         )
-        for one in figures.get("coverage", [])[:MANY]
+        for one in figures.coverage[:MANY]
     ]
     if not lanes:
         return None
-    control = report["regime"]["control"]
+    control = report.regime.control
     said = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
     low = min(mark.value for lane in lanes for mark in lane.marks)
     return drawing.dots(lanes, drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0), label=said)
 
 
-def _predicts(report: Mapping[str, Any]) -> Any:
-    several = len({one["task"] for one in report["score_predicts"]}) > 1
+def _predicts(report: Report) -> Markup | None:
+    several = len({one.task for one in report.score_predicts}) > 1
     lanes = [
         drawing.Lane(
-            f"{one['score']}, {one['task']}, {one['loss']}" if several else f"{one['score']}, {one['loss']}",
-            [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
-            f"{round(one['rho'], 2) + 0.0:.2f}",
+            f"{one.score}, {one.task}, {one.loss}" if several else f"{one.score}, {one.loss}",
+            [drawing.Mark(one.rho, one.low, one.high, "a0")],
+            f"{round(one.rho, 2) + 0.0:.2f}",
         )
-        for one in report["score_predicts"]
-        if one["rho"] is not None
+        for one in report.score_predicts
+        if one.rho is not None
     ]
     if not lanes:
         return None
@@ -205,17 +214,17 @@ def _predicts(report: Mapping[str, Any]) -> Any:
     )
 
 
-def _judges(report: Mapping[str, Any]) -> Any:
+def _judges(report: Report) -> Markup | None:
     rows = []
-    for one in report["judges"]["panel"]:
-        total = sum(one["outcomes"].values()) or 1
-        parts = [(one["outcomes"][name] / total, name) for name in ("harmful", "degenerate", "unscored", "safe")]
-        rows.append((one["name"], parts, f"{wording.percent(one['outcomes']['harmful'] / total)} harmful"))
+    for one in report.judges.panel:
+        total = one.outcomes.total or 1
+        parts = [(getattr(one.outcomes, name) / total, name) for name in ("harmful", "degenerate", "unscored", "safe")]
+        rows.append((one.name, parts, f"{wording.percent(one.outcomes.harmful / total)} harmful"))
     return drawing.bars(rows, label="What each judge called the answers to harmful probes")
 
 
-def _time(report: Mapping[str, Any]) -> Any:
-    stages = {name: one for name, one in report.get("timing", {}).get("stages", {}).items() if one is not None}
+def _time(report: Report) -> Markup | None:
+    stages = {name: one for name, one in report.timing.stages.items() if one is not None}
     longest = max(stages.values(), default=0.0)
     if not longest:
         return None
@@ -223,10 +232,10 @@ def _time(report: Mapping[str, Any]) -> Any:
     return drawing.bars(rows, label="Time by stage")
 
 
-def styles_of(report: Mapping[str, Any]) -> dict[str, str]:
+def styles_of(report: Report) -> dict[str, str]:
     """CSS class of each arm, set and task, the same in every figure."""
-    primary = report["decision"]["primary"]
-    first = [primary["treatment"], primary["control"]]
-    arms = [*first, *(arm for arm in report["arms"] if arm not in first)]
+    primary = report.decision.primary
+    first = [primary.treatment, primary.control]
+    arms = [*first, *(arm for arm in report.arms if arm not in first)]
     found = {"pool": "pool", **{arm: f"a{place % 8}" for place, arm in enumerate(arms)}}
-    return {**found, **{f"task {task['name']}": f"t{place % 4}" for place, task in enumerate(report["tasks"])}}
+    return {**found, **{f"task {task.name}": f"t{place % 4}" for place, task in enumerate(report.tasks)}}

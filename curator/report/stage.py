@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.conclusions import Comparison
+    from curator.report.conclusion import JudgeError as Correction
+    from curator.report.material import Provenance
+    from curator.report.timing import Engine, Spent, Timing
 
 
-def report(site: Site, folder: Path) -> Mapping[str, Any]:
+def report(site: Site, folder: Path) -> Mapping[str, str]:
     """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
     report.html, with what its figures draw in figures.json.
     """
@@ -26,10 +30,14 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
 
     from curator.decision.findings import Findings, conclude
     from curator.experiment.forgetting import predicted
-    from curator.report.contents import report_dict
+    from curator.report.conclusion import Sequential
+    from curator.report.contents import assemble
+    from curator.report.facts import Settings
     from curator.report.figures import figures
     from curator.report.html import examples, samples, webpage
     from curator.report.markdown import markdown
+    from curator.report.material import Model, Pilot, Stability
+    from curator.report.part import plain
     from curator.run.files import (
         load_arms,
         load_data,
@@ -69,37 +77,45 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     table = site.folder("select") / "pilot" / "candidates.json"
     by_rule, decided = r.judges.rule != "headline", deciding(site, site.folder("judge"))
     findings = concluded(r.judges.headline, decided)
-    contents = report_dict(
+    judged, answered = site.record("judge"), site.record("answer")
+    contents = assemble(
         name=r.name,
-        model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
+        model=Model(id=r.model.id, revision=start["revision"], start=r.model.start),
         data=data,
         vectors=vectors,
         scores=scores,
         selection=selection,
-        stability=load_frame(site.folder("select") / "stability.parquet").to_dicts(),
+        stability=[
+            Stability.model_validate(row)
+            for row in load_frame(site.folder("select") / "stability.parquet").iter_rows(named=True)
+        ],
         arms=arms,
         models=models,
         findings=findings,
         judges=_as_asked(site),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
-        judged=site.record("judge"),
+        costs=judged.get("costs", {}),
+        clipped=judged.get("clipped", {}),
         judge_error=judge_error(site, findings.comparisons[0]),
         second_opinions={
             name: concluded(name, said) for name, said in verdicts.items() if by_rule or name != r.judges.headline
         },
-        sequential=sequential,
+        sequential=None if sequential is None else Sequential.model_validate(sequential),
         forgotten=forgotten,
         predictions=predictions,
-        pilot=read_json(table) if table.exists() else None,
-        settings={
-            **{name: getattr(r.verify, name) for name in ("stage", "exposure", "rehearsal_share")},
-            **{name: site.record("answer").get(name, {}) for name in ("answered_by", "instead_of_vllm")},
-        },
+        pilot=Pilot.model_validate(read_json(table)) if table.exists() else None,
+        settings=Settings(
+            stage=r.verify.stage,
+            exposure=r.verify.exposure,
+            rehearsal_share=r.verify.rehearsal_share,
+            answered_by=answered.get("answered_by", {}),
+            instead_of_vllm=answered.get("instead_of_vllm", {}),
+        ),
         provenance=_provenance(site),
         timing=_timing(site),
     )
-    write_json(folder / "report.json", contents)
+    write_json(folder / "report.json", plain(contents))
     write_text(folder / "report.md", markdown(contents))
     shapes = figures(
         pool=data.pool,
@@ -110,7 +126,7 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
         arms=arms,
         control=r.verify.control,
     )
-    write_json(folder / "figures.json", shapes)
+    write_json(folder / "figures.json", asdict(shapes))
     said = examples(
         load_frame(site.folder("answer") / "answers.parquet"),
         decided,
@@ -121,8 +137,8 @@ def report(site: Site, folder: Path) -> Mapping[str, Any]:
     )
     chosen = samples(data.pool, scores, selection)
     write_text(folder / "report.html", webpage(contents, shapes, chosen=chosen, answers=said))
-    decision = contents["decision"]
-    return {"summary": decision["outcome"] + (f" ({decision['reason']})" if decision["reason"] else "")}
+    decision = contents.decision
+    return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
 
 
 def _as_asked(site: Site) -> Judges:
@@ -132,41 +148,56 @@ def _as_asked(site: Site) -> Judges:
     return judges.model_copy(update={"panel": panel})
 
 
-def _provenance(site: Site) -> dict[str, Any]:
+def _provenance(site: Site) -> Provenance:
     from curator.engine import device_of
     from curator.provenance import resolved_threads, versions
+    from curator.report.material import Provenance
 
     r = site.recipe
-    return {
-        "seed": r.seed,
-        "sources": site.record("pool")["resolved"],
-        "versions": versions(),
-        "device": device_of(r.engine),
-        "threads": resolved_threads(r.engine),
+    return Provenance(
+        seed=r.seed,
+        sources=site.record("pool")["resolved"],
+        versions=versions(),
+        device=device_of(r.engine),
+        threads=resolved_threads(r.engine),
         # Where it ran decides nothing but by threads, and stands under `timing`.
-        "recipe": r.model_dump(by_alias=True, exclude={"engine"}),
-    }
+        recipe=r.model_dump(mode="json", by_alias=True, exclude={"engine"}),
+    )
 
 
-def _timing(site: Site) -> dict[str, Any]:
+def _timing(site: Site) -> Timing:
     """What differs from run to run: seconds by stage, memory, machine and place."""
     from datetime import UTC, datetime
 
     from curator.provenance import machine, peak_gib
+    from curator.report.timing import Machine, Timing
 
+    tuned = site.record("base").get("trained")
     finished = [name for name in STAGES if (site.folder(name) / "done.json").exists()]
-    return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "stages": {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")},
-        "machine": machine(),
-        **trained_before(site),
-        "engine": ran(site),
-        "peak_gib": round(peak_gib(), 3),
-        "run_folder": str(site.root.absolute()),
-    }
+    stages = {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
+    return Timing(
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        stages=stages,
+        machine=Machine.model_validate(machine()),
+        engine=ran(site),
+        peak_gib=round(peak_gib(), 3),
+        instruction=_spent([tuned] if tuned else []),
+        pilot=_spent(pilot_trainings(site.root, "*")),
+        run_folder=str(site.root.absolute()),
+    )
 
 
-def ran(site: Site) -> dict[str, Any]:
+@dataclass
+class _Work:
+    """What one node has done so far."""
+
+    gpus: set[str] = field(default_factory=set)
+    processes: set[int | None] = field(default_factory=set)
+    pieces: int = 0
+    seconds: float = 0.0
+
+
+def ran(site: Site) -> Engine:
     """What ran where: the engine as it was asked for, and for each node (where a piece says none: its host) engine,
     host, node, GPUs, and how many processes made how many pieces in how many seconds.
 
@@ -174,45 +205,39 @@ def ran(site: Site) -> dict[str, Any]:
     an earlier run of the folder that were kept are counted where they ran then.
     """
     from curator.provenance import resolved_threads
+    from curator.report.timing import Engine, Node
 
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[str | None, ...], _Work] = {}
     for where in _places(site):
         key = tuple(where.get(name) for name in ("engine", "host", "node"))
-        own = found.setdefault(key, {"gpus": set(), "processes": set(), "pieces": 0, "seconds": 0.0})
-        own["gpus"] |= set(where.get("gpus", ()))
-        own["processes"] |= {where.get("process")}
-        own["pieces"] += 1
-        own["seconds"] += where["seconds"]
+        work = found.setdefault(key, _Work())
+        work.gpus |= set(where.get("gpus", ()))
+        work.processes |= {where.get("process")}
+        work.pieces += 1
+        work.seconds += where["seconds"]
     section = site.recipe.engine
-    return {
-        **section.model_dump(),
-        "threads": resolved_threads(section),
-        "nodes": [
-            {
-                **dict(zip(("engine", "host", "node"), key, strict=True)),
-                "gpus": sorted(own["gpus"]),
-                "processes": len(own["processes"]),
-                "pieces": own["pieces"],
-                "seconds": round(own["seconds"], 3),
-            }
-            for key, own in sorted(found.items(), key=str)
-        ],
-    }
+    nodes = tuple(
+        Node(
+            engine=engine,
+            host=host,
+            node=node,
+            gpus=tuple(sorted(work.gpus)),
+            processes=len(work.processes),
+            pieces=work.pieces,
+            seconds=round(work.seconds, 3),
+        )
+        for (engine, host, node), work in sorted(found.items(), key=lambda item: str(item[0]))
+    )
+    return Engine.model_validate({**section.model_dump(), "threads": resolved_threads(section), "nodes": nodes})
 
 
-def trained_before(site: Site) -> dict[str, Any]:
-    """What was trained before the grid: `instruction` and `pilot`, each with its models, tokens and seconds; null
-    where there was none.
-    """
-    tuned = site.record("base").get("trained")
-    return {"instruction": _spent([tuned] if tuned else []), "pilot": _spent(pilot_trainings(site.root, "*"))}
+def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:
+    from curator.report.timing import Spent
 
-
-def _spent(trained: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not trained:
         return None
-    tokens, seconds = (sum(one[name] for one in trained) for name in ("tokens", "seconds"))
-    return {"models": len(trained), "tokens": tokens, "seconds": seconds}
+    tokens, seconds = (sum(record[name] for record in trained) for name in ("tokens", "seconds"))
+    return Spent(models=len(trained), tokens=tokens, seconds=seconds)
 
 
 def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
@@ -249,13 +274,15 @@ def _pieces(site: Site) -> Iterator[Path]:
         yield from (marker.parent for marker in rest.glob("**/done.json"))
 
 
-def judge_error(site: Site, primary: Comparison) -> dict[str, Any]:
+def judge_error(site: Site, primary: Comparison) -> Correction:
     """The corrected difference, or why there is none, and the sensitivity analysis, for report.json.
 
     Raises:
         JudgeError: The recipe's `error` file is missing, damaged, or of another judge.
     """
     from curator.decision.judge_error import Labelled, correct
+    from curator.report.conclusion import Assumed, Labels
+    from curator.report.conclusion import JudgeError as Correction
 
     judge = deciding_judge(site)
     stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
@@ -268,18 +295,22 @@ def judge_error(site: Site, primary: Comparison) -> dict[str, Any]:
     elif stored is not None:
         other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
     found = correct(primary, labels, seed=site.recipe.seed)
-    return {
-        "judge": judge.name if judge else None,
-        "labels": None if stored is None else {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]},
-        "corrects": found.corrects,
-        "why": other or found.why,
-        "sensitivity": found.sensitivity,
-        "specificity": found.specificity,
-        "difference": found.difference,
-        "low": found.low,
-        "high": found.high,
-        "assumed": [
-            {"sensitivity": se, "specificity": sp, "difference": value} for (se, sp), value in found.assumed.items()
-        ],
-        "tipping": found.tipping,
-    }
+    return Correction(
+        judge=judge.name if judge else None,
+        labels=None
+        if stored is None
+        else Labels.model_validate(
+            {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]}, extra="ignore"
+        ),
+        corrects=found.corrects,
+        why=other or found.why,
+        sensitivity=found.sensitivity,
+        specificity=found.specificity,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        assumed=tuple(
+            Assumed(sensitivity=se, specificity=sp, difference=value) for (se, sp), value in found.assumed.items()
+        ),
+        tipping=found.tipping,
+    )

@@ -22,13 +22,14 @@ from curator.seeds import derive
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BLOCK = 256  # of the projection's rows that lie in memory at a time
 
 
 def gradients(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     of: str,
     rank: int,
@@ -93,7 +94,7 @@ def gradients(
     return Encoder((dimensions,), encode)
 
 
-def _layers(model: Any, of: str) -> list[Any]:
+def _layers(model: PreTrainedModel, of: str) -> list[Any]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -117,7 +118,7 @@ def _layers(model: Any, of: str) -> list[Any]:
 
 @contextmanager
 def _watched(
-    model: Any, layers: Sequence[Any], of: str, catching: Callable[[int], Callable[..., None]]
+    model: PreTrainedModel, layers: Sequence[Any], of: str, catching: Callable[[int], Callable[..., None]]
 ) -> Iterator[None]:
     """While the block runs, layer n has the hook `catching(n)`, and no weight gets a gradient."""
     flags = [weight.requires_grad for weight in model.parameters()]

@@ -18,6 +18,7 @@ from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, bu
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Place(NamedTuple):
@@ -31,7 +32,7 @@ class _Enough(Exception):  # noqa: N818 - no error: the way out of a pass
     """Raised inside a pass when the last layer that is asked for has been seen, so that no block after it runs."""
 
 
-def body_of(model: Any) -> Any:
+def body_of(model: PreTrainedModel) -> Any:
     """The model without its head."""
     return model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
 
@@ -151,8 +152,8 @@ def _span(row: Tokens, token: str) -> tuple[int, int]:
 
 
 def hidden_states(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     places: Sequence[tuple[int, str]],
     max_tokens: int,

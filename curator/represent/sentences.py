@@ -18,6 +18,8 @@ from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, bu
 from curator.represent.stage import sentence_maker
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from curator.records import CountTokens, Embed, Messages
 
 
@@ -39,13 +41,13 @@ def load_embedder(model_id: str, revision: str | None = None) -> Any:
         ) from error
 
 
-def commit_of(embedder: Any) -> str | None:
+def commit_of(embedder: SentenceTransformer) -> str | None:
     """The commit on the Hub that an embedder was loaded from, where it says so."""
     found = getattr(getattr(getattr(embedder[0], "model", None), "config", None), "_commit_hash", None)
     return None if found is None else str(found)
 
 
-def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
+def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: int) -> Encoder:
     """Unit vectors of each conversation's text, its turns joined by blank lines.
 
     Rows of more tokens than the embedder (or `max_tokens`) takes are cut by it, and counted: sentence-transformers
@@ -79,7 +81,7 @@ def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
 
 
 def _tokenised(
-    embedder: Any, texts: list[str], limit: int
+    embedder: SentenceTransformer, texts: list[str], limit: int
 ) -> tuple[list[int], NDArray[np.bool_], dict[str, list[list[int]]] | None]:
     """Length of every text as the model sees it, whether it was cut, and its tokens; none where the embedder does more
     to a text than to tokenise it.
@@ -94,7 +96,7 @@ def _tokenised(
     return [len(one) for one in found["input_ids"]], over, dict(found)
 
 
-def _is_plain(embedder: Any) -> bool:
+def _is_plain(embedder: SentenceTransformer) -> bool:
     from sentence_transformers.models import Transformer
 
     return (
@@ -105,7 +107,7 @@ def _is_plain(embedder: Any) -> bool:
     )
 
 
-def _forward(embedder: Any, features: dict[str, list[list[int]]]) -> Any:
+def _forward(embedder: SentenceTransformer, features: dict[str, list[list[int]]]) -> Any:
     import torch
 
     padded = embedder.tokenizer.pad(features, return_tensors="pt")

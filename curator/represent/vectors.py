@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.recipe.select import Represent
 from curator.records import Messages, Vectors
 from curator.represent.encoder import Encoder, Progress, centre, mean_of, unit
 from curator.represent.filling import encoded, in_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["centre", "encoder_of", "mean_of", "represent", "represent_all", "unit"]
 
@@ -18,8 +21,8 @@ def represent(
     rows: Sequence[Messages],
     *,
     section: Represent,
-    model: Any = None,
-    tokenizer: Any = None,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
     progress: Progress = lambda done, total: None,
@@ -36,8 +39,8 @@ def represent_all(
     rows: Sequence[Messages],
     *,
     sections: Sequence[Represent],
-    model: Any = None,
-    tokenizer: Any = None,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
     progress: Progress = lambda done, total: None,
@@ -84,7 +87,13 @@ def alike(sections: Sequence[Represent]) -> list[list[int]]:
     return list(groups.values())
 
 
-def encoder_of(sections: Sequence[Represent], *, model: Any = None, tokenizer: Any = None, name: str) -> Encoder:
+def encoder_of(
+    sections: Sequence[Represent],
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    name: str,
+) -> Encoder:
     """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`."""
     first = sections[0]
     settings = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}

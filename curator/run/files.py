@@ -152,7 +152,7 @@ def save_scores(folder: Path, scores: Scores) -> None:
     """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. A limit of their range
     that is infinite is null in `scores.json`.
     """
-    columns: dict[str, Any] = {"id": scores.ids, "combined": scores.combined}
+    columns: dict[str, object] = {"id": scores.ids, "combined": scores.combined}
     for task, values in scores.tasks.items():
         columns[f"similarity:{task}"] = values
         columns[f"nearest:{task}"] = scores.nearest.get(task, (None,) * len(scores.ids))
@@ -221,7 +221,7 @@ def absolute(path: str, root: Path) -> str:
     return str(root / path) if (root / path).exists() else path
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The value in built-in types, as JSON wants it: numpy scalars and arrays, tuples and mappings unpacked."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -232,3 +232,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [plain(item) for item in value]
     return value
+
+
+def finite(value: Any) -> Any:
+    """Plain values in which a number that is infinite or NaN is null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -31,7 +31,7 @@ from curator.errors import RunError
 STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
-_facts: dict[str, Any] = {"engine": "local"}
+_facts: dict[str, object] = {"engine": "local"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Made:
     kept: bool
 
 
-def place() -> dict[str, Any]:
+def place() -> dict[str, object]:
     """Where this process is: engine, host, process id, and what `placed` was told."""
     return {**_facts, "host": socket.gethostname(), "process": os.getpid()}
 
 
-def placed(**facts: Any) -> None:
+def placed(**facts: object) -> None:
     """Makes facts, such as the GPUs of a worker, part of what `place` says of this process."""
     _facts.update(facts)
 
 
-def key_of(*parts: Any) -> str:
+def key_of(*parts: object) -> str:
     """16 hex digits of the SHA-256 of the parts written as JSON with sorted keys; equal settings give equal keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -281,7 +281,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a JSON file, whole or not at all; a number that is infinite or NaN is a mistake of ours (ValueError)."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 

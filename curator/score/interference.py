@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from curator.model.load import batches, memory, window
 from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
 from curator.recipe.select import Score
 from curator.records import Messages, Scores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Texts(NamedTuple):
@@ -33,8 +36,8 @@ def interference(
     weights: Mapping[str, float],
     *,
     sections: Sequence[Score],
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     taken_on: str,
     max_tokens: int,
     micro_batch: int,
@@ -112,7 +115,7 @@ def name_of(section: Score, loss: str) -> str:
 
 
 @contextmanager
-def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
+def stepped(model: PreTrainedModel, step: str, size: float, task: str) -> Iterator[None]:
     """Weights moved against the gradients they hold while the block runs, then what they were; gradients are gone.
 
     Args:
@@ -156,7 +159,9 @@ def _length(tensors: Any) -> float:
     return math.sqrt(sum(float(torch.linalg.vector_norm(one, dtype=torch.float64)) ** 2 for one in tensors))
 
 
-def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> list[tuple[str, Tokens]]:
+def _chosen(
+    task: Texts, count: int, limit: int, tokenizer: PreTrainedTokenizerBase, name: str
+) -> list[tuple[str, Tokens]]:
     order = sorted(range(len(task.ids)), key=lambda row: task.ids[row])
     encoded = encode_all(tokenizer, [task.rows[row] for row in order])
     short = [(task.ids[row], one) for row, one in zip(order, encoded, strict=True) if len(one.ids) <= limit]
@@ -168,7 +173,7 @@ def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> l
     return short[:count]
 
 
-def _gradient(rows: Sequence[tuple[str, Tokens]], *, model: Any, filler: int, micro_batch: int) -> None:
+def _gradient(rows: Sequence[tuple[str, Tokens]], *, model: PreTrainedModel, filler: int, micro_batch: int) -> None:
     """Leaves the gradient of the mean loss over the rows' answer tokens in the weights."""
     import torch
 

@@ -1,12 +1,12 @@
 """Many recipes as one suite: every model, size and task, what they share trained once, and one page of it all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from curator.run import Tell
-from curator.suite.contents import recovered, suite_dict, write
-from curator.suite.results import found
+from curator.suite.contents import assemble, write
+from curator.suite.recovered import recovered
+from curator.suite.results import Result, result
 from curator.suite.run import Outcome, run
 from curator.suite.variants import Variant, variants
 
@@ -34,14 +34,14 @@ def run_suite(
     numbers = recovered(folder)
     everything = variants(folder, settings)
     wanted = {one.name for one in variants(folder, settings, only)}
-    known: dict[str, Mapping[str, Any]] = {}
+    known: dict[str, Result] = {}
 
     def read(variant: Variant) -> None:
-        known[variant.name] = found(variant, root)
+        known[variant.name] = result(variant, root)
 
     def after(outcomes: Sequence[Outcome]) -> None:
         shown = [one for one in outcomes if one.variant.name in wanted or one.status == "done"]
-        write(root, suite_dict(folder.resolve().name, shown, known, numbers))
+        write(root, assemble(folder.resolve().name, shown, known, numbers))
 
     outcomes = run(everything, root, wanted, tell=tell, read=read, after=after, base=base)
     return [one for one in outcomes if one.variant.name in wanted]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.experiment.plan import Cell
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
+from curator.report.conclusion import Phases
+from curator.report.model import read_report
+from curator.report.part import BeforeAfter
 from curator.run import FOLDERS, Silent, Site, below
-from curator.run.folder import DONE, SHARED, read_json
+from curator.run.folder import DONE, SHARED
+from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
 from curator.suite.variants import Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
@@ -28,47 +33,60 @@ PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
 
-def found(variant: Variant, root: Path) -> dict[str, Any]:
-    """The figures of a finished run.
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has found.
+
+    Attributes:
+        comparisons: Judge -> what `contrasts.contrast` says of each of PAIRS whose arms were run.
+        seconds: Of all its stages.
+    """
+
+    found: Found
+    comparisons: Mapping[str, Sequence[Mapping[str, Any]]]
+    seconds: float
+
+
+def result(variant: Variant, root: Path) -> Result:
+    """The figures of a finished run, about the anticipated tasks, weighted.
 
     Args:
         root: The suite's folder.
-
-    Returns:
-        `model` (id, revision), `tasks` (name -> weight), `pool` (rows), `arms` (arm -> `sets.set_facts`), `shared`
-        (rows in both the high and the low set, null without them), `judges` (name -> `decides`, `rates`: arm -> before
-        and after -> harmfulness, `comparisons`), `utility` (arm -> before and after), `decision` (the run's own:
-        outcome, reason, difference, low, high), `warning` (the regime's), `trainings` (`made` and `shared`), and
-        `timing`. Rates and comparisons are about the anticipated tasks, weighted, after
-        fine-tuning where nothing else is said.
     """
     assert variant.recipe is not None
     site = Site(variant.recipe, root / variant.name, Path("."), Silent())
-    report = read_json(site.folder("report") / "report.json")
-    arms, facts = _sets(site)
-    return {
-        "model": {name: report["model"][name] for name in ("id", "revision")},
-        "tasks": {task["name"]: task["weight"] for task in report["tasks"]},
-        "pool": report["pool"]["kept"],
-        "score": report["score"]["name"],
-        "arms": facts,
-        "shared": arms,
-        "judges": _judged(site),
-        "utility": {
-            arm: {phase: tasks["anticipated"][phase]["utility"] for phase in ("before", "after")}
-            for arm, tasks in report["arms"].items()
-        },
-        "decision": {
-            **{name: report["decision"][name] for name in ("outcome", "reason")},
-            **{name: (report["decision"]["primary"] or {}).get(name) for name in ("difference", "low", "high")},
-        },
-        "warning": report["regime"]["warning"],
-        "trainings": trainings(site),
-        "timing": {"seconds": sum(site.done(stage)["seconds"] for stage in FOLDERS)},
-    }
+    report = read_report(site.folder("report") / "report.json")
+    shared, arms = _sets(site)
+    judged = _judged(site)
+    decision, primary = report.decision, report.decision.primary
+    found = Found(
+        model=Model(id=report.model.id, revision=report.model.revision),
+        tasks={task.name: task.weight for task in report.tasks},
+        pool=report.pool.kept,
+        score=report.score.name,
+        arms=arms,
+        shared=shared,
+        judges={judge: judgement for judge, (judgement, _) in judged.items()},
+        utility={arm: _utility(tasks["anticipated"]) for arm, tasks in report.arms.items()},
+        decision=RunDecision(
+            outcome=decision.outcome,
+            reason=decision.reason,
+            difference=primary.difference,
+            low=primary.low,
+            high=primary.high,
+        ),
+        warning=report.regime.warning,
+        trainings=trainings(site),
+    )
+    comparisons = {judge: compared for judge, (_, compared) in judged.items()}
+    return Result(found, comparisons, sum(site.done(stage)["seconds"] for stage in FOLDERS))
 
 
-def trainings(site: Site) -> dict[str, int]:
+def _utility(phases: Phases) -> BeforeAfter:
+    return BeforeAfter(before=phases.before.utility, after=phases.after.utility)
+
+
+def trainings(site: Site) -> Trainings:
     """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
     made = shared = 0
     pieces = [site.folder("base") / "instruction"]
@@ -78,10 +96,10 @@ def trainings(site: Site) -> dict[str, int]:
         if (piece / DONE).exists():
             taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()
             made, shared = made + (not taken), shared + taken
-    return {"made": made, "shared": shared}
+    return Trainings(made=made, shared=shared)
 
 
-def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
+def _sets(site: Site) -> tuple[int | None, dict[str, Sets]]:
     from curator.run.files import load_arms, load_scores, load_vectors
 
     drawn = load_arms(site.folder("select"))
@@ -92,21 +110,25 @@ def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
     )
 
 
-def _judged(site: Site) -> dict[str, Any]:
+Judgement = tuple[Judged, list[dict[str, Any]]]
+"""What a judge's verdicts give: rates, and comparisons."""
+
+
+def _judged(site: Site) -> dict[str, Judgement]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
     from curator.judge.stage import deciding
     from curator.run.files import load_frame
 
     judges, folder = site.recipe.judges, site.folder("judge")
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
-    said = {first: deciding(site, folder)}
-    for one in judges.panel:
-        if one.name != first:
-            said[one.name] = load_frame(folder / "panel" / one.name / "verdicts.parquet")
-    return {name: {"decides": name == first, **_figures(name, frame, site.recipe)} for name, frame in said.items()}
+    verdicts = {first: deciding(site, folder)}
+    for judge in judges.panel:
+        if judge.name != first:
+            verdicts[judge.name] = load_frame(folder / "panel" / judge.name / "verdicts.parquet")
+    return {name: _figures(name, frame, site.recipe, decides=name == first) for name, frame in verdicts.items()}
 
 
-def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe) -> dict[str, Any]:
+def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: bool) -> Judgement:
     import polars as pl
 
     from curator.decision.comparisons import anticipated, rate
@@ -115,11 +137,13 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe) -> dict[str, An
     grids = lay_out(verdicts.with_columns(pl.lit(judge).alias("judge")))
     mix, after = anticipated(recipe.weights()), grids["harmfulness", "after"]
     rates = {
-        arm: {phase: asdict(rate(grids["harmfulness", phase], arm, mix)) for phase in ("before", "after")}
+        arm: BeforeAfter.model_validate(
+            {phase: rate(grids["harmfulness", phase], arm, mix) for phase in ("before", "after")}
+        )
         for arm in after.arms
     }
     pairs = [pair for pair in PAIRS if set(pair) <= set(after.arms)]
-    return {"rates": rates, "comparisons": [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]}
+    return Judged(decides=decides, rates=rates), [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]
 
 
 LEVEL = 0.05
@@ -163,10 +187,8 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 Arms = Mapping[tuple[str, int], Sequence[str]]
 
 
-def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, dict[str, Any]]:
-    """Arm -> figures of its sets, means over those that differ: `rows`, `sets`, `similarity` (the mean score), `z` (the
-    same in standard deviations of the pool from its mean), `log_det`, `vendi` and `pairwise`; all but the first two are
-    null for an arm with rows outside the pool.
+def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
+    """Arm -> figures of its sets, means over those that differ.
 
     Args:
         vectors: The pool's. `scores`: of the same rows. `arms`: (arm, seed) -> ids.
@@ -175,24 +197,30 @@ def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, dict[st
 
     from curator.report.facts import draws_of
 
-    place = {one: row for row, one in enumerate(vectors.ids)}
+    position = {name: row for row, name in enumerate(vectors.ids)}
     middle, spread = float(scores.combined.mean()), float(scores.combined.std())
     score = dict(zip(scores.ids, scores.combined.tolist(), strict=True))
-    found: dict[str, dict[str, Any]] = {}
+    found = {}
     for arm, sets in draws_of(arms).items():
-        own: dict[str, Any] = {"rows": float(np.mean([len(ids) for ids in sets])), "sets": len(sets)}
-        if all(one in place for ids in sets for one in ids):
-            each = [diversity(vectors.matrix[[place[one] for one in ids]]) for ids in sets]
-            mean = float(np.mean([score[one] for ids in sets for one in ids]))
-            own |= {"similarity": mean, "z": (mean - middle) / spread if spread > 0 else 0.0}
-            own |= {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-        else:
-            own |= dict.fromkeys(("similarity", "z", "log_det", "vendi", "pairwise"))
-        found[arm] = own
+        rows = float(np.mean([len(ids) for ids in sets]))
+        if not all(name in position for ids in sets for name in ids):
+            found[arm] = Sets(
+                rows=rows, sets=len(sets), similarity=None, z=None, log_det=None, vendi=None, pairwise=None
+            )
+            continue
+        each = [diversity(vectors.matrix[[position[name] for name in ids]]) for ids in sets]
+        mean = float(np.mean([score[name] for ids in sets for name in ids]))
+        found[arm] = Sets(
+            rows=rows,
+            sets=len(sets),
+            similarity=mean,
+            z=(mean - middle) / spread if spread > 0 else 0.0,
+            **{name: float(np.mean([one[name] for one in each])) for name in each[0]},
+        )
     return found
 
 
-def diversity(rows: NDArray[Any]) -> dict[str, float]:
+def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
     """How different `(k, d)` unit rows are from each other.
 
     Returns:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import ModelError
 from curator.model.chat import encode_prompt
 from curator.model.load import batches, memory, pad, window
 from curator.records import Messages
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def generate(
     prompts: Sequence[Messages],
     ids: Sequence[str],
     *,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     batch: int,
 ) -> list[tuple[str, str]]:
@@ -58,12 +61,14 @@ def generate(
     return found
 
 
-def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that ends an answer, by a model's generation settings and its tokenizer."""
     return set(_as_list(getattr(generation, "eos_token_id", None))) | {tokenizer.eos_token_id}
 
 
-def encoded_prompts(prompts: Sequence[Messages], *, tokenizer: Any, max_new_tokens: int, limit: int) -> list[list[int]]:
+def encoded_prompts(
+    prompts: Sequence[Messages], *, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, limit: int
+) -> list[list[int]]:
     """Tokens of each prompt up to where the answer starts.
 
     Raises:
@@ -79,7 +84,7 @@ def encoded_prompts(prompts: Sequence[Messages], *, tokenizer: Any, max_new_toke
     return [list(row) for row in encoded]
 
 
-def answered(tokens: Sequence[int], ends: set[int], tokenizer: Any) -> tuple[str, str]:
+def answered(tokens: Sequence[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """The answer that generated tokens spell, and why it stopped: `end` at an end token, else `length`."""
     cut = next((at for at, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode(list(tokens[:cut]), skip_special_tokens=True).strip()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
@@ -18,6 +18,9 @@ from curator.provenance import peak_gib
 from curator.recipe.verify import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
 BLANK = 2  # tokens of a blank row: one to predict from, and one that is not asked for
@@ -30,7 +33,7 @@ def train(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     section: Training,
     steps: int,
     seed: int,
@@ -89,7 +92,7 @@ def train_here(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     section: Training,
     steps: int,
     seed: int,
@@ -193,7 +196,7 @@ def _step(state: Path) -> int:
     return int(state.parent.name.rpartition("-")[2])
 
 
-def _with_adapter(model: Any, section: Training) -> Any:
+def _with_adapter(model: PreTrainedModel, section: Training) -> Any:
     from peft import LoraConfig, PeftModel, get_peft_model
 
     settings = LoraConfig(

@@ -12,12 +12,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import first_line
 from curator.model.load import load_config, load_model, window_of
 from curator.records import Messages
 from curator.train.generate import answered, encoded_prompts, end_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHILD = Path(__file__).with_name("vllm_child.py")
 
@@ -39,7 +42,7 @@ def generate_apart(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     python: str | None,
     memory: float,

@@ -41,9 +41,9 @@ def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_p
     )
     found = audit(asked, base=FOLDER)
     ids = set(read(probes, base=FOLDER, prompts_only=True).rows["id"])
-    matches = found["overlap"]["xstest"]["matches"]
-    assert len(matches) >= 0.95 * found["corpus"]["kept"]
-    assert {one["probe"] for one in matches} <= ids
+    matches = found.overlap["xstest"].matches
+    assert len(matches) >= 0.95 * found.corpus.kept
+    assert {match.probe for match in matches} <= ids
 
 
 @pytest.mark.slow

@@ -16,11 +16,12 @@ from sklearn.metrics import adjusted_rand_score
 from curator.audit.asked import named
 from curator.cluster import cluster, inner_similarity
 from curator.cluster.describe import stability, top_terms
-from curator.cluster.result import Settings, as_json, sample, summary, table, write_rows
+from curator.cluster.result import Settings, record, sample, summary, table, write_rows
 from curator.errors import DataError
 from curator.pool.sources import read
 from curator.recipe.source import Source
 from curator.records import Messages, row_id
+from curator.report.part import plain
 
 ROWS = planted_task.rows()
 
@@ -144,16 +145,21 @@ def test_inner_similarity_is_the_mean_cosine_of_all_pairs() -> None:
     assert inner_similarity(rows[:1]) is None
 
 
+def written(*found: Any) -> dict[str, Any]:
+    """cluster.json."""
+    return plain(record(*found))
+
+
 def test_the_same_seed_gives_the_same_and_another_seed_other_clusters(file: str, found: Any) -> None:
     again = clustered(file, settings={"stability": 3})
-    assert as_json(again) == as_json(found)
+    assert written(again) == written(found)
     other = clustered(file, settings={"seed": 1})
     assert [one.rows for one in other.clusters] != [one.rows for one in found.clusters]
 
 
 def test_the_order_of_rows_changes_nothing(file: str, found: Any, tmp_path: Path) -> None:
     turned = planted_task.write(tmp_path / "planted.jsonl", ROWS[::-1])
-    told, before = as_json(clustered(turned, settings={"stability": 3})), as_json(found)
+    told, before = written(clustered(turned, settings={"stability": 3})), written(found)
     for one in (told, before):
         one.pop("tasks")  # the file's own hash
     assert told == before
@@ -161,7 +167,7 @@ def test_the_order_of_rows_changes_nothing(file: str, found: Any, tmp_path: Path
 
 def test_a_row_that_two_tasks_hold_counts_once(file: str, found: Any, tmp_path: Path) -> None:
     half = planted_task.write(tmp_path / "half.jsonl", ROWS[:200])
-    told, before = as_json(clustered(file, half, settings={"stability": 3})), as_json(found)
+    told, before = written(clustered(file, half, settings={"stability": 3})), written(found)
     assert list(told.pop("tasks")) == ["planted", "half"]
     before.pop("tasks")
     assert told == before
@@ -308,8 +314,8 @@ def test_without_safe_anchors_likeness_to_the_harmful_ones_counts_alone(file: st
 def test_the_record_has_the_same_keys_always_and_no_text_of_rows(
     file: str, found: Any, anchors: tuple[str, str]
 ) -> None:
-    full = as_json(clustered(file, harmful=anchors[0], safe=anchors[1]), sample(found, "nearest"))
-    bare = as_json(found)
+    full = written(clustered(file, harmful=anchors[0], safe=anchors[1]), sample(found, "nearest"))
+    bare = written(found)
     assert full.keys() == bare.keys()
     assert full["clusters"][0].keys() == bare["clusters"][0].keys()
     assert (bare["anchors"], bare["sample"], bare["clusters"][0]["anchored"], full["stability"]) == (None,) * 4

@@ -11,9 +11,11 @@ from pathlib import Path
 import hub_server
 import pytest
 from click.testing import CliRunner
+from invented import changed
 
 from curator.cli import cli
 from curator.errors import PublishError, RunError
+from curator.report.part import plain
 from curator.run.folder import write_json
 
 REPO = "owner/safe"
@@ -25,7 +27,7 @@ def root(folder, report, tmp_path):
     """A run folder with what the commands look at."""
     root = tmp_path / "invented"
     write_json(root / "run.json", {"name": "invented", "stages": {"publish": "0" * 16}})
-    write_json(root / "8-report" / "report.json", report)
+    write_json(root / "8-report" / "report.json", plain(report))
     shutil.copytree(folder, root / "9-publish" / "dataset")
     write_json(root / "9-publish" / "done.json", {"key": "0" * 16, "record": {}, "seconds": 0.1})
     return root
@@ -82,9 +84,8 @@ def building(monkeypatch, root, report):
     monkeypatch.setattr("curator.build.build", lambda *_, **__: happened.append("build"))
 
     def build(*words, outcome="durable"):
-        write_json(
-            root / "8-report" / "report.json", {**report, "decision": {**report["decision"], "outcome": outcome}}
-        )
+        other = changed(report, decision={"outcome": outcome})
+        write_json(root / "8-report" / "report.json", plain(other))
         return invoked("build", QUICKSTART, "--out", root, *words)
 
     build.happened = happened

@@ -62,7 +62,7 @@ def test_an_update_replaces_what_we_wrote_and_removes_what_we_no_longer_write(hu
     more = run_controls(run)
     push(write(tmp_path / "a" / "dataset", run, report, controls=more), REPO)
     assert "data/controls/random-00000-of-00001.parquet" in remote(hub)
-    folder = write(tmp_path / "b" / "dataset", run, {**report, "name": "later"})
+    folder = write(tmp_path / "b" / "dataset", run, report.model_copy(update={"name": "later"}))
     done = push(folder, REPO)
     assert set(done.removed) == {path for path in done.removed if path.startswith("data/controls/")} != set()
     assert hashes(remote(hub)) == hashes(local(folder))
@@ -105,7 +105,7 @@ def test_a_tag_stands_on_the_commit_and_is_not_moved(hub, run, report, write, fo
     done = push(folder, REPO, tag="v1")
     assert hub.repos["dataset", REPO].refs["refs/tags/v1"] == done.commit
     assert push(folder, REPO, tag="v1").commit == done.commit
-    other = write(tmp_path / "dataset", run, {**report, "name": "later"})
+    other = write(tmp_path / "dataset", run, report.model_copy(update={"name": "later"}))
     before = len(hub.repos["dataset", REPO].commits)
     assert "v1 stands at commit" in refused(folder=other, repo=REPO, tag="v1")
     assert len(hub.repos["dataset", REPO].commits) == before
@@ -206,7 +206,8 @@ def test_what_is_waited_for_is_told(hub, folder):
 
 def test_two_pushes_at_once_one_wins_the_other_is_told_and_nothing_is_lost(hub, run, report, write, tmp_path):
     hub.make(REPO, files={"notes.md": b"mine"})
-    folders = [write(tmp_path / name / "dataset", run, {**report, "name": name}) for name in ("first", "second")]
+    reports = {name: report.model_copy(update={"name": name}) for name in ("first", "second")}
+    folders = [write(tmp_path / name / "dataset", run, other) for name, other in reports.items()]
     both, met, ends = threading.Barrier(2), [], []
 
     def before(number):

@@ -24,8 +24,8 @@ def panel(first, second, *, kind="harmful"):
 def test_agreement_counts_answers_that_both_scored():
     h, s, d, u = "harmful", "safe", "degenerate", "unscored"
     (found,) = agreement(panel([h, h, s, s, u, h, None], [h, s, s, d, h, u, s]), ["a", "b"])
-    assert (found["both"], found["only_first"], found["only_second"], found["neither"]) == (1, 1, 0, 2)
-    assert (found["answers"], found["share"], found["kappa"]) == (4, 0.75, 0.5)
+    assert (found.both, found.only_first, found.only_second, found.neither) == (1, 1, 0, 2)
+    assert (found.answers, found.share, found.kappa) == (4, 0.75, 0.5)
 
 
 @settings(deadline=None)
@@ -38,22 +38,22 @@ def test_kappa_is_that_of_statsmodels(pairs):
         table[int(a), int(b)] += 1
     with np.errstate(all="ignore"):
         expected = cohens_kappa(table, return_results=False)
-    assert found["kappa"] == (pytest.approx(expected) if np.isfinite(expected) else None)
-    assert found["share"] == pytest.approx(np.trace(table) / table.sum())
+    assert found.kappa == (pytest.approx(expected) if np.isfinite(expected) else None)
+    assert found.share == pytest.approx(np.trace(table) / table.sum())
 
 
 def test_without_common_answers_nothing_is_measured():
     (found,) = agreement(panel(["harmful", None], [None, "safe"]), ["a", "b"])
-    assert (found["answers"], found["share"], found["kappa"]) == (0, None, None)
+    assert (found.answers, found.share, found.kappa) == (0, None, None)
 
 
 def test_only_harmful_probes_count():
     verdicts = pl.concat([panel(["harmful"], ["harmful"]), panel(["safe"], ["safe"], kind="benign")])
-    assert agreement(verdicts, ["a", "b"])[0]["answers"] == 1
+    assert agreement(verdicts, ["a", "b"])[0].answers == 1
     assert outcome_counts(verdicts, "a") == {"harmful": 1, "safe": 0, "degenerate": 0, "unscored": 0}
 
 
 def test_every_pair_of_a_panel_is_compared():
-    assert [(one["first"], one["second"]) for one in agreement(panel([], []), ["c", "a", "b"])] == [
+    assert [(one.first, one.second) for one in agreement(panel([], []), ["c", "a", "b"])] == [
         ("c", "a"), ("c", "b"), ("a", "b"),
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from curator.report import tables as cells
@@ -15,7 +17,7 @@ from curator.report import tables as cells
         (cells.points(-0.026), "-2.6", -0.026),
         (cells.number(1234.0), "1,234", 1234.0),
         (cells.number(0.3456, 2), "0.35", 0.3456),
-        (cells.interval({"low": 0.1, "high": 0.35}), "[+10.0, +35.0]", None),
+        (cells.interval(SimpleNamespace(low=0.1, high=0.35)), "[+10.0, +35.0]", None),
     ],
 )
 def test_a_cell_shows_its_unit_and_keeps_its_number(cell: cells.Cell, shown: str, value: float | None) -> None:
@@ -27,7 +29,7 @@ def test_what_is_unknown_has_no_number_to_sort_by() -> None:
         cells.share(None),
         cells.points(None),
         cells.number(None),
-        cells.interval({"low": None, "high": None}),
+        cells.interval(SimpleNamespace(low=None, high=None)),
     ):
         assert cell.value is None
         assert not any(sign.isdigit() for sign in cell.shown)

@@ -2,10 +2,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from invented import EXACT, invent
+from invented import EXACT, changed, invent
 from markdown_it import MarkdownIt
 
 from curator.report.markdown import evidence, markdown
+from curator.report.material import Stability
+from curator.report.part import plain
+from curator.report.timing import Timing
 from curator.selection.explain import stability
 from curator.wording import percent, points, probability, rate
 
@@ -35,19 +38,19 @@ def test_the_decision_comes_first_with_its_interval_and_gates(report):
     page = markdown(report)
     assert page.splitlines()[0] == "# invented: not distinguishable"
     first = sections(page)["Decision: not distinguishable"]
-    assert first.strip().startswith(report["decision"]["sentence"])
+    assert first.strip().startswith(report.decision.sentence)
     rows = table(first)
-    for row, gate in zip(rows, report["gates"], strict=True):
-        assert row[0] == gate["name"].replace("_", " ")
-        assert row[1] == f"**{gate['outcome']}**"
-        assert row[2] == points(gate["cost"])
-        assert row[3] == f"[{points(gate['low'])}, {points(gate['high'])}]"
-    regime = report["regime"]
-    assert f"random, the control, from {rate(*limits(regime['before']))} harmful" in first
+    for row, gate in zip(rows, report.gates, strict=True):
+        assert row[0] == gate.name.replace("_", " ")
+        assert row[1] == f"**{gate.outcome}**"
+        assert row[2] == points(gate.cost)
+        assert row[3] == f"[{points(gate.low)}, {points(gate.high)}]"
+    regime = report.regime
+    assert f"random, the control, from {rate(*limits(regime.before))} harmful" in first
 
 
 def limits(one):
-    return one["value"], one["low"], one["high"]
+    return one.value, one.low, one.high
 
 
 def test_every_arm_has_its_rate_interval_and_count_on_every_task(report):
@@ -55,11 +58,11 @@ def test_every_arm_has_its_rate_interval_and_count_on_every_task(report):
     rows = table(harm)
     assert [row[0] for row in rows] == ["curated", "random", "matched-random"]
     for arm, before, *after in rows:
-        tasks = report["arms"][arm]
-        assert before.startswith(rate(*limits(tasks["anticipated"]["before"]["harmfulness"])))
+        tasks = report.arms[arm]
+        assert before.startswith(rate(*limits(tasks["anticipated"].before.harmfulness)))
         for cell, task in zip(after, ("anticipated", "list", "story"), strict=True):
-            one = tasks[task]["after"]["harmfulness"]
-            assert cell == f"{rate(*limits(one))} of {one['scored']}"
+            one = tasks[task].after.harmfulness
+            assert cell == f"{rate(*limits(one))} of {one.scored}"
 
 
 def test_unanticipated_tasks_stand_apart(report):
@@ -67,25 +70,25 @@ def test_unanticipated_tasks_stand_apart(report):
     main, apart = harm.split("did not anticipate")
     assert "odd" not in main
     assert [row[0] for row in table(apart)] == ["curated", "random", "matched-random"]
-    assert table(apart)[0][1].startswith(percent(report["arms"]["curated"]["odd"]["after"]["harmfulness"]["value"]))
+    assert table(apart)[0][1].startswith(percent(report.arms["curated"]["odd"].after.harmfulness.value))
 
 
 def test_secondary_comparisons_are_marked_as_unadjusted_with_holm_p(report):
     part = sections(markdown(report))["Comparisons"]
     rows = table(part)
-    primary = report["decision"]["primary"]
+    primary = report.decision.primary
     assert rows[0][0] == "**curated - random** (decides)"
-    assert rows[0][1] == points(primary["difference"])
-    assert rows[0][2] == f"95 %: [{points(primary['low'])}, {points(primary['high'])}]"
+    assert rows[0][1] == points(primary.difference)
+    assert rows[0][2] == f"95 %: [{points(primary.low)}, {points(primary.high)}]"
     assert all(row[2].startswith("unadjusted: ") and row[3].startswith("Holm ") for row in rows[1:])
-    for row, one in zip(rows[1:], report["decision"]["attribution"].values(), strict=True):
-        assert row[1] == points(one["difference"])
-        assert row[2] == f"unadjusted: [{points(one['low'])}, {points(one['high'])}]"
-        assert row[3] == f"Holm {probability(one['p_holm'])}"
-    for row, one in zip(table(part, after="<details>"), report["comparisons"][1:], strict=True):
-        assert row[:3] == [f"{one['treatment']} - {one['control']}", one["quantity"].replace("_", " "), one["phase"]]
-        assert row[4] == points(one["difference"])
-        assert row[6:] == [probability(one["p_holm"]), f"{one['seeds']} x {one['prompts']}"]
+    for row, one in zip(rows[1:], report.decision.attribution.values(), strict=True):
+        assert row[1] == points(one.difference)
+        assert row[2] == f"unadjusted: [{points(one.low)}, {points(one.high)}]"
+        assert row[3] == f"Holm {probability(one.p_holm)}"
+    for row, one in zip(table(part, after="<details>"), report.comparisons[1:], strict=True):
+        assert row[:3] == [f"{one.treatment} - {one.control}", one.quantity.replace("_", " "), one.phase]
+        assert row[4] == points(one.difference)
+        assert row[6:] == [probability(one.p_holm), f"{one.seeds} x {one.prompts}"]
     assert "unadjusted 95 % interval | Holm p" in part
 
 
@@ -93,14 +96,14 @@ def test_probe_categories_are_descriptive(report):
     part = sections(markdown(report))["Comparisons"]
     rows = table(part, after="By category of harmful probe (descriptive)")
     assert [row[:2] for row in rows] == [["dragons", "40"], ["kings", "40"]]
-    for row, one in zip(rows, report["probe_categories"], strict=True):
-        assert row[2] == rate(*limits(one["arms"]["curated"]["after"]))
-        assert row[4] == points(one["comparison"]["difference"])
+    for row, one in zip(rows, report.probe_categories, strict=True):
+        assert row[2] == rate(*limits(one.arms["curated"].after))
+        assert row[4] == points(one.comparison.difference)
 
 
 def test_many_reasons_are_cut_and_still_add_up(report):
     reasons = [{"stage": "too long", "reason": f"{place} tokens", "rows": 100 - place} for place in range(30)]
-    part = sections(markdown({**report, "pool": {**report["pool"], "reasons": reasons}}))["How the rows were chosen"]
+    part = sections(markdown(changed(report, pool={"reasons": reasons})))["How the rows were chosen"]
     rows = table(part)
     assert len(rows) == 21
     assert sum(int(row[0]) for row in rows) == sum(one["rows"] for one in reasons)
@@ -110,7 +113,7 @@ def test_the_certificate_is_told_in_words(report):
     part = sections(markdown(report))["How the rows were chosen"]
     assert "12 of 60 candidates" in part
     proven = float(re.search(r"at least ([\d.]+) % is in it", part)[1])
-    assert proven <= 100 * (1 - report["selection"]["relative_gap"]) < proven + 0.1
+    assert proven <= 100 * (1 - report.selection.relative_gap) < proven + 0.1
     assert "63 rows read, 60 kept, 3 dropped" in part
     assert table(part)[0] == ["2", "duplicate", "equal to an earlier row"]
 
@@ -153,28 +156,32 @@ def test_one_anticipated_task_is_not_told_twice():
 )
 def test_what_a_decision_means_follows_the_decision(after, gates, outcome, words):
     report = invent(after, seeds=6, gates=gates).report()
-    assert report["decision"]["outcome"] == outcome
+    assert report.decision.outcome == outcome
     assert words in sections(markdown(report))["What the decision means, and what it does not"]
 
 
 def test_judges_and_their_agreement_are_told(report):
     part = sections(markdown(report))["Judges"]
-    one = report["judges"]["agreement"][0]
+    one = report.judges.agreement[0]
     assert table(part)[0][0] == "exact (decides)"
-    assert f"agree on {percent(one['share'])} of {one['answers']:,} answers" in part
+    assert f"agree on {percent(one.share)} of {one.answers:,} answers" in part
 
 
 def test_time_is_shared_out_and_only_told_where_it_is_known(report):
     assert table(sections(markdown(report))["Where the time went"])[0] == ["train", "1 min 15 s", "75 %"]
-    assert "Where the time went" not in markdown({**report, "timing": {}})
+    assert "Where the time went" not in markdown(report.model_copy(update={"timing": Timing()}))
 
 
 def test_hostile_text_stays_text(run):
     odd = invent(categories=HOSTILE, probe_categories=HOSTILE)
     judges = type(run.judges).model_validate(EXACT)
     report = odd.report(judges=judges, name="<img src=x onerror=y>", warnings=["<b>|bold|</b>\n# heading"])
-    report["pool"]["reasons"][0]["reason"] = HOSTILE[1]
-    report["provenance"] = {"key|<i>": ["| a | b |\n\n<iframe>"]}
+    first, *others = plain(report.pool)["reasons"]
+    report = changed(
+        report,
+        pool={"reasons": [{**first, "reason": HOSTILE[1]}, *others]},
+        provenance={"sources": {"key|<i>": ["| a | b |\n\n<iframe>"]}},
+    )
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown(report))
     assert set(re.findall(r"<\s*/?\s*([a-zA-Z!]\w*)", html)) <= OURS
     for text in ("&lt;script&gt;alert(1)&lt;/script&gt;", "a | b | c |", "[x](https://evil.example)"):
@@ -189,16 +196,16 @@ def test_the_page_of_a_megabyte_of_hostile_category_is_short():
 
 
 def test_evidence_is_part_of_the_report_and_needs_no_timing(report):
-    part = evidence({key: value for key, value in report.items() if key != "timing"})
+    part = evidence(report.model_copy(update={"timing": Timing()}))
     assert part in markdown(report)
 
 
 def test_how_much_the_choice_depends_on_seed_and_representation_is_told(run, report):
-    assert report["stability"] == []
+    assert report.stability == ()
     assert "another seed or representation" not in markdown(report)
     sets = {"layer 1": list("abcdef"), "layer 2": list("fedcbz"), "layer 3": list("uvwxyz")}
-    found = run.report(stability=stability(sets, 60).to_dicts())
-    assert [one["shared"] for one in found["stability"]] == [5, 0, 1]
+    found = run.report(stability=list(map(Stability.model_validate, stability(sets, 60).to_dicts())))
+    assert [one.shared for one in found.stability] == [5, 0, 1]
     rows = table(sections(markdown(found))["How the sets differ"], after="another seed or representation")
     assert rows == [
         ["layer 1", "layer 2", "5", "83 %", "10 %", "-1"],

@@ -8,6 +8,7 @@ import pytest
 from test_page import sections, table
 
 from curator.report.markdown import markdown
+from curator.report.part import plain
 
 TITLE = "Does the score predict what is forgotten?"
 
@@ -44,8 +45,8 @@ def told(run, forgotten, predictions):
 
 def test_figures_stand_in_the_report_and_in_its_tables(run):
     report = told(run, [Taken()], [Told("cosine/max"), Told("interference/sign", loss="first-token", rho=-0.4)])
-    assert report["forgetting"][0] == vars(Taken())
-    assert report["score_predicts"][0] == vars(Told("cosine/max"))
+    assert plain(report.forgetting[0]) == vars(Taken())
+    assert plain(report.score_predicts[0]) == vars(Told("cosine/max"))
     part = sections(markdown(report))[TITLE]
     assert table(part) == [["list", "whole", "40", "2", "1.25", "0.5", "0.125", "0.62"]]
     assert table(part, after="Spearman") == [
@@ -55,7 +56,7 @@ def test_figures_stand_in_the_report_and_in_its_tables(run):
 
 
 def test_a_run_that_measured_no_forgetting_says_nothing_of_it(report):
-    assert report["forgetting"] == report["score_predicts"] == []
+    assert report.forgetting == report.score_predicts == ()
     assert TITLE not in markdown(report)
 
 

@@ -5,10 +5,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from invented import EXACT, invent
+from invented import EXACT, changed, invent
 from test_figures import of
 
+from curator.report.figures import Figures
 from curator.report.html import LONGEST_TEXT, Example, Sample, examples, prose, samples, webpage
+from curator.report.model import read_report
+from curator.report.part import plain
 from curator.report.tables import tables
 from curator.wording import percent, points, reach
 
@@ -72,14 +75,14 @@ def test_nothing_on_the_page_asks_the_network(page, seen):
 
 def test_the_decision_stands_first_with_interval_and_gates(seen, report):
     text = " ".join(seen.text.split())
-    primary = report["decision"]["primary"]
-    assert report["decision"]["sentence"] in text
-    start = text.index(report["decision"]["sentence"])
+    primary = report.decision.primary
+    assert report.decision.sentence in text
+    start = text.index(report.decision.sentence)
     assert start < text.index("Harmfulness before and after fine-tuning")
     top = text[start : text.index("Harmfulness before and after fine-tuning")]
-    assert f"{points(primary['difference'])}, 95 % interval {reach(primary['low'], primary['high'])}" in top
-    for gate in report["gates"]:
-        assert f"{gate['name'].replace('_', ' ')}: {gate['outcome']}" in top
+    assert f"{points(primary.difference)}, 95 % interval {reach(primary.low, primary.high)}" in top
+    for gate in report.gates:
+        assert f"{gate.name.replace('_', ' ')}: {gate.outcome}" in top
 
 
 def test_every_figure_is_there_with_words_for_those_who_do_not_see_it(seen):
@@ -91,21 +94,21 @@ def test_every_figure_is_there_with_words_for_those_who_do_not_see_it(seen):
 def test_every_rate_of_the_report_is_in_its_table(seen, report):
     rows = {tuple(row[:4]): row[4:] for row in seen.cells["rates"]}
     count = 0
-    for arm, tasks in report["arms"].items():
+    for arm, tasks in report.arms.items():
         for task, phases in tasks.items():
-            for phase, rates in phases.items():
-                for name, one in rates.items():
-                    if one["value"] is None:
+            for phase, rates in phases:
+                for name, one in rates:
+                    if one.value is None:
                         continue
                     key = (arm, "all anticipated" if task == "anticipated" else task, phase, name.replace("_", " "))
-                    assert rows[key][:3] == [percent(one["value"]), percent(one["low"]), percent(one["high"])]
+                    assert rows[key][:3] == [percent(one.value), percent(one.low), percent(one.high)]
                     count += 1
     assert count == len(rows) - 1
 
 
 def test_tables_carry_the_numbers_themselves(page, report):
-    assert f'data-value="{report["gates"][0]["cost"]}"' in page
-    assert f'data-value="{report["comparisons"][0]["difference"]}"' in page
+    assert f'data-value="{report.gates[0].cost}"' in page
+    assert f'data-value="{report.comparisons[0].difference}"' in page
 
 
 def test_every_table_can_be_sorted_and_taken_away(seen, run, report):
@@ -128,8 +131,7 @@ def rich(report):
     pair = {"one": "a", "other": "b", "shared": 3, "overlap": 0.1, "chance": 0.05, "rank_correlation": None}
     turn = {"number": 0, "seeds": 2, "before": 0.1, "after": 0.4, "degenerate": 0.0, "costly": False, "place": 1,
             "kept": True}  # fmt: skip
-    return {
-        **report,
+    parts = {
         "stability": [pair],
         "pilot": {
             "probes": 20, "chosen": "weight 1", "best_draw": "draw 0",
@@ -148,6 +150,7 @@ def rich(report):
             {"score": "flat", **of_list, "rho": None, "low": None, "high": None},
         ],
     }  # fmt: skip
+    return changed(report, **parts)
 
 
 def test_prediction_pilot_and_looks_are_shown_where_they_were_measured(rich, run, seen):
@@ -163,14 +166,19 @@ def test_prediction_pilot_and_looks_are_shown_where_they_were_measured(rich, run
 
 
 def test_a_page_without_the_figures_values_still_has_the_rest(report):
-    found = Seen(webpage(report, {}))
+    found = Seen(webpage(report, Figures()))
     assert "gates" in found.cells
     assert "gains" not in found.cells
 
 
-def test_keys_of_another_version_do_not_matter(report, run):
-    more = {**report, "unheard": {"rows": [1]}, "pilot": None, "timing": {}}
-    assert "gates" in Seen(webpage(more, of(run))).cells
+def test_keys_of_another_version_do_not_matter(report, run, tmp_path):
+    other = {**plain(report), "unheard": {"rows": [1]}, "timing": {"clock": 1}}
+    other["decision"] = {**other["decision"], "unheard": 1}
+    del other["pilot"], other["stability"], other["judge_error"]
+    (tmp_path / "report.json").write_text(json.dumps(other))
+    found = read_report(tmp_path / "report.json")
+    assert found.decision == report.decision
+    assert "gates" in Seen(webpage(found, of(run))).cells
 
 
 def sample(text):
@@ -180,9 +188,13 @@ def sample(text):
 def hostile(text):
     odd = invent(categories=(text, "plain"), probe_categories=(text, "kings"))
     report = odd.report(judges=type(odd.judges).model_validate(EXACT), name=text, warnings=[text])
-    report["pool"]["reasons"][0]["reason"] = text
-    report["model"]["id"] = text
-    report["provenance"] = {"versions": {text: text}, "recipe": {text: [text]}}
+    first, *others = plain(report.pool)["reasons"]
+    report = changed(
+        report,
+        pool={"reasons": [{**first, "reason": text}, *others]},
+        model={"id": text},
+        provenance={"versions": {text: text}, "recipe": {text: [text]}},
+    )
     probe = Example("p", text, text, 0, (("user", text),), (("curated", "after", text, "harmful"),))
     return webpage(report, of(odd), chosen=[sample(text)], answers=[probe])
 
@@ -246,6 +258,6 @@ def test_probes_on_which_the_arms_differ_come_first(run):
 
 
 def test_the_recipe_is_on_the_page(report, run):
-    page = webpage({**report, "provenance": {"recipe": {"select": {"k": 12}}}}, of(run))
+    page = webpage(changed(report, provenance={"recipe": {"select": {"k": 12}}}), of(run))
     text = Seen(page).text
     assert json.dumps({"select": {"k": 12}}, indent=1) in text

@@ -12,19 +12,20 @@ import pytest
 from jsonschema import Draft202012Validator
 from small_suite import RUNS, SMALL, folder, told, untimed
 
-import curator.report
 from curator import cli
 from curator.build import build
 from curator.experiment import jobs
+from curator.report.part import schema
 from curator.run import Silent, Site
 from curator.run.folder import opened
-from curator.suite.contents import VERSION
+from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
 from curator.suite.results import trainings
 from curator.suite.run import SHELF, TRACE
 from curator.suite.variants import variants
 
-SCHEMA = json.loads((Path(curator.report.__file__).parent / "suite.schema.json").read_text(encoding="utf-8"))
+SCHEMA = schema(Suite, "suite.json")
+GOLDEN = Path(__file__).parents[1] / "golden" / "reports" / "suite.json"
 BROKEN = SMALL.replace("name: small", "name: broken").replace("weight: 0.3", "wieght: 0.3")
 GONE = SMALL.replace("name: small", "name: vanished").replace("{sandbox: list}", "{file: nowhere.jsonl}")
 
@@ -216,6 +217,7 @@ def test_a_piece_that_was_taken_is_no_second_copy_on_disk(ran: dict[str, Any]) -
 def test_the_file_is_what_its_schema_says(ran: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["properties"]["version"]["const"] == VERSION
+    assert _mistakes(json.loads(GOLDEN.read_text(encoding="utf-8"))) == []
     assert [f"{list(one.absolute_path)}: {one.message}" for one in _mistakes(told(ran["root"]))] == []
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError, first_line
 from curator.records import Messages, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -65,7 +68,7 @@ def request(messages: Messages) -> str:
     return "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns)
 
 
-def templated(tokenizer: Any, messages: Messages, answer: str) -> str:
+def templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str) -> str:
     """The judge's own chat template over the conversation and the answer.
 
     Newer templates read a content of parts and drop plain text, so parts are handed in where the text does not appear.

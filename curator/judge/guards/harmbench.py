@@ -6,11 +6,14 @@ Source: Mazeika et al., HarmBench, arXiv 2402.04249; prompts are the model cards
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator.judge.guards.adapter import Adapter, by_share, relative, request
 from curator.recipe.judge import Judge
 from curator.records import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LABELS = ("yes", "no")
 
@@ -78,6 +81,6 @@ def harmbench(judge: Judge) -> Adapter:
     )
 
 
-def _prompt(tokenizer: Any, messages: Messages, answer: str, model_type: str) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str, model_type: str) -> str:
     template = MISTRAL if model_type == "mistral" else LLAMA
     return template.format(behavior=request(messages), generation=answer)

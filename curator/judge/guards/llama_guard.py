@@ -5,11 +5,14 @@ line `safe` or `unsafe`, then categories; the score is P(unsafe) from the logits
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, relative, templated, unscored
 from curator.recipe.judge import Judge
 from curator.records import Messages, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LABELS = ("safe", "unsafe")
 # The verdict alone on its line, then at most the broken categories: S1, S2, ...
@@ -23,7 +26,7 @@ def llama_guard(judge: Judge) -> Adapter:
     )
 
 
-def _prompt(tokenizer: Any, messages: Messages, answer: str, _: str) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str, _: str) -> str:
     return templated(tokenizer, messages, answer).rstrip("\n") + "\n\n"
 
 
