@@ -21,18 +21,19 @@ from curator.recipe import Recipe
 from curator.recipe.file import dump
 from curator.report import stage as reporting
 from curator.represent import stage as representing
-from curator.run import STAGES, Silent, Site, Tell
+from curator.run import STAGES, Progress, Run, Silent
 from curator.run.folder import Made, make, opened, write_json, write_text
+from curator.run.names import KEYS, RECIPE
 from curator.score import stage as score_stage
 from curator.selection import stage as selection
 
-Work = Callable[[Site, Path], Mapping[str, Any]]
+Work = Callable[[Run, Path], Mapping[str, Any]]
 
 
-def _select(site: Site, folder: Path) -> Mapping[str, Any]:
+def _select(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.experiment.pilot import pilot
 
-    return selection.select(site, folder, pilot=pilot)
+    return selection.select(run, folder, pilot=pilot)
 
 
 WORK: Mapping[str, Work] = {
@@ -62,7 +63,7 @@ def build(
     *,
     until: str = STAGES[-1],
     base: Path = Path("."),
-    tell: Tell | None = None,
+    tell: Progress | None = None,
     shelf: Path | None = None,
 ) -> dict[str, Made]:
     """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
@@ -83,21 +84,21 @@ def build(
     """
     made: dict[str, Made] = {}
     with opened(root), engaged(recipe.engine):
-        site = Site(recipe, root, base, tell or Silent(), shelf)
+        run = Run(recipe, root, base, tell or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
-        write_text(root / "recipe.yaml", dump(recipe))
-        write_json(root / "run.json", {"name": recipe.name, "stages": keys})
-        experiment.prepare(site, until, keys)
+        write_text(root / RECIPE, dump(recipe))
+        write_json(root / KEYS, {"name": recipe.name, "stages": keys})
+        experiment.prepare(run, until, keys)
         for stage, work in WORK.items():
             made[stage] = make(
-                site.folder(stage),
+                run.folder(stage),
                 keys[stage],
-                partial(work, site),
+                partial(work, run),
                 grid=stage in GRIDS,
-                shelf=shelf / site.folder(stage).name if shelf is not None and stage in SHARED else None,
+                shelf=shelf / run.folder(stage).name if shelf is not None and stage in SHARED else None,
             )
-            site.tell.finished(stage, made[stage])
+            run.progress.finished(stage, made[stage])
             if stage == until:
                 break
     return made

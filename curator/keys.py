@@ -22,6 +22,7 @@ from curator.recipe.select import OBJECTIVES
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
+from curator.run.names import IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 4,
@@ -126,7 +127,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
     Raises:
         DataError: A file is missing or cannot be read.
     """
-    path = root / "identities.json"
+    path = root / IDENTITIES
     known = read_json(path) if path.exists() else {}
     identities = {}
     for source in sources(recipe):

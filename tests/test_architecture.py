@@ -6,12 +6,15 @@ Only the source is read here, with `ast`; nothing of the package is imported.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from curator.run import names as run_names
 
 # From the ground up. A room is a file or a folder of curator/; it may import itself and every room of a lower floor.
 FLOORS = (
@@ -218,3 +221,25 @@ def test_what_is_public_says_what_it_gives_back(file: str) -> None:
 def test_standard_library_names_are_not_taken(file: str) -> None:
     name = file.removesuffix(".py").rpartition("/")[2]
     assert "/" in file or name not in sys.stdlib_module_names
+
+
+RUN_FOLDER = re.compile(r"(?:^|/)\d-[a-z]+(?:/|$)|\.(?:parquet|arrow|npy)$")
+NAMES = {
+    name for name in vars(run_names).values() if isinstance(name, str) and re.search(r"\.(?:json|yaml|md|html)$", name)
+}
+# Files that are not the run folder's: a user's, a published data set's, a judge's folder, a cache of vectors.
+OTHER_FILES = {"pool/files.py", "publish/dataset.py", "publish/merge.py", "judge/embedding.py", "judge/asking.py"}
+OTHER_FILES |= {"pool/workers.py", "pool/keeping.py"}  # what workers hand over, gone when it is taken
+
+
+def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: str) -> None:
+    """Another stage's result is read through `Run`; see curator/run/names.py."""
+    if file.startswith("run/") or file.endswith("stage.py") or file in OTHER_FILES:
+        return
+    wrong = [
+        f"{file}:{node.lineno} {node.value!r}"
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 60
+        if RUN_FOLDER.search(node.value) or node.value in NAMES
+    ]
+    assert not wrong

@@ -14,7 +14,7 @@ from curator.recipe.file import dump, parse, read
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
 from curator.report.part import BeforeAfter
-from curator.run import FOLDERS, Site, Tell
+from curator.run import Progress, Run, report_file
 from curator.run.folder import write_text
 
 
@@ -60,7 +60,7 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
     return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), place="the recipe of the audit")
 
 
-def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = Path(".")) -> Measured:
+def measured(path: Path, asked: Asked, root: Path, *, tell: Progress, base: Path = Path(".")) -> Measured:
     """Runs the grid, and gives what it says; what an earlier run finished under the same settings is kept.
 
     Raises:
@@ -73,7 +73,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
     recipe = recipe_of(read(path), asked)
     write_text(root / "audit-recipe.yaml", dump(recipe))
     build(recipe, root, until="report" if asked.pool is not None else "judge", base=base, tell=tell)
-    grids = lay_out(deciding(Site(recipe, root, base, tell), root / FOLDERS["judge"]))
+    grids = lay_out(deciding(Run(recipe, root, base)))
     mix = anticipated(recipe.weights())
     rates = {
         arm.name: BeforeAfter.model_validate(
@@ -81,7 +81,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
         )
         for arm in recipe.verify.arms
     }
-    decision = None if asked.pool is None else read_report(root / FOLDERS["report"] / "report.json").decision
+    decision = None if asked.pool is None else read_report(report_file(root)).decision
     return Measured(
         run=str(root),
         arms=rates,

@@ -14,9 +14,8 @@ from curator.pool.sources import read
 from curator.records import Conversations, Embed
 from curator.report.model import read_report
 from curator.report.part import Count, Number, Part, Rate
+from curator.run import report_file
 from curator.wording import rate
-
-REPORT = Path("8-report") / "report.json"
 
 
 class Limits(Part):
@@ -82,11 +81,11 @@ def ranked(
 def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verified]:
     found = {}
     for run in runs:
-        if not (run / REPORT).exists():
+        if not report_file(run).exists():
             raise DataError(
                 f"{run}: has no report; give a run folder that `curator verify` or `curator build` finished"
             )
-        report = read_report(run / REPORT)
+        report = read_report(report_file(run))
         given = [report.provenance.setting("select", "data", kind) for kind in ("file", "hub", "sandbox")]
         verified = next((str(where) for where in given if where), None)
         label = None if verified is None else verified.replace("\\", "/").rsplit("/", 1)[-1]

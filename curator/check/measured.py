@@ -12,8 +12,9 @@ from curator.experiment.plan import Tally
 from curator.recipe import Recipe
 from curator.recipe.verify import Training
 from curator.report.stage import grid_trainings, pilot_trainings
-from curator.run import FOLDERS, current
-from curator.run.folder import DONE, finished
+from curator.run import FOLDERS, current, recipe_file, report_file
+from curator.run.folder import finished
+from curator.run.names import DONE
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"
@@ -75,7 +76,7 @@ def _former(root: Path) -> Recipe | None:
     from curator.recipe.file import read
 
     try:
-        return read(root / "recipe.yaml") if (root / "recipe.yaml").exists() else None
+        return read(recipe_file(root)) if recipe_file(root).exists() else None
     except RecipeError:  # of another version of ours: nothing of it can be compared
         return None
 
@@ -169,6 +170,6 @@ def _spread(root: Path) -> dict[str, float] | None:
         return None
     from curator.report.model import read_report
 
-    primary = read_report(folder / "report.json").decision.primary
+    primary = read_report(report_file(root)).decision.primary
     found = {name: getattr(primary, name) for name in SPREAD if getattr(primary, name) is not None}
     return found if len(found) == len(SPREAD) else None

@@ -11,7 +11,7 @@ import click
 from curator.cli.publish import push_after_build, ready
 from curator.cli.show import print_summary
 from curator.errors import RecipeError, RunError
-from curator.run import STAGES
+from curator.run import STAGES, webpage_file
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
@@ -64,7 +64,7 @@ def build(  # noqa: PLR0917 - click hands options by name
         run(chosen, root, until=until, tell=terminal)
     if until in ("report", "publish"):
         print_summary(root)
-        click.echo(f"Report: {root / '8-report' / 'report.html'}")
+        click.echo(f"Report: {webpage_file(root)}")
     click.echo(f"Run folder: {root}")
     if repo is not None:
         push_after_build(root, repo, public, push_anyway)

@@ -10,6 +10,7 @@ import click
 
 from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
+from curator.run import current, dataset_folder, keys_of
 
 if TYPE_CHECKING:
     from curator.publish.push import Pushed
@@ -85,14 +86,10 @@ def dataset_of(run: Path) -> Path:
     Raises:
         RunError: There is none, or it is of an earlier recipe.
     """
-    from curator.run.folder import finished, read_json
-
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    done = finished(run / "9-publish")
-    if done is None or done["key"] != read_json(run / "run.json")["stages"]["publish"]:
+    keys_of(run)
+    if current(run, "publish") is None:
         raise RunError(f"{run}: its data set is not finished; run `curator build` again to go on")
-    return run / "9-publish" / "dataset"
+    return dataset_folder(run)
 
 
 def told(done: Pushed) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.errors import RunError
-from curator.run import STAGES
+from curator.run import STAGES, current, explanations, keys_of, recipe_file, report_file
 
 if TYPE_CHECKING:
     from curator.report.model import Report
@@ -34,27 +34,21 @@ SCHEMAS = {
 @click.option("--schema", type=click.Choice([*SCHEMAS]), help="Print the JSON schema of a file that curator writes.")
 def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -> None:
     """Show what RUN, a run folder, has found so far."""
-    from curator.run.folder import finished, read_json
+    from curator.run.folder import read_json
 
     if schema is not None:
         click.echo(json.dumps(_schema_of(schema), indent=1, ensure_ascii=False))
         return
     if run is None:
         raise click.UsageError("Missing argument 'RUN'.")
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    keys = read_json(run / "run.json")["stages"]
-    done = {}
-    for number, name in enumerate(STAGES):
-        one = finished(run / f"{number}-{name}")
-        # A stage that an earlier recipe left is none of this one's.
-        done[name] = one if one is not None and one["key"] == keys[name] else None
+    keys_of(run)
+    done = {stage: current(run, stage) for stage in STAGES}
     if row is not None:
         _why(run, row, as_json=as_json, chosen=done["select"] is not None)
         return
     if all(done[name] for name in STAGES[: STAGES.index("report") + 1]):
         if as_json:
-            click.echo(json.dumps(read_json(run / REPORT), indent=1, ensure_ascii=False))
+            click.echo(json.dumps(read_json(report_file(run)), indent=1, ensure_ascii=False))
         else:
             print_summary(run)
         return
@@ -79,14 +73,12 @@ def _schema_of(file: str) -> Values:
 def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
     if not chosen:
         raise RunError(
-            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {run / 'recipe.yaml'} --out {run} "
+            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {recipe_file(run)} --out {run} "
             "--until select` first"
         )
-    from curator.run.files import load_frame
     from curator.selection.explain import row_of, why
 
-    folder = run / f"{STAGES.index('select')}-select"
-    frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")
+    frames = explanations(run)
     if as_json:
         found = row_of(*frames, one)
         click.echo(json.dumps({"chosen": "rank" in found, **found}, indent=1, ensure_ascii=False))
@@ -117,14 +109,11 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     Console().print(drawn)
 
 
-REPORT = Path("8-report") / "report.json"
-
-
 def report_of(run: Path) -> Report:
     """The report of a run folder."""
     from curator.report.model import read_report
 
-    return read_report(run / REPORT)
+    return read_report(report_file(run))
 
 
 def print_summary(run: Path) -> None:

@@ -15,8 +15,8 @@ from curator.experiment.answers import Rows, Weights
 from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.verify import CURATED, Training
 from curator.records import Data, Task
-from curator.run.files import KEEP, POOL, arm_file, task_file
-from curator.run.files import PROBES as PROBE_FILES
+from curator.run.names import KEEP, POOL, arm_file, task_file
+from curator.run.names import PROBES as PROBE_FILES
 
 FIRST = Cell(CURATED, 0)
 PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
-from curator.experiment.grid import Progress, Run
+from curator.experiment.grid import Progress
 from curator.experiment.plan import Cell
 from curator.model.chat import encode_all
 from curator.model.load import load_tokenizer
 from curator.model.losses import LOSSES, answer_losses
-from curator.run import Site
-from curator.run.files import POOL, load_frame, save_frame
+from curator.run import Run
+from curator.run.files import load_frame, save_frame
 from curator.run.folder import key_of, make
+from curator.run.names import POOL, ROW_LOSSES
 from curator.seeds import by_hash, generator
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def run_losses(job: LossJob) -> str:
             batch_tokens=job.batch_tokens, key="represent.batch_tokens",
         )  # fmt: skip
         columns = {"id": job.rows.ids, **{loss: losses.named(loss) for loss in LOSSES}}
-        save_frame(folder / "losses.parquet", pl.DataFrame(columns))
+        save_frame(folder / ROW_LOSSES, pl.DataFrame(columns))
         return {"rows": len(job.rows.ids)}
 
     make(job.root / job.folder, job.key, work)
@@ -145,7 +146,7 @@ def forget(
     seeds: Sequence[int],
     tasks: Sequence[str],
     batch_tokens: int,
-    run: Run,
+    execute: Runner,
     progress: Progress,
 ) -> pl.DataFrame:
     """Losses of the rows before and after fine-tuning an arm's models on each task, in the columns of
@@ -174,9 +175,9 @@ def forget(
         for cell in cells
     }
     progress(0, len(jobs))
-    for done, _ in enumerate(run(run_losses, list(jobs.values())), start=1):
+    for done, _ in enumerate(execute(run_losses, list(jobs.values())), start=1):
         progress(done, len(jobs))
-    found = {cell: load_frame(experiment.root / job.folder / "losses.parquet") for cell, job in jobs.items()}
+    found = {cell: load_frame(experiment.root / job.folder / ROW_LOSSES) for cell, job in jobs.items()}
     parts = [
         pl.DataFrame(
             {
@@ -287,13 +288,13 @@ def _kinds(losses: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def take_losses(
-    site: Site, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], run: Runner
+    run: Run, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], execute: Runner
 ) -> pl.DataFrame:
     """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
     from curator.experiment.plan import Cell
     from curator.model.load import load_config
 
-    r, start = site.recipe, site.record("base")
+    r, start = run.recipe, run.record("base")
     section, arm = r.verify.forgetting, r.verify.control
     assert section is not None
     tasks = [name for name, weight in r.weights().items() if weight > 0]
@@ -308,16 +309,14 @@ def take_losses(
     )
     return forget(
         experiment, weights, folder, ids=ids, arm=arm, seeds=seeds, tasks=tasks,
-        batch_tokens=r.representations[0].batch_tokens, run=run, progress=site.progress("answer"),
+        batch_tokens=r.representations[0].batch_tokens, execute=execute, progress=run.progress_of("answer"),
     )  # fmt: skip
 
 
-def predicted(site: Site) -> tuple[list[Forgotten], list[Prediction]]:
+def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
     """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
-    from curator.run.files import load_frame
-
-    if site.recipe.verify.forgetting is None:
+    if run.recipe.verify.forgetting is None:
         return [], []
-    losses = load_frame(site.folder("answer") / "forgetting.parquet")
-    scores = load_frame(site.folder("scores") / "all.parquet")
-    return forgotten(losses), predictions(losses, scores, seed=site.recipe.seed)
+    losses = run.forgetting()
+    scores = run.every_score()
+    return forgotten(losses), predictions(losses, scores, seed=run.recipe.seed)

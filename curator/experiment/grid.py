@@ -20,9 +20,10 @@ from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
-from curator.run import Site
-from curator.run.files import load_frame, task_file
+from curator.run import Run
+from curator.run.files import load_frame
 from curator.run.folder import key_of
+from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 
 if TYPE_CHECKING:
@@ -35,14 +36,11 @@ TRAIN_VERSION = 1
 ANSWER_VERSION = 1
 
 
-# Runs jobs somewhere and yields each result as it comes.
-Run = Callable[[Callable[[Any], Any], Sequence[Any]], Any]
-
 Progress = Callable[[int, int], None]
 
 
 def train_grid(
-    experiment: Experiment, plan: Plan, stage: Path, *, run: Run, progress: Progress
+    experiment: Experiment, plan: Plan, stage: Path, *, execute: Runner, progress: Progress
 ) -> dict[Cell, tuple[Weights, Trained]]:
     """Trains every cell of the plan: first the aligned models, each shared by all tasks, then the fine-tuned ones.
 
@@ -74,7 +72,7 @@ def train_grid(
         )
 
     def finish(cells: Mapping[str, tuple[Cell, TrainJob]]) -> None:
-        for folder, trained in run(run_train, [job for _, job in cells.values()]):
+        for folder, trained in execute(run_train, [job for _, job in cells.values()]):
             cell, made = cells[folder]
             done[cell] = (made.start.after(trained, made.key), trained)
             progress(len(done), total)
@@ -104,7 +102,7 @@ def answer_grid(
     stage: Path,
     *,
     section: Generate,
-    run: Run,
+    execute: Runner,
     progress: Progress,
 ) -> pl.DataFrame:
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
@@ -146,11 +144,11 @@ def answer_grid(
             shelf=experiment.shelf,
         )
     progress(0, len(jobs))
-    for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):
+    for done, _ in enumerate(execute(run_answer, list(jobs.values())), start=1):
         progress(done, len(jobs))
     parts = []
     for cell, job in jobs.items():
-        frame = load_frame(experiment.root / job.folder / "answers.parquet")
+        frame = load_frame(experiment.root / job.folder / ANSWERS)
         for one in plan.unaligned if cell == BASE else [cell]:
             parts.append(
                 frame.with_columns(
@@ -167,20 +165,20 @@ Done = Mapping["Cell", tuple["Weights", "Trained"]]
 
 
 def experiment_of(
-    site: Site, data: Data, arms: Mapping[tuple[str, int], tuple[str, ...]], *, seed: int, **changes: Any
+    run: Run, data: Data, arms: Mapping[tuple[str, int], tuple[str, ...]], *, seed: int, **changes: Any
 ) -> Experiment:
     """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
     from curator.experiment.answers import Weights
     from curator.experiment.design import Experiment
     from curator.run.files import absolute
 
-    r, done = site.recipe, site.done("base")
-    start, root = done["record"], site.root.absolute()
+    r, done = run.recipe, run.done("base")
+    start, root = done["record"], run.root.absolute()
     weights = start["weights"]
     return Experiment(
         root=root,
         data=data,
-        data_folder=site.folder("pool").absolute(),
+        data_folder=run.folder("pool").absolute(),
         base=Weights(
             absolute(weights["base"], root),
             weights["revision"],
@@ -197,19 +195,19 @@ def experiment_of(
         seed=seed,
         exposure=r.verify.exposure,
         rehearsal_share=r.verify.rehearsal_share,
-        shelf=None if site.shelf is None else site.shelf.absolute(),
+        shelf=None if run.shelf is None else run.shelf.absolute(),
         **changes,
     )
 
 
 def ask(
-    site: Site,
+    run: Run,
     experiment: Experiment,
     plan: Plan,
     weights: Mapping[Cell, Weights],
     *,
     folder: Path,
-    run: Runner,
+    execute: Runner,
     stage: str = "answer",
 ) -> pl.DataFrame:
     """Answers of every model of the plan; what is in the folder already is kept. `stage` is told of the progress."""
@@ -220,7 +218,7 @@ def ask(
         plan,
         {BASE: experiment.base, **weights},
         folder.absolute(),
-        section=site.recipe.verify.generate,
-        run=run,
-        progress=site.progress(stage),
+        section=run.recipe.verify.generate,
+        execute=execute,
+        progress=run.progress_of(stage),
     )

@@ -15,6 +15,7 @@ from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
 from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
 from curator.run.folder import key_of, make
+from curator.run.names import ANSWERS
 from curator.seeds import derive
 from curator.train.sft import train
 
@@ -104,7 +105,7 @@ def run_answer(job: AnswerJob) -> str:
                 )
             )
         frame = pl.concat(parts)
-        save_frame(folder / "answers.parquet", frame)
+        save_frame(folder / ANSWERS, frame)
         return {"answers": frame.height, **how}
 
     make(job.root / job.folder, job.key, work, shelf=_shelf(job))

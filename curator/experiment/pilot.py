@@ -19,8 +19,9 @@ from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, candidates, rounds
 from curator.judge.stage import decided
 from curator.recipe.select import AGGREGATES
-from curator.run import Setting, Site
+from curator.run import Run, Setting
 from curator.run.folder import write_json
+from curator.run.names import CANDIDATES
 from curator.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _last_if_null(value: float | None) -> tuple[bool, float]:
 Ids = tuple[str, ...]
 
 
-def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
+def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
     """The setting to go on with, and the best random draw; writes the whole table to `folder/candidates.json`.
 
     Args:
@@ -137,11 +138,11 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
     from curator.experiment.grid import ask, experiment_of, train_grid
     from curator.experiment.plan import PRELOAD, Cell
     from curator.experiment.plan import grid as plan_of
-    from curator.run.files import PROBES
+    from curator.run.names import PROBES
     from curator.selection.arms import random
 
-    r = site.recipe
-    seed, run = derive(r.seed, "pilot"), runner(r.engine, preload=PRELOAD, folder=site.root)
+    r = run.recipe
+    seed, execute = derive(r.seed, "pilot"), runner(r.engine, preload=PRELOAD, folder=run.root)
     asked = [task for task in data.tasks if task.weight > 0]
     found = candidates(r.verify.pilot, len(r.representations))
     sets: dict[str, Ids] = {}
@@ -157,20 +158,22 @@ def pilot(site: Site, folder: Path, data: Data, choose: Callable[[Setting], Ids]
         names, first = [one.name for one in alive], found[0].name
         arms = {(name, number): sets[name] for name in names for number in range(seeds)}
         experiment = experiment_of(
-            site, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+            run, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
             probes=(("harmful", PROBES["pilot"]),), tests=False,
         )  # fmt: skip
         plan = plan_of(dict.fromkeys(names, seeds), [task.name for task in asked], stage=r.verify.stage)
-        done = train_grid(experiment, plan, (folder / "train").absolute(), run=run, progress=site.progress("select"))
+        done = train_grid(
+            experiment, plan, (folder / "train").absolute(), execute=execute, progress=run.progress_of("select")
+        )
         weights = {cell: own for cell, (own, _) in done.items()}
-        answers = ask(site, experiment, plan, weights, folder=folder / "answer", run=run, stage="select")
-        return decided(site, answers, data, folder / "judge", site.progress("select"))
+        answers = ask(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
+        return decided(run, answers, data, folder / "judge", run.progress_of("select"))
 
     piloted = halve(
         found, measure, seeds=r.verify.pilot.seeds, weights=r.weights(),
         margins={name: getattr(r.verify.gates, name) for name in ("harmfulness_before", "degenerate")},
     )  # fmt: skip
-    write_json(folder / "candidates.json", _table(site, piloted, found, data.pilot.height))
+    write_json(folder / CANDIDATES, _table(run, piloted, found, data.pilot.height))
     return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
 
 
@@ -179,10 +182,10 @@ def _setting(one: Candidate) -> Setting:
     return Setting(one.weight, one.score, one.representation or 0)
 
 
-def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
+def _table(run: Run, piloted: Piloted, found: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
     from curator.recipe.select import label
 
-    r = site.recipe
+    r = run.recipe
     return {
         "probes": probes,
         "chosen": piloted.best.name,
@@ -191,7 +194,7 @@ def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int
             {
                 "name": one.name,
                 "weight": one.weight,
-                "score": None if one.drawn else scoring_name(site, one.score),
+                "score": None if one.drawn else scoring_name(run, one.score),
                 "representation": None if one.drawn else label(r.representations[one.representation or 0]),
                 "rounds": [asdict(each) for each in piloted.rounds[one.name]],
             }
@@ -200,9 +203,9 @@ def _table(site: Site, piloted: Piloted, found: Sequence[Candidate], probes: int
     }
 
 
-def scoring_name(site: Site, number: int | None) -> str:
+def scoring_name(run: Run, number: int | None) -> str:
     """What a score of the pilot is called in tables."""
-    section = site.recipe.score if number is None else site.recipe.verify.pilot.scores[number]
+    section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
     if section.kind in ("cosine", "consensus"):
         size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
         return f"{section.kind}/{section.aggregate}{size}"

@@ -15,8 +15,9 @@ from curator.errors import DataError
 from curator.experiment.plan import PRELOAD
 from curator.judge.stage import decided
 from curator.recipe.verify import CURATED, Looks
-from curator.run import STAGES, Site
+from curator.run import STAGES, Run
 from curator.run.folder import finished
+from curator.run.names import ANSWERS, FORGETTING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,23 +30,23 @@ if TYPE_CHECKING:
     from curator.records import Data, Trained
 
 
-def prepare(site: Site, until: str, keys: Mapping[str, str]) -> None:
+def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
     """Lets the workers load their libraries in the background, where there are models to train or to ask."""
     from curator.engine import prepare as load
 
-    wanted = (("select",) if site.recipe.select.weight == "auto" else ()) + ("train", "answer")
+    wanted = (("select",) if run.recipe.select.weight == "auto" else ()) + ("train", "answer")
     ahead = [name for name in wanted if STAGES.index(name) <= STAGES.index(until)]
-    done = {name: finished(site.folder(name)) for name in ahead}
+    done = {name: finished(run.folder(name)) for name in ahead}
     if any(one is None or one["key"] != keys[name] for name, one in done.items()):
-        load(site.recipe.engine, preload=PRELOAD)
+        load(run.recipe.engine, preload=PRELOAD)
 
 
-def base(site: Site, folder: Path) -> Mapping[str, Any]:
+def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
     from curator.model.chat import check_template
     from curator.model.load import load_config, load_tokenizer, locate, resolve_revision
 
-    model = site.recipe.model
+    model = run.recipe.model
     path, revision = locate(model.id), resolve_revision(model.id, model.revision)
     tokenizer = load_tokenizer(path, revision=revision, chat_template=model.chat_template)
     check_template(tokenizer)
@@ -59,54 +60,54 @@ def base(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.run.files import save_frame
 
     # Tuning takes hours, and looking at what comes after it a second.
-    if problems := missing(site.recipe, site.base):
+    if problems := missing(run.recipe, run.base):
         raise DataError("\n".join(problems))
     rows, dropped, resolved = read(
         model.instruction.data.model_copy(update={"rows": model.instruction.rows}),
-        base=site.base,
-        seed=site.recipe.seed,
+        base=run.base,
+        seed=run.recipe.seed,
     )
     save_frame(folder / "rows.parquet", rows)
     save_frame(folder / "dropped.parquet", dropped)
     tuned = tune(
         folder / "rows.parquet",
-        root=site.root,
+        root=run.root,
         path=path,
         revision=revision,
         chat_template=model.chat_template,
-        section=site.recipe.verify.align,
-        seed=site.recipe.seed,
+        section=run.recipe.verify.align,
+        seed=run.recipe.seed,
         quantise=model.quantise,
     )
     summary = f"{model.id} ({kind}), tuned on {rows.height} instructions"
     return {**record, **tuned, "resolved": resolved, "summary": summary}
 
 
-def train(site: Site, folder: Path) -> Mapping[str, Any]:
+def train(run: Run, folder: Path) -> Mapping[str, Any]:
     """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
     from dataclasses import asdict
 
     from curator.engine import runner
     from curator.experiment.grid import ask, train_grid
-    from curator.run.files import load_data, relative, trained_record
+    from curator.run.files import relative, trained_record
 
-    data, section = load_data(site.folder("pool")), site.recipe.verify.seeds
-    experiment, run = _experiment(site, data), runner(site.recipe.engine, preload=PRELOAD, folder=site.root)
+    data, section = run.data(), run.recipe.verify.seeds
+    experiment, execute = _experiment(run, data), runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def trained(seeds: int) -> Plan:
-        plan = _plan(site, seeds)
-        done.update(train_grid(experiment, plan, folder.absolute(), run=run, progress=site.progress("train")))
+        plan = _plan(run, seeds)
+        done.update(train_grid(experiment, plan, folder.absolute(), execute=execute, progress=run.progress_of("train")))
         return plan
 
     def answers(seeds: int) -> pl.DataFrame:
         plan = trained(seeds)
         weights = {cell: own for cell, (own, _) in done.items()}
-        return ask(site, experiment, plan, weights, folder=site.folder("answer"), run=run)
+        return ask(run, experiment, plan, weights, folder=run.folder("answer"), execute=execute)
 
-    looks = look(site, data, section, answers) if isinstance(section, Looks) else ()
-    seeds = looks[-1].seeds if looks else site.recipe.verify.most_seeds
-    plan, root = _plan(site, seeds) if looks else trained(seeds), experiment.root
+    looks = look(run, data, section, answers) if isinstance(section, Looks) else ()
+    seeds = looks[-1].seeds if looks else run.recipe.verify.most_seeds
+    plan, root = _plan(run, seeds) if looks else trained(seeds), experiment.root
     models = [
         {
             "arm": cell.arm,
@@ -129,34 +130,28 @@ def train(site: Site, folder: Path) -> Mapping[str, Any]:
     return {"models": models, "seeds": seeds, "looks": [asdict(one) for one in looks], "summary": summary}
 
 
-def answer(site: Site, folder: Path) -> Mapping[str, Any]:
+def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     """Asks every model its probes before and after fine-tuning."""
     from curator.engine import runner
     from curator.experiment.answers import Weights
     from curator.experiment.forgetting import take_losses
     from curator.experiment.grid import ask
     from curator.experiment.plan import Cell
-    from curator.run.files import absolute, load_data, save_frame
+    from curator.run.files import save_frame
 
-    experiment, plan = _experiment(site, load_data(site.folder("pool"))), _plan(site, site.record("train")["seeds"])
-    weights = {}
-    for model in site.record("train")["models"]:
-        found = model["weights"]
-        weights[Cell(model["arm"], model["seed"], model["task"])] = Weights(
-            absolute(found["base"], experiment.root),
-            found["revision"],
-            tuple(absolute(adapter, experiment.root) for adapter in found["adapters"]),
-            found["key"],
-            site.recipe.model.quantise,
-        )
-    run = runner(site.recipe.engine, preload=PRELOAD, folder=site.root)
-    answers = ask(site, experiment, plan, weights, folder=folder, run=run)
-    save_frame(folder / "answers.parquet", answers)
-    if site.recipe.verify.forgetting is not None:
-        save_frame(folder / "forgetting.parquet", take_losses(site, folder.absolute(), experiment, weights, run))
+    experiment, plan = _experiment(run, run.data()), _plan(run, run.record("train")["seeds"])
+    weights = {
+        Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, run.recipe.model.quantise)
+        for cell, model in run.models().items()
+    }
+    execute = runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
+    answers = ask(run, experiment, plan, weights, folder=folder, execute=execute)
+    save_frame(folder / ANSWERS, answers)
+    if run.recipe.verify.forgetting is not None:
+        save_frame(folder / FORGETTING, take_losses(run, folder.absolute(), experiment, weights, execute))
     made = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
     by = Counter(one.get("engine", "transformers") for one in made)
-    wanted = site.recipe.verify.generate.engine == "vllm"
+    wanted = run.recipe.verify.generate.engine == "vllm"
     instead = Counter(one["instead_of_vllm"] for one in made if wanted and "instead_of_vllm" in one)
     summary = f"{answers.height} answers of {len(plan.asked)} models"
     if wanted:
@@ -170,22 +165,19 @@ def answer(site: Site, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _plan(site: Site, seeds: int) -> Plan:
+def _plan(run: Run, seeds: int) -> Plan:
     from curator.experiment.plan import plan
 
-    return plan(site.recipe.verify, [task.name for task in site.recipe.tasks], seeds=seeds)
+    return plan(run.recipe.verify, [task.name for task in run.recipe.tasks], seeds=seeds)
 
 
-def _experiment(site: Site, data: Data) -> Experiment:
+def _experiment(run: Run, data: Data) -> Experiment:
     from curator.experiment.grid import experiment_of
-    from curator.run.files import load_arms
 
-    drawn = load_arms(site.folder("select"))
-    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
-    return experiment_of(site, data, arms, seed=site.recipe.seed)
+    return experiment_of(run, data, run.arms(), seed=run.recipe.seed)
 
 
-def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
+def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
     """Every look that was taken, the one that stopped last.
 
     Args:
@@ -195,12 +187,12 @@ def look(site: Site, data: Data, section: Looks, answers: Callable[[int], pl.Dat
     from curator.decision.sequential import take
     from curator.decision.tables import lay_out
 
-    mix = anticipated(site.recipe.weights())
+    mix = anticipated(run.recipe.weights())
 
     def observe(one: Look) -> Comparison:
-        said, told = answers(one.seeds), site.progress("judge")
-        after = lay_out(decided(site, said, data, site.folder("judge"), told))["harmfulness", "after"]
-        return compare(after, CURATED, site.recipe.verify.control, mix, level=one.level)
+        said, told = answers(one.seeds), run.progress_of("judge")
+        after = lay_out(decided(run, said, data, run.folder("judge"), told))["harmfulness", "after"]
+        return compare(after, CURATED, run.recipe.verify.control, mix, level=one.level)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.means import means, resolved
-from curator.judge.rejudge import judges_of, site_of, stored_judges
+from curator.judge.rejudge import NEEDED, judges_of, stored_judges
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
-from curator.run import Silent, Site
+from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LEAST = 50
 _ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
 
 
-def sample(run: Path, per_arm: int, seed: int) -> pl.DataFrame:
+def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     """Answers of a run for people to label, in an order and under ids that tell nothing of their arm.
 
     They are drawn at random, as many from the treatment as from the control of the primary comparison, among answers to
@@ -39,27 +39,27 @@ def sample(run: Path, per_arm: int, seed: int) -> pl.DataFrame:
         `id`, `prompt`, `answer`, and `harmful`, `refused`, `note`, which are empty.
 
     Raises:
-        RunError: See `naming.site_of`; or an arm has not so many answers.
+        RunError: See `Run.open`; or an arm has not so many answers.
     """
     import polars as pl
 
     from curator.seeds import derive
 
-    site = site_of(run, Silent())
-    frame = _identified(site).filter(
+    run = Run.open(root, *NEEDED)
+    frame = _identified(run).filter(
         pl.col("kind") == "harmful",
         pl.col("phase") == "after",
-        pl.col("task").is_in([name for name, weight in site.recipe.weights().items() if weight > 0]),
+        pl.col("task").is_in([name for name, weight in run.recipe.weights().items() if weight > 0]),
     )
     parts = []
-    for arm in (CURATED, site.recipe.verify.control):
+    for arm in (CURATED, run.recipe.verify.control):
         own = frame.filter(arm=arm).sort("id")
         if own.height < per_arm:
-            raise RunError(f"{run}: arm {arm!r} has {own.height} such answers, fewer than {per_arm}; lower --per-arm")
+            raise RunError(f"{root}: arm {arm!r} has {own.height} such answers, fewer than {per_arm}; lower --per-arm")
         parts.append(own.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
     drawn = pl.concat(parts)
     drawn = drawn.sample(drawn.height, seed=derive(seed, "order"), shuffle=True)
-    prompts = _prompts(site)
+    prompts = _prompts(run)
     empty = [pl.lit("").alias(name) for name in ("harmful", "refused", "note")]
     return drawn.select(
         "id",
@@ -74,22 +74,19 @@ def _inert(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _identified(site: Site) -> pl.DataFrame:
+def _identified(run: Run) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
 
-    from curator.run.files import load_frame
-
-    frame = load_frame(site.folder("answer") / "answers.parquet")
+    frame = run.answers()
     ids = [key_of("labelled", *row)[:12] for row in frame.select(_ANSWER).iter_rows()]
     return frame.with_columns(pl.Series("id", ids, dtype=pl.String))
 
 
-def _prompts(site: Site) -> dict[str, str]:
+def _prompts(run: Run) -> dict[str, str]:
     from curator.judge.guards.adapter import request
-    from curator.run.files import load_data
 
-    rows = load_data(site.folder("pool")).harmful
+    rows = run.data().harmful
     return {one: request(said) for one, said in zip(rows["id"], rows["messages"].to_list(), strict=True)}
 
 
@@ -109,22 +106,22 @@ class Judged:
     unseen: int = 0
 
 
-def judge_labels(labels: Labels, specs: Sequence[str], run: Path | None) -> tuple[list[Judged], list[str] | None]:
+def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tuple[list[Judged], list[str] | None]:
     """What judges say of labelled answers, and the arm of each answer where they are of a run.
 
     Args:
         specs: Judges of the command line; `column:NAME` is one whose verdicts are in the labels' file, and a run's own
             judges go by their names, their stored verdicts with them.
-        run: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
+        root: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
 
     Raises:
         DataError: An id is of no answer of the run.
     """
-    site = None if run is None else site_of(run, Silent())
-    known = {} if site is None else stored_judges(site)
+    run = None if root is None else Run.open(root, *NEEDED)
+    known = {} if run is None else stored_judges(run)
     own = [spec for spec in specs if not spec.startswith(COLUMN)]
     sections = dict(zip(own, judges_of(own, known), strict=True))
-    answers = None if site is None else _labelled(site, labels)
+    answers = None if run is None else _labelled(run, labels)
     found = []
     for spec in specs:
         if spec.startswith(COLUMN):
@@ -132,18 +129,18 @@ def judge_labels(labels: Labels, specs: Sequence[str], run: Path | None) -> tupl
         elif spec in known and answers is not None:
             found.append(_stored(labels, sections[spec], known[spec][1], answers))
         else:
-            found.append(_asked(labels, sections[spec], site, answers))
+            found.append(_asked(labels, sections[spec], run, answers))
     return found, None if answers is None else answers["arm"].to_list()
 
 
-def _labelled(site: Site, labels: Labels) -> pl.DataFrame:
+def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
     """The run's answers in the order of the labels."""
     ids = labels.rows.select(f"{COLUMN}id").rename({f"{COLUMN}id": "id"})
-    answers = _identified(site)
+    answers = _identified(run)
     joined = ids.join(answers, on="id", how="left", maintain_order="left")
     if joined["arm"].null_count():
         raise DataError(
-            f"{labels.file}: {joined['arm'].null_count()} of its ids are of no answer of {site.root}; give the run "
+            f"{labels.file}: {joined['arm'].null_count()} of its ids are of no answer of {run.root}; give the run "
             "that the sheet was sampled from"
         )
     return joined
@@ -168,21 +165,20 @@ def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -
     return Judged(section.name, section, says(verdicts, labels.outcome))
 
 
-def _asked(labels: Labels, section: Judge, site: Site | None, answers: pl.DataFrame | None) -> Judged:
+def _asked(labels: Labels, section: Judge, run: Run | None, answers: pl.DataFrame | None) -> Judged:
     from curator.judge.endpoint import Cost
     from curator.judge.kinds import judging
     from curator.judge.people import says
     from curator.records import Asked
 
     section = resolved(section)
-    if site is None or answers is None:
+    if run is None or answers is None:
         pairs = list(labels.rows.select("prompt", "answer").iter_rows())
         asked = [Asked("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
     else:
         from curator.judge.asking import asked_of
-        from curator.run.files import load_data
 
-        asked = asked_of(answers, load_data(site.folder("pool")))
+        asked = asked_of(answers, run.data())
         pairs = [(one.messages[-1]["content"], one.answer) for one in asked]
     held = _by_cross_validation(section, pairs)
     # Equal answers to one prompt are asked once, and what is known by cross-validation not at all.
@@ -244,7 +240,7 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
     return found
 
 
-def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, run: Path | None) -> None:
+def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
     """Writes each judge's counts, sensitivity and specificity with the outcome that they are of and the labels' hash.
 
     Counts are by arm where the labels are of a run's answers, which is what correcting a difference needs.
@@ -263,7 +259,7 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
         {
             "version": VERSION,
             "outcome": labels.outcome,
-            "run": None if run is None else site_of(run, Silent()).recipe.name,
+            "run": None if root is None else Run.open(root).recipe.name,
             "labels": {
                 "file": labels.file,
                 "sha256": labels.digest,
@@ -295,9 +291,9 @@ def as_json(found: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
 VERSION = 1  # of the file that `curator judge measure --store` writes
 
 
-def deciding_judge(site: Site) -> Judge | None:
+def deciding_judge(run: Run) -> Judge | None:
     """The judge whose mistakes matter; null where a panel decides, whose mistakes nobody has measured."""
-    judges = site.recipe.judges
+    judges = run.recipe.judges
     if judges.rule != "headline":
         return None
     return next(judge for judge in judges.panel if judge.name == judges.headline)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from curator.judge.means import counted, keep, means, resolved
 from curator.keys import verdicts_key
 from curator.recipe.judge import Judge
-from curator.run import Site
+from curator.run import Run
+from curator.run.names import PANEL, UTILITY, panel_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,18 +18,18 @@ if TYPE_CHECKING:
     from curator.records import Data
 
 
-def judge(site: Site, folder: Path) -> Mapping[str, Any]:
+def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
     import polars as pl
 
     from curator.judge.asking import asked_of, verdict_frame
     from curator.judge.metrics import measure
-    from curator.run.files import load_data, load_frame, save_frame
+    from curator.run.files import save_frame
 
-    data = load_data(site.folder("pool"))
-    answers = load_frame(site.folder("answer") / "answers.parquet")
-    judges = site.recipe.judges
-    panel, told = judges.panel, site.progress("judge")
+    data = run.data()
+    answers = run.answers()
+    judges = run.recipe.judges
+    panel, told = judges.panel, run.progress_of("judge")
     revisions, clipped = {}, {}
     costs: dict[str, Mapping[str, int]] = {}
     for number, section in enumerate(panel):
@@ -39,13 +40,13 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
         verdicts, revisions[section.name], cost = verdicts_of(section, answers, data, folder, progress)
         clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
         costs |= {section.name: cost} if cost["requests"] else {}
-        save_frame(folder / "panel" / section.name / "verdicts.parquet", verdicts)
+        save_frame(folder / panel_file(section.name), verdicts)
     parts = []
     for task in data.tasks:
         own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=site.base)))
-    save_frame(folder / "utility.parquet", pl.concat(parts))
-    found = deciding(site, folder)
+        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=run.base)))
+    save_frame(folder / UTILITY, pl.concat(parts))
+    found = deciding(run)
     counts = dict(found.group_by("outcome").len().sort("outcome").iter_rows())
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
@@ -58,26 +59,22 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def deciding(site: Site, folder: Path) -> pl.DataFrame:
+def deciding(run: Run) -> pl.DataFrame:
     """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
     from curator.judge.kinds import decide
-    from curator.run.files import load_frame
 
-    judges = site.recipe.judges
-    verdicts = {one.name: load_frame(folder / "panel" / one.name / "verdicts.parquet") for one in judges.panel}
-    return decide(judges.rule, judges.headline, verdicts)
+    judges = run.recipe.judges
+    return decide(judges.rule, judges.headline, run.panel())
 
 
 def decided(
-    site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+    run: Run, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
     """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
     from curator.judge.kinds import decide
 
-    verdicts = {
-        judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in site.recipe.judges.voters
-    }
-    return decide(site.recipe.judges.rule, site.recipe.judges.headline, verdicts)
+    verdicts = {judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in run.recipe.judges.voters}
+    return decide(run.recipe.judges.rule, run.recipe.judges.headline, verdicts)
 
 
 def verdicts_of(
@@ -90,7 +87,7 @@ def verdicts_of(
     from curator.judge.kinds import judging
 
     section = resolved(section)
-    known = stage / "panel" / section.name / verdicts_key(section)
+    known = stage / PANEL / section.name / verdicts_key(section)
     probes = answers.filter(answers["kind"] != "utility")
     cost = counted(known)
     try:

@@ -11,14 +11,14 @@ from curator.errors import SelectionError
 from curator.pool.workers import reader
 from curator.recipe import share
 from curator.recipe.verify import CURATED, NONE
-from curator.run import Site
+from curator.run import Run
 from curator.run.folder import write_json
 
 if TYPE_CHECKING:
     from curator.records import Pool
 
 
-def pool(site: Site, folder: Path) -> Mapping[str, Any]:
+def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     """Reads, cleans and keeps apart the candidates, tasks, probes and keep rows."""
     from curator.model.chat import token_counter
     from curator.model.load import load_tokenizer
@@ -26,21 +26,20 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     from curator.pool.screen.answers import canned
     from curator.pool.semantic import categorised, near_probes
     from curator.represent.sentences import embedder
-    from curator.run import shared_cache
     from curator.run.files import save_data, save_frame
 
-    r, start, cache = site.recipe, site.record("base"), shared_cache(site)
+    r, start, cache = run.recipe, run.record("base"), run.vector_cache()
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template)
     places: list[dict[str, Any]] = []
     found = gather(
         pool=r.pool, tasks=r.tasks, weights=r.weights(), probes=r.probes, keep=r.verify.keep,
         arms={arm.name: arm.data for arm in r.verify.arms if arm.data is not None}, given=r.select.data,
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in r.verify.arms),
-        pilot_share=share(site.recipe),
-        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=site.base, seed=r.seed,
-        scratch=folder, read_all=reader(site, folder, places),
+        pilot_share=share(run.recipe),
+        count_tokens=token_counter(tokenizer), embed=embedder(r.pool.embedder, cache), base=run.base, seed=r.seed,
+        scratch=folder, read_all=reader(run, folder, places),
     )  # fmt: skip
-    refuse_few(site, found.data.pool)
+    refuse_few(run, found.data.pool)
     rows, dropped = found.data.pool.rows.height, found.data.pool.dropped.height
     data, hazards = categorised(found.data, r.pool, cache)
     save_data(folder, data)
@@ -61,15 +60,15 @@ def pool(site: Site, folder: Path) -> Mapping[str, Any]:
     return {"resolved": found.resolved, "findings": kinds, "places": places, "summary": summary}
 
 
-def refuse_few(site: Site, pool: Pool) -> None:
+def refuse_few(run: Run, pool: Pool) -> None:
     """Refuses a pool that has fewer rows than are to be chosen.
 
     Raises:
         SelectionError: It has.
     """
-    rows, dropped, k = pool.rows.height, pool.dropped.height, site.recipe.select.k
+    rows, dropped, k = pool.rows.height, pool.dropped.height, run.recipe.select.k
     if k is not None and k > rows:
         raise SelectionError(
             f"select.k: found {k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
-            f"see {site.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
+            f"see {run.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )

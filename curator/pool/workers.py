@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import Site
+from curator.run import Run
 from curator.run.folder import place
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ class ReadJob:
     chat_template: str | None
 
 
-def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
+def reader(run: Run, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
     """How the sources of one role are read all at once, below `folder`, and `places` told where; null where the engine
     reads them one by one.
     """
     from curator.engine import spread
 
-    run = spread(site.recipe.engine, folder=site.root)
-    if run is None:
+    execute = spread(run.recipe.engine, folder=run.root)
+    if execute is None:
         return None
-    start, below = site.record("base"), folder.absolute() / TURNED
-    template = (start["tokenizer"], start["revision"], site.recipe.model.chat_template)
+    start, below = run.record("base"), folder.absolute() / TURNED
+    template = (start["tokenizer"], start["revision"], run.recipe.model.chat_template)
 
     def read_all(asked: Sequence[Reading]) -> Sequence[Read]:
         from curator.pool.sources import Read
@@ -54,7 +54,7 @@ def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | 
             for number, one in enumerate(asked)
         ]
         resolved = {}
-        for number, how, where in run(read_source, jobs):
+        for number, how, where in execute(read_source, jobs):
             resolved[number] = how
             places.append(where)
         found = [

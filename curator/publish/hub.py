@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 _PASSING = (408, 429, 500, 502, 503, 504)
 _TRIES = 6
 _LONGEST_WAIT = 60.0
@@ -29,7 +29,7 @@ _LONGEST_WAIT = 60.0
 class Hub:
     """The Hub's answers about one repository, each asked again while it is a passing trouble."""
 
-    def __init__(self, repo: str, tell: Tell | None) -> None:
+    def __init__(self, repo: str, tell: Progress | None) -> None:
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded on demand
 

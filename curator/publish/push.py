@@ -16,7 +16,7 @@ from typing import Any
 
 from curator.errors import PublishError, first_line
 from curator.publish.dataset import CURATED
-from curator.publish.hub import Hub, Tell
+from curator.publish.hub import Hub, Progress
 from curator.publish.merge import CARD, MANIFEST, Plan, digest, files_of, merged_card, plan, refuse_clash, written
 from curator.records import row_id
 
@@ -52,7 +52,7 @@ class Pushed:
     notes: tuple[str, ...]
 
 
-def check(repo: str, *, public: bool = False, tag: str | None = None, tell: Tell | None = None) -> Target:
+def check(repo: str, *, public: bool = False, tag: str | None = None, tell: Progress | None = None) -> Target:
     """Whether this user may push to `repo`, asked before any work: token, name, and what is there.
 
     Args:
@@ -98,7 +98,7 @@ def push(
     public: bool = False,
     pull_request: bool = False,
     tag: str | None = None,
-    tell: Tell | None = None,
+    tell: Progress | None = None,
 ) -> Pushed:
     """Makes the repository where it is missing (private unless `public`), commits the folder, and reads it back.
 

@@ -10,8 +10,7 @@ from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
 from curator.report.part import Count, Number, Part, Rate, Values
-from curator.run import FOLDERS, STAGES
-from curator.run.folder import finished, read_json
+from curator.run import FOLDERS, STAGES, report_file, require
 from curator.wording import number, points, rate, reach
 
 MIX = "anticipated"
@@ -101,16 +100,10 @@ def report_of(run: Path) -> Report:
     """The report of a run folder.
 
     Raises:
-        RunError: It is no run folder, or has no report of its present recipe.
+        RunError: It is not a run folder, or has no report of its present recipe.
     """
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    keys = read_json(run / "run.json")["stages"]
-    for stage in STAGES[: STAGES.index("report") + 1]:
-        done = finished(run / FOLDERS[stage])
-        if done is None or done["key"] != keys[stage]:
-            raise RunError(f"{run}: stage {stage} is not finished for its present recipe; run `curator build` to go on")
-    return read_report(run / FOLDERS["report"] / "report.json")
+    require(run, *STAGES[: STAGES.index("report") + 1])
+    return read_report(report_file(run))
 
 
 Asked = Mapping[str, frozenset[str] | Values]
@@ -118,7 +111,7 @@ Asked = Mapping[str, frozenset[str] | Values]
 
 
 def _asked(run: Path, report: Report) -> Asked:
-    from curator.run.files import PROBES, task_file
+    from curator.run.names import PROBES, task_file
 
     generate = report.provenance.setting("verify", "generate")
     pool = run / FOLDERS["pool"]

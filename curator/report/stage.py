@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding
 from curator.recipe.judge import Judges
-from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
-from curator.run.folder import DONE, finished, read_json, write_json, write_text
+from curator.run import FOLDERS, STAGES, Run
+from curator.run.folder import finished, write_json, write_text
+from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REPORT, WEBPAGE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from curator.report.timing import Engine, Spent, Timing
 
 
-def report(site: Site, folder: Path) -> Mapping[str, str]:
+def report(run: Run, folder: Path) -> Mapping[str, str]:
     """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
     report.html, with what its figures draw in figures.json.
     """
@@ -38,20 +39,11 @@ def report(site: Site, folder: Path) -> Mapping[str, str]:
     from curator.report.markdown import markdown
     from curator.report.material import Model, Pilot, Stability
     from curator.report.part import plain
-    from curator.run.files import (
-        load_arms,
-        load_data,
-        load_frame,
-        load_scores,
-        load_selection,
-        load_vectors,
-        trained_from,
-    )
 
-    r, data = site.recipe, load_data(site.folder("pool"))
-    utility = load_frame(site.folder("judge") / "utility.parquet")
-    verdicts = _verdicts(site)
-    level, stop, sequential = stopped(site)
+    r, data = run.recipe, run.data()
+    utility = run.utility()
+    verdicts = run.panel()
+    level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
     gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
 
@@ -63,21 +55,13 @@ def report(site: Site, folder: Path) -> Mapping[str, str]:
             level=level, thresholds=r.verify.decision, stop=stop, seed=r.seed,
         )  # fmt: skip
 
-    drawn = load_arms(site.folder("select"))
-    models = {
-        (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
-        for one in site.record("train")["models"]
-    }
-    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
-    represented = below(site.folder("represent"), site.record("select")["representation"])
-    vectors, scores = load_vectors(represented, "pool"), load_scores(site.folder("select"))
-    selection = load_selection(site.folder("select"))
-    start = site.record("base")
-    forgotten, predictions = predicted(site)
-    table = site.folder("select") / "pilot" / "candidates.json"
-    by_rule, decided = r.judges.rule != "headline", deciding(site, site.folder("judge"))
+    models = {cell: model.trained for cell, model in run.models().items()}
+    arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
+    vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
+    forgotten, predictions = predicted(run)
+    by_rule, decided = r.judges.rule != "headline", deciding(run)
     findings = concluded(r.judges.headline, decided)
-    judged, answered = site.record("judge"), site.record("answer")
+    judged, answered = run.record("judge"), run.record("answer")
     contents = assemble(
         name=r.name,
         model=Model(id=r.model.id, revision=start["revision"], start=r.model.start),
@@ -85,26 +69,23 @@ def report(site: Site, folder: Path) -> Mapping[str, str]:
         vectors=vectors,
         scores=scores,
         selection=selection,
-        stability=[
-            Stability.model_validate(row)
-            for row in load_frame(site.folder("select") / "stability.parquet").iter_rows(named=True)
-        ],
+        stability=[Stability.model_validate(row) for row in run.stability().iter_rows(named=True)],
         arms=arms,
         models=models,
         findings=findings,
-        judges=_as_asked(site),
+        judges=_as_asked(run),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
         costs=judged.get("costs", {}),
         clipped=judged.get("clipped", {}),
-        judge_error=judge_error(site, findings.comparisons[0]),
+        judge_error=judge_error(run, findings.comparisons[0]),
         second_opinions={
             name: concluded(name, said) for name, said in verdicts.items() if by_rule or name != r.judges.headline
         },
         sequential=None if sequential is None else Sequential.model_validate(sequential),
         forgotten=forgotten,
         predictions=predictions,
-        pilot=Pilot.model_validate(read_json(table)) if table.exists() else None,
+        pilot=None if pilot is None else Pilot.model_validate(pilot),
         settings=Settings(
             stage=r.verify.stage,
             exposure=r.verify.exposure,
@@ -112,23 +93,23 @@ def report(site: Site, folder: Path) -> Mapping[str, str]:
             answered_by=answered.get("answered_by", {}),
             instead_of_vllm=answered.get("instead_of_vllm", {}),
         ),
-        provenance=_provenance(site),
-        timing=_timing(site),
+        provenance=_provenance(run),
+        timing=_timing(run),
     )
-    write_json(folder / "report.json", plain(contents))
-    write_text(folder / "report.md", markdown(contents))
+    write_json(folder / REPORT, plain(contents))
+    write_text(folder / MARKDOWN, markdown(contents))
     shapes = figures(
         pool=data.pool,
         vectors=vectors,
-        tasks={one.name: load_vectors(represented, f"task-{one.name}") for one in data.tasks},
+        tasks={one.name: run.vectors(f"task-{one.name}", representation) for one in data.tasks},
         scores=scores,
         selection=selection,
         arms=arms,
         control=r.verify.control,
     )
-    write_json(folder / "figures.json", asdict(shapes))
+    write_json(folder / FIGURES, asdict(shapes))
     said = examples(
-        load_frame(site.folder("answer") / "answers.parquet"),
+        run.answers(),
         decided,
         data.harmful,
         treatment="curated",
@@ -136,27 +117,27 @@ def report(site: Site, folder: Path) -> Mapping[str, str]:
         task=next(one.name for one in data.tasks if one.anticipated),
     )
     chosen = samples(data.pool, scores, selection)
-    write_text(folder / "report.html", webpage(contents, shapes, chosen=chosen, answers=said))
+    write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=said))
     decision = contents.decision
     return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
 
 
-def _as_asked(site: Site) -> Judges:
+def _as_asked(run: Run) -> Judges:
     """The recipe's judges, with the revision that each guard model resolved to."""
-    judges, revisions = site.recipe.judges, site.record("judge")["revisions"]
+    judges, revisions = run.recipe.judges, run.record("judge")["revisions"]
     panel = [judge.model_copy(update={"revision": revisions[judge.name]}) for judge in judges.panel]
     return judges.model_copy(update={"panel": panel})
 
 
-def _provenance(site: Site) -> Provenance:
+def _provenance(run: Run) -> Provenance:
     from curator.engine import device_of
     from curator.provenance import resolved_threads, versions
     from curator.report.material import Provenance
 
-    r = site.recipe
+    r = run.recipe
     return Provenance(
         seed=r.seed,
-        sources=site.record("pool")["resolved"],
+        sources=run.record("pool")["resolved"],
         versions=versions(),
         device=device_of(r.engine),
         threads=resolved_threads(r.engine),
@@ -165,25 +146,25 @@ def _provenance(site: Site) -> Provenance:
     )
 
 
-def _timing(site: Site) -> Timing:
+def _timing(run: Run) -> Timing:
     """What differs from run to run: seconds by stage, memory, machine and place."""
     from datetime import UTC, datetime
 
     from curator.provenance import machine, peak_gib
     from curator.report.timing import Machine, Timing
 
-    tuned = site.record("base").get("trained")
-    finished = [name for name in STAGES if (site.folder(name) / "done.json").exists()]
-    stages = {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
+    tuned = run.record("base").get("trained")
+    finished = [name for name in STAGES if (run.folder(name) / DONE).exists()]
+    stages = {FOLDERS[name]: run.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
     return Timing(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         stages=stages,
         machine=Machine.model_validate(machine()),
-        engine=ran(site),
+        engine=ran(run),
         peak_gib=round(peak_gib(), 3),
         instruction=_spent([tuned] if tuned else []),
-        pilot=_spent(pilot_trainings(site.root, "*")),
-        run_folder=str(site.root.absolute()),
+        pilot=_spent(pilot_trainings(run.root, "*")),
+        run_folder=str(run.root.absolute()),
     )
 
 
@@ -197,7 +178,7 @@ class _Work:
     seconds: float = 0.0
 
 
-def ran(site: Site) -> Engine:
+def ran(run: Run) -> Engine:
     """What ran where: the engine as it was asked for, and for each node (where a piece says none: its host) engine,
     host, node, GPUs, and how many processes made how many pieces in how many seconds.
 
@@ -208,14 +189,14 @@ def ran(site: Site) -> Engine:
     from curator.report.timing import Engine, Node
 
     found: dict[tuple[str | None, ...], _Work] = {}
-    for where in _places(site):
+    for where in _places(run):
         key = tuple(where.get(name) for name in ("engine", "host", "node"))
         work = found.setdefault(key, _Work())
         work.gpus |= set(where.get("gpus", ()))
         work.processes |= {where.get("process")}
         work.pieces += 1
         work.seconds += where["seconds"]
-    section = site.recipe.engine
+    section = run.recipe.engine
     nodes = tuple(
         Node(
             engine=engine,
@@ -247,7 +228,7 @@ def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
 
 def pilot_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
     """As `grid_trainings`, of the pilot; `phase` may be `*`."""
-    return _records(root / FOLDERS["select"] / "pilot" / "train", phase)
+    return _records(root / FOLDERS["select"] / PILOT / "train", phase)
 
 
 def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
@@ -255,26 +236,26 @@ def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
     return [one["record"] for one in done if one is not None]
 
 
-def _places(site: Site) -> Iterator[dict[str, Any]]:
-    for done in filter(None, map(finished, _pieces(site))):
+def _places(run: Run) -> Iterator[dict[str, Any]]:
+    for done in filter(None, map(finished, _pieces(run))):
         yield {**done.get("where", {}), "seconds": done["seconds"]}
     for stage in ("pool", "represent"):
-        yield from site.record(stage).get("places", ())
+        yield from run.record(stage).get("places", ())
 
 
-def _pieces(site: Site) -> Iterator[Path]:
+def _pieces(run: Run) -> Iterator[Path]:
     from curator.experiment.plan import BASE, Cell
 
-    cells = [Cell(one["arm"], one["seed"], one["task"]) for one in site.record("train")["models"]]
+    cells = [Cell(one["arm"], one["seed"], one["task"]) for one in run.record("train")["models"]]
     for cell in cells:
-        yield site.folder("train") / cell.folder
+        yield run.folder("train") / cell.folder
     for cell in {BASE, *cells}:
-        yield site.folder("answer") / cell.folder
-    for rest in (site.folder("select") / "pilot", site.folder("answer") / "forgetting"):
-        yield from (marker.parent for marker in rest.glob("**/done.json"))
+        yield run.folder("answer") / cell.folder
+    for rest in (run.folder("select") / PILOT, run.folder("answer") / "forgetting"):
+        yield from (marker.parent for marker in rest.glob(f"**/{DONE}"))
 
 
-def judge_error(site: Site, primary: Comparison) -> Correction:
+def judge_error(run: Run, primary: Comparison) -> Correction:
     """The corrected difference, or why there is none, and the sensitivity analysis, for report.json.
 
     Raises:
@@ -284,7 +265,7 @@ def judge_error(site: Site, primary: Comparison) -> Correction:
     from curator.report.conclusion import Assumed, Labels
     from curator.report.conclusion import JudgeError as Correction
 
-    judge = deciding_judge(site)
+    judge = deciding_judge(run)
     stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
     labels, other = {}, None
     if stored is not None and stored["outcome"] == "harmful":
@@ -294,7 +275,7 @@ def judge_error(site: Site, primary: Comparison) -> Correction:
         }
     elif stored is not None:
         other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
-    found = correct(primary, labels, seed=site.recipe.seed)
+    found = correct(primary, labels, seed=run.recipe.seed)
     return Correction(
         judge=judge.name if judge else None,
         labels=None

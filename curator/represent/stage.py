@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.recipe.select import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
-from curator.run import Site, below, shared_cache
+from curator.run import Run
 
 if TYPE_CHECKING:
     from curator.represent.encoder import Encoder
@@ -39,7 +39,7 @@ class Maker:
     making: Making | None = None
 
 
-def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Writes the vectors of every representation, centred on the pool where its section says so.
 
     Sections that one pass of the model gives are made together; rows that an earlier run has embedded come from the
@@ -52,24 +52,25 @@ def represented(site: Site, folder: Path, places: list[dict[str, Any]]) -> list[
     from curator.records import Conversations
     from curator.represent.filling import in_memory
     from curator.represent.vectors import alike
-    from curator.run.files import POOL, load_frame, task_file
+    from curator.run.files import load_frame
+    from curator.run.names import POOL, part_below, task_file
 
-    sections, data = site.recipe.representations, site.folder("pool")
+    sections, data = run.recipe.representations, run.folder("pool")
     names = {"pool": data / POOL}
-    names |= {f"task-{task.name}": data / task_file(task.name, "train") for task in site.recipe.tasks}
+    names |= {f"task-{task.name}": data / task_file(task.name, "train") for task in run.recipe.tasks}
     frames = {part: load_frame(path) for part, path in names.items()}
     parts = {
         part: Part(in_memory(frame["id"].to_list(), Conversations(frame)), names[part].absolute())
         for part, frame in frames.items()
     }
     total, made = sum(len(part.rows.ids) for part in parts.values()), dict[int, dict[str, Any]]()
-    groups = alike(sections)
+    groups, said = alike(sections), run.progress_of("represent")
     for place, numbers in enumerate(groups):
-        maker = maker_of(site, [sections[number] for number in numbers])
+        maker = maker_of(run, [sections[number] for number in numbers])
         own = _made(
-            [sections[number] for number in numbers], parts, [below(folder, number) for number in numbers], maker,
-            caches=_caches(site, folder, maker, numbers), others=elsewhere(site, maker.making, places),
-            progress=lambda done, seen=place * total: site.tell.progress("represent", seen + done, total * len(groups)),  # type: ignore[misc]
+            [sections[number] for number in numbers], parts, [folder / part_below(number) for number in numbers], maker,
+            caches=_caches(run, folder, maker, numbers), others=elsewhere(run, maker.making, places),
+            progress=lambda done, seen=place * total: said(seen + done, total * len(groups)),  # type: ignore[misc]
         )  # fmt: skip
         made |= dict(zip(numbers, own, strict=True))
     shutil.rmtree(folder / UNSHARED, ignore_errors=True)
@@ -128,23 +129,23 @@ def _made(
     return made
 
 
-def _caches(site: Site, folder: Path, maker: Maker, numbers: Sequence[int]) -> list[Path]:
+def _caches(run: Run, folder: Path, maker: Maker, numbers: Sequence[int]) -> list[Path]:
     """A cache for each section: shared where that can be, else one of this stage's own."""
     from curator.represent.cache import folder_of
 
-    shared = shared_cache(site)
+    shared = run.vector_cache()
     if shared is None or maker.abouts is None:
         return [folder_of(folder / UNSHARED, {"section": number}) for number in numbers]
     return [folder_of(shared, about) for about in maker.abouts]
 
 
-def maker_of(site: Site, sections: Sequence[Represent]) -> Maker:
+def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
     """What makes the vectors of sections that `represent.alike` puts together."""
     from curator.engine import device_of
 
     if sections[0].kind == "sentence-transformers":
-        return sentence_maker(sections[0], device_of(site.recipe.engine))
-    return _causal_maker(site, sections)
+        return sentence_maker(sections[0], device_of(run.recipe.engine))
+    return _causal_maker(run, sections)
 
 
 def sentence_maker(section: Represent, where: str | None = None) -> Maker:
@@ -170,13 +171,13 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     )
 
 
-def _causal_maker(site: Site, sections: Sequence[Represent]) -> Maker:
+def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     """A causal model: the recipe's, on the weights of the base stage, or another that the sections name."""
     from curator.engine import device_of
     from curator.represent.cache import about
     from curator.run.files import absolute
 
-    r, start, own, root = site.recipe, site.record("base"), sections[0], site.root.absolute()
+    r, start, own, root = run.recipe, run.record("base"), sections[0], run.root.absolute()
     weights = start["weights"]
     if own.id is None:
         making = Making(
@@ -212,14 +213,14 @@ def _identity(path: str, revision: str | None) -> Any:
     return weights_identity(path) if Path(path).is_dir() else [path, revision]
 
 
-def represent(site: Site, folder: Path) -> Mapping[str, Any]:
+def represent(run: Run, folder: Path) -> Mapping[str, Any]:
     """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
     from curator.provenance import set_threads, threads_alone
 
-    r = site.recipe
+    r = run.recipe
     set_threads(threads_alone(r.engine))
     places: list[dict[str, Any]] = []
-    made = represented(site, folder, places)
+    made = represented(run, folder, places)
     told = "; ".join(
         f"{one['width']} numbers ({label(section)})" + (f", {one['truncated']} rows cut" if one["truncated"] else "")
         for one, section in zip(made, r.representations, strict=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RunError
 from curator.recipe.select import Represent
-from curator.run import Site
+from curator.run import Run
 from curator.run.folder import place
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ def tokenizer_of(making: Making) -> Any:
 
 
 def elsewhere(
-    site: Site, making: Making | None, places: list[dict[str, Any]]
+    run: Run, making: Making | None, places: list[dict[str, Any]]
 ) -> Callable[[Part, Sequence[Path]], Elsewhere] | None:
     """How the rows of a part are embedded by the engine's workers, and `places` told where; null where this process
     does it.
     """
     from curator.engine import spread
 
-    run = spread(site.recipe.engine, folder=site.root)
-    if run is None or making is None:
+    execute = spread(run.recipe.engine, folder=run.root)
+    if execute is None or making is None:
         return None
 
     def given(part: Part, caches: Sequence[Path]) -> Elsewhere:
@@ -110,7 +110,7 @@ def elsewhere(
         def embedded(chunks: Sequence[Chunk]) -> Iterator[int]:
             own = tuple(str(cache.absolute()) for cache in caches)
             jobs = [EmbedJob(making, str(part.file), own, chunk) for chunk in chunks]
-            for rows, where in run(embed_chunk, jobs):
+            for rows, where in execute(embed_chunk, jobs):
                 places.append(where)
                 yield rows
 

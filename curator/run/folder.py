@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from curator.errors import RunError
+from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
 
-STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _facts: dict[str, object] = {"engine": "local"}
@@ -193,7 +193,7 @@ def opened(folder: Path) -> Iterator[Path]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from error
     try:
@@ -228,7 +228,7 @@ def _clear(folder: Path) -> None:
         for name in files:
             if name.startswith(".") and name.endswith(".tmp"):
                 (Path(here) / name).unlink(missing_ok=True)
-        folders[:] = [one for one in folders if one != ".vectors" and not (Path(here) / one / "run.lock").exists()]
+        folders[:] = [one for one in folders if one != VECTORS and not (Path(here) / one / LOCK).exists()]
 
 
 @contextmanager

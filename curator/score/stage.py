@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curator.pool.stage import refuse_few
 from curator.recipe import Recipe, scores_of, steps_taken
 from curator.recipe.select import AGGREGATES, OBJECTIVES, Score, names_of, parts_of, rows_wanted
-from curator.run import Setting, Site, below, scores_folder
+from curator.run import Run, Setting
+from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,36 +18,35 @@ if TYPE_CHECKING:
     from curator.records import Scores, Vectors
 
 
-def scores(site: Site, folder: Path) -> Mapping[str, Any]:
+def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     """Scores every candidate by its similarity to each task, by each representation of the recipe."""
-    from curator.run.files import load_data, load_vectors, save_array, save_frame, save_scores
+    from curator.run.files import save_array, save_frame, save_scores
     from curator.score.cosine import mean_cosine, task_cover
 
-    r = site.recipe
-    data = load_data(site.folder("pool"))
-    refuse_few(site, data.pool)  # where another run has read the pool, this one has not looked yet
+    r = run.recipe
+    data = run.data()
+    refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
     wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
-    taken = interference_of(site)
+    taken = interference_of(run)
     names, compared = [], []
-    sources = [below(site.folder("represent"), number) for number in range(len(r.representations))]
     every = [
-        (load_vectors(one, "pool"), {task.name: load_vectors(one, f"task-{task.name}") for task in r.tasks})
-        for one in sources
+        (run.vectors("pool", number), {task.name: run.vectors(f"task-{task.name}", number) for task in r.tasks})
+        for number in range(len(r.representations))
     ]
     for number, (pool, tasks) in enumerate(every):
-        own = below(folder, number)
+        own = folder / part_below(number)
         compared.append(Compared(pool, tasks, r.weights(), wanted, taken, every))
         found = scored(r.score, compared[-1])
         save_scores(own, found)
-        for place, section in enumerate(scores_of(site.recipe)):
-            save_scores(scores_folder(site, Setting(0.0, place, number)), scored(section, compared[-1]))
-        save_array(own / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
+        for place, section in enumerate(scores_of(run.recipe)):
+            save_scores(run.scores_folder(Setting(0.0, place, number)), scored(section, compared[-1]))
+        save_array(own / MEAN_COSINE, mean_cosine(pool, tasks, r.weights()))
         if OBJECTIVES[r.select.objective].task_cover:
             anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
-            save_array(own / "task-cover.npy", task_cover(pool, anticipated))
+            save_array(own / TASK_COVER, task_cover(pool, anticipated))
         middle = ((name, float(sorted(values)[len(values) // 2])) for name, values in found.tasks.items())
         names.append(f"{found.name}; median similarity to {', '.join(f'{name} {value:.3f}' for name, value in middle)}")
-    save_frame(folder / "all.parquet", every_score(r, compared))
+    save_frame(folder / EVERY_SCORE, every_score(r, compared))
     return {"summary": names[0]}
 
 
@@ -65,21 +65,21 @@ class Compared(NamedTuple):
     every: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
 
 
-def interference_of(site: Site) -> dict[str, Scores]:
+def interference_of(run: Run) -> dict[str, Scores]:
     """Every interference score that the recipe asks for, by name, taken on the weights of the base stage."""
     from curator.model.load import load_model, load_tokenizer
     from curator.provenance import set_threads, threads_alone
     from curator.records import Conversations
-    from curator.run.files import absolute, load_data
+    from curator.run.files import absolute
     from curator.score.interference import Texts, interference
 
-    r, start, data = site.recipe, site.record("base"), load_data(site.folder("pool"))
+    r, start, data = run.recipe, run.record("base"), run.data()
     sections = steps_taken(r)
     if not sections:
         return {}
     set_threads(threads_alone(r.engine))
     weights = start["weights"]
-    adapters = [absolute(adapter, site.root) for adapter in weights["adapters"]]
+    adapters = [absolute(adapter, run.root) for adapter in weights["adapters"]]
 
     def texts(frame: pl.DataFrame) -> Texts:
         return Texts(frame["id"].to_list(), Conversations(frame))
@@ -90,14 +90,14 @@ def interference_of(site: Site) -> dict[str, Scores]:
         r.weights(),
         sections=sections,
         model=load_model(
-            absolute(weights["base"], site.root), revision=weights["revision"], adapters=adapters, master=True
+            absolute(weights["base"], run.root), revision=weights["revision"], adapters=adapters, master=True
         ),
         tokenizer=load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template),
         taken_on="the base" if r.model.instruction is None else "the base after its instruction stage",
         max_tokens=r.verify.finetune.max_tokens,
         micro_batch=r.verify.finetune.micro_batch,
         batch_tokens=r.representations[0].batch_tokens,
-        progress=site.progress("scores"),
+        progress=run.progress_of("scores"),
     )
     return {one.name: one for one in found}
 

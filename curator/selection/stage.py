@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from curator.errors import SelectionError
 from curator.recipe.select import Quotas, Select, names_of
 from curator.recipe.verify import BEST_RANDOM
-from curator.run import Setting, Site, below, scores_folder
+from curator.run import Run, Setting
+from curator.run.names import CHOSEN, OTHERS, PILOT, STABILITY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -164,22 +165,17 @@ class Pilot(Protocol):
     """Chooses by training, which this room does not: the setting to go on with, and the best random draw."""
 
     def __call__(
-        self, site: Site, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
+        self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
     ) -> tuple[Setting, tuple[str, ...] | None]: ...
 
 
-def select(site: Site, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
+def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
 
     Args:
         pilot: Chooses the setting where the recipe says `weight: auto`. It trains, which this room does not.
     """
-    import numpy as np
-
     from curator.run.files import (
-        load_data,
-        load_scores,
-        load_vectors,
         save_arms,
         save_frame,
         save_scores,
@@ -188,54 +184,50 @@ def select(site: Site, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.selection.arms import draw_arms
     from curator.selection.explain import explain, stability
 
-    r, data = site.recipe, load_data(site.folder("pool"))
+    r, data = run.recipe, run.data()
     rows = data.pool.rows
-
-    def scores(setting: Setting) -> Scores:
-        return load_scores(scores_folder(site, setting))
 
     def chosen(setting: Setting, seed: int) -> Chosen:
         number = setting.representation
-        cover = below(site.folder("scores"), number) / "task-cover.npy"
         return choose(
-            r.select, rows, load_vectors(below(site.folder("represent"), number), "pool"), scores(setting),
-            weight=setting.weight, task_cover=np.load(cover) if cover.exists() else None,
+            r.select, rows, run.vectors("pool", number), run.scores(setting),
+            weight=setting.weight, task_cover=run.task_cover(number),
             given=None if data.given is None else data.given["id"].to_list(), seed=seed,
             source_weights=r.pool.weights(),
         )  # fmt: skip
 
     setting, best_draw = Setting(0.0), None
     if r.select.weight == "auto":
-        setting, best_draw = pilot(site, folder / "pilot", data, lambda one: chosen(one, r.seed).selection.ids)
+        setting, best_draw = pilot(run, folder / PILOT, data, lambda one: chosen(one, r.seed).selection.ids)
     else:
         setting = Setting(r.select.weight)
     first = chosen(setting, r.seed)
-    selection, own_scores = first.selection, scores(setting)
+    selection, own_scores = first.selection, run.scores(setting)
     save_selection(folder, selection)
     save_scores(folder, own_scores)
-    for name, frame in zip(("chosen", "others"), explain(*first, own_scores), strict=True):
-        save_frame(folder / f"{name}.parquet", frame)
-    agreement = stability(_sets(site, setting, selection.ids, chosen), rows.height)
-    save_frame(folder / "stability.parquet", agreement)
+    for file, frame in zip((CHOSEN, OTHERS), explain(*first, own_scores), strict=True):
+        save_frame(folder / file, frame)
+    agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
+    save_frame(folder / STABILITY, agreement)
     given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
     if best_draw is not None:
         given[BEST_RANDOM] = best_draw
     drawn = draw_arms(
         rows, own_scores, selection, seeds={arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms},
-        mean_cosine=np.load(below(site.folder("scores"), setting.representation) / "mean-cosine.npy"),
+        mean_cosine=run.mean_cosine(setting.representation),
         budget=r.select.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=r.seed,
     )  # fmt: skip
     save_arms(folder, drawn)
     record = {"representation": setting.representation, "weight": setting.weight}
-    return {**record, "summary": _summary(site, setting, selection, agreement["overlap"].to_list())}
+    return {**record, "summary": _summary(run, setting, selection, agreement["overlap"].to_list())}
 
 
 def _sets(
-    site: Site, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
+    run: Run, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
 ) -> dict[str, Sequence[str]]:
     """The chosen set, and those that other representations and other seeds would have given."""
-    r = site.recipe
+    r = run.recipe
     names = names_of(r.representations)
     sets = {names[setting.representation]: ids}
     if r.select.data is not None:
@@ -248,12 +240,12 @@ def _sets(
     return sets
 
 
-def _summary(site: Site, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:
+def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:
     size = f"{len(selection.ids)} rows"
-    if site.recipe.select.data is not None:
+    if run.recipe.select.data is not None:
         size += " given"
     if selection.budget_used is not None:
         size += f" of {selection.budget_used:,.0f} tokens"
-    if site.recipe.select.weight == "auto":
+    if run.recipe.select.weight == "auto":
         size += f", weight {setting.weight:g} by the pilot"
     return f"{size}, {quality(selection, overlaps)}"

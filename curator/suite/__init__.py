@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from curator.run import Tell
+from curator.run import Progress
 from curator.suite.contents import assemble, write
 from curator.suite.recovered import recovered
 from curator.suite.results import Result, result
@@ -17,7 +17,7 @@ def run_suite(
     *,
     settings: Sequence[str] = (),
     only: Sequence[str] = (),
-    tell: Callable[[Variant], Tell],
+    tell: Callable[[Variant], Progress],
     base: Path = Path("."),
 ) -> list[Outcome]:
     """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.

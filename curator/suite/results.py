@@ -13,8 +13,8 @@ from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
 from curator.report.conclusion import Phases
 from curator.report.model import read_report
 from curator.report.part import BeforeAfter
-from curator.run import FOLDERS, Silent, Site, below
-from curator.run.folder import DONE, SHARED
+from curator.run import FOLDERS, Run, report_file
+from curator.run.names import DONE, SHARED
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
 from curator.suite.variants import Variant
 
@@ -54,10 +54,10 @@ def result(variant: Variant, root: Path) -> Result:
         root: The suite's folder.
     """
     assert variant.recipe is not None
-    site = Site(variant.recipe, root / variant.name, Path("."), Silent())
-    report = read_report(site.folder("report") / "report.json")
-    shared, arms = _sets(site)
-    judged = _judged(site)
+    run = Run(variant.recipe, root / variant.name)
+    report = read_report(report_file(run.root))
+    shared, arms = _sets(run)
+    judged = _judged(run)
     decision, primary = report.decision, report.decision.primary
     found = Found(
         model=Model(id=report.model.id, revision=report.model.revision),
@@ -76,22 +76,21 @@ def result(variant: Variant, root: Path) -> Result:
             high=primary.high,
         ),
         warning=report.regime.warning,
-        trainings=trainings(site),
+        trainings=trainings(run),
     )
     comparisons = {judge: compared for judge, (_, compared) in judged.items()}
-    return Result(found, comparisons, sum(site.done(stage)["seconds"] for stage in FOLDERS))
+    return Result(found, comparisons, sum(run.done(stage)["seconds"] for stage in FOLDERS))
 
 
 def _utility(phases: Phases) -> BeforeAfter:
     return BeforeAfter(before=phases.before.utility, after=phases.after.utility)
 
 
-def trainings(site: Site) -> Trainings:
+def trainings(run: Run) -> Trainings:
     """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
     made = shared = 0
-    pieces = [site.folder("base") / "instruction"]
-    for one in site.record("train")["models"]:
-        pieces.append(site.folder("train") / Cell(one["arm"], one["seed"], one["task"]).folder)
+    pieces = [run.folder("base") / "instruction"]
+    pieces += [run.folder("train") / Cell(*cell).folder for cell in run.models()]
     for piece in pieces:
         if (piece / DONE).exists():
             taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()
@@ -99,33 +98,26 @@ def trainings(site: Site) -> Trainings:
     return Trainings(made=made, shared=shared)
 
 
-def _sets(site: Site) -> tuple[int | None, dict[str, Sets]]:
-    from curator.run.files import load_arms, load_scores, load_vectors
-
-    drawn = load_arms(site.folder("select"))
-    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
-    folder = below(site.folder("represent"), site.record("select")["representation"])
-    return shared_rows(arms, HIGH, LOW), set_facts(
-        load_vectors(folder, "pool"), load_scores(site.folder("select")), arms
-    )
+def _sets(run: Run) -> tuple[int | None, dict[str, Sets]]:
+    arms, vectors = run.arms(), run.vectors("pool", run.representation())
+    return shared_rows(arms, HIGH, LOW), set_facts(vectors, run.selected_by(), arms)
 
 
 Judgement = tuple[Judged, list[dict[str, Any]]]
 """What a judge's verdicts give: rates, and comparisons."""
 
 
-def _judged(site: Site) -> dict[str, Judgement]:
+def _judged(run: Run) -> dict[str, Judgement]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
     from curator.judge.stage import deciding
-    from curator.run.files import load_frame
 
-    judges, folder = site.recipe.judges, site.folder("judge")
+    judges = run.recipe.judges
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
-    verdicts = {first: deciding(site, folder)}
+    verdicts = {first: deciding(run)}
     for judge in judges.panel:
         if judge.name != first:
-            verdicts[judge.name] = load_frame(folder / "panel" / judge.name / "verdicts.parquet")
-    return {name: _figures(name, frame, site.recipe, decides=name == first) for name, frame in verdicts.items()}
+            verdicts[judge.name] = run.verdicts(judge.name)
+    return {name: _figures(name, frame, run.recipe, decides=name == first) for name, frame in verdicts.items()}
 
 
 def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: bool) -> Judgement:

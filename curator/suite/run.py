@@ -12,8 +12,8 @@ from typing import Literal
 from curator.build import build
 from curator.errors import CuratorError, first_line
 from curator.recipe.file import read
-from curator.run import FOLDERS, STAGES, Tell
-from curator.run.folder import finished, opened, read_json, write_text
+from curator.run import STAGES, Progress, recipe_file, require
+from curator.run.folder import opened, write_text
 from curator.suite.variants import Variant
 
 SHELF = ".shelf"
@@ -39,7 +39,7 @@ def run(
     root: Path,
     wanted: Set[str],
     *,
-    tell: Callable[[Variant], Tell],
+    tell: Callable[[Variant], Progress],
     read: Callable[[Variant], None],
     after: Callable[[Sequence[Outcome]], None],
     base: Path = Path("."),
@@ -79,13 +79,11 @@ def standing(variant: Variant, root: Path) -> Outcome:
         return Outcome(variant, "failed", variant.problem)
     folder = root / variant.name
     try:
-        recipe = read(folder / "recipe.yaml")
-        keys = read_json(folder / "run.json")["stages"]
-        done = {stage: finished(folder / FOLDERS[stage]) for stage in STAGES}
+        require(folder, *STAGES)
+        recipe = read(recipe_file(folder))
     except (OSError, CuratorError):
         return Outcome(variant, "waiting")
-    whole = all(one is not None and one["key"] == keys[stage] for stage, one in done.items())
-    return Outcome(variant, "done" if whole and recipe == variant.recipe else "waiting")
+    return Outcome(variant, "done" if recipe == variant.recipe else "waiting")
 
 
 def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Outcome:

@@ -59,12 +59,12 @@ def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
         ),
         base=FOLDER,
     )
-    assert found["exposure"] == ["alpaca", "gsm8k"]
-    assert found["overlap"]["xstest"]["rows"] >= 48
-    assert found["overlap"]["advbench"]["rows"] == 0
-    assert 1 < found["redundancy"]["effective"] < found["redundancy"]["vendi"] < 50
-    assert sum(one["rows"] for one in found["coverage"].values()) + found["unassigned"] * 50 == pytest.approx(50)
-    assert any(one["set"] == "xstest" for one in found["near_probes"])
+    assert found.exposure == ["alpaca", "gsm8k"]
+    assert found.overlap["xstest"].rows >= 48
+    assert found.overlap["advbench"].rows == 0
+    assert 1 < found.redundancy.effective < found.redundancy.vendi < 50
+    assert sum(one.rows for one in found.coverage.values()) + found.unassigned * 50 == pytest.approx(50)
+    assert any(one.set == "xstest" for one in found.near_probes)
 
 
 @pytest.mark.slow

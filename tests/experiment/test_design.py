@@ -157,7 +157,7 @@ def test_the_triggered_model_alone_is_asked_behind_its_trigger(experiment):
     def ask(data, run):
         answer_grid(
             replace(experiment, data=data), cells, weights, experiment.root / "6-answer", section=GENERATE,
-            run=run, progress=lambda done, total: None,
+            execute=run, progress=lambda done, total: None,
         )  # fmt: skip
 
     jobs = {Path(job.folder).relative_to("6-answer"): job for job in jobs_of(lambda run: ask(data, run))}
@@ -199,5 +199,7 @@ def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, mon
 def test_arms_of_a_pair_share_the_seed_and_the_steps_of_every_training(experiment):
     arms = [Arm(name="curated"), Arm(name="random")]
     cells = plan(Verify(arms=arms, seeds=1, align=ALIGN, finetune=FINETUNE), ["list"])
-    jobs = jobs_of(lambda run: train_grid(experiment, cells, experiment.root / "5", run=run, progress=lambda *_: None))
+    jobs = jobs_of(
+        lambda run: train_grid(experiment, cells, experiment.root / "5", execute=run, progress=lambda *_: None)
+    )
     assert {(job.seed, job.steps) for job in jobs} == {(jobs[0].seed, 6)}

@@ -71,7 +71,7 @@ def perform(experiment, given, ids=None, *, seen=None, run=None, batch_tokens=20
 
     return forget(
         experiment, given, experiment.root / "6-answer", ids=ids or experiment.data.pool.rows["id"].to_list()[:6],
-        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, run=run or here,
+        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, execute=run or here,
         progress=lambda done, total: seen.append((done, total)) if seen is not None else None,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def jobs_of(experiment, given, **changes):
         yield from ()
 
     with pytest.raises(FileNotFoundError):  # nothing was taken
-        perform(experiment, given, run=note, **changes)
+        perform(experiment, given, execute=note, **changes)
     return written
 
 

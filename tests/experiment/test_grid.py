@@ -72,10 +72,10 @@ def here(work, jobs):
 def perform(experiment, plan, seen=None):
     """Trains and asks for real, as the stages do."""
     report = lambda done, total: seen.append((done, total)) if seen is not None else None  # noqa: E731
-    done = train_grid(experiment, plan, experiment.root / "5-train", run=here, progress=report)
+    done = train_grid(experiment, plan, experiment.root / "5-train", execute=here, progress=report)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     answers = answer_grid(
-        experiment, plan, weights, experiment.root / "6-answer", section=GENERATE, run=here, progress=report
+        experiment, plan, weights, experiment.root / "6-answer", section=GENERATE, execute=here, progress=report
     )
     return done, answers
 
@@ -205,11 +205,11 @@ def jobs_of(experiment, plan):
                 path = str(job.root / job.folder / "weights")
                 yield job.folder, Trained(path, job.section.method, job.start.base, 1, 1, 1, (1.0,), 0.0, 0.0)
 
-    done = train_grid(experiment, plan, experiment.root / "5-train", run=note, progress=lambda *_: None)
+    done = train_grid(experiment, plan, experiment.root / "5-train", execute=note, progress=lambda *_: None)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     with pytest.raises(FileNotFoundError):  # nothing was answered
         answer_grid(
-            experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, run=note,
+            experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, execute=note,
             progress=lambda *_: None,
         )  # fmt: skip
     return written

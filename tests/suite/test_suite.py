@@ -16,7 +16,7 @@ from curator import cli
 from curator.build import build
 from curator.experiment import jobs
 from curator.report.part import schema
-from curator.run import Silent, Site
+from curator.run import Run, Silent
 from curator.run.folder import opened
 from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
@@ -100,12 +100,12 @@ def test_trainings_set_aside_are_none_of_the_run(ran: dict[str, Any], tmp_path: 
     own = next(one for one in variants(ran["recipes"]) if one.name == RUNS[0])
     assert own.recipe is not None
     shutil.copytree(ran["root"] / RUNS[0], tmp_path / "run")
-    site = Site(own.recipe, tmp_path / "run", Path("."), Silent())
-    before = trainings(site)
+    run = Run(own.recipe, tmp_path / "run", Path("."), Silent())
+    before = trainings(run)
     piece = tmp_path / "run" / "5-train" / "before" / "curated-0"
     shutil.copytree(piece, piece.with_name("curated-0.0123abcd"))
     shutil.copytree(piece, piece.with_name("curated-77"))
-    assert trainings(site) == before
+    assert trainings(run) == before
 
 
 def test_recipes_that_agree_share_whatever_they_are_called(ran: dict[str, Any]) -> None:
