@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from curator.recipe import TaskSection
 from curator.recipe.source import rows_added
 from curator.recipe.verify import Pilot, Training, Verify
+from curator.run.names import cell_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,8 +33,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """Where its pieces live below a stage's folder."""
-        phase = f"after/{self.task}" if self.task else "before"
-        return f"{phase}/{self.arm}-{self.seed}"
+        return cell_folder(self.arm, self.seed, self.task)
 
 
 BASE = Cell(NONE, 0)

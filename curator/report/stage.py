@@ -95,6 +95,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         ),
         provenance=_provenance(run),
         timing=_timing(run),
+        warnings=[warning for warning in [run.mixture()] if warning is not None],
     )
     write_json(folder / REPORT, plain(contents))
     write_text(folder / MARKDOWN, markdown(contents))

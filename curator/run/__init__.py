@@ -17,6 +17,7 @@ from curator.run import names
 from curator.run.folder import Made, finished, read_json
 from curator.run.names import FOLDERS as FOLDERS
 from curator.run.names import STAGES as STAGES
+from curator.run.ran import mixture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -304,6 +305,13 @@ class Run:
                 trained_from(record["trained"], root),
             )
         return found
+
+    def mixture(self) -> str | None:
+        """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""
+        pieces = [
+            self.folder(stage) / names.cell_folder(*cell) for stage in ("train", "answer") for cell in self.models()
+        ]
+        return mixture(done.get("where", {}) for done in map(finished, pieces) if done is not None)
 
     def stop(self) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
         """The level of the primary interval, where adding seeds ended, and all looks with what fixed them.

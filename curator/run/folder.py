@@ -28,6 +28,7 @@ from typing import IO, Any
 
 from curator.errors import RunError
 from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
+from curator.run.ran import computed_with
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -103,7 +104,8 @@ def make(
         seconds = time.perf_counter() - clock
         if read_json(folder / STARTED) != started:
             raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
-        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": place()})
+        where = {**place(), **computed_with()}
+        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": where})
         _shelve(shelf, folder, key)
     return Made(folder, key, record, seconds, kept=False)
 

@@ -60,3 +60,8 @@ def candidate(number: int) -> str:
 def panel_file(judge: str) -> str:
     """Where the verdicts of a judge of the panel are, below stage `judge`."""
     return f"{PANEL}/{judge}/{VERDICTS}"
+
+
+def cell_folder(arm: str, seed: int, task: str | None) -> str:
+    """Where a model of the grid has its pieces, below stages `train` and `answer`."""
+    return f"{f'after/{task}' if task else 'before'}/{arm}-{seed}"
