@@ -85,7 +85,7 @@ def keys_of(root: Path) -> dict[str, str]:
     """
     if not (root / names.KEYS).exists():
         raise RunError(
-            f"{root}: is not a run folder; give one that `curator build` made, for example outputs/quickstart"
+            f"{root} is not a run folder; give one that `curator build` made, for example outputs/quickstart"
         )
     keys: dict[str, str] = read_json(root / names.KEYS)["stages"]
     return keys

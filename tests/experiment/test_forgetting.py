@@ -65,13 +65,13 @@ def weights(folders):
     return {cell: Weights(folder, None, (), f"key-{folder}") for cell, folder in zip(cells, folders, strict=True)}
 
 
-def perform(experiment, given, ids=None, *, seen=None, run=None, batch_tokens=200):
+def perform(experiment, given, ids=None, *, seen=None, execute=None, batch_tokens=200):
     def here(work, jobs):
         yield from map(work, jobs)
 
     return forget(
         experiment, given, experiment.root / "6-answer", ids=ids or experiment.data.pool.rows["id"].to_list()[:6],
-        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, execute=run or here,
+        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, execute=execute or here,
         progress=lambda done, total: seen.append((done, total)) if seen is not None else None,
     )  # fmt: skip
 

@@ -294,5 +294,5 @@ def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run:
         RunError, match=r"no rows are chosen yet by the recipe in it; run `curator build .*--until select`"
     ):
         invoke("show", str(young), "--why", "a")
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         invoke("show", str(tmp_path), "--why", "a")

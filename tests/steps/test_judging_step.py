@@ -186,7 +186,7 @@ def test_more_judges_are_asked_about_stored_answers_and_nothing_is_overwritten(
 def test_answers_can_be_judged_before_the_recipes_own_judges_are(copied: Path) -> None:
     found = rejudge(copied, ["phrases"], Silent())
     assert [(one["name"], one["kept"]) for one in found["judges"]] == [("phrases", False)]
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         rejudge(copied / "7-judge", [], Silent())
 
 
