@@ -62,7 +62,11 @@ WITH_A_BUILD = {"cli/progress.py"}  # loaded when a build starts, not with the c
 
 # `base` is not among them: it is the model that every arm starts from.
 NAMES_THAT_FIT_ANYTHING = {"utils", "util", "common", "helpers", "types", "constants", "config", "misc"}
-LONGEST_FILE = 450
+LONGEST_FILE, SHORTEST_FILE = 450, 40
+# May be shorter: they plug one thing in.
+SHORT = ("__init__.py", "__main__.py", "judge/guards/", "pool/screen/")
+NOUNS = {"forgetting", "embedding", "drawing", "timing"}  # the sandbox's names are part of the pool's key
+PRONOUNS = {"one", "own", "found", "told", "said", "place"}
 MAY_PRINT = "cli/"
 
 ROOT = Path(__file__).parent.parent
@@ -168,10 +172,32 @@ def test_what_starts_first_imports_nothing_heavy(file: str) -> None:
     assert not wrong
 
 
-def test_a_file_is_short_and_its_name_tells_what_it_holds(file: str) -> None:
+def test_a_file_is_as_long_as_its_idea_and_its_name_tells_what_it_holds(file: str) -> None:
     length = len((PACKAGE / file).read_text(encoding="utf-8").splitlines())
     assert length <= LONGEST_FILE, f"{file} has {length} lines; split it by subject"
-    assert NAMES_THAT_FIT_ANYTHING.isdisjoint(file.removesuffix(".py").split("/"))
+    short = file.endswith(SHORT[:2]) or file.startswith(SHORT[2:])
+    assert length >= SHORTEST_FILE or short, f"{file} has {length} lines; join it with what it belongs to"
+    name = file.removesuffix(".py").split("/")
+    assert NAMES_THAT_FIT_ANYTHING.isdisjoint(name)
+    assert not name[-1].endswith("ing") or name[-1] in NOUNS or name[0] == "sandbox", f"{file}: a module is a noun"
+
+
+def test_a_local_says_what_it_holds(file: str) -> None:
+    """A comprehension may call its variable `one`; a local that lives longer may not."""
+    wrong = [
+        f"{file}:{node.lineno} {node.id}"
+        for function in ast.walk(parsed(file))
+        if isinstance(function, ast.FunctionDef) and len(function.body) > 3
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in PRONOUNS
+        if not in_a_comprehension(function, node)
+    ]
+    assert not wrong
+
+
+def in_a_comprehension(function: ast.FunctionDef, name: ast.Name) -> bool:
+    loops = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    return any(name in ast.walk(loop) for loop in ast.walk(function) if isinstance(loop, loops))
 
 
 def test_only_the_command_line_prints_or_exits(file: str) -> None:
@@ -243,3 +269,36 @@ def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: s
         if RUN_FOLDER.search(node.value) or node.value in NAMES
     ]
     assert not wrong
+
+
+def module_of(file: str) -> str:
+    return ".".join(("curator", *file.removesuffix(".py").split("/"))).removesuffix(".__init__")
+
+
+@cache
+def imported_on_import() -> dict[str, set[str]]:
+    """Module -> the modules of the package that are imported while it is imported."""
+    known = {module_of(file) for file in FILES}
+    return {
+        module_of(file): {
+            target if target in known else module
+            for node in run_on_import(parsed(file))
+            if isinstance(node, ast.ImportFrom)
+            for _, module, imported in imports(node)
+            if module.startswith("curator")
+            for target in (f"{module}.{name}" for name in imported)
+        }
+        for file in FILES
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle(file: str) -> None:
+    graph, start = imported_on_import(), module_of(file)
+    reached: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += graph.get(module, ())
+    assert start not in reached - {"curator"} or start == "curator"
