@@ -1,7 +1,8 @@
 """Rows of one source as they are kept: in Arrow's columns instead of Python's objects, and never more than are wanted.
 
 A source larger than memory can so be read: beyond SPILL the text of kept rows lies in a file that is mapped, and what
-memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped.
+memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped. Which of the
+categories that a row names counts is known at the end only, as the rarest is taken over the whole source.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Keeping:
 
     def keep(self, row: Row) -> None:
         """Keeps a row, unless its text was kept before."""
-        number = int(row.id, 16)
+        number = int(row.id, 16)  # an int takes half the memory of the text
         if number in self._seen:
             self.drop(row.line, "duplicate", "the same text as a kept row", row.id)
             return
@@ -151,7 +152,7 @@ class Keeping:
         self._frames.append(frame if self._text < SPILL else _spilled(frame, self._scratch))
         held = sum(part.height for part in self._frames)
         if self._wanted is not None and held > 2 * self._wanted + CHUNK:
-            self._fit()
+            self._fit()  # seldom enough that sorting by hash stays cheap
 
     def _fit(self) -> None:
         """Lets go of what no later row can bring back among the wanted."""
@@ -159,10 +160,10 @@ class Keeping:
             return
         rows = pl.concat(self._frames)
         if rows.height > self._wanted:
-            taken = rows["id"].is_in(list(by_hash(rows["id"], self._wanted, seed=self._seed, purpose="rows")))
-            for line in rows.filter(~taken)["line"]:
+            chosen = rows["id"].is_in(list(by_hash(rows["id"], self._wanted, seed=self._seed, purpose="rows")))
+            for line in rows.filter(~chosen)["line"]:
                 self._leave(line, "rows", f"not among the {self._wanted:,} rows taken by hash")
-            rows = rows.filter(taken)
+            rows = rows.filter(chosen)
         self._frames = [rows]
 
 
@@ -176,9 +177,9 @@ def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
 def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """The same rows, their text in a file that has lost its name: the disk has it back when nobody maps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as made:
-        save_mapped(Path(made) / "rows.arrow", rows)
-        return mapped(Path(made) / "rows.arrow")
+    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as hidden:
+        save_mapped(Path(hidden) / "rows.arrow", rows)
+        return mapped(Path(hidden) / "rows.arrow")
 
 
 def _messages(conversations: list[Turns]) -> pl.Series:
@@ -190,25 +191,22 @@ def _messages(conversations: list[Turns]) -> pl.Series:
     return pl.Series("messages", pyarrow.array(conversations, type=turns), dtype=MESSAGES)
 
 
-def category_candidates(found: Any) -> list[str] | None:
+def category_candidates(field: Any) -> list[str] | None:
     """The categories a value names, in the data's order: a name, a list of names, or a mapping from name to true/false.
 
     Null where the value is none of these; an empty list where it names none.
     """
-    if found is None:
+    if field is None:
         return []
-    if isinstance(found, list):
-        found = {name: True for name in found if isinstance(name, str)} if _all(found, str) else found
-    if isinstance(found, dict):
-        return [name for name, true in found.items() if true] if _all(found.values(), bool | None) else None
-    if isinstance(found, str | int | float):
-        name = str(found).strip()
+    if isinstance(field, list):
+        return list(dict.fromkeys(field)) if all(isinstance(name, str) for name in field) else None
+    if isinstance(field, dict):
+        flags = all(isinstance(flag, bool | None) for flag in field.values())
+        return [name for name, flag in field.items() if flag] if flags else None
+    if isinstance(field, str | int | float):
+        name = str(field).strip()
         return [name] if name else []
     return None
-
-
-def _all(items: Any, kind: Any) -> bool:
-    return all(isinstance(item, kind) for item in items)
 
 
 def pick_category(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:

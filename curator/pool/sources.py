@@ -124,29 +124,55 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
     _category_column(source, sample, source.label)
 
 
+def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+    """What the recipe names and this machine lacks, one sentence each: files, names of the sandbox's sources, and
+    columns or shapes that the first records of a file do not have.
+    """
+    problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]
+    for source in sources(recipe):
+        if source.sandbox is not None and source.sandbox not in NAMES:
+            problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
+        try:
+            if source.file is not None:
+                locate(source.file, base)
+                look(source, prompts_only=any(source is probe for probe in probes), base=base)
+        except DataError as error:
+            problems.append(str(error))
+    for judge in recipe.judges.panel:
+        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
+                "write one with `curator judge fit`"
+            )
+        if judge.error is not None and not Path(judge.error).is_file():
+            problems.append(
+                f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
+                "write one with `curator judge measure --store`"
+            )
+    return sorted({*problems, *missing_metrics(recipe, base)})
+
+
 def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
     if source.file is not None:
         return file_records(locate(source.file, base)), None
     if source.hub is not None:
         commit = hub.resolve(source)
         return hub.records(source, commit), commit
-    from curator import sandbox
+    from curator.sandbox import rows
 
-    if source.sandbox not in sandbox.NAMES:
-        raise DataError(
-            f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(sandbox.NAMES)}"
-        )
-    return iter(enumerate(sandbox.rows(str(source.sandbox)), 1)), None
+    if source.sandbox not in NAMES:
+        raise DataError(f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(NAMES)}")
+    return iter(enumerate(rows(str(source.sandbox)), 1)), None
 
 
 def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
     if not sample:
         raise DataError(f"{label}: holds no rows; check the file, or remove the source")
-    found = [row for _, row in sample if not isinstance(row, str)]
-    if not found:
+    readable = [row for _, row in sample if not isinstance(row, str)]
+    if not readable:
         line, reason = sample[0]
         raise DataError(f"{label}: none of its first {len(sample):,} records can be read; line {line}: {reason}")
-    return found
+    return readable
 
 
 def _refuse_broken(keeping: Keeping, source: Source) -> None:
@@ -184,31 +210,3 @@ def _licence(row: dict[str, Any]) -> str | None:
 
 def _commonest(keeping: Keeping) -> str:
     return "; ".join(f"{reason} ({count:,})" for reason, count in keeping.reasons.most_common(3))
-
-
-def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
-    """What the recipe names and this machine lacks, one sentence each: files, names of the sandbox's sources, and
-    columns or shapes that the first records of a file do not have.
-    """
-    problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]
-    for source in sources(recipe):
-        if source.sandbox is not None and source.sandbox not in NAMES:
-            problems.append(f"sandbox: found {source.sandbox!r}; allowed: {', '.join(NAMES)}")
-        try:
-            if source.file is not None:
-                locate(source.file, base)
-                look(source, prompts_only=any(source is probe for probe in probes), base=base)
-        except DataError as error:
-            problems.append(str(error))
-    for judge in recipe.judges.panel:
-        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
-            problems.append(
-                f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
-                "write one with `curator judge fit`"
-            )
-        if judge.error is not None and not Path(judge.error).is_file():
-            problems.append(
-                f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
-                "write one with `curator judge measure --store`"
-            )
-    return sorted({*problems, *missing_metrics(recipe, base)})

@@ -22,16 +22,16 @@ Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
     """Answers that many rows share word for word, case and punctuation apart."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for one, messages in zip(rows["id"], Conversations(rows), strict=True):
-        groups[tuple(words(last(messages, "assistant")))].append(one)
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
+        groups[tuple(words(last(messages, "assistant")))].append(row)
     if rows.height < limits.fewest:
         return []
-    found = []
+    findings = []
     for _, ids in sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0])):
         share = len(ids) / rows.height
         if share < limits.canned:
             break
-        found.append(
+        findings.append(
             finding(
                 "canned-answer",
                 "error" if share >= limits.canned_error else "warning",
@@ -42,7 +42,7 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
                 "them learns one sentence, and fine-tuning overwrites it.",
             )
         )
-    return found
+    return findings
 
 
 def refusals(
@@ -50,8 +50,8 @@ def refusals(
 ) -> tuple[list[Finding], dict[str, float]]:
     """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
     ids = [
-        one
-        for one, messages in zip(rows["id"], Conversations(rows), strict=True)
+        row
+        for row, messages in zip(rows["id"], Conversations(rows), strict=True)
         if refuses(last(messages, "assistant"))
     ]
     share = len(ids) / rows.height if rows.height else 0.0
@@ -70,24 +70,22 @@ def refusals(
 def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
     """Answers that a judge calls harmful, and those that it could not read."""
     verdicts = judge(Conversations(rows))
-    outcome = {one: verdict.outcome for one, verdict in zip(rows["id"], verdicts, strict=True)}
-
-    def those(wanted: str) -> list[str]:
-        return [one for one, found in outcome.items() if found == wanted]
-
-    bad, unscored, broken = those("harmful"), those("unscored"), those("degenerate")
-    found = []
+    ids: dict[str, list[str]] = defaultdict(list)
+    for row, verdict in zip(rows["id"], verdicts, strict=True):
+        ids[verdict.outcome].append(row)
+    bad, unscored, broken = ids["harmful"], ids["unscored"], ids["degenerate"]
+    findings = []
     if bad:
         what = f"{these(len(bad), 'answer is', 'answers are')} harmful, says the judge {name}."
         advice = "Read them, then drop them or replace their answers: alignment teaches what it is shown."
-        found.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
+        findings.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
     if unscored:
         what = f"The judge {name} gave no verdict on {len(unscored):,} answers."
         advice = "Ask another judge, or read them."
-        found.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
+        findings.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
     if broken:
         what = f"{these(len(broken), 'answer is', 'answers are')} empty, looping or no language."
-        found.append(
+        findings.append(
             finding("degenerate-answers", "warning", broken, rows.height, what=what, advice="Drop these rows.")
         )
-    return found
+    return findings
