@@ -20,8 +20,8 @@ class Embedder(Section):
 
 class NearDuplicates(Section):
     """When two rows are one: the Jaccard similarity of their shingles (`shingle` words in a row) is `jaccard` or more,
-    and so is, halved, that of the words asked and of the words answered. `permutations` of MinHash find the pairs.
-    A bare number is the `jaccard`.
+    and that of the words of their prompts, and of their answers, half of it or more. `permutations` of MinHash find the
+    pairs. A bare number is the `jaccard`.
     """
 
     jaccard: Annotated[float, Field(ge=0.5, le=1.0)] = 0.8
@@ -65,10 +65,6 @@ class Clean(Section):
     def _bare_overlap(cls, value: Any) -> Any:
         """Reads `decontaminate: 0.8` as `decontaminate: {overlap: 0.8}`."""
         return {"overlap": float(value)} if _is_number(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Categorise(Section):
@@ -129,3 +125,7 @@ class PoolSection(Section):
     def _bare_least(cls, value: Any) -> Any:
         """Reads `categorise: 0.2` as `categorise: {least: 0.2}`."""
         return {"least": float(value)} if _is_number(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
