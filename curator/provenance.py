@@ -1,4 +1,4 @@
-"""What ran: versions, machine, threads, memory."""
+"""What ran: versions, machine, threads and memory; and what tells whether a model's or judge's files have changed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def versions() -> dict[str, str]:
     """Version of curator, Python and every installed library that can change a number."""
     import curator
 
-    found = {"curator": curator.__version__, "python": platform.python_version()}
+    present = {"curator": curator.__version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            present[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return present
 
 
 def machine() -> dict[str, Any]:
@@ -114,15 +114,15 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
     """
     import hashlib
 
-    found: list[list[Any]] = []
-    for path in sorted(one for one in Path(folder).rglob("*") if one.is_file()):
+    files: list[list[Any]] = []
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         size, sample = path.stat().st_size, hashlib.sha256()
         with open(path, "rb") as handle:
             for start, length in [(0, 2**20), *((size * n // 65, 2**14) for n in range(1, 65)), (size - 2**20, 2**20)]:
                 handle.seek(max(start, 0))
                 sample.update(handle.read(length))
-        found.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
-    return found
+        files.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
+    return files
 
 
 def file_identity(path: str) -> str | None:
