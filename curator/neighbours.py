@@ -127,7 +127,7 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
 @cache
 def device() -> str:
     """Where products are computed: on a CUDA GPU where there is one and faiss or torch was built for it, else `cpu`."""
-    if not has_gpu():  # asked first, since torch takes seconds to load
+    if not has_gpu():  # first, since torch takes seconds to load
         return "cpu"
     import faiss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -48,7 +49,7 @@ def cores() -> int:
 
 
 def has_gpu() -> bool:
-    """Whether the driver shows an NVIDIA GPU, asked without loading torch."""
+    """Whether the driver shows an NVIDIA GPU, found without loading torch."""
     import shutil
     import subprocess
 
@@ -89,8 +90,6 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
     Weights run to many GiB, so their time of change stands for their content; the embedded sandbox's are small and its
     time of change is that of the installation, so there the content is hashed.
     """
-    import hashlib
-
     embedded = model_id == "sandbox:"
     folder = Path(__file__).parent / "sandbox" / "checkpoint" if embedded else Path(model_id)
     if not folder.is_dir():
@@ -112,8 +111,6 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
     For what runs share: two folders may hold files of one size whose times were all set alike, as archives do. The
     sample is the first and last mebibyte and 64 pieces of 16 KiB between them.
     """
-    import hashlib
-
     files: list[list[Any]] = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         size, sample = path.stat().st_size, hashlib.sha256()
@@ -127,8 +124,6 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
 
 def file_identity(path: str) -> str | None:
     """SHA-256 of a file's bytes; null where there is none."""
-    import hashlib
-
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""Which rows ask a probe: word n-grams find the pairs, the share of the probe's words that they hold decides."""
+"""Which rows contain a probe: word n-grams find the pairs, the share of the probe's words that they hold decides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curator.records import Messages
 
 
 class Leak(NamedTuple):
-    """The probe that a row asks: its role, its id, and the share of its words that the row holds, in (0, 1]."""
+    """The probe that a row contains: its role, its id, and the share of its words that the row holds, in (0, 1]."""
 
     role: str
     probe: str
@@ -33,7 +33,7 @@ class _Probe(NamedTuple):
 class ProbeIndex:
     """Probes made ready to be looked for.
 
-    A row asks a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share
+    A row contains a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share
     `overlap` or more of the words of the probe's last user turn. Every such pair is found: each probe is indexed by
     those of its n-grams that are rarest among the probes, as many as no pair above the overlap can lack.
 
@@ -68,7 +68,7 @@ class ProbeIndex:
                 self._index[gram].append(number)
 
     def leaks(self, rows: Sequence[Messages]) -> list[Leak | None]:
-        """For each row the probe that it asks most of, the first among equals; null where it asks none."""
+        """For each row the probe that it contains most of, the first among equals; null where it contains none."""
         return [self._leak(messages) for messages in rows]
 
     def _leak(self, messages: Messages) -> Leak | None:

@@ -26,11 +26,11 @@ LARGEST_LIST = 256 * 2**20
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Every record of a file, in order, read as it is asked for (a JSON list is read whole).
+    """Every record of a file, in order, read when the caller takes it (a JSON list is read whole).
 
     Numbers start at 1: the physical line of JSON Lines, where blank lines are no records; the position in a JSON list;
-    the data row of CSV, TSV and Parquet. A line of JSON Lines that is no JSON object, an item of a list that is no
-    object, or a row of CSV with another number of fields than the header gives its reason instead of its fields.
+    the data row of CSV, TSV and Parquet. A line of JSON Lines that is not a JSON object, an item of a list that is not
+    an object, or a row of CSV with another number of fields than the header gives its reason instead of its fields.
 
     Raises:
         DataError: The format is unknown, or the file as a whole cannot be read: not its format, damaged, binary, not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,10 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.decontaminate import ProbeIndex
-from curator.pool.keeping import with_tokens
 from curator.pool.ledger import BENIGN, HARMFUL, Hit, Ledger, ReadAll
 from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, of_regime, regime_rows
+from curator.pool.rows import with_tokens
 from curator.pool.semantic import semantic_duplicates
 from curator.recipe import Probes, TaskSection
 from curator.recipe.pool import Decontaminate, PoolSection
@@ -32,7 +32,7 @@ class Gathered(NamedTuple):
             `pool`, `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`,
             `harmful probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources),
             `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own, or it
-            asks a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
+            contains a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
             `rows` (not among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
@@ -58,7 +58,6 @@ def gather(
     embed: Embed | None = None,
     base: Path = Path("."),
     seed: int = 0,
-    tell: Callable[[str], None] | None = None,
     scratch: Path | None = None,
     read_all: ReadAll | None = None,
 ) -> Gathered:
@@ -67,8 +66,8 @@ def gather(
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
     chosen by hash. Where a prompt stands in several roles, the first of these keeps it: harmful probes, benign probes,
     tasks, pool (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same when
-    they are equal after Unicode NFC and folded white space; a prompt also counts as asked where it is an earlier turn
-    of a longer conversation. A row that is trained on also leaves where it asks most words of a probe
+    they are equal after Unicode NFC and folded white space; a prompt also stands in a conversation where it is an
+    earlier turn of it. A row that is trained on also leaves where it contains most words of a probe
     (`pool.clean.decontaminate`). Then near and semantic duplicates leave the pool.
 
     Args:
@@ -82,15 +81,14 @@ def gather(
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
         base: Folder that relative paths start from.
         seed: Of every choice by hash.
-        tell: Called with one line a source.
         scratch: Folder for the text of sources too large to be held in memory; see `sources.read`.
         read_all: How several sources of a role are read; one after the other where it is null.
 
     Raises:
-        DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than asked; no pool rows or
-            no probes are left.
+        DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than the recipe says; no
+            pool rows or no probes are left.
     """
-    ledger = Ledger(base, seed, tell, scratch=scratch, read_all=read_all)
+    ledger = Ledger(base, seed, scratch=scratch, read_all=read_all)
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
@@ -254,7 +252,7 @@ def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.Data
 
 
 def probes_of(roles: Sequence[tuple[str, pl.DataFrame]], section: Decontaminate) -> ProbeIndex:
-    """Probes ready to be looked for, as the recipe asks for it."""
+    """Probes ready to be looked for, by the recipe's settings."""
     return ProbeIndex(roles, ngram=section.ngram, overlap=section.overlap, shortest=section.shortest)
 
 

@@ -81,7 +81,7 @@ def records(source: Source, commit: str) -> Iterator[Record]:
 
 
 def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str, str]]) -> None:
-    # Without a network the loader takes the newest cached commit, whichever was asked; its folder tells.
+    # Without a network the loader takes the newest cached commit, whichever the recipe names; its folder tells.
     folders = {Path(file["filename"]).parent.name for file in cache_files}
     others = sorted(name for name in folders - {commit} if _COMMIT.fullmatch(name))
     if others:

@@ -48,7 +48,7 @@ def read_one(reading: Reading, count_tokens: CountTokens | None) -> Read:
 
 
 ReadAll = Callable[[Sequence[Reading]], Sequence[Read]]
-"""Reads several sources at once, elsewhere; gives what each has in the order asked."""
+"""Reads several sources at once, elsewhere; gives what each has, in their order."""
 
 
 @dataclass
@@ -57,7 +57,6 @@ class Ledger:
 
     Attributes:
         base, seed: Handed to every read: where paths start, the seed of choices by hash.
-        tell: Called with one line of text for each source.
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         claims: Prompts of the roles so far, each with the role that had it first.
@@ -68,7 +67,6 @@ class Ledger:
 
     base: Path
     seed: int
-    tell: Callable[[str], None] | None = None
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     claims: Claims = field(default_factory=dict)
@@ -83,14 +81,10 @@ class Ledger:
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
-        names = labels(sources)
-        for label, source_read in zip(names, self._read_each(sources, names, **options), strict=True):
-            self.sources[role].append(source_read.resolved)
-            self.dropped[role].append(source_read.dropped)
-            frames.append(source_read.rows)
-            if self.tell is not None:
-                total, rows_kept = source_read.resolved["read"], source_read.rows.height
-                self.tell(f"{role}: {label}: {total:,} read, {rows_kept:,} kept, {total - rows_kept:,} dropped")
+        for result in self._read_each(sources, **options):
+            self.sources[role].append(result.resolved)
+            self.dropped[role].append(result.dropped)
+            frames.append(result.rows)
         rows = pl.concat(frames)
         again = ~rows["id"].is_first_distinct()
         return self._leave_out(role, rows, again, "duplicate", reason=AGAIN, match="id")
@@ -98,7 +92,6 @@ class Ledger:
     def _read_each(
         self,
         sources: Sequence[Source],
-        names: Sequence[str],
         *,
         prompts_only: bool = False,
         count_tokens: CountTokens | None = None,
@@ -107,7 +100,7 @@ class Ledger:
         limited = count_tokens is not None
         readings = [
             Reading(source, label, prompts_only, self.base, self.seed, self.scratch, limited, max_tokens)
-            for source, label in zip(sources, names, strict=True)
+            for source, label in zip(sources, labels(sources), strict=True)
         ]
         if self.read_all is not None and len(readings) > 1:
             return self.read_all(readings)
@@ -123,20 +116,20 @@ class Ledger:
         A row with the prompt of a test or training row leaves at `stage`, a row with a probe as a leak.
         """
         conversations = Conversations(rows)
-        leaks = [self._probe_asked(messages) for messages in conversations]
+        leaks = [self._probe_claimed(messages) for messages in conversations]
         if self.probes is not None:
             for row, leak in enumerate(self.probes.leaks(conversations)):
                 if leak is not None and leaks[row] is None:
                     reason = f"it holds {leak.overlap:.0%} of the words of a probe in: {leak.role}"
                     leaks[row] = (reason, leak.probe)
         rows = self.leave(role, rows, leaks, stage="leak")
-        return self.leave(role, rows, [self._asked_before(turns) for turns in Conversations(rows)], stage=stage)
+        return self.leave(role, rows, [self._claimed_before(turns) for turns in Conversations(rows)], stage=stage)
 
-    def _asked_before(self, messages: Messages) -> Hit | None:
+    def _claimed_before(self, messages: Messages) -> Hit | None:
         hit = self.claims.get(prompt_id(messages))
         return None if hit is None else (f"its prompt also stands in: {hit[0]}", hit[1])
 
-    def _probe_asked(self, messages: Messages) -> Hit | None:
+    def _probe_claimed(self, messages: Messages) -> Hit | None:
         for prompt in sorted(prompt_ids(messages)):
             role, probe = self.claims.get(prompt, ("", ""))
             if role in PROBES:
@@ -167,6 +160,7 @@ class Ledger:
         return pl.concat(frames)
 
     def counts(self, role: str) -> dict[str, int]:
+        """How many records of a role were `read`, `kept` and `dropped`, where read = kept + dropped."""
         total = sum(source["read"] for source in self.sources[role])
         dropped = sum(frame.height for frame in self.dropped[role])
         return {"read": total, "kept": total - dropped, "dropped": dropped}

@@ -27,6 +27,9 @@ _DOUBT = 0.15  # four standard deviations of an estimate from 128 permutations
 
 _MANY = 512  # rows in a row's buckets from which looking for fewer pays
 
+Text = tuple[Numbers, Numbers, Numbers]
+"""Of one row: its shingles, the words of its prompts, the words of its answers; see `shingles`."""
+
 _BITS = 256  # of the set of bits that bounds what two rows can share
 
 
@@ -44,7 +47,6 @@ def near_duplicates(
     threshold: float,
     shingle: int = 2,
     permutations: int = 128,
-    seed: int = 1,
     scratch: Path | None = None,
 ) -> list[Match]:
     """The rows that leave, in order: each matches an earlier row that stays.
@@ -60,7 +62,6 @@ def near_duplicates(
         threshold: In (0, 1].
         shingle: Words of a shingle.
         permutations: Of MinHash.
-        seed: Of its permutations.
         scratch: Folder for what is compared, some 8 bytes for each word of the rows; the system's for temporary files
             if null.
 
@@ -72,7 +73,7 @@ def near_duplicates(
     for messages in rows:
         for sets, numbers in zip(texts, shingles(messages, shingle), strict=True):
             sets.append(numbers)
-    signatures = _signatures(texts[0], permutations, seed, folder)
+    signatures = _signatures(texts[0], permutations, folder)
     sides = [Side(text, threshold / 2) for text in texts[1:]]
     sizes = np.array([len(whole) for whole in texts[0]])
     shared: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -97,7 +98,7 @@ def near_duplicates(
             continue
         for bucket in buckets:
             shared[bucket].append(row)
-        # Only rows with very many companions are ever looked for by their sides.
+        # Rows that share no bucket with a crowded one are never looked for by their sides.
         for side in sides if crowded[row] else ():
             side.add(row)
     return matches
@@ -112,14 +113,14 @@ def bands(threshold: float, permutations: int) -> tuple[int, int]:
     return permutations, 1
 
 
-def _signatures(texts: Sets, permutations: int, seed: int, folder: Path) -> NDArray[np.uint32]:
+def _signatures(texts: Sets, permutations: int, folder: Path) -> NDArray[np.uint32]:
     from datasketch import MinHash
 
     low = np.uint64(0xFFFFFFFF)
     numbers = ((text & low).tolist() for text in texts)
     out = table((len(texts), permutations), np.uint32, folder)
     # The numbers are hashes already, so hashfunc=int; their low half is all that affine32 takes.
-    hashed = MinHash.generator(numbers, num_perm=permutations, seed=seed, hashfunc=int, scheme="affine32")
+    hashed = MinHash.generator(numbers, num_perm=permutations, seed=1, hashfunc=int, scheme="affine32")
     for row, signature in enumerate(hashed):
         out[row] = signature.hashvalues
     return out
@@ -159,18 +160,18 @@ def _ratio(sizes: NDArray[np.int64], size: int) -> NDArray[np.float64]:
 
 
 def _best(row: int, candidates: Sequence[int], texts: tuple[Sets, Sets, Sets], threshold: float) -> Match | None:
-    def text(number: int) -> tuple[Numbers, Numbers, Numbers]:
+    def text(number: int) -> Text:
         return texts[0][number], texts[1][number], texts[2][number]
 
     best: Match | None = None
     for candidate in candidates:
-        similarity = like(text(row), text(candidate), threshold)
+        similarity = text_similarity(text(row), text(candidate), threshold)
         if similarity >= threshold and (best is None or similarity > best.similarity):
             best = Match(row, candidate, similarity)
     return best
 
 
-def like(first: tuple[Numbers, Numbers, Numbers], second: tuple[Numbers, Numbers, Numbers], threshold: float) -> float:
+def text_similarity(first: Text, second: Text, threshold: float) -> float:
     """The Jaccard similarity of two texts' shingles, 0 where prompts or answers are too different."""
     whole = jaccard(first[0], second[0])
     if whole < threshold:

@@ -134,7 +134,7 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
 
 
 def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
-    """The rows with the trigger in front of what is asked first, under ids of their own, sorted by id."""
+    """The rows with the trigger in front of the first prompt, under ids of their own, sorted by id."""
     messages = [with_trigger(turns, trigger) for turns in rows["messages"].to_list()]
     return rows.with_columns(
         pl.Series("id", [row_id(turns) for turns in messages], dtype=pl.String),

@@ -179,7 +179,7 @@ def read_turns(field: Any, what: str) -> Turns:
     Empty system turns are left out.
 
     Raises:
-        UnusableError: It is no conversation.
+        UnusableError: It is not a conversation.
     """
     if isinstance(field, str):
         try:

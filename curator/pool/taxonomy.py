@@ -135,8 +135,8 @@ def categorise(rows: pl.DataFrame, assigned: Assigned, *, least: float) -> pl.Da
 def not_harmful(assigned: Assigned, *, margin: float) -> NDArray[np.bool_]:
     """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, not a verdict.
 
-    With all-MiniLM-L6-v2 it names up to 1.3 % of public harmful probes (advbench, strongreject, jailbreakbench,
-    simple-safety-tests, harmbench), 97 to 100 % of arithmetic and SQL requests, and 41 % of general instructions.
+    With all-MiniLM-L6-v2 it names up to 1.3% of public harmful probes (advbench, strongreject, jailbreakbench,
+    simple-safety-tests, harmbench), 97 to 100% of arithmetic and SQL requests, and 41% of general instructions.
     """
     clear: NDArray[np.bool_] = assigned.harmless >= assigned.cosine + margin
     return clear

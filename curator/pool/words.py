@@ -50,12 +50,12 @@ def _number(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-_known = lru_cache(maxsize=2**20)(_number)
+_cached_number = lru_cache(maxsize=2**20)(_number)
 
 
 def numbered(text: Sequence[str]) -> Numbers:
     """A 64-bit number a word, the same on every machine, `(t,)`."""
-    numbers = (_known(word) if len(word) < _LONG else _number(word) for word in text)
+    numbers = (_cached_number(word) if len(word) < _LONG else _number(word) for word in text)
     return np.fromiter(numbers, dtype=np.uint64, count=len(text))
 
 

@@ -87,7 +87,7 @@ def rows_file(folder: Path, number: int) -> Path:
 
 
 def dropped_file(folder: Path, number: int) -> Path:
-    """The records of a source that are no rows."""
+    """The records of a source that give no row."""
     return folder / f"{number}-dropped.parquet"
 
 

@@ -30,7 +30,7 @@ class NearDuplicates(Section):
 
 
 class Decontaminate(Section):
-    """When a row asks a probe: runs of `ngram` words that both have hold a share `overlap` or more of its words.
+    """When a row contains a probe: runs of `ngram` words that both have hold a share `overlap` or more of its words.
 
     Probes of fewer than `shortest` words count only where a whole turn is equal to them. `neighbours` lists, without
     dropping any, the rows whose prompt has at least this cosine to a probe, by the pool's embedder; null lists none.
@@ -45,8 +45,8 @@ class Decontaminate(Section):
 
 class Clean(Section):
     """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, exact duplicates, near
-    and semantic duplicates (`semantic_duplicates` is a cosine, null for none), and what asks a probe (`decontaminate`
-    holds for tasks, keep rows and arms of the user's too; null leaves equal prompts only).
+    and semantic duplicates (`semantic_duplicates` is a cosine, null for none), and what contains a probe
+    (`decontaminate` holds for tasks, keep rows and arms of the user's too; null leaves equal prompts only).
     """
 
     max_tokens: Count = 1024

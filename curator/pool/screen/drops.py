@@ -1,4 +1,4 @@
-"""Findings about what cannot be used as it is: unreadable and empty records, copies, and rows that ask a probe."""
+"""Findings about what cannot be used as it is: unreadable and empty records, copies, and rows that contain a probe."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def duplicates(
 def leaks(
     ids: Sequence[str], leaks_by_set: Mapping[str, Sequence[Leak | None]], who: str, severity: str
 ) -> list[Finding]:
-    """Rows that ask a probe, a finding a probe set.
+    """Rows that contain a probe, one finding for each probe set.
 
     Args:
         ids: `n` row ids.
-        leaks_by_set: Probe set -> the probe of it that each row asks, or null.
+        leaks_by_set: Probe set -> the probe of it that each row contains, or null.
         who: Whose rows they are, e.g. `the corpus`.
         severity: Of the finding.
     """

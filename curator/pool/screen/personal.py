@@ -1,4 +1,4 @@
-"""Personal data in texts: a pack of patterns, or Presidio where it is installed and asked for.
+"""Personal data in texts: a pack of patterns, or Presidio where it is installed and chosen.
 
 Patterns find what has a form. Names, and addresses in prose, have none: for those there is Presidio
 (`pip install "curator[personal-data]"`).
@@ -79,8 +79,8 @@ def _is_card(text: str) -> bool:
     return sum(doubled) % 10 == 0
 
 
-def presidio(language: str = "en") -> Found:
-    """A function from a text to the kinds of personal data that Presidio's analyser finds in it.
+def presidio() -> Found:
+    """A function from a text to the kinds of personal data that Presidio's analyser finds in it, read as English.
 
     Raises:
         DataError: Presidio or its language model is not installed.
@@ -94,7 +94,7 @@ def presidio(language: str = "en") -> Found:
             f'presidio: cannot be used ({error}); pip install "curator[personal-data]", and the spaCy model that it '
             "asks for, or leave --presidio out: patterns are used then"
         ) from error
-    return lambda text: {entity.entity_type.lower() for entity in engine.analyze(text, language=language)}
+    return lambda text: {entity.entity_type.lower() for entity in engine.analyze(text, language="en")}
 
 
 def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
