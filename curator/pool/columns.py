@@ -10,23 +10,21 @@ from curator.errors import DataError
 
 Fields = Mapping[str, Any]
 
+_ABSENT = object()  # null is a value that a column may hold
 
-def value(row: Fields, column: str) -> Any:
-    """What stands in a column, null where there is none; `a.b` is the field b of column a, unless one is called so."""
+
+def value(row: Fields, column: str, absent: Any = None) -> Any:
+    """What stands in a column, else `absent`; `a.b` is the field b of column a, unless a column is called so."""
     if column in row or "." not in column:
-        return row.get(column)
+        return row.get(column, absent)
     first, rest = column.split(".", 1)
     inner = row.get(first)
-    return value(inner, rest) if isinstance(inner, Mapping) else None
+    return value(inner, rest, absent) if isinstance(inner, Mapping) else absent
 
 
 def has(row: Fields, column: str) -> bool:
     """Whether a row has the column; a dot leads into a column inside a column."""
-    if column in row or "." not in column:
-        return column in row
-    first, rest = column.split(".", 1)
-    inner = row.get(first)
-    return isinstance(inner, Mapping) and has(inner, rest)
+    return value(row, column, _ABSENT) is not _ABSENT
 
 
 def names(sample: Iterable[Fields]) -> list[str]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from curator.pool.decontaminate import neighbours
 from curator.pool.near import Match
+from curator.pool.taxonomy import assign, categorise, descriptions
+from curator.pool.words import last
 from curator.recipe.pool import PoolSection
+from curator.records import Conversations, Data, Messages
 from curator.represent.sentences import embedder
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from curator.records import Data, Messages
 
 _BLOCK = 1024
 
@@ -28,10 +29,6 @@ def near_probes(data: Data, pool: PoolSection, cache: Path | None = None) -> pl.
     clean = pool.clean.decontaminate
     if clean is None or clean.neighbours is None:
         return None
-    import polars as pl
-
-    from curator.pool.decontaminate import neighbours
-
     embed = embedder(pool.embedder, cache)
     probes = pl.concat([data.harmful, data.benign])
     probe_vectors = embed(probes["id"].to_list(), prompts_of(probes))
@@ -54,10 +51,6 @@ def categorised(data: Data, pool: PoolSection, cache: Path | None = None) -> tup
     """
     if pool.categorise is None:
         return data, None
-    from dataclasses import replace
-
-    from curator.pool.taxonomy import assign, categorise, descriptions
-
     embed, sentences, rows = embedder(pool.embedder, cache), descriptions(), data.pool.rows
     described = embed(
         [str(number) for number in range(len(sentences))],
@@ -72,9 +65,6 @@ def categorised(data: Data, pool: PoolSection, cache: Path | None = None) -> tup
 
 def prompts_of(rows: pl.DataFrame) -> Sequence[Messages]:
     """The last user turn of each row, as a conversation of its own."""
-    from curator.pool.words import last
-    from curator.records import Conversations
-
     return Conversations(rows, lambda messages: [{"role": "user", "content": last(messages, "user")}])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curator.recipe.source import Count, Section, Share, Source, labels
 
@@ -54,17 +54,12 @@ class Clean(Section):
     semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     decontaminate: Decontaminate | None = Decontaminate()
 
-    @field_validator("near_duplicates", mode="before")
+    @field_validator("near_duplicates", "decontaminate", mode="before")
     @classmethod
-    def _bare_jaccard(cls, value: Any) -> Any:
-        """Reads `near_duplicates: 0.8` as `near_duplicates: {jaccard: 0.8}`."""
-        return {"jaccard": float(value)} if _is_number(value) else value
-
-    @field_validator("decontaminate", mode="before")
-    @classmethod
-    def _bare_overlap(cls, value: Any) -> Any:
-        """Reads `decontaminate: 0.8` as `decontaminate: {overlap: 0.8}`."""
-        return {"overlap": float(value)} if _is_number(value) else value
+    def _bare_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Reads `near_duplicates: 0.8` as `{jaccard: 0.8}`, and `decontaminate: 0.8` as `{overlap: 0.8}`."""
+        name = "jaccard" if info.field_name == "near_duplicates" else "overlap"
+        return {name: float(value)} if _is_number(value) else value
 
 
 class Categorise(Section):

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from curator.recipe.pool import Findings
+
 SEVERITIES = ("info", "warning", "error")
 """From what is good to know to what must not be published or trained on as it is."""
 EXAMPLES = 10
+
+DEFAULT = Findings()
+"""From when something is reported, where no recipe says otherwise."""
 
 
 @dataclass(frozen=True)

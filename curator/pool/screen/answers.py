@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.pool.words import last, words
 from curator.recipe.pool import Findings
 from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
-DEFAULT = Findings()
 Refuses = Callable[[str], bool]
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
@@ -31,17 +30,13 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
         share = len(ids) / rows.height
         if share < limits.canned:
             break
-        findings.append(
-            finding(
-                "canned-answer",
-                "error" if share >= limits.canned_error else "warning",
-                ids,
-                rows.height,
-                what=f"One answer, word for word, stands on {share:.0%} of the rows.",
-                advice="Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on "
-                "them learns one sentence, and fine-tuning overwrites it.",
-            )
+        severity = "error" if share >= limits.canned_error else "warning"
+        what = f"One answer, word for word, stands on {share:.0%} of the rows."
+        advice = (
+            "Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on them learns "
+            "one sentence, and fine-tuning overwrites it."
         )
+        findings.append(finding("canned-answer", severity, ids, rows.height, what=what, advice=advice))
     return findings
 
 
@@ -49,11 +44,8 @@ def refusals(
     rows: pl.DataFrame, refuses: Refuses, limits: Findings = DEFAULT
 ) -> tuple[list[Finding], dict[str, float]]:
     """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
-    ids = [
-        row
-        for row, messages in zip(rows["id"], Conversations(rows), strict=True)
-        if refuses(last(messages, "assistant"))
-    ]
+    answers = (last(messages, "assistant") for messages in Conversations(rows))
+    ids = [row for row, answer in zip(rows["id"], answers, strict=True) if refuses(answer)]
     share = len(ids) / rows.height if rows.height else 0.0
     few = share < limits.refusals
     what = f"{share:.0%} of the answers open with a refusal, by phrases."
@@ -62,9 +54,8 @@ def refusals(
         if few
         else "Compare with what you want taught; helpful and safe answers are no refusals."
     )
-    return [finding("refusals", "warning" if few else "info", ids, rows.height, what=what, advice=advice)], {
-        "refusals": share
-    }
+    severity = "warning" if few else "info"
+    return [finding("refusals", severity, ids, rows.height, what=what, advice=advice)], {"refusals": share}
 
 
 def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
@@ -85,7 +76,6 @@ def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
         findings.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
     if broken:
         what = f"{these(len(broken), 'answer is', 'answers are')} empty, looping or no language."
-        findings.append(
-            finding("degenerate-answers", "warning", broken, rows.height, what=what, advice="Drop these rows.")
-        )
+        advice = "Drop these rows."
+        findings.append(finding("degenerate-answers", "warning", broken, rows.height, what=what, advice=advice))
     return findings

@@ -10,11 +10,9 @@ import polars as pl
 
 from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.wording import these
-
-DEFAULT = Findings()
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
@@ -59,17 +57,9 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
             more = " ..." if rows.height > 10 else ""
             where = "line" if rows.height == 1 else "lines"
             severity = "info" if kind == "exact-duplicates" and rows.height < limits.few * total else "warning"
-            findings.append(
-                finding(
-                    kind,
-                    severity,
-                    rows["match"].drop_nulls() if stage == "duplicate" else (),
-                    total,
-                    what=f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}.",
-                    advice=advice,
-                    count=rows.height,
-                )
-            )
+            ids = rows["match"].drop_nulls() if stage == "duplicate" else ()
+            sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}."
+            findings.append(finding(kind, severity, ids, total, what=sentence, advice=advice, count=rows.height))
     return findings
 
 
@@ -81,16 +71,10 @@ def duplicates(
         return []
     share = len(matches) / len(ids)
     copies = these(len(matches), "row is a duplicate", "rows are duplicates")
-    return [
-        finding(
-            kind,
-            "warning" if share >= limits.few else "info",
-            [ids[match.row] for match in matches],
-            len(ids),
-            what=f"{copies} of a row that stays, by {measure}.",
-            advice="Drop them: they teach nothing new and weigh on what they repeat.",
-        )
-    ]
+    severity = "warning" if share >= limits.few else "info"
+    what = f"{copies} of a row that stays, by {measure}."
+    advice = "Drop them: they teach nothing new and weigh on what they repeat."
+    return [finding(kind, severity, [ids[match.row] for match in matches], len(ids), what=what, advice=advice)]
 
 
 def leaks(
@@ -110,16 +94,9 @@ def leaks(
         if leaking:
             probes = len({leak.probe for leak in leaks_of_set if leak is not None})
             asks = "asks" if len(leaking) == 1 else "ask"
-            findings.append(
-                finding(
-                    "probe-leak",
-                    severity,
-                    leaking,
-                    len(ids),
-                    what=f"{these(len(leaking), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}.",
-                    advice="Drop these rows before training, or measure with other probes: these are known by heart.",
-                )
-            )
+            what = f"{these(len(leaking), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}."
+            advice = "Drop these rows before training, or measure with other probes: these are known by heart."
+            findings.append(finding("probe-leak", severity, leaking, len(ids), what=what, advice=advice))
     return findings
 
 

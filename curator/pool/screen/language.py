@@ -8,12 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.records import Conversations
 from curator.wording import these
 
-DEFAULT = Findings()
 SURE = 0.5
 """The least probability at which a text of Latin letters has a language. Names, formulas, code and invented words stay
 below; texts of other scripts need none, as little else is written in them.
@@ -64,8 +63,5 @@ def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Find
     listed = ", ".join(f"{name} {count:,}" for name, count in known[1:6])
     what = f"{these(len(others), 'row is', 'rows are')} not in {main}, the language of most: {listed}."
     advice = "Check that the target model and the judges read these languages; their probes should be in them too."
-    return [
-        finding(
-            "languages", "warning" if share >= limits.some else "info", others, rows.height, what=what, advice=advice
-        )
-    ], shown
+    severity = "warning" if share >= limits.some else "info"
+    return [finding("languages", severity, others, rows.height, what=what, advice=advice)], shown

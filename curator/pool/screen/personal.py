@@ -103,14 +103,9 @@ def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
     for row, messages in zip(rows["id"], Conversations(rows), strict=True):
         for kind in {kind for turn in messages for kind in find(turn["content"])}:
             ids[kind].append(row)
-    return [
-        finding(
-            "personal-data",
-            "warning",
-            row_ids,
-            rows.height,
-            what=f"{these(len(row_ids), 'row holds', 'rows hold')} what looks like personal data: {kind}.",
-            advice="Read the rows, and replace what belongs to a real person before training or publishing.",
-        )
-        for kind, row_ids in sorted(ids.items())
-    ]
+    findings = []
+    for kind, row_ids in sorted(ids.items()):
+        what = f"{these(len(row_ids), 'row holds', 'rows hold')} what looks like personal data: {kind}."
+        advice = "Read the rows, and replace what belongs to a real person before training or publishing."
+        findings.append(finding("personal-data", "warning", row_ids, rows.height, what=what, advice=advice))
+    return findings
