@@ -92,12 +92,14 @@ def gather(
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
+    # The first role that claims a prompt keeps it, so from here on the order of the lines decides.
     harmful = _probe_rows(ledger, HARMFUL, probes.harmful)
     ledger.claim(HARMFUL, harmful)
     benign = _probe_rows(ledger, BENIGN, probes.benign)
     ledger.claim(BENIGN, benign)
     if pool.clean.decontaminate is not None:
         ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
+    # All tasks' test rows before any training rows: no task may train on another's test.
     tests = {task.name: _test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
         ledger.claim(f"test of {name}", rows)
@@ -120,10 +122,9 @@ def gather(
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
         for task in tasks
     }
-    mixed = {f"regime of {name}": rows for name, rows in regimes.items()}
-    mixed |= {f"defence of {name}": rows for name, rows in defences.items()}
-    for role, rows in ({f"arm {name}": rows for name, rows in arm_rows.items()} | mixed).items():
-        ledger.claim(role, rows)
+    for kind, rows_of in {"arm": arm_rows, "regime of": regimes, "defence of": defences}.items():
+        for name, rows in rows_of.items():
+            ledger.claim(f"{kind} {name}", rows)
     keep_rows = _keep_rows(ledger, keep)
     pilot = no_rows()
     if pilot_share is not None:
