@@ -56,9 +56,9 @@ def at_least(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
 
 
-def these(count: int, one: str, many: str) -> str:
+def these(count: int, singular: str, plural: str) -> str:
     """How many, with the words for one or for several: `1 row is`, `2,000 rows are`."""
-    return f"{count:,} {one if count == 1 else many}"
+    return f"{count:,} {singular if count == 1 else plural}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -255,7 +255,7 @@ NAMES = {
 }
 # Files that are not the run folder's: a user's, a published data set's, a judge's folder, a cache of vectors.
 OTHER_FILES = {"pool/files.py", "publish/dataset.py", "publish/merge.py", "judge/embedding.py", "judge/asking.py"}
-OTHER_FILES |= {"pool/workers.py", "pool/keeping.py"}  # what workers hand over, gone when it is taken
+OTHER_FILES |= {"pool/workers.py", "pool/rows.py"}  # what workers hand over, gone when it is taken
 
 
 def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: str) -> None:

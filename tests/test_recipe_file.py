@@ -232,7 +232,7 @@ NO_RECIPE = [
 def told(text: str, *settings: str) -> list[str]:
     """The problems that a recipe's text has."""
     with pytest.raises(RecipeError) as caught:
-        parse(text, settings, place="r.yaml")
+        parse(text, settings, name="r.yaml")
     return list(caught.value.problems)
 
 
@@ -307,7 +307,7 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     ]
     assert told(text) == sentences
     with pytest.raises(RecipeError) as caught:
-        parse(text, place="r.yaml")
+        parse(text, name="r.yaml")
     assert str(caught.value) == "4 problems in the recipe:\n  " + "\n  ".join(sentences)
 
 

@@ -57,7 +57,7 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
         {**known.get(name, template), "name": name, "train": source.model_dump(by_alias=True), "anticipated": True}
         for name, source in asked.tasks.items()
     ]
-    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), place="the recipe of the audit")
+    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), name="the recipe of the audit")
 
 
 def measured(path: Path, asked: Asked, root: Path, *, tell: Progress, base: Path = Path(".")) -> Measured:

@@ -9,7 +9,7 @@ import pytest
 from gathering import pairs
 
 from curator.errors import DataError
-from curator.pool import keeping
+from curator.pool import rows as pool_rows
 from curator.pool.gather import Gathered, gather
 from curator.pool.sources import look, read
 from curator.recipe import Probes, TaskSection
@@ -81,7 +81,7 @@ def test_rows_kept_in_chunks_are_those_of_one_pass(
     ]
     source = lines([*rows, {"prompt": "", "response": "x"}], category={"from": "category", "pick": "rarest"})
     every = read(source)
-    monkeypatch.setattr(keeping, "CHUNK", chunk)
+    monkeypatch.setattr(pool_rows, "CHUNK", chunk)
     found = read(source.model_copy(update={"rows": wanted}), count_tokens=words, max_tokens=9)
     fits = every.rows.filter(pl.Series(words(every.rows["messages"].to_list())) <= 9)
     taken = by_hash(fits["id"], wanted or fits.height, seed=0, purpose="rows")
@@ -97,16 +97,16 @@ def words(rows: list[list[dict[str, str]]]) -> list[int]:
 
 
 def test_a_source_with_a_cap_holds_no_more_than_it_needs(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "CHUNK", 10)
+    monkeypatch.setattr(pool_rows, "CHUNK", 10)
     most = 0
-    flush = keeping.Keeping._flush
+    flush = pool_rows.SourceRows._flush
 
-    def watched(self: keeping.Keeping) -> None:
+    def watched(self: pool_rows.SourceRows) -> None:
         nonlocal most
         flush(self)
         most = max(most, sum(frame.height for frame in self._frames))
 
-    monkeypatch.setattr(keeping.Keeping, "_flush", watched)
+    monkeypatch.setattr(pool_rows.SourceRows, "_flush", watched)
     assert read(lines(pairs("ask", 2000), rows=20)).rows.height == 20
     assert most <= 2 * 20 + 10
 

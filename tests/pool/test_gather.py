@@ -71,13 +71,6 @@ def test_long_pool_rows_are_dropped(collect: Callable[..., Gathered]) -> None:
     ]
 
 
-def test_every_source_is_told_with_its_counts(collect: Callable[..., Gathered]) -> None:
-    told: list[str] = []
-    collect(pool=[*pairs("pool", 3), {"prompt": "", "response": "x"}], tell=told.append)
-    assert told[0] == "pool: pool.jsonl: 4 read, 3 kept, 1 dropped"
-    assert [line.split(":")[0] for line in told] == ["pool", "task first", "harmful probes", "benign probes", "keep"]
-
-
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_permuting_every_file_changes_nothing_but_line_numbers(collect: Callable[..., Gathered], seed: int) -> None:

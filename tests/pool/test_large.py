@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.pool import keeping
+from curator.pool import rows as pool_rows
 from curator.pool.near import near_duplicates
 from curator.pool.sources import read
 from curator.recipe.source import Source
@@ -99,8 +99,8 @@ def test_rows_are_the_same_whether_their_text_lies_in_a_file_or_not(
     lines(tmp_path / "pool.jsonl", rows)
     for source in (Source(file="pool.jsonl"), Source(file="pool.jsonl", rows=500)):
         held = read(source, base=tmp_path)
-        monkeypatch.setattr(keeping, "CHUNK", 100)
-        monkeypatch.setattr(keeping, "SPILL", 0)
+        monkeypatch.setattr(pool_rows, "CHUNK", 100)
+        monkeypatch.setattr(pool_rows, "SPILL", 0)
         (tmp_path / "scratch").mkdir(exist_ok=True)
         spilled = read(source, base=tmp_path, scratch=tmp_path / "scratch")
         monkeypatch.undo()

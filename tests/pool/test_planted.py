@@ -88,19 +88,19 @@ def report(told: list[str]) -> None:
 
 def test_an_audit_finds_what_was_planted(made: Planted, files: dict[str, Source]) -> None:
     asked = Asked(files["corpus"], {"sums": files["task"]}, {"probes": files["probes"]})
-    found = audit(asked)
+    findings = audit(asked).findings
     told: list[str] = []
     line_of = dict(read(files["corpus"]).rows.select("id", "line").iter_rows())
 
     def lines(kind: str, about: str = "") -> set[int]:
-        hits = [finding for finding in found.findings if finding.kind == kind and about in finding.what]
-        return {line_of[row_id] for hit in hits for row_id in hit.ids}
+        hits = [finding for finding in findings if finding.kind == kind and about in finding.what]
+        return {line_of[row] for hit in hits for row in hit.ids}
 
     check("canned answer", lines("canned-answer"), made.lines["canned"], told)
     check("e-mail", lines("personal-data", "e-mail"), made.lines["e-mail"], told)
     check("phone", lines("personal-data", "phone"), made.lines["phone"], told)
     check("leaks", lines("probe-leak"), made.lines["leak"], told)
-    kinds = {finding.kind: finding for finding in found.findings}
+    kinds = {finding.kind: finding for finding in findings}
     assert kinds["empty"].count == len(made.lines["empty"])
     assert kinds["exact-duplicates"].count == pytest.approx(len(made.lines["copy"]), rel=0.05)
     assert kinds["canned-answer"].severity == "warning"

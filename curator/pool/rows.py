@@ -1,7 +1,8 @@
 """Rows of one source as they are kept: in Arrow's columns instead of Python's objects, and never more than are wanted.
 
 A source larger than memory can so be read: beyond SPILL the text of kept rows lies in a file that is mapped, and what
-memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped.
+memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped. Which of the
+categories that a row names counts is known at the end only, as the rarest is taken over the whole source.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     licence: str | None
 
 
-class Keeping:
+class SourceRows:
     """The rows and drops of a source so far.
 
     Args:
@@ -61,15 +62,15 @@ class Keeping:
         max_tokens: int | None,
         scratch: Path,
     ) -> None:
-        self.label, self._wanted, self._seed = label, rows, seed
-        self._count, self._most, self._scratch = count_tokens, max_tokens, scratch
-        self._waiting_text = self._text = 0
+        self.label, self._most_rows, self._seed = label, rows, seed
+        self._count_tokens, self._max_tokens, self._scratch = count_tokens, max_tokens, scratch
+        self._waiting_length = self._length = 0
         self._seen: set[int] = set()
         self._waiting: list[Row] = []
         self._frames: list[pl.DataFrame] = []
         self._drops: list[pl.DataFrame] = []
-        self._dropping: list[Drop] = []
-        self._named: Counter[str] = Counter()
+        self._waiting_drops: list[Drop] = []
+        self._category_counts: Counter[str] = Counter()
         self.total = self.broken = self.unmet = 0
         self.first_broken: tuple[int, str] | None = None
         self.reasons: Counter[str] = Counter()
@@ -85,16 +86,16 @@ class Keeping:
 
     def keep(self, row: Row) -> None:
         """Keeps a row, unless its text was kept before."""
-        number = int(row.id, 16)
+        number = int(row.id, 16)  # an int takes half the memory of the text
         if number in self._seen:
             self.drop(row.line, "duplicate", "the same text as a kept row", row.id)
             return
         self.total += 1
         self._seen.add(number)
-        self._named.update(row.named)
+        self._category_counts.update(row.named)
         self._waiting.append(row)
-        self._waiting_text += sum(len(turn["content"]) for turn in row.turns)
-        if len(self._waiting) >= CHUNK or self._waiting_text >= CHUNK_TEXT:
+        self._waiting_length += sum(len(turn["content"]) for turn in row.turns)
+        if len(self._waiting) >= CHUNK or self._waiting_length >= CHUNK_TEXT:
             self._flush()
 
     @property
@@ -111,19 +112,19 @@ class Keeping:
         self._flush()
         self._fit()
         rows = pl.concat([pl.DataFrame(schema=_NAMED), *self._frames])
-        picked = pick_category(rows["named"].to_list(), how, self._named)
+        picked = pick_category(rows["named"].to_list(), how, self._category_counts)
         rows = rows.with_columns(pl.Series("category", picked, dtype=pl.String)).select(list(ROW_SCHEMA)).sort("id")
         return rows, pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *self._drops, self._dropped()]).sort("line")
 
     def _leave(self, line: int, stage: str, reason: str, match: str | None = None) -> None:
         self.reasons[reason] += 1
-        self._dropping.append((line, stage, reason, match))
-        if len(self._dropping) >= CHUNK:
+        self._waiting_drops.append((line, stage, reason, match))
+        if len(self._waiting_drops) >= CHUNK:
             self._drops.append(self._dropped())
-            self._dropping = []
+            self._waiting_drops = []
 
     def _dropped(self) -> pl.DataFrame:
-        rows = [(self.label, *drop) for drop in self._dropping]
+        rows = [(self.label, *drop) for drop in self._waiting_drops]
         return pl.DataFrame(rows, schema=DROPPED_SCHEMA, orient="row")
 
     def _flush(self) -> None:
@@ -141,28 +142,30 @@ class Keeping:
             },
             schema=_NAMED,
         )
-        self._text += self._waiting_text
-        self._waiting, self._waiting_text = [], 0
-        if self._count is not None and self._most is not None:
-            frame = with_tokens(frame, self._count)
-            for line, tokens in frame.filter(pl.col("tokens") > self._most).select("line", "tokens").iter_rows():
-                self._leave(line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({self._most:,})")
-            frame = frame.filter(pl.col("tokens") <= self._most)
-        self._frames.append(frame if self._text < SPILL else _spilled(frame, self._scratch))
+        self._length += self._waiting_length
+        self._waiting, self._waiting_length = [], 0
+        if self._count_tokens is not None and self._max_tokens is not None:
+            frame = with_tokens(frame, self._count_tokens)
+            for line, tokens in frame.filter(pl.col("tokens") > self._max_tokens).select("line", "tokens").iter_rows():
+                self._leave(
+                    line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({self._max_tokens:,})"
+                )
+            frame = frame.filter(pl.col("tokens") <= self._max_tokens)
+        self._frames.append(frame if self._length < SPILL else _spilled(frame, self._scratch))
         held = sum(part.height for part in self._frames)
-        if self._wanted is not None and held > 2 * self._wanted + CHUNK:
-            self._fit()
+        if self._most_rows is not None and held > 2 * self._most_rows + CHUNK:
+            self._fit()  # seldom enough that sorting by hash stays cheap
 
     def _fit(self) -> None:
         """Lets go of what no later row can bring back among the wanted."""
-        if self._wanted is None or not self._frames:
+        if self._most_rows is None or not self._frames:
             return
         rows = pl.concat(self._frames)
-        if rows.height > self._wanted:
-            taken = rows["id"].is_in(list(by_hash(rows["id"], self._wanted, seed=self._seed, purpose="rows")))
-            for line in rows.filter(~taken)["line"]:
-                self._leave(line, "rows", f"not among the {self._wanted:,} rows taken by hash")
-            rows = rows.filter(taken)
+        if rows.height > self._most_rows:
+            chosen = rows["id"].is_in(list(by_hash(rows["id"], self._most_rows, seed=self._seed, purpose="rows")))
+            for line in rows.filter(~chosen)["line"]:
+                self._leave(line, "rows", f"not among the {self._most_rows:,} rows taken by hash")
+            rows = rows.filter(chosen)
         self._frames = [rows]
 
 
@@ -176,9 +179,9 @@ def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
 def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """The same rows, their text in a file that has lost its name: the disk has it back when nobody maps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as made:
-        save_mapped(Path(made) / "rows.arrow", rows)
-        return mapped(Path(made) / "rows.arrow")
+    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as hidden:
+        save_mapped(Path(hidden) / "rows.arrow", rows)
+        return mapped(Path(hidden) / "rows.arrow")
 
 
 def _messages(conversations: list[Turns]) -> pl.Series:
@@ -190,25 +193,22 @@ def _messages(conversations: list[Turns]) -> pl.Series:
     return pl.Series("messages", pyarrow.array(conversations, type=turns), dtype=MESSAGES)
 
 
-def category_candidates(found: Any) -> list[str] | None:
+def category_candidates(field: Any) -> list[str] | None:
     """The categories a value names, in the data's order: a name, a list of names, or a mapping from name to true/false.
 
     Null where the value is none of these; an empty list where it names none.
     """
-    if found is None:
+    if field is None:
         return []
-    if isinstance(found, list):
-        found = {name: True for name in found if isinstance(name, str)} if _all(found, str) else found
-    if isinstance(found, dict):
-        return [name for name, true in found.items() if true] if _all(found.values(), bool | None) else None
-    if isinstance(found, str | int | float):
-        name = str(found).strip()
+    if isinstance(field, list):
+        return list(dict.fromkeys(field)) if all(isinstance(name, str) for name in field) else None
+    if isinstance(field, dict):
+        flags = all(isinstance(flag, bool | None) for flag in field.values())
+        return [name for name, flag in field.items() if flag] if flags else None
+    if isinstance(field, str | int | float):
+        name = str(field).strip()
         return [name] if name else []
     return None
-
-
-def _all(items: Any, kind: Any) -> bool:
-    return all(isinstance(item, kind) for item in items)
 
 
 def pick_category(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:
