@@ -269,7 +269,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
     any.
     """

@@ -17,7 +17,7 @@ import polars as pl
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, candidates, rounds
-from curator.judge.stage import decided
+from curator.judge.stage import judge_answers
 from curator.recipe.select import AGGREGATES
 from curator.run import Run, Setting
 from curator.run.folder import write_json
@@ -167,7 +167,7 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
         )
         weights = {cell: own for cell, (own, _) in done.items()}
         answers = ask(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
-        return decided(run, answers, data, folder / "judge", run.progress_of("select"))
+        return judge_answers(run, answers, data, folder / "judge", run.progress_of("select"))
 
     piloted = halve(
         found, measure, seeds=r.verify.pilot.seeds, weights=r.weights(),

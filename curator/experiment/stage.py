@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError
 from curator.experiment.plan import PRELOAD
-from curator.judge.stage import decided
+from curator.judge.stage import judge_answers
 from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
 from curator.run.folder import finished
@@ -191,7 +191,7 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
 
     def observe(one: Look) -> Comparison:
         said, told = answers(one.seeds), run.progress_of("judge")
-        after = lay_out(decided(run, said, data, run.folder("judge"), told))["harmfulness", "after"]
+        after = lay_out(judge_answers(run, said, data, run.folder("judge"), told))["harmfulness", "after"]
         return compare(after, CURATED, run.recipe.verify.control, mix, level=one.level)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)

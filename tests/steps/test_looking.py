@@ -92,15 +92,15 @@ def test_a_look_that_is_clear_is_the_last_one(copied: Path, monkeypatch: pytest.
 
 
 def _decide_by_arm(monkeypatch: pytest.MonkeyPatch) -> None:
-    from curator.judge import asking
+    from curator.judge import questions
 
-    real = asking.verdict_frame
+    real = questions.verdict_frame
 
     def frame(answers: pl.DataFrame, name: str, verdicts: Any) -> pl.DataFrame:
         outcome = pl.when(pl.col("arm") == "random").then(pl.lit("harmful")).otherwise(pl.lit("safe"))
         return real(answers, name, verdicts).with_columns(outcome=outcome)
 
-    monkeypatch.setattr(asking, "verdict_frame", frame)
+    monkeypatch.setattr(questions, "verdict_frame", frame)
 
 
 def test_a_higher_most_goes_on_from_the_seeds_that_are_there(copied: Path) -> None:

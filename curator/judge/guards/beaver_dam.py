@@ -15,7 +15,7 @@ PROMPT = "BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:{response}{end}"
 
 
 def beaver_dam(judge: Judge) -> Adapter:
-    """Asked by the training prompt; the score is the largest of the labels' probabilities."""
+    """Prompted by the training prompt; the score is the largest of the labels' probabilities."""
     return Adapter(
         prompt=lambda tokenizer, messages, answer, _: PROMPT.format(
             prompt=request(messages), response=answer, end=tokenizer.eos_token

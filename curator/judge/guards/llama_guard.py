@@ -20,7 +20,7 @@ _REPLY = re.compile(r"\s*(safe|unsafe)[ \t\r]*(?:\n[ \t]*S\d+(?:[ \t]*,[ \t]*S\d
 
 
 def llama_guard(judge: Judge) -> Adapter:
-    """Asked by its template; the newline that the model would write before its verdict is written for it."""
+    """Prompted by its template; the newline that the model would write before its verdict is written for it."""
     return Adapter(
         prompt=_prompt, read=lambda reply: read(reply, judge.threshold), labels=LABELS, new_tokens=20, special=False
     )
