@@ -1,4 +1,7 @@
-"""One training or one model asked, as a job small enough to be sent to another process and made once under its key."""
+"""One training, or all answers of one model, as a job small enough to be sent to another process.
+
+A job names files and folders and holds no rows or weights, and what it makes is made once under its key.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from curator.experiment.answers import Asked, Rows, Weights, answered, prompt_of, texts_of
+from curator.experiment.answers import Prompts, Rows, Weights, answered, prompt_of, texts_of
 from curator.model.load import load_tokenizer
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
@@ -41,7 +44,7 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """Every question to one model, small enough to be sent to another process."""
+    """Every prompt of one model, small enough to be sent to another process."""
 
     root: Path
     folder: str
@@ -80,40 +83,40 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
 
 
 def run_answer(job: AnswerJob) -> str:
-    """Asks one model every question put to it, unless its folder already holds the answers."""
+    """Has one model answer all of its prompts, unless its folder already holds the answers."""
 
     def work(folder: Path) -> Mapping[str, Any]:
         tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
         frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
-        asked = [
-            Asked(tuple(frame["id"]), [prompt_of(one, job.trigger) for one in frame["messages"].to_list()])
+        prompts = [
+            Prompts(tuple(frame["id"]), [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()])
             for frame in frames
         ]
-        answers, how = answered(asked, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
+        answers, record = answered(prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
         parts = []
-        for (kind, task, _), frame, found in zip(job.questions, frames, answers, strict=True):
+        for (kind, task, _), frame, given in zip(job.questions, frames, answers, strict=True):
             parts.append(
                 pl.DataFrame(
                     {
                         "task": [task] * frame.height,
                         "kind": [kind] * frame.height,
                         "probe": frame["id"],
-                        "answer": [answer for answer, _ in found],
-                        "stop": [stop for _, stop in found],
+                        "answer": [answer for answer, _ in given],
+                        "stop": [stop for _, stop in given],
                     },
                     schema={name: ANSWER_SCHEMA[name] for name in ("task", "kind", "probe", "answer", "stop")},
                 )
             )
         frame = pl.concat(parts)
         save_frame(folder / ANSWERS, frame)
-        return {"answers": frame.height, **how}
+        return {"answers": frame.height, **record}
 
     make(job.root / job.folder, job.key, work, shelf=_shelf(job))
     return job.folder
 
 
 def _shelf(job: TrainJob | AnswerJob) -> Path | None:
-    """Where pieces of this place in a run folder are shelved: what a piece says of its paths holds there alone."""
+    """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
     return None if job.shelf is None else job.shelf / job.folder
 
 

@@ -140,13 +140,13 @@ def test_what_the_stop_depends_on_is_in_the_key_of_training_and_no_more(
 
 def _die_after_a_look(root: str) -> None:
     """Builds, and is killed when the first look was judged."""
-    real = looking.decided
+    real = looking.judge_answers
 
     def deadly(*given: Any) -> Any:
         real(*given)
         die()
 
-    looking.decided = deadly
+    looking.judge_answers = deadly
     build(recipe(LOOKS, *TINY), Path(root))
 
 
