@@ -103,7 +103,7 @@ class Prompts(NamedTuple):
     messages: list[Messages]
 
 
-def answered(
+def answer_prompts(
     sets: Sequence[Prompts], weights: Weights, *, tokenizer: PreTrainedTokenizerBase, section: Generate, scratch: Path
 ) -> tuple[list[Answered], dict[str, Any]]:
     """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
 from curator.experiment.grid import Progress
+from curator.experiment.jobs import Job
 from curator.experiment.plan import Cell
 from curator.model.chat import encode_all
-from curator.model.load import load_config, load_tokenizer
+from curator.model.load import load_config
 from curator.model.losses import LOSSES, answer_losses
 from curator.run import Run
 from curator.run.files import load_frame, save_frame
@@ -51,17 +52,10 @@ DRAWS = 1000  # of the bootstrap
 Column = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class LossJob:
-    """The losses of some rows under one model, small enough to be sent to another process."""
+@dataclass(frozen=True, kw_only=True)
+class LossJob(Job):
+    """The losses of some rows under one model."""
 
-    root: Path
-    folder: str
-    key: str
-    weights: Weights
-    chat_template: str | None
-    tokenizer: str
-    tokenizer_revision: str | None
     rows: Rows
     batch_tokens: int
 
@@ -205,7 +199,7 @@ def run_losses(job: LossJob) -> str:
     """Takes the losses of the job's rows under its model, unless its folder already holds them."""
 
     def work(folder: Path) -> Mapping[str, Any]:
-        tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
+        tokenizer = job.load_tokenizer()
         model = job.weights.load()
         assert job.rows.ids is not None
         losses = answer_losses(

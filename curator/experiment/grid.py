@@ -88,7 +88,7 @@ def train_grid(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
             key=key_of("train", TRAIN_VERSION, start.key, settings, texts),
-            start=start,
+            weights=start,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
@@ -105,7 +105,7 @@ def train_grid(
         by_folder = {job.folder: (cell, job) for cell, job in jobs}
         for folder, trained in execute(run_train, [job for _, job in jobs]):
             cell, job = by_folder[folder]
-            done[cell] = (job.start.after(trained, job.key), trained)
+            done[cell] = (job.weights.after(trained, job.key), trained)
             progress(len(done), total)
 
     jobs = []

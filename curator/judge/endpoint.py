@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curator.errors import JudgeError
-from curator.judge.phrases import degenerate
-from curator.judge.questions import JudgeFunction
-from curator.judge.rubric import prompt, read_replies
+from curator.judge.questions import JudgeFunction, without_degenerate
+from curator.judge.rubric import SCALES, prompt
 from curator.recipe.judge import Judge, Rubric
 from curator.records import Question, Verdict
 
@@ -81,11 +80,10 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], None] =
         # Jitter, so that many requests that failed together do not come back together.
         sleep(min(LONGEST_PAUSE, 2.0**attempt * (0.5 + jitter.random() / 2) if pause is None else pause))
 
+    @without_degenerate
     def judge(questions: Sequence[Question]) -> list[Verdict]:
         import httpx2
 
-        broken = [degenerate(question.answer) for question in questions]
-        new = [question for question, why in zip(questions, broken, strict=True) if why is None]
         headers = _headers(rubric)
         limits = httpx2.Limits(max_connections=rubric.concurrency)
         with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits) as client:
@@ -94,15 +92,17 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], None] =
                 return _tried(client, rubric, prompt(rubric.scale, question), cost, wait)
 
             with ThreadPoolExecutor(rubric.concurrency) as pool:
-                futures = [pool.submit(grade, question) for question in new]
+                futures = [pool.submit(grade, question) for question in questions]
                 try:
                     replies = [future.result() for future in futures]
                 except JudgeError:
                     # A refused key refuses them all: what has not started costs nothing, what runs is waited for.
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
-        verdicts = iter(read_replies(rubric.scale, [reply for reply, _ in replies], [why for _, why in replies]))
-        return [next(verdicts) if why is None else Verdict("degenerate", refused=False, reason=why) for why in broken]
+        read = SCALES[rubric.scale].read
+        return [
+            Verdict("unscored", refused=None, reason=why) if reply is None else read(reply) for reply, why in replies
+        ]
 
     return judge
 

@@ -10,8 +10,7 @@ from curator.errors import JudgeError
 from curator.judge.guards import GUARDS
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, unscored
 from curator.judge.inference import KEY, classes, clipped, defused, label_tokens, replies, room, tokens
-from curator.judge.phrases import degenerate
-from curator.judge.questions import JudgeFunction
+from curator.judge.questions import JudgeFunction, without_degenerate
 from curator.recipe.judge import Judge
 from curator.records import Question, Verdict, row_id
 
@@ -82,23 +81,20 @@ def _model_judge(
 ) -> JudgeFunction:
     loaded: list[Any] = []  # loaded with the first answer that needs it, and kept between chunks of answers
 
+    @without_degenerate
     def judge(questions: Sequence[Question]) -> list[Verdict]:
-        broken = [degenerate(question.answer) for question in questions]
         # Equal conversations come from many arms and seeds; each is judged once, whatever kind its probe is of.
         keys = [
             row_id([*question.messages, {"role": "assistant", "content": question.answer}]) for question in questions
         ]
-        new = {key: question for key, question, why in zip(keys, questions, broken, strict=True) if why is None}
-        if new and not loaded:
+        distinct = dict(zip(keys, questions, strict=True))
+        if distinct and not loaded:
             loaded.extend(load(model_id, section.revision, classifier))
-        by_key = dict(zip(new, _verdicts(section, new, adapt, *loaded), strict=True)) if new else {}
-        verdicts = []
-        for question, key, why in zip(questions, keys, broken, strict=True):
-            if why is not None:
-                verdicts.append(Verdict("degenerate", refused=False, reason=why))
-            else:
-                verdicts.append(_of_kind(by_key[key], question.kind) if section.classifier else by_key[key])
-        return verdicts
+        by_key = dict(zip(distinct, _verdicts(section, distinct, adapt, *loaded), strict=True)) if distinct else {}
+        return [
+            _of_kind(by_key[key], question.kind) if section.classifier else by_key[key]
+            for key, question in zip(keys, questions, strict=True)
+        ]
 
     return judge
 

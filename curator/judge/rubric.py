@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from curator.judge.guards.adapter import DEFAULT_THRESHOLD, request
@@ -110,13 +110,3 @@ class Scale:
 
 
 SCALES = {"strongreject": Scale(STRONGREJECT, read_strongreject), "policy": Scale(POLICY, read_policy)}
-
-
-def read_replies(scale: str, replies: Sequence[str | None], why: Sequence[str | None]) -> list[Verdict]:
-    """Verdicts of replies; an answer without one, and why, is unscored."""
-    return [
-        SCALES[scale].read(reply)
-        if reply is not None
-        else Verdict("unscored", refused=None, reason=reason or "no reply")
-        for reply, reason in zip(replies, why, strict=True)
-    ]
