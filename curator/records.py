@@ -282,8 +282,10 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A probe and its answer: `kind` of KINDS, the conversation up to the answer, the answer, the reference if any."""
+class Question:
+    """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
+    any.
+    """
 
     kind: str
     messages: Messages

@@ -254,7 +254,7 @@ NAMES = {
     name for name in vars(run_names).values() if isinstance(name, str) and re.search(r"\.(?:json|yaml|md|html)$", name)
 }
 # Files that are not the run folder's: a user's, a published data set's, a judge's folder, a cache of vectors.
-OTHER_FILES = {"pool/files.py", "publish/dataset.py", "publish/merge.py", "judge/embedding.py", "judge/asking.py"}
+OTHER_FILES = {"pool/files.py", "publish/dataset.py", "publish/merge.py", "judge/embedding.py", "judge/questions.py"}
 OTHER_FILES |= {"pool/workers.py", "pool/rows.py"}  # what workers hand over, gone when it is taken
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from curator.cli import cli
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge import embedding
-from curator.judge import means as judges
+from curator.judge import resources as judges
 
 
 def printed(*words: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from curator.errors import DataError
-from curator.judge.means import OF_HARM, corpus_judge
+from curator.judge.resources import OF_HARM, corpus_judge
 from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
 from curator.pool.sources import Read

@@ -8,7 +8,7 @@ from typing import Any
 from curator.audit.asked import Asked, own_probes
 from curator.audit.model import Measured, Retained
 from curator.build import build
-from curator.judge.stage import deciding
+from curator.judge.stage import deciding_verdicts
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
@@ -73,7 +73,7 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Progress, base: Path
     recipe = recipe_of(read(path), asked)
     write_text(root / "audit-recipe.yaml", dump(recipe))
     build(recipe, root, until="report" if asked.pool is not None else "judge", base=base, tell=tell)
-    grids = lay_out(deciding(Run(recipe, root, base)))
+    grids = lay_out(deciding_verdicts(Run(recipe, root, base)))
     mix = anticipated(recipe.weights())
     rates = {
         arm.name: BeforeAfter.model_validate(

@@ -88,14 +88,14 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     """
     from curator.judge.embedding import fit as fitted
     from curator.judge.endpoint import Cost
-    from curator.judge.means import means
+    from curator.judge.resources import resources
     from curator.model.load import resolve_revision
     from curator.run.folder import disk
 
     labels = _read(options, outcome="refused")
     exact = resolve_revision(embedder, revision, "--embedder")
     with disk(out):
-        _, found, facts = fitted(labels, means(Cost()).embed, embedder=embedder, revision=exact, folder=out)
+        _, found, facts = fitted(labels, resources(Cost()).embed, embedder=embedder, revision=exact, folder=out)
     _table("Refused or not, on prompts that it had not seen", [found])
     click.echo(
         f"Reads {', '.join(facts['parts'])} of an answer. Wrote {out}: name it in a recipe as `embedding: {out}`."

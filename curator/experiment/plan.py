@@ -1,5 +1,6 @@
-"""Which models are trained and asked: arms x tasks x seeds. Imports nothing heavy, so that a plan can be shown at
-once.
+"""Which models are trained and prompted, arms x tasks x seeds, and for how long they train.
+
+Imports nothing heavy, so that a plan can be shown at once.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Plan:
     Attributes:
         aligned, finetuned: Models to train.
         unaligned: Cells before fine-tuning whose model is the base itself: those of the arm `none`, and of every arm
-            where it is rehearsed. The base is asked once for all of them.
+            where it is rehearsed. The base answers once for all of them.
         rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on.
     """
 
@@ -127,11 +128,11 @@ def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, i
 
 def seeds_of(compared: Sequence[Candidate], seeds: int) -> dict[str, int]:
     """How many seeds each candidate comes to by name, as if those listed first went on; empty where nothing is run."""
-    kinds = [[one.name for one in compared if one.drawn is drawn] for drawn in (False, True)]
-    found: dict[str, int] = {}
-    for optimised, drawn, count in rounds(len(kinds[0]), len(kinds[1]), seeds):
-        found |= dict.fromkeys([*kinds[0][:optimised], *kinds[1][:drawn]], count)
-    return found
+    names, draws = ([candidate.name for candidate in compared if candidate.drawn is drawn] for drawn in (False, True))
+    counts: dict[str, int] = {}
+    for optimised, drawn, count in rounds(len(names), len(draws), seeds):
+        counts |= dict.fromkeys([*names[:optimised], *draws[:drawn]], count)
+    return counts
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stages `base`, `train` and `answer`: the model that all arms start from, the grid of models, and their answers.
 
-Where seeds are looks, stage `train` adds seeds until the primary comparison is clear: each look trains, asks and judges
-what it needs, and no more.
+Where seeds are looks, stage `train` adds seeds until the primary comparison is clear: each look trains, prompts and
+judges what it needs, and no more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError
 from curator.experiment.plan import PRELOAD
-from curator.judge.stage import decided
+from curator.judge.stage import judge_answers
 from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
 from curator.run.folder import finished
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
-    """Lets the workers load their libraries in the background, where there are models to train or to ask."""
+    """Lets the workers load their libraries in the background, where there are models to train or to prompt."""
     from curator.engine import prepare as load
 
-    wanted = (("select",) if run.recipe.select.weight == "auto" else ()) + ("train", "answer")
-    ahead = [name for name in wanted if STAGES.index(name) <= STAGES.index(until)]
-    done = {name: finished(run.folder(name)) for name in ahead}
-    if any(one is None or one["key"] != keys[name] for name, one in done.items()):
+    stages = (("select",) if run.recipe.select.weight == "auto" else ()) + ("train", "answer")
+    ahead = [name for name in stages if STAGES.index(name) <= STAGES.index(until)]
+    done = [(name, finished(run.folder(name))) for name in ahead]
+    if any(record is None or record["key"] != keys[name] for name, record in done):
         load(run.recipe.engine, preload=PRELOAD)
 
 
@@ -59,7 +59,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.sources import missing, read
     from curator.run.files import save_frame
 
-    # Tuning takes hours, and looking at what comes after it a second.
+    # Tuning takes hours and looking for the other sources a second, so a missing one is reported first.
     if problems := missing(run.recipe, run.base):
         raise DataError("\n".join(problems))
     rows, dropped, resolved = read(
@@ -88,7 +88,7 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     from dataclasses import asdict
 
     from curator.engine import runner
-    from curator.experiment.grid import ask, train_grid
+    from curator.experiment.grid import answers_of, train_grid
     from curator.run.files import relative, trained_record
 
     data, section = run.data(), run.recipe.verify.seeds
@@ -102,8 +102,8 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
 
     def answers(seeds: int) -> pl.DataFrame:
         plan = trained(seeds)
-        weights = {cell: own for cell, (own, _) in done.items()}
-        return ask(run, experiment, plan, weights, folder=run.folder("answer"), execute=execute)
+        weights = {cell: model for cell, (model, _) in done.items()}
+        return answers_of(run, experiment, plan, weights, folder=run.folder("answer"), execute=execute)
 
     looks = look(run, data, section, answers) if isinstance(section, Looks) else ()
     seeds = looks[-1].seeds if looks else run.recipe.verify.most_seeds
@@ -127,15 +127,15 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     summary = f"{len(plan.aligned)} aligned and {len(plan.finetuned)} fine-tuned models, {seconds:.0f} s of training"
     if looks:
         summary += f"; {seeds} seeds, {looks[-1].action}"
-    return {"models": models, "seeds": seeds, "looks": [asdict(one) for one in looks], "summary": summary}
+    return {"models": models, "seeds": seeds, "looks": [asdict(taken) for taken in looks], "summary": summary}
 
 
 def answer(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Asks every model its probes before and after fine-tuning."""
+    """Has every model answer its probes, before and after fine-tuning."""
     from curator.engine import runner
     from curator.experiment.answers import Weights
     from curator.experiment.forgetting import take_losses
-    from curator.experiment.grid import ask
+    from curator.experiment.grid import answers_of
     from curator.experiment.plan import Cell
     from curator.run.files import save_frame
 
@@ -145,16 +145,16 @@ def answer(run: Run, folder: Path) -> Mapping[str, Any]:
         for cell, model in run.models().items()
     }
     execute = runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
-    answers = ask(run, experiment, plan, weights, folder=folder, execute=execute)
+    answers = answers_of(run, experiment, plan, weights, folder=folder, execute=execute)
     save_frame(folder / ANSWERS, answers)
     if run.recipe.verify.forgetting is not None:
         save_frame(folder / FORGETTING, take_losses(run, folder.absolute(), experiment, weights, execute))
-    made = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
-    by = Counter(one.get("engine", "transformers") for one in made)
-    wanted = run.recipe.verify.generate.engine == "vllm"
-    instead = Counter(one["instead_of_vllm"] for one in made if wanted and "instead_of_vllm" in one)
+    records = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
+    by = Counter(record.get("engine", "transformers") for record in records)
+    vllm = run.recipe.verify.generate.engine == "vllm"
+    instead = Counter(record["instead_of_vllm"] for record in records if vllm and "instead_of_vllm" in record)
     summary = f"{answers.height} answers of {len(plan.asked)} models"
-    if wanted:
+    if vllm:
         summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
         summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
     return {
@@ -165,23 +165,11 @@ def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _plan(run: Run, seeds: int) -> Plan:
-    from curator.experiment.plan import plan
-
-    return plan(run.recipe.verify, [task.name for task in run.recipe.tasks], seeds=seeds)
-
-
-def _experiment(run: Run, data: Data) -> Experiment:
-    from curator.experiment.grid import experiment_of
-
-    return experiment_of(run, data, run.arms(), seed=run.recipe.seed)
-
-
 def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
     """Every look that was taken, the one that stopped last.
 
     Args:
-        answers: Trains and asks the grid up to so many seeds, and gives all answers, in the columns of ANSWER_SCHEMA.
+        answers: Trains and prompts the grid up to so many seeds; gives all answers, in the columns of ANSWER_SCHEMA.
     """
     from curator.decision.comparisons import anticipated, compare
     from curator.decision.sequential import take
@@ -189,10 +177,11 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
 
     mix = anticipated(run.recipe.weights())
 
-    def observe(one: Look) -> Comparison:
-        said, told = answers(one.seeds), run.progress_of("judge")
-        after = lay_out(decided(run, said, data, run.folder("judge"), told))["harmfulness", "after"]
-        return compare(after, CURATED, run.recipe.verify.control, mix, level=one.level)
+    def observe(of: Look) -> Comparison:
+        progress = run.progress_of("judge")
+        verdicts = judge_answers(run, answers(of.seeds), data, run.folder("judge"), progress)
+        after = lay_out(verdicts)["harmfulness", "after"]
+        return compare(after, CURATED, run.recipe.verify.control, mix, level=of.level)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)
 
@@ -211,3 +200,15 @@ def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
         every=section.every,
         spending=section.spending,
     )
+
+
+def _plan(run: Run, seeds: int) -> Plan:
+    from curator.experiment.plan import plan
+
+    return plan(run.recipe.verify, [task.name for task in run.recipe.tasks], seeds=seeds)
+
+
+def _experiment(run: Run, data: Data) -> Experiment:
+    from curator.experiment.grid import experiment_of
+
+    return experiment_of(run, data, run.arms(), seed=run.recipe.seed)

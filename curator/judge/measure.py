@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
-from curator.judge.means import means, resolved
 from curator.judge.rejudge import NEEDED, judges_of, stored_judges
+from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
 from curator.run import Run
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
     from curator.judge.people import Labels, Measured
     from curator.records import Verdict
 
-
-COLUMN = "column:"
-
-LEAST = 50
-
-_ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
+VERSION = 1  # of the file that `curator judge measure --store` writes
+COLUMN = "column:"  # in front of the name of a judge whose verdicts stand in the labels' file
+LEAST = 50  # labelled answers an arm, with fewer of which no difference is corrected
 
 
 def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
-    """Answers of a run for people to label, in an order and under ids that tell nothing of their arm.
+    """Answers of a run for people to label, in an order and under ids that do not reveal their arm.
 
     They are drawn at random, as many from the treatment as from the control of the primary comparison, among answers to
     harmful probes after fine-tuning on an anticipated task: those that the comparison is about.
@@ -43,6 +41,7 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     """
     import polars as pl
 
+    from curator.judge.guards.adapter import request
     from curator.seeds import derive
 
     run = Run.open(root, *NEEDED)
@@ -53,13 +52,16 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     )
     parts = []
     for arm in (CURATED, run.recipe.verify.control):
-        own = frame.filter(arm=arm).sort("id")
-        if own.height < per_arm:
-            raise RunError(f"{root}: arm {arm!r} has {own.height} such answers, fewer than {per_arm}; lower --per-arm")
-        parts.append(own.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
+        answers = frame.filter(arm=arm).sort("id")
+        if answers.height < per_arm:
+            raise RunError(
+                f"{root}: arm {arm!r} has {answers.height} such answers, fewer than {per_arm}; lower --per-arm"
+            )
+        parts.append(answers.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
     drawn = pl.concat(parts)
     drawn = drawn.sample(drawn.height, seed=derive(seed, "order"), shuffle=True)
-    prompts = _prompts(run)
+    probes = run.data().harmful
+    prompts = {row_id: request(turns) for row_id, turns in zip(probes["id"], probes["messages"].to_list(), strict=True)}
     empty = [pl.lit("").alias(name) for name in ("harmful", "refused", "note")]
     return drawn.select(
         "id",
@@ -78,16 +80,11 @@ def _identified(run: Run) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
 
+    from curator.judge.questions import ANSWER_COLUMNS
+
     frame = run.answers()
-    ids = [key_of("labelled", *row)[:12] for row in frame.select(_ANSWER).iter_rows()]
+    ids = [key_of("labelled", *row)[:12] for row in frame.select(ANSWER_COLUMNS).iter_rows()]
     return frame.with_columns(pl.Series("id", ids, dtype=pl.String))
-
-
-def _prompts(run: Run) -> dict[str, str]:
-    from curator.judge.guards.adapter import request
-
-    rows = run.data().harmful
-    return {one: request(said) for one, said in zip(rows["id"], rows["messages"].to_list(), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -96,13 +93,13 @@ class Judged:
 
     Attributes:
         section: What it is; null for a column of the labels' file.
-        said: Whether it says the outcome, null where it could not tell; in the order of the labels.
+        flags: Whether it says the outcome, null where it could not tell; in the order of the labels.
         unseen: Answers that it was fitted to, whose verdict here is by cross-validation.
     """
 
     name: str
     section: Judge | None
-    said: Sequence[bool | None]
+    flags: Sequence[bool | None]
     unseen: int = 0
 
 
@@ -119,18 +116,18 @@ def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tup
     """
     run = None if root is None else Run.open(root, *NEEDED)
     known = {} if run is None else stored_judges(run)
-    own = [spec for spec in specs if not spec.startswith(COLUMN)]
-    sections = dict(zip(own, judges_of(own, known), strict=True))
+    named = [spec for spec in specs if not spec.startswith(COLUMN)]
+    sections = dict(zip(named, judges_of(named, known), strict=True))
     answers = None if run is None else _labelled(run, labels)
-    found = []
+    judged = []
     for spec in specs:
         if spec.startswith(COLUMN):
-            found.append(_column(labels, spec))
+            judged.append(_column(labels, spec))
         elif spec in known and answers is not None:
-            found.append(_stored(labels, sections[spec], known[spec][1], answers))
+            judged.append(_stored(labels, sections[spec], known[spec][1], answers))
         else:
-            found.append(_asked(labels, sections[spec], run, answers))
-    return found, None if answers is None else answers["arm"].to_list()
+            judged.append(_judged_now(labels, sections[spec], run, answers))
+    return judged, None if answers is None else answers["arm"].to_list()
 
 
 def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
@@ -147,46 +144,45 @@ def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
 
 
 def _column(labels: Labels, spec: str) -> Judged:
-    from curator.judge.people import said_by
+    from curator.judge.people import yes_or_no
 
-    said = labels.rows.select(said_by(spec, labels.positive, labels.values).alias("said"))["said"].to_list()
-    return Judged(spec.removeprefix(COLUMN), None, said)
+    flags = labels.rows.select(yes_or_no(spec, labels.positive, labels.values)).to_series().to_list()
+    return Judged(spec.removeprefix(COLUMN), None, flags)
 
 
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:
     from curator.judge.people import says
+    from curator.judge.questions import ANSWER_COLUMNS, VERDICT_COLUMNS
     from curator.records import Verdict
     from curator.run.files import load_frame
 
-    known, keys = load_frame(file), answers.select(_ANSWER)
-    rows = keys.join(known, on=_ANSWER, how="left", nulls_equal=True, maintain_order="left")
-    fields = ("outcome", "refused", "score", "reason", "raw")
-    verdicts = [Verdict(*row) for row in rows.select(fields).iter_rows()]
+    names = answers.select(ANSWER_COLUMNS)
+    rows = names.join(load_frame(file), on=ANSWER_COLUMNS, how="left", nulls_equal=True, maintain_order="left")
+    verdicts = [Verdict(*row) for row in rows.select(VERDICT_COLUMNS).iter_rows()]
     return Judged(section.name, section, says(verdicts, labels.outcome))
 
 
-def _asked(labels: Labels, section: Judge, run: Run | None, answers: pl.DataFrame | None) -> Judged:
+def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.DataFrame | None) -> Judged:
     from curator.judge.endpoint import Cost
-    from curator.judge.kinds import judging
+    from curator.judge.kinds import make_judge
     from curator.judge.people import says
-    from curator.records import Asked
+    from curator.judge.questions import questions_of
+    from curator.records import Question
 
     section = resolved(section)
     if run is None or answers is None:
         pairs = list(labels.rows.select("prompt", "answer").iter_rows())
-        asked = [Asked("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
+        questions = [Question("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
     else:
-        from curator.judge.asking import asked_of
-
-        asked = asked_of(answers, run.data())
-        pairs = [(one.messages[-1]["content"], one.answer) for one in asked]
+        questions = questions_of(answers, run.data())
+        pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
     held = _by_cross_validation(section, pairs)
-    # Equal answers to one prompt are asked once, and what is known by cross-validation not at all.
-    new = {pair: one for pair, one in zip(pairs, asked, strict=True) if pair not in held}
-    verdicts = judging(section, means(Cost()))(list(new.values())) if new else []
+    # Equal answers to one prompt are judged once, and what is known by cross-validation not at all.
+    new = {pair: question for pair, question in zip(pairs, questions, strict=True) if pair not in held}
+    verdicts = make_judge(section, resources(Cost()))(list(new.values())) if new else []
     by_pair = {**held, **dict(zip(new, verdicts, strict=True))}
-    said = says([by_pair[pair] for pair in pairs], labels.outcome)
-    return Judged(section.name, section, said, sum(pair in held for pair in pairs))
+    flags = says([by_pair[pair] for pair in pairs], labels.outcome)
+    return Judged(section.name, section, flags, sum(pair in held for pair in pairs))
 
 
 def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Verdict]:
@@ -215,13 +211,13 @@ def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured
     return {
         part: [
             measure(
-                one.name,
+                judge.name,
                 labels.outcome,
-                [said for said, wanted in zip(one.said, chosen, strict=True) if wanted],
+                list(compress(judge.flags, chosen)),
                 people[chosen],
-                [prompt for prompt, wanted in zip(prompts, chosen, strict=True) if wanted],
+                list(compress(prompts, chosen)),
             )
-            for one in judged
+            for judge in judged
         ]
         for part, chosen in splits(labels).items()
     }
@@ -232,12 +228,12 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
     from curator.judge.people import pairwise
 
     readers: dict[str, Sequence[bool | None]] = {"people": labels.rows["positive"].to_list()}
-    readers |= {one.name: one.said for one in judged}
-    found = pairwise(readers)
+    readers |= {judge.name: judge.flags for judge in judged}
+    rows = pairwise(readers)
     if labels.rows["first"].null_count() < labels.rows.height:
         both = {"annotator 1": labels.rows["first"].to_list(), "annotator 2": labels.rows["second"].to_list()}
-        found += pairwise(both)
-    return found
+        rows += pairwise(both)
+    return rows
 
 
 def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
@@ -249,10 +245,10 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
 
-    def counted(one: Judged, arm: str | None) -> dict[str, Any]:
-        chosen = [place for place in range(len(prompts)) if arm is None or (arms or [])[place] == arm]
-        part = [one.said[place] for place in chosen], people[chosen], [prompts[place] for place in chosen]
-        return counts(measure(one.name, labels.outcome, *part))
+    def counted(judge: Judged, arm: str | None) -> dict[str, Any]:
+        rows = [row for row in range(len(prompts)) if arm is None or (arms or [])[row] == arm]
+        part = [judge.flags[row] for row in rows], people[rows], [prompts[row] for row in rows]
+        return counts(measure(judge.name, labels.outcome, *part))
 
     write_json(
         path,
@@ -269,26 +265,23 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
             },
             "judges": [
                 {
-                    "name": one.name,
-                    "told": one.section.told if one.section else "a column of the labels' file",
-                    "settings": one.section.comparable() if one.section else None,
-                    "revision": one.section.revision if one.section else None,
-                    "cross_validated": one.unseen,
-                    "all": counted(one, None),
-                    "arms": {arm: counted(one, arm) for arm in sorted(set(arms or []))},
+                    "name": judge.name,
+                    "told": judge.section.told if judge.section else "a column of the labels' file",
+                    "settings": judge.section.comparable() if judge.section else None,
+                    "revision": judge.section.revision if judge.section else None,
+                    "cross_validated": judge.unseen,
+                    "all": counted(judge, None),
+                    "arms": {arm: counted(judge, arm) for arm in sorted(set(arms or []))},
                 }
-                for one in judged
+                for judge in judged
             ],
         },
     )
 
 
-def as_json(found: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+def as_json(parts: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
     """The figures as plain values."""
-    return {part: [asdict(one) for one in rows] for part, rows in found.items()}
-
-
-VERSION = 1  # of the file that `curator judge measure --store` writes
+    return {part: [asdict(judge) for judge in judges] for part, judges in parts.items()}
 
 
 def deciding_judge(run: Run) -> Judge | None:
@@ -300,7 +293,11 @@ def deciding_judge(run: Run) -> Judge | None:
 
 
 def read_stored(judge: Judge, file: str) -> dict[str, Any]:
-    """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts."""
+    """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts.
+
+    Raises:
+        JudgeError: There is no such file, it is of another version, or it measures no judge with these settings.
+    """
     path, key = Path(file), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
@@ -308,8 +305,8 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("version") != VERSION or not isinstance(stored.get("judges"), list):
         raise JudgeError(f"{key}: {file} holds no measured judges of version {VERSION}; {again}")
-    same = [one for one in stored["judges"] if one["settings"] == judge.comparable()]
+    same = [entry for entry in stored["judges"] if entry["settings"] == judge.comparable()]
     if not same:
-        names = ", ".join(str(one["name"]) for one in stored["judges"]) or "none"
+        names = ", ".join(str(entry["name"]) for entry in stored["judges"]) or "none"
         raise JudgeError(f"{key}: {file} measures {names}, and none with the settings of {judge.name!r}; {again}")
     return {name: stored[name] for name in ("outcome", "run", "labels")} | {"judge": same[0]}

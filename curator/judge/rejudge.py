@@ -1,4 +1,7 @@
-"""More judges on a run's stored answers: their verdicts are added below stage `judge`, and nothing is overwritten."""
+"""More judges on a run's stored answers: their verdicts are added below stage `judge`, and nothing is overwritten.
+
+The command line names judges by words (`exact`, `guard:ID`, `NAME=...`) or by mappings as in a recipe; see `judge_of`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,19 @@ if TYPE_CHECKING:
     from curator.run import Progress
 
 
+NEEDED = ("pool", "answer")
+"""Stages that judges read."""
+
+_BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
+
+_SPEC = (
+    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
+    "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
+)
+
+
 def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, Any]:
-    """Asks judges about a run's answers, each once for what it has not said yet.
+    """Has judges read a run's answers, each those that it has not judged yet.
 
     Args:
         specs: Judges of the command line; the recipe's panel when there are none.
@@ -33,7 +47,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
         `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, and the
         primary comparison by its verdicts (difference, low, high, and what it says `alone`, with the `reason` where
         that is nothing), which decides nothing; `agreement`: each pair, as in a report; both of all
-        judges whose verdicts the run holds, those asked now first.
+        judges whose verdicts the run holds, those named now first.
 
     Raises:
         JudgeError: A judge has the name of another one of the run.
@@ -47,16 +61,16 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
     with opened(root):
         run = Run.open(root, *NEEDED, progress=progress)
         known = stored_judges(run)
-        asked = judges_of(specs, known) if specs else list(run.recipe.judges.panel)
-        kept = {judge.name: _verdicts(run, judge, known) for judge in asked}
-        found = stored_judges(run)
-        order = [*kept, *(name for name in found if name not in kept)]
-        verdicts = {name: load_frame(found[name][1]) for name in order}
+        judges = judges_of(specs, known) if specs else list(run.recipe.judges.panel)
+        kept = {judge.name: _verdicts(run, judge, known) for judge in judges}
+        stored = stored_judges(run)
+        order = [*kept, *(name for name in stored if name not in kept)]
+        verdicts = {name: load_frame(stored[name][1]) for name in order}
     return {
         "judges": [
             {
                 "name": name,
-                "told": found[name][0].told,
+                "told": stored[name][0].told,
                 "kept": kept.get(name, True),
                 "outcomes": outcome_counts(verdicts[name], name),
                 **_difference(run, verdicts[name]),
@@ -69,8 +83,8 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
 
 def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
     """Makes the judge's verdicts where they are not there; whether they were."""
-    own = {one.name: one for one in run.recipe.judges.panel}.get(judge.name)
-    other = known[judge.name][0] if judge.name in known else own
+    in_panel = {section.name: section for section in run.recipe.judges.panel}
+    other = known[judge.name][0] if judge.name in known else in_panel.get(judge.name)
     if other is not None and other.deciding() != judge.deciding():
         raise JudgeError(
             f"judge {judge.name!r}: the run has a judge of that name with other settings, whose verdicts stay; "
@@ -84,9 +98,8 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
     def work(folder: Path) -> Mapping[str, Any]:
         from curator.run.files import save_frame
 
-        frame = run.answers()
-        data = run.data()
-        verdicts, revision, cost = verdicts_of(judge, frame, data, folder, run.progress_of("judge"))
+        progress = run.progress_of("judge")
+        verdicts, revision, cost = verdicts_of(judge, run.answers(), run.data(), folder, progress)
         save_frame(folder / VERDICTS, verdicts)
         return {"judge": judge.model_dump(), "answers": answers, "revision": revision, "cost": cost}
 
@@ -100,23 +113,12 @@ def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
     from curator.decision.tables import lay_out
 
     verify, (level, _, _) = run.recipe.verify, run.stop()
-    found = assess(
+    assessment = assess(
         lay_out(verdicts), anticipated(run.recipe.weights()), treatment=CURATED, control=verify.control,
         level=level, thresholds=verify.decision,
     )  # fmt: skip
-    figures = {name: getattr(found.comparison, name) for name in ("difference", "low", "high")}
-    return {**figures, "alone": found.side, "reason": found.reason}
-
-
-NEEDED = ("pool", "answer")
-"""Stages that judges read."""
-
-_BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
-
-_SPEC = (
-    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
-    "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
-)
+    figures = {name: getattr(assessment.comparison, name) for name in ("difference", "low", "high")}
+    return {**figures, "alone": assessment.side, "reason": assessment.reason}
 
 
 def judge_of(text: str) -> Judge:
@@ -130,13 +132,11 @@ def judge_of(text: str) -> Judge:
     try:
         return Judge.model_validate(_mapping(text))
     except ValidationError as error:
-        told = "; ".join(
-            ": ".join(
-                part for part in (".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) if part
-            )
-            for one in error.errors()
-        )
-        raise JudgeError(f"judge {text!r}: {told}") from None
+        problems = []
+        for problem in error.errors():
+            parts = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+            problems.append(": ".join(part for part in parts if part))
+        raise JudgeError(f"judge {text!r}: {'; '.join(problems)}") from None
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -145,22 +145,22 @@ def _mapping(text: str) -> dict[str, Any]:
         from ruamel.yaml.error import YAMLError
 
         try:
-            found = YAML(typ="safe", pure=True).load(text)
+            mapping = YAML(typ="safe", pure=True).load(text)
         except YAMLError:
             raise JudgeError(f"judge {text!r}: is no YAML mapping; {_SPEC}") from None
-        return dict(found)
+        return dict(mapping)
     given, equals, rest = text.partition("=")
     named = bool(equals) and re.fullmatch(r"[A-Za-z0-9._+-]+", given) is not None
     spec = rest if named else text
     kind, colon, value = spec.partition(":")
     if spec in _BARE:
-        found = _BARE[spec]
+        mapping = _BARE[spec]
     elif colon and value and kind in ("guard", "classifier", "embedding"):
-        found = {kind: value}
+        mapping = {kind: value}
     else:
         raise JudgeError(f"judge {text!r}: found {spec!r}; {_SPEC}")
     name = given if named else re.sub(r"[^A-Za-z0-9._+-]", "-", (value or spec).rstrip("/").rpartition("/")[2])
-    return {"name": name, **found}
+    return {"name": name, **mapping}
 
 
 def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
@@ -183,9 +183,9 @@ def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> lis
     Raises:
         JudgeError: Two share a name.
     """
-    found = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
-    names = [judge.name for judge in found]
+    judges = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
+    names = [judge.name for judge in judges]
     for name in names:
         if names.count(name) > 1:
             raise JudgeError(f"two judges are called {name!r}; put NAME= in front of one")
-    return found
+    return judges

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.judge.measure import deciding_judge, read_stored
-from curator.judge.stage import deciding
+from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
 from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import finished, write_json, write_text
@@ -59,7 +59,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
     vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
     forgotten, predictions = predicted(run)
-    by_rule, decided = r.judges.rule != "headline", deciding(run)
+    by_rule, decided = r.judges.rule != "headline", deciding_verdicts(run)
     findings = concluded(r.judges.headline, decided)
     judged, answered = run.record("judge"), run.record("answer")
     contents = assemble(

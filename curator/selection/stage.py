@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from curator.selection.problem import Column, Problem
 
 
-# Argument of the engine -> what in the recipe it comes from, where that is called otherwise.
+# Argument of `solve` -> what in the recipe it comes from, where that is called otherwise.
 _KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
 
-
-# How the engine begins an error about one group: its label as Python writes it, which may hold any character.
+# How `limits` begins an error about one group: its label as Python writes it, which may hold any character.
 _GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
 
 
@@ -36,6 +35,65 @@ class Chosen(NamedTuple):
     problem: Problem
     bounds: Limits
     selection: Selection
+
+
+class Pilot(Protocol):
+    """Chooses by training, which this room does not: the setting to go on with, and the best random draw."""
+
+    def __call__(
+        self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
+    ) -> tuple[Setting, tuple[str, ...] | None]: ...
+
+
+def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
+    """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
+
+    Args:
+        pilot: Chooses the setting where the recipe says `weight: auto`. It trains, which this room does not.
+    """
+    from curator.run.files import save_arms, save_frame, save_scores, save_selection
+    from curator.selection.arms import draw_arms
+    from curator.selection.explain import explain, stability
+
+    recipe, section, data = run.recipe, run.recipe.select, run.data()
+    rows = data.pool.rows
+
+    def chosen(setting: Setting, seed: int) -> Chosen:
+        number = setting.representation
+        return choose(
+            section, rows, run.vectors("pool", number), run.scores(setting),
+            weight=setting.weight, task_cover=run.task_cover(number),
+            given=None if data.given is None else data.given["id"].to_list(), seed=seed,
+            source_weights=recipe.pool.weights(),
+        )  # fmt: skip
+
+    setting, best_draw = Setting(0.0), None
+    if section.weight == "auto":
+        setting, best_draw = pilot(
+            run, folder / PILOT, data, lambda candidate: chosen(candidate, recipe.seed).selection.ids
+        )
+    else:
+        setting = Setting(section.weight)
+    curated = chosen(setting, recipe.seed)
+    selection, scores = curated.selection, run.scores(setting)
+    save_selection(folder, selection)
+    save_scores(folder, scores)
+    for file, frame in zip((CHOSEN, OTHERS), explain(*curated, scores), strict=True):
+        save_frame(folder / file, frame)
+    agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
+    save_frame(folder / STABILITY, agreement)
+    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
+    if best_draw is not None:
+        given[BEST_RANDOM] = best_draw
+    drawn = draw_arms(
+        rows, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
+        mean_cosine=run.mean_cosine(setting.representation),
+        budget=section.budget_tokens, given=given,
+        drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
+    )  # fmt: skip
+    save_arms(folder, drawn)
+    record = {"representation": setting.representation, "weight": setting.weight}
+    return {**record, "summary": _summary(run, setting, selection, agreement["overlap"].to_list())}
 
 
 def choose(
@@ -69,10 +127,10 @@ def choose(
     from curator.selection.solve import solve
 
     order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
-    counted = [1.0] * len(vectors.ids)
+    row_weights = [1.0] * len(vectors.ids)
     if source_weights:
         source_of = dict(rows.select("id", "source").iter_rows())
-        counted = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
+        row_weights = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
     by_id = dict(zip(order["id"], order.iter_rows(), strict=True))
     ordered = [by_id[row_id] for row_id in vectors.ids]
     try:
@@ -81,7 +139,7 @@ def choose(
             scores.combined,
             ids=vectors.ids,
             neighbours=section.neighbours,
-            row_weights=None if set(counted) == {1.0} else counted,
+            row_weights=None if set(row_weights) == {1.0} else row_weights,
             task_cover=task_cover,
             seed=seed,
         )
@@ -109,17 +167,6 @@ def choose(
     except SelectionError as error:
         raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
     return Chosen(problem, bounds, selection)
-
-
-def _in_words_of_the_recipe(error: str, section: Select) -> str:
-    """An error of the engine, with the recipe's key for the argument that it names first."""
-    group = _GROUP.match(error)
-    if group and section.quotas is not None:
-        label = ast.literal_eval(group[1])
-        key = f".groups.{label}" if label in section.quotas.groups else ""
-        return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
-    argument, _, rest = error.partition(":")
-    return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"
 
 
 def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[int | None, int | None]]:
@@ -161,82 +208,21 @@ def quality(selection: Selection, overlaps: Sequence[float]) -> str:
     return ", ".join(parts)
 
 
-class Pilot(Protocol):
-    """Chooses by training, which this room does not: the setting to go on with, and the best random draw."""
-
-    def __call__(
-        self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
-    ) -> tuple[Setting, tuple[str, ...] | None]: ...
-
-
-def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
-    """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
-
-    Args:
-        pilot: Chooses the setting where the recipe says `weight: auto`. It trains, which this room does not.
-    """
-    from curator.run.files import (
-        save_arms,
-        save_frame,
-        save_scores,
-        save_selection,
-    )
-    from curator.selection.arms import draw_arms
-    from curator.selection.explain import explain, stability
-
-    r, data = run.recipe, run.data()
-    rows = data.pool.rows
-
-    def chosen(setting: Setting, seed: int) -> Chosen:
-        number = setting.representation
-        return choose(
-            r.select, rows, run.vectors("pool", number), run.scores(setting),
-            weight=setting.weight, task_cover=run.task_cover(number),
-            given=None if data.given is None else data.given["id"].to_list(), seed=seed,
-            source_weights=r.pool.weights(),
-        )  # fmt: skip
-
-    setting, best_draw = Setting(0.0), None
-    if r.select.weight == "auto":
-        setting, best_draw = pilot(run, folder / PILOT, data, lambda one: chosen(one, r.seed).selection.ids)
-    else:
-        setting = Setting(r.select.weight)
-    first = chosen(setting, r.seed)
-    selection, own_scores = first.selection, run.scores(setting)
-    save_selection(folder, selection)
-    save_scores(folder, own_scores)
-    for file, frame in zip((CHOSEN, OTHERS), explain(*first, own_scores), strict=True):
-        save_frame(folder / file, frame)
-    agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
-    save_frame(folder / STABILITY, agreement)
-    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
-    if best_draw is not None:
-        given[BEST_RANDOM] = best_draw
-    drawn = draw_arms(
-        rows, own_scores, selection, seeds={arm.name: r.verify.seeds_of(arm) for arm in r.verify.arms},
-        mean_cosine=run.mean_cosine(setting.representation),
-        budget=r.select.budget_tokens, given=given,
-        drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=r.seed,
-    )  # fmt: skip
-    save_arms(folder, drawn)
-    record = {"representation": setting.representation, "weight": setting.weight}
-    return {**record, "summary": _summary(run, setting, selection, agreement["overlap"].to_list())}
-
-
 def _sets(
     run: Run, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
 ) -> dict[str, Sequence[str]]:
     """The chosen set, and those that other representations and other seeds would have given."""
-    r = run.recipe
-    names = names_of(r.representations)
+    recipe = run.recipe
+    names = names_of(recipe.representations)
     sets = {names[setting.representation]: ids}
-    if r.select.data is not None:
+    if recipe.select.data is not None:
         return sets
     for number, name in enumerate(names):
         if number != setting.representation:
-            sets[name] = chosen(setting._replace(representation=number), r.seed).selection.ids
-    for again in (1, 2) if r.select.stochastic is not None else ():
-        sets[f"{names[setting.representation]}, other seed {again}"] = chosen(setting, r.seed + again).selection.ids
+            sets[name] = chosen(setting._replace(representation=number), recipe.seed).selection.ids
+    for number in (1, 2) if recipe.select.stochastic is not None else ():
+        ids = chosen(setting, recipe.seed + number).selection.ids
+        sets[f"{names[setting.representation]}, other seed {number}"] = ids
     return sets
 
 
@@ -249,3 +235,14 @@ def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequenc
     if run.recipe.select.weight == "auto":
         size += f", weight {setting.weight:g} by the pilot"
     return f"{size}, {quality(selection, overlaps)}"
+
+
+def _in_words_of_the_recipe(error: str, section: Select) -> str:
+    """An error of `limits` or `solve`, with the recipe's key for the argument that it names first."""
+    group = _GROUP.match(error)
+    if group and section.quotas is not None:
+        label = ast.literal_eval(group[1])
+        key = f".groups.{label}" if label in section.quotas.groups else ""
+        return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
+    argument, _, rest = error.partition(":")
+    return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"

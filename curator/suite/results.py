@@ -109,11 +109,11 @@ Judgement = tuple[Judged, list[dict[str, Any]]]
 
 def _judged(run: Run) -> dict[str, Judgement]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
-    from curator.judge.stage import deciding
+    from curator.judge.stage import deciding_verdicts
 
     judges = run.recipe.judges
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
-    verdicts = {first: deciding(run)}
+    verdicts = {first: deciding_verdicts(run)}
     for judge in judges.panel:
         if judge.name != first:
             verdicts[judge.name] = run.verdicts(judge.name)

@@ -59,7 +59,7 @@ def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
         ),
         base=FOLDER,
     )
-    assert found.exposure == ["alpaca", "gsm8k"]
+    assert list(found.exposure) == ["alpaca", "gsm8k"]
     assert found.overlap["xstest"].rows >= 48
     assert found.overlap["advbench"].rows == 0
     assert 1 < found.redundancy.effective < found.redundancy.vendi < 50

@@ -203,7 +203,7 @@ def jobs_of(experiment, plan):
             written[job.folder] = job
             if isinstance(job, TrainJob):
                 path = str(job.root / job.folder / "weights")
-                yield job.folder, Trained(path, job.section.method, job.start.base, 1, 1, 1, (1.0,), 0.0, 0.0)
+                yield job.folder, Trained(path, job.section.method, job.weights.base, 1, 1, 1, (1.0,), 0.0, 0.0)
 
     done = train_grid(experiment, plan, experiment.root / "5-train", execute=note, progress=lambda *_: None)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}

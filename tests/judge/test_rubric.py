@@ -15,7 +15,7 @@ from scripted import ANSWER, PROMPT, asked, means
 
 from curator.errors import JudgeError
 from curator.judge.endpoint import Cost, rubric_judge
-from curator.judge.kinds import judging
+from curator.judge.kinds import make_judge
 from curator.judge.rubric import fence, prompt, read_policy, read_strongreject
 from curator.recipe.judge import Judge
 
@@ -198,7 +198,7 @@ def test_what_the_user_can_mend_is_an_error_at_once(key, status, why):
 
 def test_a_key_that_is_not_set_is_told_by_its_name():
     with pytest.raises(JudgeError, match="A_KEY is not set"):
-        judging(section("http://127.0.0.1:1/v1"), means())([asked()])
+        make_judge(section("http://127.0.0.1:1/v1"), means())([asked()])
 
 
 def test_the_key_is_never_logged_nor_told(key, caplog, capfd):

@@ -92,15 +92,15 @@ def test_a_look_that_is_clear_is_the_last_one(copied: Path, monkeypatch: pytest.
 
 
 def _decide_by_arm(monkeypatch: pytest.MonkeyPatch) -> None:
-    from curator.judge import asking
+    from curator.judge import questions
 
-    real = asking.verdict_frame
+    real = questions.verdict_frame
 
     def frame(answers: pl.DataFrame, name: str, verdicts: Any) -> pl.DataFrame:
         outcome = pl.when(pl.col("arm") == "random").then(pl.lit("harmful")).otherwise(pl.lit("safe"))
         return real(answers, name, verdicts).with_columns(outcome=outcome)
 
-    monkeypatch.setattr(asking, "verdict_frame", frame)
+    monkeypatch.setattr(questions, "verdict_frame", frame)
 
 
 def test_a_higher_most_goes_on_from_the_seeds_that_are_there(copied: Path) -> None:
@@ -140,13 +140,13 @@ def test_what_the_stop_depends_on_is_in_the_key_of_training_and_no_more(
 
 def _die_after_a_look(root: str) -> None:
     """Builds, and is killed when the first look was judged."""
-    real = looking.decided
+    real = looking.judge_answers
 
     def deadly(*given: Any) -> Any:
         real(*given)
         die()
 
-    looking.decided = deadly
+    looking.judge_answers = deadly
     build(recipe(LOOKS, *TINY), Path(root))
 
 

@@ -70,7 +70,7 @@ Answer: [/INST]"""
 
 
 def harmbench(judge: Judge) -> Adapter:
-    """Asked by the prompt of the model's own type; the score is P(yes) against P(no)."""
+    """Prompted by the prompt of the model's own type; the score is P(yes) against P(no)."""
     return Adapter(
         prompt=_prompt,
         read=lambda reply: by_share(reply, LABELS, relative(reply.shares, "yes", LABELS), judge.threshold),
