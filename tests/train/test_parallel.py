@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import pickle
 import signal
@@ -79,6 +80,7 @@ def jobs(tmp_path, monkeypatch):
     """Where jobs of this test are put, so that its processes can be told from others."""
     folder = tmp_path / "jobs"
     folder.mkdir()
+    multiprocessing.util.get_temp_dir()  # once for the whole process, and sockets in a long path cannot be made
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
 
