@@ -106,7 +106,7 @@ def test_a_run_without_a_report_of_its_present_recipe_is_refused(run: Make, tmp_
     one, two = run("one"), run("two")
     with pytest.raises(RunError, match="needs two run folders"):
         compare([one])
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         compare([one, tmp_path / "nothing"])
     write_json(two / "7-judge" / "done.json", {"key": "older", "record": {}, "seconds": 1.0})
     with pytest.raises(RunError, match="two: stage judge is not finished for its present recipe"):
