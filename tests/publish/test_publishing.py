@@ -73,7 +73,7 @@ def test_a_run_that_is_not_finished_or_of_another_recipe_is_refused(root):
     write_json(root / "run.json", {"name": "invented", "stages": {"publish": "1" * 16}})
     with pytest.raises(RunError, match="is not finished; run `curator build` again"):
         invoked("publish", root, REPO)
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         invoked("publish", root / "nowhere", REPO)
 
 
