@@ -409,7 +409,7 @@ def test_show_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         printed("show", str(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}: is no run folder; give one that `curator build` made, for example outputs/quickstart"
+        f"{tmp_path}: is not a run folder; give one that `curator build` made, for example outputs/quickstart"
     )
 
 
