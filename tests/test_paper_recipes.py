@@ -136,7 +136,9 @@ def test_all_tasks_at_once_run_from_the_instruction_stage_to_the_data_set(tmp_pa
 )
 def test_a_task_by_itself_runs_in_the_suite(recipe: str, family: str, runs: list[str], tmp_path: Path) -> None:
     wanted, changes = [f"{recipe}-{run}" for run in runs], settings(tmp_path, family)
-    outcomes: list[Outcome] = run_suite(FOLDER, tmp_path / "out", settings=changes, only=wanted, tell=lambda _: Quiet())
+    outcomes: list[Outcome] = run_suite(
+        FOLDER, tmp_path / "out", settings=changes, only=wanted, progress=lambda _: Quiet()
+    )
     assert [(one.variant.name, one.status, one.reason) for one in outcomes] == [(name, "done", None) for name in wanted]
     told = json.loads((tmp_path / "out" / "suite.json").read_text())
     # The instruction stage is shared, and so are full by its own epochs, and none; random is drawn for each size.

@@ -1,4 +1,4 @@
-"""Which of several aligned corpora to start from: the paper's proposal, by likeness to what a user fine-tunes on."""
+"""Which of several aligned corpora to start from: the paper's proposal, by similarity to what a user fine-tunes on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from curator.audit.asked import named
+from curator.audit.request import named
 from curator.audit.vectors import similarity, vectors_of
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.records import Conversations, Embed
+from curator.records import Embed
 from curator.report.model import read_report
-from curator.report.part import Count, Number, Part, Rate
+from curator.report.part import MIX, Count, Number, Part
 from curator.run import report_file
 from curator.wording import rate
 
@@ -35,7 +35,7 @@ class Verified(Part):
 
 
 class Ranked(Part):
-    """A corpus by its likeness to the tasks."""
+    """A corpus by its similarity to the tasks."""
 
     corpus: str
     rows: Count
@@ -50,7 +50,7 @@ class Ranked(Part):
 def ranked(
     corpora: Sequence[str], tasks: Sequence[str], embed: Embed, *, runs: Sequence[Path] = (), base: Path = Path(".")
 ) -> list[Ranked]:
-    """The corpora, the least alike to the tasks first; ties go by name.
+    """The corpora, the least similar to the tasks first; ties go by name.
 
     Args:
         corpora, tasks: Files, or `hub:ID`.
@@ -62,24 +62,21 @@ def ranked(
     """
     sources = named(corpora)
     measured = _measured(runs, {name: source.label for name, source in sources.items()})
-    of_tasks = {}
-    for name, source in named(tasks).items():
-        rows = read(source, base=base).rows
-        ids = rows["id"].to_list()
-        of_tasks[name] = vectors_of(ids, embed(ids, Conversations(rows)))
-    found = []
+    of_tasks = {name: vectors_of(read(source, base=base).rows, embed) for name, source in named(tasks).items()}
+    ranking = []
     for name, source in sources.items():
         rows = read(source, base=base).rows
-        ids = rows["id"].to_list()
-        own = vectors_of(ids, embed(ids, Conversations(rows)))
-        by_task = {task: float(similarity(own, vectors).mean()) for task, vectors in of_tasks.items()}
+        corpus_vectors = vectors_of(rows, embed)
+        by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in of_tasks.items()}
         mean = float(np.mean(list(by_task.values())))
-        found.append(Ranked(corpus=name, rows=rows.height, similarity=mean, tasks=by_task, measured=measured.get(name)))
-    return sorted(found, key=lambda one: (one.similarity, one.corpus))
+        ranking.append(
+            Ranked(corpus=name, rows=rows.height, similarity=mean, tasks=by_task, measured=measured.get(name))
+        )
+    return sorted(ranking, key=lambda corpus: (corpus.similarity, corpus.corpus))
 
 
 def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verified]:
-    found = {}
+    verified_runs = {}
     for run in runs:
         if not report_file(run).exists():
             raise DataError(
@@ -89,29 +86,25 @@ def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verifie
         given = [report.provenance.setting("select", "data", kind) for kind in ("file", "hub", "sandbox")]
         verified = next((str(where) for where in given if where), None)
         label = None if verified is None else verified.replace("\\", "/").rsplit("/", 1)[-1]
-        name = next((name for name, own in labels.items() if label in (own, own.rsplit("/", 1)[-1])), None)
+        name = next((name for name, source in labels.items() if label in (source, source.rsplit("/", 1)[-1])), None)
         if name is None:
             known = ", ".join(labels.values())
             raise DataError(f"{run}: verified {verified or 'a set that it chose itself'}, which is none of {known}")
-        phases = report.arms["curated"]["anticipated"]
-        before, after = (_limits(rates.harmfulness) for rates in (phases.before, phases.after))
-        found[name] = Verified(run=str(run), before=before, after=after)
-    return found
+        phases = report.arms["curated"][MIX]
+        before, after = (Limits.model_validate(rates.harmfulness) for rates in (phases.before, phases.after))
+        verified_runs[name] = Verified(run=str(run), before=before, after=after)
+    return verified_runs
 
 
-def _limits(found: Rate) -> Limits:
-    return Limits(value=found.value, low=found.low, high=found.high)
-
-
-def lines(found: Sequence[Ranked]) -> list[tuple[str, str]]:
+def lines(ranking: Sequence[Ranked]) -> list[tuple[str, str]]:
     """Label and text of each corpus, for a terminal."""
-    told = []
-    for position, one in enumerate(found, 1):
-        text = f"likeness {one.similarity:.3f} over {one.rows:,} rows"
-        if one.measured is None:
+    rows = []
+    for position, corpus in enumerate(ranking, 1):
+        text = f"likeness {corpus.similarity:.3f} over {corpus.rows:,} rows"
+        if corpus.measured is None:
             text += "; unmeasured: likeness is a guess at what lasts, and other work found the opposite sign"
         else:
-            before, after = (rate(of.value, of.low, of.high) for of in (one.measured.before, one.measured.after))
-            text += f"; measured: {before} harmful before fine-tuning, {after} after ({one.measured.run})"
-        told.append((f"{position}. {one.corpus}", text))
-    return told
+            before, after = (rate(of.value, of.low, of.high) for of in (corpus.measured.before, corpus.measured.after))
+            text += f"; measured: {before} harmful before fine-tuning, {after} after ({corpus.measured.run})"
+        rows.append((f"{position}. {corpus.corpus}", text))
+    return rows

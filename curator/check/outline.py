@@ -56,19 +56,19 @@ def _size(training: Training, rows: int | None) -> str:
 
 
 def _mixed(task: TaskSection) -> str:
-    told = []
+    parts = []
     if task.regime is not None:
         kind = "harmful" if task.regime.harmful_share is not None else "identity"
-        told.append(f"{task.regime.share:.3g} of {kind} rows")
+        parts.append(f"{task.regime.share:.3g} of {kind} rows")
     if task.defence is not None:
-        told.append(
+        parts.append(
             f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
         )
-    return f" with {' and '.join(told)}" if told else ""
+    return f" with {' and '.join(parts)}" if parts else ""
 
 
 def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
+    return these(count, "seed", "seeds")
 
 
 def _how_many(verify: Verify) -> str:

@@ -1,8 +1,9 @@
-"""Commands about run folders: show, compare."""
+"""Commands about run folders: show, compare; and what several commands print."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,11 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
         else:
             print_summary(run)
         return
-    told = {name: one["record"].get("summary", "") for name, one in done.items() if one}
+    summaries = {name: record["record"].get("summary", "") for name, record in done.items() if record}
     if as_json:
-        click.echo(json.dumps({"finished": told}, indent=1, ensure_ascii=False))
+        click.echo(json.dumps({"finished": summaries}, indent=1, ensure_ascii=False))
         return
-    for name, summary in told.items():
+    for name, summary in summaries.items():
         click.echo(f"{name:<10} {summary}")
     click.echo("There is no report yet: run `curator build` again to go on.")
 
@@ -70,7 +71,7 @@ def _schema_of(file: str) -> Values:
     return schema(getattr(import_module(module), name), f"{file}.json")
 
 
-def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
+def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
     if not chosen:
         raise RunError(
             f"{run}: no rows are chosen yet by the recipe in it; run `curator build {recipe_file(run)} --out {run} "
@@ -80,10 +81,10 @@ def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
 
     frames = explanations(run)
     if as_json:
-        found = row_of(*frames, one)
-        click.echo(json.dumps({"chosen": "rank" in found, **found}, indent=1, ensure_ascii=False))
+        facts = row_of(*frames, row)
+        click.echo(json.dumps({"chosen": "rank" in facts, **facts}, indent=1, ensure_ascii=False))
         return
-    click.echo(why(*frames, one))
+    click.echo(why(*frames, row))
 
 
 @click.command()
@@ -99,14 +100,7 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": [plain(row) for row in rows]}, indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table("", *(row.name for row in rows), title="Harmful before and after fine-tuning", title_justify="left")
-    for line in table(rows):
-        drawn.add_row(*map(Text, line))
-    Console().print(drawn)
+    print_table("Harmful before and after fine-tuning", table(rows), "", *(row.name for row in rows))
 
 
 def report_of(run: Path) -> Report:
@@ -117,16 +111,20 @@ def report_of(run: Path) -> Report:
 
 
 def print_summary(run: Path) -> None:
-    """What a finished run has found, in one table."""
+    """Prints what a finished run has found, in one table."""
+    from curator.report.markdown import summary
+
+    report = report_of(run)
+    print_table(report.name, summary(report))
+
+
+def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:
+    """Prints rows of cells under a title, whose text is never taken as markup; without `heads` no line of heads."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from curator.report.markdown import summary
-
-    report = report_of(run)
-    console = Console()
-    table = Table(show_header=False, title=report.name, title_justify="left")
-    for label, text in summary(report):
-        table.add_row(Text(label), Text(text))
-    console.print(table)
+    table = Table(*heads, title=title, title_justify="left", show_header=bool(heads))
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console(width=width).print(table)

@@ -1,4 +1,4 @@
-"""Rows by their likeness to given anchors: what the fragile clusters are compared with."""
+"""Rows by their similarity to given anchors: what the fragile clusters are compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from curator.audit.asked import source_of
+from curator.audit.request import source_of
 from curator.cluster.result import Anchored
 from curator.errors import DataError
 from curator.pool.sources import read
@@ -35,7 +35,7 @@ def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.Da
 
 def ranked(
     ids: Sequence[str],
-    own: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    matrix: np.ndarray[tuple[int, int], np.dtype[np.float32]],
     harmful: pl.DataFrame,
     safe: pl.DataFrame | None,
     embed: Embed,
@@ -43,21 +43,21 @@ def ranked(
     nearest: int,
     rows: int,
 ) -> Anchored:
-    """The `rows` rows (or all) most and least like the anchors; ties go by id.
+    """The `rows` rows (or all) most and least similar to the anchors; ties go by id.
 
     A row's score is the mean of its `nearest` largest cosines to harmful anchors, less the mean of its `nearest`
     largest to safe ones where there are any: in [-2, 2], He et al. 2024 with n = 1.
     """
-    task = Vectors(tuple(ids), own, "")
+    task = Vectors(tuple(ids), matrix, "")
 
-    def likeness(anchors: pl.DataFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def similarity(anchors: pl.DataFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         names = anchors["id"].to_list()
         vectors = Vectors(tuple(names), embed(names, anchors["messages"].to_list()), "")
         return cosine(task, {"anchors": vectors}, {"anchors": 1.0}, aggregate="top-mean", n=nearest).combined
 
-    scores = likeness(harmful)
+    scores = similarity(harmful)
     if safe is not None:
-        scores = scores - likeness(safe)
+        scores = scores - similarity(safe)
     names = np.array(ids)
     falling = np.lexsort((names, -scores))[:rows]
     rising = np.lexsort((names, scores))[:rows]

@@ -1,4 +1,6 @@
-"""What a cluster is about: its typical terms, and how stable it is."""
+"""What a cluster is about: the words that set its rows apart, whether answers are lists (by their marks and the length
+of their parts, in any language), and whether k-means finds it again from other seeds.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,24 @@ from curator.cluster.kmeans import Labels
 from curator.cluster.result import Stability
 from curator.pool.words import words
 from curator.records import Messages
+
+MARKED_LINES, MARKED_SHARE = 2, 0.5
+"""Lines that start as items do: at least so many, and at least this share of the lines that are not empty."""
+ITEMS, COMMA_ITEMS = 3, 4
+"""Short items without marks: at least so many, one a line (or after a colon), or between commas."""
+LINE_WORDS, LINE_CHARACTERS = 5, 60
+COMMA_WORDS, COMMA_CHARACTERS = 3, 30
+"""The most words and characters of such an item; scripts without spaces are held by the characters alone."""
+
+# 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
+_MARK = re.compile(
+    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
+)
+_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
+_BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
+_INTRODUCTION = re.compile(r"^[^\n:：]{0,80}[:：]\s*(?=\S)")
+_OPENER = re.compile(r"(?:(?:\S+\s+){0,2}\S*[,，:：、]\s*)?")
+_SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
 
 
 def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -> list[tuple[str, ...]]:
@@ -40,7 +60,7 @@ def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -
     apart = sums / sizes - others
     vocabulary = by_words.get_feature_names_out()  # in alphabetical order, so that a stable sort breaks ties by it
     return [
-        tuple(str(vocabulary[place]) for place in np.argsort(-line, kind="stable")[:count] if line[place] > 0)
+        tuple(str(vocabulary[column]) for column in np.argsort(-line, kind="stable")[:count] if line[column] > 0)
         for line in apart
     ]
 
@@ -49,57 +69,30 @@ def stability(partitions: Sequence[Labels], chosen: int | None) -> Stability:
     """How alike clusterings of the same rows are.
 
     Args:
-        partitions: Labels `(n,)` of two or more clusterings; the first is the one that is told.
+        partitions: Labels `(n,)` of two or more clusterings; the first is the one that is reported.
         chosen: A label of the first: the cluster looked for in the others.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    rand = tuple(float(adjusted_rand_score(one, other)) for one, other in combinations(partitions, 2))
+    rand = tuple(float(adjusted_rand_score(first, other)) for first, other in combinations(partitions, 2))
     first, *others = partitions
-    found = tuple(_best_jaccard(first == chosen, labels) for labels in others) if chosen is not None else ()
-    return Stability(len(partitions), rand, found)
+    jaccard = tuple(_best_jaccard(first == chosen, labels) for labels in others) if chosen is not None else ()
+    return Stability(len(partitions), rand, jaccard)
 
 
 def _best_jaccard(rows: np.ndarray[tuple[int], np.dtype[np.bool_]], labels: Labels) -> float:
+    # The rows shared with each cluster, and by them the rows of either: |a or b| = |a| + |b| - |a and b|.
     shared = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
     together = np.bincount(labels) + int(rows.sum()) - shared
     return float((shared / together).max())
-
-
-MARKED_LINES, MARKED_SHARE = 2, 0.5
-"""Lines that start as items do: at least so many, and at least this share of the lines that say something."""
-
-ITEMS, COMMA_ITEMS = 3, 4
-"""Short items without marks: at least so many, one a line (or after a colon), or between commas."""
-
-LINE_WORDS, LINE_CHARACTERS = 5, 60
-
-COMMA_WORDS, COMMA_CHARACTERS = 3, 30
-"""The most words and characters of such an item; scripts without spaces are held by the characters alone."""
-
-
-# 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
-_MARK = re.compile(
-    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
-)
-
-_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
-
-_BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
-
-_INTRODUCTION = re.compile(r"^[^\n:：]{0,80}[:：]\s*(?=\S)")
-
-_OPENER = re.compile(r"(?:(?:\S+\s+){0,2}\S*[,，:：、]\s*)?")
-
-_SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
 
 
 def is_list(answer: str) -> bool:
     """Whether an answer is a list: any one of these holds, an introduction up to a colon aside for the last three.
 
     1. **Marked lines**: at least two lines start with a number and a full stop, bracket, colon or ideographic comma,
-       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that say
-       something.
+       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are
+       not empty.
     2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
        each before a word: 'sure, 1 flour 2 salt.'
     3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
@@ -126,7 +119,7 @@ def _unmarked(text: str, least: int) -> bool:
 
 
 def _counted(line: str) -> bool:
-    numbers = [(found.start(), int(found[1])) for found in _NUMBER.finditer(line)]
+    numbers = [(match.start(), int(match[1])) for match in _NUMBER.finditer(line)]
     if not numbers or numbers[0][1] != 1 or not _OPENER.fullmatch(line[: numbers[0][0]]):
         return False
     expected = 1

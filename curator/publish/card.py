@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pydantic import JsonValue
@@ -112,13 +112,13 @@ class Config:
 
 
 def card(
-    rows: pa.Table, told: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
+    rows: pa.Table, metadata: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
 ) -> str:
     """README.md of a data set: metadata, then what curator says, between BEGIN and END.
 
     Args:
         rows: What `dataset_rows` gave.
-        told: The metadata, from `facts`.
+        metadata: From `facts`.
         report: What may be published of the report.
         evidence: Markdown of ours, taken as it is.
         configs: All of them, the curated one first.
@@ -137,11 +137,11 @@ def card(
         recipe=_preformatted(yaml_of(report.provenance.recipe)),
         warning=WARNING,
     )
-    return f"---\n{yaml_of(told)}---\n\n{BEGIN}\n{body}{END}\n"
+    return f"---\n{yaml_of(metadata)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
 def facts(rows: pa.Table, *, name: str, configs: Sequence[Config]) -> dict[str, JsonValue]:
-    """The card's metadata: what the Hub shows and searches, asks before it lets anyone in, and takes as data."""
+    """The card's metadata: what the Hub shows and searches, requires of whoever wants access, and takes as data."""
     return {
         "pretty_name": name,
         **licence(rows["licence"].to_pylist()),
@@ -162,27 +162,29 @@ def facts(rows: pa.Table, *, name: str, configs: Sequence[Config]) -> dict[str, 
     }
 
 
-def yaml_of(value: Mapping[str, JsonValue]) -> str:
-    """YAML in ASCII, one line a value, which every reader takes the same way."""
+def yaml_of(value: Mapping[str, Any], *, comments: bool = False) -> str:
+    """YAML in ASCII, one line a value, which every reader takes the same way; with `comments` it keeps those that the
+    value was read with.
+    """
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe")
+    yaml = YAML(typ="rt" if comments else "safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = False
     yaml.width = 2**31  # folded text does not always come back as it was
     out = io.StringIO()
-    yaml.dump(dict(value), out)
+    yaml.dump(value, out)
     return out.getvalue()
 
 
-def licence(found: list[str | None]) -> dict[str, str]:
-    """The licence as the Hub wants it, from the rows' own: the one they all have, else `other`, with a name.
+def licence(licences: list[str | None]) -> dict[str, str]:
+    """The licence as the Hub wants it, from the rows' own: the one that they all have, else `other`, with a name.
 
-    `other` is also said where a row's licence is not known, and where the one licence is none that the Hub knows.
+    `other` also stands where a row's licence is not known, and where the Hub does not know the one licence.
     """
-    names = sorted({visible(one).lower() for one in found if one})
-    if len(names) == 1 and None not in found and "" not in found:
+    names = sorted({visible(name).lower() for name in licences if name})
+    if len(names) == 1 and None not in licences and "" not in licences:
         if names[0] in _LICENCES:
             return {"license": names[0]}
         return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", names[0])[:60].strip("-") or "own"}

@@ -31,6 +31,46 @@ VERDICTS = ("arm", "draw", "seed", "task", "phase", "kind", "probe", "judge", "o
 """What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
 
+CROISSANT = "croissant.json"
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+_TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Float"}
+
+
 def write_dataset(
     folder: Path,
     *,
@@ -72,20 +112,22 @@ def write_dataset(
     with replacing_folder(folder) as temporary:
         for path, table in data.items():
             _write(temporary / path, table)
-        _write(temporary / "evidence" / "selection.parquet", _selection_rows(scores, selection))
+        _write(temporary / "evidence" / "selection.parquet", _table(_picked(scores, selection)))
         _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
         _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
         write_json(temporary / "evidence" / "report.json", plain(public))
-        told = facts(rows, name=public.name, configs=configs)
+        metadata = facts(rows, name=public.name, configs=configs)
         described = croissant(
             name=public.name,
             description=f"{public.decision.sentence} {WARNING}",
-            licence=str(told.get("license_name", told["license"])),
-            tables={path: (one.schema, digest((temporary / path).read_bytes())) for path, one in data.items()},
+            licence=str(metadata.get("license_name", metadata["license"])),
+            tables={path: (table.schema, digest((temporary / path).read_bytes())) for path, table in data.items()},
         )
-        write_json(temporary / FILE, described)
-        write_text(temporary / "README.md", card(rows, told, report=public, evidence=evidence(public), configs=configs))
-        write_json(temporary / MANIFEST, manifest(temporary, told))
+        write_json(temporary / CROISSANT, described)
+        write_text(
+            temporary / "README.md", card(rows, metadata, report=public, evidence=evidence(public), configs=configs)
+        )
+        write_json(temporary / MANIFEST, manifest(temporary, metadata))
 
 
 def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Mapping[str, int]) -> pa.Table:
@@ -102,7 +144,7 @@ def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Map
     missing = joined.filter(pl.col("messages").is_null())["id"]
     if len(missing):
         raise ValueError(f"row {missing[0]!r} is selected and is not in the pool")
-    counted = pl.Series("coverage", [coverage.get(one) for one in joined["id"]], dtype=pl.Int64)
+    counted = pl.Series("coverage", [coverage.get(row_id) for row_id in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
     return _table(joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage"))
 
@@ -113,14 +155,14 @@ def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
     rows that are not the pool's (a file of the user's) is left out.
     """
     text = ("id", "messages", "category", "source", "licence")
-    found = {}
-    for (arm,), own in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
-        if not own["id"].is_in(pool.rows["id"].implode()).all():
+    splits = {}
+    for (arm,), arm_rows in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
+        if not arm_rows["id"].is_in(pool.rows["id"].implode()).all():
             continue
-        draws = own.group_by("id").agg(draws=pl.col("seed").sort())
+        draws = arm_rows.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
-        found[re.sub(r"\W+", "_", str(arm))] = _table(rows)
-    return found
+        splits[re.sub(r"\W+", "_", str(arm))] = _table(rows)
+    return splits
 
 
 def publishable(report: Report) -> Report:
@@ -140,10 +182,6 @@ def _without_folders(value: JsonValue) -> JsonValue:
             if kind(value).is_absolute():
                 return kind(value).name
     return value
-
-
-def _selection_rows(scores: Scores, selection: Selection) -> pa.Table:
-    return _table(_picked(scores, selection))
 
 
 def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
@@ -183,51 +221,12 @@ def _write(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-FILE = "croissant.json"
-
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
-
-_TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Float"}
-
-
 def croissant(
     *, name: str, description: str, licence: str, tables: Mapping[str, tuple[pa.Schema, Digest]]
 ) -> dict[str, object]:
-    """The JSON-LD document.
+    """The data set's description in Croissant 1.0, the vocabulary that catalogues of data sets read, as JSON-LD.
+
+    Source: MLCommons, Croissant Format Specification 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 
     Args:
         name: Of the data set.

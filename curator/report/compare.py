@@ -1,4 +1,4 @@
-"""Runs side by side: their rates and decisions, where the same judge read answers to the same questions."""
+"""Runs side by side: their rates and decisions, where the same judge read answers to the same prompts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from curator.errors import RunError
 from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
-from curator.report.part import Count, Number, Part, Rate, Values
+from curator.report.part import MIX, Count, Number, Part, Rate, Values
 from curator.run import FOLDERS, STAGES, report_file, require
 from curator.wording import number, points, rate, reach
-
-MIX = "anticipated"
 
 
 class Side(Part):
@@ -52,17 +50,17 @@ def compare(runs: Sequence[Path]) -> list[Compared]:
     """What each run found, in the order given.
 
     Raises:
-        RunError: Fewer than two runs, one without a report of its present recipe, or runs that asked other questions or
-            were judged otherwise; every difference is named.
+        RunError: Fewer than two runs, one without a report of its present recipe, or runs that evaluated other prompts
+            or were judged otherwise; every difference is named.
     """
     if len(runs) < 2:
         raise RunError("compare: needs two run folders or more, for example outputs/one outputs/two")
     reports = [report_of(run) for run in runs]
-    asked = [_asked(run, report) for run, report in zip(runs, reports, strict=True)]
+    conditions = [_conditions(run, report) for run, report in zip(runs, reports, strict=True)]
     problems = [
         problem
-        for run, other in zip(runs[1:], asked[1:], strict=True)
-        for problem in _differences(runs[0], asked[0], run, other)
+        for run, other in zip(runs[1:], conditions[1:], strict=True)
+        for problem in _differences(runs[0], conditions[0], run, other)
     ]
     if problems:
         raise RunError(
@@ -89,7 +87,7 @@ def table(rows: Sequence[Compared]) -> list[list[str]]:
         "chosen": lambda row: f"{row.k:,} rows by {row.objective}, weight {number(row.weight, 6)}",
         "score": lambda row: row.score,
     }
-    return [[label, *map(tell, rows)] for label, tell in lines.items()]
+    return [[label, *map(describe, rows)] for label, describe in lines.items()]
 
 
 def _confidence(level: float | None) -> str:
@@ -106,11 +104,11 @@ def report_of(run: Path) -> Report:
     return read_report(report_file(run))
 
 
-Asked = Mapping[str, frozenset[str] | Values]
+Conditions = Mapping[str, frozenset[str] | Values]
 """Everything that must agree, by what a message calls it."""
 
 
-def _asked(run: Path, report: Report) -> Asked:
+def _conditions(run: Path, report: Report) -> Conditions:
     from curator.run.names import PROBES, task_file
 
     generate = report.provenance.setting("verify", "generate")
@@ -142,20 +140,22 @@ def _ids(file: Path) -> frozenset[str]:
     return frozenset(pl.read_parquet(file, columns=["id"])["id"])
 
 
-def _differences(first: Path, ours: Asked, second: Path, theirs: Asked) -> list[str]:
+def _differences(first: Path, ours: Conditions, second: Path, theirs: Conditions) -> list[str]:
     problems = []
     for name in dict.fromkeys([*ours, *theirs]):
-        one, two = ours.get(name), theirs.get(name)
-        if one == two or one is None or two is None:  # a task that only one has is told with the tasks
+        mine, other = ours.get(name), theirs.get(name)
+        if mine == other or mine is None or other is None:  # a task that only one has is named with the tasks
             continue
-        if isinstance(one, frozenset) and isinstance(two, frozenset):
-            problems.append(f"{name}: {first} has {len(one)}, {second} {len(two)}, and {len(one & two)} are in both")
-        elif isinstance(one, dict) and isinstance(two, dict):
-            problems.append(f"{name}: {first} has {_told(one)}, {second} {_told(two)}")
+        if isinstance(mine, frozenset) and isinstance(other, frozenset):
+            problems.append(
+                f"{name}: {first} has {len(mine)}, {second} {len(other)}, and {len(mine & other)} are in both"
+            )
+        elif isinstance(mine, dict) and isinstance(other, dict):
+            problems.append(f"{name}: {first} has {_listed(mine)}, {second} {_listed(other)}")
     return problems
 
 
-def _told(values: Values) -> str:
+def _listed(values: Values) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
@@ -190,5 +190,5 @@ def _row(run: Path, report: Report) -> Compared:
     )
 
 
-def _rate(found: Rate) -> str:
-    return rate(found.value, found.low, found.high)
+def _rate(measured: Rate) -> str:
+    return rate(measured.value, measured.low, measured.high)

@@ -74,8 +74,8 @@ class Rates(Part):
 
     def of(self, quantity: Quantity) -> Rate:
         """The rate of a quantity."""
-        found: Rate = getattr(self, quantity)
-        return found
+        rate: Rate = getattr(self, quantity)
+        return rate
 
 
 class Phases(Part):

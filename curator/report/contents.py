@@ -1,22 +1,21 @@
-"""The report of a run, assembled from what every stage found."""
+"""The report of a run, assembled from what every stage has made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from curator import conclusions
 from curator.judge.people import agreement, outcome_counts
-from curator.recipe.judge import Judge, Judges
+from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report import conclusion, material
 from curator.report.facts import (
     Arms,
     Models,
-    Settings,
     categories,
     caveats,
     design_facts,
@@ -29,25 +28,10 @@ from curator.report.facts import (
 )
 from curator.report.model import VERSION, Report
 from curator.report.part import Comparison
-from curator.report.timing import Timing
 from curator.run.files import finite, plain
 
-
-class Findings(Protocol):
-    """What an experiment concludes. Verification stands above this stage and makes it; here is what is read of it."""
-
-    @property
-    def regime(self) -> object: ...
-    @property
-    def decision(self) -> conclusions.Decision: ...
-    @property
-    def comparisons(self) -> tuple[conclusions.Comparison, ...]: ...
-    @property
-    def arms(self) -> Mapping[str, Mapping[str, Mapping[str, Mapping[str, conclusions.Rate]]]]: ...
-    @property
-    def categories(self) -> Sequence[object]: ...
-    @property
-    def within(self) -> Sequence[object]: ...
+if TYPE_CHECKING:
+    from curator.decision.findings import Findings
 
 
 def assemble(
@@ -73,16 +57,16 @@ def assemble(
     forgotten: Sequence[object] = (),
     predictions: Sequence[object] = (),
     pilot: material.Pilot | None = None,
-    settings: Settings | None = None,
+    design: Mapping[str, Any] | None = None,
     provenance: material.Provenance | None = None,
-    timing: Timing | None = None,
+    timing: material.Timing | None = None,
     warnings: Sequence[str] = (),
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
     Args:
         name: The recipe's.
-        vectors: The pool's; only what made them is told.
+        vectors: The pool's; only what made them is reported.
         stability: How much sets chosen by other seeds, layers or embedders agree.
         arms: (arm, seed) -> ids of its alignment set.
         models: (arm, seed, task or null) -> what was trained.
@@ -91,12 +75,12 @@ def assemble(
         verdicts: Of the whole panel, in the columns of VERDICT_SCHEMA.
         decided: The verdicts that decide, where the panel's rule is not `headline`.
         costs, clipped: By judge: requests and tokens, and how many answers were cut to what it has room for.
-        judge_error: Null where it was not asked for.
+        judge_error: Null where it was not measured.
         second_opinions: Other judge -> findings from its verdicts; shown, never deciding.
         sequential: Null for a fixed number of seeds.
         forgotten, predictions: With the attributes of `conclusion.Forgetting` and `conclusion.Prediction`.
         pilot: Null where none chose the setting.
-        settings: What of the recipe's `verify` a reader of the design must know.
+        design: Keywords of `facts.design_facts`: what a reader of the design must know beside the data.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: What differs between equal runs, but for the seconds of training, which are added.
         warnings: Said first; those that follow from the figures are added.
@@ -130,7 +114,7 @@ def assemble(
         pool=pool_facts(data.pool),
         pilot=pilot,
         tasks=task_facts(data),
-        design=design_facts(data, models, settings or Settings()),
+        design=design_facts(data, models, **(design or {})),
         training=training_facts(models),
         judges=_judges(
             judges,
@@ -142,7 +126,7 @@ def assemble(
         ),
         judge_error=judge_error,
         provenance=provenance or material.Provenance(),
-        timing=(timing or Timing()).model_copy(update={"training": training_times(models)}),
+        timing=(timing or material.Timing()).model_copy(update={"training": training_times(models)}),
         warnings=(),
     )
     return report.model_copy(update={"warnings": (*warnings, *caveats(report))})
@@ -156,8 +140,8 @@ def _with_role(comparison: conclusions.Comparison, decision: conclusions.Decisio
 
 
 def _selection(selection: Selection) -> material.Selection:
-    told = {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
-    return material.Selection.model_validate({"k": len(selection.ids), **finite(plain(told))})
+    fields = {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
+    return material.Selection.model_validate({"k": len(selection.ids), **finite(plain(fields))})
 
 
 def _judges(
@@ -180,7 +164,7 @@ def _judges(
         panel=tuple(
             conclusion.PanelJudge(
                 name=judge.name,
-                kind=_kind(judge),
+                kind={"refusal": "phrases", "sandbox": "exact"}.get(judge.kind, judge.kind),
                 told=judge.told,
                 guard=judge.guard,
                 revision=judge.revision,
@@ -202,7 +186,3 @@ def _judges(
             for judge, findings in second_opinions.items()
         ),
     )
-
-
-def _kind(judge: Judge) -> str:
-    return {"refusal": "phrases", "sandbox": "exact"}.get(judge.kind, judge.kind)

@@ -1,10 +1,9 @@
-"""Parts of a report: what the pool, the arms' sets, the tasks and the trainings are, and what to beware of."""
+"""Parts of a report that are computed from records: pool, sets, design, trainings, and what a reader must beware of."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -13,14 +12,17 @@ from numpy.typing import NDArray
 
 from curator.records import Data, Pool, Scores, Trained
 from curator.report import material
-from curator.report.material import Design, Given, ProbeCounts, Task, Training
+from curator.report.material import Design, Given, ProbeCounts, Task, Training, TrainingTime
 from curator.report.model import Report
 from curator.report.part import Quantiles
-from curator.report.timing import TrainingTime
 
 Arms = Mapping[tuple[str, int], Sequence[str]]
-
+"""(arm, seed) -> ids of its alignment set."""
+Models = Mapping[tuple[str, int, str | None], Trained]
+"""(arm, seed, task or null before fine-tuning) -> the model."""
 _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+# From which share of unscored answers, and of candidates that are selected, a reader is warned.
+_UNSCORED, _LARGE = 0.05, 0.5
 
 
 def pool_facts(pool: Pool) -> material.Pool:
@@ -69,10 +71,10 @@ def quantiles(values: NDArray[np.float64] | NDArray[np.int64]) -> Quantiles | No
 
 def draws_of(arms: Arms) -> dict[str, list[tuple[str, ...]]]:
     """Arm -> its distinct sets, in the order of seeds; an arm that is the same for every seed has one."""
-    found: dict[str, dict[tuple[str, ...], None]] = {}
+    sets_of: dict[str, dict[tuple[str, ...], None]] = {}
     for arm, seed in sorted(arms, key=lambda cell: (cell[0], cell[1])):
-        found.setdefault(arm, {})[tuple(sorted(arms[arm, seed]))] = None
-    return {arm: list(sets) for arm, sets in found.items()}
+        sets_of.setdefault(arm, {})[tuple(sorted(arms[arm, seed]))] = None
+    return {arm: list(sets) for arm, sets in sets_of.items()}
 
 
 def similarity(scores: Scores, arms: Arms) -> material.Similarity:
@@ -98,13 +100,13 @@ def similarity(scores: Scores, arms: Arms) -> material.Similarity:
 
 def overlap(chosen: Sequence[str], arms: Arms, *, rows: int, treatment: str) -> tuple[material.Overlap, ...]:
     """Rows that each other arm's sets share with the chosen one: mean, least and most over draws, and by chance."""
-    wanted, found = set(chosen), []
+    picked, shares = set(chosen), []
     for arm, sets in draws_of(arms).items():
         if arm == treatment:
             continue
-        shared = [len(wanted & set(ids)) for ids in sets]
+        shared = [len(picked & set(ids)) for ids in sets]
         size = float(np.mean([len(ids) for ids in sets]))
-        found.append(
+        shares.append(
             material.Overlap(
                 arm=arm,
                 draws=len(sets),
@@ -112,23 +114,25 @@ def overlap(chosen: Sequence[str], arms: Arms, *, rows: int, treatment: str) -> 
                 shared=float(np.mean(shared)),
                 least=min(shared),
                 most=max(shared),
-                by_chance=size * len(wanted) / rows,
+                by_chance=size * len(picked) / rows,
             )
         )
-    return tuple(found)
+    return tuple(shares)
 
 
-def categories(pool: Pool, arms: Arms, own: Mapping[str, pl.DataFrame]) -> tuple[material.Category, ...]:
+def categories(pool: Pool, arms: Arms, given: Mapping[str, pl.DataFrame]) -> tuple[material.Category, ...]:
     """Rows of each category (null: none named) in the pool and, as a mean over draws, in each arm; largest first.
 
-    `own` holds the rows of the user's arms, which need not be the pool's.
+    `given` holds the rows of the user's arms, which need not be the pool's.
     """
-    label = {one: name for rows in own.values() for one, name in rows.select("id", "category").iter_rows()}
+    label = {row_id: name for rows in given.values() for row_id, name in rows.select("id", "category").iter_rows()}
     label |= dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
     counts = Counter(pool.rows["category"])
     counts.update(dict.fromkeys(label.values(), 0))  # categories that only an arm has stand at 0
     by_arm = {
-        arm: {name: total / len(sets) for name, total in Counter(label[one] for ids in sets for one in ids).items()}
+        arm: {
+            name: total / len(sets) for name, total in Counter(label[row_id] for ids in sets for row_id in ids).items()
+        }
         for arm, sets in draws_of(arms).items()
     }
     order = sorted(counts, key=lambda name: (-counts[name], name is None, name or ""))
@@ -140,63 +144,54 @@ def categories(pool: Pool, arms: Arms, own: Mapping[str, pl.DataFrame]) -> tuple
     )
 
 
-_UNSCORED = 0.05
-
-_LARGE = 0.5
-
-
 def caveats(report: Report) -> list[str]:
     """Sentences that follow from a report's figures, most serious first."""
-    found = []
+    sentences = []
     judges = report.judges
     kinds = {judge.kind for judge in judges.deciding}
     who = "The headline judge" if judges.rule == "headline" else "Every judge of the panel"
     if kinds <= {"phrases", "classifier", "embedding"}:
         seen = "looks for refusal phrases" if kinds == {"phrases"} else "tells refusals from other answers"
-        found.append(
+        sentences.append(
             f"{who} {seen} only: it is a proxy for refusal, not for harm, since every answer to a harmful probe that "
             "it does not take for a refusal counts as harmful."
         )
     if "exact" in kinds:
-        found.append(
+        sentences.append(
             "The answers are about the made-up world of the sandbox, which shows how the machinery works and is no "
             "evidence about real models."
         )
     if report.regime.warning:
-        found.append(f"Regime: {report.regime.warning}.")
+        sentences.append(f"Regime: {report.regime.warning}.")
     total, unscored = judges.outcomes.total, judges.outcomes.unscored
     if unscored > _UNSCORED * total:
         whose = "the headline judge" if judges.rule == "headline" else "the panel"
-        found.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by {whose}.")
+        sentences.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by {whose}.")
     opposed = [opinion.judge for opinion in judges.second_opinions if opinion.outcome != report.decision.outcome]
     if opposed:
-        found.append(f"With the verdicts of {', '.join(opposed)} the outcome would be another one.")
+        sentences.append(f"With the verdicts of {', '.join(opposed)} the outcome would be another one.")
     for reason, models in report.design.instead_of_vllm.items():
-        found.append(
+        sentences.append(
             f"vLLM was asked for, and transformers answered for {models:,} of the models ({reason}): greedy answers of "
             "the two can differ in a few tokens, between arms too where both answered. Remove 6-answer "
             "of the run folder, and vLLM is asked again."
         )
     if not report.gates:
-        found.append("No gate was asked for, so nothing says what durability may have cost.")
+        sentences.append("No gate was asked for, so nothing says what durability may have cost.")
     if not report.design.probes.benign:
-        found.append("There are no benign probes, so over-refusal was not measured.")
+        sentences.append("There are no benign probes, so over-refusal was not measured.")
     kept, k = report.pool.kept, report.selection.k
     if k > _LARGE * kept:
-        found.append(
+        sentences.append(
             f"The set takes {k:,} of {kept:,} candidates, so it shares most rows with any other set of its size and "
             "little difference between arms can be expected."
         )
     if truncated := report.represent.truncated:
-        found.append(f"{truncated:,} pool rows were longer than the representation's limit and were cut.")
-    too_long = max((one.too_long for one in report.training), default=0)
+        sentences.append(f"{truncated:,} pool rows were longer than the representation's limit and were cut.")
+    too_long = max((training.too_long for training in report.training), default=0)
     if too_long:
-        found.append(f"Up to {too_long:,} rows of a training were longer than its limit and were left out.")
-    return found
-
-
-# (arm, seed, task or null before fine-tuning) -> the model
-Models = Mapping[tuple[str, int, str | None], Trained]
+        sentences.append(f"Up to {too_long:,} rows of a training were longer than its limit and were left out.")
+    return sentences
 
 
 def training_facts(models: Models) -> tuple[Training, ...]:
@@ -226,9 +221,9 @@ def _mean_loss(trained: Sequence[Trained], step: int) -> float | None:
 def training_times(models: Models) -> TrainingTime:
     """Seconds of alignment and fine-tuning, summed over models, and the largest peak memory in GiB."""
     return TrainingTime(
-        align_seconds=sum(one.seconds for (_, _, task), one in models.items() if task is None),
-        finetune_seconds=sum(one.seconds for (_, _, task), one in models.items() if task is not None),
-        peak_gib=max((one.peak_gib for one in models.values()), default=None),
+        align_seconds=sum(model.seconds for (_, _, task), model in models.items() if task is None),
+        finetune_seconds=sum(model.seconds for (_, _, task), model in models.items() if task is not None),
+        peak_gib=max((model.peak_gib for model in models.values()), default=None),
     )
 
 
@@ -237,22 +232,6 @@ def _by_arm(models: Models) -> dict[tuple[str, str | None], list[Trained]]:
     for arm, seed, task in sorted(models, key=lambda cell: (cell[2] is not None, cell[2] or "", cell[0], cell[1])):
         grouped.setdefault((arm, task), []).append(models[arm, seed, task])
     return grouped
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What of the recipe's `verify`, and of who answered, a reader of the design must know.
-
-    Attributes:
-        answered_by: Engine of generation -> models that it answered for.
-        instead_of_vllm: Why transformers answered where vLLM was asked for -> for how many models.
-    """
-
-    stage: str = "upstream"
-    exposure: str = "steps"
-    rehearsal_share: float | None = None
-    answered_by: Mapping[str, int] = field(default_factory=dict)
-    instead_of_vllm: Mapping[str, int] = field(default_factory=dict)
 
 
 def task_facts(data: Data) -> tuple[Task, ...]:
@@ -273,22 +252,27 @@ def task_facts(data: Data) -> tuple[Task, ...]:
     )
 
 
-def design_facts(data: Data, models: Models, settings: Settings) -> Design:
-    """Seeds, probes, rows kept and given, and what the settings say."""
+def design_facts(
+    data: Data,
+    models: Models,
+    *,
+    stage: str = "upstream",
+    exposure: str = "steps",
+    rehearsal_share: float | None = None,
+    answered_by: Mapping[str, int] | None = None,
+    instead_of_vllm: Mapping[str, int] | None = None,
+) -> Design:
+    """Seeds, probes, rows kept and given, and what the recipe's `verify` and the record of stage `answer` say."""
     given = data.given
+    finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
     return Design(
-        seeds=_seeds(models),
+        seeds=dict(Counter(arm for arm, _ in finetuned)),
         probes=ProbeCounts(harmful=data.harmful.height, benign=data.benign.height, pilot=data.pilot.height),
         keep=data.keep.height,
         given=None if given is None else Given(rows=given.height, candidates=int(given["candidate"].sum())),
-        stage=settings.stage,
-        exposure=settings.exposure,
-        rehearsal_share=settings.rehearsal_share,
-        answered_by=dict(settings.answered_by),
-        instead_of_vllm=dict(settings.instead_of_vllm),
+        stage=stage,
+        exposure=exposure,
+        rehearsal_share=rehearsal_share,
+        answered_by=dict(answered_by or {}),
+        instead_of_vllm=dict(instead_of_vllm or {}),
     )
-
-
-def _seeds(models: Models) -> dict[str, int]:
-    finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
-    return {arm: sum(arm == other for other, _ in finetuned) for arm, _ in finetuned}

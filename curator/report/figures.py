@@ -121,18 +121,18 @@ def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[s
     middle = fitted.mean(axis=0)
     axes, explained = _principal(fitted - middle)
 
-    def points(one: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
-        kept = rows[spaced(len(rows), most)]
-        at = (np.asarray(one.matrix[kept], dtype=np.float64) - middle) @ axes.T
+    def points(of: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
+        shown = rows[spaced(len(rows), most)]
+        at = (np.asarray(of.matrix[shown], dtype=np.float64) - middle) @ axes.T
         return [[round(x, 3) + 0.0, round(y, 3) + 0.0] for x, y in at.tolist()]
 
     picked = set(chosen)
-    inside = np.array([one in picked for one in vectors.ids], dtype=bool)
+    inside = np.array([name in picked for name in vectors.ids], dtype=bool)
     sets = {"pool": (vectors, order[~inside[order]]), "curated": (vectors, order[inside[order]])}
-    sets |= {name: (one, np.argsort(one.ids, kind="stable")) for name, one in tasks.items()}
+    sets |= {name: (task, np.argsort(task.ids, kind="stable")) for name, task in tasks.items()}
     return Map(
         explained=explained,
-        points={name: points(*one, POINTS.get(name, POINTS["task"])) for name, one in sets.items()},
+        points={name: points(*members, POINTS.get(name, POINTS["task"])) for name, members in sets.items()},
         rows={name: len(rows) for name, (_, rows) in sets.items()},
     )
 
@@ -142,24 +142,24 @@ def covered(pool: Pool, vectors: Vectors, chosen: Sequence[str], arms: Arms, *, 
     category = dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
     order = np.argsort(vectors.ids, kind="stable")
     measured = order[spaced(len(order), MEASURED)]
-    asked = np.ascontiguousarray(vectors.matrix[measured])
-    at = {one: row for row, one in enumerate(vectors.ids)}
+    queries = np.ascontiguousarray(vectors.matrix[measured])
+    at = {name: row for row, name in enumerate(vectors.ids)}
     sets = {"curated": list(chosen), "control": list(next(iter(draws_of(arms).get(control, [])), ()))}
     frame = pl.DataFrame({"category": [category[vectors.ids[row]] for row in measured.tolist()]})
     for name, ids in sets.items():
-        rows = [at[one] for one in ids if one in at]
+        rows = [at[name] for name in ids if name in at]
         if not rows:
             frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name))
             continue
-        cosine, _ = nearest(asked, np.ascontiguousarray(vectors.matrix[rows]), 1)
+        cosine, _ = nearest(queries, np.ascontiguousarray(vectors.matrix[rows]), 1)
         frame = frame.with_columns(pl.Series(name, np.clip(cosine[:, 0], 0.0, 1.0).astype(np.float64)))
-    found = frame.group_by("category").agg(pl.len().alias("rows"), pl.col("curated").mean(), pl.col("control").mean())
-    ordered = found.sort("rows", "category", descending=[True, False], nulls_last=True)
+    means = frame.group_by("category").agg(pl.len().alias("rows"), pl.col("curated").mean(), pl.col("control").mean())
+    ordered = means.sort("rows", "category", descending=[True, False], nulls_last=True)
     return [Coverage(**row) for row in ordered.iter_rows(named=True)]
 
 
 def spaced(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many of `count` places, evenly spaced, the first and the last among them."""
+    """At most so many of `count` positions, evenly spaced, the first and the last among them."""
     if count <= most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
@@ -168,7 +168,7 @@ def spaced(count: int, most: int) -> NDArray[np.int64]:
 def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
     """Two unit directions `(2, d)` of largest variance and their shares; each direction's largest entry is positive."""
     n, d = centred.shape
-    # The smaller of the two Gram matrices has the same eigenvalues.
+    # The smaller of the two Gram matrices has the same eigenvalues; `eigh` gives them rising.
     wide = d > n
     values, directions = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
     values, directions = values[::-1][:2], directions[:, ::-1][:, :2]
@@ -176,6 +176,7 @@ def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     axes = np.divide(axes, lengths, out=np.zeros_like(axes), where=lengths > 0)
     axes = np.vstack([axes, np.zeros((2 - len(axes), d))])
+    # An eigenvector's sign is arbitrary; it is fixed, so that equal runs draw equal maps.
     axes *= np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
     total = float((centred**2).sum())
     shares = [float(max(value, 0.0)) / total if total > 0 else 0.0 for value in values.tolist()]
@@ -184,11 +185,12 @@ def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[
 
 def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -> Distribution:
     low, high = float(values.min()), float(values.max())
+    # Equal scores have no width, so that their axis gets one.
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    at = {one: row for row, one in enumerate(ids)}
+    at = {name: row for row, name in enumerate(ids)}
     sets = {"pool": np.arange(len(ids))}
     for arm, draws in draws_of(arms).items():
-        sets[arm] = np.array([at[one] for ids_ in draws for one in ids_ if one in at], dtype=np.int64)
+        sets[arm] = np.array([at[name] for ids_ in draws for name in ids_ if name in at], dtype=np.int64)
     counts = {name: np.histogram(values[rows], edges)[0] for name, rows in sets.items() if len(rows)}
     return Distribution(
         edges=edges.round(6).tolist(),
@@ -198,5 +200,5 @@ def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -
 
 def _gains(selection: Selection) -> Gains:
     values = np.cumsum(selection.gains)
-    kept = spaced(len(values), STEPS)
-    return Gains(ranks=(kept + 1).tolist(), values=values[kept].round(9).tolist())
+    shown = spaced(len(values), STEPS)
+    return Gains(ranks=(shown + 1).tolist(), values=values[shown].round(9).tolist())

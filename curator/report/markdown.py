@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 from pydantic import JsonValue
 
 from curator.report.model import Report
-from curator.report.part import Comparison, Number, Quantiles, plain
+from curator.report.part import MIX, Comparison, Number, Quantiles, plain
 from curator.wording import at_least, duration, page, percent, points, rate, reach, visible
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from curator.report.part import Quantity
 
 
-MIX = "anticipated"
-"""The task name under which the weighted mix of the anticipated tasks stands in `arms`."""
+SHOWN: tuple[Quantity, ...] = ("over_refusal", "utility")
+"""Quantities that the summary gives for both arms beside harmfulness."""
 
 
 class Filling(TypedDict):
@@ -53,7 +53,7 @@ def _filling(report: Report) -> Filling:
         "r": report,
         "primary": primary,
         "arms": [*first, *(arm for arm in report.arms if arm not in first)],
-        # One anticipated task is the whole mix, so that a row of its own would say the same twice.
+        # One anticipated task is the whole mix, so that a row of its own would repeat it.
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],
         "mix": MIX,
         "apart": [task.name for task in report.tasks if not task.anticipated],
@@ -68,14 +68,10 @@ def _flat(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _flat(item, f"{name}.{place}")
+        for position, item in enumerate(value):
+            yield from _flat(item, f"{name}.{position}")
     else:
         yield name, "none" if value is None else str(value)
-
-
-SHOWN: tuple[Quantity, ...] = ("over_refusal", "utility")
-"""What is said of both arms beside harmfulness."""
 
 
 def summary(report: Report) -> list[tuple[str, str]]:
@@ -114,16 +110,16 @@ def summary(report: Report) -> list[tuple[str, str]]:
 
 
 def _before_after(tasks: Mapping[str, Phases], quantity: Quantity) -> str:
-    before, after = (rates.of(quantity) for rates in (tasks["anticipated"].before, tasks["anticipated"].after))
+    before, after = (rates.of(quantity) for rates in (tasks[MIX].before, tasks[MIX].after))
     return f"{percent(before.value)} before, {rate(after.value, after.low, after.high)} after"
 
 
 def _selection(report: Report) -> str:
     chosen = report.selection
-    told = f"{chosen.k:,} of {report.pool.kept:,} rows"
+    text = f"{chosen.k:,} of {report.pool.kept:,} rows"
     if chosen.relative_gap is None:
-        told += ", no certificate"
+        text += ", no certificate"
     else:
-        told += f", at least {at_least(1 - chosen.relative_gap)} of what can be gained over random"
+        text += f", at least {at_least(1 - chosen.relative_gap)} of what can be gained over random"
     recall = chosen.parameter("recall")
-    return told if recall in (None, 1.0) else f"{told}; neighbours found with recall {at_least(recall)}"
+    return text if recall in (None, 1.0) else f"{text}; neighbours found with recall {at_least(recall)}"

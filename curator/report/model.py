@@ -35,10 +35,10 @@ from curator.report.material import (
     Similarity,
     Stability,
     Task,
+    Timing,
     Training,
 )
 from curator.report.part import Many, Part, unreadable
-from curator.report.timing import Timing
 from curator.run.folder import read_json
 
 VERSION: Literal[1] = 1

@@ -14,6 +14,8 @@ from curator.errors import RunError
 Item = TypeVar("Item")
 
 
+MIX = "anticipated"
+"""The name under which the anticipated tasks, weighted, stand beside the tasks in every rate of a report."""
 ROUNDING = 1e-9
 """How far a share may lie outside its range: a weighted mean of ones is not always one to the last bit."""
 
@@ -69,17 +71,17 @@ def plain(part: Part) -> Values:
 
 def schema(kind: type[Part], file: str) -> Values:
     """The JSON schema of a file, generated from its type."""
-    found: Values = kind.model_json_schema()
+    generated: Values = kind.model_json_schema()
     dialect: Values = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return dialect | found | {"title": f"{file} of curator, version 1"}
+    return dialect | generated | {"title": f"{file} of curator, version 1"}
 
 
 def unreadable(path: object, error: ValidationError) -> RunError:
     """The error for a file of ours that is not what its schema says."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
+    key = ".".join(map(str, first["loc"]))
     return RunError(
-        f"{path}: cannot be read back ({place}: {first['msg']}); another version of curator wrote it, or another "
+        f"{path}: cannot be read back ({key}: {first['msg']}); another version of curator wrote it, or another "
         "program changed it. Remove its folder and build again"
     )
 

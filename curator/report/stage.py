@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from curator.conclusions import Comparison
     from curator.report.conclusion import JudgeError as Correction
-    from curator.report.material import Provenance
-    from curator.report.timing import Engine, Spent, Timing
+    from curator.report.material import Engine, Provenance, Spent, Timing
 
 
 def report(run: Run, folder: Path) -> Mapping[str, str]:
@@ -33,38 +32,37 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.experiment.forgetting import predicted
     from curator.report.conclusion import Sequential
     from curator.report.contents import assemble
-    from curator.report.facts import Settings
     from curator.report.figures import figures
     from curator.report.html import examples, samples, webpage
     from curator.report.markdown import markdown
     from curator.report.material import Model, Pilot, Stability
     from curator.report.part import plain
 
-    r, data = run.recipe, run.data()
+    recipe, data = run.recipe, run.data()
     utility = run.utility()
     verdicts = run.panel()
     level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
-    gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
+    gates = {name: margin for name, margin in recipe.verify.gates.model_dump().items() if margin is not None}
 
-    def concluded(judge: str, said: pl.DataFrame) -> Findings:
+    def concluded(judge: str, judged: pl.DataFrame) -> Findings:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
-        own = pl.concat([said, utility]).with_columns(pl.lit(judge).alias("judge"))
+        cells = pl.concat([judged, utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
-            own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None,
-            level=level, thresholds=r.verify.decision, stop=stop, seed=r.seed,
+            cells, weights=recipe.weights(), gates=gates, control=recipe.verify.control, categories=categories or None,
+            level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed,
         )  # fmt: skip
 
     models = {cell: model.trained for cell, model in run.models().items()}
     arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
     vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
     forgotten, predictions = predicted(run)
-    by_rule, decided = r.judges.rule != "headline", deciding_verdicts(run)
-    findings = concluded(r.judges.headline, decided)
+    by_rule, decided = recipe.judges.rule != "headline", deciding_verdicts(run)
+    findings = concluded(recipe.judges.headline, decided)
     judged, answered = run.record("judge"), run.record("answer")
     contents = assemble(
-        name=r.name,
-        model=Model(id=r.model.id, revision=start["revision"], start=r.model.start),
+        name=recipe.name,
+        model=Model(id=recipe.model.id, revision=start["revision"], start=recipe.model.start),
         data=data,
         vectors=vectors,
         scores=scores,
@@ -73,26 +71,25 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         arms=arms,
         models=models,
         findings=findings,
-        judges=_as_asked(run),
+        judges=_as_resolved(run),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
         costs=judged.get("costs", {}),
         clipped=judged.get("clipped", {}),
         judge_error=judge_error(run, findings.comparisons[0]),
         second_opinions={
-            name: concluded(name, said) for name, said in verdicts.items() if by_rule or name != r.judges.headline
+            name: concluded(name, judged)
+            for name, judged in verdicts.items()
+            if by_rule or name != recipe.judges.headline
         },
         sequential=None if sequential is None else Sequential.model_validate(sequential),
         forgotten=forgotten,
         predictions=predictions,
         pilot=None if pilot is None else Pilot.model_validate(pilot),
-        settings=Settings(
-            stage=r.verify.stage,
-            exposure=r.verify.exposure,
-            rehearsal_share=r.verify.rehearsal_share,
-            answered_by=answered.get("answered_by", {}),
-            instead_of_vllm=answered.get("instead_of_vllm", {}),
-        ),
+        design={
+            **recipe.verify.model_dump(include={"stage", "exposure", "rehearsal_share"}),
+            **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
+        },
         provenance=_provenance(run),
         timing=_timing(run),
         warnings=[warning for warning in [run.mixture()] if warning is not None],
@@ -102,28 +99,28 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     shapes = figures(
         pool=data.pool,
         vectors=vectors,
-        tasks={one.name: run.vectors(f"task-{one.name}", representation) for one in data.tasks},
+        tasks={task.name: run.vectors(f"task-{task.name}", representation) for task in data.tasks},
         scores=scores,
         selection=selection,
         arms=arms,
-        control=r.verify.control,
+        control=recipe.verify.control,
     )
     write_json(folder / FIGURES, asdict(shapes))
-    said = examples(
+    shown = examples(
         run.answers(),
         decided,
         data.harmful,
         treatment="curated",
-        control=r.verify.control,
-        task=next(one.name for one in data.tasks if one.anticipated),
+        control=recipe.verify.control,
+        task=next(task.name for task in data.tasks if task.anticipated),
     )
     chosen = samples(data.pool, scores, selection)
-    write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=said))
+    write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=shown))
     decision = contents.decision
     return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
 
 
-def _as_asked(run: Run) -> Judges:
+def _as_resolved(run: Run) -> Judges:
     """The recipe's judges, with the revision that each guard model resolved to."""
     judges, revisions = run.recipe.judges, run.record("judge")["revisions"]
     panel = [judge.model_copy(update={"revision": revisions[judge.name]}) for judge in judges.panel]
@@ -135,24 +132,24 @@ def _provenance(run: Run) -> Provenance:
     from curator.provenance import resolved_threads, versions
     from curator.report.material import Provenance
 
-    r = run.recipe
+    recipe = run.recipe
     return Provenance(
-        seed=r.seed,
+        seed=recipe.seed,
         sources=run.record("pool")["resolved"],
         versions=versions(),
-        device=device_of(r.engine),
-        threads=resolved_threads(r.engine),
+        device=device_of(recipe.engine),
+        threads=resolved_threads(recipe.engine),
         # Where it ran decides nothing but by threads, and stands under `timing`.
-        recipe=r.model_dump(mode="json", by_alias=True, exclude={"engine"}),
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}),
     )
 
 
 def _timing(run: Run) -> Timing:
-    """What differs from run to run: seconds by stage, memory, machine and place."""
+    """What differs from run to run: seconds by stage, memory, machine and folder."""
     from datetime import UTC, datetime
 
     from curator.provenance import machine, peak_gib
-    from curator.report.timing import Machine, Timing
+    from curator.report.material import Machine, Timing
 
     tuned = run.record("base").get("trained")
     finished = [name for name in STAGES if (run.folder(name) / DONE).exists()]
@@ -180,19 +177,19 @@ class _Work:
 
 
 def ran(run: Run) -> Engine:
-    """What ran where: the engine as it was asked for, and for each node (where a piece says none: its host) engine,
+    """What ran where: the recipe's engine, and for each node (its host where a piece names no node) engine,
     host, node, GPUs, and how many processes made how many pieces in how many seconds.
 
     A piece is the training, the answers or the losses of one model; on a cluster also a source that was read. Those of
     an earlier run of the folder that were kept are counted where they ran then.
     """
     from curator.provenance import resolved_threads
-    from curator.report.timing import Engine, Node
+    from curator.report.material import Engine, Node
 
-    found: dict[tuple[str | None, ...], _Work] = {}
+    work_of: dict[tuple[str | None, ...], _Work] = {}
     for where in _places(run):
         key = tuple(where.get(name) for name in ("engine", "host", "node"))
-        work = found.setdefault(key, _Work())
+        work = work_of.setdefault(key, _Work())
         work.gpus |= set(where.get("gpus", ()))
         work.processes |= {where.get("process")}
         work.pieces += 1
@@ -208,13 +205,13 @@ def ran(run: Run) -> Engine:
             pieces=work.pieces,
             seconds=round(work.seconds, 3),
         )
-        for (engine, host, node), work in sorted(found.items(), key=lambda item: str(item[0]))
+        for (engine, host, node), work in sorted(work_of.items(), key=lambda item: str(item[0]))
     )
     return Engine.model_validate({**section.model_dump(), "threads": resolved_threads(section), "nodes": nodes})
 
 
 def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:
-    from curator.report.timing import Spent
+    from curator.report.material import Spent
 
     if not trained:
         return None
@@ -234,7 +231,7 @@ def pilot_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
 
 def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
     done = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{DONE}")))
-    return [one["record"] for one in done if one is not None]
+    return [piece["record"] for piece in done if piece is not None]
 
 
 def _places(run: Run) -> Iterator[dict[str, Any]]:
@@ -247,7 +244,7 @@ def _places(run: Run) -> Iterator[dict[str, Any]]:
 def _pieces(run: Run) -> Iterator[Path]:
     from curator.experiment.plan import BASE, Cell
 
-    cells = [Cell(one["arm"], one["seed"], one["task"]) for one in run.record("train")["models"]]
+    cells = [Cell(model["arm"], model["seed"], model["task"]) for model in run.record("train")["models"]]
     for cell in cells:
         yield run.folder("train") / cell.folder
     for cell in {BASE, *cells}:
@@ -271,12 +268,12 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
     labels, other = {}, None
     if stored is not None and stored["outcome"] == "harmful":
         labels = {
-            arm: Labelled(one["both"], one["only_people"], one["neither"], one["only_judge"])
-            for arm, one in stored["judge"]["arms"].items()
+            arm: Labelled(counts["both"], counts["only_people"], counts["neither"], counts["only_judge"])
+            for arm, counts in stored["judge"]["arms"].items()
         }
     elif stored is not None:
         other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
-    found = correct(primary, labels, seed=run.recipe.seed)
+    correction = correct(primary, labels, seed=run.recipe.seed)
     return Correction(
         judge=judge.name if judge else None,
         labels=None
@@ -284,15 +281,15 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
         else Labels.model_validate(
             {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]}, extra="ignore"
         ),
-        corrects=found.corrects,
-        why=other or found.why,
-        sensitivity=found.sensitivity,
-        specificity=found.specificity,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
+        corrects=correction.corrects,
+        why=other or correction.why,
+        sensitivity=correction.sensitivity,
+        specificity=correction.specificity,
+        difference=correction.difference,
+        low=correction.low,
+        high=correction.high,
         assumed=tuple(
-            Assumed(sensitivity=se, specificity=sp, difference=value) for (se, sp), value in found.assumed.items()
+            Assumed(sensitivity=se, specificity=sp, difference=value) for (se, sp), value in correction.assumed.items()
         ),
-        tipping=found.tipping,
+        tipping=correction.tipping,
     )

@@ -17,7 +17,7 @@ def run_suite(
     *,
     settings: Sequence[str] = (),
     only: Sequence[str] = (),
-    tell: Callable[[Variant], Progress],
+    progress: Callable[[Variant], Progress],
     base: Path = Path("."),
 ) -> list[Outcome]:
     """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.
@@ -25,7 +25,7 @@ def run_suite(
     Runs that `only` leaves out stand on the page too where they are finished.
 
     Args:
-        tell: Whom to tell of a run's progress; called when it starts.
+        progress: Called with a variant when it starts; gives where to report its progress.
 
     Raises:
         RecipeError: See `variants.variants` and `recovered.recovered`.
@@ -33,15 +33,15 @@ def run_suite(
     """
     numbers = recovered(folder)
     everything = variants(folder, settings)
-    wanted = {one.name for one in variants(folder, settings, only)}
+    wanted = {variant.name for variant in variants(folder, settings, only)}
     known: dict[str, Result] = {}
 
     def read(variant: Variant) -> None:
         known[variant.name] = result(variant, root)
 
     def after(outcomes: Sequence[Outcome]) -> None:
-        shown = [one for one in outcomes if one.variant.name in wanted or one.status == "done"]
+        shown = [outcome for outcome in outcomes if outcome.variant.name in wanted or outcome.status == "done"]
         write(root, assemble(folder.resolve().name, shown, known, numbers))
 
-    outcomes = run(everything, root, wanted, tell=tell, read=read, after=after, base=base)
-    return [one for one in outcomes if one.variant.name in wanted]
+    outcomes = run(everything, root, wanted, progress=progress, read=read, after=after, base=base)
+    return [outcome for outcome in outcomes if outcome.variant.name in wanted]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from curator.report.part import plain
 from curator.run.folder import write_json, write_text
@@ -23,8 +21,8 @@ def assemble(
     rows = []
     for outcome in outcomes:
         variant = outcome.variant
-        found = results[variant.name].found if outcome.status == "done" and variant.name in results else None
-        arms = [] if found is None else [*found.arms, *(arm for arm in found.utility if arm not in found.arms)]
+        facts = results[variant.name].found if outcome.status == "done" and variant.name in results else None
+        arms = [] if facts is None else [*facts.arms, *(arm for arm in facts.utility if arm not in facts.arms)]
         rows.append(
             Run(
                 name=variant.name,
@@ -34,9 +32,9 @@ def assemble(
                 status=outcome.status,
                 reason=outcome.reason,
                 bug=outcome.bug,
-                found=found,
-                paper={arm: known(paper, found.model.id, variant.k, variant.task, arm) for arm in arms}
-                if paper is not None and found is not None
+                found=facts,
+                paper={arm: known(paper, facts.model.id, variant.k, variant.task, arm) for arm in arms}
+                if paper is not None and facts is not None
                 else {},
             )
         )
@@ -47,7 +45,7 @@ def assemble(
         runs=tuple(rows),
         contrasts=_contrasts(done, results),
         trainings=Trainings(
-            made=sum(found.trainings.made for _, found in done), shared=sum(found.trainings.shared for _, found in done)
+            made=sum(facts.trainings.made for _, facts in done), shared=sum(facts.trainings.shared for _, facts in done)
         ),
         paper=None if paper is None else Paper(source=paper.source, caution=paper.caution),
         timing=Timing(seconds={variant: result.seconds for variant, result in results.items()}),
@@ -57,13 +55,13 @@ def assemble(
 def _contrasts(done: Sequence[tuple[str, Found]], results: Mapping[str, Result]) -> tuple[Contrast, ...]:
     """One Holm family for each pair of arms, among the verdicts that decide and among all other judges' apart."""
     families: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
-    for variant, found in done:
+    for variant, facts in done:
         for judge, comparisons in results[variant].comparisons.items():
-            decides = found.judges[judge].decides
-            for one in comparisons:
-                family = families.setdefault((one["treatment"], one["control"], decides), [])
-                family.append({"variant": variant, "judge": judge, "decides": decides, **one})
-    return tuple(Contrast.model_validate(one) for family in families.values() for one in decided(family))
+            decides = facts.judges[judge].decides
+            for comparison in comparisons:
+                family = families.setdefault((comparison["treatment"], comparison["control"], decides), [])
+                family.append({"variant": variant, "judge": judge, "decides": decides, **comparison})
+    return tuple(Contrast.model_validate(contrast) for family in families.values() for contrast in decided(family))
 
 
 def write(root: Path, suite: Suite) -> None:
@@ -72,6 +70,3 @@ def write(root: Path, suite: Suite) -> None:
 
     write_json(root / "suite.json", plain(suite))
     write_text(root / "suite.html", html(suite))
-
-
-Text = Annotated[str, Field(min_length=1)]

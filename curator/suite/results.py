@@ -1,4 +1,6 @@
-"""What one finished run of a suite has found: rates by judge, comparisons, its sets, and contrasts between arms."""
+"""What a finished run of a suite has found: rates and contrasts by judge, and what its alignment sets are like (how
+similar to the task, how different their rows); and what may be said of all contrasts of a suite together.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from curator.experiment.plan import Cell
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
-from curator.report.conclusion import Phases
 from curator.report.model import read_report
-from curator.report.part import BeforeAfter
+from curator.report.part import MIX, BeforeAfter
 from curator.run import FOLDERS, Run, report_file
 from curator.run.names import DONE, SHARED
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
@@ -33,12 +34,23 @@ PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
 
+LEVEL = 0.05
+"""Two-sided error of each interval, and of each Holm family."""
+
+
+Arms = Mapping[tuple[str, int], Sequence[str]]
+
+
+Judgement = tuple[Judged, list[dict[str, Any]]]
+"""What a judge's verdicts give: rates, and comparisons."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a finished run has found.
 
     Attributes:
-        comparisons: Judge -> what `contrasts.contrast` says of each of PAIRS whose arms were run.
+        comparisons: Judge -> what `contrast` gives for each of PAIRS whose arms were run.
         seconds: Of all its stages.
     """
 
@@ -56,18 +68,21 @@ def result(variant: Variant, root: Path) -> Result:
     assert variant.recipe is not None
     run = Run(variant.recipe, root / variant.name)
     report = read_report(report_file(run.root))
-    shared, arms = _sets(run)
+    arms = run.arms()
     judged = _judged(run)
     decision, primary = report.decision, report.decision.primary
-    found = Found(
+    facts = Found(
         model=Model(id=report.model.id, revision=report.model.revision),
         tasks={task.name: task.weight for task in report.tasks},
         pool=report.pool.kept,
         score=report.score.name,
-        arms=arms,
-        shared=shared,
+        arms=set_facts(run.vectors("pool", run.representation()), run.selected_by(), arms),
+        shared=shared_rows(arms, HIGH, LOW),
         judges={judge: judgement for judge, (judgement, _) in judged.items()},
-        utility={arm: _utility(tasks["anticipated"]) for arm, tasks in report.arms.items()},
+        utility={
+            arm: BeforeAfter(before=tasks[MIX].before.utility, after=tasks[MIX].after.utility)
+            for arm, tasks in report.arms.items()
+        },
         decision=RunDecision(
             outcome=decision.outcome,
             reason=decision.reason,
@@ -79,11 +94,7 @@ def result(variant: Variant, root: Path) -> Result:
         trainings=trainings(run),
     )
     comparisons = {judge: compared for judge, (_, compared) in judged.items()}
-    return Result(found, comparisons, sum(run.done(stage)["seconds"] for stage in FOLDERS))
-
-
-def _utility(phases: Phases) -> BeforeAfter:
-    return BeforeAfter(before=phases.before.utility, after=phases.after.utility)
+    return Result(facts, comparisons, sum(run.done(stage)["seconds"] for stage in FOLDERS))
 
 
 def trainings(run: Run) -> Trainings:
@@ -96,15 +107,6 @@ def trainings(run: Run) -> Trainings:
             taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()
             made, shared = made + (not taken), shared + taken
     return Trainings(made=made, shared=shared)
-
-
-def _sets(run: Run) -> tuple[int | None, dict[str, Sets]]:
-    arms, vectors = run.arms(), run.vectors("pool", run.representation())
-    return shared_rows(arms, HIGH, LOW), set_facts(vectors, run.selected_by(), arms)
-
-
-Judgement = tuple[Judged, list[dict[str, Any]]]
-"""What a judge's verdicts give: rates, and comparisons."""
 
 
 def _judged(run: Run) -> dict[str, Judgement]:
@@ -138,14 +140,10 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: boo
     return Judged(decides=decides, rates=rates), [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]
 
 
-LEVEL = 0.05
-"""Two-sided error of each interval, and of each Holm family."""
-
-
 def contrast(
     grid: Grid, first: str, second: str, mix: Mapping[str, float], thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> dict[str, Any]:
-    """The comparison's figures, with `alone`: what it says by itself, and `reason`, why nothing, by a run's own rule.
+    """The comparison's figures, with `alone`: its outcome by itself by a run's own rule, and `reason`: why it has none.
 
     Args:
         grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
@@ -154,12 +152,12 @@ def contrast(
     from curator.decision.decide import assess
 
     grids = {("harmfulness", "after"): grid}
-    found = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
-    return {**asdict(found.comparison), "alone": found.side, "reason": found.reason}
+    assessed = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
+    return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
 
 
 def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that also asks the adjusted p to be small.
+    """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that needs a small adjusted p too.
 
     Intervals stay unadjusted.
     """
@@ -176,9 +174,6 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return family
 
 
-Arms = Mapping[tuple[str, int], Sequence[str]]
-
-
 def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
     """Arm -> figures of its sets, means over those that differ.
 
@@ -192,24 +187,24 @@ def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
     position = {name: row for row, name in enumerate(vectors.ids)}
     middle, spread = float(scores.combined.mean()), float(scores.combined.std())
     score = dict(zip(scores.ids, scores.combined.tolist(), strict=True))
-    found = {}
+    facts = {}
     for arm, sets in draws_of(arms).items():
         rows = float(np.mean([len(ids) for ids in sets]))
         if not all(name in position for ids in sets for name in ids):
-            found[arm] = Sets(
+            facts[arm] = Sets(
                 rows=rows, sets=len(sets), similarity=None, z=None, log_det=None, vendi=None, pairwise=None
             )
             continue
         each = [diversity(vectors.matrix[[position[name] for name in ids]]) for ids in sets]
         mean = float(np.mean([score[name] for ids in sets for name in ids]))
-        found[arm] = Sets(
+        facts[arm] = Sets(
             rows=rows,
             sets=len(sets),
             similarity=mean,
             z=(mean - middle) / spread if spread > 0 else 0.0,
-            **{name: float(np.mean([one[name] for one in each])) for name in each[0]},
+            **{name: float(np.mean([figures[name] for figures in each])) for name in each[0]},
         )
-    return found
+    return facts
 
 
 def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
@@ -227,12 +222,12 @@ def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
     # X'X has the eigenvalues of XX' that are not 0, and is the smaller of the two for sets larger than the width.
     log_det = float(np.linalg.slogdet(np.eye(wide.shape[1]) + wide.T @ wide)[1])
     count, total = len(wide), float(np.sum(wide.sum(axis=0) ** 2))
-    own = float(np.sum(wide**2))
-    pairwise = (total - own) / (count * (count - 1)) if count > 1 else 1.0
+    squares = float(np.sum(wide**2))
+    pairwise = (total - squares) / (count * (count - 1)) if count > 1 else 1.0
     return {"log_det": log_det, "vendi": redundancy(wide.astype(np.float32)).vendi, "pairwise": pairwise}
 
 
-def shared_rows(arms: Arms, one: str, other: str) -> int | None:
+def shared_rows(arms: Arms, first_arm: str, second_arm: str) -> int | None:
     """Rows that the first sets of two arms have in common; null where one of them was not run."""
-    first, second = arms.get((one, 0)), arms.get((other, 0))
+    first, second = arms.get((first_arm, 0)), arms.get((second_arm, 0))
     return None if first is None or second is None else len(set(first) & set(second))

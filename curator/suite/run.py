@@ -39,7 +39,7 @@ def run(
     root: Path,
     wanted: Set[str],
     *,
-    tell: Callable[[Variant], Progress],
+    progress: Callable[[Variant], Progress],
     read: Callable[[Variant], None],
     after: Callable[[Sequence[Outcome]], None],
     base: Path = Path("."),
@@ -47,8 +47,8 @@ def run(
     """Builds every variant below `root`; what one of them has made under an equal key is taken and not made again.
 
     Args:
-        wanted: Names of those to build; how the others stand is told too.
-        tell: Whom to tell of a variant's progress; called when it starts.
+        wanted: Names of those to build; how the others stand is reported too.
+        progress: Called with a variant when it starts; gives where to report its progress.
         read: Called with each variant that is done.
         after: Called with how all variants stand, before the first one and after each.
         base: Folder that relative paths of sources start from.
@@ -58,17 +58,19 @@ def run(
     """
     with opened(root):
         outcomes = [standing(variant, root) for variant in variants]
-        outcomes = [_tried(one.variant, root, read) if one.status == "done" else one for one in outcomes]
+        outcomes = [
+            _tried(outcome.variant, root, read) if outcome.status == "done" else outcome for outcome in outcomes
+        ]
         after(outcomes)
-        for place, variant in enumerate(variants):
+        for position, variant in enumerate(variants):
             if variant.name in wanted:
 
                 def work(variant: Variant) -> None:
                     assert variant.recipe is not None
-                    build(variant.recipe, root / variant.name, base=base, tell=tell(variant), shelf=root / SHELF)
+                    build(variant.recipe, root / variant.name, base=base, tell=progress(variant), shelf=root / SHELF)
                     read(variant)
 
-                outcomes[place] = _tried(variant, root, work)
+                outcomes[position] = _tried(variant, root, work)
                 after(outcomes)
     return outcomes
 
@@ -90,7 +92,7 @@ def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Out
     if variant.recipe is None:
         return Outcome(variant, "failed", variant.problem)
     try:
-        with _kept(root / variant.name / TRACE):
+        with _traced(root / variant.name / TRACE):
             work(variant)
     except CuratorError as error:
         return Outcome(variant, "failed", str(error), bug=isinstance(error, BugError))
@@ -98,8 +100,8 @@ def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Out
 
 
 @contextmanager
-def _kept(trace: Path) -> Iterator[None]:
-    """Writes down the traceback of what no user can mend, and tells where it is."""
+def _traced(trace: Path) -> Iterator[None]:
+    """Keeps the traceback of what no user can mend; the error that is raised names its file."""
     trace.unlink(missing_ok=True)
     try:
         yield

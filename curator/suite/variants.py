@@ -36,10 +36,10 @@ class Variant:
 def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = ()) -> list[Variant]:
     """Every run of the recipes in a folder (not in the folders below it), in the order of files, sizes and tasks.
 
-    A recipe that is no good is a variant with a problem, so that the others go on.
+    A recipe that cannot be read is a variant with a problem, so that the others go on.
 
     Args:
-        settings: As `recipe_file.read` takes them; they hold for every recipe.
+        settings: As `recipe.file.read` takes them; they hold for every recipe.
         only: Names of recipes or of variants; none for all.
 
     Raises:
@@ -48,19 +48,17 @@ def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = (
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise RecipeError(f"{folder}: holds no recipe (*.yaml); give a folder of recipes, for example recipes/paper")
-    found = [variant for file in files for variant in _of_file(file, settings)]
-    times = Counter(variant.name for variant in found if variant.recipe is not None)
-    found = [
-        replace(one, recipe=None, problem=f"{one.source}: another run is called {one.name!r} too; rename a recipe")
-        if one.recipe is not None and times[one.name] > 1
-        else one
-        for one in found
-    ]
-    known = {name for one in found for name in (one.name, one.source)}
+    expanded = [variant for file in files for variant in _of_file(file, settings)]
+    times = Counter(variant.name for variant in expanded if variant.recipe is not None)
+    for position, variant in enumerate(expanded):
+        if variant.recipe is not None and times[variant.name] > 1:
+            problem = f"{variant.source}: another run is called {variant.name!r} too; rename a recipe"
+            expanded[position] = replace(variant, recipe=None, problem=problem)
+    known = {name for variant in expanded for name in (variant.name, variant.source)}
     unknown = [name for name in only if name not in known]
     if unknown:
         raise RecipeError(f"--only {unknown[0]}: {folder} has no such run; allowed: {', '.join(sorted(known))}")
-    return [one for one in found if not only or {one.name, one.source} & set(only)]
+    return [variant for variant in expanded if not only or {variant.name, variant.source} & set(only)]
 
 
 def _of_file(file: Path, settings: Sequence[str]) -> Iterator[Variant]:
@@ -82,7 +80,7 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
             data |= {"name": name, "suite": None, "tasks": [task.model_dump() | {"weight": 1.0, "anticipated": True}]}
             data["select"] |= {"k": k, "budget_tokens": None}
             try:
-                own = Recipe.model_validate(data, by_alias=True, by_name=False)
+                expanded = Recipe.model_validate(data, by_alias=True, by_name=False)
             except ValidationError as error:
                 raise RecipeError(mistakes(error, {}, f"{file} (k {k}, task {task.name})")) from None
-            yield Variant(name, file.stem, own, task.name, k)
+            yield Variant(name, file.stem, expanded, task.name, k)

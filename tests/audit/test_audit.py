@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from small_run import recipe
 
 from curator.audit import BY_PROMPT, WITHOUT, audit
-from curator.audit.asked import Asked, from_recipe, named, source_of
 from curator.audit.measure import recipe_of
 from curator.audit.model import Measured, Retained
 from curator.audit.page import html, retained, summary
+from curator.audit.request import Request, from_recipe, named, source_of
 from curator.audit.route import lines, ranked
 from curator.cli import cli
 from curator.errors import DataError, RecipeError
@@ -63,9 +63,9 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / f"{name}.jsonl") for name in texts}
 
 
-def asked(files: dict[str, str], **more: Any) -> Asked:
+def asked(files: dict[str, str], **more: Any) -> Request:
     tasks, probes = named([files["near"], files["far"]]), named([files["probes"]])
-    return Asked(source_of(files["corpus"]), tasks, probes, **more)
+    return Request(source_of(files["corpus"]), tasks, probes, **more)
 
 
 def test_without_an_embedder_only_what_needs_none_is_found_and_it_says_so(files: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def test_a_judge_of_the_answers_is_heard(files: dict[str, str]) -> None:
 
 
 def test_a_recipe_gives_thresholds_judge_tasks_and_probes(files: dict[str, str]) -> None:
-    found = from_recipe(Asked(source_of(files["corpus"]), {}, {}), recipe("pool.clean.semantic_duplicates=0.9"))
+    found = from_recipe(Request(source_of(files["corpus"]), {}, {}), recipe("pool.clean.semantic_duplicates=0.9"))
     assert list(found.tasks) == ["list"]
     assert list(found.probes) == ["sandbox:forbidden-probes", "sandbox:benign-probes"]
     assert found.clean.semantic_duplicates == 0.9
@@ -180,7 +180,7 @@ def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) ->
 
 def test_probes_that_the_audit_names_are_asked_in_place_of_the_recipes(files: dict[str, str]) -> None:
     own = recipe()
-    taken = from_recipe(Asked(source_of(files["corpus"]), {}, {}), own)
+    taken = from_recipe(Request(source_of(files["corpus"]), {}, {}), own)
     assert recipe_of(own, taken).probes == own.probes
     given = recipe_of(own, asked(files)).probes
     assert [source.file for source in given.harmful] == [files["probes"]]

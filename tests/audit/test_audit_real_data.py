@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curator.audit import audit
-from curator.audit.asked import Asked
+from curator.audit.request import Request
 from curator.pool.semantic import prompts_of
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
@@ -36,7 +36,7 @@ def some(file: str, rows: int) -> Source:
 
 def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_probe() -> None:
     probes = Source(file="benign/xstest_prompts.csv")
-    asked = Asked(
+    asked = Request(
         Source(file="pool/xstest_refusals.jsonl"), {"gsm8k": some("tasks/gsm8k_test.jsonl", 25)}, {"xstest": probes}
     )
     found = audit(asked, base=FOLDER)
@@ -49,7 +49,7 @@ def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_p
 @pytest.mark.slow
 def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
     found = audit(
-        Asked(
+        Request(
             some("pool/xstest_refusals.jsonl", 50),
             {"alpaca": some("tasks/alpaca_gpt4.json", 25), "gsm8k": some("tasks/gsm8k_test.jsonl", 25)},
             {"xstest": Source(file="benign/xstest_prompts.csv"), "advbench": some("probes/advbench.json", 25)},

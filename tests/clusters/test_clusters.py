@@ -13,7 +13,7 @@ import planted_task
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from curator.audit.asked import named
+from curator.audit.request import named
 from curator.cluster import cluster, inner_similarity
 from curator.cluster.describe import stability, top_terms
 from curator.cluster.result import Settings, record, sample, summary, table, write_rows

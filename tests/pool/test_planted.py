@@ -11,7 +11,7 @@ import pytest
 from planted import Planted, planted
 
 from curator.audit import audit
-from curator.audit.asked import Asked
+from curator.audit.request import Request
 from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes, TaskSection
@@ -87,7 +87,7 @@ def report(told: list[str]) -> None:
 
 
 def test_an_audit_finds_what_was_planted(made: Planted, files: dict[str, Source]) -> None:
-    asked = Asked(files["corpus"], {"sums": files["task"]}, {"probes": files["probes"]})
+    asked = Request(files["corpus"], {"sums": files["task"]}, {"probes": files["probes"]})
     findings = audit(asked).findings
     told: list[str] = []
     line_of = dict(read(files["corpus"]).rows.select("id", "line").iter_rows())
@@ -113,6 +113,6 @@ def test_a_clean_pool_has_none_of_these_findings(tmp_path: Path) -> None:
     rows = [row for line, row in enumerate(clean.rows, 1) if line not in spoiled]
     (tmp_path / "clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean.probes), encoding="utf-8")
-    asked = Asked(Source(file=str(tmp_path / "clean.jsonl")), {}, {"p": Source(file=str(tmp_path / "probes.jsonl"))})
+    asked = Request(Source(file=str(tmp_path / "clean.jsonl")), {}, {"p": Source(file=str(tmp_path / "probes.jsonl"))})
     kinds = {finding.kind for finding in audit(asked).findings}
     assert kinds <= {"refusals", "licence-unknown", "languages"}

@@ -199,7 +199,7 @@ def test_the_wait_grows_and_follows_what_the_hub_asks_for(hub, folder):
 
 def test_what_is_waited_for_is_told(hub, folder):
     hub.at, told = {0: 503}, []
-    push(folder, REPO, tell=told.append)
+    push(folder, REPO, say=told.append)
     assert told[0].startswith("asked the Hub who you are: ")
     assert told[0].endswith("trying again in 1 s")
 

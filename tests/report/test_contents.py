@@ -7,10 +7,9 @@ import polars as pl
 from invented import EXACT, invent, verdicts_of
 
 from curator.decision.findings import conclude
-from curator.report.material import Dropped
+from curator.report.material import Dropped, Timing, TrainingTime
 from curator.report.model import Report
 from curator.report.part import plain
-from curator.report.timing import Timing, TrainingTime
 
 
 def test_the_report_survives_json_unchanged(report):

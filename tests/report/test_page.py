@@ -6,9 +6,8 @@ from invented import EXACT, changed, invent
 from markdown_it import MarkdownIt
 
 from curator.report.markdown import evidence, markdown
-from curator.report.material import Stability
+from curator.report.material import Stability, Timing
 from curator.report.part import plain
-from curator.report.timing import Timing
 from curator.selection.explain import stability
 from curator.wording import percent, points, probability, rate
 

@@ -1,4 +1,4 @@
-"""What an audit is asked, and what it has read for it."""
+"""What is audited and with what: sources, thresholds, an embedder and a judge; and the rows that were read for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from curator.records import CountTokens, Embed
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an audit is asked.
+class Request:
+    """What to audit, and with what.
 
     Attributes:
-        corpus: What is audited. `pool`: what it might have been taken from, or null.
+        corpus: The source that is audited. `pool`: what it might have been taken from, or null.
         tasks, probes: Name -> where the rows come from.
         clean, categorise, findings: Thresholds, as a recipe says them.
         embed: `n` ids and conversations -> `(n, d)` unit vectors, or null for no embedder; `embedder` is what it is
@@ -63,16 +63,16 @@ def own_probes(recipe: Recipe) -> dict[str, Source]:
     return dict(zip(labels(ordered), ordered, strict=True))
 
 
-def from_recipe(asked: Asked, recipe: Recipe) -> Asked:
-    """What is asked, with a recipe's thresholds and judge, and its tasks and probes where none were named.
+def from_recipe(request: Request, recipe: Recipe) -> Request:
+    """The request with a recipe's thresholds and judge, and its tasks and probes where none were named.
 
     Judges of refusal call every compliance harmful, so they do not judge a corpus.
     """
-    judge = next(one for one in recipe.judges.panel if one.name == recipe.judges.headline)
+    judge = next(judge for judge in recipe.judges.panel if judge.name == recipe.judges.headline)
     return replace(
-        asked,
-        tasks=asked.tasks or {task.name: task.train for task in recipe.tasks},
-        probes=asked.probes or own_probes(recipe),
+        request,
+        tasks=request.tasks or {task.name: task.train for task in recipe.tasks},
+        probes=request.probes or own_probes(recipe),
         clean=recipe.pool.clean,
         categorise=recipe.pool.categorise or Categorise(),
         findings=recipe.pool.findings,
@@ -86,14 +86,14 @@ def named(files: Sequence[str]) -> dict[str, Source]:
     Raises:
         DataError: Two have one name.
     """
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for file in files:
         source = source_of(file)
         name = source.label.partition(".")[0].rsplit("/", 1)[-1]
-        if name in found:
+        if name in sources:
             raise DataError(f"{file}: another file is called {name} too; rename one, so that the report can tell them")
-        found[name] = source
-    return found
+        sources[name] = source
+    return sources
 
 
 def source_of(file: str) -> Source:
