@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from curator.pool.near import Match
 from curator.recipe.pool import PoolSection
-from curator.represent.sentences import embedder
+from curator.represent.vectors import embedder
 
 if TYPE_CHECKING:
     import polars as pl
