@@ -77,9 +77,8 @@ def elsewhere(
 
         def embedded(chunks: Sequence[Chunk]) -> Iterator[int]:
             paths = tuple(str(cache.absolute()) for cache in caches)
-            for rows, where in execute(
-                embed_chunk, [EmbedJob(making, str(part.file), paths, chunk) for chunk in chunks]
-            ):
+            jobs = [EmbedJob(making, str(part.file), paths, chunk) for chunk in chunks]
+            for rows, where in execute(embed_chunk, jobs):
                 places.append(where)
                 yield rows
 
