@@ -13,7 +13,8 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
 from curator.model.losses import answer_losses, token_losses
 from curator.recipe.select import Score
-from curator.score.interference import Texts, interference
+from curator.represent.encoder import Texts
+from curator.score.interference import interference
 
 POOL = Texts([f"row-{i}" for i in range(9)], fakes.conversations())
 LIST = Texts(["b", "a", "c"], [fakes.turns(f"list {n} rivers", f"the {n} Ald, the Bern and the Corr") for n in "123"])

@@ -84,7 +84,7 @@ def route(
     from curator.audit.route import lines, ranked
     from curator.recipe.pool import Embedder
     from curator.report.part import plain
-    from curator.represent.sentences import embedder as embedding
+    from curator.represent.vectors import embedder as embedding
 
     ranking = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
     if as_json:
@@ -101,7 +101,7 @@ def _request(corpus: str, options: Mapping[str, Any]) -> Request:
     from curator.pool.screen.personal import presidio
     from curator.recipe.file import read
     from curator.recipe.pool import Embedder
-    from curator.represent.sentences import embedder, hidden_states
+    from curator.represent.vectors import embedder, state_embedder
 
     pool = source_of(options["pool"]) if options["pool"] else None
     request = Request(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
@@ -110,7 +110,7 @@ def _request(corpus: str, options: Mapping[str, Any]) -> Request:
     if options["presidio"]:
         request = replace(request, find=presidio())
     if (model := options["model"]) is not None:
-        embed, count = hidden_states(model)
+        embed, count = state_embedder(model)
         return replace(request, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
     if options["no_embedder"]:
         return request

@@ -121,11 +121,11 @@ def _settings(options: dict[str, Any]) -> Settings:
 def _embed(options: dict[str, Any]) -> tuple[Embed, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
-    from curator.represent.sentences import embedder, hidden_states
+    from curator.represent.vectors import embedder, state_embedder
 
     if (model := options["model"]) is None:
         return embedder(Embedder(id=options["embedder"])), options["embedder"]
-    embed = hidden_states(model, centred=options["centre"])[0]
+    embed = state_embedder(model, centred=options["centre"])[0]
     return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
 
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Runner(Protocol):
-    """Runs jobs somewhere."""
+    """Calls `work` on every job and yields the results as they come."""
 
     def __call__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...
 

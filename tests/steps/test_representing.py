@@ -16,7 +16,8 @@ from curator.build import build
 from curator.errors import RecipeError
 from curator.provenance import weights_identity
 from curator.recipe import Recipe
-from curator.represent.vectors import centre, mean_of, represent_all
+from curator.represent.encoder import centre, mean_of
+from curator.represent.vectors import represent_all
 from curator.run.files import load_data, load_frame, load_scores, load_vectors
 from curator.run.folder import read_json
 

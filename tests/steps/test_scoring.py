@@ -56,11 +56,11 @@ def test_a_section_gives_the_score_it_names():
     given = compared(names_taken(r))
     found = scored(r.score, given)
     mean = cosine(given.pool, given.tasks, given.weights, aggregate="mean")
-    expected = rank_sum([mean, given.taken["interference/sign-0.01-64/first-token"]])
+    expected = rank_sum([mean, given.interference["interference/sign-0.01-64/first-token"]])
     assert found.combined.tolist() == expected.combined.tolist()
     assert found.nearest == mean.nearest
     alone = recipe("score={from: interference, size: 0.01, loss: whole}").score
-    assert scored(alone, given) is given.taken["interference/sign-0.01-64/whole"]
+    assert scored(alone, given) is given.interference["interference/sign-0.01-64/whole"]
 
 
 def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
@@ -80,7 +80,7 @@ def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
         one = given[number]
         expected = cosine(one.pool, one.tasks, one.weights, aggregate="max").tasks["odd"]
         assert table[f"cosine/max, {place}:odd"].to_list() == expected.tolist()
-    interference = given[0].taken["interference/gradient-0.001-64/whole"]
+    interference = given[0].interference["interference/gradient-0.001-64/whole"]
     assert table["interference/gradient-0.001-64/whole:list"].to_list() == interference.tasks["list"][::-1].tolist()
 
 
@@ -128,7 +128,7 @@ def test_the_consensus_is_the_mean_rank_by_the_cosine_of_every_representation():
     parts = [compared(seed=0), compared(seed=7), compared(seed=21)]
     every = [(one.pool, one.tasks) for one in parts]
     section = Score(kind="consensus", aggregate="top-mean", n=3)
-    found = scored(section, parts[0]._replace(every=every))
+    found = scored(section, parts[0]._replace(representations=every))
     ranks = []
     for one in parts:
         values = cosine(one.pool, one.tasks, one.weights, aggregate="top-mean", n=3).tasks["list"]
@@ -143,10 +143,10 @@ def test_the_consensus_is_the_mean_rank_by_the_cosine_of_every_representation():
 def test_the_table_of_scores_holds_the_consensus_of_several_representations_once():
     parts = [compared(seed=0), compared(seed=7)]
     every = [(one.pool, one.tasks) for one in parts]
-    table = every_score(recipe(BOTH, "score.n=3"), [one._replace(every=every) for one in parts])
+    table = every_score(recipe(BOTH, "score.n=3"), [one._replace(representations=every) for one in parts])
     agreed = [name for name in table.columns if name.startswith("consensus")]
     assert agreed == ["consensus/top-mean-3:list", "consensus/top-mean-3:odd"]
-    one = every_score(recipe("score.n=3"), [parts[0]._replace(every=every[:1])])
+    one = every_score(recipe("score.n=3"), [parts[0]._replace(representations=every[:1])])
     assert not any(name.startswith("consensus") for name in one.columns)
 
 

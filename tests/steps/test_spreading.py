@@ -15,7 +15,7 @@ from small_run import recipe
 from curator import engine
 from curator.build import build
 from curator.errors import DataError, RunError
-from curator.represent import filling
+from curator.represent import chunks
 from curator.represent.encoder import Encoded, Encoder
 from curator.represent.workers import EmbedJob, Making, embed_chunk
 from curator.run.files import load_frame
@@ -40,7 +40,7 @@ def backwards(given: list[int], **_: Any) -> Callable[..., Iterator[Any]]:
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many jobs were handed out each time."""
     given: list[int] = []
-    monkeypatch.setattr(filling, "MOST_ROWS", 32)
+    monkeypatch.setattr(chunks, "MOST_ROWS", 32)
     monkeypatch.setattr(engine, "spread", lambda section, folder: backwards(given))
     return given
 
@@ -88,7 +88,7 @@ def test_a_source_that_cannot_be_read_is_told_as_ever(tmp_path: Path, handed: li
 
 
 def test_a_node_that_does_not_see_the_cache_is_named(tmp_path: Path) -> None:
-    chunk = filling.Chunk(np.arange(1), np.zeros(1, dtype="S16"), {0: np.ones(1, dtype=np.bool_)})
+    chunk = chunks.Chunk(np.arange(1), np.zeros(1, dtype="S16"), {0: np.ones(1, dtype=np.bool_)})
     job = EmbedJob(Making((), "model"), "rows.arrow", (str(tmp_path / "absent"),), chunk)
     with pytest.raises(RunError, match=r"engine\.cache: node .* cannot see .*absent.*set engine\.cache to false"):
         embed_chunk(job)
@@ -97,27 +97,27 @@ def test_a_node_that_does_not_see_the_cache_is_named(tmp_path: Path) -> None:
 def test_vectors_that_are_not_seen_here_are_an_error_and_never_zeros(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "SEEN_WITHIN", 0.0)
-    rows = filling.in_memory(["a"], [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]])
+    monkeypatch.setattr(chunks, "SEEN_WITHIN", 0.0)
+    rows = chunks.in_memory(["a"], [[{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]])
 
     def unused() -> Encoder:
         raise AssertionError("nothing is embedded here")
 
-    lost = filling.Elsewhere(3, lambda chunks: iter([1] * len(chunks)))
+    lost = chunks.Elsewhere(3, lambda chunks: iter([1] * len(chunks)))
     with pytest.raises(RunError, match=r"engine\.cache: 1 rows that workers embedded are not in"):
-        filling.fill([tmp_path], rows, unused, elsewhere=lost)
+        chunks.fill([tmp_path], rows, unused, elsewhere=lost)
 
     def encode(piece: Any, wanted: Any, progress: Any) -> list[Encoded]:
         return [Encoded(np.ones((1, 3), dtype=np.float32), np.zeros(1, dtype=np.bool_))]
 
-    def embedded(chunks: Sequence[filling.Chunk]) -> Iterator[int]:
-        for chunk in chunks:
-            filling.embed(chunk, rows, [tmp_path], Encoder((3,), encode), progress=lambda done: None)
-            yield len(chunk.picked)
+    def embedded(handed: Sequence[chunks.Chunk]) -> Iterator[int]:
+        for chunk in handed:
+            chunks.embed(chunk, rows, [tmp_path], Encoder((3,), encode), progress=lambda done: None)
+            yield len(chunk.positions)
 
     told: list[tuple[int, int]] = []
-    filled = filling.fill(
-        [tmp_path], rows, unused, elsewhere=filling.Elsewhere(3, embedded),
+    filled = chunks.fill(
+        [tmp_path], rows, unused, elsewhere=chunks.Elsewhere(3, embedded),
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert (filled.embedded, filled.cached, told) == ((1,), (0,), [(0, 1), (1, 1)])

@@ -232,12 +232,12 @@ def test_every_step_deals_out_the_rows_of_one_process_in_full_micro_batches(rows
     from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
     from torch.utils.data import BatchSampler
 
-    from curator.train.dealing import Order
-    from curator.train.sft import _dealing
+    from curator.train.sft import _trainer_class
+    from curator.train.trainer import Order
 
     batch = 2 * micro_batch * processes
     section = Training(steps=1, batch=batch, micro_batch=micro_batch, processes=processes)
-    blank, _ = _dealing(section, rows)
+    blank, _ = _trainer_class(section, rows)
     assert blank < micro_batch * processes
     for epoch in (0, 1):
         alone = SeedableRandomSampler(range(rows), data_seed=5, generator=torch.Generator())

@@ -1,4 +1,4 @@
-"""How the rows of each step are dealt to several processes, so that they are those of one process.
+"""A trainer for several processes, which deals out the rows of each step so that they are those of one process.
 
 accelerate deals micro-batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank
 rows fill it: no token of theirs bears a loss, so they weigh nothing in a mean that is taken over tokens.
@@ -39,5 +39,6 @@ class DealtTrainer(SFTTrainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> Any:
         """As that of SFTTrainer, in the order of one process."""
         loader = super().get_train_dataloader()
+        # Set on the loader that accelerate has made: it shards batches of this one order among the processes.
         loader.set_sampler(Order(len(self.train_dataset) - self.blank, self.blank, self.args.data_seed))
         return loader
