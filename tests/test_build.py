@@ -14,7 +14,6 @@ from pathlib import Path
 import jsonschema
 import polars as pl
 import pytest
-from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
 from curator.build import build
 from curator.errors import CuratorError, DataError, RunError, SelectionError
@@ -22,6 +21,7 @@ from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES
 from curator.run import folder as run
+from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
 
 @pytest.fixture(scope="module")

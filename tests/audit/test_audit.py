@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from small_run import recipe
 
 from curator.audit import BY_PROMPT, WITHOUT, audit
 from curator.audit.asked import Asked, from_recipe, named, source_of
@@ -26,6 +25,7 @@ from curator.pool.words import words
 from curator.records import Messages, Verdict
 from curator.report.part import BeforeAfter, Rate, plain
 from curator.wording import rate
+from tests.small_run import recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports"
 

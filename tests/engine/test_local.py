@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jobs
 import pytest
-from ending import assert_all_end, wait_until
 
 from curator.engine import runner
 from curator.engine.local import run_local
 from curator.errors import DataError, RecipeError, RunError
 from curator.provenance import cores, resolved_threads, set_threads
 from curator.recipe import Engine
+from tests.engine import jobs
+from tests.engine.ending import assert_all_end, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +135,12 @@ def test_leaving_the_results_early_ends_the_workers(tmp_path: Path) -> None:
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a worker that sleeps and one that waits, and a process group to itself."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", str(tmp_path)], cwd=here, start_new_session=True, stderr=subprocess.PIPE
+        [sys.executable, "-m", "tests.engine.jobs", str(tmp_path)],
+        cwd=root,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
     )
     try:
         ready = lambda: (tmp_path / "idle").exists() and len(pids_in(tmp_path)) == 2  # noqa: E731

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import polars as pl
 import pytest
 
@@ -24,6 +23,7 @@ from curator.experiment.plan import BASE, Cell, plan
 from curator.recipe.verify import Arm, Generate, Training, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
+from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
 FINETUNE = Training(method="full", epochs=1.0, batch=4, micro_batch=4)

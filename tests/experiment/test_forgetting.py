@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import polars as pl
 import pytest
@@ -34,6 +33,7 @@ from curator.recipe.verify import Training
 from curator.records import Data, Pool
 from curator.run.files import save_data
 from curator.run.folder import DONE
+from tests import fakes
 
 TRAINING = Training(method="full", steps=1)
 

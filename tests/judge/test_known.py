@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import fakes
 import pytest
 
 from curator.judge import asking as known
 from curator.judge.asking import judged, question_key
 from curator.records import Asked, Verdict
+from tests import fakes
 
 
 def asked(count, *, kind="harmful", start=0):
