@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,12 +26,10 @@ from curator.cli.build import machine_line
 from curator.cli.progress import Terminal, rate
 from curator.errors import CuratorError, DataError, RecipeError, RunError
 from curator.recipe.file import parse, read
-from curator.report.part import plain
-from curator.run import FOLDERS, STAGES
-from curator.run.folder import Made, opened, write_json
-from tests.report.invented import invent
+from curator.run import FOLDERS, STAGES, Run
+from curator.run.folder import Made, opened
+from tests.small_run import QUICKSTART
 
-QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "faiss", "sentence_transformers", "ray"}
 DATA_AND_CHECKS = {"polars", "numpy", "pydantic", "pyarrow", "ruamel", "rich", "scipy"}
 
@@ -391,63 +390,44 @@ def test_progress_on_a_terminal_shows_the_rate_and_the_time_left() -> None:
 # show
 
 
-def finish(root: Path, *stages: str) -> None:
-    (root / "run.lock").parent.mkdir(parents=True, exist_ok=True)
-    write_json(root / "run.json", {"name": "invented", "stages": dict.fromkeys(STAGES, "k")})
-    for stage in stages:
-        write_json(
-            root / FOLDERS[stage] / "done.json", {"key": "k", "record": {"summary": f"did {stage}"}, "seconds": 1.0}
-        )
-
-
-@pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
-    return plain(invent().report())
-
-
 def test_show_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         printed("show", str(tmp_path))
     assert str(caught.value) == (
-        f"{tmp_path}: is no run folder; give one that `curator build` made, for example outputs/quickstart"
+        f"{tmp_path}: is not a run folder; give one that `curator build` made, for example outputs/quickstart"
     )
 
 
-def test_show_of_an_unfinished_run_tells_how_far_it_is(tmp_path: Path) -> None:
-    finish(tmp_path, "base", "pool")
-    assert printed("show", str(tmp_path)).splitlines() == [
-        "base       did base",
-        "pool       did pool",
+def test_show_of_an_unfinished_run_tells_how_far_it_is(copy_of_run: Path) -> None:
+    for stage in STAGES[2:]:
+        shutil.rmtree(copy_of_run / FOLDERS[stage])
+    did = {stage: Run.open(copy_of_run).record(stage)["summary"] for stage in STAGES[:2]}
+    assert "candidates" in did["pool"]
+    assert printed("show", str(copy_of_run)).splitlines() == [
+        *(f"{stage:<10} {summary}" for stage, summary in did.items()),
         "There is no report yet: run `curator build` again to go on.",
     ]
-    assert json.loads(printed("show", str(tmp_path), "--json")) == {
-        "finished": {"base": "did base", "pool": "did pool"}
-    }
+    assert json.loads(printed("show", str(copy_of_run), "--json")) == {"finished": did}
 
 
-def test_show_of_a_finished_run_tells_the_decision(tmp_path: Path, report: dict[str, Any]) -> None:
-    finish(tmp_path, *STAGES)
-    write_json(tmp_path / "8-report" / "report.json", report)
-    text = " ".join(printed("show", str(tmp_path)).replace("│", " ").split())
+def test_show_of_a_finished_run_tells_the_decision(plain_run: Path) -> None:
+    report = json.loads((plain_run / "8-report" / "report.json").read_text())
+    text = " ".join(printed("show", str(plain_run)).replace("│", " ").split())
     for word in report["decision"]["sentence"].split():
         assert word in text
-    assert json.loads(printed("show", str(tmp_path), "--json")) == report
+    assert json.loads(printed("show", str(plain_run), "--json")) == report
 
 
-def test_show_gives_no_old_report_while_a_stage_is_made_anew(tmp_path: Path, report: dict[str, Any]) -> None:
-    finish(tmp_path, *STAGES)
-    write_json(tmp_path / "8-report" / "report.json", report)
-    (tmp_path / "5-train" / "done.json").unlink()
-    assert printed("show", str(tmp_path)).splitlines()[-1].startswith("There is no report yet")
+def test_show_gives_no_old_report_while_a_stage_is_made_anew(copy_of_run: Path) -> None:
+    (copy_of_run / "5-train" / "done.json").unlink()
+    assert printed("show", str(copy_of_run)).splitlines()[-1].startswith("There is no report yet")
 
 
 @pytest.mark.parametrize("damaged", ["2-represent/done.json", "8-report/report.json"])
-def test_show_of_a_damaged_run_says_what_to_do(damaged: str, tmp_path: Path, report: dict[str, Any]) -> None:
-    finish(tmp_path, *STAGES)
-    write_json(tmp_path / "8-report" / "report.json", report)
-    (tmp_path / damaged).write_text('{"key"')
+def test_show_of_a_damaged_run_says_what_to_do(damaged: str, copy_of_run: Path) -> None:
+    (copy_of_run / damaged).write_text('{"key"')
     with pytest.raises(RunError, match="cannot be read back"):
-        printed("show", str(tmp_path))
+        printed("show", str(copy_of_run))
 
 
 # new
@@ -492,7 +472,7 @@ def test_check_names_every_missing_file_and_sandbox_source_at_once(tmp_path: Pat
     from curator.cli import _run
 
     path = tmp_path / "gone.yaml"
-    text = (Path(__file__).parents[2] / "recipes" / "quickstart.yaml").read_text()
+    text = QUICKSTART.read_text()
     text = text.replace("{sandbox: forbidden-probes}", "{file: gone.jsonl}")
     text = text.replace("{sandbox: pool}", "{sandbox: lake}")
     path.write_text(text)

@@ -111,5 +111,5 @@ def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
 
 @pytest.mark.parametrize("words", [("run", "{0}"), ("sample", "{0}", "--out", "{0}/sheet.csv")])
 def test_a_folder_that_is_no_run_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is no run folder; give one that `curator build` made"):
+    with pytest.raises(RunError, match="is not a run folder; give one that `curator build` made"):
         printed("judge", *(word.format(tmp_path) for word in words))

@@ -37,6 +37,7 @@ def said(prefix, count, tokens):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
+    """Made up: every kind of rows there is, of so many tokens that sums can be done by head."""
     root = tmp_path_factory.mktemp("run")
     short, long = said("short", 10, 10), said("long", 10, 40)
     dropped = pl.DataFrame(

@@ -47,6 +47,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def experiment(folders, tmp_path):
+    """Made up, so that the four models differ and rows have very different lengths; a real run's are all alike."""
     rows = fakes.frame(fakes.conversations(9))
     empty = fakes.frame([])
     dropped = pl.DataFrame(
@@ -112,7 +113,7 @@ def jobs_of(experiment, given, **changes):
         yield from ()
 
     with pytest.raises(FileNotFoundError):  # nothing was taken
-        perform(experiment, given, execute=note, **changes)
+        perform(experiment, given, run=note, **changes)
     return written
 
 

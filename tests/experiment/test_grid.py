@@ -48,6 +48,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def experiment(data, llama_folder, tmp_path_factory):
+    """Made up, and as small as it goes: the whole grid is trained again for many of these tests."""
     root = tmp_path_factory.mktemp("run")
     save_data(root / "1-pool", data)
     ids = data.pool.rows["id"].to_list()

@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from curator.build import build
+from curator.conclusions import Stop
 from curator.decision.sequential import plan
 from curator.experiment import stage as looking
+from curator.run import Run
 from tests.small_run import die, forked, recipe, report_of
 
 ARMS = "verify.arms=[curated, random, {name: none, seeds: 1}]"
@@ -60,6 +62,16 @@ def test_the_looks_were_fixed_beforehand_and_the_last_one_taken_stands_in_the_re
     assert f"at {last['seeds']} of at most 4 seeds" in report["decision"]["sentence"]
     assert f"**stop: {last['action']}**" in (grown / "8-report" / "report.md").read_text()
     assert all(comparison["level"] == 0.05 for comparison in report["comparisons"][1:])
+
+
+def test_where_adding_seeds_ended_is_that_of_the_last_look(grown: Path) -> None:
+    level, stop, looked = Run.open(grown, "train").stop()
+    looks = record(grown)["looks"]
+    last = looks[-1]
+    assert stop == Stop(last["action"], last["seeds"], 4, len(looks), last["conditional_power"])
+    assert level == last["level"]
+    assert looked is not None
+    assert (looked["max"], looked["stopped"], looked["looks"]) == (4, last["action"], looks)
 
 
 def test_a_second_build_keeps_everything(grown: Path) -> None:

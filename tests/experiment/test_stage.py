@@ -20,23 +20,8 @@ from curator.recipe.file import read
 from curator.run import folder as runs
 from curator.run.files import load_frame
 from curator.sandbox import rows as sandbox
+from tests.real_runs import recipe_of
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
-
-ONE_SEED = "verify.seeds=1"
-PILOT = [
-    "select.weight=auto",
-    "verify.pilot={weights: [-0.5, 0.5], scores: [{from: cosine, aggregate: mean}, {from: cosine, aggregate: max}], "
-    "random_draws: 2, seeds: 1, share_of_probes: 0.4}",
-    "verify.arms=[curated, random, best-random]",
-    ONE_SEED,
-]
-
-
-@pytest.fixture(scope="module")
-def piloted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("runs") / "piloted"
-    build(recipe(*PILOT), root, until="report")
-    return root
 
 
 def probes_asked(folder: Path) -> set[str]:
@@ -49,33 +34,33 @@ def table_of(root: Path) -> dict:
     return json.loads((root / "4-select" / "pilot" / "candidates.json").read_text())
 
 
-def test_no_final_probe_is_asked_in_the_pilot_and_no_pilots_probe_at_the_end(piloted: Path) -> None:
-    pilot = set(pl.read_parquet(piloted / "1-pool" / "probes-pilot.parquet")["id"])
-    final = set(pl.read_parquet(piloted / "1-pool" / "probes-harmful.parquet")["id"])
-    assert probes_asked(piloted / "4-select" / "pilot" / "answer") == pilot
-    assert probes_asked(piloted / "6-answer") >= final
-    assert probes_asked(piloted / "6-answer").isdisjoint(pilot)
+def test_no_final_probe_is_asked_in_the_pilot_and_no_pilots_probe_at_the_end(full_run: Path) -> None:
+    pilot = set(pl.read_parquet(full_run / "1-pool" / "probes-pilot.parquet")["id"])
+    final = set(pl.read_parquet(full_run / "1-pool" / "probes-harmful.parquet")["id"])
+    assert probes_asked(full_run / "4-select" / "pilot" / "answer") == pilot
+    assert probes_asked(full_run / "6-answer") >= final
+    assert probes_asked(full_run / "6-answer").isdisjoint(pilot)
     assert pilot.isdisjoint(final)
     assert len(pilot | final) == 30
 
 
-def test_the_pilot_compares_every_weight_score_and_layer_and_its_best_is_chosen(piloted: Path) -> None:
-    table = table_of(piloted)
+def test_the_pilot_compares_every_weight_score_and_layer_and_its_best_is_chosen(full_run: Path) -> None:
+    table = table_of(full_run)
     found = table["candidates"]
     settings = {(one["weight"], one["score"], one["representation"]) for one in found if one["weight"] is not None}
     assert len(settings) == len(found) - 2 == 4
     best = next(one for one in found if one["name"] == table["chosen"])
     assert [one["seeds"] for one in best["rounds"]] == [1, 2]
-    selection = json.loads((piloted / "4-select" / "selection.json").read_text())
+    selection = json.loads((full_run / "4-select" / "selection.json").read_text())
     assert selection["weight"] == best["weight"]
-    report = report_of(piloted)
+    report = report_of(full_run)
     assert report["score"]["name"].startswith(best["score"])
     last = [one["rounds"][-1] for one in found if one["weight"] is not None and len(one["rounds"]) == 2]
     assert best["rounds"][-1] == min(last, key=lambda one: (one["costly"], one["after"], one["place"]))
 
 
 def test_every_weight_goes_with_every_score_and_where_asked_with_every_representation() -> None:
-    asked = recipe(*PILOT, "represent=[{layer: -1}, {layer: 2}]", "verify.pilot.represent=every")
+    asked = recipe_of("full", "represent=[{layer: -1}, {layer: 2}]", "verify.pilot.represent=every")
     found = candidates(asked.verify.pilot, len(asked.representations))
     settings = [(one.weight, one.score, one.representation) for one in found if not one.drawn]
     assert sorted(settings) == sorted((w, s, p) for w in (-0.5, 0.5) for s in (0, 1) for p in (0, 1))
@@ -84,22 +69,22 @@ def test_every_weight_goes_with_every_score_and_where_asked_with_every_represent
     assert [one.score for one in candidates(plain.verify.pilot, 1)] == [None]
 
 
-def test_the_pilots_seeds_are_not_the_final_ones(piloted: Path) -> None:
+def test_the_pilots_seeds_are_not_the_final_ones(full_run: Path) -> None:
     def trained(folder: Path) -> set[str]:
         return {json.loads(file.read_text())["key"] for file in folder.rglob("done.json")}
 
-    assert trained(piloted / "4-select" / "pilot" / "train").isdisjoint(trained(piloted / "5-train"))
-    drawn = pl.read_parquet(piloted / "4-select" / "arms.parquet")
+    assert trained(full_run / "4-select" / "pilot" / "train").isdisjoint(trained(full_run / "5-train"))
+    drawn = pl.read_parquet(full_run / "4-select" / "arms.parquet")
     sets = {arm: frozenset(part["id"]) for (arm,), part in drawn.group_by("arm")}
     assert sets["best-random"] != sets["random"]
     assert len(sets["best-random"]) == 20
 
 
-def test_the_report_tells_the_whole_pilot(piloted: Path) -> None:
-    assert report_of(piloted)["pilot"] == table_of(piloted)
-    told = (piloted / "8-report" / "report.md").read_text()
+def test_the_report_tells_the_whole_pilot(full_run: Path) -> None:
+    assert report_of(full_run)["pilot"] == table_of(full_run)
+    told = (full_run / "8-report" / "report.md").read_text()
     assert "All 6 candidates of the pilot" in told
-    assert f"asked {table_of(piloted)['probes']} harmful probes of the pilot's own" in told
+    assert f"asked {table_of(full_run)['probes']} harmful probes of the pilot's own" in told
 
 
 def killed_in_the_pilot(root: str) -> None:
@@ -117,17 +102,17 @@ def killed_in_the_pilot(root: str) -> None:
     from curator.experiment import jobs
 
     jobs.make = make
-    build(recipe(*PILOT), Path(root), until="report")
+    build(recipe_of("full"), Path(root), until="report")
 
 
 @pytest.mark.slow
-def test_killed_in_the_pilot_the_build_ends_with_the_same_report(piloted: Path, tmp_path: Path) -> None:
+def test_killed_in_the_pilot_the_build_ends_with_the_same_report(full_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     assert forked(killed_in_the_pilot, str(root)) == -9
     pieces = {file: file.stat().st_mtime_ns for file in (root / "4-select" / "pilot").rglob("done.json")}
     assert len(pieces) == 3
-    build(recipe(*PILOT), root, until="report")
-    assert report_of(root) == report_of(piloted)
+    build(recipe_of("full"), root, until="report")
+    assert report_of(root) == report_of(full_run)
     assert all(file.stat().st_mtime_ns == time for file, time in pieces.items())
 
 

@@ -8,29 +8,28 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from curator.build import build
 from curator.cli import cli
 from curator.errors import PublishError, RunError
+from curator.report.model import read_report
 from curator.report.part import plain
+from curator.run import Run, dataset_folder, report_file
 from curator.run.folder import write_json
 from tests.publish import hub_server
 from tests.report.invented import changed
+from tests.small_run import QUICKSTART, recipe
 
 REPO = "owner/safe"
-QUICKSTART = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
 
 
 @pytest.fixture
-def root(folder, report, tmp_path):
-    """A run folder with what the commands look at."""
-    root = tmp_path / "invented"
-    write_json(root / "run.json", {"name": "invented", "stages": {"publish": "0" * 16}})
-    write_json(root / "8-report" / "report.json", plain(report))
-    shutil.copytree(folder, root / "9-publish" / "dataset")
-    write_json(root / "9-publish" / "done.json", {"key": "0" * 16, "record": {}, "seconds": 0.1})
-    return root
+def root(plain_run, tmp_path):
+    """A copy of a real run, without its weights."""
+    return shutil.copytree(plain_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors"))
 
 
 def invoked(*words):
@@ -40,27 +39,27 @@ def invoked(*words):
     return result.output
 
 
-def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root, folder):
-    text = invoked("publish", root, REPO)
+def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root):
+    text, folder = invoked("publish", root, REPO), dataset_folder(root)
     for path in (one for one in folder.rglob("*") if one.is_file()):
         name, size = path.relative_to(folder).as_posix(), f"{path.stat().st_size:,}"
         assert any(name in line and size in line for line in text.splitlines()), name
     assert (folder / "README.md").read_text() in text
     assert "private where it is new" in text
-    assert "The decision of this run: not distinguishable." in text
+    assert f"The decision of this run: {read_report(report_file(root)).decision.outcome}." in text
     assert text.splitlines()[-1] == "Nothing was sent. To send it, add --push."
     assert not hub.asked
 
 
-def test_a_machine_reads_the_dry_run_as_json(root, folder):
+def test_a_machine_reads_the_dry_run_as_json(root):
     told = json.loads(invoked("publish", root, REPO, "--json"))
-    assert told["files"]["README.md"] == (folder / "README.md").stat().st_size
-    assert told["decision"] == "not distinguishable"
+    assert told["files"]["README.md"] == (dataset_folder(root) / "README.md").stat().st_size
+    assert told["decision"] == read_report(report_file(root)).decision.outcome
 
 
 def test_push_sends_it_and_says_where_it_is(hub, root):
     text = invoked("publish", root, REPO, "--push", "--tag", "v1")
-    assert "8 files sent" in text
+    assert f"{len([one for one in dataset_folder(root).rglob('*') if one.is_file()])} files sent" in text
     assert "every file and every row is what was sent" in text
     assert text.splitlines()[-1] == f"{hub.place}/datasets/{REPO}"
     assert hub_server.WRITER not in text
@@ -70,26 +69,26 @@ def test_push_sends_it_and_says_where_it_is(hub, root):
 
 
 def test_a_run_that_is_not_finished_or_of_another_recipe_is_refused(root):
-    write_json(root / "run.json", {"name": "invented", "stages": {"publish": "1" * 16}})
+    build(recipe("select.weight=-1"), root, until="select")
     with pytest.raises(RunError, match="is not finished; run `curator build` again"):
         invoked("publish", root, REPO)
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         invoked("publish", root / "nowhere", REPO)
 
 
 @pytest.fixture
-def building(monkeypatch, root, report):
+def building(monkeypatch, root):
     """`curator build` with the pipeline left out: the run folder is there. Gives the order of what happened."""
     happened = []
     monkeypatch.setattr("curator.build.build", lambda *_, **__: happened.append("build"))
 
-    def build(*words, outcome="durable"):
-        other = changed(report, decision={"outcome": outcome})
-        write_json(root / "8-report" / "report.json", plain(other))
+    def command(*words, outcome="durable"):
+        file = report_file(root)
+        write_json(file, plain(changed(read_report(file), decision={"outcome": outcome})))
         return invoked("build", QUICKSTART, "--out", root, *words)
 
-    build.happened = happened
-    return build
+    command.happened = happened
+    return command
 
 
 def test_build_pushes_at_the_end_and_asks_the_hub_before_the_work(hub, building, monkeypatch):
@@ -123,7 +122,7 @@ def test_options_that_make_no_sense_together_are_refused(building, words):
     assert not building.happened
 
 
-def test_the_real_program_pushes_and_a_stranger_loads_it_with_one_line(root, run, tmp_path):
+def test_the_real_program_pushes_and_a_stranger_loads_it_with_one_line(root, tmp_path):
     """Processes of their own, told of the Hub by the environment alone."""
     with hub_server.serving() as server:
         environment = {
@@ -151,15 +150,10 @@ def test_the_real_program_pushes_and_a_stranger_loads_it_with_one_line(root, run
         )
         assert loaded.returncode == 0, loaded.stderr
     ids, first, kinds = json.loads(loaded.stdout.splitlines()[-1])
-    assert ids == list(run.selection.ids)
-    assert first["messages"] == run.data.pool.rows.row(by_predicate=run_id(run), named=True)["messages"]
+    made = Run.open(root)
+    assert ids == list(made.selection().ids)
+    assert first["messages"] == made.data().pool.rows.row(by_predicate=pl.col("id") == ids[0], named=True)["messages"]
     assert kinds["coverage"] == "Value('int64')"
-
-
-def run_id(run):
-    import polars as pl
-
-    return pl.col("id") == run.selection.ids[0]
 
 
 def test_what_is_gated_opens_only_for_those_who_may(hub, folder, tmp_path):
@@ -183,7 +177,6 @@ def test_what_is_gated_opens_only_for_those_who_may(hub, folder, tmp_path):
 def test_folder_and_hub_give_the_rows_and_types_of_the_selection(hub, run, report, write, tmp_path):
     """Whatever stands in them: markup, quotes, marks that turn the direction of writing, a megabyte."""
     import datasets
-    import polars as pl
 
     from curator.publish.dataset import dataset_rows
     from curator.publish.push import push

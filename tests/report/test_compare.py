@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,40 +12,46 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from curator.build import build
 from curator.cli import cli
 from curator.errors import RunError
 from curator.report.compare import compare, table
-from curator.report.material import Provenance
+from curator.report.model import read_report
 from curator.report.part import plain
-from curator.run import FOLDERS, STAGES
-from curator.run.files import save_data
 from curator.run.folder import write_json
-from tests.report.invented import EXACT, invent
+from tests.report.invented import changed
+from tests.small_run import recipe
 
 Make = Callable[..., Path]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Make:
-    def make(name: str, *, tokens: int = 14, batch: int = 64, probes: int = 80, **changes: Any) -> Path:
-        found = invent(**changes)
-        recipe = {"verify": {"generate": {"max_new_tokens": tokens, "batch": batch}}}
-        root = tmp_path / name
-        write_json(root / "run.json", {"name": name, "stages": dict.fromkeys(STAGES, "key")})
-        for stage in STAGES[:-1]:
-            write_json(root / FOLDERS[stage] / "done.json", {"key": "key", "record": {}, "seconds": 1.0})
-        save_data(root / "1-pool", found.data)
-        harmful = root / "1-pool" / "probes-harmful.parquet"
-        pl.read_parquet(harmful).head(probes).write_parquet(harmful)
-        report = found.report(name=name, provenance=Provenance(recipe=recipe))
-        write_json(root / "8-report" / "report.json", plain(report))
+def run(plain_run: Path, tmp_path: Path) -> Make:
+    """Copies of a real run, without its weights; `parts` of its report may be changed."""
+
+    def make(name: str, **parts: Any) -> Path:
+        root = Path(shutil.copytree(plain_run, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors")))
+        file = root / "8-report" / "report.json"
+        write_json(file, plain(changed(read_report(file), name=name, **parts)))
         return root
 
     return make
 
 
-def test_rows_are_those_of_the_reports(run: Make) -> None:
-    roots = [run("one"), run("two", after={"curated": 0.4, "random": 0.42}, batch=8)]
+def asked(rows: Path, count: int) -> None:
+    """Leaves so many of the rows that a run asked."""
+    pl.read_parquet(rows).head(count).write_parquet(rows)
+
+
+def told_otherwise(root: Path, **settings: Any) -> dict[str, Any]:
+    """The report's provenance with other settings of `verify.generate`."""
+    provenance = json.loads((root / "8-report" / "report.json").read_text())["provenance"]
+    provenance["recipe"]["verify"]["generate"] |= settings
+    return dict(provenance)
+
+
+def test_rows_are_those_of_the_reports(run: Make, plain_run: Path) -> None:
+    roots = [run("one"), run("two", provenance=told_otherwise(plain_run, batch=8))]
     for root, row in zip(roots, compare(roots), strict=True):
         report = json.loads((root / "8-report" / "report.json").read_text())
         primary = report["decision"]["primary"]
@@ -55,7 +62,7 @@ def test_rows_are_those_of_the_reports(run: Make) -> None:
             rates = report["arms"][primary[side]]["anticipated"]
             assert plain(getattr(row, side).before) == rates["before"]["harmfulness"]
             assert plain(getattr(row, side).after) == rates["after"]["harmfulness"]
-        assert (row.k, row.weight) == (12, report["selection"]["weight"])
+        assert (row.k, row.weight) == (20, report["selection"]["weight"])
 
 
 def test_the_table_has_a_column_a_run(run: Make) -> None:
@@ -68,36 +75,53 @@ def test_the_table_has_a_column_a_run(run: Make) -> None:
     assert all(told.startswith(row.outcome) for told, row in zip(lines[1][1:], rows, strict=True))
 
 
+def test_runs_that_answered_otherwise_are_refused_with_the_reason(run: Make, plain_run: Path) -> None:
+    other = run("two", provenance=told_otherwise(plain_run, max_new_tokens=15))
+    with pytest.raises(RunError, match=r"verify.generate: \S+one has max_new_tokens 14,.* \S+two max_new_tokens 15"):
+        compare([run("one"), other])
+
+
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("kind", "left", "told"),
     [
-        ({"probes": 70}, r"harmful probes: \S+one has 80, \S+two 70, and 70 are in both"),
-        ({"benign": False}, r"benign probes: \S+one has 80, \S+two 0, and 0 are in both"),
-        ({"tokens": 15}, r"verify.generate: \S+one has max_new_tokens 14, \S+two max_new_tokens 15"),
-        (
-            {"tasks": {"list": 0.3, "story": 0.7, "odd": 0.0}},
-            r"tasks and their weights: \S+one has list 0.5, story 0.5",
-        ),
-        ({"judges": {**EXACT, "headline": "words"}}, r"headline judge: \S+one has kind exact.*two kind phrases"),
+        ("harmful", 20, r"harmful probes: \S+one has 30, \S+two 20, and 20 are in both"),
+        ("benign", 0, r"benign probes: \S+one has 15, \S+two 0, and 0 are in both"),
     ],
 )
-def test_runs_that_asked_or_judged_otherwise_are_refused_with_the_reason(
-    run: Make, changes: dict[str, Any], told: str
-) -> None:
+def test_runs_that_asked_other_probes_are_refused(run: Make, kind: str, left: int, told: str) -> None:
+    one, two = run("one"), run("two")
+    asked(two / "1-pool" / f"probes-{kind}.parquet", left)
     with pytest.raises(RunError, match=told):
-        compare([run("one"), run("two", **changes)])
+        compare([one, two])
 
 
-def test_every_difference_is_told_at_once(run: Make) -> None:
+def test_other_weights_of_the_tasks_are_refused(run: Make, plain_run: Path) -> None:
+    (task,) = json.loads((plain_run / "8-report" / "report.json").read_text())["tasks"]
+    with pytest.raises(RunError, match=r"tasks and their weights: \S+one has list 1, \S+two list 0.5"):
+        compare([run("one"), run("two", tasks=[{**task, "weight": 0.5}])])
+
+
+def test_another_headline_judge_is_refused(run: Make) -> None:
+    one, two = run("one"), run("two")
+    build(recipe("judges.headline=phrases"), two, until="report")
+    with pytest.raises(RunError, match=r"headline judge: \S+one has kind exact.*two kind phrases"):
+        compare([one, two])
+
+
+def test_every_difference_is_told_at_once(run: Make, plain_run: Path) -> None:
+    one, two, three = (
+        run(name, provenance=told_otherwise(plain_run, max_new_tokens=tokens))
+        for name, tokens in (("one", 14), ("two", 15), ("three", 16))
+    )
+    asked(two / "1-pool" / "probes-harmful.parquet", 20)
     with pytest.raises(RunError) as error:
-        compare([run("one"), run("two", tokens=15, probes=70), run("three", tokens=16)])
+        compare([one, two, three])
     assert len([line for line in str(error.value).splitlines() if line.startswith("  ")]) == 3
 
 
 def test_other_test_rows_of_the_same_task_are_refused(run: Make) -> None:
     one, two = run("one"), run("two")
-    rows = two / "1-pool" / "tasks" / "list-test.parquet"
-    pl.read_parquet(rows).head(3).write_parquet(rows)
+    asked(two / "1-pool" / "tasks" / "list-test.parquet", 3)
     with pytest.raises(RunError, match=r"test rows of task list: .* and 3 are in both"):
         compare([one, two])
 
@@ -106,10 +130,10 @@ def test_a_run_without_a_report_of_its_present_recipe_is_refused(run: Make, tmp_
     one, two = run("one"), run("two")
     with pytest.raises(RunError, match="needs two run folders"):
         compare([one])
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         compare([one, tmp_path / "nothing"])
-    write_json(two / "7-judge" / "done.json", {"key": "older", "record": {}, "seconds": 1.0})
-    with pytest.raises(RunError, match="two: stage judge is not finished for its present recipe"):
+    build(recipe("judges.headline=phrases"), two, until="pool")
+    with pytest.raises(RunError, match="two: stage report is not finished for its present recipe"):
         compare([one, two])
 
 

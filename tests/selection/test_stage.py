@@ -56,10 +56,9 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    made = Run(tmp_path_factory.mktemp("runs") / "chosen")
-    made.build()
-    return made
+def run(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    heavy = shutil.ignore_patterns("*.safetensors")
+    return Run(shutil.copytree(plain_run, tmp_path_factory.mktemp("runs") / "chosen", ignore=heavy))
 
 
 def test_the_stage_chooses_what_the_public_call_chooses(run: Run) -> None:
@@ -294,5 +293,5 @@ def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run:
         RunError, match=r"no rows are chosen yet by the recipe in it; run `curator build .*--until select`"
     ):
         invoke("show", str(young), "--why", "a")
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         invoke("show", str(tmp_path), "--why", "a")
