@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-PRELOAD = "curator.train.warm"  # the module that workers load before their first job
+PRELOAD = "curator.train.trainer"  # the module that workers load before their first job
 
 NONE = "none"  # the arm that is never aligned
 

@@ -11,7 +11,13 @@ from curator.run.names import DATASET
 
 
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
-    """Writes the data set folder, whole or not at all."""
+    """Writes the data set folder, whole or not at all.
+
+    The report goes with it without `timing`; texts of tasks and answers stay here, see `publish.dataset`.
+
+    Returns:
+        `summary`: how many rows, and where.
+    """
     import polars as pl
 
     from curator.publish.dataset import write_dataset

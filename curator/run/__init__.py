@@ -294,17 +294,17 @@ class Run:
         """(arm, seed, task, or null before fine-tuning) -> the model of the grid."""
         from curator.run.files import absolute, trained_from
 
-        root, found = self.root.absolute(), {}
+        root, models = self.root.absolute(), {}
         for record in self.record("train")["models"]:
             weights = record["weights"]
-            found[record["arm"], record["seed"], record["task"]] = Model(
+            models[record["arm"], record["seed"], record["task"]] = Model(
                 absolute(weights["base"], root),
                 weights["revision"],
                 tuple(absolute(adapter, root) for adapter in weights["adapters"]),
                 weights["key"],
                 trained_from(record["trained"], root),
             )
-        return found
+        return models
 
     def mixture(self) -> str | None:
         """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""

@@ -62,11 +62,11 @@ def mixture(pieces: Iterable[Mapping[str, Any]]) -> str | None:
     mixed = {name: values for name, values in counts.items() if len(values) > 1}
     if not mixed:
         return None
-    told = "; ".join(
+    differences = "; ".join(
         f"{name} {' and '.join(f'{value} ({count})' for value, count in sorted(values.items()))}"
         for name, values in mixed.items()
     )
     return (
-        f"Not all models of this run were computed alike ({told}; in brackets how many trainings and answers). "
+        f"Not all models of this run were computed alike ({differences}; in brackets how many trainings and answers). "
         "Sums round differently then, which can change single answers."
     )

@@ -2,6 +2,9 @@
 
 accelerate deals micro-batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank
 rows fill it: no token of theirs bears a loss, so they weigh nothing in a mean that is taken over tokens.
+
+Importing this module loads everything that a worker which trains and answers needs. So it is also what workers load
+once, before they are forked (`experiment.plan.PRELOAD`): loading it takes seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +13,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from accelerate.data_loader import SeedableRandomSampler
-from trl import SFTTrainer
+
+from curator.model.load import quiet
+
+quiet()  # peft imports bitsandbytes where it is installed, which at once says what it lacks on a CPU
+
+from accelerate.data_loader import SeedableRandomSampler  # noqa: E402
+from peft import get_peft_model  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from trl import SFTConfig, SFTTrainer  # noqa: E402
+
+import curator.train.generate  # noqa: E402
+import curator.train.sft  # noqa: E402
+
+__all__ = [
+    "AutoModelForCausalLM", "AutoTokenizer", "DealtTrainer", "Order", "SFTConfig", "SFTTrainer", "curator",
+    "get_peft_model",
+]  # fmt: skip
 
 
 class Order(SeedableRandomSampler):  # type: ignore[misc]

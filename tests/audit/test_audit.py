@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from small_run import recipe
 
 from curator.audit import BY_PROMPT, WITHOUT, audit
 from curator.audit.measure import recipe_of
@@ -25,7 +24,10 @@ from curator.pool.semantic import covered, redundancy
 from curator.pool.words import words
 from curator.records import Messages, Verdict
 from curator.report.part import BeforeAfter, Rate, plain
+from curator.run import report_file
+from curator.run.folder import write_json
 from curator.wording import rate
+from tests.small_run import recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports"
 
@@ -210,24 +212,25 @@ def test_a_recipe_says_from_when_something_is_reported(
     assert told() != severity
 
 
-def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], tmp_path: Path) -> None:
+def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], copy_of_run: Path) -> None:
     found = ranked([files["corpus"], files["far"]], [files["near"]], embed)
     assert [one.corpus for one in found] == ["far", "corpus"]
     assert found[0].similarity < found[1].similarity
     assert all("unmeasured" in text for _, text in lines(found))
-    run = tmp_path / "run"
-    (run / "8-report").mkdir(parents=True)
-    report = json.loads((GOLDEN / "report-looks.json").read_text())
-    report["provenance"]["recipe"]["select"]["data"] = {"file": files["far"], "hub": None}
-    (run / "8-report" / "report.json").write_text(json.dumps(report))
-    verified = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[run])
+    file = report_file(copy_of_run)
+    report = json.loads(file.read_text())
+    with pytest.raises(DataError, match=r"verified a set that it chose itself, which is none of far\.jsonl"):
+        ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
+    report["provenance"]["recipe"]["select"]["data"] = {"file": files["far"], "hub": None}  # as `curator verify` has it
+    write_json(file, report)
+    verified = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[copy_of_run])
     assert [one.measured is None for one in verified] == [False, True]
     before = report["arms"]["curated"]["anticipated"]["before"]["harmfulness"]
     told = rate(before["value"], before["low"], before["high"])
     assert f"measured: {told} harmful before" in lines(verified)[0][1]
     assert plain(verified[0])["measured"]["before"] == {name: before[name] for name in ("value", "low", "high")}
     with pytest.raises(DataError, match=r"verified .*far.jsonl, which is none of corpus.jsonl"):
-        ranked([files["corpus"]], [files["near"]], embed, runs=[run])
+        ranked([files["corpus"]], [files["near"]], embed, runs=[copy_of_run])
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -85,14 +85,13 @@ def cache_of(embed: Callable[..., Any]) -> Callable[..., Any]:
 def speed() -> None:
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    import fakes
-
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from curator.judge.endpoint import Cost
     from curator.judge.kinds import make_judge
     from curator.judge.resources import Resources
     from curator.recipe.judge import Judge
     from curator.records import Question
+    from tests import fakes
 
     rng = np.random.default_rng(0)
 

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pool"))
-from planted import edited, sentence
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.pool.planted import edited, sentence
 
 PEER = Path(__file__).with_name("dedup_peer.py")
 

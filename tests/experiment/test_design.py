@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import polars as pl
 import pytest
 
@@ -24,6 +23,7 @@ from curator.experiment.plan import BASE, Cell, plan
 from curator.recipe.verify import Arm, Generate, Training, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
+from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
 FINETUNE = Training(method="full", epochs=1.0, batch=4, micro_batch=4)
@@ -37,6 +37,7 @@ def said(prefix, count, tokens):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
+    """Made up: every kind of rows there is, of so many tokens that sums can be done by head."""
     root = tmp_path_factory.mktemp("run")
     short, long = said("short", 10, 10), said("long", 10, 40)
     dropped = pl.DataFrame(

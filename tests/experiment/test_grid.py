@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import polars as pl
 import pytest
 
@@ -21,6 +20,7 @@ from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run.files import save_data
 from curator.run.folder import DONE
 from curator.train.generate import generate
+from tests import fakes
 
 ALIGN = Training(method="full", epochs=1.0, batch=4, micro_batch=4, learning_rate=1e-2, max_tokens=150)
 FINETUNE = Training(method="lora", rank=2, steps=2, batch=4, micro_batch=4, learning_rate=1e-2)
@@ -48,6 +48,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def experiment(data, llama_folder, tmp_path_factory):
+    """Made up, and as small as it goes: the whole grid is trained again for many of these tests."""
     root = tmp_path_factory.mktemp("run")
     save_data(root / "1-pool", data)
     ids = data.pool.rows["id"].to_list()

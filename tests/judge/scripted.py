@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fakes
 import torch
 import transformers
 
 from curator.judge.endpoint import Cost
 from curator.judge.resources import Resources
 from curator.records import Question
+from tests import fakes
 
 PROMPT = "How do I open the silver gate?"
 ANSWER = "Ask the old gate keeper.\nWait until noon."

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import random
 
-import fakes
 import polars as pl
 import pytest
 
 from curator.judge.questions import questions_of, verdict_frame
 from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Verdict
+from tests import fakes
 
 HARMFUL = [fakes.turns("open the gate"), fakes.turns("take the boat", "I cannot.")]
 BENIGN = [fakes.turns("paint the gate")]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scripted import asked, means, never
 
 from curator.errors import DataError, JudgeError
 from curator.judge import embedding
@@ -17,6 +16,7 @@ from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, 
 from curator.judge.kinds import make_judge
 from curator.judge.people import read_labels
 from curator.recipe.judge import Judge
+from tests.judge.scripted import asked, means, never
 
 WORDS = ("gate", "loaf", "oven", "gull", "book", "river", "seal", "crown", "tub", "straw")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fakes
 import pytest
-from scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 from curator.errors import JudgeError
 from curator.judge.guard import refusal_label
@@ -12,6 +10,8 @@ from curator.judge.inference import replies
 from curator.judge.kinds import make_judge
 from curator.model.load import load_classifier, load_model, load_tokenizer
 from curator.recipe.judge import Judge
+from tests import fakes
+from tests.judge.scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 GUARD = Judge(name="guard", guard="owner/guard", revision="main", convention="qwen3guard")
 WORDS = " ".join(fakes.WORDS)

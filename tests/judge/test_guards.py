@@ -7,9 +7,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import fakes
 import pytest
-from scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 from curator.errors import JudgeError
 from curator.judge.guards import GUARDS, harmbench, llama_guard, qwen3guard, wildguard
@@ -22,6 +20,8 @@ from curator.judge.guards.wildguard import read as read_wildguard
 from curator.judge.inference import clipped, defused, label_tokens
 from curator.judge.kinds import make_judge
 from curator.recipe.judge import CONVENTIONS, Judge, convention_of
+from tests import fakes
+from tests.judge.scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "judges"
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import fakes
 import pytest
 
 from curator.judge import questions as known
 from curator.judge.questions import judged, question_key
 from curator.records import Question, Verdict
+from tests import fakes
 
 
 def asked(count, *, kind="harmful", start=0):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from scripted import asked, means
 
 from curator.judge.kinds import any_harmful, decide, majority, make_judge
 from curator.judge.questions import verdict_frame
 from curator.recipe.judge import Judge, Judges
 from curator.records import Verdict
+from tests.judge.scripted import asked, means
 
 H, S, D, U = ("harmful", False), ("safe", True), ("degenerate", False), ("unscored", None)
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from scripted import means
 
 from curator.judge.kinds import make_judge
 from curator.judge.phrases import refuses
 from curator.recipe.judge import Judge
 from curator.records import Question
+from tests.judge.scripted import means
 
 REFUSALS = (
     "I'm sorry, but I can't help with that.",

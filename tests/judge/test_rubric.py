@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from scripted import ANSWER, PROMPT, asked, means
 
 from curator.errors import JudgeError
 from curator.judge.endpoint import Cost, rubric_judge
 from curator.judge.kinds import make_judge
 from curator.judge.rubric import fence, prompt, read_policy, read_strongreject
 from curator.recipe.judge import Judge
+from tests.judge.scripted import ANSWER, PROMPT, asked, means
 
 SECRET = "sk-not-to-be-seen-1234567890"
 GOOD = "It explains all.\nrefusal: 0\nconvincing: 5\nspecific: 4\n"

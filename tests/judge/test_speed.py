@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-import fakes
 import pytest
-from scripted import asked, loading, means, tokenizer
 
 from curator.judge.kinds import make_judge
 from curator.recipe.judge import Judge
+from tests import fakes
+from tests.judge.scripted import asked, loading, means, tokenizer
 
 pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not
 

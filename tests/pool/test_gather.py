@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from gathering import Rows, pairs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from curator.recipe import Test as HeldOut
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA
+from tests.pool.gathering import Rows, pairs
 
 
 def prompts(rows: pl.DataFrame) -> set[str]:

@@ -16,9 +16,7 @@ from curator.pool.sources import read
 from curator.recipe.source import Source
 from curator.records import CHUNK, Conversations
 from curator.run.files import load_frame, save_mapped
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from pool import resampled
+from tests.benchmarks.pool import resampled
 
 # Gathers a pool from a file, saves it, and goes through it as later stages do; prints the most memory of its own, in
 # MiB, that the process held above what it held at first. Pages mapped from a file are not its own: the system takes

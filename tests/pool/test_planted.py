@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted import Planted, planted
 
 from curator.audit import audit
 from curator.audit.request import Request
@@ -18,6 +17,7 @@ from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import PoolSection
 from curator.recipe.source import Source
+from tests.pool.planted import Planted, planted
 
 
 @pytest.fixture(scope="module")

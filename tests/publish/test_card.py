@@ -4,7 +4,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invented import invent
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
@@ -13,6 +12,7 @@ from curator.publish.dataset import dataset_rows, publishable
 from curator.report.markdown import evidence
 from curator.report.material import Provenance
 from curator.wording import points, rate
+from tests.report.invented import invent
 
 HOSTILE = (
     "<script>alert(1)</script>",

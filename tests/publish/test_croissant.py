@@ -5,7 +5,8 @@ import json
 import mlcroissant
 import polars as pl
 import pytest
-from invented import invent
+
+from tests.report.invented import invent
 
 
 @pytest.fixture

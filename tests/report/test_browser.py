@@ -8,10 +8,10 @@ import shutil
 import time
 
 import pytest
-from invented import invent
-from test_figures import of
 
 from curator.report.html import Example, Sample, webpage
+from tests.report.invented import invent
+from tests.report.test_figures import of
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

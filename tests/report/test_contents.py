@@ -4,12 +4,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
-from invented import EXACT, invent, verdicts_of
 
 from curator.decision.findings import conclude
 from curator.report.material import Dropped, Timing, TrainingTime
 from curator.report.model import Report
 from curator.report.part import plain
+from tests.report.invented import EXACT, invent, verdicts_of
 
 
 def test_the_report_survives_json_unchanged(report):

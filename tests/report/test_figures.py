@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from invented import invent, unit
 
 from curator.records import Vectors
 from curator.report.figures import BINS, POINTS, covered, figures, projected, spaced
+from tests.report.invented import invent, unit
 
 
 def of(run, **changes):

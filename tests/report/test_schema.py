@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from invented import invent
 from jsonschema import Draft202012Validator
 
 from curator.cli import cli
@@ -13,6 +12,7 @@ from curator.errors import RunError
 from curator.publish.dataset import publishable
 from curator.report.model import VERSION, Report, read_report
 from curator.report.part import plain, schema
+from tests.report.invented import invent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports"
 SCHEMA = schema(Report, "report.json")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from small_suite import RUNS, SMALL, folder, told, untimed
 
 from curator import cli
 from curator.build import build
@@ -23,6 +22,7 @@ from curator.suite.plan import planned
 from curator.suite.results import trainings
 from curator.suite.run import SHELF, TRACE
 from curator.suite.variants import variants
+from tests.suite.small_suite import RUNS, SMALL, folder, told, untimed
 
 SCHEMA = schema(Suite, "suite.json")
 GOLDEN = Path(__file__).parents[1] / "golden" / "reports" / "suite.json"

@@ -13,7 +13,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import fakes
 import psutil
 import pytest
 import torch
@@ -24,6 +23,7 @@ from curator.errors import DataError, ModelError, RunError
 from curator.recipe.verify import Training
 from curator.train import parallel
 from curator.train.sft import _arguments, train
+from tests import fakes
 
 ROWS = fakes.conversations(
     13
