@@ -21,19 +21,18 @@ from curator.experiment.design import Experiment
 from curator.experiment.grid import Progress
 from curator.experiment.jobs import Job
 from curator.experiment.plan import Cell
+from curator.keys import losses_key
 from curator.model.chat import encode_all
 from curator.model.load import load_config
 from curator.model.losses import LOSSES, answer_losses
 from curator.run import Run
 from curator.run.files import load_frame, save_frame
-from curator.run.folder import key_of, make
+from curator.run.folder import make
 from curator.run.names import POOL, ROW_LOSSES
 from curator.seeds import by_hash, generator
 
 if TYPE_CHECKING:
     from curator.engine import Runner
-
-LOSS_VERSION = 1
 
 FORGETTING_SCHEMA: dict[str, Any] = {
     "task": pl.String,
@@ -162,7 +161,7 @@ def forget(
         cell: LossJob(
             root=experiment.root,
             folder=str((stage / "forgetting" / cell.folder).relative_to(experiment.root)),
-            key=key_of("losses", LOSS_VERSION, weights[cell].key, experiment.chat_template, texts, batch_tokens),
+            key=losses_key(weights[cell].key, experiment.chat_template, texts, batch_tokens),
             weights=weights[cell],
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,

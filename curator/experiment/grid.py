@@ -18,11 +18,11 @@ from curator.experiment.design import (
 )
 from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, Cell, Plan
+from curator.keys import answers_key, training_key
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
 from curator.run import ArmSets, Run
 from curator.run.files import absolute, load_frame
-from curator.run.folder import key_of
 from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Takes how much of how much is done."""
-
-TRAIN_VERSION = 1
-ANSWER_VERSION = 1
 
 
 def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: Any) -> Experiment:
@@ -83,11 +80,10 @@ def train_grid(
         phase = "finetune" if cell.task else "align"
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
-        settings = (section.model_dump(), steps, seed, experiment.chat_template)
         return TrainJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("train", TRAIN_VERSION, start.key, settings, texts),
+            key=training_key(start.key, section, steps, seed, experiment.chat_template, texts),
             weights=start,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
@@ -162,7 +158,7 @@ def answer_grid(
         jobs[cell] = AnswerJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("answer", ANSWER_VERSION, weights[cell].key, experiment.chat_template, facts, *decoding),
+            key=answers_key(weights[cell].key, experiment.chat_template, facts, *decoding),
             weights=weights[cell],
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,

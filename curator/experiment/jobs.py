@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
+from curator.keys import instruction_key
 from curator.model.load import load_tokenizer
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
 from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
-from curator.run.folder import key_of, make
+from curator.run.folder import make
 from curator.run.names import ANSWERS
 from curator.seeds import derive
 from curator.train.sft import train
@@ -154,11 +155,10 @@ def tune(
     """
     source = Rows(str(rows))
     texts = texts_of(source)
-    quantised = [quantise] if quantise else []
     job = TrainJob(
         root=root,
         folder=str((rows.parent / "instruction").relative_to(root)),
-        key=key_of("instruction", path, revision, chat_template, section.model_dump(), texts, seed, *quantised),
+        key=instruction_key(path, revision, chat_template, section, texts, seed, quantise),
         weights=Weights(path, revision, (), "", quantise),
         chat_template=chat_template,
         tokenizer=path,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.check.estimate import ANSWERING, GPU, kept_bytes, operations
-from curator.check.measured import Measured, measured
+from curator.check.measured import INSTRUCTION, Measured, measured
 from curator.check.workload import (
     FULL,
     Load,
@@ -21,6 +21,7 @@ from curator.check.workload import (
     trainings,
 )
 from curator.experiment.plan import BASE, Cell, plan
+from curator.keys import Inputs, answers_key, base_settings, training_key
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, NONE, RANDOM
@@ -28,6 +29,9 @@ from curator.run.folder import key_of
 from curator.suite.run import standing
 from curator.suite.variants import Variant
 from curator.wording import number
+
+UNREAD = Inputs(Path(), None, None, {})
+"""Files are not looked at for a plan: runs of one suite that name the same file read the same."""
 
 _NOTE = (
     f"Hours are of one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of it in answering, an "
@@ -131,10 +135,10 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
     verify = recipe.verify
     grid = plan(verify, [task.name for task in recipe.tasks])
     tuning = instruction_tuning(recipe, known)
-    tuned_by = None if tuning is None else (verify.align.model_dump(), recipe.seed)
-    start = key_of("base", recipe.model.model_dump(), tuned_by)
+    template = recipe.model.chat_template
+    start = key_of("base", base_settings(recipe, UNREAD))
     if tuning is not None:
-        yield _training(key_of(start, "instruction"), tuning, size)
+        yield _training(training_key(start, verify.align, None, recipe.seed, template, INSTRUCTION), tuning, size)
     yield from _pilot(variant, known, size)
     start_of = dict.fromkeys((BASE, *grid.unaligned), start)
     tasks = {task.name: task for task in recipe.tasks}
@@ -142,21 +146,21 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
         cell = load.cell
         assert cell is not None
         if cell.task is None:
-            start_of[cell] = key_of(
-                start, _rows_of(variant, cell), _steps_of(variant, cell), verify.align.model_dump(), recipe.seed
-            )
+            section, before = verify.align, start
+            rows, steps = _rows_of(variant, cell), _steps_of(variant, cell)
         else:
             rehearsed = (_rows_of(variant, cell), verify.rehearsal_share) if grid.rehearsal else None
-            facts = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"})
-            before = start_of[Cell(cell.arm, cell.seed)]
-            start_of[cell] = key_of(before, facts, verify.finetune.model_dump(), recipe.seed, rehearsed)
+            section, before, steps = verify.finetune, start_of[Cell(cell.arm, cell.seed)], None
+            rows = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"}), rehearsed
+        # Of a cell's seed the grid derives that of its training, and the rows of the task from the recipe's seed.
+        seed = recipe.seed, cell.task, cell.seed
+        start_of[cell] = training_key(before, section, steps, seed, template, rows)
         yield _training(key_of(start_of[cell], cell.folder), load, size)
     for cell in grid.asked:
         test_tasks = [tasks[name].model_dump() for name in tasks if cell.task in (None, name)]
-        what = key_of(
-            "asked", cell.folder, start_of[cell], test_tasks, recipe.probes.model_dump(), verify.generate.model_dump()
-        )
-        yield _answering(what, variant, answers_of(recipe, [cell], known), size)
+        questions = test_tasks, recipe.probes.model_dump()
+        what = answers_key(start_of[cell], template, questions, verify.generate.model_dump())
+        yield _answering(key_of(what, cell.folder), variant, answers_of(recipe, [cell], known), size)
 
 
 def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:

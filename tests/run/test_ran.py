@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_run import recipe, report_of
 
 from curator.build import build
 from curator.run.ran import LIBRARIES, mixture
+from tests.small_run import recipe, report_of
 
 ALIKE = {"threads": 1, "device": "cpu", "dtype": "float32", "versions": {"torch": "2.13.0", "peft": "0.21.2"}}
 
