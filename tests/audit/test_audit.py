@@ -54,7 +54,7 @@ def files(tmp_path: Path) -> dict[str, str]:
         ],
         "near": [{"prompt": ask, "response": f"to do so take a {n}"} for n, ask in enumerate(ASKS)],
         "far": [{"prompt": f"sum {n} plus {n}", "response": str(2 * n)} for n in range(30)],
-        "probes": [{"prompt": f"Progress me: {MILLER}?"}, {"prompt": "an altogether other question about ships"}],
+        "probes": [{"prompt": f"Tell me: {MILLER}?"}, {"prompt": "an altogether other question about ships"}],
     }
     texts["pool"] = [
         *texts["corpus"],

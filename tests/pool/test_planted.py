@@ -93,17 +93,17 @@ def test_an_audit_finds_what_was_planted(made: Planted, files: dict[str, Source]
     line_of = dict(read(files["corpus"]).rows.select("id", "line").iter_rows())
 
     def lines(kind: str, about: str = "") -> set[int]:
-        hits = [one for one in found["findings"] if one["kind"] == kind and about in one["what"]]
-        return {line_of[one] for hit in hits for one in hit["ids"]}
+        hits = [one for one in found.findings if one.kind == kind and about in one.what]
+        return {line_of[one] for hit in hits for one in hit.ids}
 
     check("canned answer", lines("canned-answer"), made.lines["canned"], told)
     check("e-mail", lines("personal-data", "e-mail"), made.lines["e-mail"], told)
     check("phone", lines("personal-data", "phone"), made.lines["phone"], told)
     check("leaks", lines("probe-leak"), made.lines["leak"], told)
-    kinds = {one["kind"]: one for one in found["findings"]}
-    assert kinds["empty"]["count"] == len(made.lines["empty"])
-    assert kinds["exact-duplicates"]["count"] == pytest.approx(len(made.lines["copy"]), rel=0.05)
-    assert kinds["canned-answer"]["severity"] == "warning"
+    kinds = {one.kind: one for one in found.findings}
+    assert kinds["empty"].count == len(made.lines["empty"])
+    assert kinds["exact-duplicates"].count == pytest.approx(len(made.lines["copy"]), rel=0.05)
+    assert kinds["canned-answer"].severity == "warning"
     report(told)
 
 
@@ -114,5 +114,5 @@ def test_a_clean_pool_has_none_of_these_findings(tmp_path: Path) -> None:
     (tmp_path / "clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean.probes), encoding="utf-8")
     asked = Asked(Source(file=str(tmp_path / "clean.jsonl")), {}, {"p": Source(file=str(tmp_path / "probes.jsonl"))})
-    kinds = {one["kind"] for one in audit(asked)["findings"]}
+    kinds = {one.kind for one in audit(asked).findings}
     assert kinds <= {"refusals", "licence-unknown", "languages"}
