@@ -113,7 +113,7 @@ def jobs_of(experiment, given, **changes):
         yield from ()
 
     with pytest.raises(FileNotFoundError):  # nothing was taken
-        perform(experiment, given, run=note, **changes)
+        perform(experiment, given, execute=note, **changes)
     return written
 
 
