@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 UNKNOWN = "not measured"
 _LONGEST = 1000
 _JOINERS = "\u200c\u200d"  # needed to spell words in some scripts, and harmless
-# What Markdown or HTML could read as structure or as a link. An underscore inside a word is neither.
-_STRUCTURE = re.compile(r"[^\w\s,.;:()!?%'\"/+=\u2026-]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=[wW])\.")
+# What Markdown or HTML could read as structure or as a link. Underscores between letters or digits are neither; of all
+# others the whole run goes, as a bare one behind a reference stands behind punctuation and may open emphasis.
+_STRUCTURE = re.compile(
+    r"[^\w\s,.;:()!?%'\"/+=\u2026-]"
+    r"|(?<!\w)_++|_++(?![^\W_])"
+    r"|:(?=//)|(?<=[wW])\."
+)
 
 
 def percent(share: float | None) -> str:
@@ -90,7 +95,7 @@ def visible(text: str) -> str:
 
 def inert(text: str) -> str:
     """`visible` text with everything that Markdown or HTML could act on written as character references."""
-    return _STRUCTURE.sub(lambda found: f"&#{ord(found[0])};", visible(text))
+    return _STRUCTURE.sub(lambda match: "".join(f"&#{ord(sign)};" for sign in match[0]), visible(text))
 
 
 def page(folder: str, template: str, /, **values: object) -> str:
