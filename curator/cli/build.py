@@ -131,8 +131,7 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
     from dataclasses import asdict
 
-    from curator.check.estimate import estimates
-    from curator.check.outline import outline
+    from curator.check.estimate import estimates, outline
     from curator.pool.sources import missing
     from curator.recipe.file import read
 

@@ -11,7 +11,7 @@ from curator.cli.build import machine_line, set_option
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
-    from curator.suite.variants import Variant
+    from curator.suite.run import Variant
 
 
 @click.command()
@@ -59,7 +59,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
 
 def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple[str, ...], as_json: bool) -> None:
     from curator.suite.plan import planned, table
-    from curator.suite.variants import variants
+    from curator.suite.run import variants
 
     plan = planned(variants(folder, settings, only), root)
     if as_json:

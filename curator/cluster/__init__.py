@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.cluster.anchors import anchors_of, ranked
-from curator.cluster.describe import is_list, stability, top_terms
+from curator.cluster.describe import anchors_of, is_list, ranked, stability, top_terms
 from curator.cluster.kmeans import Partition, kmeans
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
 from curator.errors import DataError

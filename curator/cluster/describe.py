@@ -1,5 +1,5 @@
 """What a cluster is about: the words that set its rows apart, whether answers are lists (by their marks and the length
-of their parts, in any language), and whether k-means finds it again from other seeds.
+of their parts, in any language), whether k-means finds it again from other seeds, and how similar rows are to anchors.
 """
 
 from __future__ import annotations
@@ -7,32 +7,47 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from curator.audit.request import source_of
 from curator.cluster.kmeans import Labels
-from curator.cluster.result import Stability
+from curator.cluster.result import Anchored, Stability
+from curator.errors import DataError
+from curator.pool.sources import read
 from curator.pool.words import words
-from curator.records import Messages
+from curator.records import Embed, Messages, Vectors
+from curator.score.cosine import cosine
 
 MARKED_LINES, MARKED_SHARE = 2, 0.5
 """Lines that start as items do: at least so many, and at least this share of the lines that are not empty."""
+
 ITEMS, COMMA_ITEMS = 3, 4
 """Short items without marks: at least so many, one a line (or after a colon), or between commas."""
+
 LINE_WORDS, LINE_CHARACTERS = 5, 60
+
 COMMA_WORDS, COMMA_CHARACTERS = 3, 30
 """The most words and characters of such an item; scripts without spaces are held by the characters alone."""
+
 
 # 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
 _MARK = re.compile(
     r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
 )
+
 _NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
+
 _BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
+
 _INTRODUCTION = re.compile(r"^[^\n:：]{0,80}[:：]\s*(?=\S)")
+
 _OPENER = re.compile(r"(?:(?:\S+\s+){0,2}\S*[,，:：、]\s*)?")
+
 _SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
 
 
@@ -138,3 +153,52 @@ def _items(line: str, least: int) -> bool:
 
 def _short(text: str, words: int, characters: int) -> bool:
     return len(text.split()) <= words and len(text) <= characters
+
+
+def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.DataFrame | None:
+    """The rows of a file of anchors, prompts with answers; null where none is named.
+
+    Raises:
+        DataError: It cannot be read, or holds fewer anchors than `nearest`.
+    """
+    if file is None:
+        return None
+    rows = read(source_of(file), base=base).rows
+    if rows.height < nearest:
+        raise DataError(
+            f"--anchor-nearest: found {nearest}, and {option} {file} holds {rows.height} anchors; "
+            f"allowed: 1 to {rows.height}"
+        )
+    return rows
+
+
+def ranked(
+    ids: Sequence[str],
+    matrix: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    harmful: pl.DataFrame,
+    safe: pl.DataFrame | None,
+    embed: Embed,
+    *,
+    nearest: int,
+    rows: int,
+) -> Anchored:
+    """The `rows` rows (or all) most and least similar to the anchors; ties go by id.
+
+    A row's score is the mean of its `nearest` largest cosines to harmful anchors, less the mean of its `nearest`
+    largest to safe ones where there are any: in [-2, 2], He et al. 2024 with n = 1.
+    """
+    task = Vectors(tuple(ids), matrix, "")
+
+    def similarity(anchors: pl.DataFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        names = anchors["id"].to_list()
+        vectors = Vectors(tuple(names), embed(names, anchors["messages"].to_list()), "")
+        return cosine(task, {"anchors": vectors}, {"anchors": 1.0}, aggregate="top-mean", n=nearest).combined
+
+    scores = similarity(harmful)
+    if safe is not None:
+        scores = scores - similarity(safe)
+    names = np.array(ids)
+    falling = np.lexsort((names, -scores))[:rows]
+    rising = np.lexsort((names, scores))[:rows]
+    top, bottom = (tuple((str(names[row]), float(scores[row])) for row in order) for order in (falling, rising))
+    return Anchored(harmful.height, 0 if safe is None else safe.height, nearest, top, bottom)

@@ -7,8 +7,7 @@ from curator.run import Progress
 from curator.suite.contents import assemble, write
 from curator.suite.recovered import recovered
 from curator.suite.results import Result, result
-from curator.suite.run import Outcome, run
-from curator.suite.variants import Variant, variants
+from curator.suite.run import Outcome, Variant, run, variants
 
 
 def run_suite(

@@ -26,8 +26,7 @@ from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, NONE, RANDOM
 from curator.run.folder import key_of
-from curator.suite.run import standing
-from curator.suite.variants import Variant
+from curator.suite.run import Variant, standing
 from curator.wording import number
 
 UNREAD = Inputs(Path(), None, None, {})

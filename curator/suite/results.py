@@ -17,7 +17,7 @@ from curator.report.part import MIX, BeforeAfter
 from curator.run import FOLDERS, Run, report_file
 from curator.run.names import DONE, SHARED
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
-from curator.suite.variants import Variant
+from curator.suite.run import Variant
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,9 +15,8 @@ from click.testing import CliRunner
 
 from curator.build import build
 from curator.check import estimate as estimating
-from curator.check.estimate import PRIOR, estimates
+from curator.check.estimate import PRIOR, estimates, outline
 from curator.check.measured import Measured, measured
-from curator.check.outline import outline
 from curator.check.workload import arm_rows, trainings
 from curator.cli import cli
 from curator.decision.sequential import detectable

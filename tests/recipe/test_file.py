@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.check.outline import outline
+from curator.check.estimate import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template

@@ -12,7 +12,7 @@ import pytest
 from curator.check.estimate import estimates
 from curator.recipe.file import read
 from curator.suite.plan import planned, table
-from curator.suite.variants import variants
+from curator.suite.run import variants
 from tests.suite.small_suite import SMALL, folder
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "paper"

@@ -20,8 +20,7 @@ from curator.run.folder import opened
 from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
 from curator.suite.results import trainings
-from curator.suite.run import SHELF, TRACE
-from curator.suite.variants import variants
+from curator.suite.run import SHELF, TRACE, variants
 from tests.suite.small_suite import RUNS, SMALL, folder, told, untimed
 
 SCHEMA = schema(Suite, "suite.json")

@@ -15,8 +15,7 @@ from curator.suite.model import Found, Suite
 from curator.suite.page import html, primary
 from curator.suite.recovered import Recovered
 from curator.suite.results import Result
-from curator.suite.run import Outcome
-from curator.suite.variants import Variant
+from curator.suite.run import Outcome, Variant
 
 ARMS = ("curated", "random", "high-similarity", "low-similarity", "full", "none")
 JUDGES = ("qwen3guard", "beaver-dam")

@@ -8,7 +8,7 @@ import pytest
 
 from curator.errors import RecipeError
 from curator.recipe.file import dump, parse
-from curator.suite.variants import variants
+from curator.suite.run import variants
 from tests.suite.small_suite import RUNS, SMALL, folder
 
 
