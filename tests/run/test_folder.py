@@ -34,6 +34,7 @@ from curator.run.folder import (
     write_json,
     write_text,
 )
+from curator.run.ran import computed_with
 
 
 class Work:
@@ -350,11 +351,10 @@ def test_a_piece_says_where_it_was_made(tmp_path: Path, monkeypatch: pytest.Monk
     placed(engine="ray", node="0a", gpus=["1"])
     make(tmp_path / "a", "k", lambda _: {})
     where = json.loads((tmp_path / "a" / "done.json").read_text())["where"]
-    assert where == {
-        "engine": "ray", "node": "0a", "gpus": ["1"], "host": socket.gethostname(), "process": os.getpid()
-    }  # fmt: skip
+    here = {"engine": "ray", "node": "0a", "gpus": ["1"], "host": socket.gethostname(), "process": os.getpid()}
+    assert where == here | computed_with()
     started = json.loads((tmp_path / "a" / "started.json").read_text())
-    assert started["where"] == where
+    assert started["where"] == here
 
 
 def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,7 +502,8 @@ def test_markers_are_plain_json_for_other_programs(tmp_path: Path) -> None:
     make(tmp_path / "a", "k1", Work())
     marker = json.loads((tmp_path / "a" / "done.json").read_text())
     assert set(marker) == {"key", "record", "seconds", "where"}
-    assert marker["where"] == {"engine": "local", "host": socket.gethostname(), "process": os.getpid()}
+    here = {"engine": "local", "host": socket.gethostname(), "process": os.getpid()}
+    assert marker["where"] == here | computed_with()
 
 
 # a shelf
