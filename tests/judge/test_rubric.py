@@ -218,7 +218,7 @@ def test_no_more_requests_than_asked_run_at_a_time_and_verdicts_keep_their_order
     endpoint = Endpoint(pause=0.05)
     rows = [asked(f"push {i}" if i % 3 else "") for i in range(12)]
     found = judged(endpoint, rows, concurrency=3)
-    assert endpoint.most == 3
+    assert 1 < endpoint.most <= 3
     assert [one.outcome for one in found] == ["harmful" if i % 3 else "degenerate" for i in range(12)]
 
 
