@@ -63,7 +63,7 @@ def build(
     *,
     until: str = STAGES[-1],
     base: Path = Path("."),
-    tell: Progress | None = None,
+    progress: Progress | None = None,
     shelf: Path | None = None,
 ) -> dict[str, Made]:
     """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
@@ -73,7 +73,7 @@ def build(
         root: The run folder; made where missing.
         until: Last stage to run, one of STAGES.
         base: Folder that relative paths of sources start from.
-        tell: Whom to tell of progress.
+        progress: Where to say how far it is.
         shelf: A folder by which several run folders find what one of them has finished under an equal key.
 
     Returns:
@@ -84,7 +84,7 @@ def build(
     """
     made: dict[str, Made] = {}
     with opened(root), engaged(recipe.engine):
-        run = Run(recipe, root, base, tell or Silent(), shelf)
+        run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
         write_text(root / RECIPE, dump(recipe))

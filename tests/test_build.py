@@ -322,7 +322,7 @@ def _interrupted(root: str) -> None:
         def finished(self, stage: str, made: object) -> None:
             pass
 
-    os._exit(_run(lambda: build(recipe(), Path(root), tell=Impatient())))
+    os._exit(_run(lambda: build(recipe(), Path(root), progress=Impatient())))
 
 
 def test_ctrl_c_exits_130_and_the_build_goes_on(plain_run: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
 
     recipe = recipe_of(read(path), request)
     write_text(root / "audit-recipe.yaml", dump(recipe))
-    build(recipe, root, until="report" if request.pool is not None else "judge", base=base, tell=progress)
+    build(recipe, root, until="report" if request.pool is not None else "judge", base=base, progress=progress)
     grids = lay_out(deciding_verdicts(Run(recipe, root, base)))
     mix = anticipated(recipe.weights())
     rates = {

@@ -66,7 +66,7 @@ def build(  # noqa: PLR0917 - click hands options by name
         ready(repo, public)
     with Terminal() as terminal:
         terminal.say(machine_line(chosen))
-        run(chosen, root, until=until, tell=terminal)
+        run(chosen, root, until=until, progress=terminal)
     if until in ("report", "publish"):
         print_summary(root)
         click.echo(f"Report: {webpage_file(root)}")
@@ -99,7 +99,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     root = out or Path("outputs") / f"{chosen.name}-verify"
     with Terminal() as terminal:
         terminal.say(machine_line(chosen))
-        run(chosen, root, until="report", tell=terminal)
+        run(chosen, root, until="report", progress=terminal)
     print_summary(root)
     click.echo(f"Run folder: {root}")
 

@@ -145,7 +145,9 @@ def run(
 
                 def work(variant: Variant) -> None:
                     assert variant.recipe is not None
-                    build(variant.recipe, root / variant.name, base=base, tell=progress(variant), shelf=root / SHELF)
+                    build(
+                        variant.recipe, root / variant.name, base=base, progress=progress(variant), shelf=root / SHELF
+                    )
                     read(variant)
 
                 outcomes[position] = _tried(variant, root, work)

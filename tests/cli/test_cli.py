@@ -263,11 +263,11 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `build` was called with, without its work."""
     seen: dict[str, Any] = {}
 
-    def pretend(recipe: Any, root: Path, *, until: str, tell: Any) -> None:
+    def pretend(recipe: Any, root: Path, *, until: str, progress: Any) -> None:
         seen.update(recipe=recipe, root=root, until=until)
-        tell.progress("pool", 1, 2)
-        tell.finished("pool", Made(root, "key", {"summary": "7 candidates :key: [red]"}, 1.25, kept=False))
-        tell.finished("scores", Made(root, "key", {}, 1.25, kept=True))
+        progress.progress("pool", 1, 2)
+        progress.finished("pool", Made(root, "key", {"summary": "7 candidates :key: [red]"}, 1.25, kept=False))
+        progress.finished("scores", Made(root, "key", {}, 1.25, kept=True))
 
     monkeypatch.setattr("curator.build.build", pretend)
     return seen

@@ -209,7 +209,7 @@ def test_a_metric_that_changes_is_judged_again_and_one_that_is_gone_is_told_at_o
         def finished(self, stage: str, made: runs.Made) -> None:
             told.append((stage, made.kept))
 
-    build(recipe(*settings), root, until="report", tell=Teller())
+    build(recipe(*settings), root, until="report", progress=Teller())
     assert [stage for stage, kept in told if not kept] == ["judge", "report"]
     assert report_of(root)["arms"]["random"]["list"]["after"]["utility"]["value"] == pytest.approx(0.25)
     file.write_text("def half(answer, reference):\n    return 7\n")
