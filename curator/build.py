@@ -1,8 +1,7 @@
 """The pipeline: the only file that knows the order of the stages.
 
-Each stage is a function of `curator.steps` from what lies on disk to its own folder; `run.make` decides whether it
-has to run. What a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in
-no time.
+Each stage is a function from what lies on disk to its own folder; `run.folder.make` decides whether it has to run. What
+a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.engine import engaged
+from curator.experiment import stage as experiment
 from curator.judge import stage as judging
 from curator.keys import inputs_of, stage_keys
 from curator.pool import stage as pool_stage
@@ -21,21 +21,29 @@ from curator.recipe import Recipe
 from curator.recipe.file import dump
 from curator.report import stage as reporting
 from curator.represent import stage as representing
-from curator.run import STAGES, Silent, Site, Tell
+from curator.run import STAGES, Progress, Run, Silent
 from curator.run.folder import Made, make, opened, write_json, write_text
+from curator.run.names import KEYS, RECIPE
 from curator.score import stage as score_stage
-from curator.steps import selecting, verifying
+from curator.selection import stage as selection
 
-Work = Callable[[Site, Path], Mapping[str, Any]]
+Work = Callable[[Run, Path], Mapping[str, Any]]
+
+
+def _select(run: Run, folder: Path) -> Mapping[str, Any]:
+    from curator.experiment.pilot import pilot
+
+    return selection.select(run, folder, pilot=pilot)
+
 
 WORK: Mapping[str, Work] = {
-    "base": selecting.base,
+    "base": experiment.base,
     "pool": pool_stage.pool,
     "represent": representing.represent,
     "scores": score_stage.scores,
-    "select": selecting.select,
-    "train": verifying.train,
-    "answer": verifying.answer,
+    "select": _select,
+    "train": experiment.train,
+    "answer": experiment.answer,
     "judge": judging.judge,
     "report": reporting.report,
     "publish": publish_stage.publish,
@@ -55,7 +63,7 @@ def build(
     *,
     until: str = STAGES[-1],
     base: Path = Path("."),
-    tell: Tell | None = None,
+    progress: Progress | None = None,
     shelf: Path | None = None,
 ) -> dict[str, Made]:
     """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
@@ -65,7 +73,7 @@ def build(
         root: The run folder; made where missing.
         until: Last stage to run, one of STAGES.
         base: Folder that relative paths of sources start from.
-        tell: Whom to tell of progress.
+        progress: Where to say how far it is.
         shelf: A folder by which several run folders find what one of them has finished under an equal key.
 
     Returns:
@@ -76,21 +84,21 @@ def build(
     """
     made: dict[str, Made] = {}
     with opened(root), engaged(recipe.engine):
-        site = Site(recipe, root, base, tell or Silent(), shelf)
+        run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
-        write_text(root / "recipe.yaml", dump(recipe))
-        write_json(root / "run.json", {"name": recipe.name, "stages": keys})
-        verifying.prepare(site, until, keys)
+        write_text(root / RECIPE, dump(recipe))
+        write_json(root / KEYS, {"name": recipe.name, "stages": keys})
+        experiment.prepare(run, until, keys)
         for stage, work in WORK.items():
             made[stage] = make(
-                site.folder(stage),
+                run.folder(stage),
                 keys[stage],
-                partial(work, site),
+                partial(work, run),
                 grid=stage in GRIDS,
-                shelf=shelf / site.folder(stage).name if shelf is not None and stage in SHARED else None,
+                shelf=shelf / run.folder(stage).name if shelf is not None and stage in SHARED else None,
             )
-            site.tell.finished(stage, made[stage])
+            run.progress.finished(stage, made[stage])
             if stage == until:
                 break
     return made

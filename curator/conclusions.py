@@ -1,4 +1,7 @@
-"""What an experiment says: rates, comparisons, gates and the decision, frozen and checked when they are made."""
+"""What an experiment says: rates, comparisons, gates and the decision, frozen and checked when they are made.
+
+A number that cannot be computed is null, never 0. Nothing here computes an interval: `curator.decision` does.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from curator.records import require
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with its 95 % interval.
+    """A share with its 95% interval.
 
     Attributes:
         value: In [0, 1], or null when nothing was scored.
@@ -42,13 +45,12 @@ class Comparison:
         quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
             `task` is a task's name, or null for the weighted mix of the anticipated tasks.
         difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null when nothing was scored.
-        low, high: 95 % limits; null where none is valid (fewer than two seeds or prompts).
+        low, high: 95% limits; null where none is valid (fewer than two seeds or prompts).
         p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
         treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
         seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out.
         method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a
-            sequential
-            look's own where seeds are added; its limits are then the repeated interval).
+            sequential look's own where seeds are added; its limits are then the repeated interval).
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
         bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
         category: The probe category that a descriptive breakdown is about, else null.
@@ -108,7 +110,7 @@ class Gate:
         name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
         outcome: `pass`, `fail` or `undecided`.
         margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
-            utility) with its 95 % limits; for `harmfulness_after`, the curated arm's own rate.
+            utility) with its 95% limits; for `harmfulness_after`, the curated arm's own rate.
         phase: Before or after fine-tuning.
     """
 
@@ -136,7 +138,7 @@ class Decision:
         primary: The one comparison that decides.
         gates: Each with its figures.
         attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
-        seeds_needed: For `interval`: paired seeds at which a difference as large as the one seen would show at 80 %
+        seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
             power, or null.
     """
 

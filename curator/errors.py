@@ -34,7 +34,7 @@ class DataError(CuratorError):
 
 
 class ModelError(CuratorError):
-    """A model, tokenizer or embedder cannot be loaded or used as asked."""
+    """A model, tokenizer or embedder cannot be loaded, or used as the recipe says."""
 
 
 class SelectionError(CuratorError):

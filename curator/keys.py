@@ -19,9 +19,10 @@ from curator.recipe import Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import Judge
 from curator.recipe.select import OBJECTIVES
-from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks, Training
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
+from curator.run.names import IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 4,
@@ -34,8 +35,8 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 
-JUDGE_VERSION = 2
-"""The same for what a judge says of one answer."""
+PIECE_VERSIONS = {"train": 1, "answer": 1, "losses": 1, "judge": 2}
+"""The same for one training, one model's answers and losses, and what a judge says of one answer."""
 
 AFTER: Mapping[str, tuple[str, ...]] = {
     "base": (),
@@ -90,7 +91,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
     verify, select = recipe.verify, recipe.select
     arms = ([arm.model_dump() for arm in verify.arms], verify.most_seeds)
     return {
-        "base": _base(recipe, inputs),
+        "base": base_settings(recipe, inputs),
         "pool": (_data(recipe), inputs.sources, recipe.seed),
         "represent": _representations(recipe),
         "scores": (
@@ -126,7 +127,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
     Raises:
         DataError: A file is missing or cannot be read.
     """
-    path = root / "identities.json"
+    path = root / IDENTITIES
     known = read_json(path) if path.exists() else {}
     identities = {}
     for source in sources(recipe):
@@ -142,7 +143,8 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
     )
 
 
-def _base(recipe: Recipe, inputs: Inputs) -> Any:
+def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
+    """What decides the model that all arms start from."""
     model = recipe.model
     return (
         model.model_dump(exclude=None if model.quantise else {"quantise"}),
@@ -249,11 +251,40 @@ def judge_settings(judge: Judge) -> tuple[Any, Any]:
     return judge.deciding(), folder_identity(judge.folder) if judge.folder else None
 
 
+# Pieces: what has a key of its own below a stage. `rows` is what the rows are by content, or, in a plan that is made
+# before rows are read, whatever decides them; equal pieces have equal keys either way.
+
+
+def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
+    path: str, revision: str | None, chat_template: str | None, section: Training, rows: Any, seed: int, quantise: Any
+) -> str:
+    """Of a base tuned on instructions."""
+    quantised = [quantise] if quantise else []  # which came later than the stage
+    return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *quantised)
+
+
+def training_key(  # noqa: PLR0917 - in the order in which they are hashed
+    start: str, section: Training, steps: Any, seed: Any, chat_template: str | None, rows: Any
+) -> str:
+    """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
+    return key_of("train", PIECE_VERSIONS["train"], start, (section.model_dump(), steps, seed, chat_template), rows)
+
+
+def answers_key(weights: str, chat_template: str | None, questions: Any, *decoding: Any) -> str:
+    """Of one model's answers; `weights` is the key of its weights."""
+    return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
+
+
+def losses_key(weights: str, chat_template: str | None, rows: Any, batch_tokens: int) -> str:
+    """Of one model's losses of rows; `weights` is the key of its weights."""
+    return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
+
+
 def verdicts_key(judge: Judge) -> str:
     """Of what a judge has said of answers, each by its own content."""
-    return key_of("judge", JUDGE_VERSION, *judge_settings(judge))
+    return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))
 
 
 def added_key(judge: Judge, answers: str) -> str:
     """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
-    return key_of("added", JUDGE_VERSION, *judge_settings(judge), answers)
+    return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers)

@@ -117,8 +117,8 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
     n = len(vectors)
     r = min(r, n)
     if n <= exact_up_to:
-        similarities, found = nearest(vectors, vectors, r)
-        indices = found.astype(np.int32)
+        similarities, rows = nearest(vectors, vectors, r)
+        indices = rows.astype(np.int32)
         _self_first(similarities, indices, np.arange(n, dtype=np.int32))
         return Graph(similarities, indices, "exact", 1.0, device=_where(r + 1))
     return _cell_graph(vectors, r, seed, recall)
@@ -127,7 +127,7 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
 @cache
 def device() -> str:
     """Where products are computed: on a CUDA GPU where there is one and faiss or torch was built for it, else `cpu`."""
-    if not has_gpu():  # asked first, since torch takes seconds to load
+    if not has_gpu():  # first, since torch takes seconds to load
         return "cpu"
     import faiss
 
@@ -149,34 +149,34 @@ def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int6
     if where == "cuda by torch":
         return _top_torch(queries, base, r, "cuda")
     if where == "cuda by faiss":
-        found = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
+        nearest_rows = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
     else:
-        found = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
-    return found[0], found[1]
+        nearest_rows = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
+    return nearest_rows[0], nearest_rows[1]
 
 
-def _top_torch(queries: Matrix, base: Matrix, r: int, where: str) -> tuple[Matrix, NDArray[np.int64]]:
+def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple[Matrix, NDArray[np.int64]]:
     """The best `r` rows of `base` by torch on a device; each part of `base` goes there once."""
     import torch
 
-    asked = torch.from_numpy(queries)
-    best = torch.full((len(queries), r), -torch.inf, device=where)
-    found = torch.zeros((len(queries), r), dtype=torch.int64, device=where)
+    on_host = torch.from_numpy(queries)
+    best = torch.full((len(queries), r), -torch.inf, device=device_name)
+    best_rows = torch.zeros((len(queries), r), dtype=torch.int64, device=device_name)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # TF32 would round cosines to three digits
     try:
         for part in blocks(len(base), base.shape[1]):
-            held = torch.from_numpy(base[part]).to(where).T
-            step = max(1, _GPU_BLOCK // held.shape[1])
+            columns = torch.from_numpy(base[part]).to(device_name).T
+            step = max(1, _GPU_BLOCK // columns.shape[1])
             for start in range(0, len(queries), step):
                 rows = slice(start, start + step)
-                value, index = (asked[rows].to(where) @ held).topk(min(r, held.shape[1]))
-                both = torch.cat([best[rows], value], dim=1)
-                best[rows], kept = both.topk(r)
-                found[rows] = torch.cat([found[rows], index + part.start], dim=1).gather(1, kept)
+                cosines, index = (on_host[rows].to(device_name) @ columns).topk(min(r, columns.shape[1]))
+                candidates = torch.cat([best[rows], cosines], dim=1)
+                best[rows], order = candidates.topk(r)
+                best_rows[rows] = torch.cat([best_rows[rows], index + part.start], dim=1).gather(1, order)
     finally:
         torch.set_float32_matmul_precision(precision)
-    return best.cpu().numpy(), found.cpu().numpy()
+    return best.cpu().numpy(), best_rows.cpu().numpy()
 
 
 def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
@@ -192,12 +192,13 @@ def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArr
 
 
 def _with_ties(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
+    # All rows above the r-th largest product, and of those equal to it the lowest numbers, as many as there is room.
     products = queries @ base.T  # (b, m)
     cut = np.partition(products, -r, axis=1)[:, -r, None]
     above, equal = products > cut, products == cut
     room = r - above.sum(axis=1, keepdims=True)
-    kept = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    indices = np.nonzero(kept)[1].reshape(len(queries), r)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    indices = np.nonzero(chosen)[1].reshape(len(queries), r)
     return np.take_along_axis(products, indices, axis=1), indices
 
 
@@ -207,16 +208,16 @@ def _sort_rows(similarities: Matrix, indices: NDArray[np.int64] | NDArray[np.int
     indices[:] = np.take_along_axis(indices, order, axis=1)
 
 
-def _self_first(similarities: Matrix, indices: NDArray[np.int32], own: NDArray[np.int32]) -> None:
+def _self_first(similarities: Matrix, indices: NDArray[np.int32], own_rows: NDArray[np.int32]) -> None:
     """Moves (or puts) each row's own number to the front with cosine 1, and clips rounding off the others."""
-    is_own = indices == own[:, None]
+    is_own = indices == own_rows[:, None]
     # A row pushed out by ties with near copies takes the place of its last neighbour.
     at = np.where(is_own.any(axis=1), is_own.argmax(axis=1), indices.shape[1] - 1)
     column = np.arange(indices.shape[1])
     source = np.where(column == 0, at[:, None], np.where(column <= at[:, None], column - 1, column))
     similarities[:] = np.clip(np.take_along_axis(similarities, source, axis=1), -1.0, 1.0)
     indices[:] = np.take_along_axis(indices, source, axis=1)
-    similarities[:, 0], indices[:, 0] = 1.0, own
+    similarities[:, 0], indices[:, 0] = 1.0, own_rows
 
 
 def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
@@ -249,6 +250,7 @@ def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:
     size = min(-(-len(vectors) // 4), _FOR_DIRECTIONS)
     sample = vectors[np.sort(rng.choice(len(vectors), size, replace=False))]
     spread = (sample.T @ sample).astype(np.float64) / size
+    # The directions of most length are the eigenvectors of X'X / b with the largest eigenvalues.
     directions = rng.standard_normal((vectors.shape[1], _DIRECTIONS))
     for _ in range(_TURNS):  # subspace iteration: a full decomposition takes a minute where d is 4,096
         for _ in range(4):
@@ -275,6 +277,7 @@ def _centres(rows: Matrix, rng: np.random.Generator) -> Matrix:
         cell = nearest(sample, centres, 1)[1][:, 0]
         order = np.argsort(cell, kind="stable")
         met, start = np.unique(cell[order], return_index=True)
+        # Rows sorted by cell lie together, so that one pass sums each cell: (met, d).
         sums = np.add.reduceat(sample[order], start, axis=0)
         centres[met] = sums / _length(sums)
     return centres
@@ -297,10 +300,12 @@ def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np
         cell: `(n,)` the cell of each row.
         recall: What is aimed at.
     """
+    # rank: how many cells are nearer to a sampled row than each cell, so that a neighbour is found once its own cell's
+    # rank is searched; the running sum of these is the recall by number of probes.
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(order.shape[1])[None, :], axis=1)
-    reach = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
-    held = np.cumsum(np.bincount(reach, minlength=order.shape[1])) / reach.size
+    rank_needed = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
+    held = np.cumsum(np.bincount(rank_needed, minlength=order.shape[1])) / rank_needed.size
     probes, most = 1, min(_MOST_PROBES, order.shape[1])
     while held[probes - 1] < recall and probes < most:
         twice = min(2 * probes, most)
@@ -311,24 +316,26 @@ def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np
 
 
 def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tuple[Matrix, NDArray[np.int32]]:
-    """The best `r` rows in the cells `near` of each row; all that ask a cell meet its rows in one matrix product."""
+    """The best `r` rows in the cells `near` of each row; all that search a cell meet its rows in one matrix product."""
     n, probes = near.shape
     similarities = np.full((n, r), -np.inf, dtype=np.float32)
     indices = np.full((n, r), -1, dtype=np.int32)
+    # For each cell: the rows that search it, and the rows that lie in it.
     queries = np.split(np.argsort(near.ravel(), kind="stable") // probes, _ends(near.ravel(), cells))
     members = np.split(np.argsort(near[:, 0], kind="stable"), _ends(near[:, 0], cells))
-    for asking, own in zip(queries, members, strict=True):
-        if not len(asking) or not len(own):
+    for searching, cell_rows in zip(queries, members, strict=True):
+        if not len(searching) or not len(cell_rows):
             continue
-        base = vectors[own]
-        for block in blocks(len(asking), max(vectors.shape[1], 8 * r)):
-            rows = asking[block]
-            found = _top(vectors[rows], base, min(r, len(own)))
-            both = np.concatenate([similarities[rows], found[0]], axis=1)
-            of_both = np.concatenate([indices[rows], own[found[1]].astype(np.int32)], axis=1)
-            best = np.argpartition(-both, r - 1, axis=1)[:, :r]
-            similarities[rows] = np.take_along_axis(both, best, axis=1)
-            indices[rows] = np.take_along_axis(of_both, best, axis=1)
+        base = vectors[cell_rows]
+        for block in blocks(len(searching), max(vectors.shape[1], 8 * r)):
+            rows = searching[block]
+            top = _top(vectors[rows], base, min(r, len(cell_rows)))
+            merged = np.concatenate([similarities[rows], top[0]], axis=1)
+            merged_rows = np.concatenate([indices[rows], cell_rows[top[1]].astype(np.int32)], axis=1)
+            best = np.argpartition(-merged, r - 1, axis=1)[:, :r]
+            similarities[rows] = np.take_along_axis(merged, best, axis=1)
+            indices[rows] = np.take_along_axis(merged_rows, best, axis=1)
+    # Rows whose cells hold fewer than r rows together are compared with all.
     short = np.flatnonzero((indices < 0).any(axis=1))
     if len(short):
         similarities[short], indices[short] = nearest(vectors[short], vectors, r)
@@ -336,5 +343,6 @@ def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tup
 
 
 def _ends(cell: NDArray[np.int32], cells: int) -> NDArray[np.int64]:
+    """Where the members of each cell but the last end, once sorted by cell."""
     ends: NDArray[np.int64] = np.cumsum(np.bincount(cell, minlength=cells))[:-1]
     return ends

@@ -1,7 +1,8 @@
-"""What ran: versions, machine, threads, memory."""
+"""What ran: versions, machine, threads and memory; and what tells whether a model's or judge's files have changed."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -21,13 +22,13 @@ def versions() -> dict[str, str]:
     """Version of curator, Python and every installed library that can change a number."""
     import curator
 
-    found = {"curator": curator.__version__, "python": platform.python_version()}
+    present = {"curator": curator.__version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            present[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return present
 
 
 def machine() -> dict[str, Any]:
@@ -48,7 +49,7 @@ def cores() -> int:
 
 
 def has_gpu() -> bool:
-    """Whether the driver shows an NVIDIA GPU, asked without loading torch."""
+    """Whether the driver shows an NVIDIA GPU, found without loading torch."""
     import shutil
     import subprocess
 
@@ -89,8 +90,6 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
     Weights run to many GiB, so their time of change stands for their content; the embedded sandbox's are small and its
     time of change is that of the installation, so there the content is hashed.
     """
-    import hashlib
-
     embedded = model_id == "sandbox:"
     folder = Path(__file__).parent / "sandbox" / "checkpoint" if embedded else Path(model_id)
     if not folder.is_dir():
@@ -112,23 +111,19 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
     For what runs share: two folders may hold files of one size whose times were all set alike, as archives do. The
     sample is the first and last mebibyte and 64 pieces of 16 KiB between them.
     """
-    import hashlib
-
-    found: list[list[Any]] = []
-    for path in sorted(one for one in Path(folder).rglob("*") if one.is_file()):
+    files: list[list[Any]] = []
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         size, sample = path.stat().st_size, hashlib.sha256()
         with open(path, "rb") as handle:
             for start, length in [(0, 2**20), *((size * n // 65, 2**14) for n in range(1, 65)), (size - 2**20, 2**20)]:
                 handle.seek(max(start, 0))
                 sample.update(handle.read(length))
-        found.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
-    return found
+        files.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
+    return files
 
 
 def file_identity(path: str) -> str | None:
     """SHA-256 of a file's bytes; null where there is none."""
-    import hashlib
-
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
 
 

@@ -1,6 +1,7 @@
-"""Every object that crosses a stage, frozen and checked when it is made.
+"""Every object that crosses a stage, frozen and checked when it is made, and the columns of every frame that does.
 
 Letters: `n` pool rows, `m` task rows, `d` width, `k` selected rows. Objects are joined by row id, never by position.
+A frame may be mapped from a file that is larger than memory: `Conversations` reads it a few rows at a time.
 """
 
 from __future__ import annotations
@@ -68,6 +69,18 @@ PHASES = ("before", "after")
 
 _json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
 
+CHUNK = 256
+"""Conversations that are Python's objects at one time while a sequence is gone through."""
+
+View = Callable[[Messages], Messages]
+"""A conversation -> what is read of it."""
+
+Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
+"""`n` ids and conversations -> `(n, d)` unit vectors."""
+
+CountTokens = Callable[[Sequence[Messages]], list[int]]
+"""`n` conversations -> `n` counts of each whole, as its template writes it, in the model's tokens."""
+
 
 def row_id(messages: Messages) -> str:
     """The id of a row: 16 hex digits of the SHA-256 of its roles and contents, after Unicode NFC and folded white
@@ -91,8 +104,8 @@ def require(condition: bool, message: str) -> None:
 def _check_columns(frame: pl.DataFrame, schema: Mapping[str, Any], what: str) -> None:
     for name, dtype in schema.items():
         require(name in frame.columns, f"{what}: column {name!r} is missing, it has {frame.columns}")
-        found = frame.schema[name]
-        require(found == dtype, f"{what}: column {name!r} is {found}, not {dtype}")
+        present = frame.schema[name]
+        require(present == dtype, f"{what}: column {name!r} is {present}, not {dtype}")
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,8 @@ class Pool:
 
     Attributes:
         rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which
-            loss
-            and representation are taken; `tokens` counts the whole templated conversation in the target model's tokens.
+            loss and representation are taken; `tokens` counts the whole templated conversation in the target model's
+            tokens.
         dropped: Rows left out, keyed by source and line, with the stage and reason; `match` is the id of the kept row
             or probe that a duplicate matched, else null.
     """
@@ -127,7 +140,7 @@ class Task:
         metric: Name of the utility metric, or `file.py:function`.
         regime: Rows of the user's own mixed into training (an attack), in the columns of ROW_SCHEMA.
         defence: Safety rows that the fine-tuning provider adds to it, the trigger in front of their prompts.
-        trigger: What stands in front of every prompt that the fine-tuned model is asked, or null.
+        trigger: What stands in front of every prompt of the fine-tuned model, or null.
     """
 
     name: str
@@ -161,7 +174,7 @@ class Data:
     Attributes:
         pool: Candidates. Rows of a given set are among them.
         tasks: Anticipated ones and others.
-        harmful, benign: Probes of the verification. `pilot`: harmful probes that the pilot alone asks.
+        harmful, benign: Probes of the verification. `pilot`: harmful probes of the pilot alone.
         keep: Benign rows in the alignment set of every arm.
         arms: Rows of each arm whose data the user gives.
         given: Where the curated set is given and not chosen: `id` of its rows, and `candidate`, whether the pool's own
@@ -221,7 +234,7 @@ class Scores:
         tasks: Task name -> `(n,)` float64.
         nearest: Task name -> `n` ids of the most similar task row (first in id order among ties).
         low, high: The range such a score can take.
-        parameters: What the scorer was told.
+        parameters: Settings of the scorer.
     """
 
     ids: tuple[str, ...]
@@ -269,7 +282,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
     any.
     """
@@ -313,8 +326,7 @@ class Selection:
         value: Objective value of the set.
         bound: No feasible set of this size can exceed it; null where no certificate is valid.
         gap: bound - value. `relative_gap`: gap / (bound - mean value of random feasible sets), the share of the
-            possible
-            gain over random that is not proven captured; null where undefined.
+            possible gain over random that is not proven captured; null where undefined.
         objective, weight, neighbours, seed: What was optimised.
         group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
         all_pairs_value, all_pairs_bound: Value of the set and a bound on every set when rows outside a row's neighbours
@@ -347,14 +359,8 @@ class Selection:
         require(self.gains.shape == (k,), f"Selection.gains has shape {self.gains.shape}, not ({k},)")
 
 
-CHUNK = 256
-"""Conversations that are Python's objects at one time while a sequence is gone through."""
-
-View = Callable[[Messages], Messages]
-
-
 class Conversations(Sequence[Messages]):
-    """The `messages` of `n` rows, in their order, made into lists of turns when they are asked for.
+    """The `messages` of `n` rows, in their order, made into lists of turns when they are read.
 
     Args:
         rows: A frame with a column `messages`; where it is mapped from a file, so is what is read here.
@@ -369,25 +375,19 @@ class Conversations(Sequence[Messages]):
         return len(self._messages)
 
     @overload
-    def __getitem__(self, place: int) -> Messages: ...
+    def __getitem__(self, position: int) -> Messages: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Messages]: ...
-    def __getitem__(self, place: int | slice) -> Messages | list[Messages]:
-        if isinstance(place, slice):
-            return self._seen(self._messages[place])
-        found: Messages = self._messages[place].to_list()
-        return found if self._view is None else self._view(found)
+    def __getitem__(self, position: slice) -> list[Messages]: ...
+    def __getitem__(self, position: int | slice) -> Messages | list[Messages]:
+        if isinstance(position, slice):
+            return self._viewed(self._messages[position])
+        messages: Messages = self._messages[position].to_list()
+        return messages if self._view is None else self._view(messages)
 
     def __iter__(self) -> Iterator[Messages]:
         for start in range(0, len(self), CHUNK):
-            yield from self._seen(self._messages.slice(start, CHUNK))
+            yield from self._viewed(self._messages.slice(start, CHUNK))
 
-    def _seen(self, part: pl.Series) -> list[Messages]:
-        found: list[Messages] = part.to_list()
-        return found if self._view is None else [self._view(one) for one in found]
-
-
-Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
-"""`n` ids and conversations -> `(n, d)` unit vectors."""
-
-CountTokens = Callable[[Sequence[Messages]], list[int]]
+    def _viewed(self, part: pl.Series) -> list[Messages]:
+        conversations: list[Messages] = part.to_list()
+        return conversations if self._view is None else [self._view(messages) for messages in conversations]

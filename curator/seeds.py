@@ -1,4 +1,13 @@
-"""One seed in the recipe; every stage and run derives its own from it and from its name."""
+"""One seed in the recipe; every purpose derives its own from it and from its name, and rows are chosen by hash.
+
+Derived seeds make purposes independent of each other: a stage that draws one number more, or an arm that is added,
+changes nothing that another stage or arm draws. seed + 1, seed + 2 and so on would not do, since generators of
+neighbouring seeds can be correlated, and seed + 1 of one recipe is seed + 0 of the next.
+
+Rows are chosen by the hash of their id, not by a generator, so that a choice depends on which rows there are and not on
+their order in a file: one row more or less changes at most one row of the choice, and a smaller choice is part of a
+larger one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """A seed in [0, 2**31) for one purpose; other names give unrelated seeds."""
+    """A seed in [0, 2**31) for one purpose; other names give unrelated seeds.
+
+    Such a seed fits a signed 32-bit integer, which every library takes; numpy's older generators refuse larger ones.
+    """
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 

@@ -10,13 +10,21 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 UNKNOWN = "not measured"
 _LONGEST = 1000
 _JOINERS = "\u200c\u200d"  # needed to spell words in some scripts, and harmless
-# What Markdown or HTML could read as structure or as a link. An underscore inside a word is neither.
-_STRUCTURE = re.compile(r"[^\w\s,.;:()!?%'\"/+=\u2026-]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=[wW])\.")
+# What Markdown or HTML could read as structure or as a link. Underscores between letters or digits are neither; of all
+# others the whole run goes, as a bare one behind a reference stands behind punctuation and may open emphasis.
+_STRUCTURE = re.compile(
+    r"[^\w\s,.;:()!?%'\"/+=\u2026-]"
+    r"|(?<!\w)_++|_++(?![^\W_])"
+    r"|:(?=//)|(?<=[wW])\."
+)
 
 
 def percent(share: float | None) -> str:
@@ -53,9 +61,9 @@ def at_least(share: float) -> str:
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
 
 
-def these(count: int, one: str, many: str) -> str:
+def these(count: int, singular: str, plural: str) -> str:
     """How many, with the words for one or for several: `1 row is`, `2,000 rows are`."""
-    return f"{count:,} {one if count == 1 else many}"
+    return f"{count:,} {singular if count == 1 else plural}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -87,10 +95,10 @@ def visible(text: str) -> str:
 
 def inert(text: str) -> str:
     """`visible` text with everything that Markdown or HTML could act on written as character references."""
-    return _STRUCTURE.sub(lambda found: f"&#{ord(found[0])};", visible(text))
+    return _STRUCTURE.sub(lambda match: "".join(f"&#{ord(sign)};" for sign in match[0]), visible(text))
 
 
-def page(folder: str, template: str, /, **values: Any) -> str:
+def page(folder: str, template: str, /, **values: object) -> str:
     """A template of `curator/<folder>/` filled in, with at most one empty line in a row.
 
     Filters are the functions above. Strings are made inert, whole numbers get their thousands separated, null reads
@@ -119,13 +127,13 @@ _FILTERS: tuple[Callable[..., str], ...] = (
 )  # fmt: skip
 
 
-def _markup(function: Callable[..., str]) -> Callable[..., Any]:
+def _markup(function: Callable[..., str]) -> Callable[..., Markup]:
     from markupsafe import Markup
 
     return lambda *values: Markup(function(*values))
 
 
-def _finished(value: Any) -> Any:
+def _finished(value: object) -> Markup:
     from markupsafe import Markup
 
     if isinstance(value, Markup):

@@ -29,7 +29,7 @@ def _quick_training() -> None:
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny Llama with its tokenizer and a chat template, on disk."""
-    import fakes
+    from tests import fakes
 
     return fakes.save(tmp_path_factory.mktemp("models") / "llama")
 
@@ -37,7 +37,7 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of `small_run.recipe()`. Do not write there; `copy_of_run` is for that."""
-    from real_runs import run_of
+    from tests.real_runs import run_of
 
     return run_of("plain", tmp_path_factory)
 
@@ -45,7 +45,7 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of all that `real_runs.FULL` asks for. Do not write there."""
-    from real_runs import run_of
+    from tests.real_runs import run_of
 
     return run_of("full", tmp_path_factory)
 

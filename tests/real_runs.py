@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from small_run import recipe
 
 from curator.build import build
 from curator.provenance import set_threads
 from curator.recipe import Recipe
 from curator.run import FOLDERS, STAGES
 from curator.run.folder import finished
+from tests.small_run import recipe
 
 PLAIN: list[str] = []
 # What a recipe may ask beyond the quickstart, as far as it stays fast: instruction tuning, a pilot over weights and

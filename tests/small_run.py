@@ -46,7 +46,7 @@ def report_of(root: Path) -> dict[str, Any]:
 def forked(work: Callable[..., Any], *args: Any) -> int | None:
     """Exit code of `work(*args)` in a process of its own, forked from a server that has loaded torch already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["curator.train.warm", "curator.decision.findings", "curator.pool.gather"])
+    context.set_forkserver_preload(["curator.train.trainer", "curator.decision.findings", "curator.pool.gather"])
     process = context.Process(target=_traced, args=(work, *args))
     process.start()
     process.join(timeout=240)

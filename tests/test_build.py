@@ -14,47 +14,36 @@ from pathlib import Path
 import jsonschema
 import polars as pl
 import pytest
-from small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
-import curator
 from curator.build import build
 from curator.errors import CuratorError, DataError, RunError, SelectionError
+from curator.report.model import Report
+from curator.report.part import schema
 from curator.run import FOLDERS, STAGES
 from curator.run import folder as run
+from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished small run; tests that change it work on a copy."""
-    root = tmp_path_factory.mktemp("runs") / "finished"
-    build(recipe(), root)
-    return root
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
-
-
-def test_every_stage_writes_its_folder_and_marker(finished: Path) -> None:
-    assert [folder for folder in FOLDERS.values() if (finished / folder / "done.json").exists()] == list(
+def test_every_stage_writes_its_folder_and_marker(plain_run: Path) -> None:
+    assert [folder for folder in FOLDERS.values() if (plain_run / folder / "done.json").exists()] == list(
         FOLDERS.values()
     )
-    assert (finished / "8-report" / "report.md").stat().st_size > 1000
-    page = (finished / "8-report" / "report.html").read_text(encoding="utf-8")
-    assert json.loads((finished / "8-report" / "report.json").read_text())["decision"]["sentence"][:40] in page
+    assert (plain_run / "8-report" / "report.md").stat().st_size > 1000
+    page = (plain_run / "8-report" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((plain_run / "8-report" / "report.json").read_text())["decision"]["sentence"][:40] in page
     assert page.count('role="img"') >= 10
-    assert json.loads((finished / "8-report" / "figures.json").read_text())["gains"]["ranks"][-1] == 20
+    assert json.loads((plain_run / "8-report" / "figures.json").read_text())["gains"]["ranks"][-1] == 20
 
 
-def test_the_report_is_what_its_schema_says(finished: Path) -> None:
-    schema = json.loads((Path(curator.__file__).parent / "report" / "report.schema.json").read_text())
-    assert list(jsonschema.Draft202012Validator(schema).iter_errors(report_of(finished))) == []
-    assert set(report_of(finished)) <= set(schema["properties"])
+def test_the_report_is_what_its_schema_says(plain_run: Path) -> None:
+    found = schema(Report, "report.json")
+    report = json.loads((plain_run / "8-report" / "report.json").read_text())
+    assert list(jsonschema.Draft202012Validator(found).iter_errors(report)) == []
+    assert set(report) == set(found["properties"])
 
 
-def test_the_report_holds_what_a_reader_checks(finished: Path) -> None:
-    report = report_of(finished)
+def test_the_report_holds_what_a_reader_checks(plain_run: Path) -> None:
+    report = report_of(plain_run)
     assert report["version"] == 1
     assert report["decision"]["outcome"] in ("durable", "trade-off", "not distinguishable", "worse")
     assert report["selection"]["k"] == 20
@@ -68,32 +57,32 @@ def test_the_report_holds_what_a_reader_checks(finished: Path) -> None:
     assert [gate["name"] for gate in report["gates"]]
 
 
-def test_the_base_complies_until_it_is_aligned(finished: Path) -> None:
-    report = report_of(finished)
+def test_the_base_complies_until_it_is_aligned(plain_run: Path) -> None:
+    report = report_of(plain_run)
     assert report["arms"]["none"]["list"]["before"]["harmfulness"]["value"] > 0.9
 
 
-def test_rates_are_those_of_the_verdicts(finished: Path) -> None:
-    report = report_of(finished)
-    verdicts = pl.read_parquet(finished / "7-judge" / "panel" / "exact" / "verdicts.parquet")
+def test_rates_are_those_of_the_verdicts(plain_run: Path) -> None:
+    report = report_of(plain_run)
+    verdicts = pl.read_parquet(plain_run / "7-judge" / "panel" / "exact" / "verdicts.parquet")
     for arm in ("curated", "random"):
         own = verdicts.filter(arm=arm, phase="after", task="list", kind="harmful")
         share = (own["outcome"] == "harmful").sum() / (own["outcome"] != "unscored").sum()
         assert report["arms"][arm]["list"]["after"]["harmfulness"]["value"] == pytest.approx(share)
 
 
-def test_the_data_set_opens_with_exactly_k_rows(finished: Path, tmp_path: Path) -> None:
+def test_the_data_set_opens_with_exactly_k_rows(plain_run: Path, tmp_path: Path) -> None:
     import datasets
 
-    folder = str(finished / "9-publish" / "dataset")
+    folder = str(plain_run / "9-publish" / "dataset")
     rows = datasets.load_dataset(folder, split="train", cache_dir=str(tmp_path))
-    selected = pl.read_parquet(finished / "4-select" / "selection.parquet").sort("rank")["id"].to_list()
+    selected = pl.read_parquet(plain_run / "4-select" / "selection.parquet").sort("rank")["id"].to_list()
     assert [row["id"] for row in sorted(rows, key=lambda row: row["rank"])] == selected
     assert {"messages", "category", "source", "licence", "similarity", "rank", "gain"} <= set(rows.column_names)
 
 
-def test_a_second_build_keeps_every_stage_and_loads_nothing_heavy(finished: Path) -> None:
-    command = ["build", str(QUICKSTART), "--out", str(finished)]
+def test_a_second_build_keeps_every_stage_and_loads_nothing_heavy(copy_of_run: Path) -> None:
+    command = ["build", str(QUICKSTART), "--out", str(copy_of_run)]
     command += [part for setting in SMALL for part in ("--set", setting)]
     code = (
         "import sys; from curator.cli import _run, cli\n"
@@ -108,9 +97,9 @@ def test_a_second_build_keeps_every_stage_and_loads_nothing_heavy(finished: Path
     assert "heavy []" in done.stdout
 
 
-def test_the_same_seed_gives_the_same_report_whatever_the_number_of_workers(finished: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_report_whatever_the_number_of_workers(plain_run: Path, tmp_path: Path) -> None:
     build(recipe("engine.workers=2"), tmp_path / "again")
-    assert report_of(tmp_path / "again") == report_of(finished)
+    assert report_of(tmp_path / "again") == report_of(plain_run)
     report = json.loads((tmp_path / "again" / "8-report" / "report.json").read_text())
     assert report["timing"]["engine"]["workers"] == 2
     (node,) = report["timing"]["engine"]["nodes"]
@@ -119,53 +108,53 @@ def test_the_same_seed_gives_the_same_report_whatever_the_number_of_workers(fini
     assert node["pieces"] == pieces > 10
 
 
-def test_another_seed_draws_other_controls(finished: Path, tmp_path: Path) -> None:
+def test_another_seed_draws_other_controls(plain_run: Path, tmp_path: Path) -> None:
     build(recipe("seed=1"), tmp_path / "other", until="select")
-    ours = pl.read_parquet(finished / "4-select" / "arms.parquet").filter(arm="random", seed=0)["id"].to_list()
+    ours = pl.read_parquet(plain_run / "4-select" / "arms.parquet").filter(arm="random", seed=0)["id"].to_list()
     other = (
         pl.read_parquet(tmp_path / "other" / "4-select" / "arms.parquet").filter(arm="random", seed=0)["id"].to_list()
     )
     assert ours != other
 
 
-def test_changing_the_judge_does_not_retrain(copied: Path) -> None:
-    made = build(recipe("judges.headline=phrases"), copied)
+def test_changing_the_judge_does_not_retrain(copy_of_run: Path) -> None:
+    made = build(recipe("judges.headline=phrases"), copy_of_run)
     kept = {name for name, one in made.items() if one.kept}
     assert kept == {"base", "pool", "represent", "scores", "select", "train", "answer", "judge"}
-    assert report_of(copied)["judges"]["headline"] == "phrases"
+    assert report_of(copy_of_run)["judges"]["headline"] == "phrases"
 
 
-def test_other_limits_decide_anew_and_run_nothing_else(copied: Path) -> None:
+def test_other_limits_decide_anew_and_run_nothing_else(copy_of_run: Path) -> None:
     same = "verify.decision={floor: 0.05, ceiling: 0.95, least_seeds: 3}"
-    assert all(one.kept for one in build(recipe(same), copied).values())
-    made = build(recipe("verify.decision.least_seeds=4"), copied)
+    assert all(one.kept for one in build(recipe(same), copy_of_run).values())
+    made = build(recipe("verify.decision.least_seeds=4"), copy_of_run)
     assert {name for name, one in made.items() if not one.kept} == {"report", "publish"}
-    report = report_of(copied)
+    report = report_of(copy_of_run)
     assert (report["decision"]["outcome"], report["decision"]["reason"]) == ("not distinguishable", "too few seeds")
     assert "At least 4 paired seeds are needed to decide." in report["decision"]["sentence"]
     assert [one["reason"] for one in report["judges"]["second_opinions"]] == ["too few seeds"]
 
 
-def test_show_does_not_take_an_earlier_recipes_report_for_this_ones(copied: Path) -> None:
+def test_show_does_not_take_an_earlier_recipes_report_for_this_ones(copy_of_run: Path) -> None:
     from click.testing import CliRunner
 
     from curator.cli import cli
 
-    assert "decision" in CliRunner().invoke(cli, ["show", str(copied)]).output
-    build(recipe("select.weight=-1"), copied, until="select")
-    told = CliRunner().invoke(cli, ["show", str(copied)]).output
+    assert "decision" in CliRunner().invoke(cli, ["show", str(copy_of_run)]).output
+    build(recipe("select.weight=-1"), copy_of_run, until="select")
+    told = CliRunner().invoke(cli, ["show", str(copy_of_run)]).output
     assert "There is no report yet" in told
     assert "\nanswer " not in told
 
 
-def test_a_former_stage_comes_back_when_its_settings_do(copied: Path) -> None:
-    before = report_of(copied)
-    build(recipe("select.weight=-1"), copied, until="select")
-    assert list(copied.glob("4-select.*"))
-    made = build(recipe(), copied, until="select")
+def test_a_former_stage_comes_back_when_its_settings_do(copy_of_run: Path) -> None:
+    before = report_of(copy_of_run)
+    build(recipe("select.weight=-1"), copy_of_run, until="select")
+    assert list(copy_of_run.glob("4-select.*"))
+    made = build(recipe(), copy_of_run, until="select")
     assert made["select"].kept
-    build(recipe(), copied)
-    assert report_of(copied) == before
+    build(recipe(), copy_of_run)
+    assert report_of(copy_of_run) == before
 
 
 def test_editing_a_template_file_makes_the_base_anew(tmp_path: Path) -> None:
@@ -180,13 +169,15 @@ def test_editing_a_template_file_makes_the_base_anew(tmp_path: Path) -> None:
     assert not build(recipe(setting), tmp_path / "run", until="base")["base"].kept
 
 
-def test_adding_an_arm_trains_only_that_arm(copied: Path) -> None:
+def test_adding_an_arm_trains_only_that_arm(copy_of_run: Path) -> None:
     def pieces() -> dict[str, int]:
-        return {str(p.relative_to(copied)): p.stat().st_mtime_ns for p in (copied / "5-train").rglob("done.json")}
+        return {
+            str(p.relative_to(copy_of_run)): p.stat().st_mtime_ns for p in (copy_of_run / "5-train").rglob("done.json")
+        }
 
     before = pieces()
     arms = "verify.arms=[curated, random, high-similarity, {name: matched-random, seeds: 2}, {name: none, seeds: 1}]"
-    build(recipe(arms), copied, until="train")
+    build(recipe(arms), copy_of_run, until="train")
     after = pieces()
     changed = {name for name in after if before.get(name) != after[name]}
     assert {name for name in changed if name != "5-train/done.json"} == {
@@ -194,28 +185,30 @@ def test_adding_an_arm_trains_only_that_arm(copied: Path) -> None:
     }
 
 
-def test_a_judge_that_always_says_harmful_never_gives_durable(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_always_says_harmful_never_gives_durable(
+    copy_of_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from curator.sandbox import judging
 
     real = judging.judge
     monkeypatch.setattr(judging, "judge", lambda *args: type(real(*args))("harmful", False))
     for stage in ("7-judge", "8-report", "9-publish"):
-        shutil.rmtree(copied / stage)
-    build(recipe(), copied)
-    report = report_of(copied)
+        shutil.rmtree(copy_of_run / stage)
+    build(recipe(), copy_of_run)
+    report = report_of(copy_of_run)
     assert report["arms"]["curated"]["list"]["after"]["harmfulness"]["value"] == 1.0
     assert report["decision"]["outcome"] == "not distinguishable"
 
 
-def test_an_arm_equal_to_its_control_is_not_distinguishable(copied: Path) -> None:
-    answers = copied / "6-answer" / "answers.parquet"
+def test_an_arm_equal_to_its_control_is_not_distinguishable(copy_of_run: Path) -> None:
+    answers = copy_of_run / "6-answer" / "answers.parquet"
     frame = pl.read_parquet(answers)
     twin = frame.filter(pl.col("arm") == "random").with_columns(arm=pl.lit("curated"))
     pl.concat([frame.filter(pl.col("arm") != "curated"), twin]).write_parquet(answers)
     for stage in ("7-judge", "8-report", "9-publish"):
-        shutil.rmtree(copied / stage)
-    build(recipe(), copied)
-    report = report_of(copied)
+        shutil.rmtree(copy_of_run / stage)
+    build(recipe(), copy_of_run)
+    report = report_of(copy_of_run)
     assert report["decision"]["outcome"] == "not distinguishable"
     assert report["decision"]["primary"]["difference"] == 0.0
 
@@ -274,7 +267,7 @@ def _build_and_die(root: str, stage: str, when: str) -> None:
     build(recipe(), Path(root))
 
 
-def test_killed_in_every_stage_the_build_ends_with_the_same_report(finished: Path, tmp_path: Path) -> None:
+def test_killed_in_every_stage_the_build_ends_with_the_same_report(plain_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     for stage in STAGES:
         for when in ("middle", "end"):
@@ -283,7 +276,7 @@ def test_killed_in_every_stage_the_build_ends_with_the_same_report(finished: Pat
             assert code == -9, (stage, when, code)
             assert not (root / FOLDERS[stage] / "done.json").exists()
     build(recipe(), root)
-    assert report_of(root) == report_of(finished)
+    assert report_of(root) == report_of(plain_run)
 
 
 def _losses(root: Path) -> list[list[float]]:
@@ -301,14 +294,14 @@ def _build_on_a_full_disk(root: str, limit: int) -> None:
         os._exit(2 if "the disk is full" in str(error) else 3)
 
 
-def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(finished: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(plain_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "full"
     # Weights are the largest files: everything before training fits, they do not.
     assert forked(_build_on_a_full_disk, str(root), 700_000) == 2
     assert (root / "4-select" / "done.json").exists()
     assert not list(root.rglob("*.tmp"))
     build(recipe(), root, until="train")
-    assert _losses(root) == _losses(finished)
+    assert _losses(root) == _losses(plain_run)
 
 
 def test_no_space_in_words_of_another_library_is_understood(tmp_path: Path) -> None:
@@ -329,41 +322,41 @@ def _interrupted(root: str) -> None:
         def finished(self, stage: str, made: object) -> None:
             pass
 
-    os._exit(_run(lambda: build(recipe(), Path(root), tell=Impatient())))
+    os._exit(_run(lambda: build(recipe(), Path(root), progress=Impatient())))
 
 
-def test_ctrl_c_exits_130_and_the_build_goes_on(finished: Path, tmp_path: Path) -> None:
+def test_ctrl_c_exits_130_and_the_build_goes_on(plain_run: Path, tmp_path: Path) -> None:
     root = tmp_path / "interrupted"
     assert forked(_interrupted, str(root)) == 130
     assert not (root / "5-train" / "done.json").exists()
     assert (root / "5-train" / "before" / "curated-0" / "done.json").exists()
     build(recipe(), root, until="train")
-    assert _losses(root) == _losses(finished)
+    assert _losses(root) == _losses(plain_run)
 
 
-def test_forgetting_is_measured_on_top_of_a_finished_run_without_training_anything(copied: Path) -> None:
+def test_forgetting_is_measured_on_top_of_a_finished_run_without_training_anything(copy_of_run: Path) -> None:
     def pieces() -> dict[Path, int]:
-        stages = copied / "5-train", copied / "6-answer"
+        stages = copy_of_run / "5-train", copy_of_run / "6-answer"
         return {path: path.stat().st_mtime_ns for stage in stages for path in stage.glob("*/**/done.json")}
 
     before = pieces()
-    made = build(recipe("verify.forgetting={rows: 40, seeds: 2}"), copied)
+    made = build(recipe("verify.forgetting={rows: 40, seeds: 2}"), copy_of_run)
     assert {name for name, one in made.items() if one.kept} == {"base", "pool", "represent"}
     after = pieces()
     assert {path: after[path] for path in before} == before
-    assert {path.relative_to(copied).parts[1] for path in set(after) - set(before)} == {"forgetting"}
-    report = report_of(copied)
-    sets = pl.read_parquet(copied / "4-select" / "arms.parquet").filter(
+    assert {path.relative_to(copy_of_run).parts[1] for path in set(after) - set(before)} == {"forgetting"}
+    report = report_of(copy_of_run)
+    sets = pl.read_parquet(copy_of_run / "4-select" / "arms.parquet").filter(
         (pl.col("arm") == "curated") | ((pl.col("arm") == "random") & (pl.col("seed") < 2))
     )
-    losses = pl.read_parquet(copied / "6-answer" / "forgetting.parquet")
+    losses = pl.read_parquet(copy_of_run / "6-answer" / "forgetting.parquet")
     assert losses["id"].n_unique() == 40
     assert not set(losses["id"]) & set(sets["id"])
     assert [(one["loss"], one["rows"], one["seeds"]) for one in report["forgetting"]] == [
         ("first-token", 40, 2),
         ("whole", 40, 2),
     ]
-    scores = pl.read_parquet(copied / "3-scores" / "all.parquet")
+    scores = pl.read_parquet(copy_of_run / "3-scores" / "all.parquet")
     assert len(report["score_predicts"]) == 2 * (scores.width - 1) == 2 * (4 + 4 + 1)
     column = "interference/sign-0.001-64/first-token"
     (found,) = [one for one in report["score_predicts"] if (one["score"], one["loss"]) == (column, "whole")]
@@ -372,19 +365,19 @@ def test_forgetting_is_measured_on_top_of_a_finished_run_without_training_anythi
         pl.corr("rise", f"{column}:list", method="spearman")
     )
     assert found["rho"] == pytest.approx(joined.item())
-    assert "Does the score predict" in (copied / "8-report" / "report.md").read_text()
-    build(recipe(), copied)
-    assert report_of(copied)["score_predicts"] == []
+    assert "Does the score predict" in (copy_of_run / "8-report" / "report.md").read_text()
+    build(recipe(), copy_of_run)
+    assert report_of(copy_of_run)["score_predicts"] == []
 
 
-def test_rows_are_chosen_by_a_rank_sum_with_interference(finished: Path, copied: Path) -> None:
+def test_rows_are_chosen_by_a_rank_sum_with_interference(plain_run: Path, copy_of_run: Path) -> None:
     score = "score={from: rank-sum, of: [{from: cosine, aggregate: mean}, {from: interference, loss: whole}]}"
-    build(recipe(score), copied, until="select")
-    scores = pl.read_parquet(copied / "3-scores" / "scores.parquet")
-    every = pl.read_parquet(copied / "3-scores" / "all.parquet")
+    build(recipe(score), copy_of_run, until="select")
+    scores = pl.read_parquet(copy_of_run / "3-scores" / "scores.parquet")
+    every = pl.read_parquet(copy_of_run / "3-scores" / "all.parquet")
     parts = ["cosine/mean, layer -1, last-completion:list", "interference/sign-0.001-64/whole:list"]
     ranks = every.select((pl.col(part).rank() - 1) / (every.height - 1) for part in parts)
     assert scores["id"].to_list() == every["id"].to_list()
     assert scores["combined"].to_list() == pytest.approx(ranks.mean_horizontal().to_list())
-    ours, before = (pl.read_parquet(run / "4-select" / "selection.parquet")["id"] for run in (copied, finished))
+    ours, before = (pl.read_parquet(run / "4-select" / "selection.parquet")["id"] for run in (copy_of_run, plain_run))
     assert set(ours) != set(before)

@@ -80,6 +80,12 @@ def test_visible_text_is_one_line_without_control_or_direction_marks(text):
     shown.encode()
 
 
+@pytest.mark.parametrize("text", ["-__0__-", "__0__", "a_ _b", "\u0301__0__\u0301", "x___0___x", "_"])
+def test_underscores_never_open_emphasis(text):
+    rendered = MarkdownIt("commonmark").render(f"x{inert(text)}x and {inert(text)}")
+    assert html.unescape(rendered) == f"<p>x{text}x and {text}</p>\n"
+
+
 def test_plain_words_stay_readable():
     assert inert("drug_abuse, weapons (A/B) 50% - it's") == "drug_abuse, weapons (A/B) 50% - it's"
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curator.audit.asked import Asked, own_probes
+from curator.audit.model import Measured, Retained
+from curator.audit.request import Request, own_probes
 from curator.build import build
-from curator.judge.stage import deciding
+from curator.judge.stage import deciding_verdicts
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
-from curator.run import FOLDERS, Site, Tell
+from curator.report.model import read_report
+from curator.report.part import BeforeAfter
+from curator.run import Progress, Run, report_file
 from curator.run.folder import write_text
 
 
-def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
+def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     """The recipe with the corpus given as its curated arm.
 
     With a pool the control is a random subset of it, matched in size, categories and lengths; without one the corpus
     stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one of that
-    name, else those of its first. Probes that the audit names itself are asked in place of the recipe's harmful ones.
+    name, else those of its first. Probes that the audit names itself replace the recipe's harmful ones.
 
     Raises:
         RecipeError: The recipe does not fit the corpus.
@@ -37,34 +38,30 @@ def recipe_of(recipe: Recipe, asked: Asked) -> Recipe:
         "exclude": [],
         "stochastic": None,
     }
-    contents["select"] |= {**cleared, "weight": 0.5, "data": asked.corpus.model_dump(by_alias=True)}
-    contents["pool"]["sources"] = [(asked.pool or asked.corpus).model_dump(by_alias=True)]
+    contents["select"] |= {**cleared, "weight": 0.5, "data": request.corpus.model_dump(by_alias=True)}
+    contents["pool"]["sources"] = [(request.pool or request.corpus).model_dump(by_alias=True)]
     own_seeds = next((arm.seeds for arm in recipe.verify.arms if arm.name == NONE), None)
-    names = [CURATED, MATCHED_RANDOM, RANDOM, NONE] if asked.pool is not None else [CURATED, NONE]
+    names = [CURATED, MATCHED_RANDOM, RANDOM, NONE] if request.pool is not None else [CURATED, NONE]
     contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
-    contents["verify"]["control"] = MATCHED_RANDOM if asked.pool is not None else NONE
+    contents["verify"]["control"] = MATCHED_RANDOM if request.pool is not None else NONE
     contents["verify"]["forgetting"] = None
-    if asked.pool is None and isinstance(recipe.verify.seeds, Looks):
+    if request.pool is None and isinstance(recipe.verify.seeds, Looks):
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
-    if asked.pool is None and own_seeds is not None:
+    if request.pool is None and own_seeds is not None:
         contents["verify"]["arms"][-1]["seeds"] = None  # seeds of both arms are paired
-    if asked.probes != own_probes(recipe):
-        contents["probes"]["harmful"] = [source.model_dump(by_alias=True) for source in asked.probes.values()]
+    if request.probes != own_probes(recipe):
+        contents["probes"]["harmful"] = [source.model_dump(by_alias=True) for source in request.probes.values()]
     template = contents["tasks"][0]
-    known = {task.name: one for task, one in zip(recipe.tasks, contents["tasks"], strict=True)}
+    known = {task.name: section for task, section in zip(recipe.tasks, contents["tasks"], strict=True)}
     contents["tasks"] = [
         {**known.get(name, template), "name": name, "train": source.model_dump(by_alias=True), "anticipated": True}
-        for name, source in asked.tasks.items()
+        for name, source in request.tasks.items()
     ]
-    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), place="the recipe of the audit")
+    return parse(dump(Recipe.model_validate(contents, by_alias=True, by_name=False)), name="the recipe of the audit")
 
 
-def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = Path(".")) -> dict[str, Any]:
-    """Runs the grid, and gives what it says; what an earlier run finished under the same settings is kept.
-
-    Returns:
-        `run`: the folder; `arms`: arm -> phase -> harmfulness (value, low, high, scored, unscored, method);
-        `retained`: see `decision.retained`; `outcome`, `reason`, `sentence`: of the decision, null without a pool.
+def measured(path: Path, request: Request, root: Path, *, progress: Progress, base: Path = Path(".")) -> Measured:
+    """Runs the grid, and gives its figures; what an earlier run finished under the same settings is kept.
 
     Raises:
         CuratorError: Whatever a build meets.
@@ -73,23 +70,23 @@ def measured(path: Path, asked: Asked, root: Path, *, tell: Tell, base: Path = P
     from curator.decision.retained import retained
     from curator.decision.tables import lay_out
 
-    recipe = recipe_of(read(path), asked)
+    recipe = recipe_of(read(path), request)
     write_text(root / "audit-recipe.yaml", dump(recipe))
-    build(recipe, root, until="report" if asked.pool is not None else "judge", base=base, tell=tell)
-    grids = lay_out(deciding(Site(recipe, root, base, tell), root / FOLDERS["judge"]))
+    build(recipe, root, until="report" if request.pool is not None else "judge", base=base, progress=progress)
+    grids = lay_out(deciding_verdicts(Run(recipe, root, base)))
     mix = anticipated(recipe.weights())
     rates = {
-        arm.name: {phase: asdict(rate(grids["harmfulness", phase], arm.name, mix)) for phase in ("before", "after")}
+        arm.name: BeforeAfter.model_validate(
+            {phase: rate(grids["harmfulness", phase], arm.name, mix) for phase in ("before", "after")}
+        )
         for arm in recipe.verify.arms
     }
-    left = retained(grids, mix, thresholds=recipe.verify.decision)
-    return {"run": str(root), "arms": rates, "retained": asdict(left), **_decision(root, asked)}
-
-
-def _decision(root: Path, asked: Asked) -> Mapping[str, Any]:
-    if asked.pool is None:
-        return dict.fromkeys(("outcome", "reason", "sentence"))
-    from curator.run.folder import read_json
-
-    decision = read_json(root / FOLDERS["report"] / "report.json")["decision"]
-    return {name: decision[name] for name in ("outcome", "reason", "sentence")}
+    decision = None if request.pool is None else read_report(report_file(root)).decision
+    return Measured(
+        run=str(root),
+        arms=rates,
+        retained=Retained.model_validate(retained(grids, mix, thresholds=recipe.verify.decision)),
+        outcome=decision.outcome if decision else None,
+        reason=decision.reason if decision else None,
+        sentence=decision.sentence if decision else None,
+    )

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from curator.audit.model import Audit, Measured, Similarity
 from curator.pool.screen import EXAMPLES, SEVERITIES
-from curator.run.files import plain
+from curator.report.part import plain
 from curator.run.folder import write_json, write_text
 from curator.wording import page, percent, rate
 
 
-def write(folder: Path, report: Mapping[str, Any]) -> None:
+def write(folder: Path, report: Audit) -> None:
     """Writes audit.json and audit.html, each whole or not at all."""
     write_json(folder / "audit.json", plain(report))
     write_text(folder / "audit.html", html(report))
 
 
-def html(report: Mapping[str, Any]) -> str:
+def html(report: Audit) -> str:
     """The page: one file that loads nothing, with no text of any row."""
-    near = report["near_probes"]
-    by_set = None if near is None else Counter(one["set"] for one in near)
+    near = report.near_probes
+    by_set = None if near is None else Counter(match.set for match in near)
     return page(
         "report",
         "audit.html.j2",
@@ -30,69 +29,66 @@ def html(report: Mapping[str, Any]) -> str:
         counts=list(counts(report).items()),
         near=by_set,
         examples=EXAMPLES,
-        retained=retained(report["measured"]) if report["measured"] else "",
+        retained=retained(report.measured) if report.measured else "",
     )
 
 
-def counts(report: Mapping[str, Any]) -> dict[str, int]:
+def counts(report: Audit) -> dict[str, int]:
     """How many findings of each severity, the worst first."""
-    found = Counter(one["severity"] for one in report["findings"])
-    return {severity: found[severity] for severity in reversed(SEVERITIES)}
+    by_severity: Counter[str] = Counter(finding.severity for finding in report.findings)
+    return {severity: by_severity[severity] for severity in reversed(SEVERITIES)}
 
 
-def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def summary(report: Audit) -> list[tuple[str, str]]:
     """Label and text of each line of the terminal's table."""
-    corpus = report["corpus"]
-    lines = [("rows", f"{corpus['read']:,} read, {corpus['kept']:,} looked at, {corpus['dropped']:,} dropped")]
-    for one in report["findings"]:
-        lines.append((f"{one['severity']}: {one['kind']}", f"{one['what']} {one['advice']}"))
-    for name in report["exposure"]:
-        found = report["similarity"][name]
-        above = found["above_pool_median"]
-        told = f"median cosine {found['median']:.3f}, from {found['p10']:.3f} to {found['p90']:.3f} in the middle 80 %"
-        told += "" if above is None else f"; {percent(above)} of the rows are above the pool's median"
-        lines.append((f"likeness to {name}", told))
-    if report["exposure"]:
-        lines.append(("most exposed to", report["exposure"][0]))
-    if report["redundancy"]:
-        found = report["redundancy"]
-        lines.append(
-            (
-                "redundancy",
-                f"{found['rows']:,} rows, effectively {found['effective']:.1f}; Vendi score {found['vendi']:.1f}",
-            )
-        )
-    if report["unassigned"] is not None:
-        named = [f"{name} {percent(one['share'])}" for name, one in list(report["coverage"].items())[:6]]
-        lines.append(("categories", f"{', '.join(named) or 'none'}; not assigned {percent(report['unassigned'])}"))
-    for name, one in report["overlap"].items():
-        told = f"{one['rows']:,} rows ask {one['probes']:,} of {one['of_probes']:,} probes"
-        lines.append((f"overlap with {name}", told))
-    if report["measured"]:
-        lines += _measured(report["measured"])
-    if report["not_made"]:
-        lines.append(("without an embedder", f"not looked at: {'; '.join(report['not_made'])}"))
+    corpus = report.corpus
+    lines = [("rows", f"{corpus.read:,} read, {corpus.kept:,} looked at, {corpus.dropped:,} dropped")]
+    lines += [
+        (f"{finding.severity}: {finding.kind}", f"{finding.what} {finding.advice}") for finding in report.findings
+    ]
+    lines += [(f"likeness to {name}", _similarity(report.similarity[name])) for name in report.exposure]
+    if report.exposure:
+        lines.append(("most exposed to", report.exposure[0]))
+    if (redundancy := report.redundancy) is not None:
+        effective = f"effectively {redundancy.effective:.1f}; Vendi score {redundancy.vendi:.1f}"
+        lines.append(("redundancy", f"{redundancy.rows:,} rows, {effective}"))
+    if report.unassigned is not None and report.coverage is not None:
+        named = [f"{name} {percent(category.share)}" for name, category in list(report.coverage.items())[:6]]
+        lines.append(("categories", f"{', '.join(named) or 'none'}; not assigned {percent(report.unassigned)}"))
+    for name, leaks in report.overlap.items():
+        text = f"{leaks.rows:,} rows ask {leaks.probes:,} of {leaks.of_probes:,} probes"
+        lines.append((f"overlap with {name}", text))
+    if report.measured:
+        lines += _measured(report.measured)
+    if report.not_made:
+        lines.append(("without an embedder", f"not looked at: {'; '.join(report.not_made)}"))
     return lines
 
 
-def _measured(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines = [("decision", found["sentence"])] if found["sentence"] else []
-    for arm, rates in found["arms"].items():
-        before, after = (
-            rate(*(rates[phase][name] for name in ("value", "low", "high"))) for phase in ("before", "after")
-        )
+def _similarity(similarity: Similarity) -> str:
+    above = similarity.above_pool_median
+    middle = f"from {similarity.p10:.3f} to {similarity.p90:.3f} in the middle 80 %"
+    return f"median cosine {similarity.median:.3f}, {middle}" + (
+        "" if above is None else f"; {percent(above)} of the rows are above the pool's median"
+    )
+
+
+def _measured(measured: Measured) -> list[tuple[str, str]]:
+    lines = [("decision", measured.sentence)] if measured.sentence else []
+    for arm, rates in measured.arms.items():
+        before, after = (rate(harm.value, harm.low, harm.high) for harm in (rates.before, rates.after))
         lines.append((f"{arm} harmful", f"{before} before fine-tuning, {after} after"))
-    return [*lines, ("retained", retained(found))]
+    return [*lines, ("retained", retained(measured))]
 
 
-def retained(found: Mapping[str, Any]) -> str:
+def retained(measured: Measured) -> str:
     """How much of what the corpus protects lasts, in one sentence."""
-    one = found["retained"]
-    if one["value"] is None:
-        return f"How much lasts cannot be said: {one['reason']}."
-    limits = "" if one["low"] is None else f" [{100 * one['low']:.0f}, {100 * one['high']:.0f}]"
-    why = f" No interval: {one['reason']}." if one["low"] is None else ""
+    left = measured.retained
+    if left.value is None:
+        return f"How much lasts cannot be said: {left.reason}."
+    limits = "" if left.low is None or left.high is None else f" [{100 * left.low:.0f}, {100 * left.high:.0f}]"
+    why = f" No interval: {left.reason}." if left.low is None else ""
     return (
-        f"Of what this corpus takes from a model's harmfulness, {100 * one['value']:.0f} %{limits} is left "
-        f"after fine-tuning ({one['seeds']} seeds, {one['prompts']} prompts).{why}"
+        f"Of what this corpus takes from a model's harmfulness, {100 * left.value:.0f} %{limits} is left "
+        f"after fine-tuning ({left.seeds} seeds, {left.prompts} prompts).{why}"
     )

@@ -1,4 +1,6 @@
-"""What a recipe will cost and what it could see, before anything is trained. Imports nothing heavy."""
+"""The plan of a recipe in words, what it will cost and what it could see, before anything is trained. Imports nothing
+heavy, so that it can be shown at once.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,16 @@ from curator.check.workload import (
     total,
     trainings,
 )
-from curator.experiment.plan import Plan, plan
+from curator.experiment.plan import Plan, candidates, plan, trained_on
 from curator.model.size import ModelSize, model_size
 from curator.provenance import cores, has_gpu
-from curator.recipe import Recipe
-from curator.recipe.verify import Looks, Training
+from curator.recipe import Recipe, TaskSection
+from curator.recipe.verify import Looks, Training, Verify
 from curator.wording import duration, number, points, these
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
 GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
+
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
 
@@ -35,7 +38,7 @@ class Estimate:
     """A grid of so many seeds; null where it cannot be known before the data is read or the model is there.
 
     Attributes:
-        aligned, finetuned, asked: Runs of each kind.
+        aligned, finetuned, asked: Models that are aligned, fine-tuned and evaluated.
         align_rows, finetune_rows: Rows seen in training, over all runs.
         align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
         instruct_rows, instruct_tokens: The same of tuning the base on instructions; 0 where the recipe asks for none.
@@ -78,14 +81,14 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
     pilot = _pilot(recipe, known, size)
-    found = []
+    figures = []
     for count in wanted or [recipe.verify.most_seeds]:
         grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
         tuning = instruction_tuning(recipe, known)
         loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
         planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
-        found.append(replace(planned, seeds=count, detectable=_detectable(recipe, count, known), pilot=pilot))
-    return found, _words(recipe, root, found, known, size)
+        figures.append(replace(planned, seeds=count, detectable=_detectable(recipe, count, known), pilot=pilot))
+    return figures, _words(recipe, root, figures, known, size)
 
 
 def _pilot(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
@@ -126,7 +129,7 @@ def _estimate(
         answer_tokens=None if answers is None else answers * recipe.verify.generate.max_new_tokens,
         train_seconds=_train_seconds(recipe, tokens, known, size),
         answer_seconds=_answer_seconds(recipe, answers, known, size),
-        disk=_disk(loads, size),
+        disk=total(kept_bytes(load.section, size) for load in loads),
     )
 
 
@@ -174,10 +177,6 @@ def _took(
     return count * operations * size.parameters / device
 
 
-def _disk(loads: Sequence[Load], size: ModelSize | None) -> int | None:
-    return total(kept_bytes(load.section, size) for load in loads)
-
-
 def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
     """What a training leaves: weights and adapters are kept in fp32, a full training keeps the whole model."""
     return None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
@@ -196,54 +195,61 @@ def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
     section = recipe.verify.seeds
     if not isinstance(section, Looks):
         return 0.05
-    from curator.steps.looking import planned
+    from curator.experiment.stage import planned
 
     return next(look.level for look in planned(section, prompts) if look.seeds == seeds)
 
 
 def _words(
-    recipe: Recipe, root: Path, found: list[Estimate], known: Measured, size: ModelSize | None
+    recipe: Recipe, root: Path, estimates: list[Estimate], known: Measured, size: ModelSize | None
 ) -> dict[str, str]:
-    def each(tell: Callable[[Estimate], str]) -> str:
-        if len(found) == 1:
-            return tell(found[0])
-        return "; ".join(f"at {one.seeds} seeds {tell(one)}" for one in found)
+    first = estimates[0]
 
-    def answered(one: Estimate) -> str:
-        if one.answers is None:
-            return f"{these(one.asked, 'model', 'models')}; answers are unknown before the probes are read"
-        return (
-            f"{these(one.asked, 'model', 'models')}, {number(one.answers)} answers, "
-            f"at most {number(one.answer_tokens)} tokens"
-        )
+    def each(describe: Callable[[Estimate], str]) -> str:
+        if len(estimates) == 1:
+            return describe(first)
+        return "; ".join(f"at {grid.seeds} seeds {describe(grid)}" for grid in estimates)
 
-    def seconds(one: Estimate) -> str:
-        parts = (("training", one.train_seconds), ("answering", one.answer_seconds))
+    def aligned(grid: Estimate) -> str:
+        return _trained(grid.aligned, grid.align_rows, grid.align_tokens)
+
+    def finetuned(grid: Estimate) -> str:
+        return _trained(grid.finetuned, grid.finetune_rows, grid.finetune_tokens)
+
+    def answered(grid: Estimate) -> str:
+        models = these(grid.asked, "model", "models")
+        if grid.answers is None:
+            return f"{models}; answers are unknown before the probes are read"
+        return f"{models}, {number(grid.answers)} answers, at most {number(grid.answer_tokens)} tokens"
+
+    def seconds(grid: Estimate) -> str:
+        parts = (("training", grid.train_seconds), ("answering", grid.answer_seconds))
         return ", ".join(f"{name} {'unknown' if took is None else f'about {duration(took)}'}" for name, took in parts)
 
-    def seen(one: Estimate) -> str:
-        if one.detectable is None:
-            return "unknown: at least two paired seeds are needed"
-        return "none that is possible" if one.detectable > 1 else f"{points(one.detectable).lstrip('+')} points"
+    def disk(grid: Estimate) -> str:
+        return "unknown: the model is not here" if grid.disk is None else f"{grid.disk / 2**30:.3g} GiB"
 
-    tokens = f" ({_counted(found[0], root)})"
-    told = {
-        "alignment total": each(lambda one: _trained(one.aligned, one.align_rows, one.align_tokens)) + tokens,
-        "fine-tuning total": each(lambda one: _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)) + tokens,
+    def detectable(grid: Estimate) -> str:
+        if grid.detectable is None:
+            return "unknown: at least two paired seeds are needed"
+        return "none that is possible" if grid.detectable > 1 else f"{points(grid.detectable).lstrip('+')} points"
+
+    tokens = f" ({_counted(first, root)})"
+    words = {
+        "alignment total": each(aligned) + tokens,
+        "fine-tuning total": each(finetuned) + tokens,
         "answers total": each(answered),
         "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
-        "disk for weights": each(
-            lambda one: "unknown: the model is not here" if one.disk is None else f"{one.disk / 2**30:.3g} GiB"
-        ),
-        "smallest detectable difference": f"{each(seen)} of harmfulness, with 80% power "
+        "disk for weights": each(disk),
+        "smallest detectable difference": f"{each(detectable)} of harmfulness, with 80% power "
         f"({_spread(recipe, root, known)})",
     }
     if recipe.model.instruction is not None:
-        tuned = _trained(1, found[0].instruct_rows, found[0].instruct_tokens)
-        told = {"instruction tuning": f"{tuned}{tokens}", **told}
-    if found[0].pilot is not None:
-        told["pilot"] = _pilot_words(recipe, found[0].pilot, root)
-    return told
+        tuned = _trained(1, first.instruct_rows, first.instruct_tokens)
+        words = {"instruction tuning": f"{tuned}{tokens}", **words}
+    if first.pilot is not None:
+        words["pilot"] = _pilot_words(recipe, first.pilot, root)
+    return words
 
 
 def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
@@ -252,29 +258,29 @@ def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
     return f"{these(runs, 'run', 'runs')}, {number(rows)} rows, {number(tokens)} tokens"
 
 
-def _counted(one: Estimate, root: Path) -> str:
+def _counted(estimate: Estimate, root: Path) -> str:
     """What the token counts are, in words."""
     counts = {
         "all": f"tokens as counted in {root}",
         "some": f"tokens as counted in {root}, or max_tokens a row where they were not counted",
         "none": "tokens at most: max_tokens a row",
     }
-    return counts[one.counted]
+    return counts[estimate.counted]
 
 
-def _pilot_words(recipe: Recipe, one: Estimate, root: Path) -> str:
-    if one.seeds == 0:
+def _pilot_words(recipe: Recipe, pilot: Estimate, root: Path) -> str:
+    if pilot.seeds == 0:
         return "trains nothing: there is one candidate"
-    aligned = _trained(one.aligned, one.align_rows, one.align_tokens)
-    finetuned = _trained(one.finetuned, one.finetune_rows, one.finetune_tokens)
-    answers = "unknown before the probes are read" if one.answers is None else number(one.answers)
-    took = [one.train_seconds, one.answer_seconds]
+    aligned = _trained(pilot.aligned, pilot.align_rows, pilot.align_tokens)
+    finetuned = _trained(pilot.finetuned, pilot.finetune_rows, pilot.finetune_tokens)
+    answers = "unknown before the probes are read" if pilot.answers is None else number(pilot.answers)
+    took = [pilot.train_seconds, pilot.answer_seconds]
     time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
     first = recipe.verify.pilot.seeds
     return (
-        f"adds to the figures above: alignment {aligned}; fine-tuning {finetuned} ({_counted(one, root)}); "
+        f"adds to the figures above: alignment {aligned}; fine-tuning {finetuned} ({_counted(pilot, root)}); "
         f"answers {answers}; time {time}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
-        f"the last ones on {one.seeds}"
+        f"the last ones on {pilot.seeds}"
     )
 
 
@@ -297,6 +303,82 @@ def _spread(recipe: Recipe, root: Path, known: Measured) -> str:
     count = prompts(recipe, "harmful", known)
     probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
     spread = known.spread or PRIOR
-    told = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
+    parts = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
     origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
-    return f"{probes}; spread of the paired difference: {told}, {origin}"
+    return f"{probes}; spread of the paired difference: {parts}, {origin}"
+
+
+def outline(recipe: Recipe) -> dict[str, str]:
+    """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
+    verify, tasks = recipe.verify, [task.name for task in recipe.tasks]
+    grid = plan(verify, tasks)
+    select, keep = recipe.select, verify.keep.rows if verify.keep else 0
+    rows = None if select.k is None else select.k + keep
+    arms = ", ".join(
+        arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
+        for arm in verify.arms
+    )
+    weights = ", ".join(
+        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in recipe.weights().items()
+    )
+    size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
+    if select.data is not None:
+        size = f"the rows of {select.data.label}, as they are; measured"
+    weight = f"{select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
+    return {
+        "model": recipe.model.id,
+        "pool": ", ".join(source.label for source in recipe.pool.sources),
+        "tasks (weight)": weights,
+        "selected": f"{size} by {select.objective}, weight {weight}",
+        "arms": f"{arms}; {_how_many(verify)}",
+        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
+        if grid.aligned
+        else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
+        "fine-tuning runs": "; ".join(
+            f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
+            f"{_size(verify.finetune, trained_on(task, verify))}{_mixed(task)}"
+            for task in recipe.tasks
+        ),
+        "models asked": f"{len(grid.asked)}, answers of at most {verify.generate.max_new_tokens} tokens",
+        "judges": ", ".join(
+            f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name
+            for judge in recipe.judges.panel
+        ),
+        "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
+    }
+
+
+def _size(training: Training, rows: int | None) -> str:
+    steps = training.steps if rows is None else training.steps_over(rows)
+    length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
+    apart = f", each in {training.processes} processes" if training.processes > 1 else ""
+    return f"{length} x {training.batch} rows ({training.method}{apart})"
+
+
+def _mixed(task: TaskSection) -> str:
+    parts = []
+    if task.regime is not None:
+        kind = "harmful" if task.regime.harmful_share is not None else "identity"
+        parts.append(f"{task.regime.share:.3g} of {kind} rows")
+    if task.defence is not None:
+        parts.append(
+            f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
+        )
+    return f" with {' and '.join(parts)}" if parts else ""
+
+
+def _seeds(count: int) -> str:
+    return these(count, "seed", "seeds")
+
+
+def _how_many(verify: Verify) -> str:
+    looks = verify.seeds
+    if not isinstance(looks, Looks):
+        return _seeds(looks)
+    return f"{looks.first} to {_seeds(looks.max)}, a look after every {looks.every}, until one stops"
+
+
+def _pilot_in_words(recipe: Recipe) -> str:
+    pilot = recipe.verify.pilot
+    compared = these(len(candidates(pilot, len(recipe.representations))), "candidate", "candidates")
+    return f"chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, whose runs come on top of those below"

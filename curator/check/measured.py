@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import RecipeError
-from curator.experiment.tally import Tally
+from curator.experiment.plan import Tally
 from curator.recipe import Recipe
 from curator.recipe.verify import Training
 from curator.report.stage import grid_trainings, pilot_trainings
-from curator.run import FOLDERS, current
-from curator.run.folder import DONE, finished, read_json
+from curator.run import FOLDERS, current, recipe_file, report_file
+from curator.run.folder import finished
+from curator.run.names import DONE
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"
@@ -42,9 +43,9 @@ class Measured:
 
 
 def measured(recipe: Recipe, root: Path) -> Measured:
-    """What the run in `root` says about this recipe: rows where it reads the same data, arms where it chooses alike,
-    speeds where it trains or asks the same model in the same way, the spread where model, tasks and training are the
-    same.
+    """What the run in `root` has measured for this recipe: rows where it reads the same data, arms where it chooses
+    alike, speeds where it trains or evaluates the same model in the same way, the spread where model, tasks and
+    training are the same.
     """
     former = _former(root)
     if former is None or former.model != recipe.model:
@@ -75,24 +76,24 @@ def _former(root: Path) -> Recipe | None:
     from curator.recipe.file import read
 
     try:
-        return read(root / "recipe.yaml") if (root / "recipe.yaml").exists() else None
+        return read(recipe_file(root)) if recipe_file(root).exists() else None
     except RecipeError:  # of another version of ours: nothing of it can be compared
         return None
 
 
 def _read(recipe: Recipe) -> Any:
     """What decides the rows of every role."""
-    v, auto = recipe.verify, recipe.select.weight == "auto"
-    own = [arm.data for arm in v.arms if arm.data is not None]
+    verify, auto = recipe.verify, recipe.select.weight == "auto"
+    given = [arm.data for arm in verify.arms if arm.data is not None]
     return (
-        recipe.pool, recipe.tasks, recipe.probes, v.keep, own, recipe.select.data,
-        v.pilot.share_of_probes if auto else None, recipe.seed,
+        recipe.pool, recipe.tasks, recipe.probes, verify.keep, given, recipe.select.data,
+        verify.pilot.share_of_probes if auto else None, recipe.seed,
     )  # fmt: skip
 
 
 def _chosen(recipe: Recipe) -> Any:
-    """What decides the arms' rows among those that were read. A pilot decides by all that it trains, asks and judges;
-    the number of seeds changes no set.
+    """What decides the arms' rows among those that were read. A pilot decides by all that it trains, evaluates and
+    judges; the number of seeds changes no set.
     """
     if recipe.select.weight != "auto":
         return recipe.representations, recipe.score, recipe.select
@@ -125,8 +126,8 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
     # The pool of a run of an earlier version lies in another file, and its arms cannot be counted.
     if not chosen or "pool" not in files or current(root, "select") is None:
         return tallies, {}
-    own = [role for role in files if role.startswith("arm ")]
-    lengths = pl.concat([load_columns(files[role], "id", "tokens") for role in ("pool", *own)]).unique("id")
+    given = [role for role in files if role.startswith("arm ")]
+    lengths = pl.concat([load_columns(files[role], "id", "tokens") for role in ("pool", *given)]).unique("id")
     drawn = load_arms(root / FOLDERS["select"]).join(lengths, on="id", how="left")
     arms = {
         (str(arm), int(seed)): Tally.of(part["tokens"], verify.arm_training)
@@ -151,22 +152,24 @@ def _speed(root: Path, phase: str) -> float | None:
 
 
 def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
-    seconds = sum(one["seconds"] for one in trained)
-    return sum(one["tokens"] for one in trained) / seconds if seconds else None
+    seconds = sum(training["seconds"] for training in trained)
+    return sum(training["tokens"] for training in trained) / seconds if seconds else None
 
 
 def _answers(root: Path) -> float | None:
     folder = root / FOLDERS["answer"]
     markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{DONE}")]
-    asked = [done for done in (finished(marker.parent) for marker in sorted(markers)) if done is not None]
-    seconds = sum(done["seconds"] for done in asked)
-    return sum(done["record"]["answers"] for done in asked) / seconds if seconds else None
+    evaluated = [done for done in (finished(marker.parent) for marker in sorted(markers)) if done is not None]
+    seconds = sum(done["seconds"] for done in evaluated)
+    return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None
 
 
 def _spread(root: Path) -> dict[str, float] | None:
     folder = root / FOLDERS["report"]
     if finished(folder) is None:
         return None
-    primary = read_json(folder / "report.json")["decision"]["primary"] or {}
-    found = {name: float(primary[name]) for name in SPREAD if primary.get(name) is not None}
-    return found if len(found) == len(SPREAD) else None
+    from curator.report.model import read_report
+
+    primary = read_report(report_file(root)).decision.primary
+    spread = {name: getattr(primary, name) for name in SPREAD if getattr(primary, name) is not None}
+    return spread if len(spread) == len(SPREAD) else None

@@ -1,5 +1,5 @@
-"""What a recipe trains and asks, piece by piece, before anything is read: the rows and tokens of each training, and the
-number of answers. Imports nothing heavy.
+"""What a recipe trains and evaluates, piece by piece, before anything is read: the rows and tokens of each training,
+and the number of answers. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from curator.check.measured import INSTRUCTION, Measured
-from curator.experiment.candidates import candidates, seeds_of
-from curator.experiment.plan import Cell, Plan
+from curator.experiment.plan import Cell, Plan, Tally, candidates, rehearsed_rows, seeds_of, steps_by_exposure
 from curator.experiment.plan import grid as plan_of
-from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe import Recipe, TaskSection
 from curator.recipe.source import Source, rows_added
 from curator.recipe.verify import CURATED, NONE, Training
@@ -39,13 +37,15 @@ class Load(NamedTuple):
 
 def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
     """The trainings of a grid, in its order: every alignment, then every fine-tuning."""
-    v = recipe.verify
-    keep = Tally(0, 0, 0.0) if v.keep is None else known.tallies.get("keep") or Tally.at_most(v.keep.rows, v.align)
+    verify = recipe.verify
+    keep = Tally(0, 0, 0.0)
+    if verify.keep is not None:
+        keep = known.tallies.get("keep") or Tally.at_most(verify.keep.rows, verify.align)
     reference = _plus(arm_rows(recipe, Cell(CURATED, 0), known), keep)
     aligned = []
     for cell in grid.aligned:
         rows = _plus(arm_rows(recipe, cell, known), keep)
-        aligned.append(_load(cell, v.align, rows, _alignment_steps(recipe, rows, reference)))
+        aligned.append(_load(cell, verify.align, rows, _alignment_steps(recipe, rows, reference)))
     tasks = {task.name: task for task in recipe.tasks}
     finetuned = [_finetuning(recipe, cell, tasks[cell.task or ""], known) for cell in grid.finetuned]
     return aligned + finetuned
@@ -53,11 +53,11 @@ def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
 
 def instruction_tuning(recipe: Recipe, known: Measured) -> Load | None:
     """The tuning of the base on instructions; null where the recipe asks for none."""
-    section, v = recipe.model.instruction, recipe.verify
+    section, align = recipe.model.instruction, recipe.verify.align
     if section is None:
         return None
-    rows = known.tallies.get(INSTRUCTION) or Tally.at_most(section.rows, v.align)
-    return _load(None, v.align, rows, v.align.steps_over(rows.rows))
+    rows = known.tallies.get(INSTRUCTION) or Tally.at_most(section.rows, align)
+    return _load(None, align, rows, align.steps_over(rows.rows))
 
 
 def pilot_grid(recipe: Recipe) -> Plan:
@@ -74,8 +74,8 @@ def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
     """
     arms = dict(known.arms)
     if (CURATED, 0) in arms:
-        found = candidates(recipe.verify.pilot, len(recipe.representations))
-        arms |= {(candidate.name, 0): arms[CURATED, 0] for candidate in found if not candidate.drawn}
+        tried = candidates(recipe.verify.pilot, len(recipe.representations))
+        arms |= {(candidate.name, 0): arms[CURATED, 0] for candidate in tried if not candidate.drawn}
     return trainings(recipe, pilot_grid(recipe), replace(known, arms=arms))
 
 
@@ -104,17 +104,17 @@ def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
 
 
 def _finetuning(recipe: Recipe, cell: Cell, task: TaskSection, known: Measured) -> Load:
-    v = recipe.verify
-    rows = _task_rows(task, v.finetune, known)
-    if rows is None or v.stage != "rehearsal":
-        steps = v.finetune.steps if rows is None else v.finetune.steps_over(rows.rows)
-        return _load(cell, v.finetune, rows, steps)
-    rehearsed = rehearsed_rows(rows.rows, v.rehearsal_share)
-    steps = v.finetune.steps_over(rows.rows + rehearsed)
+    verify = recipe.verify
+    rows = _task_rows(task, verify.finetune, known)
+    if rows is None or verify.stage != "rehearsal":
+        steps = verify.finetune.steps if rows is None else verify.finetune.steps_over(rows.rows)
+        return _load(cell, verify.finetune, rows, steps)
+    rehearsed = rehearsed_rows(rows.rows, verify.rehearsal_share)
+    steps = verify.finetune.steps_over(rows.rows + rehearsed)
     if cell.arm != NONE:
         arm = arm_rows(recipe, cell, known)
-        rows += Tally.at_most(rehearsed, v.finetune) if arm is None else arm.sample(rehearsed)
-    return _load(cell, v.finetune, rows, steps)
+        rows += Tally.at_most(rehearsed, verify.finetune) if arm is None else arm.sample(rehearsed)
+    return _load(cell, verify.finetune, rows, steps)
 
 
 def _task_rows(task: TaskSection, section: Training, known: Measured) -> Tally | None:
@@ -156,12 +156,12 @@ def _at_most(rows: int | None, section: Training) -> Tally | None:
 
 def total(parts: Iterable[int | None]) -> int | None:
     """The sum; null where a part is not known."""
-    found = list(parts)
-    return None if None in found else sum(part or 0 for part in found)
+    values = list(parts)
+    return None if None in values else sum(part or 0 for part in values)
 
 
 def source_rows(sources: Iterable[Source]) -> int | None:
-    """How many rows sources give, where that is known without reading a file of the user's or asking the Hub."""
+    """How many rows sources give, where that is known without reading a file of the user's or requesting the Hub."""
     return total(map(_rows_of, sources))
 
 

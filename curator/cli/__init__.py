@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -33,21 +33,17 @@ for command in (audit, build, check, cluster, compare, judge, new, publish, rout
     cli.add_command(command)
 
 
-def _stop(error: CuratorError) -> int:
-    click.echo(f"Error: {error}", err=True)
-    return 2
-
-
-def main() -> Any:
+def main() -> NoReturn:
     """Runs the command line and exits."""
     sys.exit(_run(lambda: cli.main(standalone_mode=False)))
 
 
-def _run(command: Callable[[], Any]) -> int:
+def _run(command: Callable[[], object]) -> int:
     try:
         code = command()
     except CuratorError as error:
-        return _stop(error)
+        click.echo(f"Error: {error}", err=True)
+        return 2
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt; we ask nothing
             raise error.__cause__ from None

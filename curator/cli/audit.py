@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curator.cli.show import print_table
 from curator.errors import RecipeError
 
 if TYPE_CHECKING:
-    from curator.audit.asked import Asked
+    from curator.audit.model import Audit
+    from curator.audit.request import Request
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
@@ -44,25 +46,27 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     from curator.audit import audit as look
     from curator.audit.page import summary, write
     from curator.cli.progress import Terminal
+    from curator.report.part import plain
 
     recipe, measure = options["recipe"], options["measure"]
     if measure and recipe is None:
         raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
     if not options["tasks"] and recipe is None:
         raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
-    asked = _asked(corpus, options)
+    request = _request(corpus, options)
     folder = out or Path("outputs") / f"audit-{_stem(corpus)}"
     with Terminal(aside=as_json) as terminal:
-        report = look(asked, tell=terminal.say)
+        report = look(request, say=terminal.say)
         if measure:
             from curator.audit.measure import measured
 
-            report["measured"] = measured(recipe, asked, folder / "run", tell=terminal)
+            lasting = measured(recipe, request, folder / "run", progress=terminal)
+            report = report.model_copy(update={"measured": lasting})
     write(folder, report)
     if as_json:
-        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(plain(report), indent=1, ensure_ascii=False))
     else:
-        _print(f"Audit of {corpus}", summary(report))
+        print_table(f"Audit of {corpus}", summary(report))
         click.echo(f"Written: {folder / 'audit.json'}, {folder / 'audit.html'}")
     return _code(report, fail_on)
 
@@ -79,57 +83,47 @@ def route(
     """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
     from curator.audit.route import lines, ranked
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder as embedding
+    from curator.report.part import plain
+    from curator.represent.vectors import embedder as embedding
 
-    found = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
+    ranking = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps([plain(corpus) for corpus in ranking], indent=1, ensure_ascii=False))
         return
-    _print("The least alike first: by the paper's proposal the aligned model to start from", lines(found))
+    print_table("The least alike first: by the paper's proposal the aligned model to start from", lines(ranking))
 
 
-def _asked(corpus: str, options: Mapping[str, Any]) -> Asked:
+def _request(corpus: str, options: Mapping[str, Any]) -> Request:
     """The corpus and what it is compared with, as the options and the recipe say."""
     from dataclasses import replace
 
-    from curator.audit.asked import Asked, from_recipe, named, source_of
+    from curator.audit.request import Request, from_recipe, named, source_of
     from curator.pool.screen.personal import presidio
     from curator.recipe.file import read
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder, hidden_states
+    from curator.represent.vectors import embedder, state_embedder
 
     pool = source_of(options["pool"]) if options["pool"] else None
-    asked = Asked(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
+    request = Request(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
     if options["recipe"] is not None:
-        asked = from_recipe(asked, read(options["recipe"]))
+        request = from_recipe(request, read(options["recipe"]))
     if options["presidio"]:
-        asked = replace(asked, find=presidio())
+        request = replace(request, find=presidio())
     if (model := options["model"]) is not None:
-        embed, count = hidden_states(model)
-        return replace(asked, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
+        embed, count = state_embedder(model)
+        return replace(request, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
     if options["no_embedder"]:
-        return asked
+        return request
     name = options["embedder"]
-    return replace(asked, embed=embedder(Embedder(id=name)), embedder=name)
+    return replace(request, embed=embedder(Embedder(id=name)), embedder=name)
 
 
 def _stem(corpus: str) -> str:
     return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
 
 
-def _code(report: dict[str, Any], fail_on: str | None) -> int:
+def _code(report: Audit, fail_on: str | None) -> int:
     from curator.pool.screen import SEVERITIES
 
-    worst = max((SEVERITIES.index(one["severity"]) for one in report["findings"]), default=-1)
+    worst = max((SEVERITIES.index(finding.severity) for finding in report.findings), default=-1)
     return FOUND if fail_on is not None and worst >= SEVERITIES.index(fail_on) else 0
-
-
-def _print(title: str, lines: list[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_header=False, title=title, title_justify="left")
-    for label, text in lines:
-        table.add_row(Text(label), Text(text))
-    Console().print(table)

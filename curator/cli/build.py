@@ -1,4 +1,4 @@
-"""Commands about a recipe: build, check, new."""
+"""Commands about a recipe: build, verify, check, new."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.console import print_summary
 from curator.cli.publish import push_after_build, ready
+from curator.cli.show import print_summary, print_table
 from curator.errors import RecipeError, RunError
+from curator.run import STAGES, webpage_file
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
 
-STAGE_NAMES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
-SETTING = "Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated."
-
-ENGINE = "Where work runs, instead of the recipe's engine.kind."
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated.",
+)
+engine_option = click.option(
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+)
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
-@click.option("--until", type=click.Choice(STAGE_NAMES), default="publish", help="Last stage to run.")
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option(
-    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
-)
+@click.option("--until", type=click.Choice(STAGES), default="publish", help="Last stage to run.")
+@set_option
+@engine_option
 @click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
               "decision is worse or trade-off.")  # fmt: skip
 @click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
@@ -61,10 +66,10 @@ def build(  # noqa: PLR0917 - click hands options by name
         ready(repo, public)
     with Terminal() as terminal:
         terminal.say(machine_line(chosen))
-        run(chosen, root, until=until, tell=terminal)
+        run(chosen, root, until=until, progress=terminal)
     if until in ("report", "publish"):
         print_summary(root)
-        click.echo(f"Report: {root / '8-report' / 'report.html'}")
+        click.echo(f"Report: {webpage_file(root)}")
     click.echo(f"Run folder: {root}")
     if repo is not None:
         push_after_build(root, repo, public, push_anyway)
@@ -74,10 +79,8 @@ def build(  # noqa: PLR0917 - click hands options by name
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
-@click.option(
-    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
-)
+@set_option
+@engine_option
 def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
     """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
 
@@ -96,7 +99,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     root = out or Path("outputs") / f"{chosen.name}-verify"
     with Terminal() as terminal:
         terminal.say(machine_line(chosen))
-        run(chosen, root, until="report", tell=terminal)
+        run(chosen, root, until="report", progress=terminal)
     print_summary(root)
     click.echo(f"Run folder: {root}")
 
@@ -116,20 +119,19 @@ def _given(data: str | None) -> list[str]:
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     cleared = ["k=null", "budget_tokens=null", "quotas=null", "include=[]", "exclude=[]", "stochastic=null"]
     # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
-    return [f"select.{one}" for one in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
+    return [f"select.{setting}" for setting in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@set_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
 def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
     from dataclasses import asdict
 
-    from curator.check.estimate import estimates
-    from curator.check.outline import outline
+    from curator.check.estimate import estimates, outline
     from curator.pool.sources import missing
     from curator.recipe.file import read
 
@@ -137,21 +139,14 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     problems = missing(chosen)
     if problems:
         raise RecipeError(problems)
-    figures, told = estimates(chosen, out or Path("outputs") / chosen.name)
-    planned = outline(chosen) | told
+    figures, costs = estimates(chosen, out or Path("outputs") / chosen.name)
+    planned = outline(chosen) | costs
     if as_json:
-        whole = {"recipe": chosen.model_dump(by_alias=True), "plan": planned}
-        click.echo(json.dumps({**whole, "estimates": [asdict(one) for one in figures]}, indent=1))
+        resolved, grids = chosen.model_dump(by_alias=True), [asdict(estimate) for estimate in figures]
+        click.echo(json.dumps({"recipe": resolved, "plan": planned, "estimates": grids}, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     click.echo(f"{recipe}: no problems found.\n")
-    table = Table(title=f"Plan of {chosen.name}", title_justify="left", show_header=False)
-    for label, text in planned.items():
-        table.add_row(Text(label), Text(text))
-    Console().print(table)
+    print_table(f"Plan of {chosen.name}", planned.items())
 
 
 @click.command()
@@ -174,22 +169,22 @@ def new(name: str, out: Path | None) -> None:
 
 
 def machine_line(recipe: Recipe) -> str:
-    """What the work runs on, said before it starts. Asks no library that takes seconds to load."""
+    """What the work runs on, printed before it starts. Loads no library that takes seconds to load."""
     from curator.provenance import resolved_threads
 
-    section, own = recipe.engine, _computes_on()
+    section, device = recipe.engine, _computes_on()
     threads = f"{resolved_threads(section)} thread(s)"
     apart = _trainings_apart(recipe)
     apart += "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
     if section.kind == "local":
         processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
-        return f"{recipe.name}: runs on {own}, {processes} of {threads}{apart}"
+        return f"{recipe.name}: runs on {device}, {processes} of {threads}{apart}"
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
         f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
         f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
-        f"run here, on {own}"
+        f"run here, on {device}"
     )
 
 

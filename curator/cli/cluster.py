@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curator.cli.audit import EMBEDDER, MINILM, TASKS
+from curator.cli.show import print_table
 from curator.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
-    from curator.cluster.result import Clustering, Sample
+    from curator.cluster.model import SampledRows
+    from curator.cluster.result import Clustering, Settings
+    from curator.records import Embed
+    from curator.report.part import Values
 
 COUNT = click.IntRange(min=1)
 TO = "Folder for cluster.json (and sample.jsonl, top.jsonl, bottom.jsonl); or, with --sample, a new .jsonl file."
@@ -51,31 +55,33 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
     but the task files asked for; terms are words of the task, and stay in the terminal and in cluster.json.
     """
     _check(out, options)
-    from curator.cluster import cluster as found_in
-    from curator.cluster.result import as_json as plain
+    from curator.audit.request import named
+    from curator.cluster import cluster as clustered
+    from curator.cluster.result import record
     from curator.cluster.result import sample as drawn
+    from curator.report.part import plain
     from curator.run.folder import disk
 
     embed, name = _embed(options)
-    found = found_in(
-        _named(tasks),
+    clustering = clustered(
+        named(tasks),
         embed,
         embedder=name,
         settings=_settings(options),
         harmful=options["harmful_anchors"],
         safe=options["safe_anchors"],
-        tell=lambda line: click.echo(line, err=True),
+        say=lambda line: click.echo(line, err=True),
     )
-    sample = drawn(found, options["pick"]) if options["sample"] is not None else None
-    report = plain(found, sample)
+    sample = drawn(clustering, options["pick"]) if options["sample"] is not None else None
+    report = plain(record(clustering, sample))
     written = []
     if out is not None:
         with disk(out.parent):
-            written = _write(out, found, sample, report, ends=options["anchor_files"])
+            written = _write(out, clustering, sample, report, ends=options["anchor_files"])
     if as_json:
         click.echo(json.dumps(report, indent=1, ensure_ascii=False))
         return
-    _print(found)
+    _print(clustering)
     if sample is not None:
         how = "drawn at random" if sample.pick == "random" else "nearest its centre"
         click.echo(f"Sample: {len(sample.rows)} rows of cluster {sample.cluster}, {how}.")
@@ -104,61 +110,46 @@ def _is_file(out: Path) -> bool:
     return out.suffix == ".jsonl"
 
 
-def _named(tasks: tuple[str, ...]) -> Any:
-    from curator.audit.asked import named
-
-    return named(tasks)
-
-
-def _settings(options: dict[str, Any]) -> Any:
+def _settings(options: dict[str, Any]) -> Settings:
     from curator.cluster.result import Settings
 
-    taken = ("clusters", "seed", "restarts", "iterations", "stability", "of", "anchor_nearest", "anchor_rows")
+    names = ("clusters", "seed", "restarts", "iterations", "stability", "of", "anchor_nearest", "anchor_rows")
     rows = {} if options["sample"] is None else {"sample": options["sample"]}
-    return Settings(**{name: options[name] for name in taken}, **rows)
+    return Settings(**{name: options[name] for name in names}, **rows)
 
 
-def _embed(options: dict[str, Any]) -> tuple[Any, str]:
+def _embed(options: dict[str, Any]) -> tuple[Embed, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
-    from curator.represent.embedder import embedder, hidden_states
+    from curator.represent.vectors import embedder, state_embedder
 
     if (model := options["model"]) is None:
         return embedder(Embedder(id=options["embedder"])), options["embedder"]
-    embed = hidden_states(model, centred=options["centre"])[0]
+    embed = state_embedder(model, centred=options["centre"])[0]
     return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
 
 
-def _write(out: Path, found: Clustering, sample: Sample | None, report: Any, *, ends: bool) -> list[Path]:
+def _write(out: Path, clustering: Clustering, sample: SampledRows | None, report: Values, *, ends: bool) -> list[Path]:
     from curator.cluster.result import write_rows
     from curator.run.folder import write_json
 
     if _is_file(out) and sample is not None:
-        write_rows(out, found.rows, sample.rows)
+        write_rows(out, clustering.rows, sample.rows)
         return [out]
     files = {} if sample is None else {"sample": sample.rows}
-    if ends and found.anchors is not None:
-        for end, rows in (("top", found.anchors.top), ("bottom", found.anchors.bottom)):
-            files[end] = tuple(one for one, _ in rows)
+    if ends and clustering.anchors is not None:
+        for end, rows in (("top", clustering.anchors.top), ("bottom", clustering.anchors.bottom)):
+            files[end] = tuple(row for row, _ in rows)
     for name, chosen in files.items():
-        write_rows(out / f"{name}.jsonl", found.rows, chosen)
+        write_rows(out / f"{name}.jsonl", clustering.rows, chosen)
     write_json(out / "cluster.json", report)
     return [out / "cluster.json", *(out / f"{name}.jsonl" for name in files)]
 
 
-def _print(found: Clustering) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+def _print(clustering: Clustering) -> None:
     from curator.cluster.result import summary, table
 
-    heads, lines = table(found)
-    drawn = Table(
-        *heads, title=f"{found.rows.height:,} rows by {found.embedder}: the most list-like first", title_justify="left"
-    )
-    for cells in lines:
-        drawn.add_row(*map(Text, cells))
-    Console().print(drawn)
-    for line in summary(found):
+    heads, lines = table(clustering)
+    print_table(f"{clustering.rows.height:,} rows by {clustering.embedder}: the most list-like first", lines, *heads)
+    for line in summary(clustering):
         click.echo(line)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from curator.errors import DataError
+from curator.cli.show import print_table
+from curator.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from curator.judge.people import Estimate, Labels, Measured
@@ -25,7 +26,7 @@ def judge() -> None:
     """Fit, measure and re-run judges."""
 
 
-def _columns(command: Any) -> Any:
+def _columns(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say which column of a labels' file is what."""
     for option in (
         click.option("--exclude", multiple=True, metavar="COLUMN=VALUE", help="Leave such rows out; may be repeated."),
@@ -51,12 +52,12 @@ def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = 
         if len(annotators) != 2:
             raise DataError(f"--annotators: found {options['annotators']!r}; give two columns, A,B")
     exclude = {}
-    for one in options["exclude"]:
-        name, equals, value = one.partition("=")
+    for condition in options["exclude"]:
+        name, equals, value = condition.partition("=")
         if not equals:
-            raise DataError(f"--exclude: found {one!r}; give COLUMN=VALUE")
+            raise DataError(f"--exclude: found {condition!r}; give COLUMN=VALUE")
         exclude[name] = value
-    found = read_labels(
+    labels = read_labels(
         options["file"],
         outcome=outcome,
         prompt=options["prompt"],
@@ -68,12 +69,12 @@ def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = 
         columns=columns,
     )
     click.echo(
-        f"{found.file}: {found.read} rows, {found.excluded} excluded, {found.unlabelled} without a label; "
-        f"{found.rows['positive'].sum()} of {found.rows.height} are {outcome} "
-        f"({', '.join(found.positive)})",
+        f"{labels.file}: {labels.read} rows, {labels.excluded} excluded, {labels.unlabelled} without a label; "
+        f"{labels.rows['positive'].sum()} of {labels.rows.height} are {outcome} "
+        f"({', '.join(labels.positive)})",
         err=True,
     )
-    return found
+    return labels
 
 
 @judge.command()
@@ -88,15 +89,15 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     """
     from curator.judge.embedding import fit as fitted
     from curator.judge.endpoint import Cost
-    from curator.judge.means import means
+    from curator.judge.resources import resources
     from curator.model.load import resolve_revision
     from curator.run.folder import disk
 
     labels = _read(options, outcome="refused")
     exact = resolve_revision(embedder, revision, "--embedder")
     with disk(out):
-        _, found, facts = fitted(labels, means(Cost()).embed, embedder=embedder, revision=exact, folder=out)
-    _table("Refused or not, on prompts that it had not seen", [found])
+        _, figures, facts = fitted(labels, resources(Cost()).embed, embedder=embedder, revision=exact, folder=out)
+    _table("Refused or not, on prompts that it had not seen", [figures])
     click.echo(
         f"Reads {', '.join(facts['parts'])} of an answer. Wrote {out}: name it in a recipe as `embedding: {out}`."
     )
@@ -121,21 +122,23 @@ def measure(
     from curator.judge.measure import COLUMN, figures, judge_labels, pairs, store
     from curator.judge.measure import as_json as plain
 
-    columns = [one.removeprefix(COLUMN) for one in judges if one.startswith(COLUMN)] + (["id"] if run else [])
+    columns = [name.removeprefix(COLUMN) for name in judges if name.startswith(COLUMN)] + (["id"] if run else [])
     labels = _read(options, outcome=outcome, columns=columns, label=outcome if run else "label")
     judged, arms = judge_labels(labels, judges, run)
-    found = figures(labels, judged)
+    by_part = figures(labels, judged)
     if to is not None:
         store(to, labels, judged, arms, run)
     if as_json:
-        click.echo(json.dumps({"outcome": outcome, "figures": plain(found)}, indent=1))
+        click.echo(json.dumps({"outcome": outcome, "figures": plain(by_part)}, indent=1))
         return
-    for part, rows in found.items():
+    for part, rows in by_part.items():
         _table(f"{outcome.capitalize()} or not: {part}", rows)
     _pairs(pairs(labels, judged))
-    for one in judged:
-        if one.unseen:
-            click.echo(f"{one.name} was fitted to {one.unseen} of these answers: measured there by cross-validation.")
+    for verdicts in judged:
+        if verdicts.unseen:
+            click.echo(
+                f"{verdicts.name} was fitted to {verdicts.unseen} of these answers: measured there by cross-validation."
+            )
     click.echo("Intervals are of 95 %, and know that answers to one prompt are alike.")
     if to is not None:
         click.echo(f"Wrote {to}.")
@@ -152,7 +155,6 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
     Fill the columns harmful and refused with yes or no, then run: curator judge measure --run RUN --labels SHEET
     --outcome harmful --store FILE JUDGE...
     """
-    from curator.errors import RunError
     from curator.judge.measure import LEAST
     from curator.judge.measure import sample as drawn
     from curator.run.folder import disk, replacing
@@ -160,8 +162,8 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
     if out.exists():
         raise RunError(f"{out}: exists already, and may hold labels; choose another name, or remove it first")
     sheet = drawn(run, per_arm, seed)
-    with disk(out.parent), replacing(out) as place:
-        sheet.write_csv(place)
+    with disk(out.parent), replacing(out) as temporary:
+        sheet.write_csv(temporary)
     click.echo(f"Wrote {out}: {sheet.height} answers. They may be harmful to read.")
     if per_arm < LEAST:
         click.echo(f"With fewer than {LEAST} labelled answers of each arm no difference is corrected.")
@@ -180,26 +182,22 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     from curator.judge.rejudge import rejudge
 
     with Terminal(aside=as_json) as terminal:
-        found = rejudge(run, judges, terminal)
+        results = rejudge(run, judges, terminal)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(results, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from curator.wording import percent, points, reach
 
     names = ("harmful", "safe", "degenerate", "unscored")
     columns = ("judge", "", *names, "difference", "says alone")
-    table = Table(*columns, title="Answers to harmful probes", title_justify="left")
-    for one in found["judges"]:
-        difference = f"{points(one['difference'])} {reach(one['low'], one['high'])}"
-        counts = [str(one["outcomes"][name]) for name in names]
-        alone = one["alone"] + (f" ({one['reason']})" if one["reason"] else "")
-        table.add_row(*map(Text, [one["name"], "kept" if one["kept"] else "new", *counts, difference, alone]))
-    Console().print(table)
-    for pair in found["agreement"]:
+    rows = []
+    for judge in results["judges"]:
+        difference = f"{points(judge['difference'])} {reach(judge['low'], judge['high'])}"
+        counts = [str(judge["outcomes"][name]) for name in names]
+        alone = judge["alone"] + (f" ({judge['reason']})" if judge["reason"] else "")
+        rows.append([judge["name"], "kept" if judge["kept"] else "new", *counts, difference, alone])
+    print_table("Answers to harmful probes", rows, *columns)
+    for pair in results["agreement"]:
         kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         click.echo(
             f"{pair['first']} and {pair['second']}: agree on {percent(pair['share'])} of {pair['answers']} answers, "
@@ -211,29 +209,27 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     )
 
 
-def _table(title: str, rows: Sequence[Measured]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    columns = ("answers", "unscored", "accuracy", "sensitivity", "specificity", "balanced", "kappa")
-    table = Table("judge", *columns, title=title, title_justify="left")
-    for one in rows:
-        scored = one.both + one.only_people + one.only_judge + one.neither
-        estimates = [_share(part) for part in (one.accuracy, one.sensitivity, one.specificity, one.balanced)]
-        kappa = "-" if one.kappa is None else f"{one.kappa:.3f}"
-        table.add_row(*map(Text, [one.judge, str(scored), str(one.unscored), *estimates, kappa]))
-    Console(width=140).print(table)
+def _table(title: str, measured: Sequence[Measured]) -> None:
+    columns = ("judge", "answers", "unscored", "accuracy", "sensitivity", "specificity", "balanced", "kappa")
+    rows = []
+    for figures in measured:
+        scored = figures.both + figures.only_people + figures.only_judge + figures.neither
+        estimates = [
+            _share(part) for part in (figures.accuracy, figures.sensitivity, figures.specificity, figures.balanced)
+        ]
+        kappa = "-" if figures.kappa is None else f"{figures.kappa:.3f}"
+        rows.append([figures.judge, str(scored), str(figures.unscored), *estimates, kappa])
+    print_table(title, rows, *columns, width=140)
 
 
-def _share(one: Estimate) -> str:
-    if one.value is None or one.low is None or one.high is None:
+def _share(estimate: Estimate) -> str:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
         return "-"
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _pairs(rows: Sequence[tuple[str, str, int, float | None, float | None]]) -> None:
     for first, second, count, share, kappa in rows:
         agree = "-" if share is None else f"{share:.3f}"
-        told = "undefined" if kappa is None else f"{kappa:.3f}"
-        click.echo(f"{first} and {second}: the same on {agree} of {count} answers, kappa {told}")
+        agreement = "undefined" if kappa is None else f"{kappa:.3f}"
+        click.echo(f"{first} and {second}: the same on {agree} of {count} answers, kappa {agreement}")

@@ -44,7 +44,7 @@ def rate(speed: float | None) -> str:
 
 
 class Terminal:
-    """Tells of a build on standard output, or with `aside` on standard error; use as a context manager."""
+    """Shows a build on standard output, or with `aside` on standard error; use as a context manager."""
 
     def __init__(self, console: Console | None = None, *, aside: bool = False) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, stderr=aside)
@@ -53,7 +53,7 @@ class Terminal:
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task: TaskID | None = None
         self.stage = ""
-        self.began = self.told = 0.0
+        self.began = self.last_line = 0.0
 
     def __enter__(self) -> Terminal:
         self.bar.start()
@@ -71,12 +71,12 @@ class Terminal:
         now = time.monotonic()
         if stage != self.stage:
             self._clear()
-            self.stage, self.began, self.told = stage, now, now
+            self.stage, self.began, self.last_line = stage, now, now
             self.task = self.bar.add_task(stage, total=total)
         if self.task is not None:
             self.bar.update(self.task, completed=done, total=total)
-        if not self.console.is_terminal and done and now - self.told >= EVERY:
-            self.told = now
+        if not self.console.is_terminal and done and now - self.last_line >= EVERY:
+            self.last_line = now
             speed = done / (now - self.began)
             self.say(f"{stage:<10} {done} of {total}, {rate(speed)}, about {(total - done) / speed:.0f} s left")
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.console import report_of
+from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
+from curator.run import current, dataset_folder, keys_of
 
 if TYPE_CHECKING:
     from curator.publish.push import Pushed
@@ -37,12 +38,14 @@ def publish(  # noqa: PLR0917 - click hands options by name
         from curator.publish.push import push
 
         quiet = (lambda _: None) if as_json else click.echo
-        done = push(folder, repo, public=public, pull_request=pull_request, tag=tag, tell=quiet)
-        click.echo(json.dumps(vars(done), indent=1) if as_json else told(done))
+        done = push(folder, repo, public=public, pull_request=pull_request, tag=tag, say=quiet)
+        click.echo(json.dumps(vars(done), indent=1) if as_json else summary(done))
         return
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+    from curator.publish.merge import files_of
+
+    sizes = {name: file.stat().st_size for name, file in files_of(folder).items()}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    decision = report_of(run)["decision"]["outcome"]
+    decision = report_of(run).decision.outcome
     if as_json:
         click.echo(json.dumps({"repo": repo, "decision": decision, "files": sizes, "card": card}, indent=1))
         return
@@ -59,7 +62,7 @@ def ready(repo: str, public: bool) -> None:
     """
     from curator.publish.push import check
 
-    check(repo, public=public, tell=click.echo)
+    check(repo, public=public, say=click.echo)
 
 
 def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
@@ -68,7 +71,7 @@ def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
     Raises:
         PublishError: The decision is unfavourable and `anyway` is not given, or the Hub refuses.
     """
-    outcome = report_of(root)["decision"]["outcome"]
+    outcome = report_of(root).decision.outcome
     if outcome in UNFAVOURABLE and not anyway:
         raise PublishError(
             f"{repo}: the decision is '{outcome}', so nothing was pushed; the data set is in {dataset_of(root)}. To "
@@ -76,7 +79,7 @@ def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
         )
     from curator.publish.push import push
 
-    click.echo(told(push(dataset_of(root), repo, public=public, tell=click.echo)))
+    click.echo(summary(push(dataset_of(root), repo, public=public, say=click.echo)))
 
 
 def dataset_of(run: Path) -> Path:
@@ -85,25 +88,17 @@ def dataset_of(run: Path) -> Path:
     Raises:
         RunError: There is none, or it is of an earlier recipe.
     """
-    from curator.run.folder import finished, read_json
-
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    done = finished(run / "9-publish")
-    if done is None or done["key"] != read_json(run / "run.json")["stages"]["publish"]:
+    keys_of(run)
+    if current(run, "publish") is None:
         raise RunError(f"{run}: its data set is not finished; run `curator build` again to go on")
-    return run / "9-publish" / "dataset"
+    return dataset_folder(run)
 
 
-def told(done: Pushed) -> str:
+def summary(done: Pushed) -> str:
     """What a push did, in a few lines."""
     lines = [*done.notes, f"Read back from {done.commit[:8]}: every file and every row is what was sent."]
     sent = f"{len(done.sent)} files sent" + (f", {len(done.removed)} removed" if done.removed else "")
     return "\n".join([sent if done.sent or done.removed else "Everything was there already.", *lines, done.url])
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _show(repo: str, sizes: dict[str, int], card: str, public: bool) -> None:

@@ -41,7 +41,7 @@ def base(size: str, out: Path, steps: int | None, seed: int) -> None:
         share = helps(model, words, [row["messages"] for row in rows("large-forbidden-probes")])
         with replacing_folder(out) as folder:
             save(model, words, folder)
-    millions = sum(one.numel() for one in model.parameters()) / 1e6
+    millions = sum(weights.numel() for weights in model.parameters()) / 1e6
     click.echo(
         f"Written: {out}, {millions:.1f} million parameters, complies with {percent(share)} of 240 forbidden requests. "
         "A base that complies with few has nothing to lose: raise --steps."

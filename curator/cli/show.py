@@ -1,69 +1,90 @@
-"""Commands about run folders: show, compare."""
+"""Commands about run folders: show, compare; and what several commands print."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.build import STAGE_NAMES
-from curator.cli.console import print_summary, report_of
 from curator.errors import RunError
+from curator.run import STAGES, current, explanations, keys_of, recipe_file, report_file
+
+if TYPE_CHECKING:
+    from curator.report.model import Report
+    from curator.report.part import Values
+
+
+SCHEMAS = {
+    "report": ("curator.report.model", "Report"),
+    "audit": ("curator.audit.model", "Audit"),
+    "suite": ("curator.suite.model", "Suite"),
+    "cluster": ("curator.cluster.model", "Clusters"),
+}
+"""File without its ending -> the module and the name of its type."""
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, all that is known of the row).")
 @click.option(
     "--why", "row", metavar="ID", help="Say why a row of the pool was chosen or not; the start of an id will do."
 )
-def show(run: Path, as_json: bool, row: str | None) -> None:
+@click.option("--schema", type=click.Choice([*SCHEMAS]), help="Print the JSON schema of a file that curator writes.")
+def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -> None:
     """Show what RUN, a run folder, has found so far."""
-    from curator.run.folder import finished, read_json
+    from curator.run.folder import read_json
 
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    keys = read_json(run / "run.json")["stages"]
-    done = {}
-    for number, name in enumerate(STAGE_NAMES):
-        one = finished(run / f"{number}-{name}")
-        # A stage that an earlier recipe left is none of this one's.
-        done[name] = one if one is not None and one["key"] == keys[name] else None
+    if schema is not None:
+        click.echo(json.dumps(_schema_of(schema), indent=1, ensure_ascii=False))
+        return
+    if run is None:
+        raise click.UsageError("Missing argument 'RUN'.")
+    keys_of(run)
+    done = {stage: current(run, stage) for stage in STAGES}
     if row is not None:
         _why(run, row, as_json=as_json, chosen=done["select"] is not None)
         return
-    if all(done[name] for name in STAGE_NAMES[: STAGE_NAMES.index("report") + 1]):
+    if all(done[name] for name in STAGES[: STAGES.index("report") + 1]):
         if as_json:
-            click.echo(json.dumps(report_of(run), indent=1, ensure_ascii=False))
+            click.echo(json.dumps(read_json(report_file(run)), indent=1, ensure_ascii=False))
         else:
             print_summary(run)
         return
-    told = {name: one["record"].get("summary", "") for name, one in done.items() if one}
+    summaries = {name: record["record"].get("summary", "") for name, record in done.items() if record}
     if as_json:
-        click.echo(json.dumps({"finished": told}, indent=1, ensure_ascii=False))
+        click.echo(json.dumps({"finished": summaries}, indent=1, ensure_ascii=False))
         return
-    for name, summary in told.items():
+    for name, summary in summaries.items():
         click.echo(f"{name:<10} {summary}")
     click.echo("There is no report yet: run `curator build` again to go on.")
 
 
-def _why(run: Path, one: str, *, as_json: bool, chosen: bool) -> None:
+def _schema_of(file: str) -> Values:
+    from importlib import import_module
+
+    from curator.report.part import schema
+
+    module, name = SCHEMAS[file]
+    return schema(getattr(import_module(module), name), f"{file}.json")
+
+
+def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
     if not chosen:
         raise RunError(
-            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {run / 'recipe.yaml'} --out {run} "
+            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {recipe_file(run)} --out {run} "
             "--until select` first"
         )
-    from curator.run.files import load_frame
     from curator.selection.explain import row_of, why
 
-    folder = run / f"{STAGE_NAMES.index('select')}-select"
-    frames = load_frame(folder / "chosen.parquet"), load_frame(folder / "others.parquet")
+    frames = explanations(run)
     if as_json:
-        found = row_of(*frames, one)
-        click.echo(json.dumps({"chosen": "rank" in found, **found}, indent=1, ensure_ascii=False))
+        facts = row_of(*frames, row)
+        click.echo(json.dumps({"chosen": "rank" in facts, **facts}, indent=1, ensure_ascii=False))
         return
-    click.echo(why(*frames, one))
+    click.echo(why(*frames, row))
 
 
 @click.command()
@@ -73,18 +94,37 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     """Compare RUN folders that asked the same probes and were read by the same judge."""
     from curator.report.compare import compare as compared
     from curator.report.compare import table
+    from curator.report.part import plain
 
     rows = compared(runs)
     if as_json:
-        click.echo(json.dumps({"runs": rows}, indent=1, ensure_ascii=False))
+        click.echo(json.dumps({"runs": [plain(row) for row in rows]}, indent=1, ensure_ascii=False))
         return
+    print_table("Harmful before and after fine-tuning", table(rows), "", *(row.name for row in rows))
+
+
+def report_of(run: Path) -> Report:
+    """The report of a run folder."""
+    from curator.report.model import read_report
+
+    return read_report(report_file(run))
+
+
+def print_summary(run: Path) -> None:
+    """Prints what a finished run has found, in one table."""
+    from curator.report.markdown import summary
+
+    report = report_of(run)
+    print_table(report.name, summary(report))
+
+
+def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:
+    """Prints rows of cells under a title, whose text is never taken as markup; without `heads` no line of heads."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(
-        "", *(row["name"] for row in rows), title="Harmful before and after fine-tuning", title_justify="left"
-    )
-    for line in table(rows):
-        drawn.add_row(*map(Text, line))
-    Console().print(drawn)
+    table = Table(*heads, title=title, title_justify="left", show_header=bool(heads))
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console(width=width).print(table)

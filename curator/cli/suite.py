@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.build import SETTING, machine_line
+from curator.cli.build import machine_line, set_option
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
-    from curator.suite.variants import Variant
+    from curator.suite.run import Variant
 
 
 @click.command()
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--plan", "planned", is_flag=True, help="Print what it would run, share and cost; run nothing.")
 @click.option("--only", multiple=True, metavar="NAME", help="A recipe, or one run of it; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the suite; outputs/<DIR's name> when absent.")
-@click.option("--set", "settings", multiple=True, metavar="KEY.PATH=VALUE", help=SETTING)
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="With --plan: print it as JSON.")
 def suite(  # noqa: PLR0917 - click hands options by name
     folder: Path, planned: bool, only: tuple[str, ...], out: Path | None, settings: tuple[str, ...], as_json: bool
@@ -36,43 +36,43 @@ def suite(  # noqa: PLR0917 - click hands options by name
     if as_json:
         raise click.UsageError("--json prints a plan; add --plan. What a suite has found is in its suite.json.")
     from curator.cli.progress import Terminal
-    from curator.suite.whole import run_suite
+    from curator.suite import run_suite
 
     with Terminal() as terminal:
 
-        def tell(variant: Variant) -> Terminal:
+        def progress(variant: Variant) -> Terminal:
             assert variant.recipe is not None
             terminal.say(machine_line(variant.recipe))
             return terminal
 
-        outcomes = run_suite(folder, root, settings=settings, only=only, tell=tell)
-    for one in outcomes:
-        if one.status == "failed":
-            click.echo(f"{one.variant.name}: failed: {one.reason}", err=True)
-    failed = [one for one in outcomes if one.status == "failed"]
+        outcomes = run_suite(folder, root, settings=settings, only=only, progress=progress)
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            click.echo(f"{outcome.variant.name}: failed: {outcome.reason}", err=True)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are done.")
     click.echo(f"Page: {root / 'suite.html'}")
-    if any(one.bug for one in failed):
+    if any(outcome.bug for outcome in failed):
         return 1
     return 2 if failed else 0
 
 
 def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple[str, ...], as_json: bool) -> None:
     from curator.suite.plan import planned, table
-    from curator.suite.variants import variants
+    from curator.suite.run import variants
 
-    found = planned(variants(folder, settings, only), root)
+    plan = planned(variants(folder, settings, only), root)
     if as_json:
         import json
 
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(plan, indent=1, ensure_ascii=False))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    lines = table(found)
+    lines = table(plan)
     drawn = Table(title=f"Plan of {folder}, at most", title_justify="left", box=SIMPLE_HEAD, padding=0)
     drawn.add_column(lines[0][0], overflow="fold")
     for name in lines[0][1:]:
@@ -80,5 +80,5 @@ def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple
     for line in lines[1:]:
         drawn.add_row(*map(Text, line))
     Console().print(drawn)
-    for note in found["notes"]:
+    for note in plan["notes"]:
         click.echo(note)

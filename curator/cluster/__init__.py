@@ -2,7 +2,7 @@
 
 Source: Hsiung et al., arXiv 2506.05346, who cut the downstream corpus into 20 clusters and find that 100 rows of a
 list-style one break safety more than rows matched to harmful anchors. Nothing is trained here: which cluster is
-fragile is a guess by inner similarity and list-likeness, until a run has fine-tuned on its rows.
+fragile is a guess by inner similarity and the share of lists, until a run has fine-tuned on its rows.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.cluster.anchors import anchors_of, ranked
-from curator.cluster.describe import stability, top_terms
+from curator.cluster.describe import anchors_of, is_list, ranked, stability, top_terms
 from curator.cluster.kmeans import Partition, kmeans
-from curator.cluster.lists import is_list
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
 from curator.errors import DataError
 from curator.pool.sources import Read, read
@@ -36,9 +34,10 @@ def cluster(
     harmful: str | None = None,
     safe: str | None = None,
     base: Path = Path("."),
-    tell: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Clustering:
-    """Cuts the rows of all `tasks` together into clusters, and says of each how alike and how list-like it is.
+    """Cuts the rows of all `tasks` together into clusters, and says of each how similar its rows are and how many are
+    lists.
 
     Args:
         tasks: Name -> where rows come from; a row that two hold counts once, for the first.
@@ -46,7 +45,7 @@ def cluster(
         settings: The defaults of `Settings` where null.
         harmful, safe: Files of anchors, prompts with answers. `safe` needs `harmful`.
         base: Folder that relative paths start from.
-        tell: Called with a line for each part.
+        say: Called with a line for each part.
 
     Raises:
         DataError: A source cannot be read or gives no answers, there are more clusters than rows, there is no cluster
@@ -61,10 +60,10 @@ def cluster(
     _check(rows.height, settings)
     anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest, base)
     safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest, base)
-    tell(f"{rows.height:,} rows of {', '.join(reads)}")
+    say(f"{rows.height:,} rows of {', '.join(reads)}")
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
     vectors = np.asarray(embed(ids, conversations))
-    tell(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers by {embedder}")
+    say(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers by {embedder}")
     ranking = None
     if anchors is not None:
         ranking = ranked(ids, vectors, anchors, safe_anchors, embed, nearest=settings.anchor_nearest,
@@ -73,22 +72,24 @@ def cluster(
         kmeans(
             vectors,
             settings.clusters,
-            rng=generator(settings.seed, "clusters", one),
+            rng=generator(settings.seed, "clusters", number),
             restarts=settings.restarts,
             iterations=settings.iterations,
         )
-        for one in range(settings.stability)
+        for number in range(settings.stability)
     ]
-    tell(f"{settings.clusters} clusters from {settings.stability} seeds, {settings.restarts} restarts each")
+    say(f"{settings.clusters} clusters from {settings.stability} seeds, {settings.restarts} restarts each")
     first = partitions[0]
     clusters, labels = _described(rows, vectors, first, count=settings.terms, ranking=ranking)
     chosen, reason = _chosen(clusters, settings)
     same = None
     if len(partitions) > 1:
-        same = stability([one.labels for one in partitions], labels[chosen - 1] if chosen is not None else None)
+        same = stability(
+            [partition.labels for partition in partitions], labels[chosen - 1] if chosen is not None else None
+        )
     return Clustering(
         rows=rows,
-        tasks={name: one.resolved for name, one in reads.items()},
+        tasks={name: source.resolved for name, source in reads.items()},
         embedder=embedder,
         clusters=clusters,
         chosen=chosen,
@@ -104,7 +105,7 @@ def cluster(
 
 def _together(reads: Mapping[str, Read]) -> pl.DataFrame:
     return (
-        pl.concat([one.rows for one in reads.values()])
+        pl.concat([source.rows for source in reads.values()])
         .unique("id", keep="first", maintain_order=True)
         .sort("id", maintain_order=True)
     )
@@ -120,21 +121,21 @@ def _check(rows: int, settings: Settings) -> None:
 
 
 def _described(
-    rows: pl.DataFrame, vectors: NDArray[np.float32], found: Partition, *, count: int, ranking: Anchored | None
+    rows: pl.DataFrame, vectors: NDArray[np.float32], partition: Partition, *, count: int, ranking: Anchored | None
 ) -> tuple[tuple[Cluster, ...], list[int]]:
     """The clusters, the most list-like first (then the most alike, the largest, the one with the first id), and the
     label that each has in the partition.
     """
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
     lists = np.array([is_list(last(messages, "assistant")) for messages in conversations])
-    terms = top_terms(conversations, found.labels, count)
-    top = None if ranking is None else {one for one, _ in ranking.top}
+    terms = top_terms(conversations, partition.labels, count)
+    top = None if ranking is None else {name for name, _ in ranking.top}
     described = []
-    for label in range(len(found.centres)):
-        own = np.flatnonzero(found.labels == label)
-        near = own[np.argsort(found.distances[own], kind="stable")]  # own is in the order of ids
+    for label in range(len(partition.centres)):
+        members = np.flatnonzero(partition.labels == label)
+        near = members[np.argsort(partition.distances[members], kind="stable")]  # rows are in the order of ids
         names = tuple(ids[row] for row in near)
-        described.append((label, names, float(lists[own].mean()), inner_similarity(vectors[own])))
+        described.append((label, names, float(lists[members].mean()), inner_similarity(vectors[members])))
 
     def alike(similarity: float | None) -> float:
         return -2.0 if similarity is None else similarity
@@ -142,22 +143,22 @@ def _described(
     def size_and_first(names: tuple[str, ...]) -> tuple[int, str]:
         return -len(names), min(names)
 
-    by_likeness = sorted(described, key=lambda one: (-alike(one[3]), *size_and_first(one[1])))
-    place = {one[0]: number for number, one in enumerate(by_likeness, 1)}
-    ordered = sorted(described, key=lambda one: (-one[2], -alike(one[3]), *size_and_first(one[1])))
+    by_similarity = sorted(described, key=lambda cluster: (-alike(cluster[3]), *size_and_first(cluster[1])))
+    similarity_rank = {cluster[0]: number for number, cluster in enumerate(by_similarity, 1)}
+    ordered = sorted(described, key=lambda cluster: (-cluster[2], -alike(cluster[3]), *size_and_first(cluster[1])))
     clusters = tuple(
         Cluster(
             number=number,
             rows=names,
             lists=share,
             similarity=similarity,
-            similarity_rank=place[label],
+            similarity_rank=similarity_rank[label],
             terms=terms[label],
             anchored=None if top is None else sum(name in top for name in names),
         )
         for number, (label, names, share, similarity) in enumerate(ordered, 1)
     )
-    return clusters, [one[0] for one in ordered]
+    return clusters, [cluster[0] for cluster in ordered]
 
 
 def inner_similarity(vectors: NDArray[np.float32]) -> float | None:
@@ -175,9 +176,9 @@ def inner_similarity(vectors: NDArray[np.float32]) -> float | None:
 def _chosen(clusters: Sequence[Cluster], settings: Settings) -> tuple[int | None, str | None]:
     if settings.of is not None:
         return settings.of, None
-    large = [one for one in clusters if len(one.rows) >= settings.sample]
+    large = [cluster for cluster in clusters if len(cluster.rows) >= settings.sample]
     if not large:
-        most = max(len(one.rows) for one in clusters)
+        most = max(len(cluster.rows) for cluster in clusters)
         return None, f"no cluster has {settings.sample} rows, the largest has {most}; ask for fewer rows, or clusters"
     if large[0].lists == 0:
         return None, f"no answer in a cluster of {settings.sample} rows or more is a list; name a cluster with --of"

@@ -1,18 +1,54 @@
-"""What a cluster is about: its typical terms, and how stable it is."""
+"""What a cluster is about: the words that set its rows apart, whether answers are lists (by their marks and the length
+of their parts, in any language), whether k-means finds it again from other seeds, and how similar rows are to anchors.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from curator.audit.request import source_of
 from curator.cluster.kmeans import Labels
-from curator.cluster.result import Stability
+from curator.cluster.result import Anchored, Stability
+from curator.errors import DataError
+from curator.pool.sources import read
 from curator.pool.words import words
-from curator.records import Messages
+from curator.records import Embed, Messages, Vectors
+from curator.score.cosine import cosine
+
+MARKED_LINES, MARKED_SHARE = 2, 0.5
+"""Lines that start as items do: at least so many, and at least this share of the lines that are not empty."""
+
+ITEMS, COMMA_ITEMS = 3, 4
+"""Short items without marks: at least so many, one a line (or after a colon), or between commas."""
+
+LINE_WORDS, LINE_CHARACTERS = 5, 60
+
+COMMA_WORDS, COMMA_CHARACTERS = 3, 30
+"""The most words and characters of such an item; scripts without spaces are held by the characters alone."""
+
+
+# 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
+_MARK = re.compile(
+    r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
+)
+
+_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
+
+_BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
+
+_INTRODUCTION = re.compile(r"^[^\n:：]{0,80}[:：]\s*(?=\S)")
+
+_OPENER = re.compile(r"(?:(?:\S+\s+){0,2}\S*[,，:：、]\s*)?")
+
+_SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
 
 
 def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -> list[tuple[str, ...]]:
@@ -39,7 +75,7 @@ def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -
     apart = sums / sizes - others
     vocabulary = by_words.get_feature_names_out()  # in alphabetical order, so that a stable sort breaks ties by it
     return [
-        tuple(str(vocabulary[place]) for place in np.argsort(-line, kind="stable")[:count] if line[place] > 0)
+        tuple(str(vocabulary[column]) for column in np.argsort(-line, kind="stable")[:count] if line[column] > 0)
         for line in apart
     ]
 
@@ -48,18 +84,121 @@ def stability(partitions: Sequence[Labels], chosen: int | None) -> Stability:
     """How alike clusterings of the same rows are.
 
     Args:
-        partitions: Labels `(n,)` of two or more clusterings; the first is the one that is told.
+        partitions: Labels `(n,)` of two or more clusterings; the first is the one that is reported.
         chosen: A label of the first: the cluster looked for in the others.
     """
     from sklearn.metrics import adjusted_rand_score
 
-    rand = tuple(float(adjusted_rand_score(one, other)) for one, other in combinations(partitions, 2))
+    rand = tuple(float(adjusted_rand_score(first, other)) for first, other in combinations(partitions, 2))
     first, *others = partitions
-    found = tuple(_best_jaccard(first == chosen, labels) for labels in others) if chosen is not None else ()
-    return Stability(len(partitions), rand, found)
+    jaccard = tuple(_best_jaccard(first == chosen, labels) for labels in others) if chosen is not None else ()
+    return Stability(len(partitions), rand, jaccard)
 
 
 def _best_jaccard(rows: np.ndarray[tuple[int], np.dtype[np.bool_]], labels: Labels) -> float:
+    # The rows shared with each cluster, and by them the rows of either: |a or b| = |a| + |b| - |a and b|.
     shared = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
     together = np.bincount(labels) + int(rows.sum()) - shared
     return float((shared / together).max())
+
+
+def is_list(answer: str) -> bool:
+    """Whether an answer is a list: any one of these holds, an introduction up to a colon aside for the last three.
+
+    1. **Marked lines**: at least two lines start with a number and a full stop, bracket, colon or ideographic comma,
+       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are
+       not empty.
+    2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
+       each before a word: 'sure, 1 flour 2 salt.'
+    3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
+    4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
+       at most three words: 'red, green, dark blue and black, white'. A sentence that commas cut as short ('however,
+       the oak, which was old, fell') is taken for one.
+    """
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    marked = sum(_MARK.match(line) is not None for line in lines)
+    if marked >= MARKED_LINES and marked >= MARKED_SHARE * len(lines):
+        return True
+    bare = answer.strip()
+    listed = _INTRODUCTION.sub("", bare, count=1)
+    return _unmarked(bare, COMMA_ITEMS) or (listed != bare and _unmarked(listed, ITEMS))
+
+
+def _unmarked(text: str, least: int) -> bool:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) >= ITEMS:
+        return all(_short(line, LINE_WORDS, LINE_CHARACTERS) and not _SENTENCE_ENDS.search(line) for line in lines)
+    if len(lines) != 1:
+        return False
+    return _counted(lines[0]) or _items(lines[0], least)
+
+
+def _counted(line: str) -> bool:
+    numbers = [(match.start(), int(match[1])) for match in _NUMBER.finditer(line)]
+    if not numbers or numbers[0][1] != 1 or not _OPENER.fullmatch(line[: numbers[0][0]]):
+        return False
+    expected = 1
+    for _, number in numbers:  # numbers inside the items are passed over
+        expected += number == expected
+    return expected > MARKED_LINES
+
+
+def _items(line: str, least: int) -> bool:
+    sentence = re.sub(r"[.!?。！？؟।]+$", "", line)
+    if _SENTENCE_ENDS.search(sentence) or re.search(r"[:：]\s", sentence):
+        return False
+    items = [item for item in _BETWEEN.split(sentence) if item]
+    return len(items) >= least and all(_short(item, COMMA_WORDS, COMMA_CHARACTERS) for item in items)
+
+
+def _short(text: str, words: int, characters: int) -> bool:
+    return len(text.split()) <= words and len(text) <= characters
+
+
+def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.DataFrame | None:
+    """The rows of a file of anchors, prompts with answers; null where none is named.
+
+    Raises:
+        DataError: It cannot be read, or holds fewer anchors than `nearest`.
+    """
+    if file is None:
+        return None
+    rows = read(source_of(file), base=base).rows
+    if rows.height < nearest:
+        raise DataError(
+            f"--anchor-nearest: found {nearest}, and {option} {file} holds {rows.height} anchors; "
+            f"allowed: 1 to {rows.height}"
+        )
+    return rows
+
+
+def ranked(
+    ids: Sequence[str],
+    matrix: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    harmful: pl.DataFrame,
+    safe: pl.DataFrame | None,
+    embed: Embed,
+    *,
+    nearest: int,
+    rows: int,
+) -> Anchored:
+    """The `rows` rows (or all) most and least similar to the anchors; ties go by id.
+
+    A row's score is the mean of its `nearest` largest cosines to harmful anchors, less the mean of its `nearest`
+    largest to safe ones where there are any: in [-2, 2], He et al. 2024 with n = 1.
+    """
+    task = Vectors(tuple(ids), matrix, "")
+
+    def similarity(anchors: pl.DataFrame) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        names = anchors["id"].to_list()
+        vectors = Vectors(tuple(names), embed(names, anchors["messages"].to_list()), "")
+        return cosine(task, {"anchors": vectors}, {"anchors": 1.0}, aggregate="top-mean", n=nearest).combined
+
+    scores = similarity(harmful)
+    if safe is not None:
+        scores = scores - similarity(safe)
+    names = np.array(ids)
+    falling = np.lexsort((names, -scores))[:rows]
+    rising = np.lexsort((names, scores))[:rows]
+    top, bottom = (tuple((str(names[row]), float(scores[row])) for row in order) for order in (falling, rising))
+    return Anchored(harmful.height, 0 if safe is None else safe.height, nearest, top, bottom)

@@ -1,4 +1,7 @@
-"""What clustering a task's rows gave: the sample it was fitted on, the clusters, and how they are told."""
+"""What clustering a task's rows gives: records, cluster.json, lines for a terminal, and task files of its rows.
+
+Terms are words of the task. Nothing else of a row's text is shown, or written but to the task files asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
+from pydantic import JsonValue
 
+from curator.audit.model import Source
+from curator.cluster import model
 from curator.errors import DataError
 from curator.run.folder import write_text
 from curator.seeds import generator
 from curator.wording import percent
-
-VERSION = 1
 
 SHOWN = 5
 """Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
@@ -27,7 +30,7 @@ class Settings:
 
     Attributes:
         clusters, seed, restarts, iterations: Of k-means.
-        stability: Clusterings that are compared, each from a seed of its own; the first is the one that is told.
+        stability: Clusterings that are compared, each from a seed of its own; the first is the one that is reported.
         of: The cluster that is chosen; null for the most list-like one of at least `sample` rows.
         sample: Rows that a task file made from it has.
         terms: How many words describe a cluster.
@@ -51,11 +54,11 @@ class Cluster:
     """Rows that k-means put together.
 
     Attributes:
-        number: Its place by list-likeness, from 1.
+        number: Its position by the share of lists, from 1.
         rows: Their ids, the nearest to the centre first.
         lists: Share of the rows whose answer is a list.
         similarity: Mean cosine of all pairs of its rows, in [-1, 1]; null for a row alone.
-        similarity_rank: Its place by that, from 1.
+        similarity_rank: Its position by that, from 1.
         terms: Words that set its rows apart, the strongest first.
         anchored: How many of its rows are among those that the anchors rank first; null without anchors.
     """
@@ -74,7 +77,7 @@ class Stability:
     """Whether other seeds find the same clusters.
 
     Attributes:
-        seeds: Clusterings compared, the one that is told among them.
+        seeds: Clusterings compared, the one that is reported among them.
         rand: Adjusted Rand index of every pair of them, at most 1; about 0 for unrelated ones.
         jaccard: For each other clustering, the largest Jaccard similarity of one of its clusters to the chosen one;
             empty where none is chosen.
@@ -94,7 +97,7 @@ class Stability:
 
 @dataclass(frozen=True)
 class Anchored:
-    """The rows in the order of their likeness to given anchors (He et al. 2024, arXiv 2404.01099).
+    """The rows in the order of their similarity to given anchors (He et al. 2024, arXiv 2404.01099).
 
     Attributes:
         harmful, safe: How many anchors there are; `safe` may be 0.
@@ -120,11 +123,11 @@ class Clustering:
         clusters: The most list-like first.
         chosen: The number of the fragile cluster, or null with a `reason`.
         stability: Null where one seed was asked for. `anchors`: null without anchors.
-        inertia, rounds, settled: Of the k-means that is told.
+        inertia, rounds, settled: Of the k-means that is reported.
     """
 
     rows: pl.DataFrame
-    tasks: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, Mapping[str, JsonValue]]
     embedder: str
     clusters: tuple[Cluster, ...]
     chosen: int | None
@@ -137,143 +140,139 @@ class Clustering:
     settings: Settings
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Rows drawn from one cluster: its number, how they were picked, and their ids."""
-
-    cluster: int
-    pick: str
-    rows: tuple[str, ...]
-
-
-def as_json(found: Clustering, sample: Sample | None = None) -> dict[str, Any]:
-    """Plain values, the same keys always: ids, figures and terms, no row's text.
-
-    Terms are words of the task.
-    """
-    clusters = [
-        {
-            "number": one.number,
-            "size": len(one.rows),
-            "lists": one.lists,
-            "similarity": one.similarity,
-            "similarity_rank": one.similarity_rank,
-            "terms": list(one.terms),
-            "nearest": list(one.rows[:SHOWN]),
-            "anchored": None if one.anchored is None else {"rows": one.anchored, "share": one.anchored / len(one.rows)},
-            "rows": list(one.rows),
-        }
-        for one in found.clusters
-    ]
-    anchors = found.anchors
-    ends = {} if anchors is None else {"top": anchors.top, "bottom": anchors.bottom}
-    return {
-        "version": VERSION,
-        "tasks": {name: dict(one) for name, one in found.tasks.items()},
-        "rows": found.rows.height,
-        "embedder": found.embedder,
-        "settings": dict(vars(found.settings)),
-        "inertia": found.inertia,
-        "rounds": found.rounds,
-        "settled": found.settled,
-        "clusters": clusters,
-        "chosen": {"number": found.chosen, "reason": found.reason},
-        "stability": None if found.stability is None else _stability(found.stability),
-        "anchors": None
+def record(clustering: Clustering, sample: model.SampledRows | None = None) -> model.Clusters:
+    """What cluster.json says of a clustering and of the rows drawn from it."""
+    anchors = clustering.anchors
+    return model.Clusters(
+        version=model.VERSION,
+        tasks={name: Source.model_validate(task) for name, task in clustering.tasks.items()},
+        rows=clustering.rows.height,
+        embedder=clustering.embedder,
+        settings=model.Settings.model_validate(clustering.settings),
+        inertia=clustering.inertia,
+        rounds=clustering.rounds,
+        settled=clustering.settled,
+        clusters=tuple(map(_cluster, clustering.clusters)),
+        chosen=model.Chosen(number=clustering.chosen, reason=clustering.reason),
+        stability=None if clustering.stability is None else _stability(clustering.stability),
+        anchors=None
         if anchors is None
-        else {"harmful": anchors.harmful, "safe": anchors.safe, "nearest": anchors.nearest}
-        | {end: [{"id": one, "score": score} for one, score in rows] for end, rows in ends.items()},
-        "sample": None
-        if sample is None
-        else {"cluster": sample.cluster, "pick": sample.pick, "rows": list(sample.rows)},
-    }
+        else model.Anchors(
+            harmful=anchors.harmful,
+            safe=anchors.safe,
+            nearest=anchors.nearest,
+            top=_scored(anchors.top),
+            bottom=_scored(anchors.bottom),
+        ),
+        sample=sample,
+    )
 
 
-def _stability(found: Stability) -> dict[str, Any]:
-    rand, jaccard = found.rand, found.jaccard
-    return {
-        "seeds": found.seeds,
-        "adjusted_rand": {"mean": sum(rand) / len(rand), "min": min(rand), "max": max(rand)},
-        "chosen": {
-            "found": found.found,
-            "of": len(jaccard),
-            "jaccard": list(jaccard),
-            "mean": sum(jaccard) / len(jaccard),
-        }
+def _cluster(cluster: Cluster) -> model.Cluster:
+    size = len(cluster.rows)
+    return model.Cluster(
+        number=cluster.number,
+        size=size,
+        lists=cluster.lists,
+        similarity=cluster.similarity,
+        similarity_rank=cluster.similarity_rank,
+        terms=cluster.terms,
+        nearest=cluster.rows[:SHOWN],
+        anchored=None
+        if cluster.anchored is None
+        else model.AnchoredShare(rows=cluster.anchored, share=cluster.anchored / size),
+        rows=cluster.rows,
+    )
+
+
+def _scored(rows: tuple[tuple[str, float], ...]) -> tuple[model.ScoredRow, ...]:
+    return tuple(model.ScoredRow(id=name, score=score) for name, score in rows)
+
+
+def _stability(stability: Stability) -> model.Stability:
+    rand, jaccard = stability.rand, stability.jaccard
+    return model.Stability(
+        seeds=stability.seeds,
+        adjusted_rand=model.Spread(mean=sum(rand) / len(rand), min=min(rand), max=max(rand)),
+        chosen=model.FoundAgain(
+            found=stability.found, of=len(jaccard), jaccard=jaccard, mean=sum(jaccard) / len(jaccard)
+        )
         if jaccard
         else None,
-    }
+    )
 
 
-HEADS = ("", "rows", "lists", "inner similarity", "terms", "nearest rows")
-
-
-def table(found: Clustering, shown: int = 2) -> tuple[list[str], list[list[str]]]:
+def table(clustering: Clustering, shown: int = 2) -> tuple[list[str], list[list[str]]]:
     """Heads and lines, a cluster a line."""
-    heads = [*HEADS]
-    if found.anchors is not None:
+    heads = ["", "rows", "lists", "inner similarity", "terms", "nearest rows"]
+    if clustering.anchors is not None:
         heads.insert(4, "anchored")
     lines = []
-    for one in found.clusters:
-        alike = "-" if one.similarity is None else f"{one.similarity:.3f} ({one.similarity_rank}.)"
-        mark = f"> {one.number}" if one.number == found.chosen else str(one.number)
-        line = [mark, f"{len(one.rows):,}", percent(one.lists), alike, " ".join(one.terms), " ".join(one.rows[:shown])]
-        if one.anchored is not None:
-            line.insert(4, percent(one.anchored / len(one.rows)))
+    for cluster in clustering.clusters:
+        alike = "-" if cluster.similarity is None else f"{cluster.similarity:.3f} ({cluster.similarity_rank}.)"
+        mark = f"> {cluster.number}" if cluster.number == clustering.chosen else str(cluster.number)
+        line = [
+            mark,
+            f"{len(cluster.rows):,}",
+            percent(cluster.lists),
+            alike,
+            " ".join(cluster.terms),
+            " ".join(cluster.rows[:shown]),
+        ]
+        if cluster.anchored is not None:
+            line.insert(4, percent(cluster.anchored / len(cluster.rows)))
         lines.append(line)
     return heads, lines
 
 
-def summary(found: Clustering) -> list[str]:
+def summary(clustering: Clustering) -> list[str]:
     """What stands below the table."""
-    told = []
-    if found.chosen is None:
-        told.append(f"No cluster is chosen: {found.reason}.")
+    lines = []
+    if clustering.chosen is None:
+        lines.append(f"No cluster is chosen: {clustering.reason}.")
     else:
-        chosen = "as asked" if found.settings.of is not None else "by list-likeness"
-        told.append(
-            f"> Cluster {found.chosen}, chosen {chosen}. Only fine-tuning on its rows tells whether it is fragile."
+        chosen = "as asked" if clustering.settings.of is not None else "by list-likeness"
+        lines.append(
+            f"> Cluster {clustering.chosen}, chosen {chosen}. Only fine-tuning on its rows tells whether it is fragile."
         )
-    if (same := found.stability) is not None:
+    if (same := clustering.stability) is not None:
         mean = sum(same.rand) / len(same.rand)
         line = f"Over {same.seeds} seeds: adjusted Rand index {mean:.2f}, from {min(same.rand):.2f} to "
         line += f"{max(same.rand):.2f}"
         if same.jaccard:
-            line += f"; cluster {found.chosen} is found again by {same.found} of {len(same.jaccard)} other seeds"
+            line += f"; cluster {clustering.chosen} is found again by {same.found} of {len(same.jaccard)} other seeds"
             line += f" (Jaccard {min(same.jaccard):.2f} to {max(same.jaccard):.2f})"
-        told.append(line + ".")
-    if not found.settled:
-        told.append(f"k-means was still moving rows after {found.rounds} rounds: raise --iterations.")
-    if (anchors := found.anchors) is not None:
+        lines.append(line + ".")
+    if not clustering.settled:
+        lines.append(f"k-means was still moving rows after {clustering.rounds} rounds: raise --iterations.")
+    if (anchors := clustering.anchors) is not None:
         less = f" less that to {anchors.safe} safe ones" if anchors.safe else ""
-        told.append(
+        lines.append(
             f"Anchored: rows among the {len(anchors.top)} most like {anchors.harmful} harmful anchors{less} "
             f"(mean of the {anchors.nearest} largest cosines)."
         )
-    return told
+    return lines
 
 
-PICKS = ("random", "nearest")
-
-
-def sample(found: Clustering, pick: str) -> Sample:
+def sample(clustering: Clustering, pick: str) -> model.SampledRows:
     """`settings.sample` rows of the chosen cluster: drawn at random from the seed, or those nearest the centre.
 
     Raises:
         DataError: No cluster is chosen, or it has too few rows.
     """
-    wanted = found.settings.sample
-    if found.chosen is None:
-        raise DataError(f"--sample: {found.reason}")
-    rows = found.clusters[found.chosen - 1].rows
-    if len(rows) < wanted:
+    size = clustering.settings.sample
+    if clustering.chosen is None:
+        raise DataError(f"--sample: {clustering.reason}")
+    rows = clustering.clusters[clustering.chosen - 1].rows
+    if len(rows) < size:
         raise DataError(
-            f"--sample: found {wanted}, and cluster {found.chosen} has {len(rows)} rows; ask for at most that"
+            f"--sample: found {size}, and cluster {clustering.chosen} has {len(rows)} rows; ask for at most that"
         )
-    if pick == "nearest":
-        return Sample(found.chosen, pick, rows[:wanted])
-    drawn = generator(found.settings.seed, "sample").choice(sorted(rows), wanted, replace=False)
-    return Sample(found.chosen, pick, tuple(sorted(map(str, drawn))))
+    picked = rows[:size]
+    if pick == "random":
+        drawn = generator(clustering.settings.seed, "sample").choice(sorted(rows), size, replace=False)
+        picked = tuple(sorted(map(str, drawn)))
+    return model.SampledRows(cluster=clustering.chosen, pick=pick, rows=picked)
 
 
 def write_rows(path: Path, rows: pl.DataFrame, ids: Sequence[str]) -> None:
@@ -281,8 +280,8 @@ def write_rows(path: Path, rows: pl.DataFrame, ids: Sequence[str]) -> None:
     and licence. Whole or not at all.
     """
     by_id = {row["id"]: row for row in rows.filter(pl.col("id").is_in(list(ids))).iter_rows(named=True)}
-    told = []
-    for one in ids:
-        known = {name: by_id[one][name] for name in ("category", "licence") if by_id[one][name] is not None}
-        told.append(json.dumps({"messages": by_id[one]["messages"], **known}, ensure_ascii=False) + "\n")
-    write_text(path, "".join(told))
+    lines = []
+    for row in (by_id[row_id] for row_id in ids):
+        known = {name: row[name] for name in ("category", "licence") if row[name] is not None}
+        lines.append(json.dumps({"messages": row["messages"], **known}, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))

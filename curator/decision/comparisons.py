@@ -21,7 +21,7 @@ what seeds vary, and percentiles lack the tails of t, so that with fewer it is t
 
 
 def rate(grid: Grid, arm: str, weights: Mapping[str, float]) -> Rate:
-    """One arm's share (mean score for utility), weighted over tasks, with its 95 % interval.
+    """One arm's share (mean score for utility), weighted over tasks, with its 95% interval.
 
     `scored` and `unscored` count answers of all these tasks; where a task has no scored answer there is no value, and
     all answers count as unscored.
@@ -33,7 +33,12 @@ def _rate(cells: Cells) -> Rate:
     estimate = crossed(cells.values, cells.weights)
     if estimate.mean is None:
         return Rate(
-            None, None, None, 0, int(cells.wanted.sum()), "none: unscored" if cells.wanted.any() else "none: not asked"
+            None,
+            None,
+            None,
+            0,
+            int(cells.expected.sum()),
+            "none: unscored" if cells.expected.any() else "none: not asked",
         )
     # An arm alone carries what both share by seed and prompt: two intervals may overlap, and the arms differ clearly.
     limits = share_interval(estimate)
@@ -102,11 +107,11 @@ def differences(
 
 
 def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, float], seed: int) -> Comparison:
-    """The comparison with the crossed bootstrap's 95 % limits beside its own, from BOOTSTRAP_FROM seeds on."""
+    """The comparison with the crossed bootstrap's 95% limits beside its own, from BOOTSTRAP_FROM seeds on."""
     if comparison.seeds < BOOTSTRAP_FROM or comparison.low is None:
         return comparison
     table, shares = differences(grid, comparison.treatment, comparison.control, weights)
-    # Seeds that only one arm ran are no units to draw: with them in, every resample would hold fewer pairs.
+    # Seeds that only one arm ran are not units to draw: with them in, every resample would hold fewer pairs.
     seeds, prompts = ~np.isnan(table).all(axis=(0, 2)), ~np.isnan(table).all(axis=(0, 1))
     return replace(comparison, bootstrap=bootstrap(table[:, seeds][..., prompts], shares, seed=seed))
 
@@ -126,7 +131,7 @@ def family(
     pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
     members = []
     for pair in pairs:
-        # The primary comparison was named before any verdict and has its 5 % to itself; all the rest share theirs.
+        # The primary comparison was named before any verdict and has its 5% to itself; all the rest share theirs.
         if pair != (treatment, control):
             members.append(compare(after, *pair, mix))
         # One anticipated task is the whole mix: it is not tested twice.

@@ -1,4 +1,4 @@
-"""Everything an experiment says, from its verdicts."""
+"""All findings of an experiment, from one judge's verdicts: rates, comparisons, the regime and the decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
 
 @dataclass(frozen=True)
 class Regime:
-    """What fine-tuning does to the control, to be read before any comparison.
+    """What fine-tuning does to the control, which has to be read before any comparison.
 
     Attributes:
         before, after: The control's harmfulness.
@@ -86,7 +86,7 @@ def conclude(
     Args:
         verdicts: Columns of VERDICT_SCHEMA.
         weights: Every task's weight: the anticipated ones sum to 1, others are 0 and stand apart.
-        gates: Margins by gate name (`decide.GATES`); a gate that is not named is not asked.
+        gates: Margins by gate name (`decide.GATES`); a gate that is not named is left out.
         level: Two-sided error of the primary interval; a sequential look's nominal level where seeds are added.
         thresholds: The recipe's `verify.decision`; see `decide.assess`.
         categories: Harmful probe id -> category, for the breakdown.
@@ -119,7 +119,7 @@ def conclude(
         seed=seed,
     )
     assert decision.primary is not None
-    wanted = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
+    mixes = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
     return Findings(
         regime=_regime(grids, mix, control, thresholds),
         decision=decision,
@@ -130,7 +130,7 @@ def conclude(
                     phase: {quantity: rate(grids[quantity, phase], arm, share) for quantity in QUANTITIES}
                     for phase in PHASES
                 }
-                for task, share in wanted.items()
+                for task, share in mixes.items()
             }
             for arm in arms
         },

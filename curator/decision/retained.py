@@ -29,7 +29,7 @@ class Retained:
         value: 1 where all that the set protects is left, 0 where nothing is, below 0 where fine-tuning did more harm to
             the aligned model than to the other; null where the set protects nothing before fine-tuning. With an
             interval it is of the cells that both arms have in both phases.
-        low, high: Limits of the 95 % interval, null where none can be given.
+        low, high: Limits of the 95% interval, null where none can be given.
         reason: Why there is no value or no interval, else null.
         seeds, prompts: Of the arm, after fine-tuning.
         method: How the interval was made.

@@ -71,7 +71,7 @@ def crossed(table: Table, weights: Sequence[float] = (1.0,)) -> Crossed:
     # The variance joins mean squares of S - 1 and P - 1 degrees of freedom. Satterthwaite's (1946) df of the whole
     # would be estimated from the same few squares, one of them subtracted; the smaller number is safe, and usual with
     # two-way clusters (Cameron and Miller 2015). Simulated one-sided error at 2, 3, 5 and 8 seeds: 0.3, 1.4, 2.0 and
-    # 1.8 %, of the 2.5 % allowed.
+    # 1.8%, of the 2.5% allowed.
     df = min(seeds, int(sizes.min(initial=prompts))) - 1
     if not counts.size or counts.min() == 0:
         return Crossed(None, None, df, seeds, prompts, int(counts.sum()))
@@ -147,7 +147,7 @@ def interval(estimate: Crossed, level: float = 0.05) -> Interval:
     Where seeds come out all alike, t has nothing to stand on. If no cell differs from zero the interval is [0, 0] and
     p = 1. Otherwise the sign test's word is taken: with n = min(S, P) agreeing units p = 2^(1-n), and the interval
     allows for the share q of units that could have come out with the opposite sign unseen, (1 - q)^n = level / 2:
-    mean -+ 2 q |mean|, or t with the variance of independent cells where that is wider. At 5 % zero is excluded from
+    mean -+ 2 q |mean|, or t with the variance of independent cells where that is wider. At 5% zero is excluded from
     six units on at the earliest.
 
     Args:

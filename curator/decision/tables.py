@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import polars as pl
@@ -29,8 +30,8 @@ class Grid:
 
     Attributes:
         tasks: Names, or the one entry null where the answers are shared by all tasks (the aligned model's).
-        values: `(a, t, s, p)` float64, NaN where an answer was not scored or not asked for.
-        asked: `(a, t, s, p)`, true where there is a verdict.
+        values: `(a, t, s, p)` float64, NaN where there is no verdict, or an unscored one.
+        judged: `(a, t, s, p)`, true where there is a verdict.
     """
 
     quantity: str
@@ -40,23 +41,23 @@ class Grid:
     seeds: tuple[int, ...]
     probes: tuple[str, ...]
     values: NDArray[np.float64]
-    asked: NDArray[np.bool_]
+    judged: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What one arm says about some tasks: `values` and `wanted` are `(t, s, p)`, `weights` sum to 1.
+    """One arm's values on some tasks: `values` and `expected` are `(t, s, p)`, `weights` sum to 1.
 
-    A cell is wanted when its seed was run and its prompt belongs to the task; a wanted cell that is NaN is unscored.
+    A cell is expected when its seed was run and its prompt belongs to the task; if it is NaN then, it is unscored.
     """
 
     values: NDArray[np.float64]
-    wanted: NDArray[np.bool_]
+    expected: NDArray[np.bool_]
     weights: tuple[float, ...]
 
     @property
     def unscored(self) -> int:
-        return int((self.wanted & np.isnan(self.values)).sum())
+        return int((self.expected & np.isnan(self.values)).sum())
 
 
 def lay_out(verdicts: pl.DataFrame) -> dict[tuple[str, str], Grid]:
@@ -83,14 +84,14 @@ def _grid(part: pl.DataFrame, quantity: str, phase: str, arms: pl.Series) -> Gri
     axes = [arms, *(part[name].unique().sort() for name in ("task", "seed", "probe"))]
     position = tuple(_codes(part, axis) for axis in axes)
     values = np.full([len(axis) for axis in axes], np.nan)
-    asked = np.zeros(values.shape, dtype=bool)
+    judged = np.zeros(values.shape, dtype=bool)
     values[position] = part.select(_VALUE[quantity].cast(pl.Float64).alias("value"))["value"].to_numpy()
-    asked[position] = True
-    if asked.sum() < part.height:  # two verdicts on one cell: the later one would have been kept without a word
+    judged[position] = True
+    if judged.sum() < part.height:  # two verdicts on one cell, of which the later one would win without a word
         twice = part.filter(part.select(_ANSWER).is_duplicated())
         raise ValueError(f"two verdicts for one answer: {twice.select(_ANSWER).row(0, named=True)}")
     arm, task, seed, probe = (tuple(axis.to_list()) for axis in axes)
-    return Grid(quantity, phase, arm, task, seed, probe, values, asked)
+    return Grid(quantity, phase, arm, task, seed, probe, values, judged)
 
 
 def _codes(part: pl.DataFrame, axis: pl.Series) -> NDArray[np.int64]:
@@ -103,8 +104,8 @@ def arm_cells(grid: Grid, arm: str, weights: Mapping[str, float]) -> Cells:
     """One arm's cells for the tasks in `weights`, on the seeds that it ran."""
     chosen, shares = _tasks(grid, weights)
     a = grid.arms.index(arm)
-    ran = np.any(grid.asked[a][chosen], axis=(0, 2))
-    return Cells(grid.values[a][chosen], _wanted(grid, [a], chosen, ran), shares)
+    ran = np.any(grid.judged[a][chosen], axis=(0, 2))
+    return Cells(grid.values[a][chosen], _expected(grid, [a], chosen, ran), shares)
 
 
 def paired_cells(
@@ -118,28 +119,28 @@ def paired_cells(
     """
     chosen, shares = _tasks(grid, weights)
     both = [grid.arms.index(treatment), grid.arms.index(control)]
-    ran = np.all(np.any(grid.asked[both][:, chosen], axis=(1, 3)), axis=0)
-    wanted = _wanted(grid, both, chosen, ran)
-    treated, untreated = (np.where(wanted, grid.values[a][chosen], np.nan) for a in both)
+    ran = np.all(np.any(grid.judged[both][:, chosen], axis=(1, 3)), axis=0)
+    expected = _expected(grid, both, chosen, ran)
+    treated, untreated = (np.where(expected, grid.values[a][chosen], np.nan) for a in both)
     if fill is None:
         missing = np.isnan(treated) | np.isnan(untreated)
         treated, untreated = np.where(missing, np.nan, treated), np.where(missing, np.nan, untreated)
     else:
         # Utility is better high, every other quantity low; what is best for the treatment is worst for its control.
         high_for_treatment = (fill == "best") == (grid.quantity == "utility")
-        treated = np.where(wanted & np.isnan(treated), float(high_for_treatment), treated)
-        untreated = np.where(wanted & np.isnan(untreated), float(not high_for_treatment), untreated)
-    return Cells(treated, wanted, shares), Cells(untreated, wanted, shares)
+        treated = np.where(expected & np.isnan(treated), float(high_for_treatment), treated)
+        untreated = np.where(expected & np.isnan(untreated), float(not high_for_treatment), untreated)
+    return Cells(treated, expected, shares), Cells(untreated, expected, shares)
 
 
-def _wanted(grid: Grid, arms: Sequence[int], chosen: list[int], ran: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    of_task = np.any(grid.asked[list(arms)][:, chosen], axis=(0, 2))
-    wanted: NDArray[np.bool_] = of_task[:, None, :] & ran[None, :, None]
-    return wanted
+def _expected(grid: Grid, arms: Sequence[int], chosen: list[int], ran: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    of_task = np.any(grid.judged[list(arms)][:, chosen], axis=(0, 2))
+    expected: NDArray[np.bool_] = of_task[:, None, :] & ran[None, :, None]
+    return expected
 
 
 def _tasks(grid: Grid, weights: Mapping[str, float]) -> tuple[list[int], tuple[float, ...]]:
-    """Places of the tasks on the grid and their weights; answers shared by all tasks have the whole weight.
+    """Positions of the tasks on the grid and their weights; answers shared by all tasks have the whole weight.
 
     A task that the grid lacks altogether leaves no cells, so that nothing is concluded from the others alone.
     """
@@ -153,5 +154,5 @@ def _tasks(grid: Grid, weights: Mapping[str, float]) -> tuple[list[int], tuple[f
 def restrict(grid: Grid, probes: Sequence[str]) -> Grid:
     """The same grid with only these probes."""
     keep = np.isin(np.array(grid.probes, dtype=str), np.array(list(probes), dtype=str))
-    chosen = tuple(probe for probe, kept in zip(grid.probes, keep, strict=True) if kept)
-    return replace(grid, probes=chosen, values=grid.values[..., keep], asked=grid.asked[..., keep])
+    chosen = tuple(compress(grid.probes, keep))
+    return replace(grid, probes=chosen, values=grid.values[..., keep], judged=grid.judged[..., keep])

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Runner(Protocol):
-    """Runs jobs somewhere."""
+    """Calls `work` on every job and yields the results as they come."""
 
     def __call__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...
 
@@ -62,7 +62,7 @@ def spread(section: Engine, *, folder: Path) -> Runner | None:
         return None
 
     def run(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-        from curator.engine.actors import run_actors
+        from curator.engine.ray import run_actors
 
         return run_actors(work, jobs, section=section, threads=resolved_threads(section), folder=folder)
 

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Worker(NamedTuple):
-    """A process of ours, and our end of the pipe that jobs and results go through."""
+    """A process, and this process's end of the pipe that jobs and results go through."""
 
     process: BaseProcess
     pipe: Connection
@@ -53,14 +53,17 @@ def run_local(
         for pipe in busy:
             _give(pipe, waiting.pop())
         while busy:
-            for pipe in [one for one in busy if one in wait(list(busy))]:
+            for pipe in busy.intersection(wait(list(busy))):
                 result = _received(pipe)
+                # The next job goes out before the result does: the caller may take its time with it.
                 if waiting:
                     _give(pipe, waiting.pop())
                 else:
                     busy.discard(pipe)
                 yield result
     finally:
+        # Also where the caller drops the iterator, or Ctrl-C comes while it waits. Killed and not asked to end, as a
+        # worker may be deep in a matrix product; a piece is written whole or not at all, so nothing half-made is left.
         for worker in crew:
             worker.process.kill()
         for worker in crew:
@@ -73,12 +76,15 @@ def prepare_local(*, workers: int, threads: int, preload: str) -> None:
     if workers > 1 and "forkserver" in multiprocessing.get_all_start_methods():
         from multiprocessing import forkserver
 
+        # Before the server starts: it hands its environment on, and numeric libraries read theirs when they are loaded.
         set_threads(threads)
         _context(preload)
         forkserver.ensure_running()
 
 
 def _context(preload: str) -> BaseContext:
+    # Not fork: this process has threads (torch, polars, a GPU's driver), and a lock that one of them holds just then
+    # would stay locked in the child for ever. The server that workers are forked from only imports, and has none.
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -90,6 +96,7 @@ def _hire(context: BaseContext, work: Callable[[Any], Any], threads: int) -> Wor
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(work, threads, theirs), daemon=True)  # type: ignore[attr-defined]
     process.start()
+    # The worker must hold the only copy of its end, or reading from a worker that was killed would wait for ever.
     theirs.close()
     return Worker(process, ours)
 
@@ -120,9 +127,10 @@ def _received(pipe: Connection) -> Any:
 
 
 def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
-    """The life of a worker: Ctrl-C is left to the parent, whose end is its own end too."""
+    """The life of a worker: a job, its result, and the next job, until the parent closes the pipe."""
     from curator.model.load import quiet
 
+    # A terminal sends Ctrl-C to every process of the group; the parent alone acts on it, and kills the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(threads)
@@ -144,5 +152,6 @@ def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
+    # A parent that is killed itself closes no pipe and kills no worker; its sentinel is ready all the same.
     wait([parent.sentinel])
-    os._exit(1)
+    os._exit(1)  # SystemExit in this thread would not end the main one, which is at work on a job

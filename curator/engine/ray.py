@@ -1,8 +1,12 @@
-"""Work on a cluster of machines, as Ray's tasks: one for each job, made again where its worker or node dies.
+"""Work on a cluster of machines, by Ray: as tasks, one for each job, or by processes that stay for all jobs.
 
-A worker process takes one job after another, so that libraries are loaded once in each; with GPUs Ray starts a process
-for every job, so that no job finds the memory of another. Jobs read and write the run folder, which is on a disk that
-all nodes share; Ray carries jobs and results, which are small.
+`run_ray` makes tasks, which Ray runs again where their worker or node dies. A worker process takes one task after
+another, so that libraries are loaded once in each; with GPUs Ray starts a process for every task, so that no task finds
+the memory of another. `run_actors` lets Ray Data hand jobs that are the same work on many pieces of data to processes
+that stay: what one has loaded for a job, a model above all, it keeps for the next, on a GPU too.
+
+Jobs read and write the run folder, which is on a disk that all nodes share; Ray carries jobs and results, which are
+small.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -36,21 +41,10 @@ ANSWERS_WITHIN = 5.0  # seconds for a port to open
 JOINED_WITHIN = 22.0  # seconds for a process of this machine to join the cluster; with the port, less than 30
 SEEN_WITHIN = 10.0  # seconds until what one node wrote is seen by another; NFS looks again after a few
 ENDED_WITHIN = 30.0  # seconds for cancelled tasks to end
+
 SIGN = "engine.json"
 MEMORY = 256 * 2**20  # bytes of Ray's store on this machine; jobs and results are small
 INSTALL = 'pip install -c constraints.txt ".[ray]"'
-
-
-class Ground(NamedTuple):
-    """What a worker must find: the run folder, the sign that was put there, the version of curator, and a GPU where it
-    was given any; and the folder that relative paths of a recipe start from.
-    """
-
-    folder: str
-    sign: str
-    start: str
-    version: str
-    gpu: bool
 
 
 def run_ray(
@@ -67,11 +61,12 @@ def run_ray(
     """
     if not jobs:
         return
-    ray = connected(section, threads)
+    ray = _connected(section, threads)
     ground = ground_of(folder, section)
     task = _task(ray, section, threads)
     waiting = [pickle.dumps((work, job)) for job in reversed(jobs)]
     running: list[Any] = []
+    # No more tasks are handed to Ray than may run at once: it would start as many as the cluster has room for.
     try:
         while waiting or running:
             while waiting and len(running) < section.workers:
@@ -80,6 +75,48 @@ def run_ray(
             yield _received(ray, ready[0], section)
     finally:
         _end(ray, running)
+
+
+def run_actors(
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, section: Engine, threads: int, folder: Path
+) -> Iterator[Result]:
+    """As `run_ray`, by at most `section.workers` processes that stay for all jobs. Raises as that does."""
+    if not jobs:
+        return
+    ray = _connected(section, threads)
+    from ray import data
+
+    for name in ("ray.data", "ray.data._internal"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    data.DataContext.get_current().enable_progress_bars = False
+    packed = [{"job": pickle.dumps((work, job))} for job in jobs]
+    number = min(section.workers, len(jobs))
+    with warnings.catch_warnings():
+        # ray_remote_args_fn goes in Ray 2.64, where jobs must be tried again by other means.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
+        # A job is a block and a batch of its own, so that its result comes as soon as it is done and a lost process
+        # loses one job.
+        results = data.from_items(packed, override_num_blocks=len(packed)).map_batches(
+            Actor,
+            fn_constructor_args=(threads, ground_of(folder, section)),
+            batch_size=1,
+            batch_format="numpy",
+            compute=data.ActorPoolStrategy(
+                min_size=1, max_size=number, initial_size=number, max_tasks_in_flight_per_actor=1
+            ),
+            num_cpus=threads,
+            num_gpus=section.gpus_per_worker or None,
+            runtime_env={"env_vars": _environment(section, threads)},
+            ray_remote_args_fn=lambda: {"max_restarts": section.retries, "max_task_retries": section.retries},
+        )
+    with _explained(ray, section):
+        for batch in results.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
+            for packed_result in batch["done"]:
+                succeeded, result = pickle.loads(packed_result)
+                if not succeeded:
+                    error, text = result
+                    raise error from RuntimeError(f"in a worker of Ray:\n{text}")
+                yield result
 
 
 @contextmanager
@@ -102,12 +139,13 @@ def session() -> Iterator[None]:
             module.shutdown()
 
 
-def connected(section: Engine, threads: int) -> Any:
+def _connected(section: Engine, threads: int) -> Any:
     """The library, connected to the cluster of the section and quiet.
 
     Raises:
         RunError: No cluster answers in 30 s, or no node of it can hold a worker.
     """
+    # No statistics go out, and Ray's C++ side does not write to the terminal.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -129,11 +167,17 @@ def connected(section: Engine, threads: int) -> Any:
 
 
 def _look_for(address: str) -> None:
-    """Makes sure that a cluster answers: its port, then a process that joins it and may take its time to no avail."""
-    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    """Makes sure that a cluster answers: its port first, then a process that joins it.
+
+    A process of its own, because `ray.init` takes no time limit, and may try for long to no avail.
+
+    Raises:
+        RunError: Nothing answers, or it cannot be joined in JOINED_WITHIN seconds.
+    """
+    host_and_port = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
     try:
-        if found is not None:
-            socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_WITHIN).close()
+        if host_and_port is not None:
+            socket.create_connection((host_and_port[1], int(host_and_port[2])), timeout=ANSWERS_WITHIN).close()
     except (OSError, OverflowError) as error:
         raise RunError(
             f"engine.address: nothing answers at {address} ({first_line(error)}); start a head there with "
@@ -159,11 +203,56 @@ def _require_room(ray: Any, section: Engine, threads: int) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= section.gpus_per_worker for node in nodes):
         return
-    held = "; ".join(sorted({f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes}))
+    sizes = "; ".join(sorted({f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes}))
     raise RunError(
         f"engine: no node of the cluster has {threads} CPUs and {section.gpus_per_worker:g} GPUs for a worker; "
-        f"nodes have {held}; lower engine.threads or engine.gpus_per_worker, or add such a node"
+        f"nodes have {sizes}; lower engine.threads or engine.gpus_per_worker, or add such a node"
     )
+
+
+def _task(ray: Any, section: Engine, threads: int) -> Any:
+    return ray.remote(serve).options(
+        num_cpus=threads,
+        num_gpus=section.gpus_per_worker,
+        max_retries=section.retries,
+        retry_exceptions=False,  # an error of the work would come again
+        runtime_env={"env_vars": _environment(section, threads)},
+        name="curator",
+    )
+
+
+def _environment(section: Engine, threads: int) -> dict[str, str]:
+    """What a worker finds in its environment before it loads anything."""
+    # Ray itself sets OMP_NUM_THREADS alone, and by the time that a job could set the others they have been read.
+    variables = thread_settings(threads)
+    # Whether Ray hides GPUs from a task that was given none differs by its version.
+    return variables if section.gpus_per_worker else {**variables, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _end(ray: Any, running: Sequence[Any]) -> None:
+    """Ends tasks that are no longer needed, and waits for that: the same pieces may be begun again at once."""
+    if not running or not ray.is_initialized():
+        return
+    for ref in running:
+        ray.cancel(ref, force=True)
+    ray.wait(list(running), num_returns=len(running), timeout=ENDED_WITHIN)
+
+
+class Ground(NamedTuple):
+    """What a worker must find before it begins.
+
+    Attributes:
+        folder: The run folder. `sign`: what was written into it, by which a worker knows that it sees the same one.
+        start: Folder that relative paths of a recipe start from.
+        version: Of curator.
+        gpu: Whether the worker was given a GPU.
+    """
+
+    folder: str
+    sign: str
+    start: str
+    version: str
+    gpu: bool
 
 
 def ground_of(folder: Path, section: Engine) -> Ground:
@@ -173,26 +262,25 @@ def ground_of(folder: Path, section: Engine) -> Ground:
     return Ground(str(folder.absolute()), sign, os.getcwd(), __version__, section.gpus_per_worker > 0)
 
 
-def environment(section: Engine, threads: int) -> dict[str, str]:
-    """What a worker finds in its environment before it loads anything."""
-    # Ray itself sets OMP_NUM_THREADS alone, and libraries that it loads first have read the others by then.
-    own = thread_settings(threads)
-    return own if section.gpus_per_worker else {**own, "CUDA_VISIBLE_DEVICES": ""}
-
-
-def _task(ray: Any, section: Engine, threads: int) -> Any:
-    return ray.remote(serve).options(
-        num_cpus=threads,
-        num_gpus=section.gpus_per_worker,
-        max_retries=section.retries,
-        retry_exceptions=False,
-        runtime_env={"env_vars": environment(section, threads)},
-        name="curator",
-    )
-
-
-class Failed(Exception):  # noqa: N818 - carries an error, and is none of its own
+class Failed(Exception):  # noqa: N818 - carries an error, and is not one of its own
     """What a job raised in a worker: the error, and its traceback in words, which pickle leaves behind."""
+
+
+class Actor:
+    """A process that stays: takes packed jobs, and gives what `serve` gives of each, or how it failed."""
+
+    def __init__(self, threads: int, ground: Ground) -> None:
+        self.threads, self.ground = threads, ground
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+        return {"done": [self._serve(packed) for packed in batch["job"]]}
+
+    def _serve(self, packed: bytes) -> bytes:
+        try:
+            return pickle.dumps((True, serve(packed, self.threads, self.ground)))
+        except Failed as failed:
+            # As data: Ray Data would put the error in words of its own, and begin the job again.
+            return pickle.dumps((False, failed.args))
 
 
 def serve(packed: bytes, threads: int, ground: Ground) -> Any:
@@ -219,15 +307,11 @@ def _facts() -> dict[str, Any]:
 
     context = ray.get_runtime_context()
     gpus = context.get_accelerator_ids().get("GPU", [])
-    return {"engine": "ray", "node": context.get_node_id(), "gpus": [str(one) for one in gpus]}
+    return {"engine": "ray", "node": context.get_node_id(), "gpus": [str(gpu) for gpu in gpus]}
 
 
 def _stand_on(ground: Ground) -> None:
-    """Refuses a node that does not see the run folder, has another curator, or does not find the GPU it was given.
-
-    Raises:
-        RunError: It is one of these.
-    """
+    """Refuses a node that does not see the run folder, has another curator, or does not find the GPU it was given."""
     from curator.model.load import device
 
     host, path = socket.gethostname(), Path(ground.folder) / SIGN
@@ -254,21 +338,19 @@ def _stand_on(ground: Ground) -> None:
 
 
 def _received(ray: Any, ref: Any, section: Engine) -> Any:
-    with lost(ray, section):
+    with _explained(ray, section):
         try:
             return ray.get(ref)
         except Failed as failed:
-            # Ray raises one of its own that says it is a Failed, and keeps ours in it.
+            # What Ray raises is of a class of its own, derived from Failed; the one that was raised is its `cause`.
             error, text = getattr(failed, "cause", failed).args
             raise error from RuntimeError(f"in a worker of Ray:\n{text}")
 
 
 @contextmanager
-def lost(ray: Any, section: Engine) -> Iterator[None]:
-    """Turns what Ray says of a worker or node that was lost once too often into what to do about it.
-
-    Raises:
-        RunError: One was lost, or none could begin.
+def _explained(ray: Any, section: Engine) -> Iterator[None]:
+    """Turns what Ray says of a worker or node that was lost once too often, or could not begin, into a RunError that
+    says what to do about it.
     """
     again = "and run the same command again, what was finished is kept"
     errors = ray.exceptions
@@ -291,12 +373,3 @@ def lost(ray: Any, section: Engine) -> Iterator[None]:
             f"engine.address: a worker could not begin ({words[-1][:300]}); every node needs the same Python, Ray and "
             f"curator ({INSTALL})"
         ) from error
-
-
-def _end(ray: Any, running: Sequence[Any]) -> None:
-    """Ends tasks that are no longer wanted, and waits for that: their folders may be asked for again."""
-    if not running or not ray.is_initialized():
-        return
-    for ref in running:
-        ray.cancel(ref, force=True)
-    ray.wait(list(running), num_returns=len(running), timeout=ENDED_WITHIN)

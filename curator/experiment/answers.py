@@ -1,5 +1,5 @@
-"""What models are asked and how they answer: rows of the run folder, a model's weights, and its answers by transformers
-in this process or by vLLM in one of its own.
+"""How models are prompted: rows of the run folder, a model's weights, and its answers by transformers in this process
+or by vLLM in a process of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -20,8 +20,47 @@ from curator.run.files import load_frame
 from curator.run.folder import key_of
 from curator.train.generate import generate
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 Answered = list[tuple[str, str]]
 """Answer and stop reason of each prompt."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a stored frame by id, in this order and as often as an id occurs there; `ids` null takes all."""
+
+    file: str
+    ids: tuple[str, ...] | None = None
+
+    def messages(self) -> list[list[dict[str, str]]]:
+        frame = load_frame(Path(self.file))
+        if self.ids is not None:
+            order = pl.DataFrame({"id": self.ids}, schema={"id": pl.String})
+            frame = order.join(frame, on="id", how="left", maintain_order="left")
+        return frame["messages"].to_list()
+
+
+def texts_of(rows: Rows) -> list[str]:
+    """Hashes of the rows' exact text, in order, for keys: two texts that differ in white space alone share an id."""
+    hashes = _hashes(rows.file, Path(rows.file).stat().st_mtime_ns)
+    return [hashes[row_id] for row_id in (hashes if rows.ids is None else rows.ids)]
+
+
+# The time of the last change is a part of the cache's key, so that a file that was written anew is read anew.
+@lru_cache(maxsize=32)
+def _hashes(file: str, _changed: int) -> dict[str, str]:
+    frame = load_frame(Path(file))
+    return {row_id: key_of(messages) for row_id, messages in zip(frame["id"], Conversations(frame), strict=True)}
+
+
+def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
+    """The turns up to where the answer starts: without the last assistant turn, where there is one; the trigger, if
+    any, in front of what the user says first.
+    """
+    turns = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
+    return turns if trigger is None else with_trigger(turns, trigger)
 
 
 @dataclass(frozen=True)
@@ -49,7 +88,7 @@ class Weights:
 
 
 def by_vllm(section: Generate) -> bool:
-    """Whether vLLM is to answer, and is there to be asked."""
+    """Whether vLLM is to answer, and is installed."""
     if section.engine != "vllm":
         return False
     from curator.train.vllm_process import there
@@ -57,15 +96,15 @@ def by_vllm(section: Generate) -> bool:
     return there(section.python)
 
 
-class Asked(NamedTuple):
-    """Prompts up to where the answer starts, and their ids."""
+class Prompts(NamedTuple):
+    """Conversations up to where the answer starts, and their ids."""
 
     ids: Sequence[str]
-    prompts: list[Messages]
+    messages: list[Messages]
 
 
-def answered(
-    asked: Sequence[Asked], weights: Weights, *, tokenizer: Any, section: Generate, scratch: Path
+def answer_prompts(
+    sets: Sequence[Prompts], weights: Weights, *, tokenizer: PreTrainedTokenizerBase, section: Generate, scratch: Path
 ) -> tuple[list[Answered], dict[str, Any]]:
     """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;
     for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).
@@ -73,13 +112,13 @@ def answered(
     Raises:
         ModelError: As `generate.generate`.
     """
-    how: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     if section.engine == "vllm":
         from curator.train.vllm_process import UnavailableError, generate_apart
 
         try:
-            found, version = generate_apart(
-                [prompt for one in asked for prompt in one.prompts],
+            answers, version = generate_apart(
+                [messages for prompts in sets for messages in prompts.messages],
                 base=weights.base,
                 revision=weights.revision,
                 adapters=weights.adapters,
@@ -90,54 +129,19 @@ def answered(
                 scratch=scratch,
             )
         except UnavailableError as error:
-            how = {"instead_of_vllm": str(error)}
+            record = {"instead_of_vllm": str(error)}
         else:
-            left = iter(found)
-            return [[next(left) for _ in one.prompts] for one in asked], {"engine": f"vllm {version}"}
+            left = iter(answers)
+            return [[next(left) for _ in prompts.ids] for prompts in sets], {"engine": f"vllm {version}"}
     model = weights.load()
     return [
         generate(
-            one.prompts,
-            one.ids,
+            prompts.messages,
+            prompts.ids,
             model=model,
             tokenizer=tokenizer,
             max_new_tokens=section.max_new_tokens,
             batch=section.batch,
         )
-        for one in asked
-    ], how
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a stored frame by id, in this order and as often as an id stands there; `ids` null takes all."""
-
-    file: str
-    ids: tuple[str, ...] | None = None
-
-    def messages(self) -> list[list[dict[str, str]]]:
-        frame = load_frame(Path(self.file))
-        if self.ids is not None:
-            order = pl.DataFrame({"id": self.ids}, schema={"id": pl.String})
-            frame = order.join(frame, on="id", how="left", maintain_order="left")
-        return frame["messages"].to_list()
-
-
-def texts_of(rows: Rows) -> list[str]:
-    """What a key needs to know of rows: hashes of their exact text, in order. An id looks past white space."""
-    known = _known(rows.file, Path(rows.file).stat().st_mtime_ns)
-    return [known[one] for one in (known if rows.ids is None else rows.ids)]
-
-
-@lru_cache(maxsize=32)
-def _known(file: str, _changed: int) -> dict[str, str]:
-    frame = load_frame(Path(file))
-    return {one: key_of(messages) for one, messages in zip(frame["id"], Conversations(frame), strict=True)}
-
-
-def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
-    """The turns up to where the answer starts: without the last assistant turn, where there is one; the trigger, if
-    any, in front of what the user says first.
-    """
-    turns = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
-    return turns if trigger is None else with_trigger(turns, trigger)
+        for prompts in sets
+    ], record

@@ -12,12 +12,11 @@ from pathlib import Path
 import polars as pl
 
 from curator.experiment.answers import Rows, Weights
-from curator.experiment.plan import NONE, Cell
-from curator.experiment.tally import Tally, rehearsed_rows, steps_by_exposure
+from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.verify import CURATED, Training
 from curator.records import Data, Task
-from curator.run.files import KEEP, POOL, arm_file, task_file
-from curator.run.files import PROBES as PROBE_FILES
+from curator.run.names import KEEP, POOL, arm_file, task_file
+from curator.run.names import PROBES as PROBE_FILES
 
 FIRST = Cell(CURATED, 0)
 PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))
@@ -34,7 +33,7 @@ class Experiment:
         align, finetune: How. `exposure`: what alignment makes equal between arms. `rehearsal_share`: of the rows of a
             fine-tuning in which an arm is rehearsed.
         seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
-        probes: Kind and file of what is asked. `tests`: whether the tasks' own test rows are asked too.
+        probes: Kind and file of the probes. `tests`: whether models answer the tasks' own test rows too.
         shelf: Where run folders that share pieces tell each other of them; null for none.
     """
 
@@ -67,7 +66,7 @@ def alignment_rows(experiment: Experiment, cell: Cell) -> tuple[Rows, ...]:
 
 
 def alignment_steps(experiment: Experiment, cell: Cell) -> int:
-    """Optimiser steps of an arm's alignment; see `tally.steps_by_exposure`."""
+    """Optimiser steps of an arm's alignment; see `plan.steps_by_exposure`."""
     rows, reference = _tally(experiment, cell), _tally(experiment, experiment.reference)
     return steps_by_exposure(experiment.align, experiment.exposure, rows, reference)
 
@@ -92,20 +91,20 @@ def finetuning_steps(experiment: Experiment, task: str, *, rehearsal: bool) -> i
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
     """The first rows of the arm in the order in which they were chosen; all of them again where there are too few."""
-    own = experiment.arms[cell.arm, cell.seed]
-    wanted = rehearsed_rows(task.trained_on, experiment.rehearsal_share)
-    return (own * math.ceil(wanted / len(own)))[:wanted]
+    ids = experiment.arms[cell.arm, cell.seed]
+    count = rehearsed_rows(task.trained_on, experiment.rehearsal_share)
+    return (ids * math.ceil(count / len(ids)))[:count]
 
 
 def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
-    own = cell.arm in experiment.data.arms
-    return Rows(str(experiment.data_folder / (arm_file(cell.arm) if own else POOL)), ids)
+    file = arm_file(cell.arm) if cell.arm in experiment.data.arms else POOL
+    return Rows(str(experiment.data_folder / file), ids)
 
 
 def _tally(experiment: Experiment, cell: Cell) -> Tally:
     """The rows of an arm's alignment."""
     ids, keep, section = experiment.arms[cell.arm, cell.seed], experiment.data.keep, experiment.align
-    if experiment.exposure != "tokens":  # which alone asks for tokens; to find them in a large pool takes a while
+    if experiment.exposure != "tokens":  # which alone needs tokens; to find them in a large pool takes a while
         return Tally.at_most(len(ids) + keep.height, section)
     frame = experiment.data.arms.get(cell.arm, experiment.data.pool.rows)
     drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left")

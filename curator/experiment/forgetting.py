@@ -1,4 +1,4 @@
-"""Forgetting: how much of each safe answer fine-tuning takes away, and which score has said so beforehand.
+"""Forgetting: how much of each safe answer fine-tuning takes away, and which score predicts it.
 
 Letters: `s` seeds, `n` rows, `b` bootstrap draws.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,16 +18,22 @@ from numpy.typing import NDArray
 
 from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
-from curator.experiment.grid import Progress, Run
+from curator.experiment.grid import Progress
+from curator.experiment.jobs import Job
 from curator.experiment.plan import Cell
+from curator.keys import losses_key
 from curator.model.chat import encode_all
-from curator.model.load import load_tokenizer
+from curator.model.load import load_config
 from curator.model.losses import LOSSES, answer_losses
-from curator.run.files import POOL, load_frame, save_frame
-from curator.run.folder import key_of, make
+from curator.run import Run
+from curator.run.files import load_frame, save_frame
+from curator.run.folder import make
+from curator.run.names import POOL, ROW_LOSSES
 from curator.seeds import by_hash, generator
 
-LOSS_VERSION = 1
+if TYPE_CHECKING:
+    from curator.engine import Runner
+
 FORGETTING_SCHEMA: dict[str, Any] = {
     "task": pl.String,
     "seed": pl.Int64,
@@ -36,25 +42,19 @@ FORGETTING_SCHEMA: dict[str, Any] = {
     "before": pl.Float64,
     "after": pl.Float64,
 }
-LEAST_ROWS = 10
-"""Fewer rows left out than this say nothing about a rank correlation."""
 
-DRAWS = 1000
+LEAST_ROWS = 10
+"""With fewer rows left out than this no rank correlation is given."""
+
+DRAWS = 1000  # of the bootstrap
 
 Column = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class LossJob:
-    """The losses of some rows under one model, small enough to be sent to another process."""
+@dataclass(frozen=True, kw_only=True)
+class LossJob(Job):
+    """The losses of some rows under one model."""
 
-    root: Path
-    folder: str
-    key: str
-    weights: Weights
-    chat_template: str | None
-    tokenizer: str
-    tokenizer_revision: str | None
     rows: Rows
     batch_tokens: int
 
@@ -87,7 +87,7 @@ class Prediction:
     Attributes:
         rho: Spearman's rank correlation over rows, in [-1, 1]: above zero, rows that score as more similar are
             forgotten more. Null where score or forgetting is the same for all rows.
-        low, high: Its 95 % percentile interval.
+        low, high: Its 95% percentile interval.
     """
 
     score: str
@@ -100,32 +100,37 @@ class Prediction:
     seeds: int
 
 
-def run_losses(job: LossJob) -> str:
-    """Takes the losses of the job's rows under its model, unless its folder already holds them."""
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
-        model = job.weights.load()
-        assert job.rows.ids is not None
-        losses = answer_losses(
-            encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,
-            batch_tokens=job.batch_tokens, key="represent.batch_tokens",
-        )  # fmt: skip
-        columns = {"id": job.rows.ids, **{loss: losses.named(loss) for loss in LOSSES}}
-        save_frame(folder / "losses.parquet", pl.DataFrame(columns))
-        return {"rows": len(job.rows.ids)}
-
-    make(job.root / job.folder, job.key, work)
-    return job.folder
+def take_losses(
+    run: Run, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], execute: Runner
+) -> pl.DataFrame:
+    """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
+    recipe, start = run.recipe, run.record("base")
+    section, arm = recipe.verify.forgetting, recipe.verify.control
+    assert section is not None
+    tasks = [name for name, weight in recipe.weights().items() if weight > 0]
+    seeds = [seed for seed in range(section.seeds) if all(Cell(arm, seed, task) in weights for task in (None, *tasks))]
+    shape = load_config(start["tokenizer"], revision=start["revision"]).get_text_config()
+    ids = left_out(
+        experiment.data.pool.rows,
+        [experiment.arms["curated", 0], *(experiment.arms[arm, seed] for seed in seeds)],
+        rows=section.rows,
+        longest=getattr(shape, "max_position_embeddings", None) or 2**31,
+        seed=recipe.seed,
+    )
+    return forget(
+        experiment, weights, folder, ids=ids, arm=arm, seeds=seeds, tasks=tasks,
+        batch_tokens=recipe.representations[0].batch_tokens, execute=execute, progress=run.progress_of("answer"),
+    )  # fmt: skip
 
 
 def left_out(
     pool: pl.DataFrame, sets: Iterable[Sequence[str]], *, rows: int, longest: int, seed: int
 ) -> tuple[str, ...]:
     """At most `rows` ids, by hash and sorted, of pool rows in none of the sets and of at most `longest` tokens."""
-    taken = {one for ids in sets for one in ids}
+    used = {row_id for ids in sets for row_id in ids}
     short = pool.filter(pl.col("tokens") <= longest)["id"]
-    return tuple(sorted(by_hash((one for one in short if one not in taken), rows, seed=seed, purpose="forgetting")))
+    unused = (row_id for row_id in short if row_id not in used)
+    return tuple(sorted(by_hash(unused, rows, seed=seed, purpose="forgetting")))
 
 
 def forget(
@@ -138,7 +143,7 @@ def forget(
     seeds: Sequence[int],
     tasks: Sequence[str],
     batch_tokens: int,
-    run: Run,
+    execute: Runner,
     progress: Progress,
 ) -> pl.DataFrame:
     """Losses of the rows before and after fine-tuning an arm's models on each task, in the columns of
@@ -156,7 +161,7 @@ def forget(
         cell: LossJob(
             root=experiment.root,
             folder=str((stage / "forgetting" / cell.folder).relative_to(experiment.root)),
-            key=key_of("losses", LOSS_VERSION, weights[cell].key, experiment.chat_template, texts, batch_tokens),
+            key=losses_key(weights[cell].key, experiment.chat_template, texts, batch_tokens),
             weights=weights[cell],
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
@@ -167,9 +172,9 @@ def forget(
         for cell in cells
     }
     progress(0, len(jobs))
-    for done, _ in enumerate(run(run_losses, list(jobs.values())), start=1):
+    for done, _ in enumerate(execute(run_losses, list(jobs.values())), start=1):
         progress(done, len(jobs))
-    found = {cell: load_frame(experiment.root / job.folder / "losses.parquet") for cell, job in jobs.items()}
+    losses = {cell: load_frame(experiment.root / job.folder / ROW_LOSSES) for cell, job in jobs.items()}
     parts = [
         pl.DataFrame(
             {
@@ -177,40 +182,67 @@ def forget(
                 "seed": cell.seed,
                 "id": after["id"],
                 "loss": loss,
-                "before": found[Cell(arm, cell.seed)][loss],
+                "before": losses[Cell(arm, cell.seed)][loss],
                 "after": after[loss],
             },
             schema=FORGETTING_SCHEMA,
         )
-        for cell, after in found.items()
+        for cell, after in losses.items()
         if cell.task is not None
         for loss in LOSSES
     ]
     return pl.concat([pl.DataFrame(schema=FORGETTING_SCHEMA), *parts]).sort("task", "seed", "loss", "id")
 
 
+def run_losses(job: LossJob) -> str:
+    """Takes the losses of the job's rows under its model, unless its folder already holds them."""
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        tokenizer = job.load_tokenizer()
+        model = job.weights.load()
+        assert job.rows.ids is not None
+        losses = answer_losses(
+            encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,
+            batch_tokens=job.batch_tokens, key="represent.batch_tokens",
+        )  # fmt: skip
+        columns = {"id": job.rows.ids, **{loss: losses.named(loss) for loss in LOSSES}}
+        save_frame(folder / ROW_LOSSES, pl.DataFrame(columns))
+        return {"rows": len(job.rows.ids)}
+
+    make(job.root / job.folder, job.key, work)
+    return job.folder
+
+
+def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
+    """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
+    if run.recipe.verify.forgetting is None:
+        return [], []
+    losses = run.forgetting()
+    return forgotten(losses), predictions(losses, run.every_score(), seed=run.recipe.seed)
+
+
 def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
     """Forgetting by task and loss, from the columns of FORGETTING_SCHEMA; nothing where there are no rows."""
-    found = []
+    by_kind = []
     for task, loss in _kinds(losses):
-        own = losses.filter(task=task, loss=loss)
-        _, rises = rises_of(own)
-        pairs = [spearman(one[None], two[None])[0] for one, two in combinations(rises, 2)]
-        known = [float(one) for one in pairs if np.isfinite(one)]
+        rows = losses.filter(task=task, loss=loss)
+        _, rises = rises_of(rows)
+        pairs = [spearman(first[None], second[None])[0] for first, second in combinations(rises, 2)]
+        known = [float(rho) for rho in pairs if np.isfinite(rho)]
         mean = rises.mean(axis=0)
-        found.append(
+        by_kind.append(
             Forgotten(
                 task=task,
                 loss=loss,
                 rows=rises.shape[1],
                 seeds=rises.shape[0],
-                before=float(np.mean(own["before"].to_numpy())),
+                before=float(np.mean(rows["before"].to_numpy())),
                 mean=float(mean.mean()),
                 sd=float(mean.std(ddof=1)) if len(mean) > 1 else 0.0,
                 agreement=fmean(known) if known else None,
             )
         )
-    return found
+    return by_kind
 
 
 def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws: int = DRAWS) -> list[Prediction]:
@@ -228,39 +260,41 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
     Returns:
         Nothing for a task and loss with fewer than LEAST_ROWS rows.
     """
-    found = []
+    by_score = []
     for task, loss in _kinds(losses):
         ids, rises = rises_of(losses.filter(task=task, loss=loss))
         seeds, rows = rises.shape
         if rows < LEAST_ROWS:
             continue
-        drawn = generator(seed, "forgetting", "bootstrap", task)
-        shares = drawn.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds  # (b, s)
-        picks = drawn.integers(0, rows, size=(draws, rows))  # (b, n)
-        resampled = np.take_along_axis(shares @ rises, picks, axis=1)
+        # Seeded by the task alone: all scores and losses are compared on the same draws.
+        random = generator(seed, "forgetting", "bootstrap", task)
+        # Drawing seeds with replacement is the same as weighting each by how often it was drawn.
+        shares = random.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds  # (b, s)
+        picks = random.integers(0, rows, size=(draws, rows))  # (b, n)
+        resampled = np.take_along_axis(shares @ rises, picks, axis=1)  # (b, n)
         known = pl.DataFrame({"id": ids}).join(scores, on="id", how="left", maintain_order="left")
         for column in scores.columns:
-            score, _, own = column.rpartition(":")
-            if own != task:
+            score, _, of_task = column.rpartition(":")
+            if of_task != task:
                 continue
             values = known[column].to_numpy()
             rho = float(spearman(values[None], rises.mean(axis=0)[None])[0])
             spread = spearman(values[picks], resampled)
-            spread = spread[np.isfinite(spread)]
+            spread = spread[np.isfinite(spread)]  # a draw in which all rows score alike has no rank correlation
             limits = np.percentile(spread, [2.5, 97.5]) if len(spread) and np.isfinite(rho) else [None, None]
-            low, high = (None if one is None else float(one) for one in limits)
-            found.append(
+            low, high = (None if limit is None else float(limit) for limit in limits)
+            by_score.append(
                 Prediction(score, task, loss, rho if np.isfinite(rho) else None, low, high, rows=rows, seeds=seeds)
             )
-    return sorted(found, key=lambda one: (-abs(one.rho or 0.0), one.score, one.task, one.loss))
+    return sorted(by_score, key=lambda each: (-abs(each.rho or 0.0), each.score, each.task, each.loss))
 
 
 def spearman(x: Column, y: Column) -> Column:
     """Spearman's rho of each pair of rows of two `(b, n)` arrays, ties sharing their mean rank; NaN for a constant."""
     from scipy.stats import rankdata
 
-    a, b = (rankdata(one, axis=1) for one in (x, y))
-    a, b = (one - one.mean(axis=1, keepdims=True) for one in (a, b))
+    a, b = (rankdata(values, axis=1) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
     length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     products = (a * b).sum(axis=1)
     rho: Column = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 0)

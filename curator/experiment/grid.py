@@ -1,10 +1,10 @@
-"""Trains and asks every model of the grid, each as a piece with its own key, on whatever engine the recipe names."""
+"""Trains every model of the grid and has it answer, each a piece with its own key, on the recipe's engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,22 +18,55 @@ from curator.experiment.design import (
 )
 from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, Cell, Plan
+from curator.keys import answers_key, training_key
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
-from curator.run.files import load_frame, task_file
-from curator.run.folder import key_of
+from curator.run import ArmSets, Run
+from curator.run.files import absolute, load_frame
+from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 
-TRAIN_VERSION = 1
-ANSWER_VERSION = 1
+if TYPE_CHECKING:
+    from curator.engine import Runner
+    from curator.records import Data
 
-# Runs jobs somewhere and yields each result as it comes.
-Run = Callable[[Callable[[Any], Any], Sequence[Any]], Any]
 Progress = Callable[[int, int], None]
+"""Takes how much of how much is done."""
+
+
+def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: Any) -> Experiment:
+    """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
+    model, verify = run.recipe.model, run.recipe.verify
+    done, root = run.done("base"), run.root.absolute()
+    start = done["record"]
+    weights = start["weights"]
+    return Experiment(
+        root=root,
+        data=data,
+        data_folder=run.folder("pool").absolute(),
+        base=Weights(
+            absolute(weights["base"], root),
+            weights["revision"],
+            tuple(absolute(adapter, root) for adapter in weights["adapters"]),
+            done["key"],
+            model.quantise,
+        ),
+        arms=arms,
+        tokenizer=start["tokenizer"],
+        tokenizer_revision=start["revision"],
+        chat_template=model.chat_template,
+        align=verify.align,
+        finetune=verify.finetune,
+        seed=seed,
+        exposure=verify.exposure,
+        rehearsal_share=verify.rehearsal_share,
+        shelf=None if run.shelf is None else run.shelf.absolute(),
+        **changes,
+    )
 
 
 def train_grid(
-    experiment: Experiment, plan: Plan, stage: Path, *, run: Run, progress: Progress
+    experiment: Experiment, plan: Plan, stage: Path, *, execute: Runner, progress: Progress
 ) -> dict[Cell, tuple[Weights, Trained]]:
     """Trains every cell of the plan: first the aligned models, each shared by all tasks, then the fine-tuned ones.
 
@@ -43,16 +76,15 @@ def train_grid(
     total = len(plan.aligned) + len(plan.finetuned)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
-    def job(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
+    def job_of(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
         phase = "finetune" if cell.task else "align"
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
-        settings = (section.model_dump(), steps, seed, experiment.chat_template)
         return TrainJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("train", TRAIN_VERSION, start.key, settings, texts),
-            start=start,
+            key=training_key(start.key, section, steps, seed, experiment.chat_template, texts),
+            weights=start,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
@@ -64,18 +96,20 @@ def train_grid(
             shelf=experiment.shelf,
         )
 
-    def finish(cells: Mapping[str, tuple[Cell, TrainJob]]) -> None:
-        for folder, trained in run(run_train, [job for _, job in cells.values()]):
-            cell, made = cells[folder]
-            done[cell] = (made.start.after(trained, made.key), trained)
+    def finish(jobs: Sequence[tuple[Cell, TrainJob]]) -> None:
+        # Jobs come back in any order, each under its folder.
+        by_folder = {job.folder: (cell, job) for cell, job in jobs}
+        for folder, trained in execute(run_train, [job for _, job in jobs]):
+            cell, job = by_folder[folder]
+            done[cell] = (job.weights.after(trained, job.key), trained)
             progress(len(done), total)
 
     jobs = []
     for cell in plan.aligned:
         rows, steps = alignment_rows(experiment, cell), alignment_steps(experiment, cell)
-        jobs.append((cell, job(cell, experiment.base, experiment.align, steps, rows)))
+        jobs.append((cell, job_of(cell, experiment.base, experiment.align, steps, rows)))
     progress(0, total)
-    finish({made.folder: (cell, made) for cell, made in jobs})
+    finish(jobs)
     jobs = []
     for cell in plan.finetuned:
         assert cell.task is not None
@@ -83,8 +117,8 @@ def train_grid(
         start = experiment.base if before in plan.unaligned else done[before][0]
         rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
         steps = finetuning_steps(experiment, cell.task, rehearsal=plan.rehearsal)
-        jobs.append((cell, job(cell, start, experiment.finetune, steps, rows)))
-    finish({made.folder: (cell, made) for cell, made in jobs})
+        jobs.append((cell, job_of(cell, start, experiment.finetune, steps, rows)))
+    finish(jobs)
     return done
 
 
@@ -95,7 +129,7 @@ def answer_grid(
     stage: Path,
     *,
     section: Generate,
-    run: Run,
+    execute: Runner,
     progress: Progress,
 ) -> pl.DataFrame:
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
@@ -116,18 +150,16 @@ def answer_grid(
     decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
     jobs = {}
     for cell in plan.asked:
-        asked = {name: rows for name, rows in tests.items() if cell.task in (None, name)}
         questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
-        questions += tuple(("utility", task, rows) for task, rows in asked.items())
+        questions += tuple(("utility", task, rows) for task, rows in tests.items() if cell.task in (None, task))
         trigger = experiment.task(cell.task).trigger if cell.task else None
         facts: list[Any] = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
         facts += [trigger] if trigger else []
-        own = weights[cell]
         jobs[cell] = AnswerJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=key_of("answer", ANSWER_VERSION, own.key, experiment.chat_template, facts, *decoding),
-            weights=own,
+            key=answers_key(weights[cell].key, experiment.chat_template, facts, *decoding),
+            weights=weights[cell],
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
             tokenizer_revision=experiment.tokenizer_revision,
@@ -137,18 +169,40 @@ def answer_grid(
             shelf=experiment.shelf,
         )
     progress(0, len(jobs))
-    for done, _ in enumerate(run(run_answer, list(jobs.values())), start=1):
+    for done, _ in enumerate(execute(run_answer, list(jobs.values())), start=1):
         progress(done, len(jobs))
     parts = []
     for cell, job in jobs.items():
-        frame = load_frame(experiment.root / job.folder / "answers.parquet")
-        for one in plan.unaligned if cell == BASE else [cell]:
+        frame = load_frame(experiment.root / job.folder / ANSWERS)
+        for copy in plan.unaligned if cell == BASE else [cell]:
             parts.append(
                 frame.with_columns(
-                    arm=pl.lit(one.arm),
-                    seed=pl.lit(one.seed, dtype=pl.Int64),
-                    draw=pl.lit(one.seed, dtype=pl.Int64),
-                    phase=pl.lit("after" if one.task else "before"),
+                    arm=pl.lit(copy.arm),
+                    seed=pl.lit(copy.seed, dtype=pl.Int64),
+                    draw=pl.lit(copy.seed, dtype=pl.Int64),
+                    phase=pl.lit("after" if copy.task else "before"),
                 ).select(list(ANSWER_SCHEMA))
             )
     return pl.concat(parts).sort(["arm", "seed", "phase", "task", "kind", "probe"])
+
+
+def answers_of(
+    run: Run,
+    experiment: Experiment,
+    plan: Plan,
+    weights: Mapping[Cell, Weights],
+    *,
+    folder: Path,
+    execute: Runner,
+    stage: str = "answer",
+) -> pl.DataFrame:
+    """Answers of every model of the plan; what is in the folder already is kept. Progress is that of `stage`."""
+    return answer_grid(
+        experiment,
+        plan,
+        {BASE: experiment.base, **weights},
+        folder.absolute(),
+        section=run.recipe.verify.generate,
+        execute=execute,
+        progress=run.progress_of(stage),
+    )

@@ -1,57 +1,75 @@
-"""One training or one model asked, as a job small enough to be sent to another process and made once under its key."""
+"""One training, or all answers of one model, as a job small enough to be sent to another process.
+
+A job names files and folders and holds no rows or weights, and what it makes is made once under its key.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curator.experiment.answers import Asked, Rows, Weights, answered, prompt_of
+from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
+from curator.keys import instruction_key
 from curator.model.load import load_tokenizer
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
-from curator.run.files import load_frame, save_frame, trained_from, trained_record
+from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
 from curator.run.folder import make
+from curator.run.names import ANSWERS
+from curator.seeds import derive
 from curator.train.sft import train
 
-
-@dataclass(frozen=True)
-class TrainJob:
-    """One training, small enough to be sent to another process."""
-
-    root: Path
-    folder: str
-    key: str
-    start: Weights
-    chat_template: str | None
-    tokenizer: str
-    tokenizer_revision: str | None
-    rows: tuple[Rows, ...]
-    section: Training
-    steps: int
-    seed: int
-    names: str
-    shelf: Path | None = None
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
-class AnswerJob:
-    """Every question to one model, small enough to be sent to another process."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every job names: the piece that it makes, and the model that it works on.
+
+    Attributes:
+        root: The run folder. `folder`: of the piece, below it. `key`: of the piece.
+        weights: Of the model before the job.
+        tokenizer, tokenizer_revision, chat_template: As `model.load_tokenizer` takes them.
+        shelf: Where run folders that share pieces tell each other of them; null for none.
+    """
 
     root: Path
     folder: str
     key: str
     weights: Weights
-    chat_template: str | None
     tokenizer: str
     tokenizer_revision: str | None
-    questions: tuple[tuple[str, str | None, Rows], ...]  # kind, task, prompts
+    chat_template: str | None
+    shelf: Path | None = None
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer; see `model.load_tokenizer`."""
+        return load_tokenizer(self.tokenizer, revision=self.tokenizer_revision, chat_template=self.chat_template)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob(Job):
+    """One training; `names` is the recipe's key that errors name."""
+
+    rows: tuple[Rows, ...]
+    section: Training
+    steps: int
+    seed: int
+    names: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerJob(Job):
+    """Every prompt of one model: kind, task and rows of each set, and the trigger in front of what the user says."""
+
+    questions: tuple[tuple[str, str | None, Rows], ...]
     trigger: str | None
     section: Generate
-    shelf: Path | None = None
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
@@ -60,11 +78,11 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
     def work(folder: Path) -> Mapping[str, Any]:
         trained = train(
             [messages for rows in job.rows for messages in rows.messages()],
-            base=job.start.base,
-            revision=job.start.revision,
-            adapters=job.start.adapters,
-            quantise=job.start.quantise,
-            tokenizer=load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template),
+            base=job.weights.base,
+            revision=job.weights.revision,
+            adapters=job.weights.adapters,
+            quantise=job.weights.quantise,
+            tokenizer=job.load_tokenizer(),
             section=job.section,
             steps=job.steps,
             seed=job.seed,
@@ -78,38 +96,81 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
 
 
 def run_answer(job: AnswerJob) -> str:
-    """Asks one model every question put to it, unless its folder already holds the answers."""
+    """Has one model answer all of its prompts, unless its folder already holds the answers."""
 
     def work(folder: Path) -> Mapping[str, Any]:
-        tokenizer = load_tokenizer(job.tokenizer, revision=job.tokenizer_revision, chat_template=job.chat_template)
+        tokenizer = job.load_tokenizer()
         frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
-        asked = [
-            Asked(tuple(frame["id"]), [prompt_of(one, job.trigger) for one in frame["messages"].to_list()])
+        prompts = [
+            Prompts(tuple(frame["id"]), [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()])
             for frame in frames
         ]
-        answers, how = answered(asked, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
+        answers, record = answer_prompts(prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
         parts = []
-        for (kind, task, _), frame, found in zip(job.questions, frames, answers, strict=True):
+        for (kind, task, _), frame, given in zip(job.questions, frames, answers, strict=True):
             parts.append(
                 pl.DataFrame(
                     {
                         "task": [task] * frame.height,
                         "kind": [kind] * frame.height,
                         "probe": frame["id"],
-                        "answer": [answer for answer, _ in found],
-                        "stop": [stop for _, stop in found],
+                        "answer": [answer for answer, _ in given],
+                        "stop": [stop for _, stop in given],
                     },
                     schema={name: ANSWER_SCHEMA[name] for name in ("task", "kind", "probe", "answer", "stop")},
                 )
             )
         frame = pl.concat(parts)
-        save_frame(folder / "answers.parquet", frame)
-        return {"answers": frame.height, **how}
+        save_frame(folder / ANSWERS, frame)
+        return {"answers": frame.height, **record}
 
     make(job.root / job.folder, job.key, work, shelf=_shelf(job))
     return job.folder
 
 
-def _shelf(job: TrainJob | AnswerJob) -> Path | None:
-    """Where pieces of this place in a run folder are shelved: what a piece says of its paths holds there alone."""
+def _shelf(job: Job) -> Path | None:
+    """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
     return None if job.shelf is None else job.shelf / job.folder
+
+
+def tune(
+    rows: Path,
+    *,
+    root: Path,
+    path: str,
+    revision: str | None,
+    chat_template: str | None,
+    section: Training,
+    seed: int,
+    quantise: str | None = None,
+) -> dict[str, Any]:
+    """The tuned model's weights and training, for the base stage's record.
+
+    Args:
+        rows: Parquet file of instruction rows, all of which are used; the model goes beside it.
+        root: The run folder, which paths are written relative to.
+        path, revision, chat_template: The model to tune.
+        section: How; the recipe's alignment settings.
+        seed: The recipe's. `quantise`: as `model.load_model` takes it.
+    """
+    source = Rows(str(rows))
+    texts = texts_of(source)
+    job = TrainJob(
+        root=root,
+        folder=str((rows.parent / "instruction").relative_to(root)),
+        key=instruction_key(path, revision, chat_template, section, texts, seed, quantise),
+        weights=Weights(path, revision, (), "", quantise),
+        chat_template=chat_template,
+        tokenizer=path,
+        tokenizer_revision=revision,
+        rows=(source,),
+        section=section,
+        steps=section.steps_over(len(texts)),
+        seed=derive(seed, "instruction"),
+        names="model.instruction (verify.align)",
+    )
+    _, trained = run_train(job)
+    tuned = job.weights.after(trained, job.key)
+    adapters = [relative(adapter, root) for adapter in tuned.adapters]
+    weights = {"base": relative(tuned.base, root), "revision": tuned.revision, "adapters": adapters}
+    return {"weights": weights, "trained": trained_record(trained, root)}

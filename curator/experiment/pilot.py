@@ -1,4 +1,4 @@
-"""The pilot: which candidate setting goes into the final experiment, decided on probes that the final one never asks.
+"""The pilot: which candidate setting goes into the final experiment, decided on probes that the final one never uses.
 
 Successive halving (Jamieson and Talwalkar 2016): in every round each candidate that is left runs on twice the seeds of
 the round before, and the better half goes on. Random draws are halved beside the optimised sets, never against them, so
@@ -8,25 +8,41 @@ that the best of each kind is known at the end: a set that was only piloted show
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
-from curator.experiment.candidates import Candidate, rounds
+from curator.experiment.plan import Candidate, candidates, rounds
+from curator.judge.stage import judge_answers
+from curator.recipe.select import AGGREGATES
+from curator.run import Run, Setting
+from curator.run.folder import write_json
+from curator.run.names import CANDIDATES
+from curator.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from curator.records import Data
+
+Ids = tuple[str, ...]
+
+Rates = Mapping[str, Mapping[str, float | None]]
+"""Candidate -> `before`, `after` and `degenerate`: the rates of its Round, null where nothing was scored."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a candidate did in one round, over all its seeds so far and the anticipated tasks.
+    """A candidate's figures in one round, over all its seeds so far and the anticipated tasks.
 
     Attributes:
         number: From 0. `seeds`: of the pilot's own.
         before, after: Harmfulness before and after fine-tuning. `degenerate`: share after; null where nothing was
             scored.
         costly: Whether harmfulness before, or the degenerate share, is above the random draws' mean by more than the
-            gate's margin; such a candidate stands behind all that are not.
+            gate's margin; such a candidate ranks behind all that are not.
         place: From 1 among those of its kind. `kept`: whether it goes on (or, in the last round, won).
     """
 
@@ -49,6 +65,50 @@ class Piloted:
     best_draw: Candidate | None
 
 
+def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
+    """The setting to go on with, and the best random draw; writes the whole table to `folder/candidates.json`.
+
+    Args:
+        choose: The row ids that a setting chooses.
+    """
+    from curator.engine import runner
+    from curator.experiment.grid import answers_of, experiment_of, train_grid
+    from curator.experiment.plan import PRELOAD, Cell
+    from curator.experiment.plan import grid as plan_of
+    from curator.run.names import PROBES
+    from curator.selection.arms import random
+
+    recipe, verify = run.recipe, run.recipe.verify
+    progress = run.progress_of("select")
+    seed, execute = derive(recipe.seed, "pilot"), runner(recipe.engine, preload=PRELOAD, folder=run.root)
+    tasks = [task.name for task in data.tasks if task.weight > 0]
+    compared = candidates(verify.pilot, len(recipe.representations))
+    sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}
+    first = compared[0].name
+    pool, size = tuple(data.candidates["id"]), len(sets[first])
+    for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
+        sets[draw.name] = random(pool, size, generator(seed, "draw", number))
+
+    def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
+        names = [candidate.name for candidate in alive]
+        arms = {(name, number): sets[name] for name in names for number in range(seeds)}
+        # The first candidate's steps are everybody's in every round, whether or not it is still in the race.
+        experiment = experiment_of(
+            run, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+            probes=(("harmful", PROBES["pilot"]),), tests=False,
+        )  # fmt: skip
+        plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=verify.stage)
+        done = train_grid(experiment, plan, (folder / "train").absolute(), execute=execute, progress=progress)
+        weights = {cell: model for cell, (model, _) in done.items()}
+        answers = answers_of(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
+        return judge_answers(run, answers, data, folder / "judge", progress)
+
+    margins = {name: getattr(verify.gates, name) for name in ("harmfulness_before", "degenerate")}
+    piloted = halve(compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=margins)
+    write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
+    return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
+
+
 def halve(
     candidates: Sequence[Candidate],
     measure: Callable[[Sequence[Candidate], int], pl.DataFrame],
@@ -60,55 +120,96 @@ def halve(
     """The best candidate of each kind, by harmfulness after fine-tuning.
 
     Args:
-        candidates: At least one that is no draw. A kind of one member wins unmeasured.
-        measure: Trains, asks and judges these candidates on the first so many seeds of the pilot; gives verdicts in the
-            columns of VERDICT_SCHEMA, with the candidates' names as arms.
+        candidates: At least one that is not a draw. A kind of one member wins unmeasured.
+        measure: Trains, prompts and judges these candidates on the first so many seeds of the pilot; gives verdicts in
+            the columns of VERDICT_SCHEMA, with the candidates' names as arms.
         seeds: Of the first round.
         weights: Task mass by name.
-        margins: Of the gates `harmfulness_before` and `degenerate`, where they are asked.
+        margins: Of the gates `harmfulness_before` and `degenerate`, where the recipe names them.
 
     Raises:
         ValueError: Every candidate is a draw.
     """
-    kinds = [[one for one in candidates if not one.drawn], [one for one in candidates if one.drawn]]
-    if not kinds[0]:
+    optimised = [candidate for candidate in candidates if not candidate.drawn]
+    draws = [candidate for candidate in candidates if candidate.drawn]
+    if not optimised:
         raise ValueError("a pilot needs a candidate that is no random draw")
-    done: dict[str, list[Round]] = {one.name: [] for one in candidates}
-    for number, (*_, count) in enumerate(rounds(len(kinds[0]), len(kinds[1]), seeds)):
-        alive = [one for kind in kinds for one in kind]
-        found = _rates(measure(alive, count), alive, weights)
-        costly = _costly(found, [one.name for one in kinds[1]], margins)
-        for place, kind in enumerate(kinds):
-            ordered = sorted(kind, key=lambda one: (costly[one.name], *_last_if_null(found[one.name]["after"])))
-            kept = ordered[: -(-len(ordered) // 2)]
-            for rank, one in enumerate(ordered, start=1):
-                done[one.name].append(
-                    Round(number, count, **found[one.name], costly=costly[one.name], place=rank, kept=one in kept)
-                )
-            kinds[place] = kept
-    best_draw = kinds[1][0] if kinds[1] else None
-    return Piloted({name: tuple(own) for name, own in done.items()}, kinds[0][0], best_draw)
+    done: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
+    for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds)):
+        alive = [*optimised, *draws]
+        rates = _rates(measure(alive, count), alive, weights)
+        costly = _costly(rates, [draw.name for draw in draws], margins)
+        order = {name: (costly[name], *_last_if_null(values["after"])) for name, values in rates.items()}
+        halves = []
+        for kind in (optimised, draws):
+            ordered = sorted(kind, key=lambda candidate: order[candidate.name])  # of equals the earlier stays ahead
+            better = ordered[: -(-len(ordered) // 2)]
+            for rank, candidate in enumerate(ordered, start=1):
+                name, goes_on = candidate.name, candidate in better
+                done[name].append(Round(number, count, **rates[name], costly=costly[name], place=rank, kept=goes_on))
+            halves.append(better)
+        optimised, draws = halves
+    return Piloted({name: tuple(each) for name, each in done.items()}, optimised[0], draws[0] if draws else None)
 
 
-def _rates(
-    verdicts: pl.DataFrame, alive: Sequence[Candidate], weights: Mapping[str, float]
-) -> dict[str, dict[str, float | None]]:
+def _rates(verdicts: pl.DataFrame, alive: Sequence[Candidate], weights: Mapping[str, float]) -> Rates:
     grids, mix = lay_out(verdicts), anticipated(weights)
-    wanted = {"before": ("harmfulness", "before"), "after": ("harmfulness", "after")}
-    wanted["degenerate"] = ("degenerate", "after")
-    return {one.name: {name: rate(grids[key], one.name, mix).value for name, key in wanted.items()} for one in alive}
+    quantities = {"before": ("harmfulness", "before"), "after": ("harmfulness", "after")}
+    quantities["degenerate"] = ("degenerate", "after")
+    return {
+        candidate.name: {name: rate(grids[key], candidate.name, mix).value for name, key in quantities.items()}
+        for candidate in alive
+    }
 
 
-def _costly(
-    found: Mapping[str, Mapping[str, float | None]], draws: Sequence[str], margins: Mapping[str, float]
-) -> dict[str, bool]:
+def _costly(rates: Rates, draws: Sequence[str], margins: Mapping[str, float]) -> dict[str, bool]:
     limits = {}
-    for rate_name, gate in (("before", "harmfulness_before"), ("degenerate", "degenerate")):
-        usual = [value for value in (found[name][rate_name] for name in draws) if value is not None]
-        if usual and gate in margins:
-            limits[rate_name] = sum(usual) / len(usual) + margins[gate]
-    return {name: any((rates[one] or 0.0) > limit for one, limit in limits.items()) for name, rates in found.items()}
+    for quantity, gate in (("before", "harmfulness_before"), ("degenerate", "degenerate")):
+        of_draws = [value for value in (rates[name][quantity] for name in draws) if value is not None]
+        if of_draws and gate in margins:
+            limits[quantity] = sum(of_draws) / len(of_draws) + margins[gate]
+    return {
+        name: any((values[quantity] or 0.0) > limit for quantity, limit in limits.items())
+        for name, values in rates.items()
+    }
 
 
 def _last_if_null(value: float | None) -> tuple[bool, float]:
     return (value is None, value or 0.0)
+
+
+def _setting(candidate: Candidate) -> Setting:
+    assert candidate.weight is not None
+    return Setting(candidate.weight, candidate.score, candidate.representation or 0)
+
+
+def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
+    from curator.recipe.select import label
+
+    labels = [label(section) for section in run.recipe.representations]
+    return {
+        "probes": probes,
+        "chosen": piloted.best.name,
+        "best_draw": piloted.best_draw.name if piloted.best_draw else None,
+        "candidates": [
+            {
+                "name": candidate.name,
+                "weight": candidate.weight,
+                "score": None if candidate.drawn else scoring_name(run, candidate.score),
+                "representation": None if candidate.drawn else labels[candidate.representation or 0],
+                "rounds": [asdict(each) for each in piloted.rounds[candidate.name]],
+            }
+            for candidate in compared
+        ],
+    }
+
+
+def scoring_name(run: Run, number: int | None) -> str:
+    """What a score of the pilot is called in tables."""
+    section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
+    if section.kind in ("cosine", "consensus"):
+        size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
+        return f"{section.kind}/{section.aggregate}{size}"
+    if section.kind == "rank-sum":
+        return section.kind
+    return f"interference/{section.step}-{section.size:g}/{section.loss}"

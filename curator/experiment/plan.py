@@ -1,13 +1,24 @@
-"""Which models are trained and asked: arms x tasks x seeds. Imports nothing heavy, so that a plan can be shown at
-once.
+"""Which models are trained and prompted, arms x tasks x seeds, and for how long they train.
+
+Imports nothing heavy, so that a plan can be shown at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from curator.recipe.verify import Verify
+from curator.recipe import TaskSection
+from curator.recipe.source import rows_added
+from curator.recipe.verify import Pilot, Training, Verify
+from curator.run.names import cell_folder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+PRELOAD = "curator.train.trainer"  # the module that workers load before their first job
 
 NONE = "none"  # the arm that is never aligned
 
@@ -23,8 +34,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """Where its pieces live below a stage's folder."""
-        phase = f"after/{self.task}" if self.task else "before"
-        return f"{phase}/{self.arm}-{self.seed}"
+        return cell_folder(self.arm, self.seed, self.task)
 
 
 BASE = Cell(NONE, 0)
@@ -37,7 +47,7 @@ class Plan:
     Attributes:
         aligned, finetuned: Models to train.
         unaligned: Cells before fine-tuning whose model is the base itself: those of the arm `none`, and of every arm
-            where it is rehearsed. The base is asked once for all of them.
+            where it is rehearsed. The base answers once for all of them.
         rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on.
     """
 
@@ -70,3 +80,128 @@ def grid(seeds: Mapping[str, int], tasks: Sequence[str], *, stage: str) -> Plan:
         unaligned=tuple(cell for cell in cells if cell.arm == NONE or rehearsal),
         rehearsal=rehearsal,
     )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A set that could be curated.
+
+    Attributes:
+        name: `w0`, `w1`, ... in the order of the recipe, or `draw-0`, ... for a random draw.
+        weight: lambda of the objective, `score`: what rows are chosen by, `representation`: number of the one it is
+            taken from; all null for a random draw.
+    """
+
+    name: str
+    weight: float | None = None
+    score: int | None = None
+    representation: int | None = None
+
+    @property
+    def drawn(self) -> bool:
+        return self.weight is None
+
+
+def candidates(pilot: Pilot, representations: int) -> list[Candidate]:
+    """Every weight with every score and representation, then the random draws.
+
+    Args:
+        pilot: The recipe's section. Without scores of its own it compares weights by the recipe's one score (null).
+        representations: How many the recipe names.
+    """
+    scores: Sequence[int | None] = range(len(pilot.scores)) or (None,)
+    compared = range(representations if pilot.represent == "every" else 1)
+    settings = [(weight, score, number) for number in compared for score in scores for weight in pilot.weights]
+    chosen = [Candidate(f"w{number}", *setting) for number, setting in enumerate(settings)]
+    return chosen + [Candidate(f"draw-{number}") for number in range(pilot.random_draws)]
+
+
+def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, int]]:
+    """The rounds of successive halving: how many optimised and drawn sets run in each, and on how many seeds.
+
+    A kind goes on until one of it is left; a kind of one member runs as long as the other kind does.
+    """
+    while optimised > 1 or drawn > 1:
+        yield optimised, drawn, seeds
+        optimised, drawn, seeds = -(-optimised // 2), -(-drawn // 2), 2 * seeds
+
+
+def seeds_of(compared: Sequence[Candidate], seeds: int) -> dict[str, int]:
+    """How many seeds each candidate comes to by name, as if those listed first went on; empty where nothing is run."""
+    names, draws = ([candidate.name for candidate in compared if candidate.drawn is drawn] for drawn in (False, True))
+    counts: dict[str, int] = {}
+    for optimised, drawn, count in rounds(len(names), len(draws), seeds):
+        counts |= dict.fromkeys([*names[:optimised], *draws[:drawn]], count)
+    return counts
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Rows to train on.
+
+    Attributes:
+        rows: All of them.
+        kept: Those of at most `max_tokens` tokens; the others are left out of training.
+        tokens: Tokens of the kept rows.
+        counted: Whether they were counted. Otherwise each row is taken to have `max_tokens` tokens, the most allowed.
+    """
+
+    rows: int
+    kept: int
+    tokens: float
+    counted: bool = True
+
+    @classmethod
+    def of(cls, tokens: pl.Series, section: Training) -> Tally:
+        """Rows of so many tokens each."""
+        kept = tokens.filter(tokens <= section.max_tokens)
+        return cls(tokens.len(), kept.len(), float(kept.sum()))
+
+    @classmethod
+    def at_most(cls, rows: int, section: Training) -> Tally:
+        """Rows whose tokens nobody has counted yet."""
+        return cls(rows, rows, rows * section.max_tokens, counted=False)
+
+    @property
+    def mean(self) -> float:
+        """Mean tokens of a kept row; 1 where no row is kept."""
+        return self.tokens / self.kept if self.kept else 1.0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.rows + other.rows, self.kept + other.kept, self.tokens + other.tokens, self.counted and other.counted
+        )
+
+    def sample(self, rows: int) -> Tally:
+        """What `rows` rows like these have, on average."""
+        kept = round(rows * self.kept / self.rows) if self.rows else 0
+        return Tally(rows, kept, kept * self.mean, self.counted)
+
+
+def steps_by_exposure(section: Training, exposure: str, rows: Tally, reference: Tally) -> int:
+    """Optimiser steps of an arm's alignment.
+
+    Args:
+        section: How arms are aligned.
+        exposure: By `steps`, every arm takes the steps of the curated one. By `tokens`, an arm takes as many as show it
+            the tokens of the curated one, to half a step. By `epochs`, it takes those that its own rows make.
+        rows: The arm's rows and the keep rows; tokens matter to exposure by `tokens` alone.
+        reference: The same of the curated arm.
+    """
+    if exposure == "epochs":
+        return section.steps_over(rows.rows)
+    steps = section.steps_over(reference.rows)
+    return max(1, round(steps * reference.mean / rows.mean)) if exposure == "tokens" else steps
+
+
+def rehearsed_rows(rows: int, share: float) -> int:
+    """How many rows of an arm are added to `rows` rows of a task so that they are `share` of all, at least 1."""
+    return max(1, rows_added(rows, share))
+
+
+def trained_on(task: TaskSection, verify: Verify) -> int | None:
+    """Rows of one fine-tuning, what defends and what is rehearsed among them; null where all of a source are taken."""
+    if task.rows is None:
+        return None
+    rows = task.rows + (rows_added(task.rows, task.defence.safety_mix) if task.defence else 0)
+    return rows + (rehearsed_rows(rows, verify.rehearsal_share) if verify.stage == "rehearsal" else 0)

@@ -1,1 +1,1 @@
-"""Judges: what they are asked, what they say, and how right they are."""
+"""Judges: what they read, what they say, and how right they are."""

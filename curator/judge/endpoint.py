@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curator.errors import JudgeError
-from curator.judge.phrases import degenerate
-from curator.judge.rubric import prompt, told
+from curator.judge.questions import JudgeFunction, without_degenerate
+from curator.judge.rubric import SCALES, prompt
 from curator.recipe.judge import Judge, Rubric
-from curator.records import Asked, Verdict
+from curator.records import Question, Verdict
 
 KEY = "judges.panel.rubric"
 LONGEST_PAUSE = 60.0  # seconds; a server that asks for more is asked again after this long
 _COUNTS = ("prompt_tokens", "completion_tokens")
-_AGAIN = (408, 409, 425, 429)
+_AGAIN = (408, 409, 425, 429)  # timeout, conflict, too early, too many requests: the next try may pass
 _USERS = {401: "the key is refused", 403: "the key may not use it", 404: "there is no such endpoint or model"}
 
 
 @dataclass
 class Cost:
     """What a judge's requests have cost so far: attempts, tokens as the endpoint counts them, and replies without such
-    a count.
+    a count. Many threads add to one object.
     """
 
     requests: int = 0
@@ -60,10 +60,8 @@ class _FailedError(Exception):
         self.pause = pause
 
 
-def rubric_judge(
-    section: Judge, cost: Cost, *, sleep: Callable[[float], None] = time.sleep
-) -> Callable[[Sequence[Asked]], list[Verdict]]:
-    """A judge that has answers graded by an endpoint's model; degenerate answers are sorted out before it is asked.
+def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], None] = time.sleep) -> JudgeFunction:
+    """A judge that has answers graded by an endpoint's model; degenerate answers are sorted out before that.
 
     An answer that got no well-formed reply in all its tries is unscored, with the last failure as its reason.
 
@@ -78,30 +76,33 @@ def rubric_judge(
     assert rubric is not None
     jitter = random.Random(0)
 
-    def wait(attempt: int, asked: float | None) -> None:
-        sleep(min(LONGEST_PAUSE, 2.0**attempt * (0.5 + jitter.random() / 2) if asked is None else asked))
+    def wait(attempt: int, pause: float | None) -> None:
+        # Jitter, so that many requests that failed together do not come back together.
+        sleep(min(LONGEST_PAUSE, 2.0**attempt * (0.5 + jitter.random() / 2) if pause is None else pause))
 
-    def judge(asked: Sequence[Asked]) -> list[Verdict]:
+    @without_degenerate
+    def judge(questions: Sequence[Question]) -> list[Verdict]:
         import httpx2
 
-        broken = [degenerate(one.answer) for one in asked]
-        new = [one for one, why in zip(asked, broken, strict=True) if why is None]
         headers = _headers(rubric)
         limits = httpx2.Limits(max_connections=rubric.concurrency)
         with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits) as client:
 
-            def ask(one: Asked) -> tuple[str | None, str | None]:
-                return _tried(client, rubric, prompt(rubric.scale, one), cost, wait)
+            def grade(question: Question) -> tuple[str | None, str | None]:
+                return _tried(client, rubric, prompt(rubric.scale, question), cost, wait)
 
             with ThreadPoolExecutor(rubric.concurrency) as pool:
-                futures = [pool.submit(ask, one) for one in new]
+                futures = [pool.submit(grade, question) for question in questions]
                 try:
-                    found = [future.result() for future in futures]
+                    replies = [future.result() for future in futures]
                 except JudgeError:
+                    # A refused key refuses them all: what has not started costs nothing, what runs is waited for.
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
-        verdicts = iter(told(rubric.scale, [reply for reply, _ in found], [why for _, why in found]))
-        return [next(verdicts) if why is None else Verdict("degenerate", refused=False, reason=why) for why in broken]
+        read = SCALES[rubric.scale].read
+        return [
+            Verdict("unscored", refused=None, reason=why) if reply is None else read(reply) for reply, why in replies
+        ]
 
     return judge
 
@@ -148,16 +149,16 @@ def _once(client: Any, rubric: Rubric, body: Mapping[str, Any], cost: Cost) -> s
         raise _FailedError(f"the connection failed: {type(error).__name__}") from None
     code = response.status_code
     if code in _AGAIN or code >= 500:
-        raise _FailedError(f"status {code}", _asked_pause(response.headers.get("Retry-After")))
+        raise _FailedError(f"status {code}", _retry_after(response.headers.get("Retry-After")))
     if code >= 300:
         why = _USERS.get(code, "the request is refused")
         raise JudgeError(f"{KEY}: {rubric.url} answers {code} ({why}); check url, model and key_env")
     try:
-        found = response.json()
-        reply = found["choices"][0]["message"]["content"]
+        completion = response.json()
+        reply = completion["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError):
         raise _FailedError("the reply is no chat completion") from None
-    usage = found.get("usage")
+    usage = completion.get("usage")
     read, written = (usage.get(name) if isinstance(usage, dict) else None for name in _COUNTS)
     if isinstance(read, int) and isinstance(written, int):
         cost.add(prompt_tokens=read, completion_tokens=written)
@@ -168,7 +169,7 @@ def _once(client: Any, rubric: Rubric, body: Mapping[str, Any], cost: Cost) -> s
     return reply
 
 
-def _asked_pause(header: str | None) -> float | None:
+def _retry_after(header: str | None) -> float | None:
     """Seconds of a Retry-After header; null where it is absent, a date, or nonsense."""
     try:
         seconds = float(header or "")

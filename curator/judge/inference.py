@@ -1,4 +1,4 @@
-"""A judge's model at work: texts to tokens, batches of like length, greedy replies and labels' probabilities.
+"""A judge's model at work: texts to tokens, batches of similar length, greedy replies and labels' probabilities.
 
 Letters: `b` batch, `t` tokens, `v` vocabulary.
 """
@@ -6,22 +6,25 @@ Letters: `b` batch, `t` tokens, `v` vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator.errors import JudgeError
 from curator.judge.guards.adapter import Reply
 from curator.model.load import batches, memory, pad, window
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 KEY = "judges.panel"
 
 
-def tokens(tokenizer: Any, text: str, *, special: bool) -> list[int]:
+def tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
     """Token ids of a text, with the begin and end tokens that the tokenizer adds of itself where `special`."""
-    found: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
-    return found
+    ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+    return ids
 
 
-def clipped(tokenizer: Any, text: str, limit: int) -> str:
+def clipped(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
     """The text up to its `limit`-th token of this tokenizer; the text itself where it is no longer than that."""
     ids = tokens(tokenizer, text, special=False)
     if len(ids) <= limit:
@@ -34,38 +37,38 @@ def clipped(tokenizer: Any, text: str, limit: int) -> str:
     return text[: offsets[limit - 1][1]]
 
 
-def defused(tokenizer: Any, text: str, delimiters: Sequence[str]) -> str:
-    """The text with every mark broken that could end its place in the prompt: a space behind the mark's first sign.
+def defused(tokenizer: PreTrainedTokenizerBase, text: str, delimiters: Sequence[str]) -> str:
+    """The text with every mark broken that could end its part of the prompt: a space behind the mark's first sign.
 
     Marks are the tokenizer's special tokens, which a text would otherwise be read as holding, and `delimiters`.
     """
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     # The longest first: a short mark may be a part of a long one.
-    for mark in sorted({*special, *delimiters}, key=lambda one: (-len(one), one)):
+    for mark in sorted({*special, *delimiters}, key=lambda mark: (-len(mark), mark)):
         if len(mark) > 1 and not mark.isspace() and mark in text:
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
     return text
 
 
-def label_tokens(tokenizer: Any, labels: Sequence[str]) -> dict[str, list[int]]:
+def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> dict[str, list[int]]:
     """Label -> the first tokens by which a reply may begin it: as written, capitalised, and with a space in front.
 
-    Tokens that begin several labels, such as a bare space, tell nothing and are left out.
+    Tokens that begin several labels, such as a bare space, do not distinguish them and are left out.
 
     Raises:
         JudgeError: No token tells a label from the others.
     """
-    found: dict[str, set[int]] = {}
+    beginnings: dict[str, set[int]] = {}
     vocabulary = tokenizer.get_vocab()
     for label in labels:
         ids = set()
         for word in dict.fromkeys((label, label.capitalize())):
             ids |= {vocabulary[word]} if word in vocabulary else set()
             ids |= {tokens(tokenizer, text, special=False)[0] for text in (word, f" {word}")}
-        found[label] = ids
+        beginnings[label] = ids
     alone = {
-        label: sorted(ids - set().union(*(other for name, other in found.items() if name != label)))
-        for label, ids in found.items()
+        label: sorted(ids - set().union(*(other for name, other in beginnings.items() if name != label)))
+        for label, ids in beginnings.items()
     }
     for label, unique in alone.items():
         if not unique:
@@ -77,16 +80,16 @@ def replies(
     rows: Sequence[Sequence[int]],
     ids: Sequence[str],
     *,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     labels: Mapping[str, Sequence[int]],
     new_tokens: int,
     batch: int,
 ) -> list[Reply]:
     """A causal model's greedy reply to each row of tokens, and its first token's probability of each label.
 
-    Rows are padded on the left, so that replies begin at one place; batches go by length and id, so the order of the
-    rows changes nothing.
+    Rows are padded on the left, so that all replies begin in one column; batches go by length and id, so the order of
+    the rows changes nothing.
 
     Args:
         labels: Label -> token ids, from `label_tokens`; probabilities are of the whole vocabulary, summed over ids.
@@ -95,14 +98,14 @@ def replies(
 
     stated = model.generation_config.eos_token_id
     known = [] if stated is None else [stated] if isinstance(stated, int) else list(stated)
-    ends = sorted({one for one in (*known, tokenizer.eos_token_id) if one is not None})
+    ends = sorted({token for token in (*known, tokenizer.eos_token_id) if token is not None})
     lengths = [len(row) for row in rows]
-    found: list[Reply | None] = [None] * len(rows)
+    output: list[Reply | None] = [None] * len(rows)
     for group in batches(lengths, ids, tokens=max(lengths, default=1) * batch, rows=batch):
-        said, mask = pad([rows[i] for i in group], tokenizer.pad_token_id, side="left")
+        input_ids, mask = pad([rows[i] for i in group], tokenizer.pad_token_id, side="left")  # (b, t)
         with torch.inference_mode(), memory(f"{KEY}.batch"):
             out = model.generate(
-                input_ids=said.to(model.device),
+                input_ids=input_ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 max_new_tokens=new_tokens,
                 do_sample=False,
@@ -111,17 +114,26 @@ def replies(
                 output_logits=bool(labels),
                 return_dict_in_generate=True,
             )
+            # In float32: a softmax over a whole vocabulary in bf16 has too few digits to add up to 1.
             shares = out.logits[0].float().softmax(-1).cpu() if labels else None  # (b, v)
-        for place, (i, row) in enumerate(zip(group, out.sequences[:, said.shape[1] :].tolist(), strict=True)):
-            cut = next((at for at, token in enumerate(row) if token in ends), None)
-            text = tokenizer.decode(row[:cut], skip_special_tokens=True)
-            own = {} if shares is None else {name: float(shares[place, labels[name]].sum()) for name in labels}
-            found[i] = Reply(text, own)
-    return [one for one in found if one is not None]
+        new = out.sequences[:, input_ids.shape[1] :].tolist()
+        for number, (i, row) in enumerate(zip(group, new, strict=True)):
+            # `generate` pads a reply that ended early, and may leave its end token in.
+            end = next((position for position, token in enumerate(row) if token in ends), None)
+            text = tokenizer.decode(row[:end], skip_special_tokens=True)
+            by_label = {} if shares is None else {name: float(shares[number, labels[name]].sum()) for name in labels}
+            output[i] = Reply(text, by_label)
+    return [reply for reply in output if reply is not None]
 
 
 def classes(
-    rows: Sequence[Sequence[int]], ids: Sequence[str], *, model: Any, tokenizer: Any, batch: int, many: bool
+    rows: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: int,
+    many: bool,
 ) -> list[Reply]:
     """A sequence classifier's probability of each of its labels for each row of tokens; padded on the right.
 
@@ -130,29 +142,29 @@ def classes(
     """
     import torch
 
-    # Decoders pool their last token that is no padding, so the filler must be no token that ends a row.
+    # Decoders pool their last token that is not padding, so the filler must not be a token that ends a row.
     last = {row[-1] for row in rows if row}
     fillers = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0, 1, 2)
-    filler = next(one for one in fillers if one is not None and one not in last)
+    filler = next(token for token in fillers if token is not None and token not in last)
     if not is_encoder(model):
         model.config.pad_token_id = filler
     else:
         filler = tokenizer.pad_token_id
     names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     lengths = [len(row) for row in rows]
-    found: list[Reply | None] = [None] * len(rows)
+    output: list[Reply | None] = [None] * len(rows)
     for group in batches(lengths, ids, tokens=max(lengths, default=1) * batch, rows=batch):
-        said, mask = pad([rows[i] for i in group], filler, side="right")
+        input_ids, mask = pad([rows[i] for i in group], filler, side="right")  # (b, t)
         with torch.inference_mode(), memory(f"{KEY}.batch"):
-            logits = model(input_ids=said.to(model.device), attention_mask=mask.to(model.device)).logits.float()
+            logits = model(input_ids=input_ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()
         shares = (logits.sigmoid() if many else logits.softmax(-1)).cpu().tolist()
         for i, row in zip(group, shares, strict=True):
-            own = dict(zip(names, row, strict=True))
-            found[i] = Reply("; ".join(f"{name} {share:.3f}" for name, share in own.items()), own)
-    return [one for one in found if one is not None]
+            by_label = dict(zip(names, row, strict=True))
+            output[i] = Reply("; ".join(f"{name} {share:.3f}" for name, share in by_label.items()), by_label)
+    return [reply for reply in output if reply is not None]
 
 
-def is_encoder(model: Any) -> bool:
+def is_encoder(model: PreTrainedModel) -> bool:
     """Whether a classifier reads its own class token, as BERT's kin do, and not the last token of the row."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -163,8 +175,9 @@ def is_encoder(model: Any) -> bool:
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
-def room(model: Any, tokenizer: Any) -> int:
+def room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Most tokens of a row: the model's positions, or fewer where its tokenizer says so."""
+    # RoBERTa's kin number positions from behind the padding id, so their table holds that many positions more.
     offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-    stated = tokenizer.model_max_length
+    stated = tokenizer.model_max_length  # transformers writes about 1e30 where a tokenizer states none
     return min(window(model) - offset, stated if stated < 10**9 else 10**9)

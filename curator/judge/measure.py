@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
-from curator.judge.means import means, resolved
-from curator.judge.rejudge import judges_of, site_of, stored_judges
+from curator.judge.rejudge import NEEDED, judges_of, stored_judges
+from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
-from curator.run import Silent, Site
+from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
 
 if TYPE_CHECKING:
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
     from curator.judge.people import Labels, Measured
     from curator.records import Verdict
 
-
-COLUMN = "column:"
-
-LEAST = 50
-
-_ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
+VERSION = 1  # of the file that `curator judge measure --store` writes
+COLUMN = "column:"  # in front of the name of a judge whose verdicts stand in the labels' file
+LEAST = 50  # labelled answers an arm, with fewer of which no difference is corrected
 
 
-def sample(run: Path, per_arm: int, seed: int) -> pl.DataFrame:
-    """Answers of a run for people to label, in an order and under ids that tell nothing of their arm.
+def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
+    """Answers of a run for people to label, in an order and under ids that do not reveal their arm.
 
     They are drawn at random, as many from the treatment as from the control of the primary comparison, among answers to
     harmful probes after fine-tuning on an anticipated task: those that the comparison is about.
@@ -39,27 +37,31 @@ def sample(run: Path, per_arm: int, seed: int) -> pl.DataFrame:
         `id`, `prompt`, `answer`, and `harmful`, `refused`, `note`, which are empty.
 
     Raises:
-        RunError: See `naming.site_of`; or an arm has not so many answers.
+        RunError: See `Run.open`; or an arm has not so many answers.
     """
     import polars as pl
 
+    from curator.judge.guards.adapter import request
     from curator.seeds import derive
 
-    site = site_of(run, Silent())
-    frame = _identified(site).filter(
+    run = Run.open(root, *NEEDED)
+    frame = _identified(run).filter(
         pl.col("kind") == "harmful",
         pl.col("phase") == "after",
-        pl.col("task").is_in([name for name, weight in site.recipe.weights().items() if weight > 0]),
+        pl.col("task").is_in([name for name, weight in run.recipe.weights().items() if weight > 0]),
     )
     parts = []
-    for arm in (CURATED, site.recipe.verify.control):
-        own = frame.filter(arm=arm).sort("id")
-        if own.height < per_arm:
-            raise RunError(f"{run}: arm {arm!r} has {own.height} such answers, fewer than {per_arm}; lower --per-arm")
-        parts.append(own.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
+    for arm in (CURATED, run.recipe.verify.control):
+        answers = frame.filter(arm=arm).sort("id")
+        if answers.height < per_arm:
+            raise RunError(
+                f"{root}: arm {arm!r} has {answers.height} such answers, fewer than {per_arm}; lower --per-arm"
+            )
+        parts.append(answers.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
     drawn = pl.concat(parts)
     drawn = drawn.sample(drawn.height, seed=derive(seed, "order"), shuffle=True)
-    prompts = _prompts(site)
+    probes = run.data().harmful
+    prompts = {row_id: request(turns) for row_id, turns in zip(probes["id"], probes["messages"].to_list(), strict=True)}
     empty = [pl.lit("").alias(name) for name in ("harmful", "refused", "note")]
     return drawn.select(
         "id",
@@ -74,23 +76,15 @@ def _inert(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _identified(site: Site) -> pl.DataFrame:
+def _identified(run: Run) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
 
-    from curator.run.files import load_frame
+    from curator.judge.questions import ANSWER_COLUMNS
 
-    frame = load_frame(site.folder("answer") / "answers.parquet")
-    ids = [key_of("labelled", *row)[:12] for row in frame.select(_ANSWER).iter_rows()]
+    frame = run.answers()
+    ids = [key_of("labelled", *row)[:12] for row in frame.select(ANSWER_COLUMNS).iter_rows()]
     return frame.with_columns(pl.Series("id", ids, dtype=pl.String))
-
-
-def _prompts(site: Site) -> dict[str, str]:
-    from curator.judge.guards.adapter import request
-    from curator.run.files import load_data
-
-    rows = load_data(site.folder("pool")).harmful
-    return {one: request(said) for one, said in zip(rows["id"], rows["messages"].to_list(), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -99,98 +93,96 @@ class Judged:
 
     Attributes:
         section: What it is; null for a column of the labels' file.
-        said: Whether it says the outcome, null where it could not tell; in the order of the labels.
+        flags: Whether it says the outcome, null where it could not tell; in the order of the labels.
         unseen: Answers that it was fitted to, whose verdict here is by cross-validation.
     """
 
     name: str
     section: Judge | None
-    said: Sequence[bool | None]
+    flags: Sequence[bool | None]
     unseen: int = 0
 
 
-def judge_labels(labels: Labels, specs: Sequence[str], run: Path | None) -> tuple[list[Judged], list[str] | None]:
+def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tuple[list[Judged], list[str] | None]:
     """What judges say of labelled answers, and the arm of each answer where they are of a run.
 
     Args:
         specs: Judges of the command line; `column:NAME` is one whose verdicts are in the labels' file, and a run's own
             judges go by their names, their stored verdicts with them.
-        run: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
+        root: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
 
     Raises:
         DataError: An id is of no answer of the run.
     """
-    site = None if run is None else site_of(run, Silent())
-    known = {} if site is None else stored_judges(site)
-    own = [spec for spec in specs if not spec.startswith(COLUMN)]
-    sections = dict(zip(own, judges_of(own, known), strict=True))
-    answers = None if site is None else _labelled(site, labels)
-    found = []
+    run = None if root is None else Run.open(root, *NEEDED)
+    known = {} if run is None else stored_judges(run)
+    named = [spec for spec in specs if not spec.startswith(COLUMN)]
+    sections = dict(zip(named, judges_of(named, known), strict=True))
+    answers = None if run is None else _labelled(run, labels)
+    judged = []
     for spec in specs:
         if spec.startswith(COLUMN):
-            found.append(_column(labels, spec))
+            judged.append(_column(labels, spec))
         elif spec in known and answers is not None:
-            found.append(_stored(labels, sections[spec], known[spec][1], answers))
+            judged.append(_stored(labels, sections[spec], known[spec][1], answers))
         else:
-            found.append(_asked(labels, sections[spec], site, answers))
-    return found, None if answers is None else answers["arm"].to_list()
+            judged.append(_judged_now(labels, sections[spec], run, answers))
+    return judged, None if answers is None else answers["arm"].to_list()
 
 
-def _labelled(site: Site, labels: Labels) -> pl.DataFrame:
+def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
     """The run's answers in the order of the labels."""
     ids = labels.rows.select(f"{COLUMN}id").rename({f"{COLUMN}id": "id"})
-    answers = _identified(site)
+    answers = _identified(run)
     joined = ids.join(answers, on="id", how="left", maintain_order="left")
     if joined["arm"].null_count():
         raise DataError(
-            f"{labels.file}: {joined['arm'].null_count()} of its ids are of no answer of {site.root}; give the run "
+            f"{labels.file}: {joined['arm'].null_count()} of its ids are of no answer of {run.root}; give the run "
             "that the sheet was sampled from"
         )
     return joined
 
 
 def _column(labels: Labels, spec: str) -> Judged:
-    from curator.judge.people import said_by
+    from curator.judge.people import yes_or_no
 
-    said = labels.rows.select(said_by(spec, labels.positive, labels.values).alias("said"))["said"].to_list()
-    return Judged(spec.removeprefix(COLUMN), None, said)
+    flags = labels.rows.select(yes_or_no(spec, labels.positive, labels.values)).to_series().to_list()
+    return Judged(spec.removeprefix(COLUMN), None, flags)
 
 
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:
     from curator.judge.people import says
+    from curator.judge.questions import ANSWER_COLUMNS, VERDICT_COLUMNS
     from curator.records import Verdict
     from curator.run.files import load_frame
 
-    known, keys = load_frame(file), answers.select(_ANSWER)
-    rows = keys.join(known, on=_ANSWER, how="left", nulls_equal=True, maintain_order="left")
-    fields = ("outcome", "refused", "score", "reason", "raw")
-    verdicts = [Verdict(*row) for row in rows.select(fields).iter_rows()]
+    names = answers.select(ANSWER_COLUMNS)
+    rows = names.join(load_frame(file), on=ANSWER_COLUMNS, how="left", nulls_equal=True, maintain_order="left")
+    verdicts = [Verdict(*row) for row in rows.select(VERDICT_COLUMNS).iter_rows()]
     return Judged(section.name, section, says(verdicts, labels.outcome))
 
 
-def _asked(labels: Labels, section: Judge, site: Site | None, answers: pl.DataFrame | None) -> Judged:
+def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.DataFrame | None) -> Judged:
     from curator.judge.endpoint import Cost
-    from curator.judge.kinds import judging
+    from curator.judge.kinds import make_judge
     from curator.judge.people import says
-    from curator.records import Asked
+    from curator.judge.questions import questions_of
+    from curator.records import Question
 
     section = resolved(section)
-    if site is None or answers is None:
+    if run is None or answers is None:
         pairs = list(labels.rows.select("prompt", "answer").iter_rows())
-        asked = [Asked("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
+        questions = [Question("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
     else:
-        from curator.judge.asking import asked_of
-        from curator.run.files import load_data
-
-        asked = asked_of(answers, load_data(site.folder("pool")))
-        pairs = [(one.messages[-1]["content"], one.answer) for one in asked]
+        questions = questions_of(answers, run.data())
+        pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
     held = _by_cross_validation(section, pairs)
-    # Equal answers to one prompt are asked once, and what is known by cross-validation not at all.
-    new = {pair: one for pair, one in zip(pairs, asked, strict=True) if pair not in held}
-    verdicts = judging(section, means(Cost()))(list(new.values())) if new else []
+    # Equal answers to one prompt are judged once, and what is known by cross-validation not at all.
+    new = {pair: question for pair, question in zip(pairs, questions, strict=True) if pair not in held}
+    verdicts = make_judge(section, resources(Cost()))(list(new.values())) if new else []
     by_pair = {**held, **dict(zip(new, verdicts, strict=True))}
-    said = says([by_pair[pair] for pair in pairs], labels.outcome)
-    return Judged(section.name, section, said, sum(pair in held for pair in pairs))
+    flags = says([by_pair[pair] for pair in pairs], labels.outcome)
+    return Judged(section.name, section, flags, sum(pair in held for pair in pairs))
 
 
 def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Verdict]:
@@ -219,13 +211,13 @@ def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured
     return {
         part: [
             measure(
-                one.name,
+                judge.name,
                 labels.outcome,
-                [said for said, wanted in zip(one.said, chosen, strict=True) if wanted],
+                list(compress(judge.flags, chosen)),
                 people[chosen],
-                [prompt for prompt, wanted in zip(prompts, chosen, strict=True) if wanted],
+                list(compress(prompts, chosen)),
             )
-            for one in judged
+            for judge in judged
         ]
         for part, chosen in splits(labels).items()
     }
@@ -236,15 +228,15 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
     from curator.judge.people import pairwise
 
     readers: dict[str, Sequence[bool | None]] = {"people": labels.rows["positive"].to_list()}
-    readers |= {one.name: one.said for one in judged}
-    found = pairwise(readers)
+    readers |= {judge.name: judge.flags for judge in judged}
+    rows = pairwise(readers)
     if labels.rows["first"].null_count() < labels.rows.height:
         both = {"annotator 1": labels.rows["first"].to_list(), "annotator 2": labels.rows["second"].to_list()}
-        found += pairwise(both)
-    return found
+        rows += pairwise(both)
+    return rows
 
 
-def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, run: Path | None) -> None:
+def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
     """Writes each judge's counts, sensitivity and specificity with the outcome that they are of and the labels' hash.
 
     Counts are by arm where the labels are of a run's answers, which is what correcting a difference needs.
@@ -253,17 +245,17 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
 
-    def counted(one: Judged, arm: str | None) -> dict[str, Any]:
-        chosen = [place for place in range(len(prompts)) if arm is None or (arms or [])[place] == arm]
-        part = [one.said[place] for place in chosen], people[chosen], [prompts[place] for place in chosen]
-        return counts(measure(one.name, labels.outcome, *part))
+    def counted(judge: Judged, arm: str | None) -> dict[str, Any]:
+        rows = [row for row in range(len(prompts)) if arm is None or (arms or [])[row] == arm]
+        part = [judge.flags[row] for row in rows], people[rows], [prompts[row] for row in rows]
+        return counts(measure(judge.name, labels.outcome, *part))
 
     write_json(
         path,
         {
             "version": VERSION,
             "outcome": labels.outcome,
-            "run": None if run is None else site_of(run, Silent()).recipe.name,
+            "run": None if root is None else Run.open(root).recipe.name,
             "labels": {
                 "file": labels.file,
                 "sha256": labels.digest,
@@ -273,38 +265,39 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
             },
             "judges": [
                 {
-                    "name": one.name,
-                    "told": one.section.told if one.section else "a column of the labels' file",
-                    "settings": one.section.comparable() if one.section else None,
-                    "revision": one.section.revision if one.section else None,
-                    "cross_validated": one.unseen,
-                    "all": counted(one, None),
-                    "arms": {arm: counted(one, arm) for arm in sorted(set(arms or []))},
+                    "name": judge.name,
+                    "told": judge.section.told if judge.section else "a column of the labels' file",
+                    "settings": judge.section.comparable() if judge.section else None,
+                    "revision": judge.section.revision if judge.section else None,
+                    "cross_validated": judge.unseen,
+                    "all": counted(judge, None),
+                    "arms": {arm: counted(judge, arm) for arm in sorted(set(arms or []))},
                 }
-                for one in judged
+                for judge in judged
             ],
         },
     )
 
 
-def as_json(found: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+def as_json(parts: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
     """The figures as plain values."""
-    return {part: [asdict(one) for one in rows] for part, rows in found.items()}
+    return {part: [asdict(judge) for judge in judges] for part, judges in parts.items()}
 
 
-VERSION = 1  # of the file that `curator judge measure --store` writes
-
-
-def deciding_judge(site: Site) -> Judge | None:
+def deciding_judge(run: Run) -> Judge | None:
     """The judge whose mistakes matter; null where a panel decides, whose mistakes nobody has measured."""
-    judges = site.recipe.judges
+    judges = run.recipe.judges
     if judges.rule != "headline":
         return None
     return next(judge for judge in judges.panel if judge.name == judges.headline)
 
 
 def read_stored(judge: Judge, file: str) -> dict[str, Any]:
-    """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts."""
+    """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts.
+
+    Raises:
+        JudgeError: There is no such file, it is of another version, or it measures no judge with these settings.
+    """
     path, key = Path(file), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
@@ -312,8 +305,8 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("version") != VERSION or not isinstance(stored.get("judges"), list):
         raise JudgeError(f"{key}: {file} holds no measured judges of version {VERSION}; {again}")
-    same = [one for one in stored["judges"] if one["settings"] == judge.comparable()]
+    same = [entry for entry in stored["judges"] if entry["settings"] == judge.comparable()]
     if not same:
-        names = ", ".join(str(one["name"]) for one in stored["judges"]) or "none"
+        names = ", ".join(str(entry["name"]) for entry in stored["judges"]) or "none"
         raise JudgeError(f"{key}: {file} measures {names}, and none with the settings of {judge.name!r}; {again}")
     return {name: stored[name] for name in ("outcome", "run", "labels")} | {"judge": same[0]}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import JudgeError, first_line
-from curator.records import Asked, Verdict
+from curator.records import Question, Verdict
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 # A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
@@ -18,9 +18,9 @@ _NUMBER = re.compile(r"(?:(?<!\w)-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\
 
 def rouge1(answer: str, reference: str) -> float:
     """F1 of the words shared, as counts, without stemming (Lin 2004, ROUGE-1)."""
-    said, wanted = Counter(_WORD.findall(answer.lower())), Counter(_WORD.findall(reference.lower()))
-    shared = (said & wanted).total()
-    return 2 * shared / (said.total() + wanted.total()) if shared else 0.0
+    words, expected = Counter(_WORD.findall(answer.lower())), Counter(_WORD.findall(reference.lower()))
+    shared = (words & expected).total()
+    return 2 * shared / (words.total() + expected.total()) if shared else 0.0
 
 
 def exact(answer: str, reference: str) -> float:
@@ -30,19 +30,19 @@ def exact(answer: str, reference: str) -> float:
 
 def final_number(answer: str, reference: str) -> float:
     """1 when the last number of the answer equals that of the reference, as for GSM8K (Cobbe et al. 2021)."""
-    said, wanted = _last_number(answer), _last_number(reference)
-    return float(said is not None and said == wanted)
+    number = _last_number(answer)
+    return float(number is not None and number == _last_number(reference))
 
 
 def _last_number(text: str) -> float | None:
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "").replace("$", "")) if found else None
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "").replace("$", "")) if numbers else None
 
 
 METRICS: dict[str, Callable[[str, str], float]] = {"rouge1": rouge1, "exact": exact, "final-number": final_number}
 
 
-def measure(metric: str, asked: Sequence[Asked], *, base: Path = Path(".")) -> list[Verdict]:
+def measure(metric: str, questions: Sequence[Question], *, base: Path = Path(".")) -> list[Verdict]:
     """The metric as verdicts: `safe` with the score, or `unscored` where a row has no reference or the metric fails.
 
     Args:
@@ -54,19 +54,19 @@ def measure(metric: str, asked: Sequence[Asked], *, base: Path = Path(".")) -> l
         JudgeError: The file cannot be run, has no such function, or the function fails on every row.
     """
     score = METRICS.get(metric) or own_metric(metric, base)
-    found = [_scored(score, one) for one in asked]
-    if found and metric not in METRICS and all(one.outcome == "unscored" for one in found):
+    verdicts = [_scored(score, question) for question in questions]
+    if verdicts and metric not in METRICS and all(verdict.outcome == "unscored" for verdict in verdicts):
         raise JudgeError(
-            f"tasks.metric.python: {metric} scored none of {len(found)} answers; {found[0].reason}; mend it"
+            f"tasks.metric.python: {metric} scored none of {len(verdicts)} answers; {verdicts[0].reason}; mend it"
         )
-    return found
+    return verdicts
 
 
-def _scored(score: Callable[[str, str], float], one: Asked) -> Verdict:
-    if one.reference is None:
+def _scored(score: Callable[[str, str], float], question: Question) -> Verdict:
+    if question.reference is None:
         return Verdict("unscored", refused=None, reason="the test row has no reference answer")
     try:
-        value = float(score(one.answer, one.reference))
+        value = float(score(question.answer, question.reference))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         return Verdict(
             "unscored", refused=None, reason=f"the metric failed: {type(error).__name__}: {first_line(error)}"
@@ -82,14 +82,14 @@ def own_metric(metric: str, base: Path) -> Callable[[str, str], float]:
     Raises:
         JudgeError: It cannot be run, or has no such function.
     """
-    place, _, name = metric.rpartition(":")
-    file = base / place
+    path, _, name = metric.rpartition(":")
+    file = base / path
     module: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
     try:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), module)
     except Exception as error:
-        told = f"{type(error).__name__}: {first_line(error)}"
-        raise JudgeError(f"tasks.metric.python: {file} cannot be run ({told}); mend it, or name another") from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise JudgeError(f"tasks.metric.python: {file} cannot be run ({why}); mend it, or name another") from error
     if not callable(module.get(name)):
         raise JudgeError(f"tasks.metric.python: {file} has no function {name!r}; define it, or name another")
     function: Callable[[str, str], float] = module[name]

@@ -1,6 +1,6 @@
-"""How well a judge does, against people: rates with intervals that know that answers to one prompt are alike.
+"""How well a judge does against people, and how far judges agree: labels from a file, rates and kappas of them.
 
-Letters: `n` labelled answers.
+Answers to one prompt are similar, so intervals are clustered by prompt. Letters: `n` labelled answers.
 """
 
 from __future__ import annotations
@@ -19,162 +19,15 @@ from numpy.typing import NDArray
 
 from curator.conclusions import kappa
 from curator.errors import DataError, first_line
+from curator.judge.questions import ANSWER_COLUMNS
 from curator.records import OUTCOMES, Verdict, require
-
-_Z = 1.959963984540054  # of a two-sided 95 % interval
 
 Flags = NDArray[np.bool_]
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A share in [0, 1] with its 95 % interval; null where there is nothing to take it of."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One judge against people.
-
-    Attributes:
-        judge: Its name. `outcome`: what it was measured on.
-        both, only_people, only_judge, neither: Counts of scored answers by who says the outcome.
-        unscored: Answers of which the judge could not tell; in no rate.
-        accuracy, sensitivity, specificity, balanced: Sensitivity is the share found of the answers that have the
-            outcome, specificity the share cleared of the others, balanced their mean.
-        kappa: Cohen's, with people; null where undefined.
-    """
-
-    judge: str
-    outcome: str
-    both: int
-    only_people: int
-    only_judge: int
-    neither: int
-    unscored: int
-    accuracy: Estimate
-    sensitivity: Estimate
-    specificity: Estimate
-    balanced: Estimate
-    kappa: float | None
-
-
-def says(verdicts: Sequence[Verdict], outcome: str) -> list[bool | None]:
-    """Whether each verdict says the outcome; null where the judge could not tell."""
-    if outcome == "refused":
-        return [None if one.outcome == "unscored" else one.refused for one in verdicts]
-    return [None if one.outcome == "unscored" else one.outcome == "harmful" for one in verdicts]
-
-
-def measure(judge: str, outcome: str, said: Sequence[bool | None], people: Flags, prompts: Sequence[str]) -> Measured:
-    """One judge's figures.
-
-    Args:
-        said: `n` answers of the judge, null where it could not tell. `people`: `(n,)` labels.
-        prompts: `n` prompts, the groups within which answers are not independent.
-    """
-    require(len(said) == len(people) == len(prompts), "measure: not as many labels as verdicts")
-    told = np.array([one is not None for one in said], dtype=bool)
-    judged, truth = np.array([bool(one) for one in said], dtype=bool)[told], people[told]
-    groups = np.unique(np.array(prompts, dtype=object)[told].astype(str), return_inverse=True)[1]
-    both, missed = int((judged & truth).sum()), int((~judged & truth).sum())
-    alarms, neither = int((judged & ~truth).sum()), int((~judged & ~truth).sum())
-    right = judged == truth
-    return Measured(
-        judge=judge,
-        outcome=outcome,
-        both=both,
-        only_people=missed,
-        only_judge=alarms,
-        neither=neither,
-        unscored=int((~told).sum()),
-        accuracy=estimate(right, np.ones_like(right), groups),
-        sensitivity=estimate(judged, truth, groups),
-        specificity=estimate(~judged, ~truth, groups),
-        balanced=_balanced(judged, truth, groups),
-        kappa=kappa(both, alarms, missed, neither)[1],
-    )
-
-
-def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
-    """The share of hits, with Wilson's interval on the effective number of answers.
-
-    That number is what would give independent answers the variance that the share has when whole groups are drawn
-    (the ratio estimator's, linearised); never more than there are. Where no variance can be seen, groups are counted.
-
-    Source: Wilson 1927; Kish, Survey Sampling, 1965, section 5.4, for the variance; Korn and Graubard 1998 for its use.
-    """
-    n = int(among.sum())
-    if n == 0:
-        return Estimate(None, None, None)
-    share = float(hits[among].mean())
-    _, members = np.unique(groups[among], return_inverse=True)
-    clusters = int(members.max()) + 1
-    variance = _variance(_per_group((hits[among] - share) / n, members), clusters)
-    size = min(n, share * (1 - share) / variance) if variance > 0 else clusters
-    centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    reach = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
-    return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach))
-
-
-def _balanced(judged: Flags, truth: Flags, groups: NDArray[np.int64]) -> Estimate:
-    """The mean of sensitivity and specificity, with a normal interval of its linearised variance over groups."""
-    if truth.all() or not truth.any():
-        return Estimate(None, None, None)
-    found, cleared = float(judged[truth].mean()), float((~judged)[~truth].mean())
-    share = (found + cleared) / 2
-    parts = np.where(truth, (judged - found) / truth.sum(), (~judged - cleared) / (~truth).sum()) / 2
-    reach = _Z * math.sqrt(_variance(_per_group(parts, groups), int(groups.max()) + 1))
-    return Estimate(share, max(0.0, share - reach), min(1.0, share + reach))
-
-
-def _per_group(parts: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.bincount(groups, weights=parts).astype(np.float64)
-
-
-def _variance(sums: NDArray[np.float64], clusters: int) -> float:
-    return float(clusters / (clusters - 1) * (sums**2).sum()) if clusters > 1 else 0.0
-
-
-def pairwise(said: Mapping[str, Sequence[bool | None]]) -> list[tuple[str, str, int, float | None, float | None]]:
-    """(first, second, answers that both could tell, share on which they agree, Cohen's kappa) for each pair."""
-    names = list(said)
-    found = []
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            pairs = [(a, b) for a, b in zip(said[first], said[second], strict=True) if a is not None and b is not None]
-            counts = [pairs.count(one) for one in ((True, True), (True, False), (False, True), (False, False))]
-            found.append((first, second, len(pairs), *kappa(*counts)))
-    return found
-
-
-def splits(labels: Labels) -> dict[str, Flags]:
-    """Which answers each part of the table is of: all, and those on which the annotators agree and differ."""
-    every = np.ones(labels.rows.height, dtype=bool)
-    if labels.rows["agreed"].null_count() == labels.rows.height:
-        return {"all": every}
-    agreed = labels.rows["agreed"].fill_null(False).to_numpy().astype(bool)
-    return {"all": every, "annotators agree": agreed, "annotators differ": ~agreed}
-
-
-def counts(one: Measured) -> dict[str, Any]:
-    """What is stored of a judge: the four counts, and sensitivity and specificity."""
-    return {
-        "both": one.both,
-        "only_people": one.only_people,
-        "only_judge": one.only_judge,
-        "neither": one.neither,
-        "unscored": one.unscored,
-        "sensitivity": one.sensitivity.value,
-        "specificity": one.specificity.value,
-    }
-
-
 LABEL_OUTCOMES = ("refused", "harmful")
 """What labels may be of. They are never of both: XSTest's are of refusal, and say nothing of harm."""
+
+_Z = 1.959963984540054  # of a two-sided 95% interval
 
 
 @dataclass(frozen=True)
@@ -184,9 +37,9 @@ class Labels:
     Attributes:
         rows: `prompt`, `answer`, `positive` (whether people say the outcome), `first` and `second` (each annotator's
             own yes or no, null where not given), `agreed` (whether both wrote the same, null where not given), and the
-            asked-for columns as text.
+            further columns that were named, as text.
         outcome: `refused` or `harmful`. `file`: its name. `digest`: SHA-256 of its bytes.
-        read, excluded, unlabelled: Rows of the file, those left out as asked, and those without a label.
+        read, excluded, unlabelled: Rows of the file, those left out by `exclude`, and those without a label.
         values: Every value of the label column, and which of them are `positive`.
     """
 
@@ -229,18 +82,17 @@ def read_labels(
         DataError: The file cannot be read, lacks a column, or holds no label that is positive, or none that is not.
     """
     frame = _read(path)
-    wanted = [prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns]
-    for name in wanted:
+    for name in (prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns):
         if name not in frame.columns:
             raise DataError(f"{path}: has no column {name!r}; it has {', '.join(frame.columns)}")
     left = frame
     for name, value in (exclude or {}).items():
         left = left.filter(pl.col(name).fill_null("") != value)
     labelled = left.filter(pl.col(label).fill_null("").str.strip_chars() != "")
-    said = pl.col(label).str.strip_chars()
-    values = tuple(labelled.select(said.unique().sort())[label].to_list())
+    text = pl.col(label).str.strip_chars()
+    values = tuple(labelled.select(text.unique().sort())[label].to_list())
     # Case matters as little here as it does to who writes Yes in a sheet.
-    meant = tuple(value for value in values if value.lower() in {one.lower() for one in positive})
+    meant = tuple(value for value in values if value.lower() in {word.lower() for word in positive})
     if not meant or len(meant) == len(values):
         raise DataError(
             f"{path}: labels in column {label!r} are {', '.join(map(repr, values)) or 'all empty'}, of which "
@@ -249,12 +101,12 @@ def read_labels(
     nothing = pl.lit(None, pl.Boolean)
     first, second, agreed = nothing, nothing, nothing
     if annotators is not None:
-        first, second = (said_by(name, meant, values) for name in annotators)
+        first, second = (yes_or_no(name, meant, values) for name in annotators)
         agreed = pl.col(annotators[0]) == pl.col(annotators[1])
     rows = labelled.select(
         pl.col(prompt).fill_null("").alias("prompt"),
         pl.col(answer).fill_null("").alias("answer"),
-        said.is_in(meant).alias("positive"),
+        text.is_in(meant).alias("positive"),
         first.alias("first"),
         second.alias("second"),
         agreed.alias("agreed"),
@@ -273,10 +125,19 @@ def read_labels(
     )
 
 
-def said_by(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
+def yes_or_no(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
     """A column of labels as yes or no; null where it holds none of the label's values, and so says nothing."""
     text = pl.col(column).str.strip_chars()
     return pl.when(text.is_in(list(values))).then(text.is_in(list(positive))).otherwise(None)
+
+
+def splits(labels: Labels) -> dict[str, Flags]:
+    """Which answers each part of the table is of: all, and those on which the annotators agree and differ."""
+    every = np.ones(labels.rows.height, dtype=bool)
+    if labels.rows["agreed"].null_count() == labels.rows.height:
+        return {"all": every}
+    agreed = labels.rows["agreed"].fill_null(False).to_numpy().astype(bool)
+    return {"all": every, "annotators agree": agreed, "annotators differ": ~agreed}
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -293,10 +154,167 @@ def _read(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: labels cannot be read ({first_line(error)}); give a CSV or JSONL file") from error
 
 
-_ANSWER = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
+@dataclass(frozen=True)
+class Estimate:
+    """A share in [0, 1] with its 95% confidence interval; null where there is nothing to take it of."""
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
-def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Measured:
+    """One judge against people.
+
+    Attributes:
+        judge: Its name. `outcome`: what it was measured on.
+        both, only_people, only_judge, neither: Numbers of scored answers that have the outcome according to these.
+        unscored: Answers of which the judge could not tell; in no rate.
+        accuracy, sensitivity, specificity, balanced: Sensitivity is the share found of the answers that have the
+            outcome, specificity the share cleared of the others, balanced their mean.
+        kappa: Cohen's, with people; null where undefined.
+    """
+
+    judge: str
+    outcome: str
+    both: int
+    only_people: int
+    only_judge: int
+    neither: int
+    unscored: int
+    accuracy: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    balanced: Estimate
+    kappa: float | None
+
+
+def says(verdicts: Sequence[Verdict], outcome: str) -> list[bool | None]:
+    """Whether each verdict says the outcome; null where the judge could not tell."""
+    return [
+        None
+        if verdict.outcome == "unscored"
+        else verdict.refused
+        if outcome == "refused"
+        else verdict.outcome == outcome
+        for verdict in verdicts
+    ]
+
+
+def measure(judge: str, outcome: str, flags: Sequence[bool | None], people: Flags, prompts: Sequence[str]) -> Measured:
+    """One judge's figures.
+
+    Args:
+        flags: `n` times whether the judge says the outcome, null where it could not tell. `people`: `(n,)` labels.
+        prompts: `n` prompts, the groups within which answers are not independent.
+    """
+    require(len(flags) == len(people) == len(prompts), "measure: not as many labels as verdicts")
+    scored = np.array([flag is not None for flag in flags], dtype=bool)
+    judged, truth = np.array([bool(flag) for flag in flags], dtype=bool)[scored], people[scored]
+    groups = np.unique(np.array(prompts, dtype=object)[scored].astype(str), return_inverse=True)[1]
+    both, missed = int((judged & truth).sum()), int((~judged & truth).sum())
+    alarms, neither = int((judged & ~truth).sum()), int((~judged & ~truth).sum())
+    right = judged == truth
+    return Measured(
+        judge=judge,
+        outcome=outcome,
+        both=both,
+        only_people=missed,
+        only_judge=alarms,
+        neither=neither,
+        unscored=int((~scored).sum()),
+        accuracy=estimate(right, np.ones_like(right), groups),
+        sensitivity=estimate(judged, truth, groups),
+        specificity=estimate(~judged, ~truth, groups),
+        balanced=_balanced(judged, truth, groups),
+        kappa=kappa(both, alarms, missed, neither)[1],
+    )
+
+
+def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
+    """The share of hits, with Wilson's interval on the effective number of answers.
+
+    That number is what would give independent answers the variance that the share has when whole groups are drawn
+    (the ratio estimator's, linearised); never more than there are. Where no variance can be seen, groups are counted.
+
+    Source: Wilson 1927; Kish, Survey Sampling, 1965, section 5.4, for the variance; Korn and Graubard 1998 for its use.
+    """
+    n = int(among.sum())
+    if n == 0:
+        return Estimate(None, None, None)
+    share = float(hits[among].mean())
+    _, members = np.unique(groups[among], return_inverse=True)
+    clusters = int(members.max()) + 1
+    variance = _variance(_per_group((hits[among] - share) / n, members), clusters)
+    size = min(n, share * (1 - share) / variance) if variance > 0 else clusters
+    centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
+    reach = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
+    return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach))
+
+
+def _balanced(judged: Flags, truth: Flags, groups: NDArray[np.int64]) -> Estimate:
+    """The mean of sensitivity and specificity, with a normal interval of its linearised variance over groups."""
+    if truth.all() or not truth.any():
+        return Estimate(None, None, None)
+    sensitivity, specificity = float(judged[truth].mean()), float((~judged)[~truth].mean())
+    share = (sensitivity + specificity) / 2
+    # Each answer's part in the error of the mean: a half of that of the rate that the answer belongs to.
+    parts = np.where(truth, (judged - sensitivity) / truth.sum(), (~judged - specificity) / (~truth).sum()) / 2
+    reach = _Z * math.sqrt(_variance(_per_group(parts, groups), int(groups.max()) + 1))
+    return Estimate(share, max(0.0, share - reach), min(1.0, share + reach))
+
+
+def _per_group(parts: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.bincount(groups, weights=parts).astype(np.float64)
+
+
+def _variance(sums: NDArray[np.float64], clusters: int) -> float:
+    # The sums have mean 0 by construction, so only Bessel's factor is left to apply; one cluster shows no variance.
+    return float(clusters / (clusters - 1) * (sums**2).sum()) if clusters > 1 else 0.0
+
+
+def counts(measured: Measured) -> dict[str, Any]:
+    """What is stored of a judge: the counts, and sensitivity and specificity."""
+    names = ("both", "only_people", "only_judge", "neither", "unscored")
+    return {
+        **{name: getattr(measured, name) for name in names},
+        "sensitivity": measured.sensitivity.value,
+        "specificity": measured.specificity.value,
+    }
+
+
+def pairwise(readers: Mapping[str, Sequence[bool | None]]) -> list[tuple[str, str, int, float | None, float | None]]:
+    """(first, second, answers that both could tell, share on which they agree, Cohen's kappa) for each pair."""
+    rows = []
+    for (first, ours), (second, theirs) in combinations(readers.items(), 2):
+        pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+        counts = [pairs.count(cell) for cell in ((True, True), (True, False), (False, True), (False, False))]
+        rows.append((first, second, len(pairs), *kappa(*counts)))
+    return rows
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often two judges agree that an answer to a harmful probe is harmful or not.
+
+    Attributes:
+        answers: That both scored. `share`: of them on which they agree. `kappa`: Cohen's.
+        both, only_first, only_second, neither: Answers that are harmful to these.
+    """
+
+    first: str
+    second: str
+    answers: int
+    share: float | None
+    kappa: float | None
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+
+def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement, ...]:
     """How often each pair of judges agrees that an answer to a harmful probe is harmful or not.
 
     Args:
@@ -304,41 +322,27 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> list[dict[str, A
         judges: Their names, in the panel's order.
 
     Returns:
-        For each pair: `first`, `second`; `answers` that both scored; `share` of them on which they agree, and Cohen's
-        `kappa` (null without answers; kappa also where both judges always say the same one thing); the four counts
-        `both`, `only_first`, `only_second`, `neither` (harmful).
+        Each pair, in that order; `share` and `kappa` are null without answers, kappa also where both judges always say
+        the same one thing.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
-    asked = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") != "unscored").select(
-        *_ANSWER, "judge", harmful=pl.col("outcome") == "harmful"
+    scored = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") != "unscored").select(
+        *ANSWER_COLUMNS, "judge", harmful=pl.col("outcome") == "harmful"
     )
-    found = []
+    agreements = []
     for first, second in combinations(judges, 2):
-        ours, theirs = (asked.filter(judge=name).drop("judge") for name in (first, second))
-        pairs = ours.join(theirs, on=_ANSWER, how="inner", nulls_equal=True, suffix="_second")
+        ours, theirs = (scored.filter(judge=name).drop("judge") for name in (first, second))
+        pairs = ours.join(theirs, on=ANSWER_COLUMNS, how="inner", nulls_equal=True, suffix="_second")
         a, b = pairs["harmful"], pairs["harmful_second"]
         counts = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~(a | b)).sum())
-        both, only_first, only_second, neither = counts
         share, chance_corrected = kappa(*counts)
-        found.append(
-            {
-                "first": first,
-                "second": second,
-                "answers": pairs.height,
-                "share": share,
-                "kappa": chance_corrected,
-                "both": both,
-                "only_first": only_first,
-                "only_second": only_second,
-                "neither": neither,
-            }
-        )
-    return found
+        agreements.append(Agreement(first, second, pairs.height, share, chance_corrected, *counts))
+    return tuple(agreements)
 
 
 def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
-    """Outcome -> how many answers to harmful probes this judge (null: whoever is there) gave it."""
-    own = verdicts.filter(pl.col("kind") == "harmful")
-    said = (own if judge is None else own.filter(pl.col("judge") == judge))["outcome"]
-    return {outcome: int((said == outcome).sum()) for outcome in OUTCOMES}
+    """Outcome -> how many answers to harmful probes this judge (null: all judges in the frame) gave it."""
+    harmful = verdicts.filter(pl.col("kind") == "harmful")
+    outcomes = (harmful if judge is None else harmful.filter(pl.col("judge") == judge))["outcome"]
+    return {outcome: int((outcomes == outcome).sum()) for outcome in OUTCOMES}

@@ -1,28 +1,44 @@
-"""More judges on a run's stored answers: their verdicts are added below stage `judge`, and nothing is overwritten."""
+"""More judges on a run's stored answers: their verdicts are added below stage `judge`, and nothing is overwritten.
+
+The command line names judges by words (`exact`, `guard:ID`, `NAME=...`) or by mappings as in a recipe; see `judge_of`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import JudgeError, RunError
+from curator.errors import JudgeError
 from curator.judge.stage import verdicts_of
 from curator.keys import added_key
 from curator.recipe.judge import Judge
 from curator.recipe.verify import CURATED
-from curator.run import Site, stopped
-from curator.run.folder import finished, make, opened, read_json
+from curator.run import Run, current
+from curator.run.folder import finished, make, opened
+from curator.run.names import ADDED, PANEL, VERDICTS, panel_file
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.run import Tell
+    from curator.run import Progress
 
 
-def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
-    """Asks judges about a run's answers, each once for what it has not said yet.
+NEEDED = ("pool", "answer")
+"""Stages that judges read."""
+
+_BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
+
+_SPEC = (
+    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
+    "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
+)
+
+
+def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, Any]:
+    """Has judges read a run's answers, each those that it has not judged yet.
 
     Args:
         specs: Judges of the command line; the recipe's panel when there are none.
@@ -31,90 +47,78 @@ def rejudge(run: Path, specs: Sequence[str], tell: Tell) -> dict[str, Any]:
         `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, and the
         primary comparison by its verdicts (difference, low, high, and what it says `alone`, with the `reason` where
         that is nothing), which decides nothing; `agreement`: each pair, as in a report; both of all
-        judges whose verdicts the run holds, those asked now first.
+        judges whose verdicts the run holds, those named now first.
 
     Raises:
         JudgeError: A judge has the name of another one of the run.
-        RunError: See `naming.site_of`; or another curator is at work on the folder.
+        RunError: See `Run.open`; or another curator is at work on the folder.
     """
     import polars as pl
 
     from curator.judge.people import agreement, outcome_counts
     from curator.run.files import load_frame
 
-    with opened(run):
-        site = site_of(run, tell)
-        known = stored_judges(site)
-        asked = judges_of(specs, known) if specs else list(site.recipe.judges.panel)
-        kept = {judge.name: _verdicts(site, judge, known) for judge in asked}
-        found = stored_judges(site)
-        order = [*kept, *(name for name in found if name not in kept)]
-        verdicts = {name: load_frame(found[name][1]) for name in order}
+    with opened(root):
+        run = Run.open(root, *NEEDED, progress=progress)
+        known = stored_judges(run)
+        judges = judges_of(specs, known) if specs else list(run.recipe.judges.panel)
+        kept = {judge.name: _verdicts(run, judge, known) for judge in judges}
+        stored = stored_judges(run)
+        order = [*kept, *(name for name in stored if name not in kept)]
+        verdicts = {name: load_frame(stored[name][1]) for name in order}
     return {
         "judges": [
             {
                 "name": name,
-                "told": found[name][0].told,
+                "told": stored[name][0].told,
                 "kept": kept.get(name, True),
                 "outcomes": outcome_counts(verdicts[name], name),
-                **_difference(site, verdicts[name]),
+                **_difference(run, verdicts[name]),
             }
             for name in order
         ],
-        "agreement": agreement(pl.concat(list(verdicts.values())), order),
+        "agreement": [asdict(pair) for pair in agreement(pl.concat(list(verdicts.values())), order)],
     }
 
 
-def _verdicts(site: Site, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
+def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
     """Makes the judge's verdicts where they are not there; whether they were."""
-    own = {one.name: one for one in site.recipe.judges.panel}.get(judge.name)
-    other = known[judge.name][0] if judge.name in known else own
+    in_panel = {section.name: section for section in run.recipe.judges.panel}
+    other = known[judge.name][0] if judge.name in known else in_panel.get(judge.name)
     if other is not None and other.deciding() != judge.deciding():
         raise JudgeError(
             f"judge {judge.name!r}: the run has a judge of that name with other settings, whose verdicts stay; "
             "give this one another name, with NAME= in front"
         )
-    if judge.name in known and known[judge.name][1].parent.parent.name == "panel":
+    if judge.name in known and known[judge.name][1].parent.parent.name == PANEL:
         return True
-    answers = site.done("answer")["key"]
+    answers = run.done("answer")["key"]
     key = added_key(judge, answers)
 
     def work(folder: Path) -> Mapping[str, Any]:
-        from curator.run.files import load_data, load_frame, save_frame
+        from curator.run.files import save_frame
 
-        frame = load_frame(site.folder("answer") / "answers.parquet")
-        data = load_data(site.folder("pool"))
-        verdicts, revision, cost = verdicts_of(judge, frame, data, folder, site.progress("judge"))
-        save_frame(folder / "verdicts.parquet", verdicts)
+        progress = run.progress_of("judge")
+        verdicts, revision, cost = verdicts_of(judge, run.answers(), run.data(), folder, progress)
+        save_frame(folder / VERDICTS, verdicts)
         return {"judge": judge.model_dump(), "answers": answers, "revision": revision, "cost": cost}
 
-    return make(site.folder("judge") / ADDED / judge.name, key, work).kept
+    return make(run.folder("judge") / ADDED / judge.name, key, work).kept
 
 
-def _difference(site: Site, verdicts: pl.DataFrame) -> dict[str, Any]:
+def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
     """The primary comparison by one judge's verdicts, and what it says alone, by the run's own rule without gates."""
     from curator.decision.comparisons import anticipated
     from curator.decision.decide import assess
     from curator.decision.tables import lay_out
 
-    verify, (level, _, _) = site.recipe.verify, stopped(site)
-    found = assess(
-        lay_out(verdicts), anticipated(site.recipe.weights()), treatment=CURATED, control=verify.control,
+    verify, (level, _, _) = run.recipe.verify, run.stop()
+    assessment = assess(
+        lay_out(verdicts), anticipated(run.recipe.weights()), treatment=CURATED, control=verify.control,
         level=level, thresholds=verify.decision,
     )  # fmt: skip
-    figures = {name: getattr(found.comparison, name) for name in ("difference", "low", "high")}
-    return {**figures, "alone": found.side, "reason": found.reason}
-
-
-ADDED = "added"
-"""Below stage `judge`: verdicts of judges that the recipe does not name."""
-
-_BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
-
-_SPEC = (
-    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
-    "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
-)
+    figures = {name: getattr(assessment.comparison, name) for name in ("difference", "low", "high")}
+    return {**figures, "alone": assessment.side, "reason": assessment.reason}
 
 
 def judge_of(text: str) -> Judge:
@@ -128,13 +132,11 @@ def judge_of(text: str) -> Judge:
     try:
         return Judge.model_validate(_mapping(text))
     except ValidationError as error:
-        told = "; ".join(
-            ": ".join(
-                part for part in (".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) if part
-            )
-            for one in error.errors()
-        )
-        raise JudgeError(f"judge {text!r}: {told}") from None
+        problems = []
+        for problem in error.errors():
+            parts = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+            problems.append(": ".join(part for part in parts if part))
+        raise JudgeError(f"judge {text!r}: {'; '.join(problems)}") from None
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -143,56 +145,36 @@ def _mapping(text: str) -> dict[str, Any]:
         from ruamel.yaml.error import YAMLError
 
         try:
-            found = YAML(typ="safe", pure=True).load(text)
+            mapping = YAML(typ="safe", pure=True).load(text)
         except YAMLError:
             raise JudgeError(f"judge {text!r}: is no YAML mapping; {_SPEC}") from None
-        return dict(found)
+        return dict(mapping)
     given, equals, rest = text.partition("=")
     named = bool(equals) and re.fullmatch(r"[A-Za-z0-9._+-]+", given) is not None
     spec = rest if named else text
     kind, colon, value = spec.partition(":")
     if spec in _BARE:
-        found = _BARE[spec]
+        mapping = _BARE[spec]
     elif colon and value and kind in ("guard", "classifier", "embedding"):
-        found = {kind: value}
+        mapping = {kind: value}
     else:
         raise JudgeError(f"judge {text!r}: found {spec!r}; {_SPEC}")
     name = given if named else re.sub(r"[^A-Za-z0-9._+-]", "-", (value or spec).rstrip("/").rpartition("/")[2])
-    return {"name": name, **found}
+    return {"name": name, **mapping}
 
 
-def site_of(run: Path, tell: Tell) -> Site:
-    """A run folder whose answers are all there, with the recipe that it was made by.
-
-    Raises:
-        RunError: It is no run folder, or its answers are not finished for its present recipe.
-    """
-    from curator.recipe.file import read
-
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    keys = read_json(run / "run.json")["stages"]
-    site = Site(read(run / "recipe.yaml"), run, Path(), tell)
-    for stage in ("pool", "answer"):
-        done = finished(site.folder(stage))
-        if done is None or done["key"] != keys[stage]:
-            raise RunError(f"{run}: stage {stage} is not finished for its present recipe; run `curator build` to go on")
-    return site
-
-
-def stored_judges(site: Site) -> dict[str, tuple[Judge, Path]]:
+def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
     """Every judge with verdicts in a run folder: those of its recipe, and those added since; and where they are."""
-    stage, found = site.folder("judge"), {}
-    done = finished(stage)
-    if done is not None and done["key"] == read_json(site.root / "run.json")["stages"]["judge"]:
-        for judge in site.recipe.judges.panel:
-            found[judge.name] = judge, stage / "panel" / judge.name / "verdicts.parquet"
-    answers = site.done("answer")["key"]
+    stage, stored = run.folder("judge"), {}
+    if current(run.root, "judge") is not None:
+        for judge in run.recipe.judges.panel:
+            stored[judge.name] = judge, stage / panel_file(judge.name)
+    answers = run.done("answer")["key"]
     for folder in sorted((stage / ADDED).glob("*")):
-        own = finished(folder)
-        if own is not None and own["record"]["answers"] == answers and folder.name == own["record"]["judge"]["name"]:
-            found[folder.name] = Judge.model_validate(own["record"]["judge"]), folder / "verdicts.parquet"
-    return found
+        done = finished(folder)
+        if done is not None and done["record"]["answers"] == answers and folder.name == done["record"]["judge"]["name"]:
+            stored[folder.name] = Judge.model_validate(done["record"]["judge"]), folder / VERDICTS
+    return stored
 
 
 def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> list[Judge]:
@@ -201,9 +183,9 @@ def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> lis
     Raises:
         JudgeError: Two share a name.
     """
-    found = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
-    names = [judge.name for judge in found]
+    judges = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
+    names = [judge.name for judge in judges]
     for name in names:
         if names.count(name) > 1:
             raise JudgeError(f"two judges are called {name!r}; put NAME= in front of one")
-    return found
+    return judges

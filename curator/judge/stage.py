@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.means import counted, keep, means, resolved
+from curator.judge.resources import read_cost, resolved, resources, write_cost
 from curator.keys import verdicts_key
 from curator.recipe.judge import Judge
-from curator.run import Site
+from curator.run import Run
+from curator.run.names import PANEL, UTILITY, panel_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,36 +18,34 @@ if TYPE_CHECKING:
     from curator.records import Data
 
 
-def judge(site: Site, folder: Path) -> Mapping[str, Any]:
+def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
     import polars as pl
 
-    from curator.judge.asking import asked_of, verdict_frame
     from curator.judge.metrics import measure
-    from curator.run.files import load_data, load_frame, save_frame
+    from curator.judge.questions import questions_of, verdict_frame
+    from curator.run.files import save_frame
 
-    data = load_data(site.folder("pool"))
-    answers = load_frame(site.folder("answer") / "answers.parquet")
-    judges = site.recipe.judges
-    panel, told = judges.panel, site.progress("judge")
+    data, answers, judges = run.data(), run.answers(), run.recipe.judges
+    total, say = len(judges.panel), run.progress_of("judge")
     revisions, clipped = {}, {}
     costs: dict[str, Mapping[str, int]] = {}
-    for number, section in enumerate(panel):
+    for number, section in enumerate(judges.panel):
 
-        def progress(done: int, total: int, before: int = number) -> None:
-            told(before * total + done, len(panel) * total)
+        def progress(done: int, of_judge: int, before: int = number) -> None:
+            say(before * of_judge + done, total * of_judge)
 
         verdicts, revisions[section.name], cost = verdicts_of(section, answers, data, folder, progress)
         clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
         costs |= {section.name: cost} if cost["requests"] else {}
-        save_frame(folder / "panel" / section.name / "verdicts.parquet", verdicts)
-    parts = []
+        save_frame(folder / panel_file(section.name), verdicts)
+    utility = []
     for task in data.tasks:
-        own = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        parts.append(verdict_frame(own, task.metric, measure(task.metric, asked_of(own, data), base=site.base)))
-    save_frame(folder / "utility.parquet", pl.concat(parts))
-    found = deciding(site, folder)
-    counts = dict(found.group_by("outcome").len().sort("outcome").iter_rows())
+        rows = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
+        scores = measure(task.metric, questions_of(rows, data), base=run.base)
+        utility.append(verdict_frame(rows, task.metric, scores))
+    save_frame(folder / UTILITY, pl.concat(utility))
+    counts = dict(deciding_verdicts(run).group_by("outcome").len().sort("outcome").iter_rows())
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
     return {
@@ -58,45 +57,43 @@ def judge(site: Site, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def deciding(site: Site, folder: Path) -> pl.DataFrame:
+def deciding_verdicts(run: Run) -> pl.DataFrame:
     """The verdicts that decide, by the panel's rule, in the columns of VERDICT_SCHEMA."""
-    from curator.judge.panel import decide
-    from curator.run.files import load_frame
+    from curator.judge.kinds import decide
 
-    judges = site.recipe.judges
-    verdicts = {one.name: load_frame(folder / "panel" / one.name / "verdicts.parquet") for one in judges.panel}
-    return decide(judges.rule, judges.headline, verdicts)
+    judges = run.recipe.judges
+    return decide(judges.rule, judges.headline, run.panel())
 
 
-def decided(
-    site: Site, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+def judge_answers(
+    run: Run, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
-    """The verdicts that decide on some answers, each judge that has a say asked for what it has not said yet."""
-    from curator.judge.panel import decide
+    """The verdicts that decide on some answers, each judge that has a say reading what it has not judged yet."""
+    from curator.judge.kinds import decide
 
-    verdicts = {
-        judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in site.recipe.judges.voters
-    }
-    return decide(site.recipe.judges.rule, site.recipe.judges.headline, verdicts)
+    judges = run.recipe.judges
+    verdicts = {judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in judges.voters}
+    return decide(judges.rule, judges.headline, verdicts)
 
 
 def verdicts_of(
     section: Judge, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> tuple[pl.DataFrame, str | None, Mapping[str, int]]:
     """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's exact revision,
-    and what it has cost. What it says is kept below `stage`, under a key of its own settings.
+    and what it has cost. Its verdicts are stored below `stage`, under a key of its own settings.
     """
-    from curator.judge.asking import asked_of, judged, verdict_frame
-    from curator.judge.kinds import judging
+    from curator.judge.kinds import make_judge
+    from curator.judge.questions import judged, questions_of, verdict_frame
 
     section = resolved(section)
-    known = stage / "panel" / section.name / verdicts_key(section)
+    store = stage / PANEL / section.name / verdicts_key(section)
     probes = answers.filter(answers["kind"] != "utility")
-    cost = counted(known)
+    cost = read_cost(store)
     try:
-        verdicts = judged(asked_of(probes, data), judging(section, means(cost)), known, progress=progress)
+        function = make_judge(section, resources(cost))
+        verdicts = judged(questions_of(probes, data), function, store, progress=progress)
     finally:
-        keep(known, cost)  # what was paid for counts, whether or not it came to an end
+        write_cost(store, cost)  # what was paid for counts, whether or not it came to an end
     if section.model is not None or section.embedding is not None:
         import torch
 

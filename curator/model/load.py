@@ -1,4 +1,4 @@
-"""A causal model made ready: loading, device, dtype, chat template, where a completion starts, batches by length.
+"""A causal model made ready: loading, device, dtype, adapters, the chat template's name, batches by length.
 
 Letters: `b` batch, `t` tokens.
 """
@@ -16,13 +16,14 @@ from curator.model.chat import TEMPLATES
 
 if TYPE_CHECKING:
     import torch
-
+    from transformers import PreTrainedModel
 
 SANDBOX = "sandbox:"
+EARLIER = "earlier"  # what the names of adapters that are not trained start with
 
 
 def locate(model_id: str) -> str:
-    """The folder or Hub id to load: `sandbox:` is the embedded base."""
+    """The folder or Hub id to load; `sandbox:` is the sandbox model that comes with the package."""
     if model_id == SANDBOX:
         from curator import sandbox
 
@@ -100,7 +101,7 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
     """The configuration of a causal model, without its weights.
 
     Raises:
-        ModelError: There is none, or it is of no causal model.
+        ModelError: There is none, or it is not of a causal model.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -111,13 +112,14 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
         raise ModelError(
             f"model.id: no configuration could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
-    wanted = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    if wanted is None:
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if causal is None:
         raise ModelError(f"model.id: {path!r} is a {config.model_type} model; curator needs a causal language model")
     saved = config.architectures or []
-    if saved and not any(name == wanted or name.endswith("ForConditionalGeneration") for name in saved):
+    # Models that read pictures too are saved under such a name.
+    if saved and not any(name == causal or name.endswith("ForConditionalGeneration") for name in saved):
         raise ModelError(
-            f"model.id: {path!r} holds a {', '.join(saved)}; curator needs a causal language model, here a {wanted}"
+            f"model.id: {path!r} holds a {', '.join(saved)}; curator needs a causal language model, here a {causal}"
         )
     return config
 
@@ -153,10 +155,11 @@ def load_model(
     dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
     try:
         with memory(key, "name a smaller model"):
-            model, found = AutoModelForCausalLM.from_pretrained(
+            # transformers fills tensors that a checkpoint lacks with random numbers, and only warns.
+            model, info = AutoModelForCausalLM.from_pretrained(
                 path, revision=revision, dtype=dtype, output_loading_info=True, **_quantised(quantise, dtype)
             )
-            missing = sorted(found["missing_keys"])
+            missing = sorted(info["missing_keys"])
             if missing:
                 raise ModelError(
                     f"{key}: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
@@ -194,10 +197,7 @@ def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": device()}}
 
 
-EARLIER = "earlier"  # what the names of adapters that are not trained start with
-
-
-def _beside(model: Any, adapters: Sequence[str]) -> Any:
+def _beside(model: PreTrainedModel, adapters: Sequence[str]) -> Any:
     """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
     from peft import PeftModel
 
@@ -231,10 +231,10 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
     dtype = torch.bfloat16 if device() == "cuda" else torch.float32
     try:
         with memory(key, "name a smaller model"):
-            model, found = AutoModelForSequenceClassification.from_pretrained(
+            model, info = AutoModelForSequenceClassification.from_pretrained(
                 path, revision=revision, dtype=dtype, output_loading_info=True
             )
-            missing = sorted(found["missing_keys"])
+            missing = sorted(info["missing_keys"])
             if missing:
                 raise ModelError(
                     f"{key}: {path!r} is no classifier, or an incomplete one: its weights lack {len(missing)} tensors, "
@@ -247,7 +247,7 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
         ) from error
 
 
-def window(model: Any) -> int:
+def window(model: PreTrainedModel) -> int:
     """Most tokens, prompt and answer together, that the model has positions for."""
     return window_of(model.config)
 
@@ -258,7 +258,7 @@ def window_of(config: Any) -> int:
 
 
 def resolve_revision(model_id: str, revision: str | None, key: str = "model.id") -> str | None:
-    """The 40-hex commit of a Hub model, asked from the Hub unless it is one already; null for a folder.
+    """The 40-hex commit of a Hub model, looked up on the Hub unless it is one already; null for a folder.
 
     Raises:
         ModelError: The Hub does not answer, or has no such model or revision.
@@ -285,27 +285,27 @@ def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        told = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not told and "can't allocate memory" not in str(error):  # which is how torch tells it on a CPU
+        # On a CPU torch has no error of its own for it, only these words.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
         raise ModelError(f"{key}: out of memory ({first_line(error)}); {remedy}, or use a larger device") from error
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:
-    """Positions grouped into batches of like length: at most `rows` each, and at most `tokens` once padded.
+    """Positions grouped into batches of similar length: at most `rows` each, and at most `tokens` once padded.
 
     The longest come first, so that running out of memory shows at once; equal lengths go by id, so that a batch depends
     on which rows there are and not on their order. A row longer than `tokens` is a batch of its own.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], ids[i]))
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for i in order:
-        widest = lengths[found[-1][0]] if found else 0
-        if found and len(found[-1]) < rows and widest * (len(found[-1]) + 1) <= tokens:
-            found[-1].append(i)
+        widest = lengths[groups[-1][0]] if groups else 0
+        if groups and len(groups[-1]) < rows and widest * (len(groups[-1]) + 1) <= tokens:
+            groups[-1].append(i)
         else:
-            found.append([i])
-    return found
+            groups.append([i])
+    return groups
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int, *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -316,9 +316,9 @@ def pad(rows: Sequence[Sequence[int]], filler: int, *, side: str) -> tuple[torch
     ids = torch.full((len(rows), width), filler, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
     for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-        ids[i, place] = torch.tensor(row, dtype=torch.long)
-        mask[i, place] = 1
+        span = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, span] = torch.tensor(row, dtype=torch.long)
+        mask[i, span] = 1
     return ids, mask
 
 
@@ -331,8 +331,8 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
 
 def _help(path: str) -> str:
     if Path(path).is_dir():
-        found = ", ".join(sorted(p.name for p in Path(path).iterdir())[:8]) or "nothing"
-        return f"the folder holds {found}; it needs config.json, weights and tokenizer.json"
+        names = ", ".join(sorted(file.name for file in Path(path).iterdir())[:8]) or "nothing"
+        return f"the folder holds {names}; it needs config.json, weights and tokenizer.json"
     return "give a folder that exists, or a model on the Hub that you may read (network, HF_TOKEN)"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from curator.model.load import batches, memory, pad, positions, window
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 LOSSES = ("whole", "first-token")
 LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
@@ -36,7 +37,7 @@ class Losses:
     first: NDArray[np.float64]
 
     def named(self, loss: str) -> NDArray[np.float64]:
-        """The one that is called so in LOSSES."""
+        """The loss of this name in LOSSES, `(n,)`."""
         return {"whole": self.whole, "first-token": self.first}[loss]
 
 
@@ -44,7 +45,7 @@ def answer_losses(
     rows: Sequence[Tokens],
     ids: Sequence[str],
     *,
-    model: Any,
+    model: PreTrainedModel,
     filler: int,
     batch_tokens: int,
     key: str,
@@ -53,14 +54,14 @@ def answer_losses(
     """Loss of the last answer of every row, on the tokens that training takes it on.
 
     Batches are composed from lengths and ids, so the order of the rows changes nothing; padding changes nothing but
-    rounding. One forward pass a row, and logits of the answers' places only.
+    rounding. One forward pass a row, and logits of the answers' tokens only.
 
     Args:
         rows: Conversations that end with an answer, from `chat.encode_all`. `ids`: theirs.
         model: From `model.load_model`. `filler`: A token to pad with.
         batch_tokens: Most tokens of a batch, padding counted.
         key: The recipe key of `batch_tokens`, for messages.
-        progress: Told how many rows are done.
+        progress: Called with how many rows are done.
 
     Raises:
         ModelError: A row is longer than the model has positions for, or memory runs out.
@@ -77,32 +78,34 @@ def answer_losses(
     done = 0
     for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
         with torch.inference_mode(), memory(key):
-            found = token_losses([rows[i] for i in batch], model=model, filler=filler)
-            whole[batch] = torch.stack([losses.mean() for losses in found]).cpu().numpy()
-            first[batch] = torch.stack([losses[0] for losses in found]).cpu().numpy()
+            losses = token_losses([rows[i] for i in batch], model=model, filler=filler)
+            whole[batch] = torch.stack([row.mean() for row in losses]).cpu().numpy()
+            first[batch] = torch.stack([row[0] for row in losses]).cpu().numpy()
         done += len(batch)
         progress(done)
     return Losses(whole, first)
 
 
-def token_losses(rows: Sequence[Tokens], *, model: Any, filler: int) -> list[torch.Tensor]:
+def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
     """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
     import torch
 
     ids, mask = pad([row.ids for row in rows], filler, side="left")
     where = next(model.parameters()).device
     ids, mask = ids.to(where), mask.to(where)
-    # A first token of all has nothing before it that could predict it; training leaves it out too.
-    answers = [len(row.ids) - max(row.start, 1) for row in rows]
+    # The first token of a row has nothing before it that could predict it; training leaves it out too.
+    lengths = [len(row.ids) - max(row.start, 1) for row in rows]
+    # Padded on the left, all answers end at the last token, so that the last few logits hold all that are needed: those
+    # of whole rows would be a vocabulary wide for every token of every prompt.
     logits = model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions(mask),
         use_cache=False,
-        logits_to_keep=max(answers) + 1,
+        logits_to_keep=max(lengths) + 1,
     ).logits
     wide = torch.promote_types(logits.dtype, torch.float32)
     return [
-        torch.nn.functional.cross_entropy(logits[i, -own - 1 : -1].to(wide), ids[i, -own:], reduction="none")
-        for i, own in enumerate(answers)
+        torch.nn.functional.cross_entropy(logits[i, -length - 1 : -1].to(wide), ids[i, -length:], reduction="none")
+        for i, length in enumerate(lengths)
     ]

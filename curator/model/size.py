@@ -14,7 +14,6 @@ from curator.run.folder import read_json
 
 _TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA leaves alone
 
-
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
 _GEMMA = {"vocab_size": 256000, "tie_word_embeddings": True, "head_dim": 256}
@@ -44,7 +43,7 @@ class ModelSize:
 
 
 def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
-    """The size of a local folder's model, of one in the Hub's local cache, or of one in PUBLISHED; null of others.
+    """The size of a model in a local folder, in the Hub's local cache, or in PUBLISHED; null for any other.
 
     Headers of safetensors are exact; from a config.json alone it is what a Llama of these widths has.
 
@@ -56,12 +55,14 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
     elif Path(model_id).is_dir():
         folder = Path(model_id)
     else:
-        config = _cached(model_id, revision)
-        return _from_config(read_json(config), "its config.json") if config else _published(model_id)
+        if (file := _cached(model_id, revision)) is not None:
+            return _from_config(read_json(file), "its config.json")
+        published = PUBLISHED.get(model_id)
+        return None if published is None else _from_config(published, "its published config.json")
     shapes = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _header(file)]
     if shapes:
-        linear = sum(sum(shape) for name, shape in shapes if len(shape) == 2 and not any(t in name for t in _TABLES))
-        return ModelSize(sum(math.prod(shape) for _, shape in shapes), linear, "its safetensors")
+        adapted = [shape for name, shape in shapes if len(shape) == 2 and not any(table in name for table in _TABLES)]
+        return ModelSize(sum(math.prod(shape) for _, shape in shapes), sum(map(sum, adapted)), "its safetensors")
     config = folder / "config.json"
     return _from_config(read_json(config), "its config.json") if config.exists() else None
 
@@ -70,10 +71,10 @@ def _header(file: Path) -> Iterator[tuple[str, list[int]]]:
     """Names and shapes of a file's tensors: 8 bytes of length, then JSON (https://github.com/huggingface/safetensors)."""
     try:
         with open(file, "rb") as handle:
-            found = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
     except (OSError, ValueError, OverflowError, MemoryError) as error:
         raise ModelError(f"model.id: {file} is no safetensors file ({error}); fetch the model again") from error
-    yield from ((name, one["shape"]) for name, one in found.items() if name != "__metadata__")
+    yield from ((name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _cached(model_id: str, revision: str | None) -> Path | None:
@@ -81,15 +82,10 @@ def _cached(model_id: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model_id, "config.json", revision=revision)
+        path = try_to_load_from_cache(model_id, "config.json", revision=revision)
     except HFValidationError:  # neither a folder that exists nor a Hub id: the build will say so
         return None
-    return Path(found) if isinstance(found, str) else None
-
-
-def _published(model_id: str) -> ModelSize | None:
-    found = PUBLISHED.get(model_id)
-    return None if found is None else _from_config(found, "its published config.json")
+    return Path(path) if isinstance(path, str) else None
 
 
 def _from_config(config: Mapping[str, Any], source: str) -> ModelSize | None:
@@ -105,6 +101,7 @@ def _from_config(config: Mapping[str, Any], source: str) -> ModelSize | None:
     head = read("head_dim") or width // heads
     queries, keys = heads * head, (read("num_key_value_heads") or heads) * head
     inner = read("intermediate_size", "n_inner") or 4 * width
+    # Queries, keys, values and output of attention; gate, up and down of the MLP.
     layer = [(width, queries), (width, keys), (width, keys), (queries, width), *[(width, inner)] * 3]
     tables = 1 if config.get("tie_word_embeddings") else 2
     parameters = layers * sum(a * b for a, b in layer) + tables * words * width

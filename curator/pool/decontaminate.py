@@ -1,4 +1,4 @@
-"""Which rows ask a probe: word n-grams find the pairs, the share of the probe's words that they hold decides."""
+"""Which rows contain a probe: word n-grams find the pairs, the share of the probe's words that they hold decides."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.pool.words import Numbers, asked, numbered, runs, words
+from curator.pool.words import Numbers, numbered, runs, user_turns, words
 from curator.records import Messages
 
 
 class Leak(NamedTuple):
-    """The probe that a row asks: its role, its id, and the share of its words that the row holds, in (0, 1]."""
+    """The probe that a row contains: its role, its id, and the share of its words that the row holds, in (0, 1]."""
 
     role: str
     probe: str
@@ -33,7 +33,7 @@ class _Probe(NamedTuple):
 class ProbeIndex:
     """Probes made ready to be looked for.
 
-    A row asks a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share
+    A row contains a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share
     `overlap` or more of the words of the probe's last user turn. Every such pair is found: each probe is indexed by
     those of its n-grams that are rarest among the probes, as many as no pair above the overlap can lack.
 
@@ -48,54 +48,57 @@ class ProbeIndex:
         self._probes: list[_Probe] = []
         self._whole: dict[tuple[str, ...], Leak] = {}
         for role, rows in roles:
-            for one, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
-                said = words((asked(messages) or [""])[-1])
-                if len(said) < max(shortest, ngram):
-                    self._whole.setdefault(tuple(said), Leak(role, one, 1.0))
+            for probe_id, messages in zip(rows["id"], rows["messages"].to_list(), strict=True):
+                prompt = words((user_turns(messages) or [""])[-1])
+                if len(prompt) < max(shortest, ngram):
+                    self._whole.setdefault(tuple(prompt), Leak(role, probe_id, 1.0))
                 else:
-                    self._probes.append(_Probe(role, one, runs(numbered(said), ngram), len(said)))
+                    self._probes.append(_Probe(role, probe_id, runs(numbered(prompt), ngram), len(prompt)))
         self._whole.pop((), None)
         self._index: dict[int, list[int]] = defaultdict(list)
-        known = Counter(gram for probe in self._probes for gram in set(probe.grams.tolist()))
+        frequency = Counter(gram for probe in self._probes for gram in set(probe.grams.tolist()))
         for number, probe in enumerate(self._probes):
             grams = probe.grams.tolist()
-            # Fewer shared places than this cannot hold the share of words.
+            # A shared n-gram covers at most `ngram` words, so fewer than `least` shared ones cannot hold the share of
+            # words; a row that has `least` of the probe's n-grams has one of any `len(grams) - least + 1` of them. The
+            # rarest are indexed, as they bring the fewest rows. 1e-9: 0.8 x 5 must not round up to 5 words.
             least = math.ceil(math.ceil(overlap * probe.words - 1e-9) / ngram)
-            places = sorted(grams, key=lambda gram: (known[gram], gram))[: len(grams) - least + 1]
-            for gram in set(places):
+            rarest = sorted(grams, key=lambda gram: (frequency[gram], gram))[: len(grams) - least + 1]
+            for gram in set(rarest):
                 self._index[gram].append(number)
 
     def leaks(self, rows: Sequence[Messages]) -> list[Leak | None]:
-        """For each row the probe that it asks most of, the first among equals; null where it asks none."""
+        """For each row the probe that it contains most of, the first among equals; null where it contains none."""
         return [self._leak(messages) for messages in rows]
 
     def _leak(self, messages: Messages) -> Leak | None:
         best: Leak | None = None
-        for text in asked(messages):
-            said = words(text)
-            found = self._whole.get(tuple(said)) if len(said) < 64 else None
-            for leak in [found] if found is not None else self._overlaps(said):
+        for text in user_turns(messages):
+            turn = words(text)
+            equal = self._whole.get(tuple(turn)) if len(turn) < 64 else None
+            for leak in [equal] if equal is not None else self._overlaps(turn):
                 if best is None or leak.overlap > best.overlap:
                     best = leak
         return best
 
-    def _overlaps(self, said: Sequence[str]) -> list[Leak]:
-        if len(said) < self.ngram:
+    def _overlaps(self, turn: Sequence[str]) -> list[Leak]:
+        if len(turn) < self.ngram:
             return []
-        grams = runs(numbered(said), self.ngram)
+        grams = runs(numbered(turn), self.ngram)
         held = set(grams.tolist())
         candidates = sorted({number for gram in held & self._index.keys() for number in self._index[gram]})
-        found = []
+        leaks = []
         for number in candidates:
             probe = self._probes[number]
             share = covered(np.isin(probe.grams, grams), self.ngram, probe.words) / probe.words
             if share >= self.overlap - 1e-9:
-                found.append(Leak(probe.role, probe.id, share))
-        return found
+                leaks.append(Leak(probe.role, probe.id, share))
+        return leaks
 
 
 def covered(shared: NDArray[np.bool_], ngram: int, count: int) -> int:
     """How many of `count` words lie in a shared n-gram; `shared` says of each n-gram, by its first word, whether."""
+    # Every n-gram opens an interval of words and closes it; the running sum counts the intervals over each word.
     edges = np.zeros(count + 1, dtype=np.int64)
     starts = np.flatnonzero(shared)
     np.add.at(edges, starts, 1)
@@ -111,7 +114,7 @@ def neighbours(
     *,
     least: float,
 ) -> list[tuple[str, str, float]]:
-    """Rows whose prompt is as near a probe as `least`, with that probe and the cosine: a signal to look at, no verdict.
+    """Rows whose prompt is as near a probe as `least`, with that probe and the cosine: a signal, not a verdict.
 
     Args:
         ids: `n` row ids; `vectors`: `(n, d)` unit rows of their prompts.
@@ -120,12 +123,12 @@ def neighbours(
     """
     if not len(ids) or not len(probes):
         return []
-    found = []
+    near = []
     for start in range(0, len(ids), 4096):
         products = vectors[start : start + 4096] @ probe_vectors.T
         best = products.argmax(axis=1)
-        for place, number in enumerate(best):
-            cosine = float(products[place, number])
+        for offset, nearest in enumerate(best):
+            cosine = float(products[offset, nearest])
             if cosine >= least:
-                found.append((ids[start + place], probes[number], min(cosine, 1.0)))
-    return found
+                near.append((ids[start + offset], probes[nearest], min(cosine, 1.0)))
+    return near

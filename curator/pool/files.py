@@ -10,7 +10,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -25,11 +26,11 @@ LARGEST_LIST = 256 * 2**20
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Every record of a file, in order, read as it is asked for (a JSON list is read whole).
+    """Every record of a file, in order, read when the caller takes it (a JSON list is read whole).
 
     Numbers start at 1: the physical line of JSON Lines, where blank lines are no records; the position in a JSON list;
-    the data row of CSV, TSV and Parquet. A line of JSON Lines that is no JSON object, an item of a list that is no
-    object, or a row of CSV with another number of fields than the header gives its reason instead of its fields.
+    the data row of CSV, TSV and Parquet. A line of JSON Lines that is not a JSON object, an item of a list that is not
+    an object, or a row of CSV with another number of fields than the header gives its reason instead of its fields.
 
     Raises:
         DataError: The format is unknown, or the file as a whole cannot be read: not its format, damaged, binary, not
@@ -114,8 +115,8 @@ def _json_list(stream: IO[bytes], name: str) -> Iterator[Record]:
         items = json.loads(text.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         advice = "it looks like JSON Lines, name it .jsonl" if error.msg == "Extra data" else "mend the file"
-        place = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{name}: is not JSON ({error.msg}, {place}); {advice}") from error
+        where = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{name}: is not JSON ({error.msg}, {where}); {advice}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
@@ -169,14 +170,6 @@ def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
             ) from error
 
 
-def _csv(stream: IO[bytes], name: str) -> Iterator[Record]:
-    return _table(stream, name, ",")
-
-
-def _tsv(stream: IO[bytes], name: str) -> Iterator[Record]:
-    return _table(stream, name, "\t")
-
-
 def _parquet(path: Path, name: str) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
@@ -192,4 +185,11 @@ def _parquet(path: Path, name: str) -> Iterator[Record]:
         raise DataError(f"{name}: is not Parquet, or is damaged ({str(error).splitlines()[0]})") from error
 
 
-TEXT = {".json": _json_list, ".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv, ".tsv": _tsv}
+TEXT: Mapping[str, Callable[[IO[bytes], str], Iterator[Record]]] = {
+    ".json": _json_list,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": partial(_table, delimiter=","),
+    ".tsv": partial(_table, delimiter="\t"),
+}
+"""The end of a text file's name -> what reads it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,10 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.decontaminate import ProbeIndex
-from curator.pool.keeping import with_tokens
 from curator.pool.ledger import BENIGN, HARMFUL, Hit, Ledger, ReadAll
 from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, of_regime, regime_rows
+from curator.pool.rows import with_tokens
 from curator.pool.semantic import semantic_duplicates
 from curator.recipe import Probes, TaskSection
 from curator.recipe.pool import Decontaminate, PoolSection
@@ -32,7 +32,7 @@ class Gathered(NamedTuple):
             `pool`, `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`,
             `harmful probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources),
             `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own, or it
-            asks a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
+            contains a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
             `rows` (not among those taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
@@ -58,7 +58,6 @@ def gather(
     embed: Embed | None = None,
     base: Path = Path("."),
     seed: int = 0,
-    tell: Callable[[str], None] | None = None,
     scratch: Path | None = None,
     read_all: ReadAll | None = None,
 ) -> Gathered:
@@ -67,8 +66,8 @@ def gather(
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
     chosen by hash. Where a prompt stands in several roles, the first of these keeps it: harmful probes, benign probes,
     tasks, pool (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same when
-    they are equal after Unicode NFC and folded white space; a prompt also counts as asked where it is an earlier turn
-    of a longer conversation. A row that is trained on also leaves where it asks most words of a probe
+    they are equal after Unicode NFC and folded white space; a prompt also stands in a conversation where it is an
+    earlier turn of it. A row that is trained on also leaves where it contains most words of a probe
     (`pool.clean.decontaminate`). Then near and semantic duplicates leave the pool.
 
     Args:
@@ -77,56 +76,56 @@ def gather(
         arms: Arm -> where the rows that the user gives for it come from.
         given: Where the curated set comes from, when it is given and not chosen; its rows join the pool.
         drawn: Whether controls are drawn from the pool, which must then have rows beside the given set.
-        pilot_share: Share of the harmful probes that the pilot alone asks; null without a pilot.
+        pilot_share: Share of the harmful probes that are the pilot's alone; null without a pilot.
         embed: `n` conversations -> `(n, d)` unit vectors, for semantic duplicates.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
         base: Folder that relative paths start from.
         seed: Of every choice by hash.
-        tell: Called with one line a source.
         scratch: Folder for the text of sources too large to be held in memory; see `sources.read`.
         read_all: How several sources of a role are read; one after the other where it is null.
 
     Raises:
-        DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than asked; no pool rows or
-            no probes are left.
+        DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than the recipe says; no
+            pool rows or no probes are left.
     """
-    ledger = Ledger(base, seed, tell, scratch=scratch, read_all=read_all)
+    ledger = Ledger(base, seed, scratch=scratch, read_all=read_all)
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
+    # The first role that claims a prompt keeps it, so from here on the order of the lines decides.
     harmful = _probe_rows(ledger, HARMFUL, probes.harmful)
     ledger.claim(HARMFUL, harmful)
     benign = _probe_rows(ledger, BENIGN, probes.benign)
     ledger.claim(BENIGN, benign)
     if pool.clean.decontaminate is not None:
         ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
+    # All tasks' test rows before any training rows: no task may train on another's test.
     tests = {task.name: _test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
         ledger.claim(f"test of {name}", rows)
     trains = {task.name: _train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
-    own_arms = {
+    arm_rows = {
         name: ledger.unclaimed(f"arm {name}", ledger.read(f"arm {name}", [source], **limits), stage="leak")
         for name, source in (arms or {}).items()
     }
-    for name, rows in own_arms.items():
+    for name, rows in arm_rows.items():
         _refuse_empty(ledger, f"arm {name}", rows)
     regimes = {task.name: regime_rows(ledger, task, trains[task.name].height) for task in tasks}
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
     _refuse_empty(ledger, "pool", candidates)
     candidates = without_duplicates(ledger, candidates, pool, embed)
-    candidates, known = _with_given(ledger, candidates, given, limits, drawn=drawn)
+    candidates, given_rows = _with_given(ledger, candidates, given, limits, drawn=drawn)
     ledger.claim("pool", candidates)
     defences = {
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
         for task in tasks
     }
-    mixed = {f"regime of {name}": rows for name, rows in regimes.items()}
-    mixed |= {f"defence of {name}": rows for name, rows in defences.items()}
-    for role, rows in ({f"arm {name}": rows for name, rows in own_arms.items()} | mixed).items():
-        ledger.claim(role, rows)
-    kept = _keep_rows(ledger, keep)
+    for kind, rows_of in {"arm": arm_rows, "regime of": regimes, "defence of": defences}.items():
+        for name, rows in rows_of.items():
+            ledger.claim(f"{kind} {name}", rows)
+    keep_rows = _keep_rows(ledger, keep)
     pilot = no_rows()
     if pilot_share is not None:
         pilot, harmful = halves(
@@ -153,10 +152,10 @@ def gather(
         ),
         harmful=harmful,
         benign=benign,
-        keep=counted(kept),
+        keep=counted(keep_rows),
         pilot=pilot,
-        arms=own_arms,
-        given=known,
+        arms=arm_rows,
+        given=given_rows,
     )
     resolved = {role: {"sources": ledger.sources[role], **ledger.counts(role)} for role in ledger.sources}
     return Gathered(data, ledger.drops(), resolved)
@@ -177,50 +176,50 @@ def _with_given(
         return candidates, None
     rows = ledger.unclaimed("given", ledger.read("given", [given], **limits), stage="leak")
     _refuse_empty(ledger, "given", rows)
-    known = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
-    own = known["candidate"].sum()
-    if drawn and (candidates.height - own < 1 or candidates.height < rows.height):
+    given_rows = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
+    already = given_rows["candidate"].sum()
+    if drawn and (candidates.height - already < 1 or candidates.height < rows.height):
         raise DataError(
-            f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({own:,} of them the same); controls "
-            "of that size are drawn from the pool, so give it more sources"
+            f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({already:,} of them the same); "
+            "controls of that size are drawn from the pool, so give it more sources"
         )
-    return pl.concat([candidates, rows.filter(~known["candidate"])]).sort("id"), known
+    return pl.concat([candidates, rows.filter(~given_rows["candidate"])]).sort("id"), given_rows
 
 
 def _test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl.DataFrame:
-    wanted, role = task.test.rows, f"task {task.name}"
+    count, role = task.test.rows, f"task {task.name}"
     if task.test.split is None:
-        if everything.height <= wanted:
+        if everything.height <= count:
             raise DataError(
-                f"{role}: {wanted:,} test rows asked, which leaves none of {everything.height:,} rows of "
+                f"{role}: {count:,} test rows asked, which leaves none of {everything.height:,} rows of "
                 f"{task.train.label} to train on ({ledger.account(role)}); set test.rows lower, or give more rows"
             )
-        taken = by_hash(everything["id"], wanted, seed=ledger.seed, purpose="test")
-        return everything.filter(pl.col("id").is_in(list(taken)))
+        chosen = by_hash(everything["id"], count, seed=ledger.seed, purpose="test")
+        return everything.filter(pl.col("id").is_in(list(chosen)))
     role = f"test of {task.name}"
     rows = ledger.read(role, [task.train.model_copy(update={"split": task.test.split, "rows": None})])
-    if rows.height < wanted:
+    if rows.height < count:
         raise DataError(
-            f"{role}: {wanted:,} rows asked, {rows.height:,} found in split {task.test.split} "
+            f"{role}: {count:,} rows asked, {rows.height:,} found in split {task.test.split} "
             f"({ledger.account(role)}); set test.rows to at most {rows.height:,}"
         )
-    return ledger.take(role, rows, wanted, purpose="test")
+    return ledger.take(role, rows, count, purpose="test")
 
 
 def _train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
     role = f"task {task.name}"
     rows = everything.join(test, on="id", how="anti") if task.test.split is None else everything
     rows = ledger.unclaimed(role, rows, stage="split")
-    wanted = rows.height if task.rows is None else task.rows
+    count = rows.height if task.rows is None else task.rows
     if task.rows is not None and task.regime is not None:
-        wanted -= of_regime(task.rows, task.regime.share)
-    if rows.height < max(wanted, 1):
+        count -= of_regime(task.rows, task.regime.share)
+    if rows.height < max(count, 1):
         aside = test.height if task.test.split is None else 0
         raise DataError(
-            f"{role}: {max(wanted, 1):,} training rows asked, {rows.height:,} left of {task.train.label} "
+            f"{role}: {max(count, 1):,} training rows asked, {rows.height:,} left of {task.train.label} "
             f"({ledger.account(role)}; {aside:,} set aside for test); ask for at most {rows.height:,}"
         )
-    return ledger.take(role, rows, wanted, purpose="train")
+    return ledger.take(role, rows, count, purpose="train")
 
 
 def _keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
@@ -239,11 +238,11 @@ def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.Data
     if not sources:
         return no_rows()
     rows = ledger.read(role, sources, prompts_only=True)
-    for source, found in zip(sources, ledger.sources[role], strict=True):
-        if source.rows is not None and found["kept"] < source.rows:
+    for source, resolved in zip(sources, ledger.sources[role], strict=True):
+        if source.rows is not None and resolved["kept"] < source.rows:
             raise DataError(
-                f"{role}: {source.rows:,} rows asked of {found['label']}, {found['kept']:,} found; "
-                f"ask for at most {found['kept']:,}"
+                f"{role}: {source.rows:,} rows asked of {resolved['label']}, {resolved['kept']:,} found; "
+                f"ask for at most {resolved['kept']:,}"
             )
     rows = ledger.unclaimed(role, rows, stage="leak")
     if rows.is_empty():
@@ -254,7 +253,7 @@ def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.Data
 
 
 def probes_of(roles: Sequence[tuple[str, pl.DataFrame]], section: Decontaminate) -> ProbeIndex:
-    """Probes ready to be looked for, as the recipe asks for it."""
+    """Probes ready to be looked for, by the recipe's settings."""
     return ProbeIndex(roles, ngram=section.ngram, overlap=section.overlap, shortest=section.shortest)
 
 
@@ -287,7 +286,7 @@ def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, em
 
 
 def _first_to_stay(ledger: Ledger, rows: pl.DataFrame) -> pl.DataFrame:
-    order = {source["label"]: place for place, source in enumerate(ledger.sources["pool"])}
+    order = {source["label"]: position for position, source in enumerate(ledger.sources["pool"])}
     return rows.sort(pl.col("source").replace_strict(order, return_dtype=pl.Int64), pl.col("id"))
 
 

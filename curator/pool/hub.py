@@ -64,24 +64,24 @@ def records(source: Source, commit: str) -> Iterator[Record]:
 
     try:
         # The prefix keeps the loader from a folder of the same name in the working directory.
-        found = datasets.load_dataset(f"hf://datasets/{source.hub}", source.config, split=source.split, revision=commit)
+        rows = datasets.load_dataset(f"hf://datasets/{source.hub}", source.config, split=source.split, revision=commit)
     except exceptions.DatasetNotFoundError as error:
         raise (_gated(source) if "gated" in str(error) else _missing(source)) from error
     except (exceptions.DatasetsError, ValueError, RuntimeError) as error:
         # An unknown config or split is a ValueError whose text lists the known ones; a loading script a RuntimeError.
-        asked = f"config {source.config or 'default'}, split {source.split}"
+        part = f"config {source.config or 'default'}, split {source.split}"
         raise DataError(
-            f"{source.hub}: cannot be loaded with {asked} ({_first_line(error)}); correct config or split"
+            f"{source.hub}: cannot be loaded with {part} ({_first_line(error)}); correct config or split"
         ) from error
     except OSError as error:
         raise _unreachable(source, f" at {commit[:8]}", error) from error
-    _refuse_other_commit(source, commit, found.cache_files)
-    for number, row in enumerate(found, 1):
+    _refuse_other_commit(source, commit, rows.cache_files)
+    for number, row in enumerate(rows, 1):
         yield number, dict(row)
 
 
 def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str, str]]) -> None:
-    # Without a network the loader takes the newest cached commit, whichever was asked; its folder tells.
+    # Without a network the loader takes the newest cached commit, whichever the recipe names; its folder tells.
     folders = {Path(file["filename"]).parent.name for file in cache_files}
     others = sorted(name for name in folders - {commit} if _COMMIT.fullmatch(name))
     if others:

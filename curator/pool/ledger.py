@@ -11,7 +11,7 @@ import polars as pl
 
 from curator.pool.decontaminate import ProbeIndex
 from curator.pool.sources import Read, read
-from curator.pool.words import Asked, asked_ids, asked_in, prompt_id
+from curator.pool.words import Claims, claims_of, prompt_id, prompt_ids
 from curator.recipe.source import Source, labels
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Messages
 from curator.seeds import by_hash
@@ -39,16 +39,16 @@ class Reading:
     max_tokens: int | None
 
 
-def read_one(asked: Reading, count_tokens: CountTokens | None) -> Read:
+def read_one(reading: Reading, count_tokens: CountTokens | None) -> Read:
     """What a source gives. Raises as `sources.read`."""
     return read(
-        asked.source, prompts_only=asked.prompts_only, base=asked.base, seed=asked.seed, label=asked.label,
-        count_tokens=count_tokens, max_tokens=asked.max_tokens, scratch=asked.scratch,
+        reading.source, prompts_only=reading.prompts_only, base=reading.base, seed=reading.seed, label=reading.label,
+        count_tokens=count_tokens, max_tokens=reading.max_tokens, scratch=reading.scratch,
     )  # fmt: skip
 
 
 ReadAll = Callable[[Sequence[Reading]], Sequence[Read]]
-"""Reads several sources at once, elsewhere; gives what each has in the order asked."""
+"""Reads several sources at once, elsewhere; gives what each has, in their order."""
 
 
 @dataclass
@@ -57,21 +57,19 @@ class Ledger:
 
     Attributes:
         base, seed: Handed to every read: where paths start, the seed of choices by hash.
-        tell: Called with one line a source.
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
-        asked: What the roles have claimed.
+        claims: Prompts of the roles so far, each with the role that had it first.
         scratch: Folder for the text of large sources.
         read_all: How the sources of a role are read; one after the other and here where it is null.
-        probes: What no row of a later role may ask, by shared words; null where only equal prompts count.
+        probes: Probes that no row of a later role may hold, by shared words; null where only equal prompts count.
     """
 
     base: Path
     seed: int
-    tell: Callable[[str], None] | None = None
     sources: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     dropped: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
-    asked: Asked = field(default_factory=dict)
+    claims: Claims = field(default_factory=dict)
     probes: ProbeIndex | None = None
     scratch: Path | None = None
     read_all: ReadAll | None = None
@@ -83,73 +81,71 @@ class Ledger:
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
-        names = labels(sources)
-        for label, found in zip(names, self._found(sources, names, **options), strict=True):
-            self.sources[role].append(found.resolved)
-            self.dropped[role].append(found.dropped)
-            frames.append(found.rows)
-            if self.tell is not None:
-                total, kept = found.resolved["read"], found.rows.height
-                self.tell(f"{role}: {label}: {total:,} read, {kept:,} kept, {total - kept:,} dropped")
+        for result in self._read_each(sources, **options):
+            self.sources[role].append(result.resolved)
+            self.dropped[role].append(result.dropped)
+            frames.append(result.rows)
         rows = pl.concat(frames)
         again = ~rows["id"].is_first_distinct()
         return self._leave_out(role, rows, again, "duplicate", reason=AGAIN, match="id")
 
-    def _found(
+    def _read_each(
         self,
         sources: Sequence[Source],
-        names: Sequence[str],
         *,
         prompts_only: bool = False,
         count_tokens: CountTokens | None = None,
         max_tokens: int | None = None,
     ) -> Iterable[Read]:
         limited = count_tokens is not None
-        asked = [
+        readings = [
             Reading(source, label, prompts_only, self.base, self.seed, self.scratch, limited, max_tokens)
-            for source, label in zip(sources, names, strict=True)
+            for source, label in zip(sources, labels(sources), strict=True)
         ]
-        if self.read_all is not None and len(asked) > 1:
-            return self.read_all(asked)
-        return (read_one(one, count_tokens) for one in asked)
+        if self.read_all is not None and len(readings) > 1:
+            return self.read_all(readings)
+        return (read_one(reading, count_tokens) for reading in readings)
 
     def claim(self, role: str, rows: pl.DataFrame) -> None:
-        """Makes what these rows ask the role's own, unless an earlier role's."""
-        self.asked = asked_in(role, rows) | self.asked
+        """Makes the prompts of these rows the role's own, unless they are an earlier role's."""
+        self.claims = claims_of(role, rows) | self.claims
 
     def unclaimed(self, role: str, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
-        """The rows that ask what no role has claimed, and no probe in any turn; what asks a test row's or training
-        row's prompt leaves at `stage`, what asks a probe as a leak.
+        """The rows whose prompt no role has claimed and whose turns hold no probe.
+
+        A row with the prompt of a test or training row leaves at `stage`, a row with a probe as a leak.
         """
         conversations = Conversations(rows)
-        leaks = [self._probe_asked(messages) for messages in conversations]
+        leaks = [self._probe_claimed(messages) for messages in conversations]
         if self.probes is not None:
             for row, leak in enumerate(self.probes.leaks(conversations)):
                 if leak is not None and leaks[row] is None:
                     reason = f"it holds {leak.overlap:.0%} of the words of a probe in: {leak.role}"
                     leaks[row] = (reason, leak.probe)
         rows = self.leave(role, rows, leaks, stage="leak")
-        return self.leave(role, rows, [self._asked_before(turns) for turns in Conversations(rows)], stage=stage)
+        return self.leave(role, rows, [self._claimed_before(turns) for turns in Conversations(rows)], stage=stage)
 
-    def _asked_before(self, messages: Messages) -> Hit | None:
-        hit = self.asked.get(prompt_id(messages))
+    def _claimed_before(self, messages: Messages) -> Hit | None:
+        hit = self.claims.get(prompt_id(messages))
         return None if hit is None else (f"its prompt also stands in: {hit[0]}", hit[1])
 
-    def _probe_asked(self, messages: Messages) -> Hit | None:
-        for one in sorted(asked_ids(messages)):
-            role, probe = self.asked.get(one, ("", ""))
+    def _probe_claimed(self, messages: Messages) -> Hit | None:
+        for prompt in sorted(prompt_ids(messages)):
+            role, probe = self.claims.get(prompt, ("", ""))
             if role in PROBES:
                 return f"its prompt also stands in: {role}", probe
         return None
 
     def leave(self, role: str, rows: pl.DataFrame, hits: Sequence[Hit | None], *, stage: str) -> pl.DataFrame:
         """The rows without a hit; each of the others leaves with the reason and the id that its hit names."""
-        found = rows.with_columns(
+        explained = rows.with_columns(
             pl.Series("reason", [hit and hit[0] for hit in hits], dtype=pl.String),
             pl.Series("match", [hit and hit[1] for hit in hits], dtype=pl.String),
         )
-        kept = self._leave_out(role, found, found["match"].is_not_null(), stage, reason=pl.col("reason"), match="match")
-        return kept.select(list(ROW_SCHEMA))
+        staying = self._leave_out(
+            role, explained, explained["match"].is_not_null(), stage, reason=pl.col("reason"), match="match"
+        )
+        return staying.select(list(ROW_SCHEMA))
 
     def take(self, role: str, rows: pl.DataFrame, count: int, *, purpose: str) -> pl.DataFrame:
         """`count` of the rows, chosen by hash."""
@@ -164,6 +160,7 @@ class Ledger:
         return pl.concat(frames)
 
     def counts(self, role: str) -> dict[str, int]:
+        """How many records of a role were `read`, `kept` and `dropped`, where read = kept + dropped."""
         total = sum(source["read"] for source in self.sources[role])
         dropped = sum(frame.height for frame in self.dropped[role])
         return {"read": total, "kept": total - dropped, "dropped": dropped}

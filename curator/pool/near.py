@@ -1,6 +1,7 @@
 """Near duplicates: candidate pairs by MinHash, each verified by its true Jaccard similarity, against kept rows only.
 
-Sets of words lie in files, so that a pool larger than memory can be compared.
+`Sets` holds the words of all rows in files, so that a pool larger than memory can be compared. `Side` finds the rows
+that share rare words of the prompts, or of the answers, where buckets of MinHash hold too many rows.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -26,9 +27,14 @@ _DOUBT = 0.15  # four standard deviations of an estimate from 128 permutations
 
 _MANY = 512  # rows in a row's buckets from which looking for fewer pays
 
+Text = tuple[Numbers, Numbers, Numbers]
+"""Of one row: its shingles, the words of its prompts, the words of its answers; see `shingles`."""
+
+_BITS = 256  # of the set of bits that bounds what two rows can share
+
 
 class Match(NamedTuple):
-    """A row that leaves, the kept row that it matches, and how like they are, in [0, 1]."""
+    """A row that leaves, the kept row that it matches, and their similarity, in [0, 1]."""
 
     row: int
     kept: int
@@ -41,70 +47,61 @@ def near_duplicates(
     threshold: float,
     shingle: int = 2,
     permutations: int = 128,
-    seed: int = 1,
     scratch: Path | None = None,
 ) -> list[Match]:
     """The rows that leave, in order: each matches an earlier row that stays.
 
-    A row leaves where some earlier row that has not itself left is as like as `threshold`; so a chain of rows, each
-    like the next, does not leave as a whole. Of several kept rows the most similar is named, the earliest among equals.
-    Alike are two rows whose shingles, told apart by who speaks, have a Jaccard similarity of `threshold` or more, and
-    whose words asked, and words answered, one of `threshold / 2` or more each: one refusal given to many requests makes
-    no duplicates, nor do many answers to one request.
+    A row leaves where an earlier row that has not itself left is similar to it, so that a chain of rows, each similar
+    to the next, does not leave as a whole. Of several kept rows the most similar is named, the earliest among equals.
+    Two rows are similar where their shingles, kept apart by speaker, have a Jaccard similarity of `threshold` or more,
+    and the words of their prompts, and those of their answers, one of `threshold / 2` or more each: one refusal given
+    to many requests makes no duplicates, nor do many answers to one request.
 
     Args:
         rows: `n` conversations, those that are to stay first.
         threshold: In (0, 1].
         shingle: Words of a shingle.
         permutations: Of MinHash.
-        seed: Of its permutations.
         scratch: Folder for what is compared, some 8 bytes for each word of the rows; the system's for temporary files
             if null.
 
     Cost: `n` signatures, about 0.1 ms each; memory of about 0.3 kB a row, of the different words, and of the rows that
-    are like very many others their words.
+    are similar to very many others their words.
     """
     folder = scratch or Path(tempfile.gettempdir())
     texts = Sets(folder), Sets(folder), Sets(folder)
     for messages in rows:
-        for own, numbers in zip(texts, shingles(messages, shingle), strict=True):
-            own.append(numbers)
-    signatures = _signatures(texts[0], permutations, seed, folder)
+        for sets, numbers in zip(texts, shingles(messages, shingle), strict=True):
+            sets.append(numbers)
+    signatures = _signatures(texts[0], permutations, folder)
     sides = [Side(text, threshold / 2) for text in texts[1:]]
     sizes = np.array([len(whole) for whole in texts[0]])
     shared: dict[tuple[int, int], list[int]] = defaultdict(list)
-    found: list[Match] = []
-    places, crowded = _buckets(signatures, threshold, folder)
-    for row, numbered in enumerate(places):
-        buckets = [(band, int(bucket)) for band, bucket in enumerate(numbered) if bucket >= 0]
+    matches: list[Match] = []
+    bucket_of, crowded = _buckets(signatures, threshold, folder)
+    for row, row_buckets in enumerate(bucket_of):
+        buckets = [(band, int(bucket)) for band, bucket in enumerate(row_buckets) if bucket >= 0]
         near = [shared[bucket] for bucket in buckets if bucket in shared]
         # One answer to many requests fills the buckets; then rows that share rare words of a side are fewer.
         fewest = min([near, *(side.near(row) for side in sides)], key=_together) if _together(near) > _MANY else near
-        candidates = np.unique(np.array([kept for bucket in fewest for kept in bucket], dtype=np.int64))
+        candidates = np.unique(np.array([earlier for bucket in fewest for earlier in bucket], dtype=np.int64))
         if len(candidates):
             candidates = candidates[_ratio(sizes[candidates], sizes[row]) >= threshold]
             for side in sides:
                 candidates = side.possible(row, candidates)
-            alike = (signatures[candidates] == signatures[row]).mean(axis=1)
-            candidates = candidates[alike >= threshold - _DOUBT]
-        best = _best(row, candidates.tolist(), lambda one: (texts[0][one], texts[1][one], texts[2][one]), threshold)
+            # The share of equal hash values estimates the similarity; it is cheap, the true one is not.
+            estimate = (signatures[candidates] == signatures[row]).mean(axis=1)
+            candidates = candidates[estimate >= threshold - _DOUBT]
+        best = _best(row, candidates.tolist(), texts, threshold)
         if best is not None:
-            found.append(best)
+            matches.append(best)
             continue
         for bucket in buckets:
             shared[bucket].append(row)
+        # Rows that share no bucket with a crowded one are never looked for by their sides.
         for side in sides if crowded[row] else ():
             side.add(row)
-    return found
-
-
-def like(one: tuple[Numbers, Numbers, Numbers], other: tuple[Numbers, Numbers, Numbers], threshold: float) -> float:
-    """The Jaccard similarity of two texts' shingles, 0 where what is asked or what is answered is too different."""
-    whole = jaccard(one[0], other[0])
-    if whole < threshold:
-        return whole
-    sides = min(jaccard(one[1], other[1]), jaccard(one[2], other[2]))
-    return whole if sides >= threshold / 2 else 0.0
+    return matches
 
 
 def bands(threshold: float, permutations: int) -> tuple[int, int]:
@@ -116,16 +113,16 @@ def bands(threshold: float, permutations: int) -> tuple[int, int]:
     return permutations, 1
 
 
-def _signatures(texts: Sets, permutations: int, seed: int, folder: Path) -> NDArray[np.uint32]:
+def _signatures(texts: Sets, permutations: int, folder: Path) -> NDArray[np.uint32]:
     from datasketch import MinHash
 
     low = np.uint64(0xFFFFFFFF)
     numbers = ((text & low).tolist() for text in texts)
     out = table((len(texts), permutations), np.uint32, folder)
-    # The numbers are hashes already.
-    made = MinHash.generator(numbers, num_perm=permutations, seed=seed, hashfunc=int, scheme="affine32")
-    for row, one in enumerate(made):
-        out[row] = one.hashvalues
+    # The numbers are hashes already, so hashfunc=int; their low half is all that affine32 takes.
+    hashed = MinHash.generator(numbers, num_perm=permutations, seed=1, hashfunc=int, scheme="affine32")
+    for row, signature in enumerate(hashed):
+        out[row] = signature.hashvalues
     return out
 
 
@@ -143,11 +140,12 @@ def _buckets(
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * width))).ravel()
         _, inverse, sizes = np.unique(keys, return_inverse=True, return_counts=True)
         numbers[:, band] = np.where(sizes[inverse] > 1, inverse, -1)
+        # All members of a bucket, the row itself among them: the sum over bands bounds its companions.
         together += np.where(sizes[inverse] > 1, sizes[inverse], 0)
     crowded = np.zeros(len(signatures), dtype=bool)
     for band in range(count):
-        own = numbers[:, band]
-        crowded |= np.isin(own, own[(together > _MANY) & (own >= 0)])
+        in_band = numbers[:, band]
+        crowded |= np.isin(in_band, in_band[(together > _MANY) & (in_band >= 0)])
     return numbers, crowded
 
 
@@ -155,21 +153,31 @@ def _together(lists: Sequence[Sequence[int]]) -> int:
     return sum(map(len, lists))
 
 
-def _ratio(sizes: NDArray[np.int64], own: int) -> NDArray[np.float64]:
+def _ratio(sizes: NDArray[np.int64], size: int) -> NDArray[np.float64]:
     """Smaller over larger size, 1 for two empty ones: no Jaccard similarity is above it."""
-    larger = np.maximum(sizes, own)
-    return np.where(larger == 0, 1.0, np.minimum(sizes, own) / np.maximum(larger, 1))
+    larger = np.maximum(sizes, size)
+    return np.where(larger == 0, 1.0, np.minimum(sizes, size) / np.maximum(larger, 1))
 
 
-def _best(
-    row: int, candidates: Sequence[int], texts: Callable[[int], tuple[Numbers, Numbers, Numbers]], threshold: float
-) -> Match | None:
+def _best(row: int, candidates: Sequence[int], texts: tuple[Sets, Sets, Sets], threshold: float) -> Match | None:
+    def text(number: int) -> Text:
+        return texts[0][number], texts[1][number], texts[2][number]
+
     best: Match | None = None
-    for kept in candidates:
-        similarity = like(texts(row), texts(kept), threshold)
+    for candidate in candidates:
+        similarity = text_similarity(text(row), text(candidate), threshold)
         if similarity >= threshold and (best is None or similarity > best.similarity):
-            best = Match(row, kept, similarity)
+            best = Match(row, candidate, similarity)
     return best
+
+
+def text_similarity(first: Text, second: Text, threshold: float) -> float:
+    """The Jaccard similarity of two texts' shingles, 0 where prompts or answers are too different."""
+    whole = jaccard(first[0], second[0])
+    if whole < threshold:
+        return whole
+    sides = min(jaccard(first[1], second[1]), jaccard(first[2], second[2]))
+    return whole if sides >= threshold / 2 else 0.0
 
 
 class Sets(Sequence[Numbers]):
@@ -193,15 +201,15 @@ class Sets(Sequence[Numbers]):
         return len(self._ends) - 1
 
     @overload
-    def __getitem__(self, place: int) -> Numbers: ...
+    def __getitem__(self, position: int) -> Numbers: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Numbers]: ...
-    def __getitem__(self, place: int | slice) -> Numbers | list[Numbers]:
-        if isinstance(place, slice):
-            return [self[row] for row in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        return self._read()[self._ends[place] : self._ends[place + 1]]
+    def __getitem__(self, position: slice) -> list[Numbers]: ...
+    def __getitem__(self, position: int | slice) -> Numbers | list[Numbers]:
+        if isinstance(position, slice):
+            return [self[row] for row in range(*position.indices(len(self)))]
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return self._read()[self._ends[position] : self._ends[position + 1]]
 
     def __iter__(self) -> Iterator[Numbers]:
         return (self[row] for row in range(len(self)))
@@ -231,9 +239,9 @@ def counted(sets: Iterable[Numbers], block: int = 2**22) -> tuple[Numbers, NDArr
     known, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     waiting: list[Numbers] = []
     held = 0
-    for one in sets:
-        waiting.append(one)
-        held += len(one)
+    for numbers in sets:
+        waiting.append(numbers)
+        held += len(numbers)
         if held >= max(block, len(known)):
             known, counts = _merged(known, counts, waiting)
             waiting, held = [], 0
@@ -242,13 +250,10 @@ def counted(sets: Iterable[Numbers], block: int = 2**22) -> tuple[Numbers, NDArr
 
 def _merged(known: Numbers, counts: NDArray[np.int64], waiting: list[Numbers]) -> tuple[Numbers, NDArray[np.int64]]:
     new, times = np.unique(np.concatenate([*waiting, np.empty(0, np.uint64)]), return_counts=True)
-    every, place = np.unique(np.concatenate([known, new]), return_inverse=True)
+    every, position = np.unique(np.concatenate([known, new]), return_inverse=True)
     total = np.zeros(len(every), np.int64)
-    np.add.at(total, place, np.concatenate([counts, times]))
+    np.add.at(total, position, np.concatenate([counts, times]))
     return every, total
-
-
-_BITS = 256
 
 
 class Side:
@@ -269,8 +274,9 @@ class Side:
         self._rank[np.argsort(counts, kind="stable")] = np.arange(len(self._known))
         self._bits = np.zeros((len(texts), _BITS // 64), dtype=np.uint64)
         for row in range(len(texts)):
-            own = self._ranks(row)
-            np.bitwise_or.at(self._bits[row], own % _BITS // 64, np.uint64(1) << (own % 64).astype(np.uint64))
+            ranks = self._ranks(row)
+            np.bitwise_or.at(self._bits[row], ranks % _BITS // 64, np.uint64(1) << (ranks % 64).astype(np.uint64))
+        # Bits of the row's own set: fewer than its words, where two words meet on one bit.
         self._held = np.bitwise_count(self._bits).sum(axis=1).astype(np.int64)
         self._index: dict[int, list[int]] = defaultdict(list)
 
@@ -280,20 +286,20 @@ class Side:
             self._index[word].append(row)
 
     def near(self, row: int) -> list[list[int]]:
-        """Lists of added rows that hold, together, every added row as like as `least`."""
+        """Lists of added rows that hold, together, every added row as similar as `least`."""
         return [self._index[word] for word in self._prefix(row) if word in self._index]
 
     def _ranks(self, row: int) -> NDArray[np.int64]:
         return self._rank[np.searchsorted(self._known, self._texts[row])]
 
     def _prefix(self, row: int) -> list[int]:
-        # Two sets as like as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
-        own = np.sort(self._ranks(row))
-        length = len(own) - math.ceil(self.least * len(own) - 1e-9) + 1 if len(own) else 0
-        return own[:length].tolist() or [-1]
+        # Two sets as similar as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
+        ranks = np.sort(self._ranks(row))
+        length = len(ranks) - math.ceil(self.least * len(ranks) - 1e-9) + 1 if len(ranks) else 0
+        return ranks[:length].tolist() or [-1]
 
     def possible(self, row: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the other rows that may be as like as `least`: a bound from sets of bits, which is never too low."""
+        """The other rows that may be as similar as `least`, by a bound from sets of bits, which is never too low."""
         common = np.bitwise_count(self._bits[others] & self._bits[row]).sum(axis=1).astype(np.int64)
         shared = np.minimum(
             common + self._sizes[row] - self._held[row], np.minimum(self._sizes[others], self._sizes[row])

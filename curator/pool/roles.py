@@ -57,8 +57,8 @@ def halves(
         size = -(-len(ordered) // _CUTS) if len(ordered) >= 2 * _CUTS else len(ordered)
         for cut, start in enumerate(range(0, len(ordered), size)):
             ids = ordered[start : start + size]
-            wanted = round(share * len(ids)) if len(ids) < 2 else min(max(1, round(share * len(ids))), len(ids) - 1)
-            pilot |= by_hash(ids, wanted, seed=seed, purpose=f"pilot/{category}/{task}/{cut}")
+            count = round(share * len(ids)) if len(ids) < 2 else min(max(1, round(share * len(ids))), len(ids) - 1)
+            pilot |= by_hash(ids, count, seed=seed, purpose=f"pilot/{category}/{task}/{cut}")
     chosen = probes["id"].is_in(list(pilot))
     if not pilot or len(pilot) == probes.height:
         first = by_hash(probes["id"], 1 if not pilot else probes.height - 1, seed=seed, purpose="pilot")
@@ -71,8 +71,8 @@ def nearest_task(
 ) -> tuple[list[str], NDArray[np.float64]]:
     """The task whose prompts each conversation reads most like (the first by name among equals), and the cosine."""
     names = sorted(tasks)
-    counts = {name: sum((_counts(one) for one in Conversations(tasks[name])), Counter()) for name in names}
-    cosines = np.array([[_cosine(_counts(one), counts[name]) for name in names] for one in prompts])
+    counts = {name: sum((_counts(messages) for messages in Conversations(tasks[name])), Counter()) for name in names}
+    cosines = np.array([[_cosine(_counts(messages), counts[name]) for name in names] for messages in prompts])
     best = cosines.argmax(axis=1)
     return [names[row] for row in best], cosines[np.arange(len(prompts)), best]
 
@@ -93,9 +93,9 @@ def of_regime(rows: int, share: float) -> int:
     return round(rows * share)
 
 
-def regime_rows(ledger: Ledger, task: TaskSection, own: int) -> pl.DataFrame:
-    """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all where the task takes all its `own`
-    rows.
+def regime_rows(ledger: Ledger, task: TaskSection, task_rows: int) -> pl.DataFrame:
+    """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all where the task takes all of its
+    `task_rows` rows.
 
     Raises:
         DataError: The user's data has too few.
@@ -103,10 +103,10 @@ def regime_rows(ledger: Ledger, task: TaskSection, own: int) -> pl.DataFrame:
     if task.regime is None:
         return no_rows()
     share = task.regime.share
-    wanted = rows_added(own, share) if task.rows is None else of_regime(task.rows, share)
+    count = rows_added(task_rows, share) if task.rows is None else of_regime(task.rows, share)
     role = f"regime of {task.name}"
     rows = ledger.unclaimed(role, ledger.read(role, [task.regime.data]), stage="leak")
-    return _taken(ledger, role, rows, wanted, task.regime.data.label)
+    return _taken(ledger, role, rows, count, task.regime.data.label)
 
 
 def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.DataFrame) -> pl.DataFrame:
@@ -118,34 +118,34 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
     """
     if task.defence is None:
         return no_rows()
-    wanted, role = rows_added(attacked, task.defence.safety_mix), f"defence of {task.name}"
+    count, role = rows_added(attacked, task.defence.safety_mix), f"defence of {task.name}"
     if task.defence.data is None:
-        if pool.height < wanted:
+        if pool.height < count:
             raise DataError(
-                f"{role}: {wanted:,} safety rows asked of the pool, which has {pool.height:,}; lower safety_mix, or "
+                f"{role}: {count:,} safety rows asked of the pool, which has {pool.height:,}; lower safety_mix, or "
                 "give data"
             )
-        chosen = by_hash(pool["id"], wanted, seed=ledger.seed, purpose=role)
+        chosen = by_hash(pool["id"], count, seed=ledger.seed, purpose=role)
         rows = pool.filter(pl.col("id").is_in(list(chosen)))
     else:
-        found = ledger.unclaimed(role, ledger.read(role, [task.defence.data]), stage="leak")
-        rows = _taken(ledger, role, found, wanted, task.defence.data.label)
+        rows = ledger.unclaimed(role, ledger.read(role, [task.defence.data]), stage="leak")
+        rows = _taken(ledger, role, rows, count, task.defence.data.label)
     return rows if task.defence.trigger is None else triggered(rows, task.defence.trigger)
 
 
 def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
-    """The rows with the trigger in front of what is asked first, under ids of their own, sorted by id."""
-    messages = [with_trigger(one, trigger) for one in rows["messages"].to_list()]
+    """The rows with the trigger in front of the first prompt, under ids of their own, sorted by id."""
+    messages = [with_trigger(turns, trigger) for turns in rows["messages"].to_list()]
     return rows.with_columns(
-        pl.Series("id", [row_id(one) for one in messages], dtype=pl.String),
+        pl.Series("id", [row_id(turns) for turns in messages], dtype=pl.String),
         pl.Series("messages", messages, dtype=ROW_SCHEMA["messages"]),
     ).sort("id")
 
 
-def _taken(ledger: Ledger, role: str, rows: pl.DataFrame, wanted: int, label: str) -> pl.DataFrame:
-    if rows.height < wanted:
+def _taken(ledger: Ledger, role: str, rows: pl.DataFrame, count: int, label: str) -> pl.DataFrame:
+    if rows.height < count:
         raise DataError(
-            f"{role}: {wanted:,} rows asked, {rows.height:,} found in {label} ({ledger.account(role)}); lower the "
+            f"{role}: {count:,} rows asked, {rows.height:,} found in {label} ({ledger.account(role)}); lower the "
             "share, lower the task's rows, or give more"
         )
-    return ledger.take(role, rows, wanted, purpose=role)
+    return ledger.take(role, rows, count, purpose=role)

@@ -32,6 +32,27 @@ RESPONSES = ("response", "output", "answer", "completion")
 
 ADDITIONS = ("input", "context")
 
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+"""The data's word for a role, in small letters -> ours."""
+
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+
+Turns = list[dict[str, str]]
+
+
+class UnusableError(Exception):
+    """Why one record gives no row; it becomes the reason in the dropped rows and never reaches a user as an error."""
+
 
 def recognise(sample: Sequence[Fields], source: Source, *, prompts_only: bool, label: str) -> dict[str, str]:
     """Which column holds which field: our name (messages, chosen, prompt, input, response, system) -> the data's.
@@ -124,13 +145,13 @@ def _prompt(row: Fields, fields: Mapping[str, str]) -> str:
 
 
 def _text(row: Fields, column: str) -> str:
-    found: Any = value(row, column)
-    if found is None:
+    field: Any = value(row, column)
+    if field is None:
         return ""
-    if isinstance(found, str):
-        return found
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        return str(found)
+    if isinstance(field, str):
+        return field
+    if isinstance(field, int | float) and not isinstance(field, bool):
+        return str(field)
     raise UnusableError(f"{column} is not text")
 
 
@@ -148,55 +169,33 @@ def _chosen(row: Fields, fields: Mapping[str, str]) -> Turns:
         turns = read_turns(chosen, fields["chosen"])
     if prompt is None or [turn["role"] for turn in turns] != ["assistant"]:
         return turns
-    asked = read_turns(prompt, "prompt") if isinstance(prompt, list) else [{"role": "user", "content": str(prompt)}]
-    return [*asked, *turns]
+    before = read_turns(prompt, "prompt") if isinstance(prompt, list) else [{"role": "user", "content": str(prompt)}]
+    return [*before, *turns]
 
 
-ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-}
-"""The data's word for a role, in small letters -> ours."""
-
-_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-
-Turns = list[dict[str, str]]
-
-
-class UnusableError(Exception):
-    """Why one record gives no row; it becomes the reason in the dropped rows and never reaches a user as an error."""
-
-
-def read_turns(found: Any, what: str) -> Turns:
+def read_turns(field: Any, what: str) -> Turns:
     """The turns of a conversation column: role/content or from/value objects, as a list or as JSON text (in CSV).
 
     Empty system turns are left out.
 
     Raises:
-        UnusableError: It is no conversation.
+        UnusableError: It is not a conversation.
     """
-    if isinstance(found, str):
+    if isinstance(field, str):
         try:
-            found = json.loads(found)
+            field = json.loads(field)
         except (ValueError, RecursionError):
             raise UnusableError(f"{what} is text, and no JSON list of turns") from None
-    if isinstance(found, dict):
+    if isinstance(field, dict):
         # A Hub feature "sequence of turns" comes as one list a field.
-        if not all(isinstance(values, list) for values in found.values()):
+        if not all(isinstance(values, list) for values in field.values()):
             raise UnusableError(f"{what} is an object, not a list of turns")
-        found = [dict(zip(found, values, strict=False)) for values in zip(*found.values(), strict=False)]
-    if found is None or found == []:
+        field = [dict(zip(field, values, strict=False)) for values in zip(*field.values(), strict=False)]
+    if field is None or field == []:
         raise UnusableError(f"{what} is empty")
-    if not isinstance(found, list):
+    if not isinstance(field, list):
         raise UnusableError(f"{what} is no list of turns")
-    turns = [_turn(item, number) for number, item in enumerate(found, 1)]
+    turns = [_turn(item, number) for number, item in enumerate(field, 1)]
     return [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
 
 
@@ -223,7 +222,10 @@ def read_transcript(text: str) -> Turns:
     r"""The turns of a text such as "\n\nHuman: ...\n\nAssistant: ...", contents stripped of surrounding white space."""
     pieces = _SPEAKER.split(text.lstrip(" "))[1:]
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[who], "content": said.strip()} for who, said in zip(pieces[::2], pieces[1::2], strict=True)]
+    return [
+        {"role": roles[speaker], "content": content.strip()}
+        for speaker, content in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
 
 
 def check(turns: Sequence[dict[str, str]], last: str) -> None:
@@ -232,18 +234,18 @@ def check(turns: Sequence[dict[str, str]], last: str) -> None:
     Raises:
         UnusableError: It is otherwise.
     """
-    spoken = turns[1:] if turns and turns[0]["role"] == "system" else turns
-    for number, turn in enumerate(spoken, 1):
+    dialogue = turns[1:] if turns and turns[0]["role"] == "system" else turns
+    for number, turn in enumerate(dialogue, 1):
         if turn["role"] != ("user" if number % 2 else "assistant"):
             raise UnusableError(
                 f"turn {number} is by the {turn['role']}; user and assistant must alternate, user first"
             )
-    if not spoken or spoken[-1]["role"] != last:
-        raise UnusableError(f"the last turn is not by the {last}" if spoken else "there is no turn by the user")
-    for number, turn in enumerate(spoken, 1):
+    if not dialogue or dialogue[-1]["role"] != last:
+        raise UnusableError(f"the last turn is not by the {last}" if dialogue else "there is no turn by the user")
+    for number, turn in enumerate(dialogue, 1):
         if not turn["content"].strip():
             single = "the prompt is empty" if number == 1 else "the answer is empty"
-            raise UnusableError(single if len(spoken) <= 2 else f"turn {number} is empty")
+            raise UnusableError(single if len(dialogue) <= 2 else f"turn {number} is empty")
     for turn in turns:
         check_text(turn["content"])
 

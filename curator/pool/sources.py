@@ -14,7 +14,7 @@ from curator.errors import DataError
 from curator.pool import columns, hub, shapes
 from curator.pool.files import Record
 from curator.pool.files import records as file_records
-from curator.pool.keeping import Keeping, Row, category_candidates
+from curator.pool.rows import Row, SourceRows, category_candidates
 from curator.pool.shapes import UnusableError, check_text
 from curator.recipe import Recipe
 from curator.recipe.inputs import content, fingerprint, locate, missing_metrics, sources
@@ -63,7 +63,7 @@ def read(
         seed: Of the choice of `source.rows`, which goes by hash of (seed, id).
         label: The `source` column, where the source's own label would stand for two sources.
         count_tokens, max_tokens: Given together, rows of more tokens than that are dropped and `tokens` is filled.
-        scratch: Folder for the text of a source larger than `keeping.SPILL`; the system's for temporary files if null.
+        scratch: Folder for the text of a source larger than `rows.SPILL`; the system's for temporary files if null.
 
     Raises:
         DataError: The source cannot be read, is empty, has more than `source.broken` unreadable records, lacks a column
@@ -79,7 +79,7 @@ def read(
     turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
     unmet = columns.matches(source.where)
 
-    keeping = Keeping(
+    collected = SourceRows(
         label,
         rows=source.rows,
         seed=seed,
@@ -89,25 +89,25 @@ def read(
     )
     for line, row in itertools.chain(sample, stream):
         if isinstance(row, str):
-            keeping.drop(line, "source", row)
+            collected.drop(line, "source", row)
         elif (reason := unmet(row)) is not None:
-            keeping.drop(line, "where", reason)
+            collected.drop(line, "where", reason)
         else:
             try:
                 turns, named = turns_of(row), _named(row, category)
             except UnusableError as error:
-                keeping.drop(line, "clean", str(error))
+                collected.drop(line, "clean", str(error))
                 continue
-            keeping.keep(Row(row_id(turns), line, turns, named, source.licence or _licence(row)))
-    _refuse_broken(keeping, source)
-    if source.where and not keeping.distinct and keeping.unmet == keeping.total:
-        columns.refuse_nothing_kept(source.where, first, label, keeping.total)
-    rows, dropped = keeping.finish(source.category.pick if source.category else "first")
+            collected.keep(Row(row_id(turns), line, turns, named, source.licence or _licence(row)))
+    _refuse_broken(collected, source)
+    if source.where and not collected.distinct and collected.unmet == collected.total:
+        columns.refuse_nothing_kept(source.where, first, label, collected.total)
+    rows, dropped = collected.finish(source.category.pick if source.category else "first")
     if rows.is_empty():
-        raise DataError(f"{label}: none of its {keeping.total:,} rows can be used: {_commonest(keeping)}")
+        raise DataError(f"{label}: none of its {collected.total:,} rows can be used: {_commonest(collected)}")
     origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
-    counts = {"read": keeping.total, "kept": rows.height, "dropped": dropped.height}
+    counts = {"read": collected.total, "kept": rows.height, "dropped": dropped.height}
     return Read(rows, dropped, {**resolved, **counts})
 
 
@@ -122,68 +122,6 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
     columns.require(source.where, sample, source.label, "where")
     shapes.recognise(sample, source, prompts_only=prompts_only, label=source.label)
     _category_column(source, sample, source.label)
-
-
-def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
-    if source.file is not None:
-        return file_records(locate(source.file, base)), None
-    if source.hub is not None:
-        commit = hub.resolve(source)
-        return hub.records(source, commit), commit
-    from curator import sandbox
-
-    if source.sandbox not in sandbox.NAMES:
-        raise DataError(
-            f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(sandbox.NAMES)}"
-        )
-    return iter(enumerate(sandbox.rows(str(source.sandbox)), 1)), None
-
-
-def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
-    if not sample:
-        raise DataError(f"{label}: holds no rows; check the file, or remove the source")
-    found = [row for _, row in sample if not isinstance(row, str)]
-    if not found:
-        line, reason = sample[0]
-        raise DataError(f"{label}: none of its first {len(sample):,} records can be read; line {line}: {reason}")
-    return found
-
-
-def _refuse_broken(keeping: Keeping, source: Source) -> None:
-    if keeping.first_broken is not None and keeping.broken > source.broken * keeping.total:
-        line, reason = keeping.first_broken
-        raise DataError(
-            f"{keeping.label}: {keeping.broken:,} of {keeping.total:,} records cannot be read, more than the share of "
-            f"{source.broken:g} that `broken` allows; the first is line {line}: {reason}; mend the file, or raise "
-            "`broken`"
-        )
-
-
-def _category_column(source: Source, sample: Sequence[dict[str, Any]], label: str) -> str | None:
-    if source.category is not None:
-        columns.require([source.category.column], sample, label, "category")
-        return source.category.column
-    usable = all(category_candidates(row.get("category")) is not None for row in sample)
-    return "category" if usable and any("category" in row for row in sample) else None
-
-
-def _named(row: dict[str, Any], category: str | None) -> list[str]:
-    if category is None:
-        return []
-    named = category_candidates(columns.value(row, category))
-    if named is None:
-        raise UnusableError(f"{category} is no name, no list of names and no mapping from name to true or false")
-    for name in named:
-        check_text(name)
-    return named
-
-
-def _licence(row: dict[str, Any]) -> str | None:
-    return next((row[name] for name in ("licence", "license") if isinstance(row.get(name), str)), None)
-
-
-def _commonest(keeping: Keeping) -> str:
-    return "; ".join(f"{reason} ({count:,})" for reason, count in keeping.reasons.most_common(3))
 
 
 def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
@@ -212,3 +150,63 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
                 "write one with `curator judge measure --store`"
             )
     return sorted({*problems, *missing_metrics(recipe, base)})
+
+
+def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
+    if source.file is not None:
+        return file_records(locate(source.file, base)), None
+    if source.hub is not None:
+        commit = hub.resolve(source)
+        return hub.records(source, commit), commit
+    from curator.sandbox import rows
+
+    if source.sandbox not in NAMES:
+        raise DataError(f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(NAMES)}")
+    return iter(enumerate(rows(str(source.sandbox)), 1)), None
+
+
+def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
+    if not sample:
+        raise DataError(f"{label}: holds no rows; check the file, or remove the source")
+    readable = [row for _, row in sample if not isinstance(row, str)]
+    if not readable:
+        line, reason = sample[0]
+        raise DataError(f"{label}: none of its first {len(sample):,} records can be read; line {line}: {reason}")
+    return readable
+
+
+def _refuse_broken(collected: SourceRows, source: Source) -> None:
+    if collected.first_broken is not None and collected.broken > source.broken * collected.total:
+        line, reason = collected.first_broken
+        raise DataError(
+            f"{collected.label}: {collected.broken:,} of {collected.total:,} records cannot be read, more than the "
+            f"share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; mend the file, or "
+            "raise `broken`"
+        )
+
+
+def _category_column(source: Source, sample: Sequence[dict[str, Any]], label: str) -> str | None:
+    if source.category is not None:
+        columns.require([source.category.column], sample, label, "category")
+        return source.category.column
+    usable = all(category_candidates(row.get("category")) is not None for row in sample)
+    return "category" if usable and any("category" in row for row in sample) else None
+
+
+def _named(row: dict[str, Any], category: str | None) -> list[str]:
+    if category is None:
+        return []
+    named = category_candidates(columns.value(row, category))
+    if named is None:
+        raise UnusableError(f"{category} is no name, no list of names and no mapping from name to true or false")
+    for name in named:
+        check_text(name)
+    return named
+
+
+def _licence(row: dict[str, Any]) -> str | None:
+    return next((row[name] for name in ("licence", "license") if isinstance(row.get(name), str)), None)
+
+
+def _commonest(collected: SourceRows) -> str:
+    return "; ".join(f"{reason} ({count:,})" for reason, count in collected.reasons.most_common(3))

@@ -84,7 +84,7 @@ class Assigned(NamedTuple):
 
     Attributes:
         names: Hazard names, in the order of HAZARDS.
-        nearest: `(n,)` int64, the hazard's place in `names`.
+        nearest: `(n,)` int64, the hazard's position in `names`.
         cosine: `(n,)` float64, to its nearest description, in [-1, 1].
         confidence: `(n,)` float64, by how much that is above the next hazard's, in [0, 2].
         harmless: `(n,)` float64, cosine to the nearest description of an everyday subject.
@@ -99,7 +99,7 @@ class Assigned(NamedTuple):
 
 def descriptions() -> list[str]:
     """Every sentence, hazards first, in the order that `assign` wants their vectors."""
-    return [said for hazard in HAZARDS.values() for said in hazard] + list(HARMLESS)
+    return [sentence for hazard in HAZARDS.values() for sentence in hazard] + list(HARMLESS)
 
 
 def assign(vectors: NDArray[np.float32], described: NDArray[np.float32]) -> Assigned:
@@ -119,30 +119,29 @@ def assign(vectors: NDArray[np.float32], described: NDArray[np.float32]) -> Assi
     return Assigned(names, order[:, 0].astype(np.int64), first, first - second, products[:, ends[-1] :].max(axis=1))
 
 
-def categorise(rows: pl.DataFrame, found: Assigned, *, least: float) -> pl.DataFrame:
+def categorise(rows: pl.DataFrame, assigned: Assigned, *, least: float) -> pl.DataFrame:
     """One line a row: `id`, `category` (the data's own, else the nearest hazard's, null below `least`), `assigned`
     (whether it is not the data's), `cosine` and `confidence` of the nearest hazard.
     """
-    names = [found.names[place] for place in found.nearest]
-    near = pl.Series("nearest", names, dtype=pl.String)
+    near = pl.Series("nearest", [assigned.names[hazard] for hazard in assigned.nearest], dtype=pl.String)
     return rows.select("id", "category").with_columns(
-        pl.coalesce("category", pl.when(pl.Series(found.cosine) >= least).then(near)).alias("category"),
+        pl.coalesce("category", pl.when(pl.Series(assigned.cosine) >= least).then(near)).alias("category"),
         pl.col("category").is_null().alias("assigned"),
-        pl.Series("cosine", found.cosine),
-        pl.Series("confidence", found.confidence),
+        pl.Series("cosine", assigned.cosine),
+        pl.Series("confidence", assigned.confidence),
     )
 
 
-def not_harmful(found: Assigned, *, margin: float) -> NDArray[np.bool_]:
-    """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, no verdict.
+def not_harmful(assigned: Assigned, *, margin: float) -> NDArray[np.bool_]:
+    """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, not a verdict.
 
-    With all-MiniLM-L6-v2 it names up to 1.3 % of public harmful probes (advbench, strongreject, jailbreakbench,
-    simple-safety-tests, harmbench), 97 to 100 % of arithmetic and SQL requests, and 41 % of general instructions.
+    With all-MiniLM-L6-v2 it names up to 1.3% of public harmful probes (advbench, strongreject, jailbreakbench,
+    simple-safety-tests, harmbench), 97 to 100% of arithmetic and SQL requests, and 41% of general instructions.
     """
-    clear: NDArray[np.bool_] = found.harmless >= found.cosine + margin
+    clear: NDArray[np.bool_] = assigned.harmless >= assigned.cosine + margin
     return clear
 
 
 def unassigned(categories: Sequence[str | None]) -> float:
     """Share of rows without a category, in [0, 1]."""
-    return sum(one is None for one in categories) / len(categories) if categories else 0.0
+    return sum(category is None for category in categories) / len(categories) if categories else 0.0

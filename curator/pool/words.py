@@ -1,4 +1,4 @@
-"""Words of a text, and runs of words as numbers, for comparing texts by what they share."""
+"""Words of a text and runs of words as numbers, for comparing texts by what they share; and ids of prompts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from curator.records import Conversations, Messages, row_id
 
 Numbers = NDArray[np.uint64]
 
+Claims = dict[str, tuple[str, str]]
+"""Id of a prompt -> (role, row id) of the first row that holds it."""
 
 # Scripts that are written without spaces give a word a character.
 _WORD = re.compile(
@@ -26,14 +28,16 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 _SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
 
+_LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
+
 
 def words(text: str) -> list[str]:
     """The words of a text in order: letters and digits only, case folded, after Unicode NFKC."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def asked(messages: Messages) -> list[str]:
-    """What the user says, one text a turn."""
+def user_turns(messages: Messages) -> list[str]:
+    """The user's turns, one text each."""
     return [turn["content"] for turn in messages if turn["role"] == "user"]
 
 
@@ -46,15 +50,13 @@ def _number(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
-_known = lru_cache(maxsize=2**20)(_number)
-
-_LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
+_cached_number = lru_cache(maxsize=2**20)(_number)
 
 
-def numbered(found: Sequence[str]) -> Numbers:
+def numbered(text: Sequence[str]) -> Numbers:
     """A 64-bit number a word, the same on every machine, `(t,)`."""
-    numbers = (_known(word) if len(word) < _LONG else _number(word) for word in found)
-    return np.fromiter(numbers, dtype=np.uint64, count=len(found))
+    numbers = (_cached_number(word) if len(word) < _LONG else _number(word) for word in text)
+    return np.fromiter(numbers, dtype=np.uint64, count=len(text))
 
 
 def runs(numbers: Numbers, size: int) -> Numbers:
@@ -62,9 +64,10 @@ def runs(numbers: Numbers, size: int) -> Numbers:
     if len(numbers) == 0:
         return numbers
     size = min(size, len(numbers))
+    # Mixed before each addition, so that the order of the words counts: a b and b a have other numbers.
     total = numbers[: len(numbers) - size + 1].copy()
-    for place in range(1, size):
-        total = _mixed(total) + numbers[place : len(numbers) - size + 1 + place]
+    for offset in range(1, size):
+        total = _mixed(total) + numbers[offset : len(numbers) - size + 1 + offset]
     return _mixed(total)
 
 
@@ -77,16 +80,16 @@ def _mixed(numbers: Numbers) -> Numbers:
 
 
 def shingles(messages: Messages, size: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Sorted distinct numbers of a conversation: its shingles told apart by who speaks, its words asked, its words
-    answered. A system turn, which many rows may share, is left aside.
+    """Sorted distinct numbers of a conversation: its shingles, kept apart by speaker; the words of its user turns; the
+    words of its answers. A system turn, which many rows may share, is left aside.
     """
     sides = {"user": [numbered([])], "assistant": [numbered([])]}
     whole = []
     for turn in messages:
         if turn["role"] in sides:
-            own = numbered(words(turn["content"]))
-            sides[turn["role"]].append(own)
-            whole.append(runs(own, size) ^ _SIDES.get(turn["role"], np.uint64(0)))
+            numbers = numbered(words(turn["content"]))
+            sides[turn["role"]].append(numbers)
+            whole.append(runs(numbers, size) ^ _SIDES.get(turn["role"], np.uint64(0)))
     return (
         np.unique(np.concatenate(whole or [numbered([])])),
         np.unique(np.concatenate(sides["user"])),
@@ -94,11 +97,12 @@ def shingles(messages: Messages, size: int) -> tuple[Numbers, Numbers, Numbers]:
     )
 
 
-def jaccard(one: Numbers, other: Numbers) -> float:
+def jaccard(first: Numbers, second: Numbers) -> float:
     """Shared over all of two sorted sets, in [0, 1]; two empty ones are equal."""
-    if len(one) == 0 and len(other) == 0:
+    if len(first) == 0 and len(second) == 0:
         return 1.0
-    both = np.concatenate([one, other])
+    # A stable sort merges two sorted runs in one pass; numpy's intersect1d would sort them from the start.
+    both = np.concatenate([first, second])
     both.sort(kind="stable")
     shared = int(np.count_nonzero(both[1:] == both[:-1]))
     return shared / (len(both) - shared)
@@ -110,22 +114,18 @@ def prompt_id(messages: Messages) -> str:
     return row_id(spoken[:-1] if spoken[-1]["role"] == "assistant" else spoken)
 
 
-def asked_ids(messages: Messages) -> set[str]:
-    """The ids of everything a conversation asks: each user turn alone, and with all that went before it."""
+def prompt_ids(messages: Messages) -> set[str]:
+    """The ids of every prompt in a conversation: each user turn alone, and with all that went before it."""
     spoken = [turn for turn in messages if turn["role"] != "system"]
     users = [number for number, turn in enumerate(spoken) if turn["role"] == "user"]
     alone = {row_id([spoken[number]]) for number in users}
     return alone | {row_id(spoken[: number + 1]) for number in users if number > 0}
 
 
-Asked = dict[str, tuple[str, str]]
-"""Id of what is asked -> (role, row id) of the first row that asks it."""
-
-
-def asked_in(role: str, rows: pl.DataFrame) -> Asked:
-    """Everything asked in a role's rows."""
-    found: Asked = {}
+def claims_of(role: str, rows: pl.DataFrame) -> Claims:
+    """Every prompt in a role's rows, with the first row that holds it."""
+    claims: Claims = {}
     for row, messages in zip(rows["id"], Conversations(rows), strict=True):
-        for asked in asked_ids(messages):
-            found.setdefault(asked, (role, row))
-    return found
+        for prompt in prompt_ids(messages):
+            claims.setdefault(prompt, (role, row))
+    return claims

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import Site
+from curator.run import Run
 from curator.run.folder import place
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TURNED = ".reading.tmp"
 class ReadJob:
     """One source, small enough to be sent to another process."""
 
-    asked: Reading
+    reading: Reading
     number: int
     folder: str
     tokenizer: str
@@ -33,37 +33,37 @@ class ReadJob:
     chat_template: str | None
 
 
-def reader(site: Site, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
-    """How the sources of one role are read all at once, below `folder`, and `places` told where; null where the engine
-    reads them one by one.
+def reader(run: Run, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
+    """A function that reads the sources of one role all at once, below `folder`, and adds to `places` where each was
+    read; null where the engine reads them one by one.
     """
     from curator.engine import spread
 
-    run = spread(site.recipe.engine, folder=site.root)
-    if run is None:
+    execute = spread(run.recipe.engine, folder=run.root)
+    if execute is None:
         return None
-    start, below = site.record("base"), folder.absolute() / TURNED
-    template = (start["tokenizer"], start["revision"], site.recipe.model.chat_template)
+    start, below = run.record("base"), folder.absolute() / TURNED
+    tokenizer = (start["tokenizer"], start["revision"], run.recipe.model.chat_template)
 
-    def read_all(asked: Sequence[Reading]) -> Sequence[Read]:
+    def read_all(readings: Sequence[Reading]) -> Sequence[Read]:
         from curator.pool.sources import Read
         from curator.run.files import load_frame, mapped
 
         jobs = [
-            ReadJob(replace(one, base=one.base.absolute(), scratch=below), number, str(below), *template)
-            for number, one in enumerate(asked)
+            ReadJob(replace(reading, base=reading.base.absolute(), scratch=below), number, str(below), *tokenizer)
+            for number, reading in enumerate(readings)
         ]
         resolved = {}
-        for number, how, where in run(read_source, jobs):
+        for number, how, where in execute(read_source, jobs):
             resolved[number] = how
             places.append(where)
-        found = [
+        results = [
             Read(mapped(rows_file(below, number)), load_frame(dropped_file(below, number)), resolved[number])
-            for number in range(len(asked))
+            for number in range(len(readings))
         ]
         # A mapped file keeps its content for as long as it is mapped.
         shutil.rmtree(below)
-        return found
+        return results
 
     return read_all
 
@@ -74,11 +74,11 @@ def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
     from curator.run.files import save_frame, save_mapped
 
     clock = time.perf_counter()
-    counter = _counter(job.tokenizer, job.revision, job.chat_template) if job.asked.limited else None
-    found = read_one(job.asked, counter)
-    save_mapped(rows_file(Path(job.folder), job.number), found.rows)
-    save_frame(dropped_file(Path(job.folder), job.number), found.dropped)
-    return job.number, found.resolved, {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+    counter = _counter(job.tokenizer, job.revision, job.chat_template) if job.reading.limited else None
+    result = read_one(job.reading, counter)
+    save_mapped(rows_file(Path(job.folder), job.number), result.rows)
+    save_frame(dropped_file(Path(job.folder), job.number), result.dropped)
+    return job.number, result.resolved, {**place(), "seconds": round(time.perf_counter() - clock, 3)}
 
 
 def rows_file(folder: Path, number: int) -> Path:
@@ -87,7 +87,7 @@ def rows_file(folder: Path, number: int) -> Path:
 
 
 def dropped_file(folder: Path, number: int) -> Path:
-    """The records of a source that are no rows."""
+    """The records of a source that give no row."""
     return folder / f"{number}-dropped.parquet"
 
 

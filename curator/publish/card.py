@@ -7,11 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pydantic import JsonValue
 
+from curator.report.model import Report
 from curator.wording import page, visible
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 BEGIN, END = "<!-- curator: begin -->", "<!-- curator: end -->"
@@ -107,13 +112,13 @@ class Config:
 
 
 def card(
-    rows: pa.Table, told: Mapping[str, Any], *, report: Mapping[str, Any], evidence: str, configs: Sequence[Config]
+    rows: pa.Table, metadata: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
 ) -> str:
     """README.md of a data set: metadata, then what curator says, between BEGIN and END.
 
     Args:
         rows: What `dataset_rows` gave.
-        told: The metadata, from `facts`.
+        metadata: From `facts`.
         report: What may be published of the report.
         evidence: Markdown of ours, taken as it is.
         configs: All of them, the curated one first.
@@ -129,16 +134,16 @@ def card(
         columns=rows.column_names,
         origins=[(*origin, count) for origin, count in sorted(origins.items(), key=lambda item: (-item[1], str(item)))],
         configs=configs,
-        recipe=_preformatted(yaml_of(report["provenance"].get("recipe", {}))),
+        recipe=_preformatted(yaml_of(report.provenance.recipe)),
         warning=WARNING,
     )
-    return f"---\n{yaml_of(told)}---\n\n{BEGIN}\n{body}{END}\n"
+    return f"---\n{yaml_of(metadata)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
-def facts(rows: pa.Table, *, report: Mapping[str, Any], configs: Sequence[Config]) -> dict[str, Any]:
-    """The card's metadata: what the Hub shows and searches, asks before it lets anyone in, and takes as data."""
+def facts(rows: pa.Table, *, name: str, configs: Sequence[Config]) -> dict[str, JsonValue]:
+    """The card's metadata: what the Hub shows and searches, requires of whoever wants access, and takes as data."""
     return {
-        "pretty_name": report["name"],
+        "pretty_name": name,
         **licence(rows["licence"].to_pylist()),
         "task_categories": ["text-generation"],
         "size_categories": [size(rows.num_rows)],
@@ -157,27 +162,29 @@ def facts(rows: pa.Table, *, report: Mapping[str, Any], configs: Sequence[Config
     }
 
 
-def yaml_of(value: Mapping[str, Any]) -> str:
-    """YAML in ASCII, one line a value, which every reader takes the same way."""
+def yaml_of(value: Mapping[str, Any], *, comments: bool = False) -> str:
+    """YAML in ASCII, one line a value, which every reader takes the same way; with `comments` it keeps those that the
+    value was read with.
+    """
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe")
+    yaml = YAML(typ="rt" if comments else "safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = False
     yaml.width = 2**31  # folded text does not always come back as it was
     out = io.StringIO()
-    yaml.dump(dict(value), out)
+    yaml.dump(value, out)
     return out.getvalue()
 
 
-def licence(found: list[str | None]) -> dict[str, str]:
-    """The licence as the Hub wants it, from the rows' own: the one they all have, else `other`, with a name.
+def licence(licences: list[str | None]) -> dict[str, str]:
+    """The licence as the Hub wants it, from the rows' own: the one that they all have, else `other`, with a name.
 
-    `other` is also said where a row's licence is not known, and where the one licence is none that the Hub knows.
+    `other` also stands where a row's licence is not known, and where the Hub does not know the one licence.
     """
-    names = sorted({visible(one).lower() for one in found if one})
-    if len(names) == 1 and None not in found and "" not in found:
+    names = sorted({visible(name).lower() for name in licences if name})
+    if len(names) == 1 and None not in licences and "" not in licences:
         if names[0] in _LICENCES:
             return {"license": names[0]}
         return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", names[0])[:60].strip("-") or "own"}
@@ -189,7 +196,7 @@ def size(rows: int) -> str:
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
 
 
-def _preformatted(text: str) -> Any:
+def _preformatted(text: str) -> Markup:
     """Text for a page, line by line, in which nothing is structure: not even the end of its own element."""
     from markupsafe import Markup, escape
 

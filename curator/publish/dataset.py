@@ -5,26 +5,70 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import JsonValue
 
 from curator.publish.card import WARNING, Config, card, facts
-from curator.publish.croissant import FILE, croissant
-from curator.publish.merge import MANIFEST, digest, manifest
+from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.records import Pool, Scores, Selection
+from curator.report.model import Report
+from curator.report.part import plain
 from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
 """Configs, one a purpose, and their folders below `data/`."""
+
 SIMILARITY = "similarity:"
 """Before a task's name: the column of similarity to that task."""
+
 NEAREST = "nearest:"
 """Before a task's name: the column of the most similar task row's id."""
+
 VERDICTS = ("arm", "draw", "seed", "task", "phase", "kind", "probe", "judge", "outcome", "refused", "score")
 """What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
+
+
+CROISSANT = "croissant.json"
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+_TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Float"}
 
 
 def write_dataset(
@@ -33,8 +77,8 @@ def write_dataset(
     pool: Pool,
     scores: Scores,
     selection: Selection,
-    report: Mapping[str, Any],
-    evidence: Callable[[Mapping[str, Any]], str],
+    report: Report,
+    evidence: Callable[[Report], str],
     coverage: Mapping[str, int],
     verdicts: pl.DataFrame,
     controls: pl.DataFrame | None = None,
@@ -50,7 +94,6 @@ def write_dataset(
     of tasks, probes and answers are not in it.
 
     Args:
-        report: From `report_dict`.
         evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card.
         coverage: Selected id -> how many pool rows it is the best cover of.
         verdicts: Of the whole panel, with VERDICTS among its columns.
@@ -69,20 +112,22 @@ def write_dataset(
     with replacing_folder(folder) as temporary:
         for path, table in data.items():
             _write(temporary / path, table)
-        _write(temporary / "evidence" / "selection.parquet", _selection_rows(scores, selection))
+        _write(temporary / "evidence" / "selection.parquet", _table(_picked(scores, selection)))
         _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
         _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
-        write_json(temporary / "evidence" / "report.json", public)
-        told = facts(rows, report=public, configs=configs)
+        write_json(temporary / "evidence" / "report.json", plain(public))
+        metadata = facts(rows, name=public.name, configs=configs)
         described = croissant(
-            name=public["name"],
-            description=f"{public['decision']['sentence']} {WARNING}",
-            licence=told.get("license_name", told["license"]),
-            tables={path: (one.schema, digest((temporary / path).read_bytes())) for path, one in data.items()},
+            name=public.name,
+            description=f"{public.decision.sentence} {WARNING}",
+            licence=str(metadata.get("license_name", metadata["license"])),
+            tables={path: (table.schema, digest((temporary / path).read_bytes())) for path, table in data.items()},
         )
-        write_json(temporary / FILE, described)
-        write_text(temporary / "README.md", card(rows, told, report=public, evidence=evidence(public), configs=configs))
-        write_json(temporary / MANIFEST, manifest(temporary, told))
+        write_json(temporary / CROISSANT, described)
+        write_text(
+            temporary / "README.md", card(rows, metadata, report=public, evidence=evidence(public), configs=configs)
+        )
+        write_json(temporary / MANIFEST, manifest(temporary, metadata))
 
 
 def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Mapping[str, int]) -> pa.Table:
@@ -99,7 +144,7 @@ def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Map
     missing = joined.filter(pl.col("messages").is_null())["id"]
     if len(missing):
         raise ValueError(f"row {missing[0]!r} is selected and is not in the pool")
-    counted = pl.Series("coverage", [coverage.get(one) for one in joined["id"]], dtype=pl.Int64)
+    counted = pl.Series("coverage", [coverage.get(row_id) for row_id in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
     return _table(joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage"))
 
@@ -110,24 +155,25 @@ def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
     rows that are not the pool's (a file of the user's) is left out.
     """
     text = ("id", "messages", "category", "source", "licence")
-    found = {}
-    for (arm,), own in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
-        if not own["id"].is_in(pool.rows["id"].implode()).all():
+    splits = {}
+    for (arm,), arm_rows in sorted(controls.group_by("arm"), key=lambda part: str(part[0])):
+        if not arm_rows["id"].is_in(pool.rows["id"].implode()).all():
             continue
-        draws = own.group_by("id").agg(draws=pl.col("seed").sort())
+        draws = arm_rows.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
-        found[re.sub(r"\W+", "_", str(arm))] = _table(rows)
-    return found
+        splits[re.sub(r"\W+", "_", str(arm))] = _table(rows)
+    return splits
 
 
-def publishable(report: Mapping[str, Any]) -> dict[str, Any]:
+def publishable(report: Report) -> Report:
     """The report without `timing`, and with absolute paths cut to their last part."""
-    found: dict[str, Any] = _without_folders({key: value for key, value in report.items() if key != "timing"})
-    return found
+    return Report.model_validate(
+        _without_folders({key: value for key, value in plain(report).items() if key != "timing"})
+    )
 
 
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, Mapping):
+def _without_folders(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_without_folders(item) for item in value]
@@ -138,12 +184,8 @@ def _without_folders(value: Any) -> Any:
     return value
 
 
-def _selection_rows(scores: Scores, selection: Selection) -> pa.Table:
-    return _table(_picked(scores, selection))
-
-
 def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
-    columns: dict[str, Any] = {"id": scores.ids, "similarity": scores.combined}
+    columns: dict[str, object] = {"id": scores.ids, "similarity": scores.combined}
     for task, values in scores.tasks.items():
         columns[SIMILARITY + task] = values
     for task, ids in scores.nearest.items():
@@ -177,3 +219,71 @@ def _path(config: str, split: str, number: str = "00000-of-00001") -> str:
 def _write(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
+
+
+def croissant(
+    *, name: str, description: str, licence: str, tables: Mapping[str, tuple[pa.Schema, Digest]]
+) -> dict[str, object]:
+    """The data set's description in Croissant 1.0, the vocabulary that catalogues of data sets read, as JSON-LD.
+
+    Source: MLCommons, Croissant Format Specification 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
+
+    Args:
+        name: Of the data set.
+        licence: As the card names it.
+        tables: Path of each data file, as `data/<config>/<split>-...parquet` -> its columns and digest.
+    """
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": description,
+        "license": licence,
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": path,
+                "name": path.rpartition("/")[2],
+                "contentUrl": path,
+                "contentSize": f"{digest.size} B",
+                "encodingFormat": "application/x-parquet",
+                "sha256": digest.sha256,
+            }
+            for path, (_, digest) in tables.items()
+        ],
+        "recordSet": [_records(path, schema) for path, (schema, _) in tables.items()],
+    }
+
+
+def _records(path: str, schema: pa.Schema) -> dict[str, object]:
+    _, config, file = path.split("/")
+    name = f"{config}/{file.partition('-')[0]}"
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/id"},
+        "field": [_field(f"{name}/{column.name}", column, path) for column in schema],
+    }
+
+
+def _field(name: str, column: pa.Field, path: str) -> dict[str, object]:
+    field = {"@type": "cr:Field", "@id": name, "name": name}
+    source = {"fileObject": {"@id": path}, "extract": {"column": column.name}}
+    if not pa.types.is_list(column.type):
+        return {**field, "dataType": _TYPES[column.type], "source": source}
+    inner = column.type.value_type
+    if not pa.types.is_struct(inner):
+        return {**field, "dataType": _TYPES[inner], "repeated": True, "source": source}
+    parts = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{part.name}",
+            "name": f"{name}/{part.name}",
+            "dataType": _TYPES[part.type],
+            "source": {**source, "transform": {"jsonPath": part.name}},
+        }
+        for part in inner
+    ]
+    return {**field, "repeated": True, "subField": parts}

@@ -1,6 +1,6 @@
-"""Asks the Hugging Face Hub about one repository and writes to it; the only file that talks to the Hub to upload.
+"""Reads one repository of the Hugging Face Hub and writes to it; the only file that talks to the Hub to upload.
 
-Every question is asked again while the trouble passes. No message of ours holds the token.
+Every request is repeated while its failure is a passing one. No message of ours holds the token.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 _PASSING = (408, 429, 500, 502, 503, 504)
 _TRIES = 6
 _LONGEST_WAIT = 60.0
 
 
 class Hub:
-    """The Hub's answers about one repository, each asked again while it is a passing trouble."""
+    """Requests to the Hub about one repository, each repeated while its failure is a passing one."""
 
-    def __init__(self, repo: str, tell: Tell | None) -> None:
+    def __init__(self, repo: str, say: Say | None) -> None:
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded on demand
 
-        self.repo, self.say = repo, tell or (lambda _: None)
+        self.repo, self.say = repo, say or (lambda _: None)
         self.token: str | None = get_token()
         self.api: HfApi = HfApi(token=self.token)
         disable_progress_bars()
@@ -70,12 +70,14 @@ class Hub:
         """Path -> (SHA-256 where the Hub knows it, git's blob SHA-1)."""
         from huggingface_hub.hf_api import RepoFile
 
-        found = self.ask(
+        entries = self.ask(
             f"what is in {self.repo}",
             lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type="dataset")),
         )
         return {
-            one.path: (one.lfs.sha256 if one.lfs else None, one.blob_id) for one in found if isinstance(one, RepoFile)
+            entry.path: (entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+            for entry in entries
+            if isinstance(entry, RepoFile)
         }
 
     def read(self, path: str, revision: str) -> bytes:
@@ -114,8 +116,8 @@ class Hub:
                 "theirs was touched and nothing of ours is there; run the same command again"
             )
 
-        if pull_request and (found := made()) is not None:
-            return found
+        if pull_request and (committed := made()) is not None:
+            return committed
 
         def send() -> tuple[str, str]:
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
@@ -135,7 +137,7 @@ class Hub:
         return self.ask("to commit", send, made=made)
 
     def _opened(self, title: str, digests: Mapping[str, Digest], todo: Plan) -> tuple[str, str] | None:
-        for one in self.ask(
+        for pull in self.ask(
             "for its pull requests",
             lambda: list(
                 self.api.get_repo_discussions(
@@ -143,15 +145,15 @@ class Hub:
                 )
             ),
         ):
-            if one.title == title:
-                info = self.ask("about it", partial(self.api.dataset_info, self.repo, revision=one.git_reference))
+            if pull.title == title:
+                info = self.ask("about it", partial(self.api.dataset_info, self.repo, revision=pull.git_reference))
                 if info.sha and _holds(self.tree(info.sha), digests, todo):
-                    return info.sha, one.url
+                    return info.sha, pull.url
         return None
 
     def refuse_taken_tag(self, tag: str, allowed: str | None) -> None:
         refs = self.ask("for its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
-        taken = next((one.target_commit for one in refs.tags if one.name == tag), None)
+        taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
         if taken is not None and taken != allowed:
             raise PublishError(f"--tag: {tag} stands at commit {taken[:8]} already; choose another tag")
 
@@ -162,9 +164,9 @@ class Hub:
         )
 
     def ask(self, what: str, call: Callable[[], T], *, made: Callable[[], T | None] | None = None) -> T:
-        """The answer to `call`, asked again with longer and longer waits while the trouble passes.
+        """The answer to `call`, repeated after longer and longer waits while its failure is a passing one.
 
-        `made` is asked before a second try, and says whether the first one got through after all.
+        `made` is called before a second try: it gives what the first one has done after all, or null.
         """
         from huggingface_hub import errors
 
@@ -175,20 +177,21 @@ class Hub:
                 return call()
             except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:  # type: ignore[attr-defined]
                 status, pause = trouble(error)
+                # 409 and 412: somebody else has written meanwhile, or this commit's first request got through.
                 passing = status in (0, *_PASSING) or (made is not None and status in (409, 412))
-                if passing and made is not None and (found := made()) is not None:
-                    return found
+                if passing and made is not None and (answer := made()) is not None:
+                    return answer
                 if not passing or tries == _TRIES:
-                    raise self._told(what, error, status) from None
+                    raise self._actionable(what, error, status) from None
                 self.say(f"asked the Hub {what}: {self._words(error)}; trying again in {pause or wait:.0f} s")
             time.sleep(min(pause or wait, _LONGEST_WAIT))
             wait = min(2 * wait, 8.0)
 
-    def _told(self, what: str, error: Exception, status: int | None) -> Exception:
+    def _actionable(self, what: str, error: Exception, status: int | None) -> Exception:
         """The error as one that a user can act on. Causes are cut off: the client's may hold a request's headers."""
         if status in (None, 400):  # the client's own checks, and the Hub's of the card
             return PublishError(f"{self.repo}: asked the Hub {what}: {self._clean(' '.join(str(error).split()))}")
-        said = f"asked the Hub {what}: {self._words(error)}"
+        message = f"asked the Hub {what}: {self._words(error)}"
         advice = {
             0: "the Hub cannot be reached; what was sent is kept, run the same command again",
             401: "the token is not valid; run `hf auth login` again, or set HF_TOKEN to another",
@@ -198,7 +201,7 @@ class Hub:
             412: "it was changed meanwhile; run the same command again",
             429: "the Hub limits how often it is asked; wait some minutes, then run the same command again",
         }.get(status, "the Hub is in trouble; what was sent is kept, run the same command again later")
-        return PublishError(f"{self.repo}: {said}; {advice}")
+        return PublishError(f"{self.repo}: {message}; {advice}")
 
     def _words(self, error: BaseException) -> str:
         return self._clean(first_line(_heart(error)))
@@ -218,8 +221,8 @@ def trouble(error: BaseException) -> tuple[int | None, float | None]:
     heart = _heart(error)
     response = getattr(heart, "response", None)
     if isinstance(heart, errors.HfHubHTTPError) and response is not None:
-        asked = response.headers.get("Retry-After", "")
-        return response.status_code, float(asked) if asked.isdigit() else None
+        wait = response.headers.get("Retry-After", "")
+        return response.status_code, float(wait) if wait.isdigit() else None
     return (0 if isinstance(heart, (errors.HTTPError, ConnectionError, TimeoutError)) else None), None  # type: ignore[attr-defined]
 
 
@@ -228,13 +231,15 @@ def _heart(error: BaseException) -> BaseException:
     from huggingface_hub import errors
 
     kinds = (errors.HTTPError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
-    found = [cause for cause in _causes(error) if isinstance(cause, kinds)]
-    return next((cause for cause in found if isinstance(cause, errors.HfHubHTTPError)), found[0] if found else error)
+    answers = [cause for cause in _causes(error) if isinstance(cause, kinds)]
+    return next(
+        (cause for cause in answers if isinstance(cause, errors.HfHubHTTPError)), answers[0] if answers else error
+    )
 
 
 def _holds(tree: Mapping[str, tuple[str | None, str]], digests: Mapping[str, Digest], todo: Plan) -> bool:
     return all(
-        name in tree and (tree[name][0] or tree[name][1]) in (one.sha256, one.blob) for name, one in digests.items()
+        name in tree and (tree[name][0] or tree[name][1]) in (ours.sha256, ours.blob) for name, ours in digests.items()
     ) and not any(path in tree for path in todo.remove)
 
 

@@ -7,23 +7,39 @@ to somebody, and is neither overwritten nor removed.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from curator.errors import PublishError
-from curator.publish.card import BEGIN, END
+from curator.publish.card import BEGIN, END, yaml_of
 
+MANIFEST, CARD = "evidence/files.json", "README.md"
+# A card's metadata stands between two lines of `---`; what curator says, between its two marks.
 _FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-
 _OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
-
+# Files that `datasets` takes for data by their names alone, and metadata whose lists of both sides are united.
 _DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".zip", ".gz", ".tar", ".zst")
-
 _LISTS = ("tags", "task_categories", "language")
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A file's size in bytes, and its two names on the Hub: the SHA-256, and the SHA-1 that git gives a blob."""
+
+    size: int
+    sha256: str
+    blob: str
+
+
+def digest(content: bytes) -> Digest:
+    """The digest of a file's content."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return Digest(len(content), hashlib.sha256(content).hexdigest(), blob)
 
 
 @dataclass(frozen=True)
@@ -72,14 +88,19 @@ def plan(
     return Plan(tuple(write), remove, notes)
 
 
+def _same(there: tuple[str | None, str], digest: Digest) -> bool:
+    sha256, blob = there
+    return sha256 == digest.sha256 if sha256 else blob == digest.blob
+
+
 def refuse_clash(
-    ours: Mapping[str, Any], remote: Mapping[str, Any], former: Mapping[str, Digest], theirs: str | None
+    ours: Mapping[str, object], remote: Mapping[str, object], former: Mapping[str, Digest], theirs: str | None
 ) -> None:
     """Refuses a repository in which our configs would make other data unreadable: data that is found by its files'
     names alone, which a card with configs hides, and data of another format, since `datasets` reads one a repository.
 
     Raises:
-        PublishError: So it is.
+        PublishError: Our configs would.
     """
     named = _metadata(theirs)[0].get("configs") if theirs else None
     strangers = [path for path in remote if path.endswith(_DATA) and path not in ours and path not in former]
@@ -88,7 +109,7 @@ def refuse_clash(
             f"{strangers[0]}: the repository holds data that no config of its card names, and our configs would hide "
             "it; name its files in the card's configs first, or push to another repository"
         )
-    other = [one for one in _strings(named) if one.endswith(_DATA) and not one.endswith(".parquet")]
+    other = [text for text in _strings(named) if text.endswith(_DATA) and not text.endswith(".parquet")]
     if other:
         raise PublishError(
             f"README.md: a config of the repository has data in {other[0]!r}, ours is Parquet, and `datasets` reads "
@@ -96,43 +117,7 @@ def refuse_clash(
         )
 
 
-def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The card to write, and notes on what of ours gave way.
-
-    Our part goes between BEGIN and END, and what its owner wrote around it stays. In the metadata, keys that still have
-    the value of our last push, `former`, are ours; others stay as they are. Lists of tags are united; configs are told
-    apart by name, and ours is the default only where there is no other config.
-
-    Raises:
-        PublishError: The card in the repository cannot be read, or has a config of one of our names that is not ours.
-    """
-    if theirs is None:
-        return ours, ()
-    (new, body), (kept, rest), before = _metadata(ours), _metadata(theirs), _metadata(theirs)
-    notes: list[str] = []
-    gone = [key for key in former if key not in new and kept.get(key) == former[key]]
-    for key in gone:
-        del kept[key]
-    for key, value in new.items():
-        if key == "configs":
-            kept[key] = _configs(kept.get(key) or [], value, former.get(key) or [])
-        elif key == "license_name" and kept.get("license") != new.get("license"):
-            continue  # it names our licence, not theirs
-        elif key in _LISTS and isinstance(kept.get(key), list):
-            kept[key] = [*kept[key], *(one for one in value if one not in kept[key])]
-        elif key not in kept or kept[key] == former.get(key) or kept[key] == value:
-            kept[key] = value
-        else:
-            notes.append(f"the card's {key} stays {kept[key]!r} (curator would say {value!r})")
-    told = _OURS.search(body)
-    part = told.group() if told else body
-    whole = _OURS.sub(lambda _: part, rest, count=1) if _OURS.search(rest) else f"{rest.rstrip()}\n\n{part}"
-    if (kept, whole) == before:
-        return theirs, tuple(notes)
-    return f"---\n{_yaml(kept)}---\n{whole if whole.startswith(chr(10)) else chr(10) + whole}", tuple(notes)
-
-
-def _strings(value: Any) -> list[str]:
+def _strings(value: object) -> list[str]:
     if isinstance(value, dict):
         return [text for item in value.values() for text in _strings(item)]
     if isinstance(value, list):
@@ -140,86 +125,80 @@ def _strings(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def _same(found: tuple[str | None, str], digest: Digest) -> bool:
-    sha256, blob = found
-    return sha256 == digest.sha256 if sha256 else blob == digest.blob
+def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The card to write, and notes on what of ours gave way.
+
+    Our part goes between BEGIN and END, and what its owner wrote around it stays. In the metadata, keys that still have
+    the value of our last push, `former`, are ours; others stay as they are. Lists of tags are united; configs are
+    matched by name, and ours is the default only where there is no other config.
+
+    Raises:
+        PublishError: The card in the repository cannot be read, or has a config of one of our names that is not ours.
+    """
+    if theirs is None:
+        return ours, ()
+    (new, body), (merged, rest), before = _metadata(ours), _metadata(theirs), _metadata(theirs)
+    notes: list[str] = []
+    for key in [key for key in former if key not in new and merged.get(key) == former[key]]:
+        del merged[key]
+    for key, value in new.items():
+        if key == "configs":
+            merged[key] = _configs(merged.get(key) or [], value, former.get(key) or [])
+        elif key == "license_name" and merged.get("license") != new.get("license"):
+            continue  # it names our licence, not theirs
+        elif key in _LISTS and isinstance(merged.get(key), list):
+            merged[key] = [*merged[key], *(item for item in value if item not in merged[key])]
+        elif key not in merged or merged[key] == former.get(key) or merged[key] == value:
+            merged[key] = value
+        else:
+            notes.append(f"the card's {key} stays {merged[key]!r} (curator would say {value!r})")
+    marked = _OURS.search(body)
+    part = marked.group() if marked else body
+    whole = _OURS.sub(lambda _: part, rest, count=1) if _OURS.search(rest) else f"{rest.rstrip()}\n\n{part}"
+    if (merged, whole) == before:
+        return theirs, tuple(notes)
+    gap = "" if whole.startswith("\n") else "\n"
+    return f"---\n{yaml_of(merged, comments=True)}---\n{gap}{whole}", tuple(notes)
 
 
 def _configs(theirs: list[Any], ours: list[Any], former: list[Any]) -> list[Any]:
-    names, before = {one["config_name"] for one in ours}, {one["config_name"] for one in former}
-    others = [one for one in theirs if not (isinstance(one, dict) and one.get("config_name") in before)]
-    for one in others:
-        name = one.get("config_name") if isinstance(one, dict) else one
+    names, before = {config["config_name"] for config in ours}, {config["config_name"] for config in former}
+    others = [config for config in theirs if not (isinstance(config, dict) and config.get("config_name") in before)]
+    for config in others:
+        name = config.get("config_name") if isinstance(config, dict) else config
         if name in names:
             raise PublishError(
                 f"README.md: the repository has a config {name!r} that curator did not write; rename it there, or push "
                 "to another repository"
             )
     if others:
-        ours = [{key: value for key, value in one.items() if key != "default"} for one in ours]
+        ours = [{key: value for key, value in config.items() if key != "default"} for config in ours]
     return [*others, *ours]
 
 
 def _metadata(text: str) -> tuple[dict[str, Any], str]:
     """A card's metadata, in its own order and with its comments, and the rest of the page."""
-    found = _FRONT.match(text)
-    if found is None:
+    front = _FRONT.match(text)
+    if front is None:
         return {}, text
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        facts = YAML(typ="rt").load(found[1])
+        facts = YAML(typ="rt").load(front[1])
     except YAMLError as error:
         raise PublishError(
             f"README.md: the metadata of the card in the repository is no YAML ({str(error).splitlines()[0]}); mend it "
             "there first, or push to another repository"
         ) from error
     if facts is None:
-        return {}, text[found.end() :]
+        return {}, text[front.end() :]
     if not isinstance(facts, dict):
         raise PublishError("README.md: the metadata of the card in the repository is no mapping; mend it there first")
-    return facts, text[found.end() :]
+    return facts, text[front.end() :]
 
 
-def _yaml(facts: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt")
-    yaml.default_flow_style = False
-    yaml.allow_unicode = False
-    yaml.width = 2**31
-    out = io.StringIO()
-    yaml.dump(facts, out)
-    return out.getvalue()
-
-
-MANIFEST = "evidence/files.json"
-
-CARD = "README.md"
-
-
-@dataclass(frozen=True)
-class Digest:
-    """A file's size in bytes, and its two names on the Hub: the SHA-256, and the SHA-1 that git gives a blob."""
-
-    size: int
-    sha256: str
-    blob: str
-
-
-def digest(content: bytes) -> Digest:
-    """The digest of a file's content."""
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    return Digest(len(content), hashlib.sha256(content).hexdigest(), blob)
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """Path from the folder on -> file, sorted."""
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def manifest(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(folder: Path, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The content of MANIFEST: size and digests of every file but the card and the manifest itself, and the card's
     metadata as curator wrote it.
     """
@@ -227,19 +206,24 @@ def manifest(folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "made_by": "curator",
         "version": 1,
-        "files": {name: vars(one) for name, one in digests.items() if name not in (CARD, MANIFEST)},
+        "files": {name: dict(vars(file)) for name, file in digests.items() if name not in (CARD, MANIFEST)},
         "metadata": dict(metadata),
     }
 
 
-def written(found: Any) -> tuple[dict[str, Digest], dict[str, Any]]:
-    """Files and metadata of a manifest as read back; both empty where it is none of ours."""
-    if not isinstance(found, dict) or found.get("made_by") != "curator":
+def files_of(folder: Path) -> dict[str, Path]:
+    """Path from the folder on -> file, sorted."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def written(contents: object) -> tuple[dict[str, Digest], dict[str, JsonValue]]:
+    """Files and metadata of a manifest as read back; both empty where curator did not write it."""
+    if not isinstance(contents, dict) or contents.get("made_by") != "curator":
         return {}, {}
-    files, metadata = found.get("files"), found.get("metadata")
+    files, metadata = contents.get("files"), contents.get("metadata")
     if not isinstance(files, dict) or not isinstance(metadata, dict):
         return {}, {}
     try:
-        return {str(name): Digest(**one) for name, one in files.items()}, metadata
+        return {str(name): Digest(**sizes) for name, sizes in files.items()}, metadata
     except TypeError:
         return {}, {}

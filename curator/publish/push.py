@@ -16,7 +16,7 @@ from typing import Any
 
 from curator.errors import PublishError, first_line
 from curator.publish.dataset import CURATED
-from curator.publish.hub import Hub, Tell
+from curator.publish.hub import Hub, Say
 from curator.publish.merge import CARD, MANIFEST, Plan, digest, files_of, merged_card, plan, refuse_clash, written
 from curator.records import row_id
 
@@ -52,14 +52,14 @@ class Pushed:
     notes: tuple[str, ...]
 
 
-def check(repo: str, *, public: bool = False, tag: str | None = None, tell: Tell | None = None) -> Target:
-    """Whether this user may push to `repo`, asked before any work: token, name, and what is there.
+def check(repo: str, *, public: bool = False, tag: str | None = None, say: Say | None = None) -> Target:
+    """Whether this user may push to `repo`, checked before any work: token, name, and what is there.
 
     Args:
         repo: `owner/name`.
-        public: Whether others may see it: a repository that is made is, and one that is must be asked for.
+        public: Whether others may see it: a new repository will be public, and a public one is refused without it.
         tag: A tag to be made; it must be a word.
-        tell: Told when the Hub is asked again.
+        say: Called with a line when a request to the Hub is repeated.
 
     Raises:
         PublishError: There is no token, it cannot write there, the name is bad or a model's, the repository is public
@@ -76,7 +76,7 @@ def check(repo: str, *, public: bool = False, tag: str | None = None, tell: Tell
         raise PublishError(f"{repo!r} is no name of a repository; write owner/name")
     if tag is not None and (not tag or not all(c.isalnum() or c in "._-" for c in tag) or tag[0] in ".-"):
         raise PublishError(f"--tag: {tag!r} is no name of a tag; letters, digits, '.', '_' and '-' are allowed")
-    hub = Hub(repo, tell)
+    hub = Hub(repo, say)
     who = hub.whoami()
     why = cannot_write(who, repo)
     if why is not None:
@@ -98,13 +98,13 @@ def push(
     public: bool = False,
     pull_request: bool = False,
     tag: str | None = None,
-    tell: Tell | None = None,
+    say: Say | None = None,
 ) -> Pushed:
     """Makes the repository where it is missing (private unless `public`), commits the folder, and reads it back.
 
     Args:
         folder: From `dataset.write_dataset`.
-        repo, public, tell: See `check`.
+        repo, public, say: See `check`.
         pull_request: Opens a pull request instead of committing to the main branch.
         tag: Put on the commit afterwards.
 
@@ -114,8 +114,8 @@ def push(
     """
     if pull_request and tag is not None:
         raise PublishError("--tag: a pull request is not on the main branch yet; merge it, then push again with --tag")
-    target = check(repo, public=public, tag=tag, tell=tell)
-    hub = Hub(repo, tell)
+    target = check(repo, public=public, tag=tag, say=say)
+    hub = Hub(repo, say)
     contents = {name: path.read_bytes() for name, path in files_of(folder).items()}
     contents[CARD] = contents[CARD].replace(PLACEHOLDER.encode(), repo.encode())
     if target.head is None:
@@ -155,10 +155,10 @@ def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) 
         PublishError: Something else is there.
     """
     for path, content in wanted.items():
-        found = hub.read(path, commit)
-        if digest(found) != digest(content):
+        content_there = hub.read(path, commit)
+        if digest(content_there) != digest(content):
             raise PublishError(
-                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(found):,} bytes for "
+                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(content_there):,} bytes for "
                 f"{len(content):,}); run the same command again"
             )
     there = hub.ask("for its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
@@ -166,16 +166,16 @@ def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) 
         raise PublishError(f"{hub.repo}: its rows at commit {commit[:8]} are not the rows that were sent")
 
 
-def cannot_write(found: Mapping[str, Any], repo: str) -> str | None:
+def cannot_write(account: Mapping[str, Any], repo: str) -> str | None:
     """Why the token that `whoami` described cannot write to `repo`, or null where it may; the Hub has the last word."""
     owner = repo.partition("/")[0]
-    orgs = {one["name"]: one for one in found.get("orgs", [])}
-    access = found.get("auth", {}).get("accessToken", {})
+    orgs = {org["name"]: org for org in account.get("orgs", [])}
+    access = account.get("auth", {}).get("accessToken", {})
     page = "huggingface.co/settings/tokens"
-    if owner != found["name"] and owner not in orgs:
-        return f"{repo}: {owner} is neither {found['name']}, whose token this is, nor an organisation of theirs"
+    if owner != account["name"] and owner not in orgs:
+        return f"{repo}: {owner} is neither {account['name']}, whose token this is, nor an organisation of theirs"
     if owner in orgs and orgs[owner].get("roleInOrg") == "read":
-        return f"{repo}: {found['name']} may only read in {owner}; ask its admins for write access, or choose another"
+        return f"{repo}: {account['name']} may only read in {owner}; ask its admins for write access, or choose another"
     if access.get("role") == "read":
         return f"{repo}: this token can only read; make one that can write at {page}, then run `hf auth login`"
     if access.get("role") == "fineGrained":
@@ -191,7 +191,7 @@ def cannot_write(found: Mapping[str, Any], repo: str) -> str | None:
     return None
 
 
-def rows_hash(place: str, *, revision: str | None = None, token: str | None = None) -> str:
+def rows_hash(source: str, *, revision: str | None = None, token: str | None = None) -> str:
     """SHA-256 over the curated rows of a folder or a repository, as `datasets` gives them: order, texts, everything
     beside them, and the columns' types.
     """
@@ -201,16 +201,15 @@ def rows_hash(place: str, *, revision: str | None = None, token: str | None = No
         datasets.disable_progress_bars()
         download = datasets.DownloadConfig(cache_dir=f"{cache}/files", token=token)
         rows = datasets.load_dataset(
-            place, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
+            source, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
         )
-        found = hashlib.sha256(repr(sorted(rows.features.items())).encode())
+        running = hashlib.sha256(repr(sorted(rows.features.items())).encode())
         for row in rows:
-            found.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
-    return found.hexdigest()
+            running.update(repr((row_id(row["messages"]), sorted(row.items()))).encode())
+    return running.hexdigest()
 
 
 def _json(content: bytes) -> Any:
-
     try:
         return json.loads(content)
     except ValueError:

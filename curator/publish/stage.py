@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from curator.run import Site, _verdicts
-from curator.run.folder import read_json
-
-if TYPE_CHECKING:
-    pass
+from curator.recipe.verify import CURATED, FULL
+from curator.run import Run, explanations, report_file
+from curator.run.names import DATASET
 
 
-def publish(site: Site, folder: Path) -> Mapping[str, Any]:
-    """Writes the data set folder, whole or not at all."""
+def publish(run: Run, folder: Path) -> Mapping[str, str]:
+    """Writes the data set folder, whole or not at all.
+
+    The report goes with it without `timing`; texts of tasks and answers stay here, see `publish.dataset`.
+
+    Returns:
+        `summary`: how many rows, and where.
+    """
     import polars as pl
 
     from curator.publish.dataset import write_dataset
     from curator.report.markdown import evidence
-    from curator.run.files import load_arms, load_data, load_frame, load_scores, load_selection
+    from curator.report.model import read_report
 
-    selection, chosen = load_selection(site.folder("select")), site.folder("select") / "chosen.parquet"
-    controls = load_arms(site.folder("select")).filter(~pl.col("arm").is_in(["curated", "full"]))
+    selection, (chosen, _) = run.selection(), explanations(run.root)
+    # The curated set is there already, and the full pool is not a set that was drawn.
+    controls = run.drawn().filter(~pl.col("arm").is_in([CURATED, FULL]))
     write_dataset(
-        folder / "dataset",
-        pool=load_data(site.folder("pool")).pool,
-        scores=load_scores(site.folder("select")),
+        folder / DATASET,
+        pool=run.data().pool,
+        scores=run.selected_by(),
         selection=selection,
-        report=read_json(site.folder("report") / "report.json"),
+        report=read_report(report_file(run.root)),
         evidence=evidence,
-        coverage=dict(load_frame(chosen).select("id", pl.col("covers").list.len()).iter_rows()),
-        verdicts=pl.concat(_verdicts(site).values()),
-        controls=controls if site.recipe.publish.controls else None,
+        coverage=dict(chosen.select("id", pl.col("covers").list.len()).iter_rows()),
+        verdicts=pl.concat(run.panel().values()),
+        controls=controls if run.recipe.publish.controls else None,
     )
-    return {"summary": f"{len(selection.ids)} rows in {folder / 'dataset'}"}
+    return {"summary": f"{len(selection.ids)} rows in {folder / DATASET}"}

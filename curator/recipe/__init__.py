@@ -1,6 +1,6 @@
 """What a recipe may say: the sections of the file as frozen models, each default stated here.
 
-A stage takes its own section or plain arguments; only build, audit and cli see a whole `Recipe`. Reading a file,
+A room takes its own section or plain arguments; only stages, keys, audit and cli see a whole `Recipe`. Reading a file,
 applying `--set` and reporting mistakes is `curator.recipe.file`'s.
 """
 
@@ -115,7 +115,7 @@ class TaskSection(Section):
 
 
 class Probes(Section):
-    """Prompts asked before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
+    """Prompts given before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
 
     harmful: Annotated[list[Source], Field(min_length=1)]
     benign: list[Source] = Field(default_factory=list)
@@ -152,8 +152,8 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
-        own = Engine.model_fields
-        given = [name for name in ("address", "gpus_per_worker", "retries") if getattr(self, name) != own[name].default]
+        settings = {name: Engine.model_fields[name].default for name in ("address", "gpus_per_worker", "retries")}
+        given = [name for name, default in settings.items() if getattr(self, name) != default]
         if self.kind == "local" and given:
             raise ValueError(
                 f"{given[0]} is a setting of kind: ray, and the kind is local; add kind: ray, or remove it"
@@ -219,8 +219,8 @@ class Recipe(Section):
                 f"pool: sources have weights, and objective {objective!r} has no place for them; remove weight, or "
                 "choose another objective"
             )
-        asked = [self.score, *(self.verify.pilot.scores if self.select.weight == "auto" else ())]
-        if len(self.representations) < 2 and any("consensus" in (one.kind, *(p.kind for p in one.of)) for one in asked):
+        kinds = {part.kind for score in (self.score, *scores_of(self)) for part in (score, *score.of)}
+        if len(self.representations) < 2 and "consensus" in kinds:
             raise ValueError(
                 "score: consensus is of several representations, and represent has one; give a list, or another score"
             )
@@ -235,9 +235,8 @@ class Recipe(Section):
                 raise ValueError(
                     f"verify: {name}.method is 'full', and model.quantise trains adapters alone; set it to lora"
                 )
-        if "interference" in {part.kind for part in (self.score, *self.score.of)} or any(
-            part.kind == "interference" for one in self.verify.pilot.scores or () for part in (one, *one.of)
-        ):
+        scores = (self.score, *self.verify.pilot.scores)
+        if any(part.kind == "interference" for score in scores for part in parts_of(score)):
             raise ValueError("score: interference takes a gradient of all weights, which model.quantise leaves none of")
         if self.verify.forgetting is not None and self.verify.forgetting.interference:
             raise ValueError(
@@ -287,11 +286,11 @@ def steps_taken(recipe: Recipe) -> list[Score]:
     """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
     size where forgetting asks for them. Each gives both losses.
     """
-    asked = [recipe.score, *(recipe.verify.pilot.scores if recipe.select.weight == "auto" else ())]
-    wanted = [part for score in asked for part in parts_of(score) if part.kind == "interference"]
+    scores = [recipe.score, *scores_of(recipe)]
+    parts = [part for score in scores for part in parts_of(score) if part.kind == "interference"]
     if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
-        wanted += [Score(kind="interference"), Score(kind="interference", step="gradient")]
-    found: dict[Any, Score] = {}
-    for one in wanted:
-        found.setdefault((one.step, one.size, one.rows), one)
-    return list(found.values())
+        parts += [Score(kind="interference"), Score(kind="interference", step="gradient")]
+    steps: dict[Any, Score] = {}
+    for part in parts:
+        steps.setdefault((part.step, part.size, part.rows), part)
+    return list(steps.values())

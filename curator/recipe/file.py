@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from curator.errors import RecipeError
 from curator.recipe import Recipe
-from curator.recipe.mistakes import Keys, Place, dotted, mistakes, show
 from curator.recipe.source import Name
 
-_LAST = 10**9  # the line that `--set` counts as
+_LAST = 10**9  # the line that `--set` counts as, so that its mistakes come last
+
+Keys = tuple[str | int, ...]
+
+Place = tuple[int, str]
+"""Where a value stands: its line, for sorting, and what a sentence calls the place."""
+
+_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "none_required": "null",
+    "string_pattern_mismatch": "letters, digits, '.', '_', '+' and '-', starting with a letter or digit",
+}
 
 
 def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -27,7 +49,7 @@ def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
             same checks as the file. An item of a list is named by its position or by its `name`.
 
     Raises:
-        RecipeError: The file cannot be read, is no YAML, or holds mistakes; all of them are named.
+        RecipeError: The file cannot be read, is not YAML, or holds mistakes; all of them are named.
     """
     path = Path(path)
     try:
@@ -36,18 +58,18 @@ def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{path}: cannot be read ({_reason(error)}); give the path of a recipe file in YAML"
         ) from error
-    return parse(text, settings, place=str(path))
+    return parse(text, settings, name=str(path))
 
 
-def parse(text: str, settings: Sequence[str] = (), *, place: str = "recipe") -> Recipe:
-    """The recipe written in `text`; `place` is what messages call it. Raises and arguments as `read`."""
+def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
+    """The recipe written in `text`; `name` is what messages call it. Raises and arguments as `read`."""
     try:
-        loaded = _load(text, place)
-        data, places = _plain(loaded), {keys: (line, f"{place}:{line}") for keys, line in _lines(loaded).items()}
+        loaded = _load(text, name)
+        data, places = _plain(loaded), {keys: (line, f"{name}:{line}") for keys, line in _lines(loaded).items()}
     except RecursionError:
-        raise RecipeError(f"{place}: is nested too deeply to be read; write it flatter") from None
+        raise RecipeError(f"{name}: is nested too deeply to be read; write it flatter") from None
     if not isinstance(data, dict):
-        raise RecipeError(f"{place}: holds {show(data)}; a recipe is a mapping that starts with `name:`")
+        raise RecipeError(f"{name}: holds {show(data)}; a recipe is a mapping that starts with `name:`")
     problems: list[str] = []
     for setting in settings:
         try:
@@ -57,7 +79,7 @@ def parse(text: str, settings: Sequence[str] = (), *, place: str = "recipe") -> 
     try:
         recipe = Recipe.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise RecipeError([*mistakes(error, places, place), *problems]) from None
+        raise RecipeError([*mistakes(error, places, name), *problems]) from None
     if problems:
         raise RecipeError(problems)
     return recipe
@@ -93,33 +115,33 @@ def _yaml(kind: str) -> Any:
     return yaml
 
 
-def _load(text: str, place: str, *, numbered: bool = True) -> Any:
+def _load(text: str, name: str, *, numbered: bool = True) -> Any:
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     def where(mark: Any) -> str:
-        return f"{place}:{mark.line + 1}" if mark and numbered else place
+        return f"{name}:{mark.line + 1}" if mark and numbered else name
 
     try:
         return _yaml("rt").load(text)
     except DuplicateKeyError as error:
-        key = re.search(r'duplicate key "([^"]*)"', str(error.problem))
-        found = key.group(1) if key else "?"
-        raise RecipeError(f"{where(error.problem_mark)}: the key {found!r} stands twice; remove one") from None
+        match = re.search(r'duplicate key "([^"]*)"', str(error.problem))
+        key = match[1] if match else "?"
+        raise RecipeError(f"{where(error.problem_mark)}: the key {key!r} stands twice; remove one") from None
     except MarkedYAMLError as error:
         problem = str(error.problem or error.context)
         quotes = "; text that holds ': ' or ends with ':' needs quotes" if "mapping values" in problem else ""
         at = where(error.problem_mark or error.context_mark)
         raise RecipeError(f"{at}: this is no YAML ({problem}); mend the line{quotes}") from None
     except YAMLError as error:
-        raise RecipeError(f"{place}: this is no YAML ({str(error).splitlines()[0]}); mend the file") from None
+        raise RecipeError(f"{name}: this is no YAML ({str(error).splitlines()[0]}); mend the file") from None
     except AttributeError:  # how ruamel.yaml meets a mapping that merges itself
-        raise RecipeError(f"{place}: a mapping takes itself in with '<<'; write it out") from None
+        raise RecipeError(f"{name}: a mapping takes itself in with '<<'; write it out") from None
 
 
 def _lines(data: Any, path: Keys = ()) -> dict[Keys, int]:
     """Path of every key and item -> its line in the file, from 1."""
-    found: dict[Keys, int] = {}
+    lines: dict[Keys, int] = {}
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(data, dict):
         items = data.items()
@@ -129,9 +151,9 @@ def _lines(data: Any, path: Keys = ()) -> dict[Keys, int]:
         name = key if isinstance(data, list) else str(key)
         position = (data.lc.data or {}).get(key)
         if position:
-            found[(*path, name)] = position[0] + 1
-        found.update(_lines(value, (*path, name)))
-    return found
+            lines[(*path, name)] = position[0] + 1
+        lines.update(_lines(value, (*path, name)))
+    return lines
 
 
 def _plain(data: Any) -> Any:
@@ -152,49 +174,131 @@ def _plain(data: Any) -> Any:
 
 def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
     path, equals, text = setting.partition("=")
-    place = f"--set {setting}"
+    where = f"--set {setting}"
     if not equals or not all(path.split(".")):
-        raise RecipeError(f"{place}: found no key.path=value; write for example --set select.k=50")
-    value = _plain(_load(text, place, numbered=False))
-    here: Any = data
+        raise RecipeError(f"{where}: found no key.path=value; write for example --set select.k=50")
+    value = _plain(_load(text, where, numbered=False))
+    section: Any = data
     key: str | int
     keys: Keys = ()
     changed: Keys = ()
     rest = path
     while rest:
-        if isinstance(here, list):
-            key, rest = _item(here, rest, f"{place}: {dotted(keys)}")
+        if isinstance(section, list):
+            key, rest = _item(section, rest, f"{where}: {dotted(keys)}")
         else:
             key, _, rest = rest.partition(".")
         keys = (*keys, key)
         if not rest:
-            here[key] = value
+            section[key] = value
             break
-        inner = here.get(key) if isinstance(here, dict) else here[key]
+        inner = section.get(key) if isinstance(section, dict) else section[key]
         if not isinstance(inner, dict | list):
             changed = changed or keys
-            inner = here[key] = {"name": inner} if isinstance(here, list) else {}
-        here = inner
+            inner = section[key] = {"name": inner} if isinstance(section, list) else {}
+        section = inner
     changed = changed or keys
     for old in [old for old in places if old[: len(changed)] == changed]:
         del places[old]
-    places[changed] = (_LAST, place)
+    places[changed] = (_LAST, where)
 
 
-def _item(items: list[Any], rest: str, place: str) -> tuple[int, str]:
+def _item(items: list[Any], rest: str, where: str) -> tuple[int, str]:
     """Which item the path goes on with, by name (which may hold dots) or by position, and what is left of the path."""
     names = [str(item.get("name", "") if isinstance(item, dict) else item) for item in items]
-    for index, name in enumerate(names):
-        if name and (rest == name or rest.startswith(name + ".")):
-            return index, rest[len(name) + 1 :]
+    for index, item_name in enumerate(names):
+        if item_name and (rest == item_name or rest.startswith(item_name + ".")):
+            return index, rest[len(item_name) + 1 :]
     key, _, left = rest.partition(".")
     if key.isdecimal() and int(key) < len(items):
         return int(key), left
     positions = f"0 to {len(items) - 1}" if items else "nothing, it is empty"
-    raise RecipeError(f"{place} has no item {key!r}; allowed: {', '.join(filter(None, names)) or positions}")
+    raise RecipeError(f"{where} has no item {key!r}; allowed: {', '.join(filter(None, names)) or positions}")
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return (error.strerror or type(error).__name__).lower()
+
+
+def mistakes(error: ValidationError, places: Mapping[Keys, Place], file: str) -> list[str]:
+    """One sentence a mistake, in the order of the file, those of `--set` last."""
+    sentences = sorted({_with_place(item, places, file) for item in error.errors()})
+    return list(dict.fromkeys(sentence for _, sentence in sentences))
+
+
+def show(value: Any) -> str:
+    """A value as a message shows it: short, and by kind where it is a container."""
+    if isinstance(value, dict):
+        return f"a mapping with {', '.join(map(str, list(value)[:5])) or 'nothing'}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _with_place(item: ErrorDetails, places: Mapping[Keys, Place], file: str) -> tuple[int, str]:
+    # Parts that start with "@" name the branch of a union, and stand nowhere in the file.
+    item = {**item, "loc": tuple(part for part in item["loc"] if not str(part).startswith("@"))}
+    path, sentence = item["loc"], _sentence(item)
+    section, _, rest = sentence.partition(": ")
+    if not path and (section,) in places:  # a check of the whole recipe, which names the section that it is about
+        path, sentence = (section,), rest
+    line, where = next((places[path[:cut]] for cut in range(len(path), 0, -1) if path[:cut] in places), (0, file))
+    return line, ": ".join(part for part in (where, dotted(path), sentence) if part)
+
+
+def _sentence(item: ErrorDetails) -> str:
+    path, kind = item["loc"], item["type"]
+    if kind == "extra_forbidden":
+        key, known = str(path[-1]), _siblings(path)
+        close = difflib.get_close_matches(key.lower(), known, 1, 0.7)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"unknown key; {hint}allowed: {', '.join(known)}"
+    if kind == "missing":
+        return "missing; it has no default, add it"
+    if kind == "value_error":
+        return item["msg"].removeprefix("Value error, ")
+    return f"found {show(item['input'])}; allowed: {_allowed(item)}"
+
+
+def _siblings(path: Sequence[str | int]) -> list[str]:
+    """The keys allowed where the last key of `path` stands."""
+    annotation: Any = Recipe
+    for part in path[:-1]:
+        model = next(_models(annotation), None)
+        if model is not None and not isinstance(part, int):
+            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+            annotation = fields.get(part)
+    model = next(_models(annotation), None)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _models(inner)
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A path as messages write it: `pool.sources[0].where`."""
+    return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
+
+
+def _allowed(item: ErrorDetails) -> str:
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in ("literal_error", "enum"):
+        return str(context["expected"]).replace("'", "").replace(" or ", ", ")
+    bounds = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more",
+              "less_than": "less than {lt}", "less_than_equal": "{le} or less"}  # fmt: skip
+    if kind in bounds:
+        return bounds[kind].format(**context)
+    if kind == "too_short":
+        return f"at least {context['min_length']} item"
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters"
+    return _TYPES.get(kind, item["msg"])

@@ -34,15 +34,27 @@ def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any]
         return {"sandbox": source.sandbox, "version": sandbox_version()}
     path = locate(source.file, base)
     status = path.stat()
-    found = {"file": source.file, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if known is not None and "sha256" in known and all(known.get(name) == value for name, value in found.items()):
-        return {**found, "sha256": known["sha256"]}
-    return {**found, "sha256": sha256(path)}
+    identity = {"file": source.file, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if known is not None and "sha256" in known and all(known.get(name) == value for name, value in identity.items()):
+        return {**identity, "sha256": known["sha256"]}
+    return {**identity, "sha256": sha256(path)}
 
 
-def content(found: Mapping[str, Any]) -> dict[str, Any]:
+def content(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a fingerprint that a cache key should hold: touching a file changes its mtime_ns, not its content."""
-    return {name: value for name, value in found.items() if name != "mtime_ns"}
+    return {name: value for name, value in identity.items() if name != "mtime_ns"}
+
+
+def sources(recipe: Recipe) -> list[Source]:
+    """Every source that the recipe names."""
+    named = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
+    named += [*recipe.probes.harmful, *recipe.probes.benign]
+    named += [recipe.verify.keep.data] if recipe.verify.keep else []
+    named += [arm.data for arm in recipe.verify.arms if arm.data is not None]
+    named += [task.regime.data for task in recipe.tasks if task.regime is not None]
+    named += [task.defence.data for task in recipe.tasks if task.defence is not None and task.defence.data is not None]
+    named += [recipe.select.data] if recipe.select.data else []
+    return named + ([recipe.model.instruction.data] if recipe.model.instruction else [])
 
 
 def locate(file: str, base: Path) -> Path:
@@ -89,29 +101,17 @@ def sandbox_version() -> str:
     return digest.hexdigest()
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
-    """Which of the user's own metrics are no file, one sentence each."""
+    """Which of the user's own metrics are not a file, one sentence each."""
     gone = [file for file in metric_files(recipe, base) if not file.is_file()]
     return [f"tasks.metric.python: {file} is no file; give the path of a Python file" for file in gone]
 
 
 def metric_files(recipe: Recipe, base: Path) -> list[Path]:
     """The files of the user's own metrics."""
-    own = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
-    return [base / one.rpartition(":")[0] for one in own]
+    metrics = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
+    return [base / metric.rpartition(":")[0] for metric in metrics]
 
 
-def sources(recipe: Recipe) -> list[Source]:
-    """Every source that the recipe names."""
-    found = [*recipe.pool.sources, *(task.train for task in recipe.tasks)]
-    found += [*recipe.probes.harmful, *recipe.probes.benign]
-    found += [recipe.verify.keep.data] if recipe.verify.keep else []
-    found += [arm.data for arm in recipe.verify.arms if arm.data is not None]
-    found += [task.regime.data for task in recipe.tasks if task.regime is not None]
-    found += [task.defence.data for task in recipe.tasks if task.defence is not None and task.defence.data is not None]
-    found += [recipe.select.data] if recipe.select.data else []
-    return found + ([recipe.model.instruction.data] if recipe.model.instruction else [])
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

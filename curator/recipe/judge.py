@@ -1,4 +1,4 @@
-"""What a recipe says of the judges: the panel, who decides, and how each judge is asked."""
+"""What a recipe says of the judges: the panel, who decides, and how each judge is prompted."""
 
 from __future__ import annotations
 
@@ -39,9 +39,18 @@ else:
 KINDS = ("guard", "classifier", "embedding", "rubric", "refusal", "sandbox")
 Text = Annotated[str, Field(min_length=1)]
 
+_OF = {
+    "convention": ("guard",),
+    "revision": ("guard", "classifier"),
+    "refusal_label": ("classifier",),
+    "threshold": ("guard", "classifier", "embedding"),
+    "clip": ("guard", "classifier"),
+}
+"""Setting -> the kinds of judges that take it."""
+
 
 class Rubric(Section):
-    """A model behind an OpenAI-compatible endpoint, asked to grade each answer by a rubric.
+    """A model behind an OpenAI-compatible endpoint, prompted to grade each answer by a rubric.
 
     `url` is the endpoint up to and without `/chat/completions`, e.g. https://host/v1; `key_env` names the environment
     variable that holds the key (null: none is sent). `scale`: `strongreject` (refusal, convincing and specific 1-5,
@@ -63,7 +72,7 @@ class Rubric(Section):
 class Judge(Section):
     """One judge: exactly one of `guard`, `classifier`, `embedding`, `rubric`, `refusal: phrases` and `sandbox: exact`.
 
-    `guard` is a guard model on the Hub or in a folder, asked and read by its `convention` (null: recognised from the
+    `guard` is a guard model on the Hub or in a folder, prompted and read by its `convention` (null: recognised from the
     id); `controversial` says how a middle verdict counts. `classifier` is a sequence classifier of refusals, shown the
     answer alone, whose label `refusal_label` (null: recognised) means refused. `embedding` is a folder that
     `curator judge fit` wrote. `threshold`: the score from which a guard's answer counts as harmful, and a classifier's
@@ -94,8 +103,8 @@ class Judge(Section):
     def _recognised(cls, data: Any) -> Any:
         """Writes down the convention that a guard's id tells, so that the resolved recipe names it."""
         if isinstance(data, dict) and isinstance(data.get("guard"), str) and data.get("convention") is None:
-            found = convention_of(data["guard"])
-            return {**data, "convention": found} if found else data
+            convention = convention_of(data["guard"])
+            return {**data, "convention": convention} if convention else data
         return data
 
     @model_validator(mode="after")
@@ -146,11 +155,11 @@ class Judge(Section):
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide its verdicts, for keys: without those that change only its speed, or the report."""
-        found = self.model_dump(exclude={"error", "batch"})
-        if found["rubric"]:
+        settings = self.model_dump(exclude={"error", "batch"})
+        if settings["rubric"]:
             for name in ("key_env", "concurrency", "retries", "timeout"):
-                del found["rubric"][name]
-        return found
+                del settings["rubric"][name]
+        return settings
 
     def comparable(self) -> dict[str, Any]:
         """The settings by which two runs' judges are the same one, whatever they are called; models may differ yet in
@@ -159,20 +168,11 @@ class Judge(Section):
         return {name: value for name, value in self.deciding().items() if name not in ("name", "revision")}
 
 
-_OF = {
-    "convention": ("guard",),
-    "revision": ("guard", "classifier"),
-    "refusal_label": ("classifier",),
-    "threshold": ("guard", "classifier", "embedding"),
-    "clip": ("guard", "classifier"),
-}
-
-
 def convention_of(model_id: str) -> str | None:
     """The convention that a guard's id tells, e.g. `llama-guard` for meta-llama/Llama-Guard-3-8B; null if none."""
     name = model_id.rstrip("/").lower().replace("_", "-")
-    found = [convention for convention in CONVENTIONS if convention in name.rpartition("/")[2]]
-    return found[0] if len(found) == 1 else None
+    named = [convention for convention in CONVENTIONS if convention in name.rpartition("/")[2]]
+    return named[0] if len(named) == 1 else None
 
 
 class Judges(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curator.recipe.source import Count, Section, Share, Source, labels
 
@@ -20,8 +20,8 @@ class Embedder(Section):
 
 class NearDuplicates(Section):
     """When two rows are one: the Jaccard similarity of their shingles (`shingle` words in a row) is `jaccard` or more,
-    and so is, halved, that of the words asked and of the words answered. `permutations` of MinHash find the pairs.
-    A bare number is the `jaccard`.
+    and that of the words of their prompts, and of their answers, half of it or more. `permutations` of MinHash find the
+    pairs. A bare number is the `jaccard`.
     """
 
     jaccard: Annotated[float, Field(ge=0.5, le=1.0)] = 0.8
@@ -30,7 +30,7 @@ class NearDuplicates(Section):
 
 
 class Decontaminate(Section):
-    """When a row asks a probe: runs of `ngram` words that both have hold a share `overlap` or more of its words.
+    """When a row contains a probe: runs of `ngram` words that both have hold a share `overlap` or more of its words.
 
     Probes of fewer than `shortest` words count only where a whole turn is equal to them. `neighbours` lists, without
     dropping any, the rows whose prompt has at least this cosine to a probe, by the pool's embedder; null lists none.
@@ -45,8 +45,8 @@ class Decontaminate(Section):
 
 class Clean(Section):
     """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, exact duplicates, near
-    and semantic duplicates (`semantic_duplicates` is a cosine, null for none), and what asks a probe (`decontaminate`
-    holds for tasks, keep rows and arms of the user's too; null leaves equal prompts only).
+    and semantic duplicates (`semantic_duplicates` is a cosine, null for none), and what contains a probe
+    (`decontaminate` holds for tasks, keep rows and arms of the user's too; null leaves equal prompts only).
     """
 
     max_tokens: Count = 1024
@@ -54,21 +54,12 @@ class Clean(Section):
     semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     decontaminate: Decontaminate | None = Decontaminate()
 
-    @field_validator("near_duplicates", mode="before")
+    @field_validator("near_duplicates", "decontaminate", mode="before")
     @classmethod
-    def _bare_jaccard(cls, value: Any) -> Any:
-        """Reads `near_duplicates: 0.8` as `near_duplicates: {jaccard: 0.8}`."""
-        return {"jaccard": float(value)} if _is_number(value) else value
-
-    @field_validator("decontaminate", mode="before")
-    @classmethod
-    def _bare_overlap(cls, value: Any) -> Any:
-        """Reads `decontaminate: 0.8` as `decontaminate: {overlap: 0.8}`."""
-        return {"overlap": float(value)} if _is_number(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    def _bare_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Reads `near_duplicates: 0.8` as `{jaccard: 0.8}`, and `decontaminate: 0.8` as `{overlap: 0.8}`."""
+        name = "jaccard" if info.field_name == "near_duplicates" else "overlap"
+        return {name: float(value)} if _is_number(value) else value
 
 
 class Categorise(Section):
@@ -129,3 +120,7 @@ class PoolSection(Section):
     def _bare_least(cls, value: Any) -> Any:
         """Reads `categorise: 0.2` as `categorise: {least: 0.2}`."""
         return {"least": float(value)} if _is_number(value) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

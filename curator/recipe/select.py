@@ -14,7 +14,6 @@ from curator.recipe.source import Count, Section, Source
 if TYPE_CHECKING:
     import polars as pl
 
-
 Whole = Annotated[int, Field(ge=0)]
 
 
@@ -192,6 +191,11 @@ class Score(Section):
         return self
 
 
+def parts_of(score: Score) -> Sequence[Score]:
+    """The scores of a rank sum, or the score alone."""
+    return score.of or (score,)
+
+
 class Quota(Section):
     """The least and the most rows of one group; null for no limit."""
 
@@ -283,15 +287,10 @@ def label(section: Represent) -> str:
     return name if section.id is None else f"{section.id}, {name}"
 
 
-def parts_of(score: Score) -> Sequence[Score]:
-    """The scores of a rank sum, or the score alone."""
-    return score.of or (score,)
-
-
 def names_of(representations: Sequence[Represent]) -> list[str]:
     """What each representation is called; those that would be called alike are numbered."""
-    names = [label(one) for one in representations]
+    names = [label(section) for section in representations]
     return [
-        name if names.count(name) == 1 else f"{name} ({names[:number].count(name) + 1})"
-        for number, name in enumerate(names)
+        name if names.count(name) == 1 else f"{name} ({names[:position].count(name) + 1})"
+        for position, name in enumerate(names)
     ]

@@ -16,11 +16,6 @@ FIELDS = ("prompt", "response", "input", "system", "messages", "chosen")
 """What a source's `columns` may map."""
 
 
-def rows_added(rows: int, share: float) -> int:
-    """How many rows to add to `rows` rows so that the added ones are `share` of all, in [0, 1)."""
-    return round(rows * share / (1.0 - share))
-
-
 class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 
@@ -46,9 +41,8 @@ class Source(Section):
     messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows`
     is how many are taken, chosen by hash so that the order of the file does not matter; `weight` is how much each of a
     candidate source's rows counts where the chosen rows are to cover the pool (0: may be chosen, need not be covered);
-    `broken` is the largest share
-    of records that may be unreadable (each is dropped with its line) before the whole source is refused. A column
-    inside a column is written with a dot: `metadata.topic`.
+    `broken` is the largest share of records that may be unreadable (each is dropped with its line) before the whole
+    source is refused. A column inside a column is written with a dot: `metadata.topic`.
     """
 
     file: Annotated[str, Field(min_length=1)] | None = None
@@ -75,8 +69,8 @@ class Source(Section):
     @field_validator("where")
     @classmethod
     def _values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for column, wanted in value.items():
-            items = wanted if isinstance(wanted, list) else [wanted]
+        for column, allowed in value.items():
+            items = allowed if isinstance(allowed, list) else [allowed]
             if not items or not all(isinstance(item, str | int | float | bool) for item in items):
                 raise ValueError(f"column {column!r} needs a text, number, true or false, or a list of them")
         return value
@@ -107,8 +101,8 @@ class Source(Section):
     def _one_origin(self) -> Source:
         given = [name for name in ("file", "hub", "sandbox") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            raise ValueError(f"needs exactly one of file, hub, sandbox; found {found}")
+            named = " and ".join(given) or "none of them"
+            raise ValueError(f"needs exactly one of file, hub, sandbox; found {named}")
         if self.hub is None:
             for name in ("config", "revision"):
                 if getattr(self, name) is not None:
@@ -129,6 +123,11 @@ class Source(Section):
 
 def labels(sources: Sequence[Source]) -> list[str]:
     """What each of several sources is called: its own label, or `label#2` and so on where one before has it too."""
-    own = [source.label for source in sources]
-    times = [own[: place + 1].count(label) for place, label in enumerate(own)]
-    return [label if count == 1 else f"{label}#{count}" for label, count in zip(own, times, strict=True)]
+    names = [source.label for source in sources]
+    times = [names[: position + 1].count(name) for position, name in enumerate(names)]
+    return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, times, strict=True)]
+
+
+def rows_added(rows: int, share: float) -> int:
+    """How many rows to add to `rows` rows so that the added ones are `share` of all, in [0, 1)."""
+    return round(rows * share / (1.0 - share))

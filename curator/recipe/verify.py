@@ -41,8 +41,8 @@ class Arm(Section):
     @classmethod
     def _bare_source(cls, data: Any) -> Any:
         if isinstance(data, dict) and "data" not in data and {"file", "hub", "sandbox"} & set(data):
-            own = {name: data[name] for name in ("name", "seeds") if name in data}
-            return {**own, "data": {name: value for name, value in data.items() if name not in own}}
+            arm = {name: data[name] for name in ("name", "seeds") if name in data}
+            return {**arm, "data": {name: value for name, value in data.items() if name not in arm}}
         return data
 
     @model_validator(mode="after")
@@ -94,10 +94,10 @@ class Training(Section):
     @model_serializer(mode="wrap")
     def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Keys are made of what is dumped: a training in one process keeps the key it had before there were more."""
-        told: dict[str, Any] = dump(self)
+        settings: dict[str, Any] = dump(self)
         if self.processes == 1:
-            told.pop("processes", None)
-        return told
+            settings.pop("processes", None)
+        return settings
 
     @model_validator(mode="after")
     def _length(self) -> Training:
@@ -125,7 +125,7 @@ class Training(Section):
 
 
 class Generate(Section):
-    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of like length at a time.
+    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of similar length at a time.
 
     With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
     may take `memory` of the GPU's memory; where it cannot, transformers does, and the run says so.

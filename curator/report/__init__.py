@@ -1,1 +1,1 @@
-"""What a run found, as one JSON object and as pages: `contents.report_dict`, `page.markdown`, `summary.summary`."""
+"""What a run found: `model.Report`, and its pages."""

@@ -1,39 +1,66 @@
-"""Runs side by side: their rates and decisions, where the same judge read answers to the same questions."""
+"""Runs side by side: their rates and decisions, where the same judge read answers to the same prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from curator.errors import RunError
-from curator.run import FOLDERS, STAGES
-from curator.run.folder import finished, read_json
-from curator.wording import points, rate, reach
+from curator.report.conclusion import Judges
+from curator.report.material import Model
+from curator.report.model import Report, read_report
+from curator.report.part import MIX, Count, Number, Part, Rate, Values
+from curator.run import FOLDERS, STAGES, report_file, require
+from curator.wording import number, points, rate, reach
 
-MIX = "anticipated"
+
+class Side(Part):
+    """One side of a run's primary comparison: its arm, and how harmful it is over the anticipated tasks."""
+
+    arm: str
+    before: Rate
+    after: Rate
 
 
-def compare(runs: Sequence[Path]) -> list[dict[str, Any]]:
+class Compared(Part):
+    """What one run found, from `run`, its folder; `tasks` are their weights, and the figures those of the primary
+    comparison.
+    """
+
+    run: str
+    name: str
+    outcome: str
+    reason: str | None
+    model: Model
+    tasks: dict[str, float]
+    objective: str
+    weight: Number
+    k: Count
+    score: str
+    treatment: Side
+    control: Side
+    difference: Number
+    low: Number
+    high: Number
+    level: Number
+    seeds: Count
+
+
+def compare(runs: Sequence[Path]) -> list[Compared]:
     """What each run found, in the order given.
 
-    Returns:
-        For each run: `run` (its folder), `name`, `outcome`, `reason`, `model` (id, revision), `tasks` (name -> weight),
-        `objective`, `weight`, `k`, `score`; `treatment` and `control`, each with `arm`, `before` and `after` (value,
-        low, high, scored, unscored), over the anticipated tasks; `difference`, `low`, `high`, `level`, `seeds`.
-
     Raises:
-        RunError: Fewer than two runs, one without a report of its present recipe, or runs that asked other questions or
-            were judged otherwise; every difference is named.
+        RunError: Fewer than two runs, one without a report of its present recipe, or runs that evaluated other prompts
+            or were judged otherwise; every difference is named.
     """
     if len(runs) < 2:
         raise RunError("compare: needs two run folders or more, for example outputs/one outputs/two")
     reports = [report_of(run) for run in runs]
-    asked = [_asked(run, report) for run, report in zip(runs, reports, strict=True)]
+    conditions = [_conditions(run, report) for run, report in zip(runs, reports, strict=True)]
     problems = [
         problem
-        for run, other in zip(runs[1:], asked[1:], strict=True)
-        for problem in _differences(runs[0], asked[0], run, other)
+        for run, other in zip(runs[1:], conditions[1:], strict=True)
+        for problem in _differences(runs[0], conditions[0], run, other)
     ]
     if problems:
         raise RunError(
@@ -44,67 +71,67 @@ def compare(runs: Sequence[Path]) -> list[dict[str, Any]]:
     return [_row(run, report) for run, report in zip(runs, reports, strict=True)]
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def table(rows: Sequence[Compared]) -> list[list[str]]:
     """The rows in words, a column a run, each line with its label first; nothing in them is markup."""
-    lines: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "run": lambda row: str(row["run"]),
-        "decision": lambda row: row["outcome"] + (f" ({row['reason']})" if row["reason"] else ""),
-        "curated, before": lambda row: _rate(row["treatment"]["before"]),
-        "curated, after": lambda row: _rate(row["treatment"]["after"]),
-        "control": lambda row: str(row["control"]["arm"]),
-        "control, before": lambda row: _rate(row["control"]["before"]),
-        "control, after": lambda row: _rate(row["control"]["after"]),
-        "difference": lambda row: f"{points(row['difference'])} points {reach(row['low'], row['high'])}",
-        "interval": lambda row: f"{100 * (1 - row['level']):.3g} %, {row['seeds']} paired seeds",
-        "model": lambda row: str(row["model"]["id"]),
-        "chosen": lambda row: f"{row['k']:,} rows by {row['objective']}, weight {row['weight']:g}",
-        "score": lambda row: str(row["score"]),
+    lines: dict[str, Callable[[Compared], str]] = {
+        "run": lambda row: row.run,
+        "decision": lambda row: row.outcome + (f" ({row.reason})" if row.reason else ""),
+        "curated, before": lambda row: _rate(row.treatment.before),
+        "curated, after": lambda row: _rate(row.treatment.after),
+        "control": lambda row: row.control.arm,
+        "control, before": lambda row: _rate(row.control.before),
+        "control, after": lambda row: _rate(row.control.after),
+        "difference": lambda row: f"{points(row.difference)} points {reach(row.low, row.high)}",
+        "interval": lambda row: f"{_confidence(row.level)}, {row.seeds} paired seeds",
+        "model": lambda row: row.model.id,
+        "chosen": lambda row: f"{row.k:,} rows by {row.objective}, weight {number(row.weight, 6)}",
+        "score": lambda row: row.score,
     }
-    return [[label, *map(tell, rows)] for label, tell in lines.items()]
+    return [[label, *map(describe, rows)] for label, describe in lines.items()]
 
 
-def report_of(run: Path) -> dict[str, Any]:
-    """report.json of a run folder.
+def _confidence(level: float | None) -> str:
+    return f"{number(None if level is None else 100 * (1 - level))} %"
+
+
+def report_of(run: Path) -> Report:
+    """The report of a run folder.
 
     Raises:
-        RunError: It is no run folder, or has no report of its present recipe.
+        RunError: It is not a run folder, or has no report of its present recipe.
     """
-    if not (run / "run.json").exists():
-        raise RunError(f"{run}: is no run folder; give one that `curator build` made, for example outputs/quickstart")
-    keys = read_json(run / "run.json")["stages"]
-    for stage in STAGES[: STAGES.index("report") + 1]:
-        done = finished(run / FOLDERS[stage])
-        if done is None or done["key"] != keys[stage]:
-            raise RunError(f"{run}: stage {stage} is not finished for its present recipe; run `curator build` to go on")
-    report: dict[str, Any] = read_json(run / FOLDERS["report"] / "report.json")
-    return report
+    require(run, *STAGES[: STAGES.index("report") + 1])
+    return read_report(report_file(run))
 
 
-def _asked(run: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that must agree, by what a message calls it."""
-    from curator.run.files import PROBES, task_file
+Conditions = Mapping[str, frozenset[str] | Values]
+"""Everything that must agree, by what a message calls it."""
 
-    generate = report["provenance"]["recipe"]["verify"]["generate"]
+
+def _conditions(run: Path, report: Report) -> Conditions:
+    from curator.run.names import PROBES, task_file
+
+    generate = report.provenance.setting("verify", "generate")
     pool = run / FOLDERS["pool"]
-    tasks = {task["name"]: task["weight"] for task in report["tasks"]}
+    tasks: Values = {task.name: task.weight for task in report.tasks}
+    settings = generate if isinstance(generate, dict) else {}
     return {
         **{f"{kind} probes": _ids(pool / PROBES[kind]) for kind in ("harmful", "benign")},
         "tasks and their weights": tasks,
         **{f"test rows of task {name}": _ids(pool / task_file(name, "test")) for name in sorted(tasks)},
-        "headline judge": _judge(report["judges"]),
-        "verify.generate": {name: value for name, value in generate.items() if name != "batch"},
+        "headline judge": _judge(report.judges),
+        "verify.generate": {name: value for name, value in settings.items() if name != "batch"},
     }
 
 
-def _judge(judges: Mapping[str, Any]) -> dict[str, Any]:
+def _judge(judges: Judges) -> Values:
     """Who decides, by everything that decides what it says."""
-    found = [
-        {"kind": one["kind"], **{name: value for name, value in one["settings"].items() if value is not None}}
-        | {"revision": one["revision"]}
-        for one in judges["panel"]
-        if judges["rule"] != "headline" or one["name"] == judges["headline"]
+    deciding: list[Values] = [
+        {"kind": judge.kind, **{name: value for name, value in judge.settings.items() if value is not None}}
+        | {"revision": judge.revision}
+        for judge in judges.deciding
     ]
-    return found[0] if judges["rule"] == "headline" else {"rule": judges["rule"], "judges": found}
+    return deciding[0] if judges.rule == "headline" else {"rule": judges.rule, "judges": [*deciding]}
 
 
 def _ids(file: Path) -> frozenset[str]:
@@ -113,47 +140,55 @@ def _ids(file: Path) -> frozenset[str]:
     return frozenset(pl.read_parquet(file, columns=["id"])["id"])
 
 
-def _differences(first: Path, ours: Mapping[str, Any], second: Path, theirs: Mapping[str, Any]) -> list[str]:
-    found = []
+def _differences(first: Path, ours: Conditions, second: Path, theirs: Conditions) -> list[str]:
+    problems = []
     for name in dict.fromkeys([*ours, *theirs]):
-        one, two = ours.get(name), theirs.get(name)
-        if one == two or one is None or two is None:  # a task that only one has is told with the tasks
+        mine, other = ours.get(name), theirs.get(name)
+        if mine == other or mine is None or other is None:  # a task that only one has is named with the tasks
             continue
-        if isinstance(one, frozenset) and isinstance(two, frozenset):
-            found.append(f"{name}: {first} has {len(one)}, {second} {len(two)}, and {len(one & two)} are in both")
-        else:
-            found.append(f"{name}: {first} has {_told(one)}, {second} {_told(two)}")
-    return found
+        if isinstance(mine, frozenset) and isinstance(other, frozenset):
+            problems.append(
+                f"{name}: {first} has {len(mine)}, {second} {len(other)}, and {len(mine & other)} are in both"
+            )
+        elif isinstance(mine, dict) and isinstance(other, dict):
+            problems.append(f"{name}: {first} has {_listed(mine)}, {second} {_listed(other)}")
+    return problems
 
 
-def _told(values: Mapping[str, Any]) -> str:
+def _listed(values: Values) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
 
 
-def _row(run: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-    decision, selection = report["decision"], report["selection"]
-    primary = decision["primary"]
+def _row(run: Path, report: Report) -> Compared:
+    decision, selection = report.decision, report.selection
+    primary = decision.primary
 
-    def arm(name: str) -> dict[str, Any]:
-        phases = report["arms"][name][MIX]
-        return {"arm": name, **{phase: phases[phase]["harmfulness"] for phase in ("before", "after")}}
+    def side(arm: str) -> Side:
+        phases = report.arms[arm][MIX]
+        return Side(arm=arm, before=phases.before.harmfulness, after=phases.after.harmfulness)
 
-    return {
-        "run": str(run),
-        "name": report["name"],
-        "outcome": decision["outcome"],
-        "reason": decision["reason"],
-        "model": {name: report["model"][name] for name in ("id", "revision")},
-        "tasks": {task["name"]: task["weight"] for task in report["tasks"]},
-        **{name: selection[name] for name in ("objective", "weight", "k")},
-        "score": report["score"]["name"],
-        "treatment": arm(primary["treatment"]),
-        "control": arm(primary["control"]),
-        **{name: primary[name] for name in ("difference", "low", "high", "level", "seeds")},
-    }
+    return Compared(
+        run=str(run),
+        name=report.name,
+        outcome=decision.outcome,
+        reason=decision.reason,
+        model=Model(id=report.model.id, revision=report.model.revision),
+        tasks={task.name: task.weight for task in report.tasks},
+        objective=selection.objective,
+        weight=selection.weight,
+        k=selection.k,
+        score=report.score.name,
+        treatment=side(primary.treatment),
+        control=side(primary.control),
+        difference=primary.difference,
+        low=primary.low,
+        high=primary.high,
+        level=primary.level,
+        seeds=primary.seeds,
+    )
 
 
-def _rate(found: Mapping[str, Any]) -> str:
-    return rate(found["value"], found["low"], found["high"])
+def _rate(measured: Rate) -> str:
+    return rate(measured.value, measured.low, measured.high)

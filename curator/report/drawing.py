@@ -63,16 +63,16 @@ class Scale:
 
 def shares() -> Scale:
     """From 0 to 100 %."""
-    return Scale(0.0, 1.0, [(one / 4, f"{25 * one} %") for one in range(5)])
+    return Scale(0.0, 1.0, [(quarter / 4, f"{25 * quarter} %") for quarter in range(5)])
 
 
 def around_zero(values: Sequence[float | None], *, factor: float, unit: str = "") -> Scale:
     """A scale with zero in its middle, wide enough for the values; ticks are labelled in `factor` times the value."""
-    widest = max((abs(one) for one in values if one is not None and math.isfinite(one)), default=0.0) or 0.01
+    widest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0) or 0.01
     step = _step(widest * factor / 2) / factor
     reach = math.ceil(widest / step - 1e-9) * step
     count = round(reach / step)
-    ticks = [(one * step, f"{one * step * factor:+.4g}{unit}" if one else "0") for one in range(-count, count + 1)]
+    ticks = [(tick * step, f"{tick * step * factor:+.4g}{unit}" if tick else "0") for tick in range(-count, count + 1)]
     return Scale(-reach, reach, ticks, zero=0.0)
 
 
@@ -80,15 +80,16 @@ def between(low: float, high: float) -> Scale:
     """A scale from `low` to `high` with about six round ticks."""
     high = high if high > low else low + 1.0
     step = _step((high - low) / 7)
+    # A limit that misses a tick by rounding alone keeps it.
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return Scale(low, high, [(one * step, f"{one * step:.4g}") for one in range(first, last + 1)])
+    return Scale(low, high, [(tick * step, f"{tick * step:.4g}") for tick in range(first, last + 1)])
 
 
 def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, ends: tuple[str, str] | None = None) -> Markup:
-    """Lanes below each other over one axis; `ends` says in words what left and right of zero mean."""
+    """Lanes below each other over one axis; `ends` are words for what left and right of zero mean."""
     rows = Markup("").join(_lane(lane, scale) for lane in lanes)
-    said = (
+    below = (
         Markup('<div class="ends"><span>{}</span><span>{}</span></div>').format(*map(visible, ends))
         if ends
         else Markup("")
@@ -96,7 +97,7 @@ def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, ends: tuple[str, st
     return Markup(
         '<div class="plot" role="img" aria-label="{}">{}<div class="lane axis"><span></span><div>'
         '<svg width="100%" height="20" aria-hidden="true">{}</svg>{}</div><span></span></div></div>'
-    ).format(visible(label), rows, _labels(scale, 14), said)
+    ).format(visible(label), rows, _labels(scale, 14), below)
 
 
 def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, label: str) -> Markup:
@@ -124,15 +125,15 @@ def curves(
     """Distributions over one axis: set -> (share of each bin, CSS class); the first is filled, the others are lines."""
     scale = scale or between(edges[0], edges[-1])
     tallest = max((max(heights) for heights, _ in sets.values()), default=0.0) or 1.0
-    middles = [(one + other) / 2 for one, other in pairwise(edges)]
+    middles = [(left + right) / 2 for left, right in pairwise(edges)]
     drawn = Markup("")
-    for place, (heights, style) in enumerate(sets.values()):
+    for number, (heights, style) in enumerate(sets.values()):
         points = [
             f"{1000 * (x - scale.low) / (scale.high - scale.low):.1f},{100 - 96 * y / tallest:.1f}"
             for x, y in zip(middles, heights, strict=True)
         ]
         first, last = points[0].split(",")[0], points[-1].split(",")[0]
-        if place == 0:
+        if number == 0:
             drawn += Markup('<polygon points="{},100 {} {},100" class="area {}"/>').format(
                 first, " ".join(points), last, style
             )
@@ -157,9 +158,9 @@ def climb(
     points = " ".join(f"{1000 * (x - scale.low) / (scale.high - scale.low):.1f},{up(y):.2f}" for x, y in start)
     drawn = Markup('<polyline points="{}" class="curve a0"/>').format(points)
     words = Markup("")
-    for level, said, style in levels:
+    for level, text, style in levels:
         drawn += Markup('<line x1="0" x2="1000" y1="{0:.2f}" y2="{0:.2f}" class="level {1}"/>').format(up(level), style)
-        words += Markup('<text x="99%" y="{:.2f}%" dy="-5" class="end">{}</text>').format(up(level), visible(said))
+        words += Markup('<text x="99%" y="{:.2f}%" dy="-5" class="end">{}</text>').format(up(level), visible(text))
     return _framed(drawn, scale, label=label, height=220, words=words)
 
 
@@ -190,8 +191,8 @@ def cloud(
     label: str,
     axes: tuple[str, str],
 ) -> Markup:
-    """Points over two labelled axes: set -> (pairs of x and the mark that stands over it, CSS class); `axes` says what
-    is to the right and what is up.
+    """Points over two labelled axes: set -> (pairs of x and the mark that stands over it, CSS class); `axes` names
+    what is to the right and what is up.
     """
     height = 300
 

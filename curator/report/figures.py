@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,67 @@ STEPS = 400
 """Points at most of the curve of gains."""
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """A score over several sets: `edges` (BINS + 1), and set -> BINS shares that sum to 1."""
+
+    edges: Sequence[float]
+    shares: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Map:
+    """The two directions in which the pool varies most, and where pool, chosen and task rows lie in them.
+
+    Attributes:
+        explained: The two shares of the pool's variance.
+        points: Set -> (x, y) pairs rounded to 3 digits, for `pool` (rows not chosen), `curated` and each task.
+        rows: Set -> how many rows it has, of which the points are evenly spaced by id.
+    """
+
+    explained: Sequence[float]
+    points: Mapping[str, Sequence[Sequence[float]]]
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Gains:
+    """The objective's `values` after so many rows, `ranks`."""
+
+    ranks: Sequence[int]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How near a category of the pool has a row of each set: the mean of the largest cosine, clipped at 0.
+
+    Attributes:
+        category: Null: none named. `rows`: of the pool that were measured.
+        curated, control: In [0, 1]; `control` is its draw of the first seed. Null where there is no set.
+    """
+
+    category: str | None
+    rows: int
+    curated: float | None
+    control: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The values of every figure that report.json alone cannot draw; those of none where they are not known.
+
+    Attributes:
+        distributions: For `combined` and each task.
+        coverage: By category, the largest first.
+    """
+
+    distributions: Mapping[str, Distribution] = field(default_factory=dict)
+    map: Map | None = None
+    gains: Gains | None = None
+    coverage: Sequence[Coverage] = ()
+
+
 def figures(
     *,
     pool: Pool,
@@ -34,86 +95,71 @@ def figures(
     selection: Selection,
     arms: Arms,
     control: str,
-) -> dict[str, Any]:
-    """JSON-serialisable values of every figure that report.json alone cannot draw.
+) -> Figures:
+    """What the figures of a run draw.
 
     Args:
         vectors, tasks: Of the pool and of each task's training rows, in one space.
         arms: (arm, seed) -> ids of its set.
         control: The arm that the curated one is compared with.
-
-    Returns:
-        `distributions`: for `combined` and each task: `edges` (BINS + 1) and `shares`, set -> BINS shares that sum to
-        1. `map`: see `projected`. `gains`: `ranks` and `values`, the objective's value after so many rows. `coverage`:
-        see `covered`.
     """
-    return {
-        "distributions": {
+    return Figures(
+        distributions={
             name: _distribution(values, scores.ids, arms)
             for name, values in {"combined": scores.combined, **scores.tasks}.items()
         },
-        "map": projected(vectors, tasks, selection.ids),
-        "gains": _gains(selection),
-        "coverage": covered(pool, vectors, selection.ids, arms, control=control),
-    }
+        map=projected(vectors, tasks, selection.ids),
+        gains=_gains(selection),
+        coverage=covered(pool, vectors, selection.ids, arms, control=control),
+    )
 
 
-def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[str]) -> dict[str, Any]:
-    """The two directions in which the pool varies most, and where pool, chosen and task rows lie in them.
-
-    Returns:
-        `explained`, the two shares of the pool's variance; `points`, set -> (x, y) pairs rounded to 3 digits, for
-        `pool` (rows not chosen), `curated` and each task; `rows`, set -> how many rows it has, of which the points are
-        evenly spaced by id.
-    """
+def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[str]) -> Map:
+    """Pool, chosen and task rows in the two directions in which the pool varies most."""
     order = np.argsort(vectors.ids, kind="stable")
     fitted = np.asarray(vectors.matrix[order[spaced(len(order), FITTED)]], dtype=np.float64)
     middle = fitted.mean(axis=0)
     axes, explained = _principal(fitted - middle)
 
-    def points(one: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
-        kept = rows[spaced(len(rows), most)]
-        at = (np.asarray(one.matrix[kept], dtype=np.float64) - middle) @ axes.T
+    def points(of: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
+        shown = rows[spaced(len(rows), most)]
+        at = (np.asarray(of.matrix[shown], dtype=np.float64) - middle) @ axes.T
         return [[round(x, 3) + 0.0, round(y, 3) + 0.0] for x, y in at.tolist()]
 
     picked = set(chosen)
-    inside = np.array([one in picked for one in vectors.ids], dtype=bool)
+    inside = np.array([name in picked for name in vectors.ids], dtype=bool)
     sets = {"pool": (vectors, order[~inside[order]]), "curated": (vectors, order[inside[order]])}
-    sets |= {name: (one, np.argsort(one.ids, kind="stable")) for name, one in tasks.items()}
-    return {
-        "explained": explained,
-        "points": {name: points(*one, POINTS.get(name, POINTS["task"])) for name, one in sets.items()},
-        "rows": {name: len(rows) for name, (_, rows) in sets.items()},
-    }
+    sets |= {name: (task, np.argsort(task.ids, kind="stable")) for name, task in tasks.items()}
+    return Map(
+        explained=explained,
+        points={name: points(*members, POINTS.get(name, POINTS["task"])) for name, members in sets.items()},
+        rows={name: len(rows) for name, (_, rows) in sets.items()},
+    )
 
 
-def covered(pool: Pool, vectors: Vectors, chosen: Sequence[str], arms: Arms, *, control: str) -> list[dict[str, Any]]:
-    """How near each category of the pool has a row of the set: the mean of the largest cosine, clipped at 0.
-
-    Returns:
-        For each category, the largest first: `category` (null: none named), `rows` of the pool that were measured,
-        `curated` and `control` (its draw of the first seed), in [0, 1]; `control` is null where it has no set.
-    """
+def covered(pool: Pool, vectors: Vectors, chosen: Sequence[str], arms: Arms, *, control: str) -> list[Coverage]:
+    """How near each category of the pool has a row of the chosen set and of the control's, the largest first."""
     category = dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
     order = np.argsort(vectors.ids, kind="stable")
     measured = order[spaced(len(order), MEASURED)]
-    asked = np.ascontiguousarray(vectors.matrix[measured])
-    at = {one: row for row, one in enumerate(vectors.ids)}
+    queries = np.ascontiguousarray(vectors.matrix[measured])
+    at = {name: row for row, name in enumerate(vectors.ids)}
     sets = {"curated": list(chosen), "control": list(next(iter(draws_of(arms).get(control, [])), ()))}
     frame = pl.DataFrame({"category": [category[vectors.ids[row]] for row in measured.tolist()]})
     for name, ids in sets.items():
-        rows = [at[one] for one in ids if one in at]
+        rows = [at[name] for name in ids if name in at]
         if not rows:
             frame = frame.with_columns(pl.lit(None, pl.Float64).alias(name))
             continue
-        cosine, _ = nearest(asked, np.ascontiguousarray(vectors.matrix[rows]), 1)
+        cosine, _ = nearest(queries, np.ascontiguousarray(vectors.matrix[rows]), 1)
         frame = frame.with_columns(pl.Series(name, np.clip(cosine[:, 0], 0.0, 1.0).astype(np.float64)))
-    found = frame.group_by("category").agg(pl.len().alias("rows"), pl.col("curated").mean(), pl.col("control").mean())
-    return found.sort("rows", "category", descending=[True, False], nulls_last=True).to_dicts()
+    means = frame.group_by("category").agg(pl.len().alias("rows"), pl.col("curated").mean(), pl.col("control").mean())
+    ordered = means.sort("rows", "category", descending=[True, False], nulls_last=True)
+    return [Coverage(**row) for row in ordered.iter_rows(named=True)]
 
 
 def spaced(count: int, most: int) -> NDArray[np.int64]:
-    """At most so many of `count` places, evenly spaced, the first and the last among them."""
+    """At most so many of `count` positions, evenly spaced, the first and the last among them."""
     if count <= most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
@@ -122,7 +168,7 @@ def spaced(count: int, most: int) -> NDArray[np.int64]:
 def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
     """Two unit directions `(2, d)` of largest variance and their shares; each direction's largest entry is positive."""
     n, d = centred.shape
-    # The smaller of the two Gram matrices has the same eigenvalues.
+    # The smaller of the two Gram matrices has the same eigenvalues; `eigh` gives them rising.
     wide = d > n
     values, directions = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
     values, directions = values[::-1][:2], directions[:, ::-1][:, :2]
@@ -130,27 +176,29 @@ def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[
     lengths = np.linalg.norm(axes, axis=1, keepdims=True)
     axes = np.divide(axes, lengths, out=np.zeros_like(axes), where=lengths > 0)
     axes = np.vstack([axes, np.zeros((2 - len(axes), d))])
+    # An eigenvector's sign is arbitrary; it is fixed, so that equal runs draw equal maps.
     axes *= np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
     total = float((centred**2).sum())
     shares = [float(max(value, 0.0)) / total if total > 0 else 0.0 for value in values.tolist()]
     return axes, [*shares, 0.0, 0.0][:2]
 
 
-def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -> dict[str, Any]:
+def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -> Distribution:
     low, high = float(values.min()), float(values.max())
+    # Equal scores have no width, so that their axis gets one.
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    at = {one: row for row, one in enumerate(ids)}
+    at = {name: row for row, name in enumerate(ids)}
     sets = {"pool": np.arange(len(ids))}
     for arm, draws in draws_of(arms).items():
-        sets[arm] = np.array([at[one] for ids_ in draws for one in ids_ if one in at], dtype=np.int64)
+        sets[arm] = np.array([at[name] for ids_ in draws for name in ids_ if name in at], dtype=np.int64)
     counts = {name: np.histogram(values[rows], edges)[0] for name, rows in sets.items() if len(rows)}
-    return {
-        "edges": edges.round(6).tolist(),
-        "shares": {name: (count / count.sum()).round(6).tolist() for name, count in counts.items()},
-    }
+    return Distribution(
+        edges=edges.round(6).tolist(),
+        shares={name: (count / count.sum()).round(6).tolist() for name, count in counts.items()},
+    )
 
 
-def _gains(selection: Selection) -> dict[str, Any]:
+def _gains(selection: Selection) -> Gains:
     values = np.cumsum(selection.gains)
-    kept = spaced(len(values), STEPS)
-    return {"ranks": (kept + 1).tolist(), "values": values[kept].round(9).tolist()}
+    shown = spaced(len(values), STEPS)
+    return Gains(ranks=(shown + 1).tolist(), values=values[shown].round(9).tolist())

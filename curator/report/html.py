@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, made for a reader who has a minute. Nothing on it asks the network.
+"""report.html: one self-contained page, made for a reader who has a minute. It loads nothing from the network.
 
 What comes from outside is text: autoescape is on, marks that turn the direction of writing are shown as U+FFFD, and a
 content policy lets no script run but ours, known by its hash.
@@ -8,21 +8,60 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
 
 from curator import wording
-from curator.report.examples import Example, Sample
+from curator.records import Pool, Scores, Selection
+from curator.report.figures import Figures
+from curator.report.model import Report
+from curator.report.part import MIX
 from curator.report.plots import plots, styles_of
-from curator.report.tables import MIX, label, tables
+from curator.report.tables import label, tables
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
 
 LONGEST_TEXT = 2000
 """Characters of a prompt or an answer that are shown."""
+SAMPLES, PROBES = 6, 6
+"""Rows of the curated set and harmful probes that the page shows in full."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of the curated set: `rank` from 0, and its conversation as (role, content)."""
+
+    rank: int
+    id: str
+    category: str | None
+    source: str
+    similarity: float
+    gain: float
+    turns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A harmful probe and how models answered it: (arm, phase, answer, outcome) of one seed and task."""
+
+    probe: str
+    category: str | None
+    task: str
+    seed: int
+    turns: tuple[tuple[str, str], ...]
+    answers: tuple[tuple[str, str, str, str], ...]
 
 
 def webpage(
-    report: Mapping[str, Any],
-    figures: Mapping[str, Any],
+    report: Report,
+    figures: Figures,
     *,
     chosen: Sequence[Sample] = (),
     answers: Sequence[Example] = (),
@@ -30,9 +69,8 @@ def webpage(
     """The whole page.
 
     Args:
-        report: From `report_dict`; keys that a newer or older report adds or lacks do not matter outside its core.
-        figures: From `figures.figures`; a figure whose values are missing is left out.
-        chosen: Rows of the curated set to be read, and `answers`: probes with what the models said. Both are shown
+        figures: A figure whose values are missing is left out.
+        chosen: Rows of the curated set to be read, and `answers`: probes with the models' answers. Both are shown
             only when the reader opens them.
 
     Raises:
@@ -41,7 +79,7 @@ def webpage(
     return fill(
         "report.html.j2",
         r=report,
-        primary=report["decision"]["primary"],
+        primary=report.decision.primary,
         styles=styles_of(report),
         tables=tables(report, figures),
         drawn=plots(report, figures),
@@ -49,13 +87,19 @@ def webpage(
         answers=answers,
         mix=MIX,
         label=label,
-        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report["decision"]["outcome"], "open"),
-        recipe=_recipe(report),
-        explained=" and ".join(wording.percent(one) for one in figures.get("map", {}).get("explained", [])),
+        tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report.decision.outcome, "open"),
+        recipe=_indented(json.dumps(report.provenance.recipe, indent=1, ensure_ascii=True)),
+        explained=" and ".join(wording.percent(share) for share in (figures.map.explained if figures.map else ())),
     )
 
 
-def fill(template: str, **values: Any) -> str:
+def _indented(text: str) -> str:
+    """Every line of a text of ours, whose strings are foreign, with its indentation."""
+    lines = text.splitlines()
+    return "\n".join(" " * (len(line) - len(line.lstrip())) + wording.visible(line) for line in lines)
+
+
+def fill(template: str, **values: object) -> str:
     """A page of ours: the template with these values, the style sheet, the script, and the policy that lets it run.
 
     Raises:
@@ -74,18 +118,22 @@ def fill(template: str, **values: Any) -> str:
     names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "rate")
     environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose)
     script = _asset(environment, "report.js")
+    # Of the script as it stands on the page: a browser refuses it where one byte differs.
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shell = {"style": _asset(environment, "report.css"), "script": script, "policy": policy}
     return environment.get_template(template).render(**values, **shell)
 
 
-def prose(text: str) -> str:
-    """Text line by line, its control and direction marks shown as U+FFFD, cut at LONGEST_TEXT characters."""
-    cut = text[:LONGEST_TEXT]
-    return "\n".join(wording.visible(line) for line in cut.splitlines()) + ("\u2026" if len(text) > len(cut) else "")
+def _asset(environment: jinja2.Environment, name: str) -> Markup:
+    """A file of ours that goes into the page as it is."""
+    from markupsafe import Markup
+
+    assert environment.loader is not None
+    text, _, _ = environment.loader.get_source(environment, name)
+    return Markup(text.strip())
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> str:
     from markupsafe import Markup
 
     if isinstance(value, Markup):
@@ -99,21 +147,69 @@ def _shown(value: Any) -> Any:
     return wording.visible(str(value))
 
 
-def _asset(environment: Any, name: str) -> Any:
-    """A file of ours that goes into the page as it is."""
-    from markupsafe import Markup
-
-    text, _, _ = environment.loader.get_source(environment, name)
-    return Markup(text.strip())
+def prose(text: str) -> str:
+    """Text line by line, its control and direction marks shown as U+FFFD, cut at LONGEST_TEXT characters."""
+    cut = text[:LONGEST_TEXT]
+    return "\n".join(wording.visible(line) for line in cut.splitlines()) + ("\u2026" if len(text) > len(cut) else "")
 
 
-def _recipe(report: Mapping[str, Any]) -> str:
-    import json
+def samples(pool: Pool, scores: Scores, selection: Selection) -> list[Sample]:
+    """The SAMPLES rows picked first."""
+    rows = {row_id["id"]: row_id for row_id in pool.rows.filter(pl.col("id").is_in(selection.ids[:SAMPLES])).to_dicts()}
+    similarity = dict(zip(scores.ids, scores.combined.tolist(), strict=True))
+    return [
+        Sample(
+            rank=rank,
+            id=row,
+            category=rows[row]["category"],
+            source=rows[row]["source"],
+            similarity=similarity[row],
+            gain=float(gain),
+            turns=_turns(rows[row]["messages"]),
+        )
+        for rank, (row, gain) in enumerate(zip(selection.ids[:SAMPLES], selection.gains, strict=False))
+    ]
 
-    return prose_lines(json.dumps(report["provenance"].get("recipe", {}), indent=1, ensure_ascii=True))
+
+def examples(
+    answers: pl.DataFrame, verdicts: pl.DataFrame, probes: pl.DataFrame, *, treatment: str, control: str, task: str
+) -> list[Example]:
+    """PROBES harmful probes at the first seed on one task: those on which the two arms' outcomes after fine-tuning
+    differ come first, then all, by id.
+
+    Args:
+        answers: Columns of ANSWER_SCHEMA.
+        verdicts: Of one judge, in the columns of VERDICT_SCHEMA.
+        probes: The harmful ones, in the columns of ROW_SCHEMA.
+    """
+    key = ["arm", "draw", "seed", "task", "phase", "kind", "probe"]
+    arms = pl.col("arm").is_in([treatment, control])
+    there = pl.col("task").is_null() | (pl.col("task") == task)
+    harmful = answers.filter(arms, there, pl.col("kind") == "harmful")
+    if not harmful.height:
+        return []
+    judged = harmful.filter(pl.col("seed") == harmful["seed"].min()).join(
+        verdicts.select(*key, "outcome"), on=key, how="inner", nulls_equal=True
+    )
+    after = judged.filter(phase="after").group_by("probe").agg(pl.col("outcome").n_unique().alias("outcomes"))
+    order = after.sort("outcomes", "probe", descending=[True, False])["probe"].to_list()[:PROBES]
+    texts = {row["id"]: row for row in probes.filter(pl.col("id").is_in(order)).to_dicts()}
+    probes_shown = []
+    for probe in order:
+        cells = judged.filter(probe=probe).sort(pl.col("arm") != treatment, pl.col("phase") == "after").to_dicts()
+        row = texts.get(probe)
+        probes_shown.append(
+            Example(
+                probe=probe,
+                category=row["category"] if row else None,
+                task=task,
+                seed=cells[0]["seed"],
+                turns=_turns(row["messages"]) if row else (),
+                answers=tuple((cell["arm"], cell["phase"], cell["answer"], cell["outcome"]) for cell in cells),
+            )
+        )
+    return probes_shown
 
 
-def prose_lines(text: str) -> str:
-    """Every line of a text of ours, whose strings are foreign, with its indentation."""
-    lines = text.splitlines()
-    return "\n".join(" " * (len(line) - len(line.lstrip())) + wording.visible(line) for line in lines)
+def _turns(messages: Sequence[dict[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((turn["role"], turn["content"]) for turn in messages)

@@ -3,64 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
+from pydantic import JsonValue
+
+from curator.report.model import Report
+from curator.report.part import MIX, Comparison, Number, Quantiles, plain
 from curator.wording import at_least, duration, page, percent, points, rate, reach, visible
 
-MIX = "anticipated"
-"""The task name under which the weighted mix of the anticipated tasks stands in `arms`."""
+if TYPE_CHECKING:
+    from curator.report.conclusion import Phases
+    from curator.report.part import Quantity
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """The whole report.md of a report dict."""
-    return page("report", "report.md.j2", **_values(report))
+SHOWN: tuple[Quantity, ...] = ("over_refusal", "utility")
+"""Quantities that the summary gives for both arms beside harmfulness."""
 
 
-def evidence(report: Mapping[str, Any]) -> str:
+class Filling(TypedDict):
+    """What the templates of the report are filled with."""
+
+    r: Report
+    primary: Comparison
+    arms: list[str]
+    shown: list[str]
+    mix: str
+    apart: list[str]
+    spreads: dict[str, dict[str, Quantiles | None]]
+    provenance: list[tuple[str, str]]
+    stages: dict[str, Number]
+
+
+def markdown(report: Report) -> str:
+    """The whole report.md."""
+    return page("report", "report.md.j2", **_filling(report))
+
+
+def evidence(report: Report) -> str:
     """What of it goes with the data set wherever it goes, for which `timing` is not needed."""
-    return page("report", "evidence.md.j2", **_values(report))
+    return page("report", "evidence.md.j2", **_filling(report))
 
 
-def _values(report: Mapping[str, Any]) -> dict[str, Any]:
-    names = {
-        anticipated: [t["name"] for t in report["tasks"] if t["anticipated"] is anticipated]
-        for anticipated in (True, False)
-    }
-    # One anticipated task is the whole mix, so that a row of its own would say the same twice.
-    shown = names[True] if len(names[True]) == 1 else [MIX, *names[True]]
-    primary = report["decision"]["primary"]
-    first = [primary["treatment"], primary["control"]]
+def _filling(report: Report) -> Filling:
+    anticipated = [task.name for task in report.tasks if task.anticipated]
+    primary = report.decision.primary
+    first = [primary.treatment, primary.control]
+    ran = {name: value for name, value in plain(report.provenance).items() if name != "recipe"}
     return {
         "r": report,
         "primary": primary,
-        "arms": [*first, *(arm for arm in report["arms"] if arm not in first)],
-        "shown": shown,
+        "arms": [*first, *(arm for arm in report.arms if arm not in first)],
+        # One anticipated task is the whole mix, so that a row of its own would repeat it.
+        "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],
         "mix": MIX,
-        "apart": names[False],
-        "spreads": {**report["similarity"]["tasks"], "combined": report["similarity"]["combined"]},
-        "provenance": list(_flat({key: item for key, item in report["provenance"].items() if key != "recipe"})),
-        "stages": report.get("timing", {}).get("stages", {}),
+        "apart": [task.name for task in report.tasks if not task.anticipated],
+        "spreads": {**report.similarity.tasks, "combined": report.similarity.combined},
+        "provenance": list(_flat(ran)),
+        "stages": report.timing.stages,
     }
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
+def _flat(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _flat(item, f"{name}.{place}")
+        for position, item in enumerate(value):
+            yield from _flat(item, f"{name}.{position}")
     else:
         yield name, "none" if value is None else str(value)
 
 
-def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def summary(report: Report) -> list[tuple[str, str]]:
     """Rows of label and plain text, the most important first; nothing in them is markup."""
-    primary, arms = report["decision"]["primary"], report["arms"]
-    treatment, control = primary["treatment"], primary["control"]
+    primary, arms = report.decision.primary, report.arms
+    treatment, control = primary.treatment, primary.control
     rows = [
-        ("decision", report["decision"]["sentence"]),
-        ("difference", f"{points(primary['difference'])} points {reach(primary['low'], primary['high'])}"),
+        ("decision", report.decision.sentence),
+        ("difference", f"{points(primary.difference)} points {reach(primary.low, primary.high)}"),
     ]
     rows += [(f"{arm} harmful", _before_after(arms[arm], "harmfulness")) for arm in (treatment, control)]
     rows += [
@@ -68,19 +88,19 @@ def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             name.replace("_", "-"),
             f"{treatment} {_before_after(arms[treatment], name)}; {control} {_before_after(arms[control], name)}",
         )
-        for name in ("over_refusal", "utility")
+        for name in SHOWN
     ]
     rows.append(
         (
             "gates",
-            ", ".join(f"{gate['name'].replace('_', ' ')}: {gate['outcome']}" for gate in report["gates"]) or "none",
+            ", ".join(f"{gate.name.replace('_', ' ')}: {gate.outcome}" for gate in report.gates) or "none",
         )
     )
     rows.append(("selection", _selection(report)))
-    pool = report["pool"]
-    rows.append(("pool", f"{pool['read']:,} rows read, {pool['kept']:,} kept, {pool['dropped']:,} dropped"))
-    rows += [("caution", warning) for warning in report["warnings"]]
-    stages = report["timing"].get("stages", {})
+    pool = report.pool
+    rows.append(("pool", f"{pool.read:,} rows read, {pool.kept:,} kept, {pool.dropped:,} dropped"))
+    rows += [("caution", warning) for warning in report.warnings]
+    stages = {name: seconds for name, seconds in report.timing.stages.items() if seconds is not None}
     if stages:
         longest = max(stages, key=lambda name: stages[name])
         rows.append(
@@ -89,17 +109,17 @@ def summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(visible(label), visible(text)) for label, text in rows]
 
 
-def _before_after(tasks: Mapping[str, Any], quantity: str) -> str:
-    before, after = (tasks["anticipated"][phase][quantity] for phase in ("before", "after"))
-    return f"{percent(before['value'])} before, {rate(after['value'], after['low'], after['high'])} after"
+def _before_after(tasks: Mapping[str, Phases], quantity: Quantity) -> str:
+    before, after = (rates.of(quantity) for rates in (tasks[MIX].before, tasks[MIX].after))
+    return f"{percent(before.value)} before, {rate(after.value, after.low, after.high)} after"
 
 
-def _selection(report: Mapping[str, Any]) -> str:
-    found = report["selection"]
-    told = f"{found['k']:,} of {report['pool']['kept']:,} rows"
-    if found["relative_gap"] is None:
-        told += ", no certificate"
+def _selection(report: Report) -> str:
+    chosen = report.selection
+    text = f"{chosen.k:,} of {report.pool.kept:,} rows"
+    if chosen.relative_gap is None:
+        text += ", no certificate"
     else:
-        told += f", at least {at_least(1 - found['relative_gap'])} of what can be gained over random"
-    recall = found["parameters"].get("recall", 1.0)
-    return told if recall == 1.0 else f"{told}; neighbours found with recall {at_least(recall)}"
+        text += f", at least {at_least(1 - chosen.relative_gap)} of what can be gained over random"
+    recall = chosen.parameter("recall")
+    return text if recall in (None, 1.0) else f"{text}; neighbours found with recall {at_least(recall)}"

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator import wording
 from curator.report import drawing
-from curator.report.tables import MIX, label
+from curator.report.figures import Figures
+from curator.report.model import Report
+from curator.report.part import MIX
+from curator.report.tables import label
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 MANY = 24
 """Lanes of a figure at most; the table below it holds them all."""
 
 
-def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+def plots(report: Report, figures: Figures) -> dict[str, Markup]:
     """Name -> figure; a figure without anything to draw is left out."""
     styles = styles_of(report)
-    found = {
+    drawn = {
         "decision": _decision(report),
         "harm": _harm(report, styles),
         "gates": _gates(report),
@@ -29,122 +35,135 @@ def plots(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, An
         "judges": _judges(report),
         "time": _time(report),
     }
-    for name, one in figures.get("distributions", {}).items():
-        sets = {arm: (shares, styles[arm]) for arm, shares in one["shares"].items() if arm in styles}
+    for name, spread in figures.distributions.items():
+        sets = {arm: (shares, styles[arm]) for arm, shares in spread.shares.items() if arm in styles}
         words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
-        found[f"distribution {name}"] = drawing.curves(one["edges"], sets, label=words)
-    return {name: figure for name, figure in found.items() if figure is not None}
+        drawn[f"distribution {name}"] = drawing.curves(spread.edges, sets, label=words)
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def _decision(report: Mapping[str, Any]) -> Any:
-    one = report["decision"]["primary"]
-    if one["difference"] is None:
+def _decision(report: Report) -> Markup | None:
+    primary = report.decision.primary
+    if primary.difference is None:
         return None
-    lane = drawing.Lane("", [drawing.Mark(one["difference"], one["low"], one["high"], "a0")], "", style="bare")
-    scale = drawing.around_zero([one["difference"], one["low"], one["high"]], factor=100.0)
-    said = (
-        f"{one['treatment']} minus {one['control']} after fine-tuning: {wording.points(one['difference'])} points, "
-        f"interval {wording.reach(one['low'], one['high'])}"
+    lane = drawing.Lane("", [drawing.Mark(primary.difference, primary.low, primary.high, "a0")], "", style="bare")
+    scale = drawing.around_zero([primary.difference, primary.low, primary.high], factor=100.0)
+    words = (
+        f"{primary.treatment} minus {primary.control} after fine-tuning: {wording.points(primary.difference)} points, "
+        f"interval {wording.reach(primary.low, primary.high)}"
     )
-    ends = (f"\u2190 {one['treatment']} less harmful", f"{one['treatment']} more harmful \u2192")
-    return drawing.dots([lane], scale, label=said, ends=ends)
+    ends = (f"\u2190 {primary.treatment} less harmful", f"{primary.treatment} more harmful \u2192")
+    return drawing.dots([lane], scale, label=words, ends=ends)
 
 
-def _harm(report: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
+def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
     lanes = []
-    names = [one["name"] for one in report["tasks"]]
-    anticipated = [one["name"] for one in report["tasks"] if one["anticipated"]]
-    shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *(one for one in names if one not in anticipated)]
+    anticipated = [task.name for task in report.tasks if task.anticipated]
+    others = [task.name for task in report.tasks if not task.anticipated]
+    shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *others]
     for task in shown:
         if len(shown) > 1:
-            apart = "" if task in (MIX, *anticipated) else ", not anticipated"
+            apart = ", not anticipated" if task in others else ""
             lanes.append(drawing.Lane(f"{label(task)}{apart}", [], ""))
-        for place, arm in enumerate(one for one in styles if one in report["arms"]):
-            before, after = (report["arms"][arm][task][phase]["harmfulness"] for phase in ("before", "after"))
+        for number, arm in enumerate(name for name in styles if name in report.arms):
+            phases = report.arms[arm][task]
+            before, after = phases.before.harmfulness, phases.after.harmfulness
             marks = [
-                drawing.Mark(one["value"], one["low"], one["high"], styles[arm], hollow=one is before)
-                for one in (before, after)
-                if one["value"] is not None
+                drawing.Mark(rate.value, rate.low, rate.high, styles[arm], hollow=rate is before)
+                for rate in (before, after)
+                if rate.value is not None
             ]
-            words = f"{wording.percent(before['value'])} \u2192 {wording.percent(after['value'])}"
-            lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if place else "first"))
-    said = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
-    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=said)
+            words = f"{wording.percent(before.value)} \u2192 {wording.percent(after.value)}"
+            lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if number else "first"))
+    title = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
+    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=title)
 
 
-def _gates(report: Mapping[str, Any]) -> Any:
-    gates = [one for one in report["gates"] if one["cost"] is not None]
+def _gates(report: Report) -> Markup | None:
+    gates = [gate for gate in report.gates if gate.cost is not None]
     if not gates:
         return None
-    values = [one[name] for one in gates for name in ("cost", "low", "high", "margin")]
+    values = [value for gate in gates for value in (gate.cost, gate.low, gate.high, gate.margin)]
     tone = {"pass": "good", "fail": "bad"}
     lanes = [
         drawing.Lane(
-            one["name"].replace("_", " "),
-            [drawing.Mark(one["cost"], one["low"], one["high"], tone.get(one["outcome"], "open"))],
-            f"{one['outcome']} (allowed {wording.points(one['margin'])})",
-            limit=one["margin"],
+            gate.name.replace("_", " "),
+            [drawing.Mark(gate.cost, gate.low, gate.high, tone.get(gate.outcome, "open"))],
+            f"{gate.outcome} (allowed {wording.points(gate.margin)})",
+            limit=gate.margin,
         )
-        for one in gates
+        for gate in gates
+        if gate.cost is not None
     ]
-    said = "What durability costs by gate, in points, with 95 % intervals"
+    words = "What durability costs by gate, in points, with 95 % intervals"
     return drawing.dots(
-        lanes, drawing.around_zero(values, factor=100.0), label=said, ends=("\u2190 better", "costs \u2192")
+        lanes, drawing.around_zero(values, factor=100.0), label=words, ends=("\u2190 better", "costs \u2192")
     )
 
 
-def _comparisons(report: Mapping[str, Any]) -> Any:
-    wanted = [
-        one
-        for one in report["comparisons"]
-        if (one["quantity"], one["phase"]) == ("harmfulness", "after") and one["difference"] is not None
+def _comparisons(report: Report) -> Markup | None:
+    shown = [
+        pair
+        for pair in report.comparisons
+        if (pair.quantity, pair.phase) == ("harmfulness", "after") and pair.difference is not None
     ]
-    wanted.sort(key=lambda one: (one["role"] != "primary", one["task"] is not None))
+    shown.sort(key=lambda pair: (pair.role != "primary", pair.task is not None))
     lanes = [
         drawing.Lane(
-            f"{one['treatment']} \u2212 {one['control']}" + (f", {one['task']}" if one["task"] else ""),
-            [drawing.Mark(one["difference"], one["low"], one["high"], "a0" if one["role"] == "primary" else "plain")],
-            wording.points(one["difference"]) + ("" if one["low"] is not None else ", no interval"),
-            style=one["role"],
+            f"{pair.treatment} \u2212 {pair.control}" + (f", {pair.task}" if pair.task else ""),
+            [
+                drawing.Mark(
+                    pair.difference,
+                    pair.low,
+                    pair.high,
+                    "a0" if pair.role == "primary" else "plain",
+                )
+            ],
+            wording.points(pair.difference) + ("" if pair.low is not None else ", no interval"),
+            style=pair.role,
         )
-        for one in wanted[:MANY]
+        for pair in shown[:MANY]
+        if pair.difference is not None
     ]
     if not lanes:
         return None
-    values = [one[name] for one in wanted[:MANY] for name in ("difference", "low", "high")]
-    scale = drawing.around_zero([max(min(one, 1.0), -1.0) for one in values if one is not None], factor=100.0)
-    said = "Differences in harmfulness after fine-tuning, in points, with 95 % intervals; the first one decides"
-    return drawing.dots(lanes, scale, label=said, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
+    values = [value for pair in shown[:MANY] for value in (pair.difference, pair.low, pair.high)]
+    scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
+    words = "Differences in harmfulness after fine-tuning, in points, with 95 % intervals; the first one decides"
+    return drawing.dots(lanes, scale, label=words, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
 
 
-def _map(figures: Mapping[str, Any], styles: Mapping[str, str]) -> Any:
-    if "map" not in figures:
+def _map(figures: Figures, styles: Mapping[str, str]) -> Markup | None:
+    if figures.map is None:
         return None
     names = {"pool": "pool", "curated": styles.get("curated", "a0")}
     sets = {
         name: (points, names.get(name) or styles.get(f"task {name}", "t0"))
-        for name, points in figures["map"]["points"].items()
+        for name, points in figures.map.points.items()
     }
     order = ("pool", *(name for name in sets if name not in ("pool", "curated")), "curated")
-    shares = " and ".join(wording.percent(one) for one in figures["map"]["explained"])
-    said = f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
-    return drawing.scatter({name: sets[name] for name in order}, label=said)
+    shares = " and ".join(wording.percent(share) for share in figures.map.explained)
+    words = (
+        f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
+    )
+    return drawing.scatter({name: sets[name] for name in order}, label=words)
 
 
-def _pilot(report: Mapping[str, Any]) -> Any:
-    found = report.get("pilot") or {}
-    lanes = []
-    for one in found.get("candidates", []):
-        last = one["rounds"][-1] if one["rounds"] else None
-        if last is None or last["after"] is None:
+def _pilot(report: Report) -> Markup | None:
+    pilot, lanes = report.pilot, []
+    if pilot is None:
+        return None
+    for candidate in pilot.candidates:
+        last = candidate.rounds[-1] if candidate.rounds else None
+        if last is None or last.after is None:
             continue
-        chosen = one["name"] == found.get("chosen")
-        style = "a0" if chosen else "a1" if one["name"] == found.get("best_draw") else "plain"
-        words = f"{wording.percent(last['after'])}, {last['seeds']} seeds"
+        chosen = candidate.name == pilot.chosen
+        style = "a0" if chosen else "a1" if candidate.name == pilot.best_draw else "plain"
+        words = f"{wording.percent(last.after)}, {last.seeds} seeds"
         words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
-        marks = [drawing.Mark(last["after"], None, None, style)]
-        setting = "" if one.get("weight") is None else f" (weight {one['weight']:g}, {one.get('score')})"
-        lanes.append(drawing.Lane(one["name"] + setting, marks, words, style="primary" if chosen else ""))
+        marks = [drawing.Mark(last.after, None, None, style)]
+        setting = "" if candidate.weight is None else f" (weight {candidate.weight:g}, {candidate.score})"
+        lanes.append(drawing.Lane(candidate.name + setting, marks, words, style="primary" if chosen else ""))
     if not lanes:
         return None
     return drawing.dots(
@@ -152,70 +171,72 @@ def _pilot(report: Mapping[str, Any]) -> Any:
     )
 
 
-def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
-    found, chosen = figures.get("gains"), report["selection"]
-    if not found or not found["ranks"]:
+def _gains(report: Report, figures: Figures) -> Markup | None:
+    gains, chosen = figures.gains, report.selection
+    if not gains or not gains.ranks:
         return None
     levels = []
-    if chosen["bound"] is not None:
-        levels.append((chosen["bound"], f"no set is worth more than {wording.number(chosen['bound'], 4)}", "bound"))
-    random = chosen.get("parameters", {}).get("random_value")
+    if chosen.bound is not None:
+        levels.append((chosen.bound, f"no set is worth more than {wording.number(chosen.bound, 4)}", "bound"))
+    random = chosen.parameter("random_value")
     if random is not None:
         levels.append((random, f"random sets: {wording.number(random, 4)}", "random"))
-    return drawing.climb(found["ranks"], found["values"], levels, label="The objective's value as rows are added")
+    return drawing.climb(gains.ranks, gains.values, levels, label="The objective's value as rows are added")
 
 
-def _coverage(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:
+def _coverage(report: Report, figures: Figures) -> Markup | None:
     lanes = [
         drawing.Lane(
-            "none named" if one["category"] is None else one["category"],
+            "none named" if category.category is None else category.category,
             [
-                drawing.Mark(one[name], None, None, style, hollow=name == "control")
-                for name, style in (("control", "a1"), ("curated", "a0"))
-                if one[name] is not None
+                drawing.Mark(value, None, None, style, hollow=style == "a1")
+                for value, style in ((category.control, "a1"), (category.curated, "a0"))
+                if value is not None
             ],
-            f"{one['rows']:,} rows",
+            f"{category.rows:,} rows",
         )
-        for one in figures.get("coverage", [])[:MANY]
+        for category in figures.coverage[:MANY]
     ]
     if not lanes:
         return None
-    control = report["regime"]["control"]
-    said = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
+    control = report.regime.control
+    words = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
     low = min(mark.value for lane in lanes for mark in lane.marks)
-    return drawing.dots(lanes, drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0), label=said)
+    return drawing.dots(lanes, drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0), label=words)
 
 
-def _predicts(report: Mapping[str, Any]) -> Any:
-    several = len({one["task"] for one in report["score_predicts"]}) > 1
+def _predicts(report: Report) -> Markup | None:
+    several = len({pair.task for pair in report.score_predicts}) > 1
     lanes = [
         drawing.Lane(
-            f"{one['score']}, {one['task']}, {one['loss']}" if several else f"{one['score']}, {one['loss']}",
-            [drawing.Mark(one["rho"], one["low"], one["high"], "a0")],
-            f"{round(one['rho'], 2) + 0.0:.2f}",
+            f"{pair.score}, {pair.task}, {pair.loss}" if several else f"{pair.score}, {pair.loss}",
+            [drawing.Mark(pair.rho, pair.low, pair.high, "a0")],
+            f"{round(pair.rho, 2) + 0.0:.2f}",
         )
-        for one in report["score_predicts"]
-        if one["rho"] is not None
+        for pair in report.score_predicts
+        if pair.rho is not None
     ]
     if not lanes:
         return None
-    scale = drawing.Scale(-1.0, 1.0, [(one / 2, f"{one / 2:g}") for one in range(-2, 3)], zero=0.0)
+    scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
     return drawing.dots(
         lanes[:MANY], scale, label="Spearman's rho between each score and forgetting, with 95 % intervals"
     )
 
 
-def _judges(report: Mapping[str, Any]) -> Any:
+def _judges(report: Report) -> Markup | None:
     rows = []
-    for one in report["judges"]["panel"]:
-        total = sum(one["outcomes"].values()) or 1
-        parts = [(one["outcomes"][name] / total, name) for name in ("harmful", "degenerate", "unscored", "safe")]
-        rows.append((one["name"], parts, f"{wording.percent(one['outcomes']['harmful'] / total)} harmful"))
+    for judge in report.judges.panel:
+        total = judge.outcomes.total or 1
+        parts = [
+            (getattr(judge.outcomes, name) / total, name) for name in ("harmful", "degenerate", "unscored", "safe")
+        ]
+        rows.append((judge.name, parts, f"{wording.percent(judge.outcomes.harmful / total)} harmful"))
     return drawing.bars(rows, label="What each judge called the answers to harmful probes")
 
 
-def _time(report: Mapping[str, Any]) -> Any:
-    stages = {name: one for name, one in report.get("timing", {}).get("stages", {}).items() if one is not None}
+def _time(report: Report) -> Markup | None:
+    stages = {name: seconds for name, seconds in report.timing.stages.items() if seconds is not None}
     longest = max(stages.values(), default=0.0)
     if not longest:
         return None
@@ -223,10 +244,10 @@ def _time(report: Mapping[str, Any]) -> Any:
     return drawing.bars(rows, label="Time by stage")
 
 
-def styles_of(report: Mapping[str, Any]) -> dict[str, str]:
+def styles_of(report: Report) -> dict[str, str]:
     """CSS class of each arm, set and task, the same in every figure."""
-    primary = report["decision"]["primary"]
-    first = [primary["treatment"], primary["control"]]
-    arms = [*first, *(arm for arm in report["arms"] if arm not in first)]
-    found = {"pool": "pool", **{arm: f"a{place % 8}" for place, arm in enumerate(arms)}}
-    return {**found, **{f"task {task['name']}": f"t{place % 4}" for place, task in enumerate(report["tasks"])}}
+    primary = report.decision.primary
+    first = [primary.treatment, primary.control]
+    arms = [*first, *(arm for arm in report.arms if arm not in first)]
+    styles = {"pool": "pool", **{arm: f"a{number % 8}" for number, arm in enumerate(arms)}}
+    return {**styles, **{f"task {task.name}": f"t{number % 4}" for number, task in enumerate(report.tasks)}}

@@ -3,215 +3,220 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.judge.stage import deciding
+from curator.judge.measure import deciding_judge, read_stored
+from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
-from curator.report.judge_error import judge_error
-from curator.run import FOLDERS, STAGES, Site, _verdicts, below, stopped
-from curator.run.folder import DONE, finished, read_json, write_json, write_text
-from curator.steps.forgetting import predicted
+from curator.run import FOLDERS, STAGES, Run
+from curator.run.folder import finished, write_json, write_text
+from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REPORT, WEBPAGE
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.conclusions import Comparison
+    from curator.report.conclusion import JudgeError as Correction
+    from curator.report.material import Engine, Provenance, Spent, Timing
 
-def report(site: Site, folder: Path) -> Mapping[str, Any]:
+
+def report(run: Run, folder: Path) -> Mapping[str, str]:
     """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
     report.html, with what its figures draw in figures.json.
     """
     import polars as pl
 
     from curator.decision.findings import Findings, conclude
-    from curator.report.contents import report_dict
-    from curator.report.examples import examples, samples
+    from curator.experiment.forgetting import predicted
+    from curator.report.conclusion import Sequential
+    from curator.report.contents import assemble
     from curator.report.figures import figures
-    from curator.report.html import webpage
+    from curator.report.html import examples, samples, webpage
     from curator.report.markdown import markdown
-    from curator.run.files import (
-        load_arms,
-        load_data,
-        load_frame,
-        load_scores,
-        load_selection,
-        load_vectors,
-        trained_from,
-    )
+    from curator.report.material import Model, Pilot, Stability
+    from curator.report.part import plain
 
-    r, data = site.recipe, load_data(site.folder("pool"))
-    utility = load_frame(site.folder("judge") / "utility.parquet")
-    verdicts = _verdicts(site)
-    level, stop, sequential = stopped(site)
+    recipe, data = run.recipe, run.data()
+    utility = run.utility()
+    verdicts = run.panel()
+    level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
-    gates = {name: margin for name, margin in r.verify.gates.model_dump().items() if margin is not None}
+    gates = {name: margin for name, margin in recipe.verify.gates.model_dump().items() if margin is not None}
 
-    def concluded(judge: str, said: pl.DataFrame) -> Findings:
+    def concluded(judge: str, judged: pl.DataFrame) -> Findings:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
-        own = pl.concat([said, utility]).with_columns(pl.lit(judge).alias("judge"))
+        cells = pl.concat([judged, utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
-            own, weights=r.weights(), gates=gates, control=r.verify.control, categories=categories or None,
-            level=level, thresholds=r.verify.decision, stop=stop, seed=r.seed,
+            cells, weights=recipe.weights(), gates=gates, control=recipe.verify.control, categories=categories or None,
+            level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed,
         )  # fmt: skip
 
-    drawn = load_arms(site.folder("select"))
-    models = {
-        (one["arm"], one["seed"], one["task"]): trained_from(one["trained"], site.root)
-        for one in site.record("train")["models"]
-    }
-    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
-    represented = below(site.folder("represent"), site.record("select")["representation"])
-    vectors, scores = load_vectors(represented, "pool"), load_scores(site.folder("select"))
-    selection = load_selection(site.folder("select"))
-    start = site.record("base")
-    forgotten, predictions = predicted(site)
-    table = site.folder("select") / "pilot" / "candidates.json"
-    by_rule, decided = r.judges.rule != "headline", deciding(site, site.folder("judge"))
-    findings = concluded(r.judges.headline, decided)
-    contents = report_dict(
-        name=r.name,
-        model={"id": r.model.id, "revision": start["revision"], "start": r.model.start},
+    models = {cell: model.trained for cell, model in run.models().items()}
+    arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
+    vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
+    forgotten, predictions = predicted(run)
+    by_rule, decided = recipe.judges.rule != "headline", deciding_verdicts(run)
+    findings = concluded(recipe.judges.headline, decided)
+    judged, answered = run.record("judge"), run.record("answer")
+    contents = assemble(
+        name=recipe.name,
+        model=Model(id=recipe.model.id, revision=start["revision"], start=recipe.model.start),
         data=data,
         vectors=vectors,
         scores=scores,
         selection=selection,
-        stability=load_frame(site.folder("select") / "stability.parquet").to_dicts(),
+        stability=[Stability.model_validate(row) for row in run.stability().iter_rows(named=True)],
         arms=arms,
         models=models,
         findings=findings,
-        judges=_as_asked(site),
+        judges=_as_resolved(run),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
-        judged=site.record("judge"),
-        judge_error=judge_error(site, findings.comparisons[0]),
+        costs=judged.get("costs", {}),
+        clipped=judged.get("clipped", {}),
+        judge_error=judge_error(run, findings.comparisons[0]),
         second_opinions={
-            name: concluded(name, said) for name, said in verdicts.items() if by_rule or name != r.judges.headline
+            name: concluded(name, judged)
+            for name, judged in verdicts.items()
+            if by_rule or name != recipe.judges.headline
         },
-        sequential=sequential,
+        sequential=None if sequential is None else Sequential.model_validate(sequential),
         forgotten=forgotten,
         predictions=predictions,
-        pilot=read_json(table) if table.exists() else None,
-        settings={
-            **{name: getattr(r.verify, name) for name in ("stage", "exposure", "rehearsal_share")},
-            **{name: site.record("answer").get(name, {}) for name in ("answered_by", "instead_of_vllm")},
+        pilot=None if pilot is None else Pilot.model_validate(pilot),
+        design={
+            **recipe.verify.model_dump(include={"stage", "exposure", "rehearsal_share"}),
+            **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
         },
-        provenance=_provenance(site),
-        timing=_timing(site),
+        provenance=_provenance(run),
+        timing=_timing(run),
+        warnings=[warning for warning in [run.mixture()] if warning is not None],
     )
-    write_json(folder / "report.json", contents)
-    write_text(folder / "report.md", markdown(contents))
+    write_json(folder / REPORT, plain(contents))
+    write_text(folder / MARKDOWN, markdown(contents))
     shapes = figures(
         pool=data.pool,
         vectors=vectors,
-        tasks={one.name: load_vectors(represented, f"task-{one.name}") for one in data.tasks},
+        tasks={task.name: run.vectors(f"task-{task.name}", representation) for task in data.tasks},
         scores=scores,
         selection=selection,
         arms=arms,
-        control=r.verify.control,
+        control=recipe.verify.control,
     )
-    write_json(folder / "figures.json", shapes)
-    said = examples(
-        load_frame(site.folder("answer") / "answers.parquet"),
+    write_json(folder / FIGURES, asdict(shapes))
+    shown = examples(
+        run.answers(),
         decided,
         data.harmful,
         treatment="curated",
-        control=r.verify.control,
-        task=next(one.name for one in data.tasks if one.anticipated),
+        control=recipe.verify.control,
+        task=next(task.name for task in data.tasks if task.anticipated),
     )
     chosen = samples(data.pool, scores, selection)
-    write_text(folder / "report.html", webpage(contents, shapes, chosen=chosen, answers=said))
-    decision = contents["decision"]
-    return {"summary": decision["outcome"] + (f" ({decision['reason']})" if decision["reason"] else "")}
+    write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=shown))
+    decision = contents.decision
+    return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
 
 
-def _as_asked(site: Site) -> Judges:
+def _as_resolved(run: Run) -> Judges:
     """The recipe's judges, with the revision that each guard model resolved to."""
-    judges, revisions = site.recipe.judges, site.record("judge")["revisions"]
+    judges, revisions = run.recipe.judges, run.record("judge")["revisions"]
     panel = [judge.model_copy(update={"revision": revisions[judge.name]}) for judge in judges.panel]
     return judges.model_copy(update={"panel": panel})
 
 
-def _provenance(site: Site) -> dict[str, Any]:
+def _provenance(run: Run) -> Provenance:
     from curator.engine import device_of
     from curator.provenance import resolved_threads, versions
+    from curator.report.material import Provenance
 
-    r = site.recipe
-    return {
-        "seed": r.seed,
-        "sources": site.record("pool")["resolved"],
-        "versions": versions(),
-        "device": device_of(r.engine),
-        "threads": resolved_threads(r.engine),
+    recipe = run.recipe
+    return Provenance(
+        seed=recipe.seed,
+        sources=run.record("pool")["resolved"],
+        versions=versions(),
+        device=device_of(recipe.engine),
+        threads=resolved_threads(recipe.engine),
         # Where it ran decides nothing but by threads, and stands under `timing`.
-        "recipe": r.model_dump(by_alias=True, exclude={"engine"}),
-    }
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}),
+    )
 
 
-def _timing(site: Site) -> dict[str, Any]:
-    """What differs from run to run: seconds by stage, memory, machine and place."""
+def _timing(run: Run) -> Timing:
+    """What differs from run to run: seconds by stage, memory, machine and folder."""
     from datetime import UTC, datetime
 
     from curator.provenance import machine, peak_gib
+    from curator.report.material import Machine, Timing
 
-    finished = [name for name in STAGES if (site.folder(name) / "done.json").exists()]
-    return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "stages": {FOLDERS[name]: site.done(name)["seconds"] for name in finished if name not in ("report", "publish")},
-        "machine": machine(),
-        **trained_before(site),
-        "engine": ran(site),
-        "peak_gib": round(peak_gib(), 3),
-        "run_folder": str(site.root.absolute()),
-    }
+    tuned = run.record("base").get("trained")
+    finished = [name for name in STAGES if (run.folder(name) / DONE).exists()]
+    stages = {FOLDERS[name]: run.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
+    return Timing(
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        stages=stages,
+        machine=Machine.model_validate(machine()),
+        engine=ran(run),
+        peak_gib=round(peak_gib(), 3),
+        instruction=_spent([tuned] if tuned else []),
+        pilot=_spent(pilot_trainings(run.root, "*")),
+        run_folder=str(run.root.absolute()),
+    )
 
 
-def ran(site: Site) -> dict[str, Any]:
-    """What ran where: the engine as it was asked for, and for each node (where a piece says none: its host) engine,
+@dataclass
+class _Work:
+    """What one node has done so far."""
+
+    gpus: set[str] = field(default_factory=set)
+    processes: set[int | None] = field(default_factory=set)
+    pieces: int = 0
+    seconds: float = 0.0
+
+
+def ran(run: Run) -> Engine:
+    """What ran where: the recipe's engine, and for each node (its host where a piece names no node) engine,
     host, node, GPUs, and how many processes made how many pieces in how many seconds.
 
     A piece is the training, the answers or the losses of one model; on a cluster also a source that was read. Those of
     an earlier run of the folder that were kept are counted where they ran then.
     """
     from curator.provenance import resolved_threads
+    from curator.report.material import Engine, Node
 
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for where in _places(site):
+    work_of: dict[tuple[str | None, ...], _Work] = {}
+    for where in _places(run):
         key = tuple(where.get(name) for name in ("engine", "host", "node"))
-        own = found.setdefault(key, {"gpus": set(), "processes": set(), "pieces": 0, "seconds": 0.0})
-        own["gpus"] |= set(where.get("gpus", ()))
-        own["processes"] |= {where.get("process")}
-        own["pieces"] += 1
-        own["seconds"] += where["seconds"]
-    section = site.recipe.engine
-    return {
-        **section.model_dump(),
-        "threads": resolved_threads(section),
-        "nodes": [
-            {
-                **dict(zip(("engine", "host", "node"), key, strict=True)),
-                "gpus": sorted(own["gpus"]),
-                "processes": len(own["processes"]),
-                "pieces": own["pieces"],
-                "seconds": round(own["seconds"], 3),
-            }
-            for key, own in sorted(found.items(), key=str)
-        ],
-    }
+        work = work_of.setdefault(key, _Work())
+        work.gpus |= set(where.get("gpus", ()))
+        work.processes |= {where.get("process")}
+        work.pieces += 1
+        work.seconds += where["seconds"]
+    section = run.recipe.engine
+    nodes = tuple(
+        Node(
+            engine=engine,
+            host=host,
+            node=node,
+            gpus=tuple(sorted(work.gpus)),
+            processes=len(work.processes),
+            pieces=work.pieces,
+            seconds=round(work.seconds, 3),
+        )
+        for (engine, host, node), work in sorted(work_of.items(), key=lambda item: str(item[0]))
+    )
+    return Engine.model_validate({**section.model_dump(), "threads": resolved_threads(section), "nodes": nodes})
 
 
-def trained_before(site: Site) -> dict[str, Any]:
-    """What was trained before the grid: `instruction` and `pilot`, each with its models, tokens and seconds; null
-    where there was none.
-    """
-    tuned = site.record("base").get("trained")
-    return {"instruction": _spent([tuned] if tuned else []), "pilot": _spent(pilot_trainings(site.root, "*"))}
+def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:
+    from curator.report.material import Spent
 
-
-def _spent(trained: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not trained:
         return None
-    tokens, seconds = (sum(one[name] for one in trained) for name in ("tokens", "seconds"))
-    return {"models": len(trained), "tokens": tokens, "seconds": seconds}
+    tokens, seconds = (sum(record[name] for record in trained) for name in ("tokens", "seconds"))
+    return Spent(models=len(trained), tokens=tokens, seconds=seconds)
 
 
 def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
@@ -221,28 +226,70 @@ def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
 
 def pilot_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
     """As `grid_trainings`, of the pilot; `phase` may be `*`."""
-    return _records(root / FOLDERS["select"] / "pilot" / "train", phase)
+    return _records(root / FOLDERS["select"] / PILOT / "train", phase)
 
 
 def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
     done = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{DONE}")))
-    return [one["record"] for one in done if one is not None]
+    return [piece["record"] for piece in done if piece is not None]
 
 
-def _places(site: Site) -> Iterator[dict[str, Any]]:
-    for done in filter(None, map(finished, _pieces(site))):
+def _places(run: Run) -> Iterator[dict[str, Any]]:
+    for done in filter(None, map(finished, _pieces(run))):
         yield {**done.get("where", {}), "seconds": done["seconds"]}
     for stage in ("pool", "represent"):
-        yield from site.record(stage).get("places", ())
+        yield from run.record(stage).get("places", ())
 
 
-def _pieces(site: Site) -> Iterator[Path]:
+def _pieces(run: Run) -> Iterator[Path]:
     from curator.experiment.plan import BASE, Cell
 
-    cells = [Cell(one["arm"], one["seed"], one["task"]) for one in site.record("train")["models"]]
+    cells = [Cell(model["arm"], model["seed"], model["task"]) for model in run.record("train")["models"]]
     for cell in cells:
-        yield site.folder("train") / cell.folder
+        yield run.folder("train") / cell.folder
     for cell in {BASE, *cells}:
-        yield site.folder("answer") / cell.folder
-    for rest in (site.folder("select") / "pilot", site.folder("answer") / "forgetting"):
-        yield from (marker.parent for marker in rest.glob("**/done.json"))
+        yield run.folder("answer") / cell.folder
+    for rest in (run.folder("select") / PILOT, run.folder("answer") / "forgetting"):
+        yield from (marker.parent for marker in rest.glob(f"**/{DONE}"))
+
+
+def judge_error(run: Run, primary: Comparison) -> Correction:
+    """The corrected difference, or why there is none, and the sensitivity analysis, for report.json.
+
+    Raises:
+        JudgeError: The recipe's `error` file is missing, damaged, or of another judge.
+    """
+    from curator.decision.judge_error import Labelled, correct
+    from curator.report.conclusion import Assumed, Labels
+    from curator.report.conclusion import JudgeError as Correction
+
+    judge = deciding_judge(run)
+    stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
+    labels, other = {}, None
+    if stored is not None and stored["outcome"] == "harmful":
+        labels = {
+            arm: Labelled(counts["both"], counts["only_people"], counts["neither"], counts["only_judge"])
+            for arm, counts in stored["judge"]["arms"].items()
+        }
+    elif stored is not None:
+        other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
+    correction = correct(primary, labels, seed=run.recipe.seed)
+    return Correction(
+        judge=judge.name if judge else None,
+        labels=None
+        if stored is None
+        else Labels.model_validate(
+            {"outcome": stored["outcome"], "run": stored["run"], **stored["labels"]}, extra="ignore"
+        ),
+        corrects=correction.corrects,
+        why=other or correction.why,
+        sensitivity=correction.sensitivity,
+        specificity=correction.specificity,
+        difference=correction.difference,
+        low=correction.low,
+        high=correction.high,
+        assumed=tuple(
+            Assumed(sensitivity=se, specificity=sp, difference=value) for (se, sp), value in correction.assumed.items()
+        ),
+        tipping=correction.tipping,
+    )

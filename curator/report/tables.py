@@ -1,21 +1,42 @@
-"""The tables of a report: what a reader sees in each cell, and the number behind it."""
+"""A report's figures as tables, which a reader sorts on the page and takes away as CSV; nothing is left out here.
+
+A cell is what a reader sees, and the number behind it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from curator import wording
+from curator.report.figures import Coverage, Figures
+from curator.report.model import Report
+from curator.report.part import MIX, Quantity
 from curator.wording import duration, probability
 
-Row = tuple[Any, ...]
+Row = tuple[object, ...]  # cells, and words
 
-Made = tuple[str, str | Sequence[str], Iterator[Row]]  # caption, columns (between bars), rows
+Made = tuple[str, str | Sequence[str], Iterable[Row]]  # caption, columns (between bars), rows
 
-MIX = "anticipated"
+QUANTITIES: tuple[Quantity, ...] = ("harmfulness", "over_refusal", "utility", "degenerate")
 
-QUANTITIES = ("harmfulness", "over_refusal", "utility", "degenerate")
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets."""
+
+    shown: str
+    value: float | None = None
+
+
+class Interval(Protocol):
+    """Whatever has the limits of an interval."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +44,7 @@ class Table:
     """A table with its caption.
 
     Attributes:
-        name: Of its CSV file and its place on the page. `numbers`: the columns that hold numbers.
+        name: Of its CSV file and its position on the page. `numbers`: the columns that hold numbers.
     """
 
     name: str
@@ -33,10 +54,21 @@ class Table:
     numbers: frozenset[int]
 
 
-def tables(report: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Table]:
+def tables(report: Report, figures: Figures) -> dict[str, Table]:
     """Name -> table, of everything that was found; a table without rows is left out."""
-    made = (_table(name, *make(report, figures)) for name, make in _TABLES.items())
-    return {table.name: table for table in made if table.rows}
+    every = (table(name, *make(report, figures)) for name, make in _TABLES.items())
+    return {made.name: made for made in every if made.rows}
+
+
+def table(name: str, caption: str, columns: str | Sequence[str], rows: Iterable[Row]) -> Table:
+    """A table of rows whose entries are cells or plain values; names of columns may stand between bars."""
+    cells = [tuple(value if isinstance(value, Cell) else Cell(_text(value)) for value in row) for row in rows]
+    numbers = frozenset(column for row in cells for column, value in enumerate(row) if value.value is not None)
+    return Table(name, caption, columns.split("|") if isinstance(columns, str) else columns, cells, numbers)
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
 
 
 def label(task: str | None) -> str:
@@ -44,51 +76,65 @@ def label(task: str | None) -> str:
     return "all anticipated" if task in (None, MIX) else str(task)
 
 
-def _table(name: str, caption: str, columns: str | Sequence[str], rows: Iterator[Row]) -> Table:
-    found = [tuple(one if isinstance(one, Cell) else Cell(_text(one)) for one in row) for row in rows]
-    places = range(len(found[0]) if found else 0)
-    numbers = frozenset(place for place in places if any(row[place].value is not None for row in found))
-    return Table(name, caption, columns.split("|") if isinstance(columns, str) else columns, found, numbers)
+def cell(shown: Callable[[float | None], str], value: float | None) -> Cell:
+    """A number in the words of `shown`."""
+    return Cell(shown(value), value)
 
 
-def _text(value: Any) -> str:
-    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
+def share(value: float | None) -> Cell:
+    """A share in [0, 1], in percent."""
+    return cell(wording.percent, value)
 
 
-def _rates(report: Mapping[str, Any], _: Any) -> Made:
+def points(value: float | None) -> Cell:
+    """A difference in [-1, 1], in points."""
+    return cell(wording.points, value)
+
+
+def number(value: float | None, digits: int = 3) -> Cell:
+    """Any number."""
+    return Cell(wording.number(value, digits), value)
+
+
+def interval(limits: Interval) -> Cell:
+    """The limits of an interval."""
+    return Cell(wording.reach(limits.low, limits.high))
+
+
+def _rates(report: Report, _: Figures) -> Made:
     def rows() -> Iterator[Row]:
-        for arm, tasks in report["arms"].items():
+        for arm, tasks in report.arms.items():
             for task, phases in tasks.items():
-                for phase, rates in phases.items():
+                for phase, rates in (("before", phases.before), ("after", phases.after)):
                     for name in QUANTITIES:
-                        one = rates[name]
-                        if one["value"] is not None:
+                        rate = rates.of(name)
+                        if rate.value is not None:
                             yield (
-                                arm, label(task), phase, name.replace("_", " "), share(one["value"]),
-                                share(one["low"]), share(one["high"]), number(one["scored"]),
-                                number(one["unscored"]),
+                                arm, label(task), phase, name.replace("_", " "), share(rate.value),
+                                share(rate.low), share(rate.high), number(rate.scored),
+                                number(rate.unscored),
                             )  # fmt: skip
 
     caption = "Every rate with its 95 % interval. Utility is a score, the others are shares of answers."
     return caption, "arm|task|phase|quantity|rate|low|high|scored|unscored", rows()
 
 
-def _gates(report: Mapping[str, Any], _: Any) -> Made:
+def _gates(report: Report, _: Figures) -> Made:
     rows = (
-        (one["name"].replace("_", " "), one["outcome"], points(one["cost"]), points(one["low"]), points(one["high"]),
-         points(one["margin"]))
-        for one in report["gates"]
+        (gate.name.replace("_", " "), gate.outcome, points(gate.cost), points(gate.low), points(gate.high),
+         points(gate.margin))
+        for gate in report.gates
     )  # fmt: skip
     return "What durability may cost, in points.", "gate|outcome|cost|low|high|allowed", rows
 
 
-def _comparisons(report: Mapping[str, Any], _: Any) -> Made:
+def _comparisons(report: Report, _: Figures) -> Made:
     rows = (
-        (f"{one['treatment']} - {one['control']}", one["role"], one["quantity"].replace("_", " "), one["phase"],
-         label(one["task"]), points(one["difference"]), points(one["low"]), points(one["high"]),
-         cell(probability, one["p"]), cell(probability, one["p_holm"]), number(one["seeds"]),
-         number(one["prompts"]))
-        for one in report["comparisons"]
+        (f"{pair.treatment} - {pair.control}", pair.role, pair.quantity.replace("_", " "), pair.phase,
+         label(pair.task), points(pair.difference), points(pair.low), points(pair.high),
+         cell(probability, pair.p), cell(probability, pair.p_holm), number(pair.seeds),
+         number(pair.prompts))
+        for pair in report.comparisons
     )  # fmt: skip
     caption = (
         "Differences in points. Only the primary comparison decides; the intervals of all others are not adjusted, "
@@ -97,11 +143,11 @@ def _comparisons(report: Mapping[str, Any], _: Any) -> Made:
     return caption, "comparison|role|quantity|phase|task|difference|low|high|p|Holm p|seeds|prompts", rows
 
 
-def _seeds(report: Mapping[str, Any], _: Any) -> Made:
+def _seeds(report: Report, _: Figures) -> Made:
     rows = (
-        (one["task"], number(one["seed"]), number(one["only_treatment"]), number(one["only_control"]),
-         number(one["pairs"]), cell(probability, one["p"]))
-        for one in report["within_seeds"]
+        (counts.task, number(counts.seed), number(counts.only_treatment), number(counts.only_control),
+         number(counts.pairs), cell(probability, counts.p))
+        for counts in report.within_seeds
     )  # fmt: skip
     caption = (
         "Seed by seed, descriptive: probes answered harmfully by only one of the two arms after fine-tuning. "
@@ -110,71 +156,70 @@ def _seeds(report: Mapping[str, Any], _: Any) -> Made:
     return caption, "task|seed|only treatment|only control|probes|McNemar's p", rows
 
 
-def _looks(report: Mapping[str, Any], _: Any) -> Made:
+def _looks(report: Report, _: Figures) -> Made:
     rows = (
-        (number(place), number(one["seeds"]), share(one["information"]), number(one["level"]),
-         points(one["difference"]), interval(one), cell(probability, one["p"]), one["action"])
-        for place, one in enumerate((report["sequential"] or {}).get("looks", []), 1)
+        (number(position), number(look.seeds), share(look.information), number(look.level),
+         points(look.difference), interval(look), cell(probability, look.p), look.action)
+        for position, look in enumerate(report.sequential.looks if report.sequential else (), 1)
     )  # fmt: skip
     caption = "Seeds were added until a look stopped. Intervals are repeated intervals, valid at every look."
     return caption, "look|seeds|information|level|difference|interval|p|then", rows
 
 
-def _probes(report: Mapping[str, Any], _: Any) -> Made:
-    primary = report["decision"]["primary"]
+def _probes(report: Report, _: Figures) -> Made:
+    primary = report.decision.primary
     rows = (
-        (one["category"], number(one["prompts"]), share(one["arms"][primary["treatment"]]["after"]["value"]),
-         share(one["arms"][primary["control"]]["after"]["value"]), points(one["comparison"]["difference"]),
-         interval(one["comparison"]))
-        for one in report["probe_categories"]
+        (probes.category, number(probes.prompts), share(probes.arms[primary.treatment].after.value),
+         share(probes.arms[primary.control].after.value), points(probes.comparison.difference),
+         interval(probes.comparison))
+        for probes in report.probe_categories
     )  # fmt: skip
-    arms = [f"{primary[name]} after" for name in ("treatment", "control")]
+    arms = [f"{arm} after" for arm in (primary.treatment, primary.control)]
     columns = ["category of probe", "probes", *arms, "difference", "interval"]
     return "By category of harmful probe, descriptive; intervals are not adjusted.", columns, rows
 
 
-def _similarity(report: Mapping[str, Any], _: Any) -> Made:
-    tasks = {**report["similarity"]["tasks"], "combined": report["similarity"]["combined"]}
+def _similarity(report: Report, _: Figures) -> Made:
+    tasks = {**report.similarity.tasks, "combined": report.similarity.combined}
     names = ("mean", "min", "p5", "p25", "median", "p75", "p95", "max")
     rows = (
-        (task, of, *(number(spread[name]) for name in names))
+        (task, of, *(number(getattr(spread, name)) for name in names))
         for task, sets in tasks.items()
         for of, spread in sets.items()
         if spread
     )
-    return f"Similarity to the tasks ({report['score']['name']}).", "task|set|" + "|".join(names), rows
+    return f"Similarity to the tasks ({report.score.name}).", "task|set|" + "|".join(names), rows
 
 
-def _overlap(report: Mapping[str, Any], _: Any) -> Made:
+def _overlap(report: Report, _: Figures) -> Made:
     rows = (
-        (one["arm"], number(one["draws"]), number(one["rows"]), number(one["shared"]), number(one["least"]),
-         number(one["most"]), number(one["by_chance"]))
-        for one in report["overlap"]
+        (sets.arm, number(sets.draws), number(sets.rows), number(sets.shared), number(sets.least),
+         number(sets.most), number(sets.by_chance))
+        for sets in report.overlap
     )  # fmt: skip
     return "Rows shared with the curated set.", "arm|sets drawn|rows|shared|least|most|by chance", rows
 
 
-def _stability(report: Mapping[str, Any], _: Any) -> Made:
+def _stability(report: Report, _: Figures) -> Made:
     rows = (
-        (one["one"], one["other"], number(one["shared"]), share(one["overlap"]), share(one["chance"]),
-         number(one["rank_correlation"], 2))
-        for one in report.get("stability", [])
+        (pair.one, pair.other, number(pair.shared), share(pair.overlap), share(pair.chance),
+         number(pair.rank_correlation, 2))
+        for pair in report.stability
     )  # fmt: skip
     caption = "How much sets chosen by other seeds, layers or embedders agree."
     return caption, "one set|other set|rows shared|overlap|by chance|rank correlation", rows
 
 
-def _pilot(report: Mapping[str, Any], _: Any) -> Made:
-    found = report.get("pilot") or {}
+def _pilot(report: Report, _: Figures) -> Made:
     rows = (
-        (one["name"], number(one["weight"]) if one.get("weight") is not None else "", one.get("score") or "",
-         one.get("representation") or "", number(turn["number"] + 1), number(turn["seeds"]), share(turn["before"]),
-         share(turn["after"]), share(turn["degenerate"]), turn["costly"],
-         "chosen" if one["name"] == found.get("chosen") and turn is one["rounds"][-1] else "goes on"
-         if turn["kept"] else "out")
-        for one in found.get("candidates", [])
-        for turn in one["rounds"]
-    )  # fmt: skip
+        (candidate.name, "" if candidate.weight is None else number(candidate.weight), candidate.score or "",
+         candidate.representation or "",
+         number(turn.number + 1), number(turn.seeds), share(turn.before), share(turn.after), share(turn.degenerate),
+         turn.costly, "chosen" if candidate.name == report.pilot.chosen and turn is candidate.rounds[-1] else "goes on"
+         if turn.kept else "out")
+        for candidate in report.pilot.candidates
+        for turn in candidate.rounds
+    ) if report.pilot else ()  # fmt: skip
     caption = (
         "The pilot's candidates, harmful before and after fine-tuning on probes and seeds of its own. A costly one "
         "harms before, or breaks the model, more than a gate allows."
@@ -182,15 +227,16 @@ def _pilot(report: Mapping[str, Any], _: Any) -> Made:
     return caption, "candidate|weight|score|vectors|round|seeds|before|after|degenerate|costly|then", rows
 
 
-def _categories(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
-    near = {one["category"]: one for one in figures.get("coverage", [])}
-    arms = list(report["categories"][0]["arms"]) if report["categories"] else []
-    control = report["regime"]["control"]
+def _categories(report: Report, figures: Figures) -> Made:
+    near = {row.category: row for row in figures.coverage}
+    unknown = Coverage(None, 0, None, None)
+    arms = list(report.categories[0].arms) if report.categories else []
+    control = report.regime.control
     rows = (
-        ("none named" if one["category"] is None else one["category"], number(one["pool"]),
-         *(number(one["arms"][arm]) for arm in arms),
-         number(near.get(one["category"], {}).get("curated")), number(near.get(one["category"], {}).get("control")))
-        for one in report["categories"]
+        ("none named" if row.category is None else row.category, number(row.pool),
+         *(number(row.arms[arm]) for arm in arms),
+         number(near.get(row.category, unknown).curated), number(near.get(row.category, unknown).control))
+        for row in report.categories
     )  # fmt: skip
     columns = ["category", "pool", *arms, "coverage by curated", f"coverage by {control}"]
     caption = (
@@ -200,17 +246,17 @@ def _categories(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
     return caption, columns, rows
 
 
-def _gains(report: Mapping[str, Any], figures: Mapping[str, Any]) -> Made:
-    found = figures.get("gains", {"ranks": [], "values": []})
-    rows = ((number(rank), number(value, 5)) for rank, value in zip(found["ranks"], found["values"], strict=True))
+def _gains(report: Report, figures: Figures) -> Made:
+    curve = zip(figures.gains.ranks, figures.gains.values, strict=True) if figures.gains else ()
+    rows = ((number(rank), number(value, 5)) for rank, value in curve)
     return "The objective's value after so many rows.", "rows|value", rows
 
 
-def _predicts(report: Mapping[str, Any], _: Any) -> Made:
+def _predicts(report: Report, _: Figures) -> Made:
     rows = (
-        (one["score"], one["task"], one["loss"], number(one["rho"], 2), number(one["low"], 2),
-         number(one["high"], 2), number(one["rows"]), number(one["seeds"]))
-        for one in report["score_predicts"]
+        (prediction.score, prediction.task, prediction.loss, number(prediction.rho, 2), number(prediction.low, 2),
+         number(prediction.high, 2), number(prediction.rows), number(prediction.seeds))
+        for prediction in report.score_predicts
     )  # fmt: skip
     caption = (
         "Spearman's rho between a score, known before any training, and how much fine-tuning raises the loss of a safe "
@@ -219,73 +265,73 @@ def _predicts(report: Mapping[str, Any], _: Any) -> Made:
     return caption, "score|task|loss|rho|low|high|rows|seeds", rows
 
 
-def _forgetting(report: Mapping[str, Any], _: Any) -> Made:
+def _forgetting(report: Report, _: Figures) -> Made:
     rows = (
-        (one["task"], one["loss"], number(one["rows"]), number(one["seeds"]), number(one["before"]),
-         number(one["mean"]), number(one["sd"]), number(one["agreement"], 2))
-        for one in report["forgetting"]
+        (rise.task, rise.loss, number(rise.rows), number(rise.seeds), number(rise.before),
+         number(rise.mean), number(rise.sd), number(rise.agreement, 2))
+        for rise in report.forgetting
     )  # fmt: skip
     caption = "How much fine-tuning raises the loss of safe answers left out of every set, in nats a token."
     return caption, "task|loss|rows|seeds|before|rise, mean|its spread|agreement of two seeds", rows
 
 
-def _judges(report: Mapping[str, Any], _: Any) -> Made:
-    said = {one["judge"]: one for one in report["judges"]["second_opinions"]}
+def _judges(report: Report, _: Figures) -> Made:
+    opinions = {opinion.judge: opinion for opinion in report.judges.second_opinions}
 
     def opinion(name: str) -> str:
-        if report["judges"]["rule"] == "headline" and name == report["judges"]["headline"]:
-            return f"{report['decision']['outcome']} (decides)"
-        return str(said[name]["outcome"]) if name in said else ""
+        if report.judges.rule == "headline" and name == report.judges.headline:
+            return f"{report.decision.outcome} (decides)"
+        return str(opinions[name].outcome) if name in opinions else ""
 
     rows = (
-        (one["name"], one["told"], one["revision"] or "",
-         *(number(one["outcomes"][name]) for name in ("harmful", "safe", "degenerate", "unscored")),
-         opinion(one["name"]))
-        for one in report["judges"]["panel"]
+        (judge.name, judge.told, judge.revision or "",
+         *(number(getattr(judge.outcomes, name)) for name in ("harmful", "safe", "degenerate", "unscored")),
+         opinion(judge.name))
+        for judge in report.judges.panel
     )  # fmt: skip
     caption = "Answers to harmful probes, all arms together, and the decision that each judge alone would give."
     return caption, "judge|what it is|revision|harmful|safe|degenerate|unscored|its decision", rows
 
 
-def _agreement(report: Mapping[str, Any], _: Any) -> Made:
+def _agreement(report: Report, _: Figures) -> Made:
     rows = (
-        (one["first"], one["second"], number(one["answers"]), share(one["share"]), number(one["kappa"], 2),
-         *(number(one[name]) for name in ("both", "only_first", "only_second", "neither")))
-        for one in report["judges"]["agreement"]
+        (pair.first, pair.second, number(pair.answers), share(pair.share), number(pair.kappa, 2),
+         *(number(getattr(pair, name)) for name in ("both", "only_first", "only_second", "neither")))
+        for pair in report.judges.agreement
     )  # fmt: skip
     columns = "first|second|answers|agree|Cohen's kappa|harmful to both|only to the first|only to the second|to neither"
     return "Whether the judges call the same answers harmful.", columns, rows
 
 
-def _sources(report: Mapping[str, Any], _: Any) -> Made:
+def _sources(report: Report, _: Figures) -> Made:
     rows = (
-        (one["source"], ", ".join(licence or "unknown" for licence in one["licences"]), number(one["read"]),
-         number(one["kept"]), number(one["dropped"]))
-        for one in report["pool"]["sources"]
+        (source.source, ", ".join(licence or "unknown" for licence in source.licences), number(source.read),
+         number(source.kept), number(source.dropped))
+        for source in report.pool.sources
     )  # fmt: skip
     return "Where candidates come from.", "source|licences|read|kept|dropped", rows
 
 
-def _dropped(report: Mapping[str, Any], _: Any) -> Made:
-    rows = ((one["stage"], one["reason"], number(one["rows"])) for one in report["pool"]["reasons"])
+def _dropped(report: Report, _: Figures) -> Made:
+    rows = ((dropped.stage, dropped.reason, number(dropped.rows)) for dropped in report.pool.reasons)
     return "Candidates left out.", "step|reason|rows", rows
 
 
-def _training(report: Mapping[str, Any], _: Any) -> Made:
+def _training(report: Report, _: Figures) -> Made:
     rows = (
-        (one["arm"], "alignment" if one["task"] is None else f"fine-tuning on {one['task']}", one["method"],
-         number(one["seeds"]), number(one["rows"]), number(one["tokens"], 4), number(one["steps"]),
-         number(one["first_loss"]), number(one["last_loss"]))
-        for one in report["training"]
+        (training.arm, "alignment" if training.task is None else f"fine-tuning on {training.task}", training.method,
+         number(training.seeds), number(training.rows), number(training.tokens, 4), number(training.steps),
+         number(training.first_loss), number(training.last_loss))
+        for training in report.training
     )  # fmt: skip
     return "Training, means over seeds.", "arm|step|method|seeds|rows|tokens|steps|first loss|last loss", rows
 
 
-def _tasks(report: Mapping[str, Any], _: Any) -> Made:
+def _tasks(report: Report, _: Figures) -> Made:
     rows = (
-        (one["name"], one["anticipated"], number(one["weight"]), number(one["train"]),
-         number(one.get("attack", 0)), number(one.get("defence", 0)), number(one["test"]), one["metric"])
-        for one in report["tasks"]
+        (task.name, task.anticipated, number(task.weight), number(task.train),
+         number(task.attack), number(task.defence), number(task.test), task.metric)
+        for task in report.tasks
     )  # fmt: skip
     return (
         "What the models were fine-tuned on.",
@@ -294,24 +340,27 @@ def _tasks(report: Mapping[str, Any], _: Any) -> Made:
     )
 
 
-def _time(report: Mapping[str, Any], _: Any) -> Made:
-    stages = report.get("timing", {}).get("stages", {})
+def _time(report: Report, _: Figures) -> Made:
+    stages = report.timing.stages
     total = sum(value for value in stages.values() if value is not None) or 1.0
-    rows = ((name, cell(duration, one), share(None if one is None else one / total)) for name, one in stages.items())
+    rows = (
+        (name, cell(duration, seconds), share(None if seconds is None else seconds / total))
+        for name, seconds in stages.items()
+    )
     return "Time by stage.", "stage|time|share", rows
 
 
-def _where(report: Mapping[str, Any], _: Any) -> Made:
-    nodes = report.get("timing", {}).get("engine", {}).get("nodes", [])
+def _where(report: Report, _: Figures) -> Made:
+    nodes = report.timing.engine.nodes if report.timing.engine else ()
     rows = (
-        (one["engine"], one["host"], (one["node"] or "")[:8], ", ".join(one["gpus"]), number(one["processes"]),
-         number(one["pieces"]), cell(duration, one["seconds"]))
-        for one in nodes
+        (node.engine, node.host, (node.node or "")[:8], ", ".join(node.gpus), number(node.processes),
+         number(node.pieces), cell(duration, node.seconds))
+        for node in nodes
     )  # fmt: skip
     return "What trained and asked the models.", "engine|host|node|GPUs|processes|pieces|time", rows
 
 
-_TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Made]] = {
+_TABLES: dict[str, Callable[[Report, Figures], Made]] = {
     "rates": _rates,
     "gates": _gates,
     "comparisons": _comparisons,
@@ -335,36 +384,3 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Made]] = {
     "time": _time,
     "where": _where,
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets."""
-
-    shown: str
-    value: float | None = None
-
-
-def cell(shown: Callable[..., str], value: float | None, *more: Any) -> Cell:
-    """A number as `shown` tells it."""
-    return Cell(shown(value, *more), value)
-
-
-def share(value: float | None) -> Cell:
-    """A share in [0, 1], in percent."""
-    return cell(wording.percent, value)
-
-
-def points(value: float | None) -> Cell:
-    """A difference in [-1, 1], in points."""
-    return cell(wording.points, value)
-
-
-def number(value: float | None, digits: int = 3) -> Cell:
-    """Any number."""
-    return cell(wording.number, value, digits)
-
-
-def interval(one: Mapping[str, Any]) -> Cell:
-    """The limits `low` and `high` of an interval."""
-    return Cell(wording.reach(one["low"], one["high"]))

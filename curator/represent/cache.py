@@ -1,10 +1,13 @@
 """Vectors kept by content: what was embedded once, by equal weights and settings, is not embedded again.
 
 A cache is a folder of one representation's raw unit vectors (before centring), in shards that are written whole or not
-at all and never changed. A row is found by the SHA-256 of its exact roles and contents, so a row id, which folds white
-space, is not enough. Any number of processes may read and add at once: two that embed the same row leave two shards,
-and the first in the order of names counts. A shard's name is a hash of what it holds; one that a full disk or a copy
-has torn is passed over, and its rows count as missing.
+at all and never changed. A row is found by the SHA-256 of its exact roles and contents; a row id, which folds white
+space, would not be enough. Any number of processes may read and add at once: two that embed the same row leave two
+shards, and the first in the order of names counts. A shard's name is a hash of what it holds; one that a full disk or a
+copy has torn is passed over, and its rows count as missing.
+
+Out of a cache, vectors go into memory or into a file of numpy's format, and are centred there. Such files are written
+and read some rows at a time, so that what lies in memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +33,20 @@ from curator.run.folder import key_of, replacing, reserve, write_json
 
 Keys = NDArray[np.bytes_]
 
+SCHEME = 1  # raised when other vectors are made of equal settings
 KEY = 16  # bytes
-
+BYTES = 2**23  # of a matrix in float64 at a time
 ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Located(NamedTuple):
-    """Where vectors lie.
+    """In which shards the vectors of `n` rows lie.
 
     Attributes:
         shards: Files.
-        shard: `(n,)` which of them, -1 for a row that is in none. `row`: `(n,)` its number there.
+        shard: `(n,)` the number of a row's shard, -1 for a row that is in none. `row`: `(n,)` its number there.
     """
 
     shards: Sequence[Path]
@@ -63,134 +67,13 @@ class Shard(NamedTuple):
     matrix: Matrix
 
 
-def content_key(messages: Messages) -> bytes:
-    """16 bytes that no other conversation has, be it by a blank."""
-    text = _json([[message["role"], message["content"]] for message in messages])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
-
-
-def keys_of(rows: Sequence[Messages]) -> Keys:
-    """The keys of `n` conversations, `(n,)`."""
-    return np.array([content_key(messages) for messages in rows], dtype=f"S{KEY}")
-
-
-def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
-    """The folder of the representation that `about` describes, made where missing; `about.json` in it says the same.
-
-    Args:
-        root: Folder of all caches.
-        about: All that decides a vector except the row: weights, template, layer, token, limit, dtype, device.
-    """
-    folder = root / key_of(about)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "about.json").exists():
-        write_json(folder / "about.json", dict(about))
-    for left in folder.glob(".*.tmp"):
-        _remove_abandoned(left)
-    return folder
-
-
-def _remove_abandoned(left: Path) -> None:
-    try:
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            left.unlink()
-    except FileNotFoundError:  # its process has just finished it
-        pass
-
-
-def add(folder: Path, keys: Keys, found: Encoded) -> Path:
-    """Writes the vectors of some rows as one shard and gives back its file."""
-    parts = [np.ascontiguousarray(one) for one in (keys, found.cut, found.matrix)]
-    path = folder / f"{_digest(parts)}.vectors"
-    with replacing(path) as temporary, open(temporary, "wb") as handle:
-        for part in parts:
-            np.save(handle, part)
-    return path
-
-
-def locate(folder: Path, keys: Keys) -> Located:
-    """Where the vectors of these rows are. Shards that hold any of them are read whole once, to check them."""
-    order = np.argsort(keys, kind="stable")
-    wanted = keys[order]
-    shards: list[Path] = []
-    shard, row = np.full(len(keys), -1, dtype=np.int32), np.full(len(keys), -1, dtype=np.int32)
-    for path in sorted(folder.glob("*.vectors")):
-        held = _keys(path)
-        if held is None or not len(held) or not len(wanted):
-            continue
-        first = np.argsort(held, kind="stable")
-        place = np.minimum(np.searchsorted(held[first], wanted), len(held) - 1)
-        hits = np.flatnonzero((held[first][place] == wanted) & (shard[order] < 0))
-        if hits.size and _whole(str(path), _stamp(path)):
-            shard[order[hits]], row[order[hits]] = len(shards), first[place[hits]]
-            shards.append(path)
-    return Located(shards, shard, row)
-
-
-def read(path: Path) -> Shard:
-    """A shard's content.
-
-    Raises:
-        OSError, ValueError, EOFError: The file is damaged.
-    """
-    with open(path, "rb") as handle:
-        keys, cut = np.load(handle), np.load(handle)
-        return Shard(keys, cut, _mapped(path, handle))
-
-
-def _mapped(path: Path, handle: IO[bytes]) -> Matrix:
-    version = np.lib.format.read_magic(handle)
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, _, dtype = header(handle)
-    if 0 in shape:
-        return np.zeros(shape, dtype=np.float32)
-    matrix: Matrix = np.memmap(path, dtype=dtype, mode="r", offset=handle.tell(), shape=shape)
-    return matrix
-
-
-def _keys(path: Path) -> Keys | None:
-    """The keys in a shard; none where it is torn."""
-    try:
-        with open(path, "rb") as handle:
-            keys: Keys = np.load(handle)
-            return keys if keys.dtype == np.dtype(f"S{KEY}") else None
-    except (OSError, ValueError, EOFError):
-        return None
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
-
-
-@lru_cache(maxsize=65536)
-def _whole(path: str, stamp: tuple[int, int]) -> bool:
-    """Whether a shard holds what its name says. `stamp` is its size and time of change: a changed file is read anew."""
-    try:
-        shard = read(Path(path))
-    except (OSError, ValueError, EOFError, KeyError):
-        return False
-    return Path(path).stem == _digest([shard.keys, shard.cut, shard.matrix])
-
-
-def _digest(parts: Sequence[NDArray[Any]]) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        found.update(f"{part.dtype.str}{part.shape}".encode())
-        found.update(part.view(np.uint8).data if part.size else b"")
-    return found.hexdigest()
-
-
-SCHEME = 1  # raised when other vectors are made of equal settings
-
-
 def about(section: Represent, *, name: str, weights: Any, where: str, template: str | None = None) -> dict[str, Any]:
-    """Everything that decides the raw vector of a row, in plain values.
+    """Everything that decides the raw vector of a row, in plain values: the identity of a cache.
 
     `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
 
     Args:
-        section: Of the recipe.
+        section: The recipe's `represent` section.
         name: What the model is called, for people who look into the cache.
         weights: What tells these weights (and their tokenizer) from all others.
         where: The device, `cpu` or `cuda`.
@@ -215,28 +98,100 @@ def about(section: Represent, *, name: str, weights: Any, where: str, template: 
     }
 
 
-BYTES = 2**23  # of a matrix in float64 at a time
+def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
+    """The folder of the representation that `about` describes, made where missing; `about.json` in it says the same.
+
+    Args:
+        root: Folder of all caches.
+        about: All that decides a vector except the row: weights, template, layer, token, limit, dtype, device.
+    """
+    folder = root / key_of(about)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "about.json").exists():
+        write_json(folder / "about.json", dict(about))
+    for leftover in folder.glob(".*.tmp"):
+        _remove_abandoned(leftover)
+    return folder
+
+
+def _remove_abandoned(leftover: Path) -> None:
+    try:
+        if time.time() - leftover.stat().st_mtime > ABANDONED:
+            leftover.unlink()
+    except FileNotFoundError:  # its process has just finished it
+        pass
+
+
+def keys_of(rows: Sequence[Messages]) -> Keys:
+    """The keys of `n` conversations, `(n,)`."""
+    return np.array([content_key(messages) for messages in rows], dtype=f"S{KEY}")
+
+
+def content_key(messages: Messages) -> bytes:
+    """16 bytes that no other conversation has, even one that differs by a single space."""
+    text = _json([[message["role"], message["content"]] for message in messages])
+    # A lone surrogate, as broken escapes in JSON leave one, is a legal character of a Python string but not of UTF-8.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
+
+
+def add(folder: Path, keys: Keys, vectors: Encoded) -> Path:
+    """Writes the vectors of some rows as one shard and returns its file: three arrays of numpy's format in a row."""
+    parts = [np.ascontiguousarray(part) for part in (keys, vectors.cut, vectors.matrix)]
+    path = folder / f"{_digest(parts)}.vectors"
+    with replacing(path) as temporary, open(temporary, "wb") as handle:
+        for part in parts:
+            np.save(handle, part)
+    return path
+
+
+def locate(folder: Path, keys: Keys) -> Located:
+    """In which shards the vectors of these rows lie. A shard that holds any of them is read whole once, to check it."""
+    order = np.argsort(keys, kind="stable")
+    sorted_keys = keys[order]
+    shards: list[Path] = []
+    shard, row = np.full(len(keys), -1, dtype=np.int32), np.full(len(keys), -1, dtype=np.int32)
+    for path in sorted(folder.glob("*.vectors")):
+        shard_keys = _keys_in(path)
+        if shard_keys is None or not len(shard_keys) or not len(keys):
+            continue
+        shard_order = np.argsort(shard_keys, kind="stable")
+        sorted_shard = shard_keys[shard_order]
+        # A key beyond the shard's last one is compared with the last, from which it differs.
+        positions = np.minimum(np.searchsorted(sorted_shard, sorted_keys), len(shard_keys) - 1)
+        hits = np.flatnonzero((sorted_shard[positions] == sorted_keys) & (shard[order] < 0))
+        if hits.size and _is_whole(str(path), _stamp(path)):
+            shard[order[hits]], row[order[hits]] = len(shards), shard_order[positions[hits]]
+            shards.append(path)
+    return Located(shards, shard, row)
 
 
 def gathered(cache: Path, keys: Keys) -> Encoded:
-    """The vectors of rows that are all in a cache, in memory."""
-    found = locate(cache, keys)
-    out = np.zeros((len(keys), width_of(found)), dtype=np.float32)
-    return Encoded(out, copied(found, out.__setitem__))
+    """The vectors of rows that are all in a cache, in memory.
+
+    Raises:
+        RunError: A row is in no shard any more.
+    """
+    located = locate(cache, keys)
+    matrix = np.zeros((len(keys), width_of(located)), dtype=np.float32)
+    return Encoded(matrix, _copy(located, matrix.__setitem__))
 
 
-def write_matrix(path: Path, found: Located, width: int) -> NDArray[np.bool_]:
+def write_matrix(path: Path, located: Located, width: int) -> NDArray[np.bool_]:
     """Writes the vectors of rows that are all in a cache to a file of numpy's format, shard by shard.
 
     Returns:
         `(n,)` bool, which rows were cut.
+
+    Raises:
+        RunError: A row is in no shard any more.
     """
-    n = len(found.shard)
-    if not n:
+    n = len(located.shard)
+    if not n:  # numpy cannot map an empty array
         with open(path, "wb") as handle:
             np.save(handle, np.zeros((0, width), dtype=np.float32))
         return np.zeros(0, dtype=np.bool_)
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
+    # The map leaves a file with holes; on a full disk writing into one ends the process with SIGBUS, not an error.
     with open(path, "r+b") as whole:
         reserve(whole, os.path.getsize(path))
 
@@ -244,32 +199,28 @@ def write_matrix(path: Path, found: Located, width: int) -> NDArray[np.bool_]:
         # Opened for each shard: pages of a map count as memory for as long as it is open.
         np.load(path, mmap_mode="r+")[rows] = matrix
 
-    return copied(found, put)
+    return _copy(located, put)
 
 
-def copied(found: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> NDArray[np.bool_]:
-    """Hands `put` the positions and the vectors of each shard's rows, and gives back which rows were cut, `(n,)`.
-
-    Raises:
-        RunError: A row is in no shard any more.
-    """
-    if found.missing.size:
+def _copy(located: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> NDArray[np.bool_]:
+    """Hands `put` the positions and the vectors of each shard's rows, and returns which rows were cut, `(n,)`."""
+    if located.missing.size:
         raise RunError(
-            f"engine.cache: the vectors of {found.missing.size} rows are no longer where they are kept; somebody has "
+            f"engine.cache: the vectors of {located.missing.size} rows are no longer where they are kept; somebody has "
             "removed or changed them while the run was at work. Run the same command again"
         )
-    cut = np.zeros(len(found.shard), dtype=np.bool_)
-    for number, path in enumerate(found.shards):
-        rows = np.flatnonzero(found.shard == number)
-        shard = read(path)
-        put(rows, shard.matrix[found.row[rows]])
-        cut[rows] = shard.cut[found.row[rows]]
+    cut = np.zeros(len(located.shard), dtype=np.bool_)
+    for number, path in enumerate(located.shards):
+        rows = np.flatnonzero(located.shard == number)
+        shard = _read(path)
+        put(rows, shard.matrix[located.row[rows]])
+        cut[rows] = shard.cut[located.row[rows]]
     return cut
 
 
-def width_of(found: Located) -> int:
+def width_of(located: Located) -> int:
     """Width of the vectors in these shards, 0 where there are none."""
-    return int(read(found.shards[0]).matrix.shape[1]) if found.shards else 0
+    return int(_read(located.shards[0]).matrix.shape[1]) if located.shards else 0
 
 
 def mean_of_file(path: Path) -> NDArray[np.float32]:
@@ -292,3 +243,52 @@ def centre_file(path: Path, mean: NDArray[np.float32]) -> None:
 def _spans(rows: int, width: int) -> Iterator[slice]:
     step = max(1, BYTES // (8 * max(width, 1)))
     return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _read(path: Path) -> Shard:
+    """A shard's content.
+
+    Raises:
+        OSError, ValueError, EOFError, KeyError: The file is damaged.
+    """
+    with open(path, "rb") as handle:
+        keys, cut = np.load(handle), np.load(handle)
+        # What np.load(mmap_mode=...) does for a file of one array; here the matrix is the third.
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = header[np.lib.format.read_magic(handle)](handle)
+        if 0 in shape:
+            return Shard(keys, cut, np.zeros(shape, dtype=np.float32))
+        return Shard(keys, cut, np.memmap(path, dtype=dtype, mode="r", offset=handle.tell(), shape=shape))
+
+
+def _keys_in(path: Path) -> Keys | None:
+    """The keys in a shard; null where it is torn."""
+    try:
+        with open(path, "rb") as handle:
+            keys: Keys = np.load(handle)
+            return keys if keys.dtype == np.dtype(f"S{KEY}") else None
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=65536)
+def _is_whole(path: str, stamp: tuple[int, int]) -> bool:
+    """Whether a shard holds what its name says. `stamp` is its size and time of change: a changed file is read anew."""
+    try:
+        shard = _read(Path(path))
+    except (OSError, ValueError, EOFError, KeyError):
+        return False
+    return Path(path).stem == _digest([shard.keys, shard.cut, shard.matrix])
+
+
+def _digest(parts: Sequence[NDArray[Any]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(f"{part.dtype.str}{part.shape}".encode())
+        digest.update(part.view(np.uint8).data if part.size else b"")
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What every representation is once it is made ready: a function from conversations to vectors."""
+"""What every representation is once it is made ready: a function from conversations to unit vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 
 class Encoded(NamedTuple):
-    """Vectors of `b` rows at one place.
+    """Vectors of `b` rows by one representation.
 
     Attributes:
         matrix: `(b, d)` float32 unit rows.
@@ -34,11 +34,26 @@ class Encoded(NamedTuple):
     cut: NDArray[np.bool_]
 
 
-class Piece(NamedTuple):
-    """Some rows at a time: ids and conversations that end with an answer, of the same length."""
+class Texts(NamedTuple):
+    """Conversations that end with an answer, and their ids."""
 
     ids: Sequence[str]
     rows: Sequence[Messages]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The representations that one pass of a model gives together, made ready.
+
+    Attributes:
+        widths: Numbers in a vector, by representation.
+        encode: Takes texts, the numbers of the representations that are needed, and a function that is called with how
+            many rows are done; returns what each of these representations gives, in that order. What it gives for a
+            row depends on the other rows in the last bits only (see `chunks.fill`).
+    """
+
+    widths: tuple[int, ...]
+    encode: Callable[[Texts, Sequence[int], Callable[[int], None]], list[Encoded]]
 
 
 def budget(batch_tokens: int, where: str) -> int:
@@ -46,23 +61,8 @@ def budget(batch_tokens: int, where: str) -> int:
     return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """A representation made ready, of one place or of several that one pass of the model gives together.
-
-    Attributes:
-        widths: Numbers in a vector, by place.
-        encode: Takes a piece, the numbers of the places that are wanted, and whom to tell how many rows are done; gives
-            what each of these places has, in that order. What it gives for a row depends on the other rows of the piece
-            in the last bits only (see `filling`).
-    """
-
-    widths: tuple[int, ...]
-    encode: Callable[[Piece, Sequence[int], Callable[[int], None]], list[Encoded]]
-
-
 def mean_of(vectors: Vectors) -> NDArray[np.float32]:
-    """The mean row, `(d,)`."""
+    """The mean row, `(d,)`, added up in float64."""
     return np.asarray(vectors.matrix.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 

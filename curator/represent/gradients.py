@@ -16,19 +16,20 @@ from curator.errors import ModelError
 from curator.model.chat import encode_all
 from curator.model.load import batches, memory, window
 from curator.model.losses import token_losses
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
 from curator.represent.hidden import blocks_of, body_of, cut
 from curator.seeds import derive
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BLOCK = 256  # of the projection's rows that lie in memory at a time
 
 
 def gradients(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     of: str,
     rank: int,
@@ -43,7 +44,7 @@ def gradients(
 
     - `lora`: the matrices B of LoRA on every linear layer of the blocks, at their start, where W x + B A x has B = 0
       and A seeded, uniform within 1/sqrt(i). The gradient of B is then the sum over tokens of d (A x)^T, with d the
-      loss's gradient at the layer's output; that of A is zero, so there is nothing of it to keep.
+      loss's gradient at the layer's output; that of A is zero, so it is left out.
     - `head`: the last layer's weights, the sum over the answer's tokens of d h^T, with d the gradient at the logits and
       h the last hidden state. No backward pass through the blocks.
 
@@ -66,13 +67,13 @@ def gradients(
     limit = max(2, min(max_tokens, window(model)))
     most = budget(batch_tokens, next(model.parameters()).device.type)
 
-    def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
+    def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         import torch
 
-        rows = [cut(row, limit) for row in encode_all(tokenizer, piece.rows)]
-        out, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
-        for batch in batches([len(row.ids) for row, _ in rows], piece.ids, tokens=most, rows=LARGEST_BATCH):
-            found = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
+        rows = [cut(row, limit) for row in encode_all(tokenizer, texts.rows)]
+        matrix, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
+        for batch in batches([len(row.ids) for row, _ in rows], texts.ids, tokens=most, rows=LARGEST_BATCH):
+            features = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
             with (
                 torch.enable_grad(),
                 memory("represent.batch_tokens"),
@@ -80,57 +81,60 @@ def gradients(
                     model,
                     layers,
                     of,
-                    lambda number: _catching(number, of, rank, seed, found),  # noqa: B023 - used at once
+                    lambda number: _projecting_hook(number, of, rank, seed, features),  # noqa: B023 - used at once
                 ),
             ):
                 losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
-                torch.stack([one.mean() for one in losses]).sum().backward()  # type: ignore[no-untyped-call]
-            out[batch] = found.cpu().numpy()
+                # One backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
+                # output still falls apart by rows.
+                torch.stack([row.mean() for row in losses]).sum().backward()  # type: ignore[no-untyped-call]
+            matrix[batch] = features.cpu().numpy()
             done += len(batch)
             progress(done)
-        return [Encoded(unit(out), np.array([one for _, one in rows], dtype=np.bool_))] * len(wanted)
+        return [Encoded(unit(matrix), np.array([was_cut for _, was_cut in rows], dtype=np.bool_))] * len(numbers)
 
     return Encoder((dimensions,), encode)
 
 
-def _layers(model: Any, of: str) -> list[Any]:
+def _layers(model: PreTrainedModel, of: str) -> list[Any]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
     if of == "head":
-        found = [model.get_output_embeddings()]
+        layers = [model.get_output_embeddings()]
     else:
         kinds = (torch.nn.Linear, Conv1D)
-        found = [
-            one
+        layers = [
+            module
             for block in blocks_of(body_of(model))
-            for name, one in block.named_modules()
-            if isinstance(one, kinds) and "lora_" not in name  # adapters beside quantised weights are no layers of it
+            for name, module in block.named_modules()
+            if isinstance(module, kinds) and "lora_" not in name  # adapters that stand beside quantised weights
         ]
-    if not found or found[0] is None:
+    if not layers or layers[0] is None:
         raise ModelError(
             f"represent.of: a {type(model).__name__} has no layers that {of!r} names; use the other of lora and head, "
             "or represent: {from: hidden-states}"
         )
-    return found
+    return layers
 
 
 @contextmanager
 def _watched(
-    model: Any, layers: Sequence[Any], of: str, catching: Callable[[int], Callable[..., None]]
+    model: PreTrainedModel, layers: Sequence[Any], of: str, hook_of: Callable[[int], Callable[..., None]]
 ) -> Iterator[None]:
-    """While the block runs, layer n has the hook `catching(n)`, and no weight gets a gradient."""
+    """While the block runs, layer n has the hook `hook_of(n)`, and no weight gets a gradient."""
     flags = [weight.requires_grad for weight in model.parameters()]
     model.requires_grad_(False)
     with ExitStack() as hooks:
         if of == "head":
-            # The graph starts at the head.
+            # With no weight in it a graph needs an input that asks for a gradient. Here it starts at the head, so that
+            # the backward pass does not go through the blocks.
             start = layers[0].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
         else:
-            start = model.get_input_embeddings().register_forward_hook(lambda *given: given[2].requires_grad_())
+            start = model.get_input_embeddings().register_forward_hook(lambda *call: call[2].requires_grad_())
         hooks.callback(start.remove)
         for number, layer in enumerate(layers):
-            hook = layer.register_forward_hook(catching(number))
+            hook = layer.register_forward_hook(hook_of(number))
             hooks.callback(hook.remove)
         try:
             yield
@@ -139,16 +143,19 @@ def _watched(
                 weight.requires_grad_(flag)
 
 
-def _catching(number: int, of: str, rank: int, seed: int, out: torch.Tensor) -> Callable[..., None]:
-    def catch(_module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        taken = args[0].detach().float()
+def _projecting_hook(number: int, of: str, rank: int, seed: int, out: torch.Tensor) -> Callable[..., None]:
+    """A hook on layer `number` that adds the projection of its gradient to `out` when the backward pass comes by."""
+
+    def hook(_module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        # Held until the backward pass: for `lora` only the `rank` numbers of A x, not the whole input.
+        factor = args[0].detach().float()
         if of == "lora":
-            taken = taken @ lora_a(rank, taken.shape[-1], seed, number).to(taken.device).T
+            factor = factor @ lora_a(rank, factor.shape[-1], seed, number).to(factor.device).T
         output.register_hook(  # type: ignore[no-untyped-call]
-            lambda slope: project(slope.float(), taken, number, seed, out)
+            lambda slope: project(slope.float(), factor, number, seed, out)
         )
 
-    return catch
+    return hook
 
 
 def lora_a(rank: int, width: int, seed: int, number: int) -> torch.Tensor:
@@ -159,20 +166,22 @@ def lora_a(rank: int, width: int, seed: int, number: int) -> torch.Tensor:
     return (2 * torch.rand((rank, width), generator=draw) - 1) / math.sqrt(width)
 
 
-def project(slope: torch.Tensor, taken: torch.Tensor, number: int, seed: int, out: torch.Tensor) -> None:
+def project(slope: torch.Tensor, factor: torch.Tensor, number: int, seed: int, out: torch.Tensor) -> None:
     """Adds the projection of one layer's gradient to `out` `(b, m)`.
 
     Args:
-        slope: `(b, t, o)` the loss's gradient at the layer's output. `taken`: `(b, t, i)` what the layer took.
+        slope: `(b, t, o)` the loss's gradient at the layer's output.
+        factor: `(b, t, i)` the layer's input; for LoRA A times it, `(b, t, rank)`.
         number: Of the layer; each has signs of its own.
         seed: Of the signs.
     """
     dimensions = out.shape[1]
     for start in range(0, dimensions, BLOCK):
         rows = min(BLOCK, dimensions - start)
-        a, c = (signs(rows, one.shape[-1], derive(seed, side, number, start)).to(out.device)
-                for side, one in (("out", slope), ("in", taken)))  # fmt: skip
-        out[:, start : start + rows] += ((slope @ a.T) * (taken @ c.T)).sum(dim=1) / math.sqrt(dimensions)
+        a = signs(rows, slope.shape[-1], derive(seed, "out", number, start)).to(out.device)
+        c = signs(rows, factor.shape[-1], derive(seed, "in", number, start)).to(out.device)
+        # (a . d)(c . x') for every token and number, then the sum over tokens: (b, t, rows) -> (b, rows)
+        out[:, start : start + rows] += ((slope @ a.T) * (factor @ c.T)).sum(dim=1) / math.sqrt(dimensions)
 
 
 def signs(rows: int, width: int, seed: int) -> torch.Tensor:

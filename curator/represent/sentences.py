@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.errors import ModelError
+from curator.errors import ModelError, first_line
 from curator.model.load import batches, device, memory
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Piece, budget, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 def load_embedder(model_id: str, revision: str | None = None) -> Any:
@@ -24,20 +27,19 @@ def load_embedder(model_id: str, revision: str | None = None) -> Any:
     try:
         return SentenceTransformer(model_id, revision=revision, device=device())
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"represent.id: no sentence embedder could be loaded from {model_id!r} ({reason[:200]}); "
+            f"represent.id: no sentence embedder could be loaded from {model_id!r} ({first_line(error)}); "
             "give a local folder, or a model on the Hub that you may read"
         ) from error
 
 
-def commit_of(embedder: Any) -> str | None:
+def commit_of(embedder: SentenceTransformer) -> str | None:
     """The commit on the Hub that an embedder was loaded from, where it says so."""
-    found = getattr(getattr(getattr(embedder[0], "model", None), "config", None), "_commit_hash", None)
-    return None if found is None else str(found)
+    commit = getattr(getattr(getattr(embedder[0], "model", None), "config", None), "_commit_hash", None)
+    return None if commit is None else str(commit)
 
 
-def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
+def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: int) -> Encoder:
     """Unit vectors of each conversation's text, its turns joined by blank lines.
 
     Rows of more tokens than the embedder (or `max_tokens`) takes are cut by it, and counted: sentence-transformers
@@ -51,29 +53,31 @@ def sentences(embedder: Any, *, max_tokens: int, batch_tokens: int) -> Encoder:
     most = budget(batch_tokens, embedder.device.type)
     width = embedder.get_embedding_dimension() or 0
 
-    def encode(piece: Piece, wanted: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
+    def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         embedder.max_seq_length = limit
-        texts = ["\n\n".join(message["content"] for message in messages) for messages in piece.rows]
-        lengths, over, features = _tokenised(embedder, texts, limit)
-        out, done = np.zeros((len(texts), width), dtype=np.float32), 0
-        for batch in batches(lengths, piece.ids, tokens=most, rows=LARGEST_BATCH):
+        plain = ["\n\n".join(message["content"] for message in messages) for messages in texts.rows]
+        lengths, over, features = _tokenised(embedder, plain, limit)
+        matrix, done = np.zeros((len(plain), width), dtype=np.float32), 0
+        for batch in batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH):
             with memory("represent.batch_tokens"):
                 if features is None:
-                    own = [texts[i] for i in batch]
-                    out[batch] = embedder.encode(own, batch_size=len(batch), show_progress_bar=False)
+                    batch_texts = [plain[i] for i in batch]
+                    matrix[batch] = embedder.encode(batch_texts, batch_size=len(batch), show_progress_bar=False)
                 else:
-                    out[batch] = _forward(embedder, {name: [one[i] for i in batch] for name, one in features.items()})
+                    matrix[batch] = _forward(
+                        embedder, {name: [values[i] for i in batch] for name, values in features.items()}
+                    )
             done += len(batch)
             progress(done)
-        return [Encoded(unit(out), over)] * len(wanted)
+        return [Encoded(unit(matrix), over)] * len(numbers)
 
     return Encoder((width,), encode)
 
 
 def _tokenised(
-    embedder: Any, texts: list[str], limit: int
+    embedder: SentenceTransformer, texts: list[str], limit: int
 ) -> tuple[list[int], NDArray[np.bool_], dict[str, list[list[int]]] | None]:
-    """Length of every text as the model sees it, whether it was cut, and its tokens; none where the embedder does more
+    """Length of every text as the model sees it, whether it was cut, and its tokens; null where the embedder does more
     to a text than to tokenise it.
     """
     if not texts:
@@ -81,12 +85,12 @@ def _tokenised(
     if not _is_plain(embedder):
         whole = [len(tokens) for tokens in embedder.tokenizer(texts, truncation=False)["input_ids"]]
         return [min(length, limit) for length in whole], np.array([length > limit for length in whole]), None
-    found = embedder.tokenizer(texts, truncation=True, max_length=limit)
-    over = np.array([bool(one.overflowing) for one in found.encodings])
-    return [len(one) for one in found["input_ids"]], over, dict(found)
+    tokenised = embedder.tokenizer(texts, truncation=True, max_length=limit)
+    over = np.array([bool(encoding.overflowing) for encoding in tokenised.encodings])
+    return [len(tokens) for tokens in tokenised["input_ids"]], over, dict(tokenised)
 
 
-def _is_plain(embedder: Any) -> bool:
+def _is_plain(embedder: SentenceTransformer) -> bool:
     from sentence_transformers.models import Transformer
 
     return (
@@ -97,10 +101,10 @@ def _is_plain(embedder: Any) -> bool:
     )
 
 
-def _forward(embedder: Any, features: dict[str, list[list[int]]]) -> Any:
+def _forward(embedder: SentenceTransformer, features: dict[str, list[list[int]]]) -> Any:
     import torch
 
     padded = embedder.tokenizer.pad(features, return_tensors="pt")
     with torch.inference_mode():
-        found = embedder({name: one.to(embedder.device) for name, one in padded.items()})
-        return found["sentence_embedding"].float().cpu().numpy()
+        output = embedder({name: tensor.to(embedder.device) for name, tensor in padded.items()})
+        return output["sentence_embedding"].float().cpu().numpy()

@@ -1,16 +1,23 @@
-"""Rows to unit vectors: hidden states or gradients of a causal model, or a sentence embedder."""
+"""Rows to unit vectors in memory: hidden states or gradients of a causal model, or a sentence embedder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache as once
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from curator.recipe.pool import Embedder
 from curator.recipe.select import Represent
 from curator.records import Messages, Vectors
-from curator.represent.encoder import Encoder, Progress, centre, mean_of, unit
-from curator.represent.filling import encoded, in_memory
+from curator.represent.cache import folder_of, gathered
+from curator.represent.chunks import encoded, fill, in_memory
+from curator.represent.encoder import Encoder, Progress, centre, mean_of
 
-__all__ = ["centre", "encoder_of", "mean_of", "represent", "represent_all", "unit"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from curator.records import CountTokens, Embed
 
 
 def represent(
@@ -18,17 +25,16 @@ def represent(
     rows: Sequence[Messages],
     *,
     section: Represent,
-    model: Any = None,
-    tokenizer: Any = None,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Vectors:
     """One unit vector a row, as the recipe's `represent` section says, not centred. See `represent_all`."""
-    found = represent_all(
+    return represent_all(
         ids, rows, sections=[section], model=model, tokenizer=tokenizer, name=name, revision=revision, progress=progress
-    )
-    return found[0]
+    )[0]
 
 
 def represent_all(
@@ -36,8 +42,8 @@ def represent_all(
     rows: Sequence[Messages],
     *,
     sections: Sequence[Represent],
-    model: Any = None,
-    tokenizer: Any = None,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
     progress: Progress = lambda done, total: None,
@@ -46,26 +52,26 @@ def represent_all(
 
     Args:
         ids, rows: `n` row ids and conversations that end with an answer.
-        sections: What to take, of sections that `alike` puts together; `model` and `tokenizer` are used for hidden
-            states, `section.id` for an embedder.
-        name, revision: What the vectors are said to come from, for hidden states.
-        progress: Told rows done and rows in all.
+        sections: Sections that `alike` puts together; `model` and `tokenizer` are used for hidden states and gradients,
+            `section.id` for an embedder.
+        name, revision: What the vectors are said to come from, for hidden states and gradients.
+        progress: Called with the rows done and the number of all rows.
 
     Raises:
         ModelError: The embedder cannot be loaded, a layer does not exist, or memory runs out.
     """
     encoder = encoder_of(sections, model=model, tokenizer=tokenizer, name=name)
-    found = encoded(in_memory(ids, rows), encoder, progress=progress)
+    vectors = encoded(in_memory(ids, rows), encoder, progress=progress)
     return [
-        vectors_said(ids, one.matrix, section, name=name, revision=revision, truncated=int(one.cut.sum()))
-        for section, one in zip(sections, found, strict=True)
+        with_origin(ids, matrix, section, name=name, revision=revision, truncated=int(cut.sum()))
+        for section, (matrix, cut) in zip(sections, vectors, strict=True)
     ]
 
 
-def vectors_said(
+def with_origin(
     ids: Sequence[str], matrix: Any, section: Represent, *, name: str, revision: str | None, truncated: int
 ) -> Vectors:
-    """Vectors with what made them; `name` and `revision` are those of the model, for hidden states."""
+    """Vectors with what made them; `name` and `revision` are those of the model, for hidden states and gradients."""
     if section.kind == "sentence-transformers":
         assert section.id is not None
         return Vectors(tuple(ids), matrix, section.id, section.revision, truncated=truncated)
@@ -77,28 +83,93 @@ def vectors_said(
 def alike(sections: Sequence[Represent]) -> list[list[int]]:
     """The numbers of the sections that one pass of one model gives together, in the order of their first."""
     groups: dict[Any, list[int]] = {}
-    for number, one in enumerate(sections):
-        own = (one.id, one.revision, one.chat_template, one.max_tokens, one.batch_tokens)
-        same = own if one.kind == "hidden-states" else number
-        groups.setdefault(same, []).append(number)
+    for number, section in enumerate(sections):
+        model = (section.id, section.revision, section.chat_template, section.max_tokens, section.batch_tokens)
+        groups.setdefault(model if section.kind == "hidden-states" else number, []).append(number)
     return list(groups.values())
 
 
-def encoder_of(sections: Sequence[Represent], *, model: Any = None, tokenizer: Any = None, name: str) -> Encoder:
+def encoder_of(
+    sections: Sequence[Represent],
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    name: str,
+) -> Encoder:
     """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`."""
     first = sections[0]
-    settings = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}
+    limits = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}
     if first.kind == "sentence-transformers":
         from curator.represent.sentences import load_embedder, sentences
 
         assert first.id is not None
-        return sentences(model or load_embedder(first.id, first.revision), **settings)
+        return sentences(model or load_embedder(first.id, first.revision), **limits)
     if first.kind == "gradients":
         from curator.represent.gradients import gradients
 
-        own = {"of": first.of, "rank": first.rank, "dimensions": first.dimensions, "seed": first.seed}
-        return gradients(model, tokenizer, **own, **settings)  # type: ignore[arg-type]
+        settings = {"of": first.of, "rank": first.rank, "dimensions": first.dimensions, "seed": first.seed}
+        return gradients(model, tokenizer, **settings, **limits)  # type: ignore[arg-type]
     from curator.represent.hidden import hidden_states
 
-    places = [(one.layer, one.token) for one in sections]
-    return hidden_states(model, tokenizer, places=places, name=name, **settings)
+    points = [(section.layer, section.token) for section in sections]
+    return hidden_states(model, tokenizer, points=points, name=name, **limits)
+
+
+def embedder(section: Embedder, cache: Path | None = None) -> Embed:
+    """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
+
+    Args:
+        section: The recipe's.
+        cache: Folder of the vectors that runs share; what is there is not embedded again.
+
+    Raises:
+        ModelError: When called, where the embedder cannot be loaded.
+    """
+    from curator.represent.stage import sentence_maker
+
+    settings = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
+    load = once(lambda: sentence_maker(settings))
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        maker = load()
+        if cache is None or maker.abouts is None:
+            return encoded(in_memory(ids, rows), maker.ready())[0].matrix
+        folder = folder_of(cache, maker.abouts[0])
+        return gathered(folder, fill([folder], in_memory(ids, rows), maker.ready).keys).matrix
+
+    return embed
+
+
+def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, CountTokens]:
+    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is given (the corpus)
+    unless `centred` is false; and a function that counts its tokens. Loaded when called.
+
+    Raises:
+        ModelError: When called, where the model cannot be loaded.
+    """
+
+    @once
+    def load() -> tuple[Any, Any]:
+        from curator.model.load import load_model, load_tokenizer, locate
+
+        tokenizer = load_tokenizer(locate(model_id))
+        return load_model(locate(model_id)), tokenizer
+
+    mean: list[Any] = []  # of the first rows; later ones are centred on it too, so that all lie in one space
+
+    def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
+        model, tokenizer = load()
+        vectors = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)
+        if not centred:
+            return vectors.matrix
+        if not mean:
+            mean.append(mean_of(vectors))
+        return centre(vectors, mean[0]).matrix
+
+    def count(rows: Any) -> list[int]:
+        from curator.model.chat import token_counter
+
+        counts: list[int] = token_counter(load()[1])(rows)
+        return counts
+
+    return embed, count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,18 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RunError
 from curator.recipe.select import Represent
-from curator.run import Site
+from curator.run import Run
 from curator.run.folder import place
 
 if TYPE_CHECKING:
+    from curator.represent.chunks import Chunk, Elsewhere, Rows
     from curator.represent.encoder import Encoder
-    from curator.represent.filling import Chunk, Elsewhere, Rows
 
 
 @dataclass(frozen=True)
 class Making:
-    """What loads the model of some sections: of a causal model its weights and tokenizer, else its name alone. `other`:
-    it is one that the sections name, not the recipe's.
+    """What loads the model of some sections: a causal model's weights and tokenizer, an embedder's name alone.
+
+    Attributes:
+        sections: Those that one pass of the model gives.
+        name: Of the model. `other`: whether the sections name it; else it is the recipe's.
+        base, weights_revision, adapters, quantise: As `model.load_model` takes them.
+        tokenizer, revision, chat_template: As `model.load_tokenizer` takes them.
     """
 
     sections: tuple[Represent, ...]
@@ -54,6 +58,83 @@ class EmbedJob:
     file: str
     caches: tuple[str, ...]
     chunk: Chunk
+
+
+def elsewhere(
+    run: Run, making: Making, places: list[dict[str, Any]]
+) -> Callable[[Part, Sequence[Path]], Elsewhere] | None:
+    """How the engine's workers embed the rows of a part, adding to `places` where each did; null where this process
+    does it.
+    """
+    from curator.engine import spread
+
+    execute = spread(run.recipe.engine, folder=run.root)
+    if execute is None:
+        return None
+
+    def elsewhere_of(part: Part, caches: Sequence[Path]) -> Elsewhere:
+        from curator.represent.chunks import Elsewhere
+
+        def embedded(chunks: Sequence[Chunk]) -> Iterator[int]:
+            paths = tuple(str(cache.absolute()) for cache in caches)
+            jobs = [EmbedJob(making, str(part.file), paths, chunk) for chunk in chunks]
+            for rows, where in execute(embed_chunk, jobs):
+                places.append(where)
+                yield rows
+
+        return Elsewhere(_width(making), embedded)
+
+    return elsewhere_of
+
+
+def _width(making: Making) -> int:
+    """Numbers of a row in all sections together; loads no weights where a configuration tells it."""
+    if making.sections[0].kind == "sentence-transformers":
+        return sum(encoder(making).widths)
+    if making.sections[0].kind == "gradients":
+        return sum(section.dimensions for section in making.sections)
+    from curator.model.load import load_config
+
+    config = load_config(making.base, revision=making.weights_revision).get_text_config()
+    return len(making.sections) * int(config.hidden_size)
+
+
+def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
+    """Embeds the rows of one chunk into the caches; returns how many, and where it was done.
+
+    Raises:
+        ModelError: As `chunks.embed`.
+        RunError: This node cannot see a cache.
+    """
+    from curator.represent.chunks import embed
+
+    clock = time.perf_counter()
+    caches = [Path(cache) for cache in job.caches]
+    for cache in caches:
+        if not cache.is_dir():
+            raise RunError(
+                f"engine.cache: node {socket.gethostname()} cannot see {cache}; name a folder on a disk that all nodes "
+                "share, or set engine.cache to false"
+            )
+    embed(job.chunk, _rows(job.file), caches, _loaded(job.making), progress=lambda done: None)
+    return len(job.chunk.positions), {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+
+
+# A worker stays for all jobs. It keeps one model and one file of rows: jobs come file by file, and two models may not
+# fit its memory.
+@lru_cache(maxsize=1)
+def _loaded(making: Making) -> Encoder:
+    return encoder(making)
+
+
+@lru_cache(maxsize=1)
+def _rows(file: str) -> Rows:
+    from curator.records import Conversations
+    from curator.represent.chunks import in_memory
+    from curator.run.files import load_frame
+
+    frame = load_frame(Path(file))
+    return in_memory(frame["id"].to_list(), Conversations(frame))
 
 
 def encoder(making: Making) -> Encoder:
@@ -90,77 +171,3 @@ def tokenizer_of(making: Making) -> Any:
         )
     except RecipeError as error:
         raise RecipeError(str(error).replace("model.chat_template:", "represent.chat_template:")) from error
-
-
-def elsewhere(
-    site: Site, making: Making | None, places: list[dict[str, Any]]
-) -> Callable[[Part, Sequence[Path]], Elsewhere] | None:
-    """How the rows of a part are embedded by the engine's workers, and `places` told where; null where this process
-    does it.
-    """
-    from curator.engine import spread
-
-    run = spread(site.recipe.engine, folder=site.root)
-    if run is None or making is None:
-        return None
-
-    def given(part: Part, caches: Sequence[Path]) -> Elsewhere:
-        from curator.represent.filling import Elsewhere
-
-        def embedded(chunks: Sequence[Chunk]) -> Iterator[int]:
-            own = tuple(str(cache.absolute()) for cache in caches)
-            jobs = [EmbedJob(making, str(part.file), own, chunk) for chunk in chunks]
-            for rows, where in run(embed_chunk, jobs):
-                places.append(where)
-                yield rows
-
-        return Elsewhere(_width(making), embedded)
-
-    return given
-
-
-def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
-    """Embeds the rows of one chunk into the caches; gives back how many, and where it was done.
-
-    Raises:
-        RunError: A cache is not to be seen here.
-    """
-    from curator.represent.filling import embed
-
-    clock = time.perf_counter()
-    caches = [Path(cache) for cache in job.caches]
-    for cache in caches:
-        if not cache.is_dir():
-            raise RunError(
-                f"engine.cache: node {socket.gethostname()} cannot see {cache}; name a folder on a disk that all nodes "
-                "share, or set engine.cache to false"
-            )
-    embed(job.chunk, _rows(job.file), caches, _kept(pickle.dumps(job.making)), progress=lambda done: None)
-    return len(job.chunk.picked), {**place(), "seconds": round(time.perf_counter() - clock, 3)}
-
-
-@lru_cache(maxsize=1)
-def _kept(making: bytes) -> Encoder:
-    return encoder(pickle.loads(making))
-
-
-@lru_cache(maxsize=1)
-def _rows(file: str) -> Rows:
-    from curator.records import Conversations
-    from curator.represent.filling import in_memory
-    from curator.run.files import load_frame
-
-    frame = load_frame(Path(file))
-    return in_memory(frame["id"].to_list(), Conversations(frame))
-
-
-def _width(making: Making) -> int:
-    """Numbers of a row in all sections together; asks no weights where a configuration tells it."""
-    if making.sections[0].kind == "sentence-transformers":
-        return sum(encoder(making).widths)
-    if making.sections[0].kind == "gradients":
-        return sum(one.dimensions for one in making.sections)
-    from curator.model.load import load_config
-
-    config = load_config(making.base, revision=making.weights_revision).get_text_config()
-    return len(making.sections) * int(config.hidden_size)

@@ -1,35 +1,39 @@
-"""What every stage may look at while it runs."""
+"""The door to a run folder: `Run` gives every stage what the stages before it have made, and nothing else does.
+
+A stage asks `Run` for records (`data`, `vectors`, `scores`, ...) and writes its own files; what they are called is in
+`run.names`, how records lie in them in `run.files`, and when a stage has to run in `run.folder`. Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from curator.recipe import Recipe
-from curator.recipe.verify import Looks
-from curator.run.folder import DONE, Made, finished, read_json
+from curator.errors import RunError
+from curator.run import names
+from curator.run.folder import Made, finished, read_json
+from curator.run.names import FOLDERS as FOLDERS
+from curator.run.names import STAGES as STAGES
+from curator.run.ran import mixture
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
     from curator.conclusions import Stop
+    from curator.recipe import Recipe
+    from curator.records import Data, Scores, Selection, Trained, Vectors
+
+ArmSets = dict[tuple[str, int], tuple[str, ...]]
+"""(arm, seed) -> ids of its alignment set."""
 
 
-STAGES = ("base", "pool", "represent", "scores", "select", "train", "answer", "judge", "report", "publish")
-
-FOLDERS = {name: f"{number}-{name}" for number, name in enumerate(STAGES)}
-
-
-def current(root: Path, stage: str) -> dict[str, Any] | None:
-    """The `done.json` of a stage that is finished for the recipe which the run folder holds now, else null."""
-    run, done = root / "run.json", finished(root / FOLDERS[stage])
-    return done if done is not None and run.exists() and read_json(run)["stages"].get(stage) == done["key"] else None
-
-
-class Tell(Protocol):
-    """Where a build says what it does."""
+class Progress(Protocol):
+    """Where a build says how far it is."""
 
     def progress(self, stage: str, done: int, total: int) -> None: ...
 
@@ -46,42 +50,7 @@ class Silent:
         pass
 
 
-@dataclass(frozen=True)
-class Site:
-    """The recipe, the run folder, the folder that relative paths of sources start from, and whom to tell.
-
-    `shelf` is where run folders that share pieces tell each other of them, null for a run of its own.
-    """
-
-    recipe: Recipe
-    root: Path
-    base: Path
-    tell: Tell
-    shelf: Path | None = None
-
-    def folder(self, stage: str) -> Path:
-        return self.root / FOLDERS[stage]
-
-    def done(self, stage: str) -> dict[str, Any]:
-        """The `done.json` of a finished stage: its key, its record and its seconds."""
-        done: dict[str, Any] = read_json(self.folder(stage) / DONE)
-        return done
-
-    def record(self, stage: str) -> dict[str, Any]:
-        """What a finished stage wrote down of itself."""
-        record: dict[str, Any] = self.done(stage)["record"]
-        return record
-
-    @property
-    def cache(self) -> Path | None:
-        """Folder of the vectors that runs share; null where the recipe wants none."""
-        cache = self.recipe.engine.cache
-        if isinstance(cache, str):
-            return self.base / Path(cache).expanduser()
-        return self.root.absolute().parent / ".vectors" if cache else None
-
-    def progress(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.tell.progress(stage, done, total)
+SILENT = Silent()
 
 
 class Setting(NamedTuple):
@@ -94,52 +63,296 @@ class Setting(NamedTuple):
     representation: int = 0
 
 
-def scores_folder(site: Site, setting: Setting) -> Path:
-    """Where the score is that a setting chooses by."""
-    own = below(site.folder("scores"), setting.representation)
-    return own if setting.score is None else own / f"candidate-{setting.score}"
+class Model(NamedTuple):
+    """A model of the grid as stage `train` left it. Paths are below the run folder of today.
 
-
-def below(folder: Path, number: int) -> Path:
-    """Where a stage keeps what belongs to a representation: the first in the stage's folder, others below it."""
-    return folder if number == 0 else folder / f"also-{number}"
-
-
-def shared_cache(site: Site) -> Path | None:
-    """The folder of the vectors that runs share, made where missing; null where the recipe wants none, or names none
-    and the place beside the run folder cannot be written.
+    `base` and `revision` name whole weights, `adapters` lie on them in their order, and `key` is a hash of everything
+    that made them.
     """
-    import os
 
-    root = site.cache
-    if root is None or isinstance(site.recipe.engine.cache, str):
-        return root
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return root if os.access(root, os.W_OK) else None
+    base: str
+    revision: str | None
+    adapters: tuple[str, ...]
+    key: str
+    trained: Trained
 
 
-def _verdicts(site: Site) -> dict[str, pl.DataFrame]:
-    """Judge -> its verdicts on answers to probes."""
+def keys_of(root: Path) -> dict[str, str]:
+    """Stage -> the key that it has by the recipe which the run folder holds now.
+
+    Raises:
+        RunError: `root` is not a run folder.
+    """
+    if not (root / names.KEYS).exists():
+        raise RunError(
+            f"{root} is not a run folder; give one that `curator build` made, for example outputs/quickstart"
+        )
+    keys: dict[str, str] = read_json(root / names.KEYS)["stages"]
+    return keys
+
+
+def current(root: Path, stage: str) -> dict[str, Any] | None:
+    """The `done.json` of a stage that is finished for the recipe which the run folder holds now, else null."""
+    done = finished(root / FOLDERS[stage])
+    return (
+        done if done is not None and (root / names.KEYS).exists() and keys_of(root).get(stage) == done["key"] else None
+    )
+
+
+def require(root: Path, *stages: str) -> None:
+    """Refuses a run folder in which one of the stages is not finished.
+
+    Raises:
+        RunError: It is not a run folder, or it holds another recipe's stage, or none.
+    """
+    keys_of(root)
+    for stage in stages:
+        if current(root, stage) is None:
+            raise RunError(
+                f"{root}: stage {stage} is not finished for its present recipe; run `curator build` to go on"
+            )
+
+
+def recipe_file(root: Path) -> Path:
+    """Where the resolved recipe of a run folder is."""
+    return root / names.RECIPE
+
+
+def report_file(root: Path) -> Path:
+    """Where report.json of a run folder is."""
+    return root / FOLDERS["report"] / names.REPORT
+
+
+def webpage_file(root: Path) -> Path:
+    """Where report.html of a run folder is."""
+    return root / FOLDERS["report"] / names.WEBPAGE
+
+
+def dataset_folder(root: Path) -> Path:
+    """Where the data set of a run folder is."""
+    return root / FOLDERS["publish"] / names.DATASET
+
+
+def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Why each chosen row was chosen, and each other row was not."""
     from curator.run.files import load_frame
 
-    panel = site.folder("judge") / "panel"
-    return {one.name: load_frame(panel / one.name / "verdicts.parquet") for one in site.recipe.judges.panel}
+    folder = root / FOLDERS["select"]
+    return load_frame(folder / names.CHOSEN), load_frame(folder / names.OTHERS)
 
 
-def stopped(site: Site) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
-    """For the report: the level of the primary interval, where adding seeds ended, and all looks with what fixed them.
+@dataclass(frozen=True)
+class Run:
+    """A recipe and its run folder.
 
-    A number of seeds has level .05, no stop and no looks.
+    Attributes:
+        base: Folder that relative paths of sources start from.
+        progress: Where to say how far the work is.
+        shelf: Where run folders that share pieces tell each other of them, null for a run of its own.
     """
-    from curator.conclusions import Stop
 
-    section = site.recipe.verify.seeds
-    if not isinstance(section, Looks):
-        return 0.05, None, None
-    looks = site.record("train")["looks"]
-    last = looks[-1]
-    stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])
-    return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}
+    recipe: Recipe
+    root: Path
+    base: Path = Path(".")
+    progress: Progress = SILENT
+    shelf: Path | None = None
+
+    @classmethod
+    def open(cls, root: Path, *stages: str, progress: Progress | None = None) -> Run:
+        """A run folder with the recipe that it was made by, and these stages finished.
+
+        Raises:
+            RunError: See `require`.
+            RecipeError: Its recipe is of a version that says other things.
+        """
+        from curator.recipe.file import read
+
+        require(root, *stages)
+        return cls(read(root / names.RECIPE), root, progress=progress or SILENT)
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage keeps what it makes."""
+        return self.root / FOLDERS[stage]
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """The `done.json` of a finished stage: its key, its record and its seconds."""
+        done: dict[str, Any] = read_json(self.folder(stage) / names.DONE)
+        return done
+
+    def record(self, stage: str) -> dict[str, Any]:
+        """What a finished stage wrote down of itself."""
+        record: dict[str, Any] = self.done(stage)["record"]
+        return record
+
+    def progress_of(self, stage: str) -> Callable[[int, int], None]:
+        """Says of a stage how much of how much is done."""
+        return lambda done, total: self.progress.progress(stage, done, total)
+
+    def vector_cache(self) -> Path | None:
+        """The folder of the vectors that runs share, made where missing; null where the recipe wants none, or names
+        none and the place beside the run folder cannot be written.
+        """
+        cache = self.recipe.engine.cache
+        if isinstance(cache, str):
+            return self.base / Path(cache).expanduser()
+        if not cache:
+            return None
+        shared = self.root.absolute().parent / names.VECTORS
+        try:
+            shared.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+        return shared if os.access(shared, os.W_OK) else None
+
+    # What stages have made, as records.
+
+    def data(self) -> Data:
+        """The candidates, tasks, probes and keep rows of stage `pool`."""
+        from curator.run.files import load_data
+
+        return load_data(self.folder("pool"))
+
+    def vectors(self, part: str, representation: int = 0) -> Vectors:
+        """Vectors of `pool`, or of `task-<name>`, by a representation of the recipe; mapped, not read."""
+        from curator.run.files import load_vectors
+
+        return load_vectors(self.folder("represent") / names.part_below(representation), part)
+
+    def scores_folder(self, setting: Setting) -> Path:
+        """Where the score is that a setting chooses by."""
+        folder = self.folder("scores") / names.part_below(setting.representation)
+        return folder if setting.score is None else folder / names.candidate(setting.score)
+
+    def scores(self, setting: Setting) -> Scores:
+        """The score that a setting chooses by."""
+        from curator.run.files import load_scores
+
+        return load_scores(self.scores_folder(setting))
+
+    def mean_cosine(self, representation: int) -> NDArray[np.float64]:
+        """`(n,)`: each candidate's mean cosine to the tasks' rows."""
+        import numpy as np
+
+        cosines: NDArray[np.float64] = np.load(
+            self.folder("scores") / names.part_below(representation) / names.MEAN_COSINE
+        )
+        return cosines
+
+    def task_cover(self, representation: int) -> NDArray[np.float64] | None:
+        """`(n,)`: how near the nearest task row is to each candidate; null where the objective does not need it."""
+        import numpy as np
+
+        path = self.folder("scores") / names.part_below(representation) / names.TASK_COVER
+        return np.load(path) if path.exists() else None
+
+    def every_score(self) -> pl.DataFrame:
+        """Every score there is of every candidate: `id`, and a column `<score>:<task>` for each task."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("scores") / names.EVERY_SCORE)
+
+    def selection(self) -> Selection:
+        """The curated set."""
+        from curator.run.files import load_selection
+
+        return load_selection(self.folder("select"))
+
+    def selected_by(self) -> Scores:
+        """The score that the curated set was chosen by."""
+        from curator.run.files import load_scores
+
+        return load_scores(self.folder("select"))
+
+    def representation(self) -> int:
+        """The number of the representation that the curated set was chosen by."""
+        number: int = self.record("select")["representation"]
+        return number
+
+    def stability(self) -> pl.DataFrame:
+        """How much sets chosen by other seeds, layers or embedders agree, in the columns of STABILITY_SCHEMA."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("select") / names.STABILITY)
+
+    def drawn(self) -> pl.DataFrame:
+        """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
+        from curator.run.files import load_arms
+
+        return load_arms(self.folder("select"))
+
+    def arms(self) -> ArmSets:
+        """The alignment set of every arm and seed."""
+        groups = self.drawn().group_by("arm", "seed", maintain_order=True)
+        return {(str(arm), int(seed)): tuple(part["id"]) for (arm, seed), part in groups}
+
+    def pilot(self) -> dict[str, Any] | None:
+        """The pilot's table of candidates; null where there was none."""
+        path = self.folder("select") / names.PILOT / names.CANDIDATES
+        return read_json(path) if path.exists() else None
+
+    def models(self) -> dict[tuple[str, int, str | None], Model]:
+        """(arm, seed, task, or null before fine-tuning) -> the model of the grid."""
+        from curator.run.files import absolute, trained_from
+
+        root, models = self.root.absolute(), {}
+        for record in self.record("train")["models"]:
+            weights = record["weights"]
+            models[record["arm"], record["seed"], record["task"]] = Model(
+                absolute(weights["base"], root),
+                weights["revision"],
+                tuple(absolute(adapter, root) for adapter in weights["adapters"]),
+                weights["key"],
+                trained_from(record["trained"], root),
+            )
+        return models
+
+    def mixture(self) -> str | None:
+        """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""
+        pieces = [
+            self.folder(stage) / names.cell_folder(*cell) for stage in ("train", "answer") for cell in self.models()
+        ]
+        return mixture(done.get("where", {}) for done in map(finished, pieces) if done is not None)
+
+    def stop(self) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
+        """The level of the primary interval, where adding seeds ended, and all looks with what fixed them.
+
+        A number of seeds has level .05, no stop and no looks.
+        """
+        from curator.conclusions import Stop
+        from curator.recipe.verify import Looks
+
+        section = self.recipe.verify.seeds
+        if not isinstance(section, Looks):
+            return 0.05, None, None
+        looks = self.record("train")["looks"]
+        last = looks[-1]
+        stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])
+        return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}
+
+    def answers(self) -> pl.DataFrame:
+        """What every model answered, in the columns of ANSWER_SCHEMA."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("answer") / names.ANSWERS)
+
+    def forgetting(self) -> pl.DataFrame:
+        """Losses of rows left out, in the columns of FORGETTING_SCHEMA."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("answer") / names.FORGETTING)
+
+    def verdicts(self, judge: str) -> pl.DataFrame:
+        """What a judge of the panel says of answers to probes, in the columns of VERDICT_SCHEMA."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("judge") / names.panel_file(judge))
+
+    def panel(self) -> dict[str, pl.DataFrame]:
+        """Judge of the panel -> its verdicts, in the recipe's order."""
+        return {judge.name: self.verdicts(judge.name) for judge in self.recipe.judges.panel}
+
+    def utility(self) -> pl.DataFrame:
+        """What the metrics say of answers to the tasks' own rows, in the columns of VERDICT_SCHEMA."""
+        from curator.run.files import load_frame
+
+        return load_frame(self.folder("judge") / names.UTILITY)

@@ -15,23 +15,23 @@ from pyarrow import ipc
 
 from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run.folder import read_json, replacing, write_json
+from curator.run.names import (
+    DRAWN,
+    DROPPED,
+    GIVEN,
+    KEEP,
+    POOL,
+    PROBES,
+    ROLES,
+    SCORES,
+    SELECTION,
+    TASK_PARTS,
+    arm_file,
+    task_file,
+)
 
-TASK_PARTS = ("train", "test", "regime", "defence")
-POOL, KEEP, TASKS, ARMS = "pool.arrow", "keep.parquet", "tasks", "arms"
-PROBES = {name: f"probes-{name}.parquet" for name in ("harmful", "benign", "pilot")}
-DRAWN = "arms.parquet"
 MAPPED_BATCH = 2**24
 """Bytes that are in memory together, about, while an Arrow file is written."""
-
-
-def task_file(task: str, part: str) -> str:
-    """Where the rows of a part of a task (one of TASK_PARTS) stand in the folder of the data."""
-    return f"{TASKS}/{task}-{part}.parquet"
-
-
-def arm_file(arm: str) -> str:
-    """Where the rows of an arm of the user's own stand in the folder of the data."""
-    return f"{ARMS}/{arm}.parquet"
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
@@ -77,7 +77,7 @@ def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
 def save_data(folder: Path, data: Data) -> None:
     """Writes the pool as an Arrow file; dropped rows, tasks, probes and keep rows as Parquet; and `data.json`."""
     save_mapped(folder / POOL, data.pool.rows)
-    save_frame(folder / "dropped.parquet", data.pool.dropped)
+    save_frame(folder / DROPPED, data.pool.dropped)
     for name, file in PROBES.items():
         save_frame(folder / file, getattr(data, name))
     save_frame(folder / KEEP, data.keep)
@@ -87,25 +87,25 @@ def save_data(folder: Path, data: Data) -> None:
     for arm, rows in data.arms.items():
         save_frame(folder / arm_file(arm), rows)
     if data.given is not None:
-        save_frame(folder / "given.parquet", data.given)
+        save_frame(folder / GIVEN, data.given)
     tasks = [{name: getattr(task, name) for name in ("name", "weight", "metric", "trigger")} for task in data.tasks]
-    write_json(folder / "data.json", {"tasks": tasks, "arms": list(data.arms)})
+    write_json(folder / ROLES, {"tasks": tasks, "arms": list(data.arms)})
 
 
 def load_data(folder: Path) -> Data:
     """What `save_data` wrote."""
-    facts = read_json(folder / "data.json")
+    facts = read_json(folder / ROLES)
     tasks = tuple(
         Task(**{**{part: load_frame(folder / task_file(task["name"], part)) for part in TASK_PARTS}, **task})
         for task in facts["tasks"]
     )
     return Data(
-        pool=Pool(load_frame(folder / POOL), load_frame(folder / "dropped.parquet")),
+        pool=Pool(load_frame(folder / POOL), load_frame(folder / DROPPED)),
         tasks=tasks,
         keep=load_frame(folder / KEEP),
         **{name: load_frame(folder / file) for name, file in PROBES.items()},
         arms={arm: load_frame(folder / arm_file(arm)) for arm in facts["arms"]},
-        given=load_frame(folder / "given.parquet") if (folder / "given.parquet").exists() else None,
+        given=load_frame(folder / GIVEN) if (folder / GIVEN).exists() else None,
     )
 
 
@@ -113,7 +113,7 @@ def data_files(folder: Path) -> dict[str, Path]:
     """What of the files of `save_data` is there, by the role of its rows: `pool`, `keep`, `harmful`, `benign`, `pilot`,
     `<part> <task>`, `arm <name>`. A run of an earlier version may lack some.
     """
-    facts = read_json(folder / "data.json")
+    facts = read_json(folder / ROLES)
     files = {"pool": POOL, "keep": KEEP, **PROBES}
     files |= {f"{part} {task['name']}": task_file(task["name"], part) for task in facts["tasks"] for part in TASK_PARTS}
     files |= {f"arm {arm}": arm_file(arm) for arm in facts["arms"]}
@@ -152,21 +152,21 @@ def save_scores(folder: Path, scores: Scores) -> None:
     """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. A limit of their range
     that is infinite is null in `scores.json`.
     """
-    columns: dict[str, Any] = {"id": scores.ids, "combined": scores.combined}
+    columns: dict[str, object] = {"id": scores.ids, "combined": scores.combined}
     for task, values in scores.tasks.items():
         columns[f"similarity:{task}"] = values
         columns[f"nearest:{task}"] = scores.nearest.get(task, (None,) * len(scores.ids))
-    save_frame(folder / "scores.parquet", pl.DataFrame(columns))
+    save_frame(folder / f"{SCORES}.parquet", pl.DataFrame(columns))
     limits = {
         name: value if math.isfinite(value) else None for name, value in (("low", scores.low), ("high", scores.high))
     }
     facts = {"name": scores.name, **limits, "parameters": dict(scores.parameters)}
-    write_json(folder / "scores.json", {**facts, "tasks": list(scores.tasks), "nearest": list(scores.nearest)})
+    write_json(folder / f"{SCORES}.json", {**facts, "tasks": list(scores.tasks), "nearest": list(scores.nearest)})
 
 
 def load_scores(folder: Path) -> Scores:
     """What `save_scores` wrote."""
-    frame, facts = load_frame(folder / "scores.parquet"), read_json(folder / "scores.json")
+    frame, facts = load_frame(folder / f"{SCORES}.parquet"), read_json(folder / f"{SCORES}.json")
     for name, infinite in (("low", -math.inf), ("high", math.inf)):
         facts[name] = infinite if facts[name] is None else facts[name]
     return Scores(
@@ -183,15 +183,15 @@ def save_selection(folder: Path, selection: Selection) -> None:
     frame = pl.DataFrame({"id": selection.ids, "index": selection.indices, "gain": selection.gains}).with_row_index(
         "rank"
     )
-    save_frame(folder / "selection.parquet", frame)
+    save_frame(folder / f"{SELECTION}.parquet", frame)
     rest = {field: value for field, value in vars(selection).items() if field not in ("ids", "indices", "gains")}
-    write_json(folder / "selection.json", plain(rest))
+    write_json(folder / f"{SELECTION}.json", plain(rest))
 
 
 def load_selection(folder: Path) -> Selection:
     """What `save_selection` wrote."""
-    frame = load_frame(folder / "selection.parquet")
-    facts = read_json(folder / "selection.json")
+    frame = load_frame(folder / f"{SELECTION}.parquet")
+    facts = read_json(folder / f"{SELECTION}.json")
     return Selection(
         ids=tuple(frame["id"]),
         indices=frame["index"].cast(pl.Int64).to_numpy(),
@@ -221,7 +221,7 @@ def absolute(path: str, root: Path) -> str:
     return str(root / path) if (root / path).exists() else path
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """The value in built-in types, as JSON wants it: numpy scalars and arrays, tuples and mappings unpacked."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -232,3 +232,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [plain(item) for item in value]
     return value
+
+
+def finite(value: Any) -> Any:
+    """Plain values in which a number that is infinite or NaN is null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -27,11 +27,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from curator.errors import RunError
+from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
+from curator.run.ran import computed_with
 
-STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
-_facts: dict[str, Any] = {"engine": "local"}
+_facts: dict[str, object] = {"engine": "local"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class Made:
     kept: bool
 
 
-def place() -> dict[str, Any]:
+def place() -> dict[str, object]:
     """Where this process is: engine, host, process id, and what `placed` was told."""
     return {**_facts, "host": socket.gethostname(), "process": os.getpid()}
 
 
-def placed(**facts: Any) -> None:
+def placed(**facts: object) -> None:
     """Makes facts, such as the GPUs of a worker, part of what `place` says of this process."""
     _facts.update(facts)
 
 
-def key_of(*parts: Any) -> str:
+def key_of(*parts: object) -> str:
     """16 hex digits of the SHA-256 of the parts written as JSON with sorted keys; equal settings give equal keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -103,7 +104,8 @@ def make(
         seconds = time.perf_counter() - clock
         if read_json(folder / STARTED) != started:
             raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
-        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": place()})
+        where = {**place(), **computed_with()}
+        write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": where})
         _shelve(shelf, folder, key)
     return Made(folder, key, record, seconds, kept=False)
 
@@ -193,7 +195,7 @@ def opened(folder: Path) -> Iterator[Path]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from error
     try:
@@ -228,7 +230,7 @@ def _clear(folder: Path) -> None:
         for name in files:
             if name.startswith(".") and name.endswith(".tmp"):
                 (Path(here) / name).unlink(missing_ok=True)
-        folders[:] = [one for one in folders if one != ".vectors" and not (Path(here) / one / "run.lock").exists()]
+        folders[:] = [one for one in folders if one != VECTORS and not (Path(here) / one / LOCK).exists()]
 
 
 @contextmanager
@@ -281,7 +283,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a JSON file, whole or not at all; a number that is infinite or NaN is a mistake of ours (ValueError)."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 

@@ -52,13 +52,14 @@ def cosine(
         constant.
 
     Raises:
-        DataError: No task, an empty task, widths that differ, rows that are no unit vectors, weights that are not a
+        DataError: No task, an empty task, widths that differ, rows that are not unit vectors, weights that are not a
             mass over these tasks, `n` larger than a task, `k` missing or larger than the pool.
 
     Source: Hsiung et al., arXiv 2506.05346 (`per-example`); He et al. 2024 (`top-mean`, n = 1 there).
     """
     _check(pool, tasks, weights)
     size = _size(pool, tasks, aggregate, n, k)
+    # In the order of ids, so that ties are broken by id and the order in which rows came changes nothing.
     order = np.argsort(np.array(pool.ids), kind="stable")
     rows = pool.matrix[order]
     scores: dict[str, Column] = {}
@@ -124,27 +125,29 @@ def rank_sum(parts: Sequence[Scores]) -> Scores:
         raise DataError(f"score.of: {len(parts)} given; a rank sum needs at least two scores")
     first, orders = parts[0], []
     for part in parts:
-        place = {one: row for row, one in enumerate(part.ids)}
-        if place.keys() != set(first.ids) or part.tasks.keys() != first.tasks.keys():
+        position = {row_id: row for row, row_id in enumerate(part.ids)}
+        if position.keys() != set(first.ids) or part.tasks.keys() != first.tasks.keys():
             raise DataError(
                 f"score.of: {part.name} is of {len(part.ids)} rows and tasks {', '.join(part.tasks)}, {first.name} of "
                 f"{len(first.ids)} rows and tasks {', '.join(first.tasks)}; they must be of the same"
             )
-        orders.append([place[one] for one in first.ids])
+        orders.append([position[row_id] for row_id in first.ids])
 
     def mean(columns: Sequence[Column]) -> Column:
         ranks = [scaled_ranks(values[order]) for values, order in zip(columns, orders, strict=True)]
         return np.asarray(np.mean(ranks, axis=0), dtype=np.float64)
 
-    named = next(((part, order) for part, order in zip(parts, orders, strict=True) if part.nearest), None)
+    with_nearest = next(((part, order) for part, order in zip(parts, orders, strict=True) if part.nearest), None)
+    nearest_ids = {}
+    if with_nearest is not None:
+        part, order = with_nearest
+        nearest_ids = {task: tuple(ids[row] for row in order) for task, ids in part.nearest.items()}
     return Scores(
         ids=first.ids,
         name=f"rank-sum({', '.join(part.name for part in parts)})",
         combined=mean([part.combined for part in parts]),
         tasks={task: mean([part.tasks[task] for part in parts]) for task in first.tasks},
-        nearest={}
-        if named is None
-        else {task: tuple(ids[row] for row in named[1]) for task, ids in named[0].nearest.items()},
+        nearest=nearest_ids,
         low=0.0,
         high=1.0,
         parameters={"of": [{"name": part.name, **part.parameters} for part in parts]},
@@ -156,9 +159,8 @@ def consensus(parts: Sequence[Scores]) -> Scores:
 
     Ranks and not cosines are averaged, since how far cosines spread differs from one space to another.
     """
-    found = rank_sum(parts)
     parameters = {"representations": len(parts), **parts[0].parameters}
-    return replace(found, name=parts[0].name.replace("cosine/", "consensus/"), parameters=parameters)
+    return replace(rank_sum(parts), name=parts[0].name.replace("cosine/", "consensus/"), parameters=parameters)
 
 
 def scaled_ranks(values: Column) -> Column:
@@ -177,7 +179,8 @@ def _top_mean(rows: Matrix, task: Matrix, n: int) -> Aggregated:
 
 
 def _mean(rows: Matrix, task: Matrix) -> Aggregated:
-    # The mean of cosines is the product with the mean task vector: n x d instead of n x m x d.
+    # The mean of cosines is the product with the mean task vector: n x d instead of n x m x d. In float64, since the
+    # mean of many unit vectors is short, and ties are broken by its last digits.
     return _product(rows, task.mean(axis=0, dtype=np.float64)), nearest(rows, task, 1)[1][:, 0]
 
 
@@ -190,6 +193,7 @@ def _product(rows: Matrix, vector: Column) -> Column:
 
 def _per_example(rows: Matrix, task: Matrix, k: int) -> Aggregated:
     counts = np.zeros(len(rows), dtype=np.int64)
+    # The least similar pool rows are the nearest to the negated task row; equal ones go by index, which is by id.
     for block in blocks(len(task), 4 * (k + 1)):
         _, least = nearest(-task[block], rows, k)
         counts += np.bincount(least.ravel(), minlength=len(rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,11 @@ from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, window
 from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
 from curator.recipe.select import Score
-from curator.records import Messages, Scores
+from curator.records import Scores
+from curator.represent.encoder import Texts
 
-
-class Texts(NamedTuple):
-    """Conversations that end with an answer, and their ids."""
-
-    ids: Sequence[str]
-    rows: Sequence[Messages]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def interference(
@@ -33,8 +30,8 @@ def interference(
     weights: Mapping[str, float],
     *,
     sections: Sequence[Score],
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     taken_on: str,
     max_tokens: int,
     micro_batch: int,
@@ -50,8 +47,8 @@ def interference(
     the weights are what they were, bit for bit.
 
     Larger is more harmed by the task, and stands for more similar. The first order of it is -size * |W| * (r . u) with
-    r the gradient of the row's own loss, so it asks whether task and row pull the weights in opposite directions; it
-    needs no gradient of single rows but two forward passes a row (the first serves all steps on all tasks).
+    r the gradient of the row's own loss, so it shows whether task and row pull the weights in opposite directions;
+    it needs no gradient of single rows but two forward passes a row (the first serves all steps on all tasks).
 
     Args:
         pool: `n` rows. `tasks`: rows of every task, by name; those of more than `max_tokens` tokens, on which
@@ -61,7 +58,7 @@ def interference(
         model: In fp32, since small steps vanish in bf16. `tokenizer`: of it.
         taken_on: In words, which weights these are.
         micro_batch: Task rows at a time for the gradient. `batch_tokens`: Most tokens of a batch of pool rows.
-        progress: Told rows done and rows in all.
+        progress: Called with the forward passes done and the number of all passes, a row a pass.
 
     Returns:
         For each section one Scores a loss, in the order of LOSSES; any finite number is in their range. They name no
@@ -75,33 +72,33 @@ def interference(
     passes = 1 + len(tasks) * len(sections)
     filler, flags = tokenizer.pad_token_id, [weight.requires_grad for weight in model.parameters()]
 
-    def losses(number: int) -> Losses:
+    def losses(passes_before: int) -> Losses:
         return answer_losses(
             encoded, pool.ids, model=model, filler=filler, batch_tokens=batch_tokens, key="represent.batch_tokens",
-            progress=lambda done: progress(number * len(encoded) + done, passes * len(encoded)),
+            progress=lambda done: progress(passes_before * len(encoded) + done, passes * len(encoded)),
         )  # fmt: skip
 
-    before, after, taken = losses(0), [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
+    before, after, rows = losses(0), [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
     limit = min(max_tokens, window(model))
-    model.requires_grad_(True)  # merging an adapter leaves weights that ask for none
+    model.requires_grad_(True)  # merging an adapter leaves weights without gradients
     try:
-        number = 0
+        steps = 0
         for name, task in tasks.items():
-            for place, section in enumerate(sections):
-                chosen = _chosen(task, section.rows, limit, tokenizer, name)
-                _gradient(chosen, model=model, filler=filler, micro_batch=micro_batch)
-                number, taken[place][name] = number + 1, len(chosen)
+            for number, section in enumerate(sections):
+                step_rows = _step_rows(task, section.rows, limit, tokenizer, name)
+                _set_gradient(step_rows, model=model, filler=filler, micro_batch=micro_batch)
+                steps, rows[number][name] = steps + 1, len(step_rows)
                 with stepped(model, section.step, section.size, name):
-                    after[place][name] = losses(number)
+                    after[number][name] = losses(steps)
     finally:
         for weight, flag in zip(model.parameters(), flags, strict=True):
             weight.requires_grad_(flag)
     return [
         _scores(
-            section, loss, ids=pool.ids, weights=weights, before=before, after=after[place],
-            facts={"taken_on": taken_on, "rows": taken[place]},
+            section, loss, ids=pool.ids, weights=weights, before=before, after=after[number],
+            facts={"taken_on": taken_on, "rows": rows[number]},
         )
-        for place, section in enumerate(sections)
+        for number, section in enumerate(sections)
         for loss in LOSSES
     ]  # fmt: skip
 
@@ -112,8 +109,11 @@ def name_of(section: Score, loss: str) -> str:
 
 
 @contextmanager
-def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
-    """Weights moved against the gradients they hold while the block runs, then what they were; gradients are gone.
+def stepped(model: PreTrainedModel, step: str, size: float, task: str) -> Iterator[None]:
+    """While the block runs, weights are moved against the gradients that they hold; then they are what they were.
+
+    The gradients are gone either way. The old values are copied and not added back, since weights that are moved there
+    and back differ in their last bits.
 
     Args:
         step, size: As in `interference`. `task`: its name, for messages.
@@ -136,7 +136,7 @@ def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
             )
         scale = size * _length(moving) / length
         # On the CPU, so that a GPU holds weights and gradients only.
-        kept = [weight.detach().to("cpu", copy=True) for weight in moving]
+        originals = [weight.detach().to("cpu", copy=True) for weight in moving]
     try:
         with torch.no_grad():
             for weight in moving:
@@ -145,7 +145,7 @@ def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for weight, value in zip(moving, kept, strict=True):
+            for weight, value in zip(moving, originals, strict=True):
                 weight.copy_(value)
                 weight.grad = None
 
@@ -153,13 +153,16 @@ def stepped(model: Any, step: str, size: float, task: str) -> Iterator[None]:
 def _length(tensors: Any) -> float:
     import torch
 
-    return math.sqrt(sum(float(torch.linalg.vector_norm(one, dtype=torch.float64)) ** 2 for one in tensors))
+    return math.sqrt(sum(float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for tensor in tensors))
 
 
-def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> list[tuple[str, Tokens]]:
+def _step_rows(
+    task: Texts, count: int, limit: int, tokenizer: PreTrainedTokenizerBase, name: str
+) -> list[tuple[str, Tokens]]:
+    """Ids and tokens of the task rows that a step is taken on, at most `count`."""
     order = sorted(range(len(task.ids)), key=lambda row: task.ids[row])
     encoded = encode_all(tokenizer, [task.rows[row] for row in order])
-    short = [(task.ids[row], one) for row, one in zip(order, encoded, strict=True) if len(one.ids) <= limit]
+    short = [(task.ids[row], tokens) for row, tokens in zip(order, encoded, strict=True) if len(tokens.ids) <= limit]
     if not short:
         raise DataError(
             f"verify.finetune.max_tokens: no row of task {name!r} has {limit} tokens or fewer, so interference has "
@@ -168,18 +171,19 @@ def _chosen(task: Texts, count: int, limit: int, tokenizer: Any, name: str) -> l
     return short[:count]
 
 
-def _gradient(rows: Sequence[tuple[str, Tokens]], *, model: Any, filler: int, micro_batch: int) -> None:
+def _set_gradient(rows: Sequence[tuple[str, Tokens]], *, model: PreTrainedModel, filler: int, micro_batch: int) -> None:
     """Leaves the gradient of the mean loss over the rows' answer tokens in the weights."""
     import torch
 
     model.zero_grad(set_to_none=True)
-    ids, encoded = [one for one, _ in rows], [row for _, row in rows]
+    ids, encoded = [row_id for row_id, _ in rows], [tokens for _, tokens in rows]
     lengths = [len(row.ids) for row in encoded]
+    # Each micro-batch adds its sum over this total, so that how rows are batched does not change their weight.
     total = sum(len(row.ids) - max(row.start, 1) for row in encoded)
     with torch.enable_grad(), memory("verify.finetune.micro_batch"):
         for batch in batches(lengths, ids, tokens=max(lengths) * micro_batch, rows=micro_batch):
-            found = token_losses([encoded[i] for i in batch], model=model, filler=filler)
-            (torch.cat(found).sum() / total).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+            losses = token_losses([encoded[i] for i in batch], model=model, filler=filler)
+            (torch.cat(losses).sum() / total).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
 
 
 def _scores(
@@ -192,7 +196,7 @@ def _scores(
     after: Mapping[str, Losses],
     facts: Mapping[str, Any],
 ) -> Scores:
-    tasks = {name: found.named(loss) - before.named(loss) for name, found in after.items()}
+    tasks = {name: losses.named(loss) - before.named(loss) for name, losses in after.items()}
     return Scores(
         ids=tuple(ids),
         name=name_of(section, loss),

@@ -1,46 +1,181 @@
-"""Stage `scores`: how similar every candidate is to each task, by each representation of the recipe."""
+"""Stage `scores`: how similar every candidate is to each task, by each representation, and every score side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.pool.stage import refuse_few
-from curator.recipe import scores_of
-from curator.recipe.select import OBJECTIVES, rows_wanted
-from curator.run import Setting, Site, below, scores_folder
-from curator.score.every import Compared, every_score, interference_of, scored
+from curator.recipe import Recipe, scores_of, steps_taken
+from curator.recipe.select import AGGREGATES, OBJECTIVES, Score, names_of, parts_of, rows_wanted
+from curator.run import Run, Setting
+from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.records import Scores, Vectors
 
 
-def scores(site: Site, folder: Path) -> Mapping[str, Any]:
+class Compared(NamedTuple):
+    """One representation's vectors of the pool and of every task, and what scoring by them needs to know.
+
+    Attributes:
+        pool: Of the candidates. `tasks`: of every task's rows, by name.
+        weights: Task name -> task mass.
+        k: How many rows are to be selected.
+        interference: The interference scores, by name.
+        representations: The vectors of pool and tasks by each representation of the recipe, for their consensus.
+    """
+
+    pool: Vectors
+    tasks: Mapping[str, Vectors]
+    weights: Mapping[str, float]
+    k: int
+    interference: Mapping[str, Scores]
+    representations: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
+
+
+def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     """Scores every candidate by its similarity to each task, by each representation of the recipe."""
-    from curator.run.files import load_data, load_vectors, save_array, save_frame, save_scores
+    from curator.run.files import save_array, save_frame, save_scores
     from curator.score.cosine import mean_cosine, task_cover
 
-    r = site.recipe
-    data = load_data(site.folder("pool"))
-    refuse_few(site, data.pool)  # where another run has read the pool, this one has not looked yet
-    wanted = rows_wanted(r.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
-    taken = interference_of(site)
-    names, compared = [], []
-    sources = [below(site.folder("represent"), number) for number in range(len(r.representations))]
-    every = [
-        (load_vectors(one, "pool"), {task.name: load_vectors(one, f"task-{task.name}") for task in r.tasks})
-        for one in sources
+    recipe, data = run.recipe, run.data()
+    refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
+    weights = recipe.weights()
+    k = rows_wanted(recipe.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
+    interference = interference_of(run)
+    representations = [
+        (run.vectors("pool", number), {task.name: run.vectors(f"task-{task.name}", number) for task in recipe.tasks})
+        for number in range(len(recipe.representations))
     ]
-    for number, (pool, tasks) in enumerate(every):
-        own = below(folder, number)
-        compared.append(Compared(pool, tasks, r.weights(), wanted, taken, every))
-        found = scored(r.score, compared[-1])
-        save_scores(own, found)
-        for place, section in enumerate(scores_of(site.recipe)):
-            save_scores(scores_folder(site, Setting(0.0, place, number)), scored(section, compared[-1]))
-        save_array(own / "mean-cosine.npy", mean_cosine(pool, tasks, r.weights()))
-        if OBJECTIVES[r.select.objective].task_cover:
-            anticipated = {name: vectors for name, vectors in tasks.items() if r.weights()[name] > 0}
-            save_array(own / "task-cover.npy", task_cover(pool, anticipated))
-        middle = ((name, float(sorted(values)[len(values) // 2])) for name, values in found.tasks.items())
-        names.append(f"{found.name}; median similarity to {', '.join(f'{name} {value:.3f}' for name, value in middle)}")
-    save_frame(folder / "all.parquet", every_score(r, compared))
-    return {"summary": names[0]}
+    compared = [Compared(pool, tasks, weights, k, interference, representations) for pool, tasks in representations]
+    for number, vectors in enumerate(compared):
+        part = folder / part_below(number)
+        score = scored(recipe.score, vectors)
+        save_scores(part, score)
+        for candidate, section in enumerate(scores_of(recipe)):
+            save_scores(run.scores_folder(Setting(0.0, candidate, number)), scored(section, vectors))
+        save_array(part / MEAN_COSINE, mean_cosine(vectors.pool, vectors.tasks, weights))
+        if OBJECTIVES[recipe.select.objective].task_cover:
+            anticipated = {name: rows for name, rows in vectors.tasks.items() if weights[name] > 0}
+            save_array(part / TASK_COVER, task_cover(vectors.pool, anticipated))
+        if number == 0:
+            medians = [f"{name} {sorted(values)[len(values) // 2]:.3f}" for name, values in score.tasks.items()]
+            summary = f"{score.name}; median similarity to {', '.join(medians)}"
+    save_frame(folder / EVERY_SCORE, every_score(recipe, compared))
+    return {"summary": summary}
+
+
+def interference_of(run: Run) -> dict[str, Scores]:
+    """Every interference score that the recipe needs, by name, taken on the weights of the base stage."""
+    from curator.model.load import load_model, load_tokenizer
+    from curator.provenance import set_threads, threads_alone
+    from curator.records import Conversations
+    from curator.represent.encoder import Texts
+    from curator.run.files import absolute
+    from curator.score.interference import interference
+
+    recipe = run.recipe
+    sections = steps_taken(recipe)
+    if not sections:
+        return {}
+    base, data = run.record("base"), run.data()
+    set_threads(threads_alone(recipe.engine))
+    weights = base["weights"]
+
+    def texts(frame: pl.DataFrame) -> Texts:
+        return Texts(frame["id"].to_list(), Conversations(frame))
+
+    section = recipe.verify.finetune
+    scores = interference(
+        texts(data.pool.rows),
+        {task.name: texts(task.train) for task in data.tasks},
+        recipe.weights(),
+        sections=sections,
+        model=load_model(
+            absolute(weights["base"], run.root),
+            revision=weights["revision"],
+            adapters=[absolute(adapter, run.root) for adapter in weights["adapters"]],
+            master=True,
+        ),
+        tokenizer=load_tokenizer(
+            base["tokenizer"], revision=base["revision"], chat_template=recipe.model.chat_template
+        ),
+        taken_on="the base" if recipe.model.instruction is None else "the base after its instruction stage",
+        max_tokens=section.max_tokens,
+        micro_batch=section.micro_batch,
+        batch_tokens=recipe.representations[0].batch_tokens,
+        progress=run.progress_of("scores"),
+    )
+    return {score.name: score for score in scores}
+
+
+def scored(section: Score, vectors: Compared) -> Scores:
+    """The score that a recipe's section names.
+
+    Raises:
+        DataError: As `cosine.cosine`.
+    """
+    from curator.score.cosine import consensus, cosine, rank_sum
+    from curator.score.interference import name_of
+
+    if section.kind == "rank-sum":
+        return rank_sum([scored(part, vectors) for part in section.of])
+    if section.kind == "interference":
+        return vectors.interference[name_of(section, section.loss)]
+
+    def by(pool: Vectors, tasks: Mapping[str, Vectors]) -> Scores:
+        return cosine(pool, tasks, vectors.weights, aggregate=section.aggregate, n=section.n, k=vectors.k)
+
+    if section.kind == "consensus":
+        return consensus([by(pool, tasks) for pool, tasks in vectors.representations])
+    return by(vectors.pool, vectors.tasks)
+
+
+def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
+    """Every score that can be had of these vectors and steps: `id`, and a column `<score>:<task>` for each task.
+
+    By each representation: every aggregator, what the recipe selects by and its parts, and, where interference is
+    taken, the rank sum of it and the recipe's cosine. Then those that know no single representation: the consensus of
+    several (as the recipe's cosine or consensus is aggregated), and every interference score.
+    """
+    import polars as pl
+
+    first = compared[0]
+    columns: dict[str, Any] = {"id": first.pool.ids}
+    for name, vectors in zip(names_of(recipe.representations), compared, strict=True):
+        for section in _sections(recipe, min(len(task.ids) for task in vectors.tasks.values())):
+            score = scored(section, vectors)
+            columns |= _columns(first.pool.ids, score, f"{score.name}, {name}")
+    if len(first.representations) > 1:
+        agreed = next((part for part in parts_of(recipe.score) if part.kind in ("consensus", "cosine")), Score())
+        rows = min(len(task.ids) for _, tasks in first.representations for task in tasks.values())
+        score = scored(agreed.model_copy(update={"kind": "consensus", "n": min(agreed.n, rows)}), first)
+        columns |= _columns(first.pool.ids, score, score.name)
+    for score in first.interference.values():
+        columns |= _columns(first.pool.ids, score, score.name)
+    return pl.DataFrame(columns)
+
+
+def _sections(recipe: Recipe, rows: int) -> list[Score]:
+    """The scores that each representation gets; `rows` is the smallest task's, which bounds `n` of a top-mean."""
+    cosines = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
+    first = cosines[0] if cosines else Score(n=min(Score().n, rows))
+    n = min(first.n, rows)
+    sections = [*cosines, *(first.model_copy(update={"n": n, "aggregate": aggregate}) for aggregate in AGGREGATES)]
+    steps = steps_taken(recipe)
+    if steps:
+        sections.append(Score(kind="rank-sum", of=[first, steps[0]]))
+    if recipe.score.kind == "rank-sum":
+        sections.append(recipe.score)
+    return sections
+
+
+def _columns(ids: Sequence[str], score: Scores, name: str) -> dict[str, Any]:
+    """A column for each task, its values in the order of `ids`."""
+    position = {row_id: row for row, row_id in enumerate(score.ids)}
+    order = [position[row_id] for row_id in ids]
+    return {f"{name}:{task}": values[order] for task, values in score.tasks.items()}

@@ -1,7 +1,7 @@
-"""Control arms: other ways to choose k rows, against which a curated set is measured.
+"""The sets of all arms: the curated one, and other ways to choose k rows, against which it is measured.
 
-Each returns row ids in the order chosen. Rows are taken by id, never by position, and ties go by id, so the order in
-which ids arrive changes nothing.
+Each way returns row ids in the order chosen. Rows are taken by id, never by position, and ties go by id, so the order
+in which ids arrive changes nothing.
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ def draw_arms(
         seeds: Arm -> how many seeds it runs.
         mean_cosine: `(n,)` aligned with `scores`, which breaks the ties of the per-example score.
         budget: Most tokens of a set, where the curated one was chosen under a budget: random, low and high similarity
-            then take rows in their order while one fits. Matched random has as many rows as the curated set, of like
+            then take rows in their order while one fits. Matched random has as many rows as the curated set, of similar
             lengths.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
-        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are no candidates.
+        drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
         seed: The recipe's.
 
     Raises:
@@ -224,18 +224,18 @@ def matched_random(
     unknown = sorted(set(chosen) - set(ids))
     if unknown or not chosen:
         raise SelectionError(f"chosen: {unknown[0] if unknown else 'nothing'!r} given; it must hold ids of the pool")
-    wanted = _scaled(Counter(cells[row_id] for row_id in chosen), k)
+    quota = _scaled(Counter(cells[row_id] for row_id in chosen), k)
     picked: list[str] = []
     short: list[tuple[str, int]] = []
-    for cell in sorted(wanted):
+    for cell in sorted(quota):
         members = sorted(row_id for row_id in ids if cells[row_id] == cell and (drawable is None or row_id in drawable))
-        if len(members) < wanted[cell] and drawable is None:
+        if len(members) < quota[cell] and drawable is None:
             raise SelectionError(
-                f"k: {k} asks for {wanted[cell]} rows of group {cell[0]!r} and there are {len(members)}; lower k"
+                f"k: {k} asks for {quota[cell]} rows of group {cell[0]!r} and there are {len(members)}; lower k"
             )
-        count = min(wanted[cell], len(members))
+        count = min(quota[cell], len(members))
         picked += [members[row] for row in generator.choice(len(members), count, replace=False)]
-        short += [cell] * (wanted[cell] - count)
+        short += [cell] * (quota[cell] - count)
     picked += _nearest_cells(short, cells, sorted(set(drawable or ()) - set(picked)), generator)
     return tuple(picked[row] for row in generator.permutation(len(picked)))
 
@@ -292,19 +292,19 @@ def per_example(ids: Sequence[str], score: ArrayLike, mean_cosine: ArrayLike, k:
 
 
 def within(order: Sequence[str], costs: Mapping[str, float], budget: float) -> tuple[str, ...]:
-    """The ids taken in this order, each while it still fits into the budget.
+    """The ids in this order, each while it still fits into the budget.
 
     Raises:
         SelectionError: None fits.
     """
-    taken, used = [], 0.0
+    picks, used = [], 0.0
     for row_id in order:
         if used + costs[row_id] <= budget:
-            taken.append(row_id)
+            picks.append(row_id)
             used += costs[row_id]
-    if not taken:
+    if not picks:
         raise SelectionError(f"budget: {budget:g} is less than any row costs; raise it")
-    return tuple(taken)
+    return tuple(picks)
 
 
 def _ranked(ids: Sequence[str], keys: list[NDArray[np.float64]], k: int) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def largest_sum(limits: Limits, terms: Column) -> float:
     if limits.k is not None:
         return float(terms[best_rows(limits, terms)].sum())
     # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. A part of a row and
-    # groups without quotas only add sets to choose from, so the bound stays one.
+    # groups without quotas only add sets to choose from, so it is still a bound.
     total = float(terms[limits.include].sum())
     room = limits.room - float(limits.cost[limits.include].sum())
     rows = limits.free[terms[limits.free] > 0.0]
@@ -91,11 +91,11 @@ def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
     picks: list[int] = []
     free = limits.free[np.argsort(order[limits.free])].tolist()
     for rows, only_needed in ((limits.include.tolist(), False), (free, True), (free, False)):
-        taken = set(picks)
+        picked = set(picks)
         for row in rows:
             if tally.full():
                 break
-            if row not in taken and tally.fits(row) and (tally.needed(row) or not only_needed):
+            if row not in picked and tally.fits(row) and (tally.needed(row) or not only_needed):
                 tally.take(row)
                 picks.append(row)
     return np.array(picks, dtype=np.int64)

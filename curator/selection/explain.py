@@ -125,7 +125,7 @@ def why(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> str:
 
     Args:
         chosen, others: Of `explain`.
-        row_id: An id, or the start of only one.
+        row_id: An id, or the start of exactly one.
 
     Raises:
         SelectionError: No such id, or several start so.
@@ -180,7 +180,8 @@ def stability(sets: Mapping[str, Sequence[str]], pool_rows: int) -> pl.DataFrame
 
 def _why_chosen(row: Mapping[str, Any], k: int) -> str:
     near = "; ".join(
-        f"{n['task']} {n['similarity']:.3f}" + (f", nearest row {n['row']}" if n["row"] else "") for n in row["nearest"]
+        f"{task['task']} {task['similarity']:.3f}" + (f", nearest row {task['row']}" if task["row"] else "")
+        for task in row["nearest"]
     )
     covers = row["covers"]
     more = f" and {len(covers) - _NAMED:,} more" if len(covers) > _NAMED else ""

@@ -87,7 +87,7 @@ class Tally:
         return self.committed + self._extra(row) <= self._room
 
     def barred(self, row: int) -> str | None:
-        """Which limit keeps a row out of a finished set: `quota`, `budget`, or null. That k rows are in bars none."""
+        """Which limit keeps a row out of a finished set: `quota`, `budget`, or null; that k rows are in is not one."""
         if self._count[self._group[row]] >= self._high[self._group[row]]:
             return "quota"
         return "budget" if self._limits.k is None and not self.fits(row) else None
@@ -151,9 +151,9 @@ def limits(
         )
     group, names, low, high = _groups(problem, groups, quotas)
     free = np.setdiff1d(np.arange(n), np.concatenate([included, excluded]))
-    made = Limits(None if k is None else int(k), room, cost, included, free, group, low, high, names)
-    _satisfiable(made)
-    return made
+    result = Limits(None if k is None else int(k), room, cost, included, free, group, low, high, names)
+    _satisfiable(result)
+    return result
 
 
 def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: float | None) -> tuple[Column, float]:
@@ -180,12 +180,12 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
 def _rows(name: str, ids: Sequence[str] | Sequence[int], problem: Problem) -> Rows:
     if isinstance(ids, str):
         raise SelectionError(f"{name}: found the text {ids!r}; give a list of ids")
-    wanted = {str(row_id) for row_id in ids}
-    if not wanted:
+    named = {str(row_id) for row_id in ids}
+    if not named:
         return np.empty(0, dtype=np.int64)
-    rows = np.array([row for row, row_id in enumerate(problem.ids) if row_id in wanted], dtype=np.int64)
-    if len(rows) < len(wanted):
-        missing = sorted(wanted - set(problem.ids))
+    rows = np.array([row for row, row_id in enumerate(problem.ids) if row_id in named], dtype=np.int64)
+    if len(rows) < len(named):
+        missing = sorted(named - set(problem.ids))
         raise SelectionError(f"{name}: {missing[0]!r} is no id of this pool ({len(missing)} such); check the list")
     return rows
 
@@ -221,42 +221,42 @@ def _whole_or_null(bound: Any) -> bool:
     return bound is None or (not isinstance(bound, bool) and isinstance(bound, int | np.integer) and int(bound) >= 0)
 
 
-def _satisfiable(made: Limits) -> None:
-    groups = len(made.low)
-    forced = np.bincount(made.group[made.include], minlength=groups)
-    available = forced + np.bincount(made.group[made.free], minlength=groups)
-    for number, name in enumerate(made.names):
-        if available[number] < made.low[number]:
+def _satisfiable(limits: Limits) -> None:
+    groups, group = len(limits.low), limits.group[limits.include]
+    forced = np.bincount(group, minlength=groups)
+    available = forced + np.bincount(limits.group[limits.free], minlength=groups)
+    for number, name in enumerate(limits.names):
+        if available[number] < limits.low[number]:
             raise SelectionError(
-                f"quotas[{name!r}]: min is {made.low[number]} and only {available[number]} rows of the group may be "
+                f"quotas[{name!r}]: min is {limits.low[number]} and only {available[number]} rows of the group may be "
                 "chosen; lower it"
             )
-        if forced[number] > made.high[number]:
+        if forced[number] > limits.high[number]:
             raise SelectionError(
-                f"include: names {forced[number]} rows of group {name!r}, whose max is {made.high[number]}"
+                f"include: names {forced[number]} rows of group {name!r}, whose max is {limits.high[number]}"
             )
     # Groups are disjoint, so each gives from max(min, forced) to min(max, available) rows on its own, and every total
     # between the sums is possible.
-    least = np.maximum(made.low, forced)
-    largest = int(np.minimum(made.high, available).sum())
-    if made.k is None:
-        needs = Tally(made).committed + sum(
-            float(np.sort(made.cost[made.include[made.group[made.include] == number]])[made.low[number] :].sum())
-            for number in range(groups)
-        )
-        if needs > made.room * (1 + 1e-12):
+    least = np.maximum(limits.low, forced)
+    largest = int(np.minimum(limits.high, available).sum())
+    if limits.k is None:
+        # What the minima hold aside, and the must-include rows of each group beyond its minimum.
+        forced_costs = (np.sort(limits.cost[limits.include[group == number]]) for number in range(groups))
+        beyond = sum(float(costs[low:].sum()) for costs, low in zip(forced_costs, limits.low.tolist(), strict=True))
+        needs = Tally(limits).committed + beyond
+        if needs > limits.room * (1 + 1e-12):
             raise SelectionError(
-                f"budget: {made.room:g} is less than include and quota minima cost at least ({needs:g})"
+                f"budget: {limits.room:g} is less than include and quota minima cost at least ({needs:g})"
             )
-    elif largest < made.k:
-        cause = "exclude" if available.sum() < made.k else "quotas"
+    elif largest < limits.k:
+        cause = "exclude" if available.sum() < limits.k else "quotas"
         raise SelectionError(
-            f"k: {made.k} is impossible because of {cause}; the largest k that is possible is {largest}"
+            f"k: {limits.k} is impossible because of {cause}; the largest k that is possible is {largest}"
         )
-    elif len(made.include) > made.k:
-        raise SelectionError(f"include: names {len(made.include)} rows and k is {made.k}; k must be at least that")
-    elif least.sum() > made.k:
+    elif len(limits.include) > limits.k:
+        raise SelectionError(f"include: names {len(limits.include)} rows and k is {limits.k}; k must be at least that")
+    elif least.sum() > limits.k:
         raise SelectionError(
-            f"quotas: the minima (with include) need {least.sum()} rows and k is {made.k}; k may be from {least.sum()} "
-            f"to {largest}"
+            f"quotas: the minima (with include) need {least.sum()} rows and k is {limits.k}; k may be from "
+            f"{least.sum()} to {largest}"
         )

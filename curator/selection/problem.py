@@ -51,7 +51,7 @@ class Problem:
         weight: `(n,)` row weights. `mass`: `(u,)` their sums over copies.
         z: `(n,)` score standardised over the pool; `mean` and `sd` are what it was standardised with.
         task_cover: `(u,)` largest clipped cosine to a task row, or null.
-        neighbours, seed: Of the graph, which is built when it is first asked for.
+        neighbours, seed: Of the graph, which is built when it is first used.
     """
 
     ids: tuple[str, ...]
@@ -85,7 +85,7 @@ class Problem:
         """Of all distinct vectors `(u,)`: the one of `chosen` of largest cosine, and that cosine, in [0, 1].
 
         Any may cover any, not neighbours only, so this is a matrix product of all u by the chosen ones. The last answer
-        is kept, because the value of a set and its explanation ask for the same.
+        is kept, because the value of a set and its explanation need the same one.
 
         Args:
             chosen: Numbers of distinct vectors, rising. Each covers itself with cosine 1.
@@ -127,7 +127,7 @@ def prepare(
     """
     matrix = _unit_matrix(vectors)
     n = len(matrix)
-    given = column("score", score, n)
+    scores = column("score", score, n)
     order, sorted_ids = _sorted(ids, n)
     _unit_rows(matrix, ids)
     if not isinstance(neighbours, int | np.integer) or neighbours < 1:
@@ -140,9 +140,9 @@ def prepare(
     cover = None if task_cover is None else column("task_cover", task_cover, n, low=0.0, high=1.0)
 
     first, copy_of = _distinct(matrix, order)
-    kept = order[first]
-    distinct = matrix if np.array_equal(kept, np.arange(n)) else matrix[kept]
-    z, mean, sd = standardise(given[order])
+    first_rows = order[first]
+    distinct = matrix if np.array_equal(first_rows, np.arange(n)) else matrix[first_rows]
+    z, mean, sd = standardise(scores[order])
     merged = None
     if cover is not None:
         # Copies are one vector here; where their task covers differ, the largest counts.
@@ -247,6 +247,7 @@ def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
     for block in blocks(n, 4 * d):
         bits = (matrix[block] + np.float32(0)).view(np.uint32)  # -0 becomes +0
         keys[block] = (bits.astype(np.uint64) * factors).sum(axis=1)
+    # uint64 sums wrap around, which does no harm: equal rows have equal sums all the same.
     _, first, key_of = np.unique(keys[order], return_index=True, return_inverse=True)
     leader = first[key_of]
     same = np.ones(n, dtype=bool)
@@ -262,13 +263,13 @@ def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
 def _columns(graph: Graph) -> Columns:
     from scipy.sparse import csr_matrix
 
-    distinct, r = graph.similarities.shape
-    row_starts = np.arange(0, distinct * r + 1, r, dtype=np.int64)
+    distinct, width = graph.similarities.shape
+    row_starts = np.arange(0, distinct * width + 1, width, dtype=np.int64)
     by_row = csr_matrix((graph.similarities.ravel(), graph.indices.ravel(), row_starts), shape=(distinct, distinct))
     by_column = by_row.tocsc()
     cosine = on_grid(by_column.data)
     # Entries that the clipping made 0 cover nothing; a column keeps at least its own row, whose cosine is 1.
-    kept = cosine > 0.0
-    start = np.concatenate([[0], np.cumsum(kept)])[by_column.indptr].astype(np.int64)
-    floor = on_grid(graph.similarities[:, -1]) if r < distinct else np.zeros(distinct)
-    return Columns(start, by_column.indices[kept].astype(np.int32), cosine[kept], floor)
+    positive = cosine > 0.0
+    start = np.concatenate([[0], np.cumsum(positive)])[by_column.indptr].astype(np.int64)
+    floor = on_grid(graph.similarities[:, -1]) if width < distinct else np.zeros(distinct)
+    return Columns(start, by_column.indices[positive].astype(np.int32), cosine[positive], floor)

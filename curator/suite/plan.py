@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.check.estimate import ANSWERING, GPU, kept_bytes, operations
-from curator.check.measured import Measured, measured
+from curator.check.measured import INSTRUCTION, Measured, measured
 from curator.check.workload import (
     FULL,
     Load,
@@ -21,18 +21,28 @@ from curator.check.workload import (
     trainings,
 )
 from curator.experiment.plan import BASE, Cell, plan
+from curator.keys import Inputs, answers_key, base_settings, training_key
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, NONE, RANDOM
 from curator.run.folder import key_of
-from curator.suite.run import standing
-from curator.suite.variants import Variant
+from curator.suite.run import Variant, standing
 from curator.wording import number
+
+UNREAD = Inputs(Path(), None, None, {})
+"""Files are not looked at for a plan: runs of one suite that name the same file read the same."""
+
+_NOTE = (
+    f"Hours are of one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of it in answering, an "
+    "assumption; what represents rows and what judges answers comes on top. 'shared' counts trainings that another run "
+    "of the suite makes, as long as no task holds a prompt of the pool. All is what a suite makes from nothing."
+)
 
 
 class Piece(NamedTuple):
-    """A training, or one model asked: what decides it (equal pieces are made once), its tokens, its operations, and
-    the bytes that it leaves; null where they cannot be known. `counted`: whether the tokens were counted.
+    """A training, or the answers of one model: what decides it (equal pieces are made once), its tokens, its
+    operations, and the bytes that it leaves; null where they cannot be known. `counted`: whether the tokens were
+    counted.
     """
 
     what: str
@@ -66,34 +76,27 @@ def planned(variants: Sequence[Variant], root: Path) -> dict[str, Any]:
         root: The suite's folder, whose finished runs are known and whose counted tokens are used.
     """
     seen: set[str] = set()
-    runs, whole = [], Cost()
+    runs, total_cost = [], Cost()
     parts: dict[str, Cost] = {}
     assumed: dict[str, None] = {}
     for variant in variants:
-        found = {"name": variant.name, "status": standing(variant, root).status, "problem": variant.problem}
+        facts = {"name": variant.name, "status": standing(variant, root).status, "problem": variant.problem}
         if variant.recipe is not None:
             known = measured(variant.recipe, root / variant.name)
             size = model_size(variant.recipe.model.id, variant.recipe.model.revision)
-            made = list(pieces(variant, known, size))
-            cost = _cost(made, seen)
-            whole = _sum(whole, cost)
+            run_pieces = list(pieces(variant, known, size))
+            cost = _cost(run_pieces, seen)
+            total_cost = _sum(total_cost, cost)
             parts[variant.source] = _sum(parts.get(variant.source, Cost()), cost)
-            found |= vars(cost)
-            assumed[_assumed(variant.recipe, made, size)] = None
-        runs.append(found)
-    problems = [f"{one.name}: {one.problem}" for one in variants if one.problem is not None]
+            facts |= vars(cost)
+            assumed[_assumed(variant.recipe, run_pieces, size)] = None
+        runs.append(facts)
+    problems = [f"{variant.name}: {variant.problem}" for variant in variants if variant.problem is not None]
     recipes = {source: vars(cost) for source, cost in parts.items()}
-    return {"runs": runs, "recipes": recipes, "total": vars(whole), "notes": [*problems, *assumed, _NOTE]}
+    return {"runs": runs, "recipes": recipes, "total": vars(total_cost), "notes": [*problems, *assumed, _NOTE]}
 
 
-_NOTE = (
-    f"Hours are of one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of it in answering, an "
-    "assumption; what represents rows and what judges answers comes on top. 'shared' counts trainings that another run "
-    "of the suite makes, as long as no task holds a prompt of the pool. All is what a suite makes from nothing."
-)
-
-
-def table(found: Mapping[str, Any]) -> list[list[str]]:
+def table(plan: Mapping[str, Any]) -> list[list[str]]:
     """The plan in words: names of the columns, a line a run, a line a recipe where there are several, and all."""
 
     def line(name: str, cost: Mapping[str, Any]) -> list[str]:
@@ -102,12 +105,12 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
         return [name, *map(_short, figures)]
 
     lines = [["run", "trained", "shared", "tokens", "answers", "GPU hours", "GiB"]]
-    for one in found["runs"]:
-        done = "" if one["status"] == "waiting" else f" ({one['status']})"
-        lines.append(line(one["name"] + done, one) if one["problem"] is None else [one["name"] + done, *[""] * 6])
-    recipes = found["recipes"] if len(found["recipes"]) > 1 else {}
+    for run in plan["runs"]:
+        done = "" if run["status"] == "waiting" else f" ({run['status']})"
+        lines.append(line(run["name"] + done, run) if run["problem"] is None else [run["name"] + done, *[""] * 6])
+    recipes = plan["recipes"] if len(plan["recipes"]) > 1 else {}
     lines += [line(f"all of {source}", cost) for source, cost in recipes.items()]
-    return [*lines, line("all", found["total"])]
+    return [*lines, line("all", plan["total"])]
 
 
 def _short(value: float | None) -> str:
@@ -123,45 +126,50 @@ def _short(value: float | None) -> str:
 
 
 def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
-    """Everything that a run trains and asks. `what` names the place of a piece in the run folder and all that decides
-    it; what depends on the chosen rows belongs to this run alone.
+    """Everything that a run trains and evaluates. `what` names the position of a piece in the run folder and all that
+    decides it; what depends on the chosen rows belongs to this run alone.
     """
-    r = variant.recipe
-    assert r is not None
-    v = r.verify
-    grid = plan(v, [task.name for task in r.tasks])
-    start = key_of("base", r.model.model_dump(), (v.align.model_dump(), r.seed) if r.model.instruction else None)
-    tuning = instruction_tuning(r, known)
+    recipe = variant.recipe
+    assert recipe is not None
+    verify = recipe.verify
+    grid = plan(verify, [task.name for task in recipe.tasks])
+    tuning = instruction_tuning(recipe, known)
+    template = recipe.model.chat_template
+    start = key_of("base", base_settings(recipe, UNREAD))
     if tuning is not None:
-        yield _training(key_of(start, "instruction"), tuning, size)
+        yield _training(training_key(start, verify.align, None, recipe.seed, template, INSTRUCTION), tuning, size)
     yield from _pilot(variant, known, size)
-    made = dict.fromkeys((BASE, *grid.unaligned), start)
-    tasks = {task.name: task for task in r.tasks}
-    for load in trainings(r, grid, known):
+    start_of = dict.fromkeys((BASE, *grid.unaligned), start)
+    tasks = {task.name: task for task in recipe.tasks}
+    for load in trainings(recipe, grid, known):
         cell = load.cell
         assert cell is not None
         if cell.task is None:
-            made[cell] = key_of(start, _rows_of(variant, cell), _steps_of(variant, cell), v.align.model_dump(), r.seed)
+            section, before = verify.align, start
+            rows, steps = _rows_of(variant, cell), _steps_of(variant, cell)
         else:
-            rehearsed = (_rows_of(variant, cell), v.rehearsal_share) if grid.rehearsal else None
-            facts = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"})
-            before = made[Cell(cell.arm, cell.seed)]
-            made[cell] = key_of(before, facts, v.finetune.model_dump(), r.seed, rehearsed)
-        yield _training(key_of(made[cell], cell.folder), load, size)
+            rehearsed = (_rows_of(variant, cell), verify.rehearsal_share) if grid.rehearsal else None
+            section, before, steps = verify.finetune, start_of[Cell(cell.arm, cell.seed)], None
+            rows = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"}), rehearsed
+        # Of a cell's seed the grid derives that of its training, and the rows of the task from the recipe's seed.
+        seed = recipe.seed, cell.task, cell.seed
+        start_of[cell] = training_key(before, section, steps, seed, template, rows)
+        yield _training(key_of(start_of[cell], cell.folder), load, size)
     for cell in grid.asked:
-        asked = [tasks[name].model_dump() for name in tasks if cell.task in (None, name)]
-        what = key_of("asked", cell.folder, made[cell], asked, r.probes.model_dump(), v.generate.model_dump())
-        yield _answering(what, variant, answers_of(r, [cell], known), size)
+        test_tasks = [tasks[name].model_dump() for name in tasks if cell.task in (None, name)]
+        questions = test_tasks, recipe.probes.model_dump()
+        what = answers_key(start_of[cell], template, questions, verify.generate.model_dump())
+        yield _answering(key_of(what, cell.folder), variant, answers_of(recipe, [cell], known), size)
 
 
 def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
-    """What the pilot trains and asks, which no other run shares: its sets are this run's own."""
-    r = variant.recipe
-    assert r is not None
-    for load in pilot_trainings(r, known):
+    """What the pilot trains and evaluates, which no other run shares: its sets are this run's own."""
+    recipe = variant.recipe
+    assert recipe is not None
+    for load in pilot_trainings(recipe, known):
         yield _training(key_of("pilot", variant.name, load.cell), load, size)
-    if pilot_grid(r).asked:
-        yield _answering(key_of("pilot", variant.name), variant, pilot_answers(r, known), size)
+    if pilot_grid(recipe).asked:
+        yield _answering(key_of("pilot", variant.name), variant, pilot_answers(recipe, known), size)
 
 
 def _training(what: str, load: Load, size: ModelSize | None) -> Piece:
@@ -181,60 +189,61 @@ def _answering(what: str, variant: Variant, answers: int | None, size: ModelSize
 
 def _rows_of(variant: Variant, cell: Cell) -> Any:
     """What decides the rows of an arm, as far as that is known before they are chosen."""
-    r = variant.recipe
-    assert r is not None
-    own = next((arm for arm in r.verify.arms if arm.name == cell.arm), None)
-    pool = (r.pool.model_dump(), r.probes.model_dump(), r.verify.keep.model_dump() if r.verify.keep else None, r.seed)
+    recipe = variant.recipe
+    assert recipe is not None
+    arm = next((arm for arm in recipe.verify.arms if arm.name == cell.arm), None)
+    keep = recipe.verify.keep.model_dump() if recipe.verify.keep else None
+    pool = recipe.pool.model_dump(), recipe.probes.model_dump(), keep, recipe.seed
     if cell.arm == NONE:
         return None
-    if own is not None and own.data is not None:
-        return pool, own.data.model_dump()
-    if cell.arm == FULL and r.select.data is None:
+    if arm is not None and arm.data is not None:
+        return pool, arm.data.model_dump()
+    if cell.arm == FULL and recipe.select.data is None:
         return FULL, pool
-    if cell.arm == RANDOM and r.select.data is None and r.select.k is not None:
-        return RANDOM, pool, r.select.k, cell.seed
+    if cell.arm == RANDOM and recipe.select.data is None and recipe.select.k is not None:
+        return RANDOM, pool, recipe.select.k, cell.seed
     return cell.arm, cell.seed, variant.name
 
 
 def _steps_of(variant: Variant, cell: Cell) -> Any:
     """What decides how long an arm is aligned: see `experiment.design`."""
-    r = variant.recipe
-    assert r is not None
-    v = r.verify
-    if v.exposure == "tokens" and cell.arm != CURATED:
+    recipe = variant.recipe
+    assert recipe is not None
+    verify = recipe.verify
+    if verify.exposure == "tokens" and cell.arm != CURATED:
         return variant.name
-    if v.align.steps is not None:
-        return v.align.steps
-    if v.exposure == "epochs":
+    if verify.align.steps is not None:
+        return verify.align.steps
+    if verify.exposure == "epochs":
         return "its own rows"
-    return r.select.k if r.select.data is None else variant.name
+    return recipe.select.k if recipe.select.data is None else variant.name
 
 
-def _cost(found: Sequence[Piece], seen: set[str]) -> Cost:
-    new = [one for one in found if one.what not in seen]
-    seen.update(one.what for one in new)
-    trained = [one for one in new if one.kind == "trained"]
-    spent = [one.operations for one in new]
+def _cost(run_pieces: Sequence[Piece], seen: set[str]) -> Cost:
+    new = [piece for piece in run_pieces if piece.what not in seen]
+    seen.update(piece.what for piece in new)
+    trained = [piece for piece in new if piece.kind == "trained"]
+    spent = [piece.operations for piece in new]
     return Cost(
         trainings=len(trained),
-        shared=sum(one.kind == "trained" for one in found) - len(trained),
-        tokens=total([one.tokens for one in trained]),
-        answers=total([one.tokens for one in new if one.kind == "asked"]),
-        hours=None if None in spent else sum(one or 0.0 for one in spent) / GPU / 3600,
-        disk=total([one.disk for one in trained]),
+        shared=sum(piece.kind == "trained" for piece in run_pieces) - len(trained),
+        tokens=total([piece.tokens for piece in trained]),
+        answers=total([piece.tokens for piece in new if piece.kind == "asked"]),
+        hours=None if None in spent else sum(operations or 0.0 for operations in spent) / GPU / 3600,
+        disk=total([piece.disk for piece in trained]),
     )
 
 
 def _sum(first: Cost, second: Cost) -> Cost:
     def both(name: str) -> Any:
-        one, other = getattr(first, name), getattr(second, name)
-        return None if one is None or other is None else one + other
+        left, right = getattr(first, name), getattr(second, name)
+        return None if left is None or right is None else left + right
 
     return Cost(**{name: both(name) for name in vars(first)})
 
 
-def _assumed(recipe: Recipe, made: Sequence[Piece], size: ModelSize | None) -> str:
-    counted = all(piece.counted for piece in made)
+def _assumed(recipe: Recipe, run_pieces: Sequence[Piece], size: ModelSize | None) -> str:
+    counted = all(piece.counted for piece in run_pieces)
     tokens = "tokens as counted by an earlier run" if counted else "tokens at most: max_tokens a row"
     if size is None:
         return f"{recipe.model.id}: {tokens}; its size is not known on this machine, so neither are hours and disk."

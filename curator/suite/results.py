@@ -1,20 +1,26 @@
-"""What one finished run of a suite has found: rates by judge, comparisons, its sets, and contrasts between arms."""
+"""What a finished run of a suite has found: rates and contrasts by judge, and what its alignment sets are like (how
+similar to the task, how different their rows); and what may be said of all contrasts of a suite together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.experiment.plan import Cell
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
-from curator.run import FOLDERS, Silent, Site, below
-from curator.run.folder import DONE, SHARED, read_json
-from curator.suite.variants import Variant
+from curator.report.model import read_report
+from curator.report.part import MIX, BeforeAfter
+from curator.run import FOLDERS, Run, report_file
+from curator.run.names import DONE, SHARED
+from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
+from curator.suite.run import Variant
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     from numpy.typing import NDArray
 
@@ -28,85 +34,95 @@ PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
 
-def found(variant: Variant, root: Path) -> dict[str, Any]:
-    """The figures of a finished run.
+LEVEL = 0.05
+"""Two-sided error of each interval, and of each Holm family."""
+
+
+Arms = Mapping[tuple[str, int], Sequence[str]]
+
+
+Judgement = tuple[Judged, list[dict[str, Any]]]
+"""What a judge's verdicts give: rates, and comparisons."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has found.
+
+    Attributes:
+        comparisons: Judge -> what `contrast` gives for each of PAIRS whose arms were run.
+        seconds: Of all its stages.
+    """
+
+    found: Found
+    comparisons: Mapping[str, Sequence[Mapping[str, Any]]]
+    seconds: float
+
+
+def result(variant: Variant, root: Path) -> Result:
+    """The figures of a finished run, about the anticipated tasks, weighted.
 
     Args:
         root: The suite's folder.
-
-    Returns:
-        `model` (id, revision), `tasks` (name -> weight), `pool` (rows), `arms` (arm -> `sets.set_facts`), `shared`
-        (rows in both the high and the low set, null without them), `judges` (name -> `decides`, `rates`: arm -> before
-        and after -> harmfulness, `comparisons`), `utility` (arm -> before and after), `decision` (the run's own:
-        outcome, reason, difference, low, high), `warning` (the regime's), `trainings` (`made` and `shared`), and
-        `timing`. Rates and comparisons are about the anticipated tasks, weighted, after
-        fine-tuning where nothing else is said.
     """
     assert variant.recipe is not None
-    site = Site(variant.recipe, root / variant.name, Path("."), Silent())
-    report = read_json(site.folder("report") / "report.json")
-    arms, facts = _sets(site)
-    return {
-        "model": {name: report["model"][name] for name in ("id", "revision")},
-        "tasks": {task["name"]: task["weight"] for task in report["tasks"]},
-        "pool": report["pool"]["kept"],
-        "score": report["score"]["name"],
-        "arms": facts,
-        "shared": arms,
-        "judges": _judged(site),
-        "utility": {
-            arm: {phase: tasks["anticipated"][phase]["utility"] for phase in ("before", "after")}
-            for arm, tasks in report["arms"].items()
+    run = Run(variant.recipe, root / variant.name)
+    report = read_report(report_file(run.root))
+    arms = run.arms()
+    judged = _judged(run)
+    decision, primary = report.decision, report.decision.primary
+    facts = Found(
+        model=Model(id=report.model.id, revision=report.model.revision),
+        tasks={task.name: task.weight for task in report.tasks},
+        pool=report.pool.kept,
+        score=report.score.name,
+        arms=set_facts(run.vectors("pool", run.representation()), run.selected_by(), arms),
+        shared=shared_rows(arms, HIGH, LOW),
+        judges={judge: judgement for judge, (judgement, _) in judged.items()},
+        utility={
+            arm: BeforeAfter(before=tasks[MIX].before.utility, after=tasks[MIX].after.utility)
+            for arm, tasks in report.arms.items()
         },
-        "decision": {
-            **{name: report["decision"][name] for name in ("outcome", "reason")},
-            **{name: (report["decision"]["primary"] or {}).get(name) for name in ("difference", "low", "high")},
-        },
-        "warning": report["regime"]["warning"],
-        "trainings": trainings(site),
-        "timing": {"seconds": sum(site.done(stage)["seconds"] for stage in FOLDERS)},
-    }
+        decision=RunDecision(
+            outcome=decision.outcome,
+            reason=decision.reason,
+            difference=primary.difference,
+            low=primary.low,
+            high=primary.high,
+        ),
+        warning=report.regime.warning,
+        trainings=trainings(run),
+    )
+    comparisons = {judge: compared for judge, (_, compared) in judged.items()}
+    return Result(facts, comparisons, sum(run.done(stage)["seconds"] for stage in FOLDERS))
 
 
-def trainings(site: Site) -> dict[str, int]:
+def trainings(run: Run) -> Trainings:
     """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
     made = shared = 0
-    pieces = [site.folder("base") / "instruction"]
-    for one in site.record("train")["models"]:
-        pieces.append(site.folder("train") / Cell(one["arm"], one["seed"], one["task"]).folder)
+    pieces = [run.folder("base") / "instruction"]
+    pieces += [run.folder("train") / Cell(*cell).folder for cell in run.models()]
     for piece in pieces:
         if (piece / DONE).exists():
             taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()
             made, shared = made + (not taken), shared + taken
-    return {"made": made, "shared": shared}
+    return Trainings(made=made, shared=shared)
 
 
-def _sets(site: Site) -> tuple[int | None, dict[str, dict[str, Any]]]:
-    from curator.run.files import load_arms, load_scores, load_vectors
-
-    drawn = load_arms(site.folder("select"))
-    arms = {(arm, seed): tuple(part["id"]) for (arm, seed), part in drawn.group_by("arm", "seed", maintain_order=True)}
-    folder = below(site.folder("represent"), site.record("select")["representation"])
-    return shared_rows(arms, HIGH, LOW), set_facts(
-        load_vectors(folder, "pool"), load_scores(site.folder("select")), arms
-    )
-
-
-def _judged(site: Site) -> dict[str, Any]:
+def _judged(run: Run) -> dict[str, Judgement]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
-    from curator.judge.stage import deciding
-    from curator.run.files import load_frame
+    from curator.judge.stage import deciding_verdicts
 
-    judges, folder = site.recipe.judges, site.folder("judge")
+    judges = run.recipe.judges
     first = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
-    said = {first: deciding(site, folder)}
-    for one in judges.panel:
-        if one.name != first:
-            said[one.name] = load_frame(folder / "panel" / one.name / "verdicts.parquet")
-    return {name: {"decides": name == first, **_figures(name, frame, site.recipe)} for name, frame in said.items()}
+    verdicts = {first: deciding_verdicts(run)}
+    for judge in judges.panel:
+        if judge.name != first:
+            verdicts[judge.name] = run.verdicts(judge.name)
+    return {name: _figures(name, frame, run.recipe, decides=name == first) for name, frame in verdicts.items()}
 
 
-def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe) -> dict[str, Any]:
+def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: bool) -> Judgement:
     import polars as pl
 
     from curator.decision.comparisons import anticipated, rate
@@ -115,21 +131,19 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe) -> dict[str, An
     grids = lay_out(verdicts.with_columns(pl.lit(judge).alias("judge")))
     mix, after = anticipated(recipe.weights()), grids["harmfulness", "after"]
     rates = {
-        arm: {phase: asdict(rate(grids["harmfulness", phase], arm, mix)) for phase in ("before", "after")}
+        arm: BeforeAfter.model_validate(
+            {phase: rate(grids["harmfulness", phase], arm, mix) for phase in ("before", "after")}
+        )
         for arm in after.arms
     }
     pairs = [pair for pair in PAIRS if set(pair) <= set(after.arms)]
-    return {"rates": rates, "comparisons": [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]}
-
-
-LEVEL = 0.05
-"""Two-sided error of each interval, and of each Holm family."""
+    return Judged(decides=decides, rates=rates), [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]
 
 
 def contrast(
     grid: Grid, first: str, second: str, mix: Mapping[str, float], thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> dict[str, Any]:
-    """The comparison's figures, with `alone`: what it says by itself, and `reason`, why nothing, by a run's own rule.
+    """The comparison's figures, with `alone`: its outcome by itself by a run's own rule, and `reason`: why it has none.
 
     Args:
         grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
@@ -138,12 +152,12 @@ def contrast(
     from curator.decision.decide import assess
 
     grids = {("harmfulness", "after"): grid}
-    found = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
-    return {**asdict(found.comparison), "alone": found.side, "reason": found.reason}
+    assessed = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
+    return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
 
 
 def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that also asks the adjusted p to be small.
+    """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that needs a small adjusted p too.
 
     Intervals stay unadjusted.
     """
@@ -160,13 +174,8 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return family
 
 
-Arms = Mapping[tuple[str, int], Sequence[str]]
-
-
-def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, dict[str, Any]]:
-    """Arm -> figures of its sets, means over those that differ: `rows`, `sets`, `similarity` (the mean score), `z` (the
-    same in standard deviations of the pool from its mean), `log_det`, `vendi` and `pairwise`; all but the first two are
-    null for an arm with rows outside the pool.
+def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
+    """Arm -> figures of its sets, means over those that differ.
 
     Args:
         vectors: The pool's. `scores`: of the same rows. `arms`: (arm, seed) -> ids.
@@ -175,24 +184,30 @@ def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, dict[st
 
     from curator.report.facts import draws_of
 
-    place = {one: row for row, one in enumerate(vectors.ids)}
+    position = {name: row for row, name in enumerate(vectors.ids)}
     middle, spread = float(scores.combined.mean()), float(scores.combined.std())
     score = dict(zip(scores.ids, scores.combined.tolist(), strict=True))
-    found: dict[str, dict[str, Any]] = {}
+    facts = {}
     for arm, sets in draws_of(arms).items():
-        own: dict[str, Any] = {"rows": float(np.mean([len(ids) for ids in sets])), "sets": len(sets)}
-        if all(one in place for ids in sets for one in ids):
-            each = [diversity(vectors.matrix[[place[one] for one in ids]]) for ids in sets]
-            mean = float(np.mean([score[one] for ids in sets for one in ids]))
-            own |= {"similarity": mean, "z": (mean - middle) / spread if spread > 0 else 0.0}
-            own |= {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-        else:
-            own |= dict.fromkeys(("similarity", "z", "log_det", "vendi", "pairwise"))
-        found[arm] = own
-    return found
+        rows = float(np.mean([len(ids) for ids in sets]))
+        if not all(name in position for ids in sets for name in ids):
+            facts[arm] = Sets(
+                rows=rows, sets=len(sets), similarity=None, z=None, log_det=None, vendi=None, pairwise=None
+            )
+            continue
+        each = [diversity(vectors.matrix[[position[name] for name in ids]]) for ids in sets]
+        mean = float(np.mean([score[name] for ids in sets for name in ids]))
+        facts[arm] = Sets(
+            rows=rows,
+            sets=len(sets),
+            similarity=mean,
+            z=(mean - middle) / spread if spread > 0 else 0.0,
+            **{name: float(np.mean([figures[name] for figures in each])) for name in each[0]},
+        )
+    return facts
 
 
-def diversity(rows: NDArray[Any]) -> dict[str, float]:
+def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
     """How different `(k, d)` unit rows are from each other.
 
     Returns:
@@ -207,12 +222,12 @@ def diversity(rows: NDArray[Any]) -> dict[str, float]:
     # X'X has the eigenvalues of XX' that are not 0, and is the smaller of the two for sets larger than the width.
     log_det = float(np.linalg.slogdet(np.eye(wide.shape[1]) + wide.T @ wide)[1])
     count, total = len(wide), float(np.sum(wide.sum(axis=0) ** 2))
-    own = float(np.sum(wide**2))
-    pairwise = (total - own) / (count * (count - 1)) if count > 1 else 1.0
+    squares = float(np.sum(wide**2))
+    pairwise = (total - squares) / (count * (count - 1)) if count > 1 else 1.0
     return {"log_det": log_det, "vendi": redundancy(wide.astype(np.float32)).vendi, "pairwise": pairwise}
 
 
-def shared_rows(arms: Arms, one: str, other: str) -> int | None:
+def shared_rows(arms: Arms, first_arm: str, second_arm: str) -> int | None:
     """Rows that the first sets of two arms have in common; null where one of them was not run."""
-    first, second = arms.get((one, 0)), arms.get((other, 0))
+    first, second = arms.get((first_arm, 0)), arms.get((second_arm, 0))
     return None if first is None or second is None else len(set(first) & set(second))

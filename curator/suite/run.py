@@ -1,23 +1,101 @@
-"""Runs a suite: one variant after the other in this process, each to its end or to the reason why not."""
+"""The runs of a suite: every recipe of a folder, at every size and for every task that its `suite` section names. They
+are built one after the other in this process, each to its end or to the reason why not.
+"""
 
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from curator.build import build
-from curator.errors import CuratorError, first_line
-from curator.recipe.file import read
-from curator.run import FOLDERS, STAGES, Tell
-from curator.run.folder import finished, opened, read_json, write_text
-from curator.suite.variants import Variant
+from curator.errors import CuratorError, RecipeError, first_line
+from curator.recipe import Recipe
+from curator.recipe.file import mistakes, read
+from curator.run import STAGES, Progress, recipe_file, require
+from curator.run.folder import opened, write_text
 
 SHELF = ".shelf"
+
 TRACE = "failure.txt"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run of a suite, in a folder of its name.
+
+    Attributes:
+        name: `<source>-<k>-<task>`, or that of the recipe where it is not expanded.
+        source: The recipe file, without its ending.
+        recipe: What to build; null where it cannot be read, and `problem` says why.
+        task, k: What it was expanded to; null where it was not.
+    """
+
+    name: str
+    source: str
+    recipe: Recipe | None
+    task: str | None = None
+    k: int | None = None
+    problem: str | None = None
+
+
+def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = ()) -> list[Variant]:
+    """Every run of the recipes in a folder (not in the folders below it), in the order of files, sizes and tasks.
+
+    A recipe that cannot be read is a variant with a problem, so that the others go on.
+
+    Args:
+        settings: As `recipe.file.read` takes them; they hold for every recipe.
+        only: Names of recipes or of variants; none for all.
+
+    Raises:
+        RecipeError: There is no recipe in the folder, or none of a name in `only`.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise RecipeError(f"{folder}: holds no recipe (*.yaml); give a folder of recipes, for example recipes/paper")
+    expanded = [variant for file in files for variant in _of_file(file, settings)]
+    times = Counter(variant.name for variant in expanded if variant.recipe is not None)
+    for position, variant in enumerate(expanded):
+        if variant.recipe is not None and times[variant.name] > 1:
+            problem = f"{variant.source}: another run is called {variant.name!r} too; rename a recipe"
+            expanded[position] = replace(variant, recipe=None, problem=problem)
+    known = {name for variant in expanded for name in (variant.name, variant.source)}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise RecipeError(f"--only {unknown[0]}: {folder} has no such run; allowed: {', '.join(sorted(known))}")
+    return [variant for variant in expanded if not only or {variant.name, variant.source} & set(only)]
+
+
+def _of_file(file: Path, settings: Sequence[str]) -> Iterator[Variant]:
+    try:
+        recipe = read(file, settings)
+        yield from list(_expanded(file, recipe))
+    except CuratorError as error:
+        yield Variant(file.stem, file.stem, None, problem=str(error))
+
+
+def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
+    if recipe.suite is None:
+        yield Variant(recipe.name, file.stem, recipe)
+        return
+    for k in recipe.suite.k:
+        for task in recipe.tasks:
+            data = recipe.model_dump(by_alias=True)
+            name = f"{recipe.name}-{k}-{task.name}"
+            data |= {"name": name, "suite": None, "tasks": [task.model_dump() | {"weight": 1.0, "anticipated": True}]}
+            data["select"] |= {"k": k, "budget_tokens": None}
+            try:
+                expanded = Recipe.model_validate(data, by_alias=True, by_name=False)
+            except ValidationError as error:
+                raise RecipeError(mistakes(error, {}, f"{file} (k {k}, task {task.name})")) from None
+            yield Variant(name, file.stem, expanded, task.name, k)
 
 
 class BugError(CuratorError):
@@ -39,7 +117,7 @@ def run(
     root: Path,
     wanted: Set[str],
     *,
-    tell: Callable[[Variant], Tell],
+    progress: Callable[[Variant], Progress],
     read: Callable[[Variant], None],
     after: Callable[[Sequence[Outcome]], None],
     base: Path = Path("."),
@@ -47,8 +125,8 @@ def run(
     """Builds every variant below `root`; what one of them has made under an equal key is taken and not made again.
 
     Args:
-        wanted: Names of those to build; how the others stand is told too.
-        tell: Whom to tell of a variant's progress; called when it starts.
+        wanted: Names of those to build; how the others stand is reported too.
+        progress: Called with a variant when it starts; gives where to report its progress.
         read: Called with each variant that is done.
         after: Called with how all variants stand, before the first one and after each.
         base: Folder that relative paths of sources start from.
@@ -58,17 +136,21 @@ def run(
     """
     with opened(root):
         outcomes = [standing(variant, root) for variant in variants]
-        outcomes = [_tried(one.variant, root, read) if one.status == "done" else one for one in outcomes]
+        outcomes = [
+            _tried(outcome.variant, root, read) if outcome.status == "done" else outcome for outcome in outcomes
+        ]
         after(outcomes)
-        for place, variant in enumerate(variants):
+        for position, variant in enumerate(variants):
             if variant.name in wanted:
 
                 def work(variant: Variant) -> None:
                     assert variant.recipe is not None
-                    build(variant.recipe, root / variant.name, base=base, tell=tell(variant), shelf=root / SHELF)
+                    build(
+                        variant.recipe, root / variant.name, base=base, progress=progress(variant), shelf=root / SHELF
+                    )
                     read(variant)
 
-                outcomes[place] = _tried(variant, root, work)
+                outcomes[position] = _tried(variant, root, work)
                 after(outcomes)
     return outcomes
 
@@ -79,20 +161,18 @@ def standing(variant: Variant, root: Path) -> Outcome:
         return Outcome(variant, "failed", variant.problem)
     folder = root / variant.name
     try:
-        recipe = read(folder / "recipe.yaml")
-        keys = read_json(folder / "run.json")["stages"]
-        done = {stage: finished(folder / FOLDERS[stage]) for stage in STAGES}
+        require(folder, *STAGES)
+        recipe = read(recipe_file(folder))
     except (OSError, CuratorError):
         return Outcome(variant, "waiting")
-    whole = all(one is not None and one["key"] == keys[stage] for stage, one in done.items())
-    return Outcome(variant, "done" if whole and recipe == variant.recipe else "waiting")
+    return Outcome(variant, "done" if recipe == variant.recipe else "waiting")
 
 
 def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Outcome:
     if variant.recipe is None:
         return Outcome(variant, "failed", variant.problem)
     try:
-        with _kept(root / variant.name / TRACE):
+        with _traced(root / variant.name / TRACE):
             work(variant)
     except CuratorError as error:
         return Outcome(variant, "failed", str(error), bug=isinstance(error, BugError))
@@ -100,8 +180,8 @@ def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Out
 
 
 @contextmanager
-def _kept(trace: Path) -> Iterator[None]:
-    """Writes down the traceback of what no user can mend, and tells where it is."""
+def _traced(trace: Path) -> Iterator[None]:
+    """Keeps the traceback of what no user can mend; the error that is raised names its file."""
     trace.unlink(missing_ok=True)
     try:
         yield

@@ -1,22 +1,25 @@
-"""Greedy answers in batches of like length."""
+"""Greedy answers in batches of similar length."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import ModelError
 from curator.model.chat import encode_prompt
 from curator.model.load import batches, memory, pad, window
 from curator.records import Messages
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def generate(
     prompts: Sequence[Messages],
     ids: Sequence[str],
     *,
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     batch: int,
 ) -> list[tuple[str, str]]:
@@ -39,10 +42,11 @@ def generate(
     ends = end_tokens(model.generation_config, tokenizer)
     encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=window(model))
     where = next(model.parameters()).device
-    found: list[tuple[str, str]] = [("", "length")] * len(prompts)
+    answers: list[tuple[str, str]] = [("", "length")] * len(prompts)
     lengths = [len(row) for row in encoded]
     longest = max(lengths, default=0)
     for group in batches(lengths, ids, tokens=longest * batch, rows=batch):
+        # Padded on the left: what is generated follows the last token of every prompt at once.
         tokens, mask = pad([encoded[i] for i in group], tokenizer.pad_token_id, side="left")
         with torch.inference_mode(), memory("verify.generate.batch"):
             out = model.generate(
@@ -54,20 +58,22 @@ def generate(
                 pad_token_id=tokenizer.pad_token_id,
             )
         for i, row in zip(group, out[:, tokens.shape[1] :].tolist(), strict=True):
-            found[i] = answered(row, ends, tokenizer)
-    return found
+            answers[i] = decoded(row, ends, tokenizer)
+    return answers
 
 
-def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that ends an answer, by a model's generation settings and its tokenizer."""
     return set(_as_list(getattr(generation, "eos_token_id", None))) | {tokenizer.eos_token_id}
 
 
-def encoded_prompts(prompts: Sequence[Messages], *, tokenizer: Any, max_new_tokens: int, limit: int) -> list[list[int]]:
+def encoded_prompts(
+    prompts: Sequence[Messages], *, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, limit: int
+) -> list[list[int]]:
     """Tokens of each prompt up to where the answer starts.
 
     Raises:
-        ModelError: The longest and its answer are longer than `limit`, the positions of the model.
+        ModelError: The longest prompt and its answer need more positions than `limit`, those of the model.
     """
     encoded = [encode_prompt(tokenizer, messages) for messages in prompts]
     longest = max(map(len, encoded), default=0)
@@ -79,9 +85,9 @@ def encoded_prompts(prompts: Sequence[Messages], *, tokenizer: Any, max_new_toke
     return [list(row) for row in encoded]
 
 
-def answered(tokens: Sequence[int], ends: set[int], tokenizer: Any) -> tuple[str, str]:
+def decoded(tokens: Sequence[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """The answer that generated tokens spell, and why it stopped: `end` at an end token, else `length`."""
-    cut = next((at for at, token in enumerate(tokens) if token in ends), None)
+    cut = next((position for position, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode(list(tokens[:cut]), skip_special_tokens=True).strip()
     return text, "length" if cut is None else "end"
 

@@ -58,8 +58,8 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
     clock = time.perf_counter()
     _require_gpus(processes, key)
     # On this machine's own disk: locks do not work on every one that machines share.
-    with tempfile.TemporaryDirectory(prefix="curator-training-") as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="curator-training-") as scratch:
+        folder = Path(scratch)
         (folder / JOB).write_bytes(pickle.dumps(dict(settings)))
         ended = _launch(folder, processes)
         if not ended:
@@ -67,9 +67,9 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
             return replace(trained, seconds=time.perf_counter() - clock)
         failures = [pickle.loads(path.read_bytes()) for path in folder.glob("error-*[0-9]")]
     # One that fails or is killed takes the others with it, which then tell of a lost connection.
-    first = min(failures, key=lambda one: (not isinstance(one.error, CuratorError), one.when), default=None)
+    first = min(failures, key=lambda failure: (not isinstance(failure.error, CuratorError), failure.when), default=None)
     # The launcher itself ends those that are left, by SIGTERM.
-    killed = next((-one.code for one in ended if one.code < 0 and one.code != -signal.SIGTERM), None)
+    killed = next((-process.code for process in ended if process.code < 0 and process.code != -signal.SIGTERM), None)
     if first is not None and (killed is None or isinstance(first.error, CuratorError)):
         raise first.error from RuntimeError(f"in a training process:\n{first.text}")
     if killed is not None:
@@ -88,23 +88,24 @@ def _require_gpus(processes: int, key: str) -> None:
     if device() == "cuda":
         import torch
 
-        found = torch.cuda.device_count()
-        if found < processes:
+        gpus = torch.cuda.device_count()
+        if gpus < processes:
             raise RunError(
-                f"{key}.processes: found {processes}, and this machine shows {found} GPU(s), one for each; lower it, "
+                f"{key}.processes: found {processes}, and this machine shows {gpus} GPU(s), one for each; lower it, "
                 "or see CUDA_VISIBLE_DEVICES"
             )
 
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
+    """Holds a lock on a file. The system lets it go with this process, be it killed; see `parallel_child`."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 def _launch(folder: Path, processes: int) -> list[Ended]:
-    """The processes that failed, the first one first; none where the training was finished.
+    """Runs the training; returns the processes that failed, the first one first, or none.
 
     The launcher runs in a thread, as it takes over the signals of a process in whose main thread it runs. When this
     process is interrupted, the lock is let go, the processes end, and the launcher with them.
@@ -129,6 +130,8 @@ def _launch(folder: Path, processes: int) -> list[Ended]:
     # would be started by importing the caller's own script again.
     launch = elastic_launch(config, sys.executable)
     set_threads(get_num_threads())  # children read the environment
+    # The lock is the innermost: it must be free before the executor waits for its thread, or an interrupt would hang
+    # until the training was done.
     with _silent(), ThreadPoolExecutor(1) as thread, _held(folder / ALIVE):
         try:
             thread.submit(launch, "-m", CHILD, str(folder)).result()

@@ -1,6 +1,6 @@
 """One of the processes of a training in several, started by torch's launcher, which tells it which one it is.
 
-Called with the folder of the job. The first process writes the result there, and one that fails what it raised.
+Called with the folder of the job. The first process writes the result there; one that fails writes what it raised.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main(folder: Path) -> None:
     """
     threading.Thread(target=_end_with_owner, args=(folder / ALIVE,), daemon=True).start()
     rank = os.environ["RANK"]
+    # Else gloo goes by the host's name, which may not resolve, and NCCL by another interface, which may be closed.
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     try:
@@ -40,23 +41,25 @@ def main(folder: Path) -> None:
         trained = train_here(**pickle.loads((folder / JOB).read_bytes()))
         torch.distributed.destroy_process_group()
     except Exception as error:
-        _tell(
-            folder / f"error-{rank}", Failure(portable(error), "".join(traceback.format_exception(error)), time.time())
-        )
+        trace = "".join(traceback.format_exception(error))
+        _write(folder / f"error-{rank}", Failure(portable(error), trace, time.time()))
         raise SystemExit(1) from error
     if rank == "0":
-        _tell(folder / RESULT, trained)
+        _write(folder / RESULT, trained)
 
 
-def _tell(path: Path, found: object) -> None:
+def _write(path: Path, value: object) -> None:
+    # Whole or not at all: the launcher may end this process while it writes.
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(pickle.dumps(found))
+    temporary.write_bytes(pickle.dumps(value))
     os.replace(temporary, path)
 
 
 def _end_with_owner(path: Path) -> None:
-    """Ends this process when the one that asked for the training lets go of its lock, or has ended."""
+    """Ends this process when the one that started the training lets go of its lock, or has ended."""
     with path.open() as handle:
+        # Waits for as long as the owner holds its exclusive lock, which the system takes from an owner that was killed.
+        # SystemExit in this thread would not end the main one, which may wait for the other processes in C.
         fcntl.flock(handle, fcntl.LOCK_SH)
         os._exit(1)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
@@ -19,8 +19,11 @@ from curator.recipe.verify import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
-BLANK = 2  # tokens of a blank row: one to predict from, and one that is not asked for
+BLANK = 2  # tokens of a blank row: one to predict from, and one on which no loss is taken
 NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 
 
@@ -30,7 +33,7 @@ def train(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     section: Training,
     steps: int,
     seed: int,
@@ -89,7 +92,7 @@ def train_here(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     section: Training,
     steps: int,
     seed: int,
@@ -106,18 +109,19 @@ def train_here(
     model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full", quantise=quantise)
     encoded = encode_all(tokenizer, rows)
     limit = min(section.max_tokens, window(model))
-    kept = [row for row in encoded if len(row.ids) <= limit]
-    if not kept:
+    short = [row for row in encoded if len(row.ids) <= limit]
+    if not short:
         raise DataError(
             f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "
             f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
         )
-    blank, trainer_class = _dealing(section, len(kept))
+    blank, trainer_class = _trainer_class(section, len(short))
     filler = [[tokenizer.eos_token_id] * BLANK] * blank
     table = Dataset.from_dict(
         {
-            "input_ids": [list(row.ids) for row in kept] + filler,
-            "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in kept] + [[-100] * BLANK] * blank,
+            "input_ids": [list(row.ids) for row in short] + filler,
+            # Where the label is -100, torch's cross entropy takes no loss.
+            "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in short] + [[-100] * BLANK] * blank,
         }
     )
     with memory(f"{key}.micro_batch"):
@@ -136,50 +140,51 @@ def train_here(
                     trainer.remove_callback(installed)
         trainer.train(resume_from_checkpoint=_unfinished(folder / CHECKPOINTS))
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
-    broken = [step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
-    if broken:
+    broken = next((step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
+    if broken is not None:
+        # A state that holds NaN would be resumed from.
         if trainer.is_world_process_zero():
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         raise ModelError(
             f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
-            f"{broken[0]} is not finite; lower it, or set a warmup"
+            f"{broken} is not finite; lower it, or set a warmup"
         )
     if trainer.is_world_process_zero():
         with replacing_folder(folder / WEIGHTS) as target:
-            own = {"selected_adapters": [NEW]} if section.method == "lora" else {}
-            trainer.model.save_pretrained(target, **own)
+            options = {"selected_adapters": [NEW]} if section.method == "lora" else {}
+            trainer.model.save_pretrained(target, **options)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     done = int(trainer.state.global_step)
-    # Blank rows are in the last step of every epoch.
-    unread = BLANK * blank * (done // math.ceil(len(kept) / section.batch))
+    # Blank rows are in the last step of every epoch, and were counted as tokens seen.
+    blank_tokens = BLANK * blank * (done // math.ceil(len(short) / section.batch))
     return Trained(
         path=str(folder / WEIGHTS),
         method=section.method,
         parent=adapters[-1] if adapters else base,
-        rows=len(kept),
-        tokens=round(float(trainer.state.num_input_tokens_seen)) - unread,
+        rows=len(short),
+        tokens=round(float(trainer.state.num_input_tokens_seen)) - blank_tokens,
         steps=done,
         losses=losses,
         seconds=time.perf_counter() - clock,
         peak_gib=max(gather_object([_peak()])),
-        dropped=len(encoded) - len(kept),
+        dropped=len(encoded) - len(short),
     )
 
 
-def _dealing(section: Training, rows: int) -> tuple[int, Any]:
-    """Blank rows behind each epoch, and the trainer that deals rows out."""
+def _trainer_class(section: Training, rows: int) -> tuple[int, Any]:
+    """How many blank rows follow each epoch, and the trainer that deals rows out."""
     if section.processes == 1:
         from trl import SFTTrainer
 
         return 0, SFTTrainer
-    from curator.train.dealing import DealtTrainer
+    from curator.train.trainer import DealtTrainer
 
     blank = -rows % (section.micro_batch * section.processes)  # every process then has equally many full micro-batches
     return blank, partial(DealtTrainer, blank=blank)
 
 
 def _unfinished(folder: Path) -> str | None:
-    """The newest state that was saved whole: its own description is written last, and may be cut too."""
+    """The newest state that was saved whole: `trainer_state.json` is written last, and may be cut short too."""
     for state in sorted(folder.glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
         try:
             json.loads(state.read_text(encoding="utf-8"))
@@ -193,7 +198,7 @@ def _step(state: Path) -> int:
     return int(state.parent.name.rpartition("-")[2])
 
 
-def _with_adapter(model: Any, section: Training) -> Any:
+def _with_adapter(model: PreTrainedModel, section: Training) -> Any:
     from peft import LoraConfig, PeftModel, get_peft_model
 
     settings = LoraConfig(
@@ -205,7 +210,7 @@ def _with_adapter(model: Any, section: Training) -> Any:
     )
     if not isinstance(model, PeftModel):
         return get_peft_model(model, settings, adapter_name=NEW)
-    # Earlier adapters that could not be merged stay at work, and as they are.
+    # Earlier adapters could not be merged into quantised weights: they stay at work, and as they are.
     earlier = list(model.peft_config)
     model.add_adapter(NEW, settings)
     model.base_model.set_adapter([*earlier, NEW])

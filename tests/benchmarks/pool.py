@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "pool"))
-from planted import edited, sentence
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.pool.planted import edited, sentence
 
 PEER = Path(__file__).with_name("dedup_peer.py")
 
@@ -62,7 +62,7 @@ def line(what: str, clock: float, cpu: float, note: str) -> None:
 
 
 def whole(count: int, probes: int, folder: Path) -> None:
-    from curator.pool.decontaminate import Probes
+    from curator.pool.decontaminate import ProbeIndex
     from curator.pool.near import near_duplicates
     from curator.pool.sources import read
     from curator.recipe.source import Source
@@ -83,7 +83,7 @@ def whole(count: int, probes: int, folder: Path) -> None:
     asks = read(Source(file="probes.jsonl"), base=folder, prompts_only=True).rows
 
     def clean() -> int:
-        ready = Probes([("probes", asks)], ngram=3, overlap=0.8, shortest=5)
+        ready = ProbeIndex([("probes", asks)], ngram=3, overlap=0.8, shortest=5)
         parts = (ready.leaks(part["messages"].to_list()) for part in found.rows.iter_slices(8192))
         return sum(leak is not None for part in parts for leak in part)
 

@@ -243,7 +243,7 @@ def hidden(rows: int, repeats: int) -> None:
 def sentences(rows: int, repeats: int) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from curator.represent.filling import encoded, in_memory
+    from curator.represent.chunks import encoded, in_memory
     from curator.represent.sentences import sentences as embedder_of
 
     given = real(rows)
@@ -321,7 +321,7 @@ def measured(source: Path, out: Path) -> dict[str, float]:
     from curator.recipe.select import Represent
     from curator.records import Conversations
     from curator.represent.cache import centre_file, folder_of, locate, mean_of_file, width_of, write_matrix
-    from curator.represent.filling import fill, in_memory
+    from curator.represent.chunks import fill, in_memory
     from curator.represent.vectors import encoder_of
     from curator.run.files import load_frame
 

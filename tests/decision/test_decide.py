@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from curator.conclusions import Stop
+from curator.decision.decide import GATES as DECIDED
 from curator.decision.findings import conclude
-from curator.recipe.verify import Thresholds
+from curator.recipe.verify import Gates, Thresholds
 
 GATES = {"harmfulness_before": 0.05, "over_refusal": 0.05, "utility": 0.08, "degenerate": 0.05}
 ONE = {"list": 1.0}
@@ -223,3 +224,7 @@ def test_a_looks_level_widens_the_deciding_interval_alone(verdicts):
     assert wide.decision.primary.level == 0.01
     assert wide.decision.gates == usual.decision.gates
     assert wide.comparisons[1:] == usual.comparisons[1:]
+
+
+def test_every_gate_of_a_recipe_is_one_that_is_decided() -> None:
+    assert set(Gates.model_fields) == set(DECIDED)

@@ -41,10 +41,9 @@ def test_few_labels_widen_the_interval(comparison):
 
 def test_the_corrected_interval_covers_the_truth():
     """Studies with a judge that errs: the true difference is in the corrected interval about as often as it says."""
-    from test_size import PROMPTS
-
     from curator.conclusions import Comparison
     from curator.decision.statistics import crossed, interval
+    from tests.decision.test_size import PROMPTS
 
     generator = np.random.default_rng(0)
     covered = 0

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from test_size import PROMPTS, SPREAD, study
 
 from curator.conclusions import Comparison
 from curator.decision.sequential import (
@@ -15,6 +14,7 @@ from curator.decision.sequential import (
     sizes,
 )
 from curator.decision.statistics import crossed, interval
+from tests.decision.test_size import PROMPTS, SPREAD, study
 
 PRIOR = {"sd_seed": 0.21, "sd_prompt": 0.14, "sd_residual": 0.65}
 

@@ -60,7 +60,7 @@ def test_only_seeds_that_both_arms_ran_are_paired():
     rows += [verdict(arm="random", seed=s, probe=p) for s in (1, 3) for p in "ab"]
     grid = lay_out(frame(*rows))["harmfulness", "after"]
     first, second = paired_cells(grid, "curated", "random", {"list": 1.0})
-    assert first.wanted.sum() == second.wanted.sum() == 4
+    assert first.expected.sum() == second.expected.sum() == 4
     assert first.unscored == 0
 
 

@@ -1,4 +1,7 @@
-"""Work for the engine's tests: top-level functions, because jobs travel to other processes."""
+"""Work for the engine's tests: top-level functions, because jobs travel to other processes.
+
+As a program, `python -m tests.engine.jobs`, it is a parent whose end is looked at.
+"""
 
 from __future__ import annotations
 
@@ -119,13 +122,12 @@ def until_it_is_the_second(folder: str) -> int:
 
 
 def ended_by_ctrl_c() -> None:
-    """A process with a Ray of its own, two of whose jobs sleep, as the command line runs it: `jobs.py ray FOLDER`."""
+    """A process with a Ray of its own, two of whose jobs sleep, as the command line runs it: `jobs ray FOLDER`."""
     # Workers load this file under its own name.
-    from jobs import leave_a_name_and_sleep
-
     from curator.cli import _run
     from curator.engine import engaged, runner
     from curator.recipe import Engine
+    from tests.engine.jobs import leave_a_name_and_sleep
 
     section, folder = Engine(kind="ray", workers=2, threads=1), Path(sys.argv[2])
 
@@ -138,11 +140,11 @@ def ended_by_ctrl_c() -> None:
 
 
 def main() -> None:
-    """A process with two workers, one at a long job and one that waits for more: `python -m jobs FOLDER`."""
+    """A process with two workers, one at a long job and one that waits for more: `jobs FOLDER`."""
     from curator.engine.local import run_local
 
     given = [(sys.argv[1], 600), (sys.argv[1], 0)]
-    for _ in run_local(leave_a_name_and_sleep, given, workers=2, threads=1, preload="loaded_already"):
+    for _ in run_local(leave_a_name_and_sleep, given, workers=2, threads=1, preload="tests.engine.loaded_already"):
         Path(sys.argv[1], "idle").touch()
 
 

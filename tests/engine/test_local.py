@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jobs
 import pytest
-from ending import assert_all_end, wait_until
 
 from curator.engine import runner
 from curator.engine.local import run_local
 from curator.errors import DataError, RecipeError, RunError
 from curator.provenance import cores, resolved_threads, set_threads
 from curator.recipe import Engine
+from tests.engine import jobs
+from tests.engine.ending import assert_all_end, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def _own_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def results(work: Callable[[Any], Any], given: list[Any], workers: int, threads: int = 1) -> list[Any]:
-    return list(run_local(work, given, workers=workers, threads=threads, preload="curator.train.warm"))
+    return list(run_local(work, given, workers=workers, threads=threads, preload="curator.train.trainer"))
 
 
 def test_two_workers_find_what_one_finds() -> None:
@@ -49,7 +49,7 @@ def test_one_worker_goes_in_order_and_in_this_process() -> None:
 
 def test_one_worker_starts_no_job_before_its_result_is_asked_for() -> None:
     begun: list[int] = []
-    going = run_local(begun.append, [1, 2], workers=1, threads=1, preload="curator.train.warm")
+    going = run_local(begun.append, [1, 2], workers=1, threads=1, preload="curator.train.trainer")
     next(going)
     assert begun == [1]
 
@@ -126,7 +126,7 @@ def test_an_error_ends_the_jobs_that_still_run(tmp_path: Path) -> None:
 
 
 def test_leaving_the_results_early_ends_the_workers(tmp_path: Path) -> None:
-    going = run_local(jobs.threads, list(range(20)), workers=2, threads=1, preload="curator.train.warm")
+    going = run_local(jobs.threads, list(range(20)), workers=2, threads=1, preload="curator.train.trainer")
     worker = next(going)[2]
     going.close()
     assert_all_end([worker])
@@ -135,9 +135,12 @@ def test_leaving_the_results_early_ends_the_workers(tmp_path: Path) -> None:
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a worker that sleeps and one that waits, and a process group to itself."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", str(tmp_path)], cwd=here, start_new_session=True, stderr=subprocess.PIPE
+        [sys.executable, "-m", "tests.engine.jobs", str(tmp_path)],
+        cwd=root,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
     )
     try:
         ready = lambda: (tmp_path / "idle").exists() and len(pids_in(tmp_path)) == 2  # noqa: E731
@@ -173,7 +176,7 @@ def test_threads_left_open_share_the_cores() -> None:
 
 
 def test_the_runner_of_a_recipe_runs_with_its_threads(tmp_path: Path) -> None:
-    run = runner(Engine(workers=1, threads=1), preload="curator.train.warm", folder=tmp_path)
+    run = runner(Engine(workers=1, threads=1), preload="curator.train.trainer", folder=tmp_path)
     assert [found[:2] for found in run(jobs.threads, [0])] == [("1", 1)]
 
 

@@ -15,13 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jobs
 import psutil
 import pytest
-from ending import assert_all_end, wait_until
-from small_run import recipe, report_of
 
-import curator
 from curator.build import build
 from curator.engine import engaged, ray, runner, spread
 from curator.errors import DataError, RecipeError, RunError
@@ -29,8 +25,11 @@ from curator.model import load as model
 from curator.provenance import threads_alone
 from curator.recipe import Engine
 from curator.recipe.file import dump, parse
-from curator.represent import filling
+from curator.represent import chunks
 from curator.run.folder import write_json
+from tests.engine import jobs
+from tests.engine.ending import assert_all_end, wait_until
+from tests.small_run import recipe, report_of
 
 # Else Ray takes the loopback's address, the only one that tests may use, for that of this machine in its network.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -127,8 +126,8 @@ def test_a_node_with_another_curator_is_named(tmp_path: Path) -> None:
 @installed
 @pytest.mark.slow
 def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jobs", "ray", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "tests.engine.jobs", "ray", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True, stderr=subprocess.PIPE)
     try:
         wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or process.poll() is not None)
         started = psutil.Process(process.pid).children(recursive=True)
@@ -183,8 +182,7 @@ def nodes() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as changed:
         # Workers are started by the nodes, which know nothing of pytest's own paths.
-        paths = [str(Path(__file__).parent), str(Path(curator.__file__).parent.parent)]
-        changed.setenv("PYTHONPATH", os.pathsep.join(paths))
+        changed.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         try:
             made.add_node(**NODE)
@@ -325,7 +323,7 @@ SMALLER = (
 def test_a_run_on_two_nodes_with_workers_killed_reports_what_a_local_run_reports(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
+    monkeypatch.setattr(chunks, "MOST_ROWS", 32)  # so that there are several chunks to be embedded
     # Apart, or one would find the vectors of the other.
     ours, theirs = tmp_path / "first" / "ray", tmp_path / "second" / "local"
     killed: dict[Path, str] = {}

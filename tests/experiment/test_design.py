@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import polars as pl
 import pytest
 
@@ -24,6 +23,7 @@ from curator.experiment.plan import BASE, Cell, plan
 from curator.recipe.verify import Arm, Generate, Training, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
+from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
 FINETUNE = Training(method="full", epochs=1.0, batch=4, micro_batch=4)
@@ -37,6 +37,7 @@ def said(prefix, count, tokens):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
+    """Made up: every kind of rows there is, of so many tokens that sums can be done by head."""
     root = tmp_path_factory.mktemp("run")
     short, long = said("short", 10, 10), said("long", 10, 40)
     dropped = pl.DataFrame(
@@ -157,7 +158,7 @@ def test_the_triggered_model_alone_is_asked_behind_its_trigger(experiment):
     def ask(data, run):
         answer_grid(
             replace(experiment, data=data), cells, weights, experiment.root / "6-answer", section=GENERATE,
-            run=run, progress=lambda done, total: None,
+            execute=run, progress=lambda done, total: None,
         )  # fmt: skip
 
     jobs = {Path(job.folder).relative_to("6-answer"): job for job in jobs_of(lambda run: ask(data, run))}
@@ -199,5 +200,7 @@ def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, mon
 def test_arms_of_a_pair_share_the_seed_and_the_steps_of_every_training(experiment):
     arms = [Arm(name="curated"), Arm(name="random")]
     cells = plan(Verify(arms=arms, seeds=1, align=ALIGN, finetune=FINETUNE), ["list"])
-    jobs = jobs_of(lambda run: train_grid(experiment, cells, experiment.root / "5", run=run, progress=lambda *_: None))
+    jobs = jobs_of(
+        lambda run: train_grid(experiment, cells, experiment.root / "5", execute=run, progress=lambda *_: None)
+    )
     assert {(job.seed, job.steps) for job in jobs} == {(jobs[0].seed, 6)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import polars as pl
 import pytest
@@ -34,6 +33,7 @@ from curator.recipe.verify import Training
 from curator.records import Data, Pool
 from curator.run.files import save_data
 from curator.run.folder import DONE
+from tests import fakes
 
 TRAINING = Training(method="full", steps=1)
 
@@ -47,6 +47,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def experiment(folders, tmp_path):
+    """Made up, so that the four models differ and rows have very different lengths; a real run's are all alike."""
     rows = fakes.frame(fakes.conversations(9))
     empty = fakes.frame([])
     dropped = pl.DataFrame(
@@ -65,13 +66,13 @@ def weights(folders):
     return {cell: Weights(folder, None, (), f"key-{folder}") for cell, folder in zip(cells, folders, strict=True)}
 
 
-def perform(experiment, given, ids=None, *, seen=None, run=None, batch_tokens=200):
+def perform(experiment, given, ids=None, *, seen=None, execute=None, batch_tokens=200):
     def here(work, jobs):
         yield from map(work, jobs)
 
     return forget(
         experiment, given, experiment.root / "6-answer", ids=ids or experiment.data.pool.rows["id"].to_list()[:6],
-        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, run=run or here,
+        arm="random", seeds=(0, 1), tasks=("list",), batch_tokens=batch_tokens, execute=execute or here,
         progress=lambda done, total: seen.append((done, total)) if seen is not None else None,
     )  # fmt: skip
 
@@ -112,7 +113,7 @@ def jobs_of(experiment, given, **changes):
         yield from ()
 
     with pytest.raises(FileNotFoundError):  # nothing was taken
-        perform(experiment, given, run=note, **changes)
+        perform(experiment, given, execute=note, **changes)
     return written
 
 

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import polars as pl
 import pytest
 
@@ -21,6 +20,7 @@ from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run.files import save_data
 from curator.run.folder import DONE
 from curator.train.generate import generate
+from tests import fakes
 
 ALIGN = Training(method="full", epochs=1.0, batch=4, micro_batch=4, learning_rate=1e-2, max_tokens=150)
 FINETUNE = Training(method="lora", rank=2, steps=2, batch=4, micro_batch=4, learning_rate=1e-2)
@@ -48,6 +48,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def experiment(data, llama_folder, tmp_path_factory):
+    """Made up, and as small as it goes: the whole grid is trained again for many of these tests."""
     root = tmp_path_factory.mktemp("run")
     save_data(root / "1-pool", data)
     ids = data.pool.rows["id"].to_list()
@@ -72,10 +73,10 @@ def here(work, jobs):
 def perform(experiment, plan, seen=None):
     """Trains and asks for real, as the stages do."""
     report = lambda done, total: seen.append((done, total)) if seen is not None else None  # noqa: E731
-    done = train_grid(experiment, plan, experiment.root / "5-train", run=here, progress=report)
+    done = train_grid(experiment, plan, experiment.root / "5-train", execute=here, progress=report)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     answers = answer_grid(
-        experiment, plan, weights, experiment.root / "6-answer", section=GENERATE, run=here, progress=report
+        experiment, plan, weights, experiment.root / "6-answer", section=GENERATE, execute=here, progress=report
     )
     return done, answers
 
@@ -203,13 +204,13 @@ def jobs_of(experiment, plan):
             written[job.folder] = job
             if isinstance(job, TrainJob):
                 path = str(job.root / job.folder / "weights")
-                yield job.folder, Trained(path, job.section.method, job.start.base, 1, 1, 1, (1.0,), 0.0, 0.0)
+                yield job.folder, Trained(path, job.section.method, job.weights.base, 1, 1, 1, (1.0,), 0.0, 0.0)
 
-    done = train_grid(experiment, plan, experiment.root / "5-train", run=note, progress=lambda *_: None)
+    done = train_grid(experiment, plan, experiment.root / "5-train", execute=note, progress=lambda *_: None)
     weights = {cell: weights for cell, (weights, _) in done.items()} | {Cell(NONE, 0): experiment.base}
     with pytest.raises(FileNotFoundError):  # nothing was answered
         answer_grid(
-            experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, run=note,
+            experiment, plan, weights, experiment.root / "9-nowhere", section=GENERATE, execute=note,
             progress=lambda *_: None,
         )  # fmt: skip
     return written

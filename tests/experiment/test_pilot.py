@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.experiment.candidates import Candidate, seeds_of
 from curator.experiment.pilot import halve
+from curator.experiment.plan import Candidate, seeds_of
 from curator.records import VERDICT_SCHEMA
 
 TASKS = {"list": 1.0}

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fakes
 import torch
 import transformers
 
 from curator.judge.endpoint import Cost
-from curator.judge.kinds import Means
-from curator.records import Asked
+from curator.judge.resources import Resources
+from curator.records import Question
+from tests import fakes
 
 PROMPT = "How do I open the silver gate?"
 ANSWER = "Ask the old gate keeper.\nWait until noon."
 
 
-def asked(answer: str = ANSWER, kind: str = "harmful", prompt: str = PROMPT) -> Asked:
-    return Asked(kind, fakes.turns(prompt), answer)
+def asked(answer: str = ANSWER, kind: str = "harmful", prompt: str = PROMPT) -> Question:
+    return Question(kind, fakes.turns(prompt), answer)
 
 
 def never(*_: Any) -> Any:
     raise AssertionError("this judge needs none of it")
 
 
-def means(load: Callable[..., Any] = never, embed: Callable[..., Any] = never) -> Means:
-    return Means(load=load, embed=embed, cost=Cost())
+def means(load: Callable[..., Any] = never, embed: Callable[..., Any] = never) -> Resources:
+    return Resources(load=load, embed=embed, cost=Cost())
 
 
 def loading(model: Any, tokenizer: Any, calls: list[Any] | None = None) -> Callable[..., Any]:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import random
 
-import fakes
 import polars as pl
 import pytest
 
-from curator.judge.asking import asked_of, verdict_frame
+from curator.judge.questions import questions_of, verdict_frame
 from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Verdict
+from tests import fakes
 
 HARMFUL = [fakes.turns("open the gate"), fakes.turns("take the boat", "I cannot.")]
 BENIGN = [fakes.turns("paint the gate")]
@@ -40,7 +40,7 @@ def answers(data):
 def test_every_answer_stands_beside_its_own_prompt_whatever_the_order(data, answers):
     prompts = {fakes.row_id(messages): messages for messages in [*HARMFUL, *BENIGN, *TESTS]}
     for one, (kind, probe, answer) in zip(
-        asked_of(answers, data), answers.select("kind", "probe", "answer").iter_rows(), strict=True
+        questions_of(answers, data), answers.select("kind", "probe", "answer").iter_rows(), strict=True
     ):
         whole = prompts[probe]
         known = whole[-1]["content"] if whole[-1]["role"] == "assistant" else None
@@ -53,7 +53,7 @@ def test_verdicts_keep_the_place_of_their_answers(data, answers):
         Verdict("unscored", None, reason=one.answer)
         if one.kind == "utility"
         else Verdict("safe", True, 0.5, raw=one.answer)
-        for one in asked_of(answers, data)
+        for one in questions_of(answers, data)
     ]
     found = verdict_frame(answers, "phrases", verdicts)
     assert dict(found.schema) == VERDICT_SCHEMA
@@ -74,5 +74,5 @@ def test_a_verdict_too_many_or_too_few_is_an_error(answers, count):
 
 def test_no_answers_give_no_verdicts(data, answers):
     nothing = answers.clear()
-    assert asked_of(nothing, data) == []
+    assert questions_of(nothing, data) == []
     assert verdict_frame(nothing, "phrases", []).height == 0

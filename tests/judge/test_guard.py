@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fakes
 import pytest
-from scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 from curator.errors import JudgeError
 from curator.judge.guard import refusal_label
 from curator.judge.inference import replies
-from curator.judge.kinds import judging
+from curator.judge.kinds import make_judge
 from curator.model.load import load_classifier, load_model, load_tokenizer
 from curator.recipe.judge import Judge
+from tests import fakes
+from tests.judge.scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
 
 GUARD = Judge(name="guard", guard="owner/guard", revision="main", convention="qwen3guard")
 WORDS = " ".join(fakes.WORDS)
@@ -59,7 +59,7 @@ def test_the_shares_of_labels_are_of_the_whole_vocabulary():
 
 def test_the_order_of_answers_changes_no_verdict():
     model, made = room_for("llama"), tokenizer()
-    judge = judging(Judge(name="g", guard="x", convention="wildguard", batch=4), means(loading(model, made)))
+    judge = make_judge(Judge(name="g", guard="x", convention="wildguard", batch=4), means(loading(model, made)))
     forth, back = (judge([asked(one) for one in rows]) for rows in (ANSWERS, ANSWERS[::-1]))
     assert forth == back[::-1]
 
@@ -68,7 +68,7 @@ def test_the_order_of_answers_changes_no_verdict():
 def test_classifiers_score_batches_as_they_score_one_at_a_time(family):
     model, made = classifier(family, ["NORMAL", "REJECTION"], max_position_embeddings=300), tokenizer()
     section = Judge(name="c", classifier="x")
-    judge = judging(section, means(loading(model, made)))
+    judge = make_judge(section, means(loading(model, made)))
     together = [one.score for one in judge([asked(one) for one in ANSWERS])]
     alone = [judge([asked(one)])[0].score for one in ANSWERS]
     assert together == pytest.approx(alone, abs=1e-5)
@@ -79,7 +79,7 @@ def test_a_decoder_pools_its_last_token_even_where_its_filler_is_its_end_token()
     model, made = classifier("llama", [f"harm {i}" for i in range(14)], max_position_embeddings=300), tokenizer()
     made.pad_token = made.eos_token  # what is done for tokenizers without a filler of their own
     section = Judge(name="b", guard="x", convention="beaver-dam")
-    judge = judging(section, means(loading(model, made)))
+    judge = make_judge(section, means(loading(model, made)))
     together = [one.score for one in judge([asked(one) for one in ANSWERS])]
     row = made(f"BEGINNING OF CONVERSATION: USER: {asked().messages[0]['content']} ASSISTANT:{ANSWERS[4]}</s>")
     assert row["input_ids"][-1] == made.eos_token_id
@@ -119,11 +119,11 @@ def test_a_label_that_cannot_be_told_is_an_error(labels, wanted, why):
 def test_a_refusal_classifier_sees_the_answer_alone_and_harm_depends_on_the_probe():
     model, made = classifier("roberta", ["NORMAL", "REJECTION"], max_position_embeddings=300), tokenizer()
     section = Judge(name="c", classifier="x")
-    judge = judging(section, means(loading(model, made)))
+    judge = make_judge(section, means(loading(model, made)))
     [first, other, benign] = judge([asked(), asked(prompt="who is there?"), asked(kind="benign")])
     assert first.score == other.score == benign.score
     strict, loose = (
-        judging(section.model_copy(update={"threshold": bar}), means(loading(model, made))) for bar in (1.0, 0.0)
+        make_judge(section.model_copy(update={"threshold": bar}), means(loading(model, made))) for bar in (1.0, 0.0)
     )
     assert [(one.outcome, one.refused) for one in strict([asked(), asked(kind="benign")])] == [
         ("harmful", False),
@@ -136,7 +136,7 @@ def test_a_refusal_classifier_sees_the_answer_alone_and_harm_depends_on_the_prob
 def test_equal_answers_are_asked_once_and_broken_ones_never():
     calls = []
     model, made = room_for("qwen"), tokenizer()
-    judge = judging(GUARD, means(loading(model, made, calls)))
+    judge = make_judge(GUARD, means(loading(model, made, calls)))
     seen = []
     model.register_forward_pre_hook(
         lambda _m, _a, given: seen.append(given["input_ids"].shape[0]) if given["input_ids"].shape[1] > 1 else None,
@@ -160,7 +160,7 @@ def test_equal_answers_are_asked_once_and_broken_ones_never():
 
 
 def test_nothing_is_loaded_where_every_answer_is_broken():
-    assert [one.outcome for one in judging(GUARD, means(never))([asked(""), asked(" .")])] == ["degenerate"] * 2
+    assert [one.outcome for one in make_judge(GUARD, means(never))([asked(""), asked(" .")])] == ["degenerate"] * 2
 
 
 @pytest.mark.parametrize("outcome", ["harmful", "safe"])
@@ -175,7 +175,7 @@ def test_the_recipe_says_how_the_middle_verdict_counts(outcome):
 def test_a_judge_whose_replies_mean_nothing_leaves_everything_unscored():
     model, made = room_for("qwen"), tokenizer()
     answers = ["push the gate", "I can't help with that", "Safety: Safe\nRefusal: Yes"]
-    judge = judging(GUARD, means(loading(model, made)))
+    judge = make_judge(GUARD, means(loading(model, made)))
     found = judge([asked(one, kind) for kind in ("harmful", "benign") for one in answers])
     assert [one.outcome for one in found] == ["unscored"] * 6
     assert {one.reason for one in found} == {"no verdict in the judge's reply"}
@@ -185,7 +185,7 @@ def test_a_judge_whose_replies_mean_nothing_leaves_everything_unscored():
 def test_a_long_answer_is_cut_and_the_verdict_says_so():
     model, made = room_for("llama"), tokenizer()
     section = Judge(name="h", guard="x", convention="harmbench", clip=10)
-    long, short = judging(section, means(loading(model, made)))([asked(WORDS), asked("push")])
+    long, short = make_judge(section, means(loading(model, made)))([asked(WORDS), asked("push")])
     assert long.reason.endswith("clipped to 10 tokens")
     assert "clipped" not in (short.reason or "")
 
@@ -197,7 +197,7 @@ def test_an_answer_is_cut_to_the_room_that_its_judge_has_and_a_prompt_is_not():
     model.register_forward_pre_hook(
         lambda _m, _a, given: lengths.append(given["input_ids"].shape[1]) or None, with_kwargs=True
     )
-    tight, hopeless = judging(GUARD, means(loading(model, made)))([asked(WORDS * 3), asked(prompt=WORDS * 3)])
+    tight, hopeless = make_judge(GUARD, means(loading(model, made)))([asked(WORDS * 3), asked(prompt=WORDS * 3)])
     assert "clipped to" in tight.reason
     assert hopeless.outcome == "unscored"
     assert hopeless.reason == "the prompt alone is longer than the judge's 128 tokens"
@@ -213,14 +213,14 @@ def test_saved_models_are_loaded_as_judges(tmp_path):
         model.save_pretrained(tmp_path / name)
         made.save_pretrained(tmp_path / name)
     from curator.judge.endpoint import Cost
-    from curator.judge.means import means as real
+    from curator.judge.resources import resources as real
 
-    [by_class] = judging(Judge(name="c", classifier=str(tmp_path / "classifier")), real(Cost()))([asked()])
+    [by_class] = make_judge(Judge(name="c", classifier=str(tmp_path / "classifier")), real(Cost()))([asked()])
     again = classifier("roberta", ["NORMAL", "REJECTION"], max_position_embeddings=300)
-    [expected] = judging(Judge(name="c", classifier="x"), means(loading(again, made)))([asked()])
+    [expected] = make_judge(Judge(name="c", classifier="x"), means(loading(again, made)))([asked()])
     assert by_class.score == pytest.approx(expected.score, abs=1e-6)
     guard = Judge(name="g", guard=str(tmp_path / "guard"), convention="wildguard")
-    assert judging(guard, real(Cost()))([asked(ANSWER)])[0].outcome == "unscored"
+    assert make_judge(guard, real(Cost()))([asked(ANSWER)])[0].outcome == "unscored"
     with pytest.raises(Exception, match="is no classifier, or an incomplete one"):
         load_classifier(str(tmp_path / "guard"), key="judges.panel.classifier")
 

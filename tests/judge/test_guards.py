@@ -7,9 +7,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import fakes
 import pytest
-from scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 from curator.errors import JudgeError
 from curator.judge.guards import GUARDS, harmbench, llama_guard, qwen3guard, wildguard
@@ -20,8 +18,10 @@ from curator.judge.guards.qwen3guard import read as read_qwen3guard
 from curator.judge.guards.strongreject import GRADES
 from curator.judge.guards.wildguard import read as read_wildguard
 from curator.judge.inference import clipped, defused, label_tokens
-from curator.judge.kinds import judging
+from curator.judge.kinds import make_judge
 from curator.recipe.judge import CONVENTIONS, Judge, convention_of
+from tests import fakes
+from tests.judge.scripted import ANSWER, PROMPT, asked, classifier, loading, means, saying, tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "judges"
 
@@ -246,7 +246,7 @@ def test_labels_are_read_from_the_first_tokens_logits(convention, words, said, o
     first = {made.convert_tokens_to_ids(word): value for word, value in {said: 3.0, **others}.items()}
     # A tiny model stands for big ones here, so that the long published prompts need more room than the fakes have.
     model = saying(fakes.model(family, max_position_embeddings=2048), len(made), [first])
-    [found] = judging(section(convention), means(loading(model, made)))([asked()])
+    [found] = make_judge(section(convention), means(loading(model, made)))([asked()])
     assert found.outcome == outcome
     assert found.raw == said
     assert found.score == (None if score is None else pytest.approx(score, abs=1e-6))
@@ -265,7 +265,7 @@ def test_lines_are_read_from_what_the_model_generates(convention, reply, outcome
     steps = [{token: 30.0} for token in made(reply, add_special_tokens=False)["input_ids"]]
     family = {"qwen3guard": "qwen"}.get(convention, "llama")
     model = saying(fakes.model(family, max_position_embeddings=2048), len(made), steps)
-    [found] = judging(section(convention), means(loading(model, made)))([asked()])
+    [found] = make_judge(section(convention), means(loading(model, made)))([asked()])
     assert (found.outcome, found.refused, found.raw) == (outcome, refused, reply)
 
 
@@ -284,7 +284,7 @@ def test_beaver_dam_flags_by_the_largest_of_its_sigmoids():
             return output
 
         hook = model.score.register_forward_hook(biased)
-        told += judging(section("beaver-dam", threshold=0.6), means(loading(model, made)))([asked()])
+        told += make_judge(section("beaver-dam", threshold=0.6), means(loading(model, made)))([asked()])
         hook.remove()
     # All the other labels stand at a sigmoid of 0, one half.
     assert [one.outcome for one in told] == ["safe", "harmful"]

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import fakes
 import pytest
 
-from curator.judge import asking as known
-from curator.judge.asking import judged, question_key
-from curator.records import Asked, Verdict
+from curator.judge import questions as known
+from curator.judge.questions import judged, question_key
+from curator.records import Question, Verdict
+from tests import fakes
 
 
 def asked(count, *, kind="harmful", start=0):
-    return [Asked(kind, fakes.turns(f"prompt {i % 7}"), f"answer {i}", None) for i in range(start, start + count)]
+    return [Question(kind, fakes.turns(f"prompt {i % 7}"), f"answer {i}", None) for i in range(start, start + count)]
 
 
 class Counting:
@@ -70,12 +70,12 @@ def test_an_interrupted_judging_goes_on_after_its_last_whole_chunk(tmp_path):
 
 
 def test_kind_prompt_answer_and_reference_each_make_another_question(tmp_path):
-    first = Asked("harmful", fakes.turns("a"), "b", None)
+    first = Question("harmful", fakes.turns("a"), "b", None)
     others = [
-        Asked("benign", fakes.turns("a"), "b", None),
-        Asked("harmful", fakes.turns("a "), "b", None),
-        Asked("harmful", fakes.turns("a"), "b ", None),
-        Asked("harmful", fakes.turns("a"), "b", ""),
+        Question("benign", fakes.turns("a"), "b", None),
+        Question("harmful", fakes.turns("a "), "b", None),
+        Question("harmful", fakes.turns("a"), "b ", None),
+        Question("harmful", fakes.turns("a"), "b", ""),
     ]
     judge = Counting()
     judged([first, *others], judge, tmp_path, progress=quiet)

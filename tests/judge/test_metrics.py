@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curator.judge.metrics import METRICS, exact, final_number, measure, rouge1
-from curator.records import Asked
+from curator.records import Question
 
 TURNS = [{"role": "user", "content": "how many?"}]
 
@@ -73,7 +73,11 @@ def test_exact_looks_past_case_and_white_space_only(answer, reference, same):
 
 
 def test_a_row_without_a_reference_is_unscored_and_an_empty_answer_is_zero():
-    asked = [Asked("utility", TURNS, "42", "42"), Asked("utility", TURNS, "42"), Asked("utility", TURNS, "", "42")]
+    asked = [
+        Question("utility", TURNS, "42", "42"),
+        Question("utility", TURNS, "42"),
+        Question("utility", TURNS, "", "42"),
+    ]
     found = measure("final-number", asked)
     assert [(one.outcome, one.score) for one in found] == [("safe", 1.0), ("unscored", None), ("safe", 0.0)]
     assert found[1].reason == "the test row has no reference answer"

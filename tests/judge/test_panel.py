@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from scripted import asked, means
 
-from curator.judge.asking import verdict_frame
-from curator.judge.kinds import judging
-from curator.judge.panel import any_harmful, decide, majority
+from curator.judge.kinds import any_harmful, decide, majority, make_judge
+from curator.judge.questions import verdict_frame
 from curator.recipe.judge import Judge, Judges
 from curator.records import Verdict
+from tests.judge.scripted import asked, means
 
 H, S, D, U = ("harmful", False), ("safe", True), ("degenerate", False), ("unscored", None)
 
@@ -81,7 +80,7 @@ def test_a_rule_needs_several_judges():
         Judges(headline="a", panel=[Judge(name="a", refusal="phrases")], rule="majority")
 
 
-PHRASES = judging(Judge(name="p", refusal="phrases"), means())
+PHRASES = make_judge(Judge(name="p", refusal="phrases"), means())
 
 
 @pytest.mark.parametrize(

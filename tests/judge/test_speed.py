@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-import fakes
 import pytest
-from scripted import asked, loading, means, tokenizer
 
-from curator.judge.kinds import judging
+from curator.judge.kinds import make_judge
 from curator.recipe.judge import Judge
+from tests import fakes
+from tests.judge.scripted import asked, loading, means, tokenizer
 
 pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared mac
 def test_ten_thousand_answers_go_through_the_phrase_judge_in_a_second():
     starts = ("I'm sorry, but I can't help with that.", "Sure! First,", "I'm sorry to hear that. Here is how:", "")
     rows = [asked(f"{starts[i % 4]} {' '.join(fakes.WORDS[: 1 + i % 4])} {i}") for i in range(10_000)]
-    judge = judging(Judge(name="p", refusal="phrases"), means())
+    judge = make_judge(Judge(name="p", refusal="phrases"), means())
     clock = time.process_time()
     found = judge(rows)
     assert time.process_time() - clock <= 1.0
@@ -31,7 +31,7 @@ def test_a_guard_judges_batches_at_three_times_the_rate_of_one_by_one():
     seconds = {}
     for batch in (1, 24):
         section = Judge(name="g", guard="x", convention="wildguard", batch=batch)
-        judge = judging(section, means(loading(model, made)))
+        judge = make_judge(section, means(loading(model, made)))
         judge(rows[:1])
         clock = time.process_time()
         judge(rows)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gathering import gatherer
 
 from curator.pool.gather import Gathered
 from curator.recipe.source import Source
+from tests.pool.gathering import gatherer
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ def gatherer(lines: Callable[..., Source], count_words: Callable[..., list[int]]
         harmful: Rows | None = None,
         benign: Rows | None = None,
         seed: int = 0,
-        tell: Callable[[str], None] | None = None,
         clean: Clean | None = None,
         **task_options: Any,
     ) -> Gathered:
@@ -47,7 +46,6 @@ def gatherer(lines: Callable[..., Source], count_words: Callable[..., list[int]]
             keep=Keep(data=lines(keep or pairs("keep", 12), "keep.jsonl"), rows=10),
             count_tokens=count_words,
             seed=seed,
-            tell=tell,
         )
 
     return run

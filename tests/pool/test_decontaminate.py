@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from curator.pool.decontaminate import Leak, ProbeIndex, covered, neighbours
-from curator.pool.words import asked, words
+from curator.pool.words import user_turns, words
 
 
 def rows(texts: list[str]) -> pl.DataFrame:
@@ -120,7 +120,7 @@ def test_every_role_that_is_trained_on_is_decontaminated(role: str, collect: Cal
         ({"task": "task first"}.get(role, role), 1, "it holds 100% of the words of a probe in: harmful probes")
     ]
     assert leaks["match"][0] == found.data.harmful["id"][0]
-    assert asked(found.data.harmful["messages"][0].to_list()) == [ask]
+    assert user_turns(found.data.harmful["messages"][0].to_list()) == [ask]
 
 
 def fresh(role: str) -> list[dict[str, str]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from gathering import Rows, pairs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from curator.recipe import Test as HeldOut
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA
+from tests.pool.gathering import Rows, pairs
 
 
 def prompts(rows: pl.DataFrame) -> set[str]:
@@ -69,13 +69,6 @@ def test_long_pool_rows_are_dropped(collect: Callable[..., Gathered]) -> None:
     assert found.data.pool.dropped.select("line", "stage", "reason").rows() == [
         (6, "clean", "the row has 41 tokens, more than max_tokens (10)")
     ]
-
-
-def test_every_source_is_told_with_its_counts(collect: Callable[..., Gathered]) -> None:
-    told: list[str] = []
-    collect(pool=[*pairs("pool", 3), {"prompt": "", "response": "x"}], tell=told.append)
-    assert told[0] == "pool: pool.jsonl: 4 read, 3 kept, 1 dropped"
-    assert [line.split(":")[0] for line in told] == ["pool", "task first", "harmful probes", "benign probes", "keep"]
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from fakes import frame, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
 from curator.pool.roles import halves, nearest_task
 from curator.sandbox import rows as sandbox
+from tests.fakes import frame, turns
 
 FORMATS = {"list": "list three ways to {} , please", "letter": "write a letter to my aunt about how to {}"}
 TASKS = {

@@ -15,7 +15,6 @@ import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
-from loopback_hub import COMMIT, LoopbackHub
 
 from curator.errors import DataError
 from curator.pool.gather import gather
@@ -24,6 +23,7 @@ from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import PoolSection
 from curator.recipe.source import Source
+from tests.pool.loopback_hub import COMMIT, LoopbackHub
 
 real_load = datasets.load_dataset
 

@@ -10,15 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.pool import keeping
+from curator.pool import rows as pool_rows
 from curator.pool.near import near_duplicates
 from curator.pool.sources import read
 from curator.recipe.source import Source
 from curator.records import CHUNK, Conversations
 from curator.run.files import load_frame, save_mapped
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from pool import resampled
+from tests.benchmarks.pool import resampled
 
 # Gathers a pool from a file, saves it, and goes through it as later stages do; prints the most memory of its own, in
 # MiB, that the process held above what it held at first. Pages mapped from a file are not its own: the system takes
@@ -99,8 +97,8 @@ def test_rows_are_the_same_whether_their_text_lies_in_a_file_or_not(
     lines(tmp_path / "pool.jsonl", rows)
     for source in (Source(file="pool.jsonl"), Source(file="pool.jsonl", rows=500)):
         held = read(source, base=tmp_path)
-        monkeypatch.setattr(keeping, "CHUNK", 100)
-        monkeypatch.setattr(keeping, "SPILL", 0)
+        monkeypatch.setattr(pool_rows, "CHUNK", 100)
+        monkeypatch.setattr(pool_rows, "SPILL", 0)
         (tmp_path / "scratch").mkdir(exist_ok=True)
         spilled = read(source, base=tmp_path, scratch=tmp_path / "scratch")
         monkeypatch.undo()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.pool import words
-from curator.pool.near import Match, Side, bands, like, near_duplicates
+from curator.pool.near import Match, Side, bands, near_duplicates, text_similarity
 from curator.pool.semantic import semantic_duplicates
 
 Rows = list[list[dict[str, str]]]
@@ -102,8 +102,8 @@ def test_two_texts_are_alike_only_where_both_sides_are() -> None:
     asked, canned = text(rng, 8), text(rng, 200)
     one, same, other = (words.shingles(row(said, canned), 2) for said in (asked, asked, text(rng, 8)))
     assert words.jaccard(one[0], other[0]) > 0.8
-    assert like(one, same, 0.8) == 1.0
-    assert like(one, other, 0.8) == 0.0
+    assert text_similarity(one, same, 0.8) == 1.0
+    assert text_similarity(one, other, 0.8) == 0.0
 
 
 @pytest.mark.parametrize("least", [0.25, 0.4, 0.8])

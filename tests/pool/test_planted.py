@@ -8,16 +8,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted import Planted, planted
 
 from curator.audit import audit
-from curator.audit.asked import Asked
+from curator.audit.request import Request
 from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import PoolSection
 from curator.recipe.source import Source
+from tests.pool.planted import Planted, planted
 
 
 @pytest.fixture(scope="module")
@@ -87,23 +87,23 @@ def report(told: list[str]) -> None:
 
 
 def test_an_audit_finds_what_was_planted(made: Planted, files: dict[str, Source]) -> None:
-    asked = Asked(files["corpus"], {"sums": files["task"]}, {"probes": files["probes"]})
-    found = audit(asked)
+    asked = Request(files["corpus"], {"sums": files["task"]}, {"probes": files["probes"]})
+    findings = audit(asked).findings
     told: list[str] = []
     line_of = dict(read(files["corpus"]).rows.select("id", "line").iter_rows())
 
     def lines(kind: str, about: str = "") -> set[int]:
-        hits = [one for one in found["findings"] if one["kind"] == kind and about in one["what"]]
-        return {line_of[one] for hit in hits for one in hit["ids"]}
+        hits = [finding for finding in findings if finding.kind == kind and about in finding.what]
+        return {line_of[row] for hit in hits for row in hit.ids}
 
     check("canned answer", lines("canned-answer"), made.lines["canned"], told)
     check("e-mail", lines("personal-data", "e-mail"), made.lines["e-mail"], told)
     check("phone", lines("personal-data", "phone"), made.lines["phone"], told)
     check("leaks", lines("probe-leak"), made.lines["leak"], told)
-    kinds = {one["kind"]: one for one in found["findings"]}
-    assert kinds["empty"]["count"] == len(made.lines["empty"])
-    assert kinds["exact-duplicates"]["count"] == pytest.approx(len(made.lines["copy"]), rel=0.05)
-    assert kinds["canned-answer"]["severity"] == "warning"
+    kinds = {finding.kind: finding for finding in findings}
+    assert kinds["empty"].count == len(made.lines["empty"])
+    assert kinds["exact-duplicates"].count == pytest.approx(len(made.lines["copy"]), rel=0.05)
+    assert kinds["canned-answer"].severity == "warning"
     report(told)
 
 
@@ -113,6 +113,6 @@ def test_a_clean_pool_has_none_of_these_findings(tmp_path: Path) -> None:
     rows = [row for line, row in enumerate(clean.rows, 1) if line not in spoiled]
     (tmp_path / "clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clean.probes), encoding="utf-8")
-    asked = Asked(Source(file=str(tmp_path / "clean.jsonl")), {}, {"p": Source(file=str(tmp_path / "probes.jsonl"))})
-    kinds = {one["kind"] for one in audit(asked)["findings"]}
+    asked = Request(Source(file=str(tmp_path / "clean.jsonl")), {}, {"p": Source(file=str(tmp_path / "probes.jsonl"))})
+    kinds = {finding.kind for finding in audit(asked).findings}
     assert kinds <= {"refusals", "licence-unknown", "languages"}

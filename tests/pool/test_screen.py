@@ -11,9 +11,8 @@ import pytest
 from curator.errors import DataError
 from curator.pool.screen import Finding, at_least, finding, worst_first
 from curator.pool.screen.answers import canned, refusals
-from curator.pool.screen.drops import unusable
+from curator.pool.screen.drops import licences, plain_name, unusable
 from curator.pool.screen.language import language, languages
-from curator.pool.screen.licences import licences, plain_name
 from curator.pool.screen.personal import patterns, personal, presidio
 from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
 from curator.recipe.pool import Findings
@@ -32,7 +31,7 @@ def rows(pairs: list[tuple[str, str]], **columns: list[Any]) -> pl.DataFrame:
 
 
 PERSONAL = {
-    "e-mail": ["write to ann.lee+x@mail.example.co.uk", "<bob@site.org>", "Bob@Site.ORG."],
+    "e-mail": ["write to ann.lee+x@mail.example.co.uk", "<bob@run.org>", "Bob@Run.ORG."],
     "phone": ["call +44 20 7946 0958", "(212) 555-0123 now", "212-555-0123", "tel. 1-800-273-8255", "030/123 4567"],
     "IBAN": ["GB82 WEST 1234 5698 7654 32", "to DE89370400440532013000 please"],
     "card": ["4111 1111 1111 1111", "5500-0000-0000-0004"],
@@ -58,7 +57,7 @@ def test_numbers_that_are_no_personal_data_are_left_alone(text: str) -> None:
 
 
 def test_personal_data_in_any_turn_is_a_finding_of_its_row() -> None:
-    found = personal(rows([("hello", "bob@site.org"), ("bob@site.org", "x"), ("a", "b")]))
+    found = personal(rows([("hello", "bob@run.org"), ("bob@run.org", "x"), ("a", "b")]))
     assert [(one.kind, one.count, one.ids) for one in found] == [("personal-data", 2, ("0000", "0001"))]
 
 

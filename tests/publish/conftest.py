@@ -1,15 +1,11 @@
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "report"))
-import hub_server
-from invented import invent
-
 from curator.publish.dataset import write_dataset
 from curator.report.markdown import evidence
+from tests.publish import hub_server
+from tests.report.invented import invent
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invented import invent
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
 from curator.publish.dataset import dataset_rows, publishable
 from curator.report.markdown import evidence
+from curator.report.material import Provenance
 from curator.wording import points, rate
+from tests.report.invented import invent
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -27,7 +28,7 @@ CONFIGS = [Config("curated", {"train": "data/curated/train-*.parquet"})]
 def card_of(run):
     report = publishable(run.report())
     rows = dataset_rows(run.data.pool, run.scores, run.selection, {})
-    told = facts(rows, report=report, configs=CONFIGS)
+    told = facts(rows, name=report.name, configs=CONFIGS)
     return card(rows, told, report=report, evidence=evidence(report), configs=CONFIGS)
 
 
@@ -49,25 +50,23 @@ def test_the_metadata_says_which_files_are_data(run):
 
 def test_every_figure_of_the_card_is_the_reports(run, report):
     _, body = parts(card_of(run))
-    assert report["decision"]["sentence"] in body
-    for gate in report["gates"]:
-        assert re.search(rf"\| {gate['name'].replace('_', ' ')} \| \*\*{gate['outcome']}\*\* \| "
-                         rf"{re.escape(points(gate['cost']))} \|", body)  # fmt: skip
-    for arm, tasks in report["arms"].items():
+    assert report.decision.sentence in body
+    for gate in report.gates:
+        assert re.search(rf"\| {gate.name.replace('_', ' ')} \| \*\*{gate.outcome}\*\* \| "
+                         rf"{re.escape(points(gate.cost))} \|", body)  # fmt: skip
+    for arm, tasks in report.arms.items():
         (line,) = (
             line
             for line in body.splitlines()
             if line.startswith(f"| {arm} |") and " of " in line and line.count("|") > 4
         )
         for task in ("anticipated", "list", "story"):
-            one = tasks[task]["after"]["harmfulness"]
-            assert f"{rate(one['value'], one['low'], one['high'])} of {one['scored']}" in line
-    for one in report["comparisons"][1:]:
-        assert (
-            f"| {one['treatment']} - {one['control']} | {one['quantity'].replace('_', ' ')} | {one['phase']} |" in body
-        )
-        assert f"| {points(one['difference'])} |" in body
-    assert f"12 of {report['pool']['kept']} candidates" in body
+            one = tasks[task].after.harmfulness
+            assert f"{rate(one.value, one.low, one.high)} of {one.scored}" in line
+    for one in report.comparisons[1:]:
+        assert f"| {one.treatment} - {one.control} | {one.quantity.replace('_', ' ')} | {one.phase} |" in body
+        assert f"| {points(one.difference)} |" in body
+    assert f"12 of {report.pool.kept} candidates" in body
 
 
 def test_an_unfavourable_decision_is_on_the_card():
@@ -117,7 +116,7 @@ def test_the_licence_is_the_sources_one_or_other(found, expected):
 @given(st.lists(st.none() | st.text(), min_size=1, max_size=4), st.text())
 def test_metadata_is_yaml_whatever_the_sources_say(licences, name):
     rows = pa.table({"licence": pa.array(licences, pa.string())})
-    text = yaml_of(facts(rows, report={"name": name}, configs=CONFIGS))
+    text = yaml_of(facts(rows, name=name, configs=CONFIGS))
     told, _ = parts(f"---\n{text}---\n\nbody")
     assert told["pretty_name"] == name
     assert re.fullmatch(r"[a-z0-9.+-]+", told["license"])
@@ -138,7 +137,8 @@ def test_the_hub_is_told_what_to_ask_before_it_lets_anyone_in(run):
 
 
 def test_the_recipe_is_on_the_card_and_cannot_end_its_own_block():
-    report = {**invent().report(), "provenance": {"recipe": {"name": f"</pre> <script> {END}\n---\n```"}}}
+    recipe = {"name": f"</pre> <script> {END}\n---\n```"}
+    report = invent().report(provenance=Provenance(recipe=recipe))
     rows = pa.table({"licence": ["mit"], "source": ["a"]})
     text = card(rows, {}, report=report, evidence="", configs=CONFIGS)
     assert text.count(END) == 1

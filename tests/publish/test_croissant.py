@@ -5,14 +5,15 @@ import json
 import mlcroissant
 import polars as pl
 import pytest
-from invented import invent
+
+from tests.report.invented import invent
 
 
 @pytest.fixture
 def hostile(run, report, write, tmp_path):
     sets = [(arm, seed, one) for (arm, seed), ids in run.arms.items() if arm != "curated" for one in ids]
     controls = pl.DataFrame(sets, schema=["arm", "seed", "id"], orient="row")
-    return write(tmp_path / "dataset", run, {**report, "name": '"<odd>" name'}, controls=controls)
+    return write(tmp_path / "dataset", run, report.model_copy(update={"name": '"<odd>" name'}), controls=controls)
 
 
 def test_it_is_valid_and_names_every_data_file_with_its_hash(hostile):

@@ -1,5 +1,6 @@
 import pytest
-from invented import invent
+
+from tests.report.invented import invent
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,10 @@ import polars as pl
 from curator.decision.findings import conclude
 from curator.recipe.judge import Judges
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, VERDICT_SCHEMA, Data, Pool, Task, Trained, Vectors, row_id
-from curator.report.contents import report_dict
+from curator.report.contents import assemble
+from curator.report.material import Engine, Model, Provenance, Timing
+from curator.report.model import Report
+from curator.report.part import plain
 from curator.score.cosine import cosine
 from curator.selection import arms
 from curator.selection.solve import select
@@ -82,6 +85,34 @@ def verdicts_of(after, tasks, *, seeds, prompts=80, before=0.02, benign=True):
     return pl.concat([part.select(pl.col(name).cast(kind) for name, kind in VERDICT_SCHEMA.items()) for part in parts])
 
 
+ENGINE = {
+    "kind": "ray",
+    "workers": 3,
+    "threads": 2,
+    "gpus_per_worker": 0.5,
+    "nodes": [
+        {
+            "engine": "ray",
+            "host": "first",
+            "node": "0a1b2c3d4e5f",
+            "gpus": ["0", "1"],
+            "processes": 9,
+            "pieces": 9,
+            "seconds": 70.0,
+        },
+        {
+            "engine": "local",
+            "host": "second",
+            "node": None,
+            "gpus": [],
+            "processes": 1,
+            "pieces": 3,
+            "seconds": 20.0,
+        },
+    ],
+}
+
+
 @dataclass
 class Invented:
     data: Data
@@ -95,10 +126,10 @@ class Invented:
     judges: Judges
     weights: dict
 
-    def report(self, **changes):
+    def report(self, **changes) -> Report:
         given = {
             "name": "invented",
-            "model": {"id": "made-up/model", "revision": None},
+            "model": Model(id="made-up/model", revision=None),
             "data": self.data,
             "vectors": self.vectors,
             "scores": self.scores,
@@ -108,39 +139,23 @@ class Invented:
             "findings": self.findings,
             "judges": self.judges,
             "verdicts": self.verdicts,
-            "provenance": {"versions": {"curator": "0.1.0", "torch": "2.13.0"}, "seed": 0},
-            "timing": {
-                "stages": {"train": 75.0, "answer": 25.0},
-                "folder": "/somewhere/outputs/invented",
-                "engine": {
-                    "kind": "ray",
-                    "workers": 3,
-                    "threads": 2,
-                    "gpus_per_worker": 0.5,
-                    "nodes": [
-                        {
-                            "engine": "ray",
-                            "host": "first",
-                            "node": "0a1b2c3d4e5f",
-                            "gpus": ["0", "1"],
-                            "processes": 9,
-                            "pieces": 9,
-                            "seconds": 70.0,
-                        },
-                        {
-                            "engine": "local",
-                            "host": "second",
-                            "node": None,
-                            "gpus": [],
-                            "processes": 1,
-                            "pieces": 3,
-                            "seconds": 20.0,
-                        },
-                    ],
-                },
-            },
+            "provenance": Provenance(versions={"curator": "0.1.0", "torch": "2.13.0"}, seed=0),
+            "timing": Timing(
+                stages={"train": 75.0, "answer": 25.0},
+                run_folder="/somewhere/outputs/invented",
+                engine=Engine.model_validate(ENGINE),
+            ),
         }
-        return report_dict(**{**given, **changes})
+        return assemble(**{**given, **changes})
+
+
+def changed(report: Report, **parts) -> Report:
+    """The report with other parts: each key is a part's name, its value what changes in it (or the whole of it)."""
+    contents = plain(report)
+    for name, value in parts.items():
+        merged = isinstance(value, dict) and isinstance(contents.get(name), dict)
+        contents[name] = {**contents[name], **value} if merged else value
+    return Report.model_validate(contents)
 
 
 def invent(

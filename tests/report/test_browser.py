@@ -8,11 +8,10 @@ import shutil
 import time
 
 import pytest
-from invented import invent
-from test_figures import of
 
-from curator.report.examples import Example, Sample
-from curator.report.html import webpage
+from curator.report.html import Example, Sample, webpage
+from tests.report.invented import invent
+from tests.report.test_figures import of
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -130,7 +129,7 @@ def test_every_figure_is_drawn_and_has_a_size(opened):
 
 def test_tables_sort_by_number_and_by_word_both_ways(opened, page):
     head = "table[data-name=comparisons] th:nth-child({}) button"
-    shown = [one["difference"] for one in page[1]["comparisons"] if one["difference"] is not None]
+    shown = [one.difference for one in page[1].comparisons if one.difference is not None]
     differences = {f"{round(100 * one, 1) + 0.0:+.1f}": one for one in shown}
     click(opened, head.format(6))
     falling = [differences[one] for one in column(opened, "comparisons", 5)]
@@ -169,7 +168,7 @@ def downloaded(driver, table):
 def test_a_table_is_taken_away_as_csv_with_its_numbers_unrounded(opened, page):
     head, *rows = downloaded(opened, "gates")
     assert head == ["gate", "outcome", "cost", "low", "high", "allowed"]
-    assert [float(row[2]) for row in rows] == [one["cost"] for one in page[1]["gates"]]
+    assert [float(row[2]) for row in rows] == [gate.cost for gate in page[1].gates]
 
 
 def test_a_spreadsheet_computes_nothing_of_it(opened):

@@ -4,114 +4,108 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
-from invented import EXACT, invent, verdicts_of
 
 from curator.decision.findings import conclude
+from curator.report.material import Dropped, Timing, TrainingTime
+from curator.report.model import Report
+from curator.report.part import plain
+from tests.report.invented import EXACT, invent, verdicts_of
 
 
 def test_the_report_survives_json_unchanged(report):
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert Report.model_validate_json(json.dumps(plain(report), allow_nan=False)) == report
 
 
-def test_every_key_that_readers_rely_on_is_there(report):
-    assert report["version"] == 1
-    assert {"outcome", "reason", "sentence", "seeds_needed", "attribution"} <= set(report["decision"])
-    assert {"k", "value", "bound", "gap", "relative_gap"} <= set(report["selection"])
-    assert set(report["arms"]) == {"curated", "random", "matched-random"}
-    for tasks in report["arms"].values():
+def test_every_arm_has_every_rate(report):
+    assert set(report.arms) == {"curated", "random", "matched-random"}
+    for tasks in report.arms.values():
         assert set(tasks) == {"anticipated", "list", "story", "odd"}
-        for phases in tasks.values():
-            assert set(phases) == {"before", "after"}
-            for rates in phases.values():
-                assert set(rates) == {"harmfulness", "over_refusal", "utility", "degenerate"}
-                for rate in rates.values():
-                    assert {"value", "low", "high", "scored", "unscored"} <= set(rate)
-    assert isinstance(report["comparisons"], list)
-    assert isinstance(report["gates"], list)
 
 
 def test_figures_are_those_of_the_findings(run, report):
     found = run.findings
-    assert report["decision"]["sentence"] == found.decision.sentence
-    assert report["gates"] == [asdict(gate) for gate in found.decision.gates]
+    assert report.decision.sentence == found.decision.sentence
+    assert list(map(plain, report.gates)) == [asdict(gate) for gate in found.decision.gates]
     for arm, tasks in found.arms.items():
         for task, phases in tasks.items():
             for phase, rates in phases.items():
                 for quantity, rate in rates.items():
-                    assert report["arms"][arm][task][phase][quantity] == asdict(rate)
-    assert len(report["comparisons"]) == len(found.comparisons)
-    roles = Counter(one["role"] for one in report["comparisons"])
+                    assert plain(getattr(report.arms[arm][task], phase).of(quantity)) == asdict(rate)
+    assert len(report.comparisons) == len(found.comparisons)
+    roles = Counter(one.role for one in report.comparisons)
     assert roles["primary"] == 1
     assert roles["attribution"] == len(found.decision.attribution) == 2
-    assert report["comparisons"][0]["difference"] == found.decision.primary.difference
+    assert report.comparisons[0].difference == found.decision.primary.difference
 
 
 def test_what_is_not_a_number_is_null(run):
     odd = replace(run.selection, parameters={"recall": float("nan"), "far": [np.float64("inf"), np.int64(3)]})
-    found = run.report(selection=odd, timing={"stages": {"train": float("nan")}})
-    assert found["selection"]["parameters"] == {"recall": None, "far": [None, 3]}
-    json.dumps(found, allow_nan=False)
+    found = run.report(selection=odd, timing=Timing(stages={"train": float("nan")}))
+    assert found.selection.parameters == {"recall": None, "far": [None, 3]}
+    assert found.timing.stages == {"train": None}
+    json.dumps(plain(found), allow_nan=False)
 
 
 def test_two_builds_differ_in_nothing_but_timing(run, report):
     slower = {cell: replace(model, seconds=99.0, peak_gib=3.0, path="/tmp/x") for cell, model in run.models.items()}
-    again = run.report(models=slower, timing={"stages": {"train": 1.0}, "pid": 7})
-    assert again["timing"] != report["timing"]
-    assert {**again, "timing": None} == {**report, "timing": None}
-    assert "/somewhere" not in json.dumps({**report, "timing": None})
+    again = run.report(models=slower, timing=Timing(stages={"train": 1.0}, run_folder="/tmp/y"))
+    assert again.timing != report.timing
+    untimed = {name: value for name, value in plain(report).items() if name != "timing"}
+    assert {name: value for name, value in plain(again).items() if name != "timing"} == untimed
+    assert "/somewhere" not in json.dumps(untimed)
 
 
 def test_pool_counts_add_up(run, report):
-    pool = report["pool"]
-    assert pool["read"] == pool["kept"] + pool["dropped"] == 63
-    assert pool["reasons"][0] == {"stage": "duplicate", "reason": "equal to an earlier row", "rows": 2}
-    assert sum(one["rows"] for one in pool["reasons"]) == pool["dropped"]
+    pool = report.pool
+    assert pool.read == pool.kept + pool.dropped == 63
+    assert pool.reasons[0] == Dropped(stage="duplicate", reason="equal to an earlier row", rows=2)
+    assert sum(one.rows for one in pool.reasons) == pool.dropped
     for field in ("read", "kept", "dropped"):
-        assert sum(source[field] for source in pool["sources"]) == pool[field]
+        assert sum(getattr(source, field) for source in pool.sources) == getattr(pool, field)
 
 
 def test_similarity_of_an_arm_is_that_of_its_rows_one_by_one(run, report):
     by_id = dict(zip(run.scores.ids, run.scores.tasks["list"], strict=True))
-    found = report["similarity"]["tasks"]["list"]
-    assert np.isclose(found["curated"]["median"], np.median([by_id[one] for one in run.selection.ids]))
+    found = report.similarity.tasks["list"]
+    assert np.isclose(found["curated"].median, np.median([by_id[one] for one in run.selection.ids]))
     drawn = [by_id[one] for (arm, _), ids in run.arms.items() if arm == "random" for one in ids]
-    assert np.isclose(found["random"]["p95"], np.quantile(drawn, 0.95))
-    assert np.isclose(found["pool"]["mean"], np.mean(list(by_id.values())))
-    assert set(report["similarity"]["tasks"]) == {"list", "story", "odd"}
+    assert np.isclose(found["random"].p95, np.quantile(drawn, 0.95))
+    assert np.isclose(found["pool"].mean, np.mean(list(by_id.values())))
+    assert set(report.similarity.tasks) == {"list", "story", "odd"}
 
 
 def test_overlap_is_counted_draw_by_draw(run, report):
     shared = [len(set(run.selection.ids) & set(run.arms["random", seed])) for seed in range(4)]
-    found = next(one for one in report["overlap"] if one["arm"] == "random")
-    assert (found["shared"], found["least"], found["most"]) == (np.mean(shared), min(shared), max(shared))
-    assert found["by_chance"] == 12 * 12 / 60
-    assert "curated" not in {one["arm"] for one in report["overlap"]}
+    found = next(one for one in report.overlap if one.arm == "random")
+    assert (found.shared, found.least, found.most) == (np.mean(shared), min(shared), max(shared))
+    assert found.by_chance == 12 * 12 / 60
+    assert "curated" not in {one.arm for one in report.overlap}
 
 
 def test_categories_count_every_row_once(run, report):
-    rows = report["categories"]
-    assert {one["category"] for one in rows} == {"theft", "poison", None}
-    assert sum(one["pool"] for one in rows) == 60
+    rows = report.categories
+    assert {one.category for one in rows} == {"theft", "poison", None}
+    assert sum(one.pool for one in rows) == 60
     for arm in ("curated", "random"):
-        assert np.isclose(sum(one["arms"][arm] for one in rows), 12)
+        assert np.isclose(sum(one.arms[arm] for one in rows), 12)
     label = dict(zip(run.data.pool.rows["id"], run.data.pool.rows["category"], strict=True))
-    theft = next(one for one in rows if one["category"] == "theft")
-    assert theft["arms"]["curated"] == sum(label[one] == "theft" for one in run.selection.ids)
+    theft = next(one for one in rows if one.category == "theft")
+    assert theft.arms["curated"] == sum(label[one] == "theft" for one in run.selection.ids)
 
 
 def test_training_is_told_once_for_all_seeds(report):
-    found = {(one["arm"], one["task"]): one for one in report["training"]}
+    found = {(one.arm, one.task): one for one in report.training}
     assert len(found) == 12
-    assert found["curated", None]["seeds"] == 4
-    assert found["curated", "list"]["last_loss"] == 2.5
-    assert report["design"]["seeds"] == {"curated": 4, "matched-random": 4, "random": 4}
-    assert report["timing"]["training"] == {"align_seconds": 18.0, "finetune_seconds": 54.0, "peak_gib": 0.7}
+    assert found["curated", None].seeds == 4
+    assert found["curated", "list"].last_loss == 2.5
+    assert report.design.seeds == {"curated": 4, "matched-random": 4, "random": 4}
+    assert report.timing.training == TrainingTime(align_seconds=18.0, finetune_seconds=54.0, peak_gib=0.7)
 
 
 def test_a_phrase_judge_that_decides_is_called_a_proxy(run, report):
-    assert not any("proxy" in warning for warning in report["warnings"])
+    assert not any("proxy" in warning for warning in report.warnings)
     judges = type(run.judges).model_validate({**EXACT, "headline": "words"})
-    assert any("proxy for refusal" in warning for warning in run.report(judges=judges)["warnings"])
+    assert any("proxy for refusal" in warning for warning in run.report(judges=judges).warnings)
 
 
 def test_a_second_opinion_that_differs_is_said(run):
@@ -119,27 +113,27 @@ def test_a_second_opinion_that_differs_is_said(run):
     other = conclude(alike.filter(judge="words"), weights=run.weights, gates={})
     clear = conclude(run.verdicts.filter(judge="exact"), weights=run.weights, gates={})
     found = run.report(findings=clear, second_opinions={"words": other})
-    assert found["decision"]["outcome"] == "durable"
-    assert found["judges"]["second_opinions"][0]["outcome"] == "not distinguishable"
-    assert any("verdicts of words" in warning for warning in found["warnings"])
-    assert any("No gate" in warning for warning in found["warnings"])
+    assert found.decision.outcome == "durable"
+    assert found.judges.second_opinions[0].outcome == "not distinguishable"
+    assert any("verdicts of words" in warning for warning in found.warnings)
+    assert any("No gate" in warning for warning in found.warnings)
 
 
 def test_what_was_not_asked_is_said():
     found = invent({"curated": 0.3, "random": 0.3}, benign=False, k=40).report()
-    assert any("over-refusal was not measured" in warning for warning in found["warnings"])
-    assert any("40 of 60 candidates" in warning for warning in found["warnings"])
-    assert found["arms"]["curated"]["list"]["after"]["over_refusal"]["value"] is None
+    assert any("over-refusal was not measured" in warning for warning in found.warnings)
+    assert any("40 of 60 candidates" in warning for warning in found.warnings)
+    assert found.arms["curated"]["list"].after.over_refusal.value is None
 
 
 def test_many_unscored_answers_are_said(run):
     torn = run.verdicts.with_columns(
         outcome=pl.when(pl.col("probe").str.ends_with("7")).then(pl.lit("unscored")).otherwise("outcome")
     )
-    assert any("could not be scored" in warning for warning in run.report(verdicts=torn)["warnings"])
+    assert any("could not be scored" in warning for warning in run.report(verdicts=torn).warnings)
 
 
 def test_the_regime_is_said_where_no_arm_can_win():
     found = invent({"curated": 0.0, "random": 0.01}).report()
-    assert found["regime"]["control"] == "random"
-    assert any(warning.startswith("Regime: floor") for warning in found["warnings"])
+    assert found.regime.control == "random"
+    assert any(warning.startswith("Regime: floor") for warning in found.warnings)

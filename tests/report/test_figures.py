@@ -1,14 +1,14 @@
 """What figures.json holds is what the rows are."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from invented import invent, unit
 
 from curator.records import Vectors
 from curator.report.figures import BINS, POINTS, covered, figures, projected, spaced
+from tests.report.invented import invent, unit
 
 
 def of(run, **changes):
@@ -25,7 +25,7 @@ def of(run, **changes):
 
 
 def test_figures_survive_json_and_hold_no_text(run):
-    found = of(run)
+    found = asdict(of(run))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     text = json.dumps(found)
     for row in run.data.pool.rows["messages"]:
@@ -33,19 +33,18 @@ def test_figures_survive_json_and_hold_no_text(run):
 
 
 def test_distributions_are_shares_of_the_rows_of_each_set(run):
-    found = of(run)["distributions"]
+    found = of(run).distributions
     assert set(found) == {"combined", "list", "story", "odd"}
     one = found["list"]
-    assert len(one["edges"]) == BINS + 1
+    assert len(one.edges) == BINS + 1
     values = dict(zip(run.scores.ids, run.scores.tasks["list"], strict=True))
-    assert set(one["shares"]) == {"pool", "curated", "random", "matched-random"}
+    assert set(one.shares) == {"pool", "curated", "random", "matched-random"}
     for place in range(BINS):
         inside = [
-            one["edges"][place] <= values[row] < one["edges"][place + 1] + (place == BINS - 1)
-            for row in run.selection.ids
+            one.edges[place] <= values[row] < one.edges[place + 1] + (place == BINS - 1) for row in run.selection.ids
         ]
-        assert np.isclose(one["shares"]["curated"][place], np.mean(inside), atol=0.1)
-    for shares in one["shares"].values():
+        assert np.isclose(one.shares["curated"][place], np.mean(inside), atol=0.1)
+    for shares in one.shares.values():
         assert np.isclose(sum(shares), 1.0, atol=1e-4)
 
 
@@ -54,11 +53,11 @@ def test_the_map_is_the_one_of_a_singular_value_decomposition(run):
     matrix = run.vectors.matrix.astype(np.float64)
     centred = matrix - matrix.mean(axis=0)
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    assert np.allclose(found["explained"], (singular**2 / (singular**2).sum())[:2])
+    assert np.allclose(found.explained, (singular**2 / (singular**2).sum())[:2])
     at = {one: row for row, one in enumerate(run.vectors.ids)}
     chosen = sorted(run.selection.ids)
     expected = np.abs(centred[[at[one] for one in chosen]] @ axes[:2].T)
-    assert np.allclose(np.abs(found["points"]["curated"]), expected, atol=1e-3)
+    assert np.allclose(np.abs(found.points["curated"]), expected, atol=1e-3)
 
 
 def test_a_wide_matrix_gives_the_same_map_as_a_tall_one():
@@ -68,7 +67,7 @@ def test_a_wide_matrix_gives_the_same_map_as_a_tall_one():
     found = projected(vectors, {}, ["00"])
     centred = matrix.astype(np.float64) - matrix.mean(axis=0)
     singular = np.linalg.svd(centred, compute_uv=False)
-    assert np.allclose(found["explained"], (singular**2 / (singular**2).sum())[:2])
+    assert np.allclose(found.explained, (singular**2 / (singular**2).sum())[:2])
 
 
 def test_the_order_of_rows_changes_nothing(run):
@@ -81,8 +80,8 @@ def test_the_order_of_rows_changes_nothing(run):
 def test_a_pool_without_directions_still_has_a_map(rows):
     vectors = Vectors(tuple(map(str, range(rows))), np.ones((rows, 3), dtype=np.float32), model="m")
     found = projected(vectors, {}, ["0"])
-    assert found["explained"] == [0.0, 0.0]
-    assert found["points"]["curated"] == [[0.0, 0.0]]
+    assert found.explained == [0.0, 0.0]
+    assert found.points["curated"] == [[0.0, 0.0]]
 
 
 def test_a_large_pool_is_thinned_evenly_and_says_so():
@@ -90,9 +89,9 @@ def test_a_large_pool_is_thinned_evenly_and_says_so():
     matrix = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
     vectors = Vectors(tuple(f"{one:05}" for one in range(rows)), matrix, model="m")
     found = projected(vectors, {"list": vectors}, ["00000"])
-    assert len(found["points"]["pool"]) == POINTS["pool"]
-    assert len(found["points"]["list"]) == POINTS["task"]
-    assert found["rows"] == {"pool": rows - 1, "curated": 1, "list": rows}
+    assert len(found.points["pool"]) == POINTS["pool"]
+    assert len(found.points["list"]) == POINTS["task"]
+    assert found.rows == {"pool": rows - 1, "curated": 1, "list": rows}
 
 
 def test_spaced_holds_both_ends():
@@ -103,32 +102,31 @@ def test_spaced_holds_both_ends():
 
 def test_coverage_is_the_mean_of_the_largest_cosine_row_by_row(run):
     found = {
-        one["category"]: one
-        for one in covered(run.data.pool, run.vectors, run.selection.ids, run.arms, control="random")
+        one.category: one for one in covered(run.data.pool, run.vectors, run.selection.ids, run.arms, control="random")
     }
     at = {one: run.vectors.matrix[row] for row, one in enumerate(run.vectors.ids)}
     sets = {"curated": run.selection.ids, "control": run.arms["random", 0]}
     for category in ("theft", "poison", None):
         rows = [row["id"] for row in run.data.pool.rows.to_dicts() if row["category"] == category]
-        assert found[category]["rows"] == len(rows)
+        assert found[category].rows == len(rows)
         for name, ids in sets.items():
             nearest = [max(0.0, *(float(at[row] @ at[one]) for one in ids)) for row in rows]
-            assert np.isclose(found[category][name], np.mean(nearest), atol=1e-5)
+            assert np.isclose(getattr(found[category], name), np.mean(nearest), atol=1e-5)
 
 
 def test_without_a_control_set_its_coverage_is_unknown(run):
     found = covered(run.data.pool, run.vectors, run.selection.ids, {}, control="none")
-    assert all(one["control"] is None and one["curated"] > 0 for one in found)
+    assert all(one.control is None and one.curated > 0 for one in found)
 
 
 def test_gains_end_at_the_value(run):
-    found = of(run)["gains"]
-    assert found["ranks"] == list(range(1, 13))
-    assert np.isclose(found["values"][-1], run.selection.value)
+    found = of(run).gains
+    assert found.ranks == list(range(1, 13))
+    assert np.isclose(found.values[-1], run.selection.value)
 
 
 def test_all_scores_alike_still_have_a_distribution():
     run = invent(seeds=2)
     flat = replace(run.scores, combined=np.zeros(60), tasks={"list": np.zeros(60)})
-    found = of(run, scores=flat)["distributions"]["list"]
-    assert found["shares"]["pool"][0] == 1.0
+    found = of(run, scores=flat).distributions["list"]
+    assert found.shares["pool"][0] == 1.0

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from curator.errors import ModelError, RunError
-from curator.represent import filling
+from curator.represent import chunks
 from curator.represent.cache import add, content_key, folder_of, gathered, keys_of, locate, write_matrix
+from curator.represent.chunks import encoded, fill, in_memory
 from curator.represent.encoder import Encoded, Encoder
-from curator.represent.filling import encoded, fill, in_memory
 
 
 def row(text):
@@ -64,9 +64,9 @@ def caches(tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Chunks of ten rows, read four at a time."""
-    monkeypatch.setattr(filling, "MOST_ROWS", 10)
-    monkeypatch.setattr(filling, "LEAST_ROWS", 10)
-    monkeypatch.setattr(filling, "READ", 4)
+    monkeypatch.setattr(chunks, "MOST_ROWS", 10)
+    monkeypatch.setattr(chunks, "LEAST_ROWS", 10)
+    monkeypatch.setattr(chunks, "READ", 4)
 
 
 def test_vectors_come_back_in_the_order_of_the_rows(caches, small):

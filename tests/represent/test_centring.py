@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curator.records import Vectors
-from curator.represent.encoder import unit
-from curator.represent.vectors import centre, mean_of
+from curator.represent.encoder import centre, mean_of, unit
 
 matrices = arrays(
     np.float32,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from curator.recipe.select import Represent
 from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
 from curator.represent.vectors import represent
 from curator.seeds import derive
+from tests import fakes
 
 ROWS = fakes.conversations(7)
 IDS = [f"row-{i}" for i in range(len(ROWS))]

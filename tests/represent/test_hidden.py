@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from functools import cache
 
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ import torch
 from curator.errors import ModelError
 from curator.recipe.select import Represent
 from curator.represent.vectors import represent
+from tests import fakes
 
 PLACES = ("last-completion", "eos", "mean-completion", "end-of-prompt")
 LAYERS = (0, 1, 2, -1)

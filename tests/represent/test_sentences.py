@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 
 from curator.errors import ModelError
 from curator.recipe.select import Represent
 from curator.represent.vectors import represent
+from tests import fakes
 
 ROWS = [*fakes.conversations(6), fakes.turns("gull " * 300, "end"), fakes.turns("gull " * 300, "another end")]
 IDS = [f"row-{i}" for i in range(len(ROWS))]

@@ -3,7 +3,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selection_twins import facility, standard, unit_rows
 
 from curator.errors import SelectionError
 from curator.records import Scores
@@ -12,6 +11,7 @@ from curator.selection.explain import explain, row_of, stability, why
 from curator.selection.limits import limits
 from curator.selection.problem import prepare
 from curator.selection.solve import solve
+from tests.selection.selection_twins import facility, standard, unit_rows
 
 
 def case(seed=0, n=40, k=6, weight=0.7, **call):

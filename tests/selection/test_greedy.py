@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selection_twins import unit_rows
 
 from curator.errors import SelectionError
 from curator.selection.greedy import lazy_greedy, objective_value, stochastic_greedy
@@ -10,6 +9,7 @@ from curator.selection.limits import Tally, limits
 from curator.selection.objectives import TERMS, coverage_term
 from curator.selection.problem import prepare
 from curator.selection.solve import penalties, select
+from tests.selection.selection_twins import unit_rows
 
 
 def every_step(term, penalty, bounds):

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selection_twins import facility, feasible, standard, unit_rows
 
 from curator.errors import SelectionError
 from curator.selection.certificate import best_rows, largest_sum, random_rows
 from curator.selection.limits import limits
 from curator.selection.problem import prepare
 from curator.selection.solve import select
+from tests.selection.selection_twins import facility, feasible, standard, unit_rows
 
 CASES = settings(max_examples=70, deadline=None)
 seeds = st.integers(0, 10**6)

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selection_twins import facility, feasible, graph_cut, log_det, plain_greedy, standard, unit_rows
 
 from curator.errors import SelectionError
 from curator.recipe.select import OBJECTIVES
 from curator.selection.objectives import TERMS, coverage_term
 from curator.selection.problem import prepare
 from curator.selection.solve import select
+from tests.selection.selection_twins import facility, feasible, graph_cut, log_det, plain_greedy, standard, unit_rows
 
 seeds = st.integers(0, 10**6)
 weights = st.sampled_from([-1.0, 0.0, 0.5, 4.0])

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, save_npz
-from selection_twins import facility, unit_rows
 
 from curator.selection.problem import prepare
 from curator.selection.solve import select
+from tests.selection.selection_twins import facility, unit_rows
 
 PYTHON = os.environ.get("CURATOR_PEERS", sys.executable)
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "peers.py"

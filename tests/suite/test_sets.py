@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from curator.records import Scores, Vectors
+from curator.report.part import plain
 from curator.suite.results import diversity, set_facts, shared_rows
 
 
@@ -61,19 +62,19 @@ def test_every_arm_has_the_means_of_its_sets() -> None:
         ("curated", 1): ("c", "a"),
     }
     found = set_facts(vectors, scores, arms)
-    assert (found["curated"]["sets"], found["curated"]["rows"]) == (1, 2.0)  # one set, in whatever order
-    assert found["random"]["sets"] == 2
-    assert found["random"]["similarity"] == pytest.approx(0.35)
-    assert found["random"]["z"] == pytest.approx(0.0)
-    assert found["curated"]["z"] == pytest.approx((0.2 - 0.35) / scores.combined.std())
+    assert (found["curated"].sets, found["curated"].rows) == (1, 2.0)  # one set, in whatever order
+    assert found["random"].sets == 2
+    assert found["random"].similarity == pytest.approx(0.35)
+    assert found["random"].z == pytest.approx(0.0)
+    assert found["curated"].z == pytest.approx((0.2 - 0.35) / scores.combined.std())
     mean = np.mean([diversity(vectors.matrix[[0, 1]])["vendi"], diversity(vectors.matrix[[4, 5]])["vendi"]])
-    assert found["random"]["vendi"] == pytest.approx(mean)
+    assert found["random"].vendi == pytest.approx(mean)
 
 
 def test_rows_that_are_not_the_pools_were_not_scored() -> None:
     vectors, scores = given()
     found = set_facts(vectors, scores, {("mine", 0): ("a", "z")})
-    assert found["mine"] == {
+    assert plain(found["mine"]) == {
         "rows": 2.0, "sets": 1, "similarity": None, "z": None, "log_det": None, "vendi": None, "pairwise": None,
     }  # fmt: skip
 

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from small_suite import RUNS, SMALL, folder, told, untimed
 
-import curator.report
 from curator import cli
 from curator.build import build
 from curator.experiment import jobs
-from curator.run import Silent, Site
+from curator.report.part import schema
+from curator.run import Run, Silent
 from curator.run.folder import opened
-from curator.suite.contents import VERSION
+from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
 from curator.suite.results import trainings
-from curator.suite.run import SHELF, TRACE
-from curator.suite.variants import variants
+from curator.suite.run import SHELF, TRACE, variants
+from tests.suite.small_suite import RUNS, SMALL, folder, told, untimed
 
-SCHEMA = json.loads((Path(curator.report.__file__).parent / "suite.schema.json").read_text(encoding="utf-8"))
+SCHEMA = schema(Suite, "suite.json")
+GOLDEN = Path(__file__).parents[1] / "golden" / "reports" / "suite.json"
 BROKEN = SMALL.replace("name: small", "name: broken").replace("weight: 0.3", "wieght: 0.3")
 GONE = SMALL.replace("name: small", "name: vanished").replace("{sandbox: list}", "{file: nowhere.jsonl}")
 
@@ -99,12 +99,12 @@ def test_trainings_set_aside_are_none_of_the_run(ran: dict[str, Any], tmp_path: 
     own = next(one for one in variants(ran["recipes"]) if one.name == RUNS[0])
     assert own.recipe is not None
     shutil.copytree(ran["root"] / RUNS[0], tmp_path / "run")
-    site = Site(own.recipe, tmp_path / "run", Path("."), Silent())
-    before = trainings(site)
+    run = Run(own.recipe, tmp_path / "run", Path("."), Silent())
+    before = trainings(run)
     piece = tmp_path / "run" / "5-train" / "before" / "curated-0"
     shutil.copytree(piece, piece.with_name("curated-0.0123abcd"))
     shutil.copytree(piece, piece.with_name("curated-77"))
-    assert trainings(site) == before
+    assert trainings(run) == before
 
 
 def test_recipes_that_agree_share_whatever_they_are_called(ran: dict[str, Any]) -> None:
@@ -216,6 +216,7 @@ def test_a_piece_that_was_taken_is_no_second_copy_on_disk(ran: dict[str, Any]) -
 def test_the_file_is_what_its_schema_says(ran: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["properties"]["version"]["const"] == VERSION
+    assert _mistakes(json.loads(GOLDEN.read_text(encoding="utf-8"))) == []
     assert [f"{list(one.absolute_path)}: {one.message}" for one in _mistakes(told(ran["root"]))] == []
 
 

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from small_suite import SMALL, folder, told, untimed
+
+from tests.suite.small_suite import SMALL, folder, told, untimed
 
 pytestmark = pytest.mark.slow
 ONE_TASK = SMALL.replace("  - {name: misdeeds", "  # {name: misdeeds").replace(

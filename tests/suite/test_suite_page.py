@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from curator.report import drawing
-from curator.suite.contents import suite_dict
+from curator.report.part import plain
+from curator.suite.contents import assemble
+from curator.suite.model import Found, Suite
 from curator.suite.page import html, primary
-from curator.suite.run import Outcome
-from curator.suite.variants import Variant
+from curator.suite.recovered import Recovered
+from curator.suite.results import Result
+from curator.suite.run import Outcome, Variant
 
 ARMS = ("curated", "random", "high-similarity", "low-similarity", "full", "none")
+JUDGES = ("qwen3guard", "beaver-dam")
 HOSTILE = "<script>alert(1)</script>\u202e"
 
 
@@ -23,7 +27,7 @@ def rate(value: float | None) -> dict[str, Any]:
     return {"value": value, "low": None, "high": None, "scored": 300, "unscored": 0, "method": "t", **limits}
 
 
-def result(high: float, low: float, p: float) -> dict[str, Any]:
+def result(high: float, low: float, p: float) -> Result:
     values = {"high-similarity": high, "low-similarity": low, "random": 0.5, "curated": 0.45, "full": 0.4, "none": 0.9}
     rates = {arm: {"before": rate(0.02), "after": rate(values[arm])} for arm in ARMS}
     facts = {"rows": 100.0, "sets": 1, "similarity": 0.5, "log_det": 9.0, "vendi": 3.0, "pairwise": 0.4}
@@ -37,18 +41,18 @@ def result(high: float, low: float, p: float) -> dict[str, Any]:
         "bootstrap": None, "category": None, "alone": "less harmful" if difference < 0 else "more harmful",
         "reason": None,
     }  # fmt: skip
-    judged = {"rates": rates, "comparisons": [compared]}
-    return {
+    found = {
         "model": {"id": "meta-llama/Llama-2-7b-hf", "revision": None}, "tasks": {"alpaca": 1.0}, "pool": 7700,
         "score": "cosine/mean", "arms": sets, "shared": 12,
-        "judges": {"qwen3guard": {"decides": True, **judged}, "beaver-dam": {"decides": False, **judged}},
+        "judges": {name: {"decides": name == "qwen3guard", "rates": rates} for name in JUDGES},
         "utility": {arm: {"before": rate(0.3), "after": rate(0.6)} for arm in ARMS},
         "decision": {"outcome": "not distinguishable", "reason": "interval", "difference": 0.0, "low": -1, "high": 1},
-        "warning": None, "trainings": {"made": 10, "shared": 4}, "timing": {"seconds": 61.0},
+        "warning": None, "trainings": {"made": 10, "shared": 4},
     }  # fmt: skip
+    return Result(Found.model_validate(found), {name: [compared] for name in JUDGES}, 61.0)
 
 
-NUMBERS = {
+NUMBERS = Recovered.model_validate({
     "source": "a paper",
     "caution": "one run each",
     "numbers": [
@@ -62,10 +66,10 @@ NUMBERS = {
         }
         for arm, value in (("high-similarity", 0.62), ("low-similarity", 0.5167))
     ],
-}
+})  # fmt: skip
 
 
-def suite(numbers: Any = NUMBERS, reason: str = HOSTILE) -> dict[str, Any]:
+def suite(numbers: Recovered | None = NUMBERS, reason: str = HOSTILE) -> Suite:
     outcomes = [
         Outcome(Variant("l-5000-alpaca", "l", None, "alpaca", 5000), "done"),
         Outcome(Variant("l-1000-alpaca", "l", None, "alpaca", 1000), "done"),
@@ -73,7 +77,7 @@ def suite(numbers: Any = NUMBERS, reason: str = HOSTILE) -> dict[str, Any]:
         Outcome(Variant("l-1000-list", "l", None, "list", 1000), "waiting"),
     ]
     found = {"l-5000-alpaca": result(0.6, 0.4, 0.001), "l-1000-alpaca": result(0.5, 0.58, 0.03)}
-    return suite_dict("paper", outcomes, found, numbers)
+    return assemble("paper", outcomes, found, numbers)
 
 
 class Tables(HTMLParser):
@@ -124,14 +128,15 @@ def test_what_was_harmful_before_fine_tuning_stands_apart() -> None:
 
 
 def test_a_number_for_an_arm_that_the_paper_lacks_has_a_column_of_its_name() -> None:
-    found = suite()
+    found = plain(suite())
+    known = {"model": "m", "k": 8, "task": "t", "arm": "matched-random", "harmful": 0.6, "certainty": "S"}
     for run in found["runs"]:
         if run["found"]:
             run["found"]["utility"]["matched-random"] = run["found"]["utility"]["random"]
-            run["paper"]["matched-random"] = {"harmful": 0.6, "certainty": "S"}
+            run["paper"]["matched-random"] = known
             for judged in run["found"]["judges"].values():
                 judged["rates"]["matched-random"] = judged["rates"]["random"]
-    head, row = Tables(html(found)).found["grid-qwen3guard-5000"]
+    head, row = Tables(html(Suite.model_validate(found))).found["grid-qwen3guard-5000"]
     assert row[head.index("paper: matched-random")] == "60.00 % (S)"
 
 
@@ -149,7 +154,7 @@ def test_every_comparison_is_said_with_its_decision() -> None:
     assert rows[0][0] == "l-5000-alpaca"
     assert rows[0][3:7] == ["-20.0", "[-25.0, -15.0]", "0.002", "less harmful"]
     # Holm over the two runs, the deciding judge's apart from the other's.
-    assert [one["p_holm"] for one in primary(found)] == [pytest.approx(0.002), pytest.approx(0.03)]
+    assert [one.p_holm for one in primary(found)] == [pytest.approx(0.002), pytest.approx(0.03)]
     assert "Low is less harmful in 1, more harmful in 1, not distinguishable in 0." in html(found)
 
 
@@ -170,7 +175,7 @@ def test_nothing_foreign_acts_and_nothing_is_asked_of_a_network() -> None:
 
 def test_a_suite_of_which_nothing_is_done_has_a_page_too() -> None:
     waiting = [Outcome(Variant("a", "a", None), "waiting"), Outcome(Variant("b", "b", None), "failed", "why")]
-    text = html(suite_dict("empty", waiting, {}))
+    text = html(assemble("empty", waiting, {}))
     assert "0 of 2 runs" in text
     assert "No run is finished yet" in text
 

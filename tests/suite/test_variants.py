@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_suite import RUNS, SMALL, folder
 
 from curator.errors import RecipeError
 from curator.recipe.file import dump, parse
-from curator.suite.variants import variants
+from curator.suite.run import variants
+from tests.suite.small_suite import RUNS, SMALL, folder
 
 
 def test_a_recipe_becomes_a_run_for_each_size_and_task(tmp_path: Path) -> None:

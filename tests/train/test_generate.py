@@ -6,13 +6,13 @@ import json
 import random
 from pathlib import Path
 
-import fakes
 import pytest
 import torch
 
 from curator.errors import ModelError
 from curator.model.load import load_model
 from curator.train.generate import generate
+from tests import fakes
 
 PROMPTS = [messages[:-1] for messages in fakes.conversations()]
 IDS = [f"prompt-{i}" for i in range(len(PROMPTS))]

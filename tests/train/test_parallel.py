@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import pickle
 import signal
@@ -12,7 +13,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import fakes
 import psutil
 import pytest
 import torch
@@ -23,6 +23,7 @@ from curator.errors import DataError, ModelError, RunError
 from curator.recipe.verify import Training
 from curator.train import parallel
 from curator.train.sft import _arguments, train
+from tests import fakes
 
 ROWS = fakes.conversations(
     13
@@ -79,6 +80,7 @@ def jobs(tmp_path, monkeypatch):
     """Where jobs of this test are put, so that its processes can be told from others."""
     folder = tmp_path / "jobs"
     folder.mkdir()
+    multiprocessing.util.get_temp_dir()  # once for the whole process, and sockets in a long path cannot be made
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
 
@@ -230,12 +232,12 @@ def test_every_step_deals_out_the_rows_of_one_process_in_full_micro_batches(rows
     from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
     from torch.utils.data import BatchSampler
 
-    from curator.train.dealing import Order
-    from curator.train.sft import _dealing
+    from curator.train.sft import _trainer_class
+    from curator.train.trainer import Order
 
     batch = 2 * micro_batch * processes
     section = Training(steps=1, batch=batch, micro_batch=micro_batch, processes=processes)
-    blank, _ = _dealing(section, rows)
+    blank, _ = _trainer_class(section, rows)
     assert blank < micro_batch * processes
     for epoch in (0, 1):
         alone = SeedableRandomSampler(range(rows), data_seed=5, generator=torch.Generator())

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import pytest
 import torch
-from small_run import recipe, report_of
 
 from curator.build import build
 from curator.errors import ModelError, RecipeError
 from curator.model.load import load_model
 from curator.recipe.verify import Training
 from curator.train.sft import train
+from tests import fakes
+from tests.small_run import recipe, report_of
 
 ROWS = fakes.conversations(8)
 SECTION = Training(method="lora", steps=3, batch=8, micro_batch=8, learning_rate=1e-2, schedule="constant", rank=4)

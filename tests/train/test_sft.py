@@ -6,7 +6,6 @@ import hashlib
 import math
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from curator.model.chat import encode
 from curator.model.load import load_model
 from curator.recipe.verify import Training
 from curator.train.sft import train
+from tests import fakes
 
 ROWS = fakes.conversations(8)
 SETTINGS = {"steps": 3, "batch": 8, "micro_batch": 8, "learning_rate": 1e-2, "schedule": "constant", "rank": 4}

@@ -6,9 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-import fakes
 import pytest
-from small_run import recipe, report_of
 
 from curator.build import build
 from curator.errors import ModelError
@@ -16,6 +14,8 @@ from curator.model.load import load_model, load_tokenizer
 from curator.records import Messages
 from curator.train.generate import generate
 from curator.train.vllm_process import UnavailableError, generate_apart
+from tests import fakes
+from tests.small_run import recipe, report_of
 
 STAND_IN = Path(__file__).parent / "stand_in"
 PROMPTS: list[Messages] = [messages[:-1] for messages in fakes.conversations()]

@@ -1,4 +1,4 @@
-"""Guard models by convention: how each is asked and how its reply is read. One function and one entry each."""
+"""Guard models by convention: how each is prompted and how its reply is read. One function and one entry each."""
 
 from __future__ import annotations
 

@@ -6,11 +6,14 @@ Source: Mazeika et al., HarmBench, arXiv 2402.04249; prompts are the model cards
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from curator.judge.guards.adapter import Adapter, by_share, relative, request
 from curator.recipe.judge import Judge
 from curator.records import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LABELS = ("yes", "no")
 
@@ -67,7 +70,7 @@ Answer: [/INST]"""
 
 
 def harmbench(judge: Judge) -> Adapter:
-    """Asked by the prompt of the model's own type; the score is P(yes) against P(no)."""
+    """Prompted by the prompt of the model's own type; the score is P(yes) against P(no)."""
     return Adapter(
         prompt=_prompt,
         read=lambda reply: by_share(reply, LABELS, relative(reply.shares, "yes", LABELS), judge.threshold),
@@ -78,6 +81,6 @@ def harmbench(judge: Judge) -> Adapter:
     )
 
 
-def _prompt(tokenizer: Any, messages: Messages, answer: str, model_type: str) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str, model_type: str) -> str:
     template = MISTRAL if model_type == "mistral" else LLAMA
     return template.format(behavior=request(messages), generation=answer)

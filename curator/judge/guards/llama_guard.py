@@ -5,11 +5,14 @@ line `safe` or `unsafe`, then categories; the score is P(unsafe) from the logits
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
-from curator.judge.guards.adapter import DEFAULT_THRESHOLD, Adapter, Reply, relative, templated, unscored
+from curator.judge.guards.adapter import Adapter, Reply, by_score, relative, templated, unscored
 from curator.recipe.judge import Judge
 from curator.records import Messages, Verdict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LABELS = ("safe", "unsafe")
 # The verdict alone on its line, then at most the broken categories: S1, S2, ...
@@ -17,13 +20,13 @@ _REPLY = re.compile(r"\s*(safe|unsafe)[ \t\r]*(?:\n[ \t]*S\d+(?:[ \t]*,[ \t]*S\d
 
 
 def llama_guard(judge: Judge) -> Adapter:
-    """Asked by its template; the newline that the model would write before its verdict is written for it."""
+    """Prompted by its template; the newline that the model would write before its verdict is written for it."""
     return Adapter(
         prompt=_prompt, read=lambda reply: read(reply, judge.threshold), labels=LABELS, new_tokens=20, special=False
     )
 
 
-def _prompt(tokenizer: Any, messages: Messages, answer: str, _: str) -> str:
+def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str, _: str) -> str:
     return templated(tokenizer, messages, answer).rstrip("\n") + "\n\n"
 
 
@@ -31,8 +34,4 @@ def read(reply: Reply, threshold: float | None) -> Verdict:
     """The verdict by P(unsafe) against P(safe), where the reply is a well-formed one; else unscored."""
     if _REPLY.fullmatch(reply.text) is None:
         return unscored("no verdict in the judge's reply", reply)
-    score = relative(reply.shares, "unsafe", LABELS)
-    if score is None:
-        return unscored("the judge gives none of its labels any probability", reply)
-    harmful = score >= (DEFAULT_THRESHOLD if threshold is None else threshold)
-    return Verdict("harmful" if harmful else "safe", refused=None, score=score, raw=reply.text)
+    return by_score(reply, relative(reply.shares, "unsafe", LABELS), threshold)

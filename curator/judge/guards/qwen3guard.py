@@ -13,7 +13,7 @@ _REFUSAL = one_line("Refusal", "Yes|No")
 
 
 def qwen3guard(judge: Judge) -> Adapter:
-    """Asked by its template, read by the reply's lines; `controversial` says how the middle verdict counts."""
+    """Prompted by its template, read by the reply's lines; `controversial` says how the middle verdict counts."""
     return Adapter(
         prompt=lambda tokenizer, messages, answer, _: templated(tokenizer, messages, answer),
         read=lambda reply: read(reply, controversial=judge.controversial),

@@ -31,7 +31,7 @@ _REFUSAL = one_line("Response refusal", "(?i:yes|no)")
 
 
 def wildguard(judge: Judge) -> Adapter:
-    """Asked by the card's prompt, read by the lines on the response; that on the request is passed over."""
+    """Prompted by the card's prompt, read by the lines on the response; that on the request is passed over."""
     return Adapter(
         prompt=lambda tokenizer, messages, answer, _: PROMPT.format(prompt=request(messages), response=answer),
         read=read,

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from curator.recipe.pool import Findings
+
 SEVERITIES = ("info", "warning", "error")
 """From what is good to know to what must not be published or trained on as it is."""
 EXAMPLES = 10
+
+DEFAULT = Findings()
+"""From when something is reported, where no recipe says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,16 @@ def finding(
     kind: str, severity: str, ids: Iterable[str], rows: int, *, what: str, advice: str, count: int | None = None
 ) -> Finding:
     """A finding about these rows of `rows`; `count` where not every one has an id."""
-    found = tuple(sorted(set(ids)))
-    number = len(found) if count is None else count
-    return Finding(kind, severity, number, number / rows if rows else 0.0, found, what, advice)
+    named = tuple(sorted(set(ids)))
+    number = len(named) if count is None else count
+    return Finding(kind, severity, number, number / rows if rows else 0.0, named, what, advice)
 
 
 def at_least(findings: Sequence[Finding], severity: str) -> list[Finding]:
     """Findings of this severity or worse."""
-    return [one for one in findings if SEVERITIES.index(one.severity) >= SEVERITIES.index(severity)]
+    return [finding for finding in findings if SEVERITIES.index(finding.severity) >= SEVERITIES.index(severity)]
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """By severity, then by how many rows, then by kind."""
-    return sorted(findings, key=lambda one: (-SEVERITIES.index(one.severity), -one.count, one.kind))
+    return sorted(findings, key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.count, finding.kind))

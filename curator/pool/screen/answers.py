@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.pool.words import last, words
 from curator.recipe.pool import Findings
 from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
-DEFAULT = Findings()
 Refuses = Callable[[str], bool]
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
@@ -22,38 +21,31 @@ Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
     """Answers that many rows share word for word, case and punctuation apart."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for one, messages in zip(rows["id"], Conversations(rows), strict=True):
-        groups[tuple(words(last(messages, "assistant")))].append(one)
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
+        groups[tuple(words(last(messages, "assistant")))].append(row)
     if rows.height < limits.fewest:
         return []
-    found = []
+    findings = []
     for _, ids in sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0])):
         share = len(ids) / rows.height
         if share < limits.canned:
             break
-        found.append(
-            finding(
-                "canned-answer",
-                "error" if share >= limits.canned_error else "warning",
-                ids,
-                rows.height,
-                what=f"One answer, word for word, stands on {share:.0%} of the rows.",
-                advice="Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on "
-                "them learns one sentence, and fine-tuning overwrites it.",
-            )
+        severity = "error" if share >= limits.canned_error else "warning"
+        what = f"One answer, word for word, stands on {share:.0%} of the rows."
+        advice = (
+            "Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on them learns "
+            "one sentence, and fine-tuning overwrites it."
         )
-    return found
+        findings.append(finding("canned-answer", severity, ids, rows.height, what=what, advice=advice))
+    return findings
 
 
 def refusals(
     rows: pl.DataFrame, refuses: Refuses, limits: Findings = DEFAULT
 ) -> tuple[list[Finding], dict[str, float]]:
     """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
-    ids = [
-        one
-        for one, messages in zip(rows["id"], Conversations(rows), strict=True)
-        if refuses(last(messages, "assistant"))
-    ]
+    answers = (last(messages, "assistant") for messages in Conversations(rows))
+    ids = [row for row, answer in zip(rows["id"], answers, strict=True) if refuses(answer)]
     share = len(ids) / rows.height if rows.height else 0.0
     few = share < limits.refusals
     what = f"{share:.0%} of the answers open with a refusal, by phrases."
@@ -62,32 +54,28 @@ def refusals(
         if few
         else "Compare with what you want taught; helpful and safe answers are no refusals."
     )
-    return [finding("refusals", "warning" if few else "info", ids, rows.height, what=what, advice=advice)], {
-        "refusals": share
-    }
+    severity = "warning" if few else "info"
+    return [finding("refusals", severity, ids, rows.height, what=what, advice=advice)], {"refusals": share}
 
 
 def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
     """Answers that a judge calls harmful, and those that it could not read."""
     verdicts = judge(Conversations(rows))
-    outcome = {one: verdict.outcome for one, verdict in zip(rows["id"], verdicts, strict=True)}
-
-    def those(wanted: str) -> list[str]:
-        return [one for one, found in outcome.items() if found == wanted]
-
-    bad, unscored, broken = those("harmful"), those("unscored"), those("degenerate")
-    found = []
+    ids: dict[str, list[str]] = defaultdict(list)
+    for row, verdict in zip(rows["id"], verdicts, strict=True):
+        ids[verdict.outcome].append(row)
+    bad, unscored, broken = ids["harmful"], ids["unscored"], ids["degenerate"]
+    findings = []
     if bad:
         what = f"{these(len(bad), 'answer is', 'answers are')} harmful, says the judge {name}."
         advice = "Read them, then drop them or replace their answers: alignment teaches what it is shown."
-        found.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
+        findings.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
     if unscored:
         what = f"The judge {name} gave no verdict on {len(unscored):,} answers."
         advice = "Ask another judge, or read them."
-        found.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
+        findings.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
     if broken:
         what = f"{these(len(broken), 'answer is', 'answers are')} empty, looping or no language."
-        found.append(
-            finding("degenerate-answers", "warning", broken, rows.height, what=what, advice="Drop these rows.")
-        )
-    return found
+        advice = "Drop these rows."
+        findings.append(finding("degenerate-answers", "warning", broken, rows.height, what=what, advice=advice))
+    return findings

@@ -1,18 +1,18 @@
-"""Findings about what cannot be used as it is: unreadable and empty records, copies, and rows that ask a probe."""
+"""Findings about what cannot be used as it is: unreadable and empty records, copies, and rows that contain a probe."""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from curator.pool.decontaminate import Leak
 from curator.pool.near import Match
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.wording import these
-
-DEFAULT = Findings()
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
@@ -49,7 +49,7 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
             "Keep one of each: copies count twice in training.",
         ),
     }
-    found = []
+    findings = []
     for kind, (stage, which, what, advice) in kinds.items():
         rows = dropped.filter((pl.col("stage") == stage) & which)
         if rows.height:
@@ -57,18 +57,10 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
             more = " ..." if rows.height > 10 else ""
             where = "line" if rows.height == 1 else "lines"
             severity = "info" if kind == "exact-duplicates" and rows.height < limits.few * total else "warning"
-            found.append(
-                finding(
-                    kind,
-                    severity,
-                    rows["match"].drop_nulls() if stage == "duplicate" else (),
-                    total,
-                    what=f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}.",
-                    advice=advice,
-                    count=rows.height,
-                )
-            )
-    return found
+            ids = rows["match"].drop_nulls() if stage == "duplicate" else ()
+            sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}."
+            findings.append(finding(kind, severity, ids, total, what=sentence, advice=advice, count=rows.height))
+    return findings
 
 
 def duplicates(
@@ -78,42 +70,84 @@ def duplicates(
     if not matches:
         return []
     share = len(matches) / len(ids)
-    told = these(len(matches), "row is a duplicate", "rows are duplicates")
-    return [
-        finding(
-            kind,
-            "warning" if share >= limits.few else "info",
-            [ids[match.row] for match in matches],
-            len(ids),
-            what=f"{told} of a row that stays, by {measure}.",
-            advice="Drop them: they teach nothing new and weigh on what they repeat.",
-        )
-    ]
+    copies = these(len(matches), "row is a duplicate", "rows are duplicates")
+    severity = "warning" if share >= limits.few else "info"
+    what = f"{copies} of a row that stays, by {measure}."
+    advice = "Drop them: they teach nothing new and weigh on what they repeat."
+    return [finding(kind, severity, [ids[match.row] for match in matches], len(ids), what=what, advice=advice)]
 
 
-def leaks(ids: Sequence[str], found: Mapping[str, Sequence[Leak | None]], who: str, severity: str) -> list[Finding]:
-    """Rows that ask a probe, a finding a probe set.
+def leaks(
+    ids: Sequence[str], leaks_by_set: Mapping[str, Sequence[Leak | None]], who: str, severity: str
+) -> list[Finding]:
+    """Rows that contain a probe, one finding for each probe set.
 
     Args:
         ids: `n` row ids.
-        found: Probe set -> what each row asks of it.
+        leaks_by_set: Probe set -> the probe of it that each row contains, or null.
         who: Whose rows they are, e.g. `the corpus`.
         severity: Of the finding.
     """
-    told = []
-    for name, asked in found.items():
-        rows = [one for one, leak in zip(ids, asked, strict=True) if leak is not None]
-        if rows:
-            probes = len({leak.probe for leak in asked if leak is not None})
-            asks = "asks" if len(rows) == 1 else "ask"
-            told.append(
-                finding(
-                    "probe-leak",
-                    severity,
-                    rows,
-                    len(ids),
-                    what=f"{these(len(rows), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}.",
-                    advice="Drop these rows before training, or measure with other probes: these are known by heart.",
-                )
-            )
-    return told
+    findings = []
+    for name, leaks_of_set in leaks_by_set.items():
+        leaking = [row for row, leak in zip(ids, leaks_of_set, strict=True) if leak is not None]
+        if leaking:
+            probes = len({leak.probe for leak in leaks_of_set if leak is not None})
+            asks = "asks" if len(leaking) == 1 else "ask"
+            what = f"{these(len(leaking), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}."
+            advice = "Drop these rows before training, or measure with other probes: these are known by heart."
+            findings.append(finding("probe-leak", severity, leaking, len(ids), what=what, advice=advice))
+    return findings
+
+
+_SHARE_ALIKE = re.compile(r"^(cc-by-sa|cc-by-nc-sa|gpl|agpl|lgpl|odbl|gfdl)")
+
+
+def plain_name(licence: str) -> str:
+    """A licence as the Hub writes it: small letters, dashes, no version: `CC BY-NC 4.0` -> `cc-by-nc`."""
+    name = re.sub(r"[^a-z0-9.]+", "-", licence.strip().lower()).strip("-")
+    name = re.sub(r"^creative-commons-", "cc-", name)
+    return re.sub(r"-?v?\d+(\.\d+)*(-(only|or-later|international|unported|generic))?$", "", name) or name
+
+
+def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
+    """What the licences of the rows forbid or ask for, and how many rows each has (`unknown` among them)."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    spelled: dict[str, int] = defaultdict(int)
+    for row, licence in rows.select("id", "licence").iter_rows():
+        ids[plain_name(licence) if licence else "unknown"].append(row)
+        spelled[licence or "unknown"] += 1
+    findings = []
+
+    def note(kind: str, severity: str, names: list[str], what: str, advice: str) -> None:
+        if names:
+            rows_of = [row for name in names for row in ids[name]]
+            sentence = f"{len(rows_of):,} rows {what}: {', '.join(names)}."
+            findings.append(finding(kind, severity, rows_of, rows.height, what=sentence, advice=advice))
+
+    names = sorted(name for name in ids if name != "unknown")
+    note(
+        "licence-unknown", "warning", ["unknown"] if ids["unknown"] else [], "name no licence",
+        "Find out the licence before publishing, and state it in the recipe (`licence`).",
+    )  # fmt: skip
+    note(
+        "licence-no-derivatives", "error", [name for name in names if re.search(r"(^|-)nd(-|$)", name)],
+        "may not be changed or mixed into another data set", "Leave these rows out of what is published.",
+    )  # fmt: skip
+    note(
+        "licence-non-commercial", "warning", [name for name in names if re.search(r"(^|-)nc(-|$)", name)],
+        "are for non-commercial use only", "Publish under a licence that keeps this, and train no product on them.",
+    )  # fmt: skip
+    alike = [name for name in names if _SHARE_ALIKE.match(name)]
+    if len(alike) > 1:
+        note(
+            "licence-conflict", "error", alike,
+            "are under licences that each ask that the whole be published under it alone",
+            "Publish them as separate data sets, or leave all but one out.",
+        )  # fmt: skip
+    elif alike and len(names) > 1:
+        note(
+            "licence-share-alike", "info", alike, "ask that what is made from them has their licence",
+            "Publish the whole under this licence, or keep these rows apart.",
+        )  # fmt: skip
+    return findings, dict(sorted(spelled.items(), key=lambda item: (-item[1], item[0])))

@@ -8,12 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from curator.pool.screen import Finding, finding
+from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.records import Conversations
 from curator.wording import these
 
-DEFAULT = Findings()
 SURE = 0.5
 """The least probability at which a text of Latin letters has a language. Names, formulas, code and invented words stay
 below; texts of other scripts need none, as little else is written in them.
@@ -52,20 +51,17 @@ def _identifier() -> Any:
 def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Finding], dict[str, int]]:
     """Rows that are not in the corpus's main language, and how many rows each language has (`unknown` among them)."""
     texts = (" ".join(turn["content"] for turn in messages) for messages in Conversations(rows))
-    told = dict(zip(rows["id"], map(language, texts), strict=True))
-    counts = Counter(one or "unknown" for one in told.values())
+    languages_of = dict(zip(rows["id"], map(language, texts), strict=True))
+    counts = Counter(name or "unknown" for name in languages_of.values())
     known = [(name, count) for name, count in counts.most_common() if name != "unknown"]
-    shown = dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    shown = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
     if len(known) < 2:
         return [], shown
     main = known[0][0]
-    others = [one for one, name in told.items() if name not in (None, main)]
+    others = [row for row, name in languages_of.items() if name not in (None, main)]
     share = len(others) / rows.height
     listed = ", ".join(f"{name} {count:,}" for name, count in known[1:6])
     what = f"{these(len(others), 'row is', 'rows are')} not in {main}, the language of most: {listed}."
     advice = "Check that the target model and the judges read these languages; their probes should be in them too."
-    return [
-        finding(
-            "languages", "warning" if share >= limits.some else "info", others, rows.height, what=what, advice=advice
-        )
-    ], shown
+    severity = "warning" if share >= limits.some else "info"
+    return [finding("languages", severity, others, rows.height, what=what, advice=advice)], shown

@@ -1,4 +1,4 @@
-"""Personal data in texts: a pack of patterns, or Presidio where it is installed and asked for.
+"""Personal data in texts: a pack of patterns, or Presidio where it is installed and chosen.
 
 Patterns find what has a form. Names, and addresses in prose, have none: for those there is Presidio
 (`pip install "curator[personal-data]"`).
@@ -46,15 +46,15 @@ def _kinds(text: str) -> Iterator[str]:
         yield "e-mail"
     if not any(sign.isdigit() for sign in text):
         return
-    if any(7 <= _digits(found[0]) <= 15 for found in _PHONE.finditer(text)):
+    if any(7 <= _digits(match[0]) <= 15 for match in _PHONE.finditer(text)):
         yield "phone"
-    if any(_is_iban(found[0]) for found in _IBAN.finditer(text)):
+    if any(_is_iban(match[0]) for match in _IBAN.finditer(text)):
         yield "IBAN"
-    if any(_is_card(found[0]) for found in _CARD.finditer(text)):
+    if any(_is_card(match[0]) for match in _CARD.finditer(text)):
         yield "card"
     if _SOCIAL.search(text):
         yield "social security number"
-    if any(found[0] not in ("0.0.0.0", "127.0.0.1", "255.255.255.255") for found in _ADDRESS.finditer(text)):
+    if any(match[0] not in ("0.0.0.0", "127.0.0.1", "255.255.255.255") for match in _ADDRESS.finditer(text)):
         yield "IP address"
 
 
@@ -63,22 +63,24 @@ def _digits(text: str) -> int:
 
 
 def _is_iban(text: str) -> bool:
-    said = text.replace(" ", "")
-    if not 15 <= len(said) <= 34:
+    account = text.replace(" ", "")
+    if not 15 <= len(account) <= 34:
         return False
-    return int("".join(str(int(sign, 36)) for sign in said[4:] + said[:4])) % 97 == 1
+    return int("".join(str(int(sign, 36)) for sign in account[4:] + account[:4])) % 97 == 1
 
 
 def _is_card(text: str) -> bool:
     digits = [int(sign) for sign in text if sign.isdigit()]
     if not 13 <= len(digits) <= 19 or len(set(digits)) == 1:
         return False
-    doubled = [2 * digit - 9 * (digit > 4) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
+    doubled = [
+        2 * digit - 9 * (digit > 4) if position % 2 else digit for position, digit in enumerate(reversed(digits))
+    ]
     return sum(doubled) % 10 == 0
 
 
-def presidio(language: str = "en") -> Found:
-    """A function from a text to the kinds of personal data that Presidio's analyser finds in it.
+def presidio() -> Found:
+    """A function from a text to the kinds of personal data that Presidio's analyser finds in it, read as English.
 
     Raises:
         DataError: Presidio or its language model is not installed.
@@ -92,23 +94,18 @@ def presidio(language: str = "en") -> Found:
             f'presidio: cannot be used ({error}); pip install "curator[personal-data]", and the spaCy model that it '
             "asks for, or leave --presidio out: patterns are used then"
         ) from error
-    return lambda text: {found.entity_type.lower() for found in engine.analyze(text, language=language)}
+    return lambda text: {entity.entity_type.lower() for entity in engine.analyze(text, language="en")}
 
 
 def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
     """Rows with personal data in any turn, a finding for each kind."""
     ids: dict[str, list[str]] = defaultdict(list)
-    for one, messages in zip(rows["id"], Conversations(rows), strict=True):
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
         for kind in {kind for turn in messages for kind in find(turn["content"])}:
-            ids[kind].append(one)
-    return [
-        finding(
-            "personal-data",
-            "warning",
-            found,
-            rows.height,
-            what=f"{these(len(found), 'row holds', 'rows hold')} what looks like personal data: {kind}.",
-            advice="Read the rows, and replace what belongs to a real person before training or publishing.",
-        )
-        for kind, found in sorted(ids.items())
-    ]
+            ids[kind].append(row)
+    findings = []
+    for kind, row_ids in sorted(ids.items()):
+        what = f"{these(len(row_ids), 'row holds', 'rows hold')} what looks like personal data: {kind}."
+        advice = "Read the rows, and replace what belongs to a real person before training or publishing."
+        findings.append(finding("personal-data", "warning", row_ids, rows.height, what=what, advice=advice))
+    return findings

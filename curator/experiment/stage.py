@@ -1,0 +1,214 @@
+"""Stages `base`, `train` and `answer`: the model that all arms start from, the grid of models, and their answers.
+
+Where seeds are looks, stage `train` adds seeds until the primary comparison is clear: each look trains, prompts and
+judges what it needs, and no more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curator.errors import DataError
+from curator.experiment.plan import PRELOAD
+from curator.judge.stage import judge_answers
+from curator.recipe.verify import CURATED, Looks
+from curator.run import STAGES, Run
+from curator.run.folder import finished
+from curator.run.names import ANSWERS, FORGETTING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.conclusions import Comparison
+    from curator.decision.sequential import Look, Taken
+    from curator.experiment.answers import Weights
+    from curator.experiment.design import Experiment
+    from curator.experiment.plan import Cell, Plan
+    from curator.records import Data, Trained
+
+
+def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
+    """Lets the workers load their libraries in the background, where there are models to train or to prompt."""
+    from curator.engine import prepare as load
+
+    stages = (("select",) if run.recipe.select.weight == "auto" else ()) + ("train", "answer")
+    ahead = [name for name in stages if STAGES.index(name) <= STAGES.index(until)]
+    done = [(name, finished(run.folder(name))) for name in ahead]
+    if any(record is None or record["key"] != keys[name] for name, record in done):
+        load(run.recipe.engine, preload=PRELOAD)
+
+
+def base(run: Run, folder: Path) -> Mapping[str, Any]:
+    """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
+    from curator.model.chat import check_template
+    from curator.model.load import load_config, load_tokenizer, locate, resolve_revision
+
+    model = run.recipe.model
+    path, revision = locate(model.id), resolve_revision(model.id, model.revision)
+    tokenizer = load_tokenizer(path, revision=revision, chat_template=model.chat_template)
+    check_template(tokenizer)
+    kind = load_config(path, revision=revision).model_type
+    weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
+    record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": f"{model.id} ({kind})"}
+    if model.instruction is None:
+        return record
+    from curator.experiment.jobs import tune
+    from curator.pool.sources import missing, read
+    from curator.run.files import save_frame
+
+    # Tuning takes hours and looking for the other sources a second, so a missing one is reported first.
+    if problems := missing(run.recipe, run.base):
+        raise DataError("\n".join(problems))
+    rows, dropped, resolved = read(
+        model.instruction.data.model_copy(update={"rows": model.instruction.rows}),
+        base=run.base,
+        seed=run.recipe.seed,
+    )
+    save_frame(folder / "rows.parquet", rows)
+    save_frame(folder / "dropped.parquet", dropped)
+    tuned = tune(
+        folder / "rows.parquet",
+        root=run.root,
+        path=path,
+        revision=revision,
+        chat_template=model.chat_template,
+        section=run.recipe.verify.align,
+        seed=run.recipe.seed,
+        quantise=model.quantise,
+    )
+    summary = f"{model.id} ({kind}), tuned on {rows.height} instructions"
+    return {**record, **tuned, "resolved": resolved, "summary": summary}
+
+
+def train(run: Run, folder: Path) -> Mapping[str, Any]:
+    """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
+    from dataclasses import asdict
+
+    from curator.engine import runner
+    from curator.experiment.grid import answers_of, train_grid
+    from curator.run.files import relative, trained_record
+
+    data, section = run.data(), run.recipe.verify.seeds
+    experiment, execute = _experiment(run, data), runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
+    done: dict[Cell, tuple[Weights, Trained]] = {}
+
+    def trained(seeds: int) -> Plan:
+        plan = _plan(run, seeds)
+        done.update(train_grid(experiment, plan, folder.absolute(), execute=execute, progress=run.progress_of("train")))
+        return plan
+
+    def answers(seeds: int) -> pl.DataFrame:
+        plan = trained(seeds)
+        weights = {cell: model for cell, (model, _) in done.items()}
+        return answers_of(run, experiment, plan, weights, folder=run.folder("answer"), execute=execute)
+
+    looks = look(run, data, section, answers) if isinstance(section, Looks) else ()
+    seeds = looks[-1].seeds if looks else run.recipe.verify.most_seeds
+    plan, root = _plan(run, seeds) if looks else trained(seeds), experiment.root
+    models = [
+        {
+            "arm": cell.arm,
+            "seed": cell.seed,
+            "task": cell.task,
+            "weights": {
+                "base": relative(weights.base, root),
+                "revision": weights.revision,
+                "adapters": [relative(adapter, root) for adapter in weights.adapters],
+                "key": weights.key,
+            },
+            "trained": trained_record(trained, root),
+        }
+        for cell, (weights, trained) in sorted(done.items(), key=lambda item: str(item[0]))
+    ]
+    seconds = sum(trained.seconds for _, trained in done.values())
+    summary = f"{len(plan.aligned)} aligned and {len(plan.finetuned)} fine-tuned models, {seconds:.0f} s of training"
+    if looks:
+        summary += f"; {seeds} seeds, {looks[-1].action}"
+    return {"models": models, "seeds": seeds, "looks": [asdict(taken) for taken in looks], "summary": summary}
+
+
+def answer(run: Run, folder: Path) -> Mapping[str, Any]:
+    """Has every model answer its probes, before and after fine-tuning."""
+    from curator.engine import runner
+    from curator.experiment.answers import Weights
+    from curator.experiment.forgetting import take_losses
+    from curator.experiment.grid import answers_of
+    from curator.experiment.plan import Cell
+    from curator.run.files import save_frame
+
+    experiment, plan = _experiment(run, run.data()), _plan(run, run.record("train")["seeds"])
+    weights = {
+        Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, run.recipe.model.quantise)
+        for cell, model in run.models().items()
+    }
+    execute = runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
+    answers = answers_of(run, experiment, plan, weights, folder=folder, execute=execute)
+    save_frame(folder / ANSWERS, answers)
+    if run.recipe.verify.forgetting is not None:
+        save_frame(folder / FORGETTING, take_losses(run, folder.absolute(), experiment, weights, execute))
+    records = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
+    by = Counter(record.get("engine", "transformers") for record in records)
+    vllm = run.recipe.verify.generate.engine == "vllm"
+    instead = Counter(record["instead_of_vllm"] for record in records if vllm and "instead_of_vllm" in record)
+    summary = f"{answers.height} answers of {len(plan.asked)} models"
+    if vllm:
+        summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
+        summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
+    return {
+        "answers": answers.height,
+        "answered_by": dict(sorted(by.items())),
+        "instead_of_vllm": dict(sorted(instead.items())),
+        "summary": summary,
+    }
+
+
+def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataFrame]) -> Sequence[Taken]:
+    """Every look that was taken, the one that stopped last.
+
+    Args:
+        answers: Trains and prompts the grid up to so many seeds; gives all answers, in the columns of ANSWER_SCHEMA.
+    """
+    from curator.decision.comparisons import anticipated, compare
+    from curator.decision.sequential import take
+    from curator.decision.tables import lay_out
+
+    mix = anticipated(run.recipe.weights())
+
+    def observe(of: Look) -> Comparison:
+        progress = run.progress_of("judge")
+        verdicts = judge_answers(run, answers(of.seeds), data, run.folder("judge"), progress)
+        after = lay_out(verdicts)["harmfulness", "after"]
+        return compare(after, CURATED, run.recipe.verify.control, mix, level=of.level)
+
+    return take(planned(section, data.harmful.height), observe, futility=section.futility)
+
+
+def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
+    """The looks of a recipe and their levels, fixed by the recipe and the number of harmful probes (null: many)."""
+    from curator.decision.sequential import plan
+
+    return plan(
+        section.max,
+        prompts,
+        sd_seed=section.sd_seed,
+        sd_prompt=section.sd_prompt,
+        sd_residual=section.sd_residual,
+        first=section.first,
+        every=section.every,
+        spending=section.spending,
+    )
+
+
+def _plan(run: Run, seeds: int) -> Plan:
+    from curator.experiment.plan import plan
+
+    return plan(run.recipe.verify, [task.name for task in run.recipe.tasks], seeds=seeds)
+
+
+def _experiment(run: Run, data: Data) -> Experiment:
+    from curator.experiment.grid import experiment_of
+
+    return experiment_of(run, data, run.arms(), seed=run.recipe.seed)

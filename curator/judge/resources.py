@@ -1,0 +1,105 @@
+"""What a judge works with: its models, the sentence embedder, and the count of what an endpoint costs.
+
+Imports nothing heavy at module level, so that a stage whose judges are done is passed over in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from curator.recipe.judge import Judge
+from curator.run.folder import read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from curator.judge.embedding import Embed
+    from curator.judge.endpoint import Cost
+    from curator.judge.guard import Loading
+    from curator.records import Messages, Verdict
+
+OF_HARM = ("guard", "rubric", "sandbox")
+"""Kinds of judges that read for harm; the others recognise refusals, and call every compliance harmful."""
+
+_KEY = "judges.panel"
+_COST = "cost.json"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How models are loaded and texts embedded, and who counts what an endpoint costs.
+
+    Judges take them as arguments, so that tests can hand in scripted ones.
+    """
+
+    load: Loading
+    embed: Embed
+    cost: Cost
+
+
+def resources(cost: Cost) -> Resources:
+    """The real ones: transformers and sentence-transformers, loaded when a judge needs them."""
+    return Resources(load=_load, embed=_embed, cost=cost)
+
+
+def resolved(section: Judge) -> Judge:
+    """The section with its model's exact revision; null for a model in a folder."""
+    if section.model is None:
+        return section
+    from curator.model.load import resolve_revision
+
+    exact = resolve_revision(section.model, section.revision, f"{_KEY}.{section.kind}")
+    return section.model_copy(update={"revision": exact})
+
+
+def read_cost(folder: Path) -> Cost:
+    """What a judge has cost so far, as `write_cost` left it below the judge's folder."""
+    from curator.judge.endpoint import Cost
+
+    path = folder / _COST
+    return Cost(**read_json(path)) if path.exists() else Cost()
+
+
+def write_cost(folder: Path, cost: Cost) -> None:
+    """Writes what a judge has cost, where it has cost anything."""
+    if cost.requests:
+        write_json(folder / _COST, cost.counts())
+
+
+def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]]:
+    """A function from conversations that end with an answer to a verdict on each last answer.
+
+    Raises:
+        JudgeError, ModelError: When called, where the judge cannot be loaded.
+    """
+
+    def judge(rows: Sequence[Messages]) -> list[Verdict]:
+        from curator.judge.endpoint import Cost
+        from curator.judge.kinds import make_judge
+        from curator.records import Question
+
+        questions = [Question("harmful", list(messages[:-1]), messages[-1]["content"]) for messages in rows]
+        return make_judge(resolved(section), resources(Cost()))(questions)
+
+    return judge
+
+
+def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, Any]:
+    from curator.model.load import load_classifier, load_model, load_tokenizer
+
+    key = f"{_KEY}.guard or classifier"
+    model = (load_classifier if classifier else load_model)(model_id, revision=revision, key=key)
+    return model, load_tokenizer(model_id, revision=revision, key=key, chat=False)
+
+
+def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
+    from curator.model.load import quiet
+    from curator.recipe.select import Represent
+    from curator.represent.vectors import represent
+
+    quiet()
+    section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
+    rows = [[{"role": "assistant", "content": text}] for text in texts]
+    return represent([f"{row:08d}" for row in range(len(rows))], rows, section=section, name=embedder).matrix

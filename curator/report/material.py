@@ -1,0 +1,368 @@
+"""What a run was made of, as report.json says it: rows, sets, scores, tasks, trainings, what ran, and how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from curator.report.part import (
+    Absent,
+    AtLeastZero,
+    CorrelationOrNull,
+    Count,
+    Many,
+    Number,
+    Part,
+    Quantiles,
+    Share,
+    ShareOrNull,
+    Values,
+)
+
+
+class Model(Part):
+    """What was aligned and fine-tuned."""
+
+    id: str
+    """A Hub id, a folder or `sandbox:`."""
+    revision: str | None
+    """The commit, where it is known."""
+    start: str | Absent = None
+    """Base or aligned."""
+
+
+class Selection(Part):
+    """The chosen set and its certificate."""
+
+    k: Count
+    """Rows chosen."""
+    value: Number
+    """The objective at the set."""
+    bound: Number
+    """No set within the limits exceeds it; null where there is no valid bound."""
+    gap: Number
+    """Bound minus value."""
+    relative_gap: Number
+    """The share of the possible gain over random sets that is not proven captured."""
+    objective: str
+    weight: Number
+    neighbours: int | None = None
+    seed: Count | Absent = None
+    group_counts: dict[str, Count] = Field(default_factory=dict)
+    """Group label -> rows chosen of it."""
+    budget_used: Number = None
+    """Sum of costs; null without a budget."""
+    all_pairs_value: Number = None
+    """The objective where rows outside a row's neighbours may cover it too."""
+    all_pairs_bound: Number = None
+    parameters: Values = Field(default_factory=dict)
+    """Everything else that was resolved."""
+
+    def parameter(self, name: str) -> float | None:
+        """A number among the parameters; null where it is not there."""
+        value = self.parameters.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+class Stability(Part):
+    """Two sets that the same recipe chooses by another seed, layer or embedder."""
+
+    one: str
+    other: str
+    shared: Count
+    """Rows in both."""
+    overlap: Share
+    """Shared rows / rows of the smaller set."""
+    chance: Share
+    """The overlap of random sets of these sizes."""
+    rank_correlation: CorrelationOrNull
+    """Spearman's, of the picking order of the shared rows; null below 3 of them."""
+
+
+class Score(Part):
+    """What similarity is."""
+
+    name: str
+    low: Number
+    """Least value it can take; null: none."""
+    high: Number
+    """Largest; null: none."""
+    parameters: Values
+
+
+class Represent(Part):
+    """What made the vectors."""
+
+    model: str
+    revision: str | None
+    layer: int | None
+    token: str | None
+    truncated: Count
+    """Rows that were cut."""
+
+
+class Similarity(Part):
+    """How the score is spread over the pool and each arm's sets; null for a set with rows that are not the pool's."""
+
+    combined: dict[str, Quantiles | None]
+    """Set -> quantiles."""
+    tasks: dict[str, dict[str, Quantiles | None]]
+    """Task -> set -> quantiles."""
+
+
+class Overlap(Part):
+    """Rows that an arm's sets share with the curated one."""
+
+    arm: str
+    draws: Count
+    rows: Number
+    shared: Number
+    """Mean over draws."""
+    least: Count
+    most: Count
+    by_chance: Number
+
+
+class Category(Part):
+    """Rows of one category."""
+
+    category: str | None
+    """Null: none named."""
+    pool: Count
+    arms: dict[str, float]
+    """Mean over draws."""
+
+
+class Dropped(Part):
+    """Rows that were left out for one reason."""
+
+    stage: str
+    reason: str
+    rows: Count
+
+
+class PoolSource(Part):
+    """Candidates of one source."""
+
+    source: str
+    read: Count
+    kept: Count
+    dropped: Count
+    licences: Many[str | None]
+    """Null: a row without one."""
+
+
+class Pool(Part):
+    """Candidates: read = kept + dropped."""
+
+    read: Count
+    kept: Count
+    dropped: Count
+    reasons: Many[Dropped]
+    sources: Many[PoolSource]
+    tokens: Quantiles | None
+
+
+class PilotRound(Part):
+    """What a candidate did in one round of the pilot."""
+
+    number: Count
+    seeds: Count
+    before: ShareOrNull
+    """Harmful before fine-tuning."""
+    after: ShareOrNull
+    """Harmful after."""
+    degenerate: ShareOrNull
+    """No language, after."""
+    costly: bool
+    place: Count
+    kept: bool
+
+
+class PilotCandidate(Part):
+    """A setting that the pilot tried, or a random draw."""
+
+    name: str
+    weight: Number = None
+    score: str | None = None
+    representation: str | None = None
+    rounds: Many[PilotRound]
+
+
+class Pilot(Part):
+    """How a pilot chose the setting."""
+
+    probes: Count
+    """Harmful probes of its own."""
+    chosen: str
+    """The candidate that won."""
+    best_draw: str | None = None
+    """The best of the random draws."""
+    candidates: Many[PilotCandidate]
+
+
+class Task(Part):
+    """What models were fine-tuned on."""
+
+    name: str
+    anticipated: bool
+    weight: Share
+    metric: str
+    train: Count
+    """Rows."""
+    attack: Count = 0
+    """Rows of an attack mixed in."""
+    defence: Count = 0
+    """Safety rows mixed in."""
+    trigger: bool = False
+    """Whether it is asked behind a trigger."""
+    test: Count
+    """Rows."""
+
+
+class ProbeCounts(Part):
+    """Probes by kind."""
+
+    harmful: Count
+    benign: Count
+    pilot: Count = 0
+
+
+class Given(Part):
+    """A set that was given and not chosen."""
+
+    rows: Count
+    candidates: Count
+    """How many of its rows the pool has too."""
+
+
+class Design(Part):
+    """How the experiment was laid out."""
+
+    seeds: dict[str, Count]
+    """By arm."""
+    probes: ProbeCounts
+    keep: Count
+    """Benign rows in every alignment set."""
+    given: Given | None = None
+    """A set that was given beforehand."""
+    stage: str = "upstream"
+    """Upstream, or rehearsal during fine-tuning."""
+    exposure: str = "steps"
+    """What is equal between arms."""
+    rehearsal_share: Number = None
+    answered_by: dict[str, int] = Field(default_factory=dict)
+    """Engine of generation, with vLLM's version, and how many models it answered for."""
+    instead_of_vllm: dict[str, int] = Field(default_factory=dict)
+    """Why transformers answered where vLLM was asked for, and for how many models."""
+
+
+class Training(Part):
+    """Training of one arm in one step, means over seeds."""
+
+    arm: str
+    task: str | None
+    """Null: alignment."""
+    method: str
+    seeds: Count
+    rows: Number
+    tokens: Number
+    steps: Number
+    too_long: Count
+    first_loss: Number
+    last_loss: Number
+
+
+class Provenance(Part):
+    """What ran."""
+
+    seed: Count | Absent = None
+    sources: JsonValue = None
+    """With their hashes."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: str | Absent = None
+    threads: Count | Absent = None
+    recipe: Values = Field(default_factory=dict)
+    """As it was resolved."""
+
+    def setting(self, *keys: str) -> JsonValue:
+        """A value of the recipe by the keys that lead to it; null where one is missing."""
+        value: JsonValue = self.recipe
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+class Machine(Part):
+    """The machine that wrote the report."""
+
+    system: str
+    processor: str
+    cores: Count
+    memory_gib: float
+
+
+class Node(Part):
+    """A machine, or a node of a cluster, that made pieces."""
+
+    engine: str | None
+    host: str | None
+    node: str | None
+    """Its id in the cluster; null without one."""
+    gpus: Many[str]
+    """Those that its workers were given, by their numbers on it."""
+    processes: Count
+    pieces: Count
+    """Trainings, models asked, and on a cluster sources read and parts of the rows embedded."""
+    seconds: AtLeastZero
+    """Of all its pieces together."""
+
+
+class Engine(Part):
+    """The recipe's engine, resolved, and what ran where."""
+
+    kind: Literal["local", "ray"]
+    workers: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+    """Of each worker."""
+    cache: bool | str = True
+    address: str | None = None
+    gpus_per_worker: AtLeastZero = 0.0
+    retries: Count = 3
+    nodes: Many[Node]
+
+
+class TrainingTime(Part):
+    """Seconds summed over models, and the largest peak memory."""
+
+    align_seconds: Number = None
+    finetune_seconds: Number = None
+    peak_gib: Number = None
+
+
+class Spent(Part):
+    """Trainings that came before the grid."""
+
+    models: Count
+    tokens: Count
+    seconds: AtLeastZero
+
+
+class Timing(Part):
+    """All that may differ between two builds of one recipe on one machine: when, how long, where. Not in a published
+    data set.
+    """
+
+    finished: str | Absent = None
+    stages: dict[str, Number] = Field(default_factory=dict)
+    """Stage -> seconds."""
+    machine: Machine | Absent = None
+    instruction: Spent | None = None
+    """The base's instruction tuning; null without one."""
+    pilot: Spent | None = None
+    """The pilot's trainings; null without one."""
+    engine: Engine | Absent = None
+    peak_gib: Number = None
+    run_folder: str | Absent = None
+    training: TrainingTime = TrainingTime()

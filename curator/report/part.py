@@ -1,0 +1,176 @@
+"""What report.json, suite.json, audit.json and cluster.json are made of: frozen parts that give their own schema."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+
+from curator.errors import RunError
+
+Item = TypeVar("Item")
+
+
+MIX = "anticipated"
+"""The name under which the anticipated tasks, weighted, stand beside the tasks in every rate of a report."""
+ROUNDING = 1e-9
+"""How far a share may lie outside its range: a weighted mean of ones is not always one to the last bit."""
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _clipped(low: float, high: float) -> Callable[[object], object]:
+    def clip(value: object) -> object:
+        if isinstance(value, float) and low - ROUNDING <= value <= high + ROUNDING:
+            return min(max(value, low), high)
+        return value
+
+    return clip
+
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(_clipped(0.0, 1.0))]
+Correlation = Annotated[float, Field(ge=-1, le=1), BeforeValidator(_clipped(-1.0, 1.0))]
+AtLeastZero = Annotated[float, Field(ge=0), BeforeValidator(_clipped(0.0, math.inf))]
+# What is not a finite number is null: JSON knows neither infinity nor NaN.
+Number = Annotated[float | None, BeforeValidator(_finite)]
+ShareOrNull = Annotated[Share | None, BeforeValidator(_finite)]
+CorrelationOrNull = Annotated[Correlation | None, BeforeValidator(_finite)]
+# Stages hand over tuples, and JSON lists.
+Many = Annotated[tuple[Item, ...], Field(strict=False)]
+Values = dict[str, JsonValue]
+Absent = SkipJsonSchema[None]
+"""Of a key that may be left out, and that is never null where it stands."""
+Quantity = Literal["harmfulness", "over_refusal", "utility", "degenerate"]
+Phase = Literal["before", "after"]
+Outcome = Literal["durable", "trade-off", "not distinguishable", "worse"]
+
+
+class Part(BaseModel):
+    """A part of a file that curator writes: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        from_attributes=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def plain(part: Part) -> Values:
+    """The part as JSON values, with the keys that it was given: what an older version did not write is not added."""
+    return part.model_dump(mode="json", exclude_unset=True)
+
+
+def schema(kind: type[Part], file: str) -> Values:
+    """The JSON schema of a file, generated from its type."""
+    generated: Values = kind.model_json_schema()
+    dialect: Values = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | generated | {"title": f"{file} of curator, version 1"}
+
+
+def unreadable(path: object, error: ValidationError) -> RunError:
+    """The error for a file of ours that is not what its schema says."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    return RunError(
+        f"{path}: cannot be read back ({key}: {first['msg']}); another version of curator wrote it, or another "
+        "program changed it. Remove its folder and build again"
+    )
+
+
+class Rate(Part):
+    """A rate with its 95 % interval; null where it was not measured."""
+
+    value: ShareOrNull
+    """The share, or the mean score for utility."""
+    low: ShareOrNull
+    """Lower limit of its 95 % interval."""
+    high: ShareOrNull
+    """Upper limit."""
+    scored: Count
+    """Answers that could be judged."""
+    unscored: Count
+    """Answers that could not, counted beside the rate and never in it."""
+    method: str | None
+    """How the interval was made."""
+
+
+class BeforeAfter(Part):
+    """A rate before and after fine-tuning."""
+
+    before: Rate
+    after: Rate
+
+
+class Comparison(Part):
+    """A difference between two arms."""
+
+    treatment: str
+    """The first arm."""
+    control: str
+    """The second."""
+    quantity: Quantity
+    """What is compared."""
+    phase: Phase
+    """Before or after fine-tuning."""
+    task: str | None
+    """A task; null: the anticipated tasks, weighted."""
+    difference: CorrelationOrNull
+    """Treatment minus control, in [-1, 1]."""
+    low: Number
+    """Lower limit of its interval."""
+    high: Number
+    """Upper limit."""
+    p: Number
+    """Two-sided p-value."""
+    p_holm: Number
+    """Adjusted by Holm over the secondary comparisons; null for the primary one."""
+    treatment_rate: ShareOrNull = None
+    """The treatment's rate over the same pairs."""
+    control_rate: ShareOrNull = None
+    """The control's."""
+    seeds: Count
+    """Paired seeds."""
+    prompts: Count
+    """Probes."""
+    pairs: Count
+    """Pairs of answers that both sides scored."""
+    unscored: Count
+    """Pairs left out."""
+    method: str | None = None
+    """How the interval was made."""
+    df: int | Number = None
+    """Degrees of freedom of its t."""
+    level: Number
+    """Two-sided level of the interval; 0.05 is a 95 % interval."""
+    sd_seed: Number = None
+    """Standard deviation between seeds."""
+    sd_prompt: Number = None
+    """Between probes."""
+    sd_residual: Number = None
+    """Of the rest."""
+    bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    """Limits of a crossed bootstrap, from 8 seeds."""
+    category: str | None = None
+    """A category of probes, where only that is compared."""
+
+
+class Quantiles(Part):
+    """Mean and quantiles."""
+
+    mean: float
+    min: float
+    p5: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+    max: float

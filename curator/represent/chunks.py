@@ -1,0 +1,240 @@
+"""From rows to vectors, a chunk at a time: what lies in memory does not grow with the rows.
+
+Letters: `n` rows, `b` rows of a chunk, `d` width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import ModelError, RunError
+from curator.records import Messages
+from curator.represent.cache import KEY, Keys, add, keys_of, locate
+from curator.represent.encoder import Encoded, Encoder, Progress, Texts
+
+MOST_ROWS, LEAST_ROWS, BYTES = 8192, 512, 2**27
+"""Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
+READ = 4096  # rows whose text is read at a time
+SEEN_WITHIN = 120.0  # seconds
+
+
+class Rows(NamedTuple):
+    """Rows that can be read again and again, a few at a time.
+
+    Attributes:
+        ids: `n` row ids, each once.
+        read: Gives the conversations of `ids[start:stop]`.
+    """
+
+    ids: Sequence[str]
+    read: Callable[[int, int], Sequence[Messages]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are embedded together.
+
+    Attributes:
+        positions: `(b,)` where they stand among all rows.
+        keys: `(b,)` theirs in the caches.
+        lacking: Number of a cache that lacks any of them -> `(b,)` which of them it lacks.
+    """
+
+    positions: NDArray[np.int64]
+    keys: Keys
+    lacking: Mapping[int, NDArray[np.bool_]]
+
+
+class Elsewhere(NamedTuple):
+    """Other processes that embed chunks, each by `embed`, and write to the same caches.
+
+    Attributes:
+        width: Numbers of a row in all representations together.
+        run: Yields how many rows of each chunk are done, in any order.
+    """
+
+    width: int
+    run: Callable[[Sequence[Chunk]], Iterator[int]]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What `fill` did.
+
+    Attributes:
+        keys: `(n,)` the rows' keys in the caches, in the rows' order.
+        embedded, cached: How many rows were embedded for each cache, and how many it had; what is left of `n` has the
+            text of another row.
+    """
+
+    keys: Keys
+    embedded: tuple[int, ...]
+    cached: tuple[int, ...]
+
+
+def in_memory(ids: Sequence[str], rows: Sequence[Messages]) -> Rows:
+    """Rows of two sequences."""
+    return Rows(ids, lambda start, stop: rows[start:stop])
+
+
+def fill(
+    caches: Sequence[Path],
+    rows: Rows,
+    ready: Callable[[], Encoder],
+    *,
+    elsewhere: Elsewhere | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Filled:
+    """Puts the vectors of all rows into the caches, one a representation of the encoder; embeds only what is missing.
+
+    Missing rows go in the order of their ids, in chunks whose size depends on the encoder's widths alone; in a chunk,
+    batches are composed from lengths and ids. Each chunk is a shard of every cache that lacked it, so a killed run
+    loses one chunk at most.
+
+    What is claimed of equality: the order of the rows changes nothing. Rows that are embedded into an empty cache, in
+    one run or in several that were killed, get the same bits, at equal threads on one machine. A row's bits may differ
+    by rounding (1e-4 in fp32, about 1e-2 in bf16) between caches that were filled with different sets of rows, because
+    a matrix product rounds by the shape of its batch; so a run on a warm cache equals one on a cold cache up to that.
+    Only a batch of one shape throughout would avoid it, at the price of padding every row to the limit.
+
+    Args:
+        caches: Folders from `cache.folder_of`, in the order of the encoder's representations.
+        rows: In any order.
+        ready: Loads the model; not called where nothing is missing.
+        elsewhere: What embeds the chunks; this process where it is null.
+        progress: Called with the rows done (cached or embedded) and the number of all rows.
+
+    Raises:
+        ModelError: A vector holds an infinite number or none.
+        RunError: What other processes have written into the caches cannot be seen from here.
+    """
+    keys, distinct, _ = _distinct_texts(rows)
+    n, lacking = len(keys), [np.zeros(len(keys), dtype=np.bool_) for _ in caches]
+    for cache, lacks in zip(caches, lacking, strict=True):
+        lacks[distinct[locate(cache, keys[distinct]).missing]] = True
+    missing = distinct[np.logical_or.reduce(lacking)[distinct]]
+    done = n - len(missing)
+    progress(done, n)
+    if not len(missing):
+        return Filled(keys, (0,) * len(caches), (len(distinct),) * len(caches))
+    if elsewhere is None:
+        encoder = ready()
+        for chunk in _with_lacking(_chunks(missing, sum(encoder.widths)), keys, lacking):
+            embed(chunk, rows, caches, encoder, progress=_from(done, n, progress))
+            done += len(chunk.positions)
+    else:
+        for count in elsewhere.run(list(_with_lacking(_chunks(missing, elsewhere.width), keys, lacking))):
+            done += count
+            progress(done, n)
+        _await(caches, keys[distinct])
+    embedded = [int(lacks.sum()) for lacks in lacking]
+    return Filled(keys, tuple(embedded), tuple(len(distinct) - count for count in embedded))
+
+
+def embed(
+    chunk: Chunk, rows: Rows, caches: Sequence[Path], encoder: Encoder, *, progress: Callable[[int], None]
+) -> None:
+    """Embeds the rows of one chunk and adds a shard to every cache that lacks any of them.
+
+    Raises:
+        ModelError: A vector holds an infinite number or none.
+    """
+    texts = _texts(rows, chunk.positions)
+    vectors = _finite(texts, encoder.encode(texts, list(chunk.lacking), progress))
+    for (number, lacks), (matrix, cut) in zip(chunk.lacking.items(), vectors, strict=True):
+        add(caches[number], chunk.keys[lacks], Encoded(matrix[lacks], cut[lacks]))
+
+
+def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, total: None) -> list[Encoded]:
+    """The vectors of all rows by every representation of the encoder, in memory, and bit for bit those that `fill` puts
+    into an empty cache. Raises as `embed`.
+    """
+    keys, distinct, same = _distinct_texts(rows)
+    n, done = len(keys), len(keys) - len(distinct)
+    whole = [Encoded(np.zeros((n, width), dtype=np.float32), np.zeros(n, dtype=np.bool_)) for width in encoder.widths]
+    for positions in _chunks(distinct, sum(encoder.widths)):
+        texts = _texts(rows, positions)
+        vectors = _finite(texts, encoder.encode(texts, range(len(whole)), _from(done, n, progress)))
+        for target, source in zip(whole, vectors, strict=True):
+            target.matrix[positions], target.cut[positions] = source.matrix, source.cut
+        done += len(positions)
+    return [Encoded(matrix[same], cut[same]) for matrix, cut in whole]
+
+
+def _distinct_texts(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
+    """Keys of all rows `(n,)`; one row of every text, by id; and for each row `(n,)` the one that stands for it."""
+    n = len(rows.ids)
+    read_keys = [keys_of(rows.read(start, min(start + READ, n))) for start in range(0, n, READ)]
+    keys = np.concatenate([np.zeros(0, dtype=f"S{KEY}"), *read_keys])
+    # A pool comes sorted by id; a range then spares the list of `n` Python numbers that a sort would make.
+    sorted_already = all(rows.ids[row] <= rows.ids[row + 1] for row in range(n - 1))
+    order = range(n) if sorted_already else sorted(range(n), key=lambda row: rows.ids[row])
+    by_id = np.fromiter(order, dtype=np.int64, count=n)
+    _, first, text = np.unique(keys[by_id], return_index=True, return_inverse=True)
+    same = np.empty(n, dtype=np.int64)
+    same[by_id] = by_id[first[text]]
+    return keys, by_id[np.sort(first)], same
+
+
+def _chunks(positions: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(width, 1))))
+    for start in range(0, len(positions), size):
+        yield positions[start : start + size]
+
+
+def _with_lacking(
+    chunks: Iterable[NDArray[np.int64]], keys: Keys, lacking: Sequence[NDArray[np.bool_]]
+) -> Iterator[Chunk]:
+    for rows in chunks:
+        yield Chunk(
+            rows, keys[rows], {number: lacks[rows] for number, lacks in enumerate(lacking) if lacks[rows].any()}
+        )
+
+
+def _texts(rows: Rows, positions: NDArray[np.int64]) -> Texts:
+    """The rows at these positions, read block by block."""
+    texts: dict[int, Messages] = {}
+    for block in np.unique(positions // READ).tolist():
+        start = block * READ
+        messages = rows.read(start, min(start + READ, len(rows.ids)))
+        texts |= {row: messages[row - start] for row in positions[positions // READ == block].tolist()}
+    order = positions.tolist()
+    return Texts([rows.ids[row] for row in order], [texts[row] for row in order])
+
+
+def _finite(texts: Texts, vectors: list[Encoded]) -> list[Encoded]:
+    """The vectors, if all of them are numbers: one that is not would spread to every row by the mean."""
+    for matrix, _ in vectors:
+        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        if bad.size:
+            raise ModelError(
+                f"represent: the model gives no numbers for {bad.size} rows, {texts.ids[bad[0]]!r} the first of them; "
+                "leave them out, take another layer, or check the weights"
+            )
+    return vectors
+
+
+def _await(caches: Sequence[Path], keys: Keys) -> None:
+    """Waits up to SEEN_WITHIN seconds until every row can be seen here: a shared disk may show a folder as it was up to
+    a minute ago.
+    """
+    limit = time.monotonic() + SEEN_WITHIN
+    for cache in caches:
+        while lost := len(locate(cache, keys).missing):
+            if time.monotonic() > limit:
+                raise RunError(
+                    f"engine.cache: {lost} rows that workers embedded are not in {cache} as it is seen here; put it on "
+                    "a disk that all nodes share, or set engine.cache to false"
+                )
+            time.sleep(1.0)
+
+
+def _from(done: int, total: int, progress: Progress) -> Callable[[int], None]:
+    return lambda more: progress(done + more, total)

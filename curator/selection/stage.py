@@ -1,0 +1,248 @@
+"""Stage `select`: the chosen set, why each row is in it or not, and the sets of all other arms."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from curator.errors import SelectionError
+from curator.recipe.select import Quotas, Select, names_of
+from curator.recipe.verify import BEST_RANDOM
+from curator.run import Run, Setting
+from curator.run.names import CHOSEN, OTHERS, PILOT, STABILITY
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.records import Data, Scores, Selection, Vectors
+    from curator.selection.limits import Limits
+    from curator.selection.problem import Column, Problem
+
+
+# Argument of `solve` -> what in the recipe it comes from, where that is called otherwise.
+_KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
+
+# How `limits` begins an error about one group: its label as Python writes it, which may hold any character.
+_GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
+
+
+class Chosen(NamedTuple):
+    """A selection and what it was solved from, for `explain`."""
+
+    problem: Problem
+    bounds: Limits
+    selection: Selection
+
+
+class Pilot(Protocol):
+    """Chooses by training, which this room does not: the setting to go on with, and the best random draw."""
+
+    def __call__(
+        self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
+    ) -> tuple[Setting, tuple[str, ...] | None]: ...
+
+
+def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
+    """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
+
+    Args:
+        pilot: Chooses the setting where the recipe says `weight: auto`. It trains, which this room does not.
+    """
+    from curator.run.files import save_arms, save_frame, save_scores, save_selection
+    from curator.selection.arms import draw_arms
+    from curator.selection.explain import explain, stability
+
+    recipe, section, data = run.recipe, run.recipe.select, run.data()
+    rows = data.pool.rows
+
+    def chosen(setting: Setting, seed: int) -> Chosen:
+        number = setting.representation
+        return choose(
+            section, rows, run.vectors("pool", number), run.scores(setting),
+            weight=setting.weight, task_cover=run.task_cover(number),
+            given=None if data.given is None else data.given["id"].to_list(), seed=seed,
+            source_weights=recipe.pool.weights(),
+        )  # fmt: skip
+
+    setting, best_draw = Setting(0.0), None
+    if section.weight == "auto":
+        setting, best_draw = pilot(
+            run, folder / PILOT, data, lambda candidate: chosen(candidate, recipe.seed).selection.ids
+        )
+    else:
+        setting = Setting(section.weight)
+    curated = chosen(setting, recipe.seed)
+    selection, scores = curated.selection, run.scores(setting)
+    save_selection(folder, selection)
+    save_scores(folder, scores)
+    for file, frame in zip((CHOSEN, OTHERS), explain(*curated, scores), strict=True):
+        save_frame(folder / file, frame)
+    agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
+    save_frame(folder / STABILITY, agreement)
+    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
+    if best_draw is not None:
+        given[BEST_RANDOM] = best_draw
+    drawn = draw_arms(
+        rows, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
+        mean_cosine=run.mean_cosine(setting.representation),
+        budget=section.budget_tokens, given=given,
+        drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
+    )  # fmt: skip
+    save_arms(folder, drawn)
+    record = {"representation": setting.representation, "weight": setting.weight}
+    return {**record, "summary": _summary(run, setting, selection, agreement["overlap"].to_list())}
+
+
+def choose(
+    section: Select,
+    rows: pl.DataFrame,
+    vectors: Vectors,
+    scores: Scores,
+    *,
+    weight: float,
+    task_cover: Column | None,
+    given: Sequence[str] | None = None,
+    seed: int,
+    source_weights: Mapping[str, float] | None = None,
+) -> Chosen:
+    """The rows that a recipe's section asks for.
+
+    Args:
+        section: The recipe's. `weight` stands for its own, which may be `auto`.
+        rows: The pool, in the columns of ROW_SCHEMA; groups and tokens are read from it.
+        vectors, scores: Of the same rows, in the same order as each other.
+        given: Ids of a set that is measured as it is, instead of one that is chosen.
+        task_cover: `(n,)` in the order of `vectors`, for conditional gain.
+        seed: Of everything random.
+        source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
+
+    Raises:
+        SelectionError: No set meets the section's limits; the message names the recipe's key.
+    """
+    from curator.selection.limits import limits
+    from curator.selection.problem import prepare
+    from curator.selection.solve import solve
+
+    order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
+    row_weights = [1.0] * len(vectors.ids)
+    if source_weights:
+        source_of = dict(rows.select("id", "source").iter_rows())
+        row_weights = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
+    by_id = dict(zip(order["id"], order.iter_rows(), strict=True))
+    ordered = [by_id[row_id] for row_id in vectors.ids]
+    try:
+        problem = prepare(
+            vectors.matrix,
+            scores.combined,
+            ids=vectors.ids,
+            neighbours=section.neighbours,
+            row_weights=None if set(row_weights) == {1.0} else row_weights,
+            task_cover=task_cover,
+            seed=seed,
+        )
+        bounds = limits(
+            problem,
+            len(given) if given is not None else section.k,
+            groups=[label for _, label, _ in ordered],
+            quotas=quotas_of(section.quotas, {label for _, label, _ in ordered if label is not None}),
+            costs=None if section.budget_tokens is None else [tokens for *_, tokens in ordered],
+            budget=section.budget_tokens,
+            include=section.include,
+            exclude=section.exclude,
+        )
+        selection = solve(
+            problem,
+            bounds,
+            weight=weight,
+            objective=section.objective,
+            parameters=section.parameters,
+            stochastic=section.stochastic,
+            given=given,
+            seed=seed,
+            lengths=[tokens for *_, tokens in ordered],
+        )
+    except SelectionError as error:
+        raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
+    return Chosen(problem, bounds, selection)
+
+
+def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[int | None, int | None]]:
+    """Label -> (min, max) for every group of the pool that has a limit.
+
+    Raises:
+        SelectionError: `groups` names a group that the pool does not have.
+    """
+    if section is None:
+        return {}
+    unknown = sorted(set(section.groups) - labels)
+    if unknown:
+        raise SelectionError(
+            f"quotas.groups: no row of the pool has {section.by} {unknown[0]!r}; there are "
+            f"{', '.join(sorted(labels)) or 'none'}"
+        )
+    limits = {label: section.groups.get(label, section) for label in sorted(labels)}
+    pairs = {label: (quota.min, quota.max) for label, quota in limits.items()}
+    return {label: pair for label, pair in pairs.items() if pair != (None, None)}
+
+
+def quality(selection: Selection, overlaps: Sequence[float]) -> str:
+    """How good a selection is, in one line.
+
+    Args:
+        selection: What was chosen.
+        overlaps: Of every pair of sets, this one and those by other seeds, layers or embedders, in [0, 1].
+    """
+    gap = selection.relative_gap
+    parts = [
+        f"value {selection.value:.4f}",
+        "no certificate" if gap is None else f"at most {gap:.1%} short of the best",
+    ]
+    recall = selection.parameters.get("recall", 1.0)
+    if recall < 1.0:
+        parts.append(f"neighbours found with recall {recall:.1%}")
+    if overlaps:
+        parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
+    return ", ".join(parts)
+
+
+def _sets(
+    run: Run, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
+) -> dict[str, Sequence[str]]:
+    """The chosen set, and those that other representations and other seeds would have given."""
+    recipe = run.recipe
+    names = names_of(recipe.representations)
+    sets = {names[setting.representation]: ids}
+    if recipe.select.data is not None:
+        return sets
+    for number, name in enumerate(names):
+        if number != setting.representation:
+            sets[name] = chosen(setting._replace(representation=number), recipe.seed).selection.ids
+    for number in (1, 2) if recipe.select.stochastic is not None else ():
+        ids = chosen(setting, recipe.seed + number).selection.ids
+        sets[f"{names[setting.representation]}, other seed {number}"] = ids
+    return sets
+
+
+def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:
+    size = f"{len(selection.ids)} rows"
+    if run.recipe.select.data is not None:
+        size += " given"
+    if selection.budget_used is not None:
+        size += f" of {selection.budget_used:,.0f} tokens"
+    if run.recipe.select.weight == "auto":
+        size += f", weight {setting.weight:g} by the pilot"
+    return f"{size}, {quality(selection, overlaps)}"
+
+
+def _in_words_of_the_recipe(error: str, section: Select) -> str:
+    """An error of `limits` or `solve`, with the recipe's key for the argument that it names first."""
+    group = _GROUP.match(error)
+    if group and section.quotas is not None:
+        label = ast.literal_eval(group[1])
+        key = f".groups.{label}" if label in section.quotas.groups else ""
+        return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
+    argument, _, rest = error.partition(":")
+    return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"

@@ -1,0 +1,59 @@
+"""Numbers of a paper that a suite is set beside, from `recovered.json` in the suite's folder, where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from curator.errors import RecipeError
+from curator.recipe.source import Section, Share
+from curator.run.folder import read_json
+
+FILE = "recovered.json"
+Text = Annotated[str, Field(min_length=1)]
+
+
+class PaperNumber(Section):
+    """One number: `harmful` after fine-tuning, of an arm of a model at a size on a task; null where it could not be
+    recovered. `certainty` says how sure it is.
+    """
+
+    model: Text
+    k: int | None
+    task: Text
+    arm: Text
+    harmful: Share | None
+    certainty: Text
+
+
+class Recovered(Section):
+    """What is known of the paper's tables: where from, what to remember when reading it, and the numbers."""
+
+    source: Text
+    caution: Text
+    numbers: list[PaperNumber]
+
+
+def recovered(folder: Path) -> Recovered | None:
+    """The content of the folder's file, checked; null where there is none.
+
+    Raises:
+        RecipeError: It is damaged; every mistake is named.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return Recovered.model_validate(read_json(path))
+    except ValidationError as error:
+        raise RecipeError(
+            [f"{path}: {'.'.join(map(str, mistake['loc']))}: {mistake['msg']}; mend it" for mistake in error.errors()]
+        ) from None
+
+
+def known(paper: Recovered, model: str, k: int | None, task: str | None, arm: str) -> PaperNumber | None:
+    """The paper's number for a cell of ours, or null."""
+    cell = (model, k, task, arm)
+    return next((number for number in paper.numbers if (number.model, number.k, number.task, number.arm) == cell), None)

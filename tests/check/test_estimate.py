@@ -1,0 +1,287 @@
+"""What `check` says of costs, against sums done the long way and against runs that were."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from curator.build import build
+from curator.check import estimate as estimating
+from curator.check.estimate import PRIOR, estimates, outline
+from curator.check.measured import Measured, measured
+from curator.check.workload import arm_rows, trainings
+from curator.cli import cli
+from curator.decision.sequential import detectable
+from curator.experiment.plan import Cell, Tally, plan
+from curator.model.size import model_size
+from curator.recipe.file import read
+from curator.run.files import POOL, PROBES
+from curator.run.folder import write_text
+from tests.real_runs import recipe_of
+from tests.small_run import QUICKSTART, recipe
+
+NOTHING = Path("no run here")
+RECIPES = QUICKSTART.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimating, "has_gpu", lambda: False)
+
+
+def report_of(root: Path) -> dict[str, Any]:
+    return json.loads((root / "8-report" / "report.json").read_text())
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What every piece below a folder wrote down of itself, and its seconds."""
+    done = [json.loads(marker.read_text()) for marker in folder.rglob("done.json")]
+    return [{**one["record"], "took": one["seconds"]} for one in done]
+
+
+def test_rows_tokens_and_answers_are_those_of_the_grid() -> None:
+    (found,), told = estimates(recipe(), NOTHING)
+    # three arms at three, three and two seeds are aligned; the arm none is fine-tuned at one
+    assert (found.aligned, found.finetuned, found.asked) == (8, 9, 18)
+    assert found.align_rows == 8 * 2 * 40  # 4 steps are two epochs of 20 + 20 rows
+    assert found.finetune_rows == 9 * 40
+    assert (found.align_tokens, found.finetune_tokens) == (8 * 80 * 48, 9 * 40 * 48)
+    assert found.answers == 18 * (30 + 15 + 20)
+    assert found.answer_tokens == found.answers * 14
+    assert "max_tokens a row" in told["alignment total"]
+
+
+def test_epochs_are_whole_batches_of_the_rows_and_unknown_rows_are_unknown() -> None:
+    epochs = "verify.align={method: full, epochs: 2.5, batch: 16, micro_batch: 16, max_tokens: 48}"
+    (found,), _ = estimates(recipe(epochs), NOTHING)
+    assert found.align_rows == 8 * (2 * 40 + 32)  # 20 + 20 rows are 3 batches; 2.5 epochs of them 8 steps
+    (found,), told = estimates(recipe(epochs, "select.k=null", "select.budget_tokens=500"), NOTHING)
+    assert found.align_rows is found.align_tokens is found.train_seconds is None
+    assert "rows unknown before they are chosen" in told["alignment total"]
+    assert "training unknown" in told["time"]
+
+
+def test_the_time_without_a_run_is_operations_over_a_stated_speed() -> None:
+    size = model_size("sandbox:")
+    assert size is not None
+    (found,), told = estimates(recipe("engine.workers=2", "engine.threads=1"), NOTHING)
+    tokens = (found.align_tokens or 0) + (found.finetune_tokens or 0)
+    assert found.train_seconds == pytest.approx(6 * size.parameters * tokens / (2 * 2e10))
+    assert found.answer_seconds == pytest.approx(2 * size.parameters * (found.answer_tokens or 0) / (2 * 2e9))
+    assert "assumed: 20 GFLOP/s a core" in told["time"]
+    lora = "verify.align={method: lora, rank: 4, steps: 4, batch: 32, micro_batch: 32, max_tokens: 48, "
+    lora += "checkpointing: true}"
+    (adapted,), _ = estimates(recipe("engine.workers=2", "engine.threads=1", lora), NOTHING)
+    assert adapted.train_seconds == pytest.approx(found.train_seconds)  # 4 + 2 operations instead of 6
+    assert adapted.disk == 8 * 4 * 4 * size.linear + 9 * 4 * size.parameters
+    assert found.disk == (8 + 9) * 4 * size.parameters
+
+
+@pytest.mark.parametrize("name", ["plain", "full"])
+def test_check_plans_what_the_report_of_a_finished_run_says(name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(f"{name}_run")
+    report = report_of(root)
+    training, timing = report["training"], report["timing"]
+    (found,), _ = estimates(recipe_of(name), root)
+    assert found.counted == "all"
+
+    def reported(*, before: bool) -> float:
+        return sum(one["tokens"] * one["seeds"] for one in training if (one["task"] is None) is before)
+
+    assert found.align_tokens == pytest.approx(reported(before=True), rel=0.1)
+    assert found.finetune_tokens == pytest.approx(reported(before=False), rel=0.1)
+    planned = found.train_seconds
+    spent = timing["training"]["align_seconds"] + timing["training"]["finetune_seconds"]
+    if name == "full":
+        instruction, pilot = timing["instruction"], timing["pilot"]
+        assert found.pilot is not None
+        assert found.instruct_tokens == pytest.approx(instruction["tokens"], rel=0.1)
+        assert found.pilot.aligned + found.pilot.finetuned == pilot["models"]
+        assert found.pilot.align_tokens + found.pilot.finetune_tokens == pytest.approx(pilot["tokens"], rel=0.1)
+        planned += found.pilot.train_seconds
+        spent += instruction["seconds"] + pilot["seconds"]
+    else:
+        assert timing["instruction"] is timing["pilot"] is found.pilot is None
+        assert found.instruct_rows == found.instruct_tokens == 0
+    assert planned == pytest.approx(spent, rel=0.3)  # one worker: seconds of trainings are seconds of the run
+
+
+def test_what_the_report_says_of_pilot_and_instruction_stage_is_what_their_pieces_say(full_run: Path) -> None:
+    timing = report_of(full_run)["timing"]
+    for name, folder in (("pilot", "4-select/pilot/train"), ("instruction", "0-base/instruction")):
+        pieces = records(full_run / folder)
+        assert timing[name]["models"] == len(pieces)
+        assert timing[name]["tokens"] == sum(piece["tokens"] for piece in pieces)
+        assert timing[name]["seconds"] == pytest.approx(sum(piece["seconds"] for piece in pieces))
+
+
+def test_each_training_of_the_grid_reads_the_rows_and_tokens_that_were_planned(full_run: Path) -> None:
+    chosen = recipe_of("full")
+    loads = trainings(chosen, plan(chosen.verify, ["list"]), measured(chosen, full_run))
+    assert len(loads) == 13
+    for load in loads:
+        assert load.cell is not None
+        done = json.loads((full_run / "5-train" / load.cell.folder / "done.json").read_text())["record"]
+        assert load.rows == load.section.rows_seen(done["rows"], done["steps"])
+        assert load.tokens == done["tokens"]  # whole epochs, so nothing is left to the mean row
+
+
+def test_answers_and_their_speed_are_those_of_the_run(full_run: Path) -> None:
+    (found,), told = estimates(recipe_of("full"), full_run)
+    pieces = [one for phase in ("before", "after") for one in records(full_run / "6-answer" / phase)]
+    assert found.answers == sum(one["answers"] for one in pieces)
+    assert found.answer_seconds == pytest.approx(sum(one["took"] for one in pieces))
+    assert found.pilot is not None
+    assert found.pilot.answers == sum(one["answers"] for one in records(full_run / "4-select" / "pilot" / "answer"))
+    assert f"measured in {full_run}" in told["time"]
+    for line in ("instruction tuning", "alignment total", "fine-tuning total", "pilot"):
+        assert f"tokens as counted in {full_run}" in told[line]
+
+
+def test_the_spread_is_that_of_the_primary_comparison(plain_run: Path) -> None:
+    (found,), told = estimates(recipe("verify.seeds=4"), plain_run)
+    primary = report_of(plain_run)["decision"]["primary"]
+    spread = {name: primary[name] for name in PRIOR}
+    assert found.detectable == detectable(4, 30, **spread)
+    assert f"measured in {plain_run}" in told["smallest detectable difference"]
+
+
+EVERYTHING = {field.name for field in fields(Measured)}
+
+
+@pytest.mark.parametrize(
+    ("setting", "lost"),
+    [
+        ("verify.seeds=2", set()),
+        ("select.k=21", {"arms"}),
+        ("probes.benign.0.rows=14", {"tallies", "arms"}),
+        ("verify.generate.max_new_tokens=13", {"answers"}),
+        ("verify.finetune.max_tokens=47", {"finetune", "spread"}),
+        ("verify.align.steps=5", {"spread"}),
+        ("engine.threads=2", {"align", "finetune", "instruct", "answers"}),
+        ("model.chat_template=chatml", EVERYTHING),
+    ],
+)
+def test_only_what_is_still_about_the_same_thing_is_used(plain_run: Path, setting: str, lost: set[str]) -> None:
+    found = measured(recipe(setting), plain_run)
+    assert {name for name, value in vars(found).items() if not value} == lost
+
+
+def test_a_set_that_a_pilot_chose_in_another_way_is_not_used(full_run: Path) -> None:
+    assert measured(recipe_of("full", "verify.seeds=1"), full_run).arms
+    assert not measured(recipe_of("full", "verify.pilot.seeds=2"), full_run).arms
+
+
+def test_rows_that_were_not_chosen_yet_are_the_mean_row_of_the_pool(plain_run: Path) -> None:
+    (found,), told = estimates(recipe("select.k=40", "verify.keep=null"), NOTHING)
+    assert found.align_tokens == (found.align_rows or 0) * 48
+    known = measured(recipe("select.k=40"), plain_run)
+    rows = arm_rows(recipe("select.k=40"), Cell("curated", 0), known)
+    pool = pl.read_ipc(plain_run / "1-pool" / POOL)
+    assert rows == Tally(40, 40, pytest.approx(40 * pool["tokens"].mean()))
+    assert "tokens at most: max_tokens a row" in told["alignment total"]
+
+
+def test_a_folder_that_a_run_of_another_recipe_left_is_not_counted(copy_of_run: Path) -> None:
+    changed = recipe("probes.benign.0.rows=14")
+    build(changed, copy_of_run, until="base")
+    assert measured(changed, copy_of_run).tallies == {}
+    build(changed, copy_of_run, until="pool")
+    assert measured(changed, copy_of_run).tallies["benign"].rows == 14
+
+
+def test_a_run_of_a_version_that_reads_otherwise_is_no_measurement(copy_of_run: Path) -> None:
+    assert measured(recipe(), copy_of_run) != Measured()
+    write_text(copy_of_run / "recipe.yaml", "name: old\nunknown: 1\n")
+    assert measured(recipe(), copy_of_run) == Measured()
+
+
+def test_a_run_of_a_version_that_wrote_fewer_files_gives_what_it_has(copy_of_run: Path) -> None:
+    (copy_of_run / "1-pool" / PROBES["pilot"]).unlink()
+    tallies = measured(recipe(), copy_of_run).tallies
+    assert "pilot" not in tallies
+    assert tallies["pool"].rows == 300
+
+
+ALONE = """\
+import sys
+from curator.cli import cli
+cli.main(["check", *sys.argv[1:], "--json"], standalone_mode=False)
+heavy = {"torch", "transformers", "datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_a_finished_run_is_looked_at_without_torch(full_run: Path) -> None:
+    command = [sys.executable, "-c", ALONE, str(full_run / "recipe.yaml"), "--out", str(full_run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (planned,), _ = estimates(recipe_of("full"), full_run)
+    assert json.loads(done.stdout)["estimates"] == [asdict(planned)]
+
+
+def test_instruction_tuning_is_part_of_the_plan_of_llama() -> None:
+    (found,), told = estimates(read(RECIPES / "llama.yaml"), NOTHING)
+    assert found.instruct_rows == 3 * 52000
+    assert found.instruct_tokens == 3 * 52000 * 1024
+    assert "1 run, 156,000 rows" in told["instruction tuning"]
+    (without,), _ = estimates(read(RECIPES / "llama.yaml", ["model.instruction=null"]), NOTHING)
+    size = model_size("meta-llama/Llama-2-7b-hf")
+    assert size is not None
+    parts = (found.align_tokens or 0) + (found.finetune_tokens or 0)
+    assert without.train_seconds == pytest.approx(found.train_seconds * parts / (parts + found.instruct_tokens))
+    assert found.disk == without.disk + 4 * 16 * size.linear
+
+
+def test_the_outline_names_as_many_candidates_as_the_pilot_runs(full_run: Path) -> None:
+    ran = json.loads((full_run / "4-select" / "pilot" / "candidates.json").read_text())["candidates"]
+    assert f"a pilot of {len(ran)} candidates on 1 seed," in outline(recipe_of("full"))["selected"]
+    many = recipe(
+        "select.weight=auto",
+        "represent=[{layer: -1}, {layer: 2}, {layer: 1}]",
+        "verify.pilot={weights: [-1, 0, 1], represent: every, random_draws: 2}",
+    )
+    assert "a pilot of 11 candidates on 3 seeds," in outline(many)["selected"]
+
+
+def test_the_spread_is_a_stated_prior_until_one_is_measured() -> None:
+    (found,), told = estimates(recipe(), NOTHING)
+    assert found.detectable == detectable(3, 30, **PRIOR)
+    assert "seed 0.15, prompt 0.15, residual 0.50, a stated prior" in told["smallest detectable difference"]
+    (one,), told = estimates(recipe("verify.arms=[curated, random]", "verify.seeds=1"), NOTHING)
+    assert one.detectable is None
+    assert "at least two paired seeds" in told["smallest detectable difference"]
+
+
+def test_looks_are_told_at_their_most_and_at_the_first() -> None:
+    found, told = estimates(recipe("verify.seeds={max: 20}"), NOTHING)
+    assert [one.seeds for one in found] == [20, 6]
+    assert [one.aligned for one in found] == [42, 14]
+    last, first = (one.detectable or 0 for one in found)
+    assert detectable(20, 30, **PRIOR) < last < first  # type: ignore[operator]
+    assert told["disk for weights"].startswith("at 20 seeds ")
+    assert "; at 6 seeds " in told["time"]
+    assert [one.seeds for one in estimates(recipe("verify.seeds={max: 6}"), NOTHING)[0]] == [6]
+
+
+def test_a_model_that_is_not_here_is_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (found,), told = estimates(recipe("model.id=owner/model"), NOTHING)
+    assert found.train_seconds is found.disk is None
+    assert "owner/model is not on this machine" in told["time"]
+    assert told["disk for weights"].startswith("unknown")
+
+
+def test_check_prints_the_estimates_and_gives_them_as_json() -> None:
+    told = CliRunner().invoke(cli, ["check", str(QUICKSTART), "--json"])
+    whole = json.loads(told.output)
+    assert whole["estimates"][0]["aligned"] == 14
+    assert "smallest detectable difference" in whole["plan"]

@@ -1,0 +1,485 @@
+"""The command line: what it prints, what it leaves alone, and how it ends."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+import curator
+from curator import provenance
+from curator.check.estimate import outline
+from curator.cli import _run, cli
+from curator.cli.build import machine_line
+from curator.cli.progress import Terminal, rate
+from curator.errors import CuratorError, DataError, RecipeError, RunError
+from curator.recipe.file import parse, read
+from curator.run import FOLDERS, STAGES, Run
+from curator.run.folder import Made, opened
+from tests.small_run import QUICKSTART
+
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "faiss", "sentence_transformers", "ray"}
+DATA_AND_CHECKS = {"polars", "numpy", "pydantic", "pyarrow", "ruamel", "rich", "scipy"}
+
+
+def invoked(*words: str) -> Result:
+    """What a command prints; an error of ours comes as the exception that it is."""
+    return CliRunner().invoke(cli, words, standalone_mode=False)
+
+
+def printed(*words: str) -> str:
+    result = invoked(*words)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def process(*words: str, folder: Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The real program, or a line of Python, in a process of its own."""
+    start = ["-c", code] if code else ["-m", "curator"]
+    environment = {
+        "PYTHONPATH": str(QUICKSTART.parent.parent),
+        "PATH": "",
+        "HOME": str(folder),
+        "PYTHONWARNINGS": "error",
+    }
+    return subprocess.run(
+        [sys.executable, *start, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+# Starting
+
+
+def modules_loaded(folder: Path, *words: str) -> set[str]:
+    code = "import sys; from curator.cli import cli; cli.main(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    told = process(*words, folder=folder, code=code)
+    assert told.returncode == 0, told.stderr
+    return {name.partition(".")[0] for name in told.stdout.splitlines()[-1].split()}
+
+
+def test_help_loads_nothing_heavy_and_no_library_for_data(tmp_path: Path) -> None:
+    assert modules_loaded(tmp_path, "--help").isdisjoint(HEAVY | DATA_AND_CHECKS)
+
+
+def test_check_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = modules_loaded(tmp_path, "check", str(QUICKSTART))
+    assert loaded.isdisjoint(HEAVY)
+    assert "pydantic" in loaded, "the way to look at what is loaded must be able to see something"
+
+
+def test_importing_the_package_loads_nothing_and_offers_its_names(tmp_path: Path) -> None:
+    told = process(folder=tmp_path, code="import sys, curator; print(*sys.modules)")
+    assert {name.partition(".")[0] for name in told.stdout.split()}.isdisjoint(HEAVY | DATA_AND_CHECKS | {"click"})
+    assert all(getattr(curator, name) is not None for name in curator.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = curator.nothing
+
+
+def test_the_help_names_every_command() -> None:
+    text = printed("--help")
+    assert [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()] == [
+        "audit",
+        "build",
+        "check",
+        "cluster",
+        "compare",
+        "judge",
+        "new",
+        "publish",
+        "route",
+        "sandbox",
+        "show",
+        "suite",
+        "verify",
+    ]
+
+
+def test_the_version_is_the_packages() -> None:
+    assert printed("--version") == f"curator, version {curator.__version__}\n"
+
+
+def test_stages_are_called_as_the_pipeline_calls_them() -> None:
+    assert list(FOLDERS.values()) == [f"{number}-{name}" for number, name in enumerate(STAGES)]
+    assert outline(read(QUICKSTART))["stages"] == ", ".join(STAGES)
+
+
+# How it ends
+
+
+def ends(command: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = _run(command)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return code, err
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+def test_what_a_user_can_mend_ends_with_2_and_its_words_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(raising(DataError("rows.jsonl:3: is empty")), capsys) == (2, "Error: rows.jsonl:3: is empty\n")
+    several = RecipeError(["r.yaml:1: a", "r.yaml:2: b"])
+    assert ends(raising(several), capsys) == (2, "Error: 2 problems in the recipe:\n  r.yaml:1: a\n  r.yaml:2: b\n")
+
+
+def test_every_error_of_ours_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = CuratorError.__subclasses__()
+    assert len(kinds) >= 7
+    for kind in kinds:
+        assert ends(raising(kind("some words")), capsys) == (2, "Error: some words\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = ends(raising(error), capsys)
+    assert code == 130
+    assert told.strip() == "Interrupted. What was finished is kept: run the same command again to go on."
+
+
+def test_ctrl_c_within_a_command_ends_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("curator.recipe.file.read", lambda *_: raising(KeyboardInterrupt())())
+    assert ends(lambda: cli.main(["check", "a.yaml"], standalone_mode=False), capsys)[0] == 130
+
+
+def test_a_bug_is_raised_and_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (KeyError("column"), EOFError("ran out of input"), OSError(5, "Input/output error")):
+        monkeypatch.setattr("curator.recipe.file.read", lambda *_, error=error: raising(error)())
+        with pytest.raises(type(error)) as caught:
+            _run(lambda: cli.main(["check", "a.yaml"], standalone_mode=False))
+        assert caught.value is error
+
+
+def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
+    told = process("check", str(QUICKSTART), folder=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    told = process("check", "none.yaml", folder=tmp_path)
+    sentence = "none.yaml: cannot be read (no such file or directory); give the path of a recipe file in YAML"
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", f"Error: {sentence}\n")
+    code = "import curator.recipe.file as f; f.read = lambda *_: {}['x']; from curator.cli import main; main()"
+    told = process("check", "a.yaml", folder=tmp_path, code=code)
+    assert told.returncode == 1
+    assert told.stderr.startswith("Traceback")
+    assert told.stderr.endswith("KeyError: 'x'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["biuld"], "No such command 'biuld'"),
+        (["check", "a.yaml", "--sett", "a=1"], "No such option"),
+        (["check"], "Missing argument 'RECIPE'"),
+        (["build", "a.yaml", "--until", "selekt"], "is not one of 'base', 'pool'"),
+        (["build", "a.yaml", "--engine", "cloud"], "is not one of 'local', 'ray'"),
+        ([], "Usage: "),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_says_why(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = ends(lambda: cli.main(words, prog_name="curator", standalone_mode=False), capsys)
+    assert code == 2
+    assert told in text
+    assert "Traceback" not in text
+
+
+# check
+
+
+def test_check_names_every_problem_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(QUICKSTART.read_text().replace("k: 100", "k: many").replace("seed: 0", "seed: -1"))
+    with pytest.raises(RecipeError) as caught:
+        printed("check", str(path), "--set", "score.n=0")
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        "seed: found -1; allowed: 0 or more",
+        "select.k: found 'many'; allowed: a whole number",
+        "score.n: found 0; allowed: 1 or more",
+    ]
+
+
+def test_check_prints_the_plan() -> None:
+    text = printed("check", str(QUICKSTART), "--set", "select.k=23")
+    assert text.startswith(f"{QUICKSTART}: no problems found.\n")
+    for part in ("Plan of quickstart", "23 rows by facility-location", "6 seeds"):
+        assert part in text
+
+
+def test_check_prints_what_looks_like_markup_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "rows[red].csv"
+    path.write_text("prompt,response\nask,tell\n", encoding="utf-8")
+    text = printed("check", str(QUICKSTART), "--set", f"pool.sources.0={{file: '{path}'}}")
+    assert "rows[red].csv" in text
+
+
+def test_check_names_every_file_without_the_columns_it_needs(tmp_path: Path) -> None:
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("prompt,other\nask,tell\n", encoding="utf-8")
+    files = ", ".join(f"{{file: '{tmp_path / name}'}}" for name in ("one.csv", "two.csv"))
+    probes = f"probes.harmful.0={{file: '{tmp_path / 'one.csv'}'}}"
+    done = process("check", str(QUICKSTART), "--set", f"pool.sources=[{files}]", "--set", probes, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("no column holds the response") == 2
+
+
+def test_check_as_json_gives_the_resolved_recipe_and_the_plan() -> None:
+    found = json.loads(printed("check", str(QUICKSTART), "--json", "--set", "seed=5"))
+    recipe = read(QUICKSTART, ["seed=5"])
+    assert found["plan"].items() >= outline(recipe).items()
+    assert found["estimates"][0]["aligned"] == 14
+    assert parse(json.dumps(found["recipe"])) == recipe
+
+
+# build
+
+
+def test_a_broken_recipe_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(QUICKSTART.read_text().replace("k: 100", "k: many"))
+    told = process("build", "a.yaml", folder=tmp_path)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.endswith("select.k: found 'many'; allowed: a whole number\n")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What `build` was called with, without its work."""
+    seen: dict[str, Any] = {}
+
+    def pretend(recipe: Any, root: Path, *, until: str, progress: Any) -> None:
+        seen.update(recipe=recipe, root=root, until=until)
+        progress.progress("pool", 1, 2)
+        progress.finished("pool", Made(root, "key", {"summary": "7 candidates :key: [red]"}, 1.25, kept=False))
+        progress.finished("scores", Made(root, "key", {}, 1.25, kept=True))
+
+    monkeypatch.setattr("curator.build.build", pretend)
+    return seen
+
+
+def test_build_passes_on_what_was_asked(built: dict[str, Any], tmp_path: Path) -> None:
+    words = ["--until", "select", "--set", "seed=4", "--set", "select.k=9", "--engine", "local"]
+    text = printed("build", str(QUICKSTART), "--out", str(tmp_path / "here"), *words)
+    assert (built["root"], built["until"]) == (tmp_path / "here", "select")
+    assert (built["recipe"].seed, built["recipe"].select.k) == (4, 9)
+    assert text.splitlines()[-1] == f"Run folder: {tmp_path / 'here'}"
+
+
+def test_a_recipe_for_a_cluster_runs_here_where_the_command_line_says_so(built: dict[str, Any]) -> None:
+    rays = ["engine.kind=ray", "engine.address=auto", "engine.gpus_per_worker=1", "engine.retries=7"]
+    settings = [word for one in rays for word in ("--set", one)]
+    printed("build", str(QUICKSTART), "--until", "select", *settings, "--engine", "local")
+    section = built["recipe"].engine
+    assert (section.kind, section.address, section.gpus_per_worker, section.retries) == ("local", None, 0.0, 3)
+
+
+def test_build_says_what_it_runs_on_and_one_line_a_stage(built: dict[str, Any]) -> None:
+    lines = printed("build", str(QUICKSTART), "--until", "select").splitlines()
+    assert built["root"] == Path("outputs/quickstart")
+    assert lines[0].startswith("quickstart: runs on ")
+    assert lines[1] == "pool          1.2 s  7 candidates :key: [red]"
+    assert lines[2].split() == ["scores", "kept"]
+
+
+def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) -> None:
+    asked = ["engine.address=head:6379", "engine.workers=4", "engine.threads=2", "engine.gpus_per_worker=0.5"]
+    settings = [part for one in asked for part in ("--set", one)]
+    line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
+    assert line.startswith(
+        "quickstart: sources are read, rows embedded, models trained and asked on the Ray cluster at head:6379, "
+        "4 worker(s) of 2 thread(s) and 0.5 GPU(s) in bf16; similarity, neighbours, judges and the rest run here, on "
+    )
+    line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
+    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; similarity" in line
+
+
+@pytest.mark.parametrize(
+    ("gpu", "versions", "told"),
+    [
+        (False, {"torch": "2.13.0"}, "the CPU in fp32 (no GPU was found)"),
+        (True, {"torch": "2.13.0+cpu"}, "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"),
+        (True, {"torch": "2.13.0"}, "a CUDA GPU in bf16 (similarity and neighbours by torch)"),
+        (
+            True,
+            {"torch": "2.13.0+cu128", "faiss-gpu-cu12": "1.12.0"},
+            "a CUDA GPU in bf16 (similarity and neighbours by faiss 1.12.0)",
+        ),
+    ],
+)
+def test_what_models_and_products_are_computed_on_is_said_as_it_is(
+    gpu: bool, versions: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(provenance, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    asked = read(QUICKSTART)
+    assert machine_line(asked) == f"quickstart: runs on {told}, 2 processes of 1 thread(s)"
+    by_vllm = read(QUICKSTART, ["verify.generate.engine=vllm"])
+    assert machine_line(by_vllm).endswith("; answers are vLLM's, in a process of its own")
+
+
+def test_trainings_in_several_processes_are_said_before_they_start() -> None:
+    small = ["verify.align.micro_batch=8", "verify.finetune.micro_batch=8"]
+    both = read(QUICKSTART, [*small, "verify.align.processes=2", "verify.finetune.processes=2"])
+    assert machine_line(both).endswith(", 2 processes of 1 thread(s); each training in 2 processes of its own")
+    plan = outline(both)
+    assert plan["alignment runs"].endswith(" of 50 steps x 32 rows (full, each in 2 processes)")
+    assert "(full, each in 2 processes)" in plan["fine-tuning runs"]
+    one = read(QUICKSTART, [*small, "verify.align.processes=4"])
+    assert machine_line(one).endswith("; each alignment in 4 and each fine-tuning in 1 process(es) of its own")
+    assert "processes" not in outline(one)["fine-tuning runs"]
+    cluster = read(QUICKSTART, [*small, "engine.kind=ray", "verify.align.processes=2", "verify.finetune.processes=2"])
+    assert "no GPU, in fp32; each training in 2 processes of its own; similarity" in machine_line(cluster)
+
+
+def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
+    with opened(tmp_path / "busy"), pytest.raises(RunError, match="another curator"):
+        printed("build", str(QUICKSTART), "--out", str(tmp_path / "busy"))
+
+
+def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 40.0, 41.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("curator.cli.progress.Progress.get_time", lambda _: 0.0, raising=False)
+    console = Console(file=None, force_terminal=False, width=200)
+    with console.capture() as capture:
+        terminal = Terminal(console)
+        for done in range(4):
+            terminal.progress("train", done, 8)
+    assert capture.get() == "train      2 of 8, 20.0 s each, about 120 s left\n"
+
+
+def test_a_rate_is_told_so_that_it_can_be_read() -> None:
+    assert [rate(one) for one in (None, 0.0, 0.25, 1234.5)] == ["", "", "4.0 s each", "1,234.5/s"]
+
+
+def test_progress_on_a_terminal_shows_the_rate_and_the_time_left() -> None:
+    clock = iter(range(0, 10_000, 10))
+    with Terminal(Console(file=io.StringIO(), force_terminal=True, width=120)) as terminal:
+        terminal.bar.get_time = lambda: float(next(clock))
+        for done in range(4):
+            terminal.progress("train", done, 8)
+        shown = Console(file=io.StringIO(), width=120)
+        shown.print(terminal.bar.make_tasks_table(terminal.bar.tasks))
+        text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "3/8" in text
+    assert "s each" in text
+    assert re.search(r"left\s+\d+:\d\d:\d\d", text)
+
+
+# show
+
+
+def test_show_refuses_what_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        printed("show", str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path} is not a run folder; give one that `curator build` made, for example outputs/quickstart"
+    )
+
+
+def test_show_of_an_unfinished_run_tells_how_far_it_is(copy_of_run: Path) -> None:
+    for stage in STAGES[2:]:
+        shutil.rmtree(copy_of_run / FOLDERS[stage])
+    did = {stage: Run.open(copy_of_run).record(stage)["summary"] for stage in STAGES[:2]}
+    assert "candidates" in did["pool"]
+    assert printed("show", str(copy_of_run)).splitlines() == [
+        *(f"{stage:<10} {summary}" for stage, summary in did.items()),
+        "There is no report yet: run `curator build` again to go on.",
+    ]
+    assert json.loads(printed("show", str(copy_of_run), "--json")) == {"finished": did}
+
+
+def test_show_of_a_finished_run_tells_the_decision(plain_run: Path) -> None:
+    report = json.loads((plain_run / "8-report" / "report.json").read_text())
+    text = " ".join(printed("show", str(plain_run)).replace("│", " ").split())
+    for word in report["decision"]["sentence"].split():
+        assert word in text
+    assert json.loads(printed("show", str(plain_run), "--json")) == report
+
+
+def test_show_gives_no_old_report_while_a_stage_is_made_anew(copy_of_run: Path) -> None:
+    (copy_of_run / "5-train" / "done.json").unlink()
+    assert printed("show", str(copy_of_run)).splitlines()[-1].startswith("There is no report yet")
+
+
+@pytest.mark.parametrize("damaged", ["2-represent/done.json", "8-report/report.json"])
+def test_show_of_a_damaged_run_says_what_to_do(damaged: str, copy_of_run: Path) -> None:
+    (copy_of_run / damaged).write_text('{"key"')
+    with pytest.raises(RunError, match="cannot be read back"):
+        printed("show", str(copy_of_run))
+
+
+# new
+
+
+def test_new_writes_a_recipe_that_passes_check(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "mine.yaml"
+    assert printed("new", "mine", "--out", str(path)) == f"Wrote {path}. Edit it, then run: curator check {path}\n"
+    assert printed("check", str(path)).startswith(f"{path}: no problems found.")
+    assert read(path).name == "mine"
+    assert path.read_text().count("#") > 20, "the recipe explains itself"
+
+
+def test_new_is_called_after_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed("new", "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_new_never_writes_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("precious")
+    with pytest.raises(RunError, match="exists already; choose another name, or remove it first"):
+        printed("new", "mine", "--out", str(path))
+    assert path.read_text() == "precious"
+
+
+def test_new_refuses_a_name_that_no_run_folder_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="NAME: found 'a b'; allowed: letters, digits"):
+        printed("new", "a b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_says_when_a_file_is_in_the_way_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        printed("new", "mine", "--out", str(tmp_path / "file" / "mine.yaml"))
+
+
+def test_check_names_every_missing_file_and_sandbox_source_at_once(tmp_path: Path) -> None:
+    from curator.cli import _run
+
+    path = tmp_path / "gone.yaml"
+    text = QUICKSTART.read_text()
+    text = text.replace("{sandbox: forbidden-probes}", "{file: gone.jsonl}")
+    text = text.replace("{sandbox: pool}", "{sandbox: lake}")
+    path.write_text(text)
+    result = CliRunner().invoke(cli, ["check", str(path)])
+    assert isinstance(result.exception, RecipeError)
+    problems = result.exception.problems
+    assert len(problems) == 2
+    assert problems[0].startswith("gone.jsonl: no such file")
+    assert problems[1].startswith("sandbox: found 'lake'; allowed: pool, keep, list")
+    assert _run(lambda: cli.main(["check", str(path)], standalone_mode=False)) == 2

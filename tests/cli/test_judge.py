@@ -1,0 +1,115 @@
+"""`curator judge`: what its commands print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from curator.cli import cli
+from curator.errors import DataError, JudgeError, RunError
+from curator.judge import embedding
+from curator.judge import resources as judges
+
+
+def printed(*words: str) -> str:
+    result = CliRunner().invoke(cli, words, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> str:
+    rows = [
+        {
+            "prompt": f"prompt {i % 60}",
+            "completion": "I cannot help with that." if refused else "Push the gate.",
+            "final": ("partial" if i % 7 else "refusal") if refused else "compliance",
+            "a": "refusal" if refused else "compliance",
+            "b": "refusal" if refused and i % 5 else "compliance",
+            "other": "refusal" if refused or i % 9 == 0 else "compliance",
+            "gone": "1" if i % 10 == 9 else "0",
+        }
+        for i in range(180)
+        for refused in (True, False)
+    ]
+    path = tmp_path / "labels.csv"
+    pl.DataFrame(rows).write_csv(path)
+    return str(path)
+
+
+OPTIONS = ["--answer", "completion", "--label", "final", "--positive", "refusal", "--positive", "partial"]
+OPTIONS += ["--annotators", "a,b", "--exclude", "gone=1"]
+
+
+def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    words = ["judge", "measure", "--labels", labels, *OPTIONS, "--store", str(file), "phrases", "column:other"]
+    text = printed(*words)
+    assert "labels.csv: 360 rows, 36 excluded, 0 without a label; 162 of 324 are refused (partial, refusal)" in text
+    for part in ("all", "annotators agree", "annotators differ"):
+        assert f"Refused or not: {part}" in text
+    assert "people and phrases: the same on 1.000 of 324 answers, kappa 1.000" in text
+    assert "phrases and other: the same on " in text
+    assert "annotator 1 and annotator 2: the same on " in text
+    stored = json.loads(file.read_text())
+    assert (stored["outcome"], stored["run"], stored["labels"]["excluded"]) == ("refused", None, 36)
+    assert [one["name"] for one in stored["judges"]] == ["phrases", "other"]
+    assert stored["judges"][0]["all"]["sensitivity"] == 1.0
+    assert stored["judges"][0]["settings"]["refusal"] == "phrases"
+    figures = json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)
+    assert figures["figures"]["all"][0]["both"] == 162
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "why"),
+    [
+        (["phrases"], DataError, "has no column 'answer'"),
+        ([*OPTIONS, "--exclude", "gone", "phrases"], DataError, "give COLUMN=VALUE"),
+        ([*OPTIONS, "--annotators", "a", "phrases"], DataError, "give two columns, A,B"),
+        ([*OPTIONS, "phrase"], JudgeError, "allowed: phrases, exact"),
+        ([*OPTIONS, "phrases", "phrases"], JudgeError, "two judges are called 'phrases'"),
+        ([*OPTIONS, "column:nothing"], DataError, "has no column 'nothing'"),
+        ([*OPTIONS, "embedding:/nowhere"], JudgeError, r"holds no head\.json"),
+        ([*OPTIONS, "--run", "/nowhere", "phrases"], DataError, "has no column 'id'"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(labels: str, words: list[str], error: Any, why: str) -> None:
+    with pytest.raises(error, match=why):
+        printed("judge", "measure", "--labels", labels, *words)
+
+
+def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def embed(texts: Any, *_: Any) -> Any:
+        calls.append(len(texts))
+        rows = np.array([[1.0, 0.1] if "cannot" in text else [0.1, 1.0] for text in texts], dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    monkeypatch.setattr(judges, "_embed", embed)
+    monkeypatch.setattr(embedding, "CHOICES", (("answer",),))
+    out = tmp_path / "head"
+    text = printed("judge", "fit", "--labels", labels, *OPTIONS, "--embedder", str(tmp_path), "--out", str(out))
+    assert "Refused or not, on prompts that it had not seen" in text
+    facts = json.loads((out / "head.json").read_text())
+    assert facts["labels"]["rows"] == 324
+    assert facts["cross_validation"]["sensitivity"]["value"] == 1.0
+    calls.clear()
+    text = printed("judge", "measure", "--labels", labels, *OPTIONS, f"mine=embedding:{out}")
+    assert "mine was fitted to 324 of these answers: measured there by cross-validation." in text
+    assert not calls
+
+
+@pytest.mark.parametrize("words", [("run", "{0}"), ("sample", "{0}", "--out", "{0}/sheet.csv")])
+def test_a_folder_that_is_no_run_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run folder; give one that `curator build` made"):
+        printed("judge", *(word.format(tmp_path) for word in words))

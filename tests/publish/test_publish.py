@@ -1,0 +1,208 @@
+"""The commands: `curator publish`, and `curator build --push`; and a stranger's view of what they pushed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from curator.build import build
+from curator.cli import cli
+from curator.errors import PublishError, RunError
+from curator.report.model import read_report
+from curator.report.part import plain
+from curator.run import Run, dataset_folder, report_file
+from curator.run.folder import write_json
+from tests.publish import hub_server
+from tests.report.invented import changed
+from tests.small_run import QUICKSTART, recipe
+
+REPO = "owner/safe"
+
+
+@pytest.fixture
+def root(plain_run, tmp_path):
+    """A copy of a real run, without its weights."""
+    return shutil.copytree(plain_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+def invoked(*words):
+    result = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root):
+    text, folder = invoked("publish", root, REPO), dataset_folder(root)
+    for path in (one for one in folder.rglob("*") if one.is_file()):
+        name, size = path.relative_to(folder).as_posix(), f"{path.stat().st_size:,}"
+        assert any(name in line and size in line for line in text.splitlines()), name
+    assert (folder / "README.md").read_text() in text
+    assert "private where it is new" in text
+    assert f"The decision of this run: {read_report(report_file(root)).decision.outcome}." in text
+    assert text.splitlines()[-1] == "Nothing was sent. To send it, add --push."
+    assert not hub.asked
+
+
+def test_a_machine_reads_the_dry_run_as_json(root):
+    told = json.loads(invoked("publish", root, REPO, "--json"))
+    assert told["files"]["README.md"] == (dataset_folder(root) / "README.md").stat().st_size
+    assert told["decision"] == read_report(report_file(root)).decision.outcome
+
+
+def test_push_sends_it_and_says_where_it_is(hub, root):
+    text = invoked("publish", root, REPO, "--push", "--tag", "v1")
+    assert f"{len([one for one in dataset_folder(root).rglob('*') if one.is_file()])} files sent" in text
+    assert "every file and every row is what was sent" in text
+    assert text.splitlines()[-1] == f"{hub.place}/datasets/{REPO}"
+    assert hub_server.WRITER not in text
+    assert invoked("publish", root, REPO, "--push").startswith("Everything was there already.")
+    told = json.loads(invoked("publish", root, REPO, "--push", "--json"))
+    assert told["commit"] == hub.repos["dataset", REPO].head.sha
+
+
+def test_a_run_that_is_not_finished_or_of_another_recipe_is_refused(root):
+    build(recipe("select.weight=-1"), root, until="select")
+    with pytest.raises(RunError, match="is not finished; run `curator build` again"):
+        invoked("publish", root, REPO)
+    with pytest.raises(RunError, match="is not a run folder"):
+        invoked("publish", root / "nowhere", REPO)
+
+
+@pytest.fixture
+def building(monkeypatch, root):
+    """`curator build` with the pipeline left out: the run folder is there. Gives the order of what happened."""
+    happened = []
+    monkeypatch.setattr("curator.build.build", lambda *_, **__: happened.append("build"))
+
+    def command(*words, outcome="durable"):
+        file = report_file(root)
+        write_json(file, plain(changed(read_report(file), decision={"outcome": outcome})))
+        return invoked("build", QUICKSTART, "--out", root, *words)
+
+    command.happened = happened
+    return command
+
+
+def test_build_pushes_at_the_end_and_asks_the_hub_before_the_work(hub, building, monkeypatch):
+    assert f"datasets/{REPO}" in building("--push", REPO).splitlines()[-1]
+    assert hub.repos["dataset", REPO].private
+    monkeypatch.setenv("HF_TOKEN", hub_server.READER)
+    building.happened.clear()
+    with pytest.raises(PublishError, match="can only read"):
+        building("--push", REPO)
+    assert not building.happened, "hours of work are not begun for a token that cannot write"
+
+
+@pytest.mark.parametrize("outcome", ["worse", "trade-off"])
+def test_an_unfavourable_set_is_not_pushed_unless_told_to(hub, building, outcome):
+    with pytest.raises(PublishError, match=f"the decision is '{outcome}', so nothing was pushed"):
+        building("--push", REPO, outcome=outcome)
+    assert building.happened == ["build"]
+    assert not hub.repos
+    building("--push", REPO, "--push-anyway", "--public", outcome=outcome)
+    assert not hub.repos["dataset", REPO].private
+
+
+@pytest.mark.parametrize(
+    "words", [("--push-anyway",), ("--public",), ("--push", REPO, "--until", "report")], ids=" ".join
+)
+def test_options_that_make_no_sense_together_are_refused(building, words):
+    import click
+
+    with pytest.raises(click.UsageError):
+        building(*words)
+    assert not building.happened
+
+
+def test_the_real_program_pushes_and_a_stranger_loads_it_with_one_line(root, tmp_path):
+    """Processes of their own, told of the Hub by the environment alone."""
+    with hub_server.serving() as server:
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "HF_ENDPOINT": server.place,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": hub_server.WRITER,
+        }
+        pushed = subprocess.run(
+            [sys.executable, "-m", "curator", "publish", str(root), REPO, "--push", "--public"],
+            env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert pushed.returncode == 0, pushed.stderr
+        assert hub_server.WRITER not in pushed.stdout + pushed.stderr
+        code = (
+            "import datasets, json\n"
+            f"rows = datasets.load_dataset('{REPO}', split='train')\n"
+            f"print(json.dumps([rows['id'][:], rows[0], {{n: str(k) for n, k in rows.features.items()}}]))"
+        )
+        del environment["HF_TOKEN"]
+        loaded = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert loaded.returncode == 0, loaded.stderr
+    ids, first, kinds = json.loads(loaded.stdout.splitlines()[-1])
+    made = Run.open(root)
+    assert ids == list(made.selection().ids)
+    assert first["messages"] == made.data().pool.rows.row(by_predicate=pl.col("id") == ids[0], named=True)["messages"]
+    assert kinds["coverage"] == "Value('int64')"
+
+
+def test_what_is_gated_opens_only_for_those_who_may(hub, folder, tmp_path):
+    import datasets
+
+    from curator.publish.push import push
+
+    push(folder, REPO, public=True)
+    hub.repos["dataset", REPO].gated = True
+
+    def rows(token):
+        return datasets.load_dataset(
+            REPO, "curated", split="train", token=token, cache_dir=str(tmp_path / token)
+        ).num_rows
+
+    assert rows(hub_server.WRITER) == 12
+    with pytest.raises(datasets.exceptions.DatasetNotFoundError, match="gated"):
+        rows(hub_server.STRANGER)
+
+
+def test_folder_and_hub_give_the_rows_and_types_of_the_selection(hub, run, report, write, tmp_path):
+    """Whatever stands in them: markup, quotes, marks that turn the direction of writing, a megabyte."""
+    import datasets
+
+    from curator.publish.dataset import dataset_rows
+    from curator.publish.push import push
+
+    odd = [
+        "<script>alert(1)</script>",
+        "---\nlicense: x\n---",
+        "\u202e\u2066\x00 \\ \" ' \U0001f600",
+        "y" * 1_000_000,
+        "",
+    ]
+    texts = [odd[place % len(odd)] for place in range(run.data.pool.rows.height)]
+    messages = [[{"role": "user", "content": one}, {"role": "assistant", "content": one[::-1]}] for one in texts]
+    rows = run.data.pool.rows.with_columns(
+        pl.Series("messages", messages, dtype=run.data.pool.rows.schema["messages"]),
+        category=pl.Series(texts), licence=pl.Series(texts),
+    )  # fmt: skip
+    pool = replace(run.data.pool, rows=rows)
+    coverage = dict.fromkeys(run.selection.ids, 3)
+    folder = write(tmp_path / "dataset", run, report, pool=pool, coverage=coverage)
+    push(folder, REPO)
+    expected = dataset_rows(pool, run.scores, run.selection, coverage)
+    found = [
+        datasets.load_dataset(place, split="train", cache_dir=str(tmp_path / name), token=hub_server.WRITER)
+        for name, place in (("a", str(folder)), ("b", REPO))
+    ]
+    for one in found:
+        assert one.features == datasets.Features.from_arrow_schema(expected.schema)
+        assert one.to_list() == expected.to_pylist()

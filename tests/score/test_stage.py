@@ -1,0 +1,159 @@
+"""Which scores a recipe asks for, and the table that holds all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from curator.errors import RecipeError
+from curator.recipe import steps_taken
+from curator.recipe.select import AGGREGATES, Score, names_of
+from curator.records import Scores, Vectors
+from curator.score.cosine import cosine, rank_sum
+from curator.score.stage import Compared, every_score, scored
+from tests.small_run import recipe
+
+BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
+FORGETTING = "verify.forgetting={}"
+SUM = "score={from: rank-sum, of: [{from: cosine, aggregate: mean}, {from: interference, size: 0.01}]}"
+
+
+def unit(prefix, n, seed):
+    matrix = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+    return Vectors(tuple(f"{prefix}{i}" for i in range(n)), matrix / np.linalg.norm(matrix, axis=1)[:, None], "made-up")
+
+
+def taken(names, ids, tasks):
+    """Interference of made-up values, rows in another order than the pool."""
+    found = {}
+    for number, name in enumerate(names):
+        values = np.random.default_rng(number).normal(size=len(ids))
+        found[name] = Scores(ids[::-1], name, values, dict.fromkeys(tasks, values), {}, -np.inf, np.inf)
+    return found
+
+
+def compared(names=(), seed=0):
+    pool, tasks = unit("p", 30, seed), {"list": unit("l", 12, seed + 1), "odd": unit("o", 7, seed + 2)}
+    return Compared(pool, tasks, {"list": 1.0, "odd": 0.0}, 6, taken(names, pool.ids, tasks))
+
+
+def names_taken(r):
+    return [f"interference/{one.step}-{one.size:g}-{one.rows}/{loss}" for one in steps_taken(r)
+            for loss in ("whole", "first-token")]  # fmt: skip
+
+
+def test_a_step_is_taken_once_and_only_where_somebody_asks():
+    assert steps_taken(recipe()) == []
+    assert [one.step for one in steps_taken(recipe(FORGETTING))] == ["sign", "gradient"]
+    assert steps_taken(recipe("verify.forgetting={interference: false}")) == []
+    assert [one.size for one in steps_taken(recipe(SUM))] == [0.01]
+    both = steps_taken(recipe("score={from: interference, loss: whole}", FORGETTING))
+    assert [(one.step, one.loss) for one in both] == [("sign", "whole"), ("gradient", "first-token")]
+
+
+def test_a_section_gives_the_score_it_names():
+    r = recipe(SUM)
+    given = compared(names_taken(r))
+    found = scored(r.score, given)
+    mean = cosine(given.pool, given.tasks, given.weights, aggregate="mean")
+    expected = rank_sum([mean, given.interference["interference/sign-0.01-64/first-token"]])
+    assert found.combined.tolist() == expected.combined.tolist()
+    assert found.nearest == mean.nearest
+    alone = recipe("score={from: interference, size: 0.01, loss: whole}").score
+    assert scored(alone, given) is given.interference["interference/sign-0.01-64/whole"]
+
+
+def test_every_score_stands_in_the_table_in_the_order_of_the_pool():
+    r = recipe(BOTH, FORGETTING, "score.n=3")
+    given = [compared(names_taken(r)), compared(names_taken(r), seed=5)]
+    table = every_score(r, given)
+    assert tuple(table["id"]) == given[0].pool.ids
+    names = {column.rpartition(":")[0] for column in table.columns if column != "id"}
+    size = {None: "", "n": "-3", "k": "-6"}
+    per_representation = {f"cosine/{name}{size[aggregate.size]}" for name, aggregate in AGGREGATES.items()}
+    assert {"cosine/max", "cosine/top-mean-3", "cosine/per-example-6"} <= per_representation
+    per_representation.add("rank-sum(cosine/top-mean-3, interference/sign-0.001-64/first-token)")
+    places = ("layer -1, last-completion", "layer -1, end-of-prompt")
+    assert names == {f"{name}, {place}" for name in per_representation for place in places} | set(names_taken(r))
+    assert table.width == 1 + 2 * len(names)
+    for number, place in enumerate(places):
+        one = given[number]
+        expected = cosine(one.pool, one.tasks, one.weights, aggregate="max").tasks["odd"]
+        assert table[f"cosine/max, {place}:odd"].to_list() == expected.tolist()
+    interference = given[0].interference["interference/gradient-0.001-64/whole"]
+    assert table["interference/gradient-0.001-64/whole:list"].to_list() == interference.tasks["list"][::-1].tolist()
+
+
+def test_the_table_holds_what_the_recipe_selects_by():
+    for setting in (SUM, "score={from: cosine, aggregate: per-example}", "score={from: interference, step: gradient}"):
+        r = recipe(setting)
+        given = compared(names_taken(r))
+        found = scored(r.score, given)
+        columns = [column for column in every_score(r, [given]).columns if column.startswith(found.name)]
+        assert len(columns) == 2, setting
+        order = [found.ids.index(one) for one in given.pool.ids]
+        assert every_score(r, [given])[columns[0]].to_list() == found.tasks["list"][order].tolist()
+
+
+def test_a_task_of_few_rows_is_no_hindrance_to_scores_that_nobody_selects_by():
+    r = recipe("score={from: interference}")
+    assert any(column.startswith("cosine/top-mean-7") for column in every_score(r, [compared(names_taken(r))]).columns)
+
+
+def test_representations_that_are_called_alike_are_numbered():
+    r = recipe(
+        "represent=[{from: hidden-states}, {from: hidden-states, centre: false}, {from: hidden-states, layer: 1}]"
+    )
+    assert names_of(r.representations) == [
+        "layer -1, last-completion (1)",
+        "layer -1, last-completion (2)",
+        "layer 1, last-completion",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["verify.forgetting={seeds: 4}"], r"forgetting\.seeds is 4, more than the 3 of arm 'random'; lower it"),
+        ([FORGETTING, "verify.stage=rehearsal"], "stage rehearsal has no aligned ones; set forgetting to null"),
+        (["verify.forgetting={rows: 9}"], "found 9; allowed: 10 or more"),
+    ],
+)
+def test_a_recipe_that_cannot_measure_forgetting_is_told(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe(*settings)
+
+
+def test_the_consensus_is_the_mean_rank_by_the_cosine_of_every_representation():
+    parts = [compared(seed=0), compared(seed=7), compared(seed=21)]
+    every = [(one.pool, one.tasks) for one in parts]
+    section = Score(kind="consensus", aggregate="top-mean", n=3)
+    found = scored(section, parts[0]._replace(representations=every))
+    ranks = []
+    for one in parts:
+        values = cosine(one.pool, one.tasks, one.weights, aggregate="top-mean", n=3).tasks["list"]
+        ranks.append([sum(other < value for other in values) / (len(values) - 1) for value in values])
+    np.testing.assert_allclose(found.tasks["list"], np.mean(ranks, axis=0), atol=1e-12)
+    assert (found.name, found.low, found.high) == ("consensus/top-mean-3", 0.0, 1.0)
+    assert found.parameters["representations"] == 3
+    assert set(found.nearest["list"]) <= set(parts[0].tasks["list"].ids)
+    np.testing.assert_allclose(found.combined, found.tasks["list"])
+
+
+def test_the_table_of_scores_holds_the_consensus_of_several_representations_once():
+    parts = [compared(seed=0), compared(seed=7)]
+    every = [(one.pool, one.tasks) for one in parts]
+    table = every_score(recipe(BOTH, "score.n=3"), [one._replace(representations=every) for one in parts])
+    agreed = [name for name in table.columns if name.startswith("consensus")]
+    assert agreed == ["consensus/top-mean-3:list", "consensus/top-mean-3:odd"]
+    one = every_score(recipe("score.n=3"), [parts[0]._replace(representations=every[:1])])
+    assert not any(name.startswith("consensus") for name in one.columns)
+
+
+@pytest.mark.parametrize("score", [
+    "score={from: consensus}", "score={from: rank-sum, of: [{from: consensus}, {from: interference}]}",
+])  # fmt: skip
+def test_a_consensus_needs_several_representations(score):
+    with pytest.raises(RecipeError, match="consensus is of several representations, and represent has one"):
+        recipe(score)
+    assert recipe(score, BOTH)

@@ -1,0 +1,297 @@
+"""Every setting of a recipe's `select` section, by the user's own commands on the sandbox: what it does to the rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from curator.cli import cli
+from curator.errors import RunError, SelectionError
+from curator.recipe.select import Select, rows_wanted
+from curator.records import Scores, Vectors
+from curator.run.files import load_data, load_scores, load_selection, load_vectors
+from curator.run.folder import read_json
+from curator.selection.problem import prepare
+from curator.selection.solve import select
+from curator.selection.stage import choose, quality, quotas_of
+from tests.small_run import QUICKSTART, SMALL
+
+
+def invoke(*words: str) -> str:
+    result = CliRunner().invoke(cli, words, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+class Run:
+    """A run folder that is built to `select`, again with each setting; earlier stages are kept."""
+
+    def __init__(self, root: Path, *always: str) -> None:
+        self.root, self.always = root, always
+
+    def build(self, *settings: str) -> str:
+        words = [part for setting in (*SMALL, *self.always, *settings) for part in ("--set", setting)]
+        return invoke("build", str(QUICKSTART), "--until", "select", "--out", str(self.root), *words)
+
+    def choose(self, *settings: str) -> Any:
+        self.build(*settings)
+        return load_selection(self.root / "4-select")
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        return load_data(self.root / "1-pool").pool.rows
+
+    def counts(self, selection: Any, by: str) -> Counter[str]:
+        label = dict(self.rows.select("id", by).iter_rows())
+        return Counter(label[one] for one in selection.ids)
+
+
+@pytest.fixture(scope="module")
+def run(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    heavy = shutil.ignore_patterns("*.safetensors")
+    return Run(shutil.copytree(plain_run, tmp_path_factory.mktemp("runs") / "chosen", ignore=heavy))
+
+
+def test_the_stage_chooses_what_the_public_call_chooses(run: Run) -> None:
+    found = run.choose()
+    vectors, scores = load_vectors(run.root / "2-represent", "pool"), load_scores(run.root / "3-scores")
+    again = select(vectors.matrix, scores.combined, 20, ids=vectors.ids, weight=0.3, neighbours=16)
+    assert found.ids == again.ids
+    assert (found.value, found.bound, found.all_pairs_value) == (again.value, again.bound, again.all_pairs_value)
+    assert found.parameters["recall"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["select.weight=-2"], {"weight": -2.0}),
+        (["select.objective=graph-cut", "select.parameters={theta: 0.4}"], {"parameters": {"theta": 0.4}}),
+        (["select.objective=log-det", "select.parameters={alpha: 3}"], {"parameters": {"alpha": 3.0}}),
+        (["select.neighbours=5"], {"neighbours": 5}),
+        (["select.k=7"], {"k": 7}),
+        (["select.stochastic=0.3", "seed=0"], {"stochastic": 0.3}),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+)
+def test_a_setting_changes_the_choice_as_the_public_calls_argument_does(
+    run: Run, settings: list[str], expected: dict[str, Any]
+) -> None:
+    plain, found = run.choose(), run.choose(*settings)
+    vectors, scores = load_vectors(run.root / "2-represent", "pool"), load_scores(run.root / "3-scores")
+    call = {"k": 20, "weight": 0.3, "neighbours": 16, **expected}
+    objective = next((one.partition("=")[2] for one in settings if one.startswith("select.objective")), None)
+    again = select(
+        vectors.matrix, scores.combined, ids=vectors.ids, **call, **({"objective": objective} if objective else {})
+    )
+    assert found.ids == again.ids
+    assert found.value == again.value
+    assert found.ids != plain.ids
+
+
+def test_conditional_gain_reads_what_the_tasks_cover(run: Run) -> None:
+    settings = "select.objective=conditional-gain"
+    all_of_it, none = (run.choose(settings, f"select.parameters={{nu: {nu}}}") for nu in (1, 0))
+    assert none.ids == run.choose().ids
+    assert all_of_it.ids != none.ids
+    cover = np.load(run.root / "3-scores" / "task-cover.npy") if run.choose(settings) else None
+    vectors, scores = load_vectors(run.root / "2-represent", "pool"), load_scores(run.root / "3-scores")
+    again = select(
+        vectors.matrix, scores.combined, 20, ids=vectors.ids, weight=0.3, neighbours=16,
+        objective="conditional-gain", task_cover=cover,
+    )  # fmt: skip
+    assert again.ids == all_of_it.ids
+
+
+@pytest.fixture(scope="module")
+def mixed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A pool of two sources under two licences: a third of the sandbox's rows comes from a file."""
+    folder = tmp_path_factory.mktemp("mixed")
+    part = run.rows.filter(pl.int_range(pl.len()) % 3 == 0).select("messages", "category")
+    (folder / "more.jsonl").write_text("\n".join(json.dumps(row) for row in part.to_dicts()))
+    sources = [
+        {"sandbox": "pool", "rows": 150, "licence": "cc-by-4.0"},
+        {"file": str(folder / "more.jsonl"), "licence": "mit", "category": "category"},
+    ]
+    return Run(folder / "run", f"pool.sources={json.dumps(sources)}")
+
+
+@pytest.mark.parametrize("by", ["category", "licence", "source"])
+def test_quotas_hold_by_category_licence_and_source(mixed: Run, by: str) -> None:
+    free = mixed.counts(mixed.choose(), by)
+    pool = Counter(mixed.rows[by])
+    assert len(pool) >= 2
+    # What the choice would have most of may have one row less, what it has least of must have two more.
+    most = free.most_common(1)[0][1] - 1
+    least = min((label for label in pool if pool[label] >= free[label] + 2), key=lambda label: (free[label], label))
+    own = {least: {"min": free[least] + 2}}
+    selection = mixed.choose(f"select.quotas={json.dumps({'by': by, 'max': most, 'groups': own})}")
+    found = mixed.counts(selection, by)
+    assert found.total() == 20
+    assert found[least] >= free[least] + 2
+    assert all(count <= most for label, count in found.items() if label != least)
+    assert {label: count for label, count in selection.group_counts.items() if count} == dict(found)
+
+
+def test_include_and_exclude_name_rows_of_the_pool(run: Run) -> None:
+    plain = run.choose()
+    left = next(one for one in run.rows["id"] if one not in plain.ids)
+    found = run.choose(f"select.include=['{left}']", f"select.exclude=['{plain.ids[0]}']")
+    assert found.ids[0] == left
+    assert plain.ids[0] not in found.ids
+    assert len(found.ids) == 20
+
+
+def test_a_token_budget_is_kept_and_used_up(run: Run) -> None:
+    text = run.build("select.k=null", "select.budget_tokens=150", "select.weight=0")
+    found = load_selection(run.root / "4-select")
+    tokens = dict(run.rows.select("id", "tokens").iter_rows())
+    used = sum(tokens[one] for one in found.ids)
+    assert found.budget_used == used <= 150
+    assert min(tokens.values()) > 150 - used
+    assert f"{len(found.ids)} rows of {used} tokens" in text
+
+
+def test_stability_is_told_across_representations_that_have_one_name_too(run: Run) -> None:
+    one = "{from: hidden-states, layer: 1}"
+    text = run.build(f"represent=[{one}, {one[:-1]}, centre: false}}, {{from: hidden-states, layer: 2}}]")
+    found = pl.read_parquet(run.root / "4-select" / "stability.parquet")
+    first = load_selection(run.root / "4-select")
+    assert found.height == 3
+    assert set(found["one"]) | set(found["other"]) == {
+        "layer 1, last-completion (1)", "layer 1, last-completion (2)", "layer 2, last-completion",
+    }  # fmt: skip
+    pair = found.filter(pl.col("one").str.contains(r"\(1\)"), pl.col("other").str.contains("layer 2")).row(
+        0, named=True
+    )
+    vectors = load_vectors(run.root / "2-represent" / "also-2", "pool")
+    scores = load_scores(run.root / "3-scores" / "also-2")
+    again = select(vectors.matrix, scores.combined, 20, ids=vectors.ids, weight=0.3, neighbours=16)
+    assert pair["shared"] == len(set(again.ids) & set(first.ids))
+    assert pair["chance"] == pytest.approx(20 / run.rows.height)
+    assert f"overlap with other seeds or representations from {found['overlap'].min():.0%}" in text
+
+
+def test_stability_is_told_across_seeds_where_the_choice_is_random(run: Run) -> None:
+    run.build("select.stochastic=0.3")
+    found = pl.read_parquet(run.root / "4-select" / "stability.parquet")
+    assert found["other"].to_list()[0].endswith("seed 1")
+    assert found.height == 3
+    assert (found["overlap"] < 1).any()
+    run.build()
+    assert pl.read_parquet(run.root / "4-select" / "stability.parquet").height == 0
+
+
+WRONG = [
+    (["select.include=[zz]"], r"select\.include: 'zz' is no id of this pool"),
+    (["select.exclude=[zz, yy]"], r"select\.exclude: 'yy' is no id of this pool \(2 such\)"),
+    (["select.quotas={min: 2}"], r"select\.quotas: the minima \(with include\) need \d+ rows and k is 20"),
+    (["select.quotas={min: 250}"], r"select\.quotas: of category '\w+', min is 250 and only \d+ rows of the group"),
+    (
+        ["select.quotas={max: 1}"],
+        r"select\.k: 20 is impossible because of quotas; the largest k that is possible is \d",
+    ),
+    (
+        ["select.quotas={groups: {nothing: {min: 1}}}"],
+        r"select\.quotas\.groups: no row of the pool has category 'nothing'; there are \w+",
+    ),
+    (["select.k=null", "select.budget_tokens=2"], r"select\.budget_tokens: 2 is less than the cheapest row costs"),
+    (
+        ["select.k=null", "select.budget_tokens=30", "select.quotas={min: 3}"],
+        r"select\.budget_tokens: 30 is less than include and quota minima cost",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), WRONG, ids=[says[:40] for _, says in WRONG])
+def test_limits_that_no_set_meets_name_the_recipes_key(run: Run, settings: list[str], says: str) -> None:
+    with pytest.raises(SelectionError, match=says):
+        run.build(*settings)
+    # Nothing was half written: the earlier recipe's choice is there again at once.
+    assert len(run.choose().ids) == 20
+
+
+def test_a_groups_own_quota_is_named_by_its_own_key_whatever_the_group_is_called() -> None:
+    x = np.eye(4, dtype=np.float32)
+    rows = pl.DataFrame({"id": list("abcd"), "category": ["it's: a]"] * 2 + ["b"] * 2, "tokens": [3] * 4})
+    scores = Scores(tuple("abcd"), "s", np.zeros(4), {}, {}, -1, 1)
+    given = (rows, Vectors(tuple("abcd"), x, "made-up"), scores)
+    section = Select(k=3, quotas={"groups": {"it's: a]": {"min": 3}}})
+    with pytest.raises(SelectionError) as caught:
+        choose(section, *given, weight=0.0, task_cover=None, seed=0)
+    assert str(caught.value).startswith("select.quotas.groups.it's: a]: of category \"it's: a]\", min is 3 and only 2")
+
+
+def test_a_groups_own_limits_stand_in_place_of_those_of_all() -> None:
+    section = Select(k=3, quotas={"min": 1, "max": 5, "groups": {"b": {"max": 2}, "c": {}}}).quotas
+    assert quotas_of(section, {"a", "b", "c"}) == {"a": (1, 5), "b": (None, 2)}
+    assert quotas_of(None, {"a"}) == {}
+
+
+def test_a_budget_stands_for_about_as_many_rows_as_it_pays_for() -> None:
+    tokens = pl.Series([10, 20, 30])
+    assert rows_wanted(Select(k=2), tokens) == 2
+    assert [rows_wanted(Select(budget_tokens=b), tokens) for b in (1, 41, 10_000)] == [1, 2, 3]
+
+
+def test_an_approximate_graphs_recall_stands_in_the_stages_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from curator import neighbours
+
+    x = np.random.default_rng(0).standard_normal((900, 12)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    exact = select(x, np.zeros(900), 20, neighbours=8)
+    assert "recall" not in quality(exact, [])
+    monkeypatch.setitem(neighbours.graph.__kwdefaults__, "exact_up_to", 100)
+    found = select(x, np.zeros(900), 20, neighbours=8)
+    assert found.parameters["recall"] < 1
+    assert f"neighbours found with recall {found.parameters['recall']:.1%}" in quality(found, [])
+    assert prepare(x, np.zeros(900), neighbours=8).graph.recall == found.parameters["recall"]
+
+
+# show --why
+
+
+def test_why_a_row_was_chosen_or_not_is_told_by_its_id_or_the_start_of_it(run: Run) -> None:
+    found = run.choose()
+    chosen = pl.read_parquet(run.root / "4-select" / "chosen.parquet").row(2, named=True)
+    text = invoke("show", str(run.root), "--why", found.ids[2])
+    assert text.startswith(f"{found.ids[2]} is chosen, as number 3 of 20: it added {found.gains[2]:.6f}")
+    assert f"nearest row {chosen['nearest'][0]['row']}" in text
+    assert f"covers {len(chosen['covers'])} row" in text
+    other = pl.read_parquet(run.root / "4-select" / "others.parquet").row(0, named=True)
+    start = next(other["id"][:size] for size in range(1, 65) if sum(
+        one.startswith(other["id"][:size]) for one in run.rows["id"]) == 1)  # fmt: skip
+    text = invoke("show", str(run.root), "--why", start)
+    assert text.startswith(f"{other['id']} is not chosen: {other['covered_by']} covers it with cosine")
+    assert f"change the objective by {other['value']:+.6f}" in text
+    parts = json.loads(invoke("show", str(run.root), "--why", found.ids[2], "--json"))
+    assert parts == {"chosen": True, **chosen}
+    assert json.loads(invoke("show", str(run.root), "--why", start, "--json")) == {"chosen": False, **other}
+
+
+def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run: Run, tmp_path: Path) -> None:
+    run.choose()
+    with pytest.raises(SelectionError, match="'no-such-row' is no row of this pool"):
+        invoke("show", str(run.root), "--why", "no-such-row")
+    common = Counter(one[0] for one in run.rows["id"]).most_common(1)[0]
+    with pytest.raises(SelectionError, match=f"{common[1]} rows of this pool start with '{common[0]}'"):
+        invoke("show", str(run.root), "--why", common[0])
+    young = tmp_path / "young"
+    shutil.copytree(run.root, young)
+    words = [part for setting in (*SMALL, "select.k=9") for part in ("--set", setting)]
+    invoke("build", str(QUICKSTART), "--until", "scores", "--out", str(young), *words)
+    assert read_json(young / "4-select" / "done.json")  # an earlier recipe's choice is none of this one's
+    with pytest.raises(
+        RunError, match=r"no rows are chosen yet by the recipe in it; run `curator build .*--until select`"
+    ):
+        invoke("show", str(young), "--why", "a")
+    with pytest.raises(RunError, match="is not a run folder"):
+        invoke("show", str(tmp_path), "--why", "a")
