@@ -1,4 +1,4 @@
-"""The pipeline: the only file that knows the order of the stages.
+"""The pipeline: the stages in their order, and what makes each.
 
 Each stage is a function from what lies on disk to its own folder; `run.folder.make` decides whether it has to run. What
 a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
@@ -13,18 +13,18 @@ from typing import Any
 
 from curator.engine import engaged
 from curator.experiment import stage as experiment
-from curator.judge import stage as judging
+from curator.judge import stage as judge
 from curator.keys import inputs_of, stage_keys
-from curator.pool import stage as pool_stage
-from curator.publish import stage as publish_stage
+from curator.pool import stage as pool
+from curator.publish import stage as publish
 from curator.recipe import Recipe
 from curator.recipe.file import dump
-from curator.report import stage as reporting
-from curator.represent import stage as representing
+from curator.report import stage as report
+from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
 from curator.run.folder import Made, make, opened, write_json, write_text
 from curator.run.names import KEYS, RECIPE
-from curator.score import stage as score_stage
+from curator.score import stage as score
 from curator.selection import stage as selection
 
 Work = Callable[[Run, Path], Mapping[str, Any]]
@@ -38,15 +38,15 @@ def _select(run: Run, folder: Path) -> Mapping[str, Any]:
 
 WORK: Mapping[str, Work] = {
     "base": experiment.base,
-    "pool": pool_stage.pool,
-    "represent": representing.represent,
-    "scores": score_stage.scores,
+    "pool": pool.pool,
+    "represent": represent.represent,
+    "scores": score.scores,
     "select": _select,
     "train": experiment.train,
     "answer": experiment.answer,
-    "judge": judging.judge,
-    "report": reporting.report,
-    "publish": publish_stage.publish,
+    "judge": judge.judge,
+    "report": report.report,
+    "publish": publish.publish,
 }
 """What makes each stage, in their order."""
 

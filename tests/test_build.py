@@ -15,13 +15,18 @@ import jsonschema
 import polars as pl
 import pytest
 
-from curator.build import build
+from curator.build import GRIDS, SHARED, WORK, build
 from curator.errors import CuratorError, DataError, RunError, SelectionError
 from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES
 from curator.run import folder as run
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
+
+
+def test_a_stage_is_made_by_one_function_in_the_order_of_the_folders() -> None:
+    assert tuple(WORK) == STAGES
+    assert set(GRIDS) | set(SHARED) <= set(STAGES)
 
 
 def test_every_stage_writes_its_folder_and_marker(plain_run: Path) -> None:

@@ -67,6 +67,6 @@ def mixture(pieces: Iterable[Mapping[str, Any]]) -> str | None:
         for name, values in mixed.items()
     )
     return (
-        f"Not all models of this run were computed alike ({differences}; in brackets how many trainings and answers). "
-        "Sums round differently then, which can change single answers."
+        f"The models of this run were not all trained and evaluated with the same settings: {differences} (the number "
+        "of trainings and sets of answers in brackets). Sums round differently, which can change single answers."
     )

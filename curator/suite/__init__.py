@@ -27,7 +27,7 @@ def run_suite(
         progress: Called with a variant when it starts; gives where to report its progress.
 
     Raises:
-        RecipeError: See `variants.variants` and `recovered.recovered`.
+        RecipeError: See `run.variants`; or the folder's recovered.json is damaged.
         RunError: Another process is at work on the suite, or its folder cannot be written.
     """
     numbers = recovered(folder)

@@ -49,9 +49,9 @@ def test_a_grid_that_was_gone_on_with_on_more_threads_says_so_in_report_and_card
     marker = json.loads((tmp_path / "5-train" / "before" / "curated-0" / "done.json").read_text())
     assert marker["where"]["threads"] == 1
     assert set(marker["where"]["versions"]) <= set(LIBRARIES)
-    assert not any("computed alike" in warning for warning in report_of(tmp_path)["warnings"])
+    assert not any("with the same settings" in warning for warning in report_of(tmp_path)["warnings"])
     build(recipe(*first[:1], "verify.seeds=3", "engine.threads=2"), tmp_path)
-    (warning,) = (text for text in report_of(tmp_path)["warnings"] if "computed alike" in text)
+    (warning,) = (text for text in report_of(tmp_path)["warnings"] if "with the same settings" in text)
     # Two arms; 2 seeds were trained and answered on one thread, before and after fine-tuning, and 1 on two.
     assert "threads 1 (16) and 2 (8)" in warning
     assert warning in (tmp_path / "8-report" / "report.md").read_text().replace("\\", "")
