@@ -273,6 +273,21 @@ def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: s
     assert not wrong
 
 
+# Beside a stage.py: what passes a stage's own files to workers, adds to them, or writes those of the run folder itself.
+KNOW_THE_RUN_FOLDER = ("run/", "experiment/", "judge/rejudge.py", "build.py", "keys.py")
+
+
+def test_another_stages_result_is_read_through_the_door(file: str) -> None:
+    if file.endswith("stage.py") or file.startswith(KNOW_THE_RUN_FOLDER):
+        return
+    wrong = [
+        f"{file}:{line} imports {module}"
+        for line, module, names in imports(parsed(file))
+        if module == "curator.run.names" or (module == "curator.run" and {"FOLDERS", "names"} & set(names))
+    ]
+    assert not wrong
+
+
 def module_of(file: str) -> str:
     return ".".join(("curator", *file.removesuffix(".py").split("/"))).removesuffix(".__init__")
 

@@ -11,10 +11,7 @@ from curator.errors import RecipeError
 from curator.experiment.plan import Tally
 from curator.recipe import Recipe
 from curator.recipe.verify import Training
-from curator.report.stage import grid_trainings, pilot_trainings
-from curator.run import FOLDERS, current, recipe_file, report_file
-from curator.run.folder import finished
-from curator.run.names import DONE
+from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"
@@ -113,9 +110,9 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
         return {}, {}
     import polars as pl
 
-    from curator.run.files import data_files, load_arms, load_columns
+    from curator.run.files import load_columns
 
-    verify, files = recipe.verify, data_files(root / FOLDERS["pool"])
+    verify, files = recipe.verify, role_files(root)
     tallies = {
         role: Tally.of(
             load_columns(file, "tokens")["tokens"],
@@ -128,7 +125,7 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
         return tallies, {}
     given = [role for role in files if role.startswith("arm ")]
     lengths = pl.concat([load_columns(files[role], "id", "tokens") for role in ("pool", *given)]).unique("id")
-    drawn = load_arms(root / FOLDERS["select"]).join(lengths, on="id", how="left")
+    drawn = drawn_sets(root).join(lengths, on="id", how="left")
     arms = {
         (str(arm), int(seed)): Tally.of(part["tokens"], verify.arm_training)
         for (arm, seed), part in drawn.group_by("arm", "seed")
@@ -148,7 +145,8 @@ def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
 
 
 def _speed(root: Path, phase: str) -> float | None:
-    return _per_second([*grid_trainings(root, phase), *pilot_trainings(root, phase)])
+    done = [*pieces(root, "train", phase), *pieces(root, "pilot", phase)]
+    return _per_second([piece["record"] for piece in done])
 
 
 def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
@@ -157,16 +155,13 @@ def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _answers(root: Path) -> float | None:
-    folder = root / FOLDERS["answer"]
-    markers = [marker for phase in ("before", "after") for marker in folder.glob(f"{phase}/**/{DONE}")]
-    evaluated = [done for done in (finished(marker.parent) for marker in sorted(markers)) if done is not None]
+    evaluated = [*pieces(root, "answer", "before"), *pieces(root, "answer", "after")]
     seconds = sum(done["seconds"] for done in evaluated)
     return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None
 
 
 def _spread(root: Path) -> dict[str, float] | None:
-    folder = root / FOLDERS["report"]
-    if finished(folder) is None:
+    if current(root, "report") is None:  # none, or an earlier recipe's
         return None
     from curator.report.model import read_report
 

@@ -10,7 +10,7 @@ from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
 from curator.report.part import MIX, Count, Number, Part, Rate, Values
-from curator.run import FOLDERS, STAGES, report_file, require
+from curator.run import STAGES, report_file, require, role_files
 from curator.wording import number, points, rate, reach
 
 
@@ -109,16 +109,14 @@ Conditions = Mapping[str, frozenset[str] | Values]
 
 
 def _conditions(run: Path, report: Report) -> Conditions:
-    from curator.run.names import PROBES, task_file
-
     generate = report.provenance.setting("verify", "generate")
-    pool = run / FOLDERS["pool"]
+    files = role_files(run)
     tasks: Values = {task.name: task.weight for task in report.tasks}
     settings = generate if isinstance(generate, dict) else {}
     return {
-        **{f"{kind} probes": _ids(pool / PROBES[kind]) for kind in ("harmful", "benign")},
+        **{f"{kind} probes": _ids(files[kind]) for kind in ("harmful", "benign")},
         "tasks and their weights": tasks,
-        **{f"test rows of task {name}": _ids(pool / task_file(name, "test")) for name in sorted(tasks)},
+        **{f"test rows of task {name}": _ids(files[f"test {name}"]) for name in sorted(tasks)},
         "headline judge": _judge(report.judges),
         "verify.generate": {name: value for name, value in settings.items() if name != "batch"},
     }

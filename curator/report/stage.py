@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
-from curator.run import FOLDERS, STAGES, Run
+from curator.run import FOLDERS, STAGES, Run, pieces
 from curator.run.folder import finished, write_json, write_text
 from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REPORT, WEBPAGE
 
@@ -161,7 +161,7 @@ def _timing(run: Run) -> Timing:
         engine=ran(run),
         peak_gib=round(peak_gib(), 3),
         instruction=_spent([tuned] if tuned else []),
-        pilot=_spent(pilot_trainings(run.root, "*")),
+        pilot=_spent([piece["record"] for piece in pieces(run.root, "pilot", "*")]),
         run_folder=str(run.root.absolute()),
     )
 
@@ -217,21 +217,6 @@ def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:
         return None
     tokens, seconds = (sum(record[name] for record in trained) for name in ("tokens", "seconds"))
     return Spent(models=len(trained), tokens=tokens, seconds=seconds)
-
-
-def grid_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
-    """What each training of the grid wrote down of itself. `phase`: `before` is alignment, `after` fine-tuning."""
-    return _records(root / FOLDERS["train"], phase)
-
-
-def pilot_trainings(root: Path, phase: str) -> list[dict[str, Any]]:
-    """As `grid_trainings`, of the pilot; `phase` may be `*`."""
-    return _records(root / FOLDERS["select"] / PILOT / "train", phase)
-
-
-def _records(folder: Path, phase: str) -> list[dict[str, Any]]:
-    done = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{DONE}")))
-    return [piece["record"] for piece in done if piece is not None]
 
 
 def _places(run: Run) -> Iterator[dict[str, Any]]:

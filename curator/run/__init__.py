@@ -141,6 +141,33 @@ def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     return load_frame(folder / names.CHOSEN), load_frame(folder / names.OTHERS)
 
 
+def role_files(root: Path) -> dict[str, Path]:
+    """The files of stage `pool` by the role of their rows, see `run.files.data_files`."""
+    from curator.run.files import data_files
+
+    return data_files(root / FOLDERS["pool"])
+
+
+def drawn_sets(root: Path) -> pl.DataFrame:
+    """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
+    from curator.run.files import load_arms
+
+    return load_arms(root / FOLDERS["select"])
+
+
+def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
+    """The `done.json` of every finished piece of a grid, in the order of their folders.
+
+    Args:
+        root: The run folder.
+        stage: `train`, `answer`, or `pilot` for the trainings of the pilot.
+        phase: `before` is alignment, `after` fine-tuning; of the pilot `*` is both.
+    """
+    folder = root / FOLDERS["select"] / names.PILOT / "train" if stage == "pilot" else root / FOLDERS[stage]
+    markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
+    return [done for done in markers if done is not None]
+
+
 @dataclass(frozen=True)
 class Run:
     """A recipe and its run folder.
@@ -276,9 +303,7 @@ class Run:
 
     def drawn(self) -> pl.DataFrame:
         """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
-        from curator.run.files import load_arms
-
-        return load_arms(self.folder("select"))
+        return drawn_sets(self.root)
 
     def arms(self) -> ArmSets:
         """The alignment set of every arm and seed."""
@@ -305,6 +330,16 @@ class Run:
                 trained_from(record["trained"], root),
             )
         return models
+
+    def shared_trainings(self) -> list[bool]:
+        """For each finished training, the instruction stage among them, whether another run of a suite made it."""
+        folders = [self.folder("base") / "instruction"]
+        folders += [self.folder("train") / names.cell_folder(*cell) for cell in self.models()]
+        return [
+            any((piece / names.SHARED).exists() for piece in (folder, folder.parent))
+            for folder in folders
+            if (folder / names.DONE).exists()
+        ]
 
     def mixture(self) -> str | None:
         """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.experiment.plan import Cell
 from curator.recipe import Recipe
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
 from curator.report.model import read_report
 from curator.report.part import MIX, BeforeAfter
-from curator.run import FOLDERS, Run, report_file
-from curator.run.names import DONE, SHARED
+from curator.run import STAGES, Run, report_file
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
 from curator.suite.run import Variant
 
@@ -94,19 +92,13 @@ def result(variant: Variant, root: Path) -> Result:
         trainings=trainings(run),
     )
     comparisons = {judge: compared for judge, (_, compared) in judged.items()}
-    return Result(facts, comparisons, sum(run.done(stage)["seconds"] for stage in FOLDERS))
+    return Result(facts, comparisons, sum(run.done(stage)["seconds"] for stage in STAGES))
 
 
 def trainings(run: Run) -> Trainings:
     """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
-    made = shared = 0
-    pieces = [run.folder("base") / "instruction"]
-    pieces += [run.folder("train") / Cell(*cell).folder for cell in run.models()]
-    for piece in pieces:
-        if (piece / DONE).exists():
-            taken = (piece / SHARED).exists() or (piece.parent / SHARED).exists()
-            made, shared = made + (not taken), shared + taken
-    return Trainings(made=made, shared=shared)
+    shared = run.shared_trainings()
+    return Trainings(made=shared.count(False), shared=shared.count(True))
 
 
 def _judged(run: Run) -> dict[str, Judgement]:
