@@ -192,8 +192,10 @@ def test_rows_that_were_not_chosen_yet_are_the_mean_row_of_the_pool(plain_run: P
 
 def test_a_folder_that_a_run_of_another_recipe_left_is_not_counted(copy_of_run: Path) -> None:
     changed = recipe("probes.benign.0.rows=14")
+    assert measured(recipe(), copy_of_run).spread is not None
     build(changed, copy_of_run, until="base")
     assert measured(changed, copy_of_run).tallies == {}
+    assert measured(changed, copy_of_run).spread is None
     build(changed, copy_of_run, until="pool")
     assert measured(changed, copy_of_run).tallies["benign"].rows == 14
 
