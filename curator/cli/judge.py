@@ -189,7 +189,7 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     from curator.wording import percent, points, reach
 
     names = ("harmful", "safe", "degenerate", "unscored")
-    columns = ("judge", "", *names, "difference", "says alone")
+    columns = ("judge", "", *names, "difference", "on its own")
     rows = []
     for judge in results["judges"]:
         difference = f"{points(judge['difference'])} {reach(judge['low'], judge['high'])}"
@@ -204,8 +204,8 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
             f"kappa {kappa}"
         )
     click.echo(
-        "The difference is curated less control in points after fine-tuning. What each judge says alone is by "
-        "the run's own rule and limits, without its gates; none decides."
+        "The difference is curated minus control, in points, after fine-tuning. The last column applies the run's "
+        "rule and limits to each judge's verdicts on their own, without the gates. It does not change the decision."
     )
 
 
