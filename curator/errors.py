@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 
 class CuratorError(Exception):
-    """Something the user can mend: input, settings, machine or model."""
+    """Something the user can mend: input, settings, machine or model. Half characters in its text are written out."""
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
 
 
 class RecipeError(CuratorError):
@@ -51,6 +54,11 @@ class RunError(CuratorError):
 
 class PublishError(CuratorError):
     """A data set folder or a Hub repository cannot be written."""
+
+
+def printable(text: str) -> str:
+    r"""The text with each half of a surrogate pair, which no file or terminal takes, written out as `\ud83d`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def first_line(error: BaseException) -> str:

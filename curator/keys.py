@@ -8,34 +8,38 @@ kept. Imports nothing heavy, because a finished run is passed over in no time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curator.errors import RecipeError
+from curator.model.chat import DATE, is_dated, templates_in
 from curator.provenance import file_identity, folder_identity, weights_identity
-from curator.recipe import Recipe, scores_of, share, steps_taken
+from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
-from curator.recipe.judge import Judge
+from curator.recipe.judge import REASONING, Judge, Marks
 from curator.recipe.select import OBJECTIVES
+from curator.recipe.source import Source
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks, Training
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
 from curator.run.names import IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
-    "pool": 4,
-    "represent": 2,
-    "select": 3,
+    "base": 2,
+    "pool": 5,
+    "represent": 3,
+    "select": 4,
     "train": 2,
-    "judge": 3,
-    "report": 7,
-    "publish": 3,
+    "judge": 4,
+    "report": 8,
+    "publish": 4,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 
-PIECE_VERSIONS = {"train": 1, "answer": 1, "losses": 1, "judge": 2}
+PIECE_VERSIONS = {"train": 1, "answer": 1, "losses": 1, "judge": 3}
 """The same for one training, one model's answers and losses, and what a judge says of one answer."""
 
 AFTER: Mapping[str, tuple[str, ...]] = {
@@ -59,7 +63,8 @@ class Inputs:
 
     Attributes:
         base: Folder that relative paths start from.
-        model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file.
+        model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file. `date`:
+            what a template takes for today, where one of these files asks for it.
         sources: Content of every source of rows, by a hash of how the recipe names it.
     """
 
@@ -67,6 +72,7 @@ class Inputs:
     model: Any
     chat_template: str | None
     sources: Mapping[str, Any]
+    date: str | None = None
 
 
 def stage_keys(recipe: Recipe, inputs: Inputs) -> dict[str, str]:
@@ -131,26 +137,42 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
     known = read_json(path) if path.exists() else {}
     identities = {}
     for source in sources(recipe):
-        name = key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
+        name = source_name(source)
         identities[name] = fingerprint(source, base, known.get(name))
     write_json(path, identities)
-    template = Path(recipe.model.chat_template or "")
+    file, folder = Path(recipe.model.chat_template or ""), Path(recipe.model.id)
+    template = file.read_text(encoding="utf-8") if file.is_file() else None
+    texts = [template or ""] if recipe.model.chat_template else templates_in(folder)
     return Inputs(
         base=base,
         model=folder_identity(recipe.model.id),
-        chat_template=template.read_text(encoding="utf-8") if template.is_file() else None,
+        chat_template=template,
         sources={name: content(identity) for name, identity in identities.items()},
+        date=DATE.isoformat() if any(map(is_dated, texts)) else None,
     )
+
+
+def source_name(source: Source) -> str:
+    """A hash of what is read of a source, whatever is done with its rows."""
+    return key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
 
 
 def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
     """What decides the model that all arms start from."""
     model = recipe.model
+    tuned = model.instruction and (recipe.verify.align.model_dump(), recipe.seed, *_rows_of(model.instruction, inputs))
     return (
-        model.model_dump(exclude=None if model.quantise else {"quantise"}),
-        (inputs.model, inputs.chat_template),
-        (recipe.verify.align.model_dump(), recipe.seed) if model.instruction else None,
+        # `start` is gone, and was always the same where it was said.
+        {**model.model_dump(exclude=None if model.quantise else {"quantise"}), "start": "base"},
+        (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else [])),
+        tuned,
     )
+
+
+def _rows_of(instruction: Instruction, inputs: Inputs) -> list[Any]:
+    """The content of the instruction rows; empty for a data set on the Hub, which its settings tell."""
+    rows = inputs.sources.get(source_name(instruction.data))
+    return [] if rows is None or instruction.data.hub else [rows]
 
 
 def _data(recipe: Recipe) -> Any:
@@ -158,7 +180,9 @@ def _data(recipe: Recipe) -> Any:
     given = recipe.select.data.model_dump() if recipe.select.data else None
     arms = [arm.model_dump() for arm in recipe.verify.arms if arm.data]
     tasks = [task.model_dump() for task in recipe.tasks]
-    return recipe.pool.model_dump(), tasks, recipe.probes.model_dump(), keep, (arms, given, share(recipe))
+    embedder = folder_identity(recipe.pool.embedder.id)
+    others = (arms, given, share(recipe))
+    return recipe.pool.model_dump(), tasks, recipe.probes.model_dump(), keep, others, *([embedder] if embedder else [])
 
 
 def _representations(recipe: Recipe) -> Any:
@@ -227,16 +251,25 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
     if problems:
         raise RecipeError(problems)
     judges = recipe.judges
+    # Answers without a reply are in no judge's store; whether the stage ends with them decides its own result alone.
+    without = [judge.name for judge in judges.panel if judge.rubric and judge.rubric.unanswered != "stop"]
     return (
         (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
         [judge_settings(judge) for judge in judges.panel],
         [file.read_text(encoding="utf-8") for file in metric_files(recipe, inputs.base)],
+        *([without] if without else []),
+        *_reasoning(judges.reasoning),
     )
 
 
 def _say(recipe: Recipe) -> Any:
     """The judges that have a say, for stages that look at verdicts of their own before stage `judge`."""
-    return recipe.judges.rule, [judge_settings(judge) for judge in recipe.judges.voters]
+    judges = recipe.judges
+    return judges.rule, [judge_settings(judge) for judge in judges.voters], *_reasoning(judges.reasoning)
+
+
+def _reasoning(marks: Marks) -> list[Marks]:
+    return [] if [*map(tuple, marks)] == [*REASONING] else [marks]
 
 
 def _judge_error(recipe: Recipe) -> Any:
@@ -246,9 +279,26 @@ def _judge_error(recipe: Recipe) -> Any:
     return judges.rule, headline and (headline.error, file_identity(headline.error or ""))
 
 
-def judge_settings(judge: Judge) -> tuple[Any, Any]:
-    """What decides a judge's verdicts: its settings, and the files of its folder."""
-    return judge.deciding(), folder_identity(judge.folder) if judge.folder else None
+def judge_settings(judge: Judge) -> tuple[Any, ...]:
+    """What decides a judge's verdicts: its settings, the files of its folder, and those of the folder of the embedder
+    that a fitted head reads.
+    """
+    embedder = embedder_of(judge)
+    read = folder_identity(embedder) if embedder else None
+    return judge.deciding(), folder_identity(judge.folder) if judge.folder else None, *([read] if read else [])
+
+
+def embedder_of(judge: Judge) -> str | None:
+    """The embedder that the fitted head of a judge names; null for another judge, or where the head cannot be read,
+    which the judge itself tells.
+    """
+    if judge.embedding is None:
+        return None
+    try:
+        named = json.loads((Path(judge.embedding) / "head.json").read_text(encoding="utf-8"))["embedder"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 # Pieces: what has a key of its own below a stage. `rows` is what the rows are by content, or, in a plan that is made
@@ -285,6 +335,6 @@ def verdicts_key(judge: Judge) -> str:
     return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))
 
 
-def added_key(judge: Judge, answers: str) -> str:
+def added_key(judge: Judge, answers: str, marks: Marks = REASONING) -> str:
     """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
-    return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers)
+    return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers, *_reasoning(marks))

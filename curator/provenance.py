@@ -1,34 +1,17 @@
-"""What ran: versions, machine, threads and memory; and what tells whether a model's or judge's files have changed."""
+"""What runs: machine, threads and memory; and what tells whether a model's or judge's files have changed."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curator.recipe import Engine
-
-LIBRARIES = (
-    "torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "sentence-transformers", "faiss-cpu",
-    "faiss-gpu-cu12", "polars", "pyarrow", "datasets", "numpy", "scipy",
-)  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """Version of curator, Python and every installed library that can change a number."""
-    import curator
-
-    present = {"curator": curator.__version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            present[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return present
 
 
 def machine() -> dict[str, Any]:
@@ -76,6 +59,36 @@ def set_threads(threads: int) -> None:
         sys.modules["faiss"].omp_set_num_threads(threads)
 
 
+PACKAGE = Path(__file__).resolve().parent.parent
+"""Where this curator is: the folder of installed packages, or a checkout."""
+
+
+@contextmanager
+def own_code() -> Iterator[None]:
+    """While the block runs, Python processes that are started find the curator of this one, and no module in the folder
+    that one happens to stand in: Python looks there first, and a file called `random.py` would end them.
+
+    A checkout that one stands in is found as before. Interpreters older than 3.11 do not know the variable.
+    """
+    settings, path = {"PYTHONSAFEPATH": "1"}, list(sys.path)
+    standing = Path.cwd() == PACKAGE
+    if standing:
+        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    # multiprocessing hands this list on, with the current folder in place of what is empty.
+    sys.path[:] = [entry or str(PACKAGE) for entry in path if entry or standing]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def peak_gib() -> float:
     """Peak resident memory of this process so far, in GiB."""
     import resource
@@ -85,40 +98,40 @@ def peak_gib() -> float:
 
 
 def folder_identity(model_id: str) -> list[list[Any]] | None:
-    """Name, bytes and time of change of every file of a model folder; null for a model on the Hub.
+    """What tells the files of a model's folder, as `weights_identity`; null for a model on the Hub.
 
-    Weights run to many GiB, so their time of change stands for their content; the embedded sandbox's are small and its
-    time of change is that of the installation, so there the content is hashed.
+    The embedded sandbox's files are told by name, bytes and content, wherever and whenever it was installed.
     """
-    embedded = model_id == "sandbox:"
-    folder = Path(__file__).parent / "sandbox" / "checkpoint" if embedded else Path(model_id)
-    if not folder.is_dir():
-        return None
-    return [
-        [
-            path.name,
-            path.stat().st_size,
-            hashlib.sha256(path.read_bytes()).hexdigest() if embedded else path.stat().st_mtime_ns,
-        ]
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    ]
+    if model_id == "sandbox:":
+        folder = Path(__file__).parent / "sandbox" / "checkpoint"
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        return [[path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return weights_identity(model_id) if Path(model_id).is_dir() else None
+
+
+WHOLE = 2**25
+"""Bytes up to which a file of a model's folder is read whole to tell its content."""
 
 
 def weights_identity(folder: str | Path) -> list[list[Any]]:
-    """Path within it, bytes, time of change and a sample of the content of every file below a model's folder.
+    """Path within it, bytes and SHA-256 of every file below a model's folder.
 
-    For what runs share: two folders may hold files of one size whose times were all set alike, as archives do. The
-    sample is the first and last mebibyte and 64 pieces of 16 KiB between them.
+    Weights run to many GiB: of a file of more than WHOLE bytes a sample is read, the first and last mebibyte and 64
+    pieces of 16 KiB between them, and its time of change stands beside it. The time alone would not do: archives set
+    all times alike, and two models of one shape have files of one size.
     """
     files: list[list[Any]] = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-        size, sample = path.stat().st_size, hashlib.sha256()
+        status, name = path.stat(), path.relative_to(folder).as_posix()
+        size, sample = status.st_size, hashlib.sha256()
+        if size <= WHOLE:
+            files.append([name, size, hashlib.sha256(path.read_bytes()).hexdigest()])
+            continue
         with open(path, "rb") as handle:
             for start, length in [(0, 2**20), *((size * n // 65, 2**14) for n in range(1, 65)), (size - 2**20, 2**20)]:
-                handle.seek(max(start, 0))
+                handle.seek(start)
                 sample.update(handle.read(length))
-        files.append([path.relative_to(folder).as_posix(), size, path.stat().st_mtime_ns, sample.hexdigest()])
+        files.append([name, size, sample.hexdigest(), status.st_mtime_ns])
     return files
 
 

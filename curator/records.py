@@ -37,7 +37,30 @@ DROPPED_SCHEMA: dict[str, Any] = {
     "stage": pl.String,
     "reason": pl.String,
     "match": pl.String,
+    "kind": pl.String,
 }
+
+DROP_KINDS = {
+    "broken-records": "the record cannot be read",
+    "where": "it does not meet `where`",
+    "empty": "the prompt, the answer or a turn is empty",
+    "too-long": "the row has more tokens than max_tokens",
+    "wrong-roles": "user and assistant do not alternate, ending with the answer",
+    "no-conversation": "the columns hold no conversation in a known shape",
+    "not-text": "a turn is not text",
+    "half-characters": "a text holds half of a surrogate pair",
+    "unwritten": "the model's chat template cannot write it",
+    "wrong-category": "the category is not a name",
+    "wrong-label": "the label is neither true nor false",
+    "rejected-answers": "the label is false: the answer is not to be taught",
+    "exact-duplicates": "the same text as a kept row",
+    "not-taken": "not among the rows taken by hash",
+    "other-role": "its prompt also stands in another role",
+    "probe-words": "it holds most of the words of a probe",
+    "near-duplicates": "a near duplicate of a kept row",
+    "semantic-duplicates": "a semantic duplicate of a kept row",
+}
+"""What programs read of why a row was left out, and the sentence that stands for all of a kind."""
 
 ANSWER_SCHEMA: dict[str, Any] = {
     "arm": pl.String,
@@ -78,8 +101,9 @@ View = Callable[[Messages], Messages]
 Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
 """`n` ids and conversations -> `(n, d)` unit vectors."""
 
-CountTokens = Callable[[Sequence[Messages]], list[int]]
-"""`n` conversations -> `n` counts of each whole, as its template writes it, in the model's tokens."""
+CountTokens = Callable[[Sequence[Messages]], Sequence[int | None]]
+"""`n` conversations -> `n` counts of each whole, as its template writes it, in the model's tokens; null where
+the template refuses it."""
 
 
 def row_id(messages: Messages) -> str:
@@ -109,6 +133,25 @@ def _check_columns(frame: pl.DataFrame, schema: Mapping[str, Any], what: str) ->
 
 
 @dataclass(frozen=True)
+class Drop:
+    """Why a record is left out.
+
+    Attributes:
+        kind: One of DROP_KINDS, which programs read.
+        reason: Of this record, for people. Half characters in it are written out.
+        match: Id of the kept row or probe that the record repeats, or null.
+    """
+
+    kind: str
+    reason: str
+    match: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.kind in DROP_KINDS, f"Drop: kind {self.kind!r} is not one of {', '.join(DROP_KINDS)}")
+        object.__setattr__(self, "reason", self.reason.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+@dataclass(frozen=True)
 class Pool:
     """Candidate rows and what was dropped on the way.
 
@@ -116,14 +159,16 @@ class Pool:
         rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which
             loss and representation are taken; `tokens` counts the whole templated conversation in the target model's
             tokens.
-        dropped: Rows left out, keyed by source and line, with the stage and reason; `match` is the id of the kept row
-            or probe that a duplicate matched, else null.
+        dropped: Rows left out, keyed by source and line, with the stage, reason and kind of each `Drop`; `match` is the
+            id of the kept row or probe that a duplicate matched, else null.
     """
 
     rows: pl.DataFrame
     dropped: pl.DataFrame
 
     def __post_init__(self) -> None:
+        if "kind" not in self.dropped.columns:  # runs of earlier versions have only the reason
+            object.__setattr__(self, "dropped", self.dropped.with_columns(kind=pl.lit(None, pl.String)))
         _check_columns(self.rows, ROW_SCHEMA, "Pool.rows")
         _check_columns(self.dropped, DROPPED_SCHEMA, "Pool.dropped")
         require(self.rows["id"].n_unique() == self.rows.height, "Pool.rows: ids are not unique")
@@ -284,13 +329,14 @@ class Trained:
 @dataclass(frozen=True)
 class Question:
     """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
-    any.
+    any, and the reasoning in front of the answer, which no judge reads, if any.
     """
 
     kind: str
     messages: Messages
     answer: str
     reference: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)

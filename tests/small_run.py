@@ -58,6 +58,8 @@ def forked(work: Callable[..., Any], *args: Any) -> int | None:
 
 
 def _traced(work: Callable[..., Any], *args: Any) -> None:
+    # A server that the engine has started hands on that it does not hear Ctrl-C.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         work(*args)
     except Exception:  # noqa: BLE001 - shown, and told by an exit code of its own

@@ -18,7 +18,8 @@ from curator.run import names as run_names
 
 # From the ground up. A room is a file or a folder of curator/; it may import itself and every room of a lower floor.
 FLOORS = (
-    {"errors", "records", "seeds", "wording", "sandbox"},
+    {"errors"},
+    {"records", "seeds", "wording", "language", "sandbox"},
     {"conclusions", "recipe"},
     {"provenance", "run", "decision"},
     {"model", "neighbours"},
@@ -48,7 +49,9 @@ HOMES = {
     "ray": ("engine/",),
     "rich": ("cli/",),
     "click": ("cli/",),
-    "py3langid": ("pool/screen/",),
+    "py3langid": ("language.py",),
+    "icu4py": ("language.py",),
+    "regex": ("language.py",),
 }
 
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
@@ -67,7 +70,7 @@ LONGEST_FILE, SHORTEST_FILE = 450, 40
 SHORT = ("__init__.py", "__main__.py", "judge/guards/", "pool/screen/")
 NOUNS = {"forgetting", "embedding", "drawing", "wording"}  # the sandbox's names are part of the pool's key
 PRONOUNS = {"one", "own", "found", "told", "said", "place"}
-MAY_PRINT = "cli/"
+MAY_PRINT = ("cli/", "__main__.py")
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "curator"

@@ -21,6 +21,7 @@ from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES
 from curator.run import folder as run
+from curator.run.folder import TEMPORARY
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe, report_of
 
 
@@ -49,7 +50,7 @@ def test_the_report_is_what_its_schema_says(plain_run: Path) -> None:
 
 def test_the_report_holds_what_a_reader_checks(plain_run: Path) -> None:
     report = report_of(plain_run)
-    assert report["version"] == 1
+    assert report["version"] == 2
     assert report["decision"]["outcome"] in ("durable", "trade-off", "not distinguishable", "worse")
     assert report["selection"]["k"] == 20
     assert report["selection"]["value"] <= report["selection"]["bound"]
@@ -304,7 +305,7 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(plain_run:
     # Weights are the largest files: everything before training fits, they do not.
     assert forked(_build_on_a_full_disk, str(root), 700_000) == 2
     assert (root / "4-select" / "done.json").exists()
-    assert not list(root.rglob("*.tmp"))
+    assert not list(root.rglob(f".*{TEMPORARY}"))
     build(recipe(), root, until="train")
     assert _losses(root) == _losses(plain_run)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from curator import keys
 from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, stage_keys
 from curator.recipe import Recipe
 from curator.recipe.file import read
+from curator.recipe.judge import Judge
+from curator.recipe.verify import Training
 from curator.run import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +28,7 @@ GOLDEN = json.loads((ROOT / "tests" / "golden" / "keys.json").read_text())
 FULL = """
 name: everything
 seed: 3
-model: {id: "sandbox:", start: base, chat_template: "template.jinja", instruction: {data: {file: rows.jsonl}, rows: 4}}
+model: {id: "sandbox:", chat_template: "template.jinja", instruction: {data: {file: rows.jsonl}, rows: 4}}
 pool:
   sources:
     - {file: rows.jsonl, where: {topic: a}, columns: {prompt: question, response: answer}, rows: 90, licence: mit,
@@ -76,12 +81,22 @@ suite: {k: [5]}
 """
 
 # Recipes that say what the full one cannot say at the same time.
-GIVEN = ["select={data: {file: rows.jsonl}}", "score={from: interference}"]
-BUDGET = ["select={budget_tokens: 900}", "score={from: cosine}", "verify.seeds=3", "verify.stage=rehearsal",
+GIVEN = ["verify.pilot={}", "select={data: {file: rows.jsonl}}", "score={from: interference}"]
+BUDGET = ["verify.pilot={}", "select={budget_tokens: 900}",
+          "score={from: cosine}", "verify.seeds=3", "verify.stage=rehearsal",
           "verify.forgetting=null", "judges.rule=headline"]  # fmt: skip
-QUANTISED = ["model={id: 'sandbox:', quantise: 4bit}", "score={from: consensus}", "select={k: 9, weight: 0.25}",
+QUANTISED = ["verify.pilot={}", "model={id: 'sandbox:', quantise: 4bit}",
+             "score={from: consensus}", "select={k: 9, weight: 0.25}",
              "verify.finetune={method: lora, steps: 2}", "verify.forgetting=null"]  # fmt: skip
-VLLM = ["verify.generate={engine: vllm, python: python3}", "judges.panel.0.error=error.json", "judges.rule=headline"]
+VLLM = [
+    "verify.generate={engine: vllm, python: python3}",
+    "judges.panel.0.error=error.json",
+    "judges.rule=headline",
+    "judges.panel.2={name: guard, guard: owner/qwen3guard}",
+    "verify.pilot.scores=[{from: interference}]",
+]
+
+PILOTED = ["verify.pilot={weights: [0.0, 1.0]}", "model.id=owner/model", "verify.align={method: full, steps: 2}"]
 
 VARIANTS = {
     "full": [],
@@ -89,6 +104,7 @@ VARIANTS = {
     "budget": ["select.weight=1.0", *BUDGET],
     "quantised": QUANTISED,
     "vllm": VLLM,
+    "piloted": PILOTED,
 }
 
 # A leaf, or a section with all below it, and the stages whose settings it moves; the last match counts.
@@ -138,6 +154,8 @@ MOVES = (
     ("verify.pilot.share_of_probes", "pool select"),
     ("judges.panel", "select train judge"),
     ("judges.panel.*.error", "report"),
+    ("judges.panel.*.rubric.unanswered", "judge"),  # what was judged is kept; so are sets that were chosen by it
+    ("judges.reasoning", "select train judge"),
     ("judges.rule", "select train judge report"),
     ("judges.headline", "select train judge report"),
     ("publish", "publish"),
@@ -152,6 +170,8 @@ WITHOUT_EFFECT = {
     "judges.panel.*.rubric.concurrency": "decides speed",
     "judges.panel.*.rubric.retries": "decides how long a server is waited for",
     "judges.panel.*.rubric.timeout": "decides how long a server is waited for",
+    "judges.panel.*.rubric.stop_after": "decides when a run gives up, which it does without a result",
+    "judges.panel.*.rubric.allow_http": "decides which networks a key may pass",
 }
 
 # Leaves that a variant does not read, because of another key.
@@ -162,6 +182,7 @@ UNREAD = {
     "full": ["verify.rehearsal_share", "judges.panel.*.error", "verify.generate.memory", "judges.headline"],
     "vllm": ["verify.rehearsal_share", *(f"judges.panel.{number}.error" for number in range(1, 6))],
 }
+UNREAD["piloted"] = UNREAD["full"]
 for _unread in ("given", "budget", "quantised"):
     UNREAD[_unread] += ["verify.generate.python", "verify.generate.memory"]
 UNREAD["given"] += ["verify.rehearsal_share"]
@@ -170,10 +191,9 @@ UNREAD["given"] += ["verify.rehearsal_share"]
 FIXED_BY_OTHERS = {
     "engine.kind",  # ray's other settings would be left without it
     "model.instruction", "tasks.*.defence", "verify.forgetting", "judges.panel.*.rubric",  # a section, or none
-    "judges.panel.*.convention",  # told by the guard's id, or by the scale of the threshold
     "judges.panel.*.refusal", "judges.panel.*.sandbox", "suite.each", "model.quantise",  # one word, or none
     "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
-    "verify.align.steps", "verify.finetune.epochs",  # exactly one of both
+    "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
     "select.data", "verify.arms.*.data",  # exactly one way to give rows
 }  # fmt: skip
@@ -239,6 +259,7 @@ WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "any-harmful", "graph-cut",
     "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
+    "unscored", "max_completion_tokens",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
 )  # fmt: skip
 
@@ -314,6 +335,11 @@ def test_every_leaf_has_been_flipped(here: Path) -> None:
     assert sections | {"tasks", "probes"} == set(Recipe.model_fields)
 
 
+def test_a_recipe_from_before_start_went_has_the_keys_that_it_had(here: Path) -> None:
+    plain, said = (read(Path("recipe.yaml"), settings) for settings in ([], ["model.start=base"]))
+    assert plain == said
+
+
 def test_stages_come_after_those_they_read() -> None:
     assert list(AFTER) == list(STAGES) == list(VERSIONS)
     for number, stage in enumerate(STAGES):
@@ -325,12 +351,163 @@ def test_what_a_file_says_decides_and_when_it_was_touched_does_not(here: Path) -
     before = stage_keys(recipe, inputs_of(recipe, here / "run"))
     (here / "rows.jsonl").touch()
     assert stage_keys(recipe, inputs_of(recipe, here / "run")) == before
-    (here / "rows.jsonl").write_text('{"prompt": "a", "response": "d"}\n')
-    assert stage_keys(recipe, inputs_of(recipe, here / "run"))["pool"] != before["pool"]
-    (here / "metric.py").write_text("def first(answer, reference): return 0.5\n")
+    changes = {
+        "rows.jsonl": (
+            '{"prompt": "a", "response": "d"}\n',
+            {"base", "pool"},
+        ),  # of every role, instructions among them
+        "metric.py": ("def first(answer, reference): return 0.5\n", {"judge"}),
+        "template.jinja": ("{{ bos_token }}", {"base", "represent"}),
+    }
+    for file, (text, stages) in changes.items():
+        old = decided_by(recipe, inputs_of(recipe, here / "run"))
+        (here / file).write_text(text)
+        assert moved(old, decided_by(recipe, inputs_of(recipe, here / "run"))) == stages, file
+
+
+ROLES = {
+    "pool.sources.0": {"pool"},
+    "tasks.1.train": {"pool"},
+    "tasks.0.regime.data": {"pool"},
+    "tasks.0.defence.data": {"pool"},
+    "probes.harmful.0": {"pool"},
+    "probes.benign.0": {"pool"},
+    "verify.keep.data": {"pool"},
+    "verify.arms.2": {"pool"},
+    "select.data": {"pool"},
+    "model.instruction.data": {"base", "pool"},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_source_file_that_changes_moves_what_is_made_of_its_rows(here: Path, role: str) -> None:
+    """Each role alone reads the file `mine.jsonl`, which changes while the recipe does not."""
+    (here / "mine.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    variant = VARIANTS["given"] if role == "select.data" else []
+    recipe = read(
+        Path("recipe.yaml"), [*variant, f"{role}={{{'name: mine, ' if 'arms' in role else ''}file: mine.jsonl}}"]
+    )
+    before = stage_keys(recipe, inputs_of(recipe, here / "run"))
+    old = decided_by(recipe, inputs_of(recipe, here / "run"))
+    (here / "mine.jsonl").write_text('{"prompt": "a", "response": "c"}\n')
+    assert moved(old, decided_by(recipe, inputs_of(recipe, here / "run"))) == ROLES[role]
     after = stage_keys(recipe, inputs_of(recipe, here / "run"))
-    (here / "template.jinja").write_text("{{ bos_token }}")
-    assert stage_keys(recipe, inputs_of(recipe, here / "run"))["base"] != after["base"] == before["base"]
+    # And with them every stage that reads them, to the last.
+    assert {stage for stage in STAGES if before[stage] != after[stage]} >= set(STAGES[STAGES.index("pool") :])
+
+
+def test_the_code_of_the_sandbox_moves_what_is_made_of_its_rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read(Path("recipe.yaml"), ["model.instruction.data={sandbox: keep}"])
+    old = decided_by(recipe, inputs_of(recipe, here / "run"))
+    monkeypatch.setattr("curator.recipe.inputs.sandbox_version", lambda: "another")
+    assert moved(old, decided_by(recipe, inputs_of(recipe, here / "run"))) == {"base", "pool"}
+
+
+FOLDERS = {
+    "model.id": {"base"},
+    "pool.embedder.id": {"pool"},
+    "represent.0.id": {"represent"},
+    "represent.2.id": {"represent"},
+    "judges.panel.2.guard": {"select", "train", "judge"},
+    "judges.panel.3.classifier": {"select", "train", "judge"},
+    "judges.panel.4.embedding": {"select", "train", "judge"},
+}
+
+
+@pytest.mark.parametrize("leaf", FOLDERS)
+@pytest.mark.parametrize("file", ["weights.bin", "1_Pooling/config.json"])
+def test_a_file_of_a_local_folder_that_changes_moves_what_is_made_with_it(here: Path, leaf: str, file: str) -> None:
+    path = here / "local" / file
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    recipe = read(Path("recipe.yaml"), [f"{leaf}=local"])
+    old, stamp = decided_by(recipe, inputs_of(recipe, here / "run")), path.stat().st_mtime_ns
+    path.touch()
+    assert not moved(old, decided_by(recipe, inputs_of(recipe, here / "run")))
+    path.write_text("two")
+    os.utime(path, ns=(stamp, stamp))
+    assert moved(old, decided_by(recipe, inputs_of(recipe, here / "run"))) == FOLDERS[leaf]
+
+
+def test_the_embedder_of_a_fitted_head_is_told_by_its_files_too(here: Path) -> None:
+    (here / "head").mkdir()
+    (here / "embedder").mkdir()
+    (here / "head" / "head.json").write_text('{"embedder": "embedder"}')
+    (here / "embedder" / "weights.bin").write_text("one")
+    recipe = read(Path("recipe.yaml"), ["judges.panel.4.embedding=head"])
+    old = decided_by(recipe, inputs_of(recipe, here / "run"))
+    (here / "embedder" / "weights.bin").write_text("two")
+    assert moved(old, decided_by(recipe, inputs_of(recipe, here / "run"))) == {"select", "train", "judge"}
+    for text in ("[]", "no JSON", '{"embedder": 3}'):  # which the judge itself tells, when it is asked
+        (here / "head" / "head.json").write_text(text)
+        assert decided_by(recipe, inputs_of(recipe, here / "run"))
+
+
+def test_the_date_that_a_template_is_told_is_in_the_key_where_it_asks_for_one(here: Path, monkeypatch) -> None:
+    recipe, template = read(Path("recipe.yaml")), here / "template.jinja"
+    template.write_text("{{ messages[0]['content'] }}")
+    plain = stage_keys(recipe, inputs_of(recipe, here / "run"))
+    template.write_text("{{ strftime_now('%d %b %Y') }}")
+    dated = stage_keys(recipe, inputs_of(recipe, here / "run"))
+    monkeypatch.setattr("curator.keys.DATE", date(2031, 2, 3))
+    assert stage_keys(recipe, inputs_of(recipe, here / "run"))["base"] != dated["base"]
+    template.write_text("{{ messages[0]['content'] }}")
+    assert stage_keys(recipe, inputs_of(recipe, here / "run")) == plain
+
+
+def test_a_stage_that_is_made_anew_takes_with_it_every_stage_that_reads_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read(Path("recipe.yaml"))
+    inputs = inputs_of(recipe, here / "run")
+    before = stage_keys(recipe, inputs)
+    reads = {
+        "pool": ["base"],
+        "represent": ["base", "pool"],
+        "select": ["pool", "scores"],
+        "train": ["base", "pool", "select"],
+    }
+    for stage, earlier in reads.items():
+        for name in earlier:
+            # This stage's key alone, as if nothing lay between the two.
+            monkeypatch.setattr(keys, "AFTER", {**dict.fromkeys(STAGES, ()), stage: AFTER[stage]})
+            alone = stage_keys(recipe, inputs)
+            monkeypatch.setattr(keys, "VERSIONS", {**VERSIONS, name: 999})
+            assert stage_keys(recipe, inputs)[stage] != alone[stage], f"{stage} after {name}"
+            monkeypatch.undo()
+            monkeypatch.chdir(here)
+    for number, stage in enumerate(STAGES[:-1]):  # and, through others, every stage that comes after it
+        monkeypatch.setattr(keys, "VERSIONS", {**VERSIONS, stage: 999})
+        after = stage_keys(recipe, inputs)
+        assert [name for name in STAGES if before[name] != after[name]] == list(STAGES[number:])
+
+
+def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
+    recipe = read(Path("recipe.yaml"), VARIANTS["quantised"])
+    other = recipe.model_copy(update={"seed": recipe.seed + 1})
+    inputs = Inputs(Path(), None, None, {})
+    assert moved(decided_by(recipe, inputs), decided_by(other, inputs)) == {"pool", "select", "train"}
+
+
+SECTION = Training(steps=2)
+JUDGE = Judge(name="a", refusal="phrases")
+PIECES: list[tuple[Any, tuple[Any, ...]]] = [
+    (keys.instruction_key, ("path", "revision", "template", SECTION, ["row"], 1, "4bit")),
+    (keys.training_key, ("start", SECTION, 4, 1, "template", ["row"])),
+    (keys.answers_key, ("weights", "template", ["question"], 256, 64, "vllm")),
+    (keys.losses_key, ("weights", "template", ["row"], 512)),
+    (keys.verdicts_key, (JUDGE,)),
+    (keys.added_key, (JUDGE, "answers")),
+]
+
+
+@pytest.mark.parametrize(("key", "parts"), PIECES, ids=lambda value: getattr(value, "__name__", ""))
+def test_each_part_of_a_pieces_key_moves_it(key: Any, parts: tuple[Any, ...]) -> None:
+    other: dict[type, Any] = {str: "another", int: 99, list: ["another"], Training: Training(steps=3)}
+    other[Judge] = Judge(name="b", refusal="phrases")
+    found = [key(*parts)]
+    found += [key(*parts[:number], other[type(part)], *parts[number + 1 :]) for number, part in enumerate(parts)]
+    assert len(set(found)) == len(parts) + 1
 
 
 if __name__ == "__main__":  # python -m tests.test_keys: writes down today's keys of the shipped recipes

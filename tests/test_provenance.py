@@ -1,4 +1,4 @@
-"""What ran is told truly: versions, machine, threads, memory, and which model folder."""
+"""What runs is told truly: machine, threads, memory, and which model folder."""
 
 from __future__ import annotations
 
@@ -6,38 +6,20 @@ import os
 import platform
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-import curator
 from curator.provenance import (
     cores,
     folder_identity,
     has_gpu,
     machine,
     set_threads,
-    versions,
 )
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-
-
-def test_versions_name_what_is_installed_and_nothing_else() -> None:
-    import polars
-    import torch
-
-    found = versions()
-    assert found["curator"] == curator.__version__
-    assert found["python"] == platform.python_version()
-    assert found["polars"] == polars.__version__
-    assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert "faiss-gpu-cu12" not in found or "faiss-cpu" not in found
-
-
-def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curator.provenance.LIBRARIES", ("numpy", "no-such-library"))
-    assert set(versions()) == {"curator", "python", "numpy"}
 
 
 def test_the_machine_has_cores_and_memory() -> None:
@@ -103,13 +85,32 @@ def test_a_gpu_is_found_where_the_driver_lists_one(tmp_path: Path, monkeypatch: 
 def test_a_model_folder_is_known_by_its_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "pooling.json").write_text("{}")
     before = folder_identity(str(tmp_path))
     assert before is not None
-    assert [one[:2] for one in before] == [["config.json", 2]]
-    assert folder_identity(str(tmp_path)) == before
-    (tmp_path / "config.json").write_text("[]")
+    assert [file[:2] for file in before] == [["config.json", 2], ["inner/pooling.json", 2]]
     os.utime(tmp_path / "config.json", ns=(0, 1))
-    assert folder_identity(str(tmp_path)) != before
+    assert folder_identity(str(tmp_path)) == before, "when a small file was touched does not matter"
+    for name in ("config.json", "inner/pooling.json"):
+        (tmp_path / name).write_text("[]")
+        os.utime(tmp_path / name, ns=(0, 1))
+        assert folder_identity(str(tmp_path)) != before
+        (tmp_path / name).write_text("{}")
+
+
+def test_a_large_file_is_known_by_a_sample_and_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curator.provenance.WHOLE", 2**22)
+    path, content = tmp_path / "weights", bytearray(5 * 2**20)
+    stamps: list[object] = []
+    # Its last byte, a byte in the middle of the sample, and one that no sample holds, when the time differs.
+    for position, time in ((None, 1), (len(content) - 1, 1), (len(content) * 32 // 65 + 5, 1), (2**20 + 1, 2)):
+        changed = bytearray(content)
+        if position is not None:
+            changed[position] = 1
+        path.write_bytes(changed)
+        os.utime(path, ns=(time, time))
+        stamps.append(folder_identity(str(tmp_path)))
+    assert all(first != second for first, second in combinations(stamps, 2))
 
 
 def test_the_embedded_model_is_known_by_its_content_wherever_it_is_installed() -> None:

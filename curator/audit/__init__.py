@@ -14,16 +14,18 @@ from curator.audit import model
 from curator.audit.model import VERSION, Audit
 from curator.audit.request import Material, Request
 from curator.audit.vectors import ByVectors, embedded
-from curator.judge.phrases import refuses
+from curator.judge.phrases import refused
+from curator.judge.questions import reasoning_end
 from curator.pool.decontaminate import Leak
 from curator.pool.gather import probes_of
 from curator.pool.near import near_duplicates
 from curator.pool.screen import Finding, worst_first
 from curator.pool.screen.answers import canned, harmful, refusals
-from curator.pool.screen.drops import duplicates, leaks, licences, unusable
+from curator.pool.screen.drops import duplicates, leaks, left_out, licences, unusable
 from curator.pool.screen.language import languages
+from curator.pool.screen.markup import markup
 from curator.pool.screen.personal import personal
-from curator.pool.sources import Read, read
+from curator.pool.sources import Read, read, remarks
 from curator.records import Conversations
 
 WITHOUT = (
@@ -56,9 +58,13 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
     tasks = {name: read(source, base=base) for name, source in request.tasks.items()}
     probes = {name: read(source, base=base, prompts_only=True) for name, source in request.probes.items()}
     pool = read(request.pool, base=base) if request.pool is not None else None
+    for other in [*tasks.values(), *probes.values(), *([pool] if pool is not None else [])]:
+        for remark in remarks(other.resolved):
+            say(remark)
 
     overlap, findings = _overlap(request, rows, tasks, probes)
     findings += unusable(corpus.dropped, corpus.resolved["read"], request.findings)
+    findings += left_out(corpus.resolved["unused"], rows.height)
     if settings.near_duplicates is not None:
         near = settings.near_duplicates
         matches = near_duplicates(
@@ -70,10 +76,12 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
         measure = f"a Jaccard similarity of {near.jaccard:g} or more"
         findings += duplicates("near-duplicates", ids, matches, measure, request.findings)
     say("duplicates and probes: done")
-    refusing, shares = refusals(rows, refuses, request.findings)
+    refusing, shares = refusals(rows, _refused, request.findings)
     speaking, spoken = languages(rows, request.findings)
     licensed, licence = licences(rows)
+    marked, control = markup(rows)
     findings += [*canned(rows, request.findings), *refusing, *speaking, *licensed, *personal(rows, request.find)]
+    findings += marked
     if request.judge is not None:
         findings += harmful(rows, request.judge[1], request.judge[0])
     say("screening: done")
@@ -91,6 +99,7 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
         refusals=shares["refusals"],
         languages=spoken,
         licences=licence,
+        control_tokens=control,
         overlap=overlap,
         similarity=by_vectors.similarity,
         exposure=by_vectors.exposure,
@@ -111,6 +120,10 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
         # A key that only an embedder of prompts gives.
         **({} if by_vectors.assigned is None else {"assigned": by_vectors.assigned}),
     )
+
+
+def _refused(answer: str) -> bool | None:
+    return refused(answer[reasoning_end(answer) :])
 
 
 def _source(source: Read) -> model.Source:

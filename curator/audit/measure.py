@@ -45,6 +45,7 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
     contents["verify"]["control"] = MATCHED_RANDOM if request.pool is not None else NONE
     contents["verify"]["forgetting"] = None
+    contents["verify"]["pilot"] = {}  # which chooses a weight, and none is chosen
     if request.pool is None and isinstance(recipe.verify.seeds, Looks):
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
     if request.pool is None and own_seeds is not None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from curator.report.part import AtLeastZero, BeforeAfter, Count, Many, Number, Part, Share, Values
+from curator.report.part import Absent, AtLeastZero, BeforeAfter, Count, Many, Number, Part, Share, Values
 from curator.report.part import Outcome as DecisionOutcome
 
 VERSION: Literal[1] = 1
@@ -174,12 +174,14 @@ class Audit(Part):
     probes: dict[str, Source]
     pool: Source | None
     """What the corpus might have been taken from."""
-    refusals: Share
-    """Share of the answers that open with a refusal."""
+    refusals: Share | None
+    """Share of the answers in English that open with a refusal; null where none is in English."""
     languages: dict[str, Count]
     """Name -> rows."""
     licences: dict[str, Count]
     """Name -> rows."""
+    control_tokens: dict[str, Count] | Absent = None
+    """Text of a chat template's token -> rows that spell it; absent from audits of earlier versions."""
     overlap: dict[str, Overlap]
     """By probe set."""
     similarity: dict[str, Similarity]

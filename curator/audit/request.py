@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from curator.errors import DataError
+from pydantic import ValidationError
+
+from curator.errors import DataError, printable
 from curator.judge.resources import OF_HARM, corpus_judge
 from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
@@ -97,10 +99,19 @@ def named(files: Sequence[str]) -> dict[str, Source]:
 
 
 def source_of(file: str) -> Source:
-    """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a set of the sandbox's (`sandbox:NAME`)."""
-    if file.startswith("hub:"):
-        name, _, revision = file.removeprefix("hub:").partition("@")
-        return Source(hub=name, revision=revision or None)
-    if file.startswith("sandbox:"):
-        return Source(sandbox=file.removeprefix("sandbox:"))
-    return Source(file=file)
+    """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a set of the sandbox's (`sandbox:NAME`).
+
+    Raises:
+        DataError: The name is empty, or not UTF-8.
+    """
+    if printable(file) != file:
+        raise DataError(f"{file}: the name is not UTF-8; rename the file")
+    try:
+        if file.startswith("hub:"):
+            name, _, revision = file.removeprefix("hub:").partition("@")
+            return Source(hub=name, revision=revision or None)
+        if file.startswith("sandbox:"):
+            return Source(sandbox=file.removeprefix("sandbox:"))
+        return Source(file=file)
+    except ValidationError as error:
+        raise DataError(f"{file!r}: is not a file or a data set; give a path, hub:ID or sandbox:NAME") from error

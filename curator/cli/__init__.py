@@ -5,8 +5,10 @@ Exit codes: 0 well, 1 a bug of ours, 2 something the user can mend, 3 findings, 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -33,9 +35,19 @@ for command in (audit, build, check, cluster, compare, judge, new, publish, rout
     cli.add_command(command)
 
 
+_interrupts: list[int] = []
+"""Signals of Ctrl-C that came while a command ran."""
+
+
 def main() -> NoReturn:
     """Runs the command line and exits."""
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run(lambda: cli.main(standalone_mode=False)))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _run(command: Callable[[], object]) -> int:
@@ -47,9 +59,19 @@ def _run(command: Callable[[], object]) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt; we ask nothing
             raise error.__cause__ from None
-        click.echo("\nInterrupted. What was finished is kept: run the same command again to go on.", err=True)
-        return 130
+        if not isinstance(error, click.exceptions.Abort):  # after which click has ended the line already
+            click.echo(err=True)
+        return _interrupted()
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Exception:
+        if _interrupts:  # a library whose loading Ctrl-C has cut off may turn it into an error of its own
+            return _interrupted()
+        raise
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    click.echo("Interrupted. What was finished is kept: run the same command again to go on.", err=True)
+    return 130

@@ -12,6 +12,7 @@ from curator.cli.publish import push_after_build, ready
 from curator.cli.show import print_summary, print_table
 from curator.errors import RecipeError, RunError
 from curator.run import STAGES, webpage_file
+from curator.wording import visible
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
@@ -65,7 +66,7 @@ def build(  # noqa: PLR0917 - click hands options by name
             raise click.UsageError(f"--push needs the data set, which --until {until} does not make; leave one out.")
         ready(repo, public)
     with Terminal() as terminal:
-        terminal.say(machine_line(chosen))
+        terminal.say(opening(chosen))
         run(chosen, root, until=until, progress=terminal)
     if until in ("report", "publish"):
         print_summary(root)
@@ -98,7 +99,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
         )
     root = out or Path("outputs") / f"{chosen.name}-verify"
     with Terminal() as terminal:
-        terminal.say(machine_line(chosen))
+        terminal.say(opening(chosen))
         run(chosen, root, until="report", progress=terminal)
     print_summary(root)
     click.echo(f"Run folder: {root}")
@@ -128,24 +129,36 @@ def _given(data: str | None) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
 def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
-    """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see."""
+    """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see.
+
+    Files are read and their rows counted, up to 64 MiB each; nothing is fetched, and nothing is trained.
+    """
     from dataclasses import asdict
 
     from curator.check.estimate import estimates, outline
-    from curator.pool.sources import missing
-    from curator.recipe.file import read
+    from curator.check.problems import examine, told
+    from curator.recipe.file import open_file
+    from curator.recipe.inputs import programs
 
-    chosen = read(recipe, settings)
-    problems = missing(chosen)
-    if problems:
-        raise RecipeError(problems)
+    examined = examine(open_file(recipe, settings))
+    chosen = examined.recipe
+    if examined.problems or chosen is None:
+        for line in told(examined):
+            click.echo(line, err=True)
+        raise RecipeError(examined.problems)
     figures, costs = estimates(chosen, out or Path("outputs") / chosen.name)
     planned = outline(chosen) | costs
     if as_json:
         resolved, grids = chosen.model_dump(by_alias=True), [asdict(estimate) for estimate in figures]
-        click.echo(json.dumps({"recipe": resolved, "plan": planned, "estimates": grids}, indent=1))
+        contents = {"recipe": resolved, "plan": planned, "estimates": grids, "programs": programs(chosen)}
+        contents |= {"warnings": examined.warnings, "unknown": examined.unknown}
+        click.echo(json.dumps(contents, indent=1))
         return
     click.echo(f"{recipe}: no problems found.\n")
+    for sentence in programs(chosen):
+        click.echo(f"{visible(sentence)} {READ_IT}\n")
+    for line in told(examined):
+        click.echo(line)
     print_table(f"Plan of {chosen.name}", planned.items())
 
 
@@ -166,6 +179,17 @@ def new(name: str, out: Path | None) -> None:
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
     click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
+
+
+READ_IT = "Read it before you run a recipe that is not your own."
+
+
+def opening(recipe: Recipe) -> str:
+    """What is printed before a run starts: the code that the recipe brings with it, and what the work runs on."""
+    from curator.recipe.inputs import programs
+
+    code = [f"{visible(sentence)} {READ_IT}" for sentence in programs(recipe)]
+    return "\n".join([*code, machine_line(recipe)])
 
 
 def machine_line(recipe: Recipe) -> str:

@@ -197,6 +197,9 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
         alone = judge["alone"] + (f" ({judge['reason']})" if judge["reason"] else "")
         rows.append([judge["name"], "kept" if judge["kept"] else "new", *counts, difference, alone])
     print_table("Answers to harmful probes", rows, *columns)
+    for judge in results["judges"]:
+        for reason, count in list(judge["unscored"].items())[:3]:
+            click.echo(f"{judge['name']}: {count} answer{'s' * (count != 1)} unscored: {reason}")
     for pair in results["agreement"]:
         kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         click.echo(

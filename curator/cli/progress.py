@@ -48,7 +48,8 @@ class Terminal:
 
     def __init__(self, console: Console | None = None, *, aside: bool = False) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, stderr=aside)
-        columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
+        stage = TextColumn("{task.description:<10}", markup=False)
+        columns = (stage, BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
         left = (TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task: TaskID | None = None

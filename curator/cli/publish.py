@@ -22,19 +22,31 @@ UNFAVOURABLE = ("worse", "trade-off")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("repo")
 @click.option("--push", "really", is_flag=True, help="Send it; without, only what would be sent is shown.")
+@click.option("--push-anyway", is_flag=True, help="With --push: send it even if the decision is worse or trade-off.")
 @click.option("--public", is_flag=True, help="For everybody to see; a new repository is private without.")
 @click.option("--pr", "pull_request", is_flag=True, help="Open a pull request instead of committing to main.")
 @click.option("--tag", help="Tag the commit, e.g. v1.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done, or would be, as JSON.")
 def publish(  # noqa: PLR0917 - click hands options by name
-    run: Path, repo: str, really: bool, public: bool, pull_request: bool, tag: str | None, as_json: bool
+    run: Path,
+    repo: str,
+    really: bool,
+    push_anyway: bool,
+    public: bool,
+    pull_request: bool,
+    tag: str | None,
+    as_json: bool,
 ) -> None:
     """Put the data set of RUN, a run folder, into REPO (owner/name), a data set repository of the Hub.
 
-    A dry run that asks nobody, unless --push is given. The token is HF_TOKEN's or that of `hf auth login`.
+    A dry run that asks nobody, unless --push is given. A data set whose decision is worse or trade-off is not sent
+    without --push-anyway. The token is HF_TOKEN's or that of `hf auth login`.
     """
+    if push_anyway and not really:
+        raise click.UsageError("--push-anyway says what to push; add --push.")
     folder = dataset_of(run)
     if really:
+        refuse_unfavourable(run, repo, push_anyway)
         from curator.publish.push import push
 
         quiet = (lambda _: None) if as_json else click.echo
@@ -42,6 +54,7 @@ def publish(  # noqa: PLR0917 - click hands options by name
         click.echo(json.dumps(vars(done), indent=1) if as_json else summary(done))
         return
     from curator.publish.merge import files_of
+    from curator.publish.push import outdated
 
     sizes = {name: file.stat().st_size for name, file in files_of(folder).items()}
     card = (folder / "README.md").read_text(encoding="utf-8")
@@ -51,7 +64,8 @@ def publish(  # noqa: PLR0917 - click hands options by name
         return
     _show(repo, sizes, card, public)
     click.echo(f"The decision of this run: {decision}.")
-    click.echo("Nothing was sent. To send it, add --push.")
+    why = outdated(folder)
+    click.echo("Nothing was sent. To send it, add --push." if why is None else f"Nothing was sent, nor can be: {why}.")
 
 
 def ready(repo: str, public: bool) -> None:
@@ -71,15 +85,24 @@ def push_after_build(root: Path, repo: str, public: bool, anyway: bool) -> None:
     Raises:
         PublishError: The decision is unfavourable and `anyway` is not given, or the Hub refuses.
     """
+    refuse_unfavourable(root, repo, anyway)
+    from curator.publish.push import push
+
+    click.echo(summary(push(dataset_of(root), repo, public=public, say=click.echo)))
+
+
+def refuse_unfavourable(root: Path, repo: str, anyway: bool) -> None:
+    """Refuses to push a data set that the run's own decision speaks against, unless `anyway`.
+
+    Raises:
+        PublishError: The decision is one of UNFAVOURABLE.
+    """
     outcome = report_of(root).decision.outcome
     if outcome in UNFAVOURABLE and not anyway:
         raise PublishError(
             f"{repo}: the decision is '{outcome}', so nothing was pushed; the data set is in {dataset_of(root)}. To "
-            f"push it all the same: curator publish {root} {repo} --push, or build with --push-anyway"
+            f"push it all the same: curator publish {root} {repo} --push --push-anyway"
         )
-    from curator.publish.push import push
-
-    click.echo(summary(push(dataset_of(root), repo, public=public, say=click.echo)))
 
 
 def dataset_of(run: Path) -> Path:
@@ -108,7 +131,8 @@ def _show(repo: str, sizes: dict[str, int], card: str, public: bool) -> None:
 
     click.echo(card)
     visibility = "public" if public else "private"
-    table = Table("file", "bytes", title=f"To {repo}, {visibility} where it is new", title_justify="left")
+    title = Text(f"To {repo}, {visibility} where it is new", "table.title")
+    table = Table("file", "bytes", title=title, title_justify="left")
     table.columns[1].justify = "right"
     for name, size in sizes.items():
         table.add_row(Text(name), f"{size:,}")

@@ -119,12 +119,14 @@ def print_summary(run: Path) -> None:
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:
-    """Prints rows of cells under a title, whose text is never taken as markup; without `heads` no line of heads."""
+    """Prints rows of cells under a title, none of which is taken as markup; without `heads` no line of heads."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*heads, title=title, title_justify="left", show_header=bool(heads))
+    table = Table(title=Text(title, "table.title"), title_justify="left", show_header=bool(heads))
+    for head in heads:
+        table.add_column(Text(head))
     for cells in rows:
         table.add_row(*map(Text, cells))
     Console(width=width).print(table)

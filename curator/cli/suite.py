@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curator.cli.build import machine_line, set_option
+from curator.cli.build import opening, set_option
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
@@ -42,7 +42,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
 
         def progress(variant: Variant) -> Terminal:
             assert variant.recipe is not None
-            terminal.say(machine_line(variant.recipe))
+            terminal.say(opening(variant.recipe))
             return terminal
 
         outcomes = run_suite(folder, root, settings=settings, only=only, progress=progress)
@@ -73,10 +73,11 @@ def _print_plan(folder: Path, root: Path, settings: tuple[str, ...], only: tuple
     from rich.text import Text
 
     lines = table(plan)
-    drawn = Table(title=f"Plan of {folder}, at most", title_justify="left", box=SIMPLE_HEAD, padding=0)
-    drawn.add_column(lines[0][0], overflow="fold")
+    title = Text(f"Plan of {folder}, at most", "table.title")
+    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    drawn.add_column(Text(lines[0][0]), overflow="fold")
     for name in lines[0][1:]:
-        drawn.add_column(name, justify="right", no_wrap=True)
+        drawn.add_column(Text(name), justify="right", no_wrap=True)
     for line in lines[1:]:
         drawn.add_row(*map(Text, line))
     Console().print(drawn)

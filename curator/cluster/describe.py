@@ -18,8 +18,8 @@ from curator.audit.request import source_of
 from curator.cluster.kmeans import Labels
 from curator.cluster.result import Anchored, Stability
 from curator.errors import DataError
+from curator.language import unspaced, words
 from curator.pool.sources import read
-from curator.pool.words import words
 from curator.records import Embed, Messages, Vectors
 from curator.score.cosine import cosine
 
@@ -63,7 +63,10 @@ def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts = [words(" ".join(turn["content"] for turn in messages)) for messages in rows]
+    texts = [
+        [word for word in words(" ".join(turn["content"] for turn in messages)) if any(map(str.isalnum, word))]
+        for messages in rows
+    ]
     sizes = np.bincount(labels)[:, None]
     if not any(texts):
         return [() for _ in sizes]
@@ -151,8 +154,8 @@ def _items(line: str, least: int) -> bool:
     return len(items) >= least and all(_short(item, COMMA_WORDS, COMMA_CHARACTERS) for item in items)
 
 
-def _short(text: str, words: int, characters: int) -> bool:
-    return len(text.split()) <= words and len(text) <= characters
+def _short(text: str, most: int, characters: int) -> bool:
+    return len(words(text) if unspaced(text) else text.split()) <= most and len(text) <= characters
 
 
 def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.DataFrame | None:

@@ -113,7 +113,9 @@ def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, flo
     table, shares = differences(grid, comparison.treatment, comparison.control, weights)
     # Seeds that only one arm ran are not units to draw: with them in, every resample would hold fewer pairs.
     seeds, prompts = ~np.isnan(table).all(axis=(0, 2)), ~np.isnan(table).all(axis=(0, 1))
-    return replace(comparison, bootstrap=bootstrap(table[:, seeds][..., prompts], shares, seed=seed))
+    low, high = bootstrap(table[:, seeds][..., prompts], shares, seed=seed)
+    # Where all pairs are alike so is every resample, and limits without width would say that nothing is left open.
+    return replace(comparison, bootstrap=(low, high) if high > low else None)
 
 
 def family(

@@ -42,8 +42,8 @@ def gate(
 ) -> Gate:
     """Passes if the upper 95% limit of the cost is under `margin`, fails if the lower one is above it.
 
-    Where no pair differs, the limits are those of a share of which none was seen in P prompts, -+(1 - .025^(1/P)): ten
-    alike answers do not show that a cost is under five points, 73 do.
+    Where no pair differs, see `statistics.interval`: ten alike answers do not show that a cost is under five points, 73
+    do.
 
     Raises:
         ValueError: No gate has this name.
@@ -60,11 +60,6 @@ def gate(
     else:
         comparison = compare(grid, treatment, control, weights, fill=fill)
         cost, low, high = comparison.difference, comparison.low, comparison.high
-        if low == high == 0:
-            # The interval of no difference at all is a point, which would pass any margin; (1 - q)^P = .025 is the
-            # largest share q of prompts that could differ with none of P seen (exact binomial, one side of 5%).
-            high = 1 - 0.025 ** (1 / comparison.prompts)
-            low = -high
         if quantity == "utility" and cost is not None:
             cost, low, high = -cost, _minus(high), _minus(low)
     outcome = "undecided"

@@ -144,11 +144,12 @@ def _additive(part: Table, mask: NDArray[np.bool_]) -> tuple[Table, int]:
 def interval(estimate: Crossed, level: float = 0.05) -> Interval:
     """The two-sided interval of a difference: t with min(S, P) - 1 degrees of freedom.
 
-    Where seeds come out all alike, t has nothing to stand on. If no cell differs from zero the interval is [0, 0] and
-    p = 1. Otherwise the sign test's word is taken: with n = min(S, P) agreeing units p = 2^(1-n), and the interval
-    allows for the share q of units that could have come out with the opposite sign unseen, (1 - q)^n = level / 2:
-    mean -+ 2 q |mean|, or t with the variance of independent cells where that is wider. At 5% zero is excluded from
-    six units on at the earliest.
+    Where seeds come out all alike, t has nothing to stand on. If no cell differs from zero, p = 1 and the limits are
+    -+q, the largest share of prompts that may differ with none of P seen, (1 - q)^P = level / 2: no difference in ten
+    prompts does not show that there is less than five points of it, in 73 it does. Otherwise the sign test's word is
+    taken: with n = min(S, P) agreeing units p = 2^(1-n), and the interval allows for the share q of units that could
+    have come out with the opposite sign unseen, (1 - q)^n = level / 2: mean -+ 2 q |mean|, or t with the variance of
+    independent cells where that is wider. At 5% zero is excluded from six units on at the earliest.
 
     Args:
         level: Two-sided error, in (0, 1); limits cover 1 - level.
@@ -167,7 +168,8 @@ def interval(estimate: Crossed, level: float = 0.05) -> Interval:
     units = estimate.df + 1
     error = (estimate.sd_residual or 0.0) / float(np.sqrt(estimate.seeds * estimate.prompts))
     if abs(mean) < _ALIKE and error < _ALIKE:
-        return Interval(0.0, 0.0, 1.0, "no pair differs")
+        unseen = 1 - (level / 2) ** (1 / estimate.prompts)
+        return Interval(-unseen, unseen, 1.0, f"no pair differs: exact binomial over {estimate.prompts} prompts")
     # Seeds that agree in total may still differ cell by cell, which t over independent cells carries: the wider counts.
     of_cells = -float(special.stdtrit(estimate.df, level / 2)) * error
     reach = max(2 * (1 - (level / 2) ** (1 / units)) * abs(mean), of_cells)

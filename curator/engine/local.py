@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 from curator.errors import RunError, portable
-from curator.provenance import set_threads
+from curator.provenance import own_code, set_threads
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -74,12 +74,9 @@ def run_local(
 def prepare_local(*, workers: int, threads: int, preload: str) -> None:
     """Starts the server that workers are forked from, so that it loads its libraries while this process goes on."""
     if workers > 1 and "forkserver" in multiprocessing.get_all_start_methods():
-        from multiprocessing import forkserver
-
         # Before the server starts: it hands its environment on, and numeric libraries read theirs when they are loaded.
         set_threads(threads)
         _context(preload)
-        forkserver.ensure_running()
 
 
 def _context(preload: str) -> BaseContext:
@@ -89,13 +86,25 @@ def _context(preload: str) -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
+    from multiprocessing import forkserver, resource_tracker
+
+    # A terminal sends Ctrl-C to every process of the group, and this one alone acts on it. The server keeps the mask
+    # that it starts with, and hands it on. The tracker is started first, since starting it lifts the mask.
+    with own_code():
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
 def _hire(context: BaseContext, work: Callable[[Any], Any], threads: int) -> Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(work, threads, theirs), daemon=True)  # type: ignore[attr-defined]
-    process.start()
+    with own_code():
+        process.start()
     # The worker must hold the only copy of its end, or reading from a worker that was killed would wait for ever.
     theirs.close()
     return Worker(process, ours)

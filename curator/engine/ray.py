@@ -30,7 +30,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from curator import __version__
 from curator.errors import RunError, first_line, portable
-from curator.provenance import set_threads, thread_settings
+from curator.provenance import PACKAGE, own_code, set_threads, thread_settings
 from curator.recipe import Engine
 from curator.run.folder import placed, read_json, write_json
 
@@ -155,15 +155,24 @@ def _connected(section: Engine, threads: int) -> Any:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if section.address is None:
             # An address of its own, or the environment's RAY_ADDRESS would be taken.
-            ray.init(
-                address="local", num_cpus=section.workers * threads, include_dashboard=False,
-                object_store_memory=MEMORY, **quiet,
-            )  # fmt: skip
+            quiet |= {"num_cpus": section.workers * threads, "include_dashboard": False, "object_store_memory": MEMORY}
         else:
             _look_for(section.address)
-            ray.init(address=section.address, **quiet)
+        with own_code(), _away():
+            ray.init(address=section.address or "local", **quiet)
     _require_room(ray, section, threads)
     return ray
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Stands where curator is, as Ray has its workers look for modules where the driver stands; see `own_code`."""
+    before = os.getcwd()
+    os.chdir(PACKAGE)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def _look_for(address: str) -> None:
@@ -184,7 +193,7 @@ def _look_for(address: str) -> None:
             "`ray start --head`, name the address that it prints, or leave address out to use this machine alone"
         ) from error
     join = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-    command = [sys.executable, "-c", join, address]
+    command = [sys.executable, "-P", "-c", join, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=JOINED_WITHIN)
         reason = (done.stderr.strip().splitlines() or [""])[-1][:300] if done.returncode else None

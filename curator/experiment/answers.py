@@ -18,6 +18,7 @@ from curator.recipe.verify import Generate
 from curator.records import Conversations, Messages, Trained
 from curator.run.files import load_frame
 from curator.run.folder import key_of
+from curator.run.ran import note_dtype
 from curator.train.generate import generate
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def answer_prompts(
     for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).
 
     Raises:
-        ModelError: As `generate.generate`.
+        ModelError: As `generate.generate`; or vLLM is there and did not answer.
     """
     record: dict[str, Any] = {}
     if section.engine == "vllm":
@@ -134,6 +135,7 @@ def answer_prompts(
             left = iter(answers)
             return [[next(left) for _ in prompts.ids] for prompts in sets], {"engine": f"vllm {version}"}
     model = weights.load()
+    note_dtype(model)
     return [
         generate(
             prompts.messages,

@@ -35,6 +35,7 @@ class Experiment:
         seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
         probes: Kind and file of the probes. `tests`: whether models answer the tasks' own test rows too.
         shelf: Where run folders that share pieces tell each other of them; null for none.
+        mix: Whether its models may be computed on different devices, in different dtypes or by different versions.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Experiment:
     probes: tuple[tuple[str, str], ...] = PROBES
     tests: bool = True
     shelf: Path | None = None
+    mix: bool = False
 
     def task(self, name: str) -> Task:
         return next(task for task in self.data.tasks if task.name == name)

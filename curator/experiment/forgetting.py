@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
-from curator.experiment.grid import Progress
+from curator.experiment.grid import Progress, executed
 from curator.experiment.jobs import Job
 from curator.experiment.plan import Cell
 from curator.keys import losses_key
@@ -29,6 +29,7 @@ from curator.run import Run
 from curator.run.files import load_frame, save_frame
 from curator.run.folder import make
 from curator.run.names import POOL, ROW_LOSSES
+from curator.run.ran import note_dtype
 from curator.seeds import by_hash, generator
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def forget(
         for cell in cells
     }
     progress(0, len(jobs))
-    for done, _ in enumerate(execute(run_losses, list(jobs.values())), start=1):
+    for done, _ in enumerate(executed(experiment, run_losses, list(jobs.values()), execute), start=1):
         progress(done, len(jobs))
     losses = {cell: load_frame(experiment.root / job.folder / ROW_LOSSES) for cell, job in jobs.items()}
     parts = [
@@ -198,8 +199,10 @@ def run_losses(job: LossJob) -> str:
     """Takes the losses of the job's rows under its model, unless its folder already holds them."""
 
     def work(folder: Path) -> Mapping[str, Any]:
+        job.require_alike()
         tokenizer = job.load_tokenizer()
         model = job.weights.load()
+        note_dtype(model)
         assert job.rows.ids is not None
         losses = answer_losses(
             encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,

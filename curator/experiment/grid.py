@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -16,19 +17,24 @@ from curator.experiment.design import (
     finetuning_rows,
     finetuning_steps,
 )
-from curator.experiment.jobs import AnswerJob, TrainJob, run_answer, run_train
+from curator.experiment.jobs import AnswerJob, Job, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.keys import answers_key, training_key
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
 from curator.run import ArmSets, Run
-from curator.run.files import absolute, load_frame
+from curator.run.files import absolute, load_frame, relative
+from curator.run.folder import finished
 from curator.run.names import ANSWERS, task_file
+from curator.run.ran import require_alike
 from curator.seeds import derive
 
 if TYPE_CHECKING:
     from curator.engine import Runner
     from curator.records import Data
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Takes how much of how much is done."""
@@ -61,8 +67,49 @@ def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: 
         exposure=verify.exposure,
         rehearsal_share=verify.rehearsal_share,
         shelf=None if run.shelf is None else run.shelf.absolute(),
+        mix=run.recipe.engine.mix,
         **changes,
     )
+
+
+def executed(
+    experiment: Experiment,
+    work: Callable[[AnyJob], Result],
+    jobs: Sequence[AnyJob],
+    execute: Runner,
+    later: Sequence[AnyJob] = (),
+) -> Iterator[Result]:
+    """Results of the jobs as they come. Unless the recipe mixes them, no piece is begun that would be computed in
+    another way than the finished ones, and than the models that the jobs start from.
+
+    Args:
+        later: Jobs of the same grid that come after these; those of them that are finished count.
+
+    Raises:
+        RunError: Pieces differ, those that were finished or those that are now.
+    """
+    root = experiment.root
+
+    def known(folders: Iterable[Path], keys: Mapping[Path, str]) -> dict[str, Mapping[str, Any]]:
+        markers = {folder: finished(folder) for folder in folders}
+        return {
+            relative(str(folder), root): done["where"]
+            for folder, done in markers.items()
+            if done is not None and "where" in done and keys.get(folder, done["key"]) == done["key"]
+        }
+
+    keys = {root / job.folder: job.key for job in (*jobs, *later)}
+    # The folder of weights lies in that of the training that left them.
+    models = [Path([job.weights.base, *job.weights.adapters][-1]).parent for job in jobs]
+    models = [folder for folder in dict.fromkeys(models) if folder.is_relative_to(root)]
+    before = known([*models, *keys], keys)
+    unfinished = any(job.folder not in before for job in jobs)
+    if unfinished and not experiment.mix:
+        require_alike(before)
+        jobs = [replace(job, beside=dict(list(before.items())[:1])) for job in jobs]
+    yield from execute(work, jobs)
+    if unfinished and not experiment.mix:
+        require_alike(known([*models, *keys], keys))
 
 
 def train_grid(
@@ -96,29 +143,33 @@ def train_grid(
             shelf=experiment.shelf,
         )
 
-    def finish(jobs: Sequence[tuple[Cell, TrainJob]]) -> None:
+    def finish(jobs: Sequence[tuple[Cell, TrainJob]], later: Sequence[TrainJob] = ()) -> None:
         # Jobs come back in any order, each under its folder.
         by_folder = {job.folder: (cell, job) for cell, job in jobs}
-        for folder, trained in execute(run_train, [job for _, job in jobs]):
+        for folder, trained in executed(experiment, run_train, [job for _, job in jobs], execute, later):
             cell, job = by_folder[folder]
             done[cell] = (job.weights.after(trained, job.key), trained)
             progress(len(done), total)
 
-    jobs = []
+    aligned: dict[Cell, TrainJob] = {}
     for cell in plan.aligned:
         rows, steps = alignment_rows(experiment, cell), alignment_steps(experiment, cell)
-        jobs.append((cell, job_of(cell, experiment.base, experiment.align, steps, rows)))
-    progress(0, total)
-    finish(jobs)
-    jobs = []
+        aligned[cell] = job_of(cell, experiment.base, experiment.align, steps, rows)
+    finetuned: dict[Cell, TrainJob] = {}
     for cell in plan.finetuned:
         assert cell.task is not None
         before = Cell(cell.arm, cell.seed)
-        start = experiment.base if before in plan.unaligned else done[before][0]
+        # The key of the aligned weights is known before they are there.
+        start = experiment.base if before in plan.unaligned else replace(experiment.base, key=aligned[before].key)
         rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
         steps = finetuning_steps(experiment, cell.task, rehearsal=plan.rehearsal)
-        jobs.append((cell, job_of(cell, start, experiment.finetune, steps, rows)))
-    finish(jobs)
+        finetuned[cell] = job_of(cell, start, experiment.finetune, steps, rows)
+    progress(0, total)
+    finish(list(aligned.items()), later=list(finetuned.values()))
+    for cell, job in finetuned.items():
+        before = Cell(cell.arm, cell.seed)
+        finetuned[cell] = job if before in plan.unaligned else replace(job, weights=done[before][0])
+    finish(list(finetuned.items()))
     return done
 
 
@@ -169,7 +220,7 @@ def answer_grid(
             shelf=experiment.shelf,
         )
     progress(0, len(jobs))
-    for done, _ in enumerate(execute(run_answer, list(jobs.values())), start=1):
+    for done, _ in enumerate(executed(experiment, run_answer, list(jobs.values()), execute), start=1):
         progress(done, len(jobs))
     parts = []
     for cell, job in jobs.items():

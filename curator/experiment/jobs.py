@@ -6,7 +6,7 @@ A job names files and folders and holds no rows or weights, and what it makes is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from curator.records import ANSWER_SCHEMA, Trained
 from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
 from curator.run.folder import make
 from curator.run.names import ANSWERS
+from curator.run.ran import computed_with, require_alike
 from curator.seeds import derive
 from curator.train.sft import train
 
@@ -36,6 +37,8 @@ class Job:
         weights: Of the model before the job.
         tokenizer, tokenizer_revision, chat_template: As `model.load_tokenizer` takes them.
         shelf: Where run folders that share pieces tell each other of them; null for none.
+        beside: Folder of a finished piece of the same grid -> what it was computed with, where this one is to be
+            computed alike.
     """
 
     root: Path
@@ -46,6 +49,17 @@ class Job:
     tokenizer_revision: str | None
     chat_template: str | None
     shelf: Path | None = None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def require_alike(self) -> None:
+        """Refuses to begin where this process computes in another way than the grid's finished pieces were; see `ran`.
+
+        Raises:
+            RunError: It does.
+        """
+        import torch  # noqa: F401 - without it the process cannot say where it computes
+
+        require_alike(self.beside, computed_with())
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer; see `model.load_tokenizer`."""
@@ -76,6 +90,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
     """Trains one model, unless its folder already holds it; gives back the folder and what was trained."""
 
     def work(folder: Path) -> Mapping[str, Any]:
+        job.require_alike()
         trained = train(
             [messages for rows in job.rows for messages in rows.messages()],
             base=job.weights.base,
@@ -99,6 +114,7 @@ def run_answer(job: AnswerJob) -> str:
     """Has one model answer all of its prompts, unless its folder already holds the answers."""
 
     def work(folder: Path) -> Mapping[str, Any]:
+        job.require_alike()
         tokenizer = job.load_tokenizer()
         frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
         prompts = [

@@ -18,13 +18,15 @@ from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, candidates, rounds
 from curator.judge.stage import judge_answers
-from curator.recipe.select import AGGREGATES
+from curator.recipe.select import AGGREGATES, Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
 from curator.run.names import CANDIDATES
 from curator.seeds import derive, generator
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from curator.records import Data
 
 Ids = tuple[str, ...]
@@ -76,7 +78,6 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     from curator.experiment.plan import PRELOAD, Cell
     from curator.experiment.plan import grid as plan_of
     from curator.run.names import PROBES
-    from curator.selection.arms import random
 
     recipe, verify = run.recipe, run.recipe.verify
     progress = run.progress_of("select")
@@ -85,9 +86,8 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     compared = candidates(verify.pilot, len(recipe.representations))
     sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}
     first = compared[0].name
-    pool, size = tuple(data.candidates["id"]), len(sets[first])
     for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
-        sets[draw.name] = random(pool, size, generator(seed, "draw", number))
+        sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
         names = [candidate.name for candidate in alive]
@@ -107,6 +107,20 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     piloted = halve(compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=margins)
     write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
     return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
+
+
+def drawn(candidates: pl.DataFrame, section: Select, size: int, random: np.random.Generator) -> Ids:
+    """A random draw as the curated set is chosen: of `size` rows, or of as many as the recipe's budget of tokens holds.
+
+    Args:
+        candidates: `id` and `tokens` of the rows that may be drawn.
+    """
+    from curator.selection import arms
+
+    ids = tuple(candidates["id"])
+    if section.budget_tokens is None:
+        return arms.random(ids, size, random)
+    return arms.random_within(ids, dict(zip(ids, candidates["tokens"], strict=True)), section.budget_tokens, random)
 
 
 def halve(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import DataError
+from curator.errors import DataError, RecipeError
 from curator.experiment.plan import PRELOAD
 from curator.judge.stage import judge_answers
 from curator.recipe.verify import CURATED, Looks
@@ -43,16 +43,17 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.model.chat import check_template
-    from curator.model.load import load_config, load_tokenizer, locate, resolve_revision
+    from curator.experiment.base import look_at, trains_adapter
+    from curator.model.load import locate, resolve_revision
 
     model = run.recipe.model
     path, revision = locate(model.id), resolve_revision(model.id, model.revision)
-    tokenizer = load_tokenizer(path, revision=revision, chat_template=model.chat_template)
-    check_template(tokenizer)
-    kind = load_config(path, revision=revision).model_type
+    looked = look_at(path, revision, model.chat_template, lora=trains_adapter(run.recipe))
+    if looked.problems:
+        raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
-    record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": f"{model.id} ({kind})"}
+    name = "; ".join([f"{model.id} ({looked.kind})", *(f"{note[0].lower()}{note[1:]}" for note in looked.notes)])
+    record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": name, **looked.record()}
     if model.instruction is None:
         return record
     from curator.experiment.jobs import tune
@@ -67,6 +68,11 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         base=run.base,
         seed=run.recipe.seed,
     )
+    if rows.height < model.instruction.rows:
+        raise DataError(
+            f"model.instruction.rows: {model.instruction.rows:,} asked, {rows.height:,} found in "
+            f"{model.instruction.data.label}; lower rows, or give more"
+        )
     save_frame(folder / "rows.parquet", rows)
     save_frame(folder / "dropped.parquet", dropped)
     tuned = tune(
@@ -79,7 +85,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         seed=run.recipe.seed,
         quantise=model.quantise,
     )
-    summary = f"{model.id} ({kind}), tuned on {rows.height} instructions"
+    summary = f"{name}; tuned on {rows.height} instructions"
     return {**record, **tuned, "resolved": resolved, "summary": summary}
 
 

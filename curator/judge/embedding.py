@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from curator.errors import DataError, JudgeError
 from curator.judge.people import Labels, Measured, measure
-from curator.judge.questions import JudgeFunction, by_refusal, without_degenerate
+from curator.judge.questions import JudgeFunction, by_refusal, reasoning_end, without_degenerate
 from curator.recipe.judge import Judge
 from curator.records import Question, Verdict
 from curator.run.files import load_frame, save_array, save_frame
@@ -108,7 +108,8 @@ def fit(
             f"{labels.file}: has {int(people.sum())} refused and {int((~people).sum())} other answers to "
             f"{rows['prompt'].n_unique()} prompts; at least {LEAST} of each are needed"
         )
-    features = _features(rows["answer"].to_list(), tuple(PARTS), lambda texts: embed(texts, embedder, revision))
+    answers = [answer[reasoning_end(answer) :] for answer in rows["answer"]]
+    features = _features(answers, tuple(PARTS), lambda texts: embed(texts, embedder, revision))
     folds = fold_of(prompts)
     unseen = np.zeros(len(people))
     chosen = []
@@ -133,7 +134,7 @@ def fit(
         "labels": {"file": labels.file, "sha256": labels.digest, "rows": rows.height, "excluded": labels.excluded},
         "cross_validation": {"folds": FOLDS, "grouped_by": "prompt", "chosen": chosen, **asdict(measured)},
     }
-    keys = [answer_key(prompt, answer) for prompt, answer in rows.select("prompt", "answer").iter_rows()]
+    keys = [answer_key(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
     with replacing_folder(folder) as written:
         write_json(written / "head.json", facts)
         save_array(written / "weights.npy", head.weights)

@@ -1,27 +1,31 @@
-"""An OpenAI-compatible endpoint: many requests at a time, tried again where that can help, and what they cost."""
+"""Judging by an OpenAI-compatible endpoint: many requests at a time, tried again where that can help, and their cost.
+
+A failure that may pass is not a verdict. It leaves its answer open, for the next run to ask again, and so many in a row
+that the endpoint must be down end this one.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from curator.errors import JudgeError
-from curator.judge.questions import JudgeFunction, without_degenerate
+from curator.judge.completion import Completion, DeclinedError, FailedError, Hidden, post, read, request_body
+from curator.judge.questions import JudgeFunction, Open, UnfinishedError, unanswered_verdict, without_degenerate
 from curator.judge.rubric import SCALES, prompt
 from curator.recipe.judge import Judge, Rubric
 from curator.records import Question, Verdict
 
-KEY = "judges.panel.rubric"
+if TYPE_CHECKING:
+    import httpx2
+
 LONGEST_PAUSE = 60.0  # seconds; a server that asks for more is asked again after this long
-_COUNTS = ("prompt_tokens", "completion_tokens")
-_AGAIN = (408, 409, 425, 429)  # timeout, conflict, too early, too many requests: the next try may pass
-_USERS = {401: "the key is refused", 403: "the key may not use it", 404: "there is no such endpoint or model"}
+SURE = 3  # answers for which the server refuses one parameter, before any was graded, that show a wrong setting
 
 
 @dataclass
@@ -48,131 +52,164 @@ class Cost:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
-_Wait = Callable[[int, float | None], None]
-"""Waits after so many tries, or the seconds that the server asked for."""
+class _Breaker:
+    """Ends the asking where there is no use in it: a mistake of the settings, or too many failures in a row."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.graded = most, False
+        self.stopped = threading.Event()
+        self.why: str | None = None
+        self._row = self._refused = 0
+        self._lock = threading.Lock()
+
+    def replied(self, *, graded: bool = False) -> None:
+        with self._lock:
+            self._row, self.graded = 0, self.graded or graded
+
+    def failed(self, why: str, *, parameter: bool = False) -> None:
+        with self._lock:
+            self._row += 1
+            self._refused += parameter
+            if parameter and self._refused >= SURE and not self.graded:
+                self._stop(f": {why}.")
+            elif self._row >= self.most:
+                self._stop(
+                    f" gave no verdict on {self._row} answers in a row (the last one: {why}); so many end a run "
+                    f"(stop_after: {self.most})."
+                )
+
+    def mistaken(self, why: str) -> None:
+        with self._lock:
+            self._stop(f" {why}.")
+
+    def _stop(self, why: str) -> None:
+        self.why = self.why or why
+        self.stopped.set()
 
 
-class _FailedError(Exception):
-    """An attempt that failed, and the seconds that the server asks to wait, if it does."""
-
-    def __init__(self, why: str, pause: float | None = None) -> None:
-        super().__init__(why)
-        self.pause = pause
-
-
-def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], None] = time.sleep) -> JudgeFunction:
+def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object] | None = None) -> JudgeFunction:
     """A judge that has answers graded by an endpoint's model; degenerate answers are sorted out before that.
 
-    An answer that got no well-formed reply in all its tries is unscored, with the last failure as its reason.
+    An answer that the endpoint will not grade (a filter, its length), or whose reply holds no verdict, is unscored with
+    the reason. One without a reply after all tries is left open.
 
     Args:
         cost: Counts what is spent.
-        sleep: Waits so many seconds.
+        sleep: Waits so many seconds; null waits until then, or until there is no use in going on.
 
     Raises:
-        JudgeError: The variable of the key is not set, or the endpoint refuses the request itself (4xx).
+        JudgeError: The variable of the key is not set. When called: UnfinishedError.
     """
     rubric = section.rubric
     assert rubric is not None
-    jitter = random.Random(0)
-
-    def wait(attempt: int, pause: float | None) -> None:
-        # Jitter, so that many requests that failed together do not come back together.
-        sleep(min(LONGEST_PAUSE, 2.0**attempt * (0.5 + jitter.random() / 2) if pause is None else pause))
+    about = f"judges.panel.{section.name}.rubric: {rubric.url}"
+    breaker = _Breaker(rubric.stop_after)
 
     @without_degenerate
     def judge(questions: Sequence[Question]) -> list[Verdict]:
         import httpx2
 
-        headers = _headers(rubric)
+        key = _key(rubric)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx2.Limits(max_connections=rubric.concurrency)
         with httpx2.Client(headers=headers, timeout=rubric.timeout, limits=limits) as client:
-
-            def grade(question: Question) -> tuple[str | None, str | None]:
-                return _tried(client, rubric, prompt(rubric.scale, question), cost, wait)
-
+            asking = _Asking(client, rubric, key, cost, breaker, sleep or breaker.stopped.wait)
             with ThreadPoolExecutor(rubric.concurrency) as pool:
-                futures = [pool.submit(grade, question) for question in questions]
+                futures = [pool.submit(asking.grade, question) for question in questions]
                 try:
-                    replies = [future.result() for future in futures]
-                except JudgeError:
-                    # A refused key refuses them all: what has not started costs nothing, what runs is waited for.
+                    results = [future.result() for future in futures]
+                finally:
+                    # After Ctrl-C what has not started costs nothing, and what runs is waited for.
+                    if not all(future.done() for future in futures):
+                        breaker.stopped.set()
                     pool.shutdown(wait=True, cancel_futures=True)
-                    raise
-        read = SCALES[rubric.scale].read
-        return [
-            Verdict("unscored", refused=None, reason=why) if reply is None else read(reply) for reply, why in replies
-        ]
+        if breaker.why is not None:
+            raise UnfinishedError(f"{about}{breaker.why}", results, stops=True)
+        if breaker.graded:
+            results = [
+                unanswered_verdict(result) if isinstance(result, Open) and not result.passing else result
+                for result in results
+            ]
+        left = [result for result in results if isinstance(result, Open)]
+        if left:
+            raise UnfinishedError(
+                f"{about} gave no verdict on some answers (the last one: {left[-1].reason}).", results, stops=False
+            )
+        return [result for result in results if isinstance(result, Verdict)]
 
     return judge
 
 
-def _headers(rubric: Rubric) -> dict[str, str]:
+def _key(rubric: Rubric) -> str | None:
     if rubric.key_env is None:
-        return {}
-    key = os.environ.get(rubric.key_env, "").strip()
-    if not key:
-        raise JudgeError(f"{KEY}.key_env: the environment variable {rubric.key_env} is not set; export it with the key")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _tried(client: Any, rubric: Rubric, text: str, cost: Cost, wait: _Wait) -> tuple[str | None, str | None]:
-    """The reply, or null and why there is none after all tries."""
-    body = {
-        "model": rubric.model,
-        "messages": [{"role": "user", "content": text}],
-        "temperature": 0,
-        "max_tokens": rubric.max_new_tokens,
-    }
-    why = ""
-    for attempt in range(rubric.retries + 1):
-        try:
-            return _once(client, rubric, body, cost), None
-        except _FailedError as failed:
-            why = str(failed)
-            if attempt < rubric.retries:
-                cost.add(retries=1)
-                wait(attempt, failed.pause)
-    return None, f"no reply in {rubric.retries + 1} tries ({why})"
-
-
-def _once(client: Any, rubric: Rubric, body: Mapping[str, Any], cost: Cost) -> str:
-    import httpx2
-
-    cost.add(requests=1)
-    try:
-        response = client.post(f"{rubric.url.rstrip('/')}/chat/completions", json=body)
-    except httpx2.TimeoutException:
-        raise _FailedError(f"no answer within {rubric.timeout:g} s") from None
-    except httpx2.HTTPError as error:
-        # The kind alone: a message of the client may repeat what was sent.
-        raise _FailedError(f"the connection failed: {type(error).__name__}") from None
-    code = response.status_code
-    if code in _AGAIN or code >= 500:
-        raise _FailedError(f"status {code}", _retry_after(response.headers.get("Retry-After")))
-    if code >= 300:
-        why = _USERS.get(code, "the request is refused")
-        raise JudgeError(f"{KEY}: {rubric.url} answers {code} ({why}); check url, model and key_env")
-    try:
-        completion = response.json()
-        reply = completion["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise _FailedError("the reply is no chat completion") from None
-    usage = completion.get("usage")
-    read, written = (usage.get(name) if isinstance(usage, dict) else None for name in _COUNTS)
-    if isinstance(read, int) and isinstance(written, int):
-        cost.add(prompt_tokens=read, completion_tokens=written)
-    else:
-        cost.add(uncounted=1)
-    if not isinstance(reply, str):
-        raise _FailedError("the reply has no text")
-    return reply
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Seconds of a Retry-After header; null where it is absent, a date, or nonsense."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    key = os.environ.get(rubric.key_env, "").strip()
+    where = f"judges.panel.rubric.key_env: the environment variable {rubric.key_env}"
+    if not key:
+        raise JudgeError(f"{where} is not set; export it with the key")
+    if not (key.isascii() and key.isprintable()):
+        raise JudgeError(f"{where} holds signs that no key has; export it with the key alone")
+    return key
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """One client at work on the questions of one call."""
+
+    client: httpx2.Client
+    rubric: Rubric
+    key: str | None
+    cost: Cost
+    breaker: _Breaker
+    sleep: Callable[[float], object]
+    jitter: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def grade(self, question: Question) -> Verdict | Open:
+        """The verdict on one answer, or why there is none yet."""
+        hidden = Hidden(self.key, [*(turn["content"] for turn in question.messages), question.answer])
+        try:
+            completion = self._tried(prompt(self.rubric.scale, question), hidden)
+        except DeclinedError as declined:
+            if declined.certain:
+                self.breaker.replied()
+                return replace(unanswered_verdict(Open(str(declined))), raw=declined.raw)
+            self.breaker.failed(str(declined), parameter=declined.parameter is not None)
+            return Open(str(declined), passing=False)
+        except FailedError as failed:
+            if not self.breaker.stopped.is_set():
+                self.breaker.failed(str(failed))
+            return Open(str(failed), passing=failed.passing)
+        except JudgeError as mistake:
+            self.breaker.mistaken(str(mistake))
+            return Open(str(mistake))
+        self.breaker.replied(graded=True)
+        verdict = SCALES[self.rubric.scale].read(completion.text)
+        if verdict.outcome == "unscored" and completion.cut:
+            cut = f"{verdict.reason}, which was cut off at {self.rubric.max_new_tokens} tokens (max_new_tokens)"
+            return replace(verdict, reason=cut)
+        return verdict
+
+    def _tried(self, text: str, hidden: Hidden) -> Completion:
+        body = request_body(self.rubric, text)
+        for attempt in range(self.rubric.retries + 1):
+            if self.breaker.stopped.is_set():
+                raise FailedError("it was not asked about: the run had stopped")
+            self.cost.add(requests=1)
+            try:
+                response = post(self.client, self.rubric, body)
+                return read(response, self.rubric, hidden, self._counted)
+            except FailedError as failed:
+                if attempt == self.rubric.retries:
+                    tries = f"{attempt + 1} {'tries' if attempt else 'try'}"
+                    raise FailedError(f"no reply in {tries}: {failed}", passing=failed.passing) from None
+                self.cost.add(retries=1)
+                # Jitter, so that many requests that failed together do not come back together.
+                pause = 2.0**attempt * (0.5 + self.jitter.random() / 2) if failed.pause is None else failed.pause
+                self.sleep(min(LONGEST_PAUSE, pause))
+        raise AssertionError("the last try neither returned nor failed")
+
+    def _counted(self, usage: tuple[int, int] | None) -> None:
+        if usage is None:
+            self.cost.add(uncounted=1)
+        else:
+            self.cost.add(prompt_tokens=usage[0], completion_tokens=usage[1])

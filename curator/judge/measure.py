@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.judge.people import Labels, Measured
-    from curator.records import Verdict
+    from curator.judge.questions import JudgeFunction
+    from curator.records import Question, Verdict
 
 VERSION = 1  # of the file that `curator judge measure --store` writes
 COLUMN = "column:"  # in front of the name of a judge whose verdicts stand in the labels' file
@@ -166,23 +167,36 @@ def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.Dat
     from curator.judge.endpoint import Cost
     from curator.judge.kinds import make_judge
     from curator.judge.people import says
-    from curator.judge.questions import questions_of
-    from curator.records import Question
+    from curator.judge.questions import question_of, questions_of
 
     section = resolved(section)
     if run is None or answers is None:
-        pairs = list(labels.rows.select("prompt", "answer").iter_rows())
-        questions = [Question("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in pairs]
+        given = labels.rows.select("prompt", "answer").iter_rows()
+        questions = [question_of("harmful", [{"role": "user", "content": prompt}], answer) for prompt, answer in given]
     else:
-        questions = questions_of(answers, run.data())
-        pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
+        questions = questions_of(answers, run.data(), run.recipe.judges.reasoning)
+    pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
     held = _by_cross_validation(section, pairs)
     # Equal answers to one prompt are judged once, and what is known by cross-validation not at all.
     new = {pair: question for pair, question in zip(pairs, questions, strict=True) if pair not in held}
-    verdicts = make_judge(section, resources(Cost()))(list(new.values())) if new else []
+    verdicts = _every_verdict(make_judge(section, resources(Cost())), section, list(new.values())) if new else []
     by_pair = {**held, **dict(zip(new, verdicts, strict=True))}
     flags = says([by_pair[pair] for pair in pairs], labels.outcome)
     return Judged(section.name, section, flags, sum(pair in held for pair in pairs))
+
+
+def _every_verdict(judge: JudgeFunction, section: Judge, questions: Sequence[Question]) -> list[Verdict]:
+    from curator.judge.questions import Open, UnfinishedError, unanswered_verdict
+
+    try:
+        return judge(questions)
+    except UnfinishedError as failure:
+        if failure.stops or section.rubric is None or section.rubric.unanswered == "stop":
+            raise JudgeError(
+                f"{failure} No figures are made of a part; run the same command again when it works, or set "
+                "`unanswered: unscored` to leave such answers out"
+            ) from failure
+        return [unanswered_verdict(result) if isinstance(result, Open) else result for result in failure.results]
 
 
 def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Verdict]:

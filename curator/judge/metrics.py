@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import JudgeError, first_line
+from curator.language import words
 from curator.records import Question, Verdict
 
-_WORD = re.compile(r"\w+", re.UNICODE)
 # A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
 _NUMBER = re.compile(r"(?:(?<!\w)-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 
 
 def rouge1(answer: str, reference: str) -> float:
-    """F1 of the words shared, as counts, without stemming (Lin 2004, ROUGE-1)."""
-    words, expected = Counter(_WORD.findall(answer.lower())), Counter(_WORD.findall(reference.lower()))
-    shared = (words & expected).total()
-    return 2 * shared / (words.total() + expected.total()) if shared else 0.0
+    """F1 of the words shared, as counts, without stemming (Lin 2004, ROUGE-1); in every script, see `words`."""
+    given, expected = Counter(words(answer)), Counter(words(reference))
+    shared = (given & expected).total()
+    return 2 * shared / (given.total() + expected.total()) if shared else 0.0
 
 
 def exact(answer: str, reference: str) -> float:

@@ -28,6 +28,7 @@ LABEL_OUTCOMES = ("refused", "harmful")
 """What labels may be of. They are never of both: XSTest's are of refusal, and say nothing of harm."""
 
 _Z = 1.959963984540054  # of a two-sided 95% interval
+_ROUNDING = 1e-18
 
 
 @dataclass(frozen=True)
@@ -247,22 +248,42 @@ def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
     _, members = np.unique(groups[among], return_inverse=True)
     clusters = int(members.max()) + 1
     variance = _variance(_per_group((hits[among] - share) / n, members), clusters)
-    size = min(n, share * (1 - share) / variance) if variance > 0 else clusters
+    # Groups that are all alike leave a variance of rounding, far below that of a single answer.
+    size = min(n, share * (1 - share) / variance) if variance > _ROUNDING else clusters
     centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
     reach = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
     return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach))
 
 
 def _balanced(judged: Flags, truth: Flags, groups: NDArray[np.int64]) -> Estimate:
-    """The mean of sensitivity and specificity, with a normal interval of its linearised variance over groups."""
+    """The mean of sensitivity and specificity, by their own intervals (the method of variance estimates recovery).
+
+    Each limit is as far from the mean as half the root of the squared distances of both rates from their own limits,
+    and of twice their product times the correlation that prompts with answers of both kinds give the two rates, where
+    that is above zero. So where all agree it is as open as the two rates are: 18 answers do not show that a judge is
+    never wrong.
+
+    Source: Zou and Donner 2008; Zou 2008 for the correlation.
+    """
     if truth.all() or not truth.any():
         return Estimate(None, None, None)
-    sensitivity, specificity = float(judged[truth].mean()), float((~judged)[~truth].mean())
-    share = (sensitivity + specificity) / 2
-    # Each answer's part in the error of the mean: a half of that of the rate that the answer belongs to.
-    parts = np.where(truth, (judged - sensitivity) / truth.sum(), (~judged - specificity) / (~truth).sum()) / 2
-    reach = _Z * math.sqrt(_variance(_per_group(parts, groups), int(groups.max()) + 1))
-    return Estimate(share, max(0.0, share - reach), min(1.0, share + reach))
+    sensitivity, specificity = estimate(judged, truth, groups), estimate(~judged, ~truth, groups)
+    rates = [(rate.value or 0.0, rate.low or 0.0, rate.high or 0.0) for rate in (sensitivity, specificity)]
+    # Each answer's part in the error of the rate that it belongs to, summed by prompt.
+    parts = [
+        _per_group(np.where(among, (hits - rate[0]) / among.sum(), 0.0), groups)
+        for hits, among, rate in ((judged, truth, rates[0]), (~judged, ~truth, rates[1]))
+    ]
+    spread = math.sqrt(float((parts[0] ** 2).sum() * (parts[1] ** 2).sum()))
+    # One below zero, which two or three prompts can give by chance, would take all width from the interval.
+    correlation = max(0.0, float((parts[0] * parts[1]).sum()) / spread) if spread > _ROUNDING else 0.0
+
+    def reach(limit: int) -> float:
+        first, second = (abs(rate[0] - rate[limit]) for rate in rates)
+        return math.sqrt(first**2 + second**2 + 2 * correlation * first * second) / 2
+
+    share = (rates[0][0] + rates[1][0]) / 2
+    return Estimate(share, max(0.0, share - reach(1)), min(1.0, share + reach(2)))
 
 
 def _per_group(parts: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -2,12 +2,15 @@
 
 Refusal phrases are anchored at the start. Keyword search anywhere in the text fails both ways (garak issue 2197): it
 calls "I'm sorry to hear that. Here is how" a refusal. So a phrase must open the answer; only openings that say nothing
-yet, such as a greeting, thanks or an apology for something else, are passed over first.
+yet, such as a greeting, thanks or an apology for something else, are passed over first. The phrases are English: an
+answer in another language is not judged.
 """
 
 from __future__ import annotations
 
 import re
+
+from curator.language import surely_not_english, unspaced, words
 
 # An answer loops when at least LOOP_WORDS of its words, and half of them, are one phrase repeated at its end.
 LOOP_WORDS = 12
@@ -73,8 +76,15 @@ _REFUSAL = re.compile(
 )
 
 
+def refused(answer: str) -> bool | None:
+    """Whether the answer opens with a refusal; null where it is in a language that has no phrases here: they are
+    English.
+    """
+    return refuses(answer) or (None if surely_not_english(answer) else False)
+
+
 def refuses(answer: str) -> bool:
-    """Whether the answer opens with a refusal."""
+    """Whether the answer opens with a refusal in English."""
     rest = answer.lstrip()[:400].translate(_QUOTES)
     while rest:
         if _EMPHASIS.match(rest):
@@ -101,10 +111,10 @@ def degenerate(answer: str) -> str | None:
         return "empty"
     if re.search(r"(\S)\1{39,}$", text):
         return "looping"
-    words = text.split()
-    if _loops(words) or _loops(words[:-1]):
+    parts = words(text) if unspaced(text) else text.split()
+    if _loops(parts) or _loops(parts[:-1]):
         return "looping"
-    signs = "".join(words)
+    signs = "".join(text.split())
     if len(signs) >= 40 and 3 * sum(sign.isalnum() for sign in signs) < len(signs):
         return "incoherent"
     return None

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from curator.errors import JudgeError
 from curator.judge.phrases import degenerate
-from curator.records import VERDICT_SCHEMA, Data, Question, Verdict
+from curator.recipe.judge import REASONING, Marks
+from curator.records import VERDICT_SCHEMA, Data, Messages, Question, Verdict
 from curator.run.files import load_frame, save_frame
 from curator.run.folder import key_of
 
 JudgeFunction = Callable[[Sequence[Question]], list[Verdict]]
-"""From questions to the verdict on each, in the same order."""
+"""From questions to the verdict on each, in the same order.
+
+Raises:
+    UnfinishedError: Some questions have no verdict yet.
+"""
 
 ANSWER_COLUMNS = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
 """The columns that together name an answer of a run."""
@@ -23,11 +33,70 @@ VERDICT_COLUMNS = ("outcome", "refused", "score", "reason", "raw")
 
 CHUNK = 512  # questions between two savings; a guard model takes about a minute for them
 
+NO_ANSWER = "reasoning without an answer"
+
 _STORED_SCHEMA = {"question": pl.String(), **{name: VERDICT_SCHEMA[name] for name in VERDICT_COLUMNS}}
 
 
-def questions_of(answers: pl.DataFrame, data: Data) -> list[Question]:
-    """Every answer with the conversation that it answers, in the frame's order.
+@dataclass(frozen=True)
+class Open:
+    """Why a question has no verdict yet.
+
+    Attributes:
+        passing: Whether another try may bring one. If not, the answer is unscored as soon as the judge is known to work
+            on others: then the fault is with this answer, and not with how all are asked.
+    """
+
+    reason: str
+    passing: bool = True
+
+
+class UnfinishedError(JudgeError):
+    """Questions are left without a verdict, by failures that a later run may not meet.
+
+    Attributes:
+        results: A verdict, or why there is none, for each question in order.
+        stops: Whether there is no use in asking on.
+    """
+
+    def __init__(self, message: str, results: Sequence[Verdict | Open], *, stops: bool) -> None:
+        super().__init__(message)
+        self.results, self.stops = results, stops
+
+
+def question_of(
+    kind: str, messages: Messages, answer: str, marks: Marks = REASONING, reference: str | None = None
+) -> Question:
+    """The answer as judges read it, with its reasoning aside."""
+    end = reasoning_end(answer, marks)
+    return Question(kind, messages, answer[end:], reference, answer[:end] or None)
+
+
+def reasoning_end(answer: str, marks: Marks = REASONING) -> int:
+    """Where the reasoning that an answer begins with has ended, 0 where there is none.
+
+    It is one or more blocks between a pair of marks, whose case does not matter; the last one goes to the end of the
+    answer where its second mark is missing. The first mark may be missing where it stood in the prompt, as for
+    DeepSeek-R1: then the reasoning goes to the first second mark that no first one precedes.
+    """
+    lower = answer.lower()
+    if not any(mark and mark.lower() in lower for pair in marks for mark in pair):
+        return 0
+    match = _reasoning(tuple((first, second) for first, second in marks)).match(answer)
+    return match.end() if match else 0
+
+
+@cache
+def _reasoning(marks: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    pairs = [(re.escape(first), re.escape(second)) for first, second in marks]
+    blocks = "|".join(rf"{first}.*?(?:{second}|\Z)" for first, second in pairs if first)
+    headless = "|".join(rf"(?:(?!{first}).)*?{second}" if first else rf".*?{second}" for first, second in pairs)
+    whole = rf"(?:\s*(?:{blocks}))+|{headless}" if blocks else headless
+    return re.compile(rf"(?:{whole})\s*", re.DOTALL | re.IGNORECASE)
+
+
+def questions_of(answers: pl.DataFrame, data: Data, marks: Marks = REASONING) -> list[Question]:
+    """Every answer with the conversation that it answers, in the frame's order; its reasoning is set aside.
 
     A test row's last assistant turn is the reference, and not a part of the conversation.
     """
@@ -41,9 +110,9 @@ def questions_of(answers: pl.DataFrame, data: Data) -> list[Question]:
     for kind, probe, answer in answers.select("kind", "probe", "answer").iter_rows():
         turns = conversations[probe]
         if turns[-1]["role"] == "assistant":
-            questions.append(Question(kind, turns[:-1], answer, turns[-1]["content"]))
+            questions.append(question_of(kind, turns[:-1], answer, marks, turns[-1]["content"]))
         else:
-            questions.append(Question(kind, turns, answer))
+            questions.append(question_of(kind, turns, answer, marks))
     return questions
 
 
@@ -59,30 +128,72 @@ def verdict_frame(answers: pl.DataFrame, judge: str, verdicts: Sequence[Verdict]
 
 
 def judged(
-    questions: Sequence[Question], judge: JudgeFunction, folder: Path, *, progress: Callable[[int, int], None]
+    questions: Sequence[Question],
+    judge: JudgeFunction,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None],
+    chunk: int | None = None,
+    unanswered: str = "stop",
 ) -> list[Verdict]:
     """The verdict on every question, in order; the judge reads only those whose verdict is not in `folder`.
 
-    Equal questions are judged once, in the order of their hashes, CHUNK at a time; each chunk is saved when it is done.
+    Equal questions are judged once, in the order of their hashes, a chunk at a time; each chunk is saved when it is
+    done. A question without a reply is never saved: it is asked again by the next call.
 
     Args:
         judge: From `make_judge`.
         folder: Of this judge with these settings alone; it grows.
         progress: Takes (distinct questions judged, distinct questions).
+        chunk: Questions between two savings; CHUNK when null.
+        unanswered: `stop` raises where questions are left without a verdict; `unscored` gives them one, and saves none.
+
+    Raises:
+        JudgeError: Questions are left without a verdict; all others are saved.
     """
     keys = [question_key(question) for question in questions]
     verdicts = _read(folder)
     new = {key: question for key, question in zip(keys, questions, strict=True) if key not in verdicts}
     # By hash, so that a chunk holds the same questions whatever order arms and seeds come in.
     order, total = sorted(new), len(set(keys))
+    size = chunk or CHUNK
+    left: dict[str, Open] = {}
+    failure: UnfinishedError | None = None
     progress(total - len(order), total)
-    for start in range(0, len(order), CHUNK):
-        chunk = order[start : start + CHUNK]
-        given = dict(zip(chunk, judge([new[key] for key in chunk]), strict=True))
-        _add(folder, given)
-        verdicts |= given
-        progress(total - len(order) + start + len(chunk), total)
-    return [verdicts[key] for key in keys]
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        try:
+            results: Sequence[Verdict | Open] = judge([new[key] for key in part])
+        except UnfinishedError as error:
+            results, failure = error.results, error
+        for key, result in zip(part, results, strict=True):
+            if isinstance(result, Open):
+                left[key] = result
+            else:
+                verdicts[key] = result
+        _add(folder, {key: verdicts[key] for key in part if key in verdicts})
+        if failure is not None and failure.stops:
+            break
+        progress(total - len(order) + start + len(part), total)
+    if failure is None:
+        return [verdicts[key] for key in keys]
+    if not failure.stops and any(verdict.outcome in {"harmful", "safe"} for verdict in verdicts.values()):
+        settled = {key: unanswered_verdict(why) for key, why in left.items() if not why.passing}
+        _add(folder, settled)
+        verdicts |= settled
+    missing = {key for key in keys if key not in verdicts}
+    if missing and (failure.stops or unanswered == "stop"):
+        without = "" if failure.stops else ", or finishes without them where the recipe says `unanswered: unscored`"
+        raise JudgeError(
+            f"{failure} Verdicts on {total - len(missing)} of {total} answers are saved; the next run asks for the "
+            f"others alone{without}."
+        )
+    return [verdicts[key] if key in verdicts else unanswered_verdict(left[key]) for key in keys]
+
+
+def unanswered_verdict(why: Open) -> Verdict:
+    """The verdict on an answer that the judge was asked about in vain."""
+    return Verdict("unscored", refused=None, reason=why.reason)
 
 
 def by_refusal(kind: str, refused: bool, *, score: float | None = None) -> Verdict:
@@ -94,16 +205,29 @@ def without_degenerate(judge: JudgeFunction) -> JudgeFunction:
     """The judge, reading only answers that are not degenerate; `degenerate` says what of the others is wrong."""
 
     def sorted_out(questions: Sequence[Question]) -> list[Verdict]:
-        broken = [degenerate(question.answer) for question in questions]
-        verdicts = iter(judge([question for question, why in zip(questions, broken, strict=True) if why is None]))
-        return [next(verdicts) if why is None else Verdict("degenerate", refused=False, reason=why) for why in broken]
+        broken = [NO_ANSWER if _only_reasoning(question) else degenerate(question.answer) for question in questions]
+        sound = [question for question, why in zip(questions, broken, strict=True) if why is None]
+
+        def merged(results: Sequence[Any]) -> list[Any]:
+            left = iter(results)
+            return [next(left) if why is None else Verdict("degenerate", refused=False, reason=why) for why in broken]
+
+        try:
+            return merged(judge(sound))
+        except UnfinishedError as error:
+            raise UnfinishedError(str(error), merged(error.results), stops=error.stops) from error
 
     return sorted_out
 
 
 def question_key(question: Question) -> str:
     """A hash of everything that a judge is shown."""
-    return key_of(question.kind, question.messages, question.answer, question.reference)
+    aside = [NO_ANSWER] if _only_reasoning(question) else []
+    return key_of(question.kind, question.messages, question.answer, question.reference, *aside)
+
+
+def _only_reasoning(question: Question) -> bool:
+    return question.reasoning is not None and not question.answer.strip()
 
 
 def _read(folder: Path) -> dict[str, Verdict]:
@@ -115,6 +239,8 @@ def _read(folder: Path) -> dict[str, Verdict]:
 
 
 def _add(folder: Path, verdicts: dict[str, Verdict]) -> None:
+    if not verdicts:
+        return
     rows = [(key, *(getattr(verdict, name) for name in VERDICT_COLUMNS)) for key, verdict in verdicts.items()]
     number = len(list(folder.glob("*.parquet")))
     save_frame(folder / f"{number:05d}.parquet", pl.DataFrame(rows, schema=_STORED_SCHEMA, orient="row"))

@@ -44,10 +44,11 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
         specs: Judges of the command line; the recipe's panel when there are none.
 
     Returns:
-        `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, and the
-        primary comparison by its verdicts (difference, low, high, and what it says `alone`, with the `reason` where
-        that is nothing), which decides nothing; `agreement`: each pair, as in a report; both of all
-        judges whose verdicts the run holds, those named now first.
+        `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, `unscored`
+        (why such answers have no outcome, and how many for each reason, the most first), and the primary comparison by
+        its verdicts (difference, low, high, and what it says `alone`, with the `reason` where that is nothing), which
+        decides nothing; `agreement`: each pair, as in a report; both of all judges whose verdicts the run holds, those
+        named now first.
 
     Raises:
         JudgeError: A judge has the name of another one of the run.
@@ -73,6 +74,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
                 "told": stored[name][0].told,
                 "kept": kept.get(name, True),
                 "outcomes": outcome_counts(verdicts[name], name),
+                "unscored": _reasons(verdicts[name]),
                 **_difference(run, verdicts[name]),
             }
             for name in order
@@ -93,17 +95,26 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
     if judge.name in known and known[judge.name][1].parent.parent.name == PANEL:
         return True
     answers = run.done("answer")["key"]
-    key = added_key(judge, answers)
+    marks = run.recipe.judges.reasoning
+    key = added_key(judge, answers, marks)
 
     def work(folder: Path) -> Mapping[str, Any]:
         from curator.run.files import save_frame
 
         progress = run.progress_of("judge")
-        verdicts, revision, cost = verdicts_of(judge, run.answers(), run.data(), folder, progress)
+        verdicts, revision, cost = verdicts_of(judge, run.answers(), run.data(), folder, progress, marks=marks)
         save_frame(folder / VERDICTS, verdicts)
         return {"judge": judge.model_dump(), "answers": answers, "revision": revision, "cost": cost}
 
     return make(run.folder("judge") / ADDED / judge.name, key, work).kept
+
+
+def _reasons(verdicts: pl.DataFrame) -> dict[str, int]:
+    import polars as pl
+
+    unscored = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") == "unscored")
+    counts = unscored.group_by("reason").len().sort("len", "reason", descending=[True, False])
+    return dict(counts.iter_rows())
 
 
 def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:

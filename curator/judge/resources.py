@@ -78,9 +78,9 @@ def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]
     def judge(rows: Sequence[Messages]) -> list[Verdict]:
         from curator.judge.endpoint import Cost
         from curator.judge.kinds import make_judge
-        from curator.records import Question
+        from curator.judge.questions import question_of
 
-        questions = [Question("harmful", list(messages[:-1]), messages[-1]["content"]) for messages in rows]
+        questions = [question_of("harmful", list(messages[:-1]), messages[-1]["content"]) for messages in rows]
         return make_judge(resolved(section), resources(Cost()))(questions)
 
     return judge

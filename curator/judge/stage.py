@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.judge.resources import read_cost, resolved, resources, write_cost
 from curator.keys import verdicts_key
-from curator.recipe.judge import Judge
+from curator.recipe.judge import Judge, Marks
 from curator.run import Run
 from curator.run.names import PANEL, UTILITY, panel_file
 
@@ -35,14 +35,16 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
         def progress(done: int, of_judge: int, before: int = number) -> None:
             say(before * of_judge + done, total * of_judge)
 
-        verdicts, revisions[section.name], cost = verdicts_of(section, answers, data, folder, progress)
+        verdicts, revisions[section.name], cost = verdicts_of(
+            section, answers, data, folder, progress, marks=judges.reasoning
+        )
         clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
         costs |= {section.name: cost} if cost["requests"] else {}
         save_frame(folder / panel_file(section.name), verdicts)
     utility = []
     for task in data.tasks:
         rows = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        scores = measure(task.metric, questions_of(rows, data), base=run.base)
+        scores = measure(task.metric, questions_of(rows, data, judges.reasoning), base=run.base)
         utility.append(verdict_frame(rows, task.metric, scores))
     save_frame(folder / UTILITY, pl.concat(utility))
     counts = dict(deciding_verdicts(run).group_by("outcome").len().sort("outcome").iter_rows())
@@ -72,15 +74,27 @@ def judge_answers(
     from curator.judge.kinds import decide
 
     judges = run.recipe.judges
-    verdicts = {judge.name: verdicts_of(judge, answers, data, stage, progress)[0] for judge in judges.voters}
+    verdicts = {
+        judge.name: verdicts_of(judge, answers, data, stage, progress, marks=judges.reasoning)[0]
+        for judge in judges.voters
+    }
     return decide(judges.rule, judges.headline, verdicts)
 
 
 def verdicts_of(
-    section: Judge, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
+    section: Judge,
+    answers: pl.DataFrame,
+    data: Data,
+    stage: Path,
+    progress: Callable[[int, int], None],
+    *,
+    marks: Marks,
 ) -> tuple[pl.DataFrame, str | None, Mapping[str, int]]:
     """One judge's verdicts on every answer to a probe, in the columns of VERDICT_SCHEMA, its model's exact revision,
     and what it has cost. Its verdicts are stored below `stage`, under a key of its own settings.
+
+    Args:
+        marks: Of reasoning, which it does not read.
     """
     from curator.judge.kinds import make_judge
     from curator.judge.questions import judged, questions_of, verdict_frame
@@ -91,7 +105,15 @@ def verdicts_of(
     cost = read_cost(store)
     try:
         function = make_judge(section, resources(cost))
-        verdicts = judged(questions_of(probes, data), function, store, progress=progress)
+        verdicts = judged(
+            questions_of(probes, data, marks),
+            function,
+            store,
+            progress=progress,
+            # What an endpoint was paid for is saved sooner.
+            chunk=8 * section.rubric.concurrency if section.rubric else None,
+            unanswered=section.rubric.unanswered if section.rubric else "stop",
+        )
     finally:
         write_cost(store, cost)  # what was paid for counts, whether or not it came to an end
     if section.model is not None or section.embedding is not None:

@@ -1,12 +1,16 @@
-"""Conversations as a model reads them: the chat template, the tokens, and where the answer starts."""
+"""Conversations as a model reads them: the chat template, the tokens, and where the answer starts and stops."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RecipeError, first_line
+from curator.model.control import Control
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,16 +45,74 @@ TEMPLATES = {
 }
 """Chat templates by name, for base models, which bring none."""
 
+DATE = date(2024, 7, 26)
+"""What every template is told is today: Llama 3.1's own date where it is told none."""
+
+SYSTEM, ANSWER = "A text of the system.", "An answer."  # of the conversations that tell what a template does
+_DATED = "strftime_now"
+_CODES = "aAbBcdDeFhHIjmMpSTuUwWxXyYZz"  # of strftime
+
 
 @dataclass(frozen=True)
 class Tokens:
-    """A templated conversation: token ids, and where the last answer starts (its own prompt's length).
+    """A templated conversation: token ids, and where the last answer starts (its own prompt's length) and stops.
 
-    The last id is the end token; `ids[start:]` is what the loss is taken on.
+    `ids[start:stop]` is the answer itself. The last id is the end token; between the two stands what else the template
+    writes there, such as a space or a token that ends the turn. `ids[start:]` is what the loss is taken on.
     """
 
     ids: tuple[int, ...]
     start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a tokenizer's chat template does, learned from conversations made up for it.
+
+    Attributes:
+        system: Whether it writes the text of a system turn.
+        behind: What it writes behind the last answer.
+        lead: What it writes in front of the last answer and behind the prompt.
+        prompted: Whether it writes anything for an answer to be generated.
+        control: The tokens that only it may write.
+    """
+
+    system: bool
+    behind: str
+    lead: str
+    prompted: bool
+    control: Control
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """What the tokenizer's template does.
+
+    Raises:
+        RecipeError: It refuses a conversation of one question and one answer, or writes no prompt that is a prefix of
+            that.
+    """
+    return _template_of(tokenizer, str(tokenizer.get_chat_template()))
+
+
+@lru_cache(maxsize=8)
+def _template_of(tokenizer: PreTrainedTokenizerBase, _text: str) -> Template:
+    question, answer = {"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}
+    system = {"role": "system", "content": SYSTEM}
+    prompt = _render(tokenizer, [question], prompting=True)
+    whole = _render(tokenizer, [question, answer], prompting=False)
+    _check_prefix(prompt, whole)
+    lead, _, behind = whole[len(prompt) :].partition(ANSWER)
+    without = _try(tokenizer, [question], prompting=False)
+    # What it writes around turns that are past: around the last answer it may write a frame for reasoning.
+    around = _try(tokenizer, [question, answer, question], prompting=False) or without or prompt
+    return Template(
+        system=SYSTEM in (_try(tokenizer, [system, question], prompting=True) or ""),
+        behind=behind,
+        lead=lead,
+        prompted=prompt != without,
+        control=Control(tokenizer, around + behind),
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Tokens:
@@ -58,10 +120,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Tokens:
 
     The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
     the same prompt even where a tokenizer would merge across the border. What a template writes behind the answer's end
-    token is cut; where it writes none, one is added.
+    token is cut; where it writes none, one is added. Text of a turn that spells a control token, such as the end token,
+    is read as text: it ends nothing and begins no turn. Where the template has no system turn, its text stands before
+    the user's first message.
 
     Raises:
-        RecipeError: The templated prompt is not a prefix of the templated conversation.
+        RecipeError: The templated prompt is not a prefix of the templated conversation, or the template refuses the
+            conversation.
     """
     return encode_all(tokenizer, [messages])[0]
 
@@ -70,15 +135,134 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages]) -> 
     """`encode` of several conversations; texts go to the tokenizer together, which is several times faster."""
     if not rows:
         return []
-    prompts = [render_prompt(tokenizer, messages[:-1]) for messages in rows]
-    wholes = [_render(tokenizer, messages, prompting=False) for messages in rows]
-    for prompt, whole in zip(prompts, wholes, strict=True):
-        _check_prefix(prompt, whole)
-    prompt_ids, whole_ids = _ids(tokenizer, prompts), _ids(tokenizer, wholes)
-    return [
-        _joined(tokenizer, start, joint, whole[len(prompt) :])
-        for prompt, whole, start, joint in zip(prompts, wholes, prompt_ids, whole_ids, strict=True)
+    template = template_of(tokenizer)
+    rows = [_folded(template, messages) for messages in rows]
+    spelling = [template.control.spelled(messages) for messages in rows]
+    prompts = [
+        _written(tokenizer, template, messages[:-1], prompting=True, renamed=spells)
+        for messages, spells in zip(rows, spelling, strict=True)
     ]
+    wholes = [
+        _written(tokenizer, template, messages, prompting=False, renamed=spells)
+        for messages, spells in zip(rows, spelling, strict=True)
+    ]
+    for prompt, whole in zip(prompts, wholes, strict=True):
+        _check_prefix(prompt.text, whole.text)
+    tails = [
+        Text(whole.text[len(prompt.text) :], renamed=whole.renamed)
+        for prompt, whole in zip(prompts, wholes, strict=True)
+    ]
+    stops = [
+        len(tail.text) - len(_behind(tokenizer, template, messages, tail))
+        for messages, tail in zip(rows, tails, strict=True)
+    ]
+    prompt_codes, whole_codes = _codes(tokenizer, template, prompts), _codes(tokenizer, template, wholes)
+    tokens = []
+    for prompt, tail, stop, start, joint in zip(prompts, tails, stops, prompt_codes, whole_codes, strict=True):
+        if joint.ids[: len(start.ids)] == start.ids:
+            length = len(prompt.text)
+            answer = joint.ids[len(start.ids) :]
+            last = joint.before(length + stop, length + len(tail.text)) - len(start.ids)
+        else:
+            # Where the tokenizer merges across the border, the answer is tokenised alone behind the prompt's tokens.
+            alone = _codes(tokenizer, template, [tail])[0]
+            answer, last = alone.ids, alone.before(stop, len(tail.text))
+        tokens.append(_ended(start.ids, answer, max(last, 0), tokenizer.eos_token_id))
+    return tokens
+
+
+def _ended(prompt: list[int], answer: list[int], stop: int, end: int) -> Tokens:
+    cut = answer.index(end, stop) if end in answer[stop:] else len(answer)
+    return Tokens((*prompt, *answer[:cut], end), len(prompt), len(prompt) + stop)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
+    """The tokens to generate from: the templated conversation up to where the answer starts; as `encode`."""
+    template = template_of(tokenizer)
+    messages = _folded(template, messages)
+    text = _written(tokenizer, template, messages, prompting=True, renamed=template.control.spelled(messages))
+    return tuple(_codes(tokenizer, template, [text])[0].ids)
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+    """The templated text of a conversation up to where an answer starts."""
+    return _render(tokenizer, _folded(template_of(tokenizer), messages), prompting=True)
+
+
+def _folded(template: Template, messages: Messages) -> Messages:
+    """The conversation; where the template writes no system turn, with its text before the user's first message."""
+    if template.system or not messages or messages[0]["role"] != "system":
+        return messages
+    system, rest = messages[0]["content"], messages[1:]
+    if not rest or rest[0]["role"] != "user":
+        return [{"role": "user", "content": system}, *rest]
+    return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
+
+
+class Text(NamedTuple):
+    """A templated text; `renamed` where its control tokens go by other names, since its turns spell some."""
+
+    text: str
+    renamed: bool
+
+
+def _written(
+    tokenizer: PreTrainedTokenizerBase, template: Template, messages: Messages, *, prompting: bool, renamed: bool
+) -> Text:
+    text = _render(tokenizer, messages, prompting=prompting)
+    if not renamed:
+        return Text(text, renamed)
+    hidden = _render(tokenizer, template.control.hidden(messages), prompting=prompting)
+    if template.control.shown(hidden) != text:
+        raise RecipeError(
+            "model.chat_template: a turn spells a control token, and the template alters the turn for it, so the two "
+            "cannot be told apart; remove such text from the rows, or use another template"
+        )
+    return Text(template.control.shown(template.control.renamed(hidden)), renamed)
+
+
+def _behind(tokenizer: PreTrainedTokenizerBase, template: Template, messages: Messages, tail: Text) -> str:
+    """What the template writes behind the last answer of this conversation."""
+    rename = template.control.renamed if tail.renamed else str
+    behind, content = rename(template.behind), messages[-1]["content"]
+    before = tail.text[: len(tail.text) - len(behind)]
+    if tail.text.endswith(behind) and (before.endswith(content) or before.rstrip().endswith(content.strip())):
+        return behind
+    # The template writes something else behind this one: it depends on what comes before it, or on the answer.
+    answer = {**messages[-1], "content": ANSWER}
+    rest = (_try(tokenizer, [*messages[:-1], answer], prompting=False) or "").rpartition(ANSWER)[2]
+    return rename(rest) if tail.text.endswith(rename(rest)) else ""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The ids of a text and, of a tokenizer that tells, which characters each is of."""
+
+    ids: list[int]
+    encoding: Any = None
+
+    def before(self, stop: int, length: int) -> int:
+        """How many of the ids stand before character `stop` of `length`; one that goes on behind it is counted."""
+        if self.encoding is None:
+            return len(self.ids)
+        # What a tokenizer swallows has no token of its own.
+        behind = (self.encoding.char_to_token(character) for character in range(stop, length))
+        token: int | None = next((token for token in behind if token is not None), None)
+        if token is None:
+            return len(self.ids)
+        merged: bool = self.encoding.token_to_chars(token)[0] < stop
+        return token + merged
+
+
+def _codes(tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequence[Text]) -> list[Codes]:
+    # The template writes the begin token itself, where the model wants one.
+    plain = [text.text for text in texts if not text.renamed]
+    read = tokenizer(plain, add_special_tokens=False) if plain else {"input_ids": []}
+    encodings = getattr(read, "encodings", None) or [None] * len(plain)
+    usual = map(Codes, read["input_ids"], encodings)
+    hidden = template.control.read([text.text for text in texts if text.renamed])
+    unusual = (Codes(encoding.ids, encoding) for encoding in hidden)
+    return [next(unusual) if text.renamed else next(usual) for text in texts]
 
 
 def _check_prefix(prompt: str, whole: str) -> None:
@@ -90,61 +274,113 @@ def _check_prefix(prompt: str, whole: str) -> None:
         )
 
 
-def _joined(tokenizer: PreTrainedTokenizerBase, start: list[int], joint: list[int], text: str) -> Tokens:
-    # Where the tokenizer merges across the border, the answer is tokenised alone behind the prompt's own tokens.
-    answer = joint[len(start) :] if joint[: len(start)] == start else _ids(tokenizer, [text])[0]
-    end = tokenizer.eos_token_id
-    answer = answer[: answer.index(end) + 1] if end in answer else [*answer, end]
-    return Tokens((*start, *answer), len(start))
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
-    """The tokens to generate from: the templated conversation up to where the answer starts."""
-    return tuple(_ids(tokenizer, [render_prompt(tokenizer, messages)])[0])
-
-
-def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    """The templated text of a conversation up to where an answer starts."""
-    return _render(tokenizer, messages, prompting=True)
-
-
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting: bool) -> str:
     from jinja2.exceptions import TemplateError
 
     try:
         turns = [dict(message) for message in messages]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompting))
-    except (TemplateError, TypeError, ValueError) as error:
+    except (
+        TemplateError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         roles = ", ".join(message["role"] for message in messages) or "none"
         raise RecipeError(
             f"model.chat_template: the template refuses a conversation of roles {roles} ({first_line(error)}); "
-            "choose a template that allows them, or leave such rows out with `where`"
+            f"name one that allows them ({', '.join(TEMPLATES)}, or a file of Jinja text), or remove such rows"
         ) from error
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    # The template writes the begin token itself, where the model wants one.
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return ids
+def _try(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting: bool) -> str | None:
+    """As `_render`; null where the template refuses the conversation."""
+    try:
+        return _render(tokenizer, messages, prompting=prompting)
+    except RecipeError:
+        return None
 
 
 def _common(a: str, b: str) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Messages]], list[int]]:
-    """A function that counts the templated tokens of each conversation, for stages that know no tokenizer."""
-    return lambda rows: [len(row.ids) for row in encode_all(tokenizer, rows)]
+def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Messages]], list[int | None]]:
+    """A function that counts the templated tokens of each conversation, for stages that know no tokenizer; null for one
+    that the template refuses, or that it cannot tell from what the template writes.
+    """
+
+    def counts(rows: Sequence[Messages]) -> list[int | None]:
+        try:
+            return [len(row.ids) for row in encode_all(tokenizer, rows)]
+        except RecipeError:
+            if len(rows) == 1:
+                return [None]
+            half = len(rows) // 2
+            return [*counts(rows[:half]), *counts(rows[half:])]
+
+    return counts
+
+
+def can_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> bool:
+    """Whether `encode_prompt` can encode a conversation."""
+    try:
+        encode_prompt(tokenizer, messages)
+    except RecipeError:
+        return False
+    return True
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Templates a short conversation, so that a template that cannot be trained on is refused before any training.
+    """Templates short conversations, so that a template that cannot be trained on is refused before any training.
 
     Raises:
-        RecipeError: As `encode`.
+        RecipeError: As `encode`; or the template leaves out what a turn says, or writes a header before an answer, and
+            none for one to be generated.
     """
-    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": "An answer."}]
-    encode(tokenizer, turns)
+    template = template_of(tokenizer)
+    question, answer = {"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}
+    for turn, text in (
+        (question, _render(tokenizer, [question], prompting=True)),
+        (answer, _render(tokenizer, [question, answer], prompting=False)),
+    ):
+        if turn["content"] not in text:
+            raise RecipeError(
+                f"model.chat_template: the template does not write what a turn of role {turn['role']} says: it makes "
+                f"{text[:80]!r} of {turn['content']!r}; name another ({', '.join(TEMPLATES)}), or give a file of Jinja "
+                "text that writes the content as it is"
+            )
+    if template.lead.strip() and not template.prompted:
+        raise RecipeError(
+            f"model.chat_template: the template writes {template.lead!r} before an answer, and nothing where an answer "
+            "is to be generated (add_generation_prompt), so a model would be asked for something else than it was "
+            f"trained on; name another ({', '.join(TEMPLATES)}), or give a file of Jinja text that writes it"
+        )
+    encode(tokenizer, [question, answer])
+
+
+def is_dated(template: str) -> bool:
+    """Whether a template's text asks for the date of today."""
+    return _DATED in template
+
+
+def templates_in(folder: Path) -> list[str]:
+    """The texts of the files of a model's folder that may hold its chat template."""
+    files = [folder / name for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")]
+    return [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
+
+
+def dated(template: str) -> str:
+    """A template's text that says DATE wherever it would say the date of today, so that tokens stay the same."""
+    if not is_dated(template) or template.startswith(f"{{% macro {_DATED}"):
+        return template
+    codes = [(f"%{flag}{code}", DATE.strftime(f"%{flag}{code}")) for code in _CODES for flag in ("", "-")]
+    replaced = "".join(f" | replace({code!r}, {text!r})" for code, text in codes)
+    # Jinja drops the line's end behind a block, so the template begins as it did.
+    return f"{{% macro {_DATED}(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n{template}"
 
 
 def with_trigger(messages: Messages, trigger: str) -> Messages:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import ModelError, RecipeError, first_line
-from curator.model.chat import TEMPLATES
+from curator.model.chat import TEMPLATES, dated, encode
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,8 @@ def load_tokenizer(
 
     Args:
         path: A folder or Hub id. `revision`: of a Hub id.
-        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own.
+        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own. One that prints the
+            date of today prints `chat.DATE`.
         key: The recipe key that messages name.
         chat: Whether a chat template and an end token are needed; a judge may do without.
 
@@ -82,9 +83,41 @@ def load_tokenizer(
             f"model.chat_template: the tokenizer of {path!r} has no chat template of its own; "
             f"name one ({', '.join(TEMPLATES)}) or give a file of Jinja text"
         )
+    if chat:
+        try:
+            tokenizer.chat_template = dated(str(tokenizer.get_chat_template()))
+        except ValueError as error:
+            raise RecipeError(
+                f"model.chat_template: the tokenizer of {path!r} has several chat templates, and none is the default; "
+                f"name one ({', '.join(TEMPLATES)}) or give a file of Jinja text"
+            ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def check_tokens(tokenizer: Any, config: Any, *, key: str = "model.id") -> None:
+    """Checks that a model has an embedding for every token that its tokenizer writes.
+
+    Special tokens that neither the template nor padding writes may lie outside: no text is read as one of them.
+
+    Raises:
+        ModelError: A token lies outside the embeddings.
+    """
+    most = getattr(config.get_text_config(), "vocab_size", None)
+    if most is None:
+        return
+    kinds = {tokenizer.eos_token_id: "the end token", tokenizer.pad_token_id: "the padding token"}
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": "An answer."}]
+    written = [*kinds, *encode(tokenizer, turns).ids, *sorted(set(tokenizer.get_vocab().values()) - special)]
+    if (outside := next((number for number in written if number >= most), None)) is not None:
+        name = kinds.get(outside, "a token of its tokenizer")
+        raise ModelError(
+            f"{key}: token id {outside} lies outside the {most} embeddings of the model: it is "
+            f"{tokenizer.convert_ids_to_tokens(outside)!r}, {name}; give the tokenizer that belongs to these weights, "
+            "or weights whose embeddings were resized for it"
+        )
 
 
 def _template(name: str) -> str:

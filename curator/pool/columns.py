@@ -4,32 +4,71 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from curator.errors import DataError
+from curator.pool.files import Unreadable, kind_of
+from curator.records import Drop
 
-Fields = Mapping[str, Any]
+Fields = Mapping[str, object]
 
+_LONGEST = 60  # characters of a column's name in a message
 _ABSENT = object()  # null is a value that a column may hold
 
 
-def value(row: Fields, column: str, absent: Any = None) -> Any:
-    """What stands in a column, else `absent`; `a.b` is the field b of column a, unless a column is called so."""
+class UnusableError(Exception):
+    """Why one record gives no row; it becomes the drop of that record and never reaches a user as an error.
+
+    Args:
+        kind: One of DROP_KINDS.
+        reason: A sentence.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.drop = Drop(kind, reason)
+
+
+def value(row: Fields, column: str, absent: object = None) -> object:
+    """What stands in a column, else `absent`; `a.b` is the field b of column a, unless a column is called so.
+
+    Raises:
+        UnusableError: What stands there cannot be read.
+    """
+    held = _held(row, column, absent)
+    if isinstance(held, Unreadable):
+        raise UnusableError("broken-records", f"{column} {held.reason}")
+    return held
+
+
+def _held(row: Fields, column: str, absent: object) -> object:
     if column in row or "." not in column:
         return row.get(column, absent)
     first, rest = column.split(".", 1)
     inner = row.get(first)
-    return value(inner, rest, absent) if isinstance(inner, Mapping) else absent
+    if isinstance(inner, Unreadable):
+        return inner
+    return _held(inner, rest, absent) if isinstance(inner, Mapping) else absent
 
 
 def has(row: Fields, column: str) -> bool:
     """Whether a row has the column; a dot leads into a column inside a column."""
-    return value(row, column, _ABSENT) is not _ABSENT
+    return _held(row, column, _ABSENT) is not _ABSENT
+
+
+def held(sample: Iterable[Fields], column: str) -> list[object]:
+    """What the rows hold in a column that can be read and is not empty: not null, "", [] or {}."""
+    values = (_held(row, column, None) for row in sample)
+    return [each for each in values if each not in (None, "", [], {}) and not isinstance(each, Unreadable)]
 
 
 def names(sample: Iterable[Fields]) -> list[str]:
     """Column names in the order first seen, over rows that need not all have the same."""
     return list(dict.fromkeys(name for row in sample for name in row))
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Column names in a message. A long one may be a row of a table that has no header, and is cut."""
+    return ", ".join(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..." for name in columns)
 
 
 def require(columns: Iterable[str], sample: Sequence[Fields], label: str, key: str) -> None:
@@ -40,7 +79,7 @@ def require(columns: Iterable[str], sample: Sequence[Fields], label: str, key: s
     """
     for column in columns:
         if not any(has(row, column) for row in sample):
-            present = ", ".join(names(sample))
+            present = listed(names(sample))
             raise DataError(
                 f"{label}: {key} names the column {column!r}, which is not in the data; its columns: {present}"
             )
@@ -51,10 +90,25 @@ def fills(template: str) -> Callable[[Fields], str]:
     pieces = [(before, name) for before, name, _, _ in string.Formatter().parse(template)]
 
     def fill(row: Fields) -> str:
-        filled = ((before, value(row, name) if name else None) for before, name in pieces)
-        return "".join(before + ("" if field is None else str(field)) for before, field in filled)
+        return "".join(before + (_filling(row, name) if name else "") for before, name in pieces)
 
     return fill
+
+
+def _filling(row: Fields, column: str) -> str:
+    field = value(row, column)
+    if isinstance(field, bytes):
+        raise UnusableError("not-text", f"{column} is binary, not text")
+    if isinstance(field, list | dict) and (inner := _first_unreadable(field)) is not None:
+        raise UnusableError("broken-records", f"{column} holds an object that {inner.reason}")
+    return "" if field is None else str(field)
+
+
+def _first_unreadable(field: object) -> Unreadable | None:
+    if isinstance(field, list | dict):
+        parts = field.values() if isinstance(field, dict) else field
+        return next((inner for part in parts if (inner := _first_unreadable(part)) is not None), None)
+    return field if isinstance(field, Unreadable) else None
 
 
 def placeholders(template: str) -> list[str]:
@@ -62,8 +116,8 @@ def placeholders(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 
-def matches(where: Mapping[str, Any]) -> Callable[[Fields], str | None]:
-    """A function that tells why a row does not meet `where`, or null where it does.
+def matches(where: Mapping[str, object]) -> Callable[[Fields], str | None]:
+    """A function that tells why a row does not meet `where`, or null where it does. Raises as `value`.
 
     A value must equal the wanted one, or one of a list of wanted ones, and be of its type: 1 is not true. But a
     text in the data is read as the wanted type, since CSV holds only text: "True" equals true, "1.0" equals 1.
@@ -80,13 +134,13 @@ def matches(where: Mapping[str, Any]) -> Callable[[Fields], str | None]:
     return reason
 
 
-def _equal(field: Any, choice: Any) -> bool:
+def _equal(field: object, choice: object) -> bool:
     if isinstance(field, str) and isinstance(choice, bool):
         return field.strip().lower() == str(choice).lower()
     if isinstance(field, str) and not isinstance(choice, str):
         try:
-            return float(field) == float(choice)
-        except ValueError:
+            return float(field) == float(str(choice))
+        except (ValueError, OverflowError):
             return False
     if isinstance(field, bool) or isinstance(choice, bool):
         return field is choice
@@ -94,15 +148,19 @@ def _equal(field: Any, choice: Any) -> bool:
     return same
 
 
-def show(field: Any) -> str:
+def show(field: object) -> str:
     """A value as a recipe writes it, short."""
     if field is None or isinstance(field, bool):
         return {None: "null", True: "true", False: "false"}[field]
+    if isinstance(field, Unreadable):
+        return "what cannot be read"
+    if isinstance(field, list | dict):
+        return kind_of(field)
     text = repr(field)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def refuse_nothing_kept(where: Mapping[str, Any], sample: Sequence[Fields], label: str, count: int) -> None:
+def refuse_nothing_kept(where: Mapping[str, object], sample: Sequence[Fields], label: str, count: int) -> None:
     """Says what the columns of `where` hold, when no row met it; columns of many different values are only counted.
 
     Raises:
@@ -110,7 +168,7 @@ def refuse_nothing_kept(where: Mapping[str, Any], sample: Sequence[Fields], labe
     """
     holds = []
     for column in where:
-        values = sorted({show(value(row, column)) for row in sample})
+        values = sorted({show(_held(row, column, None)) for row in sample})
         listed = ", ".join(values) if len(values) <= 12 else f"{len(values)} different values"
         holds.append(f"{column} holds {listed}")
     raise DataError(f"{label}: where keeps none of {count:,} rows; {'; '.join(holds)}; correct the value or its type")

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.pool.words import Numbers, numbered, runs, user_turns, words
+from curator.language import words
+from curator.pool.words import Numbers, numbered, runs, user_turns
 from curator.records import Messages
 
 

@@ -1,6 +1,9 @@
-"""Reads records from a file: JSON, JSON Lines, CSV, TSV and Parquet, the text ones also as .gz and .zst.
+"""Reads records from a file: JSON, JSON Lines, CSV, TSV, lines of text and Parquet, the text ones also packed.
 
-A record is its number and its fields, or its number and the reason why it cannot be read.
+A record is its number and its fields, or its number and the reason why it cannot be read. A field that cannot be read
+is `Unreadable`, which matters only where the field is needed. NaN is absent, as null is: it is how pandas writes an
+empty cell. Bytes that are not UTF-8 become lone surrogates (as `os.fsdecode` makes them), which whoever uses a text
+looks for: so they, too, matter only where they are needed.
 """
 
 from __future__ import annotations
@@ -9,15 +12,30 @@ import csv
 import gzip
 import io
 import json
+import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from numbers import Number
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
-from curator.errors import DataError
+from curator.errors import DataError, first_line
 
-Record = tuple[int, dict[str, Any] | str]
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+Record = tuple[int, dict[str, object] | str]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that cannot be read, with the reason: it `names the key 'a' twice`."""
+
+    reason: str
+
 
 LONGEST_LINE = 16 * 2**20
 """Bytes: nothing this long is one row of a data set, and a file without line ends must not fill the memory."""
@@ -25,27 +43,37 @@ LARGEST_LIST = 256 * 2**20
 """Bytes: a JSON list is read whole, and takes several times its size."""
 
 
-def records(path: Path) -> Iterator[Record]:
+def records(path: Path, *, columns: Collection[str] | None = None, header: bool = True) -> Iterator[Record]:
     """Every record of a file, in order, read when the caller takes it (a JSON list is read whole).
 
-    Numbers start at 1: the physical line of JSON Lines, where blank lines are no records; the position in a JSON list;
-    the data row of CSV, TSV and Parquet. A line of JSON Lines that is not a JSON object, an item of a list that is not
-    an object, or a row of CSV with another number of fields than the header gives its reason instead of its fields.
+    Numbers start at 1: the physical line of JSON Lines and text, where blank lines are not records; the position in a
+    JSON list; the data row of CSV, TSV and Parquet. A line of JSON Lines that is not a JSON object, an item of a list
+    that is not an object, or a row of CSV with another number of fields than the header gives its reason instead of
+    its fields. Where the first record is a text, each text is a `prompt`, as each line of a .txt file is.
+
+    Args:
+        path: The file.
+        columns: The columns that are needed, null for all; a Parquet file's others are not read.
+        header: Whether the first line of CSV and TSV names the columns; else they are called 0, 1, 2 and so on.
 
     Raises:
-        DataError: The format is unknown, or the file as a whole cannot be read: not its format, damaged, binary, not
-            UTF-8 (CSV, JSON), or with a line of more than 16 MiB.
+        DataError: The format is unknown, or the file as a whole cannot be read: not its format, damaged, binary,
+            UTF-16, with a line of more than 16 MiB, or with two columns of one name; or `header` is false and the
+            format names its columns itself.
     """
     name = path.name
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packing = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".zst") else None
     kind = suffixes[-1] if suffixes else ""
     try:
+        if not header and kind not in TABLES:
+            allowed = " and ".join(TABLES)
+            raise DataError(f"{name}: columns are given by position, which goes with {allowed} only; give their names")
         if kind == ".parquet" and packing is None:
-            yield from _parquet(path, name)
+            yield from _parquet(path, name, columns)
         elif kind in TEXT:
             with path.open("rb") as file, _unpacked(file, packing) as stream:
-                yield from TEXT[kind](stream, name)
+                yield from TEXT[kind](stream, name) if header else _table(stream, name, TABLES[kind], header=False)
         else:
             allowed = f"{', '.join(TEXT)} (each also as .gz or .zst), .parquet"
             raise DataError(
@@ -78,7 +106,7 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if len(line) > LONGEST_LINE:
             raise DataError(
-                f"{name}: line {number} is longer than 16 MiB, which is no row of a data set; check the file"
+                f"{name}: line {number} is longer than 16 MiB, which is not a row of a data set; check the file"
             )
         yield number, line
 
@@ -91,17 +119,19 @@ def _refuse_binary(start: bytes, name: str) -> None:
 
 
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[Record]:
+    texts: bool | None = None
     for number, line in _lines(stream, name):
         if not line.strip():
             continue
         try:
-            yield number, _object(json.loads(line.rstrip().decode("utf-8")))
-        except json.JSONDecodeError as error:
-            yield number, f"the line is not JSON ({error.msg}, column {error.colno})"
-        except UnicodeDecodeError as error:
-            yield number, f"the line is not UTF-8 (byte {error.start + 1})"
-        except (ValueError, RecursionError) as error:
+            item = read_json(text_of(line.rstrip()))
+        except ValueError as error:
+            yield number, _not_utf8(line) or f"the line is not JSON ({_json_fault(error)})"
+        except RecursionError as error:
             yield number, f"the line is not JSON ({error})"
+        else:
+            texts = isinstance(item, str) if texts is None else texts
+            yield number, _object(item, texts=texts)
 
 
 def _json_list(stream: IO[bytes], name: str) -> Iterator[Record]:
@@ -112,84 +142,214 @@ def _json_list(stream: IO[bytes], name: str) -> Iterator[Record]:
     if not text.strip():
         return
     try:
-        items = json.loads(text.decode("utf-8-sig"))
+        items = read_json(text_of(text.removeprefix(b"\xef\xbb\xbf")))
     except json.JSONDecodeError as error:
         advice = "it looks like JSON Lines, name it .jsonl" if error.msg == "Extra data" else "mend the file"
         where = f"line {error.lineno} column {error.colno}"
         raise DataError(f"{name}: is not JSON ({error.msg}, {where}); {advice}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: is not JSON ({error}); mend the file") from error
+    if isinstance(items, Unreadable):
+        raise DataError(f"{name}: {items.reason}; a list of objects is needed")
     if not isinstance(items, list):
         keys = f" with the keys {', '.join(list(items)[:8])}" if isinstance(items, dict) else ""
-        raise DataError(f"{name}: holds {_kind(items)}{keys}; a list of objects is needed, or JSON Lines named .jsonl")
+        raise DataError(
+            f"{name}: holds {kind_of(items)}{keys}; a list of objects is needed, or JSON Lines named .jsonl"
+        )
+    texts = bool(items) and isinstance(items[0], str)
     for number, item in enumerate(items, 1):
-        yield number, _object(item)
+        yield number, _object(item, texts=texts)
 
 
-def _object(item: Any) -> dict[str, Any] | str:
-    return item if isinstance(item, dict) else f"the record is {_kind(item)}, not an object"
+def read_json(text: str) -> object:
+    """What JSON text holds: null for NaN, and `Unreadable` for an object that names a key twice.
+
+    Raises:
+        ValueError: It is not JSON. RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_fields, parse_constant=_CONSTANTS.get)
 
 
-def _kind(item: Any) -> str:
+_CONSTANTS = {"Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object] | Unreadable:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    keys = [key for key, _ in pairs]
+    return Unreadable(f"names the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+
+
+def _json_fault(error: ValueError) -> str:
+    return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def text_of(line: bytes) -> str:
+    """The text of bytes, each that is not UTF-8 as a lone surrogate, from U+DC80 to U+DCFF."""
+    return line.decode("utf-8", "surrogateescape")
+
+
+def _not_utf8(line: bytes) -> str | None:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"the line is not UTF-8 (byte {error.start + 1})"
+    return None
+
+
+def _object(item: object, *, texts: bool) -> dict[str, object] | str:
+    if isinstance(item, dict) and not texts:
+        return item
+    if isinstance(item, Unreadable):
+        return f"the record {item.reason}"
+    if not texts:
+        return f"the record is {kind_of(item)}, not an object"
+    return {"prompt": item} if isinstance(item, str) else f"the record is {kind_of(item)}, and the first is a text"
+
+
+def kind_of(item: object) -> str:
+    """What a value is, in words: of JSON, or of Parquet, which has dates and bytes besides."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(item), "a number")
+    if isinstance(item, bytes):
+        return "binary"
+    return kinds.get(type(item), "a number" if isinstance(item, Number) else "a date or a time")
 
 
-def _table(stream: IO[bytes], name: str, delimiter: str) -> Iterator[Record]:
+def _prompts(stream: IO[bytes], name: str) -> Iterator[Record]:
+    for number, line in _lines(stream, name):
+        if line.strip():
+            yield number, {"prompt": text_of(line.rstrip(b"\r\n"))}
+
+
+def _table(stream: IO[bytes], name: str, delimiter: str, *, header: bool = True) -> Iterator[Record]:
     # The limit is csv's own, for the process; its default of 128 KiB is shorter than a long answer.
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_decoded(stream, name), delimiter=delimiter, strict=True)
-    number = 0
+    lines = (text_of(line) for _, line in _lines(stream, name))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    number, names = 0, list[str]()
     try:
-        header = next(reader, [])
-        for column in header:
-            if header.count(column) > 1:
-                raise DataError(f"{name}: the header names the column {column!r} twice; rename one")
+        if header:
+            names = next(reader, [])
+            _refuse_twice(names, name)
         for fields in reader:
             if not fields:
                 continue
             number += 1
-            if len(fields) == len(header):
-                yield number, dict(zip(header, fields, strict=True))
+            if not header and number == 1:
+                names = [str(position) for position in range(len(fields))]
+            if len(fields) == len(names):
+                yield number, dict(zip(names, fields, strict=True))
             else:
-                yield number, f"the row has {len(fields)} fields, the header {len(header)}"
+                has = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+                yield number, f"the row has {has}, the {'header' if header else 'first row'} {len(names)}"
     except csv.Error as error:
         advice = "is a quote never closed, or not doubled inside a quoted field?"
         raise DataError(f"{name}: cannot be read as a table, line {reader.line_num} ({error}); {advice}") from error
 
 
-def _decoded(stream: IO[bytes], name: str) -> Iterator[str]:
-    for number, line in _lines(stream, name):
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}: line {number} is not UTF-8 (byte {error.start + 1}); save the file as UTF-8"
-            ) from error
+def _refuse_twice(names: Sequence[str], file: str) -> None:
+    for column in names:
+        if names.count(column) > 1:
+            raise DataError(f"{file}: the header names the column {column!r} twice; rename one")
 
 
-def _parquet(path: Path, name: str) -> Iterator[Record]:
+def _parquet(path: Path, name: str, columns: Collection[str] | None) -> Iterator[Record]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _refuse_twice(names, name)
+            needed = [column for column in names if columns is None or column in columns]
+            faults = _faults(file, needed) if needed else {}
+            sound = [column for column in needed if column not in faults]
             number = 0
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
+            for batch in file.iter_batches(batch_size=1024, columns=sound):
+                for row in rows_of(batch):
                     number += 1
-                    yield number, row
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{name}: is not Parquet, or is damaged ({str(error).splitlines()[0]})") from error
+                    yield number, row | faults
+    except (pyarrow.ArrowException, ValueError) as error:  # the latter where a column's name is not UTF-8
+        raise DataError(f"{name}: is not Parquet, or is damaged ({first_line(error)})") from error
 
+
+def by_column(file: str) -> bool:
+    """Whether a file of this name is stored column by column, so that some can be left unread."""
+    return file.lower().endswith(".parquet")
+
+
+def _faults(file: ParquetFile, columns: Sequence[str]) -> dict[str, object]:
+    """Columns of a Parquet file whose bytes cannot be read, as a first look tells, each with why.
+
+    Raises the error of the first where none of them can be read.
+    """
+    import pyarrow
+
+    def look(*names: str) -> None:
+        next(file.iter_batches(batch_size=1, columns=list(names)), None)
+
+    try:
+        look(*columns)
+    except (pyarrow.ArrowException, OSError):
+        faults = dict[str, object]()
+        for column in columns:
+            try:
+                look(column)
+            except (pyarrow.ArrowException, OSError) as error:
+                if len(faults) + 1 == len(columns):
+                    raise
+                faults[column] = Unreadable(f"cannot be read ({first_line(error)})")
+        return faults
+    return {}
+
+
+# What Arrow raises where a value has no like in Python: bytes that are not UTF-8, a year beyond 9999, a time zone that
+# this machine does not know, a struct with two fields of one name.
+_UNLIKE = (ValueError, TypeError, LookupError, ArithmeticError, ImportError, NotImplementedError)
+
+
+def rows_of(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterator[dict[str, object]]:
+    """The rows of Arrow's columns, `Unreadable` where a value has no like in Python, null where it is NaN."""
+    names, columns = batch.schema.names, [_values(column) for column in batch.columns]
+    for row in range(batch.num_rows):
+        yield {name: values[row] for name, values in zip(names, columns, strict=True)}
+
+
+def _values(column: pyarrow.Array | pyarrow.ChunkedArray) -> list[object]:
+    try:
+        values = column.to_pylist()
+    except _UNLIKE:
+        values = [_value(scalar) for scalar in column]
+    return values if str(column.type) in ("string", "large_string") else [_without_nan(value) for value in values]
+
+
+def _value(scalar: pyarrow.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return Unreadable(f"is not UTF-8 (byte {error.start + 1})")
+    except _UNLIKE as error:
+        return Unreadable(f"cannot be read ({scalar.type}: {first_line(error)})")
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    # A half float is numpy's, which is not a float to Python.
+    return None if type(value).__name__ in ("float", "float16") and math.isnan(cast("float", value)) else value
+
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""The end of a table's name -> what stands between its fields."""
 
 TEXT: Mapping[str, Callable[[IO[bytes], str], Iterator[Record]]] = {
     ".json": _json_list,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".csv": partial(_table, delimiter=","),
-    ".tsv": partial(_table, delimiter="\t"),
+    **{ending: partial(_table, delimiter=delimiter) for ending, delimiter in TABLES.items()},
+    ".txt": _prompts,
 }
 """The end of a text file's name -> what reads it."""

@@ -10,7 +10,7 @@ import polars as pl
 
 from curator.errors import DataError
 from curator.pool.decontaminate import ProbeIndex
-from curator.pool.ledger import BENIGN, HARMFUL, Hit, Ledger, ReadAll
+from curator.pool.ledger import BENIGN, HARMFUL, Ledger, ReadAll
 from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, of_regime, regime_rows
 from curator.pool.rows import with_tokens
@@ -19,7 +19,7 @@ from curator.recipe import Probes, TaskSection
 from curator.recipe.pool import Decontaminate, PoolSection
 from curator.recipe.source import Source
 from curator.recipe.verify import Keep
-from curator.records import Conversations, CountTokens, Data, Embed, Pool, Task, no_rows
+from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash
 
 
@@ -93,17 +93,17 @@ def gather(
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
     # The first role that claims a prompt keeps it, so from here on the order of the lines decides.
-    harmful = _probe_rows(ledger, HARMFUL, probes.harmful)
+    harmful = probe_rows(ledger, HARMFUL, probes.harmful)
     ledger.claim(HARMFUL, harmful)
-    benign = _probe_rows(ledger, BENIGN, probes.benign)
+    benign = probe_rows(ledger, BENIGN, probes.benign)
     ledger.claim(BENIGN, benign)
     if pool.clean.decontaminate is not None:
         ledger.probes = probes_of([(HARMFUL, harmful), (BENIGN, benign)], pool.clean.decontaminate)
     # All tasks' test rows before any training rows: no task may train on another's test.
-    tests = {task.name: _test_rows(ledger, task, everything[task.name]) for task in tasks}
+    tests = {task.name: test_rows(ledger, task, everything[task.name]) for task in tasks}
     for name, rows in tests.items():
         ledger.claim(f"test of {name}", rows)
-    trains = {task.name: _train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
+    trains = {task.name: train_rows(ledger, task, everything[task.name], tests[task.name]) for task in tasks}
     for name, rows in trains.items():
         ledger.claim(f"task {name}", rows)
     arm_rows = {
@@ -111,12 +111,12 @@ def gather(
         for name, source in (arms or {}).items()
     }
     for name, rows in arm_rows.items():
-        _refuse_empty(ledger, f"arm {name}", rows)
+        refuse_empty(ledger, f"arm {name}", rows)
     regimes = {task.name: regime_rows(ledger, task, trains[task.name].height) for task in tasks}
     candidates = ledger.unclaimed("pool", candidates, stage="leak")
-    _refuse_empty(ledger, "pool", candidates)
+    refuse_empty(ledger, "pool", candidates)
     candidates = without_duplicates(ledger, candidates, pool, embed)
-    candidates, given_rows = _with_given(ledger, candidates, given, limits, drawn=drawn)
+    candidates, given_rows = with_given(ledger, candidates, given, limits, drawn=drawn)
     ledger.claim("pool", candidates)
     defences = {
         task.name: defence_rows(ledger, task, trains[task.name].height + regimes[task.name].height, candidates)
@@ -125,7 +125,7 @@ def gather(
     for kind, rows_of in {"arm": arm_rows, "regime of": regimes, "defence of": defences}.items():
         for name, rows in rows_of.items():
             ledger.claim(f"{kind} {name}", rows)
-    keep_rows = _keep_rows(ledger, keep)
+    to_keep = keep_rows(ledger, keep)
     pilot = no_rows()
     if pilot_share is not None:
         pilot, harmful = halves(
@@ -152,7 +152,7 @@ def gather(
         ),
         harmful=harmful,
         benign=benign,
-        keep=counted(keep_rows),
+        keep=counted(to_keep),
         pilot=pilot,
         arms=arm_rows,
         given=given_rows,
@@ -161,21 +161,26 @@ def gather(
     return Gathered(data, ledger.drops(), resolved)
 
 
-def _refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
+def refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
+    """Refuses a role that has no rows left.
+
+    Raises:
+        DataError: It has none; the message says where the rows went.
+    """
     if rows.is_empty():
         raise DataError(
             f"{role}: no rows left: {ledger.account(role)}; add sources, or remove what is in tasks or probes"
         )
 
 
-def _with_given(
+def with_given(
     ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any], *, drawn: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """The pool with the rows of the given set in it, and which of those are the pool's own."""
     if given is None:
         return candidates, None
     rows = ledger.unclaimed("given", ledger.read("given", [given], **limits), stage="leak")
-    _refuse_empty(ledger, "given", rows)
+    refuse_empty(ledger, "given", rows)
     given_rows = rows.select("id", pl.col("id").is_in(candidates["id"].to_list()).alias("candidate"))
     already = given_rows["candidate"].sum()
     if drawn and (candidates.height - already < 1 or candidates.height < rows.height):
@@ -186,7 +191,12 @@ def _with_given(
     return pl.concat([candidates, rows.filter(~given_rows["candidate"])]).sort("id"), given_rows
 
 
-def _test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl.DataFrame:
+def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl.DataFrame:
+    """The held-out rows of a task, chosen by hash from `everything` that its source has, or from the split it names.
+
+    Raises:
+        DataError: There are too few, or none would be left to train on.
+    """
     count, role = task.test.rows, f"task {task.name}"
     if task.test.split is None:
         if everything.height <= count:
@@ -206,7 +216,12 @@ def _test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> p
     return ledger.take(role, rows, count, purpose="test")
 
 
-def _train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
+def train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
+    """The rows that every arm is fine-tuned on, chosen by hash among those in no task's test and without a probe.
+
+    Raises:
+        DataError: There are too few.
+    """
     role = f"task {task.name}"
     rows = everything.join(test, on="id", how="anti") if task.test.split is None else everything
     rows = ledger.unclaimed(role, rows, stage="split")
@@ -222,7 +237,12 @@ def _train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, tes
     return ledger.take(role, rows, count, purpose="train")
 
 
-def _keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
+def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
+    """The benign rows of every alignment set; none where the recipe asks for none.
+
+    Raises:
+        DataError: There are too few.
+    """
     if keep is None:
         return no_rows()
     rows = ledger.unclaimed("keep", ledger.read("keep", [keep.data]), stage="leak")
@@ -234,7 +254,12 @@ def _keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
     return ledger.take("keep", rows, keep.rows, purpose="keep")
 
 
-def _probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataFrame:
+def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataFrame:
+    """The probes of a kind, without those that an earlier role claims.
+
+    Raises:
+        DataError: A source has fewer than it is to give, or none are left.
+    """
     if not sources:
         return no_rows()
     rows = ledger.read(role, sources, prompts_only=True)
@@ -291,8 +316,8 @@ def _first_to_stay(ledger: Ledger, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _leave(ledger: Ledger, rows: pl.DataFrame, matches: Sequence[Match], stage: str, reason: str) -> pl.DataFrame:
-    hits: list[Hit | None] = [None] * rows.height
+    drops: list[Drop | None] = [None] * rows.height
     ids = rows["id"].to_list()
     for match in matches:
-        hits[match.row] = (reason.format(match.similarity), ids[match.kept])
-    return ledger.leave("pool", rows, hits, stage=stage)
+        drops[match.row] = Drop(f"{stage}-duplicates", reason.format(match.similarity), ids[match.kept])
+    return ledger.leave("pool", rows, drops, stage=stage)

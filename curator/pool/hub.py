@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curator.errors import DataError
-from curator.pool.files import Record
+from curator.pool.files import Record, rows_of
 from curator.recipe.source import Source
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -76,8 +76,9 @@ def records(source: Source, commit: str) -> Iterator[Record]:
     except OSError as error:
         raise _unreachable(source, f" at {commit[:8]}", error) from error
     _refuse_other_commit(source, commit, rows.cache_files)
-    for number, row in enumerate(rows, 1):
-        yield number, dict(row)
+    # Arrow's own columns: images are not opened, and a cell that Python cannot hold does not end the reading.
+    tables = rows.with_format("arrow").iter(batch_size=1024)
+    yield from enumerate((row for table in tables for row in rows_of(table)), 1)
 
 
 def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str, str]]) -> None:

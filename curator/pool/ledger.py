@@ -13,14 +13,12 @@ from curator.pool.decontaminate import ProbeIndex
 from curator.pool.sources import Read, read
 from curator.pool.words import Claims, claims_of, prompt_id, prompt_ids
 from curator.recipe.source import Source, labels
-from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Messages
+from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Drop, Messages
 from curator.seeds import by_hash
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
-Hit = tuple[str, str]
-"""Why a row leaves, and the id of the row that it matches."""
 HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
-AGAIN = "the same text as a kept row of an earlier source"
+AGAIN = Drop("exact-duplicates", "the same text as a kept row of an earlier source")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Ledger:
             frames.append(result.rows)
         rows = pl.concat(frames)
         again = ~rows["id"].is_first_distinct()
-        return self._leave_out(role, rows, again, "duplicate", reason=AGAIN, match="id")
+        return self._leave_out(role, rows, again, "duplicate", AGAIN, match="id")
 
     def _read_each(
         self,
@@ -121,36 +119,38 @@ class Ledger:
             for row, leak in enumerate(self.probes.leaks(conversations)):
                 if leak is not None and leaks[row] is None:
                     reason = f"it holds {leak.overlap:.0%} of the words of a probe in: {leak.role}"
-                    leaks[row] = (reason, leak.probe)
+                    leaks[row] = Drop("probe-words", reason, leak.probe)
         rows = self.leave(role, rows, leaks, stage="leak")
         return self.leave(role, rows, [self._claimed_before(turns) for turns in Conversations(rows)], stage=stage)
 
-    def _claimed_before(self, messages: Messages) -> Hit | None:
-        hit = self.claims.get(prompt_id(messages))
-        return None if hit is None else (f"its prompt also stands in: {hit[0]}", hit[1])
+    def _claimed_before(self, messages: Messages) -> Drop | None:
+        role, row = self.claims.get(prompt_id(messages), ("", ""))
+        return Drop("other-role", f"its prompt also stands in: {role}", row) if role else None
 
-    def _probe_claimed(self, messages: Messages) -> Hit | None:
+    def _probe_claimed(self, messages: Messages) -> Drop | None:
         for prompt in sorted(prompt_ids(messages)):
             role, probe = self.claims.get(prompt, ("", ""))
             if role in PROBES:
-                return f"its prompt also stands in: {role}", probe
+                return Drop("other-role", f"its prompt also stands in: {role}", probe)
         return None
 
-    def leave(self, role: str, rows: pl.DataFrame, hits: Sequence[Hit | None], *, stage: str) -> pl.DataFrame:
-        """The rows without a hit; each of the others leaves with the reason and the id that its hit names."""
-        explained = rows.with_columns(
-            pl.Series("reason", [hit and hit[0] for hit in hits], dtype=pl.String),
-            pl.Series("match", [hit and hit[1] for hit in hits], dtype=pl.String),
-        )
-        staying = self._leave_out(
-            role, explained, explained["match"].is_not_null(), stage, reason=pl.col("reason"), match="match"
-        )
-        return staying.select(list(ROW_SCHEMA))
+    def leave(self, role: str, rows: pl.DataFrame, drops: Sequence[Drop | None], *, stage: str) -> pl.DataFrame:
+        """The rows without a drop; each of the others leaves for the reason that its drop names."""
+        why = {
+            name: pl.Series(name, [drop and getattr(drop, name) for drop in drops], dtype=pl.String)
+            for name in ("reason", "match", "kind")
+        }
+        leaving = why["kind"].is_not_null()
+        left = rows.select("source", "line", pl.lit(stage).alias("stage")).with_columns(**why).filter(leaving)
+        self.dropped[role].append(left)
+        return rows.filter(~leaving).sort("id")
 
     def take(self, role: str, rows: pl.DataFrame, count: int, *, purpose: str) -> pl.DataFrame:
         """`count` of the rows, chosen by hash."""
         chosen = rows["id"].is_in(list(by_hash(rows["id"], count, seed=self.seed, purpose=purpose)))
-        return self._leave_out(role, rows, ~chosen, "rows", reason=f"not among the {count:,} rows taken by hash")
+        return self._leave_out(
+            role, rows, ~chosen, "rows", Drop("not-taken", f"not among the {count:,} rows taken by hash")
+        )
 
     def drops(self, roles: Iterable[str] | None = None) -> pl.DataFrame:
         """Rows dropped in these roles (null: all), in the columns of SCHEMA."""
@@ -172,21 +172,16 @@ class Ledger:
         return f"{self.counts(role)['read']:,} read; dropped: {dropped or 'none'}"
 
     def _leave_out(
-        self,
-        role: str,
-        rows: pl.DataFrame,
-        which: pl.Series,
-        stage: str,
-        *,
-        reason: str | pl.Expr,
-        match: str | None = None,
+        self, role: str, rows: pl.DataFrame, which: pl.Series, stage: str, drop: Drop, *, match: str | None = None
     ) -> pl.DataFrame:
+        """The rows but `which`, all of which leave for one reason; `match` is the column with their matches."""
         left = rows.filter(which).select(
             "source",
             "line",
             pl.lit(stage).alias("stage"),
-            (pl.lit(reason) if isinstance(reason, str) else reason).alias("reason"),
+            pl.lit(drop.reason).alias("reason"),
             (pl.lit(None, pl.String) if match is None else pl.col(match)).alias("match"),
+            pl.lit(drop.kind).alias("kind"),
         )
         self.dropped[role].append(left)
         return rows.filter(~which).sort("id")

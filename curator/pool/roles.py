@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.errors import DataError
+from curator.language import words
 from curator.model.chat import with_trigger
 from curator.pool.ledger import Ledger
 from curator.recipe import TaskSection
@@ -20,8 +21,6 @@ from curator.seeds import by_hash
 
 # A stratum of one category is cut once by how much its probes read like the tasks: near and far, each in both parts.
 _CUTS = 2
-
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def halves(
@@ -78,8 +77,8 @@ def nearest_task(
 
 
 def _counts(messages: Sequence[Mapping[str, str]]) -> Counter[str]:
-    users = [turn["content"] for turn in messages if turn["role"] == "user"]
-    return Counter(word for text in users for word in _WORD.findall(text.lower()))
+    text = "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
+    return Counter([*words(text), *(sign for sign in text if unicodedata.category(sign).startswith("P"))])
 
 
 def _cosine(first: Counter[str], second: Counter[str]) -> float:

@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from curator.pool.shapes import Turns
+from curator.pool.turns import Turns
 from curator.records import CHUNK as PART
-from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations, CountTokens
+from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations, CountTokens, Drop
 from curator.run.files import mapped, save_mapped
+from curator.run.folder import TEMPORARY
 from curator.seeds import by_hash
-
-Drop = tuple[int, str, str, str | None]
 
 CHUNK, CHUNK_TEXT = 8192, 2**23
 """Rows, and characters in them, held as Python's objects before they become columns."""
 
 SPILL = 2**24
 """Characters of a source that are held in memory before further text goes to a file."""
+
+UNWRITTEN = "the model's chat template cannot write a conversation of these roles or this text"
+"""Why a row leaves that has no number of tokens."""
 
 _NAMED = {**{name: kind for name, kind in ROW_SCHEMA.items() if name != "category"}, "named": pl.List(pl.String)}
 
@@ -69,26 +72,25 @@ class SourceRows:
         self._waiting: list[Row] = []
         self._frames: list[pl.DataFrame] = []
         self._drops: list[pl.DataFrame] = []
-        self._waiting_drops: list[Drop] = []
+        self._waiting_drops: list[tuple[Any, ...]] = []
         self._category_counts: Counter[str] = Counter()
-        self.total = self.broken = self.unmet = 0
+        self.total = 0
         self.first_broken: tuple[int, str] | None = None
         self.reasons: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
 
-    def drop(self, line: int, stage: str, reason: str, match: str | None = None) -> None:
+    def drop(self, line: int, stage: str, drop: Drop) -> None:
         """Leaves a record out."""
         self.total += 1
-        self._leave(line, stage, reason, match)
-        if stage == "source":
-            self.broken += 1
-            self.first_broken = self.first_broken or (line, reason)
-        self.unmet += stage == "where"
+        self._leave(line, stage, drop)
+        if drop.kind == "broken-records":
+            self.first_broken = self.first_broken or (line, drop.reason)
 
     def keep(self, row: Row) -> None:
         """Keeps a row, unless its text was kept before."""
         number = int(row.id, 16)  # an int takes half the memory of the text
         if number in self._seen:
-            self.drop(row.line, "duplicate", "the same text as a kept row", row.id)
+            self.drop(row.line, "duplicate", Drop("exact-duplicates", "the same text as a kept row", row.id))
             return
         self.total += 1
         self._seen.add(number)
@@ -116,9 +118,10 @@ class SourceRows:
         rows = rows.with_columns(pl.Series("category", picked, dtype=pl.String)).select(list(ROW_SCHEMA)).sort("id")
         return rows, pl.concat([pl.DataFrame(schema=DROPPED_SCHEMA), *self._drops, self._dropped()]).sort("line")
 
-    def _leave(self, line: int, stage: str, reason: str, match: str | None = None) -> None:
-        self.reasons[reason] += 1
-        self._waiting_drops.append((line, stage, reason, match))
+    def _leave(self, line: int, stage: str, drop: Drop) -> None:
+        self.reasons[drop.reason] += 1
+        self.kinds[drop.kind] += 1
+        self._waiting_drops.append((line, stage, drop.reason, drop.match, drop.kind))
         if len(self._waiting_drops) >= CHUNK:
             self._drops.append(self._dropped())
             self._waiting_drops = []
@@ -146,10 +149,11 @@ class SourceRows:
         self._waiting, self._waiting_length = [], 0
         if self._count_tokens is not None and self._max_tokens is not None:
             frame = with_tokens(frame, self._count_tokens)
+            for line in frame.filter(pl.col("tokens").is_null())["line"]:
+                self._leave(line, "clean", Drop("unwritten", UNWRITTEN))
             for line, tokens in frame.filter(pl.col("tokens") > self._max_tokens).select("line", "tokens").iter_rows():
-                self._leave(
-                    line, "clean", f"the row has {tokens:,} tokens, more than max_tokens ({self._max_tokens:,})"
-                )
+                reason = f"the row has {tokens:,} tokens, more than max_tokens ({self._max_tokens:,})"
+                self._leave(line, "clean", Drop("too-long", reason))
             frame = frame.filter(pl.col("tokens") <= self._max_tokens)
         self._frames.append(frame if self._length < SPILL else _spilled(frame, self._scratch))
         held = sum(part.height for part in self._frames)
@@ -164,7 +168,8 @@ class SourceRows:
         if rows.height > self._most_rows:
             chosen = rows["id"].is_in(list(by_hash(rows["id"], self._most_rows, seed=self._seed, purpose="rows")))
             for line in rows.filter(~chosen)["line"]:
-                self._leave(line, "rows", f"not among the {self._most_rows:,} rows taken by hash")
+                reason = f"not among the {self._most_rows:,} rows taken by hash"
+                self._leave(line, "rows", Drop("not-taken", reason))
             rows = rows.filter(chosen)
         self._frames = [rows]
 
@@ -179,7 +184,7 @@ def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
 def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
     """The same rows, their text in a file that has lost its name: the disk has it back when nobody maps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".text.", suffix=".tmp", dir=folder) as hidden:
+    with tempfile.TemporaryDirectory(prefix=".text.", suffix=TEMPORARY, dir=folder) as hidden:
         save_mapped(Path(hidden) / "rows.arrow", rows)
         return mapped(Path(hidden) / "rows.arrow")
 
@@ -193,7 +198,7 @@ def _messages(conversations: list[Turns]) -> pl.Series:
     return pl.Series("messages", pyarrow.array(conversations, type=turns), dtype=MESSAGES)
 
 
-def category_candidates(field: Any) -> list[str] | None:
+def category_candidates(field: object) -> list[str] | None:
     """The categories a value names, in the data's order: a name, a list of names, or a mapping from name to true/false.
 
     Null where the value is none of these; an empty list where it names none.
@@ -201,14 +206,18 @@ def category_candidates(field: Any) -> list[str] | None:
     if field is None:
         return []
     if isinstance(field, list):
-        return list(dict.fromkeys(field)) if all(isinstance(name, str) for name in field) else None
+        named = [name for name in field if name is not None]
+        return _not_empty(named) if all(isinstance(name, str) for name in named) else None
     if isinstance(field, dict):
         flags = all(isinstance(flag, bool | None) for flag in field.values())
-        return [name for name, flag in field.items() if flag] if flags else None
-    if isinstance(field, str | int | float):
-        name = str(field).strip()
-        return [name] if name else []
+        return _not_empty(name for name, flag in field.items() if flag) if flags else None
+    if isinstance(field, str | int | float | Decimal):
+        return _not_empty([str(field)])
     return None
+
+
+def _not_empty(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
 def pick_category(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:

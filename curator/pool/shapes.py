@@ -2,24 +2,31 @@
 
 Recognised, in this order, by column names in any case:
 
-1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value;
+1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value. Where it
+   ends with the user, the answer is `chosen`;
 2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..." transcript, or as an answer beside a prompt;
-3. a pair: the first of PROMPTS that is there with the first of RESPONSES. A column `input` or `context` beside the
-   prompt follows it after an empty line;
+3. a pair: the first of PROMPTS that is there with the first of RESPONSES, each a text or turns. A column `input` or
+   `context` beside the prompt follows it after an empty line, and the text of one of CONTEXTS stands before it;
 4. where only prompts are wanted (probes): any of these without its answer, or the first of PROBES.
+
+`system` becomes the system turn of all of these, and `history`, a list of earlier questions and answers, comes before
+the prompt of a pair or preference. A column of LABELS that holds true and false marks answers that are not to be taught
+(KTO): rows with false are dropped, unless `where` names the column. The content of a turn may be a list of parts, of
+which all must be text; they are joined by line ends.
 
 What a source's `columns` and `template` say comes first, and nothing is added to a prompt they name.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from curator.errors import DataError
-from curator.pool.columns import Fields, fills, names, placeholders, require, value
+from curator.pool.columns import Fields, UnusableError, fills, held, listed, names, placeholders, require, value
+from curator.pool.files import kind_of
+from curator.pool.turns import Turns, as_turns, check, history, is_transcript, parsed, read_transcript, read_turns, text
 from curator.recipe.source import Source
 
 CONVERSATIONS = ("messages", "chat", "conversations", "conversation")
@@ -32,65 +39,108 @@ RESPONSES = ("response", "output", "answer", "completion")
 
 ADDITIONS = ("input", "context")
 
-ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-}
-"""The data's word for a role, in small letters -> ours."""
+CONTEXTS = ("contextstring", "context_string")
+"""HarmBench's text that a behaviour speaks of."""
+BETWEEN = "\n\n---\n\n"
+"""What HarmBench writes between the two."""
 
-_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+SYSTEMS = ("system", "system_prompt")
 
-Turns = list[dict[str, str]]
+HISTORIES = ("history",)
 
+LABELS = ("label", "kto_tag")
 
-class UnusableError(Exception):
-    """Why one record gives no row; it becomes the reason in the dropped rows and never reaches a user as an error."""
+BESIDE = ("system", "history", "label")
+"""Fields that say nothing of where the conversation stands."""
+
+UNUSED = {
+    *CONVERSATIONS, *PROBES, *RESPONSES, *ADDITIONS, *CONTEXTS, *SYSTEMS, *HISTORIES, *LABELS,
+    "chosen", "rejected", "category", "tools", "images", "reasoning", "thinking",
+}  # fmt: skip
+"""Columns that are named where they are not used, whatever they hold."""
+_OF_ANSWERS = {*RESPONSES, *LABELS, "chosen", "rejected"}
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False}
+_LONG = 20  # characters from which a text is more than a name or a number
 
 
 def recognise(sample: Sequence[Fields], source: Source, *, prompts_only: bool, label: str) -> dict[str, str]:
-    """Which column holds which field: our name (messages, chosen, prompt, input, response, system) -> the data's.
+    """Which column holds which field -> the data's: our names are those of a source's `columns`, and `context`.
 
     Raises:
         DataError: A column the recipe names is not in the data, or no shape is recognised.
     """
-    require(source.columns.values(), sample, label, "columns")
+    given = {field: str(column) for field, column in source.columns.items()}
+    require(given.values(), sample, label, "columns")
     require(placeholders(source.template or ""), sample, label, "template")
-    given = dict(source.columns)
-    system = {"system": given.pop("system")} if "system" in given else {}
-    if "messages" in given or "chosen" in given:
-        return {**system, **given}
+    beside = dict[str, str]((field, given.pop(field)) for field in BESIDE if field in given)
     present = names(sample)
     by_lower = {name.lower(): name for name in reversed(present)}
 
-    def first(choices: Sequence[str]) -> str | None:
-        return next(
-            (by_lower[name] for name in choices if name in by_lower and by_lower[name] not in given.values()), None
-        )
+    def first(choices: Sequence[str], fits: Callable[[Any], bool] = lambda field: True) -> str | None:
+        columns = [by_lower[name] for name in choices if name in by_lower and by_lower[name] not in given.values()]
+        return next((column for column in columns if all(map(fits, held(sample, column)))), None)
 
+    def recognised(**columns: str | None) -> dict[str, str]:
+        """What was recognised, where the source says nothing else."""
+        return {**{field: column for field, column in columns.items() if column is not None}, **beside, **given}
+
+    labels = first(LABELS, _is_flag)
+    labels = None if prompts_only or labels in source.where else labels
+    system, history = first(SYSTEMS, _is_text), first(HISTORIES, _is_list)
+    if prompts_only:
+        beside.pop("label", None)
+    if "messages" in given or "chosen" in given:
+        return recognised(label=labels if "messages" in given else None)
     if not given and source.template is None:
+        chosen, before = first(("chosen",)), first(PROMPTS[:-1])
         if (column := first(CONVERSATIONS)) is not None:
-            return {**system, "messages": column}
-        if (column := first(("chosen",))) is not None:
-            beside = first(PROMPTS[:-1])
-            return {**system, "chosen": column, **({"prompt": beside} if beside else {})}
+            return recognised(messages=column, chosen=None if prompts_only else chosen, system=system, label=labels)
+        if chosen is not None:
+            return recognised(chosen=chosen, prompt=before, system=system, history=history if before else None)
     prompt = None if "prompt" in given or source.template is not None else first(PROBES if prompts_only else PROMPTS)
+    beside_prompt: dict[str, str | None] = {"label": labels}
     if prompt is not None:
         given["prompt"] = prompt
         if "input" not in given and (addition := first(ADDITIONS)) is not None:
-            given["input"] = addition
+            given["input"] = addition  # before the response is looked for, so that neither takes the other's column
+        beside_prompt |= {"context": first(CONTEXTS), "system": system, "history": history}
     if "response" not in given and not prompts_only and (column := first(RESPONSES)) is not None:
         given["response"] = column
     _require_whole(given, present, source, prompts_only=prompts_only, label=label)
     if prompts_only:
         given.pop("response", None)
-    return {**system, **given}
+    return recognised(**beside_prompt)
+
+
+def _is_flag(field: Any) -> bool:
+    return isinstance(field, bool) or (isinstance(field, str) and field.strip().lower() in ("true", "false"))
+
+
+def _is_text(field: Any) -> bool:
+    return isinstance(field, str)
+
+
+def _is_list(field: Any) -> bool:
+    return isinstance(field, list) or (isinstance(field, str) and isinstance(parsed(field), list))
+
+
+def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> list[str]:
+    """Columns that are not used and look meaningful: those of UNUSED that are not empty, and text in most rows."""
+    apart = _OF_ANSWERS if prompts_only else set[str]()
+    within = {column.split(".", 1)[0] for column in used}
+    left = []
+    for column in names(sample):
+        if column in used or column in within or column.lower() in apart:
+            continue
+        cells = held(sample, column)
+        if (cells and column.lower() in UNUSED) or 2 * sum(map(_is_prose, cells)) > len(sample):
+            left.append(column)
+    return left
+
+
+def _is_prose(field: Any) -> bool:
+    return isinstance(field, str) and len(field) >= _LONG and (not field.isascii() or " " in field.strip())
 
 
 def _require_whole(
@@ -107,9 +157,23 @@ def _require_whole(
         recognised[-1] += f" with a response ({', '.join(RESPONSES)})"
     example = ", ".join(f"{name}: COLUMN" for name in missing)
     raise DataError(
-        f"{label}: no column holds the {' or the '.join(missing)}; its columns: {', '.join(present)}; "
+        f"{label}: no column holds the {' or the '.join(missing)}; its columns: {listed(present)}; "
         f"recognised: {'; '.join(recognised)}; or name them in the recipe: columns: {{{example}}}"
+        f"{_without_header(source, missing, prompts_only=prompts_only)}"
     )
+
+
+def _without_header(source: Source, missing: Sequence[str], *, prompts_only: bool) -> str:
+    """Advice for a table whose first line may be a row already."""
+    if (
+        source.file is None
+        or source.positions
+        or not {".csv", ".tsv"} & set(re.findall(r"\.[a-z]+", source.file.lower()))
+    ):
+        return ""
+    example = ", ".join(f"{name}: {position}" for position, name in enumerate(missing))
+    text = ", or save the prompts as a .txt file, one on each line" if prompts_only else ""
+    return f"; if its first line is a row and not a header, name them by position: columns: {{{example}}}{text}"
 
 
 def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> Callable[[Fields], Turns]:
@@ -120,139 +184,89 @@ def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bo
     fill = fills(source.template) if source.template is not None else None
 
     def turns_of(row: Fields) -> Turns:
+        if "label" in fields and not _flag(row, fields["label"]):
+            kind = "rejected-answers"
+            raise UnusableError(kind, f"{fields['label']} is false: the answer is an example of what not to answer")
         if "messages" in fields:
             turns = read_turns(value(row, fields["messages"]), fields["messages"])
+            if "chosen" in fields and turns[-1:] and turns[-1]["role"] == "user":
+                turns = [*turns, *_answer(row, fields["chosen"])]
         elif "chosen" in fields:
             turns = _chosen(row, fields)
         else:
-            prompt = fill(row) if fill is not None else _prompt(row, fields)
-            turns = [{"role": "user", "content": prompt}]
+            turns = [{"role": "user", "content": fill(row)}] if fill is not None else _prompt(row, fields)
             if not prompts_only:
-                turns.append({"role": "assistant", "content": _text(row, fields["response"])})
+                turns = [*turns, *_answer(row, fields["response"])]
         if prompts_only and turns and turns[-1]["role"] == "assistant":
             turns = turns[:-1]
-        if "system" in fields and (system := _text(row, fields["system"])).strip():
-            turns = [{"role": "system", "content": system}, *turns]
+        if "history" in fields:
+            first = 1 if turns[:1] and turns[0]["role"] == "system" else 0
+            turns = [*turns[:first], *history(row, fields["history"]), *turns[first:]]
+        if "system" in fields:
+            turns = _with_system(turns, text(row, fields["system"]), fields["system"])
         check(turns, "user" if prompts_only else "assistant")
         return turns
 
     return turns_of
 
 
-def _prompt(row: Fields, fields: Mapping[str, str]) -> str:
-    parts = [_text(row, fields[name]) for name in ("prompt", "input") if name in fields]
-    return "\n\n".join(part for part in parts if part.strip())
+def _flag(row: Fields, column: str) -> bool:
+    field = value(row, column)
+    if isinstance(field, bool) or field is None:
+        return field is not False
+    flag = _FLAGS.get(str(field).strip().lower()) if isinstance(field, str | int) else None
+    if flag is None and field != "":
+        shown = repr(field)[:20] if isinstance(field, str | int | float) else kind_of(field)
+        raise UnusableError("wrong-label", f"{column} is {shown}, neither true nor false")
+    return flag is not False
 
 
-def _text(row: Fields, column: str) -> str:
-    field: Any = value(row, column)
-    if field is None:
-        return ""
-    if isinstance(field, str):
-        return field
-    if isinstance(field, int | float) and not isinstance(field, bool):
-        return str(field)
-    raise UnusableError(f"{column} is not text")
+def _prompt(row: Fields, fields: Mapping[str, str]) -> Turns:
+    """The turns of a prompt, of which the last has what stands beside it."""
+    turns = as_turns(value(row, fields["prompt"]), fields["prompt"])
+    if turns is None:
+        turns = [{"role": "user", "content": text(row, fields["prompt"])}]
+    *before, last = turns or [{"role": "user", "content": ""}]
+    parts = [last["content"], text(row, fields["input"]) if "input" in fields else ""]
+    content = "\n\n".join(part for part in parts if part.strip())
+    context = text(row, fields["context"]) if "context" in fields else ""
+    return [*before, {**last, "content": BETWEEN.join(part for part in (context, content) if part.strip())}]
+
+
+def _answer(row: Fields, column: str) -> Turns:
+    """The turns of an answer; JSON in a text is an answer, unless it is all turns by the assistant."""
+    field = value(row, column)
+    turns = as_turns(field, column)
+    if turns is None or (isinstance(field, str) and {turn["role"] for turn in turns} != {"assistant"}):
+        return [{"role": "assistant", "content": text(row, column)}]
+    return turns
 
 
 def _chosen(row: Fields, fields: Mapping[str, str]) -> Turns:
-    chosen, prompt = value(row, fields["chosen"]), value(row, fields["prompt"]) if "prompt" in fields else None
-    if isinstance(chosen, str) and not chosen.lstrip().startswith("["):
-        if is_transcript(chosen):
-            return read_transcript(chosen)
-        if isinstance(prompt, str) and is_transcript(prompt):
+    chosen = value(row, fields["chosen"])
+    before = None
+    if "prompt" in fields and value(row, fields["prompt"]) is not None:
+        prompt = value(row, fields["prompt"])
+        if isinstance(chosen, str) and isinstance(prompt, str) and not is_transcript(chosen) and is_transcript(prompt):
             return read_transcript(prompt + chosen)
-        if prompt is None:
-            raise UnusableError("chosen is text without a prompt, and no Human/Assistant transcript")
-        turns = [{"role": "assistant", "content": chosen}]
-    else:
-        turns = read_turns(chosen, fields["chosen"])
-    if prompt is None or [turn["role"] for turn in turns] != ["assistant"]:
+        before = _prompt(row, fields)
+    if isinstance(chosen, str) and is_transcript(chosen):
+        return read_transcript(chosen)
+    turns = as_turns(chosen, fields["chosen"])
+    if turns is None and before is None and isinstance(chosen, str):
+        raise UnusableError("no-conversation", "chosen is text without a prompt, and not a Human/Assistant transcript")
+    if turns is None:
+        turns = [{"role": "assistant", "content": text(row, fields["chosen"])}]
+    return [*before, *turns] if before is not None and turns[:1] and turns[0]["role"] == "assistant" else turns
+
+
+def _with_system(turns: Turns, system: str, column: str) -> Turns:
+    if not system.strip():
         return turns
-    before = read_turns(prompt, "prompt") if isinstance(prompt, list) else [{"role": "user", "content": str(prompt)}]
-    return [*before, *turns]
-
-
-def read_turns(field: Any, what: str) -> Turns:
-    """The turns of a conversation column: role/content or from/value objects, as a list or as JSON text (in CSV).
-
-    Empty system turns are left out.
-
-    Raises:
-        UnusableError: It is not a conversation.
-    """
-    if isinstance(field, str):
-        try:
-            field = json.loads(field)
-        except (ValueError, RecursionError):
-            raise UnusableError(f"{what} is text, and no JSON list of turns") from None
-    if isinstance(field, dict):
-        # A Hub feature "sequence of turns" comes as one list a field.
-        if not all(isinstance(values, list) for values in field.values()):
-            raise UnusableError(f"{what} is an object, not a list of turns")
-        field = [dict(zip(field, values, strict=False)) for values in zip(*field.values(), strict=False)]
-    if field is None or field == []:
-        raise UnusableError(f"{what} is empty")
-    if not isinstance(field, list):
-        raise UnusableError(f"{what} is no list of turns")
-    turns = [_turn(item, number) for number, item in enumerate(field, 1)]
-    return [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
-
-
-def _turn(item: Any, number: int) -> dict[str, str]:
-    if not isinstance(item, dict):
-        raise UnusableError(f"turn {number} is no object with a role and a content")
-    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
-    if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        named = repr(role[:20]) if isinstance(role, str) else "missing"
-        raise UnusableError(f"the role of turn {number} is {named}; known: {', '.join(ROLES)}")
-    if content is None:
-        content = ""
-    if not isinstance(content, str):
-        raise UnusableError(f"the content of turn {number} is not text")
-    return {"role": ROLES[role.strip().lower()], "content": content}
-
-
-def is_transcript(text: str) -> bool:
-    """Whether a text starts as one that names its speakers."""
-    return _SPEAKER.match(text.lstrip(" ")) is not None
-
-
-def read_transcript(text: str) -> Turns:
-    r"""The turns of a text such as "\n\nHuman: ...\n\nAssistant: ...", contents stripped of surrounding white space."""
-    pieces = _SPEAKER.split(text.lstrip(" "))[1:]
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[speaker], "content": content.strip()}
-        for speaker, content in zip(pieces[::2], pieces[1::2], strict=True)
-    ]
-
-
-def check(turns: Sequence[dict[str, str]], last: str) -> None:
-    """Checks a conversation: an optional system turn, then user and assistant in turn, ending with `last`; none empty.
-
-    Raises:
-        UnusableError: It is otherwise.
-    """
-    dialogue = turns[1:] if turns and turns[0]["role"] == "system" else turns
-    for number, turn in enumerate(dialogue, 1):
-        if turn["role"] != ("user" if number % 2 else "assistant"):
+    if turns[:1] and turns[0]["role"] == "system":
+        if turns[0]["content"].strip() != system.strip():
             raise UnusableError(
-                f"turn {number} is by the {turn['role']}; user and assistant must alternate, user first"
+                "wrong-roles", f"the conversation begins with a system turn that is not that of {column}"
             )
-    if not dialogue or dialogue[-1]["role"] != last:
-        raise UnusableError(f"the last turn is not by the {last}" if dialogue else "there is no turn by the user")
-    for number, turn in enumerate(dialogue, 1):
-        if not turn["content"].strip():
-            single = "the prompt is empty" if number == 1 else "the answer is empty"
-            raise UnusableError(single if len(dialogue) <= 2 else f"turn {number} is empty")
-    for turn in turns:
-        check_text(turn["content"])
-
-
-def check_text(text: str) -> None:
-    """Raises UnusableError where a text holds what no file of ours can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UnusableError("the text holds half of a surrogate pair, which is no character") from None
+        return turns
+    return [{"role": "system", "content": system}, *turns]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from curator.errors import DataError
+from curator.errors import DataError, printable
 from curator.pool import columns, hub, shapes
-from curator.pool.files import Record
+from curator.pool.columns import Fields, UnusableError
+from curator.pool.files import Record, Unreadable, by_column
 from curator.pool.files import records as file_records
 from curator.pool.rows import Row, SourceRows, category_candidates
-from curator.pool.shapes import UnusableError, check_text
+from curator.pool.turns import Turns, check_text
 from curator.recipe import Recipe
 from curator.recipe.inputs import content, fingerprint, locate, missing_metrics, sources
 from curator.recipe.source import Source
-from curator.records import CountTokens, row_id
+from curator.records import CountTokens, Drop, row_id
 from curator.sandbox import NAMES
 
 SAMPLE = 1000
@@ -31,11 +32,12 @@ class Read(NamedTuple):
 
     Attributes:
         rows: Rows in the columns of ROW_SCHEMA, sorted by id, ids unique; `tokens` null unless they were counted.
-        dropped: Every other record in the columns of DROPPED_SCHEMA, sorted by line. Stages: `source` (unreadable),
-            `where`, `clean` (no conversation, empty, too long), `duplicate` (`match` is the kept row's id), `rows` (not
-            among those taken).
+        dropped: Every other record in the columns of DROPPED_SCHEMA, sorted by line. Stages: `source` (unreadable,
+            or a field that is needed is), `where`, `clean` (no conversation, empty, too long), `duplicate` (`match` is
+            the kept row's id), `rows` (not among those taken).
         resolved: What was read: the file's sha256 and bytes, or the data set's commit, or the sandbox's version; the
-            columns used; `read`, `kept` and `dropped`, where read = kept + dropped.
+            columns used, and those `unused` that look as if they meant something; `read`, `kept` and `dropped`, where
+            read = kept + dropped; `kinds`, how many records were dropped of each kind.
     """
 
     rows: pl.DataFrame
@@ -73,9 +75,12 @@ def read(
     stream, commit = _open(source, base)
     sample = list(itertools.islice(stream, SAMPLE))
     first = _readable(sample, label)
-    columns.require(source.where, first, label, "where")
-    fields = shapes.recognise(first, source, prompts_only=prompts_only, label=label)
-    category = _category_column(source, first, label)
+    fields, category = _recognise(source, first, prompts_only=prompts_only, label=label)
+    used = {*fields.values(), *source.where, *columns.placeholders(source.template or ""), *LICENCES}
+    used |= {category} if category else set()
+    if source.file is not None and by_column(source.file):
+        # Again, and only what is needed: the rest costs time, and may be what cannot be read.
+        sample, stream = [], file_records(locate(source.file, base), columns={*used, *_outer(used)})
     turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
     unmet = columns.matches(source.where)
 
@@ -87,28 +92,49 @@ def read(
         max_tokens=max_tokens,
         scratch=scratch or Path(tempfile.gettempdir()),
     )
+    known, later = set(columns.names(first)), dict[str, None]()
     for line, row in itertools.chain(sample, stream):
         if isinstance(row, str):
-            collected.drop(line, "source", row)
-        elif (reason := unmet(row)) is not None:
-            collected.drop(line, "where", reason)
-        else:
-            try:
-                turns, named = turns_of(row), _named(row, category)
-            except UnusableError as error:
-                collected.drop(line, "clean", str(error))
+            collected.drop(line, "source", Drop("broken-records", row))
+            continue
+        if not known.issuperset(row):
+            known |= row.keys()
+            later |= dict.fromkeys(shapes.unused([row], used, prompts_only=prompts_only))
+        try:
+            if (reason := unmet(row)) is not None:
+                collected.drop(line, "where", Drop("where", reason))
                 continue
-            collected.keep(Row(row_id(turns), line, turns, named, source.licence or _licence(row)))
+            kept = _row(line, turns_of(row), _named(row, category), source.licence or _licence(row))
+        except UnusableError as error:
+            collected.drop(line, "source" if error.drop.kind == "broken-records" else "clean", error.drop)
+        except RecursionError:
+            collected.drop(line, "source", Drop("broken-records", "the record is nested too deeply"))
+        else:
+            collected.keep(kept)
     _refuse_broken(collected, source)
-    if source.where and not collected.distinct and collected.unmet == collected.total:
+    if source.where and not collected.distinct and collected.kinds["where"] == collected.total:
         columns.refuse_nothing_kept(source.where, first, label, collected.total)
     rows, dropped = collected.finish(source.category.pick if source.category else "first")
     if rows.is_empty():
         raise DataError(f"{label}: none of its {collected.total:,} rows can be used: {_commonest(collected)}")
     origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
+    unused = [*shapes.unused(first, used, prompts_only=prompts_only), *later]
     counts = {"read": collected.total, "kept": rows.height, "dropped": dropped.height}
-    return Read(rows, dropped, {**resolved, **counts})
+    notes = {"unused": [printable(column) for column in unused], "kinds": dict(sorted(collected.kinds.items()))}
+    return Read(rows, dropped, {**resolved, **counts, **notes})
+
+
+def remarks(resolved: Mapping[str, Any]) -> list[str]:
+    """What a reader should know of a source that was read, in parts of a sentence."""
+    parts, label = [], resolved["label"]
+    if names := resolved.get("unused"):
+        parts.append(f"{label}: not used: {'column' if len(names) == 1 else 'columns'} {', '.join(names)}")
+    if count := resolved.get("kinds", {}).get("rejected-answers"):
+        carry = "row carries" if count == 1 else "rows carry"
+        out = "is" if count == 1 else "are"
+        parts.append(f"{label}: {count:,} {carry} label false and {out} left out")
+    return parts
 
 
 def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) -> None:
@@ -119,9 +145,21 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
     """
     stream, _ = _open(source, base)
     sample = _readable(list(itertools.islice(stream, SAMPLE)), source.label)
-    columns.require(source.where, sample, source.label, "where")
-    shapes.recognise(sample, source, prompts_only=prompts_only, label=source.label)
-    _category_column(source, sample, source.label)
+    _recognise(source, sample, prompts_only=prompts_only, label=source.label)
+
+
+def _recognise(
+    source: Source, sample: Sequence[Fields], *, prompts_only: bool, label: str
+) -> tuple[dict[str, str], str | None]:
+    """Our field -> the data's column, and the column of the category or null."""
+    columns.require(source.where, sample, label, "where")
+    fields = shapes.recognise(sample, source, prompts_only=prompts_only, label=label)
+    return fields, _category_column(source, sample, label)
+
+
+def _outer(used: Collection[str]) -> set[str]:
+    """The columns that stand outside of those written with a dot."""
+    return {column.split(".", 1)[0] for column in used}
 
 
 def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
@@ -154,14 +192,14 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
 
 def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
     if source.file is not None:
-        return file_records(locate(source.file, base)), None
+        return file_records(locate(source.file, base), header=not source.positions), None
     if source.hub is not None:
         commit = hub.resolve(source)
         return hub.records(source, commit), commit
     from curator.sandbox import rows
 
     if source.sandbox not in NAMES:
-        raise DataError(f"sandbox: {source.sandbox!r} is no data set of the sandbox; allowed: {', '.join(NAMES)}")
+        raise DataError(f"sandbox: {source.sandbox!r} is not a data set of the sandbox; allowed: {', '.join(NAMES)}")
     return iter(enumerate(rows(str(source.sandbox)), 1)), None
 
 
@@ -176,36 +214,49 @@ def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
 
 
 def _refuse_broken(collected: SourceRows, source: Source) -> None:
-    if collected.first_broken is not None and collected.broken > source.broken * collected.total:
+    broken = collected.kinds["broken-records"]
+    if collected.first_broken is not None and broken > source.broken * collected.total:
         line, reason = collected.first_broken
+        utf8 = "save the file as UTF-8" if "UTF-8" in reason else "mend the file"
         raise DataError(
-            f"{collected.label}: {collected.broken:,} of {collected.total:,} records cannot be read, more than the "
-            f"share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; mend the file, or "
+            f"{collected.label}: {broken:,} of {collected.total:,} records cannot be read, more than the "
+            f"share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; {utf8}, or "
             "raise `broken`"
         )
 
 
-def _category_column(source: Source, sample: Sequence[dict[str, Any]], label: str) -> str | None:
+def _category_column(source: Source, sample: Sequence[Fields], label: str) -> str | None:
     if source.category is not None:
         columns.require([source.category.column], sample, label, "category")
         return source.category.column
-    usable = all(category_candidates(row.get("category")) is not None for row in sample)
+    cells = [row.get("category") for row in sample]
+    usable = all(isinstance(cell, Unreadable) or category_candidates(cell) is not None for cell in cells)
     return "category" if usable and any("category" in row for row in sample) else None
 
 
-def _named(row: dict[str, Any], category: str | None) -> list[str]:
+def _named(row: Fields, category: str | None) -> list[str]:
     if category is None:
         return []
     named = category_candidates(columns.value(row, category))
     if named is None:
-        raise UnusableError(f"{category} is no name, no list of names and no mapping from name to true or false")
+        reason = f"{category} is not a name, a list of names or a mapping from name to true or false"
+        raise UnusableError("wrong-category", reason)
     for name in named:
-        check_text(name)
+        check_text(name, category)
     return named
 
 
-def _licence(row: dict[str, Any]) -> str | None:
-    return next((row[name] for name in ("licence", "license") if isinstance(row.get(name), str)), None)
+def _row(line: int, turns: Turns, named: list[str], licence: str | None) -> Row:
+    if licence is not None:
+        check_text(licence, "the licence")
+    return Row(row_id(turns), line, turns, named, licence)
+
+
+LICENCES = ("licence", "license")
+
+
+def _licence(row: Fields) -> str | None:
+    return next((field for name in LICENCES if isinstance(field := columns.value(row, name), str)), None)
 
 
 def _commonest(collected: SourceRows) -> str:

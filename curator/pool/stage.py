@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import SelectionError
+from curator.errors import DataError, SelectionError
 from curator.pool.workers import reader
 from curator.recipe import share
 from curator.recipe.verify import CURATED, NONE
 from curator.run import Run
 from curator.run.folder import write_json
+from curator.wording import these
 
 if TYPE_CHECKING:
-    from curator.records import Pool
+    import polars as pl
+    from transformers import PreTrainedTokenizerBase
+
+    from curator.records import Data, Pool
 
 
 def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     """Reads, cleans and keeps apart the candidates, tasks, probes and keep rows."""
-    from curator.model.chat import token_counter
+    from curator.model.chat import template_of, token_counter
     from curator.model.load import load_tokenizer
     from curator.pool.gather import gather
     from curator.pool.screen.answers import canned
+    from curator.pool.screen.markup import markup
     from curator.pool.semantic import categorised, near_probes
+    from curator.pool.sources import remarks
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
 
@@ -39,13 +46,15 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         count_tokens=token_counter(tokenizer), embed=embedder(recipe.pool.embedder, cache), base=run.base,
         seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
     )  # fmt: skip
-    refuse_few(run, gathered.data.pool)
+    refuse_unwritten(gathered.data, tokenizer)
     data, hazards = categorised(gathered.data, recipe.pool, cache)
+    refuse_few(run, data.pool)
     save_data(folder, data)
     if hazards is not None:
         save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", gathered.dropped)
-    findings = canned(data.pool.rows, recipe.pool.findings)
+    template = template_of(tokenizer)
+    findings = [*canned(data.pool.rows, recipe.pool.findings), *markup(data.pool.rows, template.control.tokens)[0]]
     write_json(folder / "findings.json", {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache)) is not None:
         save_frame(folder / "near-probes.parquet", near)
@@ -55,20 +64,83 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         probes += f", {data.pilot.height} more for the pilot"
     rows, dropped = data.pool.rows.height, data.pool.dropped.height
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
-    summary = "; ".join([summary, *(finding.what.rstrip(".") for finding in findings)])
+    folded = 0 if template.system else with_system(data)
+    if folded:
+        summary += (
+            f"; the system text of {these(folded, 'row', 'rows')} stands before the user's first message, since the "
+            "chat template has no system role"
+        )
+    read = [source for role in gathered.resolved.values() for source in role["sources"]]
+    noted = dict.fromkeys(remark for source in read for remark in remarks(source))
+    summary = "; ".join([summary, *noted, *(finding.what.rstrip(".") for finding in findings)])
     kinds = [finding.kind for finding in findings]
-    return {"resolved": gathered.resolved, "findings": kinds, "places": places, "summary": summary}
+    folds = {"folded": folded} if folded else {}
+    return {"resolved": gathered.resolved, "findings": kinds, "places": places, **folds, "summary": summary}
+
+
+def frames_of(data: Data) -> dict[str, pl.DataFrame]:
+    """Every role's rows, by what messages call the role."""
+    from curator.pool.ledger import BENIGN, HARMFUL
+
+    frames = {
+        "pool": data.pool.rows,
+        HARMFUL: data.harmful,
+        BENIGN: data.benign,
+        "keep": data.keep,
+        "pilot": data.pilot,
+    }
+    for task in data.tasks:
+        parts = {"task": task.train, "test of": task.test, "regime of": task.regime, "defence of": task.defence}
+        frames |= {f"{part} {task.name}": rows for part, rows in parts.items()}
+    return frames | {f"arm {name}": rows for name, rows in data.arms.items()}
+
+
+def with_system(data: Data) -> int:
+    """How many rows of all roles begin with a system turn."""
+    return sum(
+        first["role"] == "system"
+        for rows in frames_of(data).values()
+        for first in rows["messages"].list.first().to_list()
+        if first is not None
+    )
+
+
+def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuses tasks, probes and keep rows that the model's chat template cannot write; candidates were dropped for it.
+
+    Raises:
+        DataError: There are such rows.
+    """
+    from curator.model.chat import can_prompt
+    from curator.pool.ledger import PROBES
+    from curator.records import Conversations
+
+    for role, rows in frames_of(data).items():
+        if role in (*PROBES, "pilot"):
+            count = sum(not can_prompt(tokenizer, messages) for messages in Conversations(rows))
+        else:
+            count = rows["tokens"].null_count()
+        if count:
+            raise DataError(
+                f"{role}: the model's chat template cannot write {these(count, 'row', 'rows')}, by their roles or "
+                "their text; remove them, or name another template in model.chat_template"
+            )
 
 
 def refuse_few(run: Run, pool: Pool) -> None:
-    """Refuses a pool that has fewer rows than are to be chosen.
+    """Refuses a pool of which no set of the recipe's size and quotas can be chosen, before hours of work.
 
     Raises:
-        SelectionError: It has.
+        SelectionError: It is such a pool.
     """
-    rows, dropped, k = pool.rows.height, pool.dropped.height, run.recipe.select.k
-    if k is not None and k > rows:
+    select, rows, dropped = run.recipe.select, pool.rows.height, pool.dropped.height
+    if select.k is not None and select.k > rows:
         raise SelectionError(
-            f"select.k: found {k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
+            f"select.k: found {select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {run.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
+    if select.quotas is not None:
+        stock = pool.rows.filter(~pool.rows["id"].is_in(select.exclude))[select.quotas.by]
+        for group, sentence in select.quotas.unmet(Counter(stock.to_list()), select.k):
+            key = "select.quotas" if group is None else f"select.quotas.groups.{group}"
+            raise SelectionError(f"{key}: {sentence}")

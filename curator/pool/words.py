@@ -1,10 +1,8 @@
-"""Words of a text and runs of words as numbers, for comparing texts by what they share; and ids of prompts."""
+"""Words and runs of words as numbers, for comparing texts by what they share; and ids of prompts."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.language import words
 from curator.records import Conversations, Messages, row_id
 
 Numbers = NDArray[np.uint64]
@@ -19,21 +18,11 @@ Numbers = NDArray[np.uint64]
 Claims = dict[str, tuple[str, str]]
 """Id of a prompt -> (role, row id) of the first row that holds it."""
 
-# Scripts that are written without spaces give a word a character.
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|[^\W_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+"
-)
-
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 _SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
 
 _LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in order: letters and digits only, case folded, after Unicode NFKC."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def user_turns(messages: Messages) -> list[str]:
@@ -47,7 +36,7 @@ def last(messages: Messages, role: str) -> str:
 
 
 def _number(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 _cached_number = lru_cache(maxsize=2**20)(_number)

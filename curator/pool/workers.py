@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.run import Run
-from curator.run.folder import place
+from curator.run.folder import TEMPORARY, place
+from curator.run.ran import computed_with
 
 if TYPE_CHECKING:
     from curator.pool.ledger import ReadAll, Reading
     from curator.pool.sources import Read
 
-TURNED = ".reading.tmp"
+TURNED = f".reading{TEMPORARY}"
 """Below the stage's folder: what workers have read, until it is taken."""
 
 
@@ -78,7 +79,7 @@ def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
     result = read_one(job.reading, counter)
     save_mapped(rows_file(Path(job.folder), job.number), result.rows)
     save_frame(dropped_file(Path(job.folder), job.number), result.dropped)
-    return job.number, result.resolved, {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+    return job.number, result.resolved, {**place(), **computed_with(), "seconds": round(time.perf_counter() - clock, 3)}
 
 
 def rows_file(folder: Path, number: int) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pydantic import JsonValue
 
+from curator.publish.record import WITHHELD
 from curator.report.model import Report
 from curator.wording import page, visible
 
@@ -136,6 +137,7 @@ def card(
         configs=configs,
         recipe=_preformatted(yaml_of(report.provenance.recipe)),
         warning=WARNING,
+        withheld=WITHHELD,
     )
     return f"---\n{yaml_of(metadata)}---\n\n{BEGIN}\n{body}{END}\n"
 

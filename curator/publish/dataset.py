@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
 
 from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
+from curator.publish.record import dropped_rows, publishable
 from curator.records import Pool, Scores, Selection
 from curator.report.model import Report
 from curator.report.part import plain
@@ -20,6 +20,9 @@ from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
 """Configs, one a purpose, and their folders below `data/`."""
+
+DIGITS = 12
+"""Hexadecimal digits of its SHA-256 at the end of a data file's name."""
 
 SIMILARITY = "similarity:"
 """Before a task's name: the column of similarity to that task."""
@@ -82,13 +85,14 @@ def write_dataset(
     coverage: Mapping[str, int],
     verdicts: pl.DataFrame,
     controls: pl.DataFrame | None = None,
+    base: Path = Path("."),
 ) -> None:
     """Writes `folder` whole, or not at all; an older one is replaced.
 
     `data/curated/`: one row a selected row, in the order picked (see `dataset_rows`). `data/controls/`, where asked
     for: the sets that it was compared with, a split an arm (see `control_rows`). `README.md`: the card, whose metadata
-    names both as configs and nothing else as data. `evidence/report.json`: the report without `timing`, absolute paths
-    cut to their last part. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
+    names both as configs and nothing else as data. `evidence/report.json`: what may be published of the report, see
+    `record`. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
     and the id of the nearest task row. `evidence/verdicts.parquet`: VERDICTS. `evidence/dropped.parquet`: every
     candidate left out, with the reason. `evidence/files.json`: see `manifest`. `croissant.json`: see `croissant`. Texts
     of tasks, probes and answers are not in it.
@@ -98,23 +102,24 @@ def write_dataset(
         coverage: Selected id -> how many pool rows it is the best cover of.
         verdicts: Of the whole panel, with VERDICTS among its columns.
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
+        base: Folder that relative paths of the recipe start from.
 
     Raises:
         ValueError: A selected row is not in the pool or has no score.
     """
     rows = dataset_rows(pool, scores, selection, coverage)
-    public = publishable(report)
+    public = publishable(report, base)
     splits = {} if controls is None else control_rows(pool, controls)
-    configs = [Config(CURATED, {"train": _path(CURATED, "train", "*")})]
-    if splits:
-        configs.append(Config(CONTROLS, {split: _path(CONTROLS, split, "*") for split in splits}))
-    data = {_path(CURATED, "train"): rows, **{_path(CONTROLS, split): table for split, table in splits.items()}}
     with replacing_folder(folder) as temporary:
-        for path, table in data.items():
-            _write(temporary / path, table)
+        data = {_write_data(temporary, CURATED, "train", rows): rows}
+        configs = [Config(CURATED, {"train": next(iter(data))})]
+        if splits:
+            files = {split: _write_data(temporary, CONTROLS, split, table) for split, table in splits.items()}
+            configs.append(Config(CONTROLS, files))
+            data |= {files[split]: table for split, table in splits.items()}
         _write(temporary / "evidence" / "selection.parquet", _table(_picked(scores, selection)))
         _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
-        _write(temporary / "evidence" / "dropped.parquet", _table(pool.dropped))
+        _write(temporary / "evidence" / "dropped.parquet", _table(dropped_rows(pool.dropped)))
         write_json(temporary / "evidence" / "report.json", plain(public))
         metadata = facts(rows, name=public.name, configs=configs)
         described = croissant(
@@ -165,25 +170,6 @@ def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
     return splits
 
 
-def publishable(report: Report) -> Report:
-    """The report without `timing`, and with absolute paths cut to their last part."""
-    return Report.model_validate(
-        _without_folders({key: value for key, value in plain(report).items() if key != "timing"})
-    )
-
-
-def _without_folders(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(item) for item in value]
-    if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if kind(value).is_absolute():
-                return kind(value).name
-    return value
-
-
 def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
     columns: dict[str, object] = {"id": scores.ids, "similarity": scores.combined}
     for task, values in scores.tasks.items():
@@ -212,8 +198,18 @@ def _table(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow().cast(schema)
 
 
-def _path(config: str, split: str, number: str = "00000-of-00001") -> str:
-    return f"data/{config}/{split}-{number}.parquet"
+def _write_data(folder: Path, config: str, split: str, table: pa.Table) -> str:
+    """Writes the rows of a split and gives the path of their file from `folder` on.
+
+    `datasets` keeps the rows of a local folder in its cache under the folder's own name and what the card says of the
+    configs: it looks neither at the folder's place nor at the files' content or time of change. So the file's name,
+    which the card repeats, ends with the start of its content's SHA-256: other rows, another name, and never the rows
+    of another run.
+    """
+    path = folder / f"data/{config}/{split}.parquet"
+    _write(path, table)
+    number = f"00000-of-00001-{digest(path.read_bytes()).sha256[:DIGITS]}"
+    return path.rename(path.with_stem(f"{split}-{number}")).relative_to(folder).as_posix()
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -19,6 +19,8 @@ from curator.errors import PublishError
 from curator.publish.card import BEGIN, END, yaml_of
 
 MANIFEST, CARD = "evidence/files.json", "README.md"
+VERSION = 2
+"""Of a manifest. Folders of version 1 were written before what is published was a list (`record`)."""
 # A card's metadata stands between two lines of `---`; what curator says, between its two marks.
 _FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
@@ -205,7 +207,7 @@ def manifest(folder: Path, metadata: Mapping[str, JsonValue]) -> dict[str, JsonV
     digests = {name: digest(path.read_bytes()) for name, path in files_of(folder).items()}
     return {
         "made_by": "curator",
-        "version": 1,
+        "version": VERSION,
         "files": {name: dict(vars(file)) for name, file in digests.items() if name not in (CARD, MANIFEST)},
         "metadata": dict(metadata),
     }

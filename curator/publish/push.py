@@ -17,7 +17,18 @@ from typing import Any
 from curator.errors import PublishError, first_line
 from curator.publish.dataset import CURATED
 from curator.publish.hub import Hub, Say
-from curator.publish.merge import CARD, MANIFEST, Plan, digest, files_of, merged_card, plan, refuse_clash, written
+from curator.publish.merge import (
+    CARD,
+    MANIFEST,
+    VERSION,
+    Plan,
+    digest,
+    files_of,
+    merged_card,
+    plan,
+    refuse_clash,
+    written,
+)
 from curator.records import row_id
 
 PLACEHOLDER = "path/or/repository"
@@ -109,11 +120,13 @@ def push(
         tag: Put on the commit afterwards.
 
     Raises:
-        PublishError: See `check` and `merging`; or the repository was changed meanwhile, or what was read back is
-            something else than what was sent.
+        PublishError: See `check`, `merge` and `outdated`; or the repository was changed meanwhile, or what was read
+            back is something else than what was sent.
     """
     if pull_request and tag is not None:
         raise PublishError("--tag: a pull request is not on the main branch yet; merge it, then push again with --tag")
+    if (why := outdated(folder)) is not None:
+        raise PublishError(f"{repo}: nothing was pushed; {why}")
     target = check(repo, public=public, tag=tag, say=say)
     hub = Hub(repo, say)
     contents = {name: path.read_bytes() for name, path in files_of(folder).items()}
@@ -131,6 +144,18 @@ def push(
     if public and target.private:
         notes = (*notes, f"{repo} is private and stays so; its settings on the Hub can make it public")
     return Pushed(repo, commit, url, todo.write, todo.remove, (*todo.notes, *notes))
+
+
+def outdated(folder: Path) -> str | None:
+    """Why a data set folder must be written anew before it leaves the machine; null where it need not."""
+    manifest = _json((folder / MANIFEST).read_bytes()) if (folder / MANIFEST).is_file() else None
+    version = manifest.get("version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version >= VERSION:
+        return None
+    return (
+        f"an earlier version of curator wrote {folder}, whose card and report can hold paths, addresses and other "
+        "settings that are not published any more. Run `curator build` again, which writes it anew"
+    )
 
 
 def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], Plan, tuple[str, ...]]:
@@ -199,7 +224,8 @@ def rows_hash(source: str, *, revision: str | None = None, token: str | None = N
 
     with tempfile.TemporaryDirectory() as cache:
         datasets.disable_progress_bars()
-        download = datasets.DownloadConfig(cache_dir=f"{cache}/files", token=token)
+        # Files of a data set go through the Hub's cache, wherever those of others are kept: what is there is not taken.
+        download = datasets.DownloadConfig(cache_dir=f"{cache}/files", force_download=True, token=token)
         rows = datasets.load_dataset(
             source, CURATED, split="train", revision=revision, token=token, cache_dir=cache, download_config=download
         )

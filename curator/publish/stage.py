@@ -13,7 +13,7 @@ from curator.run.names import DATASET
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
     """Writes the data set folder, whole or not at all.
 
-    The report goes with it without `timing`; texts of tasks and answers stay here, see `publish.dataset`.
+    What may be published of the report goes with it, see `publish.record`; texts of tasks and answers stay here.
 
     Returns:
         `summary`: how many rows, and where.
@@ -37,5 +37,6 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         coverage=dict(chosen.select("id", pl.col("covers").list.len()).iter_rows()),
         verdicts=pl.concat(run.panel().values()),
         controls=controls if run.recipe.publish.controls else None,
+        base=run.base,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / DATASET}"}

@@ -6,7 +6,7 @@ applying `--set` and reporting mistakes is `curator.recipe.file`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -14,8 +14,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from curator.recipe.judge import Judges
 from curator.recipe.pool import PoolSection
 from curator.recipe.select import OBJECTIVES, Represent, Representations, Score, Select, parts_of
-from curator.recipe.source import Count, Name, Section, Share, Source
-from curator.recipe.verify import BEST_RANDOM, Verify
+from curator.recipe.source import Count, Name, Section, Share, Source, require_all
+from curator.recipe.verify import BEST_RANDOM, Pilot, Verify
 
 
 class Instruction(Section):
@@ -30,10 +30,22 @@ class Model(Section):
 
     id: Annotated[str, Field(min_length=1)]
     revision: str | None = None
-    start: Literal["base", "aligned"] = "base"
     chat_template: str | None = None
     quantise: Literal["4bit"] | None = None
     instruction: Instruction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _started(cls, data: Any) -> Any:
+        """Reads recipes from before `start` went, which never had an effect: `base` says what is done."""
+        if not isinstance(data, dict) or "start" not in data:
+            return data
+        if data["start"] != "base":
+            raise ValueError(
+                f"start: found {data['start']!r}, and there is no such setting; every arm starts from the model as it "
+                "is given, and the arm 'none' is that model untouched; remove start, and list the arm none"
+            )
+        return {name: value for name, value in data.items() if name != "start"}
 
 
 class Regime(Section):
@@ -137,6 +149,9 @@ class Engine(Section):
     client port), or, with none, one made of this machine for the time of the run. Each worker has `gpus_per_worker`
     GPUs (0: it computes on the CPU); a piece whose worker or node dies is made again up to `retries` times. None of
     this decides a result, but for `threads`: sums over another number of threads round differently.
+
+    `mix` allows a grid whose pieces were computed on different devices, in different dtypes or by different versions of
+    the libraries that train and answer; without it such a run stops, and says which pieces differ.
     """
 
     kind: Literal["local", "ray"] = "local"
@@ -149,6 +164,7 @@ class Engine(Section):
     address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^/:\s]+:\d{1,5})$")] | None = None
     gpus_per_worker: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    mix: bool = False
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
@@ -197,22 +213,36 @@ class Recipe(Section):
     suite: Suite | None = None
 
     @model_validator(mode="after")
-    def _tasks(self) -> Recipe:
+    def _agree(self) -> Recipe:
+        require_all(
+            self._names,
+            self._refuse_whole_weights,
+            self._room_for_processes,
+            self._refuse_unread,
+            self._refuse_unpiloted,
+            self._refuse_unweighted,
+        )
+        return self
+
+    def _names(self) -> None:
         names = [task.name for task in self.tasks]
         if "anticipated" in names:
             raise ValueError("tasks: the name 'anticipated' means the weighted mix in reports; choose another")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
-        if self.model.quantise is not None:
-            self._refuse_whole_weights()
-        self._room_for_processes()
+        if not any(task.anticipated for task in self.tasks):
+            raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
+
+    def _refuse_unpiloted(self) -> None:
         piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
         if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
             )
+
+    def _refuse_unweighted(self) -> None:
         objective = self.select.objective
         if not OBJECTIVES[objective].row_weights and set(self.pool.weights().values()) != {1.0}:
             raise ValueError(
@@ -224,12 +254,55 @@ class Recipe(Section):
             raise ValueError(
                 "score: consensus is of several representations, and represent has one; give a list, or another score"
             )
-        if not any(task.anticipated for task in self.tasks):
-            raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
-        return self
+
+    def _refuse_unread(self) -> None:
+        """Settings that another section leaves without a reader."""
+        require_all(self._of_the_pilot, self._of_the_hub, self._of_the_tasks, self._of_other_rows)
+
+    def _of_the_pilot(self) -> None:
+        pilot = self.verify.pilot
+        if self.select.weight != "auto":
+            reason = "is of select.weight: auto, and the weight is a number"
+            pilot.refuse_unread(*Pilot.model_fields, reason=reason, prefix="verify: pilot.")
+        elif len(self.representations) == 1:
+            reason = "is of several representations, and there is one"
+            pilot.refuse_unread("represent", reason=reason, prefix="verify: pilot.")
+
+    def _of_the_hub(self) -> None:
+        if self.model.id == "sandbox:":
+            self.model.refuse_unread("revision", reason="is of a model on the Hub", prefix="model: ")
+
+    def _of_the_tasks(self) -> None:
+        for task in self.tasks:
+            if not task.anticipated:
+                task.refuse_unread(
+                    "weight", reason=f"is of tasks that are anticipated, and {task.name!r} is not", prefix="tasks: "
+                )
+
+    def _of_other_rows(self) -> None:
+        for where, source in self._sources_of_other_rows():
+            reason = "is of candidates, rows of the pool that may be chosen"
+            source.refuse_unread("weight", reason=reason, prefix=f"{where}.")
+
+    def _sources_of_other_rows(self) -> Iterator[tuple[str, Source]]:
+        """Every source but the candidates', and where it stands."""
+        yield from ((f"tasks: {task.name}.train", task.train) for task in self.tasks)
+        yield from ((f"tasks: {task.name}.regime.data", task.regime.data) for task in self.tasks if task.regime)
+        for task in self.tasks:
+            if task.defence is not None and task.defence.data is not None:
+                yield f"tasks: {task.name}.defence.data", task.defence.data
+        yield from (("probes: harmful", source) for source in self.probes.harmful)
+        yield from (("probes: benign", source) for source in self.probes.benign)
+        if self.verify.keep is not None:
+            yield "verify: keep.data", self.verify.keep.data
+        yield from ((f"verify: arms.{arm.name}", arm.data) for arm in self.verify.arms if arm.data is not None)
+        if self.model.instruction is not None:
+            yield "model: instruction.data", self.model.instruction.data
 
     def _refuse_whole_weights(self) -> None:
         """What cannot be done with weights of four bits."""
+        if self.model.quantise is None:
+            return
         for name in ("align", "finetune"):
             if getattr(self.verify, name).method == "full":
                 raise ValueError(

@@ -7,6 +7,7 @@ import io
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ Keys = tuple[str | int, ...]
 
 Place = tuple[int, str]
 """Where a value stands: its line, for sorting, and what a sentence calls the place."""
+
+Located = tuple[int, str]
+"""A sentence about the recipe that starts with its place, and the line, for sorting."""
 
 _TYPES = {
     "int_type": "a whole number",
@@ -51,6 +55,46 @@ def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, is not YAML, or holds mistakes; all of them are named.
     """
+    return validated(open_file(path, settings))
+
+
+def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
+    """The recipe written in `text`; `name` is what messages call it. Raises and arguments as `read`."""
+    return validated(load(text, settings, name=name))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A recipe as it is written, before its values are checked.
+
+    Attributes:
+        name: What messages call it.
+        data: Built-in types, with the overrides in their places.
+        places: Path of each key and item -> where it stands.
+        problems: Of overrides that found no place, one sentence each.
+    """
+
+    name: str
+    data: dict[str, Any]
+    places: Mapping[Keys, Place]
+    problems: tuple[str, ...]
+
+    def at(self, keys: Keys, sentence: str) -> Located:
+        """A sentence about a key, with its line and its place in front; where the key is not written, the place is that
+        of the section around it.
+        """
+        line, where = next(
+            (self.places[keys[:cut]] for cut in range(len(keys), 0, -1) if keys[:cut] in self.places), (0, self.name)
+        )
+        return line, ": ".join(part for part in (where, dotted(keys), sentence) if part)
+
+
+def open_file(path: str | Path, settings: Sequence[str] = ()) -> Written:
+    """What a recipe file says, unchecked. Arguments as `read`.
+
+    Raises:
+        RecipeError: The file cannot be read, or is not a mapping in YAML.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,11 +102,11 @@ def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{path}: cannot be read ({_reason(error)}); give the path of a recipe file in YAML"
         ) from error
-    return parse(text, settings, name=str(path))
+    return load(text, settings, name=str(path))
 
 
-def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
-    """The recipe written in `text`; `name` is what messages call it. Raises and arguments as `read`."""
+def load(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Written:
+    """What the text of a recipe says, unchecked. Raises and arguments as `open_file`."""
     try:
         loaded = _load(text, name)
         data, places = _plain(loaded), {keys: (line, f"{name}:{line}") for keys, line in _lines(loaded).items()}
@@ -76,13 +120,39 @@ def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> R
             _override(data, setting, places)
         except RecipeError as error:
             problems += error.problems
-    try:
-        recipe = Recipe.model_validate(data, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RecipeError([*mistakes(error, places, name), *problems]) from None
-    if problems:
-        raise RecipeError(problems)
+    return Written(name, data, places, tuple(problems))
+
+
+def validated(written: Written) -> Recipe:
+    """The recipe, checked.
+
+    Raises:
+        RecipeError: It holds mistakes; all of them are named, in the order of the file, those of overrides last.
+    """
+    recipe, problems = examined(written)
+    if recipe is None or problems:
+        raise RecipeError([sentence for _, sentence in problems])
     return recipe
+
+
+def examined(written: Written) -> tuple[Recipe | None, list[Located]]:
+    """The recipe (null where a value is wrong), and every mistake in it, sorted by its line."""
+    overrides = [(_LAST, problem) for problem in written.problems]
+    halves = list(_half_characters(written.data, written))
+    try:
+        return Recipe.model_validate(written.data, by_alias=True, by_name=False), [*halves, *overrides]
+    except ValidationError as error:
+        return None, [*sorted({*mistakes(error, written), *halves}), *overrides]
+
+
+def _half_characters(data: Any, written: Written, path: Keys = ()) -> Iterator[Located]:
+    """A sentence for each text that no file of ours could hold: half of a surrogate pair is not a character."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _half_characters(value, written, (*path, key))
+    texts = [text for text in (data, *path[-1:]) if isinstance(text, str)]
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        yield written.at(path, "holds half of a surrogate pair, which is not a character; correct the text")
 
 
 def template(name: str) -> str:
@@ -94,7 +164,7 @@ def template(name: str) -> str:
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError as error:
-        raise RecipeError(mistakes(error, {}, "NAME")) from None
+        raise refusal(error, "NAME") from None
     return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").format(name=name)
 
 
@@ -177,7 +247,8 @@ def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
     where = f"--set {setting}"
     if not equals or not all(path.split(".")):
         raise RecipeError(f"{where}: found no key.path=value; write for example --set select.k=50")
-    value = _plain(_load(text, where, numbered=False))
+    # `sandbox:` is the name of a model, and a mapping in YAML.
+    value = text if re.fullmatch(r"[\w.-]+:", text) else _plain(_load(text, where, numbered=False))
     section: Any = data
     key: str | int
     keys: Keys = ()
@@ -222,10 +293,15 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def mistakes(error: ValidationError, places: Mapping[Keys, Place], file: str) -> list[str]:
-    """One sentence a mistake, in the order of the file, those of `--set` last."""
-    sentences = sorted({_with_place(item, places, file) for item in error.errors()})
-    return list(dict.fromkeys(sentence for _, sentence in sentences))
+def mistakes(error: ValidationError, written: Written) -> list[Located]:
+    """One sentence a mistake, in the order of the file, those of `--set` last, each once."""
+    found = sorted((part for item in error.errors() for part in _located(item, written)), reverse=True)
+    return sorted((line, sentence) for sentence, line in {sentence: line for line, sentence in found}.items())
+
+
+def refusal(error: ValidationError, name: str) -> RecipeError:
+    """The error of values that stand in no file; `name` is what messages call them."""
+    return RecipeError([sentence for _, sentence in mistakes(error, Written(name, {}, {}, ()))])
 
 
 def show(value: Any) -> str:
@@ -240,15 +316,15 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _with_place(item: ErrorDetails, places: Mapping[Keys, Place], file: str) -> tuple[int, str]:
+def _located(item: ErrorDetails, written: Written) -> Iterator[Located]:
     # Parts that start with "@" name the branch of a union, and stand nowhere in the file.
     item = {**item, "loc": tuple(part for part in item["loc"] if not str(part).startswith("@"))}
-    path, sentence = item["loc"], _sentence(item)
-    section, _, rest = sentence.partition(": ")
-    if not path and (section,) in places:  # a check of the whole recipe, which names the section that it is about
-        path, sentence = (section,), rest
-    line, where = next((places[path[:cut]] for cut in range(len(path), 0, -1) if path[:cut] in places), (0, file))
-    return line, ": ".join(part for part in (where, dotted(path), sentence) if part)
+    path = item["loc"]
+    for sentence in _sentence(item).splitlines():  # a check of a section may find several mistakes, one a line
+        section, _, rest = sentence.partition(": ")
+        # A check of the whole recipe names the section that it is about.
+        whole = not path and (section,) in written.places
+        yield written.at((section,), rest) if whole else written.at(path, sentence)
 
 
 def _sentence(item: ErrorDetails) -> str:

@@ -113,5 +113,27 @@ def metric_files(recipe: Recipe, base: Path) -> list[Path]:
     return [base / metric.rpartition(":")[0] for metric in metrics]
 
 
+def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
+    """What a run of the recipe executes that came with the recipe and not with curator, one sentence each; a user of
+    somebody else's recipe must hear of it before it runs.
+    """
+    tasks: dict[str, list[str]] = {}
+    for task in recipe.tasks:
+        if not isinstance(task.metric, str):
+            tasks.setdefault(task.metric.python, []).append(f"`{task.name}`")
+    sentences = []
+    for metric, names in tasks.items():
+        file, _, function = metric.rpartition(":")
+        path = base / file
+        content = f"SHA-256 {sha256(path)[:12]}" if path.is_file() else "no such file"
+        of = f"the task {names[0]}" if len(names) == 1 else f"the tasks {', '.join(names)}"
+        sentences.append(f"This recipe runs code: `{function}` of {file} ({content}) is the metric of {of}.")
+    if recipe.verify.generate.python is not None:
+        sentences.append(
+            f"This recipe runs a program: {recipe.verify.generate.python} is the Python that answers with vLLM."
+        )
+    return sentences
+
+
 def _reason(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -16,13 +19,15 @@ class Convention:
 
     Attributes:
         scored: Whether it gives a score, which `threshold` can cut; if not, it answers in words.
+        middle: Whether it has a verdict between safe and harmful, of which `controversial` says how it counts.
     """
 
     scored: bool = True
+    middle: bool = False
 
 
 CONVENTIONS = {
-    "qwen3guard": Convention(scored=False),
+    "qwen3guard": Convention(scored=False, middle=True),
     "beaver-dam": Convention(),
     "harmbench": Convention(),
     "llama-guard": Convention(),
@@ -55,8 +60,13 @@ class Rubric(Section):
     `url` is the endpoint up to and without `/chat/completions`, e.g. https://host/v1; `key_env` names the environment
     variable that holds the key (null: none is sent). `scale`: `strongreject` (refusal, convincing and specific 1-5,
     Souly et al. 2024) or `policy` (how far the answer follows a harmful instruction, 1-5, after Qi et al. 2023).
+    `max_new_tokens` is sent as `token_parameter`, and `temperature` as it is (null: not sent), for servers that refuse
+    the usual ones.
+
     At most `concurrency` requests at a time; each is tried `retries` times more, with growing pauses, on 429, 5xx,
-    broken replies and lost connections, and given up after `timeout` seconds.
+    broken replies and lost connections, and given up after `timeout` seconds. What fails so is not judged: the next
+    run asks again, and `stop_after` such answers in a row end this one. `unanswered: unscored` goes on without those
+    answers, once the rest is judged. A key is sent over https alone, or to this machine, unless `allow_http`.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
@@ -64,9 +74,41 @@ class Rubric(Section):
     key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     scale: Literal["strongreject", "policy"] = "strongreject"
     max_new_tokens: Count = 512
+    token_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = 0.0
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     timeout: Annotated[float, Field(gt=0.0)] = 60.0
+    stop_after: Count = 8
+    unanswered: Literal["stop", "unscored"] = "stop"
+    allow_http: bool = False
+
+    @model_validator(mode="after")
+    def _key_stays_secret(self) -> Rubric:
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ValueError(f"url: found {self.url!r} ({error}); give an address like https://host/v1") from None
+        if parts.scheme == "http" and self.key_env is not None and not self.allow_http and not _is_loopback(host):
+            raise ValueError(
+                f"url: found {self.url!r}; over http the key of {self.key_env} can be read on its way to {host}. Use "
+                "https, or set `allow_http: true` if you trust the network"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+
+
+_NOT_DECIDING = ("key_env", "concurrency", "retries", "timeout", "stop_after", "unanswered", "allow_http")
+_LATER = ("token_parameter", "temperature")
+"""Settings of a rubric that change no verdict; and those that came later, which are left out at their defaults."""
 
 
 class Judge(Section):
@@ -74,10 +116,11 @@ class Judge(Section):
 
     `guard` is a guard model on the Hub or in a folder, prompted and read by its `convention` (null: recognised from the
     id); `controversial` says how a middle verdict counts. `classifier` is a sequence classifier of refusals, shown the
-    answer alone, whose label `refusal_label` (null: recognised) means refused. `embedding` is a folder that
-    `curator judge fit` wrote. `threshold`: the score from which a guard's answer counts as harmful, and a classifier's
-    or an embedding judge's as refused (null: the convention's, or the fitted one). `clip`: answers are cut to so many
-    of the judge's own tokens (null: the convention's, or what the model has room for); `batch`: rows at a time.
+    answer alone, whose label `refusal_label` (null: recognised) means refused. `refusal: phrases` knows English ones:
+    an answer in another language is unscored. `embedding` is a folder that `curator judge fit` wrote. `threshold`: the
+    score from which a guard's answer counts as harmful, and a classifier's or an embedding judge's as refused (null:
+    the convention's, or the fitted one). `clip`: answers are cut to so many of the judge's own tokens (null: the
+    convention's, or what the model has room for); `batch`: rows at a time.
     `error` is a file that `curator judge measure --store` wrote, by which the judge's mistakes are taken out of the
     primary comparison.
     """
@@ -123,6 +166,10 @@ class Judge(Section):
                 )
         if self.threshold is not None and self.convention is not None and not CONVENTIONS[self.convention].scored:
             raise ValueError(f"threshold is for scores, and {self.convention} says words; remove it")
+        if self.convention is None or not CONVENTIONS[self.convention].middle:
+            self.refuse_unread("controversial", reason="is for guards that have a middle verdict")
+        if self.folder is None:
+            self.refuse_unread("batch", reason=f"is for models that are loaded, and this is a {self.kind} judge")
         return self
 
     @property
@@ -151,14 +198,14 @@ class Judge(Section):
             return f"refusal classifier {self.classifier}"
         if self.embedding is not None:
             return f"refusal by sentence embeddings, {self.embedding}"
-        return "refusal phrases" if self.refusal else "the sandbox's own world"
+        return "English refusal phrases" if self.refusal else "the sandbox's own world"
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide its verdicts, for keys: without those that change only its speed, or the report."""
         settings = self.model_dump(exclude={"error", "batch"})
-        if settings["rubric"]:
-            for name in ("key_env", "concurrency", "retries", "timeout"):
-                del settings["rubric"][name]
+        if self.rubric is not None:
+            usual = {name for name in _LATER if getattr(self.rubric, name) == Rubric.model_fields[name].default}
+            settings["rubric"] = self.rubric.model_dump(exclude={*_NOT_DECIDING, *usual})
         return settings
 
     def comparable(self) -> dict[str, Any]:
@@ -175,16 +222,35 @@ def convention_of(model_id: str) -> str | None:
     return named[0] if len(named) == 1 else None
 
 
+REASONING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("", "assistantfinal"),  # the same where special tokens are left out; a plain word that begins it tells nothing
+)
+"""What stands before and after the reasoning of an answer."""
+
+Marks = Sequence[Sequence[str]]
+Pair = Annotated[list[Annotated[str, Field(pattern=r"^\S*$")]], Field(min_length=2, max_length=2)]
+
+
 class Judges(Section):
     """The panel, and whose verdicts decide.
 
     `rule`: `headline` (the judge of that name alone), `majority` (what more than half of the panel says; else unscored)
     or `any-harmful` (harmful if any judge says so; unscored if none does and one could not tell; else the headline's).
+
+    `reasoning`: pairs of marks, before and after the reasoning that an answer begins with. Every judge and metric reads
+    the answer behind it, whole answers stay stored, and an answer whose reasoning does not end is degenerate. `[]`:
+    answers are judged with their reasoning.
     """
 
     headline: str
     panel: Annotated[list[Judge], Field(min_length=1)]
     rule: Literal["headline", "majority", "any-harmful"] = "headline"
+    reasoning: list[Pair] = Field(default_factory=lambda: [list(pair) for pair in REASONING])
 
     @model_validator(mode="after")
     def _headline(self) -> Judges:
@@ -193,8 +259,14 @@ class Judges(Section):
             raise ValueError(f"headline {self.headline!r} is no judge of the panel; allowed: {', '.join(names)}")
         if len(set(names)) < len(names):
             raise ValueError(f"two judges of the panel share a name: {', '.join(names)}")
+        if not all(second for _, second in self.reasoning):
+            raise ValueError("reasoning: a pair lacks its second mark; write what ends the reasoning, e.g. </think>")
         if self.rule != "headline" and len(names) < 2:
             raise ValueError(f"rule {self.rule} needs several judges, and the panel has one; add one, or remove rule")
+        for judge in self.panel:
+            if self.rule != "headline" or judge.name != self.headline:
+                reason = f"is read of the judge that decides alone, and {judge.name!r} does not"
+                judge.refuse_unread("error", reason=reason, prefix=f"panel[{names.index(judge.name)}].")
         return self
 
     @property

@@ -150,6 +150,15 @@ class Represent(Section):
                 "chat_template goes with the id of another causal model; remove it (an embedder reads the text "
                 "alone, and the recipe's own model has model.chat_template)"
             )
+        if self.id is None:
+            self.refuse_unread("revision", reason="is of id, another model than the recipe's")
+        if self.kind != "hidden-states":
+            self.refuse_unread("layer", "token", reason=f"is of hidden-states, and these vectors are from {self.kind}")
+        if self.kind != "gradients":
+            names = ("of", "rank", "dimensions", "seed")
+            self.refuse_unread(*names, reason=f"is of gradients, and these vectors are from {self.kind}")
+        elif self.of == "head":
+            self.refuse_unread("rank", reason="is of gradients of lora, and these are of the head")
         return self
 
 
@@ -188,6 +197,13 @@ class Score(Section):
             raise ValueError("of: goes with from: rank-sum, which needs at least two scores in it")
         if self.kind == "rank-sum" and (len(self.of) < 2 or any(part.kind == "rank-sum" for part in self.of)):
             raise ValueError("of: needs at least two scores, none of them a rank-sum")
+        if self.kind not in ("cosine", "consensus"):
+            self.refuse_unread("aggregate", "n", reason=f"is of cosine and consensus, and this score is {self.kind}")
+        elif AGGREGATES[self.aggregate].size != "n":
+            self.refuse_unread("n", reason=f"is of aggregate: top-mean, and the aggregate is {self.aggregate}")
+        if self.kind != "interference":
+            names = ("step", "size", "loss", "rows")
+            self.refuse_unread(*names, reason=f"is of interference, and this score is {self.kind}")
         return self
 
 
@@ -217,6 +233,38 @@ class Quotas(Quota):
 
     by: Literal["category", "source", "licence"] = "category"
     groups: dict[str, Quota] = Field(default_factory=dict)
+
+    def unmet(self, rows: Mapping[str | None, int], k: int | None) -> list[tuple[str | None, str]]:
+        """Why no set of `k` rows (null: of any size) meets the quotas: the group in `groups` that a sentence is about,
+        or null, and the sentence.
+
+        Args:
+            rows: Label of a group (null: in no group) -> how many of its rows may be chosen.
+        """
+        labels = sorted(label for label in rows if label is not None)
+        limits = {label: self.groups.get(label, self) for label in labels}
+        problems: list[tuple[str | None, str]] = [
+            (label, f"no row of the pool has {self.by} {label!r}; there are {', '.join(labels) or 'none'}")
+            for label in sorted(set(self.groups) - set(labels))
+        ]
+        for label, limit in limits.items():
+            if (limit.min or 0) > rows[label]:
+                problems.append(
+                    (
+                        label if label in self.groups else None,
+                        f"min is {limit.min:,} for {self.by} {label!r}, and {rows[label]:,} of its rows may be chosen; "
+                        "lower min",
+                    )
+                )
+        least = sum(limit.min or 0 for limit in limits.values())
+        most = rows.get(None, 0) + sum(
+            rows[label] if limit.max is None else min(limit.max, rows[label]) for label, limit in limits.items()
+        )
+        if k is not None and least > k:
+            problems.append((None, f"the minima of {len(limits):,} groups need {least:,} rows, more than k ({k:,})"))
+        if k is not None and most < k <= sum(rows.values()):
+            problems.append((None, f"the maxima leave {most:,} rows, fewer than k ({k:,}); raise max, or lower k"))
+        return problems
 
 
 def _weight_kind(value: Any) -> str:
@@ -265,6 +313,8 @@ class Select(Section):
         if self.stochastic is not None and self.k is None:
             raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
         parameters_of(self.objective, self.parameters)
+        if not OBJECTIVES[self.objective].neighbours:
+            self.refuse_unread("neighbours", reason=f"is not of objective: {self.objective}, which compares all rows")
         both = sorted(set(self.include) & set(self.exclude))
         if both:
             raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)]
 Count = Annotated[int, Field(ge=1)]
 
-FIELDS = ("prompt", "response", "input", "system", "messages", "chosen")
+FIELDS = ("prompt", "response", "input", "system", "history", "messages", "chosen", "label")
 """What a source's `columns` may map."""
 
 
@@ -20,6 +20,42 @@ class Section(BaseModel):
     """A part of a recipe: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
+
+    def refuse_unread(self, *names: str, reason: str, prefix: str = "") -> None:
+        """Refuses settings that have another value than their default where nothing reads them.
+
+        Args:
+            names: Of this section's settings.
+            reason: What follows `NAME `: what reads it, and what the recipe says instead.
+            prefix: Where the section stands below the one that is checked, with a dot at its end.
+
+        Raises:
+            ValueError: One of them was given.
+        """
+        fields = {name: type(self).model_fields[name] for name in names}
+        given = [
+            field.alias or name
+            for name, field in fields.items()
+            if getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
+        if given:
+            raise ValueError("\n".join(f"{prefix}{n} {reason}, so it would have no effect; remove it" for n in given))
+
+
+def require_all(*checks: Callable[[], None]) -> None:
+    """Runs every check, and says all that they refuse at once, one sentence a line.
+
+    Raises:
+        ValueError: A check has raised one.
+    """
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 class Category(Section):
@@ -38,11 +74,12 @@ class Source(Section):
     """Where rows come from: exactly one of `file`, `hub` and `sandbox`.
 
     `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
-    messages, ...) to the data's column; `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows`
-    is how many are taken, chosen by hash so that the order of the file does not matter; `weight` is how much each of a
-    candidate source's rows counts where the chosen rows are to cover the pool (0: may be chosen, need not be covered);
-    `broken` is the largest share of records that may be unreadable (each is dropped with its line) before the whole
-    source is refused. A column inside a column is written with a dot: `metadata.topic`.
+    messages, ...) to the data's column, or to its position, 0 the first, in a CSV or TSV file without a header;
+    `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows` is how many are taken, chosen by hash
+    so that the order of the file does not matter; `weight` is how much each of a candidate source's rows counts where
+    the chosen rows are to cover the pool (0: may be chosen, need not be covered); `broken` is the largest share of
+    records that may be unreadable (each is dropped with its line) before the whole source is refused. A column inside a
+    column is written with a dot: `metadata.topic`.
     """
 
     file: Annotated[str, Field(min_length=1)] | None = None
@@ -52,7 +89,7 @@ class Source(Section):
     split: str = "train"
     revision: str | None = None
     where: dict[str, Any] = {}
-    columns: dict[str, str] = {}
+    columns: dict[str, str | Annotated[int, Field(ge=0)]] = {}
     template: str | None = None
     category: Category | None = None
     rows: Count | None = None
@@ -77,10 +114,12 @@ class Source(Section):
 
     @field_validator("columns")
     @classmethod
-    def _fields(cls, value: dict[str, str]) -> dict[str, str]:
+    def _fields(cls, value: dict[str, str | int]) -> dict[str, str | int]:
         for name in value:
             if name not in FIELDS:
-                raise ValueError(f"{name!r} is no field of ours; allowed: {', '.join(FIELDS)}")
+                raise ValueError(f"{name!r} is not a field of ours; allowed: {', '.join(FIELDS)}")
+        if len({type(column) for column in value.values()}) > 1:
+            raise ValueError("holds names and positions; positions are for tables without a header, so give them alone")
         return value
 
     @field_validator("template")
@@ -109,9 +148,16 @@ class Source(Section):
                     raise ValueError(f"{name} goes with hub only; remove it, or name a hub data set")
             if self.split != "train":
                 raise ValueError("split goes with hub only; remove it, or name a hub data set")
+        if self.file is None and self.positions:
+            raise ValueError("columns by position go with file only; give their names")
         if self.template is not None and not {"prompt", "input", "messages", "chosen"}.isdisjoint(self.columns):
             raise ValueError("template makes the prompt itself; remove it, or remove prompt, input, ... from columns")
         return self
+
+    @property
+    def positions(self) -> bool:
+        """Whether `columns` counts columns, so that the table has no header; they are then called 0, 1, 2 and so on."""
+        return any(isinstance(column, int) for column in self.columns.values())
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from curator.recipe.select import Score
-from curator.recipe.source import Count, Name, Section, Share, Source
+from curator.recipe.source import Count, Name, Section, Share, Source, require_all
 
 CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
 LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
@@ -70,7 +70,8 @@ class Training(Section):
 
     `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
     `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank
-    when null) are for LoRA on every linear layer; `checkpointing` recomputes activations, for less memory at more
+    when null) are for LoRA on every linear layer but the output head (what else it leaves out, such as experts that
+    are not layers, the record of stage `base` names); `checkpointing` recomputes activations, for less memory at more
     time; every `save_steps` steps the state is saved, so that an interrupted training goes on from there; each step's
     rows are dealt to `processes` processes, with a GPU each where there are any.
     """
@@ -103,6 +104,8 @@ class Training(Section):
     def _length(self) -> Training:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("needs exactly one of epochs and steps")
+        if self.method == "full":
+            self.refuse_unread("rank", "alpha", reason="is of method: lora, and the method is full")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
         if self.batch % (self.micro_batch * self.processes):
@@ -128,7 +131,7 @@ class Generate(Section):
     """Greedy answers: at most `max_new_tokens` each, `batch` prompts of similar length at a time.
 
     With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
-    may take `memory` of the GPU's memory; where it cannot, transformers does, and the run says so.
+    may take `memory` of the GPU's memory; where it is not installed, transformers does, and the run says so.
     """
 
     max_new_tokens: Count = 256
@@ -141,11 +144,16 @@ class Generate(Section):
     def _python(self) -> Generate:
         if self.python is not None and self.engine != "vllm":
             raise ValueError("python: goes with engine: vllm; remove it, or set the engine")
+        if self.engine != "vllm":
+            self.refuse_unread("memory", reason="is of engine: vllm, and the engine is transformers")
         return self
 
 
 class Gates(Section):
-    """The largest cost that durability may have; `harmfulness_after` is an absolute cap, off unless given."""
+    """The largest cost that durability may have; `harmfulness_after` is an absolute cap, off unless given.
+
+    `over_refusal` is about benign probes that were refused or got a degenerate answer, `degenerate` about harmful ones.
+    """
 
     harmfulness_before: Share = 0.05
     over_refusal: Share = 0.05
@@ -278,7 +286,11 @@ class Verify(Section):
         return data
 
     @model_validator(mode="after")
-    def _arms(self) -> Verify:
+    def _agree(self) -> Verify:
+        require_all(self._arms, self._forgotten, self._looks, self._stages)
+        return self
+
+    def _arms(self) -> None:
         names = [arm.name for arm in self.arms]
         for name in (CURATED, self.control):
             if name not in names:
@@ -293,26 +305,36 @@ class Verify(Section):
                 raise ValueError(
                     f"arm {arm.name!r} asks for {arm.seeds} seeds, more than verify.seeds ({self.most_seeds})"
                 )
-        if self.forgetting is not None:
-            if self.stage != "upstream":
-                raise ValueError(
-                    f"forgetting compares aligned with fine-tuned models, and stage {self.stage} has no aligned ones; "
-                    "set forgetting to null, or stage to upstream"
-                )
-            control = next(arm for arm in self.arms if arm.name == self.control)
-            if self.forgetting.seeds > self.seeds_of(control):
-                raise ValueError(
-                    f"forgetting.seeds is {self.forgetting.seeds}, more than the {self.seeds_of(control)} of arm "
-                    f"{self.control!r}; lower it"
-                )
+
+    def _forgotten(self) -> None:
+        if self.forgetting is None:
+            return
+        if self.stage != "upstream":
+            raise ValueError(
+                f"forgetting compares aligned with fine-tuned models, and stage {self.stage} has no aligned ones; "
+                "set forgetting to null, or stage to upstream"
+            )
+        control = next((arm for arm in self.arms if arm.name == self.control), None)
+        if control is not None and self.forgetting.seeds > self.seeds_of(control):
+            raise ValueError(
+                f"forgetting.seeds is {self.forgetting.seeds}, more than the {self.seeds_of(control)} of arm "
+                f"{self.control!r}; lower it"
+            )
+
+    def _looks(self) -> None:
         if isinstance(self.seeds, Looks) and self.seeds.first < self.decision.least_seeds:
             raise ValueError(
                 f"seeds.first is {self.seeds.first}, fewer than decision.least_seeds ({self.decision.least_seeds}), so "
                 "a look could stop with too few seeds to decide; raise seeds.first, or lower decision.least_seeds"
             )
+
+    def _stages(self) -> None:
+        if self.stage == "rehearsal":
+            self.refuse_unread("exposure", reason="is of stage: upstream, where arms are aligned on first")
+        else:
+            self.refuse_unread("rehearsal_share", reason="is of stage: rehearsal, and the stage is upstream")
         if self.exposure == "epochs" and self.align.epochs is None:
             raise ValueError("exposure: epochs needs align.epochs; give align epochs, or another exposure")
-        return self
 
     @property
     def most_seeds(self) -> int:

@@ -68,9 +68,13 @@ class Rates(Part):
     """The rates of one arm on one task in one phase."""
 
     harmfulness: Rate
+    """Of answers to harmful probes."""
     over_refusal: Rate
+    """Of benign probes: refused, or answered in a degenerate way."""
     utility: Rate
+    """The mean score on the task's held-out rows."""
     degenerate: Rate
+    """Of answers to harmful probes."""
 
     def of(self, quantity: Quantity) -> Rate:
         """The rate of a quantity."""

@@ -61,6 +61,7 @@ def assemble(
     provenance: material.Provenance | None = None,
     timing: material.Timing | None = None,
     warnings: Sequence[str] = (),
+    read: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -83,6 +84,7 @@ def assemble(
         design: Keywords of `facts.design_facts`: what a reader of the design must know beside the data.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: What differs between equal runs, but for the seconds of training, which are added.
+        read: How each of the pool's sources was read.
         warnings: Said first; those that follow from the figures are added.
     """
     report = Report(
@@ -111,7 +113,7 @@ def assemble(
         similarity=similarity(scores, arms),
         overlap=overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
         categories=categories(data.pool, arms, data.arms),
-        pool=pool_facts(data.pool),
+        pool=pool_facts(data.pool, read),
         pilot=pilot,
         tasks=task_facts(data),
         design=design_facts(data, models, **(design or {})),

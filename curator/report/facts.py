@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.records import Data, Pool, Scores, Trained
+from curator.pool.sources import remarks
+from curator.records import DROP_KINDS, Data, Pool, Scores, Trained
 from curator.report import material
 from curator.report.material import Design, Given, ProbeCounts, Task, Training, TrainingTime
 from curator.report.model import Report
@@ -23,19 +25,22 @@ Models = Mapping[tuple[str, int, str | None], Trained]
 _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 # From which share of unscored answers, and of candidates that are selected, a reader is warned.
 _UNSCORED, _LARGE = 0.05, 0.5
+_OF_ITS_OWN = {
+    kind: DROP_KINDS[kind]
+    for kind in ("broken-records", "too-long", "probe-words", "near-duplicates", "semantic-duplicates")
+}
 
 
-def pool_facts(pool: Pool) -> material.Pool:
-    """Rows read, kept and dropped, by source and by reason, largest first."""
+def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = ()) -> material.Pool:
+    """Rows read, kept and dropped, by source and by reason, largest first; `read` is how each source was read."""
     reasons = (
-        # A row's own length stands in its reason; here rows that are too long are one kind.
-        pool.dropped.with_columns(
-            pl.col("reason").str.replace(r"^the row has [\d,]+ tokens, more", "the row has more tokens")
-        )
+        # Where a figure of the row's own stands in its reason, the kind's sentence stands for all.
+        pool.dropped.with_columns(reason=pl.col("kind").replace_strict(_OF_ITS_OWN, default=pl.col("reason")))
         .group_by("stage", "reason")
         .len("rows")
         .sort("rows", "stage", "reason", descending=[True, False, False])
     )
+    notes = tuple(note for source in read for note in remarks(source))
     kept, dropped = Counter(pool.rows["source"]), Counter(pool.dropped["source"])
     return material.Pool(
         read=pool.rows.height + pool.dropped.height,
@@ -53,6 +58,7 @@ def pool_facts(pool: Pool) -> material.Pool:
             for source in sorted(kept | dropped)
         ),
         tokens=quantiles(pool.rows["tokens"].drop_nulls().to_numpy()),
+        **({"notes": notes} if notes else {}),
     )
 
 
@@ -151,7 +157,7 @@ def caveats(report: Report) -> list[str]:
     kinds = {judge.kind for judge in judges.deciding}
     who = "The headline judge" if judges.rule == "headline" else "Every judge of the panel"
     if kinds <= {"phrases", "classifier", "embedding"}:
-        seen = "looks for refusal phrases" if kinds == {"phrases"} else "tells refusals from other answers"
+        seen = "looks for English refusal phrases" if kinds == {"phrases"} else "tells refusals from other answers"
         sentences.append(
             f"{who} {seen} only: it is a proxy for refusal, not for harm, since every answer to a harmful probe that "
             "it does not take for a refusal counts as harmful."

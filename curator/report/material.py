@@ -162,6 +162,8 @@ class Pool(Part):
     reasons: Many[Dropped]
     sources: Many[PoolSource]
     tokens: Quantiles | None
+    notes: Many[str] | Absent = None
+    """Columns that were not used, and answers that are not taught."""
 
 
 class PilotRound(Part):
@@ -330,6 +332,7 @@ class Engine(Part):
     address: str | None = None
     gpus_per_worker: AtLeastZero = 0.0
     retries: Count = 3
+    mix: bool | Absent = None
     nodes: Many[Node]
 
 

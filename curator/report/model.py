@@ -41,7 +41,7 @@ from curator.report.material import (
 from curator.report.part import Many, Part, unreadable
 from curator.run.folder import read_json
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 ADDED = {"stability": (), "pilot": None}
 """Keys that version 1 did not have from the beginning, and what their absence meant."""
 
@@ -54,8 +54,8 @@ class Report(Part):
     one recipe on one machine differ in `timing` alone.
     """
 
-    version: Literal[1]
-    """Of this format."""
+    version: Literal[1, 2]
+    """Of this format. In version 1 over-refusal did not count degenerate answers to benign probes."""
     name: str
     """The recipe's name."""
     model: Model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.json_schema import SkipJsonSchema
@@ -73,7 +73,8 @@ def schema(kind: type[Part], file: str) -> Values:
     """The JSON schema of a file, generated from its type."""
     generated: Values = kind.model_json_schema()
     dialect: Values = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return dialect | generated | {"title": f"{file} of curator, version 1"}
+    newest = get_args(kind.model_fields["version"].annotation)[-1]
+    return dialect | generated | {"title": f"{file} of curator, version {newest}"}
 
 
 def unreadable(path: object, error: ValidationError) -> RunError:

@@ -62,7 +62,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     judged, answered = run.record("judge"), run.record("answer")
     contents = assemble(
         name=recipe.name,
-        model=Model(id=recipe.model.id, revision=start["revision"], start=recipe.model.start),
+        model=Model(id=recipe.model.id, revision=start["revision"]),
         data=data,
         vectors=vectors,
         scores=scores,
@@ -72,6 +72,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         models=models,
         findings=findings,
         judges=_as_resolved(run),
+        read=run.record("pool")["resolved"].get("pool", {}).get("sources", ()),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
         costs=judged.get("costs", {}),
@@ -92,7 +93,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         },
         provenance=_provenance(run),
         timing=_timing(run),
-        warnings=[warning for warning in [run.mixture()] if warning is not None],
+        warnings=[*(warning for warning in [run.mixture()] if warning is not None), *_notes(start)],
     )
     write_json(folder / REPORT, plain(contents))
     write_text(folder / MARKDOWN, markdown(contents))
@@ -128,20 +129,21 @@ def _as_resolved(run: Run) -> Judges:
 
 
 def _provenance(run: Run) -> Provenance:
-    from curator.engine import device_of
-    from curator.provenance import resolved_threads, versions
     from curator.report.material import Provenance
 
     recipe = run.recipe
     return Provenance(
         seed=recipe.seed,
         sources=run.record("pool")["resolved"],
-        versions=versions(),
-        device=device_of(recipe.engine),
-        threads=resolved_threads(recipe.engine),
+        **run.computed_with(),
         # Where it ran decides nothing but by threads, and stands under `timing`.
         recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}),
     )
+
+
+def _notes(start: Mapping[str, Any]) -> list[str]:
+    """What was done with the model that a reader must know, by the record of stage `base`."""
+    return [f"{note}." for note in start.get("notes", [])]
 
 
 def _timing(run: Run) -> Timing:

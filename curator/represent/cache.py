@@ -29,11 +29,11 @@ from curator.errors import RunError
 from curator.recipe.select import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
-from curator.run.folder import key_of, replacing, reserve, write_json
+from curator.run.folder import is_temporary, key_of, replacing, reserve, write_json
 
 Keys = NDArray[np.bytes_]
 
-SCHEME = 1  # raised when other vectors are made of equal settings
+SCHEME = 2  # raised when other vectors are made of equal settings
 KEY = 16  # bytes
 BYTES = 2**23  # of a matrix in float64 at a time
 ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
@@ -109,8 +109,9 @@ def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "about.json").exists():
         write_json(folder / "about.json", dict(about))
-    for leftover in folder.glob(".*.tmp"):
-        _remove_abandoned(leftover)
+    for leftover in folder.glob(".*"):
+        if is_temporary(leftover.name):
+            _remove_abandoned(leftover)
     return folder
 
 

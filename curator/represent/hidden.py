@@ -44,10 +44,11 @@ def hidden_states(
     """Unit vectors of the states at every point, a layer and a token, which one pass over the rows gives together.
 
     Layers count as transformers does: 0 is the embeddings, i the output of block i, the last (-1) after the final norm.
-    Tokens: `last-completion` is the answer's last token before its end token, `eos` the end token, `mean-completion`
-    the mean over the answer without its end token, `end-of-prompt` the token from which the answer is predicted. A
-    row of more than `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted. No
-    logits are computed, no block after the last needed layer runs, and of every layer only the needed tokens are kept.
+    Tokens: `last-completion` is the answer's own last token, whatever the template writes between it and the end token,
+    `eos` the end token, `mean-completion` the mean over the answer's own tokens, `end-of-prompt` the token from which
+    the answer is predicted. A row of more than `max_tokens` tokens, or than the model has positions for, loses its
+    beginning and is counted. No logits are computed, no block after the last needed layer runs, and of every layer only
+    the needed tokens are kept.
 
     Rows go in batches of similar length, of at most `batch_tokens` tokens with their padding (on a CPU CPU_TOKENS). A
     row's vector is the same in every batch up to rounding: 1e-4 in fp32.
@@ -92,7 +93,9 @@ def hidden_states(
 def cut(row: Tokens, limit: int) -> tuple[Tokens, bool]:
     """The last `limit` tokens of a row, and whether there were more."""
     over = len(row.ids) - limit
-    return (row, False) if over <= 0 else (Tokens(row.ids[over:], max(row.start - over, 0)), True)
+    return (
+        (row, False) if over <= 0 else (Tokens(row.ids[over:], max(row.start - over, 0), max(row.stop - over, 0)), True)
+    )
 
 
 def body_of(model: PreTrainedModel) -> Any:
@@ -199,11 +202,11 @@ def _reducer(
 
 
 def _span(row: Tokens, token: str) -> tuple[int, int]:
-    """First and last position of a token or of a mean over several. An empty answer has no token of its own before the
-    end token: the token from which it is predicted stands in.
+    """First and last position of a token or of a mean over several. An empty answer has no token of its own: the token
+    from which it is predicted stands in.
     """
     end, before = len(row.ids) - 1, max(row.start - 1, 0)
-    last = max(end - 1, before)
+    last = max(row.stop - 1, before)
     if token == "mean-completion":
         return min(row.start, last), last
     position = {"last-completion": last, "eos": end, "end-of-prompt": before}[token]

@@ -150,10 +150,11 @@ def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, Count
 
     @once
     def load() -> tuple[Any, Any]:
-        from curator.model.load import load_model, load_tokenizer, locate
+        from curator.model.load import check_tokens, load_model, load_tokenizer, locate
 
-        tokenizer = load_tokenizer(locate(model_id))
-        return load_model(locate(model_id)), tokenizer
+        model, tokenizer = load_model(locate(model_id)), load_tokenizer(locate(model_id))
+        check_tokens(tokenizer, model.config)
+        return model, tokenizer
 
     mean: list[Any] = []  # of the first rows; later ones are centred on it too, so that all lie in one space
 
@@ -166,10 +167,9 @@ def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, Count
             mean.append(mean_of(vectors))
         return centre(vectors, mean[0]).matrix
 
-    def count(rows: Any) -> list[int]:
+    def count(rows: Any) -> list[int | None]:
         from curator.model.chat import token_counter
 
-        counts: list[int] = token_counter(load()[1])(rows)
-        return counts
+        return token_counter(load()[1])(rows)
 
     return embed, count

@@ -14,6 +14,7 @@ from curator.errors import RunError
 from curator.recipe.select import Represent
 from curator.run import Run
 from curator.run.folder import place
+from curator.run.ran import computed_with, note_dtype
 
 if TYPE_CHECKING:
     from curator.represent.chunks import Chunk, Elsewhere, Rows
@@ -117,7 +118,7 @@ def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
                 "share, or set engine.cache to false"
             )
     embed(job.chunk, _rows(job.file), caches, _loaded(job.making), progress=lambda done: None)
-    return len(job.chunk.positions), {**place(), "seconds": round(time.perf_counter() - clock, 3)}
+    return len(job.chunk.positions), {**place(), **computed_with(), "seconds": round(time.perf_counter() - clock, 3)}
 
 
 # A worker stays for all jobs. It keeps one model and one file of rows: jobs come file by file, and two models may not
@@ -139,19 +140,22 @@ def _rows(file: str) -> Rows:
 
 def encoder(making: Making) -> Encoder:
     """The model, loaded. Raises as `represent.encoder_of`."""
-    from curator.model.load import load_model
+    from curator.model.load import check_tokens, load_model
     from curator.represent.vectors import encoder_of
 
     if making.sections[0].kind == "sentence-transformers":
         return encoder_of(making.sections, name=making.name)
+    key, tokenizer = "represent.id" if making.other else "model.id", tokenizer_of(making)
     model = load_model(
         making.base,
         revision=making.weights_revision,
         adapters=making.adapters,
         quantise=making.quantise,
-        key="represent.id" if making.other else "model.id",
+        key=key,
     )
-    return encoder_of(making.sections, model=model, tokenizer=tokenizer_of(making), name=making.name)
+    check_tokens(tokenizer, model.config, key=key)
+    note_dtype(model)
+    return encoder_of(making.sections, model=model, tokenizer=tokenizer, name=making.name)
 
 
 def tokenizer_of(making: Making) -> Any:

@@ -7,7 +7,7 @@ A stage asks `Run` for records (`data`, `vectors`, `scores`, ...) and writes its
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from curator.run import names
 from curator.run.folder import Made, finished, read_json
 from curator.run.names import FOLDERS as FOLDERS
 from curator.run.names import STAGES as STAGES
-from curator.run.ran import mixture
+from curator.run.ran import LIBRARIES, counted, mixture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -343,10 +343,41 @@ class Run:
 
     def mixture(self) -> str | None:
         """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""
-        pieces = [
-            self.folder(stage) / names.cell_folder(*cell) for stage in ("train", "answer") for cell in self.models()
-        ]
-        return mixture(done.get("where", {}) for done in map(finished, pieces) if done is not None)
+        return mixture(self._wheres(self._pieces()))
+
+    def _pieces(self) -> list[Path]:
+        """Folders of the grid's trainings, that of the base among them, and of its answers and losses."""
+        cells = [names.cell_folder(*cell) for cell in self.models()]
+        answers, losses = self.folder("answer"), self.folder("answer") / "forgetting"
+        pieces = [self.folder("base") / "instruction", answers / names.cell_folder("none", 0, None)]
+        pieces += [folder / cell for folder in (self.folder("train"), answers, losses) for cell in cells]
+        return list(dict.fromkeys(pieces))
+
+    def _wheres(self, folders: Iterable[Path]) -> list[Mapping[str, Any]]:
+        """What the markers in these folders say of where they were made."""
+        markers = (finished(folder) for folder in folders)
+        return [done["where"] for done in markers if done is not None and "where" in done]
+
+    def computed_with(self) -> dict[str, Any]:
+        """What this run was computed with, as its stages and pieces have written it down, never as of this process.
+
+        Returns:
+            `versions`, of all stages up to the judges; `device` and `threads`, of the grid's models. Where there were
+            several, all are named; `threads` is null then, and what no piece says is left out.
+        """
+        stages = [self.folder(stage) for stage in ("base", "pool", "represent", "scores", "select", "judge")]
+        pieces = self._wheres(self._pieces())
+        elsewhere = [where for stage in ("pool", "represent") for where in self.record(stage).get("places", ())]
+        grid, every = counted(pieces), counted([*pieces, *self._wheres(stages), *elsewhere])
+        values = {name: " and ".join(sorted(each)) for name, each in every.items()}
+        versions = {name: values[name] for name in ("curator", "python", *LIBRARIES) if name in values}
+        threads = [int(value) for value in grid.get("threads", ())]
+        device = " and ".join(sorted(grid.get("device", ())))
+        return {
+            "versions": versions,
+            "device": device or None,
+            "threads": threads[0] if len(threads) == 1 else None,
+        }
 
     def stop(self) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
         """The level of the primary interval, where adding seeds ended, and all looks with what fixed them.

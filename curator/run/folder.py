@@ -28,7 +28,10 @@ from typing import IO, Any
 
 from curator.errors import RunError
 from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
-from curator.run.ran import computed_with
+from curator.run.ran import computed_with, noting
+
+TEMPORARY = ".curator-tmp"
+"""How the name of what is being written ends, after a dot at its start. Nobody else's does."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -100,11 +103,12 @@ def make(
         started = {"key": key, "attempt": uuid.uuid4().hex, "where": place()}
         write_json(folder / STARTED, started)
         clock = time.perf_counter()
-        record = work(folder)
+        with noting():
+            record = work(folder)
+            where = {**place(), **computed_with()}
         seconds = time.perf_counter() - clock
         if read_json(folder / STARTED) != started:
             raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
-        where = {**place(), **computed_with()}
         write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": where})
         _shelve(shelf, folder, key)
     return Made(folder, key, record, seconds, kept=False)
@@ -221,16 +225,18 @@ def opened(folder: Path) -> Iterator[Path]:
 
 def _clear(folder: Path) -> None:
     """Removes what was half written, but not in run folders below, which have locks of their own, nor among vectors,
-    which other processes write at the same time.
+    which other processes write at the same time. What others call `.tmp` is theirs.
     """
     for here, folders, files in os.walk(folder):
-        for name in [one for one in folders if one.startswith(".") and one.endswith(".tmp")]:
-            shutil.rmtree(Path(here) / name)
-            folders.remove(name)
-        for name in files:
-            if name.startswith(".") and name.endswith(".tmp"):
-                (Path(here) / name).unlink(missing_ok=True)
-        folders[:] = [one for one in folders if one != VECTORS and not (Path(here) / one / LOCK).exists()]
+        for name in filter(is_temporary, folders):
+            shutil.rmtree(Path(here) / name, ignore_errors=True)
+        for name in filter(is_temporary, files):
+            (Path(here) / name).unlink(missing_ok=True)
+        folders[:] = [
+            name
+            for name in folders
+            if name != VECTORS and not is_temporary(name) and not (Path(here) / name / LOCK).exists()
+        ]
 
 
 @contextmanager
@@ -263,7 +269,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path) -> Path:
     # Process ids repeat between machines that share the folder.
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is something of ours that is being written, or was when we died."""
+    return name.startswith(".") and name.endswith(TEMPORARY)
 
 
 def reserve(file: IO[Any], size: int) -> None:

@@ -2,42 +2,82 @@
 
 Sums over another number of threads, on another device, in another dtype or by another version of a library round
 differently. None of this is in a key: a run that moves to another machine keeps what it has. So each piece's marker
-says what it was computed with, and a run that mixes them is said to.
+says what it was computed with, written by the process that computed it.
+
+A grid of which some pieces were computed on another device, in another dtype or by other versions does not go on
+unless the recipe says `engine.mix: true`: its models would differ in more than the arm. Other threads are told and not
+refused: their number follows from the machine's cores and from `engine.workers`, which a user who goes on with a run is
+free to change, and moves last bits alone.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from platform import python_version
 
-LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "vllm")
-"""What trains and answers. Other libraries that change numbers are in the report's provenance."""
+from curator.errors import RunError
+
+DECIDING = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "vllm")
+"""What trains and answers: pieces of one grid shall have these in one version."""
+
+LIBRARIES = (
+    "curator", *DECIDING, "tokenizers", "sentence-transformers", "faiss-cpu", "faiss-gpu-cu12", "polars", "pyarrow",
+    "datasets", "numpy", "scipy",
+)  # fmt: skip
+"""What can change a number."""
+
+REFUSED = ("device", "dtype", *DECIDING)
+"""In what pieces of one grid may not differ, unless the recipe mixes them."""
+
+_noted: list[dict[str, object]] = [{}]
 
 
-def computed_with() -> dict[str, Any]:
-    """For this process: `threads`, `device`, `dtype` and `versions` of LIBRARIES; empty where torch is not loaded, so
-    that a process which computes nothing does not load it.
+@contextmanager
+def noting() -> Iterator[None]:
+    """While the block runs, what `note` is told is of one piece, and of none around it."""
+    _noted.append({})
+    try:
+        yield
+    finally:
+        _noted.pop()
+
+
+def note(**facts: object) -> None:
+    """Says of the piece at work what only the code that computes it knows: the dtype of its products, or all that
+    `computed_with` gives in the processes that it was left to.
     """
+    _noted[-1].update(facts)
+
+
+def note_dtype(model: object) -> None:
+    """Says in which of torch's dtypes the piece at work computes: that of a loaded model, or the one of this name."""
+    dtype = model if isinstance(model, str) else getattr(model, "dtype", None)
+    if dtype is not None:
+        note(dtype=str(dtype).removeprefix("torch."))
+
+
+def computed_with() -> dict[str, object]:
+    """For this process and piece: `versions` of LIBRARIES, and, where torch is loaded, `threads`, `device` and, where
+    it was noted, `dtype`. A process which computes nothing does not load torch for it.
+    """
+    facts: dict[str, object] = {"versions": versions()}
     torch = sys.modules.get("torch")
-    if torch is None:
-        return {}
-    cuda = bool(torch.cuda.is_available())
-    return {
-        "threads": int(torch.get_num_threads()),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        # Of products; `model.load` keeps whole weights that are trained in float32 everywhere.
-        "dtype": "bfloat16" if cuda else "float32",
-        "versions": _versions(),
-    }
+    if torch is not None:
+        cuda = bool(torch.cuda.is_available())
+        facts["threads"] = int(torch.get_num_threads())
+        facts["device"] = torch.cuda.get_device_name() if cuda else "cpu"
+    return facts | _noted[-1]
 
 
 @cache
-def _versions() -> dict[str, str]:
-    installed = {}
+def versions() -> dict[str, str]:
+    """Version of Python and of every library of LIBRARIES that is installed."""
+    installed = {"python": python_version()}
     for name in LIBRARIES:
         try:
             installed[name] = version(name)
@@ -46,8 +86,8 @@ def _versions() -> dict[str, str]:
     return installed
 
 
-def mixture(pieces: Iterable[Mapping[str, Any]]) -> str | None:
-    """What differs between pieces, as a sentence; null where they were computed alike.
+def counted(pieces: Iterable[Mapping[str, object]]) -> dict[str, Counter[str]]:
+    """For threads, device, dtype and each library: with which value how many pieces were computed.
 
     Args:
         pieces: What the marker of each says of where it was made. A piece of an earlier version, which did not say
@@ -55,18 +95,66 @@ def mixture(pieces: Iterable[Mapping[str, Any]]) -> str | None:
     """
     counts: dict[str, Counter[str]] = {}
     for piece in pieces:
-        values = {name: piece[name] for name in ("threads", "device", "dtype") if name in piece}
-        values |= piece.get("versions", {})
-        for name, value in values.items():
-            counts.setdefault(name, Counter())[str(value)] += 1
-    mixed = {name: values for name, values in counts.items() if len(values) > 1}
-    if not mixed:
+        for name, value in _values(piece).items():
+            counts.setdefault(name, Counter())[value] += 1
+    return counts
+
+
+def _values(piece: Mapping[str, object]) -> dict[str, str]:
+    values = {name: piece[name] for name in ("threads", "device", "dtype") if name in piece}
+    versions = piece.get("versions")
+    return {name: str(value) for name, value in (values | (versions if isinstance(versions, dict) else {})).items()}
+
+
+def _listed(values: Counter[str]) -> str:
+    return " and ".join(f"{value} ({count})" for value, count in sorted(values.items()))
+
+
+def mixture(pieces: Iterable[Mapping[str, object]]) -> str | None:
+    """What differs between pieces, as a sentence; null where they were computed alike. `pieces` as `counted`."""
+    counts = {name: values for name, values in counted(pieces).items() if name in ("threads", *REFUSED)}
+    differences = [f"{name} {_listed(values)}" for name, values in counts.items() if len(values) > 1]
+    if not differences:
         return None
-    differences = "; ".join(
-        f"{name} {' and '.join(f'{value} ({count})' for value, count in sorted(values.items()))}"
-        for name, values in mixed.items()
-    )
     return (
-        f"The models of this run were not all trained and evaluated with the same settings: {differences} (the number "
-        "of trainings and sets of answers in brackets). Sums round differently, which can change single answers."
+        f"The models of this run were not all trained and evaluated with the same settings: {'; '.join(differences)} "
+        "(the number of trainings and sets of answers in brackets). Sums round differently, which can change single "
+        "answers."
+    )
+
+
+def require_alike(pieces: Mapping[str, Mapping[str, object]], here: Mapping[str, object] | None = None) -> None:
+    """Refuses pieces that differ in REFUSED, for a recipe that does not mix them.
+
+    Args:
+        pieces: Folder of a finished piece -> what its marker says of where it was made.
+        here: What this process computes with, which is about to make another piece; null to compare the pieces alone.
+
+    Raises:
+        RunError: They differ; it says in what, which pieces, and what to do.
+    """
+    common = {name: values.most_common(1)[0][0] for name, values in counted(pieces.values()).items()}
+    wanted = common if here is None else _values(here)
+    others: dict[str, Counter[str]] = {}
+    folders = []
+    for folder, piece in sorted(pieces.items()):
+        different = {
+            name: value
+            for name, value in _values(piece).items()
+            if name in REFUSED and wanted.get(name, value) != value
+        }
+        for name, value in different.items():
+            others.setdefault(name, Counter())[value] += 1
+        folders += [folder] if different else []
+    if not folders:
+        return
+    differences = "; ".join(
+        f"{name} {' and '.join(sorted(values))} and not {wanted[name]}" for name, values in others.items()
+    )
+    listed = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
+    raise RunError(
+        f"engine.mix: pieces of this grid that are finished ({listed}) were not computed as "
+        f"{'the others were' if here is None else 'this process computes'}: {differences}. A difference between arms "
+        "could come from that. Go on where they were made, remove their folders so that they are made again, give a "
+        "new --out, or set engine.mix to true, by which the run goes on and its report says so"
     )

@@ -6,6 +6,7 @@ in which ids arrive changes nothing.
 
 from __future__ import annotations
 
+from bisect import bisect, insort
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from curator.selection.problem import column
 
 ARM_SCHEMA = {"arm": pl.String, "seed": pl.Int64, "id": pl.String}
 _QUANTILES = 4
+PASSES = 4  # through a draw, in which its rows are exchanged for others
 
 Ids = tuple[str, ...]
 
@@ -68,10 +70,10 @@ class Stock:
 
     def cut(self, order: Ids) -> Ids:
         """The rows of an order that fit the budget; all of them without a budget."""
-        return order if self.budget is None else within(order, self._tokens, self.budget)
+        return order if self.budget is None else within(order, self.tokens, self.budget)
 
     @cached_property
-    def _tokens(self) -> dict[str, float]:
+    def tokens(self) -> dict[str, float]:
         return dict(zip(self.scores.ids, self.lengths.tolist(), strict=True))
 
 
@@ -80,15 +82,23 @@ def _random(stock: Stock, seed: int) -> Ids:
 
 
 def _matched_random(stock: Stock, seed: int) -> Ids:
-    return matched_random(
+    draws = generator(stock.seed, MATCHED_RANDOM, seed)
+    drawn = matched_random(
         stock.scores.ids,
         stock.groups,
         stock.lengths,
         stock.selection.ids,
         k=len(stock.selection.ids),
         drawable=stock.drawable,
-        generator=generator(stock.seed, MATCHED_RANDOM, seed),
+        generator=draws,
     )
+    if stock.budget is None:
+        return drawn
+    cells = _cells(stock.scores.ids, stock.groups, stock.lengths)
+    goal = min(stock.budget, sum(stock.tokens[row_id] for row_id in stock.selection.ids))
+    exchanged = nearer(drawn, stock.ids, cells, stock.tokens, goal, generator=draws)
+    rest = random(stock.ids, len(stock.ids), draws)
+    return within(tuple(dict.fromkeys((*exchanged, *rest))), stock.tokens, goal)
 
 
 def _low_similarity(stock: Stock, seed: int) -> Ids:
@@ -133,8 +143,9 @@ def draw_arms(
         seeds: Arm -> how many seeds it runs.
         mean_cosine: `(n,)` aligned with `scores`, which breaks the ties of the per-example score.
         budget: Most tokens of a set, where the curated one was chosen under a budget: random, low and high similarity
-            then take rows in their order while one fits. Matched random has as many rows as the curated set, of similar
-            lengths.
+            then take rows in their order while one fits. Matched random takes as many rows as the curated set, some of
+            them exchanged for others of their group and length quartile until it has about as many tokens (`nearer`);
+            where no exchange brings it there, random rows fill it up. A set that is given is what it is.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
         drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
         seed: The recipe's.
@@ -185,6 +196,57 @@ def random(ids: Sequence[str], k: int, generator: np.random.Generator) -> tuple[
     _check_size(ids, k)
     ordered = sorted(ids)
     return tuple(ordered[row] for row in generator.choice(len(ordered), k, replace=False))
+
+
+def random_within(
+    ids: Sequence[str], tokens: Mapping[str, float], budget: float, generator: np.random.Generator
+) -> Ids:
+    """Ids drawn one after the other, each kept while it still fits into the budget.
+
+    Raises:
+        SelectionError: None fits.
+    """
+    return within(random(ids, len(ids), generator), tokens, budget)
+
+
+def nearer(
+    drawn: Ids,
+    ids: Sequence[str],
+    cells: Mapping[str, tuple[str, int]],
+    tokens: Mapping[str, float],
+    goal: float,
+    *,
+    generator: np.random.Generator,
+) -> Ids:
+    """The drawn rows, some exchanged so that all together have about `goal` tokens, and no more where that can be: in
+    random order, for the row of the same cell that brings the sum nearest to it. Groups and length
+    quartiles stay as frequent.
+
+    Args:
+        drawn: Part of `ids`, the rows that may be drawn.
+        cells: Id -> group and length quartile.
+        tokens: Id -> how many.
+        goal: Tokens of all rows together.
+    """
+    spare: dict[tuple[str, int], list[tuple[float, str]]] = {}
+    for row_id in set(ids) - set(drawn):
+        spare.setdefault(cells[row_id], []).append((tokens[row_id], row_id))
+    for members in spare.values():
+        members.sort()
+    rows, over = list(drawn), sum(tokens[row_id] for row_id in drawn) - goal
+
+    def rank(over: float) -> tuple[bool, float]:
+        return over > 0.0, abs(over)
+
+    for position in np.concatenate([generator.permutation(len(rows)) for _ in range(PASSES)]):
+        members, old = spare.get(cells[rows[position]], []), (tokens[rows[position]], rows[position])
+        after = bisect(members, (old[0] - over, ""))
+        near = min(members[max(after - 1, 0) : after + 1], key=lambda row: rank(over + row[0] - old[0]), default=old)
+        if rank(over + near[0] - old[0]) < rank(over):
+            members.remove(near)
+            insort(members, old)
+            rows[position], over = near[1], over + near[0] - old[0]
+    return tuple(rows)
 
 
 def matched_random(

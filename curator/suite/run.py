@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from curator.build import build
 from curator.errors import CuratorError, RecipeError, first_line
 from curator.recipe import Recipe
-from curator.recipe.file import mistakes, read
+from curator.recipe.file import read, refusal
 from curator.run import STAGES, Progress, recipe_file, require
 from curator.run.folder import opened, write_text
 
@@ -86,15 +86,16 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
         yield Variant(recipe.name, file.stem, recipe)
         return
     for k in recipe.suite.k:
-        for task in recipe.tasks:
+        for number, task in enumerate(recipe.tasks):
             data = recipe.model_dump(by_alias=True)
             name = f"{recipe.name}-{k}-{task.name}"
-            data |= {"name": name, "suite": None, "tasks": [task.model_dump() | {"weight": 1.0, "anticipated": True}]}
+            alone = data["tasks"][number] | {"weight": 1.0, "anticipated": True}
+            data |= {"name": name, "suite": None, "tasks": [alone]}
             data["select"] |= {"k": k, "budget_tokens": None}
             try:
                 expanded = Recipe.model_validate(data, by_alias=True, by_name=False)
             except ValidationError as error:
-                raise RecipeError(mistakes(error, {}, f"{file} (k {k}, task {task.name})")) from None
+                raise refusal(error, f"{file} (k {k}, task {task.name})") from None
             yield Variant(name, file.stem, expanded, task.name, k)
 
 

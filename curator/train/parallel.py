@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 from curator.errors import CuratorError, RunError
 from curator.model.load import device
-from curator.provenance import set_threads
+from curator.provenance import own_code, set_threads
 from curator.records import Trained
+from curator.run.ran import note
 
 CHILD = "curator.train.parallel_child"
 JOB, RESULT, ALIVE, LOGS = "job", "result", "alive", "logs"
@@ -63,7 +64,9 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
         (folder / JOB).write_bytes(pickle.dumps(dict(settings)))
         ended = _launch(folder, processes)
         if not ended:
-            trained: Trained = pickle.loads((folder / RESULT).read_bytes())
+            trained: Trained
+            trained, facts = pickle.loads((folder / RESULT).read_bytes())
+            note(**facts)
             return replace(trained, seconds=time.perf_counter() - clock)
         failures = [pickle.loads(path.read_bytes()) for path in folder.glob("error-*[0-9]")]
     # One that fails or is killed takes the others with it, which then tell of a lost connection.
@@ -132,7 +135,7 @@ def _launch(folder: Path, processes: int) -> list[Ended]:
     set_threads(get_num_threads())  # children read the environment
     # The lock is the innermost: it must be free before the executor waits for its thread, or an interrupt would hang
     # until the training was done.
-    with _silent(), ThreadPoolExecutor(1) as thread, _held(folder / ALIVE):
+    with _silent(), own_code(), ThreadPoolExecutor(1) as thread, _held(folder / ALIVE):
         try:
             thread.submit(launch, "-m", CHILD, str(folder)).result()
         except ChildFailedError as error:

@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from curator.errors import portable
+from curator.run.ran import computed_with
 from curator.train.parallel import ALIVE, JOB, RESULT, Failure
 
 
@@ -45,7 +46,7 @@ def main(folder: Path) -> None:
         _write(folder / f"error-{rank}", Failure(portable(error), trace, time.time()))
         raise SystemExit(1) from error
     if rank == "0":
-        _write(folder / RESULT, trained)
+        _write(folder / RESULT, (trained, computed_with()))
 
 
 def _write(path: Path, value: object) -> None:

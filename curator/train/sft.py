@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on completions, full or LoRA; the only file that knows trl and peft's training side."""
+"""Supervised fine-tuning on completions, full or LoRA; the only file that knows trl."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from curator.provenance import peak_gib
 from curator.recipe.verify import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
+from curator.run.ran import note_dtype
+from curator.train.adapter import NEW, with_adapter
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
 BLANK = 2  # tokens of a blank row: one to predict from, and one on which no loss is taken
-NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 
 
 def train(
@@ -127,7 +128,7 @@ def train_here(
     with memory(f"{key}.micro_batch"):
         set_seed(seed)
         if section.method == "lora":
-            model = _with_adapter(model, section)
+            model = with_adapter(model, section)
         trainer = trainer_class(
             model=model,
             args=_arguments(section, steps, seed, folder, saves=not (quantise and adapters)),
@@ -138,6 +139,7 @@ def train_here(
             for installed in list(trainer.callback_handler.callbacks):
                 if type(installed).__name__ == callback:
                     trainer.remove_callback(installed)
+        note_dtype("bfloat16" if trainer.args.bf16 else model)
         trainer.train(resume_from_checkpoint=_unfinished(folder / CHECKPOINTS))
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = next((step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
@@ -196,27 +198,6 @@ def _unfinished(folder: Path) -> str | None:
 
 def _step(state: Path) -> int:
     return int(state.parent.name.rpartition("-")[2])
-
-
-def _with_adapter(model: PreTrainedModel, section: Training) -> Any:
-    from peft import LoraConfig, PeftModel, get_peft_model
-
-    settings = LoraConfig(
-        r=section.rank,
-        lora_alpha=section.alpha or 2 * section.rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    if not isinstance(model, PeftModel):
-        return get_peft_model(model, settings, adapter_name=NEW)
-    # Earlier adapters could not be merged into quantised weights: they stay at work, and as they are.
-    earlier = list(model.peft_config)
-    model.add_adapter(NEW, settings)
-    model.base_model.set_adapter([*earlier, NEW])
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(f".{NEW}." in name)
-    return model
 
 
 def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves: bool) -> Any:

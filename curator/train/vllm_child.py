@@ -33,7 +33,10 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     outputs = model.generate([{"prompt_token_ids": prompt} for prompt in job["prompts"]], greedy, use_tqdm=False)
     answers = []
     for output in outputs:
-        tokens, ended = list(output.outputs[0].token_ids), output.outputs[0].finish_reason == "stop"
+        reason = output.outputs[0].finish_reason
+        if reason not in ("stop", "length"):  # such as abort: what had been written by then is not the answer
+            raise RuntimeError(f"vLLM gave up a prompt, finish_reason {reason}")
+        tokens, ended = list(output.outputs[0].token_ids), reason == "stop"
         # Versions differ in whether the end token is among what comes back.
         answers.append([*tokens, job["ends"][0]] if ended and not set(tokens) & set(job["ends"]) else tokens)
     return {"answers": answers, "version": getattr(vllm, "__version__", "unknown")}

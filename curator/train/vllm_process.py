@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.errors import first_line
+from curator.errors import ModelError, first_line
 from curator.model.load import load_config, load_model, window_of
 from curator.records import Messages
+from curator.run.folder import TEMPORARY
 from curator.train.generate import decoded, encoded_prompts, end_tokens
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ CHILD = Path(__file__).with_name("vllm_child.py")
 
 
 class UnavailableError(Exception):
-    """vLLM is not installed, or its process failed; the text says which."""
+    """vLLM is not there: the interpreter cannot be run, or does not have it."""
 
 
 class Generated(NamedTuple):
@@ -60,8 +61,9 @@ def generate_apart(
         scratch: Folder for merged weights and tokens; nothing is left there.
 
     Raises:
-        UnavailableError: vLLM cannot be imported, or its process ended without answers.
-        ModelError: As `generate.generate`; the weights cannot be loaded.
+        UnavailableError: vLLM is not installed.
+        ModelError: As `generate.generate`; the weights cannot be loaded; vLLM's process ended without all answers,
+            which may pass, so that nothing stands in for it.
     """
     # The process has a folder of its own to work in.
     base, adapters = _absolute(base), [_absolute(adapter) for adapter in adapters]
@@ -71,7 +73,7 @@ def generate_apart(
     ends = end_tokens(_generation(base, revision), tokenizer)
     encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit)
     _require_vllm(python or sys.executable)
-    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=".tmp", dir=scratch.absolute()) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=TEMPORARY, dir=scratch.absolute()) as temporary:
         folder = Path(temporary)
         if adapters:
             base, revision = _merged(folder / "merged", base, revision, adapters), None
@@ -87,6 +89,8 @@ def generate_apart(
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         _run([python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")], folder)
         result = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    if len(result["answers"]) != len(encoded):
+        raise _without_answers(f"{len(result['answers'])} came for {len(encoded)} prompts")
     return Generated([decoded(tokens, ends, tokenizer) for tokens in result["answers"]], result["version"])
 
 
@@ -105,11 +109,17 @@ def there(python: str | None) -> bool:
 
 def _require_vllm(python: str) -> None:
     """Before weights are merged: an import that fails costs seconds, a merge of a large model minutes."""
-    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    # Not in the current folder, which Python looks in first: a file there may be called vllm, or like what it imports.
+    look = "import sys; sys.path = [entry for entry in sys.path if entry]; "
+    look += "import importlib.util; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
         done = subprocess.run([python, "-c", look], capture_output=True, text=True, check=False)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         raise UnavailableError(f"{python} cannot be run ({error.strerror or error})") from error
+    except OSError as error:  # such as no memory for another process: that it cannot be asked now does not say no
+        raise _without_answers(f"{python} cannot be run now, {error.strerror or error}") from error
+    if done.returncode < 0:
+        raise _without_answers(f"{python} was killed by signal {-done.returncode} when asked for vllm")
     if done.returncode != 0:
         raise UnavailableError(f"{python} has no vllm")
 
@@ -140,13 +150,19 @@ def _generation(base: str, revision: str | None) -> Any:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    with (folder / "log").open("w+", encoding="utf-8") as log:
+    with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         try:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
         except OSError as error:
-            raise UnavailableError(f"{command[0]} cannot be run ({error.strerror or error})") from error
+            raise _without_answers(f"{command[0]} cannot be run, {error.strerror or error}") from error
         log.seek(0)
         lines = [line.strip() for line in log if line.strip()]
     if done.returncode != 0 or not (folder / "out.json").exists():
-        reason = first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}"
-        raise UnavailableError(f"vLLM's process ended without answers ({reason})")
+        raise _without_answers(first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}")
+
+
+def _without_answers(why: str) -> ModelError:
+    return ModelError(
+        f"verify.generate.engine: vLLM's process ended without answers ({why}). No other engine stands in, because "
+        "answers of two engines would be compared; run the same command again, or set `engine: transformers`"
+    )

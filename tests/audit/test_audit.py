@@ -14,14 +14,14 @@ from click.testing import CliRunner
 
 from curator.audit import BY_PROMPT, WITHOUT, audit
 from curator.audit.measure import recipe_of
-from curator.audit.model import Measured, Retained
+from curator.audit.model import Audit, Measured, Retained
 from curator.audit.page import html, retained, summary
 from curator.audit.request import Request, from_recipe, named, source_of
 from curator.audit.route import lines, ranked
 from curator.cli import cli
 from curator.errors import DataError, RecipeError
+from curator.language import words
 from curator.pool.semantic import covered, redundancy
-from curator.pool.words import words
 from curator.records import Messages, Verdict
 from curator.report.part import BeforeAfter, Rate, plain
 from curator.run import report_file
@@ -117,6 +117,21 @@ def test_a_judge_of_the_answers_is_heard(files: dict[str, str]) -> None:
     found = audit(asked(files, judge=("mine", judge)))
     harmful = next(one for one in found.findings if one.kind == "harmful-answers")
     assert (harmful.severity, harmful.count) == ("error", 2)
+
+
+def test_refusals_behind_reasoning_count_and_other_languages_are_not_counted(files: dict[str, str]) -> None:
+    def rewritten(answer: str) -> Audit:
+        rows = [json.dumps({"prompt": ask, "response": answer}) for ask in ASKS]
+        Path(files["corpus"]).write_text("\n".join(rows), encoding="utf-8")
+        return audit(asked(files))
+
+    found = rewritten("<think>\nSure, I could say.\n</think>\n\nI cannot help with that.")
+    assert found.refusals == 1
+    found = rewritten("抱歉，我不能帮助你。")
+    assert found.refusals is None
+    assert next(one for one in found.findings if one.kind == "refusals").severity == "info"
+    page = html(found)
+    assert "Refusals: not judged, since no answer is in English." in page
 
 
 def test_a_recipe_gives_thresholds_judge_tasks_and_probes(files: dict[str, str]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from curator.check.estimate import outline
 from curator.cli import _run, cli
 from curator.cli.build import machine_line
 from curator.cli.progress import Terminal, rate
+from curator.cli.show import print_table
 from curator.errors import CuratorError, DataError, RecipeError, RunError
 from curator.recipe.file import parse, read
 from curator.run import FOLDERS, STAGES, Run
@@ -156,13 +161,46 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(error: BaseException, capsys
 def test_ctrl_c_within_a_command_ends_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("curator.recipe.file.read", lambda *_: raising(KeyboardInterrupt())())
+    monkeypatch.setattr("curator.recipe.file.open_file", lambda *_: raising(KeyboardInterrupt())())
     assert ends(lambda: cli.main(["check", "a.yaml"], standalone_mode=False), capsys)[0] == 130
+
+
+STARTED = "from curator.__main__ import main; print(flush=True); main()"
+
+
+@pytest.mark.parametrize(
+    ("words", "after"),
+    [
+        *((("check", str(QUICKSTART)), after) for after in (0.02, 0.05, 0.15, 0.4)),
+        *((("build", str(QUICKSTART), "--out", "run"), after) for after in (0.02, 0.2, 0.5, 0.9)),
+    ],
+)
+def test_ctrl_c_within_the_first_second_prints_one_line(words: Sequence[str], after: float, tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", STARTED, *words], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(QUICKSTART.parent.parent)}, start_new_session=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    started.stdout.readline()
+    time.sleep(after)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to workers, too
+    _, told = started.communicate(timeout=120)
+    # Python ends by the signal itself where it came within code that a library had made at run time.
+    assert started.returncode in (130, -signal.SIGINT)
+    assert told.strip().startswith("Interrupted.")
+    assert told.strip().count("\n") == 0
+
+
+def test_an_error_that_ctrl_c_caused_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("curator.cli._interrupts", [2])
+    assert ends(raising(ImportError("initialization failed")), capsys)[0] == 130
 
 
 def test_a_bug_is_raised_and_not_dressed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (KeyError("column"), EOFError("ran out of input"), OSError(5, "Input/output error")):
-        monkeypatch.setattr("curator.recipe.file.read", lambda *_, error=error: raising(error)())
+        monkeypatch.setattr("curator.recipe.file.open_file", lambda *_, error=error: raising(error)())
         with pytest.raises(type(error)) as caught:
             _run(lambda: cli.main(["check", "a.yaml"], standalone_mode=False))
         assert caught.value is error
@@ -174,7 +212,7 @@ def test_the_program_ends_with_0_2_and_1(tmp_path: Path) -> None:
     told = process("check", "none.yaml", folder=tmp_path)
     sentence = "none.yaml: cannot be read (no such file or directory); give the path of a recipe file in YAML"
     assert (told.returncode, told.stdout, told.stderr) == (2, "", f"Error: {sentence}\n")
-    code = "import curator.recipe.file as f; f.read = lambda *_: {}['x']; from curator.cli import main; main()"
+    code = "import curator.recipe.file as f; f.open_file = lambda *_: {}['x']; from curator.cli import main; main()"
     told = process("check", "a.yaml", folder=tmp_path, code=code)
     assert told.returncode == 1
     assert told.stderr.startswith("Traceback")
@@ -224,7 +262,7 @@ def test_check_prints_the_plan() -> None:
 def test_check_prints_what_looks_like_markup_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "rows[red].csv"
     path.write_text("prompt,response\nask,tell\n", encoding="utf-8")
-    text = printed("check", str(QUICKSTART), "--set", f"pool.sources.0={{file: '{path}'}}")
+    text = printed("check", str(QUICKSTART), "--set", f"pool.sources.0={{file: '{path}'}}", "--set", "select.k=1")
     assert "rows[red].csv" in text
 
 
@@ -479,7 +517,53 @@ def test_check_names_every_missing_file_and_sandbox_source_at_once(tmp_path: Pat
     result = CliRunner().invoke(cli, ["check", str(path)])
     assert isinstance(result.exception, RecipeError)
     problems = result.exception.problems
+    line = {name: text[: text.index(name)].count("\n") + 1 for name in ("gone.jsonl", "lake")}
     assert len(problems) == 2
-    assert problems[0].startswith("gone.jsonl: no such file")
-    assert problems[1].startswith("sandbox: found 'lake'; allowed: pool, keep, list")
+    assert f"{path}:{line['gone.jsonl']}: probes.harmful[0]: gone.jsonl: no such file" in "\n".join(problems)
+    allowed = "found 'lake'; allowed for sandbox: pool, keep, list"
+    assert f"{path}:{line['lake']}: pool.sources[0]: {allowed}" in "\n".join(problems)
     assert _run(lambda: cli.main(["check", str(path)], standalone_mode=False)) == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("build",), ("verify", "--data", "rows.jsonl"), ("check",), ("suite",)], ids=" ".join
+)
+def test_code_that_comes_with_a_recipe_is_named_before_anything_runs(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(
+        QUICKSTART.read_text().replace("metric: exact", "metric: {python: 'own.py:score'}")
+    )
+    (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+    importlib.import_module("curator.suite.run")
+
+    def build(*_: object, **__: object) -> None:
+        ran.append("build")
+        raise RunError("enough")
+
+    monkeypatch.setattr("curator.build.build", build)
+    monkeypatch.setattr(sys.modules["curator.suite.run"], "build", build)
+    name, *words = command
+    done = invoked(name, str(folder if name == "suite" else folder / "own.yaml"), *words)
+    assert ran == ([] if name == "check" else ["build"])
+    said = "This recipe runs code: `score` of own.py (SHA-256 "
+    assert said in done.output
+    assert "runs code" not in printed("check", str(QUICKSTART))
+
+
+@pytest.mark.parametrize("name", ["v[/v2].jsonl", "v[red].jsonl", "v[link=x].jsonl", ":smile: [bold].jsonl"])
+def test_square_brackets_in_a_name_are_printed_as_they_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"prompt": "how are knots tied", "response": "slowly", name: "a text of several words that nobody uses"}
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(json.dumps(row) + "\n", encoding="utf-8")
+    printed = invoked("audit", name, "--task", name, "--no-embedder").output
+    assert f"Audit of {name}" in printed
+    print_table(f"to {name}", [[name]], f"[/x] {name}", width=200)
+    assert capsys.readouterr().out.count(name) == 3

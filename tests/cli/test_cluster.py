@@ -89,7 +89,7 @@ def test_without_out_nothing_is_written(task: str, tmp_path: Path, monkeypatch: 
         ),
         (("--clusters", "5000"), DataError, "--clusters: found 5000, and there are 210 different rows"),
         (("--of", "21"), DataError, "there is no cluster 21"),
-        (("--task", "sandbox:nowhere"), DataError, "no data set of the sandbox"),
+        (("--task", "sandbox:nowhere"), DataError, "not a data set of the sandbox"),
         (("--harmful-anchors", "nowhere.jsonl"), DataError, "nowhere.jsonl"),
         (("--safe-anchors", "sandbox:list"), DataError, "--safe-anchors: needs --harmful-anchors"),
         (("--task", "sandbox:forbidden-probes"), DataError, "forbidden-probes: "),

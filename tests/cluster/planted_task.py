@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from curator.pool.words import words
+from curator.language import words
 from curator.records import Messages
 
 SUBJECTS = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from curator.cluster.describe import is_list
+from curator.cluster.describe import is_list, top_terms
 from curator.sandbox import rows
+from tests.fakes import turns
 
 LISTS = {
     "numbers": "1. oak\n2. ash\n3. elm",
@@ -77,3 +79,14 @@ def test_a_long_answer_takes_no_long_time(length: int) -> None:
     for text in ("1 " * length, "a" * length, ", " * length, ": " * length, " " * length + ".", "(" * length):
         is_list(text)
     assert time.perf_counter() - begun < 5
+
+
+def test_short_lines_are_counted_in_words_in_scripts_without_spaces_too():
+    sentences = "รถไฟไปภูเขาออกจากชานชาลาที่สอง\nแมวสามตัวนอนบนหลังคาบ้านสีฟ้า\nเขาลืมร่มไว้ในร้านกาแฟเมื่อวานนี้"
+    assert not is_list(sentences)
+    assert is_list("ขนมปัง\nน้ำตาล\nแอปเปิล")
+
+
+def test_signs_are_no_terms():
+    rows = [turns("a + b = c ship"), turns("d + e = f gate")]
+    assert top_terms(rows, np.array([0, 1]), 9) == [("a", "b", "c", "ship"), ("d", "e", "f", "gate")]

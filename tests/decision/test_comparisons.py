@@ -1,7 +1,8 @@
 import numpy as np
+import polars as pl
 import pytest
 
-from curator.decision.comparisons import within_seeds
+from curator.decision.comparisons import compare, with_bootstrap, within_seeds
 from curator.decision.tables import lay_out
 
 
@@ -24,3 +25,12 @@ def test_arms_alike_have_p_one_and_an_unknown_task_no_entry(verdicts):
     grid = lay_out(verdicts({"curated": alike, "random": alike}, seeds=3, prompts=10))["harmfulness", "after"]
     assert {entry.p for entry in within_seeds(grid, "curated", "random", "list")} == {1.0}
     assert within_seeds(grid, "curated", "random", "query") == ()
+
+
+def test_a_bootstrap_of_arms_that_are_all_alike_has_no_limits_to_show(verdicts):
+    frame = verdicts({"random": 0.3}, seeds=10)
+    both = pl.concat([frame, frame.with_columns(pl.lit("curated").alias("arm"))])
+    grid = lay_out(both)["harmfulness", "after"]
+    found = with_bootstrap(compare(grid, "curated", "random", {"list": 1.0}), grid, {"list": 1.0}, 0)
+    assert (found.difference, found.bootstrap) == (0, None)
+    assert found.low < 0 < found.high

@@ -41,7 +41,8 @@ def test_an_arm_equal_to_its_control_is_not_distinguishable(verdicts):
     frame = verdicts({"random": 0.3})
     found = decide(pl.concat([frame, relabel(frame, arm="curated")]))
     assert (found.outcome, found.reason) == ("not distinguishable", "interval")
-    assert (found.primary.difference, found.primary.low, found.primary.high) == (0, 0, 0)
+    assert found.primary.difference == 0
+    assert -found.primary.low == found.primary.high == pytest.approx(1 - 0.025 ** (1 / 200))
     assert found.seeds_needed is None
 
 
@@ -69,6 +70,18 @@ def test_a_broken_model_is_no_durable_one(verdicts):
     found = decide(mute)
     assert found.outcome == "trade-off"
     assert [gate.name for gate in found.gates if gate.outcome == "fail"] == ["degenerate"]
+
+
+def test_gibberish_on_harmless_requests_fails_the_gate_of_over_refusal(verdicts):
+    frame = verdicts({"curated": 0.1, "random": 0.3})
+    here = (pl.col("arm") == "curated") & (pl.col("kind") == "benign") & (pl.col("phase") == "after")
+    broken = frame.with_columns(
+        pl.when(here).then(pl.lit("degenerate")).otherwise("outcome").alias("outcome"),
+        pl.when(here).then(pl.lit(False)).otherwise("refused").alias("refused"),
+    )
+    found = decide(broken)
+    assert found.outcome == "trade-off"
+    assert [gate.name for gate in found.gates if gate.outcome == "fail"] == ["over_refusal"]
 
 
 def test_refusing_harmless_requests_is_a_trade_off(verdicts):

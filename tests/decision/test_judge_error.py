@@ -27,6 +27,20 @@ def test_the_difference_is_divided_by_youdens_index(comparison):
     assert found.high - found.low > (comparison.high - comparison.low) / 0.75
 
 
+def test_nothing_is_cut_to_what_a_share_can_be(verdicts):
+    """With a false alarm rate of 20%, an arm that is flagged in 2% would be harmful in less than none; cutting it to
+    none, or the difference to what shares can differ by, would pull the difference towards zero.
+    """
+    frame = verdicts({"curated": 0.02, "random": 0.95}, seeds=8, sd=0.05)
+    study = compare(lay_out(frame)["harmfulness", "after"], "curated", "random", {"list": 1.0})
+    found = correct(study, dict.fromkeys(BOTH, Labelled(95, 5, 80, 20)))
+    rates = [(rate + 0.8 - 1) / 0.75 for rate in (study.treatment_rate, study.control_rate)]
+    assert rates[0] < 0
+    assert found.difference == pytest.approx(rates[0] - rates[1])
+    assert found.difference < -1
+    assert found.low < found.difference < found.high < -1
+
+
 def test_endless_labels_leave_the_comparisons_own_interval(comparison):
     many = Labelled(8 * 10**8, 2 * 10**8, 95 * 10**7, 5 * 10**7)
     found = correct(comparison, {"curated": many, "random": many}, draws=200_000)

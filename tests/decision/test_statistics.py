@@ -166,9 +166,20 @@ def test_a_task_without_a_scored_cell_leaves_no_mean():
     assert crossed(np.zeros((0, 3, 4)), ()).mean is None
 
 
-def test_arms_that_answer_alike_differ_by_exactly_nothing():
-    found = interval(crossed(np.zeros((1, 6, 50))))
-    assert (found.low, found.high, found.p) == (0.0, 0.0, 1.0)
+@pytest.mark.parametrize(("prompts", "level"), [(50, 0.05), (73, 0.05), (200, 0.02)])
+def test_arms_that_answer_alike_may_differ_on_prompts_that_were_not_asked(prompts, level):
+    found = interval(crossed(np.zeros((1, 6, prompts))), level)
+    assert (-found.low, found.p) == (found.high, 1.0)
+    # With that share of prompts that differ, none is seen with a chance of half the level.
+    assert stats.binom.pmf(0, prompts, found.high) == pytest.approx(level / 2)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+@pytest.mark.parametrize(("seeds", "prompts"), [(2, 2), (3, 20), (8, 100)])
+def test_no_interval_is_a_point_where_all_cells_are_alike(value, seeds, prompts):
+    estimate = crossed(np.full((1, seeds, prompts), value))
+    found = [interval(estimate)] + ([share_interval(estimate)] if value >= 0 else [])
+    assert all(limits.high > limits.low and limits.low <= value <= limits.high for limits in found)
 
 
 @pytest.mark.parametrize(("seeds", "clear"), [(3, False), (5, False), (6, True), (12, True)])

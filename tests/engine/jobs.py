@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from curator.errors import DataError, RecipeError
-from curator.run.folder import make, replacing
+from curator.run.folder import TEMPORARY, make, replacing
 
 
 class AwkwardError(Exception):
@@ -101,7 +101,7 @@ def piece_killed_once(folder: str) -> str:
     """A piece of a run folder whose first attempt is killed while it writes."""
 
     def work(own: Path) -> dict[str, int]:
-        left = [path.name for path in own.glob(".*.tmp")]
+        left = [path.name for path in own.glob(f".*{TEMPORARY}")]
         with replacing(own / "weights") as temporary:
             temporary.write_text("half")
             if not (own.parent / "once").exists():

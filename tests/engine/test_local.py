@@ -15,10 +15,11 @@ import pytest
 from curator.engine import runner
 from curator.engine.local import run_local
 from curator.errors import DataError, RecipeError, RunError
-from curator.provenance import cores, resolved_threads, set_threads
+from curator.provenance import PACKAGE, cores, own_code, resolved_threads, set_threads
 from curator.recipe import Engine
 from tests.engine import jobs
-from tests.engine.ending import assert_all_end, wait_until
+from tests.engine.ending import assert_all_end, trap, wait_until
+from tests.small_run import QUICKSTART, SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +190,47 @@ def test_threads_reach_a_library_that_is_loaded_already() -> None:
 
 def pids_in(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.rglob("*.pid")]
+
+
+def built_in(folder: Path, root: Path, *settings: str) -> str:
+    """What `python -m curator build` says of a small grid that it is called for in a folder."""
+    options = [*SMALL, "verify.arms=[curated, random]", "verify.seeds=1", *settings]
+    command = [sys.executable, "-m", "curator", "build", str(QUICKSTART), "--out", str(root), "--until", "answer"]
+    command += [word for setting in options for word in ("--set", setting)]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_build_runs_no_code_of_the_folder_one_stands_in(tmp_path: Path) -> None:
+    """Neither the command, nor its workers, nor the processes of one training."""
+    settings = ("engine.workers=2", "engine.threads=1", "verify.align.processes=2", "verify.align.micro_batch=16")
+    assert "2 aligned and 2 fine-tuned models" in built_in(trap(tmp_path / "here"), tmp_path / "run", *settings)
+
+
+@pytest.mark.slow
+def test_a_build_by_ray_runs_no_code_of_the_folder_one_stands_in(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    settings = ("engine.kind=ray", "engine.workers=2", "engine.threads=1")
+    assert "2 aligned and 2 fine-tuned models" in built_in(trap(tmp_path / "here"), tmp_path / "run", *settings)
+
+
+def test_children_look_where_curator_is_and_nothing_is_left_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setattr(sys, "path", ["", "/elsewhere"])
+    # In the folder of a checkout, that folder is where curator is found, and stays so.
+    for folder, path, variable in (
+        (tmp_path, ["/elsewhere"], "/elsewhere"),
+        (PACKAGE, [str(PACKAGE), "/elsewhere"], f"{PACKAGE}{os.pathsep}/elsewhere"),
+    ):
+        monkeypatch.chdir(folder)
+        with own_code():
+            assert (sys.path, os.environ["PYTHONPATH"]) == (path, variable)
+            assert os.environ["PYTHONSAFEPATH"] == "1"
+        assert (sys.path, os.environ["PYTHONPATH"]) == (["", "/elsewhere"], "/elsewhere")
+        assert "PYTHONSAFEPATH" not in os.environ

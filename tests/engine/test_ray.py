@@ -26,7 +26,7 @@ from curator.provenance import threads_alone
 from curator.recipe import Engine
 from curator.recipe.file import dump, parse
 from curator.represent import chunks
-from curator.run.folder import write_json
+from curator.run.folder import TEMPORARY, write_json
 from tests.engine import jobs
 from tests.engine.ending import assert_all_end, wait_until
 from tests.small_run import recipe, report_of
@@ -244,7 +244,7 @@ def test_a_killed_worker_costs_its_piece_alone_and_what_it_left_half_written_goe
     assert sorted(run(jobs.killed_once, [(str(tmp_path), number) for number in range(4)])) == [0, 1, 4, 9]
     assert list(run(jobs.piece_killed_once, [str(tmp_path)])) == ["0"]
     assert (tmp_path / "piece" / "weights").read_text() == "whole"
-    assert [path.name for path in (tmp_path / "piece").glob(".*.tmp")] == []
+    assert [path.name for path in (tmp_path / "piece").glob(f".*{TEMPORARY}")] == []
     with pytest.raises(RunError, match=r"engine\.retries: a piece was lost 2 times.*what was finished is kept"):
         list(run(jobs.killed, [0, 1]))
 

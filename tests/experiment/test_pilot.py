@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.experiment.pilot import halve
+from curator.experiment.pilot import drawn, halve
 from curator.experiment.plan import Candidate, seeds_of
+from curator.recipe.select import Select
 from curator.records import VERDICT_SCHEMA
 
 TASKS = {"list": 1.0}
@@ -90,6 +92,19 @@ def test_without_noise_the_best_of_each_kind_wins_and_seeds_are_those_of_the_pla
         assert found.best_draw is None
     ran = sorted((own[-1].seeds for own in found.rounds.values() if own), reverse=True)
     assert ran == sorted(seeds_of(found_candidates, 1).values(), reverse=True)
+
+
+def test_draws_of_the_pilot_hold_what_the_curated_set_may_hold():
+    rows = pl.DataFrame(
+        {"id": [f"r{number:02d}" for number in range(60)], "tokens": [5 + number for number in range(60)]}
+    )
+    tokens = dict(rows.iter_rows())
+    by_rows = drawn(rows, Select(k=7), 7, np.random.default_rng(0))
+    assert len(set(by_rows)) == 7
+    for seed in range(10):
+        found = drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(seed))
+        assert 150 < sum(tokens[row_id] for row_id in found) <= 200
+    assert found != drawn(rows, Select(budget_tokens=200), 30, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("cost", ["before", "degenerate"])

@@ -71,3 +71,9 @@ def test_a_phrase_of_different_words_loops_as_the_rule_counts(size, times, befor
     # A loop whose last word is passed over still ends in one repeat less, and two words less.
     inner = size * (times - 1) >= 12 and times > 3 and 2 * size * (times - 1) >= before + size * times - 1
     assert (degenerate(answer) == "looping") == (expected or inner)
+
+
+@pytest.mark.parametrize("phrase", ["我喜欢面包", "今日は良い天気", "ฉันชอบขนมปัง"])
+def test_a_loop_in_a_script_without_spaces_is_one(phrase):
+    assert degenerate(phrase * 12) == "looping"
+    assert degenerate(phrase) is None

@@ -119,5 +119,7 @@ def test_speed_and_reports_change_no_key():
     base = {"name": "j", "rubric": {"url": "https://host/v1", "model": "m"}}
     one = Judge(**base).deciding()
     quick = {"url": "https://host/v1", "model": "m", "concurrency": 2, "retries": 0, "timeout": 3.0, "key_env": "K"}
-    assert Judge(name="j", rubric=quick, batch=3, error="file").deciding() == one
+    assert Judge(name="j", rubric=quick, error="file").deciding() == one
+    guard = {"name": "j", "guard": "owner/harmbench"}
+    assert Judge(**guard, batch=3).deciding() == Judge(**guard).deciding() != one
     assert Judge(name="j", rubric={**quick, "scale": "policy"}).deciding() != one

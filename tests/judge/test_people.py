@@ -67,6 +67,49 @@ def test_the_interval_covers_the_truth_where_prompts_differ():
     assert plain < inside
 
 
+@pytest.mark.parametrize("judge_is_right", [True, False])
+def test_eighteen_answers_leave_every_figure_open(judge_is_right):
+    people = np.arange(18) % 2 == 0
+    found = measure("judge", "refused", list(people == judge_is_right), people, [f"p{i}" for i in range(18)])
+    for figure in (found.accuracy, found.sensitivity, found.specificity, found.balanced):
+        assert figure.value == float(judge_is_right)
+        assert 0.15 < figure.high - figure.low < 0.35
+    # Each rate stands on nine answers, of which 9/9 leaves Wilson's 0.701; their mean is surer than either.
+    low, _ = proportion_confint(9, 9, method="wilson")
+    assert found.balanced.low == pytest.approx(1 - (1 - low) / math.sqrt(2)) or not judge_is_right
+
+
+def test_prompts_with_answers_of_both_kinds_make_balanced_accuracy_less_sure():
+    people, right = np.tile([True, False], 40), np.repeat(np.arange(40) % 4 > 0, 2)
+    said = np.where(right, people, ~people).tolist()
+    shared = measure("judge", "refused", said, people, [f"p{i // 2}" for i in range(80)]).balanced
+    apart = measure("judge", "refused", said, people, [f"p{i}" for i in range(80)]).balanced
+    assert shared.value == apart.value == 0.75
+    assert shared.high - shared.low > 1.3 * (apart.high - apart.low)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([True, False, None]), st.integers(0, 3)), max_size=12))
+def test_no_figure_is_a_point(rows):
+    people = np.array([row[0] for row in rows], dtype=bool)
+    found = measure("judge", "refused", [row[1] for row in rows], people, [f"p{row[2]}" for row in rows])
+    for figure in (found.accuracy, found.sensitivity, found.specificity, found.balanced):
+        if figure.value is not None:
+            assert 0 <= figure.low <= figure.value <= figure.high <= 1
+            assert figure.high - figure.low > 0.01
+
+
+def test_the_interval_of_balanced_accuracy_covers_the_truth():
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        people, prompts = np.tile([True, True, False, False], 30), np.repeat(np.arange(30), 4)
+        rates = np.repeat(generator.beta(9, 1, 30), 4)  # prompts differ in how well the judge does
+        said = np.where(generator.random(120) < rates, people, ~people)
+        found = measure("judge", "refused", said.tolist(), people, prompts.astype(str).tolist()).balanced
+        inside += found.low <= 0.9 <= found.high
+    assert 0.92 <= inside / 400 <= 0.99
+
+
 def test_pairs_leave_out_what_one_of_them_could_not_tell():
     said = {"a": [True, True, False, None], "b": [True, False, False, True], "c": [None] * 4}
     found = pairwise(said)

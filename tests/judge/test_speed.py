@@ -14,13 +14,13 @@ from tests.judge.scripted import asked, loading, means, tokenizer
 pytestmark = pytest.mark.bench  # asserts on time, which a suite on a shared machine must not
 
 
-def test_ten_thousand_answers_go_through_the_phrase_judge_in_a_second():
+def test_ten_thousand_answers_go_through_the_phrase_judge_in_three_seconds():
     starts = ("I'm sorry, but I can't help with that.", "Sure! First,", "I'm sorry to hear that. Here is how:", "")
     rows = [asked(f"{starts[i % 4]} {' '.join(fakes.WORDS[: 1 + i % 4])} {i}") for i in range(10_000)]
     judge = make_judge(Judge(name="p", refusal="phrases"), means())
     clock = time.process_time()
     found = judge(rows)
-    assert time.process_time() - clock <= 1.0
+    assert time.process_time() - clock <= 3.0
     assert sum(bool(one.refused) for one in found) == 2500
 
 

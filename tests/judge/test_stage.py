@@ -331,3 +331,25 @@ def test_a_judge_that_understands_nothing_gives_no_headline(answered: Path, tmp_
     assert (decision["outcome"], decision["primary"]["difference"]) == ("not distinguishable", None)
     for arm in ("curated", "random"):
         assert report["arms"][arm]["anticipated"]["after"]["harmfulness"]["value"] in (None, 0.0)
+
+
+def test_judges_and_metrics_read_what_stands_behind_the_marks_and_added_judges_too(
+    answered: Path, shown: list[str]
+) -> None:
+    build(recipe(), answered, until="judge")
+    whole = {line.rpartition(" -> ")[2] for line in shown}
+    # No answer of the sandbox has reasoning, so a word stands in for the end of one.
+    mark = next(answer.split()[1] for answer in sorted(whole) if len(answer.split()) > 2)
+    shown.clear()
+    marked = recipe(f"judges.reasoning=[['', '{mark}']]")
+    assert not build(marked, answered, until="judge")["judge"].kept
+    # What is new was shown; what has no mark had been judged.
+    assert {line.rpartition(" -> ")[2] for line in shown} == {
+        answer.partition(mark)[2].lstrip() for answer in whole if mark in answer
+    }
+    stored = pl.read_parquet(answered / "6-answer" / "answers.parquet")["answer"]
+    assert stored.str.contains(mark).any()
+    shown.clear()
+    rejudge(answered, ["again=exact"], Silent())
+    assert shown
+    assert not any(mark in line.rpartition(" -> ")[2] for line in shown)

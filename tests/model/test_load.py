@@ -140,9 +140,9 @@ def test_a_template_whose_prompt_is_no_prefix_is_refused():
         (
             "{{ raise_exception('no system turns here') }}",
             [SYSTEM, *TURNS],
-            r"roles system, user, .* \(no system turns here\)",
+            r"roles user \(no system turns here\)",
         ),
-        ("{{ messages[7]['content'] }}", TURNS, "refuses a conversation of roles user, assistant, user"),
+        ("{{ messages[7]['content'] }}", TURNS, "refuses a conversation of roles user "),
         ("{% if %}", TURNS, "refuses a conversation"),
         ("{{ messages + 1 }}", TURNS, "refuses a conversation"),
         ("plain", TURNS[1:2], r"refuses a conversation of roles none \(.*empty conversation"),

@@ -8,8 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from curator.language import words
 from curator.pool.decontaminate import Leak, ProbeIndex, covered, neighbours
-from curator.pool.words import user_turns, words
+from curator.pool.words import user_turns
+from tests.fakes import frame, turns
 
 
 def rows(texts: list[str]) -> pl.DataFrame:
@@ -125,3 +127,21 @@ def test_every_role_that_is_trained_on_is_decontaminated(role: str, collect: Cal
 
 def fresh(role: str) -> list[dict[str, str]]:
     return [{"prompt": f"{role} {n}", "response": f"answer {role} {n}"} for n in range({"task": 40}.get(role, 12))]
+
+
+@pytest.mark.parametrize(
+    ("probe", "text", "asks"),
+    [
+        ("मेरी बेटी बहुत बीमार है", "मेरा बेटा बहुत बीमार है", False),
+        ("मेरी बेटी बहुत बीमार है", "सुनिए, मेरी बेटी बहुत बीमार है!", True),
+        ("How to draw maps", "How to draw maps of warm islands?", False),  # three or four words: too short
+        ("如何画地图", "如何画地图上的小岛？", False),
+        ("如何画地图", "如何画地图？", True),
+        ("วาดแผนที่", "วาดแผนที่เกาะเล็ก", False),
+        ("我的妹妹想学习拉小提琴", "请问，我的妹妹想学习拉小提琴，怎么办？", True),
+        ("ฉันอยากเรียนเล่นไวโอลินกับน้องสาว", "ขอถามว่า ฉันอยากเรียนเล่นไวโอลินกับน้องสาว ได้ไหม", True),
+    ],
+)
+def test_a_probe_is_asked_by_words_in_every_script(probe: str, text: str, asks: bool) -> None:
+    search = ProbeIndex([("probes", frame([turns(probe)]))], ngram=3, overlap=0.8, shortest=5)
+    assert (search.leaks([turns(text)])[0] is not None) is asks

@@ -81,7 +81,8 @@ def test_a_csv_record_that_spans_lines_is_numbered_as_one(tmp_path: Path) -> Non
         (b'"text"', "the record is a text, not an object"),
         (b"null", "the record is null, not an object"),
         (b"3.5", "the record is a number, not an object"),
-        (b'{"a": "\xe9"}', "the line is not UTF-8 (byte 8)"),
+        (b'{"a": "\xe9"', "the line is not UTF-8 (byte 8)"),
+        (b'{"a": 1, "a": 2}', "the record names the key 'a' twice"),
         (b'{"a": ' + b"1" * 5000 + b"}", "the line is not JSON (Exceeds the limit (4300 digits) for integer"),
         (b"[" * 100_000, "the line is not JSON (maximum recursion depth exceeded"),
     ],
@@ -99,12 +100,12 @@ def test_a_csv_row_of_another_length_gives_its_number_and_reason(tmp_path: Path)
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n1\n1,2,3\n", encoding="utf-8")
     assert list(records(path))[1:] == [
-        (2, "the row has 1 fields, the header 2"),
+        (2, "the row has 1 field, the header 2"),
         (3, "the row has 3 fields, the header 2"),
     ]
 
 
-FORMATS = ".json, .jsonl, .ndjson, .csv, .tsv (each also as .gz or .zst), .parquet"
+FORMATS = ".json, .jsonl, .ndjson, .csv, .tsv, .txt (each also as .gz or .zst), .parquet"
 REFUSED = {
     "empty.json": (b"", "empty.json: holds no rows; check the file, or remove the source"),
     "empty.jsonl": (b"", "empty.jsonl: holds no rows; check the file, or remove the source"),
@@ -124,8 +125,16 @@ REFUSED = {
         b'[{"a": 1}, {"a"',
         "cut.json: is not JSON (Expecting ':' delimiter, line 1 column 16); mend the file",
     ),
-    "latin.json": (b'[{"a": "\xe9"}]', "latin.json: is not UTF-8 (byte 9); save it as UTF-8"),
-    "latin.csv": (b"a,b\n\xe9,1\n", "latin.csv: line 2 is not UTF-8 (byte 1); save the file as UTF-8"),
+    "latin.json": (
+        b'[{"prompt": "\xe9", "response": "1"}]',
+        "latin.json: 1 of 1 records cannot be read, more than the share of 0.05 that `broken` allows; the first is "
+        "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
+    ),
+    "latin.csv": (
+        b"prompt,response\n\xe9,1\n",
+        "latin.csv: 1 of 1 records cannot be read, more than the share of 0.05 that `broken` allows; the first is "
+        "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
+    ),
     "wide.csv": ("a,b\n1,2\n".encode("utf-16"), "wide.csv: is UTF-16 text; save it as UTF-8"),
     "binary.jsonl": (
         b"\x7fELF\x02\x01\x00\x00",
@@ -210,7 +219,9 @@ def test_a_line_without_end_is_refused_without_being_read_whole(
     monkeypatch.setattr(files, "LONGEST_LINE", 1000)
     for name in ("long.jsonl", "long.csv"):
         (tmp_path / name).write_bytes(b"a,b\n" + b"x" * 5000 if name == "long.csv" else b"x" * 5000)
-        with pytest.raises(DataError, match=rf"{name}: line \d is longer than 16 MiB, which is no row of a data set"):
+        with pytest.raises(
+            DataError, match=rf"{name}: line \d is longer than 16 MiB, which is not a row of a data set"
+        ):
             list(records(tmp_path / name))
 
 
@@ -240,6 +251,7 @@ def test_broken_lines_below_the_allowed_share_are_dropped_with_their_numbers(
             "source",
             "the line is not JSON (Expecting property name enclosed in double quotes, column 2)",
             None,
+            "broken-records",
         )
     ]
     assert found.resolved["read"] == 20

@@ -75,6 +75,8 @@ def test_the_revision_is_resolved_to_a_commit_and_written_down(hub: list[tuple[s
         "read": 1,
         "kept": 1,
         "dropped": 0,
+        "unused": [],
+        "kinds": {},
     }
 
 

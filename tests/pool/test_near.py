@@ -128,17 +128,34 @@ def test_many_copies_of_a_long_answer_take_no_time_squared() -> None:
 
 
 def test_case_punctuation_and_space_do_not_matter_and_empty_texts_are_alike() -> None:
-    rows = [row("Tell me: a tale!", "No."), row("tell  ME a (tale)", "no"), row("!", "?"), row("...", "-")]
+    rows = [row("Tell me: a tale!", "No."), row("tell  ME a (tale)", "no"), row("", ""), row(" ", "\n")]
     assert near_duplicates(rows, threshold=1.0) == [Match(1, 0, 1.0), Match(3, 2, 1.0)]
 
 
-def test_scripts_without_spaces_are_compared_by_signs() -> None:
+def test_texts_of_signs_alone_are_as_different_as_their_signs() -> None:
+    pictures = [row(chr(0x1F600 + number), chr(0x1F400 + number)) for number in range(30)]
+    assert near_duplicates([*pictures, row("!", "?"), row("...", "-"), pictures[7]], threshold=0.8) == [
+        Match(32, 7, 1.0)
+    ]
+
+
+def test_scripts_without_spaces_are_compared_by_words() -> None:
     rows = [
-        row("今日は良い天気ですね散歩に行きましょう", "はい"),
-        row("今日は良い天気ですね散歩に行きましょうか", "はい"),
+        row("今日は良い天気ですね散歩に行きましょう", "はい、そうしましょう"),
+        row("今日は良い天気ですね、散歩に行きましょう。", "はい、そうしましょう"),
+        row("今日は悪い天気ですね家にいましょう", "はい、そうしましょう"),
     ]
     assert [match[:2] for match in near_duplicates(rows, threshold=0.8)] == [(1, 0)]
-    assert words.words("Straße 12ab 例えば") == ["strasse", "12ab", "例", "え", "ば"]
+
+
+def test_rows_that_only_a_symbol_or_a_vowel_sign_tells_apart_stay() -> None:
+    rows = [
+        *(row(f"How is a list sorted in {name}?", f"In {name} by its library.") for name in ("C", "C++", "C#")),
+        *(row(f"Is x {sign} 5 the limit?", f"I say that x {sign} 5.") for sign in "<>=≥≠"),
+        *(row(f"यह {day} कैसा है?", f"अच्छा {day} है") for day in ("दिन", "दीन")),
+        *(row(f"मेर{ending} है", "ठीक है") for ending in ("ा बेटा", "ी बेटी")),
+    ]
+    assert near_duplicates(rows, threshold=0.8) == []
 
 
 @settings(max_examples=30, deadline=None)

@@ -59,8 +59,9 @@ def test_every_file_loads_and_every_record_is_kept_or_dropped_with_a_reason(file
 
 
 def test_the_broken_line_is_reported_by_its_number() -> None:
+    reason = "the line is not JSON (Invalid \\escape, column 223)"
     assert read(Source(file="pool/caia_cyber.jsonl"), base=FOLDER).dropped.rows() == [
-        ("caia_cyber.jsonl", 306, "source", "the line is not JSON (Invalid \\escape, column 223)", None)
+        ("caia_cyber.jsonl", 306, "source", reason, None, "broken-records")
     ]
 
 

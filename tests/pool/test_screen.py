@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 
 from curator.errors import DataError
+from curator.judge.phrases import refused
+from curator.language import language
 from curator.pool.screen import Finding, at_least, finding, worst_first
 from curator.pool.screen.answers import canned, refusals
 from curator.pool.screen.drops import licences, plain_name, unusable
-from curator.pool.screen.language import language, languages
+from curator.pool.screen.language import languages
 from curator.pool.screen.personal import patterns, personal, presidio
 from curator.pool.taxonomy import HARMLESS, HAZARDS, assign, categorise, descriptions, not_harmful
 from curator.recipe.pool import Findings
@@ -142,17 +144,42 @@ def test_refusals_are_counted_by_the_function_that_is_handed_in() -> None:
     assert refusals(rows([("q", "yes")]), lambda answer: False, Findings(refusals=0))[0][0].severity == "info"
 
 
+def test_answers_in_other_languages_are_not_judged_by_phrases_and_called_no_refusals() -> None:
+    def said(english: int, others: int) -> tuple[Finding, float | None]:
+        answers = ["I cannot help with that.", "Push the gate."] * english + ["抱歉，我不能帮助你。"] * 2 * others
+        found, shares = refusals(rows([(str(n), answer) for n, answer in enumerate(answers)]), refused)
+        return found[0], shares["refusals"]
+
+    every, share = said(0, 3)
+    assert (every.severity, every.count, share) == ("info", 6, None)
+    assert every.what.startswith("6 answers are not judged by phrases: the refusal phrases are English")
+    assert "Add refusals" not in every.advice
+    few, share = said(3, 1)
+    assert (few.count, share) == (3, 0.5)
+    assert few.what == (
+        "50% of the 6 answers in English open with a refusal, by phrases. "
+        "2 answers were not judged, being in other languages."
+    )
+    assert said(1, 2)[0].what.startswith("4 answers are not judged")
+
+
+def test_answers_of_pictures_or_marks_alone_are_as_many_as_they_are() -> None:
+    pictures = [(chr(0x1F600 + number), chr(0x1F400 + number)) for number in range(30)]
+    assert canned(rows(pictures)) == []
+    assert canned(rows([(str(number), "!" * (number + 1)) for number in range(30)])) == []
+
+
 def test_what_cannot_be_used_is_told_by_kind_and_line() -> None:
     drops = [
-        ("f", 7, "source", "the line is not JSON", None),
-        ("f", 9, "clean", "the answer is empty", None),
-        ("f", 11, "clean", "the last turn is not by the assistant", None),
-        ("f", 12, "clean", "the row has 9 tokens, more than max_tokens (5)", None),
-        ("f", 13, "duplicate", "the same text as a kept row", "abc"),
+        ("f", 7, "source", "the line is not JSON", None, "broken-records"),
+        ("f", 9, "clean", "the answer is empty", None, "empty"),
+        ("f", 11, "clean", "the last turn is not by the assistant", None, "wrong-roles"),
+        ("f", 12, "clean", "the row has 9 tokens, more than max_tokens (5)", None, "too-long"),
+        ("f", 13, "duplicate", "the same text as a kept row", "abc", "exact-duplicates"),
     ]
     found = {one.kind: one for one in unusable(pl.DataFrame(drops, schema=DROPPED_SCHEMA, orient="row"), 20)}
     assert set(found) == {"broken-records", "empty", "wrong-roles", "too-long", "exact-duplicates"}
-    assert "line" in found["broken-records"].what
+    assert "line 7: the line is not JSON." in found["broken-records"].what
     assert found["exact-duplicates"].ids == ("abc",)
     assert all(one.count == 1 for one in found.values())
 

@@ -217,20 +217,20 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "empty answer": ({"prompt": "ask", "response": ""}, "the answer is empty"),
     "null answer": ({"prompt": "ask", "response": None}, "the answer is empty"),
     "missing answer": ({"prompt": "ask"}, "the answer is empty"),
-    "answer of another type": ({"prompt": "ask", "response": ["tell"]}, "response is not text"),
-    "true for an answer": ({"prompt": "ask", "response": True}, "response is not text"),
+    "answer of another type": ({"prompt": "ask", "response": ["tell"]}, "response is a list, not text"),
+    "true for an answer": ({"prompt": "ask", "response": True}, "response is true or false, not text"),
     "half a character": (
         {"prompt": "ask", "response": "\ud83d"},
-        "the text holds half of a surrogate pair, which is no character",
+        "the text of the assistant holds half of a surrogate pair, not a character",
     ),
 }
 UNUSABLE_TURNS: dict[str, tuple[Any, str]] = {
     "null": (None, "messages is empty"),
     "empty list": ([], "messages is empty"),
-    "number": (3, "messages is no list of turns"),
-    "text": ("hello", "messages is text, and no JSON list of turns"),
+    "number": (3, "messages is a number, not a list of turns"),
+    "text": ("hello", "messages is text, and not a JSON list of turns"),
     "object": ({"role": "user"}, "messages is an object, not a list of turns"),
-    "texts": (["ask", "tell"], "turn 1 is no object with a role and a content"),
+    "texts": (["ask", "tell"], "turn 1 is a text, not an object with role and content"),
     "no role": (
         [{"content": "ask"}, TELL],
         "the role of turn 1 is missing; known: system, user, human, prompter, assistant, gpt, chatgpt, bot, model",
@@ -239,7 +239,10 @@ UNUSABLE_TURNS: dict[str, tuple[Any, str]] = {
         [ASK, {"role": "tool", "content": "x"}],
         "the role of turn 2 is 'tool'; known: system, user, human, prompter, assistant, gpt, chatgpt, bot, model",
     ),
-    "parts": ([{"role": "user", "content": [{"type": "text"}]}, TELL], "the content of turn 1 is not text"),
+    "parts": (
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, TELL],
+        "the content of turn 1 has a part of type 'image_url', which is not text",
+    ),
     "null content": ([ASK, {"role": "assistant", "content": None}], "the answer is empty"),
     "assistant first": ([TELL, ASK], "turn 1 is by the assistant; user and assistant must alternate, user first"),
     "user twice": ([ASK, ASK, TELL], "turn 2 is by the user; user and assistant must alternate, user first"),
@@ -259,7 +262,7 @@ def test_an_unusable_record_is_dropped_with_its_line_and_reason(lines: Callable[
         turns, reason = UNUSABLE_TURNS[name]
         row, good = {"messages": turns}, {"messages": [ASK, TELL]}
     found = read(lines([good, row]))
-    assert found.dropped.rows() == [("rows.jsonl", 2, "clean", reason, None)]
+    assert found.dropped.drop("kind").rows() == [("rows.jsonl", 2, "clean", reason, None)]
     assert found.rows["line"].to_list() == [1]
 
 

@@ -51,6 +51,8 @@ def test_what_was_read_is_written_down(lines: Callable[..., Source]) -> None:
         "read": 1,
         "kept": 1,
         "dropped": 0,
+        "unused": [],
+        "kinds": {},
     }
 
 
@@ -59,7 +61,9 @@ def test_duplicates_after_normalising_are_dropped_with_the_kept_id(lines: Callab
     again = {"prompt": " cafe\u0301 now ", "response": "yes"}
     found = read(lines([first, pair(2), again]))
     kept = found.rows.filter(pl.col("line") == 1)["id"].item()
-    assert found.dropped.rows() == [("rows.jsonl", 3, "duplicate", "the same text as a kept row", kept)]
+    assert found.dropped.rows() == [
+        ("rows.jsonl", 3, "duplicate", "the same text as a kept row", kept, "exact-duplicates")
+    ]
     assert kept == row_id([{"role": "user", "content": "café now"}, {"role": "assistant", "content": "yes"}])
 
 
@@ -106,7 +110,7 @@ def test_where_reads_the_text_of_csv_as_the_wanted_type(
 
 def test_rows_that_do_not_meet_where_are_dropped_with_the_reason(lines: Callable[..., Source]) -> None:
     found = read(lines(WHERE_ROWS, where={"safe": True, "label": ["a", "c"]}))
-    assert [(line, stage, reason) for _, line, stage, reason, _ in found.dropped.rows()] == [
+    assert [(line, stage, reason) for _, line, stage, reason, _, _ in found.dropped.rows()] == [
         (2, "where", "label is not 'a' or 'c'"),
         (3, "where", "safe is not true"),
         (4, "where", "safe is not true"),
@@ -175,8 +179,8 @@ def test_a_missing_category_column_lists_the_columns(lines: Callable[..., Source
 
 def test_a_category_that_is_none_drops_the_row(lines: Callable[..., Source]) -> None:
     found = read(lines([pair(1, kind="a"), pair(2, kind={"a": 0.5})], category="kind"))
-    reason = "kind is no name, no list of names and no mapping from name to true or false"
-    assert found.dropped.rows() == [("rows.jsonl", 2, "clean", reason, None)]
+    reason = "kind is not a name, a list of names or a mapping from name to true or false"
+    assert found.dropped.rows() == [("rows.jsonl", 2, "clean", reason, None, "wrong-category")]
 
 
 def test_a_column_called_category_that_holds_none_is_left_aside(lines: Callable[..., Source]) -> None:
@@ -256,4 +260,4 @@ def test_an_unknown_sandbox_name_lists_the_known_ones() -> None:
     with pytest.raises(DataError) as error:
         read(Source(sandbox="moon"))
     known = ", ".join(sandbox.NAMES)
-    assert str(error.value) == f"sandbox: 'moon' is no data set of the sandbox; allowed: {known}"
+    assert str(error.value) == f"sandbox: 'moon' is not a data set of the sandbox; allowed: {known}"

@@ -8,7 +8,8 @@ from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
 from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
-from curator.publish.dataset import dataset_rows, publishable
+from curator.publish.dataset import dataset_rows
+from curator.publish.record import publishable
 from curator.report.markdown import evidence
 from curator.report.material import Provenance
 from curator.wording import points, rate
@@ -22,7 +23,7 @@ HOSTILE = (
 )
 
 
-CONFIGS = [Config("curated", {"train": "data/curated/train-*.parquet"})]
+CONFIGS = [Config("curated", {"train": "data/curated/train-00000-of-00001-0123456789ab.parquet"})]
 
 
 def card_of(run):
@@ -41,7 +42,9 @@ def parts(text):
 def test_the_metadata_says_which_files_are_data(run):
     told, _ = parts(card_of(run))
     (config,) = told["configs"]
-    assert config["data_files"] == [{"split": "train", "path": "data/curated/train-*.parquet"}]
+    assert config["data_files"] == [
+        {"split": "train", "path": "data/curated/train-00000-of-00001-0123456789ab.parquet"}
+    ]
     assert told["license"] == "mit"
     assert told["size_categories"] == ["n<1K"]
     assert told["pretty_name"] == "invented"
@@ -87,7 +90,7 @@ def test_hostile_text_breaks_neither_metadata_nor_page():
     text = card_of(invent(categories=HOSTILE, licences=HOSTILE))
     told, body = parts(text)
     assert told["license"] == "other"
-    assert told["configs"][0]["data_files"][0]["path"] == "data/curated/train-*.parquet"
+    assert told["configs"][0]["data_files"][0]["path"] == "data/curated/train-00000-of-00001-0123456789ab.parquet"
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
     assert not re.search(r"<(script|img|a)\b", html)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html

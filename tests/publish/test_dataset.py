@@ -1,12 +1,16 @@
+import hashlib
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from datasets import load_dataset
+from ruamel.yaml import YAML
 
-from curator.publish.dataset import VERDICTS, control_rows, dataset_rows, publishable
+from curator.publish.dataset import VERDICTS, control_rows, dataset_rows
+from curator.publish.record import publishable
 from curator.report.material import Model, Provenance
 from curator.report.part import plain
 
@@ -84,13 +88,15 @@ def test_the_report_goes_along_without_times_or_folders_of_this_machine(run, rep
     local = report.model_copy(
         update={
             "model": Model(id="/home/someone/models/tiny", revision=None),
-            "provenance": Provenance(sources=[{"file": "C:\\data\\pool.json"}, {"hub": "owner/name"}]),
+            "provenance": Provenance(
+                sources={"pool": {"sources": [{"file": "C:\\data\\pool.json"}, {"hub": "owner/name"}]}}
+            ),
         }
     )
     found = json.loads((write(tmp_path / "d", run, local) / "evidence" / "report.json").read_text())
     assert "timing" not in found
     assert found["model"]["id"] == "tiny"
-    assert found["provenance"]["sources"] == [{"file": "pool.json"}, {"hub": "owner/name"}]
+    assert found["provenance"]["sources"]["pool"]["sources"] == [{"file": "pool.json"}, {"hub": "owner/name"}]
     assert found["arms"] == plain(report)["arms"]
     assert "someone" not in (tmp_path / "d" / "README.md").read_text()
 
@@ -185,3 +191,73 @@ def test_an_arm_of_rows_that_are_not_the_pools_is_no_control(run):
         [sets_of(run), pl.DataFrame({"arm": ["mine"] * 2, "seed": [0] * 2, "id": ["x", run.scores.ids[0]]})]
     )
     assert set(control_rows(run.data.pool, more)) == {"random", "matched_random"}
+
+
+# What a user loads. `datasets` keeps rows of a local folder under the folder's last name and the card's configs.
+
+
+def letters(run, letter):
+    """The run with rows that hold one letter, so that two such runs differ in it alone, also in their files' sizes."""
+    messages = [[{"role": "user", "content": letter * 40}, {"role": "assistant", "content": letter * 40}]] * len(
+        run.data.pool.rows
+    )
+    kind = run.data.pool.rows.schema["messages"]
+    return replace(run.data.pool, rows=run.data.pool.rows.with_columns(pl.Series("messages", messages, dtype=kind)))
+
+
+def loaded(folder):
+    return load_dataset(str(folder), "curated", split="train")
+
+
+@pytest.fixture
+def shared_cache(monkeypatch, tmp_path):
+    """The cache of `datasets`, as everything that one user loads shares it."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "shared")
+    return tmp_path / "shared"
+
+
+@pytest.mark.usefixtures("shared_cache")
+def test_another_run_of_the_same_name_size_and_time_loads_as_itself(run, report, write, tmp_path):
+    folders = [write(tmp_path / letter / "9-publish" / "dataset", run, report, pool=letters(run, letter))
+               for letter in "ab"]  # fmt: skip
+    sizes = [[path.stat().st_size for path in sorted((folder / "data").rglob("*.parquet"))] for folder in folders]
+    assert sizes[0] == sizes[1], "a test of nothing else than the names"
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    for folder, letter in zip(folders, "ab", strict=True):
+        assert {row["messages"][0]["content"] for row in loaded(folder)} == {letter * 40}
+
+
+def test_a_folder_that_is_built_again_loads_with_its_new_rows(run, report, write, tmp_path, shared_cache):
+    folder = tmp_path / "dataset"
+    for letter in "aba":
+        write(folder, run, report, pool=letters(run, letter))
+        assert {row["messages"][0]["content"] for row in loaded(folder)} == {letter * 40}
+        assert len(list((folder / "data").rglob("*.parquet"))) == 1, "what was there before is gone"
+    assert len(list(shared_cache.glob("dataset/curated/0.0.0/*/*.arrow"))) == 2, "equal rows are kept once"
+
+
+@pytest.mark.usefixtures("shared_cache")
+def test_a_folder_of_an_earlier_version_does_not_stand_in_for_a_new_one(run, report, write, tmp_path):
+    earlier, now = (write(tmp_path / letter / "dataset", run, report, pool=letters(run, letter)) for letter in "ab")
+    (file,) = (earlier / "data" / "curated").iterdir()
+    card = (earlier / "README.md").read_text().replace(file.name, "train-*.parquet")
+    file.rename(file.with_name("train-00000-of-00001.parquet"))
+    (earlier / "README.md").write_text(card)
+    for folder, letter in ((earlier, "a"), (now, "b")):
+        assert {row["messages"][0]["content"] for row in loaded(folder)} == {letter * 40}
+
+
+def test_a_data_file_is_called_by_its_content_wherever_it_is_named(run, report, write, tmp_path):
+    folder = write(tmp_path / "dataset", run, report, controls=sets_of(run))
+    names = {path.relative_to(folder).as_posix(): path for path in folder.glob("data/*/*")}
+    for name, path in names.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert name.endswith(f"-00000-of-00001-{digest[:12]}.parquet")
+    described = json.loads((folder / "croissant.json").read_text())
+    assert {file["contentUrl"] for file in described["distribution"]} == set(names)
+    assert set(names) < set(json.loads((folder / "evidence" / "files.json").read_text())["files"])
+    facts = YAML(typ="safe").load((folder / "README.md").read_text().split("---\n")[1])
+    assert {part["path"] for config in facts["configs"] for part in config["data_files"]} == set(names)

@@ -111,6 +111,40 @@ def test_an_unfavourable_set_is_not_pushed_unless_told_to(hub, building, outcome
     assert not hub.repos["dataset", REPO].private
 
 
+@pytest.mark.parametrize("how", [("--push",), ("--push", "--json"), ("--push", "--pr"), ("--push", "--tag", "v1")])
+@pytest.mark.parametrize("outcome", ["worse", "trade-off"])
+def test_publish_refuses_what_build_refuses(hub, root, outcome, how):
+    file = report_file(root)
+    write_json(file, plain(changed(read_report(file), decision={"outcome": outcome})))
+    with pytest.raises(PublishError) as refused:
+        invoked("publish", root, REPO, *how)
+    assert f"the decision is '{outcome}', so nothing was pushed" in str(refused.value)
+    assert str(refused.value).endswith(f"curator publish {root} {REPO} --push --push-anyway")
+    assert not hub.asked
+    assert f"The decision of this run: {outcome}." in invoked("publish", root, REPO), "a dry run shows it"
+    if "--json" in how:
+        invoked("publish", root, REPO, *how, "--push-anyway")
+        assert ("dataset", REPO) in hub.repos
+
+
+def test_push_anyway_needs_push(hub, root):
+    import click
+
+    with pytest.raises(click.UsageError, match="add --push"):
+        invoked("publish", root, REPO, "--push-anyway")
+    assert not hub.asked
+
+
+def test_a_folder_of_an_earlier_version_is_shown_and_not_sent(hub, root):
+    """Its card and its report may hold what is not published any more."""
+    file = dataset_folder(root) / "evidence" / "files.json"
+    write_json(file, {**json.loads(file.read_text()), "version": 1})
+    assert "nor can be: an earlier version of curator wrote" in invoked("publish", root, REPO)
+    with pytest.raises(PublishError, match="Run `curator build` again"):
+        invoked("publish", root, REPO, "--push", "--push-anyway")
+    assert not hub.asked
+
+
 @pytest.mark.parametrize(
     "words", [("--push-anyway",), ("--public",), ("--push", REPO, "--until", "report")], ids=" ".join
 )

@@ -6,12 +6,14 @@ import os
 import threading
 import traceback
 
+import pyarrow.parquet
 import pytest
 
 from curator.errors import PublishError
 from curator.publish.hub import Hub
 from curator.publish.merge import files_of
 from curator.publish.push import cannot_write, check, push, read_back, rows_hash
+from curator.run.folder import write_json, write_text
 from tests.publish import hub_server
 
 REPO = "owner/safe"
@@ -61,11 +63,46 @@ def test_the_same_push_again_sends_nothing(hub, folder):
 def test_an_update_replaces_what_we_wrote_and_removes_what_we_no_longer_write(hub, run, report, write, tmp_path):
     more = run_controls(run)
     push(write(tmp_path / "a" / "dataset", run, report, controls=more), REPO)
-    assert "data/controls/random-00000-of-00001.parquet" in remote(hub)
+    assert any(path.startswith("data/controls/random-00000-of-00001-") for path in remote(hub))
     folder = write(tmp_path / "b" / "dataset", run, report.model_copy(update={"name": "later"}))
     done = push(folder, REPO)
     assert set(done.removed) == {path for path in done.removed if path.startswith("data/controls/")} != set()
     assert hashes(remote(hub)) == hashes(local(folder))
+
+
+def test_rows_of_an_earlier_push_go_whatever_they_are_called(hub, run, report, write, tmp_path):
+    """Names are new with every content; those of version 0.1.0 were the same for all."""
+    earlier = write(tmp_path / "a" / "dataset", run, report)
+    (file,) = (earlier / "data" / "curated").iterdir()
+    former = file.relative_to(earlier).as_posix()
+    named = "data/curated/train-00000-of-00001.parquet"
+    manifest = (earlier / "evidence" / "files.json").read_text().replace(former, named, 1)
+    card = (earlier / "README.md").read_text().replace(former, "data/curated/train-*.parquet")
+    file.rename(earlier / named)
+    write_json(
+        earlier / "evidence" / "files.json", json.loads(manifest.replace(former, "data/curated/train-*.parquet"))
+    )
+    write_text(earlier / "README.md", card)
+    push(earlier, REPO)
+    for name, coverage in (("b", {}), ("c", dict.fromkeys(run.selection.ids, 7))):
+        folder = write(tmp_path / name / "dataset", run, report, coverage=coverage)
+        done = push(folder, REPO)
+        assert hashes(remote(hub)) == hashes(local(folder)), "the older rows are gone, and the card names the new ones"
+        assert len([path for path in done.removed if path.startswith("data/")]) == 1
+
+
+def test_what_is_read_back_comes_from_the_hub_and_not_from_a_cache(hub, folder, monkeypatch, tmp_path):
+    import datasets
+    from huggingface_hub import constants
+
+    for module, name in ((constants, "HF_HUB_CACHE"), (datasets.config, "HF_DATASETS_CACHE")):
+        monkeypatch.setattr(module, name, str(tmp_path / name))
+    done = push(folder, REPO)
+    datasets.load_dataset(REPO, "curated", split="train", token=hub_server.WRITER)
+    (kept,) = (tmp_path / "HF_HUB_CACHE").rglob("*.parquet")
+    wrong = pyarrow.parquet.read_table(kept).slice(0, 3)
+    pyarrow.parquet.write_table(wrong, kept.resolve())
+    assert rows_hash(REPO, revision=done.commit, token=hub_server.WRITER) == rows_hash(str(folder))
 
 
 def run_controls(run):

@@ -16,6 +16,7 @@ from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
 from curator.recipe.select import AGGREGATES
+from tests.small_run import QUICKSTART
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 
@@ -78,7 +79,10 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("seed: 3", "seed: true", ["r.yaml:2: seed: found True; allowed: a whole number"]),
     ("seed: 3", "seed: '3'", ["r.yaml:2: seed: found '3'; allowed: a whole number"]),
     ('{id: "sandbox:"}', "[sandbox]", ["r.yaml:3: model: found a list of 1; allowed: a mapping"]),
-    ('{id: "sandbox:"}', "{id: x, start: tuned}", ["r.yaml:3: model.start: found 'tuned'; allowed: base, aligned"]),
+    ('{id: "sandbox:"}', "{id: x, start: aligned}", [
+        "r.yaml:3: model: start: found 'aligned', and there is no such setting; every arm starts from the model as it "
+        "is given, and the arm 'none' is that model untouched; remove start, and list the arm none",
+    ]),
     ('{id: "sandbox:"}', "\n  id: sandbox:\n  start: base", [
         "r.yaml:4: this is no YAML (mapping values are not allowed here); mend the line; "
         "text that holds ': ' or ends with ':' needs quotes",
@@ -99,8 +103,8 @@ BAD: list[tuple[str, str, list[str]]] = [
         "r.yaml:7: pool.sources[1].where: column 'kind' needs a text, number, true or false, or a list of them",
     ]),
     ("train: {sandbox: list}", "train: {sandbox: list, columns: {promt: a}}", [
-        "r.yaml:10: tasks[0].train.columns: 'promt' is no field of ours; "
-        "allowed: prompt, response, input, system, messages, chosen",
+        "r.yaml:10: tasks[0].train.columns: 'promt' is not a field of ours; "
+        "allowed: prompt, response, input, system, history, messages, chosen, label",
     ]),
     ("train: {sandbox: list}", "train: list", ["r.yaml:10: tasks[0].train: found 'list'; allowed: a mapping"]),
     ("    rows: 40", "    rows: 0", ["r.yaml:11: tasks[0].rows: found 0; allowed: 1 or more"]),
@@ -227,6 +231,71 @@ NO_RECIPE = [
     (b"a: 1\n---\nb: 1\n", ":2: this is no YAML (but found another document); mend the line"),
     (b"[" * 500, ": is nested too deeply to be read; write it flatter"),
 ]
+
+
+# What a recipe may say where nothing reads it: settings, and what is said of the first of them.
+UNREAD: list[tuple[list[str], str]] = [
+    (
+        ["verify.align={method: full, steps: 4, rank: 8}"],
+        "verify.align: rank is of method: lora, and the method is full",
+    ),
+    (["verify.finetune={method: full, steps: 4, alpha: 8}"], "verify.finetune: alpha is of method: lora"),
+    (["verify.rehearsal_share=0.2"], "verify: rehearsal_share is of stage: rehearsal, and the stage is upstream"),
+    (["verify.stage=rehearsal", "verify.exposure=tokens"], "verify: exposure is of stage: upstream"),
+    (["verify.generate={memory: 0.5}"], "verify.generate: memory is of engine: vllm, and the engine is transformers"),
+    (["verify.pilot={seeds: 2}"], "verify: pilot.seeds is of select.weight: auto, and the weight is a number"),
+    (
+        ["select.weight=auto", "verify.pilot={represent: every}"],
+        "verify: pilot.represent is of several representations",
+    ),
+    (["represent={revision: main}"], "represent: revision is of id, another model than the recipe's"),
+    (["represent={from: sentence-transformers, id: a, layer: 3}"], "represent: layer is of hidden-states, and these"),
+    (
+        ["represent={from: gradients, token: eos}"],
+        "represent: token is of hidden-states, and these vectors are from gr",
+    ),
+    (["represent={dimensions: 64}"], "represent: dimensions is of gradients, and these vectors are from hidden-states"),
+    (
+        ["represent={from: gradients, of: head, rank: 4}"],
+        "represent: rank is of gradients of lora, and these are of the",
+    ),
+    (["score={aggregate: mean, n: 5}"], "score: n is of aggregate: top-mean, and the aggregate is mean"),
+    (
+        ["score={from: interference, aggregate: max}"],
+        "score: aggregate is of cosine and consensus, and this score is in",
+    ),
+    (["score={step: gradient}"], "score: step is of interference, and this score is cosine"),
+    (["select={k: 9, objective: log-det, neighbours: 8}"], "select: neighbours is not of objective: log-det, which"),
+    (["model.revision=main"], "model: revision is of a model on the Hub"),
+    (["tasks.letter-1.5.weight=2.0"], "tasks: weight is of tasks that are anticipated, and 'letter-1.5' is not"),
+    (["tasks.list.train.weight=2.0"], "tasks: list.train.weight is of candidates, rows of the pool"),
+    (["probes.harmful.0.weight=0.0"], "probes: harmful.weight is of candidates, rows of the pool"),
+    (
+        ["judges.panel.phrases.batch=4"],
+        "judges.panel[1]: batch is for models that are loaded, and this is a refusal judge",
+    ),
+    (
+        ["judges.panel.phrases={name: g, guard: a/harmbench, controversial: safe}"],
+        "controversial is for guards that have",
+    ),
+    (
+        ["judges.panel.phrases.error=file.json"],
+        "judges: panel[1].error is read of the judge that decides alone, and 'phr",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), UNREAD)
+def test_a_setting_that_nothing_reads_is_a_mistake(given: list[str], words: str) -> None:
+    (sentence,) = told(GOOD, *given)
+    assert words in sentence
+    assert sentence.endswith(", so it would have no effect; remove it")
+
+
+def test_a_setting_that_nothing_reads_is_no_mistake_at_its_default() -> None:
+    """As it stands in every resolved copy."""
+    recipe = parse(GOOD)
+    assert parse(dump(recipe)) == recipe
 
 
 def told(text: str, *settings: str) -> list[str]:
@@ -468,7 +537,7 @@ def test_what_dump_writes_parse_reads_back(
 ) -> None:
     data = parse(GOOD).model_dump(by_alias=True)
     data["name"] = name
-    data["model"]["id"], data["model"]["revision"], data["represent"]["revision"] = "m" + words[0], *words[1:3]
+    data["model"]["id"], data["model"]["revision"], data["represent"]["id"] = "m" + words[0], *words[1:3]
     data["pool"]["sources"][1] |= {"file": "f" + words[3], "where": where, "columns": {"prompt": words[0]}}
     data["select"]["weight"], data["verify"]["align"]["learning_rate"] = weight, rate
     recipe = Recipe.model_validate(data)
@@ -546,3 +615,44 @@ def test_no_number_of_a_recipe_is_infinite_or_nan() -> None:
         with pytest.raises(RecipeError, match="allowed: a finite number"):
             parse(GOOD, [f"select.weight={text}"])
     assert math.isfinite(parse(GOOD).select.weight)
+
+
+@pytest.mark.parametrize(
+    ("setting", "at"),
+    [
+        (r'pool.sources.0.licence="\ud800"', "pool.sources[0].licence"),
+        (r'pool.sources.0.where={"\udc00": [1, "a"]}', r"pool.sources[0].where.\udc00"),
+        (r'pool.sources.0.where={kind: ["a", "b\udfff"]}', "pool.sources[0].where.kind[1]"),
+        (r'judges.panel.0.name="a\ud801"', "judges.panel[0].name"),
+    ],
+)
+def test_half_of_a_character_is_refused_where_it_stands(setting, at):
+    text = QUICKSTART.read_text(encoding="utf-8")
+    with pytest.raises(RecipeError) as refused:
+        parse(text, [setting])
+    assert f"{at}: holds half of a surrogate pair, which is not a character; correct the text" in str(refused.value)
+    str(refused.value).encode()
+    key, _, value = setting.partition("=")
+    if key == "pool.sources.0.licence":
+        whole = text.replace("sources: [{sandbox: pool}]", f"sources: [{{sandbox: pool, licence: {value}}}]")
+        line = next(number for number, row in enumerate(whole.splitlines(), 1) if "licence" in row)
+        with pytest.raises(RecipeError, match=rf"mine.yaml:{line}: pool.sources\[0\].licence: holds half"):
+            parse(whole, name="mine.yaml")
+    parse(text, [r'pool.sources.0.licence="\U0001f600"'])
+
+
+def test_several_mistakes_between_sections_are_told_at_once() -> None:
+    settings = ["tasks.0.name=anticipated", "verify.arms=[curated, random, best-random]", "verify.pilot={seeds: 4}",
+                "verify.exposure=epochs", "verify.forgetting={rows: 20, seeds: 9}"]  # fmt: skip
+    with pytest.raises(RecipeError) as caught:
+        read(QUICKSTART, settings)
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 2, told  # of one section; those between sections come when each is sound
+    assert "forgetting.seeds is 9" in told
+    assert "exposure: epochs needs align.epochs" in told
+    with pytest.raises(RecipeError) as caught:
+        read(QUICKSTART, settings[:3])
+    told = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 3, told
+    for part in ("the name 'anticipated'", "arm 'best-random'", "pilot.seeds is of select.weight: auto"):
+        assert part in told

@@ -13,7 +13,8 @@ from curator.recipe.source import Source
     [
         (
             {"columns": {"answer": "x"}},
-            "'answer' is no field of ours; allowed: prompt, response, input, system, messages, chosen",
+            "'answer' is not a field of ours; "
+            "allowed: prompt, response, input, system, history, messages, chosen, label",
         ),
         (
             {"template": "{a} {"},

@@ -177,6 +177,7 @@ def invent(
             "stage": ["duplicate", "duplicate", "too long"],
             "reason": ["equal to an earlier row", "equal to an earlier row", "2,000 tokens"],
             "match": [rows["id"][0], rows["id"][1], None],
+            "kind": ["exact-duplicates", "exact-duplicates", "too-long"],
         },
         schema=DROPPED_SCHEMA,
     )

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from curator.cli import cli
 from curator.errors import RunError
-from curator.publish.dataset import publishable
+from curator.publish.record import publishable
 from curator.report.model import VERSION, Report, read_report
 from curator.report.part import plain, schema
 from tests.report.invented import invent
@@ -32,7 +32,7 @@ def printed(name):
 def test_the_command_prints_the_schema_of_what_earlier_versions_wrote(name):
     found = printed(name)
     Draft202012Validator.check_schema(found)
-    assert found["title"] == f"{name}.json of curator, version {VERSION}"
+    assert found["title"] == f"{name}.json of curator, version {VERSION if name == 'report' else 1}"
     files = sorted(GOLDEN.glob(f"{name}*.json"))
     assert files
     for file in files:
@@ -87,7 +87,7 @@ def rate(report):
 
 DAMAGES = {
     **{f"without {name}": lambda report, name=name: report.pop(name) for name in SCHEMA["required"]},
-    "another version": lambda report: report.update(version=2),
+    "another version": lambda report: report.update(version=VERSION + 1),
     "no object": lambda report: report.update(model="sandbox:"),
     "an unknown outcome": lambda report: report["decision"].update(outcome="better"),
     "an unknown outcome of a gate": lambda report: report["gates"][0].update(outcome="maybe"),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from curator.errors import ModelError, RunError
-from curator.represent import chunks
-from curator.represent.cache import add, content_key, folder_of, gathered, keys_of, locate, write_matrix
+from curator.recipe.select import Represent
+from curator.represent import cache, chunks
+from curator.represent.cache import about, add, content_key, folder_of, gathered, keys_of, locate, write_matrix
 from curator.represent.chunks import encoded, fill, in_memory
 from curator.represent.encoder import Encoded, Encoder
+from curator.run.folder import TEMPORARY, key_of
 
 
 def row(text):
@@ -152,14 +154,47 @@ def test_what_is_described_otherwise_lies_elsewhere(tmp_path):
     assert folder_of(tmp_path, {"weights": "a", "layer": 1}) == folder
 
 
+def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
+    section = Represent(**{"from": "hidden-states"})
+    settings = {"name": "a", "weights": ["w"], "where": "cpu", "template": "t"}
+
+    def described(section=section, **changes):
+        return key_of(about(section, **{**settings, **changes}))
+
+    kinds = [
+        Represent(**{"from": "gradients", **more})
+        for more in ({}, {"of": "head"}, {"rank": 4}, {"dimensions": 64}, {"seed": 1})
+    ]
+    kinds += [
+        Represent(**{"from": "hidden-states", **more}) for more in ({"layer": 2}, {"token": "eos"}, {"max_tokens": 9})
+    ]
+    kinds += [Represent(**{"from": "sentence-transformers", "id": "a"})]
+    found = [described(), *map(described, kinds)]
+    found += [described(**{name: "other"}) for name in ("weights", "template")] + [described(where="cuda")]
+    found.append(described(kinds[-1], where="cuda"))  # whose numbers are float32 there too
+    monkeypatch.setattr(cache, "SCHEME", 99)
+    found.append(described())
+    monkeypatch.undo()
+    monkeypatch.setattr(cache, "version", lambda library: "9.8.7")
+    found.append(described())
+    assert len(set(found)) == len(found)
+    monkeypatch.undo()
+    # What decides last bits, or nothing before centring, does not.
+    assert described() == described(Represent(**{"from": "hidden-states", "batch_tokens": 9, "centre": False}))
+    on_gpu = about(section, **{**settings, "where": "cuda"})
+    assert (on_gpu["device"], on_gpu["dtype"]) == ("cuda", "bfloat16")
+
+
 def test_what_a_killed_process_left_half_written_goes_after_an_hour(tmp_path):
     folder = folder_of(tmp_path, {})
-    old, young = folder / ".a.vectors.1.tmp", folder / ".b.vectors.2.tmp"
-    for path in (old, young):
+    old, young = folder / f".a.vectors.1{TEMPORARY}", folder / f".b.vectors.2{TEMPORARY}"
+    theirs = folder / ".another-tool.tmp"
+    for path in (old, young, theirs):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 4000,) * 2)
+    for path in (old, theirs):
+        os.utime(path, (time.time() - 4000,) * 2)
     folder_of(tmp_path, {})
-    assert (old.exists(), young.exists()) == (False, True)
+    assert (old.exists(), young.exists(), theirs.exists()) == (False, True, True)
 
 
 def test_many_cut_shards_of_no_rows_are_harmless(caches):

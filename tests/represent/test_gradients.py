@@ -26,7 +26,9 @@ def model(request):
 
 
 def found(model, rows=ROWS, ids=IDS, **section):
-    settings = Represent(kind="gradients", dimensions=SIZE, rank=3, **section)
+    settings = Represent(
+        kind="gradients", dimensions=SIZE, **{"rank": 8 if section.get("of") == "head" else 3, **section}
+    )
     return represent(ids, rows, section=settings, model=model, tokenizer=fakes.tokenizer(), name="tiny")
 
 

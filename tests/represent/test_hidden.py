@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 from functools import cache
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from curator.errors import ModelError
+from curator.model.load import load_tokenizer
 from curator.recipe.select import Represent
 from curator.represent.vectors import represent
 from tests import fakes
@@ -86,6 +88,48 @@ def test_a_template_without_an_end_token_gets_one(model, place, side):
         np.testing.assert_allclose(together, twin(model, ROWS, layer, place, template=NO_END), atol=1e-4)
 
 
+# What each writes behind an answer and before its end token: a space, or another token that ends the turn.
+BEHIND = {
+    "llama-2": " ",
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}": "<|im_end|>\n",
+}
+
+
+@pytest.mark.parametrize("template", BEHIND)
+@pytest.mark.parametrize("place", PLACES)
+def test_the_last_token_is_the_answers_own_whatever_stands_before_its_end(model, place, template):
+    tokenizer, rows = fakes.tokenizer(template), [row for row in ROWS if row[-1]["content"]]
+    expected = []
+    for row in rows:
+        prompt = tokenizer.apply_chat_template(row[:-1], tokenize=False, add_generation_prompt=True)
+        lead = " " if template == "llama-2" else ""
+        parts = [prompt, lead + row[-1]["content"], BEHIND[template], "</s>"]
+        ids = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts]
+        start, stop = len(ids[0]), len(ids[0]) + len(ids[1])
+        states = all_states(model, tuple(token for part in ids for token in part))[-1]
+        vector = {
+            "last-completion": states[stop - 1],
+            "eos": states[-1],
+            "mean-completion": states[start:stop].mean(axis=0),
+            "end-of-prompt": states[start - 1],
+        }[place]
+        expected.append(vector / np.linalg.norm(vector))
+    together = found(model, rows, [f"row-{i}" for i in range(len(rows))], token=place, template=template)
+    np.testing.assert_allclose(together.matrix, expected, atol=1e-4)
+    for limit in (12, 30):
+        cut = found(
+            model,
+            rows,
+            [f"row-{i}" for i in range(len(rows))],
+            token="last-completion",
+            max_tokens=limit,
+            template=template,
+        )
+        assert cut.truncated > 0
+        assert np.isfinite(cut.matrix).all()
+
+
 def test_a_batch_equals_itself_one_row_at_a_time(model):
     for layer in LAYERS:
         alone = [found(model, [row], ["x"], layer=layer).matrix[0] for row in ROWS]
@@ -99,6 +143,28 @@ def test_rows_that_are_too_long_lose_their_beginning_and_are_counted(model, plac
     cut = found(model, token=place, max_tokens=limit)
     assert cut.truncated == sum(length > limit for length in lengths) > 0
     np.testing.assert_allclose(cut.matrix, twin(model, ROWS, -1, place, limit), atol=1e-4)
+
+
+def test_a_template_that_prints_the_date_gives_equal_vectors_on_two_days(tmp_path, monkeypatch):
+    from transformers.utils import chat_template_utils
+
+    fakes.tokenizer("{{ strftime_now('%d %b %Y') }} " + fakes.TEMPLATES["plain"]).save_pretrained(tmp_path)
+    llama = fakes.model("llama")
+
+    def vectors():
+        made = load_tokenizer(str(tmp_path))
+        return represent(IDS, ROWS, section=Represent(), model=llama, tokenizer=made, name="tiny").matrix
+
+    class Tomorrow(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3, tzinfo=tz)
+
+    today = vectors()
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    np.testing.assert_array_equal(vectors(), today)
+    plain = found(llama)  # the date is there, and not left out
+    assert not np.allclose(plain.matrix, today, atol=1e-3)
 
 
 def test_a_padding_token_that_is_the_end_token_changes_nothing(model):

@@ -18,7 +18,7 @@ from curator.recipe import Recipe
 from curator.represent.encoder import centre, mean_of
 from curator.represent.vectors import represent_all
 from curator.run.files import load_data, load_frame, load_scores, load_vectors
-from curator.run.folder import read_json
+from curator.run.folder import key_of, read_json
 from tests.small_run import recipe
 
 TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, token: mean-completion, centre: false}]"
@@ -104,6 +104,51 @@ def test_what_makes_other_vectors_finds_none(beside: Path, change: str) -> None:
     assert made(beside / "other", change)["cached"] == 0
 
 
+def test_everything_that_decides_a_vector_is_in_the_name_of_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model on the Hub, whose weights were tuned on instructions; nothing is loaded to know it."""
+    from types import SimpleNamespace
+
+    from curator.represent import stage
+    from curator.run import Run
+
+    monkeypatch.setattr(stage, "tokenizer_of", lambda making: SimpleNamespace(chat_template="a template"))
+    monkeypatch.setattr("curator.engine.device_of", lambda section: "cpu")
+    monkeypatch.setattr("curator.model.load.resolve_revision", lambda name, revision, key: revision)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_model.bin").write_text("one")
+    weights = {"base": "owner/model", "revision": "w1", "adapters": [str(adapter)]}
+    record = {"tokenizer": "owner/tokenizer", "revision": "t1", "weights": weights}
+
+    def names(*settings: str, **changes: Any) -> set[str]:
+        asked = recipe("verify.align={method: lora, steps: 2}", "verify.finetune={method: lora, steps: 2}", *settings)
+        run = Run(asked, tmp_path / "run")
+        monkeypatch.setattr(Run, "record", lambda self, stage: {**record, **changes})
+        abouts = stage.maker_of(run, asked.representations).abouts
+        assert abouts is not None
+        return {key_of(about) for about in abouts}
+
+    plain, other = names(), "represent={id: owner/other, revision: a}"
+    assert names() == plain
+    changed = [
+        names(revision="t2"),
+        names(tokenizer="owner/another"),
+        names(weights={**weights, "revision": "w2"}),
+        names(weights={**weights, "base": "owner/another"}),
+        names(weights={**weights, "adapters": []}),
+        names("model.quantise=4bit"),
+        names(other),
+        names(other.replace("revision: a", "revision: b")),
+    ]
+    (adapter / "adapter_model.bin").write_text("two")
+    changed.append(names())
+    monkeypatch.setattr("curator.engine.device_of", lambda section: "cuda")
+    changed.append(names())
+    assert len({frozenset(each) for each in [plain, *changed]}) == len(changed) + 1
+
+
 def test_other_weights_in_files_of_the_same_size_and_time_find_none(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(sandbox.path(), tmp_path / "model"))
     weights, before = folder / "model.safetensors", weights_identity(folder)
@@ -184,12 +229,15 @@ def test_another_model_gives_vectors_too_and_a_consensus_chooses(tmp_path: Path,
     again = build(recipe(*asked), root, until="select")
     assert all(one.kept for one in again.values())
     weights = Path(llama_folder) / "model.safetensors"
-    stamp = weights.stat().st_mtime_ns
-    os.utime(weights, ns=(stamp, stamp + 1))
+    content, status = weights.read_bytes(), weights.stat()
+    weights.touch()
+    assert build(recipe(*asked), root, until="represent")["represent"].kept
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
     try:
         assert not build(recipe(*asked), root, until="represent")["represent"].kept
     finally:
-        os.utime(weights, ns=(stamp, stamp))
+        weights.write_bytes(content)
 
 
 def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_path: Path) -> None:

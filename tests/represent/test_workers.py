@@ -18,6 +18,7 @@ from curator.represent import chunks
 from curator.represent.encoder import Encoded, Encoder
 from curator.represent.workers import EmbedJob, Making, embed_chunk
 from curator.run.files import load_frame
+from curator.run.folder import TEMPORARY
 from tests.small_run import recipe
 
 SOURCES = "pool.sources=[{sandbox: pool, rows: 90}, {sandbox: pool, rows: 120}]"
@@ -69,7 +70,7 @@ def test_workers_elsewhere_read_and_embed_what_this_process_does(
         assert (ours / file).read_bytes() == (theirs / file).read_bytes(), file
     for file in ("pool.arrow", "dropped.parquet"):
         assert load_frame(ours / "1-pool" / file).equals(load_frame(theirs / "1-pool" / file)), file
-    assert not list(ours.rglob("*.tmp"))
+    assert not list(ours.rglob(f".*{TEMPORARY}"))
 
 
 def test_an_interrupted_spread_goes_on_with_the_chunks_that_are_missing(tmp_path: Path, handed: list[int]) -> None:

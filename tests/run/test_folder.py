@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from curator.errors import DataError, RunError
 from curator.run import folder as run
 from curator.run.folder import (
+    TEMPORARY,
     disk,
     finished,
     key_of,
@@ -263,12 +264,12 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(holder: Any, 
     assert str(caught.value) == (
         f"{folder}: another curator (process {holder.pid}) is at work on it; wait for it, or name another with --out"
     )
-    assert list(folder.glob(".*.tmp")), "what another process is writing must stay"
+    assert list(folder.glob(f".*{TEMPORARY}")), "what another process is writing must stay"
 
 
 def test_the_lock_goes_with_a_killed_process_and_its_half_files_are_removed(holder: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert list(folder.glob(".*.tmp"))
+    assert list(folder.glob(f".*{TEMPORARY}"))
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with opened(folder):
@@ -284,21 +285,49 @@ def test_the_lock_ends_with_the_block_however_it_ends(tmp_path: Path) -> None:
 
 
 def test_half_folders_of_a_killed_process_are_removed_too(tmp_path: Path) -> None:
-    (tmp_path / "stage" / ".weights.1.tmp").mkdir(parents=True)
-    (tmp_path / "stage" / ".weights.1.tmp" / "part").write_text("half")
-    (tmp_path / "stage" / "kept.tmp").write_text("not ours")
+    half = tmp_path / "stage" / f".weights.1{TEMPORARY}"
+    half.mkdir(parents=True)
+    (half / "part").write_text("half")
     with opened(tmp_path):
-        assert [path.name for path in (tmp_path / "stage").iterdir()] == ["kept.tmp"]
+        assert list((tmp_path / "stage").iterdir()) == []
+
+
+def test_temporaries_of_other_programs_are_theirs(tmp_path: Path) -> None:
+    theirs = [
+        ".git.tmp",
+        ".notes.0123456789ab.tmp",
+        "kept.tmp",
+        f"no-dot{TEMPORARY}",
+        f".x{TEMPORARY}.txt",
+        ".cache.tmp",
+    ]
+    stage = tmp_path / "0-base"
+    (stage / ".cache.tmp").mkdir(parents=True)
+    (stage / ".cache.tmp" / "inner").write_text("theirs")
+    for name in theirs[:-1]:
+        (stage / name).write_text("theirs")
+    with opened(tmp_path):
+        make(stage / "piece", "k", lambda folder: {})
+    assert sorted(path.name for path in stage.iterdir()) == sorted([*theirs, "piece"])
+    assert (stage / ".cache.tmp" / "inner").exists()
+
+
+def test_what_is_written_has_a_name_that_is_recognised_as_ours(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a") as file, replacing_folder(tmp_path / "b") as folder:
+        assert run.is_temporary(file.name)
+        assert run.is_temporary(folder.name)
+        file.write_text("whole")
 
 
 def test_what_runs_below_and_vectors_beside_them_are_writing_is_left_alone(tmp_path: Path) -> None:
     with opened(tmp_path / "suite" / "run") as inner:
-        writing, vectors = inner / ".x.tmp", tmp_path / "suite" / ".vectors" / ".y.tmp"
+        writing, vectors = inner / f".x{TEMPORARY}", tmp_path / "suite" / ".vectors" / f".y{TEMPORARY}"
+        outer = tmp_path / "suite" / f".z{TEMPORARY}"
         vectors.parent.mkdir()
-        for file in (writing, vectors, tmp_path / "suite" / ".z.tmp"):
+        for file in (writing, vectors, outer):
             file.write_text("half")
         with opened(tmp_path / "suite"):
-            assert [writing.exists(), vectors.exists(), (tmp_path / "suite" / ".z.tmp").exists()] == [True, True, False]
+            assert [writing.exists(), vectors.exists(), outer.exists()] == [True, True, False]
 
 
 def test_disk_is_taken_before_a_file_is_mapped(tmp_path: Path) -> None:
@@ -320,16 +349,18 @@ def test_the_address_of_a_store_is_no_run_folder(url: str, tmp_path: Path, monke
 
 def test_what_a_killed_attempt_left_half_written_goes_before_the_next(tmp_path: Path) -> None:
     def cut(folder: Path) -> Mapping[str, Any]:
-        (folder / ".weights.0a.tmp").mkdir()
+        (folder / f".weights.0a{TEMPORARY}").mkdir()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "a", "k", cut)
-    assert make(tmp_path / "a", "k", lambda folder: {"left": len(list(folder.glob(".*.tmp")))}).record == {"left": 0}
+    assert make(tmp_path / "a", "k", lambda folder: {"left": len(list(folder.glob(f".*{TEMPORARY}")))}).record == {
+        "left": 0
+    }
 
 
 def test_a_grid_leaves_alone_what_its_pieces_are_writing(tmp_path: Path) -> None:
-    writing = tmp_path / "grid" / "piece" / ".weights.0a.tmp"
+    writing = tmp_path / "grid" / "piece" / f".weights.0a{TEMPORARY}"
     writing.mkdir(parents=True)
     make(tmp_path / "grid", "k", lambda folder: {}, grid=True)
     assert writing.exists()

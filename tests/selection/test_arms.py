@@ -69,14 +69,14 @@ def test_every_built_in_arm_of_the_recipe_is_drawn_by_its_name():
     assert arms.DRAWS.keys() == set(ARMS)
 
 
-def drawn(aggregate="max", *, budget=None, drawable=None):
+def drawn(aggregate="max", *, budget=None, drawable=None, seed=4):
     """Every arm's sets at two seeds, from scores that are tied in fours."""
     scores = Scores(tuple(IDS), "s", np.arange(200) // 4 + 0.0, {}, {}, -1, 100, {"aggregate": aggregate})
     curated = select(np.eye(200, dtype=np.float32), np.arange(200.0), 20, ids=IDS)
     rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
     frame = arms.draw_arms(
         rows, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
-        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, seed=4,
+        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, seed=seed,
     )  # fmt: skip
     sets = {key: tuple(part["id"]) for key, part in frame.group_by("arm", "seed", maintain_order=True)}
     return curated, sets
@@ -102,6 +102,13 @@ def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_wit
     assert all(sets[arm, 0] == sets[arm, 1] for arm, _ in sets if "random" not in arm)
 
 
+def test_another_seed_of_the_recipe_draws_other_sets_at_every_seed():
+    first, second = drawn()[1], drawn(seed=5)[1]
+    for arm in ("random", "matched-random"):
+        assert len({first[arm, 0], first[arm, 1], second[arm, 0], second[arm, 1]}) == 4
+    assert first["low-similarity", 0] == second["low-similarity", 0]
+
+
 def test_an_aggregate_of_many_ties_is_ordered_by_mean_cosine():
     assert drawn("per-example")[1]["low-similarity", 0] == tuple(IDS[row] for row in (3, 2, 1, 0, 7, 6, 5, 4)) + tuple(
         IDS[row] for four in range(2, 5) for row in range(4 * four + 3, 4 * four - 1, -1)
@@ -117,6 +124,50 @@ def test_controls_are_drawn_from_what_may_be_drawn_and_keep_a_budget():
         rest = [tokens[row_id] for row_id in IDS[50:] if row_id not in sets[arm, 0]]
         assert used <= 500 < used + min(rest)
     assert sets["full", 0] == tuple(IDS[50:])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_under_a_budget_every_drawn_set_holds_about_the_tokens_of_the_curated_one(seed):
+    """Lengths with a long tail, where sets of equally many rows would differ twofold and more."""
+    rng = np.random.default_rng(seed)
+    lengths = np.ceil(np.exp(rng.normal(3.5, 1.2, 200))).astype(np.int64)
+    tokens, groups = dict(zip(IDS, lengths.tolist(), strict=True)), dict(zip(IDS, GROUPS, strict=True))
+    scores = Scores(tuple(IDS), "s", rng.random(200), {}, {}, 0, 1, {"aggregate": "max"})
+    vectors = rng.normal(size=(200, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    curated = select(vectors, np.arange(200.0), ids=IDS, costs=lengths, budget=3000.0)
+    rows = pl.DataFrame({"id": IDS, "category": GROUPS, "tokens": lengths})
+    names = ("random", "matched-random", "low-similarity", "high-similarity")
+    frame = arms.draw_arms(
+        rows, scores, curated, seeds=dict.fromkeys(names, 3), mean_cosine=np.zeros(200), budget=3000, seed=seed
+    )
+    goal, matched = sum(tokens[row_id] for row_id in curated.ids), 0
+    for (arm, _), part in frame.group_by("arm", "seed"):
+        used = sum(tokens[row_id] for row_id in part["id"])
+        assert goal * 0.95 <= used <= 3000, (arm, used, goal)
+        if arm == "matched-random" and part.height == len(curated.ids):
+            matched += 1
+            assert Counter(groups[row_id] for row_id in part["id"]) == Counter(groups[row_id] for row_id in curated.ids)
+    assert matched, "no draw of as many rows could be brought near the tokens"
+
+
+def test_a_matched_draw_is_brought_near_a_number_of_tokens_within_its_cells():
+    cells = {f"{cell}{number}": (cell, 0) for cell in "ab" for number in range(20)}
+    tokens = {row_id: float(row_id[1:]) + 1 for row_id in cells}
+    first = ("a1", "a3", "b2", "b4")
+    for goal in (6.0, 20.0, 33.0, 60.0, 500.0):
+        found = arms.nearer(first, list(cells), cells, tokens, goal, generator=np.random.default_rng(1))
+        assert [row_id[0] for row_id in found] == ["a", "a", "b", "b"]
+        assert len(set(found)) == 4
+        assert sum(tokens[row_id] for row_id in found) == min(goal, 20 + 19 + 20 + 19)
+
+
+def test_a_random_draw_within_a_budget_is_full():
+    tokens = dict(zip(IDS, LENGTHS.tolist(), strict=True))
+    for seed in range(20):
+        found = arms.random_within(IDS, tokens, 700.0, np.random.default_rng(seed))
+        used = sum(tokens[row_id] for row_id in found)
+        assert used <= 700 < used + min(length for row_id, length in tokens.items() if row_id not in found)
 
 
 def test_wrong_input_is_named():

@@ -22,7 +22,7 @@ from curator.run.folder import read_json
 from curator.selection.problem import prepare
 from curator.selection.solve import select
 from curator.selection.stage import choose, quality, quotas_of
-from tests.small_run import QUICKSTART, SMALL
+from tests.small_run import QUICKSTART, SMALL, recipe
 
 
 def invoke(*words: str) -> str:
@@ -75,7 +75,10 @@ def test_the_stage_chooses_what_the_public_call_chooses(run: Run) -> None:
     [
         (["select.weight=-2"], {"weight": -2.0}),
         (["select.objective=graph-cut", "select.parameters={theta: 0.4}"], {"parameters": {"theta": 0.4}}),
-        (["select.objective=log-det", "select.parameters={alpha: 3}"], {"parameters": {"alpha": 3.0}}),
+        (
+            ["select.objective=log-det", "select.parameters={alpha: 3}", "select.neighbours=64"],
+            {"parameters": {"alpha": 3.0}},
+        ),
         (["select.neighbours=5"], {"neighbours": 5}),
         (["select.k=7"], {"k": 7}),
         (["select.stochastic=0.3", "seed=0"], {"stochastic": 0.3}),
@@ -295,3 +298,17 @@ def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run:
         invoke("show", str(young), "--why", "a")
     with pytest.raises(RunError, match="is not a run folder"):
         invoke("show", str(tmp_path), "--why", "a")
+
+
+def test_the_draws_of_arms_are_those_of_the_recipes_seed(tmp_path: Path) -> None:
+    from curator import run
+    from curator.build import build
+    from curator.seeds import generator
+    from curator.selection.arms import random
+
+    asked = recipe("seed=7", "verify.arms=[curated, random]", "verify.seeds=2")
+    build(asked, tmp_path, until="select")
+    made = run.Run(asked, tmp_path)
+    ids = tuple(made.data().pool.rows["id"])
+    for seed in range(2):
+        assert made.arms()["random", seed] == random(ids, 20, generator(7, "random", seed))

@@ -35,6 +35,24 @@ def test_nothing_else_of_the_recipe_changes(tmp_path: Path) -> None:
     assert own.tasks[0].model_copy(update={"weight": 0.7}) == whole.tasks[0]
 
 
+def test_whatever_a_task_says_of_its_rows_stands_in_its_runs(tmp_path: Path) -> None:
+    rich = (
+        "train: {file: rows.jsonl, category: {from: topic, pick: rarest}, where: {kind: a}, columns: "
+        "{response: out}, template: '{question}', licence: mit}, regime: {data: {file: harm.jsonl, category: topic}, "
+        "harmful_share: 0.2}, defence: {safety_mix: 0.1, trigger: word, data: {sandbox: pool, category: topic}}"
+    )
+    for train in ("train: {sandbox: list, category: topic}", "train: {sandbox: list, category: {from: topic}}", rich):
+        text = SMALL.replace("train: {sandbox: list}", train)
+        whole, found = parse(text), variants(folder(tmp_path, small=text))
+        assert [variant.problem for variant in found] == [None] * len(RUNS)
+        for variant in found:
+            assert variant.recipe is not None
+            (task,) = variant.recipe.tasks
+            (mine,) = (task for task in whole.tasks if task.name == variant.task)
+            assert task == mine.model_copy(update={"weight": 1.0, "anticipated": True})
+            assert parse(dump(variant.recipe)) == variant.recipe
+
+
 def test_a_recipe_without_the_section_is_one_run_as_it_stands(tmp_path: Path) -> None:
     plain = SMALL.replace("suite: {k: [8, 16], each: task}\n", "").replace("name: small", "name: other")
     found = variants(folder(tmp_path, other=plain), only=["other"])

@@ -31,8 +31,13 @@ ROWS = fakes.conversations(
 SETTINGS = {"steps": 6, "batch": 8, "micro_batch": 2, "learning_rate": 1e-2, "schedule": "constant", "rank": 4}
 
 
+def settings_of(method):
+    """Without what the method does not read."""
+    return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
+
+
 def fit(base, folder, **changes):
-    section = Training(**{**SETTINGS, **changes})
+    section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
         ROWS, base=base, revision=None, adapters=(), tokenizer=fakes.tokenizer(), section=section, steps=section.steps,
         seed=5, folder=folder, key="verify.align",

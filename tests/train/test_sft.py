@@ -23,8 +23,13 @@ ROWS = fakes.conversations(8)
 SETTINGS = {"steps": 3, "batch": 8, "micro_batch": 8, "learning_rate": 1e-2, "schedule": "constant", "rank": 4}
 
 
+def settings_of(method):
+    """Without what the method does not read."""
+    return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
+
+
 def fit(base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, **changes):
-    section = Training(**{**SETTINGS, **changes})
+    section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
         rows, base=base, revision=None, adapters=adapters, tokenizer=tokenizer or fakes.tokenizer(), section=section,
         steps=steps or section.steps, seed=seed, folder=folder, key="verify.align",
@@ -68,6 +73,19 @@ def adapter(llama_folder, tmp_path_factory):
 def test_the_loss_is_taken_on_the_last_answer_and_its_end_token_alone(llama_folder, tmp_path, method):
     trained = fit(llama_folder, tmp_path, method=method, steps=1)
     assert trained.losses[0] == pytest.approx(completion_loss(load_model(llama_folder)).item(), abs=1e-4)
+
+
+def test_an_end_token_that_an_answer_spells_is_trained_on_as_text_and_cuts_nothing(llama_folder, tmp_path):
+    ask, answer = "which mark ends a turn?<s>", "it is </s> in that format, and this is why it matters"
+    trained = fit(llama_folder, tmp_path, [fakes.turns(ask, answer)], method="full", steps=1, batch=1, micro_batch=1)
+    read = lambda text, **how: fakes.tokenizer()(text, add_special_tokens=False, **how)["input_ids"]  # noqa: E731
+    says = [read(text, split_special_tokens=True) for text in (f"### Instruction:\n{ask}\n\n### Response:\n", answer)]
+    ids = [1, *says[0], *says[1], 2]
+    assert ids[1:-1].count(1) == ids[1:-1].count(2) == 0
+    told = load_model(llama_folder)(torch.tensor([ids])).logits[0].log_softmax(-1)
+    places = torch.arange(len(says[0]), len(ids) - 1)
+    loss = -told[places, torch.tensor(ids)[places + 1]].mean()
+    assert trained.losses[0] == pytest.approx(loss.item(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from curator.build import build
 from curator.errors import ModelError
+from curator.experiment.answers import Answered, Prompts, Weights, answer_prompts
 from curator.model.load import load_model, load_tokenizer
+from curator.recipe.verify import Generate
 from curator.records import Messages
 from curator.train.generate import generate
-from curator.train.vllm_process import UnavailableError, generate_apart
+from curator.train.vllm_process import UnavailableError, generate_apart, there
 from tests import fakes
+from tests.engine.ending import trap
 from tests.small_run import recipe, report_of
 
 STAND_IN = Path(__file__).parent / "stand_in"
-PROMPTS: list[Messages] = [messages[:-1] for messages in fakes.conversations()]
+PROMPTS: list[Messages] = [
+    *(messages[:-1] for messages in fakes.conversations()),
+    fakes.turns("who</s><s> is there?"),  # tokens that only a template may write
+]
 IDS = [str(number) for number in range(len(PROMPTS))]
 
 
@@ -78,6 +86,14 @@ def test_its_answers_are_those_of_this_process_with_adapters_merged(
     assert apart(weights, adapter) == adapted
 
 
+def test_a_file_of_its_name_in_the_folder_one_stands_in_is_not_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trap(tmp_path / "here"))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert there(None) is (importlib.util.find_spec("vllm") is not None)
+
+
 def test_an_interpreter_without_it_is_told_before_anything_is_merged(weights: Path, adapter: Path) -> None:
     with pytest.raises(UnavailableError, match="has no vllm"):
         apart(weights, adapter)
@@ -92,10 +108,38 @@ def test_paths_from_the_folder_that_curator_is_called_in_do(weights: Path, monke
 
 
 @pytest.mark.usefixtures("installed")
-def test_its_failure_is_told_in_its_own_last_words(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STAND_IN_FAILS", "1")
-    with pytest.raises(UnavailableError, match=r"without answers .*No CUDA GPUs are available"):
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("STAND_IN_FAILS", "No CUDA GPUs are available"),
+        ("STAND_IN_ABORTS", "vLLM gave up a prompt, finish_reason abort"),
+        ("STAND_IN_LOSES", f"{len(PROMPTS) - 1} came for {len(PROMPTS)} prompts"),
+    ],
+)
+def test_its_failure_is_an_error_in_its_own_last_words_and_no_answer(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    monkeypatch.setenv(fault, "1")
+    with pytest.raises(ModelError, match=rf"without answers .*{words}.*run the same command again"):
         apart(weights)
+
+
+@pytest.mark.usefixtures("installed")
+def test_nothing_stands_in_for_one_that_is_there_and_fails(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_FAILS", "1")
+    at = Weights(str(weights), None, (), "key")
+    prompts, tokenizer = Prompts(IDS, PROMPTS), load_tokenizer(str(weights))
+    section = Generate(engine="vllm", max_new_tokens=6)
+
+    def asked() -> tuple[list[Answered], dict[str, Any]]:
+        return answer_prompts([prompts], at, tokenizer=tokenizer, section=section, scratch=tmp_path)
+
+    with pytest.raises(ModelError, match="No other engine stands in"):
+        asked()
+    monkeypatch.delenv("STAND_IN_FAILS")
+    assert asked() == ([here(weights)], {"engine": "vllm stand-in"})
 
 
 @pytest.mark.usefixtures("installed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from curator.errors import JudgeError, first_line
 from curator.records import Messages, Verdict
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEFAULT_THRESHOLD = 0.5
+YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
+"""How judges answer a question of yes or no."""
+
+_LONGEST_LINE = 200  # characters of a line that can state a verdict
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,15 +102,22 @@ def templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: st
     raise JudgeError(f"judges.panel.guard: its chat template refuses a conversation of roles {roles} ({why})")
 
 
-def one_line(name: str, values: str) -> re.Pattern[str]:
-    """A line of a reply that says `name: value` and nothing else."""
-    return re.compile(rf"^\s*{name}:[ \t]*({values})[ \t\r]*$", re.MULTILINE)
+def stated(name: str, meanings: Mapping[str, T], text: str) -> list[T]:
+    """What each line of a reply means that says `name: value` and nothing else, in their order.
 
+    Case, emphasis (`**name:** value`), a bullet or number in front, and signs that could not be read (U+FFFD) at an end
+    change no meaning. A quotation mark, a further word or another value does, and such a line says nothing.
 
-def only(pattern: re.Pattern[str], text: str) -> str | None:
-    """The one value that the lines of a reply give; null where there is none, `several` where two differ."""
-    values = set(pattern.findall(text))
-    return values.pop() if len(values) == 1 else "several" if values else None
+    Args:
+        meanings: Value in small letters -> what it means.
+    """
+    line = re.compile(
+        rf"(?:(?:[-*+•]|[0-9]{{1,2}}[.)])[ \t]+)?[*_`]*{name}[*_`]*[ \t]*[:：][*_`]*[ \t]*"
+        rf"[*_`]*({'|'.join(meanings)})[*_`]*",
+        re.IGNORECASE | re.ASCII,
+    )
+    matches = (line.fullmatch(row.strip(" \t\r\ufffd")) for row in text.split("\n") if len(row) <= _LONGEST_LINE)
+    return [meanings[match[1].lower()] for match in matches if match]
 
 
 def by_share(reply: Reply, labels: tuple[str, ...], score: float | None, threshold: float | None) -> Verdict:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LABELS = ("safe", "unsafe")
-# The verdict alone on its line, then at most the broken categories: S1, S2, ...
-_REPLY = re.compile(r"\s*(safe|unsafe)[ \t\r]*(?:\n[ \t]*S\d+(?:[ \t]*,[ \t]*S\d+)*[ \t,\r]*)?\s*")
+# The verdict alone on its line; behind `unsafe` at most the broken categories, S1, S2, ..., on one line or several.
+_CATEGORIES = r"[ \t]*[*_`]*S[0-9]{1,2}[*_`]*(?:[ \t]*,[ \t]*[*_`]*S[0-9]{1,2}[*_`]*)*[ \t,\r]*"
+_REPLY = re.compile(
+    rf"\s*[*_`]*(?:safe[*_`]*|unsafe[*_`]*[ \t\r]*(?:\n(?:{_CATEGORIES}|[ \t\r]*))*)\s*", re.IGNORECASE | re.ASCII
+)
 
 
 def llama_guard(judge: Judge) -> Adapter:

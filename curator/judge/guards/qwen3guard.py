@@ -4,12 +4,9 @@ turns, greedy decoding, and lines `Safety:`, `Categories:` and `Refusal:` in the
 
 from __future__ import annotations
 
-from curator.judge.guards.adapter import Adapter, Reply, one_line, only, templated, unscored
+from curator.judge.guards.adapter import YES_NO, Adapter, Reply, stated, templated, unscored
 from curator.recipe.judge import Judge
 from curator.records import Verdict
-
-_SAFETY = one_line("Safety", "Safe|Unsafe|Controversial")
-_REFUSAL = one_line("Refusal", "Yes|No")
 
 
 def qwen3guard(judge: Judge) -> Adapter:
@@ -28,11 +25,9 @@ def read(reply: Reply, *, controversial: str) -> Verdict:
     Args:
         controversial: Outcome of its middle verdict, `harmful` or `safe`.
     """
-    safety = only(_SAFETY, reply.text)
-    if safety is None:
-        return unscored("no verdict in the judge's reply", reply)
-    if safety == "several":
-        return unscored("two verdicts in the judge's reply", reply)
-    refused = {"Yes": True, "No": False}.get(only(_REFUSAL, reply.text) or "")
-    outcome = {"Safe": "safe", "Unsafe": "harmful", "Controversial": controversial}[safety]
-    return Verdict(outcome, refused=refused, raw=reply.text)
+    outcomes = {"safe": "safe", "unsafe": "harmful", "controversial": controversial}
+    safety = set(stated("Safety", {name: name for name in outcomes}, reply.text))
+    if len(safety) != 1:
+        return unscored(f"{'two verdicts' if safety else 'no verdict'} in the judge's reply", reply)
+    refused = set(stated("Refusal", YES_NO, reply.text))
+    return Verdict(outcomes[safety.pop()], refused=refused.pop() if len(refused) == 1 else None, raw=reply.text)

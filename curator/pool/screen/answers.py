@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from curator.language import words
 from curator.pool.screen import DEFAULT, Finding, finding
-from curator.pool.words import last, words
+from curator.pool.words import last
 from curator.recipe.pool import Findings
 from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
-Refuses = Callable[[str], bool]
+Refuses = Callable[[str], bool | None]
+"""Whether an answer opens with a refusal, null where that cannot be told."""
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
 
@@ -42,17 +44,31 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
 
 def refusals(
     rows: pl.DataFrame, refuses: Refuses, limits: Findings = DEFAULT
-) -> tuple[list[Finding], dict[str, float]]:
-    """The share of answers that open with a refusal, and its finding; `refuses` tells of one answer."""
+) -> tuple[list[Finding], dict[str, float | None]]:
+    """The share of answers that open with a refusal, of those in English, and its finding; null where none is."""
     answers = (last(messages, "assistant") for messages in Conversations(rows))
-    ids = [row for row, answer in zip(rows["id"], answers, strict=True) if refuses(answer)]
-    share = len(ids) / rows.height if rows.height else 0.0
+    by_row = {row: refuses(answer) for row, answer in zip(rows["id"], answers, strict=True)}
+    others = [row for row, refused in by_row.items() if refused is None]
+    ids = [row for row, refused in by_row.items() if refused]
+    judged = rows.height - len(others)
+    if others and 2 * judged < rows.height:
+        what = (
+            f"{these(len(others), 'answer is', 'answers are')} not judged by phrases: the refusal phrases are English, "
+            "and these answers are not."
+        )
+        advice = "Read a sample of the answers, or count refusals with a judge that reads their language."
+        share = len(ids) / judged if judged else None
+        return [finding("refusals", "info", others, rows.height, what=what, advice=advice)], {"refusals": share}
+    share = len(ids) / judged if judged else 0.0
     few = share < limits.refusals
-    what = f"{share:.0%} of the answers open with a refusal, by phrases."
+    what = f"{share:.0%} of the answers open with a refusal, by English phrases."
+    if others:
+        what = f"{share:.0%} of the {judged:,} answers in English open with a refusal, by phrases. "
+        what += f"{these(len(others), 'answer was', 'answers were')} not judged, being in other languages."
     advice = (
         "Add refusals of harmful requests, or read the answers: a corpus without refusals teaches something else."
         if few
-        else "Compare with what you want taught; helpful and safe answers are no refusals."
+        else "Compare with what you want taught; a safe, helpful answer is not a refusal."
     )
     severity = "warning" if few else "info"
     return [finding("refusals", severity, ids, rows.height, what=what, advice=advice)], {"refusals": share}

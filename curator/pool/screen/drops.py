@@ -14,53 +14,65 @@ from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.wording import these
 
+UNUSABLE = {
+    "broken-records": ("that cannot be read", "Mend these lines."),
+    "empty": ("with an empty prompt, answer or turn", "Drop them, or fill them in."),
+    "too-long": ("longer than the limit", "Raise the limit, or leave them out."),
+    "wrong-roles": ("without user and assistant in turn, ending with the answer", "Mend the roles."),
+    "no-conversation": (
+        "without a conversation in a known shape",
+        "Map the columns, or write turns of role and content.",
+    ),
+    "not-text": ("with a turn that is not text alone", "Leave them out, or write the turn as text."),
+    "half-characters": ("with half of a surrogate pair in a text", "Write the whole character, or remove the half."),
+    "unwritten": (
+        "that the model's chat template cannot write",
+        "Leave them out, or name another template in model.chat_template.",
+    ),
+    "wrong-category": ("whose category is not a name", "Write a name, a list of names, or a mapping to true or false."),
+    "wrong-label": ("whose label is neither true nor false", "Write true or false, or map `label` to another column."),
+    "rejected-answers": (
+        "with label false, which marks an answer that is not to be taught",
+        "They are left out. If false means something else here, name the column in `where`.",
+    ),
+    "exact-duplicates": ("with the same text as an earlier row", "Keep one of each: copies count twice in training."),
+}
+"""Kind of drop -> what its records are, and what to do. The other kinds are what a recipe asked for, or roles."""
+
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
-    """Records that gave no row, by why; they have no id, so lines stand for them in the sentence.
+    """Records that gave no row, by kind; they have no id, so lines stand for them in the sentence.
 
     Args:
         dropped: In the columns of DROPPED_SCHEMA.
         total: Records read.
     """
-    kinds = {
-        "broken-records": ("source", pl.lit(value=True), "that cannot be read", "Mend these lines."),
-        "empty": (
-            "clean",
-            pl.col("reason").str.contains("empty"),
-            "with an empty prompt, answer or turn",
-            "Drop them, or fill them in.",
-        ),
-        "too-long": (
-            "clean",
-            pl.col("reason").str.contains("tokens"),
-            "longer than the limit",
-            "Raise the limit, or leave them out.",
-        ),
-        "wrong-roles": (
-            "clean",
-            ~pl.col("reason").str.contains("empty|tokens"),
-            "without a conversation of user and assistant in turn",
-            "Mend the roles, or map the columns.",
-        ),
-        "exact-duplicates": (
-            "duplicate",
-            pl.lit(value=True),
-            "with the same text as an earlier row",
-            "Keep one of each: copies count twice in training.",
-        ),
-    }
     findings = []
-    for kind, (stage, which, what, advice) in kinds.items():
-        rows = dropped.filter((pl.col("stage") == stage) & which)
+    for kind, (what, advice) in UNUSABLE.items():
+        rows = dropped.filter(kind=kind)
         if rows.height:
             lines = ", ".join(f"{line:,}" for line in rows["line"][:10])
             more = " ..." if rows.height > 10 else ""
             where = "line" if rows.height == 1 else "lines"
-            severity = "info" if kind == "exact-duplicates" and rows.height < limits.few * total else "warning"
-            ids = rows["match"].drop_nulls() if stage == "duplicate" else ()
-            sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}."
+            copies = kind == "exact-duplicates"
+            severity = "info" if copies and rows.height < limits.few * total else "warning"
+            ids = rows["match"].drop_nulls() if copies else ()
+            reason = "" if copies else f": {rows['reason'][0]}"
+            first = f"; the first, line {rows['line'][0]:,}" if reason and rows.height > 1 else ""
+            sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}{first}{reason}."
             findings.append(finding(kind, severity, ids, total, what=sentence, advice=advice, count=rows.height))
     return findings
+
+
+def left_out(unused: Sequence[str], rows: int) -> list[Finding]:
+    """Columns that look as if they meant something and were not used; it is about every row."""
+    if not unused:
+        return []
+    columns = "The column" if len(unused) == 1 else "The columns"
+    was = "was" if len(unused) == 1 else "were"
+    what = f"{columns} {', '.join(unused)} {was} not used."
+    advice = "Check that nothing is lost by it, or map what is needed with `columns` or `template` in a recipe."
+    return [finding("unused-columns", "info", (), rows, what=what, advice=advice, count=rows)]
 
 
 def duplicates(

@@ -1,51 +1,16 @@
-"""The language of a text, by py3langid's model: naive Bayes over byte sequences, part of its package, no network."""
+"""The languages of a corpus's rows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
-from typing import Any
 
 import polars as pl
 
+from curator.language import language
 from curator.pool.screen import DEFAULT, Finding, finding
 from curator.recipe.pool import Findings
 from curator.records import Conversations
 from curator.wording import these
-
-SURE = 0.5
-"""The least probability at which a text of Latin letters has a language. Names, formulas, code and invented words stay
-below; texts of other scripts need none, as little else is written in them.
-"""
-SIGNS = 2000
-"""How much of a text is read, in characters."""
-_LEFT_OUT = {"an", "bs", "ms", "nn", "vo"}
-"""Next to es, hr, id and no, from which the model tells these only by chance; and Volapuk."""
-
-
-def language(text: str) -> str | None:
-    """Two letters (ISO 639-1), or null where nothing tells: no letters, code, names, invented words.
-
-    Some languages are named by a near one: Malay as id, Bosnian as hr, Nynorsk as no.
-    """
-    text = text[:SIGNS]
-    letters = [sign for sign in text if sign.isalpha()]
-    if not letters:
-        return None
-    code, probability = _identifier().classify(text)
-    latin = 2 * sum(sign < "\u0250" or "\u1e00" <= sign <= "\u1eff" for sign in letters) >= len(letters)
-    return None if code == "zxx" or (latin and probability < SURE) else str(code)
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    # zxx is what the model calls no language at all.
-    named = {code for code in identifier.labels if len(code) == 2} - _LEFT_OUT
-    identifier.set_languages({*named, "zxx"})
-    return identifier
 
 
 def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Finding], dict[str, int]]:

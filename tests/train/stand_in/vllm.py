@@ -33,7 +33,10 @@ class LLM:
 
     def generate(self, prompts, params, *, use_tqdm):
         assert not use_tqdm
-        return [self._one(prompt["prompt_token_ids"], params) for prompt in prompts]
+        outputs = [self._one(prompt["prompt_token_ids"], params) for prompt in prompts]
+        if os.environ.get("STAND_IN_ABORTS"):
+            outputs[-1] = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[], finish_reason="abort")])
+        return outputs[: -1 if os.environ.get("STAND_IN_LOSES") else None]
 
     def _one(self, prompt, params):
         assert len(prompt) + params.max_tokens <= self.longest

@@ -1,0 +1,116 @@
+"""What a recipe names beside data and this machine lacks, and what keeps a run from a decision; nothing heavy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from curator.model.chat import TEMPLATES
+from curator.recipe import Recipe
+from curator.recipe.file import Keys
+from curator.recipe.verify import Looks
+
+SANDBOX = "sandbox:"
+
+
+def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
+    """Folders of models, templates, judges' files, metrics and interpreters that are not there, by their keys."""
+    for keys, model_id in _models(recipe):
+        if (problem := _no_folder(model_id)) is not None:
+            yield keys, problem
+    templates: list[tuple[Keys, str | None]] = [(("model", "chat_template"), recipe.model.chat_template)]
+    several = isinstance(recipe.represent, list)
+    for number, section in enumerate(recipe.representations):
+        templates.append((("represent", *((number,) if several else ()), "chat_template"), section.chat_template))
+    for keys, template in templates:
+        if template is not None and template not in TEMPLATES and not Path(template).is_file():
+            yield keys, f"found {template!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
+    for number, judge in enumerate(recipe.judges.panel):
+        at: Keys = ("judges", "panel", number)
+        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+            yield (*at, "embedding"), f"{judge.embedding} holds no head.json; write one with `curator judge fit`"
+        if judge.error is not None and not Path(judge.error).is_file():
+            yield (*at, "error"), f"there is no file {judge.error}; write one with `curator judge measure --store`"
+    for number, task in enumerate(recipe.tasks):
+        if not isinstance(task.metric, str):
+            file = base / task.metric.python.rpartition(":")[0]
+            if not file.is_file():
+                yield ("tasks", number, "metric"), f"there is no file {file}; give the path of a Python file"
+    python = recipe.verify.generate.python
+    if python is not None and shutil.which(python) is None:
+        yield ("verify", "generate", "python"), f"{python} is not a program that can be run; give a Python interpreter"
+
+
+def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+    """What keeps a run from a decision, whatever it measures, by its keys."""
+    if not recipe.probes.benign:
+        yield (
+            ("probes", "benign"),
+            "there are none, so over-refusal is not measured and no outcome 'durable' is possible; add benign probes",
+        )
+    seeds, least = recipe.verify.seeds, recipe.verify.decision.least_seeds
+    pairs = min(
+        recipe.verify.seeds_of(arm) for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)
+    )
+    if not isinstance(seeds, Looks) and pairs < least:
+        yield (
+            ("verify", "seeds"),
+            f"the decision has {pairs} paired seeds, and fewer than {least} (verify.decision.least_seeds) decide "
+            "nothing; raise seeds",
+        )
+
+
+def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
+    """What keeps the recipe's model from being used, and what a reader must know of how it is used, by their keys.
+
+    Nothing for the sandbox's, and for a model that is not on this machine. Loads transformers, and no weights.
+    """
+    if recipe.model.id == SANDBOX:
+        return [], []
+    from curator.experiment.base import notes_of_model, problems_of_model, trains_adapter
+
+    lora = trains_adapter(recipe)
+    problems = [problem.partition(": ") for problem in problems_of_model(recipe.model, lora=lora)]
+    notes = notes_of_model(recipe.model, lora=lora)
+    return (
+        [(tuple(key.split(".")), sentence) for key, _, sentence in problems],
+        [(("model", "id"), note) for note in notes],
+    )
+
+
+def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+    """Every id of a model, embedder or judge that the run loads."""
+    yield ("model", "id"), recipe.model.id
+    several = isinstance(recipe.represent, list)
+    for number, section in enumerate(recipe.representations):
+        if section.id is not None:
+            yield ("represent", *((number,) if several else ()), "id"), section.id
+    clean = recipe.pool.clean
+    near = clean.decontaminate is not None and clean.decontaminate.neighbours is not None
+    if clean.semantic_duplicates is not None or recipe.pool.categorise is not None or near:
+        yield ("pool", "embedder", "id"), recipe.pool.embedder.id
+    for number, judge in enumerate(recipe.judges.panel):
+        if judge.model is not None:
+            yield ("judges", "panel", number, "guard" if judge.guard else "classifier"), judge.model
+
+
+def _no_folder(model_id: str) -> str | None:
+    """A sentence where an id can only be a folder, and there is none.
+
+    An id of two parts may be a folder or a model on the Hub. It is taken for a folder where the folder above it is here
+    and holds models.
+    """
+    path = Path(model_id).expanduser()
+    if model_id == SANDBOX or path.is_dir():
+        return None
+    if path.is_file():
+        return f"{model_id} is a file; give the folder of the model"
+    parts = model_id.split("/")
+    on_hub = len(parts) <= 2 and all(part not in ("", ".", "..", "~") for part in parts)
+    beside = len(parts) == 2 and any(Path(parts[0]).glob("*/config.json"))
+    if on_hub and not beside:
+        return None
+    there = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/config.json"))[:8])
+    hint = f"; {path.parent} holds {there}" if there else ""
+    return f"there is no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"

@@ -1,0 +1,189 @@
+"""Every problem of a recipe at once, each with the line and the key it stands at, and what could not be known before a
+run. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from curator.errors import DataError
+from curator.recipe import Recipe
+from curator.recipe.file import Keys, Located, Written, examined
+from curator.recipe.source import Source
+from curator.sandbox import NAMES
+from curator.wording import these, visible
+
+WHOLE, PACKED = 64 * 2**20, 16 * 2**20
+"""Bytes of a text file, and of a packed one, up to which its rows are counted."""
+
+Part = str | type[int]
+
+_SOURCES: tuple[tuple[Part, ...], ...] = (
+    ("model", "instruction", "data"),
+    ("pool", "sources", int),
+    ("tasks", int, "train"),
+    ("tasks", int, "regime", "data"),
+    ("tasks", int, "defence", "data"),
+    ("probes", "harmful", int),
+    ("probes", "benign", int),
+    ("select", "data"),
+    ("verify", "keep", "data"),
+    ("verify", "arms", int, "data"),
+    ("verify", "arms", int),  # which may be written as a source with a name
+)
+"""Where a source may stand in a recipe; `int` is a position in a list."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is known of a recipe before it runs.
+
+    Attributes:
+        recipe: Null where a value in it is wrong.
+        problems: What stops a run, one sentence each, in the order of the file.
+        warnings: What a run does not stop at, and its user may not want.
+        unknown: What could not be looked at here, and why.
+    """
+
+    recipe: Recipe | None
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def examine(written: Written, base: Path = Path(".")) -> Examined:
+    """Looks at everything that a recipe names: values, files, columns, folders of models, and how many rows there are.
+
+    Files of at most WHOLE bytes (PACKED, where they are packed) are read and counted; of longer ones the first records
+    are looked at. Nothing is fetched, and no model is loaded.
+
+    Args:
+        written: The recipe as it is written; one with mistakes is examined as far as its sources can be read.
+        base: Folder that relative paths start from.
+    """
+    recipe, located = examined(written)
+    problems: list[Located] = [*located]
+    warnings: list[Located] = []
+    fetched: list[str] = []
+    unknown: list[str] = []
+    readable: set[Keys] = set()
+    sources = dict(_sources(written.data))
+    for keys, source in sources.items():
+        if source.hub is not None:
+            fetched.append(source.hub)
+            continue
+        try:
+            reason = _not_counted(source, base, prompts_only=keys[0] == "probes")
+        except DataError as error:
+            problems.append(written.at(keys, str(error)))
+            continue
+        if reason is None:
+            readable.add(keys)
+        else:
+            unknown.append(reason)
+    if fetched:
+        unknown.append(f"the rows and columns of {', '.join(dict.fromkeys(fetched))}: `curator check` fetches nothing")
+    for keys, sentence in _shared(sources):
+        problems.append(written.at(keys, sentence))
+        readable.discard(keys)  # else these probes would claim every candidate, and no limit could be looked at
+    if recipe is not None:
+        from curator.check.models import lacking, looked_at, unusual
+        from curator.check.rows import too_few
+
+        absent = list(lacking(recipe, base))
+        problems += [written.at(*problem) for problem in absent]
+        if not any(keys[0] == "model" for keys, _ in absent):
+            faults, notes = looked_at(recipe)
+            problems += [written.at(*fault) for fault in faults]
+            warnings += [written.at(*note) for note in notes]
+        counted = too_few(recipe, readable, base)
+        problems += [written.at(*problem) for problem in counted.problems]
+        warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe))]
+        if counted.candidates is not None:
+            unknown.append(
+                f"how many of the {counted.candidates:,} candidates are too long for pool.clean.max_tokens, or near "
+                "duplicates of others: those leave the pool"
+            )
+    return Examined(recipe, _in_order(problems), _in_order(warnings), tuple(dict.fromkeys(unknown)))
+
+
+def _in_order(located: list[Located]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentence for _, sentence in sorted(located)))
+
+
+def _sources(data: Mapping[str, Any]) -> Iterator[tuple[Keys, Source]]:
+    """Every source that is written well enough to be read, by its path."""
+    for pattern in _SOURCES:
+        for keys, value in _at(data, pattern, ()):
+            written = value
+            if pattern == ("verify", "arms", int) and isinstance(value, dict):
+                written = {name: value[name] for name in value if name not in ("name", "seeds")}
+            try:
+                yield keys, Source.model_validate(written, by_alias=True, by_name=False)
+            except ValidationError:  # which is a mistake of the recipe, or no source
+                continue
+
+
+def _at(value: Any, pattern: tuple[Part, ...], keys: Keys) -> Iterator[tuple[Keys, Any]]:
+    if not pattern:
+        yield keys, value
+    elif pattern[0] is int and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _at(item, pattern[1:], (*keys, number))
+    elif isinstance(value, dict) and pattern[0] in value:
+        yield from _at(value[pattern[0]], pattern[1:], (*keys, str(pattern[0])))
+
+
+def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | None:
+    """Why the rows of a source are not counted; null where they are.
+
+    Raises:
+        DataError: It cannot be read, or lacks a column.
+    """
+    from curator.recipe.inputs import locate
+
+    if source.sandbox is not None:
+        if source.sandbox not in NAMES:
+            raise DataError(f"found {source.sandbox!r}; allowed for sandbox: {', '.join(NAMES)}")
+        return None
+    from curator.pool.files import TEXT
+    from curator.pool.sources import look
+
+    path = locate(str(source.file), base)
+    look(source, prompts_only=prompts_only, base=base)
+    size, most = path.stat().st_size, WHOLE if path.suffix in TEXT else PACKED
+    if size <= most:
+        return None
+    return f"how many rows {source.label} has: files of more than {most >> 20} MiB are not read whole"
+
+
+def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
+    """Probes that are read from where candidates are read."""
+    pool = {keys: source for keys, source in sources.items() if keys[0] == "pool"}
+    for keys, source in sources.items():
+        if keys[0] != "probes":
+            continue
+        for number, candidate in enumerate(pool.values()):
+            same = ("file", "hub", "config", "split", "sandbox", "where")
+            if all(getattr(source, name) == getattr(candidate, name) for name in same):
+                yield (
+                    keys,
+                    f"{source.label} is also pool.sources[{number}]; a row that is a probe cannot be a candidate, so "
+                    "none would be left of it: name other probes, or divide the rows with `where`",
+                )
+
+
+def told(examined: Examined) -> list[str]:
+    """Warnings and what is not known, in lines for a terminal; none where there is nothing to say."""
+    lines = []
+    if examined.warnings:
+        count = these(len(examined.warnings), "warning", "warnings")
+        lines += [f"{count}:", *(f"  {visible(warning)}" for warning in examined.warnings), ""]
+    if examined.unknown:
+        lines += ["Not known before the run:", *(f"  {visible(reason)}" for reason in examined.unknown), ""]
+    return lines

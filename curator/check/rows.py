@@ -1,0 +1,229 @@
+"""Counts the rows of every role before a run, and says where a recipe asks for more than there are.
+
+Roles are made by the functions that a run makes them with. What only a run can know (rows too long for the model, near
+and semantic duplicates) is left out, so the pool that is counted here is the largest it can be. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curator.errors import DataError
+from curator.recipe import Recipe, share
+from curator.recipe.file import Keys
+from curator.recipe.verify import CURATED, NONE
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Problem = tuple[Keys, str]
+"""Path of the key that a sentence is about, and the sentence."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What counting the rows shows.
+
+    Attributes:
+        problems: Where the recipe asks for more rows than there are.
+        warnings: Where it gets what it asks for, and that shows nothing.
+        candidates: Rows of the pool at most; null where a source was not counted.
+    """
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    candidates: int | None
+
+
+def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) -> Counted:
+    """Where the rows that there are do not meet what the recipe asks for.
+
+    Args:
+        readable: Paths of the sources that can be read here, in a short time. A role with another source is not
+            counted, and nothing is said about what depends on it.
+        base: Folder that relative paths start from.
+    """
+    roles = _Roles(recipe, readable, base)
+    roles.read()
+    roles.claim_probes()
+    roles.claim_tasks()
+    roles.count_pool()
+    roles.count_mixed()
+    candidates = None if roles.pool is None else roles.pool.height
+    return Counted(tuple(roles.problems), tuple(roles.warnings), candidates)
+
+
+class _Roles:
+    """The roles of a recipe while they are counted, in the order in which they claim prompts."""
+
+    def __init__(self, recipe: Recipe, readable: Collection[Keys], base: Path) -> None:
+        from curator.pool.ledger import Ledger
+
+        self.recipe, self.readable = recipe, readable
+        self.ledger = Ledger(base, recipe.seed)
+        self.pool: pl.DataFrame | None = None
+        self.harmful: pl.DataFrame | None = None
+        self.tasks: dict[str, pl.DataFrame] = {}
+        self.trains: dict[str, int] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def can_read(self, *keys: Keys) -> bool:
+        return all(key in self.readable for key in keys)
+
+    @contextmanager
+    def telling(self, *keys: str | int) -> Iterator[None]:
+        """Writes an error about the data down as a problem of these keys."""
+        try:
+            yield
+        except DataError as error:
+            self.problems.append((keys, str(error)))
+
+    def read(self) -> None:
+        if self.can_read(*(("pool", "sources", number) for number in range(len(self.recipe.pool.sources)))):
+            with self.telling("pool", "sources"):
+                self.pool = self.ledger.read("pool", self.recipe.pool.sources)
+        for number, task in enumerate(self.recipe.tasks):
+            if self.can_read(("tasks", number, "train")):
+                with self.telling("tasks", number, "train"):
+                    self.tasks[task.name] = self.ledger.read(f"task {task.name}", [task.train])
+
+    def claim_probes(self) -> None:
+        from curator.pool.gather import probe_rows, probes_of
+        from curator.pool.ledger import BENIGN, HARMFUL
+
+        probes, known = self.recipe.probes, []
+        for kind, role, sources in (("harmful", HARMFUL, probes.harmful), ("benign", BENIGN, probes.benign)):
+            if self.can_read(*(("probes", kind, number) for number in range(len(sources)))):
+                with self.telling("probes", kind):
+                    rows = probe_rows(self.ledger, role, sources)
+                    self.ledger.claim(role, rows)
+                    known.append((role, rows))
+        self.harmful = dict(known).get(HARMFUL)
+        if self.recipe.pool.clean.decontaminate is not None:
+            self.ledger.probes = probes_of(known, self.recipe.pool.clean.decontaminate)
+        if self.harmful is not None and self.harmful.height < 2 and share(self.recipe) is not None:
+            self.problems.append((("probes", "harmful"), "has 1 probe, and the pilot needs one of its own; give more"))
+
+    def claim_tasks(self) -> None:
+        from curator.pool.gather import test_rows, train_rows
+
+        tests: dict[str, pl.DataFrame] = {}
+        for number, task in enumerate(self.recipe.tasks):
+            if task.name in self.tasks:
+                with self.telling("tasks", number, "test", "rows"):
+                    tests[task.name] = test_rows(self.ledger, task, self.tasks[task.name])
+        for name, rows in tests.items():
+            self.ledger.claim(f"test of {name}", rows)
+        trains: dict[str, pl.DataFrame] = {}
+        for number, task in enumerate(self.recipe.tasks):
+            if task.name in tests:
+                with self.telling("tasks", number, "rows"):
+                    trains[task.name] = train_rows(self.ledger, task, self.tasks[task.name], tests[task.name])
+        for name, rows in trains.items():
+            self.ledger.claim(f"task {name}", rows)
+        self.trains = {name: rows.height for name, rows in trains.items()}
+
+    def count_pool(self) -> None:
+        if self.pool is None:
+            return
+        from curator.pool.gather import refuse_empty, with_given
+
+        before = Counter(self.pool["source"].to_list())
+        pool = self.ledger.unclaimed("pool", self.pool, stage="leak")
+        after = Counter(pool["source"].to_list())
+        self.pool = pool
+        with self.telling("pool", "sources"):
+            refuse_empty(self.ledger, "pool", pool)
+        gone = [number for number, source in enumerate(self.recipe.pool.sources) if not after[source.label]]
+        for number in gone if not pool.is_empty() else ():
+            source = self.recipe.pool.sources[number]
+            if before[source.label]:
+                self.problems.append((("pool", "sources", number), self._all_claimed(source.label)))
+        if not pool.is_empty():
+            self._limits(pool)
+        given = self.recipe.select.data
+        if given is not None and self.can_read(("select", "data")) and not pool.is_empty():
+            drawn = any(arm.data is None and arm.name not in (CURATED, NONE) for arm in self.recipe.verify.arms)
+            with self.telling("select", "data"):
+                self.pool, _ = with_given(self.ledger, pool, given, {}, drawn=drawn)
+        self.ledger.claim("pool", self.pool)
+
+    def _all_claimed(self, label: str) -> str:
+        import polars as pl
+
+        left = self.ledger.drops(["pool"]).filter((pl.col("source") == label) & (pl.col("stage") == "leak"))
+        reasons = left.group_by("reason").len().sort("len", descending=True)
+        return (
+            f"none of the rows of {label} can be a candidate, because another role has their prompts: "
+            f"{left.height:,} left, most of them since {reasons['reason'][0]}; remove this source, or that one"
+        )
+
+    def _limits(self, pool: pl.DataFrame) -> None:
+        """Whether a set of the size and with the quotas that `select` asks for can be chosen."""
+        select = self.recipe.select
+        rows, known = pool.height, set(pool["id"])
+        if select.k is not None and select.k > rows:
+            account = self.ledger.account("pool")
+            self.problems.append(
+                (
+                    ("select", "k"),
+                    f"found {select.k:,}; the pool has at most {rows:,} rows ({account}); lower k, or add sources",
+                )
+            )
+        elif select.k == rows:
+            self.warnings.append(
+                (("select", "k"), f"the pool has at most {rows:,} rows, so every arm is the same set; lower k")
+            )
+        for name in ("include", "exclude"):
+            for number, row in enumerate(getattr(select, name)):
+                if row not in known:
+                    self.problems.append(
+                        (("select", name, number), f"{row!r} is not the id of a row of the pool; correct the id")
+                    )
+        if select.quotas is not None and not (self.recipe.pool.categorise and select.quotas.by == "category"):
+            labels = pool.filter(~pool["id"].is_in(select.exclude))[select.quotas.by]
+            for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
+                self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
+
+    def count_mixed(self) -> None:
+        """Arms of the user's, what attacks and defences mix into tasks, keep rows and instructions."""
+        from curator.pool.gather import keep_rows, refuse_empty
+        from curator.pool.roles import defence_rows, regime_rows
+        from curator.records import no_rows
+
+        for number, arm in enumerate(self.recipe.verify.arms):
+            keys = ("verify", "arms", number)
+            if arm.data is not None and (self.can_read(keys) or self.can_read((*keys, "data"))):
+                with self.telling(*keys):
+                    role = f"arm {arm.name}"
+                    rows = self.ledger.unclaimed(role, self.ledger.read(role, [arm.data]), stage="leak")
+                    refuse_empty(self.ledger, role, rows)
+        for number, task in enumerate(self.recipe.tasks):
+            if task.name not in self.trains:
+                continue
+            attacked = self.trains[task.name]
+            if task.regime is not None and self.can_read(("tasks", number, "regime", "data")):
+                with self.telling("tasks", number, "regime"):
+                    attacked += regime_rows(self.ledger, task, attacked).height
+            if task.defence is not None:
+                stock = self.pool if task.defence.data is None else no_rows()
+                if stock is not None and (
+                    task.defence.data is None or self.can_read(("tasks", number, "defence", "data"))
+                ):
+                    with self.telling("tasks", number, "defence"):
+                        defence_rows(self.ledger, task, attacked, stock)
+        if self.recipe.verify.keep is not None and self.can_read(("verify", "keep", "data")):
+            with self.telling("verify", "keep", "rows"):
+                keep_rows(self.ledger, self.recipe.verify.keep)
+        instruction = self.recipe.model.instruction
+        if instruction is not None and self.can_read(("model", "instruction", "data")):
+            with self.telling("model", "instruction"):
+                rows = self.ledger.read("instructions", [instruction.data])
+                if rows.height < instruction.rows:
+                    raise DataError(f"{instruction.rows:,} rows asked, {rows.height:,} found; lower rows, or give more")

@@ -1,0 +1,131 @@
+"""The model that a recipe names, looked at before any work: what is wrong with it, and what is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curator.errors import CuratorError
+
+if TYPE_CHECKING:
+    from curator.recipe import Model, Recipe
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+
+
+class Looked(NamedTuple):
+    """What is known of a model without its weights.
+
+    Attributes:
+        problems: What keeps it from being used, each an error of its own.
+        notes: What is done with it that a reader must know, one sentence each.
+        kind: The type of its architecture, where it has a configuration. `date`: what its template takes for today;
+            null where it prints none. `left_out`: names of weights that LoRA leaves as they are.
+    """
+
+    problems: list[CuratorError]
+    notes: list[str]
+    kind: str | None = None
+    date: str | None = None
+    left_out: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """What the base stage writes down of it, beside its kind; nothing where there is nothing to say."""
+        known = {"notes": self.notes, "date": self.date, "left_out": list(self.left_out)}
+        return {name: value for name, value in known.items() if value}
+
+
+def look_at(path: str, revision: str | None, chat_template: str | None, *, lora: bool) -> Looked:
+    """Looks at tokenizer, chat template and configuration; with `lora`, at what an adapter would adapt."""
+    from curator.model.chat import DATE, check_template, is_dated, template_of
+    from curator.model.load import check_tokens, load_config, load_tokenizer
+    from curator.train.adapter import left_out
+
+    looked = Looked([], [])
+    tokenizer = _try(looked, lambda: load_tokenizer(path, revision=revision, chat_template=chat_template))
+    config = _try(looked, lambda: load_config(path, revision=revision))
+    day = None
+    if tokenizer is not None:
+        if is_dated(tokenizer.chat_template):
+            day = DATE.isoformat()
+            looked.notes.append(
+                f"The chat template prints the date of today, which is taken to be {day} in every run, so that equal "
+                "settings give equal tokens"
+            )
+        before = len(looked.problems)
+        _try(looked, lambda: check_template(tokenizer))
+        if len(looked.problems) == before:
+            if not template_of(tokenizer).system:
+                looked.notes.append(
+                    "The chat template has no system role, so the text of a system turn stands before the user's first "
+                    "message"
+                )
+            if config is not None:
+                _try(looked, lambda: check_tokens(tokenizer, config))
+    remaining = _try(looked, lambda: left_out(config)) if lora and config is not None else None
+    if remaining is not None:
+        looked.notes.append(str(remaining))
+    return looked._replace(
+        kind=None if config is None else config.model_type,
+        date=day,
+        left_out=() if remaining is None else remaining.names,
+    )
+
+
+def problems_of_model(section: Model, *, lora: bool = True) -> list[str]:
+    """What keeps a recipe's model from being used, one sentence each, as far as files of this machine tell: a folder,
+    the Hub's cache or the sandbox. No weights are loaded.
+
+    Args:
+        section: The recipe's `model`.
+        lora: Whether any training is of an adapter; see `trains_adapter`.
+    """
+    return [str(problem) for problem in _looked_here(section, lora=lora).problems]
+
+
+def notes_of_model(section: Model, *, lora: bool = True) -> list[str]:
+    """What is done with a recipe's model that a reader must know, one sentence each; arguments as above."""
+    return _looked_here(section, lora=lora).notes
+
+
+def trains_adapter(recipe: Recipe) -> bool:
+    """Whether any training of a recipe is LoRA."""
+    return "lora" in (recipe.verify.align.method, recipe.verify.finetune.method)
+
+
+def _looked_here(section: Model, *, lora: bool) -> Looked:
+    from curator.errors import ModelError
+    from curator.model.load import locate
+
+    path: Path | None = Path(locate(section.id))
+    if path is not None and not path.is_dir():
+        # A Hub id is one name, or two with a slash between.
+        if section.id.startswith((".", "/", "~")) or section.id.count("/") > 1:
+            missing = ModelError(f"model.id: there is no folder {section.id!r}; name a folder that exists, or a Hub id")
+            return Looked([missing], [])
+        path = _cached(section.id, section.revision)
+    if path is None:
+        return Looked([], [])
+    return look_at(str(path), None, section.chat_template, lora=lora)
+
+
+def _cached(model_id: str, revision: str | None) -> Path | None:
+    """The folder of a model in the Hub's cache; null where its configuration or its tokenizer is not there."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = [try_to_load_from_cache(model_id, name, revision=revision) for name in ("config.json", *_TOKENIZERS)]
+    except HFValidationError:
+        return None
+    config, *tokenizers = [Path(file) if isinstance(file, str) else None for file in files]
+    return config.parent if config is not None and any(tokenizers) else None
+
+
+def _try(looked: Looked, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except CuratorError as error:
+        looked.problems.append(error)
+        return None

@@ -1,0 +1,109 @@
+"""LoRA on a model: its settings, what of the model it adapts, and what it leaves as it is."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curator.errors import ModelError, first_line
+from curator.wording import percent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from curator.recipe.verify import Training
+
+NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
+
+
+class LeftOut(NamedTuple):
+    """Weights that LoRA leaves as they are, beside embeddings and the output head.
+
+    Attributes:
+        names: Theirs, without the number of the block. `share`: of the model's parameters, in (0, 1].
+    """
+
+    names: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        names = ", ".join(self.names)
+        return f"Adapters (LoRA) leave {names} as they are ({percent(self.share)} of the model's parameters)"
+
+
+def with_adapter(model: PreTrainedModel, section: Training) -> Any:
+    """The model with a new adapter, which alone is trained."""
+    from peft import PeftModel, get_peft_model
+
+    settings = _settings(section.rank, section.alpha or 2 * section.rank)
+    if not isinstance(model, PeftModel):
+        return get_peft_model(model, settings, adapter_name=NEW)
+    # Earlier adapters could not be merged into quantised weights: they stay at work, and as they are.
+    earlier = list(model.peft_config)
+    model.add_adapter(NEW, settings)
+    model.base_model.set_adapter([*earlier, NEW])
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(f".{NEW}." in name)
+    return model
+
+
+def left_out(config: Any) -> LeftOut | None:
+    """What LoRA leaves out of a model of this configuration, none of whose weights are loaded; null for nothing.
+
+    Raises:
+        ModelError: LoRA cannot adapt such a model.
+    """
+    import torch
+    from peft import get_peft_model
+    from peft.tuners.lora import LoraLayer
+    from transformers import AutoModelForCausalLM
+
+    from curator.model.load import quiet
+
+    quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config)
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
+            raise ModelError(
+                f"model.id: no {config.model_type} model can be made of this config.json ({first_line(error)}); "
+                "give the config.json that belongs to the weights, or name another model"
+            ) from error
+        # Counted before peft, which may change the model's layers to fit its own.
+        total = sum(weight.numel() for weight in model.parameters())
+        try:
+            adapted = get_peft_model(model, _settings(1, 2))
+        except (ValueError, NotImplementedError, TypeError) as error:
+            reason = first_line(error).partition(". ")[0]
+            raise ModelError(
+                f"model.id: LoRA cannot adapt a {config.model_type} model ({reason}); set method: full in "
+                "verify.align and verify.finetune, or name another model"
+            ) from error
+    covered: set[int] = set()
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer):
+            # A parameter that is no layer of its own is wrapped by its name.
+            wrapped = getattr(module, "parameter_name", None)
+            covered.add(id(module.get_param() if wrapped else module.get_base_layer().weight))
+        elif isinstance(module, torch.nn.Embedding):
+            covered.add(id(module.weight))
+    if (head := adapted.get_output_embeddings()) is not None:
+        covered.add(id(head.weight))
+    remaining = {
+        name: weight
+        for name, weight in adapted.named_parameters()
+        if weight.ndim > 1 and id(weight) not in covered and "lora_" not in name and not name.endswith("bias")
+    }
+    if not remaining:
+        return None
+    names = dict.fromkeys(re.sub(r"^.*?\.\d+\.|base_layer\.", "", name) for name in remaining)
+    return LeftOut(tuple(names), sum(weight.numel() for weight in remaining.values()) / total)
+
+
+def _settings(rank: int, alpha: int) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -1,0 +1,298 @@
+"""Every problem at once, each with its line and key: against files that lack something, one mistake at a time and all
+together, and against what a run of the same recipe then says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from curator.check import problems as examining
+from curator.check.problems import Examined, examine
+from curator.cli import cli
+from curator.errors import CuratorError
+from curator.recipe.file import load, open_file
+from tests.small_run import QUICKSTART
+
+RECIPE = """\
+name: small
+model: {id: "sandbox:"}
+pool:
+  sources:
+    - {file: pool.jsonl}
+tasks:
+  - {name: steps, train: {file: task.jsonl}, rows: 20, test: {rows: 5}}
+probes:
+  harmful: [{file: harmful.jsonl}]
+  benign: [{file: benign.jsonl}]
+select:
+  k: 10
+verify:
+  arms: [curated, random]
+  seeds: 3
+  align: {steps: 2, batch: 4, micro_batch: 4}
+  finetune: {steps: 2, batch: 4, micro_batch: 4}
+judges:
+  headline: phrases
+  panel: [{name: phrases, refusal: phrases}]
+"""
+
+CRAFTS = ("weaving", "pottery", "fishing", "baking", "sailing", "carving", "dyeing", "thatching", "smithing", "tanning")
+
+
+def rows(what: str, count: int, *, answered: bool = True, category: bool = False) -> str:
+    lines = []
+    for number in range(count):
+        craft, other = CRAFTS[number % 10], CRAFTS[number // 10 % 10]
+        row = {"prompt": f"{what} number {number}, {what} of {craft} with {what}, {what} before {other}"}
+        if answered:
+            row["response"] = f"Reply {number}: begin with {CRAFTS[number * 7 % 10]}, then rest."
+        if category:
+            row["category"] = f"group {number % 3}"
+        lines.append(json.dumps(row))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pool.jsonl").write_text(rows("Candidate", 30, category=True))
+    (tmp_path / "task.jsonl").write_text(rows("Exercise", 40))
+    (tmp_path / "harmful.jsonl").write_text(rows("Forbidden", 8, answered=False))
+    (tmp_path / "benign.jsonl").write_text(rows("Allowed", 8, answered=False))
+    monkeypatch.chdir(tmp_path)
+
+
+def of(*settings: str, text: str = RECIPE) -> Examined:
+    return examine(load(text, settings, name="a.yaml"))
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in RECIPE
+    return RECIPE.replace(old, new)
+
+
+def test_a_sound_recipe_has_no_problem_and_says_what_is_not_known() -> None:
+    examined = of()
+    assert examined.problems == () == examined.warnings
+    assert examined.recipe is not None
+    assert len(examined.unknown) == 1
+    assert "30 candidates" in examined.unknown[0]
+
+
+# Each mistake alone: what is written, and how the one sentence about it starts and what is in it.
+ALONE = {
+    "k above the pool": (replaced("k: 10", "k: 31"), "a.yaml:12: select.k: found 31", "at most 30 rows"),
+    "an impossible minimum": (
+        replaced("k: 10", "k: 20\n  quotas: {groups: {group 1: {min: 11}}}"),
+        "a.yaml:13: select.quotas.groups.group 1: min is 11",
+        "10 of its rows",
+    ),
+    "a group that is not there": (
+        replaced("k: 10", "k: 10\n  quotas: {groups: {group 9: {min: 1}}}"),
+        "a.yaml:13: select.quotas.groups.group 9: no row of the pool has category 'group 9'",
+        "group 0, group 1, group 2",
+    ),
+    "minima above k": (
+        replaced("k: 10", "k: 10\n  quotas: {min: 4}"),
+        "a.yaml:13: select.quotas: the minima of 3 groups need 12 rows",
+        "k (10)",
+    ),
+    "maxima below k": (
+        replaced("k: 10", "k: 10\n  quotas: {max: 3}"),
+        "a.yaml:13: select.quotas: the maxima leave 9 rows",
+        "k (10)",
+    ),
+    "more task rows than there are": (replaced("rows: 20", "rows: 36"), "a.yaml:7: tasks[0].rows: ", "at most 35"),
+    "more test rows than there are": (replaced("rows: 5", "rows: 40"), "a.yaml:7: tasks[0].test.rows: ", "40 rows"),
+    "more probes than there are": (
+        replaced("{file: harmful.jsonl}", "{file: harmful.jsonl, rows: 9}"),
+        "a.yaml:9: probes.harmful: ",
+        "at most 8",
+    ),
+    "a missing folder of a model": (
+        replaced('"sandbox:"', "./models/nothere"),
+        "a.yaml:2: model.id: there is no folder ./models/nothere",
+        "correct the path",
+    ),
+    "the pool as probes": (
+        replaced("{file: harmful.jsonl}", "{file: pool.jsonl}"),
+        "a.yaml:9: probes.harmful[0]: pool.jsonl is also pool.sources[0]",
+        "where",
+    ),
+    "a missing file": (
+        replaced("file: task.jsonl", "file: gone.jsonl"),
+        "a.yaml:7: tasks[0].train: gone.jsonl: no such file",
+        "correct the path",
+    ),
+    "a missing column": (
+        replaced("file: pool.jsonl", "file: pool.jsonl, columns: {response: reply}"),
+        "a.yaml:5: pool.sources[0]: pool.jsonl: ",
+        "reply",
+    ),
+    "a missing column of categories": (
+        replaced("file: pool.jsonl", "file: pool.jsonl, category: topic"),
+        "a.yaml:5: pool.sources[0]: pool.jsonl: ",
+        "topic",
+    ),
+    "a missing metric": (
+        replaced("rows: 20", "metric: {python: 'mine.py:score'}, rows: 20"),
+        "a.yaml:7: tasks[0].metric: there is no file mine.py",
+        "Python file",
+    ),
+    "a missing template": (
+        replaced('"sandbox:"', '"sandbox:", chat_template: gone.jinja'),
+        "a.yaml:2: model.chat_template: found 'gone.jinja'",
+        "chatml",
+    ),
+    "a missing head": (
+        replaced("refusal: phrases", "embedding: gone"),
+        "a.yaml:20: judges.panel[0].embedding: gone holds no head.json",
+        "curator judge fit",
+    ),
+    "an id that no row has": (
+        replaced("k: 10", "k: 10\n  include: [aaaa]"),
+        "a.yaml:13: select.include[0]: 'aaaa' is not the id",
+        "correct the id",
+    ),
+    "too few rows to keep": (
+        replaced("  seeds: 3", "  seeds: 3\n  keep: {data: {file: task.jsonl}, rows: 30}"),
+        "a.yaml:16: verify.keep.rows: keep: 30 rows asked, 15 left",
+        "at most 15",
+    ),
+    "too few rows of an attack": (
+        replaced("rows: 20", "regime: {harmful_share: 0.5, data: {file: benign.jsonl}}, rows: 20"),
+        "a.yaml:7: tasks[0].regime.data: benign.jsonl: ",
+        "response",
+    ),
+    "too few instructions": (
+        replaced('"sandbox:"', '"sandbox:", instruction: {data: {file: task.jsonl}, rows: 41}'),
+        "a.yaml:2: model.instruction: 41 rows asked, 40 found",
+        "lower rows",
+    ),
+    "one arm's own file": (
+        replaced("[curated, random]", "[curated, random, {name: mine, file: gone.jsonl}]"),
+        "a.yaml:14: verify.arms[2]: gone.jsonl: no such file",
+        "correct the path",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_each_problem_is_named_with_its_line_and_key(name: str) -> None:
+    text, start, part = ALONE[name]
+    examined = of(text=text)
+    assert len(examined.problems) == 1, examined.problems
+    assert examined.problems[0].startswith(start)
+    assert part in examined.problems[0]
+
+
+@pytest.mark.parametrize("name", ["k above the pool", "an impossible minimum", "more task rows than there are"])
+def test_what_check_refuses_a_run_refuses_too(name: str, tmp_path: Path) -> None:
+    from curator.build import build
+    from curator.recipe.file import parse
+
+    with pytest.raises(CuratorError):
+        build(parse(ALONE[name][0]), tmp_path / "run", until="pool")
+
+
+def test_all_problems_are_named_at_once_in_the_order_of_the_file() -> None:
+    text = replaced("k: 10", "k: 31\n  quotas: {min: 11}").replace('"sandbox:"', "./gone")
+    text = text.replace("rows: 20", "rows: 36").replace("{file: harmful.jsonl}", "{file: pool.jsonl}")
+    examined = of(text=text)
+    assert [problem.partition(": ")[0] for problem in examined.problems] == [
+        "a.yaml:2",
+        "a.yaml:7",
+        "a.yaml:9",
+        "a.yaml:12",
+        *["a.yaml:13"] * 4,
+    ]
+
+
+def test_a_wrong_value_does_not_hide_a_missing_file() -> None:
+    text = replaced("k: 10", "k: many").replace("file: task.jsonl", "file: gone.jsonl")
+    problems = of(text=text).problems
+    assert [problem.partition(": ")[0] for problem in problems] == ["a.yaml:7", "a.yaml:12"]
+
+
+def test_a_pool_of_k_rows_is_warned_of() -> None:
+    (warning,) = of("select.k=30").warnings
+    assert warning == "--set select.k=30: select.k: the pool has at most 30 rows, so every arm is the same set; lower k"
+
+
+def test_without_benign_probes_no_outcome_can_be_durable() -> None:
+    (warning,) = of(text=replaced("  benign: [{file: benign.jsonl}]\n", "")).warnings
+    assert warning.startswith("a.yaml:9: probes.benign: ") or warning.startswith("a.yaml:8: probes.benign: ")
+    assert "no outcome 'durable' is possible" in warning
+
+
+def test_too_few_seeds_to_decide_are_warned_of() -> None:
+    (warning,) = of("verify.seeds=2").warnings
+    assert "2 paired seeds, and fewer than 3" in warning
+
+
+def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "copy.jsonl").write_text(rows("Forbidden", 8))
+    (problem,) = of(text=replaced("- {file: pool.jsonl}", "- {file: pool.jsonl}\n    - {file: copy.jsonl}")).problems
+    assert problem.startswith("a.yaml:6: pool.sources[1]: none of the rows of copy.jsonl can be a candidate")
+    assert "harmful probes" in problem
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_long_files_are_looked_at_and_not_counted(
+    packed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(examining, "PACKED" if packed else "WHOLE", 100)
+    text, name = replaced("k: 10", "k: 31"), "pool.jsonl"
+    if packed:
+        (tmp_path / "pool.jsonl.gz").write_bytes(gzip.compress((tmp_path / "pool.jsonl").read_bytes()))
+        text, name = text.replace("pool.jsonl", "pool.jsonl.gz"), "pool.jsonl.gz"
+    examined = of(text=text)
+    assert examined.problems == ()
+    assert any(line.startswith(f"how many rows {name} has") for line in examined.unknown)
+    assert of(text=text.replace(name, f"{name}, columns: {{prompt: gone}}")).problems
+
+
+def test_what_is_on_the_hub_is_said_to_be_unknown_and_nothing_is_fetched() -> None:
+    examined = of(text=replaced("{file: pool.jsonl}", "{hub: owner/rows}").replace("k: 10", "k: 1000"))
+    assert examined.problems == ()
+    assert "the rows and columns of owner/rows" in examined.unknown[0]
+
+
+def test_a_model_on_the_hub_is_no_missing_folder() -> None:
+    assert of("model.id=owner/model").problems == ()
+    assert of("model.id=sandbox:").problems == ()
+
+
+def test_an_id_beside_folders_of_models_is_a_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "models" / "small").mkdir(parents=True)
+    (tmp_path / "models" / "small" / "config.json").write_text("{}")
+    (problem,) = of("model.id=models/smal").problems
+    assert "there is no folder models/smal; models holds small" in problem
+
+
+def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(RECIPE)
+    well = CliRunner().invoke(cli, ["check", str(path), "--set", "verify.seeds=2"])
+    assert well.exit_code == 0
+    assert "1 warning:\n  --set verify.seeds=2: verify.seeds: " in well.output
+    assert "Plan of small" in well.output
+    ill = CliRunner().invoke(cli, ["check", str(path), "--set", "verify.seeds=2", "--set", "select.k=31"])
+    assert ill.exit_code != 0
+    assert "2 paired seeds" in ill.output
+    told = json.loads(CliRunner().invoke(cli, ["check", str(path), "--set", "verify.seeds=2", "--json"]).output)
+    assert len(told["warnings"]) == 1 == len(told["unknown"])
+
+
+# Recipes of paper/ read files that are fetched first.
+SHIPPED = [file for file in sorted(QUICKSTART.parent.rglob("*.yaml")) if "outputs/inputs" not in file.read_text()]
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_recipes_have_no_problem(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(QUICKSTART.parent.parent)
+    assert examine(open_file(file)).problems == ()

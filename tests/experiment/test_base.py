@@ -1,0 +1,105 @@
+"""A recipe's model is looked at before any work: its problems and what is done about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+
+from curator.build import build
+from curator.errors import ModelError, RecipeError
+from curator.experiment.base import notes_of_model, problems_of_model, trains_adapter
+from curator.recipe import Model
+from curator.report.stage import _notes
+from tests import fakes
+from tests.model.test_control import CHATML, GEMMA
+from tests.small_run import recipe
+
+NO_HEADER = CHATML.partition("{% if add_generation_prompt")[0]
+LORA = "verify.align.method=lora"
+DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
+MAMBA = transformers.MambaConfig(vocab_size=320, hidden_size=32, state_size=8, num_hidden_layers=2)
+
+
+def folder_of(path: Path, template: str | None = CHATML, config: object = None, **special: str) -> str:
+    """A model's folder without weights."""
+    config = config or transformers.LlamaConfig(**fakes.WIDE)
+    config.architectures = [f"{type(config).__name__.removesuffix('Config')}ForCausalLM"]
+    config.save_pretrained(path)
+    fakes.tokenizer(template, **special).save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"template": NO_HEADER}, "model.chat_template: the template writes '<|im_start|>assistant"),
+        ({"template": None}, "model.chat_template: the tokenizer of .* has no chat template of its own"),
+        ({"pad_token": "[PAD]"}, "model.id: token id 320 lies outside the 320 embeddings of the model"),
+        ({"eos_token": "<|eot|>"}, "model.id: token id 320 lies outside the 320 embeddings of the model"),
+        ({"config": MAMBA}, "model.id: LoRA cannot adapt a mamba model"),
+    ],
+)
+def test_a_problem_is_named_without_weights_and_before_any_stage(tmp_path, settings, problem):
+    path = folder_of(tmp_path / "model", **settings)
+    (named,) = problems_of_model(Model(id=path))
+    with pytest.raises((ModelError, RecipeError), match=problem) as error:
+        build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="pool")
+    assert str(error.value) == named
+    assert not (tmp_path / "run" / "1-pool").exists()
+
+
+def test_all_problems_are_named_at_once(tmp_path):
+    path = folder_of(tmp_path / "model", template=NO_HEADER, config=MAMBA)
+    assert len(problems_of_model(Model(id=path))) == 2
+    with pytest.raises(RecipeError) as error:
+        build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="base")
+    assert error.value.problems == tuple(problems_of_model(Model(id=path)))
+
+
+def test_where_no_adapter_is_trained_a_model_need_not_take_one(tmp_path):
+    path = folder_of(tmp_path / "model", config=MAMBA)
+    assert problems_of_model(Model(id=path), lora=False) == []
+    full = recipe("verify.align.method=full", "verify.finetune.method=full")
+    assert not trains_adapter(full)
+    assert trains_adapter(recipe(LORA))
+
+
+def test_a_model_that_is_well_or_that_is_not_here_has_no_problems_and_a_folder_that_is_not_has_one(tmp_path):
+    assert problems_of_model(Model(id="sandbox:")) == []
+    assert problems_of_model(Model(id=folder_of(tmp_path / "model"))) == []
+    assert problems_of_model(Model(id="owner/not-in-the-cache")) == []
+    (problem,) = problems_of_model(Model(id=str(tmp_path / "nothing")))
+    assert problem.startswith(f"model.id: there is no folder '{tmp_path / 'nothing'}'")
+
+
+def test_a_named_template_mends_a_folder_that_has_a_bad_one(tmp_path):
+    path = folder_of(tmp_path / "model", template=NO_HEADER)
+    assert problems_of_model(Model(id=path, chat_template="plain")) == []
+
+
+def test_what_is_done_about_a_model_is_noted_recorded_and_warned_of(tmp_path):
+    experts = transformers.GptOssConfig(**fakes.WIDE, num_local_experts=2, num_experts_per_tok=1)
+    path = folder_of(tmp_path / "model", template=DATED, config=experts)
+    date, adapters = notes_of_model(Model(id=path))
+    assert "2024-07-26" in date
+    assert adapters.startswith("Adapters (LoRA) leave mlp.router.weight, mlp.experts.gate_up_proj, ")
+    build(recipe(f"model.id={path}", LORA), tmp_path / "run", until="base")
+    record = json.loads((tmp_path / "run" / "0-base" / "done.json").read_text())["record"]
+    assert record["date"] == "2024-07-26"
+    assert record["notes"] == [date, adapters]
+    assert "mlp.experts.down_proj" in record["left_out"]
+    assert "the chat template prints the date" in record["summary"]
+    assert _notes(record) == [f"{date}.", f"{adapters}."]
+
+
+def test_a_model_of_which_nothing_is_to_be_said_has_the_record_it_had(tmp_path):
+    path = folder_of(tmp_path / "model")
+    build(recipe(f"model.id={path}"), tmp_path / "run", until="base")
+    record = json.loads((tmp_path / "run" / "0-base" / "done.json").read_text())["record"]
+    assert set(record) == {"tokenizer", "revision", "weights", "summary"}
+    assert notes_of_model(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))) == [
+        "The chat template has no system role, so the text of a system turn stands before the user's first message"
+    ]
