@@ -16,10 +16,11 @@ from typing import Any
 
 from curator.errors import RecipeError
 from curator.model.chat import DATE, is_dated, templates_in
-from curator.provenance import file_identity, folder_identity, weights_identity
+from curator.provenance import file_identity, folder_identity
 from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import REASONING, Judge, Marks
+from curator.recipe.package import path_of
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks, Training
@@ -140,7 +141,7 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
         name = source_name(source)
         identities[name] = fingerprint(source, base, known.get(name))
     write_json(path, identities)
-    file, folder = Path(recipe.model.chat_template or ""), Path(recipe.model.id)
+    file, folder = Path(path_of(recipe.model.chat_template or "")), Path(path_of(recipe.model.id))
     template = file.read_text(encoding="utf-8") if file.is_file() else None
     texts = [template or ""] if recipe.model.chat_template else templates_in(folder)
     return Inputs(
@@ -189,7 +190,7 @@ def _representations(recipe: Recipe) -> Any:
     return [
         (
             section.model_dump(),
-            weights_identity(section.id) if section.id and Path(section.id).is_dir() else None,
+            folder_identity(section.id) if section.id and section.id != "sandbox:" else None,
             file_identity(section.chat_template) if section.chat_template else None,
         )
         for section in recipe.representations
@@ -276,7 +277,7 @@ def _judge_error(recipe: Recipe) -> Any:
     """The rule, and the content of the file that tells the deciding judge's mistakes."""
     judges = recipe.judges
     headline = judges.voters[0] if judges.rule == "headline" else None
-    return judges.rule, headline and (headline.error, file_identity(headline.error or ""))
+    return judges.rule, headline and (headline.error, file_identity(path_of(headline.error or "")))
 
 
 def judge_settings(judge: Judge) -> tuple[Any, ...]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from curator.recipe import Engine
+from curator.recipe.inputs import sha256
+from curator.recipe.package import path_of
 
 
 def machine() -> dict[str, Any]:
@@ -106,7 +108,10 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
         folder = Path(__file__).parent / "sandbox" / "checkpoint"
         files = sorted(path for path in folder.iterdir() if path.is_file())
         return [[path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-    return weights_identity(model_id) if Path(model_id).is_dir() else None
+    path = Path(path_of(model_id))
+    if path.is_file():  # a model in one file, such as GGUF
+        return [[path.name, path.stat().st_size, sha256(path)]]
+    return weights_identity(path) if path.is_dir() else None
 
 
 WHOLE = 2**25

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from curator.errors import DataError
 from curator.model.chat import TEMPLATES
+from curator.model.gguf import is_gguf
 from curator.recipe import Recipe
 from curator.recipe.file import Keys
+from curator.recipe.package import is_inside, path_of
 from curator.recipe.verify import Looks
 
 SANDBOX = "sandbox:"
@@ -24,7 +27,7 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     for number, section in enumerate(recipe.representations):
         templates.append((("represent", *((number,) if several else ()), "chat_template"), section.chat_template))
     for keys, template in templates:
-        if template is not None and template not in TEMPLATES and not Path(template).is_file():
+        if template is not None and template not in TEMPLATES and not Path(path_of(template)).is_file():
             yield keys, f"found {template!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
     for number, judge in enumerate(recipe.judges.panel):
         at: Keys = ("judges", "panel", number)
@@ -101,11 +104,17 @@ def _no_folder(model_id: str) -> str | None:
     An id of two parts may be a folder or a model on the Hub. It is taken for a folder where the folder above it is here
     and holds models.
     """
+    if is_inside(model_id):
+        try:
+            path_of(model_id)
+        except DataError as error:
+            return str(error)
+        return None
     path = Path(model_id).expanduser()
     if model_id == SANDBOX or path.is_dir():
         return None
     if path.is_file():
-        return f"{model_id} is a file; give the folder of the model"
+        return None if is_gguf(model_id) else f"{model_id} is a file; give the folder of the model, or a GGUF file"
     parts = model_id.split("/")
     on_hub = len(parts) <= 2 and all(part not in ("", ".", "..", "~") for part in parts)
     beside = len(parts) == 2 and any(Path(parts[0]).glob("*/config.json"))

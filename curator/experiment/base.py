@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.errors import CuratorError
+from curator.errors import CuratorError, ModelError
+from curator.model.gguf import is_gguf, quantised_as
+from curator.provenance import folder_identity
+from curator.recipe.inputs import sha256
+from curator.recipe.package import distribution_of, path_of
 
 if TYPE_CHECKING:
     from curator.recipe import Model, Recipe
@@ -63,6 +69,9 @@ def look_at(path: str, revision: str | None, chat_template: str | None, *, lora:
                 )
             if config is not None:
                 _try(looked, lambda: check_tokens(tokenizer, config))
+    quantised = quantised_as(Path(path))
+    if quantised is not None:
+        looked.notes.append(f"The model's weights were dequantised from {quantised} (GGUF)")
     remaining = _try(looked, lambda: left_out(config)) if lora and config is not None else None
     if remaining is not None:
         looked.notes.append(str(remaining))
@@ -95,10 +104,14 @@ def trains_adapter(recipe: Recipe) -> bool:
 
 
 def _looked_here(section: Model, *, lora: bool) -> Looked:
-    from curator.errors import ModelError
     from curator.model.load import locate
 
-    path: Path | None = Path(locate(section.id))
+    try:
+        if is_gguf(path_of(section.id)):  # which is dequantised by a run, and not to look at it
+            return Looked([], [])
+        path: Path | None = Path(locate(section.id))
+    except CuratorError as error:
+        return Looked([error if isinstance(error, ModelError) else ModelError(f"model.id: {error}")], [])
     if path is not None and not path.is_dir():
         # A Hub id is one name, or two with a slash between.
         if section.id.startswith((".", "/", "~")) or section.id.count("/") > 1:
@@ -108,6 +121,18 @@ def _looked_here(section: Model, *, lora: bool) -> Looked:
     if path is None:
         return Looked([], [])
     return look_at(str(path), None, section.chat_template, lora=lora)
+
+
+def origin(model_id: str) -> dict[str, Any]:
+    """What the base stage writes down of a model that comes in a package: distribution, version, and its hash."""
+    distribution = distribution_of(model_id)
+    if distribution is None:
+        return {}
+    path = Path(path_of(model_id))
+    if path.is_file():
+        return {"package": {**distribution, "sha256": sha256(path)}}
+    files = json.dumps(folder_identity(model_id)).encode()  # of a folder: of the names and hashes of its files
+    return {"package": {**distribution, "sha256": hashlib.sha256(files).hexdigest()}}
 
 
 def _cached(model_id: str, revision: str | None) -> Path | None:

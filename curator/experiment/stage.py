@@ -43,17 +43,24 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.experiment.base import look_at, trains_adapter
+    from curator.experiment.base import look_at, origin, trains_adapter
     from curator.model.load import locate, resolve_revision
 
     model = run.recipe.model
-    path, revision = locate(model.id), resolve_revision(model.id, model.revision)
+    path, revision = locate(model.id, run.vector_cache()), resolve_revision(model.id, model.revision)
     looked = look_at(path, revision, model.chat_template, lora=trains_adapter(run.recipe))
     if looked.problems:
         raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
     name = "; ".join([f"{model.id} ({looked.kind})", *(f"{note[0].lower()}{note[1:]}" for note in looked.notes)])
-    record = {"tokenizer": path, "revision": revision, "weights": weights, "summary": name, **looked.record()}
+    record = {
+        "tokenizer": path,
+        "revision": revision,
+        "weights": weights,
+        "summary": name,
+        **looked.record(),
+        **origin(model.id),
+    }
     if model.instruction is None:
         return record
     from curator.experiment.jobs import tune

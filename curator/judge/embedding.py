@@ -23,6 +23,7 @@ from curator.errors import DataError, JudgeError
 from curator.judge.people import Labels, Measured, measure
 from curator.judge.questions import JudgeFunction, by_refusal, reasoning_end, without_degenerate
 from curator.recipe.judge import Judge
+from curator.recipe.package import path_of
 from curator.records import Question, Verdict
 from curator.run.files import load_frame, save_array, save_frame
 from curator.run.folder import key_of, read_json, replacing_folder, write_json
@@ -148,6 +149,7 @@ def load_head(folder: Path) -> tuple[Head, float]:
     Raises:
         JudgeError: The folder holds none, or one of another version.
     """
+    folder = Path(path_of(str(folder)))
     if not (folder / "head.json").is_file():
         raise JudgeError(
             f"judges.panel.embedding: {folder} holds no head.json; give a folder that `curator judge fit` wrote"

@@ -12,6 +12,7 @@ from curator.errors import DataError, JudgeError, RunError
 from curator.judge.rejudge import NEEDED, judges_of, stored_judges
 from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
+from curator.recipe.package import path_of
 from curator.recipe.verify import CURATED
 from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
@@ -312,7 +313,7 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     Raises:
         JudgeError: There is no such file, it is of another version, or it measures no judge with these settings.
     """
-    path, key = Path(file), f"judges.panel.{judge.name}.error"
+    path, key = Path(path_of(file)), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
         raise JudgeError(f"{key}: there is no file {file}; {again}")

@@ -87,11 +87,12 @@ def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]
 
 
 def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, Any]:
-    from curator.model.load import load_classifier, load_model, load_tokenizer
+    from curator.model.load import load_classifier, load_model, load_tokenizer, locate
 
     key = f"{_KEY}.guard or classifier"
-    model = (load_classifier if classifier else load_model)(model_id, revision=revision, key=key)
-    return model, load_tokenizer(model_id, revision=revision, key=key, chat=False)
+    path = locate(model_id, key=key)
+    model = (load_classifier if classifier else load_model)(path, revision=revision, key=key)
+    return model, load_tokenizer(path, revision=revision, key=key, chat=False)
 
 
 def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:

@@ -6,13 +6,16 @@ Letters: `b` batch, `t` tokens.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import ModelError, RecipeError, first_line
+from curator.errors import DataError, ModelError, RecipeError, first_line
 from curator.model.chat import TEMPLATES, dated, encode
+from curator.model.gguf import dequantised, is_gguf
+from curator.recipe.package import is_inside, path_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +25,30 @@ SANDBOX = "sandbox:"
 EARLIER = "earlier"  # what the names of adapters that are not trained start with
 
 
-def locate(model_id: str) -> str:
-    """The folder or Hub id to load; `sandbox:` is the sandbox model that comes with the package."""
+def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> str:
+    """The folder or Hub id to load.
+
+    Args:
+        model_id: Besides those, `sandbox:` for the sandbox model that comes with curator, `package:NAME/PATH` for what
+            lies inside an installed package, and a GGUF file, which is dequantised into a folder first.
+        cache: Where such folders are kept; this user's own cache where it is null.
+        key: The recipe key that messages name.
+
+    Raises:
+        ModelError: The package is not installed, or the GGUF file cannot be read.
+    """
     if model_id == SANDBOX:
         from curator import sandbox
 
         return str(sandbox.path())
-    return model_id
+    try:
+        path = path_of(model_id)
+    except DataError as error:
+        raise ModelError(f"{key}: {error}") from error
+    if is_gguf(path) and Path(path).is_file():
+        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curator"
+        return str(dequantised(Path(path), (cache or users).absolute(), key=key))
+    return path
 
 
 def device() -> str:
@@ -123,8 +143,9 @@ def check_tokens(tokenizer: Any, config: Any, *, key: str = "model.id") -> None:
 def _template(name: str) -> str:
     if name in TEMPLATES:
         return TEMPLATES[name]
-    if Path(name).is_file():
-        return Path(name).read_text(encoding="utf-8")
+    file = Path(path_of(name))
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
     raise RecipeError(
         f"model.chat_template: found {name!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
     )
@@ -296,7 +317,7 @@ def resolve_revision(model_id: str, revision: str | None, key: str = "model.id")
     Raises:
         ModelError: The Hub does not answer, or has no such model or revision.
     """
-    if model_id == SANDBOX or Path(model_id).exists():
+    if model_id == SANDBOX or is_inside(model_id) or Path(model_id).exists():
         return None
     if revision is not None and len(revision) == 40:
         return revision

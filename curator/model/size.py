@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import ModelError
+from curator.model.gguf import is_gguf
+from curator.recipe.package import path_of
 from curator.run.folder import read_json
 
 _TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA leaves alone
+
+_OF_WORDS = ("token_embd", "output.")  # the same in GGUF
 
 _WIDTHS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
 _LLAMA = {"vocab_size": 32000, "tie_word_embeddings": False}
@@ -52,8 +56,10 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
     """
     if model_id == "sandbox:":
         folder = Path(__file__).parent.parent / "sandbox" / "checkpoint"
-    elif Path(model_id).is_dir():
-        folder = Path(model_id)
+    elif (path := Path(path_of(model_id))).is_dir():
+        folder = path
+    elif path.is_file() and is_gguf(path.name):
+        return _from_gguf(path)
     else:
         if (file := _cached(model_id, revision)) is not None:
             return _from_config(read_json(file), "its config.json")
@@ -65,6 +71,23 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
         return ModelSize(sum(math.prod(shape) for _, shape in shapes), sum(map(sum, adapted)), "its safetensors")
     config = folder / "config.json"
     return _from_config(read_json(config), "its config.json") if config.exists() else None
+
+
+def _from_gguf(file: Path) -> ModelSize | None:
+    """Null where gguf is not installed."""
+    try:
+        import gguf
+    except ImportError:
+        return None
+    try:
+        tensors = gguf.GGUFReader(file).tensors
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise ModelError(
+            f"model.id: {file.name} is not a GGUF file, or is damaged ({error}); fetch it again"
+        ) from error
+    adapted = [tensor.shape for tensor in tensors if len(tensor.shape) == 2 and not tensor.name.startswith(_OF_WORDS)]
+    linear = sum(int(shape.sum()) for shape in adapted)
+    return ModelSize(sum(int(tensor.n_elements) for tensor in tensors), linear, "its GGUF file")
 
 
 def _header(file: Path) -> Iterator[tuple[str, list[int]]]:

@@ -17,6 +17,7 @@ from typing import Literal
 import polars as pl
 from pydantic import JsonValue
 
+from curator.recipe.package import PREFIX
 from curator.report.material import Dropped
 from curator.report.model import Report
 from curator.report.part import plain
@@ -256,6 +257,8 @@ def _text(value: str, kind: Kind, base: Path, known: Mapping[str, str]) -> str:
 
 def _is_folder(model: str, base: Path) -> bool:
     """Whether a model is a folder and no id on the Hub."""
+    if model.startswith(PREFIX):  # inside a package, which has this name everywhere
+        return False
     rooted = re.match(r"[.~\\/]|[A-Za-z]:[\\/]", model)
     return bool(rooted) or "\\" in model or model.count("/") > 1 or (base / model).is_dir()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from curator.errors import DataError
 from curator.recipe import Recipe
+from curator.recipe.package import distribution_of, path_of
 from curator.recipe.source import Source
 
 
@@ -35,6 +36,7 @@ def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any]
     path = locate(source.file, base)
     status = path.stat()
     identity = {"file": source.file, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    identity |= distribution_of(source.file) or {}
     if known is not None and "sha256" in known and all(known.get(name) == value for name, value in identity.items()):
         return {**identity, "sha256": known["sha256"]}
     return {**identity, "sha256": sha256(path)}
@@ -63,7 +65,7 @@ def locate(file: str, base: Path) -> Path:
     Raises:
         DataError: It is missing, a folder or a device, or may not be looked at.
     """
-    path = base / Path(file).expanduser()
+    path = base / Path(path_of(file)).expanduser()
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -110,7 +112,7 @@ def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
 def metric_files(recipe: Recipe, base: Path) -> list[Path]:
     """The files of the user's own metrics."""
     metrics = [task.metric.python for task in recipe.tasks if not isinstance(task.metric, str)]
-    return [base / metric.rpartition(":")[0] for metric in metrics]
+    return [base / path_of(metric.rpartition(":")[0]) for metric in metrics]
 
 
 def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError, first_line
-from curator.model.load import batches, device, memory
+from curator.model.load import batches, device, locate, memory
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def load_embedder(model_id: str, revision: str | None = None) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(model_id, revision=revision, device=device())
+        return SentenceTransformer(locate(model_id, key="represent.id"), revision=revision, device=device())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"represent.id: no sentence embedder could be loaded from {model_id!r} ({first_line(error)}); "

@@ -182,7 +182,7 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     Raises:
         ModelError: It cannot be loaded.
     """
-    from curator.model.load import device, quiet
+    from curator.model.load import device, locate, quiet
     from curator.provenance import weights_identity
     from curator.represent.cache import about
     from curator.represent.sentences import commit_of, load_embedder
@@ -191,7 +191,8 @@ def sentence_maker(section: Represent, where: str | None = None) -> Maker:
     quiet()
     assert section.id is not None
     name, load = section.id, cache(lambda: load_embedder(name, section.revision))
-    weights: Any = weights_identity(name) if Path(name).is_dir() else commit_of(load())
+    path = locate(name, key="represent.id")
+    weights: Any = weights_identity(path) if Path(path).is_dir() else commit_of(load())
     return Maker(
         name,
         section.revision,
@@ -217,7 +218,8 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
             recipe.model.chat_template, recipe.model.quantise,
         )  # fmt: skip
     else:
-        path, revision = locate(model_id), resolve_revision(model_id, sections[0].revision, "represent.id")
+        path = locate(model_id, run.vector_cache(), "represent.id")
+        revision = resolve_revision(model_id, sections[0].revision, "represent.id")
         making = Making(
             tuple(sections), model_id, path, revision, (), path, revision, sections[0].chat_template, other=True
         )

@@ -1,0 +1,113 @@
+"""Models in a GGUF file, the format of llama.cpp: dequantised once into a folder that transformers reads as any other.
+
+The weights of the folder are fp32 and those that transformers itself makes of the file, so its logits are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+from curator.errors import ModelError, first_line
+from curator.recipe.inputs import sha256
+from curator.run.folder import read_json, write_json
+
+ENDING = ".gguf"
+_NOTE = "dequantised.json"
+
+
+def is_gguf(path: str) -> bool:
+    """Whether a path is written as a GGUF file's."""
+    return path.lower().endswith(ENDING)
+
+
+def dequantised(file: Path, cache: Path, *, key: str = "model.id") -> Path:
+    """The folder of a GGUF file's weights, tokenizer and chat template, made where it is not there yet.
+
+    Args:
+        file: The GGUF file.
+        cache: Folder in which it is kept, under the hash of the file.
+        key: The recipe key that messages name.
+
+    Raises:
+        ModelError: gguf is not installed; the file is damaged, holds no tokenizer, or a kind of model that
+            transformers does not read from GGUF.
+        DataError: The file cannot be read.
+    """
+    folder = cache / f"gguf-{sha256(file)[:32]}"
+    if (folder / _NOTE).is_file():
+        return folder
+    scratch = cache / f".{folder.name}.{os.getpid()}.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        _convert(file, scratch, key)
+        # Two runs may make it at once: the later one finds the folder there, with the same content.
+        if not (folder / _NOTE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def quantised_as(folder: Path) -> str | None:
+    """How the weights of a folder were quantised before they were dequantised, such as `Q4_1`; null for any other."""
+    note = folder / _NOTE
+    return read_json(note)["from"] if note.is_file() else None
+
+
+def _convert(file: Path, folder: Path, key: str) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from curator.model.load import memory, quiet
+
+    quiet()
+    try:
+        import gguf
+    except ImportError:
+        raise ModelError(
+            f"{key}: {file.name} is a GGUF file, and gguf is not installed; run: pip install gguf"
+        ) from None
+    try:
+        fields = gguf.GGUFReader(file).fields
+        kind = _text(fields, "general.architecture")
+    except (ValueError, IndexError, KeyError, OSError, struct.error, OverflowError, MemoryError) as error:
+        raise ModelError(
+            f"{key}: {file.name} is not a GGUF file, or is damaged ({first_line(error)}); fetch it again"
+        ) from error
+    if "tokenizer.ggml.model" not in fields:
+        raise ModelError(f"{key}: {file.name} holds no tokenizer; give a GGUF file with one, or a folder of the model")
+    source, name = str(file.parent), file.name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+        with memory(key, "name a smaller model"):
+            model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype="float32")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotImplementedError, OSError) as error:
+        raise ModelError(
+            f"{key}: transformers cannot read the {kind} model of {file.name} ({first_line(error)}); give the folder "
+            "or the Hub id of the model itself"
+        ) from error
+    # What is written is a plain model: left in, this would make transformers refuse to write it, and later to train it.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / _NOTE, {"file": file.name, "from": _quantisation(fields, gguf)})
+
+
+def _text(fields: Any, name: str) -> str:
+    return str(fields[name].contents())
+
+
+def _quantisation(fields: Any, gguf: Any) -> str:
+    """The file's own word for how most of its weights are kept."""
+    if "general.file_type" not in fields:
+        return "an unnamed type"
+    number = int(fields["general.file_type"].contents())
+    names = {int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType}
+    return str(names.get(number, f"type {number}"))

