@@ -296,7 +296,7 @@ def embedder_of(judge: Judge) -> str | None:
     if judge.embedding is None:
         return None
     try:
-        named = json.loads((Path(judge.embedding) / "head.json").read_text(encoding="utf-8"))["embedder"]
+        named = json.loads((Path(path_of(judge.embedding)) / "head.json").read_text(encoding="utf-8"))["embedder"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return named if isinstance(named, str) else None

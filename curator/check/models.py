@@ -13,6 +13,7 @@ from curator.recipe import Recipe
 from curator.recipe.file import Keys
 from curator.recipe.package import is_inside, path_of
 from curator.recipe.verify import Looks
+from curator.wording import these
 
 SANDBOX = "sandbox:"
 
@@ -27,17 +28,17 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     for number, section in enumerate(recipe.representations):
         templates.append((("represent", *((number,) if several else ()), "chat_template"), section.chat_template))
     for keys, template in templates:
-        if template is not None and template not in TEMPLATES and not Path(path_of(template)).is_file():
+        if template is not None and template not in TEMPLATES and not _path(template).is_file():
             yield keys, f"found {template!r}; allowed: {', '.join(TEMPLATES)}, or the path of a file of Jinja text"
     for number, judge in enumerate(recipe.judges.panel):
         at: Keys = ("judges", "panel", number)
-        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+        if judge.embedding is not None and not (_path(judge.embedding) / "head.json").is_file():
             yield (*at, "embedding"), f"{judge.embedding} holds no head.json; write one with `curator judge fit`"
-        if judge.error is not None and not Path(judge.error).is_file():
+        if judge.error is not None and not _path(judge.error).is_file():
             yield (*at, "error"), f"there is no file {judge.error}; write one with `curator judge measure --store`"
     for number, task in enumerate(recipe.tasks):
         if not isinstance(task.metric, str):
-            file = base / task.metric.python.rpartition(":")[0]
+            file = base / _path(task.metric.python.rpartition(":")[0])
             if not file.is_file():
                 yield ("tasks", number, "metric"), f"there is no file {file}; give the path of a Python file"
     python = recipe.verify.generate.python
@@ -59,8 +60,8 @@ def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     if not isinstance(seeds, Looks) and pairs < least:
         yield (
             ("verify", "seeds"),
-            f"the decision has {pairs} paired seeds, and fewer than {least} (verify.decision.least_seeds) decide "
-            "nothing; raise seeds",
+            f"the decision has {these(pairs, 'paired seed', 'paired seeds')}, and fewer than {least} "
+            "(verify.decision.least_seeds) decide nothing; raise seeds",
         )
 
 
@@ -80,6 +81,14 @@ def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, 
         [(tuple(key.split(".")), sentence) for key, _, sentence in problems],
         [(("model", "id"), note) for note in notes],
     )
+
+
+def _path(text: str) -> Path:
+    """The path that a text of the recipe stands for; one that is not there where its package is not installed."""
+    try:
+        return Path(path_of(text))
+    except DataError:
+        return Path(text)
 
 
 def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from curator.errors import DataError
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
+from curator.recipe.source import labels
 from curator.recipe.verify import CURATED, NONE
+from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,11 +142,9 @@ class _Roles:
         self.pool = pool
         with self.telling("pool", "sources"):
             refuse_empty(self.ledger, "pool", pool)
-        gone = [number for number, source in enumerate(self.recipe.pool.sources) if not after[source.label]]
-        for number in gone if not pool.is_empty() else ():
-            source = self.recipe.pool.sources[number]
-            if before[source.label]:
-                self.problems.append((("pool", "sources", number), self._all_claimed(source.label)))
+        for number, label in enumerate(labels(self.recipe.pool.sources)):
+            if before[label] and not after[label] and not pool.is_empty():
+                self.problems.append((("pool", "sources", number), self._all_claimed(label)))
         if not pool.is_empty():
             self._limits(pool)
         given = self.recipe.select.data
@@ -160,25 +160,30 @@ class _Roles:
         left = self.ledger.drops(["pool"]).filter((pl.col("source") == label) & (pl.col("stage") == "leak"))
         reasons = left.group_by("reason").len().sort("len", descending=True)
         return (
-            f"none of the rows of {label} can be a candidate, because another role has their prompts: "
-            f"{left.height:,} left, most of them since {reasons['reason'][0]}; remove this source, or that one"
+            f"none of the rows of {label} can be a candidate, because another role has their prompts; most often the "
+            f"reason is: {reasons['reason'][0]} ({reasons['len'][0]:,} of {left.height:,}); remove one of "
+            "the two"
         )
 
     def _limits(self, pool: pl.DataFrame) -> None:
         """Whether a set of the size and with the quotas that `select` asks for can be chosen."""
         select = self.recipe.select
         rows, known = pool.height, set(pool["id"])
+        count = these(rows, "row", "rows")
         if select.k is not None and select.k > rows:
             account = self.ledger.account("pool")
             self.problems.append(
                 (
                     ("select", "k"),
-                    f"found {select.k:,}; the pool has at most {rows:,} rows ({account}); lower k, or add sources",
+                    f"found {select.k:,}; the pool has at most {count} ({account}); lower k, or add sources",
                 )
             )
         elif select.k == rows:
             self.warnings.append(
-                (("select", "k"), f"the pool has at most {rows:,} rows, so every arm is the same set; lower k")
+                (
+                    ("select", "k"),
+                    f"the pool has at most {count}, so every arm is the same set; lower k",
+                )
             )
         for name in ("include", "exclude"):
             for number, row in enumerate(getattr(select, name)):

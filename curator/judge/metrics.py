@@ -10,6 +10,7 @@ from typing import Any
 
 from curator.errors import JudgeError, first_line
 from curator.language import words
+from curator.recipe.package import path_of
 from curator.records import Question, Verdict
 
 # A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
@@ -83,7 +84,7 @@ def own_metric(metric: str, base: Path) -> Callable[[str, str], float]:
         JudgeError: It cannot be run, or has no such function.
     """
     path, _, name = metric.rpartition(":")
-    file = base / path
+    file = base / path_of(path)
     module: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
     try:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), module)

@@ -86,7 +86,8 @@ def _convert(file: Path, folder: Path, key: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
         with memory(key, "name a smaller model"):
             model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype="float32")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotImplementedError, OSError) as error:
+    # A kind of model or tokenizer that the reader does not know ends it in one of these, or wants a library of its own.
+    except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError, ImportError) as error:
         raise ModelError(
             f"{key}: transformers cannot read the {kind} model of {file.name} ({first_line(error)}); give the folder "
             "or the Hub id of the model itself"

@@ -19,6 +19,7 @@ from curator.pool.rows import Row, SourceRows, category_candidates
 from curator.pool.turns import Turns, check_text
 from curator.recipe import Recipe
 from curator.recipe.inputs import content, fingerprint, locate, missing_metrics, sources
+from curator.recipe.package import path_of
 from curator.recipe.source import Source
 from curator.records import CountTokens, Drop, row_id
 from curator.sandbox import NAMES
@@ -177,12 +178,12 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
         except DataError as error:
             problems.append(str(error))
     for judge in recipe.judges.panel:
-        if judge.embedding is not None and not (Path(judge.embedding) / "head.json").is_file():
+        if judge.embedding is not None and not (Path(path_of(judge.embedding)) / "head.json").is_file():
             problems.append(
                 f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
                 "write one with `curator judge fit`"
             )
-        if judge.error is not None and not Path(judge.error).is_file():
+        if judge.error is not None and not Path(path_of(judge.error)).is_file():
             problems.append(
                 f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
                 "write one with `curator judge measure --store`"

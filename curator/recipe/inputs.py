@@ -126,7 +126,7 @@ def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
     sentences = []
     for metric, names in tasks.items():
         file, _, function = metric.rpartition(":")
-        path = base / file
+        path = base / path_of(file)
         content = f"SHA-256 {sha256(path)[:12]}" if path.is_file() else "no such file"
         of = f"the task {names[0]}" if len(names) == 1 else f"the tasks {', '.join(names)}"
         sentences.append(f"This recipe runs code: `{function}` of {file} ({content}) is the metric of {of}.")

@@ -241,6 +241,27 @@ def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     assert "harmful probes" in problem
 
 
+def test_of_two_sources_of_one_name_the_one_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "pool.jsonl").write_text(rows("Forbidden", 8))
+    two = "- {file: pool.jsonl}\n    - {file: more/pool.jsonl}"
+    (problem,) = of(text=replaced("- {file: pool.jsonl}", two)).problems
+    assert problem.startswith("a.yaml:6: pool.sources[1]: none of the rows of pool.jsonl#2 can be a candidate")
+
+
+def test_files_inside_a_package_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "shipped_files"
+    (package / "head").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "head" / "head.json").write_text("{}")
+    (package / "mine.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    text = replaced("refusal: phrases", "embedding: 'package:shipped_files/head'")
+    text = text.replace("rows: 20", "metric: {python: 'package:shipped_files/mine.py:score'}, rows: 20")
+    assert of(text=text).problems == ()
+    assert len(of(text=text.replace("shipped_files", "nowhere_files")).problems) == 2
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_long_files_are_looked_at_and_not_counted(
     packed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
