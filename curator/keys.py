@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curator.engine import device_of
 from curator.errors import RecipeError
 from curator.model.chat import DATE, is_dated, templates_in
-from curator.provenance import file_identity, folder_identity
+from curator.model.dtype import chosen
+from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import REASONING, Judge, Marks
@@ -26,7 +28,7 @@ from curator.recipe.source import Source
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks, Training
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
-from curator.run.names import IDENTITIES
+from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
@@ -67,6 +69,7 @@ class Inputs:
         model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file. `date`:
             what a template takes for today, where one of these files asks for it.
         sources: Content of every source of rows, by a hash of how the recipe names it.
+        dtype: What the recipe's `model.dtype` came to, `fp32` or `bf16`.
     """
 
     base: Path
@@ -74,6 +77,7 @@ class Inputs:
     chat_template: str | None
     sources: Mapping[str, Any]
     date: str | None = None
+    dtype: str = "fp32"
 
 
 def stage_keys(recipe: Recipe, inputs: Inputs) -> dict[str, str]:
@@ -150,7 +154,27 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
         chat_template=template,
         sources={name: content(identity) for name, identity in identities.items()},
         date=DATE.isoformat() if any(map(is_dated, texts)) else None,
+        dtype=_chosen_dtype(recipe, root),
     )
+
+
+def _chosen_dtype(recipe: Recipe, root: Path) -> str:
+    """As the recipe says, or as was chosen for this model when the run folder was begun, on whatever machine."""
+    path, model = root / DTYPE, recipe.model
+    known = read_json(path) if path.exists() else {}
+    asked = {"model": model.id, "asked": model.dtype}
+    if {name: known.get(name) for name in asked} != asked:
+        # A machine without a GPU is known for one before torch is loaded.
+        where = device_of(recipe.engine) if recipe.engine.kind == "ray" or has_gpu() else "cpu"
+        choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
+        known = {**asked, **choice._asdict()}
+        write_json(path, known)
+    return str(known["dtype"])
+
+
+def _dtype(name: str) -> list[str]:
+    """Of a key: fp32 is what everything was computed in on a CPU before there was a choice."""
+    return [] if name == "fp32" else [name]
 
 
 def source_name(source: Source) -> str:
@@ -163,9 +187,9 @@ def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
     model = recipe.model
     tuned = model.instruction and (recipe.verify.align.model_dump(), recipe.seed, *_rows_of(model.instruction, inputs))
     return (
-        # `start` is gone, and was always the same where it was said.
-        {**model.model_dump(exclude=None if model.quantise else {"quantise"}), "start": "base"},
-        (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else [])),
+        # `start` is gone, and was always the same where it was said. What `auto` came to stands for `dtype`.
+        {**model.model_dump(exclude={"dtype", *(() if model.quantise else ("quantise",))}), "start": "base"},
+        (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else []), *_dtype(inputs.dtype)),
         tuned,
     )
 
@@ -307,11 +331,18 @@ def embedder_of(judge: Judge) -> str | None:
 
 
 def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
-    path: str, revision: str | None, chat_template: str | None, section: Training, rows: Any, seed: int, quantise: Any
+    path: str,
+    revision: str | None,
+    chat_template: str | None,
+    section: Training,
+    rows: Any,
+    seed: int,
+    quantise: str | None,
+    dtype: str,
 ) -> str:
     """Of a base tuned on instructions."""
-    quantised = [quantise] if quantise else []  # which came later than the stage
-    return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *quantised)
+    later = [*([quantise] if quantise else []), *_dtype(dtype)]  # which came later than the stage
+    return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *later)
 
 
 def training_key(  # noqa: PLR0917 - in the order in which they are hashed

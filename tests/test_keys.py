@@ -163,6 +163,7 @@ MOVES = (
 
 # Leaves that move no stage's settings, and why.
 WITHOUT_EFFECT = {
+    "model.dtype": "what it comes to on this machine stands in the key, and is tested below",
     "engine": "where work runs decides last bits at most, and what ran where is recorded",
     "suite": "says which runs there are, not what one of them makes",
     "judges.panel.*.batch": "decides speed",
@@ -205,7 +206,7 @@ def test_no_key_of_a_shipped_recipe_has_moved(name: str, tmp_path: Path) -> None
     """A key that moves runs its stage again in every folder that users have. Where that is not meant, leave the new
     setting out of the key at its default; where it is, raise the stage's number in VERSIONS and renew the file.
     """
-    recipe = read(ROOT / "recipes" / name)
+    recipe = read(ROOT / "recipes" / name, ["model.dtype=fp32"])  # as `auto` was on every CPU
     assert stage_keys(recipe, inputs_of(recipe, tmp_path, ROOT)) == GOLDEN[name]
 
 
@@ -259,7 +260,7 @@ WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "any-harmful", "graph-cut",
     "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
-    "unscored", "max_completion_tokens",
+    "unscored", "max_completion_tokens", "bf16",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
 )  # fmt: skip
 
@@ -482,6 +483,21 @@ def test_a_stage_that_is_made_anew_takes_with_it_every_stage_that_reads_it(
         assert [name for name in STAGES if before[name] != after[name]] == list(STAGES[number:])
 
 
+def test_the_dtype_moves_every_stage_and_stays_with_its_run_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fp32, bf16 = (read(Path("recipe.yaml"), [f"model.dtype={name}"]) for name in ("fp32", "bf16"))
+    old, new = (decided_by(recipe, inputs_of(recipe, here / "asked")) for recipe in (fp32, bf16))
+    assert moved(old, new) == {"base"}  # which every other stage reads
+    # A machine that would choose otherwise goes on as the folder was begun, another folder or model does not.
+    auto = read(Path("recipe.yaml"), ["model.id=owner/model", "model.chat_template=null"])
+    monkeypatch.setattr("curator.model.dtype.product_rates", lambda: {"fp32": 1.0, "bf16": 1.5})
+    assert inputs_of(auto, here / "auto").dtype == "bf16"
+    monkeypatch.setattr("curator.model.dtype.product_rates", lambda: {"fp32": 1.0, "bf16": 1.4})
+    assert inputs_of(auto, here / "auto").dtype == "bf16"
+    assert inputs_of(auto, here / "later").dtype == "fp32"
+    other = read(Path("recipe.yaml"), ["model.id=owner/other", "model.chat_template=null"])
+    assert inputs_of(other, here / "auto").dtype == "fp32"
+
+
 def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
     recipe = read(Path("recipe.yaml"), VARIANTS["quantised"])
     other = recipe.model_copy(update={"seed": recipe.seed + 1})
@@ -492,7 +508,7 @@ def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
 SECTION = Training(steps=2)
 JUDGE = Judge(name="a", refusal="phrases")
 PIECES: list[tuple[Any, tuple[Any, ...]]] = [
-    (keys.instruction_key, ("path", "revision", "template", SECTION, ["row"], 1, "4bit")),
+    (keys.instruction_key, ("path", "revision", "template", SECTION, ["row"], 1, "4bit", "bf16")),
     (keys.training_key, ("start", SECTION, 4, 1, "template", ["row"])),
     (keys.answers_key, ("weights", "template", ["question"], 256, 64, "vllm")),
     (keys.losses_key, ("weights", "template", ["row"], 512)),
@@ -514,6 +530,6 @@ if __name__ == "__main__":  # python -m tests.test_keys: writes down today's key
     import tempfile
 
     with tempfile.TemporaryDirectory() as _folder:
-        _recipes = {name: read(ROOT / "recipes" / name) for name in GOLDEN}
+        _recipes = {name: read(ROOT / "recipes" / name, ["model.dtype=fp32"]) for name in GOLDEN}
         _keys = {name: stage_keys(recipe, inputs_of(recipe, Path(_folder), ROOT)) for name, recipe in _recipes.items()}
     (ROOT / "tests" / "golden" / "keys.json").write_text(json.dumps(_keys, indent=1) + "\n")

@@ -67,8 +67,8 @@ def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
 @dataclass(frozen=True)
 class Weights:
     """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
-    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise` as
-    `model.load_model` takes it.
+    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise`
+    and `dtype` as `model.load_model` takes them.
     """
 
     base: str
@@ -76,15 +76,18 @@ class Weights:
     adapters: tuple[str, ...]
     key: str
     quantise: str | None = None
+    dtype: str = "fp32"
 
     def load(self) -> Any:
         """The model; see `model.load_model`."""
-        return load_model(self.base, revision=self.revision, adapters=self.adapters, quantise=self.quantise)
+        return load_model(
+            self.base, revision=self.revision, adapters=self.adapters, dtype=self.dtype, quantise=self.quantise
+        )
 
     def after(self, trained: Trained, key: str) -> Weights:
         """The weights that a training which started here has left."""
         if trained.method == "full":
-            return Weights(trained.path, None, (), key)
+            return Weights(trained.path, None, (), key, dtype=self.dtype)
         return replace(self, adapters=(*self.adapters, trained.path), key=key)
 
 
@@ -123,6 +126,7 @@ def answer_prompts(
                 base=weights.base,
                 revision=weights.revision,
                 adapters=weights.adapters,
+                dtype=weights.dtype,
                 tokenizer=tokenizer,
                 max_new_tokens=section.max_new_tokens,
                 python=section.python,

@@ -56,6 +56,7 @@ def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: 
             tuple(absolute(adapter, root) for adapter in weights["adapters"]),
             done["key"],
             model.quantise,
+            start.get("dtype", "fp32"),
         ),
         arms=arms,
         tokenizer=start["tokenizer"],

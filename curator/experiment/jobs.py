@@ -96,6 +96,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
             base=job.weights.base,
             revision=job.weights.revision,
             adapters=job.weights.adapters,
+            dtype=job.weights.dtype,
             quantise=job.weights.quantise,
             tokenizer=job.load_tokenizer(),
             section=job.section,
@@ -158,6 +159,7 @@ def tune(
     chat_template: str | None,
     section: Training,
     seed: int,
+    dtype: str,
     quantise: str | None = None,
 ) -> dict[str, Any]:
     """The tuned model's weights and training, for the base stage's record.
@@ -167,15 +169,15 @@ def tune(
         root: The run folder, which paths are written relative to.
         path, revision, chat_template: The model to tune.
         section: How; the recipe's alignment settings.
-        seed: The recipe's. `quantise`: as `model.load_model` takes it.
+        seed: The recipe's. `dtype`, `quantise`: as `model.load_model` takes them.
     """
     source = Rows(str(rows))
     texts = texts_of(source)
     job = TrainJob(
         root=root,
         folder=str((rows.parent / "instruction").relative_to(root)),
-        key=instruction_key(path, revision, chat_template, section, texts, seed, quantise),
-        weights=Weights(path, revision, (), "", quantise),
+        key=instruction_key(path, revision, chat_template, section, texts, seed, quantise, dtype),
+        weights=Weights(path, revision, (), "", quantise, dtype),
         chat_template=chat_template,
         tokenizer=path,
         tokenizer_revision=revision,

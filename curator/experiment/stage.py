@@ -52,11 +52,14 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     if looked.problems:
         raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
-    name = "; ".join([f"{model.id} ({looked.kind})", *(f"{note[0].lower()}{note[1:]}" for note in looked.notes)])
+    dtype, reason = run.dtype()
+    notes = [f"{note[0].lower()}{note[1:]}" for note in looked.notes]
+    name = "; ".join([f"{model.id} ({looked.kind})", f"computed in {dtype}, {reason}", *notes])
     record = {
         "tokenizer": path,
         "revision": revision,
         "weights": weights,
+        "dtype": dtype,
         "summary": name,
         **looked.record(),
         **origin(model.id),
@@ -90,6 +93,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         chat_template=model.chat_template,
         section=run.recipe.verify.align,
         seed=run.recipe.seed,
+        dtype=dtype,
         quantise=model.quantise,
     )
     summary = f"{name}; tuned on {rows.height} instructions"
@@ -153,8 +157,9 @@ def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.run.files import save_frame
 
     experiment, plan = _experiment(run, run.data()), _plan(run, run.record("train")["seeds"])
+    dtype, quantise = experiment.base.dtype, run.recipe.model.quantise
     weights = {
-        Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, run.recipe.model.quantise)
+        Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, quantise, dtype)
         for cell, model in run.models().items()
     }
     execute = runner(run.recipe.engine, preload=PRELOAD, folder=run.root)

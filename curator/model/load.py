@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError, RecipeError, first_line
 from curator.model.chat import TEMPLATES, dated, encode
+from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
 from curator.recipe.package import is_inside, path_of
 
@@ -183,17 +184,19 @@ def load_model(
     *,
     revision: str | None = None,
     adapters: Sequence[str] = (),
-    master: bool = False,
+    dtype: str = "fp32",
     quantise: str | None = None,
     key: str = "model.id",
 ) -> Any:
-    """The causal model, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode, set to decode greedily.
+    """The causal model, on the device, in evaluation mode, set to decode greedily.
 
     Args:
         path: Folder or Hub id of the weights.
         revision: Of a Hub id.
-        adapters: LoRA folders merged into the weights, in this order.
-        master: Keep fp32 weights on a GPU too, as full fine-tuning needs: small steps vanish in bf16.
+        adapters: LoRA folders merged into the weights, in this order and in fp32: sums that were rounded to bf16 lose
+            small changes, more with every adapter.
+        dtype: `fp32` or `bf16`, to which the weights are rounded once, at the end. Training of all weights needs fp32
+            here too, since small steps vanish in bf16.
         quantise: `4bit` for NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314); adapters then stay
             beside the weights, all of them at work, since merging would round them. Null for whole weights.
         key: The recipe key that messages name.
@@ -201,17 +204,18 @@ def load_model(
     Raises:
         ModelError: The weights cannot be loaded, are not all there, or do not fit into memory; bitsandbytes is missing.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     quiet()
-    dtype = torch.bfloat16 if device() == "cuda" and not master else torch.float32
+    rounded = torch_dtype(dtype, device())
     try:
         with memory(key, "name a smaller model"):
+            # In the dtype of the file where adapters are added, so that nothing is rounded before.
+            read = "auto" if adapters and quantise is None else rounded
             # transformers fills tensors that a checkpoint lacks with random numbers, and only warns.
             model, info = AutoModelForCausalLM.from_pretrained(
-                path, revision=revision, dtype=dtype, output_loading_info=True, **_quantised(quantise, dtype)
+                path, revision=revision, dtype=read, output_loading_info=True, **_quantised(quantise, rounded)
             )
             missing = sorted(info["missing_keys"])
             if missing:
@@ -223,10 +227,8 @@ def load_model(
             model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
             if quantise is not None:
                 return _beside(model, adapters).eval()
-            for adapter in adapters:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            if adapters:
+                model = _merged(model, adapters, rounded)
             return model.to(device()).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
@@ -251,28 +253,53 @@ def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": settings, "device_map": {"": device()}}
 
 
+def _merged(model: PreTrainedModel, adapters: Sequence[str], dtype: torch.dtype) -> Any:
+    """The model with every adapter added to its weights, in fp32 and one layer after the other, and then rounded."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    model, names = _with_adapters(model, adapters)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            # Parts of a layer that no adapter changes keep their values: whatever was read fits into fp32.
+            module.get_base_layer().to(torch.float32)
+            module.merge(adapter_names=names)
+    model = model.unload()
+    # Not model.to(dtype), which would round what is no weight too, such as the angles of rotary positions.
+    precise = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    for name, weight in model.named_parameters():
+        if weight.dtype.is_floating_point and not any(part in name.split(".") for part in precise):
+            weight.data = weight.data.to(dtype)
+    return model
+
+
 def _beside(model: PreTrainedModel, adapters: Sequence[str]) -> Any:
     """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
-    from peft import PeftModel
-
     for module in model.modules():
         # bitsandbytes' packed product on some CPUs takes only widths that 32 divides, and rounds to bf16.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    if not adapters:
+        return model
+    beside, names = _with_adapters(model, adapters)
+    beside.base_model.set_adapter(names)
+    beside.requires_grad_(requires_grad=False)
+    return beside
+
+
+def _with_adapters(model: PreTrainedModel, adapters: Sequence[str]) -> tuple[Any, list[str]]:
+    """The model with adapters loaded, and what they are called."""
+    from peft import PeftModel
+
     names = [f"{EARLIER}-{number}" for number in range(len(adapters))]
-    for number, (name, adapter) in enumerate(zip(names, adapters, strict=True)):
-        if number == 0:
-            model = PeftModel.from_pretrained(model, adapter, adapter_name=name)
-        else:
-            model.load_adapter(adapter, adapter_name=name)
-    if names:
-        model.base_model.set_adapter(names)
-        model.requires_grad_(requires_grad=False)
-    return model
+    loaded = PeftModel.from_pretrained(model, adapters[0], adapter_name=names[0])
+    for name, adapter in zip(names[1:], adapters[1:], strict=True):
+        loaded.load_adapter(adapter, adapter_name=name)
+    return loaded, names
 
 
 def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
-    """A sequence classifier, on the device, in bf16 on a GPU and fp32 on a CPU, in evaluation mode.
+    """A sequence classifier, on the device, in bf16 on a GPU that has it and else in fp32, in evaluation mode.
 
     Raises:
         ModelError: The weights cannot be loaded, are not all there (the head's among them), or do not fit into memory.
@@ -282,7 +309,7 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     quiet()
-    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    dtype = torch.bfloat16 if gpu_has_bf16() else torch.float32
     try:
         with memory(key, "name a smaller model"):
             model, info = AutoModelForSequenceClassification.from_pretrained(

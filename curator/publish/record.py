@@ -40,7 +40,7 @@ _RUBRIC = "model@ scale max_new_tokens token_parameter temperature"
 # The kind of a value is the last sign of its name; items of a list stand where the list stands.
 RECIPE = {
     "": "name seed",
-    "model": "id@ revision start chat_template/ quantise instruction.rows",
+    "model": "id@ revision start chat_template/ dtype quantise instruction.rows",
     "model.instruction.data": _SOURCE,
     "pool.sources": _SOURCE,
     "pool.clean": "max_tokens semantic_duplicates",
@@ -127,7 +127,7 @@ REPORT = {
     "judges.second_opinions.primary": _COMPARED,
     "judge_error": "judge why~",
     "judge_error.labels": "outcome run/ file/ sha256",
-    "provenance": "device versions.*",
+    "provenance": "device dtype versions.*",
     "provenance.sources.*": "read kept dropped",
     "provenance.sources.*.sources": "file/ hub config split revision commit sandbox version label sha256 bytes read "
     "kept dropped columns.*",

@@ -26,11 +26,17 @@ class Instruction(Section):
 
 
 class Model(Section):
-    """The model that is aligned and fine-tuned. With `quantise: 4bit` its weights are NF4, and adapters alone train."""
+    """The model that is aligned and fine-tuned.
+
+    `dtype` is what it computes in, in representation, training and answering alike; `auto` is bf16 where that is
+    faster, and chosen once for a run folder. What is trained stays in fp32. With `quantise: 4bit` its weights are NF4,
+    and adapters alone train.
+    """
 
     id: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     chat_template: str | None = None
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
     quantise: Literal["4bit"] | None = None
     instruction: Instruction | None = None
 

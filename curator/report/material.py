@@ -284,6 +284,8 @@ class Provenance(Part):
     """With their hashes."""
     versions: dict[str, str] = Field(default_factory=dict)
     device: str | Absent = None
+    dtype: str | Absent = None
+    """Of the grid's models."""
     threads: Count | Absent = None
     recipe: Values = Field(default_factory=dict)
     """As it was resolved."""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import RunError
+from curator.model.dtype import TORCH
 from curator.recipe.select import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
@@ -67,7 +68,9 @@ class Shard(NamedTuple):
     matrix: Matrix
 
 
-def about(section: Represent, *, name: str, weights: Any, where: str, template: str | None = None) -> dict[str, Any]:
+def about(
+    section: Represent, *, name: str, weights: Any, where: str, dtype: str = "fp32", template: str | None = None
+) -> dict[str, Any]:
     """Everything that decides the raw vector of a row, in plain values: the identity of a cache.
 
     `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
@@ -76,7 +79,7 @@ def about(section: Represent, *, name: str, weights: Any, where: str, template: 
         section: The recipe's `represent` section.
         name: What the model is called, for people who look into the cache.
         weights: What tells these weights (and their tokenizer) from all others.
-        where: The device, `cpu` or `cuda`.
+        where: The device, `cpu` or `cuda`. `dtype`: `fp32` or `bf16`, of the model.
         template: The text of the chat template, for hidden states.
     """
     causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
@@ -93,7 +96,7 @@ def about(section: Represent, *, name: str, weights: Any, where: str, template: 
         "gradient": None if section.kind != "gradients" else gradient,
         "max_tokens": section.max_tokens,
         "device": where,
-        "dtype": "bfloat16" if where == "cuda" and causal else "float32",
+        "dtype": TORCH[dtype],
         library: ".".join(version(library).split(".")[:2]),
     }
 

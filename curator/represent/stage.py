@@ -215,13 +215,22 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
         making = Making(
             tuple(sections), recipe.model.id, absolute(weights["base"], root), weights["revision"],
             tuple(absolute(adapter, root) for adapter in weights["adapters"]), base["tokenizer"], base["revision"],
-            recipe.model.chat_template, recipe.model.quantise,
+            recipe.model.chat_template, recipe.model.quantise, dtype=base.get("dtype", "fp32"),
         )  # fmt: skip
     else:
         path = locate(model_id, run.vector_cache(), "represent.id")
         revision = resolve_revision(model_id, sections[0].revision, "represent.id")
         making = Making(
-            tuple(sections), model_id, path, revision, (), path, revision, sections[0].chat_template, other=True
+            tuple(sections),
+            model_id,
+            path,
+            revision,
+            (),
+            path,
+            revision,
+            sections[0].chat_template,
+            dtype=base.get("dtype", "fp32"),
+            other=True,
         )
     template = tokenizer_of(making).chat_template
     identities = [
@@ -232,7 +241,8 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
     ]
     where = device_of(recipe.engine)
     abouts = [
-        about(section, name=making.name, weights=identities, where=where, template=template) for section in sections
+        about(section, name=making.name, weights=identities, where=where, dtype=making.dtype, template=template)
+        for section in sections
     ]
     return Maker(making.name, making.revision, cache(lambda: encoder(making)), abouts, making)
 

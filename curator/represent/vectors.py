@@ -150,9 +150,11 @@ def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, Count
 
     @once
     def load() -> tuple[Any, Any]:
-        from curator.model.load import check_tokens, load_model, load_tokenizer, locate
+        from curator.model.dtype import chosen
+        from curator.model.load import check_tokens, device, load_model, load_tokenizer, locate
 
-        model, tokenizer = load_model(locate(model_id)), load_tokenizer(locate(model_id))
+        dtype = chosen("auto", model_id, where=device()).dtype
+        model, tokenizer = load_model(locate(model_id), dtype=dtype), load_tokenizer(locate(model_id))
         check_tokens(tokenizer, model.config)
         return model, tokenizer
 

@@ -28,7 +28,7 @@ class Making:
     Attributes:
         sections: Those that one pass of the model gives.
         name: Of the model. `other`: whether the sections name it; else it is the recipe's.
-        base, weights_revision, adapters, quantise: As `model.load_model` takes them.
+        base, weights_revision, adapters, quantise, dtype: As `model.load_model` takes them.
         tokenizer, revision, chat_template: As `model.load_tokenizer` takes them.
     """
 
@@ -41,6 +41,7 @@ class Making:
     revision: str | None = None
     chat_template: str | None = None
     quantise: str | None = None
+    dtype: str = "fp32"
     other: bool = False
 
 
@@ -150,6 +151,7 @@ def encoder(making: Making) -> Encoder:
         making.base,
         revision=making.weights_revision,
         adapters=making.adapters,
+        dtype=making.dtype,
         quantise=making.quantise,
         key=key,
     )

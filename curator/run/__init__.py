@@ -215,6 +215,11 @@ class Run:
         """Says of a stage how much of how much is done."""
         return lambda done, total: self.progress.progress(stage, done, total)
 
+    def dtype(self) -> tuple[str, str]:
+        """What the recipe's model is computed in, `fp32` or `bf16`, and why: the end of a sentence."""
+        known = read_json(self.root / names.DTYPE)
+        return known["dtype"], known["reason"]
+
     def vector_cache(self) -> Path | None:
         """The folder of the vectors that runs share, made where missing; null where the recipe wants none, or names
         none and the place beside the run folder cannot be written.
@@ -362,8 +367,8 @@ class Run:
         """What this run was computed with, as its stages and pieces have written it down, never as of this process.
 
         Returns:
-            `versions`, of all stages up to the judges; `device` and `threads`, of the grid's models. Where there were
-            several, all are named; `threads` is null then, and what no piece says is left out.
+            `versions`, of all stages up to the judges; `device`, `dtype` and `threads`, of the grid's models. Where
+            there were several, all are named; `threads` is null then, and what no piece says is left out.
         """
         stages = [self.folder(stage) for stage in ("base", "pool", "represent", "scores", "select", "judge")]
         pieces = self._wheres(self._pieces())
@@ -372,10 +377,10 @@ class Run:
         values = {name: " and ".join(sorted(each)) for name, each in every.items()}
         versions = {name: values[name] for name in ("curator", "python", *LIBRARIES) if name in values}
         threads = [int(value) for value in grid.get("threads", ())]
-        device = " and ".join(sorted(grid.get("device", ())))
+        where = {name: " and ".join(sorted(grid.get(name, ()))) or None for name in ("device", "dtype")}
         return {
             "versions": versions,
-            "device": device or None,
+            **where,
             "threads": threads[0] if len(threads) == 1 else None,
         }
 

@@ -10,6 +10,7 @@ FOLDERS = {name: f"{number}-{name}" for number, name in enumerate(STAGES)}
 
 # Of the run folder itself.
 RECIPE, KEYS, LOCK, IDENTITIES = "recipe.yaml", "run.json", "run.lock", "identities.json"
+DTYPE = "dtype.json"
 VECTORS = ".vectors"  # beside it: the vectors that runs share
 
 # Of every piece: what is written first, last, and where it was taken from another run.

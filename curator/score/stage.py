@@ -99,7 +99,7 @@ def interference_of(run: Run) -> dict[str, Scores]:
             absolute(weights["base"], run.root),
             revision=weights["revision"],
             adapters=[absolute(adapter, run.root) for adapter in weights["adapters"]],
-            master=True,
+            # In fp32 whatever the recipe's dtype is: a step of a thousandth would vanish in bf16.
         ),
         tokenizer=load_tokenizer(
             base["tokenizer"], revision=base["revision"], chat_template=recipe.model.chat_template

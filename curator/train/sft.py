@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
+from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
 from curator.provenance import peak_gib
 from curator.recipe.verify import Training
@@ -40,6 +41,7 @@ def train(
     seed: int,
     folder: Path,
     key: str,
+    dtype: str = "fp32",
     quantise: str | None = None,
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
@@ -60,6 +62,8 @@ def train(
         seed: Of this training.
         folder: Where the weights go: the whole model, or the new adapter alone.
         key: The recipe key that messages name, e.g. `verify.align`.
+        dtype: `fp32` or `bf16`, of the products. What is trained, all weights or an adapter, is fp32 either way, and so
+            are its gradients and the optimiser's moments.
         quantise: As `model.load_model` takes it; with LoRA only.
 
     Raises:
@@ -78,6 +82,7 @@ def train(
         "seed": seed,
         "folder": folder,
         "key": key,
+        "dtype": dtype,
         "quantise": quantise,
     }
     if section.processes > 1:
@@ -99,6 +104,7 @@ def train_here(
     seed: int,
     folder: Path,
     key: str,
+    dtype: str = "fp32",
     quantise: str | None = None,
 ) -> Trained:
     """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
@@ -107,7 +113,8 @@ def train_here(
     from transformers import set_seed
 
     clock = time.perf_counter()
-    model = load_model(base, revision=revision, adapters=adapters, master=section.method == "full", quantise=quantise)
+    weights_in = "fp32" if section.method == "full" else dtype
+    model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
     encoded = encode_all(tokenizer, rows)
     limit = min(section.max_tokens, window(model))
     short = [row for row in encoded if len(row.ids) <= limit]
@@ -131,7 +138,7 @@ def train_here(
             model = with_adapter(model, section)
         trainer = trainer_class(
             model=model,
-            args=_arguments(section, steps, seed, folder, saves=not (quantise and adapters)),
+            args=_arguments(section, steps, seed, folder, dtype=dtype, saves=not (quantise and adapters)),
             train_dataset=table,
             processing_class=tokenizer,
         )
@@ -139,7 +146,7 @@ def train_here(
             for installed in list(trainer.callback_handler.callbacks):
                 if type(installed).__name__ == callback:
                     trainer.remove_callback(installed)
-        note_dtype("bfloat16" if trainer.args.bf16 else model)
+        note_dtype(TORCH[dtype])
         trainer.train(resume_from_checkpoint=_unfinished(folder / CHECKPOINTS))
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = next((step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
@@ -200,7 +207,7 @@ def _step(state: Path) -> int:
     return int(state.parent.name.rpartition("-")[2])
 
 
-def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves: bool) -> Any:
+def _arguments(section: Training, steps: int, seed: int, folder: Path, *, dtype: str, saves: bool) -> Any:
     from trl import SFTConfig
 
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -215,7 +222,7 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path, *, saves:
         weight_decay=section.weight_decay,
         max_grad_norm=1.0,
         activation_checkpointing=section.checkpointing,
-        bf16=device() == "cuda",
+        bf16=dtype == "bf16",
         use_cpu=device() == "cpu",
         seed=seed,
         data_seed=seed,

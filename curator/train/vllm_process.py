@@ -43,6 +43,7 @@ def generate_apart(
     base: str,
     revision: str | None,
     adapters: Sequence[str],
+    dtype: str = "fp32",
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     python: str | None,
@@ -53,7 +54,7 @@ def generate_apart(
 
     Args:
         prompts: Conversations up to where the answer starts.
-        base, revision, adapters: As `model.load_model` takes them.
+        base, revision, adapters, dtype: As `model.load_model` takes them.
         tokenizer: From `model.load_tokenizer`.
         max_new_tokens: Of each answer, the end token included.
         python: Interpreter that has vLLM; null for this one.
@@ -76,7 +77,7 @@ def generate_apart(
     with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=TEMPORARY, dir=scratch.absolute()) as temporary:
         folder = Path(temporary)
         if adapters:
-            base, revision = _merged(folder / "merged", base, revision, adapters), None
+            base, revision = _merged(folder / "merged", base, revision, adapters, dtype), None
         job = {
             "model": base,
             "revision": revision,
@@ -124,13 +125,13 @@ def _require_vllm(python: str) -> None:
         raise UnavailableError(f"{python} has no vllm")
 
 
-def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str]) -> str:
+def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str], dtype: str) -> str:
     """The folder, with the weights and all adapters merged into them."""
     import gc
 
     import torch
 
-    model = load_model(base, revision=revision, adapters=adapters)
+    model = load_model(base, revision=revision, adapters=adapters, dtype=dtype)
     model.save_pretrained(folder)
     # The GPU is vLLM's from here on.
     del model

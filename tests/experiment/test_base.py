@@ -99,7 +99,7 @@ def test_a_model_of_which_nothing_is_to_be_said_has_the_record_it_had(tmp_path):
     path = folder_of(tmp_path / "model")
     build(recipe(f"model.id={path}"), tmp_path / "run", until="base")
     record = json.loads((tmp_path / "run" / "0-base" / "done.json").read_text())["record"]
-    assert set(record) == {"tokenizer", "revision", "weights", "summary"}
+    assert set(record) == {"tokenizer", "revision", "weights", "dtype", "summary"}
     assert notes_of_model(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))) == [
         "The chat template has no system role, so the text of a system turn stands before the user's first message"
     ]

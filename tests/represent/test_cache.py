@@ -171,7 +171,8 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
     kinds += [Represent(**{"from": "sentence-transformers", "id": "a"})]
     found = [described(), *map(described, kinds)]
     found += [described(**{name: "other"}) for name in ("weights", "template")] + [described(where="cuda")]
-    found.append(described(kinds[-1], where="cuda"))  # whose numbers are float32 there too
+    found.append(described(dtype="bf16"))
+    found.append(described(kinds[-1], where="cuda"))
     monkeypatch.setattr(cache, "SCHEME", 99)
     found.append(described())
     monkeypatch.undo()
@@ -181,7 +182,7 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
     monkeypatch.undo()
     # What decides last bits, or nothing before centring, does not.
     assert described() == described(Represent(**{"from": "hidden-states", "batch_tokens": 9, "centre": False}))
-    on_gpu = about(section, **{**settings, "where": "cuda"})
+    on_gpu = about(section, **{**settings, "where": "cuda", "dtype": "bf16"})
     assert (on_gpu["device"], on_gpu["dtype"]) == ("cuda", "bfloat16")
 
 

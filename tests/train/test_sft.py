@@ -28,11 +28,11 @@ def settings_of(method):
     return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
 
 
-def fit(base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, **changes):
+def fit(base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, dtype="fp32", **changes):
     section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
         rows, base=base, revision=None, adapters=adapters, tokenizer=tokenizer or fakes.tokenizer(), section=section,
-        steps=steps or section.steps, seed=seed, folder=folder, key="verify.align",
+        steps=steps or section.steps, seed=seed, folder=folder, key="verify.align", dtype=dtype,
     )  # fmt: skip
 
 
@@ -73,6 +73,33 @@ def adapter(llama_folder, tmp_path_factory):
 def test_the_loss_is_taken_on_the_last_answer_and_its_end_token_alone(llama_folder, tmp_path, method):
     trained = fit(llama_folder, tmp_path, method=method, steps=1)
     assert trained.losses[0] == pytest.approx(completion_loss(load_model(llama_folder)).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_bf16_trains_weights_that_are_fp32(llama_folder, tmp_path, method):
+    """Steps of 1e-5 on weights of about 0.02: bf16 has steps of 1e-4 there, so in it nothing would move."""
+    done = {
+        name: fit(llama_folder, tmp_path / name, method=method, dtype=name, steps=4, learning_rate=1e-5)
+        for name in ("fp32", "bf16")
+    }
+    assert done["bf16"].losses == pytest.approx(done["fp32"].losses, rel=0.01)
+    assert done["bf16"].losses != done["fp32"].losses
+    after = {name: weights(trained.path) for name, trained in done.items()}
+    assert {weight.dtype for weight in after["bf16"].values()} == {torch.float32}
+    before = load_model(llama_folder).state_dict() if method == "full" else None
+    for name, weight in after["bf16"].items():
+        moved = weight - before[name] if before is not None else weight
+        if "lora_B" in name or before is not None:
+            assert moved.abs().max() == pytest.approx(4e-5, rel=0.2), name
+    # The two runs move alike: Adam's first steps are signs of gradients.
+    names = [name for name in after["fp32"] if before is not None or "lora_B" in name]
+    signs = [
+        torch.cat(
+            [(after[dtype][name] - (before[name] if before is not None else 0)).sign().flatten() for name in names]
+        )
+        for dtype in ("fp32", "bf16")
+    ]
+    assert (signs[0] == signs[1]).float().mean() > 0.9
 
 
 def test_an_end_token_that_an_answer_spells_is_trained_on_as_text_and_cuts_nothing(llama_folder, tmp_path):

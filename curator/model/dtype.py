@@ -1,0 +1,105 @@
+"""In which of two dtypes a model computes: fp32, or bf16 where that is faster.
+
+bf16 has the range of fp32 and 8 bits of precision; fp16, whose range is small, is not used. What adds up stays in fp32
+either way: master weights and optimiser of full training, adapters, and the sums of weights and merged adapters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from curator.errors import ModelError
+from curator.model.size import model_size
+from curator.wording import number
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["fp32", "bf16"]
+TORCH: Mapping[str, str] = {"fp32": "float32", "bf16": "bfloat16"}
+"""Their names in torch."""
+
+FASTER = 1.5  # times as fast as fp32 as bf16 must be to be taken on a CPU
+SECONDS = 0.5  # that both dtypes are measured for
+SMALL = 10_000_000
+"""Parameters below which a model on a CPU spends its time beside its products, so that bf16 would only round."""
+_SIDE = 1024  # of the square matrices that are multiplied
+
+
+class Choice(NamedTuple):
+    """A dtype, and why it was chosen, as the end of a sentence."""
+
+    dtype: Dtype
+    reason: str
+
+
+def chosen(asked: str, model_id: str, *, where: str, revision: str | None = None) -> Choice:
+    """The dtype that a model is computed in.
+
+    Args:
+        asked: The recipe's `model.dtype`: `fp32`, `bf16`, or `auto`, which is bf16 on a GPU that has it and, on a CPU,
+            where its matrix products are at least FASTER times as fast as those of fp32 and the model is not SMALL.
+        model_id: The recipe's. `revision`: of a Hub id.
+        where: The device, `cpu` or `cuda`.
+    """
+    if asked != "auto":
+        return Choice("fp32" if asked == "fp32" else "bf16", "as the recipe says")
+    if where == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():  # the GPUs are those of workers elsewhere, which refuse what they cannot do
+            return Choice("bf16", "which the workers' GPUs are taken to have")
+        return Choice("bf16", "which this GPU has") if gpu_has_bf16() else Choice("fp32", "since this GPU has no bf16")
+    size = model_size(model_id, revision)
+    if size is not None and size.parameters < SMALL:
+        return Choice("fp32", f"since a model of {number(size.parameters)} parameters gains nothing from bf16 on a CPU")
+    rates = product_rates()
+    times = rates["bf16"] / rates["fp32"]
+    measured = f"matrix products in bf16 are {times:.1f} times as fast as in fp32 on this machine"
+    return Choice("bf16", f"since {measured}") if times >= FASTER else Choice("fp32", f"since {measured}")
+
+
+def product_rates(seconds: float = SECONDS) -> dict[Dtype, float]:
+    """Operations a second of matrix products on this process's CPU threads, by dtype; the best of several, since
+    other processes can only slow them down.
+
+    Args:
+        seconds: To measure for, both together.
+    """
+    import torch
+
+    matrix, rates = torch.randn(_SIDE, _SIDE), dict[Dtype, float]()
+    for dtype, factor in (("fp32", matrix), ("bf16", matrix.bfloat16())):
+        factor @ factor  # the first product makes the library's kernel ready
+        best, end = float("inf"), time.perf_counter() + seconds / 2
+        while time.perf_counter() < end:
+            clock = time.perf_counter()
+            factor @ factor
+            best = min(best, time.perf_counter() - clock)
+        rates["fp32" if dtype == "fp32" else "bf16"] = 2 * _SIDE**3 / best
+    return rates
+
+
+def gpu_has_bf16() -> bool:
+    """Whether the GPU computes in bf16 itself; older ones, such as T4 and V100, only imitate it."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def torch_dtype(dtype: str, where: str) -> torch.dtype:
+    """The dtype as torch's own object.
+
+    Raises:
+        ModelError: The device is a GPU without bf16.
+    """
+    import torch
+
+    if dtype == "bf16" and where == "cuda" and not gpu_has_bf16():
+        raise ModelError(
+            f"model.dtype: found bf16, and this machine's {torch.cuda.get_device_name()} does not compute in it; set "
+            "it to fp32, or to auto in a new run folder"
+        )
+    return torch.bfloat16 if dtype == "bf16" else torch.float32
