@@ -13,6 +13,7 @@ from curator.judge.guards.adapter import Reply
 from curator.model.load import batches, memory, pad, window
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KEY = "judges.panel"
@@ -88,42 +89,39 @@ def replies(
 ) -> list[Reply]:
     """A causal model's greedy reply to each row of tokens, and its first token's probability of each label.
 
-    Rows are padded on the left, so that all replies begin in one column; batches go by length and id, so the order of
-    the rows changes nothing.
+    The order of the rows changes nothing.
 
     Args:
         labels: Label -> token ids, from `label_tokens`; probabilities are of the whole vocabulary, summed over ids.
     """
-    import torch
+    from curator.model.greedy import greedy
 
     stated = model.generation_config.eos_token_id
     known = [] if stated is None else [stated] if isinstance(stated, int) else list(stated)
-    ends = sorted({token for token in (*known, tokenizer.eos_token_id) if token is not None})
-    lengths = [len(row) for row in rows]
-    output: list[Reply | None] = [None] * len(rows)
-    for group in batches(lengths, ids, tokens=max(lengths, default=1) * batch, rows=batch):
-        input_ids, mask = pad([rows[i] for i in group], tokenizer.pad_token_id, side="left")  # (b, t)
-        with torch.inference_mode(), memory(f"{KEY}.batch"):
-            out = model.generate(
-                input_ids=input_ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                eos_token_id=ends or None,
-                pad_token_id=tokenizer.pad_token_id,
-                output_logits=bool(labels),
-                return_dict_in_generate=True,
-            )
-            # In float32: a softmax over a whole vocabulary in bf16 has too few digits to add up to 1.
-            shares = out.logits[0].float().softmax(-1).cpu() if labels else None  # (b, v)
-        new = out.sequences[:, input_ids.shape[1] :].tolist()
-        for number, (i, row) in enumerate(zip(group, new, strict=True)):
-            # `generate` pads a reply that ended early, and may leave its end token in.
-            end = next((position for position, token in enumerate(row) if token in ends), None)
-            text = tokenizer.decode(row[:end], skip_special_tokens=True)
-            by_label = {} if shares is None else {name: float(shares[number, labels[name]].sum()) for name in labels}
-            output[i] = Reply(text, by_label)
-    return [reply for reply in output if reply is not None]
+    ends = {token for token in (*known, tokenizer.eos_token_id) if token is not None}
+    shares: list[dict[str, float]] = [{} for _ in rows]
+
+    def note(group: Sequence[int], logits: torch.Tensor) -> None:
+        # In float32: a softmax over a whole vocabulary in bf16 has too few digits to add up to 1.
+        of_all = logits.softmax(-1).cpu()  # (b, v)
+        for i, row in zip(group, of_all, strict=True):
+            shares[i] = {name: float(row[labels[name]].sum()) for name in labels}
+
+    with memory(f"{KEY}.batch"):
+        written = greedy(
+            rows,
+            ids,
+            model=model,
+            ends=ends,
+            filler=tokenizer.pad_token_id,
+            new_tokens=new_tokens,
+            batch=batch,
+            first=note if labels else None,
+        )
+    texts = [
+        tokenizer.decode(reply[:-1] if reply[-1] in ends else reply, skip_special_tokens=True) for reply in written
+    ]
+    return [Reply(text, by_label) for text, by_label in zip(texts, shares, strict=True)]
 
 
 def classes(

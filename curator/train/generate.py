@@ -1,4 +1,4 @@
-"""Greedy answers in batches of similar length."""
+"""Greedy answers to prompts, as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import ModelError
 from curator.model.chat import encode_prompt
-from curator.model.load import batches, memory, pad, window
+from curator.model.load import memory, window
 from curator.records import Messages
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def generate(
 ) -> list[tuple[str, str]]:
     """Answer and stop reason of each prompt: `end` for an end token, `length` for the limit.
 
-    Decoding is greedy. Batches are composed from lengths and ids only, so the order of the prompts changes nothing.
+    Decoding is greedy; see `model.greedy`. The order of the prompts changes nothing.
 
     Args:
         prompts, ids: Conversations up to where the answer starts, and their ids.
@@ -37,29 +37,21 @@ def generate(
     Raises:
         ModelError: Prompt and answer are longer than the model has positions for, or memory runs out.
     """
-    import torch
+    from curator.model.greedy import greedy
 
     ends = end_tokens(model.generation_config, tokenizer)
     encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=window(model))
-    where = next(model.parameters()).device
-    answers: list[tuple[str, str]] = [("", "length")] * len(prompts)
-    lengths = [len(row) for row in encoded]
-    longest = max(lengths, default=0)
-    for group in batches(lengths, ids, tokens=longest * batch, rows=batch):
-        # Padded on the left: what is generated follows the last token of every prompt at once.
-        tokens, mask = pad([encoded[i] for i in group], tokenizer.pad_token_id, side="left")
-        with torch.inference_mode(), memory("verify.generate.batch"):
-            out = model.generate(
-                input_ids=tokens.to(where),
-                attention_mask=mask.to(where),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=sorted(ends),
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        for i, row in zip(group, out[:, tokens.shape[1] :].tolist(), strict=True):
-            answers[i] = decoded(row, ends, tokenizer)
-    return answers
+    with memory("verify.generate.batch"):
+        replies = greedy(
+            encoded,
+            ids,
+            model=model,
+            ends=ends,
+            filler=tokenizer.pad_token_id,
+            new_tokens=max_new_tokens,
+            batch=batch,
+        )
+    return [decoded(tokens, ends, tokenizer) for tokens in replies]
 
 
 def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
