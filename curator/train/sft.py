@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,27 @@ def train(
     return train_here(**settings)
 
 
+@contextmanager
+def _memory_of_its_own() -> Iterator[None]:
+    """Around a training: its peak is measured from here, and nothing of the model's size outlives it.
+
+    Trainer, optimiser and schedule name each other, so that they would wait for a collection of garbage, and a model
+    that is loaded next would not fit beside them.
+    """
+    import torch
+
+    if device() == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if device() == "cuda":
+            torch.cuda.empty_cache()
+
+
+@_memory_of_its_own()
 def train_here(
     rows: Sequence[Messages],
     *,
@@ -112,6 +134,8 @@ def train_here(
     from datasets import Dataset
     from transformers import set_seed
 
+    from curator.train.trainer import PassTrainer
+
     clock = time.perf_counter()
     weights_in = "fp32" if section.method == "full" else dtype
     model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
@@ -123,7 +147,8 @@ def train_here(
             f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "
             f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
         )
-    blank, trainer_class = _trainer_class(section, len(short))
+    # Every process then has equally many full batches.
+    blank = -len(short) % section.batch if section.processes > 1 else 0
     filler = [[tokenizer.eos_token_id] * BLANK] * blank
     table = Dataset.from_dict(
         {
@@ -136,7 +161,9 @@ def train_here(
         set_seed(seed)
         if section.method == "lora":
             model = with_adapter(model, section)
-        trainer = trainer_class(
+        trainer = PassTrainer(
+            blank=blank,
+            micro_batch=section.micro_batch,
             model=model,
             args=_arguments(section, steps, seed, folder, dtype=dtype, saves=not (quantise and adapters)),
             train_dataset=table,
@@ -180,18 +207,6 @@ def train_here(
     )
 
 
-def _trainer_class(section: Training, rows: int) -> tuple[int, Any]:
-    """How many blank rows follow each epoch, and the trainer that deals rows out."""
-    if section.processes == 1:
-        from trl import SFTTrainer
-
-        return 0, SFTTrainer
-    from curator.train.trainer import DealtTrainer
-
-    blank = -rows % (section.micro_batch * section.processes)  # every process then has equally many full micro-batches
-    return blank, partial(DealtTrainer, blank=blank)
-
-
 def _unfinished(folder: Path) -> str | None:
     """The newest state that was saved whole: `trainer_state.json` is written last, and may be cut short too."""
     for state in sorted(folder.glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
@@ -214,8 +229,7 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path, *, dtype:
     settings = SFTConfig(
         output_dir=str(folder / CHECKPOINTS),
         max_steps=steps,
-        per_device_train_batch_size=section.micro_batch,
-        gradient_accumulation_steps=section.batch // (section.micro_batch * section.processes),
+        per_device_train_batch_size=section.batch // section.processes,
         learning_rate=section.learning_rate,
         lr_scheduler_type=schedules[section.schedule],
         warmup_steps=round(section.warmup * steps),

@@ -1,7 +1,9 @@
-"""A trainer for several processes, which deals out the rows of each step so that they are those of one process.
+"""The trainer: how the rows of a step are dealt out to processes, and cut into the passes that each makes.
 
-accelerate deals micro-batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank
-rows fill it: no token of theirs bears a loss, so they weigh nothing in a mean that is taken over tokens.
+A step's gradient is a mean over the tokens of its rows, so how they are dealt out and cut changes rounding alone.
+
+accelerate deals batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank rows
+fill it: no token of theirs bears a loss, so they weigh nothing.
 
 Importing this module loads everything that a worker which trains and answers needs. So it is also what workers load
 once, before they are forked (`experiment.plan.PRELOAD`): loading it takes seconds.
@@ -9,7 +11,8 @@ once, before they are forked (`experiment.plan.PRELOAD`): loading it takes secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,44 +22,122 @@ from curator.model.load import quiet
 quiet()  # peft imports bitsandbytes where it is installed, which at once says what it lacks on a CPU
 
 from accelerate.data_loader import SeedableRandomSampler  # noqa: E402
-from peft import get_peft_model  # noqa: E402
+from peft import PeftModel, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 import curator.train.generate  # noqa: E402
 import curator.train.sft  # noqa: E402
+from curator.train.loss import UNLABELLED, LabelledLoss  # noqa: E402
 
 __all__ = [
-    "AutoModelForCausalLM", "AutoTokenizer", "DealtTrainer", "Order", "SFTConfig", "SFTTrainer", "curator",
-    "get_peft_model",
+    "AutoModelForCausalLM", "AutoTokenizer", "Order", "PassTrainer", "SFTConfig", "SFTTrainer", "curator",
+    "get_peft_model", "passes",
 ]  # fmt: skip
 
 
-class Order(SeedableRandomSampler):  # type: ignore[misc]
-    """An epoch's order: of the real rows as in one process, then the blank ones, which stand behind them."""
+PASS_TOKENS = {"cpu": 64, "cuda": 1024}
+"""Tokens whose computation takes about as long as what a pass takes beside its tokens: reading weights, starting
+kernels. So much padding is worth less than another pass."""
 
-    def __init__(self, rows: int, blank: int, seed: int) -> None:
-        super().__init__(range(rows), data_seed=seed, generator=torch.Generator())
-        self.rows, self.blank = rows, blank
+
+def passes(lengths: Sequence[int], *, rows: int, extra: int) -> list[tuple[int, int]]:
+    """From where to where rows are taken in one pass each, so that padded tokens, and `extra` a pass, are fewest.
+
+    Args:
+        lengths: Tokens of the rows, the longest first.
+        rows: A pass has at most as many padded tokens as this many rows of the longest.
+    """
+    most = rows * lengths[0]
+    cost, start = [0.0], [0]
+    for stop in range(1, len(lengths) + 1):
+        sizes = ((first, lengths[first] * (stop - first)) for first in range(stop))
+        best, first = min((cost[first] + size + extra, first) for first, size in sizes if size <= most)
+        cost.append(best)
+        start.append(first)
+    cuts, stop = list[tuple[int, int]](), len(lengths)
+    while stop > 0:
+        cuts.append((start[stop], stop))
+        stop = start[stop]
+    return cuts[::-1]
+
+
+class Order(SeedableRandomSampler):  # type: ignore[misc]
+    """An epoch's order: that of the real rows in one process, then the blank ones, which stand behind them.
+
+    Each step's rows are dealt out by length, so that no process waits long for another.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, blank: int, batch: int, processes: int, seed: int) -> None:
+        super().__init__(range(len(lengths) - blank), data_seed=seed, generator=torch.Generator())
+        self.lengths, self.blank, self.batch, self.processes = lengths, blank, batch, processes
 
     def __iter__(self) -> Iterator[int]:
-        yield from super().__iter__()
-        yield from range(self.rows, self.rows + self.blank)
+        rows = [*super().__iter__(), *range(len(self) - self.blank, len(self))]
+        for start in range(0, len(rows), self.batch):
+            step = sorted(rows[start : start + self.batch], key=lambda row: -self.lengths[row])
+            for process in range(self.processes):
+                yield from step[process :: self.processes]
 
     def __len__(self) -> int:
-        return self.rows + self.blank
+        return len(self.lengths)
 
 
-class DealtTrainer(SFTTrainer):  # type: ignore[misc]
-    """Trains on a table whose last `blank` rows are blank, in processes that accelerate has joined."""
+class PassTrainer(SFTTrainer):  # type: ignore[misc]
+    """Trains on a table whose last `blank` rows are blank, in one process or in several that accelerate has joined.
 
-    def __init__(self, *, blank: int, **settings: Any) -> None:
-        self.blank = blank
+    A batch of the loader is all that this process has of a step. `micro_batch` bounds the tokens of a pass.
+    """
+
+    def __init__(self, *, blank: int, micro_batch: int, **settings: Any) -> None:
+        self.blank, self.micro_batch = blank, micro_batch
         super().__init__(**settings)
+        # trl rounds adapters beside quantised weights to bf16, in which small steps vanish.
+        for weight in self.model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+        inner = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        self.labelled_loss = LabelledLoss(inner, router=self.router_aux_loss_coef if self.aux_loss_enabled else 0.0)
 
     def get_train_dataloader(self) -> Any:
         """As that of SFTTrainer, in the order of one process."""
         loader = super().get_train_dataloader()
-        # Set on the loader that accelerate has made: it shards batches of this one order among the processes.
-        loader.set_sampler(Order(len(self.train_dataset) - self.blank, self.blank, self.args.data_seed))
+        processes = self.accelerator.num_processes
+        if processes > 1:
+            lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+            batch = self.args.per_device_train_batch_size * processes
+            # Set on the loader that accelerate has made: it shards batches of this one order among the processes.
+            loader.set_sampler(
+                Order(lengths, blank=self.blank, batch=batch, processes=processes, seed=self.args.data_seed)
+            )
         return loader
+
+    def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: object = None) -> torch.Tensor:
+        """The loss of this process's rows, a share of the step's mean over tokens; its gradient is added up."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        widths = inputs["attention_mask"].sum(1)
+        order = widths.argsort(descending=True, stable=True)
+        lengths = widths[order].tolist()
+        labelled = self.accelerator.reduce((inputs["labels"][:, 1:] != UNLABELLED).sum(), "sum")
+        kind = self.accelerator.device.type
+        cuts = passes(lengths, rows=self.micro_batch, extra=PASS_TOKENS[kind])
+        total = torch.zeros((), device=self.accelerator.device)
+        # Around all passes, so that weights are cast once a step; gradients are taken as the passes have computed.
+        with self.accelerator.autocast():
+            for start, stop in cuts:
+                some = {
+                    name: inputs[name][order[start:stop], : lengths[start]]
+                    for name in ("input_ids", "attention_mask", "labels")
+                }
+                with nullcontext() if stop == len(lengths) else self.accelerator.no_sync(model):
+                    summed, router = self.labelled_loss(
+                        model, some["input_ids"], some["attention_mask"], some["labels"]
+                    )
+                    # Gradients of processes are averaged, and their losses for the log.
+                    loss = summed / labelled.clamp(min=1) * self.accelerator.num_processes
+                    loss = loss + router * (sum(lengths[start:stop]) / sum(lengths))
+                    with torch.autocast(kind, enabled=False):
+                        self.accelerator.backward(loss)
+                total += loss.detach()
+        return total

@@ -226,37 +226,35 @@ def test_one_process_takes_one_gpu_of_several_and_keeps_its_batch(tmp_path, monk
         return torch.device("cpu")
 
     monkeypatch.setattr(transformers.TrainingArguments, "_setup_devices", property(two_gpus))
-    settings = _arguments(Training(**SETTINGS), 6, 5, tmp_path, saves=False)
-    assert (settings.n_gpu, settings.train_batch_size) == (1, 2)
+    settings = _arguments(Training(**SETTINGS), 6, 5, tmp_path, dtype="fp32", saves=False)
+    assert (settings.n_gpu, settings.train_batch_size) == (1, 8)
 
 
-@pytest.mark.parametrize(
-    ("rows", "micro_batch", "processes"), [(13, 2, 2), (8, 2, 2), (5, 3, 4), (1, 1, 3), (24, 4, 3)]
-)
-def test_every_step_deals_out_the_rows_of_one_process_in_full_micro_batches(rows, micro_batch, processes):
+@pytest.mark.parametrize(("rows", "batch", "processes"), [(13, 8, 2), (8, 8, 2), (5, 12, 4), (1, 6, 3), (24, 24, 3)])
+def test_every_step_deals_out_the_rows_of_one_process_in_full_batches_of_like_length(rows, batch, processes):
     from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
     from torch.utils.data import BatchSampler
 
-    from curator.train.sft import _trainer_class
     from curator.train.trainer import Order
 
-    batch = 2 * micro_batch * processes
-    section = Training(steps=1, batch=batch, micro_batch=micro_batch, processes=processes)
-    blank, _ = _trainer_class(section, rows)
-    assert blank < micro_batch * processes
+    blank = -rows % batch
+    lengths = [10 + 7 * row % 11 for row in range(rows)] + [2] * blank
     for epoch in (0, 1):
         alone = SeedableRandomSampler(range(rows), data_seed=5, generator=torch.Generator())
         alone.set_epoch(epoch)
         wanted = list(alone)
         dealt = []
         for rank in range(processes):
-            order = Order(rows, blank, 5)
+            order = Order(lengths, blank=blank, batch=batch, processes=processes, seed=5)
             order.set_epoch(epoch)
-            sampler = BatchSampler(order, micro_batch, drop_last=False)
+            sampler = BatchSampler(order, batch // processes, drop_last=False)
             dealt.append(list(BatchSamplerShard(sampler, num_processes=processes, process_index=rank)))
-        assert len({len(one) for one in dealt}) == 1
-        assert {len(part) for one in dealt for part in one} == {micro_batch}
+        assert {len(batches) for batches in dealt} == {-(-rows // batch)}
+        assert {len(part) for batches in dealt for part in batches} == {batch // processes}
         for step in range(-(-rows // batch)):
-            parts = [part for one in dealt for part in one[2 * step : 2 * step + 2]]
+            parts = [batches[step] for batches in dealt]
             real = [row for part in parts for row in part if row < rows]
             assert sorted(real) == sorted(wanted[step * batch : (step + 1) * batch])
+            sums = [sum(lengths[row] for row in part) for part in parts]
+            taken = [lengths[row] for part in parts for row in part]
+            assert max(sums) - min(sums) <= max(taken) - min(taken)

@@ -24,10 +24,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return fakes.save(tmp_path_factory.mktemp("base"), "llama", hidden_size=64, intermediate_size=64)
 
 
-def fit(base: str, folder: Path, *, adapters: tuple[str, ...] = (), quantise: str | None = "4bit") -> str:
+def fit(
+    base: str, folder: Path, *, adapters: tuple[str, ...] = (), quantise: str | None = "4bit", dtype: str = "fp32"
+) -> str:
     trained = train(
         ROWS, base=base, revision=None, adapters=adapters, tokenizer=fakes.tokenizer(), section=SECTION, steps=3,
-        seed=5, folder=folder, key="verify.align", quantise=quantise,
+        seed=5, folder=folder, key="verify.align", dtype=dtype, quantise=quantise,
     )  # fmt: skip
     assert trained.losses[-1] < trained.losses[0]
     return trained.path
@@ -50,6 +52,20 @@ def test_weights_have_four_bits_and_adapters_stay_beside_them(base: str, tmp_pat
     assert not torch.allclose(seen[0], seen[1], atol=1e-3)
     assert not torch.allclose(seen[1], seen[2], atol=1e-3)
     assert not any(weight.requires_grad for weight in models[2].parameters())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_adapters_beside_weights_of_four_bits_are_fp32(base: str, tmp_path: Path, dtype: str) -> None:
+    """On top of an earlier one too. In bf16, to which trl would round them, small steps would vanish."""
+    from safetensors.torch import load_file
+
+    path, adapters = "", ()
+    for name in ("first", "second"):
+        path = fit(base, tmp_path / name, adapters=adapters, dtype=dtype)
+        adapters = (*adapters, path)
+        weights = load_file(Path(path) / "adapter_model.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+        assert not any(torch.equal(weight, weight.bfloat16().float()) for weight in weights.values())
 
 
 def test_two_adapters_beside_whole_weights_would_be_those_merged_into_them(base: str, tmp_path: Path) -> None:

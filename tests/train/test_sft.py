@@ -116,15 +116,18 @@ def test_an_end_token_that_an_answer_spells_is_trained_on_as_text_and_cuts_nothi
 
 
 @pytest.mark.parametrize(
-    ("schedule", "warmup", "rates"),
+    ("schedule", "warmup", "rates", "micro_batch"),
     [
-        ("linear", 0.0, [1, 0.75, 0.5, 0.25]),
-        ("cosine", 0.0, [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]),
-        ("constant", 0.5, [0, 0.5, 1, 1]),
+        ("linear", 0.0, [1, 0.75, 0.5, 0.25], 8),
+        ("cosine", 0.0, [(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)], 2),
+        ("constant", 0.5, [0, 0.5, 1, 1], 1),
     ],
 )
-def test_full_training_leaves_the_weights_of_a_plain_loop(llama_folder, tmp_path, schedule, warmup, rates):
-    trained = fit(llama_folder, tmp_path, method="full", schedule=schedule, warmup=warmup, steps=4, learning_rate=3e-3)
+def test_full_training_leaves_the_weights_of_a_plain_loop(llama_folder, tmp_path, schedule, warmup, rates, micro_batch):
+    trained = fit(
+        llama_folder, tmp_path, method="full", schedule=schedule, warmup=warmup, steps=4, learning_rate=3e-3,
+        micro_batch=micro_batch,
+    )  # fmt: skip
     model, losses = load_model(llama_folder), []
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.0)
     for rate in rates:
