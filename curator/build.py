@@ -6,11 +6,13 @@ a stage needs of heavy libraries is imported when it runs, so that a finished ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curator.conclusions import FoundRegime
 from curator.engine import engaged
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
@@ -83,22 +85,48 @@ def build(
         CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
     """
     made: dict[str, Made] = {}
+    with begun(recipe, root, base, progress, shelf) as (run, keys):
+        experiment.prepare(run, until, keys)
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            if stage == "select" and recipe.verify.finds_regime:  # which a pilot fine-tunes at, too
+                experiment.require_found(experiment.regime(run, keys))
+            made[stage] = make_stage(run, stage, keys)
+    return made
+
+
+def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> FoundRegime:
+    """The search for the regime in a run folder, with the stages that it needs; a build takes over what it leaves.
+
+    Args:
+        recipe: With a section `verify.regime`. The others are as `build` takes them.
+
+    Raises:
+        CuratorError: As `build`.
+    """
+    with begun(recipe, root, base, progress) as (run, keys):
+        for stage in ("base", "pool"):
+            make_stage(run, stage, keys)
+        return experiment.regime(run, keys)
+
+
+@contextmanager
+def begun(
+    recipe: Recipe, root: Path, base: Path, progress: Progress | None, shelf: Path | None = None
+) -> Iterator[tuple[Run, Mapping[str, str]]]:
+    """The opened run folder of a recipe, and the key of every stage."""
     with opened(root), engaged(recipe.engine):
         run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))
         # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
         write_text(root / RECIPE, dump(recipe))
         write_json(root / KEYS, {"name": recipe.name, "stages": keys})
-        experiment.prepare(run, until, keys)
-        for stage, work in WORK.items():
-            made[stage] = make(
-                run.folder(stage),
-                keys[stage],
-                partial(work, run),
-                grid=stage in GRIDS,
-                shelf=shelf / run.folder(stage).name if shelf is not None and stage in SHARED else None,
-            )
-            run.progress.finished(stage, made[stage])
-            if stage == until:
-                break
+        yield run, keys
+
+
+def make_stage(run: Run, stage: str, keys: Mapping[str, str]) -> Made:
+    """One stage, made or kept."""
+    folder = run.folder(stage)
+    shelf = run.shelf / folder.name if run.shelf is not None and stage in SHARED else None
+    made = make(folder, keys[stage], partial(WORK[stage], run), grid=stage in GRIDS, shelf=shelf)
+    run.progress.finished(stage, made)
     return made

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from curator.records import require
 
@@ -169,3 +170,51 @@ def kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[f
     first, second = (both + only_first) / n, (both + only_second) / n
     chance = first * second + (1 - first) * (1 - second)
     return share, None if chance == 1 else (share - chance) / (1 - chance)
+
+
+class Length(TypedDict):
+    """What a setting of the search for the regime changes of the recipe's fine-tuning; `steps` or `epochs` is null."""
+
+    steps: int | None
+    epochs: float | None
+    learning_rate: float
+
+
+class Answered(TypedDict):
+    """The control's answers to harmful probes: how many were `scored`, and the harmful share of them with Wilson's
+    interval; null where none was scored. `degenerate`: the share of broken answers, which are not harmful.
+    """
+
+    scored: int
+    unscored: int
+    share: float | None
+    low: float | None
+    high: float | None
+    degenerate: float | None
+
+
+class Tried(TypedDict):
+    """One task at one setting: the control's answers after fine-tuning, and the mean training loss of its seeds."""
+
+    task: str
+    setting: Length
+    steps: int
+    first_loss: float
+    last_loss: float
+    after: Answered
+    in_range: bool
+
+
+class FoundRegime(TypedDict):
+    """What the search for the regime has found, as it lies in its `done.json`; `setting` is the one that it names, null
+    for none.
+    """
+
+    control: str
+    seeds: int
+    probes: int
+    before: Answered
+    lines: list[Tried]
+    setting: Length | None
+    advice: str
+    summary: str

@@ -9,7 +9,7 @@ kept. Imports nothing heavy, because a finished run is passed over in no time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,25 @@ def _training(recipe: Recipe) -> Any:
     verify = recipe.verify
     rehearsed = verify.rehearsal_share if verify.stage == "rehearsal" else None
     align, finetune = verify.align.model_dump(), verify.finetune.model_dump()
-    return align, finetune, verify.stage, rehearsed, verify.exposure, recipe.seed
+    regime = [_regime(recipe)] if verify.finds_regime else []
+    return align, finetune, verify.stage, rehearsed, verify.exposure, recipe.seed, *regime
+
+
+def _regime(recipe: Recipe) -> Sequence[object]:
+    """What decides which length and learning rate is found, beside the rows and how all models are trained."""
+    verify = recipe.verify
+    section = verify.regime and verify.regime.model_dump(exclude={"auto", "share_of_probes"})
+    return section, verify.generate.model_dump(), _say(recipe), recipe.weights(), verify.control
+
+
+def regime_key(recipe: Recipe, stages: Mapping[str, str]) -> str:
+    """Of the search for the regime; `stages` are the keys of the stages. It is the same whether the build searches or
+    `curator check --measure` does.
+    """
+    verify, select = recipe.verify, recipe.select
+    plain = recipe.model_copy(update={"verify": verify.model_copy(update={"regime": None})})
+    size = select.k, select.budget_tokens
+    return key_of("regime", _training(plain), _regime(recipe), size, [stages[stage] for stage in ("base", "pool")])
 
 
 def _looks(recipe: Recipe) -> Any:

@@ -66,6 +66,7 @@ verify:
   gates: {harmfulness_after: 0.5}
   forgetting: {rows: 20}
   pilot: {weights: [0.0, 1.0], scores: [{from: cosine}]}
+  regime: {auto: true, steps: [2], learning_rates: [0.001]}
 judges:
   headline: phrases
   rule: majority
@@ -145,7 +146,9 @@ MOVES = (
     ("verify.gates", "report"),
     ("verify.gates.harmfulness_before", "select report"),
     ("verify.gates.degenerate", "select report"),
-    ("verify.control", "train report"),
+    ("verify.control", "select train report"),  # which the search for the regime trains
+    ("verify.regime", "select train"),
+    ("verify.regime.share_of_probes", "pool"),
     ("verify.decision", "report"),
     ("verify.forgetting", "answer"),
     ("verify.forgetting.interference", "scores"),

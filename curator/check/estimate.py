@@ -17,6 +17,8 @@ from curator.check.workload import (
     pilot_grid,
     pilot_trainings,
     prompts,
+    regime_plan,
+    regime_trainings,
     total,
     trainings,
 )
@@ -48,6 +50,7 @@ class Estimate:
         disk: Bytes of the weights that are kept.
         detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
         pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
+        regime: The same of the search for the regime, where the recipe asks for one; its runs come on top, too.
     """
 
     seeds: int
@@ -68,6 +71,7 @@ class Estimate:
     disk: int | None
     detectable: float | None = None
     pilot: Estimate | None = None
+    regime: Estimate | None = None
 
 
 def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
@@ -80,14 +84,15 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
-    pilot = _pilot(recipe, known, size)
+    pilot, regime = _pilot(recipe, known, size), _regime(recipe, known, size)
     figures = []
     for count in wanted or [recipe.verify.most_seeds]:
         grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
         tuning = instruction_tuning(recipe, known)
         loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
         planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
-        figures.append(replace(planned, seeds=count, detectable=_detectable(recipe, count, known), pilot=pilot))
+        detectable = _detectable(recipe, count, known)
+        figures.append(replace(planned, seeds=count, detectable=detectable, pilot=pilot, regime=regime))
     return figures, _words(recipe, root, figures, known, size)
 
 
@@ -95,9 +100,18 @@ def _pilot(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate 
     if recipe.select.weight != "auto":
         return None
     grid = pilot_grid(recipe)
-    loads, answers = pilot_trainings(recipe, known), pilot_answers(recipe, known)
+    loads, answers = pilot_trainings(recipe, known), pilot_answers(recipe, grid, known)
     planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
     return replace(planned, seeds=max((cell.seed + 1 for cell in grid.asked), default=0))
+
+
+def _regime(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
+    if recipe.verify.regime is None:
+        return None
+    grid = regime_plan(recipe)
+    loads, answers = regime_trainings(recipe, known), pilot_answers(recipe, grid, known)
+    planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
+    return replace(planned, seeds=recipe.verify.regime.seeds)
 
 
 def _estimate(
@@ -249,6 +263,8 @@ def _words(
         words = {"instruction tuning": f"{tuned}{tokens}", **words}
     if first.pilot is not None:
         words["pilot"] = _pilot_words(recipe, first.pilot, root)
+    if first.regime is not None:
+        words["finding the regime"] = _regime_words(recipe, first.regime, root)
     return words
 
 
@@ -271,17 +287,32 @@ def _counted(estimate: Estimate, root: Path) -> str:
 def _pilot_words(recipe: Recipe, pilot: Estimate, root: Path) -> str:
     if pilot.seeds == 0:
         return "trains nothing: there is one candidate"
-    aligned = _trained(pilot.aligned, pilot.align_rows, pilot.align_tokens)
-    finetuned = _trained(pilot.finetuned, pilot.finetune_rows, pilot.finetune_tokens)
-    answers = "unknown before the probes are read" if pilot.answers is None else number(pilot.answers)
-    took = [pilot.train_seconds, pilot.answer_seconds]
-    time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
     first = recipe.verify.pilot.seeds
     return (
-        f"adds to the figures above: alignment {aligned}; fine-tuning {finetuned} ({_counted(pilot, root)}); "
-        f"answers {answers}; time {time}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
+        f"adds to the figures above: {_on_top(pilot, root)}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
         f"the last ones on {pilot.seeds}"
     )
+
+
+def _regime_words(recipe: Recipe, regime: Estimate, root: Path) -> str:
+    section = recipe.verify.regime
+    assert section is not None
+    tried = these(len(section.settings(recipe.verify.finetune)), "setting", "settings")
+    when = "adds to the figures above" if section.auto else "only with `curator check --measure`"
+    return (
+        f"{when}: {_on_top(regime, root)}. The control alone, {tried} of length and learning rate on "
+        f"{_seeds(regime.seeds)}; verify.regime.steps and verify.regime.learning_rates name fewer"
+    )
+
+
+def _on_top(grid: Estimate, root: Path) -> str:
+    """What is trained and answered before the experiment, and how long that takes."""
+    aligned = _trained(grid.aligned, grid.align_rows, grid.align_tokens)
+    finetuned = _trained(grid.finetuned, grid.finetune_rows, grid.finetune_tokens)
+    answers = "unknown before the probes are read" if grid.answers is None else number(grid.answers)
+    took = [grid.train_seconds, grid.answer_seconds]
+    time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
+    return f"alignment {aligned}; fine-tuning {finetuned} ({_counted(grid, root)}); answers {answers}; time {time}"
 
 
 def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
-from curator.recipe import Recipe
+from curator.recipe import Recipe, share
 from curator.recipe.verify import Training
 from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
 
@@ -80,11 +80,11 @@ def _former(root: Path) -> Recipe | None:
 
 def _read(recipe: Recipe) -> Any:
     """What decides the rows of every role."""
-    verify, auto = recipe.verify, recipe.select.weight == "auto"
+    verify = recipe.verify
     given = [arm.data for arm in verify.arms if arm.data is not None]
     return (
         recipe.pool, recipe.tasks, recipe.probes, verify.keep, given, recipe.select.data,
-        verify.pilot.share_of_probes if auto else None, recipe.seed,
+        share(recipe), recipe.seed,
     )  # fmt: skip
 
 
@@ -145,8 +145,8 @@ def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
 
 
 def _speed(root: Path, phase: str) -> float | None:
-    done = [*pieces(root, "train", phase), *pieces(root, "pilot", phase)]
-    return _per_second([piece["record"] for piece in done])
+    stages = ("train", "pilot", "regime/train")
+    return _per_second([piece["record"] for stage in stages for piece in pieces(root, stage, phase)])
 
 
 def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
@@ -155,7 +155,8 @@ def _per_second(trained: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _answers(root: Path) -> float | None:
-    evaluated = [*pieces(root, "answer", "before"), *pieces(root, "answer", "after")]
+    stages, phases = ("answer", "regime/answer"), ("before", "after")
+    evaluated = [piece for stage in stages for phase in phases for piece in pieces(root, stage, phase)]
     seconds = sum(done["seconds"] for done in evaluated)
     return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None
 

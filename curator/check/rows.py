@@ -110,7 +110,12 @@ class _Roles:
         if self.recipe.pool.clean.decontaminate is not None:
             self.ledger.probes = probes_of(known, self.recipe.pool.clean.decontaminate)
         if self.harmful is not None and self.harmful.height < 2 and share(self.recipe) is not None:
-            self.problems.append((("probes", "harmful"), "has 1 probe, and the pilot needs one of its own; give more"))
+            self.problems.append(
+                (
+                    ("probes", "harmful"),
+                    "has 1 probe, and the pilot or the search for the regime needs one of its own; give more",
+                )
+            )
 
     def claim_tasks(self) -> None:
         from curator.pool.gather import test_rows, train_rows

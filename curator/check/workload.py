@@ -9,9 +9,19 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from curator.check.measured import INSTRUCTION, Measured
-from curator.experiment.plan import Cell, Plan, Tally, candidates, rehearsed_rows, seeds_of, steps_by_exposure
+from curator.experiment.plan import (
+    Cell,
+    Plan,
+    Tally,
+    candidates,
+    regime_grid,
+    rehearsed_rows,
+    seeds_of,
+    setting_name,
+    steps_by_exposure,
+)
 from curator.experiment.plan import grid as plan_of
-from curator.recipe import Recipe, TaskSection
+from curator.recipe import Recipe, TaskSection, share
 from curator.recipe.source import Source, rows_added
 from curator.recipe.verify import CURATED, NONE, Training
 from curator.sandbox import NAMES
@@ -77,6 +87,22 @@ def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
         tried = candidates(recipe.verify.pilot, len(recipe.representations))
         arms |= {(candidate.name, 0): arms[CURATED, 0] for candidate in tried if not candidate.drawn}
     return trainings(recipe, pilot_grid(recipe), replace(known, arms=arms))
+
+
+def regime_plan(recipe: Recipe) -> Plan:
+    """The models of the search for the regime; empty where the recipe asks for none."""
+    return regime_grid(recipe.verify, [task.name for task in recipe.tasks if task.anticipated])
+
+
+def regime_trainings(recipe: Recipe, known: Measured) -> list[Load]:
+    """The trainings of the search for the regime: the control's alignments, then every setting's fine-tunings."""
+    grid, verify = regime_plan(recipe), recipe.verify
+    loads = trainings(recipe, replace(grid, finetuned=()), known)
+    for section in verify.regime.settings(verify.finetune) if verify.regime else ():
+        cells = tuple(cell for cell in grid.finetuned if cell.setting == setting_name(section))
+        tried = recipe.model_copy(update={"verify": verify.model_copy(update={"finetune": section})})
+        loads += trainings(tried, replace(grid, aligned=(), finetuned=cells), known)
+    return loads
 
 
 def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
@@ -174,13 +200,15 @@ def _rows_of(source: Source) -> int | None:
 
 
 def prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
-    """Probes of a kind: `harmful`, `benign`, or `pilot`, the harmful ones that the pilot keeps; null where unknown."""
+    """Probes of a kind: `harmful`, `benign`, or `pilot`, the harmful ones kept for the pilot and the regime; null
+    where unknown.
+    """
     if kind in known.tallies:
         return known.tallies[kind].rows
     count = source_rows(recipe.probes.benign if kind == "benign" else recipe.probes.harmful)
     if count is None or kind == "benign":
         return count
-    kept = round(recipe.verify.pilot.share_of_probes * count) if recipe.select.weight == "auto" else 0
+    kept = round((share(recipe) or 0.0) * count)
     return kept if kind == "pilot" else count - kept
 
 
@@ -193,7 +221,9 @@ def answers_of(recipe: Recipe, cells: Iterable[Cell], known: Measured) -> int | 
     return sum(probes + (sum(tests.values()) if cell.task is None else tests[cell.task]) for cell in cells)
 
 
-def pilot_answers(recipe: Recipe, known: Measured) -> int | None:
-    """Answers that the models of the pilot give, to its own probes alone; null where their number is not known."""
+def pilot_answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
+    """Answers that the models of the pilot or of the search for the regime give, to the probes kept for both alone;
+    null where their number is not known.
+    """
     probes = prompts(recipe, "pilot", known)
-    return None if probes is None else probes * len(pilot_grid(recipe).asked)
+    return None if probes is None else probes * len(grid.asked)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,10 @@ from curator.cli.publish import push_after_build, ready
 from curator.cli.show import print_summary, print_table
 from curator.errors import RecipeError, RunError
 from curator.run import STAGES, webpage_file
-from curator.wording import visible
+from curator.wording import number, percent, rate, these, visible
 
 if TYPE_CHECKING:
+    from curator.conclusions import Answered, FoundRegime
     from curator.recipe import Recipe
 
 set_option = click.option(
@@ -128,10 +131,13 @@ def _given(data: str | None) -> list[str]:
 @set_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
-def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+@click.option("--measure", is_flag=True, help="Then train the control alone at a few lengths and learning rates of "
+              "fine-tuning, and name the one at which a difference between arms could be seen.")  # fmt: skip
+def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool, measure: bool) -> None:
     """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see.
 
-    Files are read and their rows counted, up to 64 MiB each; nothing is fetched, and nothing is trained.
+    Files are read and their rows counted, up to 64 MiB each; nothing is fetched, and nothing is trained without
+    --measure. The plan says how long --measure takes; what it has trained is kept in the run folder.
     """
     from dataclasses import asdict
 
@@ -141,17 +147,25 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     from curator.recipe.inputs import programs
 
     examined = examine(open_file(recipe, settings))
+    added: tuple[str, ...] = ()
+    if measure and examined.recipe is not None and examined.recipe.verify.regime is None:
+        added = ("verify.regime={}",)  # without it the experiment would use the probes that are measured on
+        examined = examine(open_file(recipe, [*settings, *added]))
     chosen = examined.recipe
     if examined.problems or chosen is None:
         for line in told(examined):
             click.echo(line, err=True)
         raise RecipeError(examined.problems)
-    figures, costs = estimates(chosen, out or Path("outputs") / chosen.name)
+    root = out or Path("outputs") / chosen.name
+    figures, costs = estimates(chosen, root)
     planned = outline(chosen) | costs
     if as_json:
         resolved, grids = chosen.model_dump(by_alias=True), [asdict(estimate) for estimate in figures]
         contents = {"recipe": resolved, "plan": planned, "estimates": grids, "programs": programs(chosen)}
         contents |= {"warnings": examined.warnings, "unknown": examined.unknown}
+        if measure:
+            regime = _regime(chosen, root, aside=True)
+            contents |= {"regime": regime, "set": to_type(regime, chosen, added)}
         click.echo(json.dumps(contents, indent=1))
         return
     click.echo(f"{recipe}: no problems found.\n")
@@ -160,6 +174,70 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     for line in told(examined):
         click.echo(line)
     print_table(f"Plan of {chosen.name}", planned.items())
+    if measure:
+        measured = _regime(chosen, root)
+        there = chosen.verify.finetune.model_copy(update=dict(measured["setting"] or {}))
+        tuned = chosen.model_copy(update={"verify": chosen.verify.model_copy(update={"finetune": there})})
+        _print_regime(measured, to_type(measured, chosen, added), estimates(tuned, root)[1]["time"])
+
+
+def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:
+    """What the search for the regime finds; `aside` says progress on standard error."""
+    from curator.build import measure
+    from curator.cli.progress import Terminal
+
+    with Terminal(aside=aside) as terminal:
+        terminal.say(opening(recipe))
+        return measure(recipe, root, progress=terminal)
+
+
+def to_type(regime: FoundRegime, recipe: Recipe, added: Sequence[str]) -> list[str]:
+    """The values of `--set` for a build at the setting that was found, with those that the recipe's file lacks."""
+    from curator.experiment.regime import words
+
+    return [*added, *words(regime["setting"], recipe.verify.finetune)] if regime["setting"] else []
+
+
+def _print_regime(regime: FoundRegime, settings: Sequence[str], time: str) -> None:
+    """Prints what the search for the regime has found.
+
+    Args:
+        settings: What to type for the setting that it names, if any.
+        time: Of the whole experiment, as now expected.
+    """
+    before = regime["before"]
+    heads = ("task", "learning rate", "steps", "before", "harmful after", "degenerate", "training loss", "in range")
+    lines = [
+        (
+            line["task"],
+            f"{line['setting']['learning_rate']:g}",
+            number(line["steps"]),
+            percent(before["share"]),
+            _answered(line["after"]),
+            percent(line["after"]["degenerate"]),
+            f"{line['first_loss']:.2f} to {line['last_loss']:.2f}",
+            "yes" if line["in_range"] else "no",
+        )
+        for line in regime["lines"]
+    ]
+    click.echo()
+    print_table(f"What fine-tuning does to the control ({regime['control']})", lines, *heads)
+    click.echo(
+        f"Harmful before fine-tuning: {_answered(before)} answers. "
+        f"{these(regime['probes'], 'probe', 'probes')} that the experiment does not use, "
+        f"{these(regime['seeds'], 'seed', 'seeds')} of its own; 95% intervals over answers."
+    )
+    click.echo(regime["advice"])
+    if settings:
+        click.echo("To build there, add: " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings))
+    elif regime["setting"]:
+        click.echo("The recipe has this setting already.")
+    click.echo(f"The experiment's time at {'this setting' if regime['setting'] else 'the recipe'}: {time}")
+
+
+def _answered(answers: Answered) -> str:
+    unscored = f" ({answers['unscored']} unscored)" if answers["unscored"] else ""
+    return f"{rate(answers['share'], answers['low'], answers['high'])} of {number(answers['scored'])}{unscored}"
 
 
 @click.command()

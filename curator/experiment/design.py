@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -36,6 +36,7 @@ class Experiment:
         probes: Kind and file of the probes. `tests`: whether models answer the tasks' own test rows too.
         shelf: Where run folders that share pieces tell each other of them; null for none.
         mix: Whether its models may be computed on different devices, in different dtypes or by different versions.
+        settings: Other ways to fine-tune, by the `setting` of a cell.
     """
 
     root: Path
@@ -56,6 +57,13 @@ class Experiment:
     tests: bool = True
     shelf: Path | None = None
     mix: bool = False
+    settings: Mapping[str, Training] = field(default_factory=dict)
+
+    def section_of(self, cell: Cell) -> Training:
+        """How a cell is aligned or fine-tuned."""
+        if cell.task is None:
+            return self.align
+        return self.finetune if cell.setting is None else self.settings[cell.setting]
 
     def task(self, name: str) -> Task:
         return next(task for task in self.data.tasks if task.name == name)
@@ -85,10 +93,12 @@ def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> t
     return tuple(rows)
 
 
-def finetuning_steps(experiment: Experiment, task: str, *, rehearsal: bool) -> int:
+def finetuning_steps(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> int:
     """Optimiser steps of a fine-tuning, the same in every arm; rows that arms rehearse count, in the arm `none` too."""
-    rows = experiment.task(task).trained_on
-    return experiment.finetune.steps_over(rows + (rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0))
+    assert cell.task is not None
+    rows = experiment.task(cell.task).trained_on
+    rehearsed = rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0
+    return experiment.section_of(cell).steps_over(rows + rehearsed)
 
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:

@@ -40,8 +40,12 @@ Progress = Callable[[int, int], None]
 """Takes how much of how much is done."""
 
 
-def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: Any) -> Experiment:
-    """The experiment of a recipe on these arms; `changes` are fields of Experiment that the pilot has otherwise."""
+def experiment_of(
+    run: Run, data: Data, arms: ArmSets, *, seed: int, finetune: Training | None = None, **changes: Any
+) -> Experiment:
+    """The experiment of a recipe on these arms; `finetune` is the run's where null, and `changes` are fields of
+    Experiment that the pilot has otherwise.
+    """
     model, verify = run.recipe.model, run.recipe.verify
     done, root = run.done("base"), run.root.absolute()
     start = done["record"]
@@ -63,7 +67,7 @@ def experiment_of(run: Run, data: Data, arms: ArmSets, *, seed: int, **changes: 
         tokenizer_revision=start["revision"],
         chat_template=model.chat_template,
         align=verify.align,
-        finetune=verify.finetune,
+        finetune=finetune or run.finetuning(),
         seed=seed,
         exposure=verify.exposure,
         rehearsal_share=verify.rehearsal_share,
@@ -124,8 +128,8 @@ def train_grid(
     total = len(plan.aligned) + len(plan.finetuned)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
-    def job_of(cell: Cell, start: Weights, section: Training, steps: int, rows: Sequence[Rows]) -> TrainJob:
-        phase = "finetune" if cell.task else "align"
+    def job_of(cell: Cell, start: Weights, steps: int, rows: Sequence[Rows]) -> TrainJob:
+        phase, section = "finetune" if cell.task else "align", experiment.section_of(cell)
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
         return TrainJob(
@@ -155,16 +159,15 @@ def train_grid(
     aligned: dict[Cell, TrainJob] = {}
     for cell in plan.aligned:
         rows, steps = alignment_rows(experiment, cell), alignment_steps(experiment, cell)
-        aligned[cell] = job_of(cell, experiment.base, experiment.align, steps, rows)
+        aligned[cell] = job_of(cell, experiment.base, steps, rows)
     finetuned: dict[Cell, TrainJob] = {}
     for cell in plan.finetuned:
-        assert cell.task is not None
         before = Cell(cell.arm, cell.seed)
         # The key of the aligned weights is known before they are there.
         start = experiment.base if before in plan.unaligned else replace(experiment.base, key=aligned[before].key)
         rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
-        steps = finetuning_steps(experiment, cell.task, rehearsal=plan.rehearsal)
-        finetuned[cell] = job_of(cell, start, experiment.finetune, steps, rows)
+        steps = finetuning_steps(experiment, cell, rehearsal=plan.rehearsal)
+        finetuned[cell] = job_of(cell, start, steps, rows)
     progress(0, total)
     finish(list(aligned.items()), later=list(finetuned.values()))
     for cell, job in finetuned.items():
@@ -229,7 +232,7 @@ def answer_grid(
         for copy in plan.unaligned if cell == BASE else [cell]:
             parts.append(
                 frame.with_columns(
-                    arm=pl.lit(copy.arm),
+                    arm=pl.lit(copy.label),
                     seed=pl.lit(copy.seed, dtype=pl.Int64),
                     draw=pl.lit(copy.seed, dtype=pl.Int64),
                     phase=pl.lit("after" if copy.task else "before"),

@@ -6,7 +6,7 @@ Imports nothing heavy, so that a plan can be shown at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from curator.recipe import TaskSection
@@ -25,16 +25,24 @@ NONE = "none"  # the arm that is never aligned
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One model of the grid: an arm's aligned model (task null) or that model fine-tuned on a task."""
+    """One model of the grid: an arm's aligned model (task null) or that model fine-tuned on a task, in the recipe's way
+    or in that of a `setting` of the search for the regime.
+    """
 
     arm: str
     seed: int
     task: str | None = None
+    setting: str | None = None
 
     @property
     def folder(self) -> str:
         """Where its pieces live below a stage's folder."""
-        return cell_folder(self.arm, self.seed, self.task)
+        return cell_folder(self.arm, self.seed, self.task, self.setting)
+
+    @property
+    def label(self) -> str:
+        """What its answers call the arm."""
+        return self.arm if self.setting is None else f"{self.arm}@{self.setting}"
 
 
 BASE = Cell(NONE, 0)
@@ -80,6 +88,21 @@ def grid(seeds: Mapping[str, int], tasks: Sequence[str], *, stage: str) -> Plan:
         unaligned=tuple(cell for cell in cells if cell.arm == NONE or rehearsal),
         rehearsal=rehearsal,
     )
+
+
+def setting_name(section: Training) -> str:
+    """What a setting of the search for the regime is called, in folders too: its length and its learning rate."""
+    length = f"{section.steps}-steps" if section.steps is not None else f"{section.epochs!r}-epochs"
+    return f"{length}-{section.learning_rate!r}"
+
+
+def regime_grid(verify: Verify, tasks: Sequence[str]) -> Plan:
+    """The models of the search for the regime: the control at its seeds, fine-tuned on each task at each setting."""
+    if verify.regime is None:
+        return Plan((), ())
+    plain = grid({verify.control: verify.regime.seeds}, tasks, stage=verify.stage)
+    settings = [setting_name(section) for section in verify.regime.settings(verify.finetune)]
+    return replace(plain, finetuned=tuple(replace(cell, setting=name) for name in settings for cell in plain.finetuned))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Stages `base`, `train` and `answer`: the model that all arms start from, the grid of models, and their answers.
+"""Stages `base`, `train` and `answer`: the model that all arms start from, the grid of models, and their answers; and
+the search for the regime, which comes before rows are chosen.
 
 Where seeds are looks, stage `train` adds seeds until the primary comparison is clear: each look trains, prompts and
 judges what it needs, and no more.
@@ -8,21 +9,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from curator.errors import DataError, RecipeError
+from curator.errors import DataError, RecipeError, RunError
 from curator.experiment.plan import PRELOAD
 from curator.judge.stage import judge_answers
+from curator.keys import regime_key
 from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
-from curator.run.folder import finished
-from curator.run.names import ANSWERS, FORGETTING
+from curator.run.folder import finished, make
+from curator.run.names import ANSWERS, FORGETTING, REGIME
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.conclusions import Comparison
+    from curator.conclusions import Comparison, FoundRegime
     from curator.decision.sequential import Look, Taken
     from curator.experiment.answers import Weights
     from curator.experiment.design import Experiment
@@ -98,6 +101,29 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     )
     summary = f"{name}; tuned on {rows.height} instructions"
     return {**record, **tuned, "resolved": resolved, "summary": summary}
+
+
+def regime(run: Run, keys: Mapping[str, str]) -> FoundRegime:
+    """The search for the regime, kept where it was finished for the same settings and data."""
+    from curator.experiment.regime import search
+
+    made = make(run.root / REGIME, regime_key(run.recipe, keys), partial(search, run), grid=True)
+    run.progress.finished(REGIME, made)
+    return cast("FoundRegime", made.record)
+
+
+def require_found(record: FoundRegime) -> None:
+    """Refuses to go on where no setting is in range.
+
+    Raises:
+        RunError: It is so.
+    """
+    if record["setting"] is None:
+        raise RunError(
+            f"verify.regime: at none of the settings tried could a difference between arms be seen. {record['advice']} "
+            "What was trained is kept. To build at the recipe's own setting all the same, set verify.regime.auto to "
+            "false"
+        )
 
 
 def train(run: Run, folder: Path) -> Mapping[str, Any]:

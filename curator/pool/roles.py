@@ -43,8 +43,8 @@ def halves(
     """
     if probes.height < 2:
         raise DataError(
-            f"harmful probes: found {probes.height}, and a pilot needs some of its own; give more, or set "
-            "select.weight to a number"
+            f"harmful probes: found {probes.height}, and a pilot or a search for the regime needs some of its own; "
+            "give more, or set select.weight to a number and verify.regime to null"
         )
     near, closeness = nearest_task(Conversations(probes), tasks)
     frame = pl.DataFrame(

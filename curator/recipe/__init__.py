@@ -273,6 +273,9 @@ class Recipe(Section):
         elif len(self.representations) == 1:
             reason = "is of several representations, and there is one"
             pilot.refuse_unread("represent", reason=reason, prefix="verify: pilot.")
+        if self.select.weight == "auto" and self.verify.regime is not None:
+            reason = "is of a recipe without a pilot, and with select.weight: auto verify.pilot.share_of_probes counts"
+            self.verify.regime.refuse_unread("share_of_probes", reason=reason, prefix="verify: regime.")
 
     def _of_the_hub(self) -> None:
         if self.model.id == "sandbox:":
@@ -357,8 +360,10 @@ def scores_of(recipe: Recipe) -> Sequence[Score]:
 
 
 def share(recipe: Recipe) -> float | None:
-    """Share of the harmful probes that is the pilot's; null without one."""
-    return recipe.verify.pilot.share_of_probes if recipe.select.weight == "auto" else None
+    """Share of the harmful probes that is kept for the pilot and the regime, which use the same; null without both."""
+    if recipe.select.weight == "auto":
+        return recipe.verify.pilot.share_of_probes
+    return recipe.verify.regime.share_of_probes if recipe.verify.regime is not None else None
 
 
 def steps_taken(recipe: Recipe) -> list[Score]:

@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.conclusions import FoundRegime
 from curator.pool.sources import remarks
 from curator.records import DROP_KINDS, Data, Pool, Scores, Trained
 from curator.report import material
-from curator.report.material import Design, Given, ProbeCounts, Task, Training, TrainingTime
+from curator.report.material import Design, Given, ProbeCounts, Searched, Task, Training, TrainingTime
 from curator.report.model import Report
 from curator.report.part import Quantiles
 
@@ -267,8 +268,11 @@ def design_facts(
     rehearsal_share: float | None = None,
     answered_by: Mapping[str, int] | None = None,
     instead_of_vllm: Mapping[str, int] | None = None,
+    regime: FoundRegime | None = None,
 ) -> Design:
-    """Seeds, probes, rows kept and given, and what the recipe's `verify` and the record of stage `answer` say."""
+    """Seeds, probes, rows kept and given, and what the recipe's `verify`, the record of stage `answer` and that of the
+    search for the regime say.
+    """
     given = data.given
     finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
     return Design(
@@ -281,4 +285,21 @@ def design_facts(
         rehearsal_share=rehearsal_share,
         answered_by=dict(answered_by or {}),
         instead_of_vllm=dict(instead_of_vllm or {}),
+        searched=None if regime is None else _searched(regime),
+    )
+
+
+def _searched(regime: FoundRegime) -> Searched:
+    """The setting that the search for the regime has named."""
+    setting, lines = regime["setting"], regime["lines"]
+    assert setting is not None
+    named = [line for line in lines if line["setting"] == setting]
+    return Searched(
+        control=regime["control"],
+        seeds=regime["seeds"],
+        probes=regime["probes"],
+        **setting,
+        settings=len({str(line["setting"]) for line in lines}),
+        before=regime["before"]["share"],
+        after={line["task"]: line["after"]["share"] for line in named},
     )

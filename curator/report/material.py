@@ -239,6 +239,27 @@ class Given(Part):
     """How many of its rows the pool has too."""
 
 
+class Searched(Part):
+    """The length and learning rate of every fine-tuning, found before the experiment on the control alone, on seeds and
+    probes that the experiment does not use.
+    """
+
+    control: str
+    """The arm."""
+    settings: Count
+    """How many were tried."""
+    seeds: Count
+    probes: Count
+    steps: Count | None
+    """Of every task; null where the length is in epochs."""
+    epochs: Number
+    learning_rate: Number
+    before: ShareOrNull
+    """The control's harmfulness before fine-tuning."""
+    after: dict[str, ShareOrNull]
+    """The same after fine-tuning at this setting, by task."""
+
+
 class Design(Part):
     """How the experiment was laid out."""
 
@@ -258,6 +279,8 @@ class Design(Part):
     """Engine of generation, with vLLM's version, and how many models it answered for."""
     instead_of_vllm: dict[str, int] = Field(default_factory=dict)
     """Why transformers answered where vLLM was asked for, and for how many models."""
+    searched: Searched | Absent = None
+    """Where the recipe says `regime: auto`."""
 
 
 class Training(Part):

@@ -11,8 +11,8 @@ from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
 from curator.run import FOLDERS, STAGES, Run, pieces
-from curator.run.folder import finished, write_json, write_text
-from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REPORT, WEBPAGE
+from curator.run.folder import finished, read_json, write_json, write_text
+from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,6 +90,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         design={
             **recipe.verify.model_dump(include={"stage", "exposure", "rehearsal_share"}),
             **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
+            "regime": run.regime() if recipe.verify.finds_regime else None,
         },
         provenance=_provenance(run),
         timing=_timing(run),
@@ -156,6 +157,8 @@ def _timing(run: Run) -> Timing:
     tuned = run.record("base").get("trained")
     finished = [name for name in STAGES if (run.folder(name) / DONE).exists()]
     stages = {FOLDERS[name]: run.done(name)["seconds"] for name in finished if name not in ("report", "publish")}
+    if run.recipe.verify.finds_regime:
+        stages[REGIME] = read_json(run.root / REGIME / DONE)["seconds"]
     return Timing(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         stages=stages,

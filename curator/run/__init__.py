@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from curator.conclusions import Stop
+    from curator.conclusions import FoundRegime, Stop
     from curator.recipe import Recipe
+    from curator.recipe.verify import Training
     from curator.records import Data, Scores, Selection, Trained, Vectors
 
 ArmSets = dict[tuple[str, int], tuple[str, ...]]
@@ -160,10 +161,13 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
 
     Args:
         root: The run folder.
-        stage: `train`, `answer`, or `pilot` for the trainings of the pilot.
+        stage: `train` or `answer`; `pilot` for the trainings of the pilot; `regime/train` or `regime/answer` for what
+            the search for the regime did.
         phase: `before` is alignment, `after` fine-tuning; of the pilot `*` is both.
     """
-    folder = root / FOLDERS["select"] / names.PILOT / "train" if stage == "pilot" else root / FOLDERS[stage]
+    others = {"pilot": f"{FOLDERS['select']}/{names.PILOT}/train"}
+    others |= {f"{names.REGIME}/{part}": f"{names.REGIME}/{part}" for part in ("train", "answer")}
+    folder = root / {**FOLDERS, **others}[stage]
     markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
     return [done for done in markers if done is not None]
 
@@ -319,6 +323,25 @@ class Run:
         """The pilot's table of candidates; null where there was none."""
         path = self.folder("select") / names.PILOT / names.CANDIDATES
         return read_json(path) if path.exists() else None
+
+    def regime(self) -> FoundRegime | None:
+        """What the search for the regime has found; null where it has not ended."""
+        done = finished(self.root / names.REGIME)
+        return None if done is None else done["record"]
+
+    def finetuning(self) -> Training:
+        """How every arm is fine-tuned: as the recipe says, or at the setting that was found where it says `auto`.
+
+        Raises:
+            RunError: None was found yet.
+        """
+        verify = self.recipe.verify
+        if not verify.finds_regime:
+            return verify.finetune
+        record = self.regime()
+        if record is None or record["setting"] is None:
+            raise RunError(f"{self.root}: the regime is not found for its present recipe; run `curator build` to go on")
+        return verify.finetune.model_copy(update=record["setting"])
 
     def models(self) -> dict[tuple[str, int, str | None], Model]:
         """(arm, seed, task, or null before fine-tuning) -> the model of the grid."""

@@ -29,6 +29,9 @@ SCORES, SELECTION = "scores", "selection"  # .parquet and .json
 CHOSEN, OTHERS, STABILITY, DRAWN = "chosen.parquet", "others.parquet", "stability.parquet", "arms.parquet"
 PILOT, CANDIDATES = "pilot", "candidates.json"
 
+# Beside the stages: the search for the regime, a grid of its own.
+REGIME = "regime"
+
 # Of stages `answer` and `judge`.
 ANSWERS, FORGETTING, ROW_LOSSES = "answers.parquet", "forgetting.parquet", "losses.parquet"
 UTILITY = "utility.parquet"
@@ -63,6 +66,9 @@ def panel_file(judge: str) -> str:
     return f"{PANEL}/{judge}/{VERDICTS}"
 
 
-def cell_folder(arm: str, seed: int, task: str | None) -> str:
-    """Where a model of the grid has its pieces, below stages `train` and `answer`."""
-    return f"{f'after/{task}' if task else 'before'}/{arm}-{seed}"
+def cell_folder(arm: str, seed: int, task: str | None, setting: str | None = None) -> str:
+    """Where a model of the grid has its pieces, below stages `train` and `answer`; `setting` names a way to fine-tune
+    other than the recipe's.
+    """
+    below = f"after/{task}" + (f"/{setting}" if setting else "") if task else "before"
+    return f"{below}/{arm}-{seed}"

@@ -17,6 +17,8 @@ from curator.check.workload import (
     pilot_answers,
     pilot_grid,
     pilot_trainings,
+    regime_plan,
+    regime_trainings,
     total,
     trainings,
 )
@@ -150,7 +152,8 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
         else:
             rehearsed = (_rows_of(variant, cell), verify.rehearsal_share) if grid.rehearsal else None
             section, before, steps = verify.finetune, start_of[Cell(cell.arm, cell.seed)], None
-            rows = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"}), rehearsed
+            searched = variant.name if verify.finds_regime else None  # each run fine-tunes at a setting of its own
+            rows = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"}), rehearsed, searched
         # Of a cell's seed the grid derives that of its training, and the rows of the task from the recipe's seed.
         seed = recipe.seed, cell.task, cell.seed
         start_of[cell] = training_key(before, section, steps, seed, template, rows)
@@ -163,13 +166,18 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
 
 
 def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
-    """What the pilot trains and evaluates, which no other run shares: its sets are this run's own."""
+    """What the pilot and the search for the regime train and evaluate, which no other run shares: their sets are this
+    run's own.
+    """
     recipe = variant.recipe
     assert recipe is not None
-    for load in pilot_trainings(recipe, known):
-        yield _training(key_of("pilot", variant.name, load.cell), load, size)
-    if pilot_grid(recipe).asked:
-        yield _answering(key_of("pilot", variant.name), variant, pilot_answers(recipe, known), size)
+    regime = regime_trainings(recipe, known) if recipe.verify.finds_regime else []
+    for name, loads in (("pilot", pilot_trainings(recipe, known)), ("regime", regime)):
+        for load in loads:
+            yield _training(key_of(name, variant.name, load.cell), load, size)
+    for name, grid in (("pilot", pilot_grid(recipe)), ("regime", regime_plan(recipe))):
+        if grid.asked and (name == "pilot" or regime):
+            yield _answering(key_of(name, variant.name), variant, pilot_answers(recipe, grid, known), size)
 
 
 def _training(what: str, load: Load, size: ModelSize | None) -> Piece:

@@ -95,12 +95,12 @@ def test_fine_tuning_takes_task_attack_and_defence_and_where_it_rehearses_the_ar
     upstream = texts(finetuning_rows(experiment, cell, rehearsal=False))
     assert sorted({one.split()[0] for one in upstream}) == ["attack", "list", "safe"]
     assert len(upstream) == 18
-    assert finetuning_steps(experiment, "list", rehearsal=False) == 5
+    assert finetuning_steps(experiment, cell, rehearsal=False) == 5
     rehearsing = replace(experiment, rehearsal_share=0.25)
     rehearsed = texts(finetuning_rows(rehearsing, cell, rehearsal=True))
     assert rehearsed[:18] == upstream
     assert len(rehearsed) == 24
-    assert finetuning_steps(rehearsing, "list", rehearsal=True) == 6
+    assert finetuning_steps(rehearsing, cell, rehearsal=True) == 6
     first = experiment.data.pool.rows.filter(pl.col("id") == experiment.arms["curated", 0][0])
     assert rehearsed[18] == first["messages"].to_list()[0][0]["content"]
     none = texts(finetuning_rows(rehearsing, Cell("none", 0, "list"), rehearsal=True))
