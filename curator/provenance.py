@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from curator.recipe import Engine
 from curator.recipe.inputs import sha256
-from curator.recipe.package import path_of
+from curator.recipe.package import distribution_of, path_of
 
 
 def machine() -> dict[str, Any]:
@@ -138,6 +139,20 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
                 sample.update(handle.read(length))
         files.append([name, size, sample.hexdigest(), status.st_mtime_ns])
     return files
+
+
+def packages(*texts: str | None) -> dict[str, dict[str, dict[str, str]]]:
+    """What a stage writes down of the models, embedders, judges and files among `texts` that come in an installed
+    package: as `packages`, each with its distribution, version and SHA-256. Nothing where there are none.
+    """
+    known = {text: distribution for text in texts if text and (distribution := distribution_of(text))}
+    return {"packages": {text: {**of, "sha256": _content(text)} for text, of in known.items()}} if known else {}
+
+
+def _content(text: str) -> str:
+    """SHA-256 of a file in a package; of a folder that of the names and hashes of its files."""
+    path = Path(path_of(text))
+    return sha256(path) if path.is_file() else hashlib.sha256(json.dumps(weights_identity(path)).encode()).hexdigest()
 
 
 def file_identity(path: str) -> str | None:

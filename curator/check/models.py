@@ -98,9 +98,7 @@ def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     for number, section in enumerate(recipe.representations):
         if section.id is not None:
             yield ("represent", *((number,) if several else ()), "id"), section.id
-    clean = recipe.pool.clean
-    near = clean.decontaminate is not None and clean.decontaminate.neighbours is not None
-    if clean.semantic_duplicates is not None or recipe.pool.categorise is not None or near:
+    if recipe.pool.embeds:
         yield ("pool", "embedder", "id"), recipe.pool.embedder.id
     for number, judge in enumerate(recipe.judges.panel):
         if judge.model is not None:

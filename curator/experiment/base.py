@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import CuratorError, ModelError
 from curator.model.gguf import is_gguf, quantised_as
-from curator.provenance import folder_identity
-from curator.recipe.inputs import sha256
-from curator.recipe.package import distribution_of, path_of
+from curator.recipe.package import path_of
 
 if TYPE_CHECKING:
     from curator.recipe import Model, Recipe
@@ -121,18 +117,6 @@ def _looked_here(section: Model, *, lora: bool) -> Looked:
     if path is None:
         return Looked([], [])
     return look_at(str(path), None, section.chat_template, lora=lora)
-
-
-def origin(model_id: str) -> dict[str, Any]:
-    """What the base stage writes down of a model that comes in a package: distribution, version, and its hash."""
-    distribution = distribution_of(model_id)
-    if distribution is None:
-        return {}
-    path = Path(path_of(model_id))
-    if path.is_file():
-        return {"package": {**distribution, "sha256": sha256(path)}}
-    files = json.dumps(folder_identity(model_id)).encode()  # of a folder: of the names and hashes of its files
-    return {"package": {**distribution, "sha256": hashlib.sha256(files).hexdigest()}}
 
 
 def _cached(model_id: str, revision: str | None) -> Path | None:

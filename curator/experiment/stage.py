@@ -46,8 +46,9 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.experiment.base import look_at, origin, trains_adapter
+    from curator.experiment.base import look_at, trains_adapter
     from curator.model.load import locate, resolve_revision
+    from curator.provenance import packages
 
     model = run.recipe.model
     path, revision = locate(model.id, run.vector_cache()), resolve_revision(model.id, model.revision)
@@ -65,7 +66,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         "dtype": dtype,
         "summary": name,
         **looked.record(),
-        **origin(model.id),
+        **packages(model.id, model.chat_template),
     }
     if model.instruction is None:
         return record

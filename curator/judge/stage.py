@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.judge.resources import read_cost, resolved, resources, write_cost
-from curator.keys import verdicts_key
+from curator.keys import embedder_of, verdicts_key
+from curator.provenance import packages
 from curator.recipe.judge import Judge, Marks
 from curator.run import Run
 from curator.run.names import PANEL, UTILITY, panel_file
@@ -50,11 +51,17 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     counts = dict(deciding_verdicts(run).group_by("outcome").len().sort("outcome").iter_rows())
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
+    metrics = [task.metric for task in run.recipe.tasks if not isinstance(task.metric, str)]
+    shipped = packages(
+        *(text for section in judges.panel for text in (section.folder, embedder_of(section), section.error)),
+        *(metric.python.rpartition(":")[0] for metric in metrics),
+    )
     return {
         "outcomes": counts,
         "revisions": revisions,
         "clipped": clipped,
         "costs": costs,
+        **shipped,
         "summary": f"{name}: {summary}",
     }
 

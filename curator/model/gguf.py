@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,8 @@ def _convert(file: Path, folder: Path, key: str) -> None:
     source, name = str(file.parent), file.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        with memory(key, "name a smaller model"):
+        # A bar over the tensors is drawn whatever the libraries are told, and only cli/ prints.
+        with memory(key, "name a smaller model"), redirect_stderr(StringIO()):
             model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype="float32")
     # A kind of model or tokenizer that the reader does not know ends it in one of these, or wants a library of its own.
     except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError, ImportError) as error:

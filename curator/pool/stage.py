@@ -32,6 +32,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.screen.markup import markup
     from curator.pool.semantic import categorised, near_probes
     from curator.pool.sources import remarks
+    from curator.provenance import packages
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
 
@@ -75,7 +76,14 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     summary = "; ".join([summary, *noted, *(finding.what.rstrip(".") for finding in findings)])
     kinds = [finding.kind for finding in findings]
     folds = {"folded": folded} if folded else {}
-    return {"resolved": gathered.resolved, "findings": kinds, "places": places, **folds, "summary": summary}
+    return {
+        "resolved": gathered.resolved,
+        "findings": kinds,
+        "places": places,
+        **folds,
+        **packages(recipe.pool.embedder.id if recipe.pool.embeds else None),
+        "summary": summary,
+    }
 
 
 def frames_of(data: Data) -> dict[str, pl.DataFrame]:

@@ -129,9 +129,9 @@ REPORT = {
     "judges.second_opinions.primary": _COMPARED,
     "judge_error": "judge why~",
     "judge_error.labels": "outcome run/ file/ sha256",
-    "provenance": "device dtype versions.*",
+    "provenance": "device dtype versions.* packages.*.distribution packages.*.version packages.*.sha256",
     "provenance.sources.*": "read kept dropped",
-    "provenance.sources.*.sources": "file/ hub config split revision commit sandbox version label sha256 bytes read "
+    "provenance.sources.*.sources": "file/ hub config split revision commit sandbox distribution version label sha256 bytes read "
     "kept dropped columns.*",
 }
 """Part of the report -> the texts of it that may be published."""

@@ -111,6 +111,13 @@ class PoolSection(Section):
             raise ValueError("sources: all have weight 0; at least one must be positive")
         return self
 
+    @property
+    def embeds(self) -> bool:
+        """Whether cleaning or categories need the embedder."""
+        clean = self.clean
+        near = clean.decontaminate is not None and clean.decontaminate.neighbours is not None
+        return clean.semantic_duplicates is not None or self.categorise is not None or near
+
     def weights(self) -> dict[str, float]:
         """Label of each source -> how much each of its rows counts in coverage."""
         return dict(zip(labels(self.sources), (source.weight for source in self.sources), strict=True))

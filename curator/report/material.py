@@ -299,6 +299,15 @@ class Training(Part):
     last_loss: Number
 
 
+class Shipped(Part):
+    """The package that something came in."""
+
+    distribution: str
+    version: str
+    sha256: str
+    """Of the file; of a folder that of the names and hashes of its files."""
+
+
 class Provenance(Part):
     """What ran."""
 
@@ -306,6 +315,8 @@ class Provenance(Part):
     sources: JsonValue = None
     """With their hashes."""
     versions: dict[str, str] = Field(default_factory=dict)
+    packages: dict[str, Shipped] = Field(default_factory=dict)
+    """Models, embedders, judges and files that came in installed packages, by what the recipe calls them."""
     device: str | Absent = None
     dtype: str | Absent = None
     """Of the grid's models."""

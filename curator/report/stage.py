@@ -137,6 +137,11 @@ def _provenance(run: Run) -> Provenance:
         seed=recipe.seed,
         sources=run.record("pool")["resolved"],
         **run.computed_with(),
+        packages={
+            name: shipped
+            for stage in ("base", "pool", "represent", "judge")
+            for name, shipped in run.record(stage).get("packages", {}).items()
+        },
         # Where it ran decides nothing but by threads, and stands under `timing`.
         recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}),
     )

@@ -39,7 +39,7 @@ class Maker:
 
 def represent(run: Run, folder: Path) -> Mapping[str, Any]:
     """Turns candidates and task rows into unit vectors, once for each representation of the recipe."""
-    from curator.provenance import set_threads, threads_alone
+    from curator.provenance import packages, set_threads, threads_alone
 
     set_threads(threads_alone(run.recipe.engine))
     places: list[dict[str, Any]] = []
@@ -52,7 +52,8 @@ def represent(run: Run, folder: Path) -> Mapping[str, Any]:
     summary = f"{records[0]['rows']} vectors of {vectors}"
     if any(record["cached"] for record in records):
         summary += f"; {', '.join(str(record['cached']) for record in records)} of them from the cache"
-    return {**records[0], "representations": records, "places": places, "summary": summary}
+    shipped = packages(*(section.id for section in run.recipe.representations))
+    return {**records[0], "representations": records, "places": places, **shipped, "summary": summary}
 
 
 def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -90,9 +90,10 @@ def same_as_the_file(file: Path, folder: Path, text: str) -> None:
     assert not hasattr(model.config, "quantization_config")
 
 
-def test_logits_and_tokens_are_those_of_the_file(tmp_path: Path) -> None:
+def test_logits_and_tokens_are_those_of_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "small.gguf")
     folder = dequantised(file, tmp_path / "cache")
+    assert capfd.readouterr().err == ""
     same_as_the_file(file, folder, "ab a zoo")
     assert quantised_as(folder) == "Q8_0"
     assert quantised_as(tmp_path) is None

