@@ -7,6 +7,7 @@ what was found, what is allowed and what to do. Anything else that escapes is a 
 from __future__ import annotations
 
 import pickle
+import re
 import traceback
 from collections.abc import Sequence
 
@@ -65,6 +66,79 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, in one line of at most 200 characters; its kind where it says nothing."""
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__
+
+
+_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|std::bad_alloc|ErrorOutOfMemory|_ALLOC(ATION)?_FAILED"
+    # What cuBLAS says where there is no room for its own workspace.
+    r"|CUBLAS_STATUS_NOT_INITIALIZED when calling .?cublasCreate",
+    re.IGNORECASE,
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a CPU or a GPU.
+
+    torch has a class of its own for what its allocator of GPU memory refuses; the CPU's allocator, the driver, cuBLAS,
+    cuDNN, HIP and faiss say it in words alone.
+    """
+    text = str(error)
+    kind = type(error).__name__
+    return isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _MEMORY.search(text) is not None
+
+
+ON_THE_CPU = "export CUDA_VISIBLE_DEVICES= to compute on the CPU"
+
+_FAULTS = (
+    (
+        r"driver on your system is too old|driver version is insufficient",
+        "the NVIDIA driver is older than this torch needs; update it, install a torch that is built for an older CUDA, "
+        f"or {ON_THE_CPU}",
+    ),
+    (
+        r"no kernel image is available|not compiled with .{0,20}CUDA enabled",
+        f"this build of torch has no code for this GPU; install one that has (pytorch.org lists them), or {ON_THE_CPU}",
+    ),
+    (
+        r"device-side assert",
+        "an index was out of range on the GPU, most often a token without an embedding; "
+        f"{ON_THE_CPU}, where the message names it",
+    ),
+    (
+        r"busy or unavailable|No CUDA GPUs are available",
+        "another process has the GPU to itself; wait for it (nvidia-smi lists processes), lower engine.workers, "
+        f"or {ON_THE_CPU}",
+    ),
+    (
+        r"\bNCCL\b|nccl[A-Z]\w+Error",
+        "the processes of one training lost each other; run the same command again, what was finished is kept, or set "
+        "processes to 1 (NCCL_DEBUG=INFO shows more)",
+    ),
+    (
+        r"CUDA error|cuDNN error|CUBLAS_STATUS_|CUDNN_STATUS_",
+        f"the GPU or its driver failed; run the same command again, what was finished is kept, or {ON_THE_CPU}",
+    ),
+)
+
+
+def gpu_fault(error: BaseException) -> str | None:
+    """What to do about an error of a GPU, its driver or the links between GPUs; null for any other error, and where
+    memory ran out.
+    """
+    if not isinstance(error, RuntimeError) or out_of_memory(error):
+        return None
+    remedy = next((remedy for words, remedy in _FAULTS if re.search(words, str(error))), None)
+    return None if remedy is None else f"the GPU: {first_line(error).rstrip('.')}: {remedy}"
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """What to do where no setting is at hand: about memory, or as `gpu_fault`; null for any other error."""
+    if out_of_memory(error):
+        return (
+            f"out of memory ({first_line(error)}); lower engine.workers, use fewer rows, a smaller model or a larger "
+            "machine, and run the same command again, what was finished is kept"
+        )
+    return gpu_fault(error)
 
 
 def portable(error: Exception) -> Exception:

@@ -7,13 +7,17 @@ equal cosines is 'the earlier id', and the order in which rows arrived changes n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import ON_THE_CPU, ModelError, RunError, first_line, out_of_memory
 from curator.provenance import has_gpu
+from curator.run.ran import FAISS, versions
 
 Matrix = NDArray[np.float32]
 
@@ -129,30 +133,72 @@ def device() -> str:
     """Where products are computed: on a CUDA GPU where there is one and faiss or torch was built for it, else `cpu`."""
     if not has_gpu():  # first, since torch takes seconds to load
         return "cpu"
-    import faiss
-
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
+    if hasattr(_faiss(), "StandardGpuResources") and _faiss().get_num_gpus():
         return "cuda by faiss"
+    return _by_torch()
+
+
+def _by_torch() -> str:
     import torch
 
     return "cuda by torch" if torch.cuda.is_available() else "cpu"
 
 
 def _where(r: int) -> str:
-    return "cpu" if device() == "cuda by faiss" and r > _GPU_LARGEST else device()
+    return _by_torch() if device() == "cuda by faiss" and r > _GPU_LARGEST else device()
+
+
+@cache
+def _faiss() -> ModuleType:
+    """faiss: as pip installs it with curator for the CPU, or one for GPUs that was put in its place.
+
+    Raises:
+        RunError: Both are installed.
+    """
+    if len(both := [name for name in FAISS if name in versions()]) > 1:
+        raise RunError(
+            f"{' and '.join(both)} are both installed; they are one library, and the files of one overwrite those of "
+            f"the other. Run `pip uninstall {' '.join(both)}`, then `pip install` one of them; without a faiss for "
+            "GPUs a GPU is used by torch"
+        )
+    import faiss
+
+    module: ModuleType = faiss
+    return module
+
+
+@cache
+def _gpu_memory() -> object:
+    """What faiss holds of a GPU's memory: taken once a process, as it is a large part of it, and taking it is slow."""
+    resources: object = _faiss().StandardGpuResources()
+    return resources
 
 
 def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
-    import faiss
-
-    where = _where(r)
-    if where == "cuda by torch":
-        return _top_torch(queries, base, r, "cuda")
-    if where == "cuda by faiss":
-        nearest_rows = faiss.knn_gpu(faiss.StandardGpuResources(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
-    else:
+    faiss, where = _faiss(), _where(r)
+    if where == "cpu":
         nearest_rows = faiss.knn(queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
-    return nearest_rows[0], nearest_rows[1]
+        return nearest_rows[0], nearest_rows[1]
+    with _room():
+        if where == "cuda by torch":
+            return _top_torch(queries, base, r, "cuda")
+        nearest_rows = faiss.knn_gpu(_gpu_memory(), queries, base, r, metric=faiss.METRIC_INNER_PRODUCT)
+        return nearest_rows[0], nearest_rows[1]
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Turns running out of a GPU's memory into an error that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"similarity and neighbours: the GPU is out of memory ({first_line(error)}); they take some 3 GiB of it at "
+            "a time. nvidia-smi lists the processes that hold it: end one, name another GPU in CUDA_VISIBLE_DEVICES, "
+            f"or {ON_THE_CPU}"
+        ) from error
 
 
 def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple[Matrix, NDArray[np.int64]]:
@@ -162,9 +208,7 @@ def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple
     on_host = torch.from_numpy(queries)
     best = torch.full((len(queries), r), -torch.inf, device=device_name)
     best_rows = torch.zeros((len(queries), r), dtype=torch.int64, device=device_name)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # TF32 would round cosines to three digits
-    try:
+    with _whole_products():
         for part in blocks(len(base), base.shape[1]):
             columns = torch.from_numpy(base[part]).to(device_name).T
             step = max(1, _GPU_BLOCK // columns.shape[1])
@@ -174,9 +218,20 @@ def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple
                 candidates = torch.cat([best[rows], cosines], dim=1)
                 best[rows], order = candidates.topk(r)
                 best_rows[rows] = torch.cat([best_rows[rows], index + part.start], dim=1).gather(1, order)
+    return best.cpu().numpy(), best_rows.cpu().numpy()
+
+
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    """While the block runs, torch multiplies float32 as such: TF32 would round cosines to three digits."""
+    import torch
+
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
     finally:
         torch.set_float32_matmul_precision(precision)
-    return best.cpu().numpy(), best_rows.cpu().numpy()
 
 
 def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
@@ -203,9 +258,12 @@ def _with_ties(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[n
 
 
 def _sort_rows(similarities: Matrix, indices: NDArray[np.int64] | NDArray[np.int32]) -> None:
-    order = np.lexsort((indices, -similarities), axis=1)
-    similarities[:] = np.take_along_axis(similarities, order, axis=1)
-    indices[:] = np.take_along_axis(indices, order, axis=1)
+    falling, equal = similarities[:, :-1] > similarities[:, 1:], similarities[:, :-1] == similarities[:, 1:]
+    # Most rows come sorted, and have no equal cosines.
+    rows = np.flatnonzero(~(falling | (equal & (indices[:, :-1] < indices[:, 1:]))).all(axis=1))
+    order = np.lexsort((indices[rows], -similarities[rows]), axis=1)
+    similarities[rows] = np.take_along_axis(similarities[rows], order, axis=1)
+    indices[rows] = np.take_along_axis(indices[rows], order, axis=1)
 
 
 def _self_first(similarities: Matrix, indices: NDArray[np.int32], own_rows: NDArray[np.int32]) -> None:
@@ -232,7 +290,12 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
     if probes > near.shape[1]:
         near = _cells(reduced, centres, probes)
     del reduced
-    similarities, indices = _search(vectors, near[:, :probes], cells, r)
+    search = _search_torch if _where(r) == "cuda by torch" and _fits(vectors) else _search
+    similarities, indices = search(vectors, near[:, :probes], cells, r)
+    # Rows whose cells hold fewer than r rows together are compared with all.
+    short = np.flatnonzero((indices < 0).any(axis=1))
+    if len(short):
+        similarities[short], indices[short] = nearest(vectors[short], vectors, r)
     for block in blocks(len(vectors), 8 * r):
         _sort_rows(similarities[block], indices[block])
         _self_first(similarities[block], indices[block], np.arange(block.start, block.stop, dtype=np.int32))
@@ -317,15 +380,10 @@ def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np
 
 def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tuple[Matrix, NDArray[np.int32]]:
     """The best `r` rows in the cells `near` of each row; all that search a cell meet its rows in one matrix product."""
-    n, probes = near.shape
+    n = len(near)
     similarities = np.full((n, r), -np.inf, dtype=np.float32)
     indices = np.full((n, r), -1, dtype=np.int32)
-    # For each cell: the rows that search it, and the rows that lie in it.
-    queries = np.split(np.argsort(near.ravel(), kind="stable") // probes, _ends(near.ravel(), cells))
-    members = np.split(np.argsort(near[:, 0], kind="stable"), _ends(near[:, 0], cells))
-    for searching, cell_rows in zip(queries, members, strict=True):
-        if not len(searching) or not len(cell_rows):
-            continue
+    for searching, cell_rows in _meetings(near, cells):
         base = vectors[cell_rows]
         for block in blocks(len(searching), max(vectors.shape[1], 8 * r)):
             rows = searching[block]
@@ -335,11 +393,43 @@ def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tup
             best = np.argpartition(-merged, r - 1, axis=1)[:, :r]
             similarities[rows] = np.take_along_axis(merged, best, axis=1)
             indices[rows] = np.take_along_axis(merged_rows, best, axis=1)
-    # Rows whose cells hold fewer than r rows together are compared with all.
-    short = np.flatnonzero((indices < 0).any(axis=1))
-    if len(short):
-        similarities[short], indices[short] = nearest(vectors[short], vectors, r)
     return similarities, indices
+
+
+def _search_torch(
+    vectors: Matrix, near: NDArray[np.int32], cells: int, r: int, device_name: str = "cuda"
+) -> tuple[Matrix, NDArray[np.int32]]:
+    """As `_search`, by torch on a device where all rows lie."""
+    import torch
+
+    with _room(), _whole_products():
+        rows = torch.from_numpy(vectors).to(device_name)
+        best = torch.full((len(vectors), r), -torch.inf, device=device_name)
+        best_rows = torch.full((len(vectors), r), -1, dtype=torch.int32, device=device_name)
+        for searching, cell_rows in _meetings(near, cells):
+            members = torch.from_numpy(cell_rows).to(device_name)
+            base = rows[members].T
+            for block in blocks(len(searching), max(vectors.shape[1], len(cell_rows), 8 * r)):
+                asking = torch.from_numpy(searching[block]).to(device_name)
+                cosines, index = (rows[asking] @ base).topk(min(r, len(cell_rows)))
+                merged, order = torch.cat([best[asking], cosines], dim=1).topk(r)
+                met = torch.cat([best_rows[asking], members[index].int()], dim=1)
+                best[asking], best_rows[asking] = merged, met.gather(1, order)
+        return best.cpu().numpy(), best_rows.cpu().numpy()
+
+
+def _fits(vectors: Matrix) -> bool:
+    """Whether all rows may lie on the GPU, beside what products need."""
+    import torch
+
+    return 1.2 * vectors.nbytes + 2**32 < torch.cuda.mem_get_info()[0]
+
+
+def _meetings(near: NDArray[np.int32], cells: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each cell: the rows that search it, and the rows that lie in it; cells that lack either are left out."""
+    queries = np.split(np.argsort(near.ravel(), kind="stable") // near.shape[1], _ends(near.ravel(), cells))
+    members = np.split(np.argsort(near[:, 0], kind="stable"), _ends(near[:, 0], cells))
+    return ((a, b) for a, b in zip(queries, members, strict=True) if len(a) and len(b))
 
 
 def _ends(cell: NDArray[np.int32], cells: int) -> NDArray[np.int64]:

@@ -9,9 +9,11 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from curator.errors import ON_THE_CPU, RunError
 from curator.recipe import Engine
 from curator.recipe.inputs import sha256
 from curator.recipe.package import distribution_of, path_of
@@ -34,14 +36,75 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def has_gpu() -> bool:
-    """Whether the driver shows an NVIDIA GPU, found without loading torch."""
+def gpu_count() -> int:
+    """How many NVIDIA GPUs the driver shows and CUDA_VISIBLE_DEVICES leaves, found without loading torch."""
     import shutil
     import subprocess
 
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
-        return False
-    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout.startswith(b"GPU")
+    left = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if left == "" or shutil.which("nvidia-smi") is None:
+        return 0
+    lines = subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout.splitlines()
+    count = sum(line.startswith(b"GPU") for line in lines)
+    if left is None:
+        return count
+    names = [name.strip() for name in left.split(",")]
+    # As CUDA reads it: what follows a name that it does not know is hidden too.
+    known = (name.startswith(("GPU-", "MIG-")) or (name.isdigit() and int(name) < count) for name in names)
+    return min(count, sum(1 for _ in takewhile(bool, known)))
+
+
+def has_gpu() -> bool:
+    """Whether there is such a GPU."""
+    return gpu_count() > 0
+
+
+def usable_device() -> str:
+    """Where torch computes in this process: `cuda` on an NVIDIA GPU, else `cpu`. Apple's GPUs (MPS) are not used.
+
+    Raises:
+        RunError: The driver shows a GPU that this torch cannot use, so that everything would go on the CPU unnoticed;
+            or torch is a build for AMD's GPUs (ROCm) and finds one. The text says how the CPU is chosen instead.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        if torch.version.cuda and has_gpu():
+            raise RunError(
+                f"the GPU: the NVIDIA driver shows one, and torch {torch.__version__} cannot use it; most often the "
+                f"driver is older than CUDA {torch.version.cuda} needs: update it, install a torch that is built for "
+                f"an older CUDA, or {ON_THE_CPU}"
+            )
+        return "cpu"
+    if torch.version.hip:
+        raise RunError(
+            f"the GPU: torch {torch.__version__} is a build for AMD GPUs (ROCm), on which curator has never been "
+            "tested; install a torch that is built for CUDA, or export HIP_VISIBLE_DEVICES=-1 to compute on the CPU"
+        )
+    return "cuda"
+
+
+def require_device(announced: str) -> None:
+    """Refuses to begin a piece on another device than the process that hands it out computes on.
+
+    Raises:
+        RunError: This process computes elsewhere.
+    """
+    if (here := usable_device()) != announced:
+        names = {"cuda": "a GPU", "cpu": "the CPU"}
+        raise RunError(
+            f"engine.workers: a worker process was to compute on {names[announced]}, and torch there computes on "
+            f"{names[here]}; nothing was computed. Run the same command again, set engine.workers to 1, or {ON_THE_CPU}"
+        )
+
+
+def visible_gpus() -> list[str]:
+    """How CUDA_VISIBLE_DEVICES names the GPUs that torch shows this process: their numbers, or as it names them now."""
+    import torch
+
+    left, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    names = map(str, range(count)) if left is None else left.split(",")
+    return [name.strip() for name in names][:count]
 
 
 def thread_settings(threads: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator import neighbours
+from curator.errors import ModelError, RunError
 from curator.neighbours import graph, nearest
 
 
@@ -213,6 +214,7 @@ def test_a_gpu_without_a_faiss_for_it_is_used_through_torch_and_said(monkeypatch
     monkeypatch.setattr(neighbours, "_top_torch", pretend)
     monkeypatch.setattr(neighbours, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 0))
     neighbours.device.cache_clear()
     try:
         found = graph(x, 7)
@@ -225,6 +227,97 @@ def test_a_gpu_without_a_faiss_for_it_is_used_through_torch_and_said(monkeypatch
     assert (found.device, cells.device, set(calls)) == ("cuda by torch", "cuda by torch", {"cuda"})
     assert (found.indices == expected.indices).all()
     assert np.allclose(found.similarities, expected.similarities, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [8, 200])
+def test_cells_are_searched_by_torch_as_by_faiss(width, monkeypatch):
+    x = clustered(5, 2500, width)
+    expected = graph(x, 10, exact_up_to=0)
+    searched = []
+
+    def pretend(*given):
+        searched.append(given)
+        return on_device(*given, "cpu")
+
+    on_device = neighbours._search_torch
+    monkeypatch.setattr(neighbours, "_search_torch", pretend)
+    monkeypatch.setattr(neighbours, "device", lambda: "cuda by torch")
+    monkeypatch.setattr(neighbours, "_top_torch", lambda q, b, r, _: torch_on_cpu(q, b, r, "cpu"))
+    monkeypatch.setattr(neighbours, "_fits", lambda vectors: True)
+    found = graph(x, 10, exact_up_to=0)
+    assert len(searched) == 1
+    assert (found.cells, found.probes, found.recall) == (expected.cells, expected.probes, expected.recall)
+    assert np.allclose(found.similarities, expected.similarities, atol=1e-6)
+    assert (found.indices == expected.indices).mean() > 0.999  # the last digits of two cosines may differ
+    few = on_device(x[:30], np.zeros((30, 1), dtype=np.int32), 2, 40, "cpu")
+    assert (few[1][:, 30:] == -1).all()
+    assert (few[1][:, :30] >= 0).all()
+
+
+torch_on_cpu = neighbours._top_torch
+
+
+def test_a_full_gpu_is_a_sentence_and_another_error_itself(monkeypatch):
+    def fails(*_):
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(neighbours, "device", lambda: "cuda by torch")
+    monkeypatch.setattr(neighbours, "_top_torch", fails)
+    text = "CUDA out of memory. Tried to allocate 1 GiB"
+    with pytest.raises(ModelError, match=r"similarity and neighbours: the GPU is out of memory \(CUDA .*nvidia-smi"):
+        nearest(unit_rows(0, 5, 3), unit_rows(1, 5, 3), 2)
+    text = "shapes do not match"
+    with pytest.raises(RuntimeError, match=text):
+        nearest(unit_rows(0, 5, 3), unit_rows(1, 5, 3), 2)
+
+
+def test_a_faiss_for_gpus_is_used_in_its_place_and_takes_its_memory_once(monkeypatch):
+    real, taken = neighbours._faiss(), []
+
+    class Stand:
+        METRIC_INNER_PRODUCT = real.METRIC_INNER_PRODUCT
+        knn = staticmethod(real.knn)
+
+        @staticmethod
+        def get_num_gpus():
+            return 1
+
+        @staticmethod
+        def StandardGpuResources():
+            taken.append(1)
+            return "memory"
+
+        @staticmethod
+        def knn_gpu(memory, queries, base, r, *, metric):
+            assert (memory, r <= 2048) == ("memory", True)
+            return real.knn(queries, base, r, metric=metric)
+
+    x = unit_rows(3, 2500, 6)
+    expected = nearest(x[:9], x, 7)
+    monkeypatch.setattr(neighbours, "_faiss", lambda: Stand)
+    monkeypatch.setattr(neighbours, "has_gpu", lambda: True)
+    neighbours.device.cache_clear()
+    neighbours._gpu_memory.cache_clear()
+    try:
+        assert neighbours.device() == "cuda by faiss"
+        for found in (nearest(x[:9], x, 7), nearest(x[:9], x, 7)):
+            assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+        assert taken == [1]
+        monkeypatch.setattr(neighbours, "_by_torch", lambda: "cpu")
+        assert nearest(x[:9], x, 2048)[0].shape == (9, 2048)  # more than faiss keeps on a GPU
+    finally:
+        neighbours.device.cache_clear()
+        neighbours._gpu_memory.cache_clear()
+
+
+def test_two_of_faiss_at_once_are_refused_and_the_way_out_is_said(monkeypatch):
+    monkeypatch.setattr(neighbours, "versions", lambda: {"faiss-cpu": "1.15.1", "faiss-gpu-cu12": "1.14.1"})
+    neighbours._faiss.cache_clear()
+    try:
+        with pytest.raises(RunError, match=r"are both installed.*`pip uninstall faiss-cpu faiss-gpu-cu12`"):
+            nearest(unit_rows(0, 2, 3), unit_rows(1, 3, 3), 1)
+    finally:
+        neighbours._faiss.cache_clear()
 
 
 @pytest.mark.gpu

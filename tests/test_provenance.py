@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from curator.errors import RunError
 from curator.provenance import (
     cores,
     folder_identity,
+    gpu_count,
     has_gpu,
     machine,
     set_threads,
@@ -80,6 +82,55 @@ def test_a_gpu_is_found_where_the_driver_lists_one(tmp_path: Path, monkeypatch: 
     tool.write_text("#!/bin/sh\necho 'GPU 0: Some'\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not has_gpu()
+
+
+@pytest.mark.parametrize(
+    ("left", "count"),
+    [(None, 4), ("0,2", 2), ("3, 1", 2), ("-1", 0), ("1,-1,2", 1), ("0,9,1", 1), ("GPU-1,MIG-2", 2), ("NoDevFiles", 0)],
+)
+def test_gpus_are_counted_as_cuda_reads_the_list(
+    left: str | None, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nfor n in 0 1 2 3; do echo \"GPU $n: Some\"; echo '  MIG 1g.10gb Device 0: x'; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if left is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", left)
+    assert gpu_count() == count
+
+
+@pytest.mark.parametrize(
+    ("usable", "cuda", "hip", "shown", "device"),
+    [
+        (True, "12.8", None, True, "cuda"),
+        (False, "12.8", None, False, "cpu"),
+        (False, None, None, True, "cpu"),  # a build without CUDA, as `curator build` says
+        (False, None, "6.3", False, "cpu"),
+        (False, "12.8", None, True, r"the NVIDIA driver shows one, and torch .* cannot use it"),
+        (True, None, "6.3", False, r"AMD GPUs \(ROCm\).*HIP_VISIBLE_DEVICES=-1"),
+    ],
+)
+def test_a_gpu_is_used_or_refused_and_never_passed_over(
+    usable: bool, cuda: str | None, hip: str | None, shown: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from curator import provenance
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(provenance, "has_gpu", lambda: shown)
+    if device in ("cuda", "cpu"):
+        assert provenance.usable_device() == device
+        provenance.require_device(device)
+        with pytest.raises(RunError, match="nothing was computed"):
+            provenance.require_device("cpu" if device == "cuda" else "cuda")
+    else:
+        with pytest.raises(RunError, match=device):
+            provenance.usable_device()
 
 
 def test_a_model_folder_is_known_by_its_files(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from curator.check.workload import (
 )
 from curator.experiment.plan import Plan, candidates, plan, trained_on
 from curator.model.size import ModelSize, model_size
-from curator.provenance import cores, has_gpu
+from curator.provenance import cores, gpu_count
 from curator.recipe import Recipe, TaskSection
 from curator.recipe.verify import Looks, Training, Verify
 from curator.wording import duration, number, points, these
@@ -157,7 +157,7 @@ def _train_seconds(
     parts = ((align, known.align, workers), (finetune, known.finetune, workers), (align, known.instruct, 1))
     for count, (section, speed, at_once) in zip(tokens, parts, strict=True):
         # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
-        gpus = section.processes if recipe.engine.kind == "local" and has_gpu() else 1
+        gpus = section.processes if recipe.engine.kind == "local" and gpu_count() else 1
         spent.append(_took(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
     return None if None in spent else sum(seconds or 0.0 for seconds in spent)
 
@@ -185,8 +185,10 @@ def _took(
         return None
     engine = recipe.engine
     threads = engine.threads or max(1, cores() // engine.workers)
-    # One GPU is shared by all local workers; cores are not, and Ray's workers have GPUs of their own.
-    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(has_gpu())
+    # Ray's workers have GPUs of their own. Local ones share this machine's, each with one for every process.
+    shown = gpu_count()
+    shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
+    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(shared)
     device = GPU * gpus if gpus else CORE * threads * at_once
     return count * operations * size.parameters / device
 
@@ -316,7 +318,7 @@ def _on_top(grid: Estimate, root: Path) -> str:
 
 
 def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:
-    device = f"{GPU / 1e12:g} TFLOP/s on the GPU" if has_gpu() else f"{CORE / 1e9:g} GFLOP/s a core"
+    device = f"{GPU / 1e12:g} TFLOP/s on the GPU" if gpu_count() else f"{CORE / 1e9:g} GFLOP/s a core"
     speeds = known.align, known.finetune, known.answers
     if size is None:
         assumed = f"{recipe.model.id} is not on this machine"

@@ -22,7 +22,7 @@ from curator.cli.publish import publish
 from curator.cli.sandbox import sandbox
 from curator.cli.show import compare, show
 from curator.cli.suite import suite
-from curator.errors import CuratorError
+from curator.errors import CuratorError, machine_fault
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,9 +65,12 @@ def _run(command: Callable[[], object]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Exception:
+    except Exception as error:
         if _interrupts:  # a library whose loading Ctrl-C has cut off may turn it into an error of its own
             return _interrupted()
+        if (fault := machine_fault(error)) is not None:
+            click.echo(f"Error: {fault}", err=True)
+            return 2
         raise
     return code if isinstance(code, int) else 0
 

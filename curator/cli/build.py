@@ -280,7 +280,7 @@ def machine_line(recipe: Recipe) -> str:
     apart += "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
     if section.kind == "local":
         processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
-        return f"{recipe.name}: runs on {device}, {processes} of {threads}{apart}"
+        return f"{recipe.name}: runs on {device}, {processes} of {threads}{_spread(recipe)}{apart}"
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
     gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
     return (
@@ -288,6 +288,17 @@ def machine_line(recipe: Recipe) -> str:
         f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
         f"run here, on {device}"
     )
+
+
+def _spread(recipe: Recipe) -> str:
+    """How many of several GPUs local workers compute on."""
+    from curator.provenance import gpu_count
+
+    count = gpu_count()
+    if count < 2:
+        return ""
+    used = min(count, recipe.engine.workers * recipe.verify.processes)
+    return f", on {used} of the {count} GPUs" + (" (see engine.workers)" if used < count else "")
 
 
 def _trainings_apart(recipe: Recipe) -> str:
@@ -299,16 +310,21 @@ def _trainings_apart(recipe: Recipe) -> str:
 
 def _computes_on() -> str:
     """Where models, and products of vectors, are computed in processes of this machine."""
+    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     from curator.provenance import has_gpu
+    from curator.run.ran import FAISS
 
     if not has_gpu():
-        return "the CPU in fp32 (no GPU was found)"
+        apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
+        return f"the CPU in fp32 ({'GPUs of Apple (MPS) are not used' if apple else 'no GPU was found'})"
     if version("torch").endswith("+cpu"):
         return "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"
-    try:
-        products = f"faiss {version('faiss-gpu-cu12')}"
-    except PackageNotFoundError:
-        products = "torch"
+    products = "torch"
+    for name in FAISS[1:]:
+        try:
+            products = f"faiss {version(name)}"
+        except PackageNotFoundError:
+            continue
     return f"a CUDA GPU in bf16 (similarity and neighbours by {products})"

@@ -25,13 +25,14 @@ class Runner(Protocol):
     def __call__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...
 
 
-def runner(section: Engine, *, preload: str, folder: Path) -> Runner:
+def runner(section: Engine, *, preload: str, folder: Path, gpus: int = 1) -> Runner:
     """The engine that a recipe names, with its threads resolved.
 
     Args:
         section: The recipe's.
         preload: The module that its workers need.
         folder: The run folder, which every worker must see.
+        gpus: GPUs that a worker of this machine needs, if there are any; Ray's have `section.gpus_per_worker`.
     """
     threads = resolved_threads(section)
 
@@ -40,7 +41,7 @@ def runner(section: Engine, *, preload: str, folder: Path) -> Runner:
             from curator.engine.ray import run_ray
 
             return run_ray(work, jobs, section=section, threads=threads, folder=folder)
-        return run_local(work, jobs, workers=section.workers, threads=threads, preload=preload)
+        return run_local(work, jobs, workers=section.workers, threads=threads, preload=preload, gpus=gpus)
 
     return run
 

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 from curator.errors import RunError, portable
-from curator.provenance import own_code, set_threads
+from curator.provenance import has_gpu, own_code, require_device, set_threads, visible_gpus
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
+
+
+class Post(NamedTuple):
+    """What a worker is told before its first job.
+
+    Attributes:
+        device: Where it is to compute, `cuda` or `cpu`. `gpus`: names of those that it sees, empty for all.
+        threads: Its own. `preload`: the module that it loads first.
+    """
+
+    device: str
+    gpus: tuple[str, ...]
+    threads: int
+    preload: str
 
 
 class Worker(NamedTuple):
@@ -29,24 +50,30 @@ class Worker(NamedTuple):
 
 
 def run_local(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, threads: int, preload: str
+    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, threads: int, preload: str, gpus: int = 1
 ) -> Iterator[Result]:
     """Results of `work(job)` as they come: with one worker (or job) here and in order, else in `workers` processes.
 
-    `preload` is a module imported once in the server that workers are forked from, so that a second worker costs
-    neither time nor memory for it. Small models gain more from two processes of one thread than from one process of
-    two. An error in a job stops the rest and is raised here; workers end at once when the results are no longer wanted,
-    and when this process ends, however it does.
+    `preload` is a module that workers import before their first job: on a CPU once, in the server that they are forked
+    from, so that a second worker costs neither time nor memory for it. Small models gain more from two processes of one
+    thread than from one process of two. Several GPUs are shared out, `gpus` of them to a worker. An error in a job
+    stops the rest and is raised here; workers end at once when the results are no longer wanted, and when this process
+    ends, however it does.
 
     Raises:
-        RunError: A worker was killed, for example for want of memory.
+        RunError: A worker was killed, for example for want of memory; or it found another device than this process.
     """
     set_threads(threads)
     if workers == 1 or len(jobs) <= 1:
         for job in jobs:
             yield work(job)
         return
-    crew = [_hire(_context(preload), work, threads) for _ in range(min(workers, len(jobs)))]
+    device = _device()
+    context, shown = _context(preload, device), visible_gpus() if device == "cuda" else []
+    crew = [
+        _hire(context, work, Post(device, share(number, shown, gpus), threads, preload))
+        for number in range(min(workers, len(jobs)))
+    ]
     busy = {worker.pipe for worker in crew}
     waiting = list(reversed(jobs))
     try:
@@ -73,37 +100,79 @@ def run_local(
 
 def prepare_local(*, workers: int, threads: int, preload: str) -> None:
     """Starts the server that workers are forked from, so that it loads its libraries while this process goes on."""
-    if workers > 1 and "forkserver" in multiprocessing.get_all_start_methods():
+    if workers > 1 and FORKSERVER and not has_gpu():
         # Before the server starts: it hands its environment on, and numeric libraries read theirs when they are loaded.
         set_threads(threads)
-        _context(preload)
+        _context(preload, "cpu")
 
 
-def _context(preload: str) -> BaseContext:
+def share(number: int, shown: Sequence[str], gpus: int) -> tuple[str, ...]:
+    """The GPUs of worker `number`: the next `gpus` of those shown, from the first again where they are all taken."""
+    first = number % max(1, len(shown) // gpus) * gpus
+    return tuple(shown[first : first + gpus])
+
+
+def _device() -> str:
+    """Where this process computes, and its workers shall. Without a GPU torch, which takes seconds, is not loaded."""
+    if "torch" not in sys.modules and not has_gpu():
+        return "cpu"
+    from curator.model.load import device
+
+    return device()
+
+
+def _context(preload: str, device: str) -> BaseContext:
     # Not fork: this process has threads (torch, polars, a GPU's driver), and a lock that one of them holds just then
-    # would stay locked in the child for ever. The server that workers are forked from only imports, and has none.
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    # would stay locked in the child for ever. The server that workers are forked from only imports, and has none. Where
+    # there is a GPU it is not used either: a library that looks for one while it is imported, as bitsandbytes does,
+    # leaves CUDA in a state in which forked children find no GPU.
+    if device == "cuda" or not FORKSERVER:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
-    from multiprocessing import forkserver, resource_tracker
+    from multiprocessing import forkserver
 
-    # A terminal sends Ctrl-C to every process of the group, and this one alone acts on it. The server keeps the mask
-    # that it starts with, and hands it on. The tracker is started first, since starting it lifts the mask.
-    with own_code():
-        resource_tracker.ensure_running()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _deaf(), own_code():
+        forkserver.ensure_running()
     return context
 
 
-def _hire(context: BaseContext, work: Callable[[Any], Any], threads: int) -> Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(work, threads, theirs), daemon=True)  # type: ignore[attr-defined]
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """While the block runs, processes that are started do not hear Ctrl-C: a terminal sends it to every process of the
+    group, and this one alone acts on it. They keep the mask that they start with, and hand it on.
+    """
+    from multiprocessing import resource_tracker
+
     with own_code():
+        resource_tracker.ensure_running()  # first, since starting it lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _showing(gpus: Sequence[str]) -> Iterator[None]:
+    """While the block runs, processes that are started see these GPUs alone; none given, those of this process."""
+    before = os.environ.get(VISIBLE)
+    if gpus:
+        os.environ[VISIBLE] = ",".join(gpus)
+    try:
+        yield
+    finally:
+        os.environ.pop(VISIBLE, None)
+        if before is not None:
+            os.environ[VISIBLE] = before
+
+
+def _hire(context: BaseContext, work: Callable[[Any], Any], post: Post) -> Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(work, post, theirs), daemon=True)  # type: ignore[attr-defined]
+    # A worker that is forked from the server has the server's environment and its mask. One that is spawned takes this
+    # process's, before it loads a library that would look for GPUs.
+    with _deaf(), _showing(post.gpus), own_code():
         process.start()
     # The worker must hold the only copy of its end, or reading from a worker that was killed would wait for ever.
     theirs.close()
@@ -135,15 +204,16 @@ def _received(pipe: Connection) -> Any:
     return result
 
 
-def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
+def _serve(work: Callable[[Any], Any], post: Post, pipe: Connection) -> None:
     """The life of a worker: a job, its result, and the next job, until the parent closes the pipe."""
     from curator.model.load import quiet
 
     # A terminal sends Ctrl-C to every process of the group; the parent alone acts on it, and kills the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_threads(threads)
+    set_threads(post.threads)
     quiet()
+    importlib.import_module(post.preload)
     # The libraries collect garbage after every training; what was imported before need not be walked each time.
     gc.freeze()
     while True:
@@ -152,6 +222,7 @@ def _serve(work: Callable[[Any], Any], threads: int, pipe: Connection) -> None:
         except EOFError:
             return
         try:
+            require_device(post.device)
             pipe.send((None, work(job)))
         except Exception as error:
             pipe.send((portable(error), "".join(traceback.format_exception(error))))

@@ -18,7 +18,7 @@ from curator.experiment.design import (
     finetuning_steps,
 )
 from curator.experiment.jobs import AnswerJob, Job, TrainJob, run_answer, run_train
-from curator.experiment.plan import BASE, Cell, Plan
+from curator.experiment.plan import BASE, PRELOAD, Cell, Plan
 from curator.keys import answers_key, training_key
 from curator.recipe.verify import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
@@ -38,6 +38,13 @@ Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Takes how much of how much is done."""
+
+
+def runner_of(run: Run) -> Runner:
+    """What trains and prompts the models of a recipe, each worker with a GPU for every process of a training."""
+    from curator.engine import runner
+
+    return runner(run.recipe.engine, preload=PRELOAD, folder=run.root, gpus=run.recipe.verify.processes)
 
 
 def experiment_of(

@@ -73,15 +73,14 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     Args:
         choose: The row ids that a setting chooses.
     """
-    from curator.engine import runner
-    from curator.experiment.grid import answers_of, experiment_of, train_grid
-    from curator.experiment.plan import PRELOAD, Cell
+    from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
+    from curator.experiment.plan import Cell
     from curator.experiment.plan import grid as plan_of
     from curator.run.names import PROBES
 
     recipe, verify = run.recipe, run.recipe.verify
     progress = run.progress_of("select")
-    seed, execute = derive(recipe.seed, "pilot"), runner(recipe.engine, preload=PRELOAD, folder=run.root)
+    seed, execute = derive(recipe.seed, "pilot"), runner_of(run)
     tasks = [task.name for task in data.tasks if task.weight > 0]
     compared = candidates(verify.pilot, len(recipe.representations))
     sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}

@@ -131,12 +131,11 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
     from dataclasses import asdict
 
-    from curator.engine import runner
-    from curator.experiment.grid import answers_of, train_grid
+    from curator.experiment.grid import answers_of, runner_of, train_grid
     from curator.run.files import relative, trained_record
 
     data, section = run.data(), run.recipe.verify.seeds
-    experiment, execute = _experiment(run, data), runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
+    experiment, execute = _experiment(run, data), runner_of(run)
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def trained(seeds: int) -> Plan:
@@ -176,10 +175,9 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
 
 def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     """Has every model answer its probes, before and after fine-tuning."""
-    from curator.engine import runner
     from curator.experiment.answers import Weights
     from curator.experiment.forgetting import take_losses
-    from curator.experiment.grid import answers_of
+    from curator.experiment.grid import answers_of, runner_of
     from curator.experiment.plan import Cell
     from curator.run.files import save_frame
 
@@ -189,7 +187,7 @@ def answer(run: Run, folder: Path) -> Mapping[str, Any]:
         Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, quantise, dtype)
         for cell, model in run.models().items()
     }
-    execute = runner(run.recipe.engine, preload=PRELOAD, folder=run.root)
+    execute = runner_of(run)
     answers = answers_of(run, experiment, plan, weights, folder=folder, execute=execute)
     save_frame(folder / ANSWERS, answers)
     if run.recipe.verify.forgetting is not None:

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import DataError, ModelError, RecipeError, first_line
+from curator.errors import DataError, ModelError, RecipeError, first_line, gpu_fault, out_of_memory
 from curator.model.chat import TEMPLATES, dated, encode
 from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
+from curator.provenance import usable_device
 from curator.recipe.package import is_inside, path_of
 
 if TYPE_CHECKING:
@@ -54,10 +55,8 @@ def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> s
 
 
 def device() -> str:
-    """Where tensors live: `cuda` when there is one, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Where tensors live: `cuda` when there is one, else `cpu`. Raises as `provenance.usable_device`."""
+    return usable_device()
 
 
 def load_tokenizer(
@@ -361,16 +360,17 @@ def resolve_revision(model_id: str, revision: str | None, key: str = "model.id")
 
 @contextmanager
 def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
-    """Turns running out of memory into a ModelError that names the recipe key, and what to do with it."""
-    import torch
-
+    """Turns running out of memory, and other failures of a GPU, into a ModelError that says what to do; the first names
+    the recipe key.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # On a CPU torch has no error of its own for it, only these words.
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise ModelError(f"{key}: out of memory ({first_line(error)}); {remedy}, or use a larger device") from error
+        if out_of_memory(error):
+            raise ModelError(f"{key}: out of memory ({first_line(error)}); {remedy}, or use a larger device") from error
+        if (fault := gpu_fault(error)) is not None:
+            raise ModelError(fault) from error
+        raise
 
 
 def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:

@@ -345,6 +345,11 @@ class Verify(Section):
             return {**data, "arms": [{"name": a} if isinstance(a, str) else a for a in data["arms"]]}
         return data
 
+    @property
+    def processes(self) -> int:
+        """Of the training that has the most; on GPUs each takes one."""
+        return max(self.align.processes, self.finetune.processes)
+
     @model_validator(mode="after")
     def _agree(self) -> Verify:
         require_all(self._arms, self._forgotten, self._looks, self._stages)

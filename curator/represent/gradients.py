@@ -178,15 +178,30 @@ def project(slope: torch.Tensor, factor: torch.Tensor, number: int, seed: int, o
     dimensions = out.shape[1]
     for start in range(0, dimensions, BLOCK):
         rows = min(BLOCK, dimensions - start)
-        a = signs(rows, slope.shape[-1], derive(seed, "out", number, start)).to(out.device)
-        c = signs(rows, factor.shape[-1], derive(seed, "in", number, start)).to(out.device)
+        a = signs(rows, slope.shape[-1], derive(seed, "out", number, start), out.device)
+        c = signs(rows, factor.shape[-1], derive(seed, "in", number, start), out.device)
         # (a . d)(c . x') for every token and number, then the sum over tokens: (b, t, rows) -> (b, rows)
         out[:, start : start + rows] += ((slope @ a.T) * (factor @ c.T)).sum(dim=1) / math.sqrt(dimensions)
 
 
-def signs(rows: int, width: int, seed: int) -> torch.Tensor:
-    """`(rows, width)` float32 of -1 and 1."""
+def signs(rows: int, width: int, seed: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """`(rows, width)` float32 of -1 and 1, drawn on a device and the same on every one: a bit of a hash of the seed,
+    the row and the column over 32, in whole numbers below 2**63.
+    """
     import torch
 
-    draw = torch.Generator().manual_seed(seed)
-    return 2.0 * torch.randint(0, 2, (rows, width), generator=draw).float() - 1.0
+    row = _hashed(torch.arange(rows, device=device) * 0x9E3779B1 + seed)
+    word = _hashed(torch.arange(-(-width // 32), device=device) * 0x85EBCA77 + ~seed)
+    drawn = _hashed(row[:, None] + word[None, :] * 5).int()  # its lower 32 bits
+    bits = (drawn[:, :, None] >> torch.arange(32, dtype=torch.int32, device=device)) & 1
+    return bits.reshape(rows, -1)[:, :width].float().mul_(-2.0).add_(1.0)
+
+
+def _hashed(numbers: torch.Tensor) -> torch.Tensor:
+    """Each number's lower 32 bits, mixed so that every bit of the result hangs on all of them."""
+    for _ in range(3):
+        numbers = numbers & 0xFFFFFFFF
+        # The factor is below 2**31, so that no product overflows.
+        numbers = ((numbers >> 16) ^ numbers) * 0x45D9F3B
+    numbers = numbers & 0xFFFFFFFF
+    return (numbers >> 16) ^ numbers

@@ -25,9 +25,12 @@ from curator.errors import RunError
 DECIDING = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "vllm")
 """What trains and answers: pieces of one grid shall have these in one version."""
 
+FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gpu-cu12-cuvs", "faiss-cuda")
+"""The names under which one library, faiss, is installed. Two lie in one folder, and overwrite each other's files."""
+
 LIBRARIES = (
-    "curator", *DECIDING, "tokenizers", "sentence-transformers", "faiss-cpu", "faiss-gpu-cu12", "polars", "pyarrow",
-    "datasets", "numpy", "scipy",
+    "curator", *DECIDING, "tokenizers", "sentence-transformers", *FAISS, "polars", "pyarrow", "datasets", "numpy",
+    "scipy",
 )  # fmt: skip
 """What can change a number."""
 

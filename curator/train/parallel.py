@@ -61,7 +61,7 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
     # On this machine's own disk: locks do not work on every one that machines share.
     with tempfile.TemporaryDirectory(prefix="curator-training-") as scratch:
         folder = Path(scratch)
-        (folder / JOB).write_bytes(pickle.dumps(dict(settings)))
+        (folder / JOB).write_bytes(pickle.dumps((device(), dict(settings))))
         ended = _launch(folder, processes)
         if not ended:
             trained: Trained

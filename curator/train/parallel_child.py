@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from curator.errors import portable
+from curator.provenance import require_device
 from curator.run.ran import computed_with
 from curator.train.parallel import ALIVE, JOB, RESULT, Failure
 
@@ -33,13 +34,15 @@ def main(folder: Path) -> None:
     try:
         import torch
 
-        from curator.model.load import device, quiet
+        from curator.model.load import quiet
         from curator.train.sft import train_here
 
         quiet()
-        if device() == "cuda":
+        announced, settings = pickle.loads((folder / JOB).read_bytes())
+        require_device(announced)
+        if announced == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        trained = train_here(**pickle.loads((folder / JOB).read_bytes()))
+        trained = train_here(**settings)
         torch.distributed.destroy_process_group()
     except Exception as error:
         trace = "".join(traceback.format_exception(error))

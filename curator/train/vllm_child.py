@@ -1,8 +1,8 @@
 """Greedy answers in a process of its own, whose interpreter has vLLM and need not have curator: only vLLM is imported.
 
-Called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `prompts` (lists of token ids), `ends`,
-`max_new_tokens`, `longest` and `memory`; OUT is written whole: a list of token ids for each prompt, in their order, an
-end token closing those that ended, and vLLM's version.
+Called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `dtype`, `prompts` (lists of token ids),
+`ends`, `max_new_tokens`, `longest` and `memory`; OUT is written whole: a list of token ids for each prompt, in their
+order, an end token closing those that ended, and vLLM's version.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         model=job["model"],
         revision=job["revision"],
         skip_tokenizer_init=True,  # tokens go in and come out; the text is read by the tokenizer that wrote the prompts
+        dtype=job["dtype"],  # its own choice for a checkpoint in float32 would be float16
         max_model_len=job["longest"],
         gpu_memory_utilization=job["memory"],
         generation_config="vllm",  # a checkpoint's own sampling settings would change greedy answers

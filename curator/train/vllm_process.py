@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.errors import ModelError, first_line
+from curator.errors import ModelError, first_line, out_of_memory
+from curator.model.dtype import TORCH
 from curator.model.load import load_config, load_model, window_of
 from curator.records import Messages
 from curator.run.folder import TEMPORARY
@@ -81,6 +82,7 @@ def generate_apart(
         job = {
             "model": base,
             "revision": revision,
+            "dtype": TORCH[dtype],
             "prompts": encoded,
             "ends": sorted(ends),
             "max_new_tokens": max_new_tokens,
@@ -127,18 +129,19 @@ def _require_vllm(python: str) -> None:
 
 def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str], dtype: str) -> str:
     """The folder, with the weights and all adapters merged into them."""
+    load_model(base, revision=revision, adapters=adapters, dtype=dtype).save_pretrained(folder)
+    return str(folder)
+
+
+def _leave_gpu() -> None:
+    """Gives back what this process holds of the GPU and does not need: vLLM takes its share of what is free."""
     import gc
 
     import torch
 
-    model = load_model(base, revision=revision, adapters=adapters, dtype=dtype)
-    model.save_pretrained(folder)
-    # The GPU is vLLM's from here on.
-    del model
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return str(folder)
 
 
 def _generation(base: str, revision: str | None) -> Any:
@@ -151,6 +154,7 @@ def _generation(base: str, revision: str | None) -> Any:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
+    _leave_gpu()
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         try:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
@@ -159,6 +163,13 @@ def _run(command: Sequence[str], folder: Path) -> None:
         log.seek(0)
         lines = [line.strip() for line in log if line.strip()]
     if done.returncode != 0 or not (folder / "out.json").exists():
+        full = next((line for line in reversed(lines) if out_of_memory(RuntimeError(line))), None)
+        if full is not None:
+            raise ModelError(
+                f"verify.generate.memory: vLLM's process ran out of memory ({first_line(RuntimeError(full))}); lower "
+                "engine.workers, so that fewer share a GPU, or lower it to the share that is free, and run the same "
+                "command again"
+            )
         raise _without_answers(first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}")
 
 

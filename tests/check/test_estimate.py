@@ -34,7 +34,7 @@ RECIPES = QUICKSTART.parent
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating, "has_gpu", lambda: False)
+    monkeypatch.setattr(estimating, "gpu_count", lambda: 0)
 
 
 def report_of(root: Path) -> dict[str, Any]:

@@ -376,6 +376,36 @@ def test_what_models_and_products_are_computed_on_is_said_as_it_is(
     assert machine_line(by_vllm).endswith("; answers are vLLM's, in a process of its own")
 
 
+def test_how_many_of_several_gpus_are_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "gpu_count", lambda: 4)
+    assert machine_line(read(QUICKSTART)).endswith(
+        ", 2 processes of 1 thread(s), on 2 of the 4 GPUs (see engine.workers)"
+    )
+    assert machine_line(read(QUICKSTART, ["engine.workers=8"])).endswith(", on 4 of the 4 GPUs")
+    monkeypatch.setattr(provenance, "gpu_count", lambda: 1)
+    assert "GPUs" not in machine_line(read(QUICKSTART))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            MemoryError("Unable to allocate 9 GiB"),
+            "Error: out of memory (Unable to allocate 9 GiB); lower engine.workers",
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), "Error: the GPU: CUDA error: device-side assert"),
+    ],
+)
+def test_a_full_or_broken_machine_is_no_bug_of_ours_wherever_it_shows(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    assert _run(command) == 2
+    assert capsys.readouterr().err.startswith(words)
+
+
 def test_trainings_in_several_processes_are_said_before_they_start() -> None:
     small = ["verify.align.micro_batch=8", "verify.finetune.micro_batch=8"]
     both = read(QUICKSTART, [*small, "verify.align.processes=2", "verify.finetune.processes=2"])

@@ -40,6 +40,15 @@ def threads(_: int) -> tuple[str | None, int, int]:
     return os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads(), os.getpid()
 
 
+def surroundings(_: int) -> tuple[str | None, str]:
+    """GPUs that this process sees, and how it was started: `spawn` or `forkserver`."""
+    import multiprocessing
+
+    time.sleep(0.3)  # so that every worker gets a job
+    kind = type(multiprocessing.current_process()).__name__
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), kind.removesuffix("Process").lower()
+
+
 def several_mistakes(number: int) -> int:
     if number == 1:
         raise RecipeError(["a: one", "b: two"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -315,6 +316,12 @@ def test_the_sandbox_is_a_folder_and_other_names_are_themselves():
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("HIP out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("HIP error: hipErrorOutOfMemory"), True),
         (RuntimeError("shapes do not match"), False),
         (ValueError("other"), False),
     ],
@@ -323,6 +330,23 @@ def test_running_out_of_memory_names_the_setting_and_nothing_else_is_caught(said
     kind, text = (ModelError, "a.key: out of memory") if told else (type(said), str(said))
     with pytest.raises(kind, match=text), memory("a.key"):
         raise said
+
+
+@pytest.mark.parametrize(
+    ("raised", "remedy"),
+    [
+        ("The NVIDIA driver on your system is too old (found version 11040).", "update it"),
+        ("CUDA driver version is insufficient for CUDA runtime version", "update it"),
+        ("CUDA error: no kernel image is available for execution on the device", "no code for this GPU"),
+        ("CUDA error: device-side assert triggered", "a token without an embedding"),
+        ("CUDA error: all CUDA-capable devices are busy or unavailable", "nvidia-smi lists processes"),
+        ("NCCL error in: ProcessGroupNCCL.cpp:10, remote process exited", "set processes to 1"),
+        ("CUDA error: an illegal memory access was encountered", "run the same command again"),
+    ],
+)
+def test_a_fault_of_a_gpu_is_a_sentence_that_says_what_to_do(raised, remedy):
+    with pytest.raises(ModelError, match=f"^the GPU: {re.escape(raised.rstrip('.'))}: .*{remedy}"), memory("a.key"):
+        raise RuntimeError(raised)
 
 
 def test_a_revision_is_resolved_to_a_commit(monkeypatch, tmp_path):

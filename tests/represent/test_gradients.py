@@ -51,6 +51,34 @@ def dense(matrices, seed):
     return out / np.linalg.norm(out)
 
 
+def hashed(number):
+    for _ in range(3):
+        number &= 2**32 - 1
+        number = (number >> 16 ^ number) * 0x45D9F3B
+    number &= 2**32 - 1
+    return number >> 16 ^ number
+
+
+def test_a_sign_is_a_bit_of_a_hash_of_seed_row_and_column_in_whole_numbers():
+    drawn = signs(3, 70, 12345)
+    for row, column in [(0, 0), (1, 31), (1, 32), (2, 69)]:
+        word = hashed(column // 32 * 0x85EBCA77 + ~12345)
+        mixed = hashed(hashed(row * 0x9E3779B1 + 12345) + 5 * word)
+        assert drawn[row, column] == 1 - 2 * (mixed >> column % 32 & 1)
+    assert drawn.dtype == torch.float32
+    assert (drawn == signs(5, 200, 12345)[:3, :70]).all()
+
+
+def test_signs_of_rows_columns_and_layers_are_as_independent_as_drawn_ones():
+    drawn = torch.cat([signs(BLOCK, 1024, derive(5, "out", number, 0)) for number in range(4)])
+    n, width = drawn.shape
+    assert abs(drawn.mean()) < 4 / (n * width) ** 0.5
+    for table in (drawn, drawn.T):
+        products = (table @ table.T).fill_diagonal_(0) / table.shape[1] ** 0.5
+        assert products.std() == pytest.approx(1, abs=0.01)
+        assert products.abs().max() < 6  # of a million pairs, whose products are nearly normal
+
+
 def test_features_of_lora_are_autograds_gradients_of_b_where_b_is_zero(model):
     layers, expected = _layers(model, "lora"), []
     for row in encode_all(fakes.tokenizer(), ROWS):

@@ -55,12 +55,15 @@ def adapter(weights: Path) -> Path:
     return weights.parent / "adapter"
 
 
-def apart(weights: Path, *adapters: Path, python: str | None = None, limit: int = 6) -> list[tuple[str, str]]:
+def apart(
+    weights: Path, *adapters: Path, python: str | None = None, limit: int = 6, dtype: str = "fp32"
+) -> list[tuple[str, str]]:
     scratch = weights.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     found = generate_apart(
         PROMPTS, base=str(weights), revision=None, adapters=[str(one) for one in adapters],
         tokenizer=load_tokenizer(str(weights)), max_new_tokens=limit, python=python, memory=0.5, scratch=scratch,
+        dtype=dtype,
     )  # fmt: skip
     assert not list(scratch.iterdir())
     assert found.version == "stand-in"
@@ -84,6 +87,22 @@ def test_its_answers_are_those_of_this_process_with_adapters_merged(
     assert {stop for _, stop in plain} == {"end", "length"}
     assert apart(weights, python=sys.executable) == plain
     assert apart(weights, adapter) == adapted
+
+
+@pytest.mark.usefixtures("installed")
+def test_it_computes_in_the_dtype_that_it_is_given(weights: Path) -> None:
+    import torch
+
+    model, tokenizer = load_model(str(weights)).to(torch.bfloat16), load_tokenizer(str(weights))
+    rounded = generate(PROMPTS, IDS, model=model, tokenizer=tokenizer, max_new_tokens=6, batch=1)
+    assert apart(weights, dtype="bf16") == rounded != apart(weights)
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_running_out_of_memory_names_the_settings(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN_IS_FULL", "1")
+    with pytest.raises(ModelError, match=r"^verify.generate.memory: vLLM's .*CUBLAS.*lower engine.workers"):
+        apart(weights)
 
 
 def test_a_file_of_its_name_in_the_folder_one_stands_in_is_not_it(

@@ -21,15 +21,27 @@ class SamplingParams(SimpleNamespace):
 
 class LLM:
     def __init__(
-        self, model, *, revision, skip_tokenizer_init, max_model_len, gpu_memory_utilization, generation_config, seed
+        self,
+        model,
+        *,
+        revision,
+        skip_tokenizer_init,
+        dtype,
+        max_model_len,
+        gpu_memory_utilization,
+        generation_config,
+        seed,
     ):
         assert skip_tokenizer_init
         assert generation_config == "vllm"
         assert 0 < gpu_memory_utilization <= 1
         if os.environ.get("STAND_IN_FAILS"):
             raise RuntimeError("No CUDA GPUs are available")
+        if os.environ.get("STAND_IN_IS_FULL"):
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         self.longest = max_model_len
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision).eval()
+        load, kind = transformers.AutoModelForCausalLM.from_pretrained, getattr(torch, dtype)
+        self.model = load(model, revision=revision, dtype=kind).eval()
 
     def generate(self, prompts, params, *, use_tqdm):
         assert not use_tqdm
