@@ -27,6 +27,8 @@ from curator.pool.screen.markup import markup
 from curator.pool.screen.personal import personal
 from curator.pool.sources import Read, read, remarks
 from curator.records import Conversations
+from curator.run.ran import computed_with, noting
+from curator.wording import these
 
 WITHOUT = (
     "similarity to the tasks, and which of them the corpus is exposed to",
@@ -45,16 +47,25 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
     Args:
         request: What to audit, and with what.
         base: Folder that relative paths start from.
-        say: Called with a line for each part.
+        say: Called with a line before each part that takes its time.
 
     Raises:
         DataError: A source cannot be read, or is empty.
     """
+    with noting():
+        return _audit(request, base, say)
+
+
+def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     settings = request.clean
     longest = settings.max_tokens if request.count_tokens is not None else None
+    say(f"Reading the corpus {request.corpus.label}")
     corpus = read(request.corpus, base=base, count_tokens=request.count_tokens, max_tokens=longest)
     rows, ids = corpus.rows, corpus.rows["id"].to_list()
     say(f"{request.corpus.label}: {corpus.resolved['read']:,} read, {rows.height:,} rows")
+    others = [*request.tasks, *request.probes, *(["the pool"] if request.pool is not None else [])]
+    if others:
+        say(f"Reading {', '.join(others)}")
     tasks = {name: read(source, base=base) for name, source in request.tasks.items()}
     probes = {name: read(source, base=base, prompts_only=True) for name, source in request.probes.items()}
     pool = read(request.pool, base=base) if request.pool is not None else None
@@ -62,11 +73,15 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
         for remark in remarks(other.resolved):
             say(remark)
 
+    asked = sum(probe_set.rows.height for probe_set in probes.values())
+    if asked:
+        say(f"Comparing {rows.height:,} rows with {these(asked, 'probe', 'probes')}")
     overlap, findings = _overlap(request, rows, tasks, probes)
     findings += unusable(corpus.dropped, corpus.resolved["read"], request.findings)
     findings += left_out(corpus.resolved["unused"], rows.height)
     if settings.near_duplicates is not None:
         near = settings.near_duplicates
+        say(f"Looking for near duplicates among {rows.height:,} rows")
         matches = near_duplicates(
             Conversations(rows),
             threshold=near.jaccard,
@@ -75,7 +90,7 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
         )
         measure = f"a Jaccard similarity of {near.jaccard:g} or more"
         findings += duplicates("near-duplicates", ids, matches, measure, request.findings)
-    say("duplicates and probes: done")
+    say(f"Screening {rows.height:,} rows")
     refusing, shares = refusals(rows, _refused, request.findings)
     speaking, spoken = languages(rows, request.findings)
     licensed, licence = licences(rows)
@@ -84,12 +99,11 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
     findings += marked
     if request.judge is not None:
         findings += harmful(rows, request.judge[1], request.judge[0])
-    say("screening: done")
     by_vectors = ByVectors()
     if request.embed is not None:
-        by_vectors, more = embedded(request, Material(corpus, tasks, probes, pool), request.embed)
+        by_vectors, more = embedded(request, Material(corpus, tasks, probes, pool), request.embed, say)
         findings += more
-        say("vectors: done")
+    dtype = computed_with().get("dtype")
     return Audit(
         version=VERSION,
         corpus=_source(corpus),
@@ -114,6 +128,7 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
             categorise=request.categorise.model_dump(mode="json"),
             findings=request.findings.model_dump(mode="json"),
             embedder=request.embedder,
+            dtype=str(dtype) if dtype is not None else None,
             judge=request.judge[0] if request.judge else None,
         ),
         findings=tuple(map(model.Finding.model_validate, worst_first(findings))),

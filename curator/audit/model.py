@@ -161,6 +161,8 @@ class Settings(Part):
     categorise: Values
     findings: Values
     embedder: str | None
+    dtype: str | None = None
+    """What the embedder, or the model whose hidden states made the vectors, computed in; null where none did."""
     judge: str | None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from curator.audit.request import named
 from curator.audit.vectors import similarity, vectors_of
 from curator.errors import DataError
 from curator.pool.sources import read
-from curator.records import Embed
+from curator.recipe.source import Source
+from curator.records import Embed, Vectors
 from curator.report.model import read_report
 from curator.report.part import MIX, Count, Number, Part
 from curator.run import report_file
-from curator.wording import rate
+from curator.wording import rate, these
 
 
 class Limits(Part):
@@ -48,7 +49,13 @@ class Ranked(Part):
 
 
 def ranked(
-    corpora: Sequence[str], tasks: Sequence[str], embed: Embed, *, runs: Sequence[Path] = (), base: Path = Path(".")
+    corpora: Sequence[str],
+    tasks: Sequence[str],
+    embed: Embed,
+    *,
+    runs: Sequence[Path] = (),
+    base: Path = Path("."),
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Ranked]:
     """The corpora, the least similar to the tasks first; ties go by name.
 
@@ -56,21 +63,30 @@ def ranked(
         corpora, tasks: Files, or `hub:ID`.
         embed: `n` ids and conversations -> `(n, d)` unit vectors.
         runs: Run folders that verified one of the corpora (`curator audit --measure`, `curator verify`).
+        say: Called with a line before each source is read and embedded.
 
     Raises:
         DataError: A file cannot be read, or a run folder has no report or is of none of the corpora.
     """
     sources = named(corpora)
     measured = _measured(runs, {name: source.label for name, source in sources.items()})
-    of_tasks = {name: vectors_of(read(source, base=base).rows, embed) for name, source in named(tasks).items()}
+
+    def embedded(source: Source) -> Vectors:
+        say(f"Reading {source.label}")
+        rows = read(source, base=base).rows
+        say(f"Embedding its {these(rows.height, 'row', 'rows')}")
+        return vectors_of(rows, embed)
+
+    of_tasks = {name: embedded(source) for name, source in named(tasks).items()}
     ranking = []
     for name, source in sources.items():
-        rows = read(source, base=base).rows
-        corpus_vectors = vectors_of(rows, embed)
+        corpus_vectors = embedded(source)
         by_task = {task: float(similarity(corpus_vectors, vectors).mean()) for task, vectors in of_tasks.items()}
         mean = float(np.mean(list(by_task.values())))
         ranking.append(
-            Ranked(corpus=name, rows=rows.height, similarity=mean, tasks=by_task, measured=measured.get(name))
+            Ranked(
+                corpus=name, rows=len(corpus_vectors.ids), similarity=mean, tasks=by_task, measured=measured.get(name)
+            )
         )
     return sorted(ranking, key=lambda corpus: (corpus.similarity, corpus.corpus))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -37,17 +38,25 @@ class ByVectors:
     assigned: Assigned | None = None
 
 
-def embedded(request: Request, read: Material, embed: Embed) -> tuple[ByVectors, list[Finding]]:
-    """The parts of an audit that need vectors, and the findings."""
+def embedded(
+    request: Request, read: Material, embed: Embed, say: Callable[[str], None]
+) -> tuple[ByVectors, list[Finding]]:
+    """The parts of an audit that need vectors, and the findings; `say` is called with a line before each part."""
     rows, pool, findings = read.corpus.rows, read.pool, list[Finding]()
     ids = rows["id"].to_list()
 
+    say(f"Loading {request.embedder}, and embedding {rows.height:,} rows")
     corpus = vectors_of(rows, embed)
+    say("Looking for semantic duplicates")
     threshold = request.clean.semantic_duplicates or request.findings.semantic
     matches = semantic_duplicates(corpus.matrix, threshold=threshold)
     findings += duplicates("semantic-duplicates", ids, matches, f"a cosine of {threshold:g} or more", request.findings)
+    if read.tasks or pool is not None:
+        others = [*read.tasks.values(), *([pool] if pool is not None else [])]
+        say(f"Embedding {sum(other.rows.height for other in others):,} rows to compare with")
     candidates = None if pool is None else vectors_of(pool.rows, embed)
     similar = {name: _similarity(corpus, vectors_of(task.rows, embed), candidates) for name, task in read.tasks.items()}
+    say("Measuring redundancy")
     numbers = redundancy(corpus.matrix)
     parts = ByVectors(
         similarity=similar,
@@ -61,6 +70,8 @@ def embedded(request: Request, read: Material, embed: Embed) -> tuple[ByVectors,
     coverage = None if candidates is None else covered(candidates.matrix, corpus.matrix)
     if request.by_answer:
         return parts, findings
+    asked = sum(probe_set.rows.height for probe_set in read.probes.values())
+    say(f"Embedding {rows.height:,} prompts" + (f" and {these(asked, 'probe', 'probes')}" if asked else ""))
     parts, more = _by_prompt(parts, request, read, embed, coverage)
     return parts, findings + more
 

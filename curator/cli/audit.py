@@ -15,6 +15,7 @@ from curator.errors import RecipeError
 if TYPE_CHECKING:
     from curator.audit.model import Audit
     from curator.audit.request import Request
+    from curator.cli.progress import Terminal
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
@@ -43,20 +44,22 @@ TASKS = "Rows that users fine-tune on: a file, or hub:ID; may be repeated."
 @click.option("--json", "as_json", is_flag=True, help="Print audit.json.")
 def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **options: Any) -> int:
     """Say what is in CORPUS (a file, or hub:ID, of safety examples), what is wrong with it, and whether it lasts."""
-    from curator.audit import audit as look
-    from curator.audit.page import summary, write
     from curator.cli.progress import Terminal
-    from curator.report.part import plain
 
     recipe, measure = options["recipe"], options["measure"]
     if measure and recipe is None:
         raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
     if not options["tasks"] and recipe is None:
         raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
-    request = _request(corpus, options)
     folder = out or Path("outputs") / f"audit-{_stem(corpus)}"
     with Terminal(aside=as_json) as terminal:
-        report = look(request, say=terminal.say)
+        terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
+        from curator.audit import audit as look
+        from curator.audit.page import summary, write
+        from curator.report.part import plain
+
+        request = _request(corpus, options, folder, terminal)
+        report = look(request, say=terminal.begin)
         if measure:
             from curator.audit.measure import measured
 
@@ -81,20 +84,25 @@ def route(
     corpora: tuple[str, ...], tasks: tuple[str, ...], embedder: str, runs: tuple[Path, ...], as_json: bool
 ) -> None:
     """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
-    from curator.audit.route import lines, ranked
-    from curator.recipe.pool import Embedder
-    from curator.report.part import plain
-    from curator.represent.vectors import embedder as embedding
+    from curator.cli.progress import Terminal
 
-    ranking = ranked(corpora, tasks, embedding(Embedder(id=embedder)), runs=runs)
+    with Terminal(aside=True) as terminal:
+        terminal.say(f"Ranking {', '.join(corpora)}")
+        from curator.audit.route import lines, ranked
+        from curator.recipe.pool import Embedder
+        from curator.report.part import plain
+        from curator.represent.vectors import embedder as embedding
+
+        embed = embedding(Embedder(id=embedder), dtype="auto", progress=terminal.embedding)
+        ranking = ranked(corpora, tasks, embed, runs=runs, say=terminal.begin)
     if as_json:
         click.echo(json.dumps([plain(corpus) for corpus in ranking], indent=1, ensure_ascii=False))
         return
     print_table("The least alike first: by the paper's proposal the aligned model to start from", lines(ranking))
 
 
-def _request(corpus: str, options: Mapping[str, Any]) -> Request:
-    """The corpus and what it is compared with, as the options and the recipe say."""
+def _request(corpus: str, options: Mapping[str, Any], folder: Path, terminal: Terminal) -> Request:
+    """The corpus and what it is compared with, as the options and the recipe say; vectors are kept beside `folder`."""
     from dataclasses import replace
 
     from curator.audit.request import Request, from_recipe, named, source_of
@@ -102,6 +110,7 @@ def _request(corpus: str, options: Mapping[str, Any]) -> Request:
     from curator.recipe.file import read
     from curator.recipe.pool import Embedder
     from curator.represent.vectors import embedder, state_embedder
+    from curator.run.folder import shared_beside
 
     pool = source_of(options["pool"]) if options["pool"] else None
     request = Request(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
@@ -110,12 +119,13 @@ def _request(corpus: str, options: Mapping[str, Any]) -> Request:
     if options["presidio"]:
         request = replace(request, find=presidio())
     if (model := options["model"]) is not None:
-        embed, count = state_embedder(model)
+        embed, count = state_embedder(model, progress=terminal.embedding)
         return replace(request, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
     if options["no_embedder"]:
         return request
     name = options["embedder"]
-    return replace(request, embed=embedder(Embedder(id=name)), embedder=name)
+    embed = embedder(Embedder(id=name), shared_beside(folder), dtype="auto", progress=terminal.embedding)
+    return replace(request, embed=embed, embedder=name)
 
 
 def _stem(corpus: str) -> str:

@@ -13,6 +13,7 @@ from curator.cli.show import print_table
 from curator.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
+    from curator.cli.progress import Terminal
     from curator.cluster.model import SampledRows
     from curator.cluster.result import Clustering, Settings
     from curator.records import Embed
@@ -55,23 +56,27 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
     but the task files asked for; terms are words of the task, and stay in the terminal and in cluster.json.
     """
     _check(out, options)
-    from curator.audit.request import named
-    from curator.cluster import cluster as clustered
-    from curator.cluster.result import record
-    from curator.cluster.result import sample as drawn
-    from curator.report.part import plain
-    from curator.run.folder import disk
+    from curator.cli.progress import Terminal
 
-    embed, name = _embed(options)
-    clustering = clustered(
-        named(tasks),
-        embed,
-        embedder=name,
-        settings=_settings(options),
-        harmful=options["harmful_anchors"],
-        safe=options["safe_anchors"],
-        say=lambda line: click.echo(line, err=True),
-    )
+    with Terminal(aside=True) as terminal:
+        terminal.say(f"Clustering {', '.join(tasks)}")  # before libraries load, which takes seconds
+        from curator.audit.request import named
+        from curator.cluster import cluster as clustered
+        from curator.cluster.result import record
+        from curator.cluster.result import sample as drawn
+        from curator.report.part import plain
+        from curator.run.folder import disk
+
+        embed, name = _embed(options, terminal)
+        clustering = clustered(
+            named(tasks),
+            embed,
+            embedder=name,
+            settings=_settings(options),
+            harmful=options["harmful_anchors"],
+            safe=options["safe_anchors"],
+            say=terminal.begin,
+        )
     sample = drawn(clustering, options["pick"]) if options["sample"] is not None else None
     report = plain(record(clustering, sample))
     written = []
@@ -118,14 +123,15 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(**{name: options[name] for name in names}, **rows)
 
 
-def _embed(options: dict[str, Any]) -> tuple[Embed, str]:
+def _embed(options: dict[str, Any], terminal: Terminal) -> tuple[Embed, str]:
     """What makes the vectors, and what it is called."""
     from curator.recipe.pool import Embedder
     from curator.represent.vectors import embedder, state_embedder
 
     if (model := options["model"]) is None:
-        return embedder(Embedder(id=options["embedder"])), options["embedder"]
-    embed = state_embedder(model, centred=options["centre"])[0]
+        name = options["embedder"]
+        return embedder(Embedder(id=name), dtype="auto", progress=terminal.embedding), name
+    embed = state_embedder(model, centred=options["centre"], progress=terminal.embedding)[0]
     return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
 
 

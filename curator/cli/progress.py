@@ -68,6 +68,14 @@ class Terminal:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, emoji=False)
 
+    def begin(self, text: str) -> None:
+        """Says what is done from now on; a bar of what came before ends."""
+        self._clear()
+        self.say(text)
+
+    def embedding(self, done: int, total: int) -> None:
+        self.progress("embed", done, total)
+
     def progress(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if stage != self.stage:

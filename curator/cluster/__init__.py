@@ -23,6 +23,7 @@ from curator.pool.words import last
 from curator.recipe.source import Source
 from curator.records import Embed
 from curator.seeds import generator
+from curator.wording import these
 
 
 def cluster(
@@ -55,12 +56,14 @@ def cluster(
     settings = settings or Settings()
     if safe is not None and harmful is None:
         raise DataError("--safe-anchors: needs --harmful-anchors, from whose likeness theirs is taken; give both")
+    say(f"Reading {', '.join(tasks)}")
     reads = {name: read(source, base=base) for name, source in tasks.items()}
     rows = _together(reads)
     _check(rows.height, settings)
     anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest, base)
     safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest, base)
     say(f"{rows.height:,} rows of {', '.join(reads)}")
+    say(f"Loading {embedder}, and embedding the rows")
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
     vectors = np.asarray(embed(ids, conversations))
     say(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers by {embedder}")
@@ -68,6 +71,7 @@ def cluster(
     if anchors is not None:
         ranking = ranked(ids, vectors, anchors, safe_anchors, embed, nearest=settings.anchor_nearest,
                          rows=settings.anchor_rows)  # fmt: skip
+    say(f"Clustering from {these(settings.stability, 'seed', 'seeds')}")
     partitions = [
         kmeans(
             vectors,

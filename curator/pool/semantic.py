@@ -22,14 +22,16 @@ from curator.represent.vectors import embedder
 _BLOCK = 1024
 
 
-def near_probes(data: Data, pool: PoolSection, cache: Path | None = None) -> pl.DataFrame | None:
+def near_probes(
+    data: Data, pool: PoolSection, cache: Path | None = None, *, dtype: str = "fp32"
+) -> pl.DataFrame | None:
     """Rows whose prompt the embedder finds near a probe: role, id, probe, cosine, the nearest first; null where the
-    recipe does not ask for it. None of them is dropped. `cache` as in `embedder`.
+    recipe does not ask for it. None of them is dropped. `cache` and `dtype` as in `embedder`.
     """
     clean = pool.clean.decontaminate
     if clean is None or clean.neighbours is None:
         return None
-    embed = embedder(pool.embedder, cache)
+    embed = embedder(pool.embedder, cache, dtype=dtype)
     probes = pl.concat([data.harmful, data.benign])
     probe_vectors = embed(probes["id"].to_list(), prompts_of(probes))
     roles = {"pool": data.pool.rows, **{f"task {task.name}": task.train for task in data.tasks}, "keep": data.keep}
@@ -44,14 +46,16 @@ def near_probes(data: Data, pool: PoolSection, cache: Path | None = None) -> pl.
     return pl.DataFrame(near, schema=schema, orient="row").sort("cosine", "id", descending=[True, False])
 
 
-def categorised(data: Data, pool: PoolSection, cache: Path | None = None) -> tuple[Data, pl.DataFrame | None]:
+def categorised(
+    data: Data, pool: PoolSection, cache: Path | None = None, *, dtype: str = "fp32"
+) -> tuple[Data, pl.DataFrame | None]:
     """The data with the pool's missing categories filled in by the nearest hazard, and how sure each is (id, category,
-    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it. `cache` as in
-    `embedder`.
+    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it. `cache` and
+    `dtype` as in `embedder`.
     """
     if pool.categorise is None:
         return data, None
-    embed, sentences, rows = embedder(pool.embedder, cache), descriptions(), data.pool.rows
+    embed, sentences, rows = embedder(pool.embedder, cache, dtype=dtype), descriptions(), data.pool.rows
     described = embed(
         [str(number) for number in range(len(sentences))],
         [[{"role": "user", "content": sentence}] for sentence in sentences],

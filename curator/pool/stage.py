@@ -36,7 +36,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
 
-    recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
+    recipe, start, cache, dtype = run.recipe, run.record("base"), run.vector_cache(), run.dtype()[0]
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=recipe.model.chat_template)
     places: list[dict[str, Any]] = []
     arms = recipe.verify.arms
@@ -44,11 +44,11 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         pool=recipe.pool, tasks=recipe.tasks, weights=recipe.weights(), probes=recipe.probes, keep=recipe.verify.keep,
         arms={arm.name: arm.data for arm in arms if arm.data is not None}, given=recipe.select.data,
         drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in arms), pilot_share=share(recipe),
-        count_tokens=token_counter(tokenizer), embed=embedder(recipe.pool.embedder, cache), base=run.base,
-        seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
+        count_tokens=token_counter(tokenizer), embed=embedder(recipe.pool.embedder, cache, dtype=dtype),
+        base=run.base, seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
     )  # fmt: skip
     refuse_unwritten(gathered.data, tokenizer)
-    data, hazards = categorised(gathered.data, recipe.pool, cache)
+    data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)
     refuse_few(run, data.pool)
     save_data(folder, data)
     if hazards is not None:
@@ -57,7 +57,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     template = template_of(tokenizer)
     findings = [*canned(data.pool.rows, recipe.pool.findings), *markup(data.pool.rows, template.control.tokens)[0]]
     write_json(folder / "findings.json", {"findings": [asdict(finding) for finding in findings]})
-    if (near := near_probes(data, recipe.pool, cache)) is not None:
+    if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
         save_frame(folder / "near-probes.parquet", near)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in data.tasks)
     probes = f"{data.harmful.height} harmful and {data.benign.height} benign probes"

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import RunError
-from curator.model.dtype import TORCH
+from curator.model.dtype import TORCH, Choice
 from curator.recipe.select import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
-from curator.run.folder import is_temporary, key_of, replacing, reserve, write_json
+from curator.run.folder import is_temporary, key_of, read_json, replacing, reserve, write_json
 
 Keys = NDArray[np.bytes_]
 
@@ -116,6 +116,25 @@ def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
         if is_temporary(leftover.name):
             _remove_abandoned(leftover)
     return folder
+
+
+def remembered(root: Path | None, of: Mapping[str, Any], choose: Callable[[], Choice]) -> Choice:
+    """The dtype that was chosen before for what `of` tells, else what is chosen now, kept for the next time: one more
+    measurement could come to another dtype, whose vectors lie elsewhere.
+
+    Args:
+        root: Folder of all caches; null where there is none, and nothing is kept.
+    """
+    if root is None:
+        return choose()
+    path = root / f"{key_of(of)}.json"
+    if path.exists():
+        known = read_json(path)
+        return Choice(known["dtype"], known["reason"])
+    choice = choose()
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**of, **choice._asdict()})
+    return choice
 
 
 def _remove_abandoned(leftover: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.model.dtype import TORCH, Choice, torch_dtype
 from curator.recipe.select import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.run import Run
@@ -25,7 +26,7 @@ class Maker:
     """What makes the vectors of some sections in one pass.
 
     Attributes:
-        name, revision: Of the model.
+        name, revision: Of the model. `dtype`: what it computes in, and why, the end of a sentence.
         ready: Loads it. `abouts`: what decides the vectors of each section, or null where that cannot be known.
         making: What another process needs to load it.
     """
@@ -35,6 +36,7 @@ class Maker:
     ready: Callable[[], Encoder]
     abouts: Sequence[Mapping[str, Any]] | None
     making: Making
+    dtype: Choice
 
 
 def represent(run: Run, folder: Path) -> Mapping[str, Any]:
@@ -63,8 +65,9 @@ def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[di
     cache. On a cluster, where each chunk was embedded is added to `places`.
 
     Returns:
-        For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, and how many rows
-        were `embedded` or came from the cache (`cached`).
+        For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, how many rows
+        were `embedded` or came from the cache (`cached`), the `dtype` that the model computes in, and why
+        (`dtype_reason`).
     """
     from curator.records import Conversations
     from curator.represent.chunks import in_memory
@@ -121,8 +124,10 @@ def _write(
 
     total = sum(len(part.rows.ids) for part in parts.values())
     records: list[dict[str, Any]] = [
-        {"rows": total, "truncated": 0, "width": 0, "embedded": 0, "cached": 0} for _ in sections
-    ]
+        {"rows": total, "truncated": 0, "width": 0, "embedded": 0, "cached": 0,
+         "dtype": maker.dtype.dtype, "dtype_reason": maker.dtype.reason}
+        for _ in sections
+    ]  # fmt: skip
     means: list[Any] = [None] * len(sections)
     done = 0
     for name, part in parts.items():
@@ -169,37 +174,55 @@ def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
     from curator.engine import device_of
 
     if sections[0].kind == "sentence-transformers":
-        return sentence_maker(sections[0], device_of(run.recipe.engine))
+        return sentence_maker(sections[0], device_of(run.recipe.engine), dtype=run.dtype()[0], cache=run.vector_cache())
     return _causal_maker(run, sections)
 
 
-def sentence_maker(section: Represent, where: str | None = None) -> Maker:
-    """An embedder. It is loaded at once only where its id is not a folder, to learn its commit.
+def sentence_maker(
+    section: Represent, where: str | None = None, *, dtype: str = "fp32", cache: Path | None = None
+) -> Maker:
+    """An embedder. It is loaded at once only where its id is not a folder, to learn its commit, and where its dtype is
+    not settled yet.
 
     Args:
         section: The recipe's.
         where: The device; this process's where it is null.
+        dtype: `fp32`, `bf16` or `auto`, as `sentences.embedder_dtype`.
+        cache: Folder of the vectors that runs share; it remembers the dtype that was settled.
 
     Raises:
         ModelError: It cannot be loaded.
     """
     from curator.model.load import device, locate, quiet
     from curator.provenance import weights_identity
-    from curator.represent.cache import about
-    from curator.represent.sentences import commit_of, load_embedder
+    from curator.represent.cache import about, remembered
+    from curator.represent.sentences import commit_of, embedder_dtype, load_embedder
     from curator.represent.vectors import encoder_of
+    from curator.run.ran import note_dtype
 
     quiet()
     assert section.id is not None
-    name, load = section.id, cache(lambda: load_embedder(name, section.revision))
+    name, load = section.id, once(lambda: load_embedder(name, section.revision))
     path = locate(name, key="represent.id")
     weights: Any = weights_identity(path) if Path(path).is_dir() else commit_of(load())
+    where = where or device()
+    choice = remembered(
+        None if weights is None else cache,
+        {"embedder": name, "weights": weights, "device": where, "asked": dtype},
+        lambda: embedder_dtype(dtype, name, load, revision=section.revision),
+    )
+    note_dtype(TORCH[choice.dtype])
+
+    def ready() -> Encoder:
+        return encoder_of([section], model=load().to(torch_dtype(choice.dtype, device())), name=name)
+
     return Maker(
         name,
         section.revision,
-        cache(lambda: encoder_of([section], model=load(), name=name)),
-        None if weights is None else [about(section, name=name, weights=weights, where=where or device())],
-        Making((section,), name),
+        once(ready),
+        None if weights is None else [about(section, name=name, weights=weights, where=where, dtype=choice.dtype)],
+        Making((section,), name, dtype=choice.dtype),
+        choice,
     )
 
 
@@ -245,7 +268,7 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
         about(section, name=making.name, weights=identities, where=where, dtype=making.dtype, template=template)
         for section in sections
     ]
-    return Maker(making.name, making.revision, cache(lambda: encoder(making)), abouts, making)
+    return Maker(making.name, making.revision, once(lambda: encoder(making)), abouts, making, Choice(*run.dtype()))
 
 
 def _identity(path: str, revision: str | None) -> Any:

@@ -12,12 +12,17 @@ from curator.recipe.select import Represent
 from curator.records import Messages, Vectors
 from curator.represent.cache import folder_of, gathered
 from curator.represent.chunks import encoded, fill, in_memory
-from curator.represent.encoder import Encoder, Progress, centre, mean_of
+from curator.represent.encoder import Encoder, Progress, centre, keep_memory, mean_of
+from curator.run.ran import note_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from curator.records import CountTokens, Embed
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 def represent(
@@ -29,7 +34,7 @@ def represent(
     tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = _silent,
 ) -> Vectors:
     """One unit vector a row, as the recipe's `represent` section says, not centred. See `represent_all`."""
     return represent_all(
@@ -46,7 +51,7 @@ def represent_all(
     tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
     revision: str | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = _silent,
 ) -> list[Vectors]:
     """The vectors of each section, in memory and not centred, from one pass over the rows.
 
@@ -95,15 +100,20 @@ def encoder_of(
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     name: str,
+    dtype: str = "fp32",
 ) -> Encoder:
-    """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`."""
+    """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`.
+
+    `dtype` is that of an embedder which is loaded here; a `model` comes in its own.
+    """
+    keep_memory()
     first = sections[0]
     limits = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}
     if first.kind == "sentence-transformers":
         from curator.represent.sentences import load_embedder, sentences
 
         assert first.id is not None
-        return sentences(model or load_embedder(first.id, first.revision), **limits)
+        return sentences(model or load_embedder(first.id, first.revision, dtype), **limits)
     if first.kind == "gradients":
         from curator.represent.gradients import gradients
 
@@ -115,12 +125,16 @@ def encoder_of(
     return hidden_states(model, tokenizer, points=points, name=name, **limits)
 
 
-def embedder(section: Embedder, cache: Path | None = None) -> Embed:
+def embedder(
+    section: Embedder, cache: Path | None = None, *, dtype: str = "fp32", progress: Progress = _silent
+) -> Embed:
     """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
 
     Args:
         section: The recipe's.
         cache: Folder of the vectors that runs share; what is there is not embedded again.
+        dtype: `fp32`, `bf16` or `auto`, as `sentences.embedder_dtype`.
+        progress: Called with the rows done and the number of all rows of a call.
 
     Raises:
         ModelError: When called, where the embedder cannot be loaded.
@@ -128,19 +142,19 @@ def embedder(section: Embedder, cache: Path | None = None) -> Embed:
     from curator.represent.stage import sentence_maker
 
     settings = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
-    load = once(lambda: sentence_maker(settings))
+    load = once(lambda: sentence_maker(settings, dtype=dtype, cache=cache))
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
         maker = load()
         if cache is None or maker.abouts is None:
-            return encoded(in_memory(ids, rows), maker.ready())[0].matrix
+            return encoded(in_memory(ids, rows), maker.ready(), progress=progress)[0].matrix
         folder = folder_of(cache, maker.abouts[0])
-        return gathered(folder, fill([folder], in_memory(ids, rows), maker.ready).keys).matrix
+        return gathered(folder, fill([folder], in_memory(ids, rows), maker.ready, progress=progress).keys).matrix
 
     return embed
 
 
-def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, CountTokens]:
+def state_embedder(model_id: str, *, centred: bool = True, progress: Progress = _silent) -> tuple[Embed, CountTokens]:
     """As `embedder`, by the last layer of a causal model, centred on the first rows that it is given (the corpus)
     unless `centred` is false; and a function that counts its tokens. Loaded when called.
 
@@ -156,13 +170,16 @@ def state_embedder(model_id: str, *, centred: bool = True) -> tuple[Embed, Count
         dtype = chosen("auto", model_id, where=device()).dtype
         model, tokenizer = load_model(locate(model_id), dtype=dtype), load_tokenizer(locate(model_id))
         check_tokens(tokenizer, model.config)
+        note_dtype(model)
         return model, tokenizer
 
     mean: list[Any] = []  # of the first rows; later ones are centred on it too, so that all lie in one space
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
         model, tokenizer = load()
-        vectors = represent(ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id)
+        vectors = represent(
+            ids, rows, section=Represent(), model=model, tokenizer=tokenizer, name=model_id, progress=progress
+        )
         if not centred:
             return vectors.matrix
         if not mean:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RunError
+from curator.model.dtype import TORCH
 from curator.recipe.select import Represent
 from curator.run import Run
 from curator.run.folder import place
@@ -28,7 +29,7 @@ class Making:
     Attributes:
         sections: Those that one pass of the model gives.
         name: Of the model. `other`: whether the sections name it; else it is the recipe's.
-        base, weights_revision, adapters, quantise, dtype: As `model.load_model` takes them.
+        base, weights_revision, adapters, quantise, dtype: As `model.load_model` takes them; an embedder has a `dtype`.
         tokenizer, revision, chat_template: As `model.load_tokenizer` takes them.
     """
 
@@ -145,7 +146,8 @@ def encoder(making: Making) -> Encoder:
     from curator.represent.vectors import encoder_of
 
     if making.sections[0].kind == "sentence-transformers":
-        return encoder_of(making.sections, name=making.name)
+        note_dtype(TORCH[making.dtype])
+        return encoder_of(making.sections, name=making.name, dtype=making.dtype)
     key, tokenizer = "represent.id" if making.other else "model.id", tokenizer_of(making)
     model = load_model(
         making.base,

@@ -6,7 +6,6 @@ A stage asks `Run` for records (`data`, `vectors`, `scores`, ...) and writes its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import RunError
 from curator.run import names
-from curator.run.folder import Made, finished, read_json
+from curator.run.folder import Made, finished, read_json, shared_beside
 from curator.run.names import FOLDERS as FOLDERS
 from curator.run.names import STAGES as STAGES
 from curator.run.ran import LIBRARIES, counted, mixture
@@ -233,12 +232,7 @@ class Run:
             return self.base / Path(cache).expanduser()
         if not cache:
             return None
-        shared = self.root.absolute().parent / names.VECTORS
-        try:
-            shared.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return None
-        return shared if os.access(shared, os.W_OK) else None
+        return shared_beside(self.root)
 
     # What stages have made, as records.
 

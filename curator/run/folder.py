@@ -299,6 +299,18 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def shared_beside(folder: Path) -> Path | None:
+    """The folder of the vectors that everything written beside `folder` shares, made where missing; null where it
+    cannot be written.
+    """
+    shared = folder.absolute().parent / VECTORS
+    try:
+        shared.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return shared if os.access(shared, os.W_OK) else None
+
+
 def read_json(path: Path) -> Any:
     """The value of a JSON file of ours.
 

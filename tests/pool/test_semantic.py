@@ -26,7 +26,7 @@ def by_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """An embedder that gives every text a direction of its own, and descriptions theirs."""
     known: dict[str, int] = {}
 
-    def embedder(section: Embedder, cache: Any = None) -> Any:
+    def embedder(section: Embedder, cache: Any = None, **_: Any) -> Any:
         def embed(ids: Sequence[str], conversations: Sequence[Messages]) -> Any:
             out = np.zeros((len(conversations), 64), dtype=np.float32)
             for number, messages in enumerate(conversations):
