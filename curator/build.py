@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from curator.conclusions import FoundRegime
 from curator.engine import engaged
 from curator.experiment import stage as experiment
 from curator.judge import stage as judge
@@ -28,6 +27,9 @@ from curator.run.folder import Made, make, opened, write_json, write_text
 from curator.run.names import KEYS, RECIPE
 from curator.score import stage as score
 from curator.selection import stage as selection
+
+if TYPE_CHECKING:
+    from curator.conclusions import FoundRegime
 
 Work = Callable[[Run, Path], Mapping[str, Any]]
 

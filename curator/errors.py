@@ -110,11 +110,6 @@ _FAULTS = (
         f"or {ON_THE_CPU}",
     ),
     (
-        r"\bNCCL\b|nccl[A-Z]\w+Error",
-        "the processes of one training lost each other; run the same command again, what was finished is kept, or set "
-        "processes to 1 (NCCL_DEBUG=INFO shows more)",
-    ),
-    (
         r"CUDA error|cuDNN error|CUBLAS_STATUS_|CUDNN_STATUS_",
         f"the GPU or its driver failed; run the same command again, what was finished is kept, or {ON_THE_CPU}",
     ),
@@ -122,9 +117,7 @@ _FAULTS = (
 
 
 def gpu_fault(error: BaseException) -> str | None:
-    """What to do about an error of a GPU, its driver or the links between GPUs; null for any other error, and where
-    memory ran out.
-    """
+    """What to do about an error of a GPU or its driver; null for any other error, and where memory ran out."""
     if not isinstance(error, RuntimeError) or out_of_memory(error):
         return None
     remedy = next((remedy for words, remedy in _FAULTS if re.search(words, str(error))), None)
@@ -132,11 +125,17 @@ def gpu_fault(error: BaseException) -> str | None:
 
 
 def machine_fault(error: BaseException) -> str | None:
-    """What to do where no setting is at hand: about memory, or as `gpu_fault`; null for any other error."""
+    """What to do where no setting is at hand: about memory, links between GPUs, or as `gpu_fault`; null for others."""
     if out_of_memory(error):
         return (
             f"out of memory ({first_line(error)}); lower engine.workers, use fewer rows, a smaller model or a larger "
             "machine, and run the same command again, what was finished is kept"
+        )
+    # Not among the faults of one GPU: it is also what processes say whose peer was killed, and that is told instead.
+    if isinstance(error, RuntimeError) and re.search(r"\bNCCL\b|nccl[A-Z]\w+Error", str(error)):
+        return (
+            f"the processes of one training lost each other ({first_line(error)}); run the same command again, what "
+            "was finished is kept, or set processes to 1 (NCCL_DEBUG=INFO shows more)"
         )
     return gpu_fault(error)
 

@@ -33,16 +33,17 @@ from curator.run.names import DTYPE, IDENTITIES
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
     "pool": 5,
-    "represent": 3,
+    "represent": 4,
     "select": 4,
-    "train": 2,
+    "train": 3,
+    "answer": 2,
     "judge": 4,
-    "report": 8,
+    "report": 9,
     "publish": 4,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 
-PIECE_VERSIONS = {"train": 1, "answer": 1, "losses": 1, "judge": 3}
+PIECE_VERSIONS = {"train": 2, "answer": 2, "losses": 1, "judge": 3}
 """The same for one training, one model's answers and losses, and what a judge says of one answer."""
 
 AFTER: Mapping[str, tuple[str, ...]] = {

@@ -98,6 +98,16 @@ def require_device(announced: str) -> None:
         )
 
 
+def release_gpu() -> None:
+    """Gives back what this process holds of a GPU and no longer needs, so that other processes have room there."""
+    import gc
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def visible_gpus() -> list[str]:
     """How CUDA_VISIBLE_DEVICES names the GPUs that torch shows this process: their numbers, or as it names them now."""
     import torch

@@ -22,7 +22,9 @@ GOLDEN = Path(__file__).parent / "golden" / "run-0.1.0.tar.gz"
 def earlier(tmp_path: Path) -> Path:
     root = tmp_path / "earlier"
     with tarfile.open(GOLDEN) as archive:
-        archive.extractall(root, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 has it first
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(root)
     return root
 
 

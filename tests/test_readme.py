@@ -20,9 +20,8 @@ PAGES = ("README.md", "recipes/README.md", ".github/CONTRIBUTING.md")
 def _commands() -> list[str]:
     text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
     inline = re.findall(r"`(curator [a-z][^`\n]*)`", text)
-    blocks = re.findall(
-        r"^(?:.*&& )?(curator .*)$", "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)), re.MULTILINE
-    )
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    blocks = re.findall(r"^(?:.*&& )?(curator .*)$", shell, re.MULTILINE)
     return sorted({*inline, *blocks})
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curator.check.measured import Measured, measured
+from curator.check.speed import GPU, core_of, operations, seconds_for
 from curator.check.workload import (
     Load,
     answers_of,
@@ -24,13 +25,10 @@ from curator.check.workload import (
 )
 from curator.experiment.plan import Plan, candidates, plan, trained_on
 from curator.model.size import ModelSize, model_size
-from curator.provenance import cores, gpu_count
+from curator.provenance import gpu_count
 from curator.recipe import Recipe, TaskSection
 from curator.recipe.verify import Looks, Training, Verify
 from curator.wording import duration, number, points, these
-
-# Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
-GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
 
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
@@ -158,39 +156,14 @@ def _train_seconds(
     for count, (section, speed, at_once) in zip(tokens, parts, strict=True):
         # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
         gpus = section.processes if recipe.engine.kind == "local" and gpu_count() else 1
-        spent.append(_took(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
+        spent.append(seconds_for(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
     return None if None in spent else sum(seconds or 0.0 for seconds in spent)
 
 
-def operations(section: Training) -> int:
-    """Of training, a parameter and token: 6 in full training, 4 with LoRA (frozen weights need no gradient), 2 more
-    with checkpointing.
-    """
-    return (6 if section.method == "full" else 4) + 2 * section.checkpointing
-
-
 def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:
-    """By a measured speed where there is one, else 2 operations a parameter and token, at ANSWERING of the speed."""
-    work = 2 * recipe.verify.generate.max_new_tokens / ANSWERING
-    return _took(recipe, answers, known.answers, work, size, at_once=recipe.engine.workers)
-
-
-def _took(
-    recipe: Recipe, count: int | None, speed: float | None, operations: float, size: ModelSize | None, *, at_once: int
-) -> float | None:
-    """Seconds for so many tokens or answers by `at_once` workers; `speed` is of one of them."""
-    if not count or speed:
-        return None if count is None else count / (speed or 1.0) / at_once
-    if size is None:
-        return None
-    engine = recipe.engine
-    threads = engine.threads or max(1, cores() // engine.workers)
-    # Ray's workers have GPUs of their own. Local ones share this machine's, each with one for every process.
-    shown = gpu_count()
-    shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
-    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(shared)
-    device = GPU * gpus if gpus else CORE * threads * at_once
-    return count * operations * size.parameters / device
+    """By a measured speed where there is one, else 2 operations a parameter and token, at the speed of answering."""
+    work = 2 * recipe.verify.generate.max_new_tokens
+    return seconds_for(recipe, answers, known.answers, work, size, at_once=recipe.engine.workers, answering=True)
 
 
 def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
@@ -318,14 +291,13 @@ def _on_top(grid: Estimate, root: Path) -> str:
 
 
 def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:
-    device = f"{GPU / 1e12:g} TFLOP/s on the GPU" if gpu_count() else f"{CORE / 1e9:g} GFLOP/s a core"
     speeds = known.align, known.finetune, known.answers
     if size is None:
         assumed = f"{recipe.model.id} is not on this machine"
     else:
-        assumed = (
-            f"assumed: {device}, a tenth of it in answering; {number(size.parameters)} parameters by {size.source}"
-        )
+        on_gpu = f"{GPU / 1e12:g} TFLOP/s on the GPU, a tenth of it in answering"
+        device = on_gpu if gpu_count() else core_of(recipe.model.dtype, size).words
+        assumed = f"assumed: {device}; {number(size.parameters)} parameters by {size.source}"
     measured = f"measured in {root}"
     how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
     guards = any(judge.model for judge in recipe.judges.panel)
@@ -371,7 +343,8 @@ def outline(recipe: Recipe) -> dict[str, str]:
             f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
             f"{_size(verify.finetune, trained_on(task, verify))}{_mixed(task)}"
             for task in recipe.tasks
-        ),
+        )
+        + ("; length and learning rate are replaced by those that are found first" if verify.finds_regime else ""),
         "models asked": f"{len(grid.asked)}, answers of at most {verify.generate.max_new_tokens} tokens",
         "judges": ", ".join(
             f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name

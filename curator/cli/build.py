@@ -282,7 +282,7 @@ def machine_line(recipe: Recipe) -> str:
         processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
         return f"{recipe.name}: runs on {device}, {processes} of {threads}{_spread(recipe)}{apart}"
     cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
-    gpus = f"{section.gpus_per_worker:g} GPU(s) in bf16" if section.gpus_per_worker else "no GPU, in fp32"
+    gpus = f"{section.gpus_per_worker:g} GPU(s)" if section.gpus_per_worker else "no GPU"
     return (
         f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
         f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
@@ -318,13 +318,13 @@ def _computes_on() -> str:
 
     if not has_gpu():
         apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
-        return f"the CPU in fp32 ({'GPUs of Apple (MPS) are not used' if apple else 'no GPU was found'})"
+        return f"the CPU ({'GPUs of Apple (MPS) are not used' if apple else 'no GPU was found'})"
     if version("torch").endswith("+cpu"):
-        return "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"
+        return "the CPU (there is a GPU, and torch is a build without CUDA)"
     products = "torch"
     for name in FAISS[1:]:
         try:
             products = f"faiss {version(name)}"
         except PackageNotFoundError:
             continue
-    return f"a CUDA GPU in bf16 (similarity and neighbours by {products})"
+    return f"a CUDA GPU (similarity and neighbours by {products})"

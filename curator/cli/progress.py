@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from curator.wording import visible
+
 if TYPE_CHECKING:
     from curator.run.folder import Made
 
@@ -66,7 +68,9 @@ class Terminal:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, emoji=False)
+        # What a name holds that a terminal could act on, or that is not text at all, is shown as a mark.
+        lines = [visible(line) if not line.isprintable() else line for line in text.split("\n")]
+        self.console.print("\n".join(lines), markup=False, emoji=False)
 
     def begin(self, text: str) -> None:
         """Says what is done from now on; a bar of what came before ends."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from curator.conclusions import Answered, FoundRegime, Length, Tried
 from curator.decision.statistics import wilson
-from curator.experiment.plan import NONE, PRELOAD, Cell, regime_grid, setting_name
+from curator.experiment.plan import NONE, Cell, regime_grid, setting_name
 from curator.recipe.verify import RegimeSearch, Training, Verify
 from curator.run import Run
 from curator.seeds import derive, generator
@@ -54,8 +54,7 @@ class Found:
 
 def search(run: Run, folder: Path) -> FoundRegime:
     """Trains, prompts and judges the control at every setting; the table, and what the rule names."""
-    from curator.engine import runner
-    from curator.experiment.grid import answers_of, experiment_of, train_grid
+    from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
     from curator.experiment.pilot import drawn
     from curator.judge.stage import judge_answers
     from curator.run.names import PROBES
@@ -75,7 +74,7 @@ def search(run: Run, folder: Path) -> FoundRegime:
         finetune=verify.finetune, settings=settings,
     )  # fmt: skip
     plan, progress = regime_grid(verify, list(weights)), run.progress_of("regime")
-    execute = runner(recipe.engine, preload=PRELOAD, folder=run.root)
+    execute = runner_of(run)
     done = train_grid(experiment, plan, (folder / "train").absolute(), execute=execute, progress=progress)
     models = {cell: model for cell, (model, _) in done.items()}
     answers = answers_of(run, experiment, plan, models, folder=folder / "answer", execute=execute, stage="regime")

@@ -92,8 +92,8 @@ def _convert(file: Path, folder: Path, key: str) -> None:
     # A kind of model or tokenizer that the reader does not know ends it in one of these, or wants a library of its own.
     except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError, ImportError) as error:
         raise ModelError(
-            f"{key}: transformers cannot read the {kind} model of {file.name} ({first_line(error)}); give the folder "
-            "or the Hub id of the model itself"
+            f"{key}: transformers cannot read the {kind} model and tokenizer of {file.name} ({first_line(error)}); "
+            "give the folder or the Hub id of the model itself"
         ) from error
     # What is written is a plain model: left in, this would make transformers refuse to write it, and later to train it.
     model.hf_quantizer, model.is_quantized = None, False

@@ -146,8 +146,8 @@ class Table:
 
     def begin(self, group: Sequence[int], *, room: int) -> None:
         """Reads new rows, and puts those whose reply goes on behind the rows at work."""
-        ids, own = self._padded([self.rows[i][self.shared :] for i in group])
-        mask = torch.cat([own.new_ones(len(group), self.shared), own], dim=1)
+        ids, mask = self._padded([self.rows[i][self.shared :] for i in group])
+        mask = torch.cat([mask.new_ones(len(group), self.shared), mask], dim=1)
         cache = DynamicCache()  # without a window, as `Columns`
         for number, layer in enumerate(self.prefix.layers):
             cache.update(*(held.expand(len(group), -1, -1, -1) for held in (layer.keys, layer.values)), number)
@@ -177,15 +177,14 @@ class Table:
         used = [len(self.rows[i]) + len(self.replies[i]) - 1 for i in self.live]
         width = self.layers[0].get_seq_length()
         steps = min(self.stride, *(self.new_tokens - len(self.replies[i]) for i in self.live))
-        place = torch.tensor(used, device=self.where)[:, None]
-        mask = (torch.arange(width + steps, device=self.where) >= width - place).long()
-        tokens = torch.tensor([self.replies[i][-1] for i in self.live], device=self.where)
-        cache, said = Cache(layers=self.layers), []
+        begin = torch.tensor(used, device=self.where)[:, None]
+        mask = (torch.arange(width + steps, device=self.where) >= width - begin).long()
+        tokens = [torch.tensor([self.replies[i][-1] for i in self.live], device=self.where)]
+        cache = Cache(layers=self.layers)
         for number in range(steps):
             seen = mask[:, : width + number + 1]
-            tokens = self._forward(tokens[:, None], seen, place + number, cache).float().argmax(-1)
-            said.append(tokens)
-        for i, new in zip(self.live, torch.stack(said, 1).tolist(), strict=True):
+            tokens.append(self._forward(tokens[-1][:, None], seen, begin + number, cache).float().argmax(-1))
+        for i, new in zip(self.live, torch.stack(tokens[1:], 1).tolist(), strict=True):
             self._say(i, new)
         self._leave()
 

@@ -15,11 +15,17 @@ import torch
 
 @contextmanager
 def by_onednn(model: torch.nn.Module) -> Iterator[None]:
-    """Within it a model's linear layers in fp32 on a CPU compute by oneDNN; there are no gradients through them."""
-    layers = [module for module in model.modules() if _fits(module)] if torch.backends.mkldnn.is_available() else []
+    """Within it a model's linear layers in fp32 on a CPU compute by oneDNN; there are no gradients through them.
+
+    Layers of other kinds, such as those of four bits or of adapters, stay as they are; the whole layer beneath an
+    adapter is one of these.
+    """
+    # torch does not promise this product, and without it MKL's is as right.
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    layers = _fitting(model) if there and hasattr(torch.ops.mkldnn, "_linear_pointwise") else []
     for layer in layers:
         # An instance's own `forward`; taking it away brings the class's back.
-        layer.forward = partial(_product, layer)
+        layer.forward = partial(_product, layer)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -27,10 +33,9 @@ def by_onednn(model: torch.nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _fits(module: torch.nn.Module) -> bool:
-    if type(module) is not torch.nn.Linear or "forward" in vars(module):
-        return False
-    return module.weight.dtype is torch.float32 and module.weight.device.type == "cpu"
+def _fitting(model: torch.nn.Module) -> list[torch.nn.Linear]:
+    layers = (module for module in model.modules() if type(module) is torch.nn.Linear and "forward" not in vars(module))
+    return [layer for layer in layers if layer.weight.dtype is torch.float32 and layer.weight.device.type == "cpu"]
 
 
 def _product(layer: torch.nn.Linear, given: torch.Tensor) -> torch.Tensor:

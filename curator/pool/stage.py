@@ -36,7 +36,8 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
 
-    recipe, start, cache, dtype = run.recipe, run.record("base"), run.vector_cache(), run.dtype()[0]
+    recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
+    dtype = start.get("dtype", "fp32")
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=recipe.model.chat_template)
     places: list[dict[str, Any]] = []
     arms = recipe.verify.arms

@@ -131,8 +131,8 @@ REPORT = {
     "judge_error.labels": "outcome run/ file/ sha256",
     "provenance": "device dtype versions.* packages.*.distribution packages.*.version packages.*.sha256",
     "provenance.sources.*": "read kept dropped",
-    "provenance.sources.*.sources": "file/ hub config split revision commit sandbox distribution version label sha256 bytes read "
-    "kept dropped columns.*",
+    "provenance.sources.*.sources": "file/ hub config split revision commit sandbox distribution version label sha256 "
+    "bytes read kept dropped columns.*",
 }
 """Part of the report -> the texts of it that may be published."""
 

@@ -68,12 +68,13 @@ class Keep(Section):
 class Training(Section):
     """One supervised fine-tuning: AdamW on completion tokens only.
 
-    `epochs` or `steps` (one of them); `batch` rows a step, in `micro_batch` rows at a time; rows longer than
-    `max_tokens` are left out and counted, never cut; `warmup` is a share of the steps; `rank` and `alpha` (2 x rank
-    when null) are for LoRA on every linear layer but the output head (what else it leaves out, such as experts that
-    are not layers, the record of stage `base` names); `checkpointing` recomputes activations, for less memory at more
-    time; every `save_steps` steps the state is saved, so that an interrupted training goes on from there; each step's
-    rows are dealt to `processes` processes, with a GPU each where there are any.
+    `epochs` or `steps` (one of them); `batch` rows a step, of which as many tokens are taken at a time as `micro_batch`
+    rows of the step's longest have; rows longer than `max_tokens` are left out and counted, never cut; `warmup` is a
+    share of the steps; `rank` and `alpha` (2 x rank when null) are for LoRA on every linear layer but the output head
+    (what else it leaves out, such as experts that are not layers, the record of stage `base` names); `checkpointing`
+    recomputes activations, for less memory at more time; every `save_steps` steps the state is saved, so that an
+    interrupted training goes on from there; each step's rows are dealt to `processes` processes, with a GPU each where
+    there are any.
     """
 
     method: Literal["lora", "full"] = "lora"

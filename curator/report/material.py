@@ -279,8 +279,8 @@ class Design(Part):
     """Engine of generation, with vLLM's version, and how many models it answered for."""
     instead_of_vllm: dict[str, int] = Field(default_factory=dict)
     """Why transformers answered where vLLM was asked for, and for how many models."""
-    searched: Searched | Absent = None
-    """Where the recipe says `regime: auto`."""
+    searched: Searched | None = None
+    """Null unless the recipe says `regime: auto`."""
 
 
 class Training(Part):

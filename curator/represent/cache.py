@@ -35,6 +35,7 @@ from curator.run.folder import is_temporary, key_of, read_json, replacing, reser
 Keys = NDArray[np.bytes_]
 
 SCHEME = 2  # raised when other vectors are made of equal settings
+SIGNS = 2  # the same for gradients, whose signs were once drawn in another way
 KEY = 16  # bytes
 BYTES = 2**23  # of a matrix in float64 at a time
 ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
@@ -84,7 +85,7 @@ def about(
     """
     causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
     library = "transformers" if causal else "sentence-transformers"
-    gradient = [section.of, section.rank if section.of == "lora" else None, section.dimensions, section.seed]
+    gradient = [section.of, section.rank if section.of == "lora" else None, section.dimensions, section.seed, SIGNS]
     return {
         "scheme": SCHEME,
         "from": section.kind,

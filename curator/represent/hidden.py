@@ -15,6 +15,7 @@ from curator.errors import ModelError
 from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, pad, window
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget
+from curator.represent.products import summing, take_products
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,7 @@ def hidden_states(
     Raises:
         ModelError: There is no such layer; when it is called, memory runs out.
     """
+    take_products(model)
     body = body_of(model)
     counted = [_counted(layer, token, len(blocks_of(body)), name) for layer, token in points]
     most = budget(batch_tokens, next(body.parameters()).device.type)
@@ -154,7 +156,8 @@ def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], fil
             hook = blocks[layer].register_forward_pre_hook(_input_hook(layer, keep, max(layers)), with_kwargs=True)
             hooks.callback(hook.remove)
         try:
-            last = body(**inputs, use_cache=False).last_hidden_state
+            with summing(body):
+                last = body(**inputs, use_cache=False).last_hidden_state
             if len(blocks) in layers:
                 keep(len(blocks), last)
         except _Enough:

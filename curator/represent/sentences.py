@@ -13,6 +13,7 @@ from curator.errors import ModelError, first_line
 from curator.model.dtype import Choice, chosen, torch_dtype
 from curator.model.load import batches, device, locate, memory
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
+from curator.represent.products import take_products
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -101,6 +102,8 @@ def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: i
     limit = min(max_tokens, embedder.max_seq_length or max_tokens)
     most = budget(batch_tokens, embedder.device.type)
     width = embedder.get_embedding_dimension() or 0
+    if _is_plain(embedder):
+        take_products(embedder[0].model)
 
     def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         embedder.max_seq_length = limit

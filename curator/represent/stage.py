@@ -174,7 +174,12 @@ def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
     from curator.engine import device_of
 
     if sections[0].kind == "sentence-transformers":
-        return sentence_maker(sections[0], device_of(run.recipe.engine), dtype=run.dtype()[0], cache=run.vector_cache())
+        return sentence_maker(
+            sections[0],
+            device_of(run.recipe.engine),
+            dtype=run.record("base").get("dtype", "fp32"),
+            cache=run.vector_cache(),
+        )
     return _causal_maker(run, sections)
 
 
@@ -268,7 +273,14 @@ def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
         about(section, name=making.name, weights=identities, where=where, dtype=making.dtype, template=template)
         for section in sections
     ]
-    return Maker(making.name, making.revision, once(lambda: encoder(making)), abouts, making, Choice(*run.dtype()))
+    return Maker(
+        making.name,
+        making.revision,
+        once(lambda: encoder(making)),
+        abouts,
+        making,
+        Choice("bf16" if making.dtype == "bf16" else "fp32", "as the recipe's model"),
+    )
 
 
 def _identity(path: str, revision: str | None) -> Any:

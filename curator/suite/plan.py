@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curator.check.estimate import ANSWERING, GPU, kept_bytes, operations
+from curator.check.estimate import kept_bytes
 from curator.check.measured import INSTRUCTION, Measured, measured
+from curator.check.speed import ANSWERING, GPU, operations
 from curator.check.workload import (
     FULL,
     Load,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curator.errors import ModelError, first_line, out_of_memory
 from curator.model.dtype import TORCH
 from curator.model.load import load_config, load_model, window_of
+from curator.provenance import release_gpu
 from curator.records import Messages
 from curator.run.folder import TEMPORARY
 from curator.train.generate import decoded, encoded_prompts, end_tokens
@@ -133,17 +134,6 @@ def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[st
     return str(folder)
 
 
-def _leave_gpu() -> None:
-    """Gives back what this process holds of the GPU and does not need: vLLM takes its share of what is free."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _generation(base: str, revision: str | None) -> Any:
     from transformers import GenerationConfig
 
@@ -154,7 +144,7 @@ def _generation(base: str, revision: str | None) -> Any:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    _leave_gpu()
+    release_gpu()  # vLLM takes its share of what is free
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         try:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)

