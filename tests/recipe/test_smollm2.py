@@ -193,8 +193,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_report(home: Path, tmp_path:
 def test_fp32_and_bf16_decide_alike(home: Path, tmp_path: Path) -> None:
     """On a grid where alignment takes hold, and fine-tuning takes some of it away."""
     settings = one_task(tmp_path / "rows", "verify.arms=[curated, random, {name: none, seeds: 1}]", "verify.seeds=3")
-    settings += ["verify.align.steps=12", "verify.align.learning_rate=1e-3", "verify.finetune.steps=6"]
-    settings += ["verify.finetune.learning_rate=1e-3", "verify.generate.max_new_tokens=6"]
+    settings += ["verify.align.steps=12", "verify.align.learning_rate=1e-3", "verify.finetune.steps=3"]
+    settings += ["verify.finetune.learning_rate=7e-4", "verify.generate.max_new_tokens=6"]
     reports = {
         dtype: made(read(RECIPE, [*settings, f"model.dtype={dtype}"]), home / dtype) for dtype in ("fp32", "bf16")
     }
@@ -213,5 +213,5 @@ def test_fp32_and_bf16_decide_alike(home: Path, tmp_path: Path) -> None:
     for arm in ("curated", "random"):
         assert harm["fp32", arm, "before"] < 0.5 < harm["fp32", "none", "before"], harm
         assert harm["fp32", arm, "before"] < harm["fp32", arm, "after"], harm
-        for phase in ("before", "after"):
-            assert abs(harm["fp32", arm, phase] - harm["bf16", arm, phase]) <= 2 / 12 + 1e-9, harm
+        for phase, few in (("before", 1), ("after", 3)):  # of twelve answers; halfway down, a rounding tips some
+            assert abs(harm["fp32", arm, phase] - harm["bf16", arm, phase]) <= few / 12 + 1e-9, harm
