@@ -190,6 +190,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_report(home: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fp32_and_bf16_decide_alike(home: Path, tmp_path: Path) -> None:
     """On a grid where alignment takes hold, and fine-tuning takes some of it away."""
     settings = one_task(tmp_path / "rows", "verify.arms=[curated, random, {name: none, seeds: 1}]", "verify.seeds=3")
