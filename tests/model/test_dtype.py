@@ -111,3 +111,34 @@ def test_what_a_file_holds_in_fp32_is_not_rounded_before_adapters_are_added(tmp_
     model.save_pretrained(tmp_path / "adapter")
     merged = load_model(folder, adapters=[str(tmp_path / "adapter")], dtype="bf16").state_dict()[name]
     assert torch.equal(merged, torch.full_like(merged, 1.0 + 2.0**-7))
+
+
+def test_a_file_in_bf16_takes_small_adapters_in_fp32(tmp_path):
+    """Each of twenty adapters adds a tenth of a step of bf16, which would be lost, and all together add two steps."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = fakes.save(tmp_path / "model")
+    half = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    for name, weight in half.named_parameters():
+        if "q_proj" in name:
+            weight.data.fill_(1.0)  # where bf16 has steps of 2^-7
+    half.save_pretrained(tmp_path / "half")
+    fakes.tokenizer().save_pretrained(tmp_path / "half")
+    path = str(tmp_path / "half")
+    model = get_peft_model(
+        load_model(path), LoraConfig(r=1, lora_alpha=1, target_modules=["q_proj"], init_lora_weights=False)
+    )
+    for name, weight in model.named_parameters():
+        if "lora_A" in name:
+            weight.data.fill_(1.0)
+        elif "lora_B" in name:
+            weight.data.fill_(2.0**-7 / 10)
+    folders = [str(tmp_path / str(number)) for number in range(20)]
+    for adapter in folders:
+        model.save_pretrained(adapter)
+    for dtype_name, tolerance in (("fp32", 1e-5), ("bf16", 0.0)):
+        weights = load_model(path, adapters=folders, dtype=dtype_name).state_dict()
+        name = next(name for name in weights if "q_proj" in name)
+        merged = weights[name].float()
+        torch.testing.assert_close(merged, torch.full_like(merged, 1.0 + 2.0**-6), rtol=0, atol=tolerance)
