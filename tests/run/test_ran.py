@@ -145,6 +145,15 @@ def test_a_grid_is_not_gone_on_with_elsewhere_unless_the_recipe_mixes(
     assert warning in (tmp_path / "9-publish" / "dataset" / "README.md").read_text().replace("\\", "")
 
 
+@pytest.mark.parametrize(("dtype", "name"), [("auto", "float32"), ("bf16", "bfloat16")])
+def test_everything_computes_in_the_dtype_of_the_recipe(tmp_path: Path, dtype: str, name: str) -> None:
+    build(recipe(f"model.dtype={dtype}", "verify.arms=[curated, random]", "verify.seeds=1"), tmp_path, until="answer")
+    pieces = [path for stage in ("5-train", "6-answer") for path in (tmp_path / stage).glob("*/**/done.json")]
+    assert len(pieces) >= 8
+    for path in (tmp_path / "2-represent" / "done.json", *pieces):
+        assert json.loads(path.read_text())["where"]["dtype"] == name, path
+
+
 @pytest.mark.parametrize("stage", ["5-train/before/curated-0", "5-train/after/list/random-0"])
 def test_nothing_is_computed_beside_pieces_of_which_some_are_from_elsewhere(tmp_path: Path, stage: str) -> None:
     """Also where others were computed as this process computes, and where models alone are from there."""
