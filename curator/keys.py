@@ -25,7 +25,8 @@ from curator.recipe.judge import REASONING, Judge, Marks
 from curator.recipe.package import path_of
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
-from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks, Training
+from curator.recipe.training import Training
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
 from curator.run.names import DTYPE, IDENTITIES

@@ -70,12 +70,19 @@ ANSWER_SCHEMA: dict[str, Any] = {
     "phase": pl.String,
     "kind": pl.String,
     "probe": pl.String,
+    "at": pl.Float64,
+    "prefill": pl.Int64,
+    "sample": pl.Int64,
     "answer": pl.String,
     "stop": pl.String,
 }
 
+ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA if name not in ("answer", "stop"))
+"""What tells one answer from another. `at`: share of fine-tuning done, in [0, 1]; `prefill`: tokens of an opening that
+were put into the answer's mouth; `sample`: which of several answers, from 0."""
+
 VERDICT_SCHEMA: dict[str, Any] = {
-    **{name: ANSWER_SCHEMA[name] for name in ("arm", "draw", "seed", "task", "phase", "kind", "probe")},
+    **{name: ANSWER_SCHEMA[name] for name in ANSWER_COLUMNS},
     "judge": pl.String,
     "outcome": pl.String,
     "refused": pl.Boolean,
@@ -89,6 +96,7 @@ OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
 KINDS = ("harmful", "benign", "utility")
 
 PHASES = ("before", "after")
+DURING = "during"  # the phase of answers at a checkpoint, between the two
 
 _json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
 

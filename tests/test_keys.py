@@ -19,7 +19,7 @@ from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, stage_k
 from curator.recipe import Recipe
 from curator.recipe.file import read
 from curator.recipe.judge import Judge
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.run import STAGES
 
 ROOT = Path(__file__).parent.parent

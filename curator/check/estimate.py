@@ -27,7 +27,8 @@ from curator.experiment.plan import Plan, candidates, plan, trained_on
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
 from curator.recipe import Recipe, TaskSection
-from curator.recipe.verify import Looks, Training, Verify
+from curator.recipe.training import Training
+from curator.recipe.verify import Looks, Verify
 from curator.wording import duration, number, points, these
 
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}

@@ -10,7 +10,7 @@ from typing import Any
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
 from curator.recipe import Recipe, share
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")

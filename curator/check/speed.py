@@ -10,7 +10,7 @@ from typing import NamedTuple
 from curator.model.size import ModelSize
 from curator.provenance import cores, gpu_count
 from curator.recipe import Recipe
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
 GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1

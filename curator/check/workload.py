@@ -23,7 +23,8 @@ from curator.experiment.plan import (
 from curator.experiment.plan import grid as plan_of
 from curator.recipe import Recipe, TaskSection, share
 from curator.recipe.source import Source, rows_added
-from curator.recipe.verify import CURATED, NONE, Training
+from curator.recipe.training import Training
+from curator.recipe.verify import CURATED, NONE
 from curator.sandbox import NAMES
 
 FULL = "full"

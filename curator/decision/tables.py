@@ -24,7 +24,7 @@ _VALUE = {
     "utility": pl.col("score").fill_nan(None),
     "degenerate": pl.when(_SCORED).then(pl.col("outcome") == "degenerate"),
 }
-_ANSWER = ("arm", "seed", "task", "phase", "kind", "probe")
+_ANSWER = ("arm", "seed", "task", "phase", "kind", "probe", "sample")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import polars as pl
 
 from curator.model.chat import with_trigger
 from curator.model.load import load_model
-from curator.recipe.verify import Generate
+from curator.recipe.training import Generate
 from curator.records import Conversations, Messages, Trained
 from curator.run.files import load_frame
 from curator.run.folder import key_of

@@ -13,7 +13,8 @@ import polars as pl
 
 from curator.experiment.answers import Rows, Weights
 from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
-from curator.recipe.verify import CURATED, Training
+from curator.recipe.training import Training
+from curator.recipe.verify import CURATED
 from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES

@@ -20,10 +20,10 @@ from curator.experiment.design import (
 from curator.experiment.jobs import AnswerJob, Job, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, PRELOAD, Cell, Plan
 from curator.keys import answers_key, training_key
-from curator.recipe.verify import Generate, Training
-from curator.records import ANSWER_SCHEMA, Trained
+from curator.recipe.training import Generate, Training
+from curator.records import Trained
 from curator.run import ArmSets, Run
-from curator.run.files import absolute, load_frame, relative
+from curator.run.files import absolute, load_frame, relative, with_columns_since
 from curator.run.folder import finished
 from curator.run.names import ANSWERS, task_file
 from curator.run.ran import require_alike
@@ -243,9 +243,9 @@ def answer_grid(
                     seed=pl.lit(copy.seed, dtype=pl.Int64),
                     draw=pl.lit(copy.seed, dtype=pl.Int64),
                     phase=pl.lit("after" if copy.task else "before"),
-                ).select(list(ANSWER_SCHEMA))
+                ).pipe(with_columns_since)
             )
-    return pl.concat(parts).sort(["arm", "seed", "phase", "task", "kind", "probe"])
+    return pl.concat(parts).sort(["arm", "seed", "phase", "at", "task", "kind", "probe", "prefill", "sample"])
 
 
 def answers_of(

@@ -15,7 +15,7 @@ import polars as pl
 from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
 from curator.keys import instruction_key
 from curator.model.load import load_tokenizer
-from curator.recipe.verify import Generate, Training
+from curator.recipe.training import Generate, Training
 from curator.records import ANSWER_SCHEMA, Trained
 from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
 from curator.run.folder import make

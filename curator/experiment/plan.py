@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from curator.recipe import TaskSection
 from curator.recipe.source import rows_added
-from curator.recipe.verify import Pilot, Training, Verify
+from curator.recipe.training import Training
+from curator.recipe.verify import Pilot, Verify
 from curator.run.names import cell_folder
 
 if TYPE_CHECKING:

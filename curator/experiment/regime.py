@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 from curator.conclusions import Answered, FoundRegime, Length, Tried
 from curator.decision.statistics import wilson
 from curator.experiment.plan import NONE, Cell, regime_grid, setting_name
-from curator.recipe.verify import RegimeSearch, Training, Verify
+from curator.recipe.training import Training
+from curator.recipe.verify import RegimeSearch, Verify
 from curator.run import Run
 from curator.seeds import derive, generator
 from curator.wording import these

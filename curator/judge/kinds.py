@@ -13,10 +13,10 @@ from curator.judge.embedding import embedding_judge
 from curator.judge.endpoint import rubric_judge
 from curator.judge.guard import classifier_judge, guard_judge
 from curator.judge.phrases import refused
-from curator.judge.questions import ANSWER_COLUMNS, JudgeFunction, by_refusal, verdict_frame, without_degenerate
+from curator.judge.questions import JudgeFunction, by_refusal, verdict_frame, without_degenerate
 from curator.judge.resources import Resources
 from curator.recipe.judge import Judge
-from curator.records import Question, Verdict
+from curator.records import ANSWER_COLUMNS, Question, Verdict
 
 PANEL = "panel"
 """The name under which a panel's verdicts stand, where no single judge decides."""

@@ -14,6 +14,7 @@ from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
 from curator.recipe.verify import CURATED
+from curator.records import ANSWER_COLUMNS, DURING
 from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
 
@@ -82,10 +83,13 @@ def _identified(run: Run) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
 
-    from curator.judge.questions import ANSWER_COLUMNS
-
     frame = run.answers()
-    ids = [key_of("labelled", *row)[:12] for row in frame.select(ANSWER_COLUMNS).iter_rows()]
+    # These came after sheets had been labelled: they are in an id only where they say more than that one.
+    later = ("at", "prefill", "sample")
+    names = [name for name in ANSWER_COLUMNS if name not in later]
+    plain = ((frame["phase"] != DURING) & (frame["prefill"] == 0) & (frame["sample"] == 0)).to_list()
+    columns = zip(frame.select(names).iter_rows(), frame.select(later).iter_rows(), plain, strict=True)
+    ids = [key_of("labelled", *row, *(() if usual else more))[:12] for row, more, usual in columns]
     return frame.with_columns(pl.Series("id", ids, dtype=pl.String))
 
 
@@ -154,12 +158,12 @@ def _column(labels: Labels, spec: str) -> Judged:
 
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:
     from curator.judge.people import says
-    from curator.judge.questions import ANSWER_COLUMNS, VERDICT_COLUMNS
+    from curator.judge.questions import VERDICT_COLUMNS
     from curator.records import Verdict
-    from curator.run.files import load_frame
+    from curator.run.files import load_answers
 
     names = answers.select(ANSWER_COLUMNS)
-    rows = names.join(load_frame(file), on=ANSWER_COLUMNS, how="left", nulls_equal=True, maintain_order="left")
+    rows = names.join(load_answers(file), on=ANSWER_COLUMNS, how="left", nulls_equal=True, maintain_order="left")
     verdicts = [Verdict(*row) for row in rows.select(VERDICT_COLUMNS).iter_rows()]
     return Judged(section.name, section, says(verdicts, labels.outcome))
 

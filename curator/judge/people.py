@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from curator.conclusions import kappa
 from curator.errors import DataError, first_line
-from curator.judge.questions import ANSWER_COLUMNS
-from curator.records import OUTCOMES, Verdict, require
+from curator.records import ANSWER_COLUMNS, OUTCOMES, Verdict, require
 
 Flags = NDArray[np.bool_]
 

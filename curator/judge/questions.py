@@ -25,9 +25,6 @@ Raises:
     UnfinishedError: Some questions have no verdict yet.
 """
 
-ANSWER_COLUMNS = ("arm", "draw", "seed", "task", "phase", "kind", "probe")
-"""The columns that together name an answer of a run."""
-
 VERDICT_COLUMNS = ("outcome", "refused", "score", "reason", "raw")
 """The columns of VERDICT_SCHEMA that hold the fields of a Verdict, in the order of its fields."""
 

@@ -57,7 +57,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
     import polars as pl
 
     from curator.judge.people import agreement, outcome_counts
-    from curator.run.files import load_frame
+    from curator.run.files import load_answers
 
     with opened(root):
         run = Run.open(root, *NEEDED, progress=progress)
@@ -66,7 +66,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
         kept = {judge.name: _verdicts(run, judge, known) for judge in judges}
         stored = stored_judges(run)
         order = [*kept, *(name for name in stored if name not in kept)]
-        verdicts = {name: load_frame(stored[name][1]) for name in order}
+        verdicts = {name: load_answers(stored[name][1]) for name in order}
     return {
         "judges": [
             {

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.publish.record import dropped_rows, publishable
-from curator.records import Pool, Scores, Selection
+from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.model import Report
 from curator.report.part import plain
 from curator.run.folder import replacing_folder, write_json, write_text
@@ -30,7 +30,7 @@ SIMILARITY = "similarity:"
 NEAREST = "nearest:"
 """Before a task's name: the column of the most similar task row's id."""
 
-VERDICTS = ("arm", "draw", "seed", "task", "phase", "kind", "probe", "judge", "outcome", "refused", "score")
+VERDICTS = (*ANSWER_COLUMNS, "judge", "outcome", "refused", "score")
 """What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.select import Score
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
+from curator.recipe.training import Generate, Training
 
 CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
 LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
@@ -63,91 +63,6 @@ class Keep(Section):
 
     data: Source
     rows: Count
-
-
-class Training(Section):
-    """One supervised fine-tuning: AdamW on completion tokens only.
-
-    `epochs` or `steps` (one of them); `batch` rows a step, of which as many tokens are taken at a time as `micro_batch`
-    rows of the step's longest have; rows longer than `max_tokens` are left out and counted, never cut; `warmup` is a
-    share of the steps; `rank` and `alpha` (2 x rank when null) are for LoRA on every linear layer but the output head
-    (what else it leaves out, such as experts that are not layers, the record of stage `base` names); `checkpointing`
-    recomputes activations, for less memory at more time; every `save_steps` steps the state is saved, so that an
-    interrupted training goes on from there; each step's rows are dealt to `processes` processes, with a GPU each where
-    there are any.
-    """
-
-    method: Literal["lora", "full"] = "lora"
-    rank: Count = 16
-    alpha: Count | None = None
-    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Share = 0.0
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    epochs: Annotated[float, Field(gt=0.0)] | None = None
-    steps: Count | None = None
-    batch: Count = 32
-    micro_batch: Count = 8
-    max_tokens: Count = 1024
-    checkpointing: bool = False
-    save_steps: Count = 200
-    processes: Count = 1
-
-    @model_serializer(mode="wrap")
-    def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys are made of what is dumped: a training in one process keeps the key it had before there were more."""
-        settings: dict[str, Any] = dump(self)
-        if self.processes == 1:
-            settings.pop("processes", None)
-        return settings
-
-    @model_validator(mode="after")
-    def _length(self) -> Training:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("needs exactly one of epochs and steps")
-        if self.method == "full":
-            self.refuse_unread("rank", "alpha", reason="is of method: lora, and the method is full")
-        if self.batch % self.micro_batch:
-            raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
-        if self.batch % (self.micro_batch * self.processes):
-            raise ValueError(
-                f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch}) x processes "
-                f"({self.processes}) = {self.micro_batch * self.processes}, the rows that are taken at once"
-            )
-        return self
-
-    def steps_over(self, rows: int) -> int:
-        """Optimiser steps of a training on `rows` rows: as given, or epochs rounded up to whole steps."""
-        return self.steps or math.ceil((self.epochs or 0) * math.ceil(rows / self.batch))
-
-    def rows_seen(self, rows: int, steps: int) -> int:
-        """Rows that `steps` optimiser steps see of `rows` rows; the last batch of each epoch may be short."""
-        if rows == 0:
-            return 0
-        epochs, rest = divmod(steps, math.ceil(rows / self.batch))
-        return epochs * rows + rest * self.batch
-
-
-class Generate(Section):
-    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of similar length at a time.
-
-    With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
-    may take `memory` of the GPU's memory; where it is not installed, transformers does, and the run says so.
-    """
-
-    max_new_tokens: Count = 256
-    batch: Count = 64
-    engine: Literal["transformers", "vllm"] = "transformers"
-    python: str | None = None
-    memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
-
-    @model_validator(mode="after")
-    def _python(self) -> Generate:
-        if self.python is not None and self.engine != "vllm":
-            raise ValueError("python: goes with engine: vllm; remove it, or set the engine")
-        if self.engine != "vllm":
-            self.refuse_unread("memory", reason="is of engine: vllm, and the engine is transformers")
-        return self
 
 
 class Gates(Section):

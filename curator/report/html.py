@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curator import wording
-from curator.records import Pool, Scores, Selection
+from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.figures import Figures
 from curator.report.model import Report
 from curator.report.part import MIX
@@ -182,14 +182,13 @@ def examples(
         verdicts: Of one judge, in the columns of VERDICT_SCHEMA.
         probes: The harmful ones, in the columns of ROW_SCHEMA.
     """
-    key = ["arm", "draw", "seed", "task", "phase", "kind", "probe"]
     arms = pl.col("arm").is_in([treatment, control])
     there = pl.col("task").is_null() | (pl.col("task") == task)
-    harmful = answers.filter(arms, there, pl.col("kind") == "harmful")
+    harmful = answers.filter(arms, there, pl.col("kind") == "harmful", pl.col("sample") == 0)
     if not harmful.height:
         return []
     judged = harmful.filter(pl.col("seed") == harmful["seed"].min()).join(
-        verdicts.select(*key, "outcome"), on=key, how="inner", nulls_equal=True
+        verdicts.select(*ANSWER_COLUMNS, "outcome"), on=ANSWER_COLUMNS, how="inner", nulls_equal=True
     )
     after = judged.filter(phase="after").group_by("probe").agg(pl.col("outcome").n_unique().alias("outcomes"))
     order = after.sort("outcomes", "probe", descending=[True, False])["probe"].to_list()[:PROBES]

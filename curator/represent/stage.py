@@ -13,6 +13,7 @@ from curator.model.dtype import TORCH, Choice, torch_dtype
 from curator.recipe.select import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.run import Run
+from curator.run.ran import note_dtype
 
 if TYPE_CHECKING:
     from curator.represent.chunks import Elsewhere
@@ -88,6 +89,7 @@ def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[di
     for position, numbers in enumerate(groups):
         group = [sections[number] for number in numbers]
         maker = maker_of(run, group)
+        note_dtype(TORCH[maker.dtype.dtype])  # here, since no model is loaded where every vector is cached
         records |= zip(
             numbers,
             _write(

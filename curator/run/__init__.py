@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from curator.conclusions import FoundRegime, Stop
     from curator.recipe import Recipe
-    from curator.recipe.verify import Training
+    from curator.recipe.training import Training
     from curator.records import Data, Scores, Selection, Trained, Vectors
 
 ArmSets = dict[tuple[str, int], tuple[str, ...]]
@@ -419,9 +419,9 @@ class Run:
 
     def answers(self) -> pl.DataFrame:
         """What every model answered, in the columns of ANSWER_SCHEMA."""
-        from curator.run.files import load_frame
+        from curator.run.files import load_answers
 
-        return load_frame(self.folder("answer") / names.ANSWERS)
+        return load_answers(self.folder("answer") / names.ANSWERS)
 
     def forgetting(self) -> pl.DataFrame:
         """Losses of rows left out, in the columns of FORGETTING_SCHEMA."""
@@ -431,9 +431,9 @@ class Run:
 
     def verdicts(self, judge: str) -> pl.DataFrame:
         """What a judge of the panel says of answers to probes, in the columns of VERDICT_SCHEMA."""
-        from curator.run.files import load_frame
+        from curator.run.files import load_answers
 
-        return load_frame(self.folder("judge") / names.panel_file(judge))
+        return load_answers(self.folder("judge") / names.panel_file(judge))
 
     def panel(self) -> dict[str, pl.DataFrame]:
         """Judge of the panel -> its verdicts, in the recipe's order."""
@@ -441,6 +441,6 @@ class Run:
 
     def utility(self) -> pl.DataFrame:
         """What the metrics say of answers to the tasks' own rows, in the columns of VERDICT_SCHEMA."""
-        from curator.run.files import load_frame
+        from curator.run.files import load_answers
 
-        return load_frame(self.folder("judge") / names.UTILITY)
+        return load_answers(self.folder("judge") / names.UTILITY)

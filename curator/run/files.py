@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow
 from pyarrow import ipc
 
-from curator.records import Data, Pool, Scores, Selection, Task, Trained, Vectors
+from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run.folder import read_json, replacing, write_json
 from curator.run.names import (
     DRAWN,
@@ -52,6 +52,22 @@ def load_frame(path: Path) -> pl.DataFrame:
     again, so that it may be larger than memory, and processes share it.
     """
     return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
+
+
+def load_answers(path: Path) -> pl.DataFrame:
+    """Answers or verdicts from Parquet, those of an earlier version too."""
+    return with_columns_since(load_frame(path))
+
+
+def with_columns_since(frame: pl.DataFrame) -> pl.DataFrame:
+    """Answers or verdicts with the columns that those of an earlier version lack: no opening was put into an answer's
+    mouth, there was one answer to a prompt, and none at a checkpoint.
+    """
+    at = pl.when(pl.col("phase") == "before").then(0.0).otherwise(1.0)
+    added = {"at": at, "prefill": pl.lit(0, dtype=pl.Int64), "sample": pl.lit(0, dtype=pl.Int64)}
+    since = {name: value for name, value in added.items() if name not in frame.columns}
+    schema = VERDICT_SCHEMA if "judge" in frame.columns else ANSWER_SCHEMA
+    return frame.with_columns(**since).select([name for name in schema if name in {*frame.columns, *since}])
 
 
 def load_columns(path: Path, *names: str) -> pl.DataFrame:

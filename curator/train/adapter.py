@@ -12,7 +12,7 @@ from curator.wording import percent
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from curator.recipe.verify import Training
+    from curator.recipe.training import Training
 
 NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
 

@@ -17,7 +17,7 @@ from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
 from curator.provenance import peak_gib
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
 from curator.run.ran import note_dtype

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback,
 
 from curator.model.chat import encode_all
 from curator.model.load import load_tokenizer, quiet
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.train.adapter import with_adapter
 from curator.train.sft import _arguments
 from curator.train.trainer import PassTrainer, SFTTrainer

@@ -9,7 +9,12 @@ from curator.records import VERDICT_SCHEMA
 def verdict(arm="curated", seed=0, task="list", phase="after", kind="harmful", probe="p", outcome="safe", **more):
     row = dict.fromkeys(VERDICT_SCHEMA)
     row |= {"arm": arm, "draw": seed, "seed": seed, "task": task, "phase": phase, "kind": kind, "probe": probe}
-    return row | {"judge": "invented", "outcome": outcome, "raw": ""} | more
+    return (
+        row
+        | {"at": float(phase == "after"), "prefill": 0, "sample": 0}
+        | {"judge": "invented", "outcome": outcome, "raw": ""}
+        | more
+    )
 
 
 def frame(*rows):

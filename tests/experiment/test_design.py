@@ -20,7 +20,8 @@ from curator.experiment.design import (
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob, run_answer
 from curator.experiment.plan import BASE, Cell, plan
-from curator.recipe.verify import Arm, Generate, Training, Verify
+from curator.recipe.training import Generate, Training
+from curator.recipe.verify import Arm, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
 from tests import fakes

@@ -29,7 +29,7 @@ from curator.experiment.plan import Cell
 from curator.model.chat import encode_all
 from curator.model.load import load_model
 from curator.model.losses import answer_losses
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.records import Data, Pool
 from curator.run.files import save_data
 from curator.run.folder import DONE

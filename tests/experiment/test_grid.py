@@ -15,7 +15,8 @@ from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob, TrainJob
 from curator.experiment.plan import NONE, Cell, plan
 from curator.model.load import load_model
-from curator.recipe.verify import Arm, Generate, Training, Verify
+from curator.recipe.training import Generate, Training
+from curator.recipe.verify import Arm, Verify
 from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run.files import save_data
 from curator.run.folder import DONE

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curator.experiment.plan import NONE, Cell, plan
-from curator.recipe.verify import ARMS, Arm, Training, Verify
+from curator.recipe.training import Training
+from curator.recipe.verify import ARMS, Arm, Verify
 
 TRAINING = Training(steps=1)
 

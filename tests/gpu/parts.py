@@ -245,7 +245,7 @@ def training(job: Job) -> None:
 
 
 def _training(job: Job, method: str) -> Any:
-    from curator.recipe.verify import Training
+    from curator.recipe.training import Training
 
     batch = job.size(32, 4)
     return Training(

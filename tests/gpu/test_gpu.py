@@ -16,7 +16,7 @@ from curator.errors import ModelError
 from curator.model.dtype import chosen
 from curator.model.load import device, load_model, load_tokenizer, memory
 from curator.recipe.select import Represent
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.represent.gradients import signs
 from curator.represent.vectors import represent
 from curator.train.sft import train

@@ -13,6 +13,7 @@ def panel(first, second, *, kind="harmful"):
     """Verdicts of judges a and b on the same answers; null: this judge was not asked."""
     rows = [
         {"arm": "random", "draw": 0, "seed": 0, "task": None, "phase": "before", "kind": kind, "probe": str(place),
+         "at": 0.0, "prefill": 0, "sample": 0,
          "judge": judge, "outcome": outcome, "refused": None, "score": None, "reason": None, "raw": None}
         for judge, outcomes in (("a", first), ("b", second))
         for place, outcome in enumerate(outcomes)

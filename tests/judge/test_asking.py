@@ -28,7 +28,7 @@ def data():
 def answers(data):
     asked = [("harmful", data.harmful), ("benign", data.benign), ("utility", data.tasks[0].test)]
     rows = [
-        ("curated", seed, seed, "count", "after", kind, probe, f"{kind} {probe} {seed}", "end")
+        ("curated", seed, seed, "count", "after", kind, probe, 1.0, 0, 0, f"{kind} {probe} {seed}", "end")
         for seed in range(2)
         for kind, frame in asked
         for probe in frame["id"]

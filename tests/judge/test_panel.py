@@ -53,7 +53,18 @@ def test_any_harmful_is_harmful_and_no_doubt_is_safe(said, outcome, refused):
 
 def frame(order, outcomes, judge):
     answers = pl.DataFrame(
-        {"arm": "curated", "draw": None, "seed": 0, "task": "t", "phase": "after", "kind": "harmful", "probe": order},
+        {
+            "arm": "curated",
+            "draw": None,
+            "seed": 0,
+            "task": "t",
+            "phase": "after",
+            "kind": "harmful",
+            "probe": order,
+            "at": 1.0,
+            "prefill": 0,
+            "sample": 0,
+        },
         schema_overrides={"draw": pl.Int64},
     )
     verdicts = [Verdict(one, refused=None, reason="no" if one == "unscored" else None) for one in outcomes]

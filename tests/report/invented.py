@@ -64,6 +64,9 @@ def answers(arm, seed, phase, task, kind, harm, prompts, generator):
     whole = {"arm": arm, "draw": seed, "seed": seed, "task": task, "phase": phase, "kind": kind}
     return pl.DataFrame(columns).with_columns(
         *(pl.lit(value).alias(name) for name, value in whole.items()),
+        at=pl.lit(float(phase == "after")),
+        prefill=pl.lit(0),
+        sample=pl.lit(0),
         reason=pl.lit(None, pl.String),
         raw=pl.lit(None, pl.String),
     )

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from curator.records import ANSWER_COLUMNS
 from curator.report.figures import Figures
 from curator.report.html import LONGEST_TEXT, Example, Sample, examples, prose, samples, webpage
 from curator.report.model import read_report
@@ -243,9 +244,7 @@ def test_probes_on_which_the_arms_differ_come_first(run):
     import polars as pl
 
     verdicts = run.verdicts.filter(judge="exact")
-    answers = verdicts.select("arm", "draw", "seed", "task", "phase", "kind", "probe").with_columns(
-        answer=pl.lit("said"), stop=pl.lit("end")
-    )
+    answers = verdicts.select(ANSWER_COLUMNS).with_columns(answer=pl.lit("said"), stop=pl.lit("end"))
     found = examples(answers, verdicts, run.data.harmful, treatment="curated", control="random", task="list")
     assert len(found) == 6
     assert {one.seed for one in found} == {0}

@@ -154,6 +154,14 @@ def test_everything_computes_in_the_dtype_of_the_recipe(tmp_path: Path, dtype: s
         assert json.loads(path.read_text())["where"]["dtype"] == name, path
 
 
+def test_vectors_from_the_cache_name_the_dtype_that_they_were_computed_in(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        build(recipe(), tmp_path / name, until="represent")
+        marker = json.loads((tmp_path / name / "2-represent" / "done.json").read_text())
+        assert marker["where"]["dtype"] == "float32"
+    assert marker["record"]["cached"] > 0 == marker["record"]["embedded"]
+
+
 @pytest.mark.parametrize("stage", ["5-train/before/curated-0", "5-train/after/list/random-0"])
 def test_nothing_is_computed_beside_pieces_of_which_some_are_from_elsewhere(tmp_path: Path, stage: str) -> None:
     """Also where others were computed as this process computes, and where models alone are from there."""

@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from curator.errors import ModelError
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.train.adapter import left_out, with_adapter
 from tests import fakes
 

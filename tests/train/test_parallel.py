@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from curator.engine.local import run_local
 from curator.errors import DataError, ModelError, RunError
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.train import parallel
 from curator.train.sft import _arguments, train
 from tests import fakes

@@ -10,7 +10,7 @@ import torch
 from curator.build import build
 from curator.errors import ModelError, RecipeError
 from curator.model.load import load_model
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.train.sft import train
 from tests import fakes
 from tests.small_run import recipe, report_of

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from curator.errors import DataError, ModelError
 from curator.model.chat import encode
 from curator.model.load import load_model
-from curator.recipe.verify import Training
+from curator.recipe.training import Training
 from curator.train.sft import train
 from tests import fakes
 

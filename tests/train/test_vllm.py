@@ -14,7 +14,7 @@ from curator.build import build
 from curator.errors import ModelError
 from curator.experiment.answers import Answered, Prompts, Weights, answer_prompts
 from curator.model.load import load_model, load_tokenizer
-from curator.recipe.verify import Generate
+from curator.recipe.training import Generate
 from curator.records import Messages
 from curator.train.generate import generate
 from curator.train.vllm_process import UnavailableError, generate_apart, there
