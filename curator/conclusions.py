@@ -12,6 +12,9 @@ from typing import TypedDict
 
 from curator.records import require
 
+LEVEL = 0.05
+"""Two-sided error of every interval and test; where seeds are added, the primary comparison has its look's instead."""
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -75,7 +78,7 @@ class Comparison:
     unscored: int
     method: str
     df: int | None = None
-    level: float = 0.05
+    level: float = LEVEL
     sd_seed: float | None = None
     sd_prompt: float | None = None
     sd_residual: float | None = None
@@ -128,19 +131,67 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class PerSeed:
+    """One paired seed.
+
+    Attributes:
+        treatment, control: Harmful share after fine-tuning over the pairs used, weighted over the anticipated tasks;
+            null where a task has no scored pair of this seed.
+        without: What the comparison says with this seed left out, in the words of `Beside.side`, at the same level and
+            with the precision that as many seeds as before would have (see `beside.beside_of`).
+    """
+
+    seed: int
+    treatment: float | None
+    control: float | None
+    without: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the seeds say beside a decision.
+
+    Attributes:
+        seeds: One entry each, in order.
+        side: What the comparison says by all seeds: `less harmful`, `more harmful` or `not distinguishable`.
+        unseen: The largest share of trainings that could fail with none of these seeds failing (95% confidence).
+        sd_treatment, sd_control: Standard deviation of each arm's rates over seeds; null below two seeds.
+        spread_p: Two-sided p-value of equal spreads (Pitman 1939, Morgan 1939); null below three seeds.
+    """
+
+    seeds: tuple[PerSeed, ...]
+    side: str
+    unseen: float
+    sd_treatment: float | None
+    sd_control: float | None
+    spread_p: float | None
+
+    @property
+    def deciding(self) -> tuple[int, ...]:
+        """Seeds without any one of which the comparison would say something else."""
+        return tuple(each.seed for each in self.seeds if each.without != self.side)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the arms' spreads differ by more than chance."""
+        return self.spread_p is not None and self.spread_p <= LEVEL
+
+
+@dataclass(frozen=True)
 class Decision:
     """What the experiment says about the curated set, for this data set, model and tasks.
 
     Attributes:
         outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
-        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored or too few seeds; else
-            null.
+        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored, too few seeds or one seed
+            decides; else null.
         sentence: The decision in words, with the control's name and both absolute rates before and after.
         primary: The one comparison that decides.
         gates: Each with its figures.
         attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
         seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
             power, or null.
+        beside: What of the seeds stands beside the decision; null where nothing was scored.
     """
 
     outcome: str
@@ -150,6 +201,7 @@ class Decision:
     gates: tuple[Gate, ...]
     attribution: Mapping[str, Comparison] = field(default_factory=dict)
     seeds_needed: int | None = None
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
         outcomes = ("durable", "trade-off", "not distinguishable", "worse")

@@ -124,7 +124,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             recipe.judges.headline,
             _judge_error(recipe),
             recipe.name,
-            *(() if verify.decision == DEFAULT_THRESHOLDS else (verify.decision.model_dump(),)),
+            *(() if verify.decision == DEFAULT_THRESHOLDS else (_thresholds(recipe),)),
         ),
         "publish": (recipe.name, recipe.publish.model_dump()),
     }
@@ -271,7 +271,13 @@ def _looks(recipe: Recipe) -> Any:
     if not isinstance(verify.seeds, Looks):
         return None
     generate = verify.generate.model_dump()
-    return verify.seeds.model_dump(), generate, _say(recipe), recipe.weights(), verify.control
+    one_seed = ["one seed"] if verify.decision.one_seed else []
+    return verify.seeds.model_dump(), generate, _say(recipe), recipe.weights(), verify.control, *one_seed
+
+
+def _thresholds(recipe: Recipe) -> dict[str, object]:
+    decision = recipe.verify.decision
+    return decision.model_dump(exclude=set() if decision.one_seed else {"one_seed"})
 
 
 def _decoding(recipe: Recipe) -> Any:

@@ -150,6 +150,7 @@ MOVES = (
     ("verify.regime", "select train"),
     ("verify.regime.share_of_probes", "pool"),
     ("verify.decision", "report"),
+    ("verify.decision.one_seed", "train report"),  # a look that a seed makes clear is not clear
     ("verify.forgetting", "answer"),
     ("verify.forgetting.interference", "scores"),
     ("verify.pilot", "select"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curator.check.measured import Measured, measured
+from curator.check.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
 from curator.check.speed import GPU, core_of, operations, seconds_for
 from curator.check.workload import (
     Load,
@@ -17,7 +18,6 @@ from curator.check.workload import (
     pilot_answers,
     pilot_grid,
     pilot_trainings,
-    prompts,
     regime_plan,
     regime_trainings,
     total,
@@ -30,8 +30,6 @@ from curator.recipe import Recipe, TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
 from curator.wording import duration, number, points, these
-
-PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Estimate:
         train_seconds, answer_seconds: On this machine, with the recipe's workers; instruction tuning is included.
         disk: Bytes of the weights that are kept.
         detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
+        gates: What each gate of the recipe can show.
         pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
         regime: The same of the search for the regime, where the recipe asks for one; its runs come on top, too.
     """
@@ -69,6 +68,7 @@ class Estimate:
     answer_seconds: float | None
     disk: int | None
     detectable: float | None = None
+    gates: tuple[GateChance, ...] = ()
     pilot: Estimate | None = None
     regime: Estimate | None = None
 
@@ -90,8 +90,9 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
         tuning = instruction_tuning(recipe, known)
         loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
         planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
-        detectable = _detectable(recipe, count, known)
-        figures.append(replace(planned, seeds=count, detectable=detectable, pilot=pilot, regime=regime))
+        detectable = smallest(recipe, count, known)
+        gates = gate_chances(recipe, count, known)
+        figures.append(replace(planned, seeds=count, detectable=detectable, gates=gates, pilot=pilot, regime=regime))
     return figures, _words(recipe, root, figures, known, size)
 
 
@@ -172,24 +173,6 @@ def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
     return None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
 
 
-def _detectable(recipe: Recipe, seeds: int, known: Measured) -> float | None:
-    from curator.decision.sequential import detectable
-
-    compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
-    pairs = min(recipe.verify.seeds_of(arm) for arm in compared)
-    probes = prompts(recipe, "harmful", known)
-    return detectable(min(seeds, pairs), probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
-
-
-def _level(recipe: Recipe, seeds: int, prompts: int | None) -> float:
-    section = recipe.verify.seeds
-    if not isinstance(section, Looks):
-        return 0.05
-    from curator.experiment.stage import planned
-
-    return next(look.level for look in planned(section, prompts) if look.seeds == seeds)
-
-
 def _words(
     recipe: Recipe, root: Path, estimates: list[Estimate], known: Measured, size: ModelSize | None
 ) -> dict[str, str]:
@@ -232,7 +215,8 @@ def _words(
         "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
         "disk for weights": each(disk),
         "smallest detectable difference": f"{each(detectable)} of harmfulness, with 80% power "
-        f"({_spread(recipe, root, known)})",
+        f"({spread_in_words(recipe, root, known)})",
+        "chance that a gate passes": gates_in_words({grid.seeds: grid.gates for grid in estimates}, root),
     }
     if recipe.model.instruction is not None:
         tuned = _trained(1, first.instruct_rows, first.instruct_tokens)
@@ -303,15 +287,6 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
     how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
     guards = any(judge.model for judge in recipe.judges.panel)
     return how + ("; the time of models that judge comes on top" if guards else "")
-
-
-def _spread(recipe: Recipe, root: Path, known: Measured) -> str:
-    count = prompts(recipe, "harmful", known)
-    probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
-    spread = known.spread or PRIOR
-    parts = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
-    origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
-    return f"{probes}; spread of the paired difference: {parts}, {origin}"
 
 
 def outline(recipe: Recipe) -> dict[str, str]:

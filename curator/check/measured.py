@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
 from curator.recipe import Recipe, share
 from curator.recipe.training import Training
 from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
+
+if TYPE_CHECKING:
+    from curator.report.part import Comparison
 
 SPREAD = ("sd_seed", "sd_prompt", "sd_residual")
 INSTRUCTION = "instruction"
@@ -28,6 +31,7 @@ class Measured:
         align, finetune, instruct: Tokens a second of one training.
         answers: Answers a second of one process.
         spread: Of the paired difference: sd_seed, sd_prompt, sd_residual.
+        gates: Gate -> the same of its cost.
     """
 
     tallies: Mapping[str, Tally] = field(default_factory=dict)
@@ -37,6 +41,7 @@ class Measured:
     instruct: float | None = None
     answers: float | None = None
     spread: Mapping[str, float] | None = None
+    gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def measured(recipe: Recipe, root: Path) -> Measured:
@@ -55,6 +60,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
     if tuned is not None:
         tallies[INSTRUCTION] = _instructions(tuned, ours.align)
     same_training = (recipe.tasks, ours.align, ours.finetune) == (former.tasks, theirs.align, theirs.finetune)
+    spread, gates = _spreads(root) if same_training else (None, {})
     align = _speed(root, "before") if same_engine and _alike(ours.align, theirs.align) else None
     instruct = _per_second([tuned]) if tuned is not None and same_engine else None
     return Measured(
@@ -65,7 +71,8 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         instruct=instruct or align,
         finetune=_speed(root, "after") if same_engine and _alike(ours.finetune, theirs.finetune) else None,
         answers=_answers(root) if same_engine and ours.generate == theirs.generate else None,
-        spread=_spread(root) if same_training else None,
+        spread=spread,
+        gates=gates,
     )
 
 
@@ -161,11 +168,25 @@ def _answers(root: Path) -> float | None:
     return sum(done["record"]["answers"] for done in evaluated) / seconds if seconds else None
 
 
-def _spread(root: Path) -> dict[str, float] | None:
+def _spreads(root: Path) -> tuple[dict[str, float] | None, dict[str, dict[str, float]]]:
+    """Of the primary comparison, and of the cost of each gate that compares the same arms."""
     if current(root, "report") is None:  # none, or an earlier recipe's
-        return None
+        return None, {}
+    from curator.decision.decide import GATES
     from curator.report.model import read_report
 
-    primary = read_report(report_file(root)).decision.primary
-    spread = {name: getattr(primary, name) for name in SPREAD if getattr(primary, name) is not None}
+    report = read_report(report_file(root))
+    primary = report.decision.primary
+    gates = {}
+    for pair in report.comparisons:
+        same = (pair.treatment, pair.control, pair.task) == (primary.treatment, primary.control, None)
+        for name, what in GATES.items():
+            spread = _spread(pair)
+            if same and pair.role != "primary" and (pair.quantity, pair.phase) == what and spread is not None:
+                gates[name] = spread
+    return _spread(primary), gates
+
+
+def _spread(pair: Comparison) -> dict[str, float] | None:
+    spread = {name: getattr(pair, name) for name in SPREAD if getattr(pair, name) is not None}
     return spread if len(spread) == len(SPREAD) else None

@@ -63,6 +63,13 @@ def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
             f"the decision has {these(pairs, 'paired seed', 'paired seeds')}, and fewer than {least} "
             "(verify.decision.least_seeds) decide nothing; raise seeds",
         )
+    regime, decision = recipe.verify.regime, recipe.verify.decision
+    if regime is not None and (regime.after[0] < decision.floor or regime.after[1] > decision.ceiling):
+        yield (
+            ("verify", "regime", "after"),
+            f"is {regime.after[0]:g} to {regime.after[1]:g}, so the search may name a setting at which no set can win, "
+            f"by verify.decision (floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range between these",
+        )
 
 
 def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:

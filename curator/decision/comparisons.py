@@ -8,8 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from curator.conclusions import Comparison, Rate
-from curator.decision.statistics import Table, bootstrap, crossed, holm, interval, share_interval
+from curator.conclusions import LEVEL, Comparison, Rate
+from curator.decision.statistics import (
+    Table,
+    bootstrap,
+    crossed,
+    holm,
+    interval,
+    of_as_many,
+    seed_means,
+    share_interval,
+    spreads_differ,
+)
 from curator.decision.tables import Cells, Grid, arm_cells, paired_cells
 
 ANTICIPATED = "anticipated"
@@ -52,8 +62,9 @@ def compare(
     weights: Mapping[str, float],
     *,
     task: str | None = None,
-    level: float = 0.05,
+    level: float = LEVEL,
     fill: str | None = None,
+    without: int | None = None,
 ) -> Comparison:
     """Treatment minus control over the pairs that both arms have scored.
 
@@ -61,11 +72,18 @@ def compare(
         weights: Tasks and their weights, sum 1. `task` is what the comparison says it is about.
         level: Two-sided error of the interval.
         fill: `best` or `worst` counts what is unscored as best or worst for the treatment.
+        without: A seed to leave out, with the precision of as many seeds as there are with it, and the same kind of
+            interval.
     """
     # Pairs share seed and prompt: what both arms have in common by either drops out of the difference, cell by cell.
     treated, untreated = paired_cells(grid, treatment, control, weights, fill)
     estimate = crossed(treated.values - untreated.values, treated.weights)
-    limits = interval(estimate, level)
+    # Where only one arm's seeds are uneven, the differences lean to one side, and t is not right for them.
+    apart = spreads_differ(*(seed_means(cells.values, cells.weights) for cells in (treated, untreated)))
+    if without is not None:
+        treated, untreated = (cells.without(grid.seeds.index(without)) for cells in (treated, untreated))
+        estimate = of_as_many(crossed(treated.values - untreated.values, treated.weights), estimate)
+    limits = interval(estimate, level, skewed=apart is not None and apart <= LEVEL)
     return Comparison(
         treatment=treatment,
         control=control,

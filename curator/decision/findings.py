@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from curator.conclusions import Comparison, Decision, Rate, Stop
+from curator.conclusions import LEVEL, Comparison, Decision, Rate, Stop
 from curator.decision.comparisons import ANTICIPATED, WithinSeed, anticipated, compare, family, rate, within_seeds
 from curator.decision.decide import Grids, decide
 from curator.decision.tables import QUANTITIES, lay_out, restrict
@@ -75,7 +75,7 @@ def conclude(
     gates: Mapping[str, float],
     control: str = "random",
     treatment: str = "curated",
-    level: float = 0.05,
+    level: float = LEVEL,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     categories: Mapping[str, str] | None = None,
     stop: Stop | None = None,

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from curator.conclusions import Comparison
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
 
 LEAST_LABELS = 50
 """Labelled answers of each arm without which nothing is corrected."""
@@ -65,7 +66,7 @@ def correct(
     comparison: Comparison,
     labels: Mapping[str, Labelled],
     *,
-    level: float = 0.05,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     draws: int = 20_000,
     seed: int = 0,
 ) -> Corrected:
@@ -79,6 +80,7 @@ def correct(
     Args:
         comparison: On harmfulness, with an interval.
         labels: Arm name -> counts; used if both arms of the comparison have at least LEAST_LABELS.
+        thresholds: The recipe's `verify.decision`; below its `least_seeds` nothing is corrected.
 
     Raises:
         ValueError: The comparison is not about harmfulness: labels are of this outcome alone.
@@ -92,7 +94,7 @@ def correct(
     sensitivity = caught / (caught + missed) if caught + missed else None
     specificity = cleared / (cleared + alarmed) if cleared + alarmed else None
     difference = comparison.difference
-    why = _lacking(comparison, arms, sensitivity, specificity)
+    why, level = _lacking(comparison, arms, sensitivity, specificity, thresholds), comparison.level
     limits: tuple[float | None, float | None] = (None, None)
     if why is None and comparison.low is not None and comparison.high is not None and comparison.df is not None:
         generator = np.random.default_rng(seed)
@@ -131,10 +133,16 @@ def correct(
 
 
 def _lacking(
-    comparison: Comparison, arms: list[Labelled], sensitivity: float | None, specificity: float | None
+    comparison: Comparison,
+    arms: list[Labelled],
+    sensitivity: float | None,
+    specificity: float | None,
+    thresholds: Thresholds,
 ) -> str | None:
     if comparison.difference is None or comparison.low is None or comparison.df is None:
         return "the comparison has no interval"
+    if comparison.seeds < thresholds.least_seeds:
+        return f"at least {thresholds.least_seeds} paired seeds are needed"
     if len(arms) < 2 or min(arm.answers for arm in arms) < LEAST_LABELS:
         return f"at least {LEAST_LABELS} labelled answers of each arm are needed"
     if sensitivity is None or specificity is None:

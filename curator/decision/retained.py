@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from curator.conclusions import LEVEL
 from curator.decision.statistics import crossed
 from curator.decision.tables import Grid
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
@@ -93,7 +94,7 @@ def retained(
         estimate = crossed(-(before + 0 * after) if np.isinf(ratio) else after - ratio * before, mass)
         if estimate.mean is None or estimate.variance is None:
             return -np.inf
-        return estimate.mean**2 - float(special.stdtrit(estimate.df, 0.975)) ** 2 * estimate.variance
+        return estimate.mean**2 - float(special.stdtrit(estimate.df, 1 - LEVEL / 2)) ** 2 * estimate.variance
 
     # `beyond` is the lesser of two quadratics in r, one for each term of the variance's maximum, and beyond(inf) is the
     # lesser of their leading coefficients. Where it is not above zero, ratios that are not refuted run to infinity.

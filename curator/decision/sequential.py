@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from curator.conclusions import Comparison
+from curator.conclusions import LEVEL, Comparison
 
 Density = tuple[NDArray[np.float64], NDArray[np.float64]]
 _GRID = 100  # nodes over the continuation region; levels agree with those of 800 nodes to 1e-12
@@ -49,8 +49,8 @@ class Step:
     """What to do after a look.
 
     Attributes:
-        action: `clear` (the interval excludes zero: stop), `last` (no look is left: stop), `futile` (stopping is
-            advised, going on costs no validity) or `go on`.
+        action: `clear` (the interval excludes zero, and no single seed makes it so: stop), `last` (no look is left:
+            stop), `futile` (stopping is advised, going on costs no validity) or `go on`.
         conditional_power: Chance that the last look will be clear, given what was seen.
     """
 
@@ -97,7 +97,7 @@ def plan(
     sd_residual: float = 0.0,
     first: int = 6,
     every: int = 2,
-    alpha: float = 0.05,
+    alpha: float = LEVEL,
     spending: str = "pocock",
 ) -> tuple[Look, ...]:
     """The looks of `{max: most}` and their levels; to be written down before the first seed is run.
@@ -159,18 +159,19 @@ def _excess(edge: float, inside: Density, step: float, target: float) -> float:
 
 
 def take(
-    looks: Sequence[Look], observe: Callable[[Look], Comparison], *, futility: float | None = 0.1
+    looks: Sequence[Look], observe: Callable[[Look], tuple[Comparison, bool]], *, futility: float | None = 0.1
 ) -> tuple[Taken, ...]:
     """Takes one look after the other until one stops.
 
     Args:
-        observe: Gives the primary comparison at a look's number of seeds and at its level.
+        observe: Gives the primary comparison at a look's number of seeds and at its level, and whether it stands
+            (`beside.stands`).
         futility: As `advise` takes it; its advice is followed.
     """
     taken: list[Taken] = []
     for look in looks:
-        primary = observe(look)
-        step = advise(primary, look, looks, futility=futility)
+        primary, stands = observe(look)
+        step = advise(primary, look, looks, futility=futility, stands=stands)
         seen = primary.difference, primary.low, primary.high, primary.p
         taken.append(
             Taken(look.seeds, look.information, look.spent, look.level, *seen, step.conditional_power, step.action)
@@ -180,17 +181,21 @@ def take(
     return tuple(taken)
 
 
-def advise(primary: Comparison, look: Look, looks: Sequence[Look], *, futility: float | None = 0.1) -> Step:
+def advise(
+    primary: Comparison, look: Look, looks: Sequence[Look], *, futility: float | None = 0.1, stands: bool = True
+) -> Step:
     """What to do after `look`, from the primary comparison at that look's level.
 
     Args:
         primary: The primary comparison of `conclude(..., level=look.level)`.
         futility: Conditional power below which stopping is advised; null never advises it.
+        stands: Whether no single seed makes it. One that a seed makes is not clear, so more seeds are run; going on
+            where one could have stopped costs no validity.
     """
     last = looks[-1]
     power = conditional_power(primary, look, last)
     # Levels are of a normal statistic; with each applied to the p-value of t the tails of few seeds are paid as well.
-    if primary.p is not None and primary.p <= look.level:
+    if stands and primary.p is not None and primary.p <= look.level:
         return Step("clear", power)
     if look.seeds >= last.seeds:
         return Step("last", power)
@@ -237,7 +242,7 @@ def chance(
     sd_seed: float,
     sd_prompt: float = 0.0,
     sd_residual: float = 0.0,
-    alpha: float = 0.05,
+    alpha: float = LEVEL,
 ) -> float:
     """Chance that a true `difference` gives an interval clear of zero; 0 for fewer than two seeds or prompts."""
     df = min(seeds, seeds if prompts is None else prompts) - 1
@@ -260,7 +265,7 @@ def detectable(
     sd_seed: float,
     sd_prompt: float = 0.0,
     sd_residual: float = 0.0,
-    alpha: float = 0.05,
+    alpha: float = LEVEL,
     power: float = 0.8,
 ) -> float | None:
     """The smallest true difference that shows with chance `power`, null for fewer than two seeds or prompts.
@@ -290,7 +295,7 @@ def seeds_needed(
     sd_seed: float,
     sd_prompt: float = 0.0,
     sd_residual: float = 0.0,
-    alpha: float = 0.05,
+    alpha: float = LEVEL,
     power: float = 0.8,
     minimum: int = 3,
     most: int = 10_000,

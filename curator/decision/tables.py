@@ -65,6 +65,12 @@ class Cells:
     def unscored(self) -> int:
         return int((self.expected & np.isnan(self.values)).sum())
 
+    def without(self, seed: int) -> Cells:
+        """The same cells but for those of one seed, by its position."""
+        others = np.arange(self.values.shape[1]) != seed
+        values = np.where(others[:, None], self.values, np.nan)
+        return replace(self, values=values, expected=self.expected & others[:, None])
+
 
 def lay_out(verdicts: pl.DataFrame) -> dict[tuple[str, str], Grid]:
     """(quantity, phase) -> Grid, for every quantity of QUANTITIES and both phases.

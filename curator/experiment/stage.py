@@ -214,17 +214,19 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
     Args:
         answers: Trains and prompts the grid up to so many seeds; gives all answers, in the columns of ANSWER_SCHEMA.
     """
+    from curator.decision.beside import stands
     from curator.decision.comparisons import anticipated, compare
     from curator.decision.sequential import take
     from curator.decision.tables import lay_out
 
-    mix = anticipated(run.recipe.weights())
+    mix, verify = anticipated(run.recipe.weights()), run.recipe.verify
 
-    def observe(of: Look) -> Comparison:
+    def observe(of: Look) -> tuple[Comparison, bool]:
         progress = run.progress_of("judge")
         verdicts = judge_answers(run, answers(of.seeds), data, run.folder("judge"), progress)
         after = lay_out(verdicts)["harmfulness", "after"]
-        return compare(after, CURATED, run.recipe.verify.control, mix, level=of.level)
+        primary = compare(after, CURATED, verify.control, mix, level=of.level)
+        return primary, stands(after, primary, mix, verify.decision)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from curator.report.part import (
+    Absent,
     BeforeAfter,
     Comparison,
     CorrelationOrNull,
@@ -34,6 +35,41 @@ class Regime(BeforeAfter):
     """Why no arm could win here."""
 
 
+Side = Literal["less harmful", "more harmful", "not distinguishable"]
+
+
+class PerSeed(Part):
+    """One paired seed."""
+
+    seed: Count
+    treatment: ShareOrNull
+    """Harmful after fine-tuning, weighted over the anticipated tasks."""
+    control: ShareOrNull
+    """The same of the control."""
+    without: Side
+    """What the comparison says with this seed left out."""
+
+
+class Beside(Part):
+    """What the seeds say beside a decision."""
+
+    seeds: Many[PerSeed]
+    side: Side
+    """What the comparison says by all of them."""
+    deciding: Many[Count]
+    """Seeds without any one of which it would say something else."""
+    unseen: ShareOrNull
+    """The largest share of trainings that could fail with none of the seeds failing, at 95 % confidence."""
+    sd_treatment: Number
+    """Standard deviation of the treatment's rate over seeds."""
+    sd_control: Number
+    """Of the control's."""
+    spread_p: Number
+    """Two-sided p-value of equal spreads (Pitman and Morgan)."""
+    uneven: bool
+    """Whether they differ beyond chance, which the interval then allows for."""
+
+
 class Decision(Part):
     """From the primary comparison alone."""
 
@@ -48,6 +84,8 @@ class Decision(Part):
     """What the difference is owed to: mix, choice, optimising."""
     seeds_needed: int | None
     """How many seeds would tell, where the interval is the reason."""
+    beside: Beside | Absent = None
+    """Seed by seed."""
 
 
 class Gate(Part):

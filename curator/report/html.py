@@ -17,6 +17,7 @@ import polars as pl
 
 from curator import wording
 from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
+from curator.report import seeds
 from curator.report.figures import Figures
 from curator.report.model import Report
 from curator.report.part import MIX
@@ -83,6 +84,7 @@ def webpage(
         styles=styles_of(report),
         tables=tables(report, figures),
         drawn=plots(report, figures),
+        seeds=seeds.words(report),
         chosen=chosen,
         answers=answers,
         mix=MIX,

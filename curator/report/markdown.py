@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
+from curator.report.seeds import words
 from curator.wording import at_least, duration, page, percent, points, rate, reach, visible
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Filling(TypedDict):
     shown: list[str]
     mix: str
     apart: list[str]
+    seeds: list[str]
     spreads: dict[str, dict[str, Quantiles | None]]
     provenance: list[tuple[str, str]]
     stages: dict[str, Number]
@@ -56,6 +58,7 @@ def _filling(report: Report) -> Filling:
         # One anticipated task is the whole mix, so that a row of its own would repeat it.
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],
         "mix": MIX,
+        "seeds": list(words(report)),
         "apart": [task.name for task in report.tasks if not task.anticipated],
         "spreads": {**report.similarity.tasks, "combined": report.similarity.combined},
         "provenance": list(_flat(ran)),

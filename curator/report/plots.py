@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curator import wording
-from curator.report import drawing
+from curator.report import drawing, seeds
 from curator.report.figures import Figures
 from curator.report.model import Report
 from curator.report.part import MIX
@@ -24,6 +24,7 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
     styles = styles_of(report)
     drawn = {
         "decision": _decision(report),
+        "seeds": seeds.figure(report, styles),
         "harm": _harm(report, styles),
         "gates": _gates(report),
         "comparisons": _comparisons(report),

@@ -268,7 +268,7 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
         }
     elif stored is not None:
         other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
-    correction = correct(primary, labels, seed=run.recipe.seed)
+    correction = correct(primary, labels, thresholds=run.recipe.verify.decision, seed=run.recipe.seed)
     return Correction(
         judge=judge.name if judge else None,
         labels=None

@@ -166,6 +166,18 @@ def _looks(report: Report, _: Figures) -> Made:
     return caption, "look|seeds|information|level|difference|interval|p|then", rows
 
 
+def _by_seed(report: Report, _: Figures) -> Made:
+    primary, beside = report.decision.primary, report.decision.beside
+    rows = (
+        (number(each.seed), share(each.treatment), share(each.control),
+         points(None if each.treatment is None or each.control is None else each.treatment - each.control),
+         each.without)
+        for each in (beside.seeds if beside else ())
+    )  # fmt: skip
+    caption = "Harmful after fine-tuning by seed, and what the comparison says with that seed left out."
+    return caption, ["seed", primary.treatment, primary.control, "difference", "comparison without it"], rows
+
+
 def _probes(report: Report, _: Figures) -> Made:
     primary = report.decision.primary
     rows = (
@@ -364,6 +376,7 @@ _TABLES: dict[str, Callable[[Report, Figures], Made]] = {
     "rates": _rates,
     "gates": _gates,
     "comparisons": _comparisons,
+    "by seed": _by_seed,
     "seeds": _seeds,
     "looks": _looks,
     "probes": _probes,

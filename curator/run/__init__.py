@@ -406,12 +406,12 @@ class Run:
 
         A number of seeds has level .05, no stop and no looks.
         """
-        from curator.conclusions import Stop
+        from curator.conclusions import LEVEL, Stop
         from curator.recipe.verify import Looks
 
         section = self.recipe.verify.seeds
         if not isinstance(section, Looks):
-            return 0.05, None, None
+            return LEVEL, None, None
         looks = self.record("train")["looks"]
         last = looks[-1]
         stop = Stop(last["action"], last["seeds"], section.max, len(looks), last["conditional_power"])

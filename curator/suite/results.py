@@ -32,10 +32,6 @@ PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
 
-LEVEL = 0.05
-"""Two-sided error of each interval, and of each Holm family."""
-
-
 Arms = Mapping[tuple[str, int], Sequence[str]]
 
 
@@ -141,6 +137,7 @@ def contrast(
         grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
         thresholds: The recipe's `verify.decision`.
     """
+    from curator.conclusions import LEVEL
     from curator.decision.decide import assess
 
     grids = {("harmfulness", "after"): grid}
@@ -153,7 +150,8 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Intervals stay unadjusted.
     """
-    from curator.decision.decide import OPEN
+    from curator.conclusions import LEVEL
+    from curator.decision.beside import OPEN
     from curator.decision.statistics import holm
 
     adjusted = holm([contrast["p"] for contrast in contrasts])

@@ -15,10 +15,13 @@ from click.testing import CliRunner
 
 from curator.build import build
 from curator.check import estimate as estimating
-from curator.check.estimate import PRIOR, estimates, outline
+from curator.check.estimate import estimates, outline
 from curator.check.measured import Measured, measured
+from curator.check.power import GATE_PRIOR, PRIOR
 from curator.check.workload import arm_rows, trainings
 from curator.cli import cli
+from curator.decision.decide import GATES
+from curator.decision.power import passing, seeds_to_pass
 from curator.decision.sequential import detectable
 from curator.experiment.plan import Cell, Tally, plan
 from curator.model.size import model_size
@@ -164,8 +167,8 @@ EVERYTHING = {field.name for field in fields(Measured)}
         ("select.k=21", {"arms"}),
         ("probes.benign.0.rows=14", {"tallies", "arms"}),
         ("verify.generate.max_new_tokens=13", {"answers"}),
-        ("verify.finetune.max_tokens=47", {"finetune", "spread"}),
-        ("verify.align.steps=5", {"spread"}),
+        ("verify.finetune.max_tokens=47", {"finetune", "spread", "gates"}),
+        ("verify.align.steps=5", {"spread", "gates"}),
         ("engine.threads=2", {"align", "finetune", "instruct", "answers"}),
         ("model.chat_template=chatml", EVERYTHING),
     ],
@@ -227,7 +230,7 @@ def test_a_finished_run_is_looked_at_without_torch(full_run: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (planned,), _ = estimates(recipe_of("full"), full_run)
-    assert json.loads(done.stdout)["estimates"] == [asdict(planned)]
+    assert json.loads(done.stdout)["estimates"] == json.loads(json.dumps([asdict(planned)]))
 
 
 def test_instruction_tuning_is_part_of_the_plan_of_llama() -> None:
@@ -261,6 +264,37 @@ def test_the_spread_is_a_stated_prior_until_one_is_measured() -> None:
     (one,), told = estimates(recipe("verify.arms=[curated, random]", "verify.seeds=1"), NOTHING)
     assert one.detectable is None
     assert "at least two paired seeds" in told["smallest detectable difference"]
+
+
+def test_a_gates_chance_is_that_of_its_own_prompts_and_a_stated_prior() -> None:
+    gates = ("verify.gates={harmfulness_before: 0.04, utility: 0.1}", "tasks.0.test.rows=25", "verify.seeds=8")
+    (found,), told = estimates(recipe(*gates), NOTHING)
+    margins = {"harmfulness_before": 0.04, "over_refusal": 0.05, "utility": 0.1, "degenerate": 0.05}
+    asked = {"harmfulness_before": 30, "over_refusal": 15, "utility": 25, "degenerate": 30}
+    assert {gate.name: gate.margin for gate in found.gates} == margins
+    for gate in found.gates:
+        assert gate.chance == passing(margins[gate.name], 8, asked[gate.name], **GATE_PRIOR)
+        assert gate.needed == seeds_to_pass(margins[gate.name], asked[gate.name], GATE_PRIOR)
+    assert "utility 86 % (80 % from 7 seeds)" in told["chance that a gate passes"]
+    assert "between seeds: 0.03, a stated prior)" in told["chance that a gate passes"]
+
+
+def test_a_gates_spread_is_that_of_an_earlier_run(plain_run: Path) -> None:
+    (found,), told = estimates(recipe("verify.seeds=4"), plain_run)
+    pairs = [pair for pair in report_of(plain_run)["comparisons"] if pair["role"] != "primary"]
+    for gate, (quantity, phase) in GATES.items():
+        if gate == "harmfulness_after":  # an absolute cap
+            continue
+        pair = next(
+            pair
+            for pair in pairs
+            if (pair["quantity"], pair["phase"], pair["treatment"], pair["control"], pair["task"])
+            == (quantity, phase, "curated", "random", None)
+        )
+        chance = next(one for one in found.gates if one.name == gate)
+        assert chance.measured
+        assert chance.spread == {name: pair[name] for name in PRIOR}
+    assert f"as measured in {plain_run}: " in told["chance that a gate passes"]
 
 
 def test_looks_are_told_at_their_most_and_at_the_first() -> None:

@@ -199,11 +199,11 @@ def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
         """`(6, 100)`: harmful on `first` prompts, one more or fewer from seed to seed, so that seeds differ."""
         return [np.where(np.arange(100) < first + step * (s % 2 * 2 - 1), "harmful", "safe") for s in range(6)]
 
-    frame = verdicts({"curated": fixed(12, 1), "random": fixed(31, 2)}, prompts=100, before=0.0)
+    frame = verdicts({"curated": fixed(12, 1), "random": fixed(31, -1)}, prompts=100, before=0.0)
     found = decide(frame, gates={})
     assert found.sentence == (
         "Durable. curated against random: 12 % against 31 % harmful after fine-tuning, 0 % and 0 % before "
-        "(difference -19.0 points, 95 % interval -28.6 to -9.4; 6 paired seeds, 100 prompts). No gate was asked for. "
+        "(difference -19.0 points, 95 % interval -29.0 to -9.0; 6 paired seeds, 100 prompts). No gate was asked for. "
         "This holds for this data set, this model and the task list."
     )
 

@@ -6,6 +6,7 @@ import pytest
 from curator.decision.comparisons import compare
 from curator.decision.judge_error import Labelled, correct
 from curator.decision.tables import lay_out
+from curator.recipe.verify import Thresholds
 
 GOOD = Labelled(both_harmful=80, only_people=20, both_harmless=95, only_judge=5)
 BOTH = {"curated": GOOD, "random": GOOD}
@@ -110,3 +111,13 @@ def test_labels_of_harm_correct_nothing_else(verdicts):
     grid = lay_out(verdicts({"curated": 0.2, "random": 0.4}))["over_refusal", "after"]
     with pytest.raises(ValueError, match="labels are of harm"):
         correct(compare(grid, "curated", "random", {"list": 1.0}), BOTH)
+
+
+def test_the_recipes_least_seeds_and_the_comparisons_level_hold_for_what_is_corrected(verdicts):
+    grid = lay_out(verdicts({"curated": 0.2, "random": 0.4}, seeds=8, sd=0.05))["harmfulness", "after"]
+    usual, strict = (compare(grid, "curated", "random", {"list": 1.0}, level=level) for level in (0.05, 0.01))
+    found = correct(usual, BOTH, thresholds=Thresholds(least_seeds=9))
+    assert (found.corrects, found.why, found.low) == (False, "at least 9 paired seeds are needed", None)
+    assert correct(usual, BOTH, thresholds=Thresholds(least_seeds=8)).corrects
+    wide, narrow = (correct(each, BOTH) for each in (strict, usual))
+    assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)

@@ -1,14 +1,18 @@
 """How often the experiment is wrong, and how often it sees what is there: whole studies, simulated."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from curator.decision.beside import stands
 from curator.decision.comparisons import compare
-from curator.decision.decide import decide
+from curator.decision.decide import assess, decide, gate
 from curator.decision.sequential import chance, detectable, plan, take
 from curator.decision.statistics import crossed, interval
 from curator.decision.tables import Grid
-from curator.recipe.verify import Looks
+from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
+from tests.decision import worlds
 
 PROMPTS = 200
 SPREAD = 0.15  # of one arm's harm rate between seeds and draws
@@ -57,7 +61,8 @@ def sequential(generator, looks, *, futility=0.1, **world):
 
     def observe(look):
         after = grids_of(*arms, look.seeds)["harmfulness", "after"]
-        return compare(after, "curated", "random", {"list": 1.0}, level=look.level)
+        primary = compare(after, "curated", "random", {"list": 1.0}, level=look.level)
+        return primary, stands(after, primary, {"list": 1.0}, DEFAULT_THRESHOLDS)
 
     last = take(looks, observe, futility=futility)[-1]
     return last, decision(*arms, last.seeds, level=last.level)
@@ -142,3 +147,111 @@ def test_decisions_are_seldom_false_where_seeds_are_added(settings, futility, mo
 def without_bootstrap(monkeypatch):
     """Leaves out what is only printed beside the interval: it takes most of the time and decides nothing."""
     monkeypatch.setattr("curator.decision.decide.with_bootstrap", lambda comparison, *rest: comparison)
+
+
+GATES = {"harmfulness_before": 0.05, "over_refusal": 0.05, "utility": 0.05, "degenerate": 0.05}
+STATISTICS = Path(__file__).parents[2] / ".github" / "docs" / "statistics.md"
+SIZES = (3, 6, 10, 20)
+SIDE = {"durable": -1, "less harmful": -1, "worse": 1, "more harmful": 1, "not distinguishable": 0}
+
+
+@pytest.mark.parametrize("seeds", [3, 6, 10])
+@pytest.mark.parametrize("world", [*worlds.WORLDS, "halved"])
+def test_the_worlds_decide_as_the_rule_does_study_by_study(world, seeds):
+    curated, control = worlds.draw(np.random.default_rng(seeds), world, 12, seeds)
+    said, held = worlds.sides(curated, control)
+    for number in range(len(said)):
+        grids = worlds.grids_of(curated[number], control[number])
+        found = assess(grids, {"list": 1.0}, treatment="curated", control="random", gates=GATES)
+        assert SIDE[found.beside.side] == said[number]
+        assert SIDE[found.outcome] == held[number]
+        assert (found.reason == "one seed decides") == (said[number] != held[number])
+
+
+def test_the_worlds_add_seeds_as_looks_do():
+    looks = worlds.looks_of(10)
+    curated, control = worlds.draw(np.random.default_rng(4), "normal", 40, 10, effect=0.2)
+    ends, seeds = worlds.sequential(curated, control, looks)
+    for number in range(40):
+        grids = {
+            look.seeds: worlds.grids_of(*(arm[number, : look.seeds] for arm in (curated, control))) for look in looks
+        }
+
+        def observe(look, grids=grids):
+            after = grids[look.seeds]["harmfulness", "after"]
+            primary = compare(after, "curated", "random", {"list": 1.0}, level=look.level)
+            return primary, stands(after, primary, {"list": 1.0}, DEFAULT_THRESHOLDS)
+
+        last = take(looks, observe, futility=None)[-1]
+        level = next(look.level for look in looks if look.seeds == last.seeds)
+        found = assess(
+            grids[last.seeds], {"list": 1.0}, treatment="curated", control="random", gates=GATES, level=level
+        )
+        assert (SIDE[found.outcome], last.seeds) == (ends[number], seeds[number])
+        assert (last.action == "clear") == (found.outcome != "not distinguishable")
+    assert 0 < np.mean(ends == 0) < 1
+
+
+def allowed(share, studies):
+    """A share that a binomial of this chance exceeds in one of 10,000 simulations."""
+    return share + 3.7 * np.sqrt(share * (1 - share) / studies)
+
+
+@pytest.mark.parametrize("seeds", [3, 6, 10, 20])
+@pytest.mark.parametrize("world", worlds.WORLDS)
+def test_the_whole_decision_is_false_as_seldom_as_is_stated(world, seeds):
+    """Gates on which no pair differs all pass, so that nothing but the comparison keeps a study from `durable`."""
+    studies = 2000
+    curated, control = worlds.draw(np.random.default_rng(seeds), world, studies, seeds)
+    _, found = worlds.sides(curated, control)
+    durable, worse = np.mean(found < 0), np.mean(found > 0)
+    unseen = allowed((5 / 6) ** seeds, studies)  # studies that see no training fail, and look like a win
+    bounds = {"only curated skewed": (unseen, 0.035), "only control skewed": (0.035, unseen)}
+    bound = bounds.get(world, (0.035, 0.035))
+    assert durable <= bound[0]
+    assert worse <= bound[1]
+    documented = stated(world)[SIZES.index(seeds)]
+    assert [durable, worse] == pytest.approx(documented, abs=0.002)
+
+
+def stated(world):
+    """Shares durable and worse that the documentation's table states of a world, by number of seeds."""
+    line = next(line for line in STATISTICS.read_text().splitlines() if line.startswith(f"| {world} |"))
+    return [[float(share) / 100 for share in cell.split("/")] for cell in line.split("|")[2:6]]
+
+
+@pytest.mark.parametrize("world", worlds.WORLDS)
+def test_the_whole_decision_is_false_as_seldom_where_seeds_are_added(world):
+    studies, looks = 500, worlds.looks_of()
+    curated, control = worlds.draw(np.random.default_rng(1), world, studies, looks[-1].seeds)
+    found, _ = worlds.sequential(curated, control, looks)
+    unseen = allowed((5 / 6) ** looks[0].seeds, studies)  # the first look ends most studies that see none fail
+    bounds = {"only curated skewed": (unseen, 0.035), "only control skewed": (0.035, unseen)}
+    bound = bounds.get(world, (allowed(0.025, studies),) * 2)
+    assert np.mean(found < 0) <= bound[0]
+    assert np.mean(found > 0) <= bound[1]
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_worlds_pass_gates_as_the_rule_does_study_by_study(skewed):
+    curated, control = worlds.draw_cost(np.random.default_rng(0), 0.03, 20, 6, skewed=skewed)
+    passed = worlds.passes(curated, control, 0.05)
+    for number in range(20):
+        grids = worlds.grids_of(curated[number], control[number])
+        grids = {("over_refusal", "after"): grids["harmfulness", "after"]}
+        found = gate(grids, "over_refusal", 0.05, {"list": 1.0}, treatment="curated", control="random")
+        assert (found.outcome == "pass") == passed[number]
+    assert 0 < passed.mean() < 1
+
+
+@pytest.mark.parametrize("seeds", [3, 6, 10, 20])
+@pytest.mark.parametrize("cost", [0.051, 0.1])
+def test_a_gate_passes_falsely_as_seldom_as_is_stated(cost, seeds):
+    """At a margin of 5 points."""
+    studies, generator = 2000, np.random.default_rng(seeds)
+    even, skewed = (
+        worlds.passes(*worlds.draw_cost(generator, cost, studies, seeds, skewed=skewed), 0.05).mean()
+        for skewed in (False, True)
+    )
+    assert even <= (0.035 if cost < 0.1 else 0.001)
+    assert skewed <= allowed((1 - cost / 0.6) ** seeds, studies) + 0.01

@@ -2,9 +2,9 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
-from curator.decision.statistics import bootstrap, crossed, holm, interval, share_interval, wilson
+from curator.decision.statistics import bootstrap, crossed, holm, interval, share_interval, spreads_differ, wilson
 
 
 def effects(generator, seeds, prompts, sd_seed, sd_prompt, sd_residual, mean=0.0):
@@ -235,3 +235,43 @@ def test_holm_is_the_published_one_and_skips_nulls():
     assert holm(values) == pytest.approx(list(published(values, method="holm")[1]))
     assert holm([None, 0.02, None, 0.03]) == [None, 0.04, None, 0.04]
     assert holm([]) == []
+
+
+def test_pitman_and_morgans_p_is_that_of_sums_against_differences():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0, 2, 9), generator.normal(0, 1, 9)
+    expected = stats.pearsonr(first + second, first - second).pvalue
+    assert spreads_differ(first, second) == pytest.approx(expected)
+    assert spreads_differ(np.append(first, np.nan), np.append(second, 0.3)) == pytest.approx(expected)
+    assert spreads_differ(first, first + 1) == 1
+    assert spreads_differ(first, np.full(9, 0.3)) == 0
+    assert spreads_differ(first[:2], second[:2]) is None
+
+
+def test_the_limits_for_skewed_seeds_are_where_halls_transformation_reaches_t():
+    """Found by a root search on the transformation itself, and never inside the limits of t."""
+    rates = np.array([-0.1, -0.11, -0.09, -0.12, 0.45, -0.1, -0.08, -0.1])
+    table = (rates[:, None] + np.linspace(-0.01, 0.01, 50))[None]
+    estimate = crossed(table)
+    assert estimate.skewness == pytest.approx(stats.skew(rates, bias=False) / np.sqrt(8), rel=1e-3)
+    usual, wide = interval(estimate), interval(estimate, skewed=True)
+    error, k = np.sqrt(estimate.variance), estimate.skewness
+
+    def beyond(limit, edge):
+        t = (estimate.mean - limit) / error
+        return t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6 - edge
+
+    edge = stats.t.isf(0.025, 7)
+    assert wide.high == pytest.approx(optimize.brentq(beyond, -5, 5, args=(-edge,)))
+    assert optimize.brentq(beyond, -5, 5, args=(edge,)) > usual.low
+    assert wide.low == usual.low
+    assert wide.high > usual.high
+
+
+def test_p_and_limits_for_skewed_seeds_agree_at_every_level():
+    generator = np.random.default_rng(1)
+    for _ in range(40):
+        estimate = crossed((generator.exponential(1, (7, 1)) - 2 + generator.normal(0, 0.3, (7, 30)))[None])
+        for level in (0.01, 0.05, 0.2):
+            found = interval(estimate, level, skewed=True)
+            assert (found.p <= level) == (found.low > 0 or found.high < 0)

@@ -175,7 +175,8 @@ BAD: list[tuple[str, str, list[str]]] = [
         "r.yaml:23: verify.decision.least_seeds: found 3.0; allowed: a whole number",
     ]),
     ("  seeds: 3", "  seeds: 3\n  decision: {flor: 0.1}", [
-        "r.yaml:23: verify.decision.flor: unknown key; did you mean 'floor'? allowed: floor, ceiling, least_seeds",
+        "r.yaml:23: verify.decision.flor: unknown key; did you mean 'floor'? allowed: floor, ceiling, least_seeds, "
+        "one_seed",
     ]),
     ("  seeds: 3", "  seeds: 3\n  decision: {ceiling: 0.05}", [
         "r.yaml:23: verify.decision: floor is 0.05 and ceiling 0.05; floor must be below ceiling: lower floor, or "
@@ -358,8 +359,10 @@ def test_a_training_in_one_process_is_written_as_before_there_were_more() -> Non
 
 def test_the_limits_of_a_decision_have_defaults_and_are_written_out() -> None:
     usual = parse(GOOD).verify.decision
-    assert (usual.floor, usual.ceiling, usual.least_seeds) == (0.05, 0.95, 3)
-    assert "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n" in dump(parse(GOOD))
+    assert (usual.floor, usual.ceiling, usual.least_seeds, usual.one_seed) == (0.05, 0.95, 3, False)
+    assert "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n    one_seed: false\n" in dump(
+        parse(GOOD)
+    )
     assert parse(GOOD, ["verify.decision.floor=0.1"]).verify.decision == usual.model_copy(update={"floor": 0.1})
     assert parse(GOOD, ["verify.seeds={max: 20, first: 8}", "verify.decision.least_seeds=8"]).verify.most_seeds == 20
 

@@ -1,0 +1,124 @@
+"""What a recipe's experiment can show, before anything is trained: the smallest detectable difference, and the chance
+that each gate passes where there is no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from curator.check.measured import Measured
+from curator.check.workload import prompts
+from curator.recipe import Recipe
+from curator.recipe.verify import Looks
+from curator.wording import number, percent
+
+PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
+
+GATE_PRIOR = {"sd_seed": 0.03, "sd_prompt": 0.08, "sd_residual": 0.3}
+"""Spread of the paired difference of a cost until a run has measured it: that of rates of about 5% in both arms."""
+
+
+@dataclass(frozen=True)
+class GateChance:
+    """What a gate can show.
+
+    Attributes:
+        chance: That it passes where there is no cost, in [0, 1]; null where the number of prompts is not known.
+        needed: The fewest paired seeds at which that is 80%, null where none are enough or it is not known.
+        spread: Of the paired difference. `measured`: by an earlier run, else a stated prior.
+    """
+
+    name: str
+    margin: float
+    chance: float | None
+    needed: int | None
+    spread: Mapping[str, float]
+    measured: bool
+
+
+def smallest(recipe: Recipe, seeds: int, known: Measured) -> float | None:
+    """The smallest true difference in harmfulness that shows with 80% power, null for fewer than two seeds."""
+    from curator.decision.sequential import detectable
+
+    probes = prompts(recipe, "harmful", known)
+    paired = min(seeds, _paired(recipe))
+    return detectable(paired, probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
+
+
+def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChance, ...]:
+    """One entry for each gate that compares the two arms; an absolute cap passes by the rate itself, which nobody knows
+    beforehand.
+    """
+    from curator.decision.power import passing, seeds_to_pass
+
+    gates = recipe.verify.gates
+    harmful, benign = (prompts(recipe, kind, known) for kind in ("harmful", "benign"))
+    weights = recipe.weights()
+    tests = sum(task.test.rows for task in recipe.tasks if weights[task.name] > 0)
+    asked = {"harmfulness_before": harmful, "over_refusal": benign, "utility": tests, "degenerate": harmful}
+    chances = []
+    for name, count in asked.items():
+        margin, spread = getattr(gates, name), dict(known.gates.get(name, GATE_PRIOR))
+        chance, needed = None, None
+        if count is not None:
+            chance = passing(margin, min(seeds, _paired(recipe)), count, **spread)
+            needed = seeds_to_pass(margin, count, spread)
+        chances.append(GateChance(name, margin, chance, needed, spread, name in known.gates))
+    return tuple(chances)
+
+
+def _paired(recipe: Recipe) -> int:
+    compared = [arm for arm in recipe.verify.arms if arm.name in ("curated", recipe.verify.control)]
+    return min(recipe.verify.seeds_of(arm) for arm in compared)
+
+
+def _level(recipe: Recipe, seeds: int, probes: int | None) -> float:
+    section = recipe.verify.seeds
+    if not isinstance(section, Looks):
+        from curator.conclusions import LEVEL
+
+        return LEVEL
+    from curator.experiment.stage import planned
+
+    return next(look.level for look in planned(section, probes) if look.seeds == seeds)
+
+
+def spread_in_words(recipe: Recipe, root: Path, known: Measured) -> str:
+    """What the smallest detectable difference rests on."""
+    count = prompts(recipe, "harmful", known)
+    probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
+    spread = known.spread or PRIOR
+    parts = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
+    origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
+    return f"{probes}; spread of the paired difference: {parts}, {origin}"
+
+
+def gates_in_words(chances: Mapping[int, tuple[GateChance, ...]], root: Path) -> str:
+    """By number of seeds, what each gate can show, and what that rests on."""
+    last = max(chances)
+    each = "; ".join(
+        (f"at {seeds} seeds " if len(chances) > 1 else "")
+        + ", ".join(_gate_in_words(gate, needed=seeds == last) for gate in gates)
+        for seeds, gates in chances.items()
+    )
+    measured = [gate for gate in chances[last] if gate.measured]
+    rest = f"spread of the paired difference between seeds: {GATE_PRIOR['sd_seed']:.2f}, a stated prior"
+    if measured:
+        spreads = ", ".join(f"{_name(gate)} {gate.spread['sd_seed']:.2f}" for gate in measured)
+        rest += f", but as measured in {root}: {spreads}"
+    return f"if it costs nothing: {each} ({rest})"
+
+
+def _gate_in_words(gate: GateChance, *, needed: bool) -> str:
+    if gate.chance is None:
+        return f"{_name(gate)} unknown before the probes are read"
+    words = f"{_name(gate)} {percent(gate.chance)}"
+    if not needed:
+        return words
+    return f"{words} ({'80 % out of reach' if gate.needed is None else f'80 % from {gate.needed} seeds'})"
+
+
+def _name(gate: GateChance) -> str:
+    return gate.name.replace("_", " ")
