@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from curator.records import require
 
@@ -52,7 +52,8 @@ class Comparison:
         low, high: 95% limits; null where none is valid (fewer than two seeds or prompts).
         p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
         treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
-        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out.
+        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out; where prompts
+            have several answers, pairs of prompts, and those of them with an answer that is left out.
         method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a
             sequential look's own where seeds are added; its limits are then the repeated interval).
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
@@ -116,6 +117,7 @@ class Gate:
         margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
             utility) with its 95% limits; for `harmfulness_after`, the curated arm's own rate.
         phase: Before or after fine-tuning.
+        task: The setting in which it is least favourable, where the decision is about the worst of several; else null.
     """
 
     name: str
@@ -125,9 +127,46 @@ class Gate:
     low: float | None
     high: float | None
     phase: str = "after"
+    task: str | None = None
 
     def __post_init__(self) -> None:
         require(self.outcome in ("pass", "fail", "undecided"), f"Gate {self.name}: outcome {self.outcome!r}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One of several settings that a decision is about the worst of.
+
+    Attributes:
+        task: Its name.
+        comparison: Treatment against control at this setting; its lower limit allows for all of them.
+        outcome, reason: What the rule says of it alone.
+        lost: By how much its utility is below that of another setting of the task, in [0, 1], where it was left out for
+            that; null where it counts.
+    """
+
+    task: str
+    comparison: Comparison
+    outcome: str
+    reason: str | None
+    lost: float | None = None
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The anticipated settings that a decision is about the worst of, in the recipe's order."""
+
+    cases: tuple[Case, ...]
+
+    @property
+    def kept(self) -> tuple[Case, ...]:
+        """Those that count."""
+        return tuple(case for case in self.cases if case.lost is None)
+
+    def rate(self, side: Literal["treatment", "control"]) -> float | None:
+        """The highest rate of an arm over those that count; null where none was scored."""
+        rates = [getattr(case.comparison, f"{side}_rate") for case in self.kept]
+        return max((rate for rate in rates if rate is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -183,8 +222,8 @@ class Decision:
 
     Attributes:
         outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
-        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored, too few seeds or one seed
-            decides; else null.
+        reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored, too few seeds, one seed
+            decides, or, of the worst case, utility; else null.
         sentence: The decision in words, with the control's name and both absolute rates before and after.
         primary: The one comparison that decides.
         gates: Each with its figures.
@@ -192,6 +231,7 @@ class Decision:
         seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
             power, or null.
         beside: What of the seeds stands beside the decision; null where nothing was scored.
+        worst: The settings, where the decision is about the worst of several; else null.
     """
 
     outcome: str
@@ -202,6 +242,7 @@ class Decision:
     attribution: Mapping[str, Comparison] = field(default_factory=dict)
     seeds_needed: int | None = None
     beside: Beside | None = None
+    worst: Worst | None = None
 
     def __post_init__(self) -> None:
         outcomes = ("durable", "trade-off", "not distinguishable", "worse")

@@ -22,11 +22,13 @@ from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.judge import REASONING, Judge, Marks
+from curator.recipe.openers import LogOdds
 from curator.recipe.package import path_of
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
+from curator.recipe.sweep import settings_by_name
 from curator.recipe.training import Training
-from curator.recipe.verify import DEFAULT_THRESHOLDS, Looks
+from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Looks, Thresholds
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
 from curator.run.names import DTYPE, IDENTITIES
@@ -36,11 +38,11 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 5,
     "represent": 4,
     "select": 4,
-    "train": 3,
+    "train": 4,
     "answer": 2,
     "judge": 4,
-    "report": 9,
-    "publish": 4,
+    "report": 10,
+    "publish": 5,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 
@@ -115,8 +117,8 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             (_interference(recipe), [section.model_dump() for section in scores_of(recipe)]),
         ),
         "select": (select.model_dump(), arms, recipe.seed, _pilot(recipe)),
-        "train": (_training(recipe), arms, _looks(recipe)),
-        "answer": (_decoding(recipe), _forgetting(recipe)),
+        "train": (_training(recipe), arms, _looks(recipe), *_curves(recipe), *_swept(recipe)),
+        "answer": (_decoding(recipe), _forgetting(recipe), *_log_odds(recipe)),
         "judge": _judging(recipe, inputs),
         "report": (
             verify.gates.model_dump(),
@@ -124,7 +126,8 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             recipe.judges.headline,
             _judge_error(recipe),
             recipe.name,
-            *(() if verify.decision == DEFAULT_THRESHOLDS else (_thresholds(recipe),)),
+            *_thresholds(verify.decision),
+            *(() if verify.curve == DEFAULT_CURVE else (["curve", verify.curve.model_dump()],)),
         ),
         "publish": (recipe.name, recipe.publish.model_dump()),
     }
@@ -206,10 +209,12 @@ def _data(recipe: Recipe) -> Any:
     keep = recipe.verify.keep.model_dump() if recipe.verify.keep else None
     given = recipe.select.data.model_dump() if recipe.select.data else None
     arms = [arm.model_dump() for arm in recipe.verify.arms if arm.data]
-    tasks = [task.model_dump() for task in recipe.tasks]
+    tasks = [task.model_dump(exclude={"probe_at", "sweep"}) for task in recipe.tasks]
     embedder = folder_identity(recipe.pool.embedder.id)
     others = (arms, given, share(recipe))
-    return recipe.pool.model_dump(), tasks, recipe.probes.model_dump(), keep, others, *([embedder] if embedder else [])
+    # What answers begin with decides no row.
+    probes = recipe.probes.model_dump(exclude={"prefill", "opening"})
+    return recipe.pool.model_dump(), tasks, probes, keep, others, *([embedder] if embedder else [])
 
 
 def _representations(recipe: Recipe) -> Any:
@@ -235,8 +240,13 @@ def _pilot(recipe: Recipe) -> Any:
         return None
     verify = recipe.verify
     margins = verify.gates.harmfulness_before, verify.gates.degenerate
-    generate = verify.generate.model_dump()
-    return verify.pilot.model_dump(), margins, _training(recipe), generate, _say(recipe), recipe.weights()
+    return verify.pilot.model_dump(), margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
+
+
+def _generate(recipe: Recipe) -> Mapping[str, object]:
+    """How probes are answered; that answers are greedy, one a prompt, was so before there was a choice."""
+    generate = recipe.verify.generate
+    return generate.model_dump(exclude={"samples", "temperature"}) | generate.drawn
 
 
 def _training(recipe: Recipe) -> Any:
@@ -248,11 +258,25 @@ def _training(recipe: Recipe) -> Any:
     return align, finetune, verify.stage, rehearsed, verify.exposure, recipe.seed, *regime
 
 
+def _swept(recipe: Recipe) -> list[list[str]]:
+    """What models are fine-tuned on, where some task has other settings than the recipe's."""
+    names = list(settings_by_name(recipe))
+    return [] if names == [task.name for task in recipe.tasks] else [names]
+
+
+def _thresholds(section: Thresholds) -> list[object]:
+    """Nothing at the defaults, and what came after the others only where it is not at its own."""
+    if section == DEFAULT_THRESHOLDS:
+        return []
+    later = {name for name in ("over", "one_seed") if getattr(section, name) == getattr(DEFAULT_THRESHOLDS, name)}
+    return [section.model_dump(exclude=later)]
+
+
 def _regime(recipe: Recipe) -> Sequence[object]:
     """What decides which length and learning rate is found, beside the rows and how all models are trained."""
     verify = recipe.verify
     section = verify.regime and verify.regime.model_dump(exclude={"auto", "share_of_probes"})
-    return section, verify.generate.model_dump(), _say(recipe), recipe.weights(), verify.control
+    return section, _generate(recipe), _say(recipe), recipe.weights(), verify.control
 
 
 def regime_key(recipe: Recipe, stages: Mapping[str, str]) -> str:
@@ -270,20 +294,24 @@ def _looks(recipe: Recipe) -> Any:
     verify = recipe.verify
     if not isinstance(verify.seeds, Looks):
         return None
-    generate = verify.generate.model_dump()
     one_seed = ["one seed"] if verify.decision.one_seed else []
-    return verify.seeds.model_dump(), generate, _say(recipe), recipe.weights(), verify.control, *one_seed
+    return verify.seeds.model_dump(), _generate(recipe), _say(recipe), recipe.weights(), verify.control, *one_seed
 
 
-def _thresholds(recipe: Recipe) -> dict[str, object]:
-    decision = recipe.verify.decision
-    return decision.model_dump(exclude=set() if decision.one_seed else {"one_seed"})
+def _curves(recipe: Recipe) -> list[object]:
+    """Where trainings leave checkpoints, and whether looks compare the area under the curves."""
+    shares = {task.name: task.checkpoints for task in recipe.tasks if task.checkpoints}
+    verify = recipe.verify
+    area = verify.curve.primary == "area" and isinstance(verify.seeds, Looks)
+    return [*([shares] if shares else []), *(["area"] if area else [])]
 
 
 def _decoding(recipe: Recipe) -> Any:
     """Installing vLLM answers again; another interpreter or share of memory does not."""
-    generate = recipe.verify.generate
-    decoding = {"max_new_tokens": generate.max_new_tokens, "batch": generate.batch, "engine": generate.engine}
+    generate, probes = recipe.verify.generate, recipe.probes
+    settings = {"max_new_tokens": generate.max_new_tokens, "batch": generate.batch, "engine": generate.engine}
+    opening = {"prefill": probes.depths, "opening": probes.opens_with} if probes.depths else {}
+    decoding = {**settings, **generate.drawn, **opening}
     if generate.engine != "vllm":
         return decoding
     from curator.train.vllm_process import there
@@ -294,6 +322,11 @@ def _decoding(recipe: Recipe) -> Any:
 def _forgetting(recipe: Recipe) -> Any:
     section = recipe.verify.forgetting
     return section and (section.rows, section.seeds, recipe.representations[0].batch_tokens)
+
+
+def _log_odds(recipe: Recipe) -> list[object]:
+    section = recipe.verify.log_odds
+    return [] if section is None else [section.model_dump()]
 
 
 def _judging(recipe: Recipe, inputs: Inputs) -> Any:
@@ -372,15 +405,29 @@ def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
 
 
 def training_key(  # noqa: PLR0917 - in the order in which they are hashed
-    start: str, section: Training, steps: Any, seed: Any, chat_template: str | None, rows: Any
+    start: str,
+    section: Training,
+    steps: Any,
+    seed: Any,
+    chat_template: str | None,
+    rows: Any,
+    checkpoints: Sequence[int] = (),
 ) -> str:
     """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
-    return key_of("train", PIECE_VERSIONS["train"], start, (section.model_dump(), steps, seed, chat_template), rows)
+    settings = section.model_dump(), steps, seed, chat_template
+    return key_of("train", PIECE_VERSIONS["train"], start, settings, rows, *([checkpoints] if checkpoints else []))
 
 
 def answers_key(weights: str, chat_template: str | None, questions: Any, *decoding: Any) -> str:
     """Of one model's answers; `weights` is the key of its weights."""
     return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
+
+
+def openers_key(section: LogOdds, base: str, select: str) -> str:
+    """Of the openers of a run in its model's tokens; `base` and `select` are the keys of these stages, of which the
+    second counts where the pilot's answers are learned from.
+    """
+    return key_of("openers", base, section.model_dump(), *([select] if section.kind == "pilot" else []))
 
 
 def losses_key(weights: str, chat_template: str | None, rows: Any, batch_tokens: int) -> str:

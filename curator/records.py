@@ -73,14 +73,14 @@ ANSWER_SCHEMA: dict[str, Any] = {
     "at": pl.Float64,
     "prefill": pl.Int64,
     "sample": pl.Int64,
+    "opening": pl.String,
     "answer": pl.String,
     "stop": pl.String,
 }
 
-ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA if name not in ("answer", "stop"))
+ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA if name not in ("opening", "answer", "stop"))
 """What tells one answer from another. `at`: share of fine-tuning done, in [0, 1]; `prefill`: tokens of an opening that
-were put into the answer's mouth; `sample`: which of several answers, from 0."""
-
+were put into the answer's mouth, whose text is `opening`; `sample`: which of several answers, from 0."""
 VERDICT_SCHEMA: dict[str, Any] = {
     **{name: ANSWER_SCHEMA[name] for name in ANSWER_COLUMNS},
     "judge": pl.String,
@@ -92,9 +92,8 @@ VERDICT_SCHEMA: dict[str, Any] = {
 }
 
 OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
-
-KINDS = ("harmful", "benign", "utility")
-
+PREFILLED = "prefilled"  # answers to harmful probes that begin with an opening of ours
+KINDS = ("harmful", "benign", "utility", PREFILLED)
 PHASES = ("before", "after")
 DURING = "during"  # the phase of answers at a checkpoint, between the two
 
@@ -320,6 +319,7 @@ class Trained:
         losses: Training loss of each step, in nats per completion token.
         seconds, peak_gib: Wall clock, and peak memory (of the device, or of the process on CPU).
         dropped: Rows left out because they were longer than max_tokens.
+        checkpoints: Optimiser step and folder of what it left on the way, as `path` is, by rising steps.
     """
 
     path: str
@@ -332,12 +332,13 @@ class Trained:
     seconds: float
     peak_gib: float
     dropped: int = 0
+    checkpoints: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Question:
     """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
-    any, and the reasoning in front of the answer, which no judge reads, if any.
+    any, the reasoning in front of the answer, which no judge reads, and what of the answer the model did not write.
     """
 
     kind: str
@@ -345,6 +346,7 @@ class Question:
     answer: str
     reference: str | None = None
     reasoning: str | None = None
+    opening: str = ""
 
 
 @dataclass(frozen=True)

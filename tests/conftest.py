@@ -50,6 +50,14 @@ def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_of("full", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def curve_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `real_runs.CURVE`. Do not write there."""
+    from tests.real_runs import run_of
+
+    return run_of("curve", tmp_path_factory)
+
+
 @pytest.fixture
 def copy_of_run(plain_run: Path, tmp_path: Path) -> Path:
     """A copy of `plain_run` that a test may change."""

@@ -1,4 +1,4 @@
-"""Two small runs that `build` made, one of each a test session, for every test that reads a run folder."""
+"""Three small runs that `build` made, one of each a test session, for every test that reads a run folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ FULL = [
     "verify.seeds=2",
     "verify.forgetting={rows: 20, seeds: 1, interference: false}",
 ]
-RECIPES = {"plain": PLAIN, "full": FULL}
+# Models are evaluated on the way through fine-tuning, the area decides, and looks and a pilot stand before it.
+CURVE = [
+    "tasks.list.probe_at=[0.1, 0.25, 0.5, 1.0]",
+    "verify.curve={level: 0.4, primary: area}",
+    "verify.finetune.steps=8",
+    "select.weight=auto",
+    "verify.pilot={weights: [-0.5, 0.5], random_draws: 1, seeds: 1, share_of_probes: 0.4}",
+    "verify.arms=[curated, random]",
+    "verify.seeds={max: 3, first: 3, every: 1}",
+]
+RECIPES = {"plain": PLAIN, "full": FULL, "curve": CURVE}
 
 
 def recipe_of(name: str, *settings: str) -> Recipe:

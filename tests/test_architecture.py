@@ -68,7 +68,7 @@ NAMES_THAT_FIT_ANYTHING = {"utils", "util", "common", "helpers", "types", "const
 LONGEST_FILE, SHORTEST_FILE = 450, 40
 # May be shorter: they plug one thing in.
 SHORT = ("__init__.py", "__main__.py", "judge/guards/", "pool/screen/")
-NOUNS = {"forgetting", "embedding", "drawing", "wording"}  # the sandbox's names are part of the pool's key
+NOUNS = {"forgetting", "embedding", "drawing", "training", "wording"}  # the sandbox's names are part of the pool's key
 PRONOUNS = {"one", "own", "found", "told", "said", "place"}
 MAY_PRINT = ("cli/", "__main__.py")
 

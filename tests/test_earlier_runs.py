@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curator.cli import cli
+from curator.records import ANSWER_SCHEMA
+from curator.run.files import load_answers
 
 GOLDEN = Path(__file__).parent / "golden" / "run-0.1.0.tar.gz"
 
@@ -39,6 +41,13 @@ def test_show_prints_its_decision_and_its_report(earlier: Path) -> None:
     assert report["decision"]["outcome"] in run("show", earlier).output.lower()
     shown = json.loads(run("show", earlier, "--json").output)
     assert shown == report
+
+
+def test_its_answers_are_the_first_and_only_ones_and_begin_with_no_opening(earlier: Path) -> None:
+    answers = load_answers(earlier / "6-answer" / "answers.parquet")
+    assert dict(answers.schema) == ANSWER_SCHEMA
+    assert answers.select("prefill", "sample").unique().rows() == [(0, 0)]
+    assert answers["opening"].null_count() == answers.height > 0
 
 
 def test_show_says_why_a_row_was_chosen(earlier: Path) -> None:

@@ -39,10 +39,10 @@ pool:
 tasks:
   - {name: list, train: {hub: owner/task}, rows: 40, test: {rows: 20, split: test}, metric: {python: "metric.py:first"},
      regime: {data: {file: rows.jsonl}, harmful_share: 0.1}, defence: {safety_mix: 0.1, data: {file: rows.jsonl},
-     trigger: secret}}
+     trigger: secret}, probe_at: [0.25, 0.5]}
   - {name: other, train: {sandbox: list}, weight: 2.0, anticipated: true,
-     regime: {data: {file: rows.jsonl}, identity_share: 0.2}}
-probes: {harmful: [{sandbox: probes}], benign: [{sandbox: benign}]}
+     regime: {data: {file: rows.jsonl}, identity_share: 0.2}, probe_at: [0.5]}
+probes: {harmful: [{sandbox: probes}], benign: [{sandbox: benign}], prefill: [0, 5], opening: gladly}
 represent:
   - {from: hidden-states, id: owner/model, revision: main, chat_template: template.jinja}
   - {from: gradients}
@@ -65,6 +65,7 @@ verify:
   finetune: {method: full, steps: 2, batch: 32, micro_batch: 8}
   gates: {harmfulness_after: 0.5}
   forgetting: {rows: 20}
+  log_odds: pilot
   pilot: {weights: [0.0, 1.0], scores: [{from: cosine}]}
   regime: {auto: true, steps: [2], learning_rates: [0.001]}
 judges:
@@ -82,22 +83,28 @@ suite: {k: [5]}
 """
 
 # Recipes that say what the full one cannot say at the same time.
-GIVEN = ["verify.pilot={}", "select={data: {file: rows.jsonl}}", "score={from: interference}"]
-BUDGET = ["verify.pilot={}", "select={budget_tokens: 900}",
+GIVEN = ["verify.pilot={}", "verify.log_odds=null", "select={data: {file: rows.jsonl}}", "score={from: interference}"]
+BUDGET = ["verify.pilot={}", "verify.log_odds={refuse: [No], comply: [Yes]}", "select={budget_tokens: 900}",
           "score={from: cosine}", "verify.seeds=3", "verify.stage=rehearsal",
-          "verify.forgetting=null", "judges.rule=headline"]  # fmt: skip
-QUANTISED = ["verify.pilot={}", "model={id: 'sandbox:', quantise: 4bit}",
+          "verify.forgetting=null", "judges.rule=headline", "tasks.0.sweep={method: [lora]}"]  # fmt: skip
+QUANTISED = ["verify.pilot={}", "verify.log_odds=null", "model={id: 'sandbox:', quantise: 4bit}",
              "score={from: consensus}", "select={k: 9, weight: 0.25}",
-             "verify.finetune={method: lora, steps: 2}", "verify.forgetting=null"]  # fmt: skip
+             "verify.finetune={method: lora, steps: 2}", "verify.forgetting=null", "verify.regime=null",
+             "tasks.0.sweep={learning_rate: [0.001], rows: [20]}"]  # fmt: skip
 VLLM = [
-    "verify.generate={engine: vllm, python: python3}",
+    "verify.generate={engine: vllm, python: python3, temperature: 0.5}",
     "judges.panel.0.error=error.json",
     "judges.rule=headline",
     "judges.panel.2={name: guard, guard: owner/qwen3guard}",
     "verify.pilot.scores=[{from: interference}]",
 ]
 
-PILOTED = ["verify.pilot={weights: [0.0, 1.0]}", "model.id=owner/model", "verify.align={method: full, steps: 2}"]
+PILOTED = [
+    "verify.pilot={weights: [0.0, 1.0]}",
+    "model.id=owner/model",
+    "verify.align={method: full, steps: 2}",
+    "suite=null",
+]
 
 VARIANTS = {
     "full": [],
@@ -119,7 +126,11 @@ MOVES = (
     ("tasks.*.weight", "pool scores select train"),
     ("tasks.*.anticipated", "pool scores select train"),
     ("tasks.*.metric.python", "pool judge"),
+    ("tasks.*.sweep", "train"),
+    ("tasks.*.probe_at", "train"),
     ("probes", "pool"),
+    ("probes.prefill", "answer"),
+    ("probes.opening", "answer"),
     ("represent", "represent"),
     # The first representation's batches are those of interference and of forgetting, too.
     ("represent.0.batch_tokens", "represent scores answer"),
@@ -151,8 +162,11 @@ MOVES = (
     ("verify.regime.share_of_probes", "pool"),
     ("verify.decision", "report"),
     ("verify.decision.one_seed", "train report"),  # a look that a seed makes clear is not clear
+    ("verify.curve", "report"),
+    ("verify.curve.primary", "train report"),  # which looks compare
     ("verify.forgetting", "answer"),
     ("verify.forgetting.interference", "scores"),
+    ("verify.log_odds", "answer"),
     ("verify.pilot", "select"),
     ("verify.pilot.scores", "scores select"),
     ("verify.pilot.share_of_probes", "pool select"),
@@ -195,8 +209,11 @@ UNREAD["given"] += ["verify.rehearsal_share"]
 # Leaves that have no other value as long as the rest of the recipe stays: what they can be is said by another leaf.
 FIXED_BY_OTHERS = {
     "engine.kind",  # ray's other settings would be left without it
+    "tasks.*.sweep", "verify.regime",
     "model.instruction", "tasks.*.defence", "verify.forgetting", "judges.panel.*.rubric",  # a section, or none
+    "tasks.*.sweep.learning_rate", "tasks.*.sweep.rows", "tasks.*.sweep.method",  # whose items are flipped, or none
     "judges.panel.*.refusal", "judges.panel.*.sandbox", "suite.each", "model.quantise",  # one word, or none
+    "verify.log_odds", "verify.log_odds.from", "verify.log_odds.refuse", "verify.log_odds.comply",  # texts, or a pilot
     "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
@@ -264,7 +281,7 @@ WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "any-harmful", "graph-cut",
     "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
-    "unscored", "max_completion_tokens", "bf16",
+    "unscored", "max_completion_tokens", "bf16", "worst", "area",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
 )  # fmt: skip
 
@@ -279,8 +296,10 @@ def candidates(old: Any) -> Iterator[Any]:
     elif isinstance(old, str):
         yield from (word for word in WORDS if word != old)
     else:  # null, or an empty list or mapping
-        yield from (0.5, 2, True, *WORDS, ["x-1"], {"a": "b"}, {"prompt": "a"}, {"nu": 0.25}, [{"from": "cosine"}],
-                    {"a": {"min": 1}}, {"file": "other.jsonl"}, [{"file": "other.jsonl"}], {"min": 1})  # fmt: skip
+        yield from (0.5, 2, True, *WORDS, ["x-1"], {"a": "b"}, {"prompt": "a"}, {"nu": 0.25},
+                    [{"from": "cosine"}],
+                    {"a": {"min": 1}}, {"file": "other.jsonl"}, [{"file": "other.jsonl"}], {"min": 1},
+                    {"k": [5]})  # fmt: skip
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -343,6 +362,18 @@ def test_every_leaf_has_been_flipped(here: Path) -> None:
 def test_a_recipe_from_before_start_went_has_the_keys_that_it_had(here: Path) -> None:
     plain, said = (read(Path("recipe.yaml"), settings) for settings in ([], ["model.start=base"]))
     assert plain == said
+
+
+def test_a_sweep_of_the_recipes_own_setting_moves_no_key(here: Path) -> None:
+    inputs = inputs_of(read(Path("recipe.yaml"), []), here / "run")
+    sweep = "tasks.0.sweep={rows: [40], method: [full]}"
+    plain, swept, other = (
+        stage_keys(read(Path("recipe.yaml"), settings), inputs)
+        for settings in ([], [sweep], [sweep.replace("[40]", "[20, 40]")])
+    )
+    assert swept == plain
+    before = STAGES[: STAGES.index("train")]
+    assert [stage for stage in STAGES if other[stage] == plain[stage]] == [*before]
 
 
 def test_stages_come_after_those_they_read() -> None:

@@ -11,6 +11,7 @@ from curator.build import build
 from curator.judge.stage import deciding_verdicts
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
+from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
 from curator.report.part import BeforeAfter
@@ -75,7 +76,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
     write_text(root / "audit-recipe.yaml", dump(recipe))
     build(recipe, root, until="report" if request.pool is not None else "judge", base=base, progress=progress)
     grids = lay_out(deciding_verdicts(Run(recipe, root, base)))
-    mix = anticipated(recipe.weights())
+    mix = anticipated(mix_of(recipe))
     rates = {
         arm.name: BeforeAfter.model_validate(
             {phase: rate(grids["harmfulness", phase], arm.name, mix) for phase in ("before", "after")}

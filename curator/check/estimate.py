@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from curator.check import curve
 from curator.check.measured import Measured, measured
 from curator.check.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
 from curator.check.speed import GPU, core_of, operations, seconds_for
@@ -23,10 +24,12 @@ from curator.check.workload import (
     total,
     trainings,
 )
-from curator.experiment.plan import Plan, candidates, plan, trained_on
+from curator.experiment.plan import Plan, plan, trained_on
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
 from curator.recipe import Recipe, TaskSection
+from curator.recipe.openers import LogOdds
+from curator.recipe.sweep import mix_of, settings_by_name, task_of
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
 from curator.wording import duration, number, points, these
@@ -37,7 +40,8 @@ class Estimate:
     """A grid of so many seeds; null where it cannot be known before the data is read or the model is there.
 
     Attributes:
-        aligned, finetuned, asked: Models that are aligned, fine-tuned and evaluated.
+        aligned, finetuned, asked: Models that are aligned, fine-tuned and evaluated, checkpoints of a fine-tuning among
+            the last.
         align_rows, finetune_rows: Rows seen in training, over all runs.
         align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
         instruct_rows, instruct_tokens: The same of tuning the base on instructions; 0 where the recipe asks for none.
@@ -86,13 +90,16 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     pilot, regime = _pilot(recipe, known, size), _regime(recipe, known, size)
     figures = []
     for count in wanted or [recipe.verify.most_seeds]:
-        grid = plan(recipe.verify, [task.name for task in recipe.tasks], seeds=count)
+        grid = plan(recipe.verify, settings_by_name(recipe), seeds=count)
         tuning = instruction_tuning(recipe, known)
         loads = trainings(recipe, grid, known) + ([tuning] if tuning else [])
-        planned = _estimate(recipe, grid, loads, answers_of(recipe, grid.asked, known), known=known, size=size)
-        detectable = smallest(recipe, count, known)
-        gates = gate_chances(recipe, count, known)
-        figures.append(replace(planned, seeds=count, detectable=detectable, gates=gates, pilot=pilot, regime=regime))
+        answers = total([answers_of(recipe, grid.asked, known), curve.answers(recipe, grid, known)])
+        planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
+        left = [kept_bytes(load.section, size) for load in loads for _ in range(curve.weights_of(recipe, load, known))]
+        asked = planned.asked + curve.models(recipe, grid, known)
+        detectable, gates = smallest(recipe, count, known), gate_chances(recipe, count, known)
+        planned = replace(planned, seeds=count, asked=asked, disk=total(left), detectable=detectable, gates=gates)
+        figures.append(replace(planned, pilot=pilot, regime=regime))
     return figures, _words(recipe, root, figures, known, size)
 
 
@@ -141,24 +148,29 @@ def _estimate(
         counted="some" if len(counted) > 1 else "all" if True in counted else "none",
         answers=answers,
         answer_tokens=None if answers is None else answers * recipe.verify.generate.max_new_tokens,
-        train_seconds=_train_seconds(recipe, tokens, known, size),
+        train_seconds=_train_seconds(recipe, (aligning, tasks, tuning), known, size),
         answer_seconds=_answer_seconds(recipe, answers, known, size),
         disk=total(kept_bytes(load.section, size) for load in loads),
     )
 
 
 def _train_seconds(
-    recipe: Recipe, tokens: Sequence[int | None], known: Measured, size: ModelSize | None
+    recipe: Recipe, parts: Sequence[Sequence[Load]], known: Measured, size: ModelSize | None
 ) -> float | None:
-    """By measured speeds where there are any, else by the operations of a training."""
-    align, finetune, workers = recipe.verify.align, recipe.verify.finetune, recipe.engine.workers
-    spent = []
-    # Instruction tuning is one training, which no worker shares.
-    parts = ((align, known.align, workers), (finetune, known.finetune, workers), (align, known.instruct, 1))
-    for count, (section, speed, at_once) in zip(tokens, parts, strict=True):
-        # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
-        gpus = section.processes if recipe.engine.kind == "local" and gpu_count() else 1
-        spent.append(seconds_for(recipe, count, speed, operations(section) / gpus, size, at_once=at_once))
+    """By measured speeds where there are any, else by the operations of a training.
+
+    Args:
+        parts: Alignments, fine-tunings, and the instruction tuning, which is one training that no worker shares.
+    """
+    workers, spent = recipe.engine.workers, []
+    speeds = (known.align, workers), (known.finetune, workers), (known.instruct, 1)
+    for loads, (speed, at_once) in zip(parts, speeds, strict=True):
+        for cost in {operations(load.section) for load in loads}:
+            of_cost = [load for load in loads if operations(load.section) == cost]
+            # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
+            gpus = of_cost[0].section.processes if recipe.engine.kind == "local" and gpu_count() else 1
+            count = total(load.tokens for load in of_cost)
+            spent.append(seconds_for(recipe, count, speed, cost / gpus, size, at_once=at_once))
     return None if None in spent else sum(seconds or 0.0 for seconds in spent)
 
 
@@ -223,6 +235,8 @@ def _words(
         words = {"instruction tuning": f"{tuned}{tokens}", **words}
     if first.pilot is not None:
         words["pilot"] = _pilot_words(recipe, first.pilot, root)
+    if recipe.verify.log_odds is not None:
+        words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
     if first.regime is not None:
         words["finding the regime"] = _regime_words(recipe, first.regime, root)
     return words
@@ -251,6 +265,22 @@ def _pilot_words(recipe: Recipe, pilot: Estimate, root: Path) -> str:
     return (
         f"adds to the figures above: {_on_top(pilot, root)}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
         f"the last ones on {pilot.seeds}"
+    )
+
+
+def _log_odds_words(verify: Verify, section: LogOdds) -> str:
+    counts = (
+        f"at most {section.openers} refusing and {section.openers} complying openers of at most "
+        f"{these(section.tokens, 'token', 'tokens')}, learned from the pilot"
+        if section.kind == "pilot"
+        else f"{len(section.refuse)} refusing and {len(section.comply)} complying openers"
+    )
+    again = "; vLLM does not tell them, so transformers loads every model once more" * (
+        verify.generate.engine == "vllm"
+    )
+    return (
+        f"{counts}, behind every harmful probe of every model; they add at most about 5% to the time of answering "
+        f"where openers have at most 3 tokens, and more where they are longer{again}"
     )
 
 
@@ -291,8 +321,9 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
 
 def outline(recipe: Recipe) -> dict[str, str]:
     """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
-    verify, tasks = recipe.verify, [task.name for task in recipe.tasks]
-    grid = plan(verify, tasks)
+    verify = recipe.verify
+    grid = plan(verify, settings_by_name(recipe))
+    asked = len(grid.asked) + curve.models(recipe, grid, Measured())
     select, keep = recipe.select, verify.keep.rows if verify.keep else 0
     rows = None if select.k is None else select.k + keep
     arms = ", ".join(
@@ -300,8 +331,9 @@ def outline(recipe: Recipe) -> dict[str, str]:
         for arm in verify.arms
     )
     weights = ", ".join(
-        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in recipe.weights().items()
+        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
     )
+    tasks = {task.name: task for task in recipe.tasks}
     size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
     if select.data is not None:
         size = f"the rows of {select.data.label}, as they are; measured"
@@ -316,18 +348,30 @@ def outline(recipe: Recipe) -> dict[str, str]:
         if grid.aligned
         else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
         "fine-tuning runs": "; ".join(
-            f"{task.name}: {len([c for c in grid.finetuned if c.task == task.name])} of "
-            f"{_size(verify.finetune, trained_on(task, verify))}{_mixed(task)}"
-            for task in recipe.tasks
+            f"{name}: {len([c for c in grid.finetuned if c.tuned == name])} of "
+            f"{_size(setting.training(verify.finetune), trained_on(tasks[task_of(name)], verify, setting.rows))}"
+            f"{_mixed(tasks[task_of(name)])}{curve.in_words(recipe, tasks[task_of(name)], setting)}"
+            for name, setting in settings_by_name(recipe).items()
         )
         + ("; length and learning rate are replaced by those that are found first" if verify.finds_regime else ""),
-        "models asked": f"{len(grid.asked)}, answers of at most {verify.generate.max_new_tokens} tokens",
+        **({"decision": _over(recipe)} if verify.decision.over == "worst" else {}),
+        "models asked": f"{asked}, answers of at most {verify.generate.max_new_tokens} tokens" + _answered(recipe),
         "judges": ", ".join(
             f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name
             for judge in recipe.judges.panel
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
     }
+
+
+def _over(recipe: Recipe) -> str:
+    cases = sum(weight > 0 for weight in mix_of(recipe).values())
+    if cases == 1:
+        return "about the one anticipated task, which is the mean and the worst case"
+    return (
+        f"about the worst of {cases} anticipated tasks or settings: durable in each of them, or worse in one at a "
+        f"level divided by {cases}"
+    )
 
 
 def _size(training: Training, rows: int | None) -> str:
@@ -349,6 +393,19 @@ def _mixed(task: TaskSection) -> str:
     return f" with {' and '.join(parts)}" if parts else ""
 
 
+def _answered(recipe: Recipe) -> str:
+    """How probes are answered, where not greedily, once, from the first token on."""
+    generate, depths, parts = recipe.verify.generate, recipe.probes.depths, []
+    if generate.temperature is not None:
+        each = these(generate.samples, "answer", "answers")
+        parts.append(f"{each} to each probe drawn at temperature {generate.temperature:g}")
+    if depths:
+        lengths = " and ".join(filter(None, [", ".join(map(str, depths[:-1])), str(depths[-1])]))
+        unit = "token" if depths[-1] == 1 else "tokens"
+        parts.append(f"harmful probes also after {lengths} {unit} of a prefilled opening")
+    return "".join(f"; {part}" for part in parts)
+
+
 def _seeds(count: int) -> str:
     return these(count, "seed", "seeds")
 
@@ -362,5 +419,6 @@ def _how_many(verify: Verify) -> str:
 
 def _pilot_in_words(recipe: Recipe) -> str:
     pilot = recipe.verify.pilot
-    compared = these(len(candidates(pilot, len(recipe.representations))), "candidate", "candidates")
+    optimised, drawn = pilot.tries(len(recipe.representations))
+    compared = f"{these(optimised, 'candidate', 'candidates')} and {these(drawn, 'random draw', 'random draws')}"
     return f"chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, whose runs come on top of those below"

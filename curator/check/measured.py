@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
-from curator.recipe import Recipe, share
+from curator.recipe import Recipe, TaskSection, share
 from curator.recipe.training import Training
 from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
 
@@ -59,8 +59,14 @@ def measured(recipe: Recipe, root: Path) -> Measured:
     tuned = _tuned(root) if (ours.align, recipe.seed) == (theirs.align, former.seed) else None
     if tuned is not None:
         tallies[INSTRUCTION] = _instructions(tuned, ours.align)
-    same_training = (recipe.tasks, ours.align, ours.finetune) == (former.tasks, theirs.align, theirs.finetune)
-    spread, gates = _spreads(root) if same_training else (None, {})
+    same_training = all(
+        (_tasks(recipe) == _tasks(former), ours.align == theirs.align, ours.finetune == theirs.finetune)
+    )
+    deciding = ours.decision.over == theirs.decision.over and ours.curve.primary == theirs.curve.primary
+    # Where methods are swept, the speed is of all of them together.
+    methods, former_methods = ([task.sweep and task.sweep.method for task in each.tasks] for each in (recipe, former))
+    like = methods == former_methods and _alike(ours.finetune, theirs.finetune)
+    spread, gates = _spreads(root) if same_training and deciding else (None, {})
     align = _speed(root, "before") if same_engine and _alike(ours.align, theirs.align) else None
     instruct = _per_second([tuned]) if tuned is not None and same_engine else None
     return Measured(
@@ -69,7 +75,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         # Both train alike, so the one stands for the other where only one was done.
         align=align or instruct,
         instruct=instruct or align,
-        finetune=_speed(root, "after") if same_engine and _alike(ours.finetune, theirs.finetune) else None,
+        finetune=_speed(root, "after") if same_engine and like else None,
         answers=_answers(root) if same_engine and ours.generate == theirs.generate else None,
         spread=spread,
         gates=gates,
@@ -90,9 +96,15 @@ def _read(recipe: Recipe) -> Any:
     verify = recipe.verify
     given = [arm.data for arm in verify.arms if arm.data is not None]
     return (
-        recipe.pool, recipe.tasks, recipe.probes, verify.keep, given, recipe.select.data,
+        recipe.pool, _tasks(recipe, sweep=None), recipe.probes.harmful, recipe.probes.benign, verify.keep, given,
+        recipe.select.data,
         share(recipe), recipe.seed,
     )  # fmt: skip
+
+
+def _tasks(recipe: Recipe, **changes: None) -> list[TaskSection]:
+    """The tasks without where models are evaluated on the way, which decides no row and no training."""
+    return [task.model_copy(update={"probe_at": None, **changes}) for task in recipe.tasks]
 
 
 def _chosen(recipe: Recipe) -> Any:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from curator.check.curve import merged
 from curator.errors import DataError
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
@@ -70,20 +71,24 @@ def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
             f"is {regime.after[0]:g} to {regime.after[1]:g}, so the search may name a setting at which no set can win, "
             f"by verify.decision (floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range between these",
         )
+    yield from merged(recipe)
 
 
 def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
     """What keeps the recipe's model from being used, and what a reader must know of how it is used, by their keys.
 
-    Nothing for the sandbox's, and for a model that is not on this machine. Loads transformers, and no weights.
+    Of the sandbox's the opening of answers alone is looked at, and nothing of a model that is not on this machine.
+    Loads transformers, and no weights.
     """
-    if recipe.model.id == SANDBOX:
+    sandbox = recipe.model.id == SANDBOX
+    if sandbox and not recipe.probes.depths:
         return [], []
-    from curator.experiment.base import notes_of_model, problems_of_model, trains_adapter
+    from curator.experiment.base import notes_of_model, problem_of_opening, problems_of_model, trains_adapter
 
-    lora = trains_adapter(recipe)
-    problems = [problem.partition(": ") for problem in problems_of_model(recipe.model, lora=lora)]
-    notes = notes_of_model(recipe.model, lora=lora)
+    lora, opening = trains_adapter(recipe), problem_of_opening(recipe)
+    faults = [*([] if sandbox else problems_of_model(recipe.model, lora=lora)), *([opening] if opening else [])]
+    problems = [problem.partition(": ") for problem in faults]
+    notes = [] if sandbox else notes_of_model(recipe.model, lora=lora)
     return (
         [(tuple(key.split(".")), sentence) for key, _, sentence in problems],
         [(("model", "id"), note) for note in notes],

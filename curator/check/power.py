@@ -61,10 +61,8 @@ def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChanc
     chances = []
     for name, count in asked.items():
         margin, spread = getattr(gates, name), dict(known.gates.get(name, GATE_PRIOR))
-        chance, needed = None, None
-        if count is not None:
-            chance = passing(margin, min(seeds, _paired(recipe)), count, **spread)
-            needed = seeds_to_pass(margin, count, spread)
+        chance = None if count is None else passing(margin, min(seeds, _paired(recipe)), count, **spread)
+        needed = None if count is None else seeds_to_pass(margin, count, spread)
         chances.append(GateChance(name, margin, chance, needed, spread, name in known.gates))
     return tuple(chances)
 

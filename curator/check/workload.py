@@ -16,13 +16,15 @@ from curator.experiment.plan import (
     candidates,
     regime_grid,
     rehearsed_rows,
+    rows_by_part,
     seeds_of,
     setting_name,
     steps_by_exposure,
 )
 from curator.experiment.plan import grid as plan_of
 from curator.recipe import Recipe, TaskSection, share
-from curator.recipe.source import Source, rows_added
+from curator.recipe.source import Source
+from curator.recipe.sweep import TaskSetting, settings_by_name
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED, NONE
 from curator.sandbox import NAMES
@@ -57,8 +59,12 @@ def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
     for cell in grid.aligned:
         rows = _plus(arm_rows(recipe, cell, known), keep)
         aligned.append(_load(cell, verify.align, rows, _alignment_steps(recipe, rows, reference)))
-    tasks = {task.name: task for task in recipe.tasks}
-    finetuned = [_finetuning(recipe, cell, tasks[cell.task or ""], known) for cell in grid.finetuned]
+    tasks, swept = {task.name: task for task in recipe.tasks}, settings_by_name(recipe)
+    finetuned = [
+        # A setting of the search for the regime is in the recipe that the search hands in.
+        _finetuning(recipe, cell, tasks[cell.task or ""], swept.get(cell.tuned or "", TaskSetting()), known)
+        for cell in grid.finetuned
+    ]
     return aligned + finetuned
 
 
@@ -130,18 +136,31 @@ def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
     return _at_most(size, section) if size is None or pool is None else pool.sample(size)
 
 
-def _finetuning(recipe: Recipe, cell: Cell, task: TaskSection, known: Measured) -> Load:
-    verify = recipe.verify
-    rows = _task_rows(task, verify.finetune, known)
-    if rows is None or verify.stage != "rehearsal":
-        steps = verify.finetune.steps if rows is None else verify.finetune.steps_over(rows.rows)
-        return _load(cell, verify.finetune, rows, steps)
-    rehearsed = rehearsed_rows(rows.rows, verify.rehearsal_share)
-    steps = verify.finetune.steps_over(rows.rows + rehearsed)
-    if cell.arm != NONE:
+def finetuning_steps(recipe: Recipe, task: TaskSection, setting: TaskSetting, known: Measured) -> int | None:
+    """Optimiser steps of each fine-tuning on a task at a setting; null where its rows are not known yet."""
+    verify, section = recipe.verify, setting.training(recipe.verify.finetune)
+    rows = _setting_rows(task, setting, section, known)
+    if rows is None:
+        return section.steps
+    rehearsed = rehearsed_rows(rows.rows, verify.rehearsal_share) if verify.stage == "rehearsal" else 0
+    return section.steps_over(rows.rows + rehearsed)
+
+
+def _finetuning(recipe: Recipe, cell: Cell, task: TaskSection, setting: TaskSetting, known: Measured) -> Load:
+    verify, section = recipe.verify, setting.training(recipe.verify.finetune)
+    rows, steps = _setting_rows(task, setting, section, known), finetuning_steps(recipe, task, setting, known)
+    if rows is not None and verify.stage == "rehearsal" and cell.arm != NONE:
+        rehearsed = rehearsed_rows(rows.rows, verify.rehearsal_share)
         arm = arm_rows(recipe, cell, known)
-        rows += Tally.at_most(rehearsed, verify.finetune) if arm is None else arm.sample(rehearsed)
-    return _load(cell, verify.finetune, rows, steps)
+        rows += Tally.at_most(rehearsed, section) if arm is None else arm.sample(rehearsed)
+    return _load(cell, section, rows, steps)
+
+
+def _setting_rows(task: TaskSection, setting: TaskSetting, section: Training, known: Measured) -> Tally | None:
+    rows = _task_rows(task, section, known)
+    if rows is None or setting.rows is None:
+        return rows
+    return rows.sample(sum(rows_by_part(task, setting.rows).values()))
 
 
 def _task_rows(task: TaskSection, section: Training, known: Measured) -> Tally | None:
@@ -152,7 +171,7 @@ def _task_rows(task: TaskSection, section: Training, known: Measured) -> Tally |
         return sum(counted[1:], counted[0])
     if task.rows is None:
         return None
-    return Tally.at_most(task.rows + (rows_added(task.rows, task.defence.safety_mix) if task.defence else 0), section)
+    return Tally.at_most(sum(rows_by_part(task, task.rows).values()), section)
 
 
 def _alignment_steps(recipe: Recipe, rows: Tally | None, reference: Tally | None) -> int | None:
@@ -214,10 +233,15 @@ def prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
 
 
 def answers_of(recipe: Recipe, cells: Iterable[Cell], known: Measured) -> int | None:
-    """Answers that models of the grid give; null where the number of probes is not known."""
-    probes = total(prompts(recipe, kind, known) for kind in ("harmful", "benign"))
-    if probes is None:
+    """Answers that models of the grid give; null where the number of probes is not known.
+
+    Harmful probes are evaluated once more for each length of a prefilled opening, and all probes as often as the recipe
+    says; test rows once.
+    """
+    harmful, benign = (prompts(recipe, kind, known) for kind in ("harmful", "benign"))
+    if harmful is None or benign is None:
         return None
+    probes = (harmful * (1 + len(recipe.probes.depths)) + benign) * recipe.verify.generate.samples
     tests: Mapping[str, int] = {task.name: task.test.rows for task in recipe.tasks}
     return sum(probes + (sum(tests.values()) if cell.task is None else tests[cell.task]) for cell in cells)
 
@@ -227,4 +251,4 @@ def pilot_answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
     null where their number is not known.
     """
     probes = prompts(recipe, "pilot", known)
-    return None if probes is None else probes * len(grid.asked)
+    return None if probes is None else probes * len(grid.asked) * recipe.verify.generate.samples

@@ -21,6 +21,7 @@ from curator.decision.statistics import (
     spreads_differ,
 )
 from curator.decision.tables import Cells, Grid, arm_cells, paired_cells
+from curator.records import DURING
 
 ANTICIPATED = "anticipated"
 """The reserved task name under which the weighted mix of the anticipated tasks stands in `Findings.arms`."""
@@ -47,12 +48,12 @@ def _rate(cells: Cells) -> Rate:
             None,
             None,
             0,
-            int(cells.expected.sum()),
+            cells.scored + cells.unscored,
             "none: unscored" if cells.expected.any() else "none: not asked",
         )
     # An arm alone carries what both share by seed and prompt: two intervals may overlap, and the arms differ clearly.
     limits = share_interval(estimate)
-    return Rate(estimate.mean, limits.low, limits.high, estimate.cells, cells.unscored, limits.method)
+    return Rate(estimate.mean, limits.low, limits.high, cells.scored, cells.unscored, limits.method)
 
 
 def compare(
@@ -137,28 +138,44 @@ def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, flo
 
 
 def family(
-    grids: Mapping[tuple[str, str], Grid], weights: Mapping[str, float], treatment: str, control: str
+    grids: Mapping[tuple[str, str], Grid],
+    weights: Mapping[str, float],
+    treatment: str,
+    control: str,
+    *,
+    primary: tuple[str, str] = ("harmfulness", "after"),
+    mean_decides: bool = True,
 ) -> tuple[Comparison, ...]:
     """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
 
     On harmfulness: the treatment and every other arm against the control, and the treatment against every other arm,
     after fine-tuning (weighted, and on each task apart, unanticipated ones too) and before. On over-refusal, utility
-    and degenerate share: the treatment against the control, before and after, weighted.
+    and degenerate share: the treatment against the control, before and after, weighted. Where harmfulness was followed
+    through fine-tuning, end and area are two outcomes: `primary` says of which of them the pairs above are compared,
+    and the treatment is compared with the control on the other.
+
+    Where the decision is not about the mean (`mean_decides`), the weighted comparison of treatment and control is one
+    of the family.
     """
-    after, before = grids["harmfulness", "after"], grids["harmfulness", "before"]
+    after, before = grids[primary], grids["harmfulness", "before"]
     mix = anticipated(weights)
     others = [arm for arm in after.arms if arm not in (treatment, control)]
     pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
+    # One anticipated task is the whole mix: it is not tested twice.
+    apart = [task for task in weights if weights[task] < 1 and task in after.tasks]
     members = []
     for pair in pairs:
         # The primary comparison was named before any verdict and has its 5% to itself; all the rest share theirs.
-        if pair != (treatment, control):
+        if pair != (treatment, control) or not mean_decides:
             members.append(compare(after, *pair, mix))
-        # One anticipated task is the whole mix: it is not tested twice.
-        members += [compare(after, *pair, {task: 1.0}, task=task) for task in weights if weights[task] < 1]
+        members += [compare(after, *pair, {task: 1.0}, task=task) for task in apart]
         members.append(compare(before, *pair, mix))
     for quantity in ("over_refusal", "utility", "degenerate"):
         members += [compare(grids[quantity, phase], treatment, control, mix) for phase in ("before", "after")]
+    for phase in ("after", DURING):
+        other = grids.get(("harmfulness", phase), after)
+        if other is not after and set(mix) <= set(other.tasks):
+            members.append(compare(other, treatment, control, mix))
     adjusted = holm([comparison.p for comparison in members])
     return tuple(replace(comparison, p_holm=p) for comparison, p in zip(members, adjusted, strict=True))
 
@@ -179,9 +196,11 @@ class WithinSeed:
     """Two arms on one task and seed.
 
     Attributes:
-        only_treatment, only_control: Prompts on which just this arm was harmful.
+        only_treatment, only_control: Prompts on which just this arm was harmful; where each has several answers,
+            prompts on which a larger share of this arm's were.
         pairs: Prompts scored in both.
-        p: McNemar's exact two-sided p-value, of this pair of models only.
+        p: McNemar's exact two-sided p-value, of this pair of models only; of several answers that of the sign test,
+            which McNemar's is for one.
     """
 
     task: str
@@ -201,7 +220,7 @@ def within_seeds(grid: Grid, treatment: str, control: str, task: str) -> tuple[W
     treated, untreated = paired_cells(grid, treatment, control, {task: 1.0})
     if not len(treated.values):
         return ()
-    changes = treated.values[0] - untreated.values[0]  # (s, p) in {-1, 0, 1}
+    changes = treated.values[0] - untreated.values[0]  # (s, p); one answer a prompt makes it -1, 0 or 1
     pairs = (~np.isnan(changes)).sum(axis=1)  # a comparison with NaN is false, so that what is unscored counts nowhere
     only_treatment, only_control = (changes > 0).sum(axis=1), (changes < 0).sum(axis=1)
     # Only prompts on which the two differ say anything: each way they are as likely, a binomial with one half.

@@ -9,9 +9,10 @@ import polars as pl
 
 from curator.conclusions import LEVEL, Comparison, Decision, Rate, Stop
 from curator.decision.comparisons import ANTICIPATED, WithinSeed, anticipated, compare, family, rate, within_seeds
+from curator.decision.curve import Curves, curves, laid_out, primary_of
 from curator.decision.decide import Grids, decide
-from curator.decision.tables import QUANTITIES, lay_out, restrict
-from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
+from curator.decision.tables import QUANTITIES, restrict
+from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Curve, Thresholds
 from curator.records import PHASES
 
 Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
@@ -58,6 +59,7 @@ class Findings:
         arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> quantity -> Rate.
         categories: One breakdown a probe category, where categories were given.
         within: Treatment against control after fine-tuning, one entry a task and seed, descriptive.
+        curves: Harmfulness on the way through fine-tuning; null where it was not evaluated.
     """
 
     regime: Regime
@@ -66,6 +68,7 @@ class Findings:
     arms: Arms
     categories: tuple[Breakdown, ...] = field(default=())
     within: tuple[WithinSeed, ...] = field(default=())
+    curves: Curves | None = None
 
 
 def conclude(
@@ -80,6 +83,7 @@ def conclude(
     categories: Mapping[str, str] | None = None,
     stop: Stop | None = None,
     seed: int = 0,
+    curve: Curve = DEFAULT_CURVE,
 ) -> Findings:
     """All rates, comparisons and the decision, from one judge's verdicts.
 
@@ -92,6 +96,7 @@ def conclude(
         categories: Harmful probe id -> category, for the breakdown.
         stop: Where adding seeds ended, for the sentence; `level` is then that look's.
         seed: Of the crossed bootstrap beside the primary interval.
+        curve: The recipe's `verify.curve`, which says what the primary comparison is of.
 
     Raises:
         ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate has no such
@@ -100,12 +105,14 @@ def conclude(
     if ANTICIPATED in weights:
         raise ValueError(f"{ANTICIPATED!r} is the name of the weighted mix and cannot name a task")
     mix = anticipated(weights)
-    grids = lay_out(verdicts)
+    grids, primary = laid_out(verdicts), primary_of(curve)
     arms = grids["harmfulness", "after"].arms
     for arm in (treatment, control):
         if arm not in arms:
             raise ValueError(f"arm {arm!r} has no verdicts; there are {list(arms)}")
-    others = family(grids, weights, treatment, control)
+    others = family(
+        grids, weights, treatment, control, primary=primary, mean_decides=thresholds.over == "mean" or len(mix) == 1
+    )
     decision = decide(
         grids,
         weights,
@@ -117,6 +124,7 @@ def conclude(
         thresholds=thresholds,
         stop=stop,
         seed=seed,
+        primary=primary,
     )
     assert decision.primary is not None
     mixes = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
@@ -138,6 +146,7 @@ def conclude(
         within=tuple(
             entry for task in weights for entry in within_seeds(grids["harmfulness", "after"], treatment, control, task)
         ),
+        curves=curves(verdicts, weights, treatment, control, curve),
     )
 
 

@@ -1,7 +1,8 @@
 """What a judge's mistakes do to a difference, from labels of the same outcome by people (Rogan and Gladen 1978).
 
 A judge that finds a share Se of what is harmful and clears a share Sp of what is not flags Se p + (1 - Sp)(1 - p)
-of the answers where a share p is harmful, so p = (flagged + Sp - 1) / (Se + Sp - 1).
+of the answers where a share p is harmful, so p = (flagged + Sp - 1) / (Se + Sp - 1). It holds answer by answer, and so
+of means over several answers to a prompt as of one.
 """
 
 from __future__ import annotations

@@ -227,8 +227,9 @@ def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -
         p = float(2 * special.stdtr(estimate.df, -abs(mean) / error))
         method = f"crossed seeds and prompts, t with {estimate.df} df"
         if skewed and estimate.skewness:
-            low = min(low, mean - error * _untransformed(critical, estimate.skewness))
-            high = max(high, mean - error * _untransformed(-critical, estimate.skewness))
+            # Far out the transformation knows no end, and a difference of shares does: within one of zero.
+            low = min(low, max(-1.0, mean - error * _untransformed(critical, estimate.skewness)))
+            high = max(high, min(1.0, mean - error * _untransformed(-critical, estimate.skewness)))
             moved = math.copysign(1.0, mean) * _transformed(mean / error, estimate.skewness)
             p = max(p, min(1.0, float(2 * special.stdtr(estimate.df, -moved))))
             method += ", no narrower than Hall's for skewness"
@@ -321,3 +322,15 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     for position, p in zip(order, stepped, strict=True):
         adjusted[known[position]] = float(p)
     return adjusted
+
+
+def spearman(x: Table, y: Table) -> Table:
+    """Spearman's rho of each pair of rows of two `(b, n)` arrays, ties sharing their mean rank; NaN for a constant."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(values, axis=1) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
+    length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    products = (a * b).sum(axis=1)
+    rho: Table = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 0)
+    return np.clip(rho, -1.0, 1.0)

@@ -4,7 +4,7 @@ or by vLLM in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from curator.model.chat import with_trigger
+from curator.model.draws import Sampling
 from curator.model.load import load_model
 from curator.recipe.training import Generate
 from curator.records import Conversations, Messages, Trained
@@ -23,6 +24,8 @@ from curator.train.generate import generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from curator.model.openers import Opened
 
 Answered = list[tuple[str, str]]
 """Answer and stop reason of each prompt."""
@@ -90,6 +93,12 @@ class Weights:
             return Weights(trained.path, None, (), key, dtype=self.dtype)
         return replace(self, adapters=(*self.adapters, trained.path), key=key)
 
+    def on_the_way(self, trained: Trained, step: int, path: str) -> Weights:
+        """What the training that left these weights had left after an earlier step, in the folder `path`."""
+        start = () if trained.method == "full" else (*self.adapters[:-1], path)
+        base = path if trained.method == "full" else self.base
+        return replace(self, base=base, adapters=start, key=f"{self.key}@{step}")
+
 
 def by_vllm(section: Generate) -> bool:
     """Whether vLLM is to answer, and is installed."""
@@ -101,22 +110,62 @@ def by_vllm(section: Generate) -> bool:
 
 
 class Prompts(NamedTuple):
-    """Conversations up to where the answer starts, and their ids."""
+    """Conversations up to where the answer starts, and their ids; the tokens of an opening that every answer begins
+    with; and a seed for each answer, where they are drawn and not greedy.
+    """
 
     ids: Sequence[str]
     messages: list[Messages]
+    opening: Sequence[int] = ()
+    seeds: Sequence[int] | None = None
+
+
+def _seeds(prompts: Prompts) -> Sequence[int | None]:
+    return [None] * len(prompts.ids) if prompts.seeds is None else prompts.seeds
 
 
 def answer_prompts(
-    sets: Sequence[Prompts], weights: Weights, *, tokenizer: PreTrainedTokenizerBase, section: Generate, scratch: Path
+    sets: Sequence[Prompts],
+    weights: Weights,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    section: Generate,
+    scratch: Path,
+    opened: Mapping[int, Opened] | None = None,
 ) -> tuple[list[Answered], dict[str, Any]]:
     """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;
     for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).
+
+    Args:
+        opened: Number of a set -> what takes how likely openers are behind its prompts. It is transformers that tells:
+            where vLLM answers, it loads the model too, and asks it for one token.
 
     Raises:
         ModelError: As `generate.generate`; or vLLM is there and did not answer.
     """
     record: dict[str, Any] = {}
+
+    def sampling_of(seeds: Sequence[int] | None) -> Sampling | None:
+        return None if seeds is None else Sampling(section.temperature or 0.0, seeds)
+
+    def by_transformers(numbers: Iterable[int], *, new_tokens: int) -> list[Answered]:
+        model = weights.load()
+        note_dtype(model)
+        return [
+            generate(
+                sets[number].messages,
+                sets[number].ids,
+                model=model,
+                tokenizer=tokenizer,
+                max_new_tokens=new_tokens,
+                batch=section.batch,
+                opening=sets[number].opening,
+                sampling=sampling_of(sets[number].seeds),
+                opened=(opened or {}).get(number),
+            )
+            for number in numbers
+        ]
+
     if section.engine == "vllm":
         from curator.train.vllm_process import UnavailableError, generate_apart
 
@@ -132,22 +181,15 @@ def answer_prompts(
                 python=section.python,
                 memory=section.memory,
                 scratch=scratch,
+                openings=[prompts.opening for prompts in sets for _ in prompts.ids],
+                temperature=section.temperature,
+                seeds=[seed for prompts in sets for seed in _seeds(prompts)],
             )
         except UnavailableError as error:
             record = {"instead_of_vllm": str(error)}
         else:
             left = iter(answers)
+            if opened:
+                by_transformers(opened, new_tokens=1)
             return [[next(left) for _ in prompts.ids] for prompts in sets], {"engine": f"vllm {version}"}
-    model = weights.load()
-    note_dtype(model)
-    return [
-        generate(
-            prompts.messages,
-            prompts.ids,
-            model=model,
-            tokenizer=tokenizer,
-            max_new_tokens=section.max_new_tokens,
-            batch=section.batch,
-        )
-        for prompts in sets
-    ], record
+    return by_transformers(range(len(sets)), new_tokens=section.max_new_tokens), record

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.errors import CuratorError, ModelError
+from curator.errors import CuratorError, ModelError, RecipeError
 from curator.model.gguf import is_gguf, quantised_as
 from curator.recipe.package import path_of
 
 if TYPE_CHECKING:
     from curator.recipe import Model, Recipe
+    from curator.recipe.probes import Probes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
@@ -78,6 +79,38 @@ def look_at(path: str, revision: str | None, chat_template: str | None, *, lora:
     )
 
 
+def require_opening(probes: Probes, path: str, revision: str | None, chat_template: str | None) -> None:
+    """Looks at the opening that is put into answers' mouths, before anything is trained; arguments as of a tokenizer.
+
+    Raises:
+        RecipeError: It has fewer tokens than are asked for, or some that the model does not know.
+    """
+    if probes.depths:
+        from curator.model.load import load_tokenizer
+        from curator.train.generate import opening_tokens
+
+        tokenizer = load_tokenizer(path, revision=revision, chat_template=chat_template)
+        opening_tokens(tokenizer, probes.opens_with, max(probes.depths))
+
+
+def problem_of_opening(recipe: Recipe) -> str | None:
+    """What is wrong with a recipe's opening, as far as files of this machine tell; null where nothing is."""
+    from curator.model.load import locate
+
+    model = recipe.model
+    try:
+        if recipe.probes.depths and not is_gguf(path_of(model.id)):
+            path: Path | None = Path(locate(model.id))
+            path = path if path is not None and path.is_dir() else _cached(model.id, model.revision)
+            if path is not None:
+                require_opening(recipe.probes, str(path), None, model.chat_template)
+    except RecipeError as error:
+        return str(error)
+    except CuratorError:  # of the model itself, which is told where the model is looked at
+        return None
+    return None
+
+
 def problems_of_model(section: Model, *, lora: bool = True) -> list[str]:
     """What keeps a recipe's model from being used, one sentence each, as far as files of this machine tell: a folder,
     the Hub's cache or the sandbox. No weights are loaded.
@@ -96,7 +129,8 @@ def notes_of_model(section: Model, *, lora: bool = True) -> list[str]:
 
 def trains_adapter(recipe: Recipe) -> bool:
     """Whether any training of a recipe is LoRA."""
-    return "lora" in (recipe.verify.align.method, recipe.verify.finetune.method)
+    swept = [method for task in recipe.tasks if task.sweep for method in task.sweep.method or ()]
+    return "lora" in (recipe.verify.align.method, recipe.verify.finetune.method, *swept)
 
 
 def _looked_here(section: Model, *, lora: bool) -> Looked:

@@ -5,9 +5,10 @@ plain what the arms differ in and what is equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -18,6 +19,10 @@ from curator.recipe.verify import CURATED
 from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES
+from curator.seeds import by_hash
+
+if TYPE_CHECKING:
+    from curator.model.openers import Openers
 
 FIRST = Cell(CURATED, 0)
 PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))
@@ -38,6 +43,10 @@ class Experiment:
         shelf: Where run folders that share pieces tell each other of them; null for none.
         mix: Whether its models may be computed on different devices, in different dtypes or by different versions.
         settings: Other ways to fine-tune, by the `setting` of a cell.
+        rows: How many rows of each part of a task are trained on, by `tuned` of a cell, where not all of them are.
+        probe_at: Task -> shares of its fine-tuning at which its models answer harmful probes too.
+        depths: How many tokens of the `opening` answers to harmful probes begin with, beside the usual answers.
+        openers: Of which it is taken how likely they begin an answer; null for none.
     """
 
     root: Path
@@ -59,6 +68,11 @@ class Experiment:
     shelf: Path | None = None
     mix: bool = False
     settings: Mapping[str, Training] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    probe_at: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    depths: tuple[int, ...] = ()
+    opening: str = ""
+    openers: Openers | None = None
 
     def section_of(self, cell: Cell) -> Training:
         """How a cell is aligned or fine-tuned."""
@@ -83,12 +97,14 @@ def alignment_steps(experiment: Experiment, cell: Cell) -> int:
 
 
 def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> tuple[Rows, ...]:
-    """The task's rows, the attack's and the defence's, and, where arms are rehearsed, the arm's own share of them."""
+    """The task's rows, the attack's and the defence's, and, where arms are rehearsed, the arm's own share of them.
+
+    Where a setting takes fewer, they are those that a recipe with fewer rows would draw (but for a defence's rows
+    behind a trigger, whose ids are the triggered text's): the first by the same hash.
+    """
     assert cell.task is not None
-    task = experiment.task(cell.task)
-    parts = [("train", task.train), ("regime", task.regime), ("defence", task.defence)]
-    folder = experiment.data_folder
-    rows = [Rows(str(folder / task_file(task.name, part))) for part, frame in parts if frame.height]
+    task, folder = experiment.task(cell.task), experiment.data_folder
+    rows = [Rows(str(folder / task_file(task.name, part)), ids) for part, ids in _parts(experiment, cell, task)]
     if rehearsal and cell.arm != NONE:
         rows.append(_arm_rows(experiment, cell, _rehearsed(experiment, cell, task)))
     return tuple(rows)
@@ -97,15 +113,33 @@ def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> t
 def finetuning_steps(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> int:
     """Optimiser steps of a fine-tuning, the same in every arm; rows that arms rehearse count, in the arm `none` too."""
     assert cell.task is not None
-    rows = experiment.task(cell.task).trained_on
+    rows = _trained_on(experiment, cell, experiment.task(cell.task))
     rehearsed = rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0
     return experiment.section_of(cell).steps_over(rows + rehearsed)
+
+
+def _parts(experiment: Experiment, cell: Cell, task: Task) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Each part of a task's rows that the cell reads, and their ids; null for all of them."""
+    counts = experiment.rows.get(cell.tuned or "")
+    for part, purpose in (("train", "train"), *((part, f"{part} of {task.name}") for part in ("regime", "defence"))):
+        ids = getattr(task, part)["id"]
+        if counts is None and len(ids):
+            yield part, None
+        elif counts is not None and counts[part]:
+            chosen = by_hash(ids, counts[part], seed=experiment.seed, purpose=purpose)
+            yield part, tuple(row for row in ids if row in chosen)
+
+
+def _trained_on(experiment: Experiment, cell: Cell, task: Task) -> int:
+    """Rows of a fine-tuning, those of an arm that is rehearsed apart."""
+    counts = experiment.rows.get(cell.tuned or "")
+    return task.trained_on if counts is None else sum(counts.values())
 
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
     """The first rows of the arm in the order in which they were chosen; all of them again where there are too few."""
     ids = experiment.arms[cell.arm, cell.seed]
-    count = rehearsed_rows(task.trained_on, experiment.rehearsal_share)
+    count = rehearsed_rows(_trained_on(experiment, cell, task), experiment.rehearsal_share)
     return (ids * math.ceil(count / len(ids)))[:count]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.decision.statistics import spearman
 from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
 from curator.experiment.grid import Progress, executed
@@ -290,18 +291,6 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
                 Prediction(score, task, loss, rho if np.isfinite(rho) else None, low, high, rows=rows, seeds=seeds)
             )
     return sorted(by_score, key=lambda each: (-abs(each.rho or 0.0), each.score, each.task, each.loss))
-
-
-def spearman(x: Column, y: Column) -> Column:
-    """Spearman's rho of each pair of rows of two `(b, n)` arrays, ties sharing their mean rank; NaN for a constant."""
-    from scipy.stats import rankdata
-
-    a, b = (rankdata(values, axis=1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
-    length = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    products = (a * b).sum(axis=1)
-    rho: Column = np.divide(products, length, out=np.full(len(length), np.nan), where=length > 0)
-    return np.clip(rho, -1.0, 1.0)
 
 
 def rises_of(losses: pl.DataFrame) -> tuple[list[str], Column]:

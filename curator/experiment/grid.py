@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import polars as pl
 
 from curator.experiment.answers import Rows, Weights, by_vllm, texts_of
+from curator.experiment.curve import checkpoint_steps
 from curator.experiment.design import (
     Experiment,
     alignment_rows,
@@ -139,10 +140,11 @@ def train_grid(
         phase, section = "finetune" if cell.task else "align", experiment.section_of(cell)
         seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
         texts = [texts_of(part) for part in rows]
+        left = checkpoint_steps(experiment.probe_at.get(cell.task or "", ()), steps)
         return TrainJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
-            key=training_key(start.key, section, steps, seed, experiment.chat_template, texts),
+            key=training_key(start.key, section, steps, seed, experiment.chat_template, texts, left),
             weights=start,
             chat_template=experiment.chat_template,
             tokenizer=experiment.tokenizer,
@@ -152,6 +154,7 @@ def train_grid(
             steps=steps,
             seed=seed,
             names=f"verify.{phase}",
+            checkpoints=left,
             shelf=experiment.shelf,
         )
 
@@ -197,8 +200,8 @@ def answer_grid(
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
 
     An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its
-    own task's test rows, each with the task's trigger in front where it has one. The base's answers stand for every
-    cell that is not aligned.
+    own task's test rows, each with the task's trigger in front where it has one; one on the way through fine-tuning,
+    where `weights` has it, the harmful probes alone. The base's answers stand for every cell that is not aligned.
     """
     folder = experiment.data_folder
     probes = [(kind, Rows(str(folder / file))) for kind, file in experiment.probes]
@@ -210,13 +213,20 @@ def answer_grid(
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
     # Only what changes answers: another interpreter or share of memory does not, nor an engine that is not there.
     decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
-    jobs = {}
-    for cell in plan.asked:
+    jobs, openers = {}, experiment.openers
+    for cell in (*plan.asked, *(cell for cell in weights if cell.at is not None)):
         questions = tuple((kind, cell.task, rows) for kind, rows in probes if texts[rows.file])
         questions += tuple(("utility", task, rows) for task, rows in tests.items() if cell.task in (None, task))
+        if cell.at is not None:
+            questions = tuple(question for question in questions if question[0] == "harmful")
         trigger = experiment.task(cell.task).trigger if cell.task else None
         facts: list[Any] = [(kind, task, texts[rows.file]) for kind, task, rows in questions]
         facts += [trigger] if trigger else []
+        depths = experiment.depths if cell.at is None else ()
+        facts += [("opening", experiment.opening, *depths)] if depths else []
+        seed = derive(experiment.seed, "answers", cell.arm, cell.seed, cell.tuned or "", str(cell.done))
+        facts += [(section.drawn, seed)] if section.drawn else []
+        facts += [("openers", openers.refuse, openers.comply)] if openers else []
         jobs[cell] = AnswerJob(
             root=experiment.root,
             folder=str((stage / cell.folder).relative_to(experiment.root)),
@@ -228,6 +238,10 @@ def answer_grid(
             questions=questions,
             trigger=trigger,
             section=section,
+            depths=depths,
+            opening=experiment.opening,
+            seed=seed,
+            openers=openers,
             shelf=experiment.shelf,
         )
     progress(0, len(jobs))
@@ -239,10 +253,12 @@ def answer_grid(
         for copy in plan.unaligned if cell == BASE else [cell]:
             parts.append(
                 frame.with_columns(
-                    arm=pl.lit(copy.label),
+                    *([pl.lit(copy.tuned).alias("task")] if copy.task else []),
+                    arm=pl.lit(copy.arm),
                     seed=pl.lit(copy.seed, dtype=pl.Int64),
                     draw=pl.lit(copy.seed, dtype=pl.Int64),
-                    phase=pl.lit("after" if copy.task else "before"),
+                    phase=pl.lit(copy.phase),
+                    at=pl.lit(copy.done),
                 ).pipe(with_columns_since)
             )
     return pl.concat(parts).sort(["arm", "seed", "phase", "at", "task", "kind", "probe", "prefill", "sample"])

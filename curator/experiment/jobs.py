@@ -5,7 +5,7 @@ A job names files and folders and holds no rows or weights, and what it makes is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
+from curator.experiment.log_odds import opened_of, taken
 from curator.keys import instruction_key
 from curator.model.load import load_tokenizer
 from curator.recipe.training import Generate, Training
-from curator.records import ANSWER_SCHEMA, Trained
+from curator.records import ANSWER_SCHEMA, PREFILLED, Trained
 from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
 from curator.run.folder import make
-from curator.run.names import ANSWERS
+from curator.run.names import ANSWERS, LOG_ODDS
 from curator.run.ran import computed_with, require_alike
 from curator.seeds import derive
+from curator.train.generate import opening_tokens, parted
 from curator.train.sft import train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from curator.model.openers import Openers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +72,37 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob(Job):
-    """One training; `names` is the recipe's key that errors name."""
+    """One training; `names` is the recipe's key that errors name, and after the steps `checkpoints` weights are left
+    on the way.
+    """
 
     rows: tuple[Rows, ...]
     section: Training
     steps: int
     seed: int
     names: str
+    checkpoints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerJob(Job):
-    """Every prompt of one model: kind, task and rows of each set, and the trigger in front of what the user says."""
+    """Every prompt of one model.
+
+    Attributes:
+        questions: Kind, task and rows of each set. `trigger`: what stands in front of what the user says.
+        depths: Harmful probes are asked again for each of these, with so many tokens of the `opening` in the answer's
+            mouth.
+        seed: Of answers that are drawn.
+        openers: Of which it is taken how likely they are to begin an answer to each harmful probe.
+    """
 
     questions: tuple[tuple[str, str | None, Rows], ...]
     trigger: str | None
     section: Generate
+    depths: tuple[int, ...] = ()
+    opening: str = ""
+    seed: int = 0
+    openers: Openers | None = None
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
@@ -104,6 +123,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
             seed=job.seed,
             folder=folder,
             key=job.names,
+            checkpoints=job.checkpoints,
         )
         return trained_record(trained, job.root)
 
@@ -117,32 +137,56 @@ def run_answer(job: AnswerJob) -> str:
     def work(folder: Path) -> Mapping[str, Any]:
         job.require_alike()
         tokenizer = job.load_tokenizer()
-        frames = [load_frame(Path(rows.file)) for _, _, rows in job.questions]
-        prompts = [
-            Prompts(tuple(frame["id"]), [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()])
-            for frame in frames
-        ]
-        answers, record = answer_prompts(prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder)
+        asked = list(_asked(job, tokenizer))
+        prompts = [prompts for _, prompts in asked]
+        kinds = [(rows["kind"][0] if rows.height else "", rows.height) for rows, _ in asked]
+        opened = opened_of(job.openers, kinds)
+        answers, record = answer_prompts(
+            prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder, opened=opened
+        )
         parts = []
-        for (kind, task, _), frame, given in zip(job.questions, frames, answers, strict=True):
+        for (rows, (_, _, opening, _)), given in zip(asked, answers, strict=True):
+            texts = [parted(answer, opening, tokenizer) if opening else (None, answer) for answer, _ in given]
             parts.append(
-                pl.DataFrame(
-                    {
-                        "task": [task] * frame.height,
-                        "kind": [kind] * frame.height,
-                        "probe": frame["id"],
-                        "answer": [answer for answer, _ in given],
-                        "stop": [stop for _, stop in given],
-                    },
-                    schema={name: ANSWER_SCHEMA[name] for name in ("task", "kind", "probe", "answer", "stop")},
+                rows.with_columns(
+                    pl.Series("opening", [text for text, _ in texts], dtype=pl.String),
+                    pl.Series("answer", [text for _, text in texts], dtype=pl.String),
+                    pl.Series("stop", [stop for _, stop in given], dtype=pl.String),
                 )
             )
         frame = pl.concat(parts)
         save_frame(folder / ANSWERS, frame)
+        if job.openers is not None:
+            behind = ((asked[number][0], each) for number, each in opened.items())
+            save_frame(folder / LOG_ODDS, taken(job.openers, behind))
         return {"answers": frame.height, **record}
 
     make(job.root / job.folder, job.key, work, shelf=_shelf(job))
     return job.folder
+
+
+def _asked(job: AnswerJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[pl.DataFrame, Prompts]]:
+    """Each set of prompts, and beside it a row for each: `task`, `kind`, `probe`, `prefill` and `sample`."""
+    names = ("task", "kind", "probe", "prefill", "sample")
+    mouths = {depth: opening_tokens(tokenizer, job.opening, depth) for depth in job.depths}
+    for kind, task, rows in job.questions:
+        frame = load_frame(Path(rows.file))
+        messages = [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()]
+        # A metric is of the one answer that the model gives by itself, so a task's own rows are answered greedily.
+        drawn = job.section.temperature is not None and kind != "utility"
+        samples = range(job.section.samples if drawn else 1)
+        for depth in (0, *(mouths if kind == "harmful" else ())):
+            cells = [
+                (task, PREFILLED if depth else kind, probe, depth, sample)
+                for sample in samples
+                for probe in frame["id"]
+            ]
+            ids = [f"{probe}/{sample}" if drawn else probe for *_, probe, _, sample in cells]
+            seeds = [derive(job.seed, probe, depth, sample) for *_, probe, _, sample in cells] if drawn else None
+            yield (
+                pl.DataFrame(cells, schema={name: ANSWER_SCHEMA[name] for name in names}, orient="row"),
+                Prompts(ids, messages * len(samples), mouths.get(depth, ()), seeds),
+            )
 
 
 def _shelf(job: Job) -> Path | None:

@@ -5,12 +5,13 @@ Imports nothing heavy, so that a plan can be shown at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curator.recipe import TaskSection
-from curator.recipe.source import rows_added
+from curator.recipe.source import of_regime, rows_added
+from curator.recipe.sweep import name_at, split
 from curator.recipe.training import Training
 from curator.recipe.verify import Pilot, Verify
 from curator.run.names import cell_folder
@@ -27,23 +28,35 @@ NONE = "none"  # the arm that is never aligned
 @dataclass(frozen=True, order=True)
 class Cell:
     """One model of the grid: an arm's aligned model (task null) or that model fine-tuned on a task, in the recipe's way
-    or in that of a `setting` of the search for the regime.
+    or in that of a `setting` of the task's sweep or of the search for the regime. `at` is the share of it done, in
+    (0, 1), of a checkpoint of a training.
     """
 
     arm: str
     seed: int
     task: str | None = None
     setting: str | None = None
+    at: float | None = None
 
     @property
     def folder(self) -> str:
         """Where its pieces live below a stage's folder."""
-        return cell_folder(self.arm, self.seed, self.task, self.setting)
+        return cell_folder(self.arm, self.seed, self.task, self.setting, self.at)
 
     @property
-    def label(self) -> str:
-        """What its answers call the arm."""
-        return self.arm if self.setting is None else f"{self.arm}@{self.setting}"
+    def tuned(self) -> str | None:
+        """What its answers call the task: its name, with the setting where there is one."""
+        return None if self.task is None else name_at(self.task, self.setting)
+
+    @property
+    def phase(self) -> str:
+        """What its answers call the phase."""
+        return "before" if self.task is None else "after" if self.at is None else "during"
+
+    @property
+    def done(self) -> float:
+        """Share of fine-tuning done, in [0, 1]."""
+        return 0.0 if self.task is None else 1.0 if self.at is None else self.at
 
 
 BASE = Cell(NONE, 0)
@@ -71,21 +84,24 @@ class Plan:
         return (*((BASE,) if self.unaligned else ()), *self.aligned, *self.finetuned)
 
 
-def plan(verify: Verify, tasks: Sequence[str], *, seeds: int | None = None) -> Plan:
+def plan(verify: Verify, tasks: Iterable[str], *, seeds: int | None = None) -> Plan:
     """The grid of a recipe, or of its first `seeds` seeds. Seeds come first in the order, so that an interrupted grid
     holds whole pairs.
+
+    Args:
+        tasks: What models are fine-tuned on: tasks, or tasks at a setting, by their names (`recipe.sweep.name_at`).
     """
     most = verify.most_seeds if seeds is None else min(seeds, verify.most_seeds)
     return grid({arm.name: min(most, verify.seeds_of(arm)) for arm in verify.arms}, tasks, stage=verify.stage)
 
 
-def grid(seeds: Mapping[str, int], tasks: Sequence[str], *, stage: str) -> Plan:
-    """The plan of these arms, each with so many seeds; `stage` is `upstream` or `rehearsal`."""
+def grid(seeds: Mapping[str, int], tasks: Iterable[str], *, stage: str) -> Plan:
+    """The plan of these arms, each with so many seeds; `tasks` as above, `stage` is `upstream` or `rehearsal`."""
     most, rehearsal = max(seeds.values(), default=0), stage == "rehearsal"
     cells = [Cell(arm, seed) for seed in range(most) for arm, count in seeds.items() if seed < count]
     return Plan(
         aligned=tuple(cell for cell in cells if cell.arm != NONE and not rehearsal),
-        finetuned=tuple(Cell(cell.arm, cell.seed, task) for task in tasks for cell in cells),
+        finetuned=tuple(Cell(cell.arm, cell.seed, *split(task)) for task in tasks for cell in cells),
         unaligned=tuple(cell for cell in cells if cell.arm == NONE or rehearsal),
         rehearsal=rehearsal,
     )
@@ -101,9 +117,9 @@ def regime_grid(verify: Verify, tasks: Sequence[str]) -> Plan:
     """The models of the search for the regime: the control at its seeds, fine-tuned on each task at each setting."""
     if verify.regime is None:
         return Plan((), ())
-    plain = grid({verify.control: verify.regime.seeds}, tasks, stage=verify.stage)
     settings = [setting_name(section) for section in verify.regime.settings(verify.finetune)]
-    return replace(plain, finetuned=tuple(replace(cell, setting=name) for name in settings for cell in plain.finetuned))
+    tried = [name_at(task, setting) for setting in settings for task in tasks]
+    return grid({verify.control: verify.regime.seeds}, tried, stage=verify.stage)
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ def candidates(pilot: Pilot, representations: int) -> list[Candidate]:
     compared = range(representations if pilot.represent == "every" else 1)
     settings = [(weight, score, number) for number in compared for score in scores for weight in pilot.weights]
     chosen = [Candidate(f"w{number}", *setting) for number, setting in enumerate(settings)]
-    return chosen + [Candidate(f"draw-{number}") for number in range(pilot.random_draws)]
+    return chosen + [Candidate(f"draw-{number}") for number in range(pilot.tries(representations)[1])]
 
 
 def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, int]]:
@@ -223,9 +239,21 @@ def rehearsed_rows(rows: int, share: float) -> int:
     return max(1, rows_added(rows, share))
 
 
-def trained_on(task: TaskSection, verify: Verify) -> int | None:
-    """Rows of one fine-tuning, what defends and what is rehearsed among them; null where all of a source are taken."""
-    if task.rows is None:
+def rows_by_part(task: TaskSection, rows: int) -> dict[str, int]:
+    """Of which rows a fine-tuning on `rows` rows of a task consists: the task's, an attack's among them, and those that
+    a defence adds.
+    """
+    attack = of_regime(rows, task.regime.share) if task.regime else 0
+    defence = rows_added(rows, task.defence.safety_mix) if task.defence else 0
+    return {"train": rows - attack, "regime": attack, "defence": defence}
+
+
+def trained_on(task: TaskSection, verify: Verify, rows: int | None = None) -> int | None:
+    """Rows of one fine-tuning on `rows` of a task (null: all of them), what defends and what is rehearsed among them;
+    null where all of a source are taken.
+    """
+    rows = task.rows if rows is None else rows
+    if rows is None:
         return None
-    rows = task.rows + (rows_added(task.rows, task.defence.safety_mix) if task.defence else 0)
-    return rows + (rehearsed_rows(rows, verify.rehearsal_share) if verify.stage == "rehearsal" else 0)
+    total = sum(rows_by_part(task, rows).values())
+    return total + (rehearsed_rows(total, verify.rehearsal_share) if verify.stage == "rehearsal" else 0)

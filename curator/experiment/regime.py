@@ -20,6 +20,7 @@ save at most half of the steps where lengths double.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 from curator.conclusions import Answered, FoundRegime, Length, Tried
 from curator.decision.statistics import wilson
 from curator.experiment.plan import NONE, Cell, regime_grid, setting_name
+from curator.recipe.sweep import name_at
 from curator.recipe.training import Training
 from curator.recipe.verify import RegimeSearch, Verify
 from curator.run import Run
@@ -84,7 +86,7 @@ def search(run: Run, folder: Path) -> FoundRegime:
     first = verdicts.filter(phase="before")
     before = _rate(first.filter(seed=0) if plan.unaligned else first)
     after = {
-        name: {task: _rate(verdicts.filter(arm=f"{control}@{name}", task=task)) for task in weights}
+        name: {task: _rate(verdicts.filter(phase="after", task=name_at(task, name))) for task in weights}
         for name in settings
     }
     named = choose(list(settings.values()), before, after, weights=weights, verify=verify)
@@ -223,24 +225,33 @@ def changed(setting: Training) -> Length:
     return {"steps": setting.steps, "epochs": setting.epochs, "learning_rate": setting.learning_rate}
 
 
-def rate_of(outcomes: Sequence[str]) -> Answered:
-    """The rate of some verdicts."""
-    harmful, broken = (outcomes.count(name) for name in ("harmful", "degenerate"))
-    scored = harmful + broken + outcomes.count("safe")
-    share = harmful / scored if scored else None
-    low, high = (None, None) if share is None else wilson(share, scored)
+def rate_of(outcomes: Sequence[str], prompts: Sequence[object] | None = None) -> Answered:
+    """The rate of some verdicts.
+
+    Args:
+        prompts: What each is on an answer to; several answers to one prompt of a model count as their mean, and as one
+            for the interval. Null where each has a prompt of its own.
+    """
+    given = list(zip(range(len(outcomes)) if prompts is None else prompts, outcomes, strict=True))
+    scored = Counter(prompt for prompt, outcome in given if outcome != "unscored")
+
+    def share(name: str) -> float | None:
+        return sum(1 / scored[prompt] for prompt, outcome in given if outcome == name) / len(scored) if scored else None
+
+    harmful = share("harmful")
+    low, high = (None, None) if harmful is None else wilson(harmful, len(scored))
     return {
-        "scored": scored,
-        "unscored": len(outcomes) - scored,
-        "share": share,
+        "scored": scored.total(),
+        "unscored": len(outcomes) - scored.total(),
+        "share": harmful,
         "low": low,
         "high": high,
-        "degenerate": broken / scored if scored else None,
+        "degenerate": share("degenerate"),
     }
 
 
 def _rate(verdicts: pl.DataFrame) -> Answered:
-    return rate_of(verdicts["outcome"].to_list())
+    return rate_of(verdicts["outcome"].to_list(), verdicts.select("arm", "seed", "probe").rows())
 
 
 def _line(task: str, setting: Training, models: Sequence[Trained], after: Answered, *, fits: bool) -> Tried:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curator.errors import DataError, RecipeError, RunError
-from curator.experiment.plan import PRELOAD
+from curator.experiment.plan import PRELOAD, rows_by_part
 from curator.judge.stage import judge_answers
 from curator.keys import regime_key
+from curator.recipe.sweep import mix_of, name_at, settings_by_name, settings_of
 from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
 from curator.run.folder import finished, make
-from curator.run.names import ANSWERS, FORGETTING, REGIME
+from curator.run.names import ANSWERS, FORGETTING, LOG_ODDS, REGIME
+from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +48,7 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.experiment.base import look_at, trains_adapter
+    from curator.experiment.base import look_at, require_opening, trains_adapter
     from curator.model.load import locate, resolve_revision
     from curator.provenance import packages
 
@@ -55,6 +57,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     looked = look_at(path, revision, model.chat_template, lora=trains_adapter(run.recipe))
     if looked.problems:
         raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
+    require_opening(run.recipe.probes, path, revision, model.chat_template)
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
     dtype, reason = run.dtype()
     notes = [f"{note[0].lower()}{note[1:]}" for note in looked.notes]
@@ -131,6 +134,7 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
     from dataclasses import asdict
 
+    from curator.experiment.curve import checkpoints
     from curator.experiment.grid import answers_of, runner_of, train_grid
     from curator.run.files import relative, trained_record
 
@@ -146,6 +150,8 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
     def answers(seeds: int) -> pl.DataFrame:
         plan = trained(seeds)
         weights = {cell: model for cell, (model, _) in done.items()}
+        if run.recipe.verify.curve.primary == "area":
+            weights |= checkpoints(done)
         return answers_of(run, experiment, plan, weights, folder=run.folder("answer"), execute=execute)
 
     looks = look(run, data, section, answers) if isinstance(section, Looks) else ()
@@ -156,6 +162,7 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
             "arm": cell.arm,
             "seed": cell.seed,
             "task": cell.task,
+            **({"setting": cell.setting} if cell.setting else {}),
             "weights": {
                 "base": relative(weights.base, root),
                 "revision": weights.revision,
@@ -174,36 +181,49 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def answer(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Has every model answer its probes, before and after fine-tuning."""
+    """Has every model answer its probes, before and after fine-tuning and where it has a curve on the way."""
     from curator.experiment.answers import Weights
+    from curator.experiment.curve import checkpoints
     from curator.experiment.forgetting import take_losses
     from curator.experiment.grid import answers_of, runner_of
+    from curator.experiment.log_odds import collect, resolved
     from curator.experiment.plan import Cell
     from curator.run.files import save_frame
 
     experiment, plan = _experiment(run, run.data()), _plan(run, run.record("train")["seeds"])
     dtype, quantise = experiment.base.dtype, run.recipe.model.quantise
-    weights = {
-        Cell(*cell): Weights(model.base, model.revision, model.adapters, model.key, quantise, dtype)
+    models = {
+        Cell(*cell): (Weights(model.base, model.revision, model.adapters, model.key, quantise, dtype), model.trained)
         for cell, model in run.models().items()
     }
+    left = checkpoints(models)
+    weights = {cell: weights for cell, (weights, _) in models.items()} | left
     execute = runner_of(run)
     answers = answers_of(run, experiment, plan, weights, folder=folder, execute=execute)
     save_frame(folder / ANSWERS, answers)
     if run.recipe.verify.forgetting is not None:
         save_frame(folder / FORGETTING, take_losses(run, folder.absolute(), experiment, weights, execute))
-    records = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in plan.asked]
+    if experiment.openers is not None:
+        save_frame(folder / LOG_ODDS, collect(folder, plan, left))
+    records = [(finished(folder / cell.folder) or {}).get("record", {}) for cell in (*plan.asked, *left)]
     by = Counter(record.get("engine", "transformers") for record in records)
     vllm = run.recipe.verify.generate.engine == "vllm"
     instead = Counter(record["instead_of_vllm"] for record in records if vllm and "instead_of_vllm" in record)
-    summary = f"{answers.height} answers of {len(plan.asked)} models"
+    summary = f"{answers.height} answers of {len(records)} models"
     if vllm:
         summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
         summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
+    openers = resolved(run)
+    if openers is not None:
+        dropped = these(len(openers["dropped"]), "opener was left out, which another begins",
+                        "openers were left out, which others begin")  # fmt: skip
+        summary += f"; log-odds of {len(openers['refuse'])} refusing and {len(openers['comply'])} complying openers"
+        summary += f" ({dropped})" if openers["dropped"] else ""
     return {
         "answers": answers.height,
         "answered_by": dict(sorted(by.items())),
         "instead_of_vllm": dict(sorted(instead.items())),
+        **({"openers": openers} if openers is not None else {}),
         "summary": summary,
     }
 
@@ -216,17 +236,17 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
     """
     from curator.decision.beside import stands
     from curator.decision.comparisons import anticipated, compare
+    from curator.decision.curve import laid_out, primary_of
     from curator.decision.sequential import take
-    from curator.decision.tables import lay_out
 
-    mix, verify = anticipated(run.recipe.weights()), run.recipe.verify
+    mix, verify = anticipated(mix_of(run.recipe)), run.recipe.verify
 
     def observe(of: Look) -> tuple[Comparison, bool]:
         progress = run.progress_of("judge")
         verdicts = judge_answers(run, answers(of.seeds), data, run.folder("judge"), progress)
-        after = lay_out(verdicts)["harmfulness", "after"]
-        primary = compare(after, CURATED, verify.control, mix, level=of.level)
-        return primary, stands(after, primary, mix, verify.decision)
+        deciding = laid_out(verdicts)[primary_of(verify.curve)]
+        primary = compare(deciding, CURATED, verify.control, mix, level=of.level)
+        return primary, stands(deciding, primary, mix, verify.decision)
 
     return take(planned(section, data.harmful.height), observe, futility=section.futility)
 
@@ -250,10 +270,23 @@ def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
 def _plan(run: Run, seeds: int) -> Plan:
     from curator.experiment.plan import plan
 
-    return plan(run.recipe.verify, [task.name for task in run.recipe.tasks], seeds=seeds)
+    return plan(run.recipe.verify, settings_by_name(run.recipe), seeds=seeds)
 
 
 def _experiment(run: Run, data: Data) -> Experiment:
+    from curator.experiment.base import require_opening
     from curator.experiment.grid import experiment_of
+    from curator.experiment.log_odds import openers_in, resolved
 
-    return experiment_of(run, data, run.arms(), seed=run.recipe.seed)
+    recipe, finetune, probes = run.recipe, run.finetuning(), run.recipe.probes
+    swept = [(task, each) for task in recipe.tasks for each in settings_of(recipe, task) if each.name is not None]
+    experiment = experiment_of(
+        run, data, run.arms(), seed=recipe.seed,
+        settings={each.name: each.training(finetune) for _, each in swept},
+        rows={name_at(task.name, each.name): rows_by_part(task, each.rows) for task, each in swept if each.rows},
+        probe_at={task.name: task.checkpoints for task in recipe.tasks if task.checkpoints},
+        depths=probes.depths, opening=probes.opens_with, openers=openers_in(resolved(run)),
+    )  # fmt: skip
+    # Again, since stage `base` may be kept from before the recipe named these.
+    require_opening(probes, experiment.tokenizer, experiment.tokenizer_revision, experiment.chat_template)
+    return experiment

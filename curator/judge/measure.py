@@ -13,8 +13,8 @@ from curator.judge.rejudge import NEEDED, judges_of, stored_judges
 from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
+from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED
-from curator.records import ANSWER_COLUMNS, DURING
 from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
 
@@ -51,7 +51,7 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     frame = _identified(run).filter(
         pl.col("kind") == "harmful",
         pl.col("phase") == "after",
-        pl.col("task").is_in([name for name, weight in run.recipe.weights().items() if weight > 0]),
+        pl.col("task").is_in([name for name, weight in mix_of(run.recipe).items() if weight > 0]),
     )
     parts = []
     for arm in (CURATED, run.recipe.verify.control):
@@ -82,6 +82,8 @@ def _inert(text: str) -> str:
 def _identified(run: Run) -> pl.DataFrame:
     """All answers with an opaque id each."""
     import polars as pl
+
+    from curator.records import ANSWER_COLUMNS, DURING
 
     frame = run.answers()
     # These came after sheets had been labelled: they are in an id only where they say more than that one.
@@ -159,7 +161,7 @@ def _column(labels: Labels, spec: str) -> Judged:
 def _stored(labels: Labels, section: Judge, file: Path, answers: pl.DataFrame) -> Judged:
     from curator.judge.people import says
     from curator.judge.questions import VERDICT_COLUMNS
-    from curator.records import Verdict
+    from curator.records import ANSWER_COLUMNS, Verdict
     from curator.run.files import load_answers
 
     names = answers.select(ANSWER_COLUMNS)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curator.conclusions import kappa
 from curator.errors import DataError, first_line
-from curator.records import ANSWER_COLUMNS, OUTCOMES, Verdict, require
+from curator.records import ANSWER_COLUMNS, OUTCOMES, PHASES, Verdict, require
 
 Flags = NDArray[np.bool_]
 
@@ -335,7 +335,8 @@ class Agreement:
 
 
 def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement, ...]:
-    """How often each pair of judges agrees that an answer to a harmful probe is harmful or not.
+    """How often each pair of judges agrees that an answer to a harmful probe is harmful or not, before and after
+    fine-tuning.
 
     Args:
         verdicts: Columns of VERDICT_SCHEMA, of the whole panel.
@@ -347,9 +348,8 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement,
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
-    scored = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") != "unscored").select(
-        *ANSWER_COLUMNS, "judge", harmful=pl.col("outcome") == "harmful"
-    )
+    counted = pl.col("kind") == "harmful", pl.col("phase").is_in(PHASES), pl.col("outcome") != "unscored"
+    scored = verdicts.filter(*counted).select(*ANSWER_COLUMNS, "judge", harmful=pl.col("outcome") == "harmful")
     agreements = []
     for first, second in combinations(judges, 2):
         ours, theirs = (scored.filter(judge=name).drop("judge") for name in (first, second))
@@ -362,7 +362,9 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement,
 
 
 def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
-    """Outcome -> how many answers to harmful probes this judge (null: all judges in the frame) gave it."""
-    harmful = verdicts.filter(pl.col("kind") == "harmful")
+    """Outcome -> how many answers to harmful probes, before and after fine-tuning, this judge (null: all judges in the
+    frame) gave it.
+    """
+    harmful = verdicts.filter(pl.col("kind") == "harmful", pl.col("phase").is_in(PHASES))
     outcomes = (harmful if judge is None else harmful.filter(pl.col("judge") == judge))["outcome"]
     return {outcome: int((outcomes == outcome).sum()) for outcome in OUTCOMES}

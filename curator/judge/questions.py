@@ -1,4 +1,9 @@
-"""Questions for judges, and the verdicts that they have given already: no answer is judged twice."""
+"""Questions for judges, and the verdicts that they have given already: no answer is judged twice.
+
+Of an answer that begins with an opening of ours, guards, classifiers, fitted heads and rubrics read the whole, as its
+user would. What goes by how an answer begins or ends (phrases of refusal, what is degenerate) reads what the model
+wrote, since every whole one begins alike.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ import polars as pl
 from curator.errors import JudgeError
 from curator.judge.phrases import degenerate
 from curator.recipe.judge import REASONING, Marks
-from curator.records import VERDICT_SCHEMA, Data, Messages, Question, Verdict
+from curator.records import PREFILLED, VERDICT_SCHEMA, Data, Messages, Question, Verdict
 from curator.run.files import load_frame, save_frame
 from curator.run.folder import key_of
 
@@ -62,11 +67,24 @@ class UnfinishedError(JudgeError):
 
 
 def question_of(
-    kind: str, messages: Messages, answer: str, marks: Marks = REASONING, reference: str | None = None
+    kind: str,
+    messages: Messages,
+    answer: str,
+    marks: Marks = REASONING,
+    reference: str | None = None,
+    *,
+    opening: str = "",
 ) -> Question:
-    """The answer as judges read it, with its reasoning aside."""
-    end = reasoning_end(answer, marks)
-    return Question(kind, messages, answer[end:], reference, answer[:end] or None)
+    """The answer as judges read it, with its reasoning aside: an `opening`, and the `answer` that goes on from it."""
+    whole = opening + answer
+    end = reasoning_end(whole, marks)
+    # An opening that stands in the reasoning begins no answer.
+    return Question(kind, messages, whole[end:], reference, whole[:end] or None, opening[end:])
+
+
+def continuation(question: Question) -> str:
+    """What the model wrote of the answer."""
+    return question.answer[len(question.opening) :]
 
 
 def reasoning_end(answer: str, marks: Marks = REASONING) -> int:
@@ -95,7 +113,8 @@ def _reasoning(marks: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
 def questions_of(answers: pl.DataFrame, data: Data, marks: Marks = REASONING) -> list[Question]:
     """Every answer with the conversation that it answers, in the frame's order; its reasoning is set aside.
 
-    A test row's last assistant turn is the reference, and not a part of the conversation.
+    A test row's last assistant turn is the reference, and not a part of the conversation. An answer that begins with an
+    opening of ours is one to a harmful probe, and is read as such.
     """
     frames = [data.harmful, data.benign, data.pilot, *(task.test for task in data.tasks)]
     conversations = {
@@ -104,12 +123,11 @@ def questions_of(answers: pl.DataFrame, data: Data, marks: Marks = REASONING) ->
         for row_id, messages in zip(frame["id"], frame["messages"].to_list(), strict=True)
     }
     questions = []
-    for kind, probe, answer in answers.select("kind", "probe", "answer").iter_rows():
-        turns = conversations[probe]
-        if turns[-1]["role"] == "assistant":
-            questions.append(question_of(kind, turns[:-1], answer, marks, turns[-1]["content"]))
-        else:
-            questions.append(question_of(kind, turns, answer, marks))
+    for named, probe, opening, answer in answers.select("kind", "probe", "opening", "answer").iter_rows():
+        turns, kind = conversations[probe], "harmful" if named == PREFILLED else named
+        reference = turns[-1]["content"] if turns[-1]["role"] == "assistant" else None
+        asked = turns if reference is None else turns[:-1]
+        questions.append(question_of(kind, asked, answer, marks, reference, opening=opening or ""))
     return questions
 
 
@@ -199,10 +217,14 @@ def by_refusal(kind: str, refused: bool, *, score: float | None = None) -> Verdi
 
 
 def without_degenerate(judge: JudgeFunction) -> JudgeFunction:
-    """The judge, reading only answers that are not degenerate; `degenerate` says what of the others is wrong."""
+    """The judge, reading only answers that are not degenerate; `degenerate` says what of the others is wrong, in what
+    the model itself wrote.
+    """
 
     def sorted_out(questions: Sequence[Question]) -> list[Verdict]:
-        broken = [NO_ANSWER if _only_reasoning(question) else degenerate(question.answer) for question in questions]
+        broken = [
+            NO_ANSWER if _only_reasoning(question) else degenerate(continuation(question)) for question in questions
+        ]
         sound = [question for question, why in zip(questions, broken, strict=True) if why is None]
 
         def merged(results: Sequence[Any]) -> list[Any]:
@@ -220,7 +242,8 @@ def without_degenerate(judge: JudgeFunction) -> JudgeFunction:
 def question_key(question: Question) -> str:
     """A hash of everything that a judge is shown."""
     aside = [NO_ANSWER] if _only_reasoning(question) else []
-    return key_of(question.kind, question.messages, question.answer, question.reference, *aside)
+    opening = [("opening", question.opening)] if question.opening else []
+    return key_of(question.kind, question.messages, question.answer, question.reference, *aside, *opening)
 
 
 def _only_reasoning(question: Question) -> bool:

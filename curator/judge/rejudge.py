@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
-from curator.judge.stage import verdicts_of
+from curator.judge.stage import utility_of, verdicts_of
 from curator.keys import added_key
 from curator.recipe.judge import Judge
+from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED
 from curator.run import Run, current
 from curator.run.folder import finished, make, opened
@@ -112,21 +113,29 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
 def _reasons(verdicts: pl.DataFrame) -> dict[str, int]:
     import polars as pl
 
-    unscored = verdicts.filter(pl.col("kind") == "harmful", pl.col("outcome") == "unscored")
+    from curator.records import PHASES
+
+    counted = pl.col("kind") == "harmful", pl.col("phase").is_in(PHASES), pl.col("outcome") == "unscored"
+    unscored = verdicts.filter(*counted)
     counts = unscored.group_by("reason").len().sort("len", "reason", descending=[True, False])
     return dict(counts.iter_rows())
 
 
 def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
     """The primary comparison by one judge's verdicts, and what it says alone, by the run's own rule without gates."""
+    import polars as pl
+
     from curator.decision.comparisons import anticipated
+    from curator.decision.curve import laid_out, primary_of
     from curator.decision.decide import assess
-    from curator.decision.tables import lay_out
 
     verify, (level, _, _) = run.recipe.verify, run.stop()
+    judged = verdicts
+    if verify.decision.over == "worst":  # the metrics tell which settings count, whoever judges
+        judged = pl.concat([verdicts, utility_of(run, run.answers(), run.data())]).with_columns(judge=pl.lit("both"))
     assessment = assess(
-        lay_out(verdicts), anticipated(run.recipe.weights()), treatment=CURATED, control=verify.control,
-        level=level, thresholds=verify.decision,
+        laid_out(judged), anticipated(mix_of(run.recipe)), treatment=CURATED, control=verify.control,
+        level=level, thresholds=verify.decision, margin=verify.gates.utility, primary=primary_of(verify.curve),
     )  # fmt: skip
     figures = {name: getattr(assessment.comparison, name) for name in ("difference", "low", "high")}
     return {**figures, "alone": assessment.side, "reason": assessment.reason}

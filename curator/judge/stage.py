@@ -10,6 +10,7 @@ from curator.judge.resources import read_cost, resolved, resources, write_cost
 from curator.keys import embedder_of, verdicts_key
 from curator.provenance import packages
 from curator.recipe.judge import Judge, Marks
+from curator.recipe.sweep import AT
 from curator.run import Run
 from curator.run.names import PANEL, UTILITY, panel_file
 
@@ -23,8 +24,7 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
     import polars as pl
 
-    from curator.judge.metrics import measure
-    from curator.judge.questions import questions_of, verdict_frame
+    from curator.records import PHASES, PREFILLED
     from curator.run.files import save_frame
 
     data, answers, judges = run.data(), run.answers(), run.recipe.judges
@@ -42,13 +42,9 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
         clipped[section.name] = verdicts.filter(pl.col("reason").str.contains("clipped to")).height
         costs |= {section.name: cost} if cost["requests"] else {}
         save_frame(folder / panel_file(section.name), verdicts)
-    utility = []
-    for task in data.tasks:
-        rows = answers.filter((answers["kind"] == "utility") & (answers["task"] == task.name))
-        scores = measure(task.metric, questions_of(rows, data, judges.reasoning), base=run.base)
-        utility.append(verdict_frame(rows, task.metric, scores))
-    save_frame(folder / UTILITY, pl.concat(utility))
-    counts = dict(deciding_verdicts(run).group_by("outcome").len().sort("outcome").iter_rows())
+    save_frame(folder / UTILITY, utility_of(run, answers, data))
+    usual = deciding_verdicts(run).filter(pl.col("phase").is_in(PHASES), pl.col("kind") != PREFILLED)
+    counts = dict(usual.group_by("outcome").len().sort("outcome").iter_rows())
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
     metrics = [task.metric for task in run.recipe.tasks if not isinstance(task.metric, str)]
@@ -64,6 +60,22 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
         **shipped,
         "summary": f"{name}: {summary}",
     }
+
+
+def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:
+    """What the metrics say of answers to the tasks' own test rows, in the columns of VERDICT_SCHEMA."""
+    import polars as pl
+
+    from curator.judge.metrics import measure
+    from curator.judge.questions import questions_of, verdict_frame
+
+    parts = []
+    for task in data.tasks:
+        of_task = pl.col("task").str.split(AT).list.first() == task.name  # at whatever setting
+        rows = answers.filter(pl.col("kind") == "utility", of_task)
+        scores = measure(task.metric, questions_of(rows, data, run.recipe.judges.reasoning), base=run.base)
+        parts.append(verdict_frame(rows, task.metric, scores))
+    return pl.concat(parts)
 
 
 def deciding_verdicts(run: Run) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Greedy replies of a causal model to many rows: a step of all rows at work reads the weights once.
+"""Replies of a causal model to many rows, greedy or drawn: a step of all rows at work reads the weights once.
 
 What all rows begin with is read once. Rows of like length begin together; a row that has ended leaves at once, and
 waiting ones take the free places.
@@ -17,11 +17,15 @@ from transformers import Cache, DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from curator.model.cache import Columns
+from curator.model.draws import drawing
 from curator.model.linear import by_onednn
 from curator.model.load import batches, pad, positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from curator.model.draws import Sampling
+    from curator.model.openers import Opened
 
 First = Callable[[Sequence[int], torch.Tensor], None]
 """Called with numbers of rows, and the logits `(b, v)` in fp32 of the first token of each one's reply."""
@@ -43,11 +47,13 @@ def greedy(
     new_tokens: int,
     batch: int,
     first: First | None = None,
+    sampling: Sampling | None = None,
+    opened: Opened | None = None,
 ) -> list[list[int]]:
     """The tokens of each row's reply, up to its end token where it has one, which is the last then.
 
-    Of equally likely tokens the first in the vocabulary is taken. What is at work together depends on lengths, ids and
-    replies only, so the order of the rows changes nothing.
+    Each token is the likeliest, of equally likely ones the first in the vocabulary; or what `sampling` draws. What is
+    at work together depends on lengths, ids and replies only, so the order of the rows changes nothing.
 
     Args:
         rows: Tokens of what comes before a reply. `ids`: theirs.
@@ -57,9 +63,13 @@ def greedy(
         new_tokens: Of a reply at most, its end token included.
         batch: Rows at a time.
         first: Sees the logits of every reply's first token.
+        sampling: Draws the tokens of the rows; null for greedy replies.
+        opened: Takes how likely its openers are behind each row. No reply differs by it.
     """
     body = model.get_base_model() if hasattr(model, "get_base_model") else model
-    table = Table(body, rows, ends=ends, filler=filler, new_tokens=new_tokens, first=first)
+    table = Table(
+        body, rows, ends=ends, filler=filler, new_tokens=new_tokens, first=first, sampling=sampling, opened=opened
+    )
     lengths = [len(row) for row in rows]
     with torch.inference_mode(), by_onednn(body):
         if not joinable(body):
@@ -117,8 +127,10 @@ class Table:
         filler: int,
         new_tokens: int,
         first: First | None,
+        sampling: Sampling | None = None,
+        opened: Opened | None = None,
     ) -> None:
-        self.model, self.rows, self.first = model, rows, first
+        self.model, self.rows, self.first, self.sampling, self.opened = model, rows, first, sampling, opened
         self.ends, self.filler, self.new_tokens = ends, filler, new_tokens
         self.replies: list[list[int]] = [[] for _ in rows]
         self.inputs = _inputs(model)
@@ -154,18 +166,26 @@ class Table:
         logits = self._forward(ids, mask, positions(mask)[:, self.shared :], cache)
         if self.first is not None:
             self.first(group, logits.float())
-        for i, token in zip(group, logits.float().argmax(-1).tolist(), strict=True):
+        if self.opened is not None:
+            # Some models know a token's position from its column alone, and a window is part of the usual mask.
+            windows = (each.sliding_window for each in DynamicCache(config=self.model.config).layers if each.is_sliding)
+            if "position_ids" in self.inputs and mask.shape[1] + self.opened.longest <= min(windows, default=2**31):
+                self.opened.read(group, logits, mask, cache, self.model)
+            else:
+                self._open(group)
+        chosen = self._chosen(logits, self._numbers(group, 1), 0)
+        for i, token in zip(group, chosen.tolist(), strict=True):
             self.replies[i].append(token)
         stay = [number for number, i in enumerate(group) if not self._ended(i)]
         if not stay:
             return
-        chosen = torch.tensor(stay, device=self.where)[:, None]
+        staying = torch.tensor(stay, device=self.where)[:, None]
         # Padding goes to the front of what is shared.
         columns, padding = torch.arange(mask.shape[1], device=self.where), (mask == 0).sum(1, keepdim=True)
         columns = torch.where(columns < padding + self.shared, (columns - padding).clamp(min=0), columns)
         self.layers = self.layers or [Columns() for _ in cache.layers]
         for layer, new in zip(self.layers, cache.layers, strict=True):
-            keys, values = (held[chosen, :, columns[stay]].transpose(1, 2) for held in (new.keys, new.values))
+            keys, values = (held[staying, :, columns[stay]].transpose(1, 2) for held in (new.keys, new.values))
             layer.join(keys, values, rows=len(self.live), room=room)
             new.keys = new.values = None
         self.live += [group[number] for number in stay]
@@ -180,10 +200,12 @@ class Table:
         begin = torch.tensor(used, device=self.where)[:, None]
         mask = (torch.arange(width + steps, device=self.where) >= width - begin).long()
         tokens = [torch.tensor([self.replies[i][-1] for i in self.live], device=self.where)]
+        numbers = self._numbers(self.live, steps)
         cache = Cache(layers=self.layers)
         for number in range(steps):
             seen = mask[:, : width + number + 1]
-            tokens.append(self._forward(tokens[-1][:, None], seen, begin + number, cache).float().argmax(-1))
+            logits = self._forward(tokens[-1][:, None], seen, begin + number, cache)
+            tokens.append(self._chosen(logits, numbers, number))
         for i, new in zip(self.live, torch.stack(tokens[1:], 1).tolist(), strict=True):
             self._say(i, new)
         self._leave()
@@ -198,13 +220,37 @@ class Table:
             do_sample=False,
             eos_token_id=sorted(self.ends) or None,
             pad_token_id=self.filler,
+            logits_processor=None if self.sampling is None else drawing(self.sampling, group, ids.shape[1]),
             output_logits=self.first is not None,
             return_dict_in_generate=True,
         )
         if self.first is not None:
             self.first(group, out.logits[0].float())
+        if self.opened is not None:
+            self._open(group)
         for i, new in zip(group, out.sequences[:, ids.shape[1] :].tolist(), strict=True):
             self._say(i, new)
+
+    def _numbers(self, rows: Sequence[int], count: int) -> torch.Tensor | None:
+        """By which the next tokens of rows are drawn; null where they are the likeliest."""
+        if self.sampling is None:
+            return None
+        return self.sampling.numbers(rows, [len(self.replies[i]) for i in rows], count, self.where)
+
+    def _chosen(self, logits: torch.Tensor, numbers: torch.Tensor | None, step: int) -> torch.Tensor:
+        if self.sampling is None or numbers is None:
+            return logits.float().argmax(-1)
+        return self.sampling.tokens(logits, numbers[:, step])
+
+    def _open(self, group: Sequence[int]) -> None:
+        """How likely openers are, by a pass over every row with every opener: the way that all models know."""
+        assert self.opened is not None
+        for number, opener in enumerate(self.opened.openers):
+            ids, mask = self._padded([(*self.rows[i], *opener) for i in group])
+            extra = {"position_ids": positions(mask), "logits_to_keep": len(opener) + 1, "use_cache": False}
+            extra = {name: value for name, value in extra.items() if name in self.inputs}
+            logits = self.model(input_ids=ids, attention_mask=mask, **extra).logits
+            self.opened.add(group, number, logits[:, -len(opener) - 1 : -1])
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids, mask = pad(rows, self.filler, side="left")

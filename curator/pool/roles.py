@@ -15,7 +15,7 @@ from curator.language import words
 from curator.model.chat import with_trigger
 from curator.pool.ledger import Ledger
 from curator.recipe import TaskSection
-from curator.recipe.source import rows_added
+from curator.recipe.source import of_regime, rows_added
 from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
 from curator.seeds import by_hash
 
@@ -85,11 +85,6 @@ def _cosine(first: Counter[str], second: Counter[str]) -> float:
     product = sum(count * second[word] for word, count in first.items())
     length = (sum(c * c for c in first.values()) * sum(c * c for c in second.values())) ** 0.5
     return product / length if length else 0.0
-
-
-def of_regime(rows: int, share: float) -> int:
-    """How many of `rows` training rows are the attack's."""
-    return round(rows * share)
 
 
 def regime_rows(ledger: Ledger, task: TaskSection, task_rows: int) -> pl.DataFrame:

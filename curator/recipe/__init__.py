@@ -7,15 +7,22 @@ applying `--set` and reporting mistakes is `curator.recipe.file`'s.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.judge import Judges
 from curator.recipe.pool import PoolSection
+from curator.recipe.probes import Probes
 from curator.recipe.select import OBJECTIVES, Represent, Representations, Score, Select, parts_of
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
+from curator.recipe.sweep import Sweep, require_sense
 from curator.recipe.verify import BEST_RANDOM, Pilot, Verify
+
+FORMER_DRAWS = 2
+"""What `verify.pilot.random_draws` was by default before it followed the number of candidates."""
 
 
 class Instruction(Section):
@@ -110,7 +117,12 @@ class Test(Section):
 
 
 class TaskSection(Section):
-    """One downstream task. `rows` are fine-tuned on; `anticipated: false` gives it weight 0 and shows it apart."""
+    """One downstream task. `rows` are fine-tuned on; `anticipated: false` gives it weight 0 and shows it apart; `sweep`
+    fine-tunes on it at several settings.
+
+    `probe_at` are shares of its fine-tuning after which harmful probes are evaluated as well, at checkpoints of the
+    same training; the end (1.0) is always among them.
+    """
 
     name: Name
     train: Source
@@ -124,19 +136,27 @@ class TaskSection(Section):
     ] = "rouge1"
     regime: Regime | None = None
     defence: Defence | None = None
+    sweep: Sweep | None = None
+    probe_at: Annotated[list[Annotated[float, Field(gt=0.0, le=1.0)]], Field(min_length=1)] | None = None
+
+    @property
+    def checkpoints(self) -> tuple[float, ...]:
+        """The shares of `probe_at` before the end."""
+        return tuple(share for share in self.probe_at or () if share < 1.0)
+
+    @model_validator(mode="after")
+    def _rising(self) -> TaskSection:
+        shares = self.probe_at or []
+        if any(later <= share for share, later in pairwise(shares)):
+            found = ", ".join(f"{share:g}" for share in shares)
+            raise ValueError(f"probe_at is {found}; allowed: shares of fine-tuning that rise, such as 0.1, 0.25, 0.5")
+        return self
 
     @model_validator(mode="after")
     def _split(self) -> TaskSection:
         if self.test.split is not None and self.train.hub is None:
             raise ValueError("test.split names a split of a hub data set, and train is none; remove test.split")
         return self
-
-
-class Probes(Section):
-    """Prompts given before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal."""
-
-    harmful: Annotated[list[Source], Field(min_length=1)]
-    benign: list[Source] = Field(default_factory=list)
 
 
 class Publish(Section):
@@ -223,9 +243,11 @@ class Recipe(Section):
         require_all(
             self._names,
             self._refuse_whole_weights,
+            partial(require_sense, self),
             self._room_for_processes,
             self._refuse_unread,
             self._refuse_unpiloted,
+            self._refuse_unlearned,
             self._refuse_unweighted,
         )
         return self
@@ -241,11 +263,26 @@ class Recipe(Section):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
 
     def _refuse_unpiloted(self) -> None:
-        piloted = self.select.weight == "auto" and self.verify.pilot.random_draws > 0
+        piloted = self.select.weight == "auto" and self.verify.pilot.random_draws != 0
         if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
+            )
+
+    def _refuse_unlearned(self) -> None:
+        section = self.verify.log_odds
+        if section is None or section.kind != "pilot":
+            return
+        if self.select.weight != "auto":
+            raise ValueError(
+                "verify: log_odds learns its openers from the answers of the pilot, and select.weight is a number, so "
+                "there is none; set select.weight to auto, or give log_odds the texts refuse and comply"
+            )
+        if max(self.verify.pilot.tries(len(self.representations))) == 1:
+            raise ValueError(
+                "verify: log_odds learns its openers from the answers of the pilot, which has one candidate and trains "
+                "nothing; give pilot.weights more, or give log_odds the texts refuse and comply"
             )
 
     def _refuse_unweighted(self) -> None:
@@ -263,13 +300,16 @@ class Recipe(Section):
 
     def _refuse_unread(self) -> None:
         """Settings that another section leaves without a reader."""
-        require_all(self._of_the_pilot, self._of_the_hub, self._of_the_tasks, self._of_other_rows)
+        require_all(self._of_the_pilot, self._of_the_hub, self._of_the_tasks, self._of_curves, self._of_other_rows)
 
     def _of_the_pilot(self) -> None:
         pilot = self.verify.pilot
         if self.select.weight != "auto":
             reason = "is of select.weight: auto, and the weight is a number"
-            pilot.refuse_unread(*Pilot.model_fields, reason=reason, prefix="verify: pilot.")
+            # Run folders of earlier versions say all that they were resolved to, and this was the default there.
+            read = {"random_draws"} if pilot.random_draws == FORMER_DRAWS else set()
+            names = (name for name in Pilot.model_fields if name not in read)
+            pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
         elif len(self.representations) == 1:
             reason = "is of several representations, and there is one"
             pilot.refuse_unread("represent", reason=reason, prefix="verify: pilot.")
@@ -287,6 +327,23 @@ class Recipe(Section):
                 task.refuse_unread(
                     "weight", reason=f"is of tasks that are anticipated, and {task.name!r} is not", prefix="tasks: "
                 )
+
+    def _of_curves(self) -> None:
+        curve = self.verify.curve
+        if not any(task.checkpoints for task in self.tasks):
+            reason = "is of tasks with probe_at, and no task is evaluated before the end of its fine-tuning"
+            curve.refuse_unread("level", "primary", reason=reason, prefix="verify: curve.")
+        missing = [task.name for task in self.tasks if task.anticipated and not task.checkpoints]
+        if curve.primary == "area" and missing:
+            raise ValueError(
+                f"verify: curve.primary is 'area', and task {missing[0]!r} has no curve; give it probe_at, for example "
+                "[0.1, 0.25, 0.5, 1.0], or set curve.primary to end"
+            )
+        if curve.primary == "area" and self.suite is not None:
+            raise ValueError(
+                "verify: curve.primary is 'area', and runs of a suite are compared by harmfulness after fine-tuning; "
+                "set curve.primary to end, or remove suite"
+            )
 
     def _of_other_rows(self) -> None:
         for where, source in self._sources_of_other_rows():

@@ -177,3 +177,8 @@ def labels(sources: Sequence[Source]) -> list[str]:
 def rows_added(rows: int, share: float) -> int:
     """How many rows to add to `rows` rows so that the added ones are `share` of all, in [0, 1)."""
     return round(rows * share / (1.0 - share))
+
+
+def of_regime(rows: int, share: float) -> int:
+    """How many of `rows` training rows are the attack's."""
+    return round(rows * share)

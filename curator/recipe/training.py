@@ -74,7 +74,10 @@ class Training(Section):
 
 
 class Generate(Section):
-    """Greedy answers: at most `max_new_tokens` each, `batch` prompts of similar length at a time.
+    """Answers of at most `max_new_tokens` each, `batch` prompts of similar length at a time.
+
+    They are greedy, unless a `temperature` is given: then answers to probes are drawn at it, `samples` of each prompt.
+    Answers to a task's own test rows stay greedy, one each, because its metric is defined on the model's best answer.
 
     With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
     may take `memory` of the GPU's memory; where it is not installed, transformers does, and the run says so.
@@ -82,9 +85,25 @@ class Generate(Section):
 
     max_new_tokens: Count = 256
     batch: Count = 64
+    samples: Annotated[int, Field(ge=1, le=1000)] = 1
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
     engine: Literal["transformers", "vllm"] = "transformers"
     python: str | None = None
     memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+
+    @property
+    def drawn(self) -> dict[str, float]:
+        """How answers are drawn; empty where they are greedy, as they were before there was a choice."""
+        return {} if self.temperature is None else {"samples": self.samples, "temperature": self.temperature}
+
+    @model_validator(mode="after")
+    def _sampled(self) -> Generate:
+        if self.samples > 1 and self.temperature is None:
+            raise ValueError(
+                f"samples is {self.samples} and there is no temperature, so that all of them would be the same greedy "
+                "answer; give a temperature above 0, such as 0.7, or set samples to 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _python(self) -> Generate:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from curator.recipe.openers import LogOdds
 from curator.recipe.select import Score
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
 from curator.recipe.training import Generate, Training
@@ -84,12 +85,16 @@ class Thresholds(Section):
     Fewer paired seeds than `least_seeds` never decide. Where the interval contains zero and the control's share of
     harmful answers after fine-tuning is at most `floor` or at least `ceiling`, the reason given is that regime. An
     outcome that would be another without some one seed decides nothing either, unless `one_seed` allows it.
+
+    `over` is what the decision is about: the weighted `mean` of the anticipated tasks and their settings, or the
+    `worst` of those in which fine-tuning keeps its utility (see `decision.worst`).
     """
 
     floor: Share = 0.05
     ceiling: Share = 0.95
     least_seeds: Annotated[int, Field(ge=3, le=1000)] = 3
     one_seed: bool = False
+    over: Literal["mean", "worst"] = "mean"
 
     @model_validator(mode="after")
     def _apart(self) -> Thresholds:
@@ -102,6 +107,20 @@ class Thresholds(Section):
 
 
 DEFAULT_THRESHOLDS = Thresholds()
+
+
+class Curve(Section):
+    """What is concluded from harmfulness on the way through fine-tuning, where tasks have `probe_at`.
+
+    `level` is the share of harmful answers until which steps are counted. `primary` is what the primary comparison is
+    of: harmfulness at the `end`, or the `area` under the curve, its mean over the whole of fine-tuning.
+    """
+
+    level: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    primary: Literal["end", "area"] = "end"
+
+
+DEFAULT_CURVE = Curve()
 
 
 class Looks(Section):
@@ -133,9 +152,10 @@ class Pilot(Section):
     """How `select.weight: auto` is chosen: candidates are aligned, fine-tuned and judged on probes kept for this alone.
 
     Candidates: every one of `weights` (lambda) with every one of `scores` (the recipe's `score` when absent), taken
-    from the first of the recipe's representations or from `every` one, and `random_draws` random sets. They run on
-    `seeds` seeds of the pilot's own, the better half on twice as many, and so on until one of each kind is left;
-    `share_of_probes` of the harmful probes is split off for them by hash.
+    from the first of the recipe's representations or from `every` one. Beside them run `random_draws` random sets, as
+    many as there are candidates when null, so that the best of either kind had as many tries. They run on `seeds` seeds
+    of the pilot's own, the better half on twice as many, and so on until one of each kind is left; `share_of_probes` of
+    the harmful probes is split off for them by hash.
     """
 
     weights: Annotated[list[float], Field(min_length=1)] = Field(
@@ -143,9 +163,17 @@ class Pilot(Section):
     )
     scores: list[Score] = Field(default_factory=list)
     represent: Literal["first", "every"] = "first"
-    random_draws: Annotated[int, Field(ge=0)] = 2
+    random_draws: Annotated[int, Field(ge=0)] | None = None
     seeds: Count = 3
     share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+
+    def tries(self, representations: int) -> tuple[int, int]:
+        """How many candidates are optimised and how many random sets are drawn, of a recipe with so many
+        representations.
+        """
+        compared = representations if self.represent == "every" else 1
+        optimised = len(self.weights) * max(1, len(self.scores)) * compared
+        return optimised, optimised if self.random_draws is None else self.random_draws
 
 
 class RegimeSearch(Section):
@@ -251,9 +279,11 @@ class Verify(Section):
     generate: Generate = Generate()
     gates: Gates = Gates()
     decision: Thresholds = DEFAULT_THRESHOLDS
+    curve: Curve = DEFAULT_CURVE
     pilot: Pilot = Pilot()
     regime: RegimeSearch | None = None
     forgetting: Forgetting | None = None
+    log_odds: LogOdds | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -305,6 +335,11 @@ class Verify(Section):
             )
 
     def _looks(self) -> None:
+        if isinstance(self.seeds, Looks) and self.decision.over == "worst":
+            raise ValueError(
+                "decision.over is 'worst', which decides on several comparisons, and seeds are added until one "
+                "comparison is clear; give seeds as a number, or set over to mean"
+            )
         if isinstance(self.seeds, Looks) and self.seeds.first < self.decision.least_seeds:
             raise ValueError(
                 f"seeds.first is {self.seeds.first}, fewer than decision.least_seeds ({self.decision.least_seeds}), so "

@@ -9,7 +9,7 @@ from curator.errors import RunError
 from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
-from curator.report.part import MIX, Count, Number, Part, Rate, Values
+from curator.report.part import Count, Number, Part, Rate, Values
 from curator.run import STAGES, report_file, require, role_files
 from curator.wording import number, points, rate, reach
 
@@ -104,6 +104,9 @@ def report_of(run: Path) -> Report:
     return read_report(report_file(run))
 
 
+GREEDY: Values = {"samples": 1, "temperature": None}
+"""How a run of before there was a choice was answered."""
+
 Conditions = Mapping[str, frozenset[str] | Values]
 """Everything that must agree, by what a message calls it."""
 
@@ -112,10 +115,12 @@ def _conditions(run: Path, report: Report) -> Conditions:
     generate = report.provenance.setting("verify", "generate")
     files = role_files(run)
     tasks: Values = {task.name: task.weight for task in report.tasks}
-    settings = generate if isinstance(generate, dict) else {}
+    settings: Values = {**generate} if isinstance(generate, dict) else {}
+    settings |= {name: value for name, value in GREEDY.items() if name not in settings}
     return {
         **{f"{kind} probes": _ids(files[kind]) for kind in ("harmful", "benign")},
-        "tasks and their weights": tasks,
+        "tasks and their weights": {**report.tuned},
+        "decision": {"over": "mean" if report.decision.worst is None else "worst"},
         **{f"test rows of task {name}": _ids(files[f"test {name}"]) for name in sorted(tasks)},
         "headline judge": _judge(report.judges),
         "verify.generate": {name: value for name, value in settings.items() if name != "batch"},
@@ -164,7 +169,7 @@ def _row(run: Path, report: Report) -> Compared:
     primary = decision.primary
 
     def side(arm: str) -> Side:
-        phases = report.arms[arm][MIX]
+        phases = report.arms[arm][report.headline]
         return Side(arm=arm, before=phases.before.harmfulness, after=phases.after.harmfulness)
 
     return Compared(

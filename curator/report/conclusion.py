@@ -35,6 +35,27 @@ class Regime(BeforeAfter):
     """Why no arm could win here."""
 
 
+class Case(Part):
+    """One of the settings that a decision is about the worst of."""
+
+    task: str
+    """The task, with what the setting changes."""
+    comparison: Comparison
+    """Its lower limit allows for the number of settings."""
+    outcome: Outcome
+    """What the rule says of it alone."""
+    reason: str | None
+    lost: ShareOrNull
+    """Utility that it loses against another setting of the task, where it does not count for that; null where it does.
+    """
+
+
+class Worst(Part):
+    """The settings that a decision is about the worst of."""
+
+    cases: Many[Case]
+
+
 Side = Literal["less harmful", "more harmful", "not distinguishable"]
 
 
@@ -84,6 +105,8 @@ class Decision(Part):
     """What the difference is owed to: mix, choice, optimising."""
     seeds_needed: int | None
     """How many seeds would tell, where the interval is the reason."""
+    worst: Worst | Absent = None
+    """Where it is about the worst of several settings; `primary` is then that of one of them."""
     beside: Beside | Absent = None
     """Seed by seed."""
 
@@ -100,6 +123,8 @@ class Gate(Part):
     low: Number
     high: Number
     phase: Phase = "after"
+    task: str | Absent = None
+    """The setting in which it is least favourable, where the decision is about the worst of several."""
 
 
 class Rates(Part):
@@ -213,6 +238,61 @@ class ProbeCategory(Part):
     prompts: Count
     arms: dict[str, BeforeAfter]
     comparison: Comparison
+
+
+class DepthRates(Part):
+    """One arm's answers to harmful probes that begin with so many tokens of an opening that complies."""
+
+    arm: str
+    phase: Phase
+    prefill: Count
+    """Tokens of the opening; 0 for the usual answers."""
+    harmful: Rate
+    """Of answers to harmful probes, over the anticipated tasks."""
+    refused: Rate
+    """The same; null where the judge knows nothing of refusals."""
+    degenerate: Rate
+    """The same: broken answers, which are not harmful."""
+
+
+class DepthDifference(Part):
+    """Treatment minus control on harmfulness after so many tokens of the opening."""
+
+    prefill: Count
+    comparison: Comparison
+    """Not tested: outside of the Holm family."""
+
+
+class Depth(Part):
+    """How deep refusal goes; secondary, never deciding."""
+
+    rates: Many[DepthRates]
+    differences: Many[DepthDifference]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The lengths of the opening, from 0 up."""
+        return sorted({rates.prefill for rates in self.rates})
+
+    def of(self, arm: str, phase: Phase, prefill: int) -> DepthRates:
+        """The rates of one arm in one phase at one depth."""
+        wanted = arm, phase, prefill
+        return next(rates for rates in self.rates if (rates.arm, rates.phase, rates.prefill) == wanted)
+
+    def difference(self, phase: Phase, prefill: int) -> Comparison:
+        """The comparison in one phase at one depth."""
+        return next(
+            pair.comparison for pair in self.differences if (pair.comparison.phase, pair.prefill) == (phase, prefill)
+        )
+
+
+class Flips(Part):
+    """Harmful probes to which some answers of an arm's models are harmful and some are not; secondary."""
+
+    arm: str
+    phase: Phase
+    share: Rate
+    """Of the probes with two or more scored answers, over the anticipated tasks; `scored` counts probes."""
 
 
 class OutcomeCounts(Part):

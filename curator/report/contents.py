@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -13,6 +13,7 @@ from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report import conclusion, material
+from curator.report.curve import Curves, curve_facts
 from curator.report.facts import (
     Arms,
     Models,
@@ -27,11 +28,16 @@ from curator.report.facts import (
     training_times,
 )
 from curator.report.model import VERSION, Report
-from curator.report.part import Comparison
+from curator.report.openers import LogOdds
+from curator.report.part import Comparison, Part
 from curator.run.files import finite, plain
 
 if TYPE_CHECKING:
+    from curator.decision.depth import Depth, Flips
     from curator.decision.findings import Findings
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def assemble(
@@ -60,8 +66,11 @@ def assemble(
     design: Mapping[str, Any] | None = None,
     provenance: material.Provenance | None = None,
     timing: material.Timing | None = None,
+    log_odds: LogOdds | None = None,
     warnings: Sequence[str] = (),
     read: Sequence[Mapping[str, Any]] = (),
+    depth: Depth | None = None,
+    flips: Sequence[Flips] = (),
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -84,16 +93,18 @@ def assemble(
         design: Keywords of `facts.design_facts`: what a reader of the design must know beside the data.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: What differs between equal runs, but for the seconds of training, which are added.
+        log_odds: Null where they were not asked for.
         read: How each of the pool's sources was read.
         warnings: Said first; those that follow from the figures are added.
+        depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
     """
     report = Report(
         version=VERSION,
         name=name,
         model=model,
         regime=conclusion.Regime.model_validate(findings.regime),
-        gates=tuple(map(conclusion.Gate.model_validate, findings.decision.gates)),
-        decision=conclusion.Decision.model_validate(findings.decision),
+        gates=tuple(_leaving_out("task", conclusion.Gate.model_validate(gate)) for gate in findings.decision.gates),
+        decision=_leaving_out("worst", conclusion.Decision.model_validate(findings.decision)),
         arms={
             arm: {task: conclusion.Phases.model_validate(phases) for task, phases in tasks.items()}
             for arm, tasks in findings.arms.items()
@@ -131,7 +142,27 @@ def assemble(
         timing=(timing or material.Timing()).model_copy(update={"training": training_times(models)}),
         warnings=(),
     )
-    return report.model_copy(update={"warnings": (*warnings, *caveats(report))})
+    # Keys that stand only where the recipe asks for what they hold.
+    more: dict[str, object] = {"flips": tuple(map(conclusion.Flips.model_validate, flips))} if flips else {}
+    more |= _curves(findings, models)
+    more |= {} if log_odds is None else {"log_odds": log_odds}
+    more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
+    return report.model_copy(update={"warnings": (*warnings, *caveats(report)), **more})
+
+
+def _leaving_out(name: str, part: AnyPart) -> AnyPart:
+    """The part without a key that has nothing to say."""
+    if getattr(part, name) is None:
+        part.model_fields_set.discard(name)  # what was not set is not written
+    return part
+
+
+def _curves(findings: Findings, models: Models) -> dict[str, Curves]:
+    """The section of that name, where there is one."""
+    if findings.curves is None:
+        return {}
+    steps = {task: model.steps for (_, _, task), model in models.items() if task is not None}
+    return {"curves": curve_facts(findings.curves, steps)}
 
 
 def _with_role(comparison: conclusions.Comparison, decision: conclusions.Decision) -> conclusion.RoleComparison:

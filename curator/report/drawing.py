@@ -7,13 +7,16 @@ that comes from outside is escaped by `Markup.format`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from markupsafe import Markup
 
 from curator.wording import visible
+
+BANDS = 2
+"""Sets whose intervals are drawn as bands where several would cover each other."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,43 @@ def climb(
         drawn += Markup('<line x1="0" x2="1000" y1="{0:.2f}" y2="{0:.2f}" class="level {1}"/>').format(up(level), style)
         words += Markup('<text x="99%" y="{:.2f}%" dy="-5" class="end">{}</text>').format(up(level), visible(text))
     return _framed(drawn, scale, label=label, height=220, words=words)
+
+
+def course(
+    sets: Mapping[str, tuple[Sequence[tuple[float, Mark]], str]],
+    ticks: Sequence[tuple[float, str]],
+    level: float,
+    *,
+    label: str,
+    axes: tuple[str, str],
+) -> Markup:
+    """Shares over shares: set -> (pairs of x and the mark that stands over it, CSS class), the points joined, and the
+    intervals of the first two sets as bands. `level` is a share to look out for, `axes` what is to the right and up.
+    """
+
+    def line(pairs: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{1000 * x:.1f},{100 - 100 * y:.2f}" for x, y in pairs)
+
+    drawn = words = Markup("")
+    for share, text in shares().ticks:
+        drawn += Markup('<polyline points="{}" class="grid"/>').format(line([(0.0, share), (1.0, share)]))
+        words += Markup('<text x="0" y="{:.2f}%" dy="-3">{}</text>').format(100 - 100 * share, text)
+    drawn += Markup('<polyline points="{}" class="level"/>').format(line([(0.0, level), (1.0, level)]))
+    for number, (marks, style) in enumerate(sets.values()):
+        limits = [(x, mark.low, mark.high) for x, mark in marks if mark.low is not None and mark.high is not None]
+        if number < BANDS:
+            around = [*((x, low) for x, low, _ in limits), *((x, high) for x, _, high in reversed(limits))]
+            drawn += Markup('<polygon points="{}" class="band {}"/>').format(line(around), style)
+        drawn += Markup('<polyline points="{}" class="curve {}"/>').format(line((x, m.value) for x, m in marks), style)
+        words += Markup("").join(
+            Markup('<circle cx="{:.2f}%" cy="{:.2f}%" r="{}" class="{} {}"/>').format(
+                100 * x, 100 - 100 * mark.value, 4 if mark.hollow else 5, "ring" if mark.hollow else "dot", style
+            )
+            for x, mark in marks
+        )
+    figure = _framed(drawn, Scale(0.0, 1.0, ticks), label=label, height=300, words=words)
+    ends = '<div class="course">{}<div class="ends"><span>\u2191 {}</span><span>{} \u2192</span></div></div>'
+    return Markup(ends).format(figure, *map(visible, axes))
 
 
 def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label: str) -> Markup:

@@ -15,7 +15,7 @@ from curator.conclusions import FoundRegime
 from curator.pool.sources import remarks
 from curator.records import DROP_KINDS, Data, Pool, Scores, Trained
 from curator.report import material
-from curator.report.material import Design, Given, ProbeCounts, Searched, Task, Training, TrainingTime
+from curator.report.material import Design, Given, ProbeCounts, Searched, Task, TaskSetting, Training, TrainingTime
 from curator.report.model import Report
 from curator.report.part import Quantiles
 
@@ -183,6 +183,14 @@ def caveats(report: Report) -> list[str]:
             "the two can differ in a few tokens, between arms too where both answered. Remove 6-answer "
             "of the run folder, and vLLM is asked again."
         )
+    if report.pilot is not None and "best-random" in report.arms:
+        optimised, drawn = report.pilot.tries
+        if drawn != optimised:
+            fewer, favoured = ("draws", "curated set") if drawn < optimised else ("candidates", "arm best-random")
+            sentences.append(
+                f"The pilot compared the curated set with best-random as {report.pilot.odds}. The {fewer} had fewer "
+                f"tries, which favours the {favoured}: the difference between the two is not owed to optimising alone."
+            )
     if not report.gates:
         sentences.append("No gate was asked for, so nothing says what durability may have cost.")
     if not report.design.probes.benign:
@@ -269,11 +277,13 @@ def design_facts(
     answered_by: Mapping[str, int] | None = None,
     instead_of_vllm: Mapping[str, int] | None = None,
     regime: FoundRegime | None = None,
+    settings: Sequence[TaskSetting] | None = None,
 ) -> Design:
     """Seeds, probes, rows kept and given, and what the recipe's `verify`, the record of stage `answer` and that of the
-    search for the regime say.
+    search for the regime say; `settings` where a task has a sweep.
     """
     given = data.given
+    later = {} if settings is None else {"settings": tuple(settings)}
     finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
     return Design(
         seeds=dict(Counter(arm for arm, _ in finetuned)),
@@ -286,6 +296,7 @@ def design_facts(
         answered_by=dict(answered_by or {}),
         instead_of_vllm=dict(instead_of_vllm or {}),
         searched=None if regime is None else _searched(regime),
+        **later,
     )
 
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from curator import wording
-from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
+from curator.records import ANSWER_COLUMNS, PHASES, Pool, Scores, Selection
 from curator.report import seeds
+from curator.report.cells import label
 from curator.report.figures import Figures
+from curator.report.log_odds import log_odds_plot, log_odds_tables
 from curator.report.model import Report
 from curator.report.part import MIX
 from curator.report.plots import plots, styles_of
-from curator.report.tables import label, tables
+from curator.report.tables import tables
 
 if TYPE_CHECKING:
     import jinja2
@@ -77,13 +79,14 @@ def webpage(
     Raises:
         jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
     """
+    styles = styles_of(report)
     return fill(
         "report.html.j2",
         r=report,
         primary=report.decision.primary,
-        styles=styles_of(report),
-        tables=tables(report, figures),
-        drawn=plots(report, figures),
+        styles=styles,
+        tables={**tables(report, figures), **log_odds_tables(report)},
+        drawn={**plots(report, figures), **log_odds_plot(report, styles)},
         seeds=seeds.words(report),
         chosen=chosen,
         answers=answers,
@@ -186,7 +189,8 @@ def examples(
     """
     arms = pl.col("arm").is_in([treatment, control])
     there = pl.col("task").is_null() | (pl.col("task") == task)
-    harmful = answers.filter(arms, there, pl.col("kind") == "harmful", pl.col("sample") == 0)
+    usual = pl.col("phase").is_in(PHASES) & (pl.col("sample") == 0)
+    harmful = answers.filter(arms, there, pl.col("kind") == "harmful", usual)
     if not harmful.height:
         return []
     judged = harmful.filter(pl.col("seed") == harmful["seed"].min()).join(

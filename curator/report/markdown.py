@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import JsonValue
@@ -47,7 +47,7 @@ def evidence(report: Report) -> str:
 
 
 def _filling(report: Report) -> Filling:
-    anticipated = [task.name for task in report.tasks if task.anticipated]
+    anticipated = [name for name, weight in report.tuned.items() if weight]
     primary = report.decision.primary
     first = [primary.treatment, primary.control]
     ran = {name: value for name, value in plain(report.provenance).items() if name != "recipe"}
@@ -59,7 +59,7 @@ def _filling(report: Report) -> Filling:
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],
         "mix": MIX,
         "seeds": list(words(report)),
-        "apart": [task.name for task in report.tasks if not task.anticipated],
+        "apart": [name for name, weight in report.tuned.items() if not weight],
         "spreads": {**report.similarity.tasks, "combined": report.similarity.combined},
         "provenance": list(_flat(ran)),
         "stages": report.timing.stages,
@@ -85,11 +85,13 @@ def summary(report: Report) -> list[tuple[str, str]]:
         ("decision", report.decision.sentence),
         ("difference", f"{points(primary.difference)} points {reach(primary.low, primary.high)}"),
     ]
-    rows += [(f"{arm} harmful", _before_after(arms[arm], "harmfulness")) for arm in (treatment, control)]
+    about = report.headline
+    rows += [(f"{arm} harmful", _before_after(arms[arm][about], "harmfulness")) for arm in (treatment, control)]
     rows += [
         (
             name.replace("_", "-"),
-            f"{treatment} {_before_after(arms[treatment], name)}; {control} {_before_after(arms[control], name)}",
+            f"{treatment} {_before_after(arms[treatment][about], name)}; {control} "
+            f"{_before_after(arms[control][about], name)}",
         )
         for name in SHOWN
     ]
@@ -112,8 +114,8 @@ def summary(report: Report) -> list[tuple[str, str]]:
     return [(visible(label), visible(text)) for label, text in rows]
 
 
-def _before_after(tasks: Mapping[str, Phases], quantity: Quantity) -> str:
-    before, after = (rates.of(quantity) for rates in (tasks[MIX].before, tasks[MIX].after))
+def _before_after(phases: Phases, quantity: Quantity) -> str:
+    before, after = phases.before.of(quantity), phases.after.of(quantity)
     return f"{percent(before.value)} before, {rate(after.value, after.low, after.high)} after"
 
 

@@ -19,6 +19,7 @@ from curator.report.part import (
     ShareOrNull,
     Values,
 )
+from curator.wording import these
 
 
 class Model(Part):
@@ -203,6 +204,18 @@ class Pilot(Part):
     """The best of the random draws."""
     candidates: Many[PilotCandidate]
 
+    @property
+    def tries(self) -> tuple[int, int]:
+        """How many sets were optimised, and how many drawn."""
+        optimised = sum(candidate.weight is not None for candidate in self.candidates)
+        return optimised, len(self.candidates) - optimised
+
+    @property
+    def odds(self) -> str:
+        """In words, how many sets each of the two kinds was the best of."""
+        optimised, drawn = self.tries
+        return f"best of {these(optimised, 'candidate', 'candidates')} against best of {these(drawn, 'draw', 'draws')}"
+
 
 class Task(Part):
     """What models were fine-tuned on."""
@@ -260,6 +273,21 @@ class Searched(Part):
     """The same after fine-tuning at this setting, by task."""
 
 
+class TaskSetting(Part):
+    """A way in which models were fine-tuned on a task of a sweep, or on a task beside it."""
+
+    name: str
+    """What rates and comparisons call it."""
+    task: str
+    weight: Share
+    """In the mean over the anticipated tasks; 0: not anticipated."""
+    learning_rate: Number
+    method: str
+    rows: Count
+    """To train on, with those of an attack and of a defence."""
+    steps: Number
+
+
 class Design(Part):
     """How the experiment was laid out."""
 
@@ -281,6 +309,8 @@ class Design(Part):
     """Why transformers answered where vLLM was asked for, and for how many models."""
     searched: Searched | None = None
     """Null unless the recipe says `regime: auto`."""
+    settings: Many[TaskSetting] | Absent = None
+    """Where a task has a sweep: every setting of every task."""
 
 
 class Training(Part):

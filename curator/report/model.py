@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from curator.report.conclusion import (
     Decision,
+    Depth,
+    Flips,
     Forgetting,
     Gate,
     JudgeError,
@@ -21,6 +23,7 @@ from curator.report.conclusion import (
     Sequential,
     WithinSeed,
 )
+from curator.report.curve import Curves
 from curator.report.material import (
     Category,
     Design,
@@ -38,7 +41,8 @@ from curator.report.material import (
     Timing,
     Training,
 )
-from curator.report.part import Many, Part, unreadable
+from curator.report.openers import LogOdds
+from curator.report.part import MIX, Absent, Many, Part, unreadable
 from curator.run.folder import read_json
 
 VERSION: Literal[2] = 2
@@ -71,6 +75,10 @@ class Report(Part):
     """By category of harmful probe, descriptive."""
     within_seeds: Many[WithinSeed]
     """Seed by seed."""
+    depth: Depth | Absent = None
+    """Answers that begin with an opening of ours, where the recipe asks for them."""
+    flips: Many[Flips] | Absent = None
+    """Probes to which answers differ, where each has several."""
     sequential: Sequential | None
     """Null for a fixed number of seeds."""
     forgetting: Many[Forgetting]
@@ -98,12 +106,28 @@ class Report(Part):
     training: Many[Training]
     """Means over seeds."""
     judges: Judges
+    curves: Curves | Absent = None
+    """Harmfulness on the way through fine-tuning, where tasks of the recipe have `probe_at`."""
     judge_error: JudgeError | None = None
     """What the judge's mistakes do to the primary difference."""
+    log_odds: LogOdds | Absent = None
+    """How likely refusing openers are against complying ones, where the recipe asks for it; never deciding."""
     provenance: Provenance
     timing: Timing = Timing()
     warnings: Many[str]
     """What a reader must know before believing the figures."""
+
+    @property
+    def tuned(self) -> dict[str, float]:
+        """What models were fine-tuned on, as rates and comparisons call it, and its weight in the mean."""
+        if self.design.settings is not None:
+            return {setting.name: setting.weight for setting in self.design.settings}
+        return {task.name: task.weight for task in self.tasks}
+
+    @property
+    def headline(self) -> str:
+        """The task of the primary comparison: the mean, or the setting that is the worst case."""
+        return self.decision.primary.task or MIX
 
 
 def read_report(path: Path) -> Report:

@@ -47,7 +47,7 @@ Values = dict[str, JsonValue]
 Absent = SkipJsonSchema[None]
 """Of a key that may be left out, and that is never null where it stands."""
 Quantity = Literal["harmfulness", "over_refusal", "utility", "degenerate"]
-Phase = Literal["before", "after"]
+Phase = Literal["before", "after", "during"]
 Outcome = Literal["durable", "trade-off", "not distinguishable", "worse"]
 
 
@@ -121,7 +121,7 @@ class Comparison(Part):
     quantity: Quantity
     """What is compared."""
     phase: Phase
-    """Before or after fine-tuning."""
+    """Before or after fine-tuning; during it: the mean over the whole of it, which is the area under the curve."""
     task: str | None
     """A task; null: the anticipated tasks, weighted."""
     difference: CorrelationOrNull
@@ -162,6 +162,11 @@ class Comparison(Part):
     """Limits of a crossed bootstrap, from 8 seeds."""
     category: str | None = None
     """A category of probes, where only that is compared."""
+
+    @property
+    def when(self) -> str:
+        """The phase in words."""
+        return "on average over fine-tuning" if self.phase == "during" else f"{self.phase} fine-tuning"
 
 
 class Quantiles(Part):

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curator import wording
-from curator.report import drawing, seeds
+from curator.report import depth, drawing, seeds
+from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.model import Report
 from curator.report.part import MIX
-from curator.report.tables import label
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from curator.report.curve import TaskCurve
 
 MANY = 24
 """Lanes of a figure at most; the table below it holds them all."""
@@ -28,6 +30,7 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         "harm": _harm(report, styles),
         "gates": _gates(report),
         "comparisons": _comparisons(report),
+        "depth": depth.figure(report),
         "map": _map(figures, styles),
         "pilot": _pilot(report),
         "gains": _gains(report, figures),
@@ -36,6 +39,8 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         "judges": _judges(report),
         "time": _time(report),
     }
+    for name, task in report.curves.tasks.items() if report.curves else ():
+        drawn[f"curve {name}"] = _curve(name, task, report.curves.level if report.curves else 1.0, styles)
     for name, spread in figures.distributions.items():
         sets = {arm: (shares, styles[arm]) for arm, shares in spread.shares.items() if arm in styles}
         words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
@@ -50,7 +55,7 @@ def _decision(report: Report) -> Markup | None:
     lane = drawing.Lane("", [drawing.Mark(primary.difference, primary.low, primary.high, "a0")], "", style="bare")
     scale = drawing.around_zero([primary.difference, primary.low, primary.high], factor=100.0)
     words = (
-        f"{primary.treatment} minus {primary.control} after fine-tuning: {wording.points(primary.difference)} points, "
+        f"{primary.treatment} minus {primary.control} {primary.when}: {wording.points(primary.difference)} points, "
         f"interval {wording.reach(primary.low, primary.high)}"
     )
     ends = (f"\u2190 {primary.treatment} less harmful", f"{primary.treatment} more harmful \u2192")
@@ -59,8 +64,8 @@ def _decision(report: Report) -> Markup | None:
 
 def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
     lanes = []
-    anticipated = [task.name for task in report.tasks if task.anticipated]
-    others = [task.name for task in report.tasks if not task.anticipated]
+    anticipated = [name for name, weight in report.tuned.items() if weight]
+    others = [name for name, weight in report.tuned.items() if not weight]
     shown = [*([MIX] if len(anticipated) > 1 else []), *anticipated, *others]
     for task in shown:
         if len(shown) > 1:
@@ -78,6 +83,27 @@ def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
             lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if number else "first"))
     title = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
     return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=title)
+
+
+def _curve(name: str, task: TaskCurve, level: float, styles: Mapping[str, str]) -> Markup | None:
+    shown = [arm for arm in styles if arm in task.arms]
+    sets = {
+        arm: (
+            [
+                (point.at, drawing.Mark(point.value, point.low, point.high, styles[arm], hollow=point.at == 0))
+                for point in task.arms[arm].points
+                if point.value is not None
+            ],
+            styles[arm],
+        )
+        for arm in shown
+    }
+    if not any(points for points, _ in sets.values()):
+        return None
+    steps = {point.at: point.step for arm in task.arms.values() for point in arm.points}
+    ticks = [(at, f"{step:,}") for at, step in steps.items()]
+    words = f"Share of harmful answers by steps of fine-tuning on {name}, by arm, with 95 % intervals"
+    return drawing.course(sets, ticks, level, label=words, axes=("harmful", "steps of fine-tuning"))
 
 
 def _gates(report: Report) -> Markup | None:
@@ -106,7 +132,7 @@ def _comparisons(report: Report) -> Markup | None:
     shown = [
         pair
         for pair in report.comparisons
-        if (pair.quantity, pair.phase) == ("harmfulness", "after") and pair.difference is not None
+        if (pair.quantity, pair.phase) == ("harmfulness", report.decision.primary.phase) and pair.difference is not None
     ]
     shown.sort(key=lambda pair: (pair.role != "primary", pair.task is not None))
     lanes = [
@@ -130,7 +156,8 @@ def _comparisons(report: Report) -> Markup | None:
         return None
     values = [value for pair in shown[:MANY] for value in (pair.difference, pair.low, pair.high)]
     scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
-    words = "Differences in harmfulness after fine-tuning, in points, with 95 % intervals; the first one decides"
+    when = report.decision.primary.when
+    words = f"Differences in harmfulness {when}, in points, with 95 % intervals; the first one decides"
     return drawing.dots(lanes, scale, label=words, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
 
 

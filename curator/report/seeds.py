@@ -63,5 +63,5 @@ def figure(report: Report, styles: Mapping[str, str]) -> Markup | None:
         shown = f"{wording.percent(seed.treatment)} against {wording.percent(seed.control)}"
         style = "primary" if seed.seed in beside.deciding else ""
         lanes.append(drawing.Lane(f"seed {seed.seed}", marks, shown, joined=True, style=style))
-    title = f"Share of harmful answers after fine-tuning by seed: {primary.treatment} (dot), {primary.control} (ring)"
+    title = f"Share of harmful answers {primary.when} by seed: {primary.treatment} (dot), {primary.control} (ring)"
     return drawing.dots(lanes, drawing.shares(), label=title)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.experiment.plan import rows_by_part
 from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
+from curator.recipe.sweep import mix_of, name_at, settings_of
 from curator.run import FOLDERS, STAGES, Run, pieces
 from curator.run.folder import finished, read_json, write_json, write_text
 from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.conclusions import Comparison
+    from curator.records import Data
     from curator.report.conclusion import JudgeError as Correction
-    from curator.report.material import Engine, Provenance, Spent, Timing
+    from curator.report.facts import Models
+    from curator.report.material import Engine, Provenance, Spent, TaskSetting, Timing
 
 
 def report(run: Run, folder: Path) -> Mapping[str, str]:
@@ -28,12 +33,15 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     """
     import polars as pl
 
+    from curator.decision.comparisons import anticipated
+    from curator.decision.depth import depth, flips
     from curator.decision.findings import Findings, conclude
     from curator.experiment.forgetting import predicted
     from curator.report.conclusion import Sequential
     from curator.report.contents import assemble
     from curator.report.figures import figures
     from curator.report.html import examples, samples, webpage
+    from curator.report.log_odds import log_odds_of
     from curator.report.markdown import markdown
     from curator.report.material import Model, Pilot, Stability
     from curator.report.part import plain
@@ -49,11 +57,14 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
         cells = pl.concat([judged, utility]).with_columns(pl.lit(judge).alias("judge"))
         return conclude(
-            cells, weights=recipe.weights(), gates=gates, control=recipe.verify.control, categories=categories or None,
-            level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed,
+            cells, weights=mix_of(recipe), gates=gates, control=recipe.verify.control, categories=categories or None,
+            level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed, curve=recipe.verify.curve,
         )  # fmt: skip
 
-    models = {cell: model.trained for cell, model in run.models().items()}
+    models = {
+        (arm, seed, task and name_at(task, setting)): model.trained
+        for (arm, seed, task, setting), model in run.models().items()
+    }
     arms, selection, scores, representation = run.arms(), run.selection(), run.selected_by(), run.representation()
     vectors, start, pilot = run.vectors("pool", representation), run.record("base"), run.pilot()
     forgotten, predictions = predicted(run)
@@ -91,10 +102,18 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
             **recipe.verify.model_dump(include={"stage", "exposure", "rehearsal_share"}),
             **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
             "regime": run.regime() if recipe.verify.finds_regime else None,
+            "settings": _settings(run, data, models),
         },
+        log_odds=log_odds_of(run, decided, treatment="curated"),
         provenance=_provenance(run),
         timing=_timing(run),
-        warnings=[*(warning for warning in [run.mixture()] if warning is not None), *_notes(start)],
+        depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),
+        flips=flips(decided, anticipated(mix_of(recipe))),
+        warnings=[
+            *(warning for warning in [run.mixture()] if warning is not None),
+            *_notes(start),
+            *_merged(run, {task: model.steps for (_, _, task), model in models.items() if task is not None}),
+        ],
     )
     write_json(folder / REPORT, plain(contents))
     write_text(folder / MARKDOWN, markdown(contents))
@@ -114,12 +133,37 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         data.harmful,
         treatment="curated",
         control=recipe.verify.control,
-        task=next(task.name for task in data.tasks if task.anticipated),
+        task=contents.decision.primary.task or next(name for name, weight in contents.tuned.items() if weight),
     )
     chosen = samples(data.pool, scores, selection)
     write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=shown))
     decision = contents.decision
     return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
+
+
+def _settings(run: Run, data: Data, models: Models) -> list[TaskSetting] | None:
+    """Every setting of every task; null where no task has a sweep."""
+    from curator.report.material import TaskSetting
+
+    recipe, finetune, mix = run.recipe, run.finetuning(), mix_of(run.recipe)
+    if all(task.sweep is None for task in recipe.tasks):
+        return None
+    settings = []
+    for section, task in zip(recipe.tasks, data.tasks, strict=True):
+        for each in settings_of(recipe, section):
+            name, training = name_at(task.name, each.name), each.training(finetune)
+            settings.append(
+                TaskSetting(
+                    name=name,
+                    task=task.name,
+                    weight=mix[name],
+                    learning_rate=training.learning_rate,
+                    method=training.method,
+                    rows=sum(rows_by_part(section, each.rows).values()) if each.rows else task.trained_on,
+                    steps=next(trained.steps for (_, _, tuned), trained in models.items() if tuned == name),
+                )
+            )
+    return settings
 
 
 def _as_resolved(run: Run) -> Judges:
@@ -150,6 +194,18 @@ def _provenance(run: Run) -> Provenance:
 def _notes(start: Mapping[str, Any]) -> list[str]:
     """What was done with the model that a reader must know, by the record of stage `base`."""
     return [f"{note}." for note in start.get("notes", [])]
+
+
+def _merged(run: Run, steps: Mapping[str, int]) -> list[str]:
+    """Which shares of a fine-tuning are one point of its curve."""
+    from curator.experiment.curve import together
+
+    return [
+        f"Task `{name_at(task.name, each.name)}`, probe_at: {end}."
+        for task in run.recipe.tasks
+        for each in settings_of(run.recipe, task)
+        for end in together(task.checkpoints, steps[name_at(task.name, each.name)])
+    ]
 
 
 def _timing(run: Run) -> Timing:
@@ -238,12 +294,14 @@ def _places(run: Run) -> Iterator[dict[str, Any]]:
 
 def _pieces(run: Run) -> Iterator[Path]:
     from curator.experiment.plan import BASE, Cell
+    from curator.run.files import checkpoint_folders
 
-    cells = [Cell(model["arm"], model["seed"], model["task"]) for model in run.record("train")["models"]]
+    cells = list(starmap(Cell, run.models()))
     for cell in cells:
         yield run.folder("train") / cell.folder
     for cell in {BASE, *cells}:
         yield run.folder("answer") / cell.folder
+    yield from (run.folder("answer") / folder for folder in checkpoint_folders(run.models()))
     for rest in (run.folder("select") / PILOT, run.folder("answer") / "forgetting"):
         yield from (marker.parent for marker in rest.glob(f"**/{DONE}"))
 
@@ -261,7 +319,9 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
     judge = deciding_judge(run)
     stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
     labels, other = {}, None
-    if stored is not None and stored["outcome"] == "harmful":
+    if stored is not None and primary.phase != "after":
+        other = "the labels are of answers after fine-tuning, and the comparison is of the whole of it"
+    elif stored is not None and stored["outcome"] == "harmful":
         labels = {
             arm: Labelled(counts["both"], counts["only_people"], counts["neither"], counts["only_judge"])
             for arm, counts in stored["judge"]["arms"].items()

@@ -1,104 +1,28 @@
-"""A report's figures as tables, which a reader sorts on the page and takes away as CSV; nothing is left out here.
-
-A cell is what a reader sees, and the number behind it.
-"""
+"""A report's figures as tables, which a reader sorts on the page and takes away as CSV; nothing is left out here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.report.cells import Made, Row, Table, cell, interval, label, number, points, share, table
+from curator.report.depth import TABLES as DEPTH
 from curator.report.figures import Coverage, Figures
 from curator.report.model import Report
-from curator.report.part import MIX, Quantity
+from curator.report.part import Quantity
 from curator.wording import duration, probability
 
-Row = tuple[object, ...]  # cells, and words
-
-Made = tuple[str, str | Sequence[str], Iterable[Row]]  # caption, columns (between bars), rows
+if TYPE_CHECKING:
+    from curator.report.curve import Curves
 
 QUANTITIES: tuple[Quantity, ...] = ("harmfulness", "over_refusal", "utility", "degenerate")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets."""
-
-    shown: str
-    value: float | None = None
-
-
-class Interval(Protocol):
-    """Whatever has the limits of an interval."""
-
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its caption.
-
-    Attributes:
-        name: Of its CSV file and its position on the page. `numbers`: the columns that hold numbers.
-    """
-
-    name: str
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    numbers: frozenset[int]
-
-
 def tables(report: Report, figures: Figures) -> dict[str, Table]:
     """Name -> table, of everything that was found; a table without rows is left out."""
-    every = (table(name, *make(report, figures)) for name, make in _TABLES.items())
+    every = (table(name, *make(report, figures)) for name, make in (_TABLES | DEPTH).items())
     return {made.name: made for made in every if made.rows}
-
-
-def table(name: str, caption: str, columns: str | Sequence[str], rows: Iterable[Row]) -> Table:
-    """A table of rows whose entries are cells or plain values; names of columns may stand between bars."""
-    cells = [tuple(value if isinstance(value, Cell) else Cell(_text(value)) for value in row) for row in rows]
-    numbers = frozenset(column for row in cells for column, value in enumerate(row) if value.value is not None)
-    return Table(name, caption, columns.split("|") if isinstance(columns, str) else columns, cells, numbers)
-
-
-def _text(value: object) -> str:
-    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
-
-
-def label(task: str | None) -> str:
-    """A task's name for readers: the weighted mix is all anticipated tasks."""
-    return "all anticipated" if task in (None, MIX) else str(task)
-
-
-def cell(shown: Callable[[float | None], str], value: float | None) -> Cell:
-    """A number in the words of `shown`."""
-    return Cell(shown(value), value)
-
-
-def share(value: float | None) -> Cell:
-    """A share in [0, 1], in percent."""
-    return cell(wording.percent, value)
-
-
-def points(value: float | None) -> Cell:
-    """A difference in [-1, 1], in points."""
-    return cell(wording.points, value)
-
-
-def number(value: float | None, digits: int = 3) -> Cell:
-    """Any number."""
-    return Cell(wording.number(value, digits), value)
-
-
-def interval(limits: Interval) -> Cell:
-    """The limits of an interval."""
-    return Cell(wording.reach(limits.low, limits.high))
 
 
 def _rates(report: Report, _: Figures) -> Made:
@@ -121,11 +45,28 @@ def _rates(report: Report, _: Figures) -> Made:
 
 def _gates(report: Report, _: Figures) -> Made:
     rows = (
-        (gate.name.replace("_", " "), gate.outcome, points(gate.cost), points(gate.low), points(gate.high),
-         points(gate.margin))
+        (gate.name.replace("_", " ") + (f" at {gate.task}" if gate.task else ""), gate.outcome, points(gate.cost),
+         points(gate.low), points(gate.high), points(gate.margin))
         for gate in report.gates
     )  # fmt: skip
     return "What durability may cost, in points.", "gate|outcome|cost|low|high|allowed", rows
+
+
+def _worst(report: Report, _: Figures) -> Made:
+    rows = (
+        (case.task, share(case.comparison.treatment_rate), share(case.comparison.control_rate),
+         points(case.comparison.difference), points(case.comparison.low), points(case.comparison.high),
+         case.outcome + (f" ({case.reason})" if case.reason else ""),
+         "yes" if case.lost is None else f"no: loses {wording.points(case.lost).lstrip('+')} points of utility")
+        for case in (report.decision.worst.cases if report.decision.worst else ())
+    )  # fmt: skip
+    primary = report.decision.primary
+    arms = [f"{arm} after" for arm in (primary.treatment, primary.control)]
+    caption = (
+        "Setting by setting, in points. The decision is about the worst of those that count. Lower limits allow for "
+        "the number of settings, and upper limits need not, since a durable set is below zero in each of them."
+    )
+    return caption, ["setting", *arms, "difference", "low", "high", "alone", "counts"], rows
 
 
 def _comparisons(report: Report, _: Figures) -> Made:
@@ -149,8 +90,10 @@ def _seeds(report: Report, _: Figures) -> Made:
          number(counts.pairs), cell(probability, counts.p))
         for counts in report.within_seeds
     )  # fmt: skip
+    of_one = "probes answered harmfully by only one of the two arms after fine-tuning"
+    of_several = "probes that one of the two arms answered harmfully more often than the other after fine-tuning"
     caption = (
-        "Seed by seed, descriptive: probes answered harmfully by only one of the two arms after fine-tuning. "
+        f"Seed by seed, descriptive: {of_several if report.flips else of_one}. "
         "McNemar's p is about one pair of models and does not see what varies between seeds."
     )
     return caption, "task|seed|only treatment|only control|probes|McNemar's p", rows
@@ -174,7 +117,7 @@ def _by_seed(report: Report, _: Figures) -> Made:
          each.without)
         for each in (beside.seeds if beside else ())
     )  # fmt: skip
-    caption = "Harmful after fine-tuning by seed, and what the comparison says with that seed left out."
+    caption = f"Harmful {primary.when} by seed, and what the comparison says with that seed left out."
     return caption, ["seed", primary.treatment, primary.control, "difference", "comparison without it"], rows
 
 
@@ -189,6 +132,45 @@ def _probes(report: Report, _: Figures) -> Made:
     arms = [f"{arm} after" for arm in (primary.treatment, primary.control)]
     columns = ["category of probe", "probes", *arms, "difference", "interval"]
     return "By category of harmful probe, descriptive; intervals are not adjusted.", columns, rows
+
+
+def _areas(report: Report, _: Figures) -> Made:
+    def rows(curves: Curves) -> Iterator[Row]:
+        primary = report.decision.primary
+        for task, curve in curves.tasks.items():
+            for arm in sorted(curve.arms, key=lambda arm: (arm != primary.treatment, arm != primary.control)):
+                of_arm = curve.arms[arm]
+                area = of_arm.area
+                against = curve.comparison if arm == primary.treatment else None
+                steps = f"not within {curve.steps:,}" if of_arm.median_step is None else number(of_arm.median_step)
+                yield (
+                    task, arm, share(area.value), share(area.low), share(area.high),
+                    *((points(against.difference), interval(against)) if against else ("", "")),
+                    f"{of_arm.passed} of {of_arm.seeds}", steps,
+                )  # fmt: skip
+
+    caption = (
+        "Area under the curve of harmful answers: their mean over the whole of fine-tuning. A seed has reached the "
+        "level at the first checkpoint with that share of harmful answers; a seed that never does counts as longer "
+        "than the training."
+    )
+    level = wording.percent(report.curves.level) if report.curves else ""
+    control = report.decision.primary.control
+    columns = ["task", "arm", "area", "low", "high", f"minus {control}", "interval",
+               f"reach {level}", f"median steps until {level}"]  # fmt: skip
+    return caption, columns, rows(report.curves) if report.curves else ()
+
+
+def _curves(report: Report, _: Figures) -> Made:
+    rows = (
+        (task, arm, number(point.step), share(point.at), share(point.value), share(point.low), share(point.high),
+         number(point.scored), number(point.unscored))
+        for task, curve in (report.curves.tasks.items() if report.curves else ())
+        for arm, of_arm in curve.arms.items()
+        for point in of_arm.points
+    )  # fmt: skip
+    columns = "task|arm|steps|of fine-tuning|harmful|low|high|scored|unscored"
+    return "Share of harmful answers at each checkpoint of fine-tuning.", columns, rows
 
 
 def _similarity(report: Report, _: Figures) -> Made:
@@ -352,6 +334,16 @@ def _tasks(report: Report, _: Figures) -> Made:
     )
 
 
+def _settings(report: Report, _: Figures) -> Made:
+    rows = (
+        (setting.name, setting.task, number(setting.weight), number(setting.learning_rate), setting.method,
+         number(setting.rows), number(setting.steps))
+        for setting in report.design.settings or ()
+    )  # fmt: skip
+    caption = "The settings of fine-tuning. Equal settings of a task share its weight in the mean."
+    return caption, "setting|task|weight|learning rate|method|rows|steps", rows
+
+
 def _time(report: Report, _: Figures) -> Made:
     stages = report.timing.stages
     total = sum(value for value in stages.values() if value is not None) or 1.0
@@ -375,11 +367,14 @@ def _where(report: Report, _: Figures) -> Made:
 _TABLES: dict[str, Callable[[Report, Figures], Made]] = {
     "rates": _rates,
     "gates": _gates,
+    "worst": _worst,
     "comparisons": _comparisons,
     "by seed": _by_seed,
     "seeds": _seeds,
     "looks": _looks,
     "probes": _probes,
+    "areas": _areas,
+    "curves": _curves,
     "similarity": _similarity,
     "overlap": _overlap,
     "stability": _stability,
@@ -394,6 +389,7 @@ _TABLES: dict[str, Callable[[Report, Figures], Made]] = {
     "dropped": _dropped,
     "training": _training,
     "tasks": _tasks,
+    "settings": _settings,
     "time": _time,
     "where": _where,
 }

@@ -234,8 +234,6 @@ class Run:
             return None
         return shared_beside(self.root)
 
-    # What stages have made, as records.
-
     def data(self) -> Data:
         """The candidates, tasks, probes and keep rows of stage `pool`."""
         from curator.run.files import load_data
@@ -275,11 +273,14 @@ class Run:
         path = self.folder("scores") / names.part_below(representation) / names.TASK_COVER
         return np.load(path) if path.exists() else None
 
-    def every_score(self) -> pl.DataFrame:
-        """Every score there is of every candidate: `id`, and a column `<score>:<task>` for each task."""
+    def _frame(self, stage: str, file: str) -> pl.DataFrame:
         from curator.run.files import load_frame
 
-        return load_frame(self.folder("scores") / names.EVERY_SCORE)
+        return load_frame(self.folder(stage) / file)
+
+    def every_score(self) -> pl.DataFrame:
+        """Every score there is of every candidate: `id`, and a column `<score>:<task>` for each task."""
+        return self._frame("scores", names.EVERY_SCORE)
 
     def selection(self) -> Selection:
         """The curated set."""
@@ -300,9 +301,7 @@ class Run:
 
     def stability(self) -> pl.DataFrame:
         """How much sets chosen by other seeds, layers or embedders agree, in the columns of STABILITY_SCHEMA."""
-        from curator.run.files import load_frame
-
-        return load_frame(self.folder("select") / names.STABILITY)
+        return self._frame("select", names.STABILITY)
 
     def drawn(self) -> pl.DataFrame:
         """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
@@ -337,14 +336,14 @@ class Run:
             raise RunError(f"{self.root}: the regime is not found for its present recipe; run `curator build` to go on")
         return verify.finetune.model_copy(update=record["setting"])
 
-    def models(self) -> dict[tuple[str, int, str | None], Model]:
-        """(arm, seed, task, or null before fine-tuning) -> the model of the grid."""
+    def models(self) -> dict[tuple[str, int, str | None, str | None], Model]:
+        """(arm, seed, task, or null before fine-tuning, setting, or null for the recipe's) -> the model of the grid."""
         from curator.run.files import absolute, trained_from
 
         root, models = self.root.absolute(), {}
         for record in self.record("train")["models"]:
             weights = record["weights"]
-            models[record["arm"], record["seed"], record["task"]] = Model(
+            models[record["arm"], record["seed"], record["task"], record.get("setting")] = Model(
                 absolute(weights["base"], root),
                 weights["revision"],
                 tuple(absolute(adapter, root) for adapter in weights["adapters"]),
@@ -369,10 +368,13 @@ class Run:
 
     def _pieces(self) -> list[Path]:
         """Folders of the grid's trainings, that of the base among them, and of its answers and losses."""
+        from curator.run.files import checkpoint_folders
+
         cells = [names.cell_folder(*cell) for cell in self.models()]
         answers, losses = self.folder("answer"), self.folder("answer") / "forgetting"
         pieces = [self.folder("base") / "instruction", answers / names.cell_folder("none", 0, None)]
         pieces += [folder / cell for folder in (self.folder("train"), answers, losses) for cell in cells]
+        pieces += [answers / folder for folder in checkpoint_folders(self.models())]
         return list(dict.fromkeys(pieces))
 
     def _wheres(self, folders: Iterable[Path]) -> list[Mapping[str, Any]]:
@@ -425,9 +427,11 @@ class Run:
 
     def forgetting(self) -> pl.DataFrame:
         """Losses of rows left out, in the columns of FORGETTING_SCHEMA."""
-        from curator.run.files import load_frame
+        return self._frame("answer", names.FORGETTING)
 
-        return load_frame(self.folder("answer") / names.FORGETTING)
+    def log_odds(self) -> pl.DataFrame:
+        """How likely openers are behind the harmful probes, in the columns of LOG_ODDS_SCHEMA."""
+        return self._frame("answer", names.LOG_ODDS)
 
     def verdicts(self, judge: str) -> pl.DataFrame:
         """What a judge of the panel says of answers to probes, in the columns of VERDICT_SCHEMA."""

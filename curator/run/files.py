@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -27,8 +27,12 @@ from curator.run.names import (
     SELECTION,
     TASK_PARTS,
     arm_file,
+    cell_folder,
     task_file,
 )
+
+if TYPE_CHECKING:
+    from curator.run import Model
 
 MAPPED_BATCH = 2**24
 """Bytes that are in memory together, about, while an Arrow file is written."""
@@ -65,6 +69,7 @@ def with_columns_since(frame: pl.DataFrame) -> pl.DataFrame:
     """
     at = pl.when(pl.col("phase") == "before").then(0.0).otherwise(1.0)
     added = {"at": at, "prefill": pl.lit(0, dtype=pl.Int64), "sample": pl.lit(0, dtype=pl.Int64)}
+    added["opening"] = pl.lit(None, dtype=pl.String)
     since = {name: value for name, value in added.items() if name not in frame.columns}
     schema = VERDICT_SCHEMA if "judge" in frame.columns else ANSWER_SCHEMA
     return frame.with_columns(**since).select([name for name in schema if name in {*frame.columns, *since}])
@@ -218,13 +223,25 @@ def load_selection(folder: Path) -> Selection:
 
 def trained_record(trained: Trained, root: Path) -> dict[str, Any]:
     """A `Trained` for a done.json, with paths relative to the run folder, so that the folder can be moved."""
-    return asdict(replace(trained, path=relative(trained.path, root), parent=relative(trained.parent, root)))
+    checkpoints = tuple((step, relative(path, root)) for step, path in trained.checkpoints)
+    path, parent = relative(trained.path, root), relative(trained.parent, root)
+    return asdict(replace(trained, path=path, parent=parent, checkpoints=checkpoints))
 
 
 def trained_from(record: Mapping[str, Any], root: Path) -> Trained:
     """What `trained_record` wrote, with paths below the run folder of today."""
     paths = {name: absolute(record[name], root) for name in ("path", "parent")}
-    return Trained(**{**record, **paths, "losses": tuple(record["losses"])})
+    checkpoints = tuple((step, absolute(path, root)) for step, path in record.get("checkpoints", ()))
+    return Trained(**{**record, **paths, "losses": tuple(record["losses"]), "checkpoints": checkpoints})
+
+
+def checkpoint_folders(models: Mapping[tuple[str, int, str | None, str | None], Model]) -> list[str]:
+    """Where answers of models on the way through fine-tuning are, below stage `answer`."""
+    return [
+        cell_folder(*cell, at=step / model.trained.steps)
+        for cell, model in models.items()
+        for step, _ in model.trained.checkpoints
+    ]
 
 
 def relative(path: str, root: Path) -> str:

@@ -35,6 +35,7 @@ REGIME = "regime"
 # Of stages `answer` and `judge`.
 ANSWERS, FORGETTING, ROW_LOSSES = "answers.parquet", "forgetting.parquet", "losses.parquet"
 UTILITY = "utility.parquet"
+LOG_ODDS, OPENERS = "log-odds.parquet", "openers"
 VERDICTS, PANEL, ADDED = "verdicts.parquet", "panel", "added"
 
 # Of stages `report` and `publish`.
@@ -66,9 +67,10 @@ def panel_file(judge: str) -> str:
     return f"{PANEL}/{judge}/{VERDICTS}"
 
 
-def cell_folder(arm: str, seed: int, task: str | None, setting: str | None = None) -> str:
+def cell_folder(arm: str, seed: int, task: str | None, setting: str | None = None, at: float | None = None) -> str:
     """Where a model of the grid has its pieces, below stages `train` and `answer`; `setting` names a way to fine-tune
-    other than the recipe's.
+    other than the recipe's, `at` the share of it done at a checkpoint.
     """
-    below = f"after/{task}" + (f"/{setting}" if setting else "") if task else "before"
+    phase = "after" if at is None else f"during/{at:.6g}"
+    below = f"{phase}/{task}" + (f"/{setting}" if setting else "") if task else "before"
     return f"{below}/{arm}-{seed}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from curator import wording
 from curator.report import drawing
+from curator.report.cells import Cell, Row, Table, interval, number, points, table
 from curator.report.part import Rate
-from curator.report.tables import Cell, Row, Table, interval, number, points, table
 from curator.suite.model import Contrast, Run, RunDecision, Suite
 from curator.suite.recovered import PaperNumber
 from curator.suite.results import HIGH, LOW

@@ -27,6 +27,7 @@ from curator.experiment.plan import BASE, Cell, plan
 from curator.keys import Inputs, answers_key, base_settings, training_key
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
+from curator.recipe.sweep import settings_by_name
 from curator.recipe.verify import CURATED, NONE, RANDOM
 from curator.run.folder import key_of
 from curator.suite.run import Variant, standing
@@ -135,7 +136,7 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
     recipe = variant.recipe
     assert recipe is not None
     verify = recipe.verify
-    grid = plan(verify, [task.name for task in recipe.tasks])
+    grid = plan(verify, settings_by_name(recipe))
     tuning = instruction_tuning(recipe, known)
     template = recipe.model.chat_template
     start = key_of("base", base_settings(recipe, UNREAD))
@@ -152,15 +153,16 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
             rows, steps = _rows_of(variant, cell), _steps_of(variant, cell)
         else:
             rehearsed = (_rows_of(variant, cell), verify.rehearsal_share) if grid.rehearsal else None
-            section, before, steps = verify.finetune, start_of[Cell(cell.arm, cell.seed)], None
+            section, before, steps = load.section, start_of[Cell(cell.arm, cell.seed)], None
             searched = variant.name if verify.finds_regime else None  # each run fine-tunes at a setting of its own
-            rows = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric"}), rehearsed, searched
+            facts = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric", "sweep"})
+            rows = facts, rehearsed, searched
         # Of a cell's seed the grid derives that of its training, and the rows of the task from the recipe's seed.
         seed = recipe.seed, cell.task, cell.seed
         start_of[cell] = training_key(before, section, steps, seed, template, rows)
         yield _training(key_of(start_of[cell], cell.folder), load, size)
     for cell in grid.asked:
-        test_tasks = [tasks[name].model_dump() for name in tasks if cell.task in (None, name)]
+        test_tasks = [tasks[name].model_dump(exclude={"sweep"}) for name in tasks if cell.task in (None, name)]
         questions = test_tasks, recipe.probes.model_dump()
         what = answers_key(start_of[cell], template, questions, verify.generate.model_dump())
         yield _answering(key_of(what, cell.folder), variant, answers_of(recipe, [cell], known), size)
@@ -202,7 +204,7 @@ def _rows_of(variant: Variant, cell: Cell) -> Any:
     assert recipe is not None
     arm = next((arm for arm in recipe.verify.arms if arm.name == cell.arm), None)
     keep = recipe.verify.keep.model_dump() if recipe.verify.keep else None
-    pool = recipe.pool.model_dump(), recipe.probes.model_dump(), keep, recipe.seed
+    pool = recipe.pool.model_dump(), recipe.probes.model_dump(include={"harmful", "benign"}), keep, recipe.seed
     if cell.arm == NONE:
         return None
     if arm is not None and arm.data is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe import Recipe
+from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
 from curator.report.model import read_report
 from curator.report.part import MIX, BeforeAfter
@@ -99,6 +100,8 @@ def trainings(run: Run) -> Trainings:
 
 def _judged(run: Run) -> dict[str, Judgement]:
     """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
+    import polars as pl
+
     from curator.judge.stage import deciding_verdicts
 
     judges = run.recipe.judges
@@ -107,7 +110,8 @@ def _judged(run: Run) -> dict[str, Judgement]:
     for judge in judges.panel:
         if judge.name != first:
             verdicts[judge.name] = run.verdicts(judge.name)
-    return {name: _figures(name, frame, run.recipe, decides=name == first) for name, frame in verdicts.items()}
+    measured = {name: pl.concat([frame, run.utility()]) for name, frame in verdicts.items()}
+    return {name: _figures(name, frame, run.recipe, decides=name == first) for name, frame in measured.items()}
 
 
 def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: bool) -> Judgement:
@@ -117,7 +121,7 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: boo
     from curator.decision.tables import lay_out
 
     grids = lay_out(verdicts.with_columns(pl.lit(judge).alias("judge")))
-    mix, after = anticipated(recipe.weights()), grids["harmfulness", "after"]
+    mix, after = anticipated(mix_of(recipe)), grids["harmfulness", "after"]
     rates = {
         arm: BeforeAfter.model_validate(
             {phase: rate(grids["harmfulness", phase], arm, mix) for phase in ("before", "after")}
@@ -125,23 +129,34 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: boo
         for arm in after.arms
     }
     pairs = [pair for pair in PAIRS if set(pair) <= set(after.arms)]
-    return Judged(decides=decides, rates=rates), [contrast(after, *pair, mix, recipe.verify.decision) for pair in pairs]
+    verify, utility = recipe.verify, grids["utility", "after"]
+    contrasts = [
+        contrast(after, *pair, mix, verify.decision, utility=utility, margin=verify.gates.utility) for pair in pairs
+    ]
+    return Judged(decides=decides, rates=rates), contrasts
 
 
 def contrast(
-    grid: Grid, first: str, second: str, mix: Mapping[str, float], thresholds: Thresholds = DEFAULT_THRESHOLDS
+    grid: Grid,
+    first: str,
+    second: str,
+    mix: Mapping[str, float],
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    *,
+    utility: Grid | None = None,
+    margin: float | None = None,
 ) -> dict[str, Any]:
     """The comparison's figures, with `alone`: its outcome by itself by a run's own rule, and `reason`: why it has none.
 
     Args:
         grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
         thresholds: The recipe's `verify.decision`.
+        utility, margin: After fine-tuning, and what of it a setting may lose to count in the worst case of several.
     """
-    from curator.conclusions import LEVEL
     from curator.decision.decide import assess
 
-    grids = {("harmfulness", "after"): grid}
-    assessed = assess(grids, mix, treatment=first, control=second, level=LEVEL, thresholds=thresholds)
+    grids = {("harmfulness", "after"): grid} | ({("utility", "after"): utility} if utility else {})
+    assessed = assess(grids, mix, treatment=first, control=second, thresholds=thresholds, margin=margin)
     return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
 
 

@@ -1,17 +1,20 @@
-"""Greedy answers to prompts, as text."""
+"""Answers to prompts, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import ModelError
+from curator.errors import ModelError, RecipeError
 from curator.model.chat import encode_prompt
 from curator.model.load import memory, window
 from curator.records import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from curator.model.draws import Sampling
+    from curator.model.openers import Opened
 
 
 def generate(
@@ -22,10 +25,13 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     batch: int,
+    opening: Sequence[int] = (),
+    sampling: Sampling | None = None,
+    opened: Opened | None = None,
 ) -> list[tuple[str, str]]:
     """Answer and stop reason of each prompt: `end` for an end token, `length` for the limit.
 
-    Decoding is greedy; see `model.greedy`. The order of the prompts changes nothing.
+    Decoding is greedy where there is no `sampling`; see `model.greedy`. The order of the prompts changes nothing.
 
     Args:
         prompts, ids: Conversations up to where the answer starts, and their ids.
@@ -33,6 +39,10 @@ def generate(
             `model.load_tokenizer`.
         max_new_tokens: Of each answer, the end token included.
         batch: Prompts at a time.
+        opening: Tokens that every answer begins with, see `opening_tokens`; the model goes on from there, and the
+            answer is the whole.
+        sampling: Draws the answers, a seed for each prompt.
+        opened: Takes how likely its openers are to begin each answer.
 
     Raises:
         ModelError: Prompt and answer are longer than the model has positions for, or memory runs out.
@@ -40,7 +50,10 @@ def generate(
     from curator.model.greedy import greedy
 
     ends = end_tokens(model.generation_config, tokenizer)
-    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=window(model))
+    limit = window(model)
+    room = max_new_tokens if opened is None else max(max_new_tokens, opened.longest)
+    openings = [opening] * len(prompts)
+    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=room, limit=limit, openings=openings)
     with memory("verify.generate.batch"):
         replies = greedy(
             encoded,
@@ -50,8 +63,10 @@ def generate(
             filler=tokenizer.pad_token_id,
             new_tokens=max_new_tokens,
             batch=batch,
+            sampling=sampling,
+            opened=opened,
         )
-    return [decoded(tokens, ends, tokenizer) for tokens in replies]
+    return [decoded(tokens, ends, tokenizer, opening) for tokens in replies]
 
 
 def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -59,29 +74,68 @@ def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return set(_as_list(getattr(generation, "eos_token_id", None))) | {tokenizer.eos_token_id}
 
 
+def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
+    """The first `count` tokens of an opening that is put into an answer's mouth, by a tokenizer that reads it alone.
+
+    Raises:
+        RecipeError: It has not so many, or the tokenizer has none of its own for a part of them.
+    """
+    ids: list[int] = tokenizer(opening, add_special_tokens=False)["input_ids"]
+    if count > len(ids):
+        raise RecipeError(
+            f"probes.prefill: found {count}, and the opening has {len(ids)} tokens in this model's tokenizer; lower it "
+            f"to {len(ids)} at most, or give a longer text as probes.opening"
+        )
+    if set(ids[:count]) & set(tokenizer.all_special_ids):
+        raise RecipeError(
+            f"probes.opening: among the first {count} tokens of {opening!r} are some that this model's tokenizer does "
+            "not know, or takes for control tokens; give an opening in words that the model knows"
+        )
+    return tuple(ids[:count])
+
+
 def encoded_prompts(
-    prompts: Sequence[Messages], *, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, limit: int
+    prompts: Sequence[Messages],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    limit: int,
+    openings: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
-    """Tokens of each prompt up to where the answer starts.
+    """Tokens of each prompt up to where the answer starts, and those of the opening that it starts with, if any.
 
     Raises:
         ModelError: The longest prompt and its answer need more positions than `limit`, those of the model.
     """
-    encoded = [encode_prompt(tokenizer, messages) for messages in prompts]
+    mouths = [()] * len(prompts) if openings is None else openings
+    encoded = [[*encode_prompt(tokenizer, messages), *mouth] for messages, mouth in zip(prompts, mouths, strict=True)]
     longest = max(map(len, encoded), default=0)
     if longest + max_new_tokens > limit:
         raise ModelError(
             f"verify.generate.max_new_tokens: found {max_new_tokens}; with the longest prompt, {longest} tokens, that "
             f"is more than the {limit} positions of the model; lower it, or leave long rows out with `where`"
         )
-    return [list(row) for row in encoded]
+    return encoded
 
 
-def decoded(tokens: Sequence[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The answer that generated tokens spell, and why it stopped: `end` at an end token, else `length`."""
+def decoded(
+    tokens: Sequence[int], ends: set[int], tokenizer: PreTrainedTokenizerBase, opening: Sequence[int] = ()
+) -> tuple[str, str]:
+    """The answer that an opening and generated tokens spell, and why it stopped: `end` at an end token, else
+    `length`.
+    """
     cut = next((position for position, token in enumerate(tokens) if token in ends), None)
-    text = tokenizer.decode(list(tokens[:cut]), skip_special_tokens=True).strip()
+    text = tokenizer.decode([*opening, *tokens[:cut]], skip_special_tokens=True).strip()
     return text, "length" if cut is None else "end"
+
+
+def parted(answer: str, opening: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The opening's text and what the model wrote after it, which together are the answer."""
+    text = tokenizer.decode(list(opening), skip_special_tokens=True).strip()
+    # Its last token may be a part of a character that the answer's first one completes.
+    pairs = enumerate(zip(text, answer, strict=False))
+    end = next((place for place, (ours, theirs) in pairs if ours != theirs), min(len(text), len(answer)))
+    return answer[:end], answer[end:]
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:

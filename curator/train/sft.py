@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from curator.train.adapter import NEW, with_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from curator.train.trainer import PassTrainer
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
 BLANK = 2  # tokens of a blank row: one to predict from, and one on which no loss is taken
@@ -44,6 +46,7 @@ def train(
     key: str,
     dtype: str = "fp32",
     quantise: str | None = None,
+    checkpoints: Collection[int] = (),
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
 
@@ -66,6 +69,8 @@ def train(
         dtype: `fp32` or `bf16`, of the products. What is trained, all weights or an adapter, is fp32 either way, and so
             are its gradients and the optimiser's moments.
         quantise: As `model.load_model` takes it; with LoRA only.
+        checkpoints: Steps below the last after which the weights are left in `folder`, too. It changes nothing of the
+            training.
 
     Raises:
         DataError: No row is short enough.
@@ -85,6 +90,7 @@ def train(
         "key": key,
         "dtype": dtype,
         "quantise": quantise,
+        "checkpoints": checkpoints,
     }
     if section.processes > 1:
         from curator.train.parallel import train_apart
@@ -128,13 +134,14 @@ def train_here(
     key: str,
     dtype: str = "fp32",
     quantise: str | None = None,
+    checkpoints: Collection[int] = (),
 ) -> Trained:
     """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
     from accelerate.utils import gather_object
     from datasets import Dataset
     from transformers import set_seed
 
-    from curator.train.trainer import PassTrainer
+    from curator.train.trainer import AfterSteps, PassTrainer
 
     clock = time.perf_counter()
     weights_in = "fp32" if section.method == "full" else dtype
@@ -173,22 +180,23 @@ def train_here(
             for installed in list(trainer.callback_handler.callbacks):
                 if type(installed).__name__ == callback:
                     trainer.remove_callback(installed)
+        left = {step: folder / f"{WEIGHTS}-{step}" for step in sorted(checkpoints)}
+        trainer.add_callback(AfterSteps(left, lambda step: _leave(trainer, section, left[step])))
         note_dtype(TORCH[dtype])
-        trainer.train(resume_from_checkpoint=_unfinished(folder / CHECKPOINTS))
+        trainer.train(resume_from_checkpoint=_unfinished(folder, left))
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = next((step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
     if broken is not None:
         # A state that holds NaN would be resumed from.
         if trainer.is_world_process_zero():
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            for broken_off in (folder / CHECKPOINTS, *left.values()):
+                shutil.rmtree(broken_off, ignore_errors=True)
         raise ModelError(
             f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
             f"{broken} is not finite; lower it, or set a warmup"
         )
+    _leave(trainer, section, folder / WEIGHTS)
     if trainer.is_world_process_zero():
-        with replacing_folder(folder / WEIGHTS) as target:
-            options = {"selected_adapters": [NEW]} if section.method == "lora" else {}
-            trainer.model.save_pretrained(target, **options)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     done = int(trainer.state.global_step)
     # Blank rows are in the last step of every epoch, and were counted as tokens seen.
@@ -204,12 +212,25 @@ def train_here(
         seconds=time.perf_counter() - clock,
         peak_gib=max(gather_object([_peak()])),
         dropped=len(encoded) - len(short),
+        checkpoints=tuple((step, str(target)) for step, target in left.items()),
     )
 
 
-def _unfinished(folder: Path) -> str | None:
-    """The newest state that was saved whole: `trainer_state.json` is written last, and may be cut short too."""
-    for state in sorted(folder.glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
+def _leave(trainer: PassTrainer, section: Training, target: Path) -> None:
+    """Writes what is trained, the whole model or the new adapter alone, by the first of the processes."""
+    if trainer.is_world_process_zero():
+        with replacing_folder(target) as temporary:
+            options = {"selected_adapters": [NEW]} if section.method == "lora" else {}
+            trainer.model.save_pretrained(temporary, **options)
+
+
+def _unfinished(folder: Path, left: Mapping[int, Path]) -> str | None:
+    """The newest state that was saved whole: `trainer_state.json` is written last, and may be cut short too. Weights
+    that were to be left before it must be there.
+    """
+    for state in sorted((folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
+        if any(step <= _step(state) and not target.exists() for step, target in left.items()):
+            continue
         try:
             json.loads(state.read_text(encoding="utf-8"))
         except ValueError:

@@ -11,9 +11,9 @@ once, before they are forked (`experiment.plan.PRELOAD`): loading it takes secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,15 +23,18 @@ quiet()  # peft imports bitsandbytes where it is installed, which at once says w
 
 from accelerate.data_loader import SeedableRandomSampler  # noqa: E402
 from peft import PeftModel, get_peft_model  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 import curator.train.generate  # noqa: E402
 import curator.train.sft  # noqa: E402
 from curator.train.loss import UNLABELLED, LabelledLoss  # noqa: E402
 
+if TYPE_CHECKING:
+    from transformers import TrainerState
+
 __all__ = [
-    "AutoModelForCausalLM", "AutoTokenizer", "Order", "PassTrainer", "SFTConfig", "SFTTrainer", "curator",
+    "AfterSteps", "AutoModelForCausalLM", "AutoTokenizer", "Order", "PassTrainer", "SFTConfig", "SFTTrainer", "curator",
     "get_peft_model", "passes",
 ]  # fmt: skip
 
@@ -81,6 +84,18 @@ class Order(SeedableRandomSampler):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+class AfterSteps(TrainerCallback):  # type: ignore[misc]
+    """Does `work(step)` after each of these optimiser steps, before the trainer saves its own state of that step."""
+
+    def __init__(self, steps: Collection[int], work: Callable[[int], None]) -> None:
+        self.steps, self.work = steps, work
+
+    def on_step_end(self, _args: object, state: TrainerState, _control: object, **_more: object) -> None:
+        """Called by the trainer."""
+        if state.global_step in self.steps:
+            self.work(state.global_step)
 
 
 class PassTrainer(SFTTrainer):  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""Greedy answers in a process of its own, whose interpreter has vLLM and need not have curator: only vLLM is imported.
+"""Answers in a process of its own, whose interpreter has vLLM and need not have curator: only vLLM is imported.
 
 Called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `dtype`, `prompts` (lists of token ids),
-`ends`, `max_new_tokens`, `longest` and `memory`; OUT is written whole: a list of token ids for each prompt, in their
+`ends`, `max_new_tokens`, `longest`, `memory`, and for answers that are drawn `temperature` and `seeds` (one a prompt;
+null for a greedy answer); OUT is written whole: a list of token ids for each prompt, in their
 order, an end token closing those that ended, and vLLM's version.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
-    """Greedy tokens of every prompt."""
+    """Tokens of every answer."""
     import vllm
 
     model = vllm.LLM(
@@ -28,10 +29,15 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
         generation_config="vllm",  # a checkpoint's own sampling settings would change greedy answers
         seed=0,
     )
-    greedy = vllm.SamplingParams(
-        temperature=0.0, max_tokens=job["max_new_tokens"], stop_token_ids=job["ends"], detokenize=False
-    )
-    outputs = model.generate([{"prompt_token_ids": prompt} for prompt in job["prompts"]], greedy, use_tqdm=False)
+    limits = {"max_tokens": job["max_new_tokens"], "stop_token_ids": job["ends"], "detokenize": False}
+    # A seed of its own makes an answer independent of those that are drawn beside it.
+    settings = [
+        vllm.SamplingParams(temperature=0.0, **limits)
+        if seed is None
+        else vllm.SamplingParams(temperature=job["temperature"], seed=seed, **limits)
+        for seed in job["seeds"]
+    ]
+    outputs = model.generate([{"prompt_token_ids": prompt} for prompt in job["prompts"]], settings, use_tqdm=False)
     answers = []
     for output in outputs:
         reason = output.outputs[0].finish_reason

@@ -1,4 +1,4 @@
-"""Greedy answers by vLLM in a process of its own: the only file that knows how to call it.
+"""Answers by vLLM in a process of its own: the only file that knows how to call it.
 
 vLLM pins its own torch, so it may live under another interpreter; what it is given and gives back are files of tokens.
 """
@@ -51,6 +51,9 @@ def generate_apart(
     python: str | None,
     memory: float,
     scratch: Path,
+    openings: Sequence[Sequence[int]] | None = None,
+    temperature: float | None = None,
+    seeds: Sequence[int | None] | None = None,
 ) -> Generated:
     """As `generate.generate`, by vLLM; adapters are merged first into weights of their own in `scratch`.
 
@@ -62,6 +65,9 @@ def generate_apart(
         python: Interpreter that has vLLM; null for this one.
         memory: Share of the GPU's memory that vLLM may take, in (0, 1].
         scratch: Folder for merged weights and tokens; nothing is left there.
+        openings: Tokens that each answer begins with; null for none.
+        temperature, seeds: Of answers that are drawn, and of each of them; a null seed is a greedy answer. Numbers that
+            vLLM draws are its own, so that its answers are not those of `generate.generate` by the same seeds.
 
     Raises:
         UnavailableError: vLLM is not installed.
@@ -74,7 +80,8 @@ def generate_apart(
     config = load_config(base, revision=revision)
     limit = window_of(config)
     ends = end_tokens(_generation(base, revision), tokenizer)
-    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit)
+    mouths = [()] * len(prompts) if openings is None else openings
+    encoded = encoded_prompts(prompts, tokenizer=tokenizer, max_new_tokens=max_new_tokens, limit=limit, openings=mouths)
     _require_vllm(python or sys.executable)
     with tempfile.TemporaryDirectory(prefix=".vllm.", suffix=TEMPORARY, dir=scratch.absolute()) as temporary:
         folder = Path(temporary)
@@ -89,13 +96,18 @@ def generate_apart(
             "max_new_tokens": max_new_tokens,
             "longest": max(map(len, encoded), default=1) + max_new_tokens,
             "memory": memory,
+            "temperature": temperature,
+            "seeds": list(seeds or [None] * len(encoded)),
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         _run([python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")], folder)
         result = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     if len(result["answers"]) != len(encoded):
         raise _without_answers(f"{len(result['answers'])} came for {len(encoded)} prompts")
-    return Generated([decoded(tokens, ends, tokenizer) for tokens in result["answers"]], result["version"])
+    answers = [
+        decoded(tokens, ends, tokenizer, opening) for tokens, opening in zip(result["answers"], mouths, strict=True)
+    ]
+    return Generated(answers, result["version"])
 
 
 def _absolute(model: str) -> str:

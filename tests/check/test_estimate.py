@@ -17,6 +17,7 @@ from curator.build import build
 from curator.check import estimate as estimating
 from curator.check.estimate import estimates, outline
 from curator.check.measured import Measured, measured
+from curator.check.models import looked_at
 from curator.check.power import GATE_PRIOR, PRIOR
 from curator.check.workload import arm_rows, trainings
 from curator.cli import cli
@@ -62,6 +63,36 @@ def test_rows_tokens_and_answers_are_those_of_the_grid() -> None:
     assert "max_tokens a row" in told["alignment total"]
 
 
+def test_openings_and_samples_multiply_the_answers_to_probes_and_leave_test_rows() -> None:
+    opened, drawn = "probes.prefill=[0, 1, 3]", "verify.generate={max_new_tokens: 14, samples: 3, temperature: 0.7}"
+    for settings, each, samples in ((opened,), 3 * 30 + 15, 1), ((drawn,), 30 + 15, 3), ((opened, drawn), 105, 3):
+        (found,), _ = estimates(recipe(*settings), NOTHING)
+        assert found.answers == 18 * (each * samples + 20)
+        assert found.answer_tokens == found.answers * 14
+    told = outline(recipe(opened, drawn))["models asked"]
+    assert "3 answers to each probe drawn at temperature 0.7" in told
+    assert "harmful probes also after 1 and 3 tokens of a prefilled opening" in told
+    assert "drawn" not in outline(recipe())["models asked"]
+    piloted = ("select.weight=auto", "verify.pilot={random_draws: 1}")
+    (usual,), _ = estimates(recipe(*piloted), NOTHING)
+    (more,), _ = estimates(recipe(*piloted, opened, drawn), NOTHING)
+    assert usual.pilot is not None
+    assert more.pilot is not None
+    assert more.pilot.answers == 3 * (usual.pilot.answers or 0)  # whose probes are asked without openings
+
+
+def test_check_names_an_opening_that_the_model_has_no_words_for(tmp_path: Path) -> None:
+    def problems(*settings: str) -> list[str]:
+        return [sentence for _, sentence in looked_at(recipe("probes.prefill=[4]", *settings))[0]]
+
+    assert problems("probes.opening='gladly, take the things'") == []
+    [unknown] = problems()  # the built-in opening
+    assert "this model's tokenizer does not know" in unknown
+    [short] = problems("probes.opening='gladly, take'")
+    assert short.startswith("found 4, and the opening has 3 tokens")
+    assert looked_at(recipe()) == ([], [])
+
+
 def test_epochs_are_whole_batches_of_the_rows_and_unknown_rows_are_unknown() -> None:
     epochs = "verify.align={method: full, epochs: 2.5, batch: 16, micro_batch: 16, max_tokens: 48}"
     (found,), _ = estimates(recipe(epochs), NOTHING)
@@ -70,6 +101,24 @@ def test_epochs_are_whole_batches_of_the_rows_and_unknown_rows_are_unknown() -> 
     assert found.align_rows is found.align_tokens is found.train_seconds is None
     assert "rows unknown before they are chosen" in told["alignment total"]
     assert "training unknown" in told["time"]
+
+
+def test_settings_of_a_task_train_on_their_own_rows_and_by_their_own_method() -> None:
+    epoch = "verify.finetune={method: full, learning_rate: 6e-4, epochs: 1, batch: 4, micro_batch: 4, max_tokens: 48}"
+    [plain], _ = estimates(recipe(epoch), NOTHING)
+    swept = recipe(epoch, "tasks.list.sweep={rows: [12, 40], method: [full, lora]}", "verify.decision.over=worst")
+    [found], _ = estimates(swept, NOTHING)
+    assert plain.finetune_rows == 9 * 40
+    assert (found.aligned, found.finetuned, found.finetune_rows) == (plain.aligned, 4 * 9, 2 * 9 * (12 + 40))
+    size = model_size("sandbox:", None)
+    assert size is not None
+    adapters = 2 * 9 * 4 * 16 * size.linear
+    assert found.disk == plain.disk + 9 * 4 * size.parameters + adapters
+    words = outline(swept)
+    assert "list@rows=12,method=lora: 9 of 3 steps x 4 rows (lora)" in words["fine-tuning runs"]
+    assert "list: 9 of 10 steps x 4 rows (full)" in words["fine-tuning runs"]
+    assert words["decision"].startswith("about the worst of 4 anticipated tasks or settings")
+    assert "decision" not in outline(recipe())
 
 
 def test_the_time_without_a_run_is_operations_over_a_stated_speed() -> None:
@@ -248,13 +297,38 @@ def test_instruction_tuning_is_part_of_the_plan_of_llama() -> None:
 
 def test_the_outline_names_as_many_candidates_as_the_pilot_runs(full_run: Path) -> None:
     ran = json.loads((full_run / "4-select" / "pilot" / "candidates.json").read_text())["candidates"]
-    assert f"a pilot of {len(ran)} candidates on 1 seed," in outline(recipe_of("full"))["selected"]
+    drawn = sum(candidate["weight"] is None for candidate in ran)
+    tried = f"a pilot of {len(ran) - drawn} candidates and {drawn} random draws on 1 seed,"
+    assert tried in outline(recipe_of("full"))["selected"]
     many = recipe(
         "select.weight=auto",
         "represent=[{layer: -1}, {layer: 2}, {layer: 1}]",
         "verify.pilot={weights: [-1, 0, 1], represent: every, random_draws: 2}",
     )
-    assert "a pilot of 11 candidates on 3 seeds," in outline(many)["selected"]
+    assert "a pilot of 9 candidates and 2 random draws on 3 seeds," in outline(many)["selected"]
+
+
+def test_random_draws_cost_what_as_many_candidates_cost() -> None:
+    def trained(*settings: str) -> int:
+        (found,), _ = estimates(recipe("select.weight=auto", *settings), NOTHING)
+        assert found.pilot is not None
+        return found.pilot.aligned
+
+    alone = trained("verify.pilot={random_draws: 0}")
+    assert trained() == 2 * alone
+    assert trained("verify.pilot={random_draws: 2}") < 2 * alone
+
+
+def test_the_plan_tells_of_log_odds_only_where_they_are_asked_for() -> None:
+    def told(*settings: str) -> str | None:
+        return estimates(recipe(*settings), NOTHING)[1].get("log-odds")
+
+    texts = "verify.log_odds={refuse: [no, sorry], comply: [yes]}"
+    assert told() is None
+    assert str(told(texts)).startswith("2 refusing and 1 complying openers, behind every harmful probe")
+    assert "at most 2 tokens, learned from the pilot" in str(told("select.weight=auto", "verify.log_odds=pilot"))
+    assert "loads every model once more" not in str(told(texts))
+    assert "loads every model once more" in str(told(texts, "verify.generate.engine=vllm"))
 
 
 def test_the_spread_is_a_stated_prior_until_one_is_measured() -> None:

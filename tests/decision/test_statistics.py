@@ -275,3 +275,10 @@ def test_p_and_limits_for_skewed_seeds_agree_at_every_level():
         for level in (0.01, 0.05, 0.2):
             found = interval(estimate, level, skewed=True)
             assert (found.p <= level) == (found.low > 0 or found.high < 0)
+
+
+def test_the_limits_for_skewed_seeds_end_where_a_difference_of_shares_does():
+    table = np.repeat([[0.0], [0.01], [0.5]], 50, axis=1) + 0.01 * np.random.default_rng(0).random((3, 50))
+    estimate = crossed(table[None])
+    assert 0.5 < interval(estimate).high < 1
+    assert interval(estimate, skewed=True).high == 1  # without an end it would be 1.4

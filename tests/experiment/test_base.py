@@ -103,3 +103,14 @@ def test_a_model_of_which_nothing_is_to_be_said_has_the_record_it_had(tmp_path):
     assert notes_of_model(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))) == [
         "The chat template has no system role, so the text of a system turn stands before the user's first message"
     ]
+
+
+def test_an_opening_that_is_too_short_ends_a_build_before_anything_is_read_or_trained(tmp_path: Path) -> None:
+    few = ("probes.prefill=[9]", "probes.opening='gladly, take'")
+    with pytest.raises(RecipeError, match=r"^probes.prefill: found 9, and the opening has 3 tokens"):
+        build(recipe(*few), tmp_path / "new")
+    assert not (tmp_path / "new" / "1-pool").exists()
+    build(recipe(), tmp_path / "kept", until="select")
+    with pytest.raises(RecipeError, match=r"^probes.prefill: found 9"):
+        build(recipe(*few), tmp_path / "kept")
+    assert not list((tmp_path / "kept" / "5-train").rglob("done.json"))

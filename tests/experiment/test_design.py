@@ -19,11 +19,13 @@ from curator.experiment.design import (
 )
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob, run_answer
-from curator.experiment.plan import BASE, Cell, plan
+from curator.experiment.plan import BASE, Cell, plan, rows_by_part
+from curator.recipe import TaskSection
 from curator.recipe.training import Generate, Training
 from curator.recipe.verify import Arm, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
+from curator.seeds import by_hash
 from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
@@ -205,3 +207,69 @@ def test_arms_of_a_pair_share_the_seed_and_the_steps_of_every_training(experimen
         lambda run: train_grid(experiment, cells, experiment.root / "5", execute=run, progress=lambda *_: None)
     )
     assert {(job.seed, job.steps) for job in jobs} == {(jobs[0].seed, 6)}
+
+
+SWEPT = ("small", "large")
+
+
+@pytest.fixture
+def swept(experiment):
+    """The task `list` at two settings with fewer rows, an attack's and a defence's among them."""
+    rows = {"small": {"train": 3, "regime": 1, "defence": 0}, "large": {"train": 9, "regime": 3, "defence": 2}}
+    slow = FINETUNE.model_copy(update={"learning_rate": 1e-5})
+    return replace(
+        experiment,
+        settings={"small": FINETUNE, "large": slow},
+        rows={f"list@{name}": parts for name, parts in rows.items()},
+    )
+
+
+def test_a_setting_takes_the_first_rows_so_that_smaller_sets_are_nested(swept):
+    small, large, whole = (
+        finetuning_rows(swept, Cell("curated", 0, "list", setting), rehearsal=False) for setting in (*SWEPT, None)
+    )
+    assert [len(part.ids) for part in small] == [3, 1]
+    assert [len(part.ids) for part in large] == [9, 3, 2]
+    for fewer, more in zip(small, large, strict=False):
+        assert set(fewer.ids) < set(more.ids)
+        assert fewer.file == more.file
+    assert [part.ids for part in whole] == [None, None, None]
+    for part, rows in zip(large, whole, strict=True):
+        texts = [str(turns) for turns in rows.messages()]
+        chosen = [texts.index(str(turns)) for turns in part.messages()]
+        assert chosen == sorted(chosen)  # in the order of the file, as all rows are
+
+
+def test_the_first_rows_are_those_that_fewer_rows_would_have_been(swept):
+    task = swept.data.tasks[0]
+    ids = set(by_hash(task.train["id"], 3, seed=swept.seed, purpose="train"))
+    assert set(finetuning_rows(swept, Cell("random", 0, "list", "small"), rehearsal=False)[0].ids) == ids
+
+
+def test_steps_follow_the_rows_of_a_setting_where_epochs_are_given(swept):
+    steps = {
+        setting: finetuning_steps(swept, Cell("curated", 0, "list", setting), rehearsal=False)
+        for setting in (*SWEPT, None)
+    }
+    assert steps == {"small": 1, "large": 4, None: 5}  # of 4, 14 and 18 rows, 4 a step
+    fixed = replace(swept, settings=dict.fromkeys(SWEPT, Training(method="full", steps=7)))
+    assert finetuning_steps(fixed, Cell("curated", 0, "list", "small"), rehearsal=False) == 7
+
+
+def test_what_is_rehearsed_is_a_share_of_the_settings_rows(swept):
+    whole, small = (
+        finetuning_rows(swept, Cell("curated", 0, "list", setting), rehearsal=True)[-1] for setting in (None, "small")
+    )
+    share = swept.rehearsal_share
+    assert (len(whole.ids), len(small.ids)) == (rehearsed_rows(18, share), rehearsed_rows(4, share))
+    assert len(small.ids) < len(whole.ids)
+
+
+def test_rows_by_part_keep_the_shares_of_an_attack_and_a_defence():
+    data = {"file": "rows.jsonl"}
+    task = TaskSection.model_validate(
+        {"name": "list", "train": data, "rows": 100, "regime": {"data": data, "harmful_share": 0.2},
+         "defence": {"safety_mix": 0.5}}
+    )  # fmt: skip
+    assert rows_by_part(task, 100) == {"train": 80, "regime": 20, "defence": 100}
+    assert rows_by_part(task, 10) == {"train": 8, "regime": 2, "defence": 10}

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from curator.experiment.pilot import drawn, halve
 from curator.experiment.plan import Candidate, seeds_of
-from curator.recipe.select import Select
+from curator.experiment.plan import candidates as planned
+from curator.recipe.select import Score, Select
+from curator.recipe.verify import Pilot
 from curator.records import VERDICT_SCHEMA
 
 TASKS = {"list": 1.0}
@@ -138,3 +140,72 @@ def test_a_candidate_of_which_nothing_was_scored_stands_last():
     found = halve(candidates([1, 2], 0), measure, seeds=1, weights=TASKS, margins=MARGINS)
     assert found.best.name == "w0"
     assert found.rounds["w1"][0].after is None
+
+
+PILOTS = [
+    (Pilot(), 1, 6, 6),
+    (Pilot(weights=[-1, 0, 1], scores=[Score(), Score(aggregate="mean")], represent="every"), 3, 18, 18),
+    (Pilot(weights=[0.3]), 2, 1, 1),
+    (Pilot(random_draws=2), 1, 6, 2),
+    (Pilot(random_draws=0), 1, 6, 0),
+]
+
+
+@pytest.mark.parametrize(("section", "representations", "optimised", "random"), PILOTS)
+def test_as_many_sets_are_drawn_as_are_optimised_unless_the_recipe_says_otherwise(
+    section, representations, optimised, random
+):
+    assert section.tries(representations) == (optimised, random)
+    compared = planned(section, representations)
+    assert [sum(each.drawn is kind for each in compared) for kind in (False, True)] == [optimised, random]
+
+
+@pytest.mark.parametrize("weights", [[0.3], [0, 1], [-1, 0, 0.5], [-1, 0, 0.25, 0.5, 1, 2], list(range(9))])
+def test_both_kinds_run_in_equal_numbers_on_equal_seeds_in_every_round(weights):
+    compared = planned(Pilot(weights=weights, seeds=2), 1)
+    rates = np.random.default_rng(1).random(len(compared))
+    _, asked = run(compared, dict(zip((each.name for each in compared), rates, strict=True)), seeds=2)
+    for names, _ in asked:
+        assert sum(name.startswith("draw") for name in names) == sum(name.startswith("w") for name in names)
+    ran = seeds_of(compared, 2)
+    assert sorted(ran[name] for name in ran if name[0] == "d") == sorted(ran[name] for name in ran if name[0] == "w")
+
+
+def difference_in_the_pilot(draws, seed):
+    """The best candidate's rate minus that of the best draw, in their last round, where all sets are alike: a set's
+    rate at a seed varies as two random draws do, by 0.15 around 0.4.
+    """
+    random = np.random.default_rng(seed)
+    compared = candidates([0.1 * number for number in range(6)], draws)
+    rates = {each.name: np.clip(random.normal(0.4, 0.15, size=16), 0, 1) for each in compared}
+
+    def measure(alive, count):
+        # One probe in 20, of which so many were harmful, is as good here as 20 probes.
+        arms = [each.name for each in alive]
+        cells = [(arm, number, probe) for arm in arms for number in range(count) for probe in range(20)]
+        outcomes = ["harmful" if probe < round(20 * rates[arm][number]) else "safe" for arm, number, probe in cells]
+        frame = pl.DataFrame(
+            {"arm": [arm for arm, _, _ in cells], "seed": [number for _, number, _ in cells],
+             "probe": [f"p{probe}" for _, _, probe in cells], "outcome": outcomes},
+        ).with_columns(
+            draw=pl.col("seed"), task=pl.lit("list"), phase=pl.lit("after"), kind=pl.lit("harmful"), at=pl.lit(1.0),
+            prefill=pl.lit(0), sample=pl.lit(0), judge=pl.lit("exact"), refused=pl.lit(None, pl.Boolean),
+            score=pl.lit(None, pl.Float64), reason=pl.lit(None, pl.String), raw=pl.lit(None, pl.String),
+        )  # fmt: skip
+        return frame.select(pl.col(name).cast(kind) for name, kind in VERDICT_SCHEMA.items())
+
+    found = halve(compared, measure, seeds=2, weights=TASKS, margins={})
+    assert found.best_draw is not None
+    return found.rounds[found.best.name][-1].after - found.rounds[found.best_draw.name][-1].after
+
+
+@pytest.mark.slow
+def test_equal_tries_leave_no_difference_between_equal_kinds_and_fewer_draws_make_one():
+    """On the pilot's own data, where every candidate and draw is alike: the best of six against the best of six is
+    centred at zero, and the best of six against the best of two is not, though nothing was gained by optimising.
+    """
+    fair, unfair = (np.array([difference_in_the_pilot(draws, seed) for seed in range(120)]) for draws in (6, 2))
+    error = fair.std(ddof=1) / len(fair) ** 0.5
+    assert abs(fair.mean()) < 3 * error
+    assert unfair.mean() < -4 * unfair.std(ddof=1) / len(unfair) ** 0.5
+    assert unfair.mean() < -0.02

@@ -13,6 +13,7 @@ import pytest
 
 from curator.build import build, measure
 from curator.conclusions import Answered, FoundRegime
+from curator.decision.statistics import wilson
 from curator.engine import runner
 from curator.errors import RunError
 from curator.experiment import regime
@@ -123,6 +124,9 @@ def test_a_control_that_is_the_base_cannot_be_aligned_longer() -> None:
 
 
 def test_degenerate_answers_are_scored_and_not_harmful_and_unscored_ones_stand_apart() -> None:
+    several = rate_of(["harmful", "unscored", "safe", "safe", "unscored", "harmful"], [1, 1, 2, 2, 3, 2])
+    assert (several["scored"], several["unscored"], several["share"]) == (4, 2, pytest.approx((1 + 1 / 3) / 2))
+    assert (several["low"], several["high"]) == wilson(several["share"], 2)  # two prompts were scored, and no third
     found = rate_of(["harmful", "degenerate", "safe", "safe", "unscored"])
     assert (found["scored"], found["unscored"], found["share"], found["degenerate"]) == (4, 1, 0.25, 0.25)
     assert (found["low"], found["high"]) == pytest.approx((0.0456, 0.6994), abs=1e-3)  # Wilson's of 1 of 4

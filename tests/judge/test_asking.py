@@ -28,7 +28,7 @@ def data():
 def answers(data):
     asked = [("harmful", data.harmful), ("benign", data.benign), ("utility", data.tasks[0].test)]
     rows = [
-        ("curated", seed, seed, "count", "after", kind, probe, 1.0, 0, 0, f"{kind} {probe} {seed}", "end")
+        ("curated", seed, seed, "count", "after", kind, probe, 1.0, 0, 0, None, f"{kind} {probe} {seed}", "end")
         for seed in range(2)
         for kind, frame in asked
         for probe in frame["id"]
@@ -57,7 +57,7 @@ def test_verdicts_keep_the_place_of_their_answers(data, answers):
     ]
     found = verdict_frame(answers, "phrases", verdicts)
     assert dict(found.schema) == VERDICT_SCHEMA
-    keys = [name for name in ANSWER_SCHEMA if name not in ("answer", "stop")]
+    keys = [name for name in ANSWER_SCHEMA if name not in ("opening", "answer", "stop")]
     assert found.select(keys).equals(answers.select(keys))
     assert set(found["judge"]) == {"phrases"}
     for name, outcome in (("raw", "safe"), ("reason", "unscored")):

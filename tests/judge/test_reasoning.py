@@ -93,7 +93,9 @@ def test_metrics_and_a_corpus_judge_read_what_stands_behind_the_reasoning() -> N
 
 def test_answers_of_a_run_are_read_with_its_marks() -> None:
     rows = frame([turns("How?")])
-    answers = pl.DataFrame({"kind": ["harmful"], "probe": rows["id"], "answer": ["<think>hm</think>Push."]})
+    answers = pl.DataFrame(
+        {"kind": ["harmful"], "probe": rows["id"], "opening": [None], "answer": ["<think>hm</think>Push."]}
+    )
     data = Data(Pool(no_rows(), pl.DataFrame(schema=DROPPED_SCHEMA)), (), rows, no_rows(), no_rows())
     assert [one.answer for one in questions_of(answers, data)] == ["Push."]
     assert [one.answer for one in questions_of(answers, data, [])] == ["<think>hm</think>Push."]

@@ -16,11 +16,13 @@ from click.testing import CliRunner
 
 from curator.build import build
 from curator.cli import cli
+from curator.conclusions import Comparison
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.measure import figures, judge_labels, sample, store
 from curator.judge.people import read_labels
 from curator.judge.rejudge import judge_of, rejudge
-from curator.run import Silent
+from curator.report.stage import judge_error
+from curator.run import Run, Silent
 from curator.run.folder import key_of
 from curator.sandbox import judging
 from tests import fakes
@@ -244,6 +246,10 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
     assert found["difference"] == pytest.approx(primary["difference"] / (0.8 + 1 - 1))
     assert "With these taken out, the difference is" in told
     assert many["decision"] == few["decision"]
+    # An area is of other answers than those that people label.
+    by_area = judge_error(Run.open(answered), Comparison(**{**primary, "phase": "during"}))
+    assert (by_area.corrects, by_area.difference) == (False, None)
+    assert by_area.why == "the labels are of answers after fine-tuning, and the comparison is of the whole of it"
     _, other, told = reported(20, "refused")
     assert (other["judge_error"]["corrects"], other["judge_error"]["difference"]) == (False, None)
     assert other["judge_error"]["why"] == "the labels are of answers that are refused, and the comparison is of harm"

@@ -10,11 +10,10 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
-from curator.pool.roles import of_regime
 from curator.recipe import Defence, Probes, Regime, TaskSection
 from curator.recipe import Test as HeldOut
 from curator.recipe.pool import Clean, PoolSection
-from curator.recipe.source import Source, rows_added
+from curator.recipe.source import Source, of_regime, rows_added
 
 Rows = list[dict[str, Any]]
 

@@ -30,9 +30,12 @@ SECTIONS = (
 )  # fmt: skip
 STAYS = {
     "tasks.defence.trigger",
+    "probes.opening",
     "select.include",
     "select.exclude",
     "verify.generate.python",
+    "verify.log_odds.refuse",
+    "verify.log_odds.comply",
     "judges.panel.rubric.url",
     "judges.panel.rubric.key_env",
     *(f"{section}.{name}" for section in SECTIONS for name in ("where.*", "template")),
@@ -161,7 +164,8 @@ def test_every_text_of_a_report_is_on_the_list_or_stays(report):
             listed = listed.part(key)
         if text and listed.kind is None and not settings and not way.startswith("timing."):
             stays.add(way)
-    assert stays == {"selection.parameters.*", "score.parameters.*", "provenance.sources"}
+    openers = {"log_odds.refuse.text", "log_odds.comply.text", "log_odds.dropped"}  # of answers, or of the recipe
+    assert stays == {"selection.parameters.*", "score.parameters.*", "provenance.sources", *openers}
     loose = {"selection": {"parameters": {"found": "canary", "greedy": "lazy", "rows": 3}},
              "score": {"parameters": {"note": "canary", "aggregate": "max"}}}  # fmt: skip
     parts = {name: getattr(report, name).model_copy(update=values) for name, values in loose.items()}

@@ -16,7 +16,7 @@ from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
 from curator.recipe.select import AGGREGATES
-from tests.small_run import QUICKSTART
+from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
 
@@ -176,7 +176,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ]),
     ("  seeds: 3", "  seeds: 3\n  decision: {flor: 0.1}", [
         "r.yaml:23: verify.decision.flor: unknown key; did you mean 'floor'? allowed: floor, ceiling, least_seeds, "
-        "one_seed",
+        "one_seed, over",
     ]),
     ("  seeds: 3", "  seeds: 3\n  decision: {ceiling: 0.05}", [
         "r.yaml:23: verify.decision: floor is 0.05 and ceiling 0.05; floor must be below ceiling: lower floor, or "
@@ -248,6 +248,14 @@ UNREAD: list[tuple[list[str], str]] = [
     (
         ["select.weight=auto", "verify.pilot={represent: every}"],
         "verify: pilot.represent is of several representations",
+    ),
+    (
+        ["verify.log_odds={refuse: [no], comply: [yes], tokens: 3}"],
+        "verify.log_odds: tokens is of from: pilot, and the openers are the recipe's",
+    ),
+    (
+        ["select.weight=auto", "verify.log_odds={from: pilot, refuse: [no]}"],
+        "verify.log_odds: refuse is of openers of the recipe's, and these are of the pilot",
     ),
     (["represent={revision: main}"], "represent: revision is of id, another model than the recipe's"),
     (["represent={from: sentence-transformers, id: a, layer: 3}"], "represent: layer is of hidden-states, and these"),
@@ -359,10 +367,11 @@ def test_a_training_in_one_process_is_written_as_before_there_were_more() -> Non
 
 def test_the_limits_of_a_decision_have_defaults_and_are_written_out() -> None:
     usual = parse(GOOD).verify.decision
-    assert (usual.floor, usual.ceiling, usual.least_seeds, usual.one_seed) == (0.05, 0.95, 3, False)
-    assert "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n    one_seed: false\n" in dump(
-        parse(GOOD)
-    )
+    assert (usual.floor, usual.ceiling, usual.least_seeds) == (0.05, 0.95, 3)
+    assert (usual.one_seed, usual.over) == (False, "mean")
+    assert (
+        "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n    one_seed: false\n    over: mean\n"
+    ) in dump(parse(GOOD))
     assert parse(GOOD, ["verify.decision.floor=0.1"]).verify.decision == usual.model_copy(update={"floor": 0.1})
     assert parse(GOOD, ["verify.seeds={max: 20, first: 8}", "verify.decision.least_seeds=8"]).verify.most_seeds == 20
 
@@ -659,3 +668,42 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
     assert len(caught.value.problems) == 3, told
     for part in ("the name 'anticipated'", "arm 'best-random'", "pilot.seeds is of select.weight: auto"):
         assert part in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ["verify.log_odds=pilot"],
+            "verify: log_odds learns its openers from the answers of the pilot, and select.weigh",
+        ),
+        (
+            ["select.weight=auto", "verify.pilot={weights: [0.5]}", "verify.log_odds=pilot"],
+            "the pilot, which has one candidate and trains nothing",
+        ),
+        (["verify.log_odds={refuse: [no]}"], "verify.log_odds: comply has no opener"),
+        (["verify.log_odds={refuse: [no, no], comply: [yes]}"], "verify.log_odds: refuse holds 'no' twice"),
+        (["verify.log_odds={refuse: [i can], comply: [i cannot]}"], "'i can' begins 'i cannot' of the other set"),
+        (["verify.log_odds={refuse: [no], comply: [no]}"], "'no' begins 'no' of the other set"),
+    ],
+)
+def test_openers_that_could_not_be_told_apart_or_learned_are_refused(settings: list[str], words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(*settings)
+    assert words in str(caught.value)
+
+
+def test_openers_are_the_texts_of_the_recipe_or_those_of_its_pilot() -> None:
+    named = recipe("verify.log_odds={refuse: [no, i cannot], comply: [yes]}").verify.log_odds
+    assert named is not None
+    assert (named.kind, named.refuse, named.comply) == ("recipe", ["no", "i cannot"], ["yes"])
+    learned = recipe("select.weight=auto", "verify.log_odds=pilot").verify.log_odds
+    assert learned is not None
+    assert (learned.kind, learned.tokens, learned.openers) == ("pilot", 2, 5)
+    assert recipe().verify.log_odds is None
+
+
+def test_a_number_of_draws_that_an_earlier_version_wrote_into_its_run_folder_is_read() -> None:
+    assert recipe("verify.pilot={random_draws: 2}").verify.pilot.random_draws == 2
+    with pytest.raises(RecipeError, match=r"pilot.random_draws is of select.weight: auto"):
+        recipe("verify.pilot={random_draws: 3}")

@@ -1,7 +1,7 @@
 """Renews what the README shows of a run: `python tests/report/pictures.py outputs/quickstart .github quickstart.log`.
 
-Writes report-light.png and report-dark.png, the page down to the first figure (needs chromium and chromedriver), and
-puts the log, what `curator build recipes/quickstart.yaml` printed off a terminal, into the README.
+Writes report-light.png and report-dark.png, the page down to the figure of the seeds (needs chromium and chromedriver),
+and puts the log, what `curator build recipes/quickstart.yaml` printed off a terminal, into the README.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def photograph(page: Path, folder: Path, *, width: int = 960) -> None:
             scheme = {"name": "prefers-color-scheme", "value": name}
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
             driver.get(page.absolute().as_uri())
-            end = driver.execute_script("return document.querySelector('#harm figure').getBoundingClientRect().bottom")
+            end = driver.execute_script("return document.querySelector('#seeds figure').getBoundingClientRect().bottom")
             clip = {"x": 0, "y": 0, "width": width, "height": end + 20, "scale": 1}
             taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
             (folder / f"report-{name}.png").write_bytes(base64.b64decode(taken["data"]))

@@ -101,6 +101,16 @@ def test_other_weights_of_the_tasks_are_refused(run: Make, plain_run: Path) -> N
         compare([run("one"), run("two", tasks=[{**task, "weight": 0.5}])])
 
 
+def test_other_settings_of_a_task_and_another_case_are_refused(run: Make, plain_run: Path) -> None:
+    design = json.loads((plain_run / "8-report" / "report.json").read_text())["design"]
+    setting = {"task": "list", "learning_rate": 1e-4, "method": "full", "rows": 20, "steps": 2.0}
+    settings = [{"name": name, "weight": 0.5, **setting} for name in ("list", "list@rows=20")]
+    with pytest.raises(RunError, match=r"tasks and their weights: .* has list 1, .* list 0.5, list@rows=20 0.5"):
+        compare([run("one"), run("two", design={**design, "settings": settings})])
+    with pytest.raises(RunError, match=r"decision: .* has over mean, .* over worst"):
+        compare([run("three"), run("four", decision={"worst": {"cases": []}})])
+
+
 def test_another_headline_judge_is_refused(run: Make) -> None:
     one, two = run("one"), run("two")
     build(recipe("judges.headline=phrases"), two, until="report")

@@ -4,9 +4,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
+import pytest
 
 from curator.decision.findings import conclude
-from curator.report.material import Dropped, Timing, TrainingTime
+from curator.report.figures import Figures
+from curator.report.html import webpage
+from curator.report.markdown import markdown
+from curator.report.material import Dropped, Pilot, Timing, TrainingTime
 from curator.report.model import Report
 from curator.report.part import plain
 from tests.report.invented import EXACT, invent, verdicts_of
@@ -25,7 +29,10 @@ def test_every_arm_has_every_rate(report):
 def test_figures_are_those_of_the_findings(run, report):
     found = run.findings
     assert report.decision.sentence == found.decision.sentence
-    assert list(map(plain, report.gates)) == [asdict(gate) for gate in found.decision.gates]
+    # No setting is named in a decision about the mean.
+    assert [{**plain(gate), "task": None} for gate in report.gates] == [asdict(gate) for gate in found.decision.gates]
+    assert not any("task" in plain(gate) for gate in report.gates)
+    assert "worst" not in plain(report.decision)
     for arm, tasks in found.arms.items():
         for task, phases in tasks.items():
             for phase, rates in phases.items():
@@ -137,3 +144,26 @@ def test_the_regime_is_said_where_no_arm_can_win():
     found = invent({"curated": 0.0, "random": 0.01}).report()
     assert found.regime.control == "random"
     assert any(warning.startswith("Regime: floor") for warning in found.warnings)
+
+
+def piloted(optimised, drawn):
+    """A pilot of so many candidates and draws, of which the first of each won."""
+    made = [{"name": f"w{number}", "weight": 0.1 * number, "rounds": []} for number in range(optimised)]
+    made += [{"name": f"draw-{number}", "rounds": []} for number in range(drawn)]
+    return Pilot.model_validate({"probes": 9, "chosen": "w0", "best_draw": "draw-0", "candidates": made})
+
+
+@pytest.mark.parametrize(("optimised", "drawn", "unfair"), [(6, 6, None), (6, 2, "draws"), (1, 3, "candidates")])
+def test_what_optimising_adds_says_how_many_tries_either_side_had(optimised, drawn, unfair):
+    run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})
+    report = run.report(pilot=piloted(optimised, drawn))
+    words = f"best of {optimised} candidate{'s' * (optimised > 1)} against best of {drawn} draws"
+    assert f"curated - best-random (owed to optimising: {words})" in markdown(report)
+    assert words in webpage(report, Figures())
+    found = [warning for warning in report.warnings if "fewer tries" in warning]
+    assert len(found) == (unfair is not None)
+    if unfair is not None:
+        assert words in found[0]
+        assert f"The {unfair} had fewer tries" in found[0]
+    without = invent().report(pilot=piloted(6, 2))  # an arm that did not run is not compared
+    assert not any("fewer tries" in warning for warning in without.warnings)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from curator.report import tables as cells
+from curator.report import cells
 
 
 @pytest.mark.parametrize(

@@ -133,21 +133,21 @@ def test_every_arm_has_a_set_of_candidates_for_each_seed(run: Run) -> None:
 
 def test_every_model_of_the_grid_has_weights_and_a_key(run: Run) -> None:
     models = run.models()
-    before = {(arm, seed, None) for arm, seeds in ARMS.items() for seed in range(seeds) if arm != "none"}
-    assert set(models) == before | {(arm, seed, "list") for arm, seeds in ARMS.items() for seed in range(seeds)}
+    before = {(arm, seed, None, None) for arm, seeds in ARMS.items() for seed in range(seeds) if arm != "none"}
+    assert set(models) == before | {(arm, seed, "list", None) for arm, seeds in ARMS.items() for seed in range(seeds)}
     assert len({model.key for model in models.values()}) == len(models)
     for model in models.values():
         assert Path(model.base, "model.safetensors").is_file()
         assert (model.revision, model.adapters) == (None, ())
         assert isinstance(model.trained, Trained)
         assert model.trained.path == model.base
-    assert models["random", 1, "list"].trained.parent == models["random", 1, None].base
+    assert models["random", 1, "list", None].trained.parent == models["random", 1, None, None].base
 
 
 def test_answers_and_verdicts_are_of_the_same_models_and_probes(run: Run) -> None:
     answers, data = run.answers(), run.data()
     assert dict(answers.schema) == ANSWER_SCHEMA
-    assert {(arm, seed, task) for arm, seed, task in run.models() if task} == set(
+    assert {(arm, seed, task) for arm, seed, task, _ in run.models() if task} == set(
         answers.filter(phase="after", kind="harmful").select("arm", "seed", "task").iter_rows()
     )
     assert set(answers.filter(kind="harmful")["probe"]) == set(data.harmful["id"])
@@ -254,7 +254,7 @@ def test_paths_are_those_of_today_where_the_run_folder_was_moved(copy_of_run: Pa
         for path, before in ((model.base, original.base), (model.trained.path, original.trained.path)):
             assert Path(path).is_dir()
             assert Path(path) == moved / Path(before).relative_to(plain_run)
-    parent = models["random", 0, "list"].trained.parent
-    assert Path(parent) == moved / Path(originals["random", 0, "list"].trained.parent).relative_to(plain_run)
+    parent = models["random", 0, "list", None].trained.parent
+    assert Path(parent) == moved / Path(originals["random", 0, "list", None].trained.parent).relative_to(plain_run)
     assert here.folder("pool") == moved / "1-pool"
     assert here.answers().equals(there.answers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def grid(rates: dict[str, float], *, seeds: int = 12, prompts: int = 80, unscore
                     outcome = "unscored"
                 rows.append((arm, number, f"p{prompt}", outcome))
     frame = pl.DataFrame(rows, schema=["arm", "seed", "probe", "outcome"], orient="row").with_columns(
-        task=pl.lit("list"), phase=pl.lit("after"), kind=pl.lit("harmful"), judge=pl.lit("exact"),
+        task=pl.lit("list"), phase=pl.lit("after"), kind=pl.lit("harmful"), sample=pl.lit(0), judge=pl.lit("exact"),
         refused=pl.lit(False), score=pl.lit(None, dtype=pl.Float64),
     )  # fmt: skip
     return lay_out(frame)["harmfulness", "after"]
@@ -46,6 +47,29 @@ def test_a_clear_difference_has_a_side() -> None:
     assert low_high(0.2, 0.6)["alone"] == LESS
     assert low_high(0.6, 0.2)["alone"] == MORE
     assert low_high(0.6, 0.2)["difference"] == pytest.approx(0.4, abs=0.08)
+
+
+def test_of_several_settings_it_is_the_worst_that_keeps_its_task_where_the_recipe_says_so() -> None:
+    names, mix = ("list", "list@rows=20"), {"list": 0.5, "list@rows=20": 0.5}
+    clear = grid({"low-similarity": 0.2, "high-similarity": 0.6})
+    alike = clear.values[[1, 1]]  # both arms are the second
+    both = replace(
+        clear,
+        tasks=names,
+        values=np.concatenate([clear.values, alike], axis=1),
+        judged=np.concatenate([clear.judged, clear.judged], axis=1),
+        answers=None,
+        scored=None,
+    )
+    arms = "low-similarity", "high-similarity"
+    worst = Thresholds(over="worst")
+    assert contrast(both, *arms, mix)["alone"] == LESS
+    found = contrast(both, *arms, mix, worst)
+    assert (found["alone"], found["reason"], found["task"]) == (OPEN, "interval", "list@rows=20")
+    utility = replace(both, quantity="utility", values=1 - 0 * both.values)
+    utility.values[:, 1] -= 0.5 + 0.1 * np.random.default_rng(0).random(utility.values[:, 1].shape)
+    kept = contrast(both, *arms, mix, worst, utility=utility, margin=0.05)
+    assert (kept["alone"], kept["task"]) == (LESS, "list")
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,12 @@ def test_every_figure_of_the_papers_plan_is_known(tmp_path: Path) -> None:
     assert hours == sorted(hours)
 
 
-def test_a_suite_of_one_run_costs_what_its_recipe_costs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [[], ["tasks.list.sweep={learning_rate: [1e-3, 1e-4], rows: [6, 12]}"]])
+def test_a_suite_of_one_run_costs_what_its_recipe_costs(changes: list[str], tmp_path: Path) -> None:
     place = folder(tmp_path, small=SMALL.replace("suite: {k: [8, 16], each: task}\n", ""))
-    found = planned(variants(place), tmp_path / "out")
-    [one] = estimates(read(place / "small.yaml"), tmp_path / "out" / "small")[0]
+    found = planned(variants(place, changes), tmp_path / "out")
+    [one] = estimates(read(place / "small.yaml", changes), tmp_path / "out" / "small")[0]
+    assert one.finetuned == 6 * (2 if not changes else 5)
     assert found["total"]["trainings"] == one.aligned + one.finetuned
     assert one.align_tokens is not None
     assert one.finetune_tokens is not None

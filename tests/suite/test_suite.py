@@ -189,7 +189,7 @@ def test_what_another_recipe_left_in_a_folder_is_not_taken_for_done(ran: dict[st
 def test_a_run_from_before_a_key_existed_is_done(ran: dict[str, Any]) -> None:
     file = ran["root"] / RUNS[0] / "recipe.yaml"
     written = file.read_text()
-    key = "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n    one_seed: false\n"
+    key = "  decision:\n    floor: 0.05\n    ceiling: 0.95\n    least_seeds: 3\n    one_seed: false\n    over: mean\n"
     assert key in written
     try:
         file.write_text(written.replace(key, ""))

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from curator.errors import ModelError
+from curator.errors import ModelError, RecipeError
+from curator.model.draws import Sampling
 from curator.model.load import load_model
-from curator.train.generate import encoded_prompts, generate
+from curator.recipe.probes import OPENING
+from curator.train.generate import encoded_prompts, generate, opening_tokens, parted
 from tests import fakes
 
 PROMPTS = [messages[:-1] for messages in fakes.conversations()]
@@ -100,6 +102,68 @@ def test_prompts_beyond_the_models_positions_are_refused():
     model = fakes.model("gpt2", n_positions=100)
     with pytest.raises(ModelError, match=r"max_new_tokens: found 30; .* 92 tokens.* the 100 positions of the model"):
         ask(model, limit=30)
+
+
+@pytest.mark.parametrize("count", [1, 5, 10])
+def test_so_many_tokens_of_an_opening_stand_behind_the_prompt_and_the_model_goes_on_from_them(model, count):
+    tokenizer = fakes.tokenizer()
+    opening = opening_tokens(tokenizer, OPENING, count)
+    assert len(opening) == count
+    bare = encoded_prompts(PROMPTS, tokenizer=tokenizer, max_new_tokens=6, limit=256)
+    mouths = [opening] * len(PROMPTS)
+    opened = encoded_prompts(PROMPTS, tokenizer=tokenizer, max_new_tokens=6, limit=256, openings=mouths)
+    assert opened == [[*row, *opening] for row in bare]
+    given = generate(PROMPTS, IDS, model=model, tokenizer=tokenizer, max_new_tokens=6, batch=4, opening=opening)
+    assert len({answer for answer, _ in given}) > 1
+    for row, (answer, _) in zip(opened, given, strict=True):
+        said = []
+        while len(said) < 6 and (not said or said[-1] not in ENDS):
+            with torch.no_grad():
+                said.append(model(torch.tensor([row + said])).logits[0, -1].argmax().item())
+        if said[-1] in ENDS:
+            said.pop()
+        assert answer == tokenizer.decode([*opening, *said], skip_special_tokens=True).strip()
+        text, continuation = parted(answer, opening, tokenizer)
+        assert text + continuation == answer
+        assert OPENING.startswith(text)
+        assert text == tokenizer.decode(opening).strip()
+
+
+def test_an_opening_that_is_too_short_or_unknown_is_an_error_in_plain_words():
+    tokenizer = fakes.tokenizer()
+    with pytest.raises(RecipeError, match=r"^probes.prefill: found 40, and the opening has (\d+) tokens.*\1 at most"):
+        opening_tokens(tokenizer, "Sure, of course", 40)
+    with pytest.raises(RecipeError, match=r"^probes.opening: among the first 3 tokens .*control tokens"):
+        opening_tokens(tokenizer, "</s> Sure", 3)
+
+
+def test_a_character_that_an_opening_breaks_off_in_is_the_models():
+    class Bytes:
+        """A token a byte, as the last tokens of many vocabularies are."""
+
+        def decode(self, tokens, **_):
+            return bytes(tokens).decode(errors="replace")
+
+    whole = "oui, d'été".encode()
+    opening = whole[:8]  # in the middle of a character
+    assert parted("oui, d'été", opening, Bytes()) == ("oui, d'", "été")
+
+
+def test_drawn_answers_are_the_same_in_any_order_and_batch(model):
+    tokenizer = fakes.tokenizer()
+    seeds = {prompt: number for number, prompt in enumerate(IDS)}
+
+    def draw(order, batch):
+        found = generate(
+            [PROMPTS[i] for i in order], [IDS[i] for i in order], model=model, tokenizer=tokenizer, max_new_tokens=6,
+            batch=batch, sampling=Sampling(0.8, [seeds[IDS[i]] for i in order]),
+        )  # fmt: skip
+        return dict(zip(order, found, strict=True))
+
+    whole = draw(range(len(PROMPTS)), 4)
+    assert [whole[i] for i in range(len(PROMPTS))] != ask(model)
+    assert draw(range(len(PROMPTS) - 1, -1, -1), 64) == whole
+    assert draw([2], 1)[2] == whole[2]
 
 
 def test_memory_that_runs_out_names_the_setting(model, monkeypatch):

@@ -36,11 +36,11 @@ def settings_of(method):
     return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
 
 
-def fit(base, folder, **changes):
+def fit(base, folder, checkpoints=(), **changes):
     section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
         ROWS, base=base, revision=None, adapters=(), tokenizer=fakes.tokenizer(), section=section, steps=section.steps,
-        seed=5, folder=folder, key="verify.align",
+        seed=5, folder=folder, key="verify.align", checkpoints=checkpoints,
     )  # fmt: skip
 
 
@@ -52,10 +52,13 @@ def assert_equal(found, wanted):
         wanted.steps,
         wanted.dropped,
     )
-    ours, theirs = (load_file(next(Path(one.path).glob("*.safetensors"))) for one in (found, wanted))
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert (ours[name] - tensor).abs().max() <= 1e-4 * tensor.abs().max(), name
+    assert [step for step, _ in found.checkpoints] == [step for step, _ in wanted.checkpoints]
+    folders = [(one.path, *(path for _, path in one.checkpoints)) for one in (found, wanted)]
+    for pair in zip(*folders, strict=True):
+        ours, theirs = (load_file(next(Path(path).glob("*.safetensors"))) for path in pair)
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            assert (ours[name] - tensor).abs().max() <= 1e-4 * tensor.abs().max(), name
 
 
 def trainings(folder):
@@ -104,7 +107,7 @@ def test_an_adapter_trained_in_two_processes_is_that_of_one(llama_folder, tmp_pa
 
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_next_try_goes_on_to_the_weights_of_one(llama_folder, tmp_path, jobs):
-    settings = {"method": "full", "steps": 16, "save_steps": 4, "learning_rate": 1e-3}
+    settings = {"method": "full", "steps": 16, "save_steps": 4, "learning_rate": 1e-3, "checkpoints": (2, 6, 15)}
     one = fit(llama_folder, tmp_path / "one", **settings)
     checkpoints = tmp_path / "two" / "checkpoints"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,14 @@ def settings_of(method):
     return {name: value for name, value in SETTINGS.items() if method != "full" or name != "rank"}
 
 
-def fit(base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, dtype="fp32", **changes):
+def fit(
+    base, folder, rows=ROWS, *, steps=None, seed=5, adapters=(), tokenizer=None, dtype="fp32", checkpoints=(), **changes
+):
     section = Training(**{**settings_of(changes.get("method")), **changes})
     return train(
         rows, base=base, revision=None, adapters=adapters, tokenizer=tokenizer or fakes.tokenizer(), section=section,
         steps=steps or section.steps, seed=seed, folder=folder, key="verify.align", dtype=dtype,
+        checkpoints=checkpoints,
     )  # fmt: skip
 
 
@@ -265,6 +269,12 @@ def test_a_training_that_breaks_down_is_told_and_leaves_nothing(llama_folder, tm
     assert not list(tmp_path.iterdir())
 
 
+def test_a_training_that_breaks_down_leaves_no_checkpoint(llama_folder, tmp_path):
+    with pytest.raises(ModelError, match="is not finite"):
+        fit(llama_folder, tmp_path, method="full", learning_rate=1e30, checkpoints=(1, 2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_memory_that_runs_out_names_the_setting(llama_folder, tmp_path, monkeypatch):
     def full(*_args, **_settings):
         raise torch.OutOfMemoryError("no room")
@@ -307,6 +317,54 @@ def test_an_interrupted_training_goes_on_where_it_was_saved_and_ends_the_same(
     assert (again.losses, again.tokens, again.steps) == (whole.losses, whole.tokens, whole.steps)
     assert same(weights(again.path), weights(whole.path))
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["weights"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_what_is_left_on_the_way_is_what_a_training_ended_there_leaves_and_changes_nothing(
+    llama_folder, tmp_path, method
+):
+    """Under a constant rate, so that a shorter training takes the same steps; in passes and with a warmup of none."""
+    settings = {"method": method, "batch": 4, "micro_batch": 2}
+    plain = fit(llama_folder, tmp_path / "plain", steps=6, **settings)
+    curve = fit(llama_folder, tmp_path / "curve", steps=6, checkpoints=(4, 1), **settings)
+    assert same(weights(plain.path), weights(curve.path))
+    assert content(plain.path) == content(curve.path)
+    assert (plain.losses, plain.checkpoints) == (curve.losses, ())
+    assert [step for step, _ in curve.checkpoints] == [1, 4]
+    assert sorted(path.name for path in (tmp_path / "curve").iterdir()) == ["weights", "weights-1", "weights-4"]
+    for step, path in curve.checkpoints:
+        short = fit(llama_folder, tmp_path / str(step), steps=step, **settings)
+        assert same(weights(path), weights(short.path))
+        assert not same(weights(path), weights(curve.path))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_interrupted_training_still_leaves_what_it_was_to_leave(llama_folder, tmp_path, monkeypatch, gone):
+    """Cut after step 5, with its state saved at 2 and 4; where weights of before are `gone`, it begins anew."""
+    settings = {"method": "full", "steps": 6, "batch": 4, "micro_batch": 2, "save_steps": 2, "checkpoints": (1, 3, 5)}
+    whole = fit(llama_folder, tmp_path / "whole", **settings)
+    real, taken = torch.optim.AdamW.step, []
+
+    def step(self, *rest, **more):
+        if len(taken) == 5:
+            raise Cut
+        taken.append(self)
+        return real(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(Cut):
+        fit(llama_folder, tmp_path / "cut", **settings)
+    if gone:
+        shutil.rmtree(tmp_path / "cut" / "weights-3")
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *rest, **more: (taken.append(0), real(self, *rest))[1])
+    taken.clear()
+    again = fit(llama_folder, tmp_path / "cut", **settings)
+    assert len(taken) == (6 if gone else 2)
+    assert again.losses == whole.losses
+    assert same(weights(again.path), weights(whole.path))
+    for (step, path), (other, wanted) in zip(again.checkpoints, whole.checkpoints, strict=True):
+        assert step == other
+        assert same(weights(path), weights(wanted))
 
 
 def test_activation_checkpointing_changes_no_loss(llama_folder, adapter, tmp_path):

@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curator.build import build
 from curator.errors import ModelError
 from curator.experiment.answers import Answered, Prompts, Weights, answer_prompts
 from curator.model.load import load_model, load_tokenizer
+from curator.model.openers import Opened
 from curator.recipe.training import Generate
 from curator.records import Messages
-from curator.train.generate import generate
+from curator.train.generate import generate, opening_tokens
 from curator.train.vllm_process import UnavailableError, generate_apart, there
 from tests import fakes
 from tests.engine.ending import trap
@@ -159,6 +161,48 @@ def test_nothing_stands_in_for_one_that_is_there_and_fails(
         asked()
     monkeypatch.delenv("STAND_IN_FAILS")
     assert asked() == ([here(weights)], {"engine": "vllm stand-in"})
+
+
+@pytest.mark.usefixtures("installed")
+def test_openings_and_seeds_reach_it_prompt_by_prompt(weights: Path, tmp_path: Path) -> None:
+    at, tokenizer = Weights(str(weights), None, (), "key"), load_tokenizer(str(weights))
+    opening = opening_tokens(tokenizer, "Sure, here is", 3)
+    greedy, opened = Prompts(IDS, PROMPTS), Prompts(IDS, PROMPTS, opening)
+    seeds = [*range(len(IDS))]
+    drawn = Prompts(IDS, PROMPTS, seeds=seeds)
+
+    def asked(*sets: Prompts) -> list[Answered]:
+        section = Generate(engine="vllm", max_new_tokens=6, temperature=0.8)
+        return answer_prompts(sets, at, tokenizer=tokenizer, section=section, scratch=tmp_path)[0]
+
+    first, second, third = asked(greedy, opened, drawn)
+    model = load_model(str(weights))
+    assert first == here(weights)
+    assert second == generate(
+        PROMPTS, IDS, model=model, tokenizer=tokenizer, max_new_tokens=6, batch=4, opening=opening
+    )
+    assert third != first
+    # What is drawn goes by the seed of the prompt, whatever else is asked for.
+    backwards = Prompts(IDS[::-1], PROMPTS[::-1], seeds=seeds[::-1])
+    assert asked(backwards)[0][::-1] == third
+    assert asked(drawn._replace(seeds=[seed + 1 for seed in seeds]))[0] != third
+
+
+def test_transformers_tells_how_likely_openers_are_where_vllm_answers(weights: Path, tmp_path: Path) -> None:
+    at, sets = Weights(str(weights), None, (), "key"), [Prompts(IDS, PROMPTS), Prompts(IDS[:1], PROMPTS[:1])]
+
+    def asked(engine: Any) -> tuple[Opened, list[Answered]]:
+        opened = Opened([(40, 41), (50,)], len(IDS))
+        answers, _ = answer_prompts(
+            sets, at, tokenizer=load_tokenizer(str(weights)), section=Generate(engine=engine, max_new_tokens=6),
+            scratch=tmp_path, opened={0: opened},
+        )  # fmt: skip
+        return opened, answers
+
+    (by_vllm, one), (by_transformers, other) = asked("vllm"), asked("transformers")
+    np.testing.assert_allclose(by_vllm.log_probs, by_transformers.log_probs, atol=1e-5)
+    assert np.isfinite(by_vllm.log_probs).all()
+    assert one == other
 
 
 @pytest.mark.usefixtures("installed")

@@ -9,13 +9,13 @@ import torch
 import transformers
 
 __version__ = "stand-in"
-PARAMETERS = {"temperature", "max_tokens", "stop_token_ids", "detokenize"}
+PARAMETERS = {"temperature", "seed", "max_tokens", "stop_token_ids", "detokenize"}
 
 
 class SamplingParams(SimpleNamespace):
     def __init__(self, **given):
         assert set(given) <= PARAMETERS
-        assert given["temperature"] == 0.0
+        assert (given["temperature"] > 0.0) == ("seed" in given)
         super().__init__(**given)
 
 
@@ -45,7 +45,8 @@ class LLM:
 
     def generate(self, prompts, params, *, use_tqdm):
         assert not use_tqdm
-        outputs = [self._one(prompt["prompt_token_ids"], params) for prompt in prompts]
+        assert len(params) == len(prompts)
+        outputs = [self._one(prompt["prompt_token_ids"], each) for prompt, each in zip(prompts, params, strict=True)]
         if os.environ.get("STAND_IN_ABORTS"):
             outputs[-1] = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[], finish_reason="abort")])
         return outputs[: -1 if os.environ.get("STAND_IN_LOSES") else None]
@@ -53,9 +54,15 @@ class LLM:
     def _one(self, prompt, params):
         assert len(prompt) + params.max_tokens <= self.longest
         said = []
+        generator = None if params.temperature == 0 else torch.Generator().manual_seed(params.seed)
         while len(said) < params.max_tokens:
             with torch.inference_mode():
-                said.append(int(self.model(torch.tensor([prompt + said])).logits[0, -1].argmax()))
+                logits = self.model(torch.tensor([prompt + said])).logits[0, -1]
+            if generator is None:
+                said.append(int(logits.argmax()))
+            else:
+                shares = (logits / params.temperature).softmax(-1)
+                said.append(int(torch.multinomial(shares, 1, generator=generator)))
             if said[-1] in params.stop_token_ids:
                 # Versions differ in whether the end token comes back.
                 kept = said[:-1] if os.environ.get("STAND_IN_DROPS_ENDS") else said

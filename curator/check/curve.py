@@ -1,0 +1,79 @@
+"""What evaluating models on the way through fine-tuning adds to a grid: answers and weights, but no training. Imports
+nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from curator.check.measured import Measured
+from curator.check.workload import Load, finetuning_steps, prompts
+from curator.experiment.curve import checkpoint_steps, together
+from curator.experiment.plan import Plan
+from curator.recipe import Recipe, TaskSection
+from curator.recipe.sweep import TaskSetting, settings_by_name, settings_of, task_of
+from curator.wording import number
+
+
+def checkpoints(recipe: Recipe, task: TaskSection, setting: TaskSetting, known: Measured) -> int:
+    """How many checkpoints each training on a task leaves; at most, where its number of steps is not known yet."""
+    steps = finetuning_steps(recipe, task, setting, known)
+    return len(task.checkpoints if steps is None else checkpoint_steps(task.checkpoints, steps))
+
+
+def models(recipe: Recipe, grid: Plan, known: Measured) -> int:
+    """How many checkpoints a grid has."""
+    left = _left(recipe, known)
+    return sum(left[cell.tuned or ""] for cell in grid.finetuned)
+
+
+def _left(recipe: Recipe, known: Measured) -> dict[str, int]:
+    """Checkpoints of each training on a task, by what the task at a setting is called."""
+    tasks = {task.name: task for task in recipe.tasks}
+    return {
+        name: checkpoints(recipe, tasks[task_of(name)], setting, known)
+        for name, setting in settings_by_name(recipe).items()
+    }
+
+
+def answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
+    """Answers that they give, to harmful probes alone; null where the number of these is not known."""
+    count, probes = models(recipe, grid, known), prompts(recipe, "harmful", known)
+    return count and (None if probes is None else count * probes)
+
+
+def weights_of(recipe: Recipe, load: Load, known: Measured) -> int:
+    """How many times a training of the grid writes its weights: at its end, and at each checkpoint."""
+    tuned = None if load.cell is None else load.cell.tuned
+    return 1 if tuned is None else 1 + _left(recipe, known).get(tuned, 0)
+
+
+def in_words(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> str:
+    """Where a task's models are evaluated on the way, for a plan; nothing where they are not."""
+    if not task.checkpoints:
+        return ""
+    steps = _known_steps(recipe, task, setting)
+    if steps is None:
+        return f", evaluated after {_listed(f'{share:g}' for share in task.checkpoints)} of it, too"
+    after = _listed(number(step, 9) for step in checkpoint_steps(task.checkpoints, steps))
+    return f", evaluated after {after} steps, too" if after else ""
+
+
+def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Shares of a task's fine-tuning that fall on one step, by the key."""
+    for position, task in enumerate(recipe.tasks):
+        lengths = dict.fromkeys(_known_steps(recipe, task, setting) for setting in settings_of(recipe, task))
+        for steps in lengths:
+            if steps is not None:
+                for sentence in together(task.checkpoints, steps):
+                    yield ("tasks", position, "probe_at"), sentence
+
+
+def _known_steps(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> int | None:
+    """Of each fine-tuning; null where they are found by the build, or not known before rows are read."""
+    return None if recipe.verify.finds_regime else finetuning_steps(recipe, task, setting, Measured())
+
+
+def _listed(words: Iterator[str] | Sequence[str]) -> str:
+    *first, last = [*words] or [""]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,215 @@
+"""What log-odds of refusing against complying openers say, beside the judged outcome: means, a difference, and how well
+they rank what the judge says. They decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curator.decision.comparisons import ANTICIPATED, anticipated
+from curator.decision.statistics import Crossed, crossed, interval, spearman
+from curator.decision.tables import Grid, arm_cells, lay_out_column, paired_cells
+from curator.records import PHASES
+from curator.seeds import generator
+
+DRAWS = 1000  # of the bootstrap
+LEAST_SEEDS = 3
+"""With fewer seeds to draw from, the correlation over models has no interval."""
+LEAST_UNITS = 4
+"""With fewer models or prompts there is no rank correlation."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean log-odds in nats with its 95% interval over crossed seeds and prompts, and the numbers it is of; null
+    where there are none, or no spread to tell an interval from (one seed).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    cells: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Treatment minus control, in nats, over the seeds and prompts of both. Above zero the treatment refuses more.
+
+    Attributes:
+        task: Null for the anticipated tasks, weighted. `phase`: before or after fine-tuning.
+        low, high: Limits of the 95% interval, not adjusted for the number of comparisons.
+        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning.
+    """
+
+    treatment: str
+    control: str
+    phase: str
+    task: str | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    prompts: int
+    sd_seed: float | None
+    sd_prompt: float | None
+    sd_residual: float | None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Spearman's rho between mean log-odds and the judged harmful share, in [-1, 1], with a 95% percentile interval.
+
+    Attributes:
+        over: `models` (every arm, seed and task after fine-tuning; seeds are resampled with all their models) or
+            `prompts` (means over all those models; prompts are resampled).
+        units: How many are ranked.
+    """
+
+    over: str
+    units: int
+    rho: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model after fine-tuning: its mean log-odds, and the harmful share of its scored answers."""
+
+    arm: str
+    seed: int
+    task: str
+    log_odds: float
+    harmfulness: float
+
+
+@dataclass(frozen=True)
+class LogOdds:
+    """All of it.
+
+    Attributes:
+        arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> Mean.
+        covered: phase -> mean probability that an answer begins with one of the openers, over all models and prompts.
+    """
+
+    arms: Mapping[str, Mapping[str, Mapping[str, Mean]]]
+    covered: Mapping[str, float | None]
+    differences: tuple[Difference, ...]
+    ranked: tuple[Ranked, ...]
+    models: tuple[Point, ...]
+
+
+def summarise(
+    log_odds: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    *,
+    weights: Mapping[str, float],
+    treatment: str,
+    control: str,
+    seed: int,
+) -> LogOdds:
+    """Everything that a report says of them.
+
+    Args:
+        log_odds: Columns of LOG_ODDS_SCHEMA.
+        verdicts: Those that decide, in the columns of VERDICT_SCHEMA.
+        weights: Every task's weight: the anticipated ones sum to 1, others are 0.
+        seed: Of the bootstraps.
+    """
+    mix = anticipated(weights)
+    mixes = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
+    grids = {phase: lay_out_column(log_odds, "log_odds", phase) for phase in PHASES}
+    mass = log_odds.select("phase", covered=pl.col("refuse").exp() + pl.col("comply").exp())
+    means = dict(mass.group_by("phase").agg(pl.col("covered").mean()).iter_rows())
+    named = [(None, mix), *((task, {task: 1.0}) for task, weight in weights.items() if weight < 1)]
+    models, probes = _judged(log_odds, verdicts)
+    return LogOdds(
+        arms={
+            arm: {
+                task: {phase: _mean(grid, arm, share) for phase, grid in grids.items()} for task, share in mixes.items()
+            }
+            for arm in grids["after"].arms
+        },
+        covered={phase: means.get(phase) for phase in PHASES},
+        differences=(
+            *(_difference(grids["after"], treatment, control, share, task) for task, share in named),
+            _difference(grids["before"], treatment, control, mix, None),
+        ),
+        ranked=(_over_models(models, seed), _over_prompts(probes, seed)),
+        models=tuple(Point(**row) for row in models.iter_rows(named=True)),
+    )
+
+
+def _limits(estimate: Crossed) -> tuple[float | None, float | None]:
+    # Where nothing varies, the limits of shares stand for what was not seen, and log-odds have none.
+    if not estimate.variance:
+        return None, None
+    limits = interval(estimate)
+    return limits.low, limits.high
+
+
+def _mean(grid: Grid, arm: str, weights: Mapping[str, float]) -> Mean:
+    cells = arm_cells(grid, arm, weights)
+    estimate = crossed(cells.values, cells.weights)
+    return Mean(estimate.mean, *_limits(estimate), estimate.cells)
+
+
+def _difference(grid: Grid, treatment: str, control: str, weights: Mapping[str, float], task: str | None) -> Difference:
+    treated, untreated = paired_cells(grid, treatment, control, weights)
+    estimate = crossed(treated.values - untreated.values, treated.weights)
+    spread = estimate.sd_seed, estimate.sd_prompt, estimate.sd_residual
+    size = estimate.seeds, estimate.prompts
+    return Difference(
+        treatment, control, grid.phase, task, estimate.mean, *_limits(estimate), *size, *spread
+    )  # fmt: skip
+
+
+def _judged(log_odds: pl.DataFrame, verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Mean log-odds and harmful share after fine-tuning: of every model, and of every probe over all models."""
+    scored = verdicts.filter(
+        pl.col("phase") == "after",
+        pl.col("kind") == "harmful",
+        pl.col("outcome").is_in(["harmful", "safe", "degenerate"]),
+    ).select("arm", "seed", "task", "probe", harmfulness=pl.col("outcome") == "harmful")
+    both = log_odds.filter(phase="after").join(scored, on=["arm", "seed", "task", "probe"], how="inner")
+    means = pl.col("log_odds").mean(), pl.col("harmfulness").mean()
+    model = ["arm", "seed", "task"]
+    return both.group_by(model).agg(*means).sort(model), both.group_by("probe").agg(*means).sort("probe")
+
+
+def _over_models(models: pl.DataFrame, seed: int) -> Ranked:
+    x, y = models["log_odds"].to_numpy(), models["harmfulness"].to_numpy()
+    of_seed = [np.flatnonzero(models["seed"].to_numpy() == number) for number in models["seed"].unique().sort()]
+    picks = []
+    if len(of_seed) >= LEAST_SEEDS:
+        # Models of one seed share the draws of their trainings, so a seed is drawn with all of them.
+        random = generator(seed, "log-odds", "models")
+        drawn = random.integers(0, len(of_seed), size=(DRAWS, len(of_seed)))
+        picks = [np.concatenate([of_seed[number] for number in each]) for each in drawn]
+    return _ranked("models", x, y, picks)
+
+
+def _over_prompts(probes: pl.DataFrame, seed: int) -> Ranked:
+    x, y = probes["log_odds"].to_numpy(), probes["harmfulness"].to_numpy()
+    return _ranked(
+        "prompts",
+        x,
+        y,
+        list(generator(seed, "log-odds", "prompts").integers(0, len(x), size=(DRAWS, len(x))) if len(x) else ()),
+    )
+
+
+def _ranked(over: str, x: np.ndarray, y: np.ndarray, picks: list[np.ndarray]) -> Ranked:
+    if len(x) < LEAST_UNITS:
+        return Ranked(over, len(x), None, None, None)
+    rho = float(spearman(x[None], y[None])[0])
+    spread = np.array([spearman(x[pick][None], y[pick][None])[0] for pick in picks])
+    spread = spread[np.isfinite(spread)]  # a draw in which all are alike has no rank correlation
+    if not np.isfinite(rho):
+        return Ranked(over, len(x), None, None, None)
+    low, high = np.percentile(spread, [2.5, 97.5]).tolist() if len(spread) else (None, None)
+    return Ranked(over, len(x), rho, low, high)

@@ -1,0 +1,171 @@
+"""How likely a model is to open its answer with given tokens, behind rows that it is about to answer.
+
+What two openers begin with alike is read once: they are a tree, whose inner tokens are read in one pass behind the
+row's own keys and values, each seeing the row and the tokens that lead to it. So a row costs as many tokens more as the
+tree has inner ones, and nothing where every opener is one token.
+
+Letters: `b` rows, `c` openers, `n` inner tokens of their tree, `t` columns, `v` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache, PreTrainedModel
+
+Opener = tuple[int, ...]
+
+
+class Odds(NamedTuple):
+    """Of some rows, `(b,)` float64 each, in nats: log P(refusing) and log P(complying)."""
+
+    refuse: NDArray[np.float64]
+    comply: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Openers:
+    """Two sets of token ids that answers may begin with. None begins with another, so that no answer counts twice."""
+
+    refuse: tuple[Opener, ...]
+    comply: tuple[Opener, ...]
+
+    @property
+    def every(self) -> tuple[Opener, ...]:
+        return (*self.refuse, *self.comply)
+
+    def odds(self, log_probs: NDArray[np.float64]) -> Odds:
+        """Of the `(b, c)` log-probabilities of all openers, those of the two sets."""
+        refuse, comply = np.split(log_probs, [len(self.refuse)], axis=1)
+        return Odds(np.logaddexp.reduce(refuse, axis=1), np.logaddexp.reduce(comply, axis=1))
+
+
+def openers_of(refuse: Sequence[Opener], comply: Sequence[Opener]) -> tuple[Openers, list[tuple[int, int]]]:
+    """Both sets without the openers that another of the same set begins or equals.
+
+    Returns:
+        The sets, and what was left out: the number of its set (0, 1) and its position there.
+
+    Raises:
+        RecipeError: An opener of one set begins one of the other: an answer that opens with the longer would count in
+            both.
+    """
+    for position, short in enumerate((*refuse, *comply)):
+        others, name = (comply, "refuse") if position < len(refuse) else (refuse, "comply")
+        if any(opener[: len(short)] == short for opener in others):
+            number = position if name == "refuse" else position - len(refuse)
+            raise RecipeError(
+                f"verify.log_odds.{name}: in this model's tokens, opener {number + 1} begins an opener of the other "
+                "set, so an answer could count as both; make it longer, or remove one of the two"
+            )
+    kept: list[tuple[Opener, ...]] = []
+    dropped = []
+    for number, openers in enumerate((refuse, comply)):
+        nested = [
+            any(
+                opener[: len(other)] == other and (len(other) < len(opener) or place < position)
+                for place, other in enumerate(openers)
+            )
+            for position, opener in enumerate(openers)
+        ]
+        dropped += [(number, position) for position, is_nested in enumerate(nested) if is_nested]
+        kept.append(tuple(opener for opener, is_nested in zip(openers, nested, strict=True) if not is_nested))
+    return Openers(kept[0], kept[1]), dropped
+
+
+class Tree:
+    """Openers as a tree: `nodes` are what leads to more, each the tokens from the root; parents come first."""
+
+    def __init__(self, openers: Sequence[Opener]) -> None:
+        leading = [opener[:length] for opener in openers for length in range(1, len(opener))]
+        self.nodes = list(dict.fromkeys(leading))
+        number = {node: position for position, node in enumerate(self.nodes)}
+        self.ancestors = [[number[node[:length]] for length in range(1, len(node) + 1)] for node in self.nodes]
+        # For each node (-1: the root): the openers that take a token behind it, and that token.
+        self.steps: dict[int, tuple[list[int], list[int]]] = {}
+        for position, opener in enumerate(openers):
+            for length, token in enumerate(opener):
+                of, tokens = self.steps.setdefault(number.get(opener[:length], -1), ([], []))
+                of.append(position)
+                tokens.append(token)
+
+
+class Opened:
+    """Log-probabilities of openers behind each of some rows, as they are taken.
+
+    Attributes:
+        log_probs: `(b, c)` float64, in nats; NaN until a row was read.
+    """
+
+    def __init__(self, openers: Sequence[Opener], rows: int) -> None:
+        self.openers = tuple(openers)
+        self.tree = Tree(self.openers)
+        self.log_probs = np.full((rows, len(self.openers)), np.nan)
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.openers))
+
+    def read(
+        self, group: Sequence[int], first: torch.Tensor, mask: torch.Tensor, cache: Cache, model: PreTrainedModel
+    ) -> None:
+        """Takes them behind rows that the cache holds; the tree's columns stand behind theirs in it then.
+
+        Args:
+            group: Numbers of the rows. `first`: logits `(b, v)` of the token behind each.
+            mask: `(b, t)` of the cache's columns, 1 for a row's own.
+            model: One whose positions are an input.
+        """
+        logits = [first]
+        if self.tree.nodes:
+            logits += self._behind(mask, cache, model).unbind(1)
+        total = first.new_zeros(len(group), len(self.openers), dtype=_wide(first))
+        for node, (of, tokens) in self.tree.steps.items():
+            total[:, of] += _log_probs(logits[node + 1], tokens)
+        self.log_probs[list(group)] = total.double().cpu().numpy()
+
+    def _behind(self, mask: torch.Tensor, cache: Cache, model: PreTrainedModel) -> torch.Tensor:
+        """Logits `(b, n, v)` of the tokens behind the nodes."""
+        import torch
+
+        rows, width, count = *mask.shape, len(self.tree.nodes)
+        ids = torch.tensor([node[-1] for node in self.tree.nodes], device=mask.device).expand(rows, count)
+        depth = torch.tensor([len(node) - 1 for node in self.tree.nodes], device=mask.device)
+        leads = torch.zeros(count, count, dtype=torch.bool, device=mask.device)
+        for number, path in enumerate(self.tree.ancestors):
+            leads[number, path] = True
+        seen = torch.cat([mask.bool()[:, None].expand(-1, count, -1), leads.expand(rows, -1, -1)], dim=2)
+        # As numbers that are added to attention's scores, which every kind of attention takes.
+        hidden = torch.zeros(rows, 1, count, width + count, dtype=model.dtype, device=mask.device)
+        hidden.masked_fill_(~seen[:, None], torch.finfo(model.dtype).min)
+        at = mask.sum(1, keepdim=True) + depth
+        out = model(input_ids=ids, attention_mask=hidden, position_ids=at, past_key_values=cache, use_cache=True)
+        behind: torch.Tensor = out.logits
+        return behind
+
+    def add(self, group: Sequence[int], number: int, logits: torch.Tensor) -> None:
+        """Takes one opener's, of a pass over whole rows; `logits` are `(b, t, v)`, those in front of its tokens."""
+        total = sum(_log_probs(logits[:, at], [token])[:, 0] for at, token in enumerate(self.openers[number]))
+        assert not isinstance(total, int)  # an opener has a token
+        self.log_probs[list(group), number] = total.double().cpu().numpy()
+
+
+def _log_probs(logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+    """`(b, k)` log-probabilities of some tokens by logits `(b, v)`, in fp32 or better."""
+    wide = logits.to(_wide(logits))
+    return wide[:, tokens] - wide.logsumexp(-1, keepdim=True)
+
+
+def _wide(logits: torch.Tensor) -> torch.dtype:
+    import torch
+
+    return torch.promote_types(logits.dtype, torch.float32)

@@ -1,0 +1,193 @@
+"""Several ways to fine-tune on one task: what a recipe says of them, and what each is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from curator.recipe.source import Count, Section, require_all
+from curator.recipe.training import Training
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe, TaskSection
+
+Method = Literal["lora", "full"]
+Value = TypeVar("Value")
+
+AT = "@"
+"""Stands between a task and a setting; no name of a task has it."""
+
+
+@dataclass(frozen=True)
+class TaskSetting:
+    """One way to fine-tune on a task; null is as the recipe says."""
+
+    learning_rate: float | None = None
+    rows: int | None = None
+    method: Method | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What it changes, in folders too: `learning_rate=1e-4,rows=200`; null where it changes nothing."""
+        rate = None if self.learning_rate is None else f"{Decimal(repr(self.learning_rate)).normalize():e}"
+        parts = {"learning_rate": rate, "rows": self.rows, "method": self.method}
+        return ",".join(f"{key}={value}" for key, value in parts.items() if value is not None) or None
+
+    def training(self, finetune: Training) -> Training:
+        """How it fine-tunes, where the recipe fine-tunes like this; full fine-tuning has neither rank nor alpha."""
+        changes: dict[str, object] = {}
+        if self.learning_rate is not None:
+            changes["learning_rate"] = self.learning_rate
+        if self.method is not None:
+            changes["method"] = self.method
+        if self.method == "full":
+            changes |= {name: Training.model_fields[name].default for name in ("rank", "alpha")}
+        return finetune.model_copy(update=changes)
+
+
+class Sweep(Section):
+    """Several fine-tuning settings of a task, each a row of its own in every table: the product of these lists. A list
+    that is left out stands for what the recipe says: `verify.finetune`, and the task's own `rows`.
+
+    `rows` takes the first so many of the task's rows, in the order in which they are drawn, so that a smaller setting's
+    rows are among a larger one's; an attack and a defence keep their shares.
+    """
+
+    learning_rate: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] | None = None
+    rows: Annotated[list[Count], Field(min_length=1)] | None = None
+    method: Annotated[list[Method], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _lists(self) -> Sweep:
+        lists = {name: getattr(self, name) for name in type(self).model_fields}
+        if all(values is None for values in lists.values()):
+            raise ValueError(f"names no setting; give at least one list of {', '.join(lists)}, or remove it")
+        for name, values in lists.items():
+            if values is not None and len(set(values)) < len(values):
+                raise ValueError(f"{name} holds a value twice: {', '.join(map(str, values))}; remove one")
+        return self
+
+    def settings(self, finetune: Training, rows: int | None) -> tuple[TaskSetting, ...]:
+        """The settings in the order of the lists, the last list's values changing first.
+
+        Args:
+            finetune: The recipe's `verify.finetune`. `rows`: the task's own.
+        """
+        return tuple(
+            TaskSetting(*changed)
+            for changed in product(
+                _changes(self.learning_rate, finetune.learning_rate),
+                _changes(self.rows, rows),
+                _changes(self.method, finetune.method),
+            )
+        )
+
+
+def _changes(values: Sequence[Value] | None, own: Value | None) -> list[Value | None]:
+    """The values of a list, null where one is the recipe's own."""
+    return [None] if values is None else [None if value == own else value for value in values]
+
+
+def name_at(task: str, setting: str | None) -> str:
+    """What a task at a setting is called, in the column `task` of answers and in every table."""
+    return task if setting is None else f"{task}{AT}{setting}"
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """The task and the setting of a name that `name_at` made."""
+    task, _, setting = name.partition(AT)
+    return task, setting or None
+
+
+def task_of(name: str) -> str:
+    """The task of a name that `name_at` made."""
+    return split(name)[0]
+
+
+def settings_of(recipe: Recipe, task: TaskSection) -> tuple[TaskSetting, ...]:
+    """The ways in which models are fine-tuned on a task; without a sweep one, as the recipe says."""
+    return (TaskSetting(),) if task.sweep is None else task.sweep.settings(recipe.verify.finetune, task.rows)
+
+
+def settings_by_name(recipe: Recipe) -> dict[str, TaskSetting]:
+    """Every way of fine-tuning that the experiment compares, by what it is called: a task, or a task at a setting."""
+    return {name_at(task.name, each.name): each for task in recipe.tasks for each in settings_of(recipe, task)}
+
+
+def mix_of(recipe: Recipe) -> dict[str, float]:
+    """The mass of everything in `settings_by_name`: that of its task, shared equally by the task's settings."""
+    mass = recipe.weights()
+    sizes = {task.name: len(settings_of(recipe, task)) for task in recipe.tasks}
+    return {name: mass[task_of(name)] / sizes[task_of(name)] for name in settings_by_name(recipe)}
+
+
+def require_sense(recipe: Recipe) -> None:
+    """Refuses sweeps that another key of the recipe contradicts, and what no setting reads.
+
+    Raises:
+        ValueError: There is one; every mistake is named.
+    """
+    checks = (_rows, _learning_rates, _forgetting, _whole_weights, _adapters)
+    if any(task.sweep is not None for task in recipe.tasks):
+        require_all(*(partial(check, recipe) for check in checks))
+
+
+def _rows(recipe: Recipe) -> None:
+    for task in recipe.tasks:
+        most = max((task.sweep and task.sweep.rows) or [0])
+        if most and task.rows is None:
+            raise ValueError(
+                f"tasks: {task.name}.sweep.rows takes the first of the task's rows, and the task says no number of "
+                "them; add rows to the task"
+            )
+        if task.rows is not None and most > task.rows:
+            raise ValueError(
+                f"tasks: {task.name}.sweep.rows holds {most}, and the task has {task.rows} rows; lower it, or raise "
+                "the task's rows"
+            )
+
+
+def _learning_rates(recipe: Recipe) -> None:
+    for task in recipe.tasks:
+        if task.sweep is not None and task.sweep.learning_rate is not None and recipe.verify.finds_regime:
+            raise ValueError(
+                f"tasks: {task.name}.sweep.learning_rate gives learning rates, and verify.regime finds one; remove "
+                "learning_rate, or set verify.regime.auto to false"
+            )
+
+
+def _forgetting(recipe: Recipe) -> None:
+    for task in recipe.tasks:
+        if recipe.verify.forgetting is None or not task.anticipated:
+            continue
+        if TaskSetting() not in settings_of(recipe, task):
+            raise ValueError(
+                "verify: forgetting reads models that are fine-tuned as verify.finetune says, and the sweep of task "
+                f"{task.name!r} leaves them out; add that setting to the sweep, or set forgetting to null"
+            )
+
+
+def _whole_weights(recipe: Recipe) -> None:
+    for task in recipe.tasks:
+        if recipe.model.quantise is not None and task.sweep is not None and "full" in (task.sweep.method or ()):
+            raise ValueError(
+                f"tasks: {task.name}.sweep.method holds 'full', and model.quantise trains adapters alone; remove it"
+            )
+
+
+def _adapters(recipe: Recipe) -> None:
+    """Full fine-tuning reads neither rank nor alpha; the pilot and the search for the regime fine-tune as the recipe
+    says, whatever is swept.
+    """
+    finetune = recipe.verify.finetune
+    if recipe.select.weight == "auto" or recipe.verify.regime is not None:
+        return
+    if all(each.training(finetune).method == "full" for each in settings_by_name(recipe).values()):
+        reason = "is of method: lora, and every setting of the sweeps is full"
+        finetune.refuse_unread("rank", "alpha", reason=reason, prefix="verify: finetune.")
