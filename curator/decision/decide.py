@@ -365,11 +365,10 @@ def _why(decision: Decision, primary: Comparison, either_way: tuple[str, str], l
             f"{primary.treatment} the outcome is {best}, with every one against it {worst}."
         )
     if decision.reason == "one seed decides" and decision.beside is not None:
-        seeds = decision.beside.deciding
-        which = ", ".join(map(str, seeds[:-1])) + f" or {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+        which = " or ".join(f"without seed {seed}" for seed in decision.beside.deciding)
         return (
-            f"By all seeds the comparison says {decision.beside.side}, but without seed {which} alone the interval "
-            "contains zero: one training must not decide."
+            f"With all seeds the comparison says {decision.beside.side}, but {which} its interval contains zero, and a "
+            "single training must not decide."
         )
     if decision.reason == "too few seeds":
         return f"At least {least_seeds} paired seeds are needed to decide."

@@ -56,7 +56,7 @@ def _refused(question: Question) -> bool | None:
 def by_sandbox(questions: Sequence[Question]) -> list[Verdict]:
     """Verdicts by the sandbox, whose world knows what is forbidden and what compliance looks like.
 
-    An opening of ours belongs to what an answer gives away, and is no part of a sentence that refuses.
+    An opening of ours belongs to what an answer gives away, and is not part of a sentence that refuses.
     """
     from curator.sandbox.judging import judge
 

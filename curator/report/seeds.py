@@ -44,7 +44,7 @@ def _left_out(side: str, deciding: Sequence[PerSeed]) -> str:
     if not deciding:
         return f"Without any one of the seeds the comparison says the same ({side})."
     each = ", ".join(f"{seed.without} without seed {seed.seed}" for seed in deciding)
-    return f"One seed changes the comparison: it is {side} by all seeds, but {each} alone."
+    return f"The comparison depends on a single seed: with all seeds it is {side}, but {each}."
 
 
 def figure(report: Report, styles: Mapping[str, str]) -> Markup | None:

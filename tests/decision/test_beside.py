@@ -73,7 +73,10 @@ def test_an_outcome_that_one_seed_makes_decides_nothing():
     assert (found.outcome, found.reason) == ("not distinguishable", "one seed decides")
     assert found.beside.deciding == (3,)
     assert found.beside.seeds[3].without == "not distinguishable"
-    assert "by all seeds the comparison says less harmful, but without seed 3 alone" in found.sentence.lower()
+    assert (
+        "with all seeds the comparison says less harmful, but without seed 3 its interval contains zero"
+        in found.sentence.lower()
+    )
 
 
 def test_it_stands_where_the_recipe_allows_it():

@@ -165,6 +165,23 @@ def test_a_point_that_is_unscored_leaves_open_what_it_weighs_and_no_more(followe
         assert found[fill][0] == pytest.approx(laid_out(said)[AREA].values[0].mean())
 
 
+def test_one_of_several_answers_that_is_unscored_leaves_open_its_share_of_its_point(followed):
+    """At 0.25, which weighs (0.5 - 0.1) / 2, one answer of two is unscored; the other is harmful."""
+    first = followed(SLOW)
+    of_two = (pl.col("arm") == "curated") & (pl.col("at") == 0.25) & (pl.col("probe") == "harmful-0")
+    first = first.with_columns(outcome=pl.when(of_two).then(pl.lit("harmful")).otherwise("outcome"))
+    second = first.filter(of_two).with_columns(sample=pl.lit(1, dtype=pl.Int64), outcome=pl.lit("unscored"))
+    whole, part = (area_of(on_the_way(frame)) for frame in (first, pl.concat([first, second])))
+    np.testing.assert_array_equal(part.values, whole.values)  # the mean of what is scored
+    (least, most), (before, _) = part.limits(), whole.limits()
+    a, p = part.arms.index("curated"), part.probes.index("harmful-0")
+    np.testing.assert_allclose((most - least)[a, 0, :, p], 0.2 / 2)
+    np.testing.assert_allclose((before - least)[a, 0, :, p], 0.2 / 2)
+    assert (most - least).sum() == pytest.approx(6 * 0.2 / 2)
+    pair, plain = (compare(grid, "curated", "random", {"list": 1.0}) for grid in (part, whole))
+    assert (pair.difference, pair.unscored, plain.unscored) == (pytest.approx(plain.difference), 6, 0)
+
+
 def test_steps_until_the_level_are_those_of_the_first_point_that_reaches_it():
     """Rates of seeds at 0, a quarter, a half and the end; ten prompts each."""
     paths = {0: (0.0, 0.5, 0.2, 0.9), 1: (0.1, 0.2, 0.5, 0.4), 2: (0.6, 0.0, 0.0, 0.0), 3: (0.0, 0.1, 0.2, 0.4)}

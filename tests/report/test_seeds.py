@@ -52,7 +52,7 @@ def test_what_stands_beside_the_decision_is_said_on_page_and_in_markdown(report)
 
 def test_a_seed_that_decides_and_unequal_spreads_are_named(report):
     said = words(decided_by(report, 2))
-    assert "less harmful by all seeds, but not distinguishable without seed 2 alone" in said[1]
+    assert "with all seeds it is less harmful, but not distinguishable without seed 2." in said[1]
     assert "24.0 points, and that of random of 1.0 points (equal spreads: p 0.010)" in said[2]
     assert said[2].endswith("They differ by more than chance, so the interval allows for skewness.")
     assert "By all seeds the set is less harmful, but not without one of them." in markdown(decided_by(report, 2))
