@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from curator import keys
-from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, stage_keys
+from curator.keys import AFTER, VERSIONS, Inputs, decided_by, inputs_of, pieces, stage_keys
 from curator.recipe import Recipe
 from curator.recipe.file import read
 from curator.recipe.judge import Judge
@@ -543,12 +542,12 @@ def test_the_seed_decides_the_draws_of_arms_without_a_pilot(here: Path) -> None:
 SECTION = Training(steps=2)
 JUDGE = Judge(name="a", refusal="phrases")
 PIECES: list[tuple[Any, tuple[Any, ...]]] = [
-    (keys.instruction_key, ("path", "revision", "template", SECTION, ["row"], 1, "4bit", "bf16")),
-    (keys.training_key, ("start", SECTION, 4, 1, "template", ["row"])),
-    (keys.answers_key, ("weights", "template", ["question"], 256, 64, "vllm")),
-    (keys.losses_key, ("weights", "template", ["row"], 512)),
-    (keys.verdicts_key, (JUDGE,)),
-    (keys.added_key, (JUDGE, "answers")),
+    (pieces.instruction_key, ("path", "revision", "template", SECTION, ["row"], 1, "4bit", "bf16")),
+    (pieces.training_key, ("start", SECTION, 4, 1, "template", ["row"])),
+    (pieces.answers_key, ("weights", "template", ["question"], 256, 64, "vllm")),
+    (pieces.losses_key, ("weights", "template", ["row"], 512)),
+    (pieces.verdicts_key, (JUDGE,)),
+    (pieces.added_key, (JUDGE, "answers")),
 ]
 
 

@@ -15,8 +15,9 @@ from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
 from curator.report.part import BeforeAfter
-from curator.run import Progress, Run, report_file
+from curator.run import Progress, Run
 from curator.run.folder import write_text
+from curator.run.readers import report_file
 
 
 def recipe_of(recipe: Recipe, request: Request) -> Recipe:

@@ -15,7 +15,7 @@ from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
 from curator.report.part import MIX, Count, Number, Part
-from curator.run import report_file
+from curator.run.readers import report_file
 from curator.wording import rate, these
 
 

@@ -27,9 +27,10 @@ from curator.check.workload import (
 from curator.experiment.plan import Plan, plan, trained_on
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
-from curator.recipe import Recipe, TaskSection
+from curator.recipe import Recipe
 from curator.recipe.openers import LogOdds
 from curator.recipe.sweep import mix_of, settings_by_name, task_of
+from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
 from curator.wording import duration, number, points, these

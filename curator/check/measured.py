@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import RecipeError
 from curator.experiment.plan import Tally
-from curator.recipe import Recipe, TaskSection, share
+from curator.recipe import Recipe, share
+from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
-from curator.run import current, drawn_sets, pieces, recipe_file, report_file, role_files
+from curator.run import current
+from curator.run.readers import drawn_sets, pieces, recipe_file, report_file, role_files
 
 if TYPE_CHECKING:
     from curator.report.part import Comparison

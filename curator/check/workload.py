@@ -22,9 +22,10 @@ from curator.experiment.plan import (
     steps_by_exposure,
 )
 from curator.experiment.plan import grid as plan_of
-from curator.recipe import Recipe, TaskSection, share
+from curator.recipe import Recipe, share
 from curator.recipe.source import Source
 from curator.recipe.sweep import TaskSetting, settings_by_name
+from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED, NONE
 from curator.sandbox import NAMES

@@ -13,7 +13,8 @@ import click
 from curator.cli.publish import push_after_build, ready
 from curator.cli.show import print_summary, print_table
 from curator.errors import RecipeError, RunError
-from curator.run import STAGES, webpage_file
+from curator.run import STAGES
+from curator.run.readers import webpage_file
 from curator.wording import number, percent, rate, these, visible
 
 if TYPE_CHECKING:

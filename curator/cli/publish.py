@@ -10,7 +10,8 @@ import click
 
 from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
-from curator.run import current, dataset_folder, keys_of
+from curator.run import current, keys_of
+from curator.run.readers import dataset_folder
 
 if TYPE_CHECKING:
     from curator.publish.push import Pushed

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.errors import RunError
-from curator.run import STAGES, current, explanations, keys_of, recipe_file, report_file
+from curator.run import STAGES, current, keys_of
+from curator.run.readers import explanations, recipe_file, report_file
 
 if TYPE_CHECKING:
     from curator.report.model import Report

@@ -22,7 +22,7 @@ from curator.experiment.design import Experiment
 from curator.experiment.grid import Progress, executed
 from curator.experiment.jobs import Job
 from curator.experiment.plan import Cell
-from curator.keys import losses_key
+from curator.keys.pieces import losses_key
 from curator.model.chat import encode_all
 from curator.model.load import load_config
 from curator.model.losses import LOSSES, answer_losses

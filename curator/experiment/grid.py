@@ -20,7 +20,7 @@ from curator.experiment.design import (
 )
 from curator.experiment.jobs import AnswerJob, Job, TrainJob, run_answer, run_train
 from curator.experiment.plan import BASE, PRELOAD, Cell, Plan
-from curator.keys import answers_key, training_key
+from curator.keys.pieces import answers_key, training_key
 from curator.recipe.training import Generate, Training
 from curator.records import Trained
 from curator.run import ArmSets, Run

@@ -14,7 +14,7 @@ import polars as pl
 
 from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
 from curator.experiment.log_odds import opened_of, taken
-from curator.keys import instruction_key
+from curator.keys.pieces import instruction_key
 from curator.model.load import load_tokenizer
 from curator.recipe.training import Generate, Training
 from curator.records import ANSWER_SCHEMA, PREFILLED, Trained

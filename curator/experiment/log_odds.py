@@ -22,7 +22,7 @@ import polars as pl
 from curator.errors import RunError
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.experiment.plan import grid as plan_of
-from curator.keys import openers_key
+from curator.keys.pieces import openers_key
 from curator.model.chat import encode_all, template_of
 from curator.model.load import load_tokenizer
 from curator.model.openers import Opened, Opener, Openers, openers_of

@@ -18,7 +18,8 @@ from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, candidates, rounds
 from curator.judge.stage import judge_answers
-from curator.recipe.select import AGGREGATES, Select
+from curator.recipe.score import AGGREGATES
+from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
 from curator.run.names import CANDIDATES
@@ -197,7 +198,7 @@ def _setting(candidate: Candidate) -> Setting:
 
 
 def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
-    from curator.recipe.select import label
+    from curator.recipe.represent import label
 
     labels = [label(section) for section in run.recipe.representations]
     return {

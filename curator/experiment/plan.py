@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curator.recipe import TaskSection
 from curator.recipe.source import of_regime, rows_added
 from curator.recipe.sweep import name_at, split
+from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import Pilot, Verify
 from curator.run.names import cell_folder

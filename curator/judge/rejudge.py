@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import JudgeError
 from curator.judge.stage import utility_of, verdicts_of
-from curator.keys import added_key
+from curator.keys.pieces import added_key
 from curator.recipe.judge import Judge
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED

@@ -97,7 +97,7 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
 
 def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
     from curator.model.load import quiet
-    from curator.recipe.select import Represent
+    from curator.recipe.represent import Represent
     from curator.represent.vectors import represent
 
     quiet()

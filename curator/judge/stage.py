@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.judge.resources import read_cost, resolved, resources, write_cost
-from curator.keys import embedder_of, verdicts_key
+from curator.keys.pieces import embedder_of, verdicts_key
 from curator.provenance import packages
 from curator.recipe.judge import Judge, Marks
 from curator.recipe.sweep import AT

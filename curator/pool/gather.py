@@ -15,10 +15,10 @@ from curator.pool.near import Match, near_duplicates
 from curator.pool.roles import defence_rows, halves, regime_rows
 from curator.pool.rows import with_tokens
 from curator.pool.semantic import semantic_duplicates
-from curator.recipe import TaskSection
 from curator.recipe.pool import Decontaminate, PoolSection
 from curator.recipe.probes import Probes
 from curator.recipe.source import Source, of_regime
+from curator.recipe.task import TaskSection
 from curator.recipe.verify import Keep
 from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash

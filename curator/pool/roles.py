@@ -14,8 +14,8 @@ from curator.errors import DataError
 from curator.language import words
 from curator.model.chat import with_trigger
 from curator.pool.ledger import Ledger
-from curator.recipe import TaskSection
 from curator.recipe.source import of_regime, rows_added
+from curator.recipe.task import TaskSection
 from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
 from curator.seeds import by_hash
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curator.recipe.verify import CURATED, FULL
-from curator.run import Run, explanations, report_file
+from curator.run import Run
 from curator.run.names import DATASET
+from curator.run.readers import explanations, report_file
 
 
 def publish(run: Run, folder: Path) -> Mapping[str, str]:

@@ -15,7 +15,8 @@ from curator.recipe.source import Count, Section, require_all
 from curator.recipe.training import Training
 
 if TYPE_CHECKING:
-    from curator.recipe import Recipe, TaskSection
+    from curator.recipe import Recipe
+    from curator.recipe.task import TaskSection
 
 Method = Literal["lora", "full"]
 Value = TypeVar("Value")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.openers import LogOdds
-from curator.recipe.select import Score
+from curator.recipe.score import Score
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
 from curator.recipe.training import Generate, Training
 

@@ -10,7 +10,8 @@ from curator.report.conclusion import Judges
 from curator.report.material import Model
 from curator.report.model import Report, read_report
 from curator.report.part import Count, Number, Part, Rate, Values
-from curator.run import STAGES, report_file, require, role_files
+from curator.run import STAGES, require
+from curator.run.readers import report_file, role_files
 from curator.wording import number, points, rate, reach
 
 

@@ -13,9 +13,10 @@ from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
 from curator.recipe.sweep import mix_of, name_at, settings_of
-from curator.run import FOLDERS, STAGES, Run, pieces
+from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import finished, read_json, write_json, write_text
 from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
+from curator.run.readers import pieces
 
 if TYPE_CHECKING:
     import polars as pl

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from curator.errors import RunError
 from curator.model.dtype import TORCH, Choice
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
 from curator.run.folder import is_temporary, key_of, read_json, replacing, reserve, write_json

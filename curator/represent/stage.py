@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.model.dtype import TORCH, Choice, torch_dtype
-from curator.recipe.select import Represent, label
+from curator.recipe.represent import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.run import Run
 from curator.run.ran import note_dtype

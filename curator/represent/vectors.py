@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe.pool import Embedder
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.records import Messages, Vectors
 from curator.represent.cache import folder_of, gathered
 from curator.represent.chunks import encoded, fill, in_memory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import RunError
 from curator.model.dtype import TORCH
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.run import Run
 from curator.run.folder import place
 from curator.run.ran import computed_with, note_dtype

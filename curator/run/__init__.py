@@ -113,64 +113,6 @@ def require(root: Path, *stages: str) -> None:
             )
 
 
-def recipe_file(root: Path) -> Path:
-    """Where the resolved recipe of a run folder is."""
-    return root / names.RECIPE
-
-
-def report_file(root: Path) -> Path:
-    """Where report.json of a run folder is."""
-    return root / FOLDERS["report"] / names.REPORT
-
-
-def webpage_file(root: Path) -> Path:
-    """Where report.html of a run folder is."""
-    return root / FOLDERS["report"] / names.WEBPAGE
-
-
-def dataset_folder(root: Path) -> Path:
-    """Where the data set of a run folder is."""
-    return root / FOLDERS["publish"] / names.DATASET
-
-
-def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Why each chosen row was chosen, and each other row was not."""
-    from curator.run.files import load_frame
-
-    folder = root / FOLDERS["select"]
-    return load_frame(folder / names.CHOSEN), load_frame(folder / names.OTHERS)
-
-
-def role_files(root: Path) -> dict[str, Path]:
-    """The files of stage `pool` by the role of their rows, see `run.files.data_files`."""
-    from curator.run.files import data_files
-
-    return data_files(root / FOLDERS["pool"])
-
-
-def drawn_sets(root: Path) -> pl.DataFrame:
-    """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
-    from curator.run.files import load_arms
-
-    return load_arms(root / FOLDERS["select"])
-
-
-def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
-    """The `done.json` of every finished piece of a grid, in the order of their folders.
-
-    Args:
-        root: The run folder.
-        stage: `train` or `answer`; `pilot` for the trainings of the pilot; `regime/train` or `regime/answer` for what
-            the search for the regime did.
-        phase: `before` is alignment, `after` fine-tuning; of the pilot `*` is both.
-    """
-    others = {"pilot": f"{FOLDERS['select']}/{names.PILOT}/train"}
-    others |= {f"{names.REGIME}/{part}": f"{names.REGIME}/{part}" for part in ("train", "answer")}
-    folder = root / {**FOLDERS, **others}[stage]
-    markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))
-    return [done for done in markers if done is not None]
-
-
 @dataclass(frozen=True)
 class Run:
     """A recipe and its run folder.
@@ -305,7 +247,9 @@ class Run:
 
     def drawn(self) -> pl.DataFrame:
         """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
-        return drawn_sets(self.root)
+        from curator.run.files import load_arms
+
+        return load_arms(self.folder("select"))
 
     def arms(self) -> ArmSets:
         """The alignment set of every arm and seed."""

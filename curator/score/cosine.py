@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from curator.errors import DataError
 from curator.neighbours import blocks, nearest
-from curator.recipe.select import AGGREGATES
+from curator.recipe.score import AGGREGATES
 from curator.records import Scores, Vectors
 
 Matrix = NDArray[np.float32]

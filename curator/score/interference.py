@@ -16,7 +16,7 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, window
 from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
-from curator.recipe.select import Score
+from curator.recipe.score import Score
 from curator.records import Scores
 from curator.represent.encoder import Texts
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.pool.stage import refuse_few
 from curator.recipe import Recipe, scores_of, steps_taken
-from curator.recipe.select import AGGREGATES, OBJECTIVES, Score, names_of, parts_of, rows_wanted
+from curator.recipe.represent import names_of
+from curator.recipe.score import AGGREGATES, Score, parts_of
+from curator.recipe.select import OBJECTIVES, rows_wanted
 from curator.run import Run, Setting
 from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
 

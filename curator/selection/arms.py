@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from curator.errors import SelectionError
-from curator.recipe.select import AGGREGATES
+from curator.recipe.score import AGGREGATES
 from curator.recipe.verify import (
     BEST_RANDOM,
     CURATED,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import SelectionError
-from curator.recipe.select import Quotas, Select, names_of
+from curator.recipe.limits import Quotas
+from curator.recipe.represent import names_of
+from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM
 from curator.run import Run, Setting
 from curator.run.names import CHOSEN, OTHERS, PILOT, STABILITY

@@ -24,7 +24,8 @@ from curator.check.workload import (
     trainings,
 )
 from curator.experiment.plan import BASE, Cell, plan
-from curator.keys import Inputs, answers_key, base_settings, training_key
+from curator.keys import Inputs, base_settings
+from curator.keys.pieces import answers_key, training_key
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
 from curator.recipe.sweep import settings_by_name

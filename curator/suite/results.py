@@ -14,7 +14,8 @@ from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
 from curator.report.model import read_report
 from curator.report.part import MIX, BeforeAfter
-from curator.run import STAGES, Run, report_file
+from curator.run import STAGES, Run
+from curator.run.readers import report_file
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
 from curator.suite.run import Variant
 

@@ -18,8 +18,9 @@ from curator.build import build
 from curator.errors import CuratorError, RecipeError, first_line
 from curator.recipe import Recipe
 from curator.recipe.file import read, refusal
-from curator.run import STAGES, Progress, recipe_file, require
+from curator.run import STAGES, Progress, require
 from curator.run.folder import opened, write_text
+from curator.run.readers import recipe_file
 
 SHELF = ".shelf"
 

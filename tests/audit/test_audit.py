@@ -24,8 +24,8 @@ from curator.language import words
 from curator.pool.semantic import covered, redundancy
 from curator.records import Messages, Verdict
 from curator.report.part import BeforeAfter, Rate, plain
-from curator.run import report_file
 from curator.run.folder import write_json
+from curator.run.readers import report_file
 from curator.wording import rate
 from tests.small_run import recipe
 

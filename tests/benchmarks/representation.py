@@ -120,7 +120,7 @@ def words() -> Any:
 
 
 def ours(model: Any, tokenizer: Any, rows: Rows, limit: int, batch_tokens: int = 8192) -> Any:
-    from curator.recipe.select import Represent
+    from curator.recipe.represent import Represent
     from curator.represent.vectors import represent
 
     section = Represent(max_tokens=limit, batch_tokens=batch_tokens)
@@ -396,7 +396,7 @@ def measured(source: Path, out: Path) -> dict[str, float]:
     """
     from curator import sandbox
     from curator.model.load import load_model, load_tokenizer
-    from curator.recipe.select import Represent
+    from curator.recipe.represent import Represent
     from curator.records import Conversations
     from curator.represent.cache import centre_file, folder_of, locate, mean_of_file, width_of, write_matrix
     from curator.represent.chunks import fill, in_memory

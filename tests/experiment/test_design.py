@@ -20,7 +20,7 @@ from curator.experiment.design import (
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob, run_answer
 from curator.experiment.plan import BASE, Cell, plan, rows_by_part
-from curator.recipe import TaskSection
+from curator.recipe.task import TaskSection
 from curator.recipe.training import Generate, Training
 from curator.recipe.verify import Arm, Verify
 from curator.records import Data, Pool, Task

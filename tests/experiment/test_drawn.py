@@ -13,7 +13,7 @@ from curator.experiment.answers import texts_of
 from curator.experiment.grid import answer_grid
 from curator.experiment.jobs import AnswerJob
 from curator.experiment.plan import BASE, NONE
-from curator.keys import answers_key
+from curator.keys.pieces import answers_key
 from curator.model.load import load_tokenizer
 from curator.recipe.probes import OPENING
 from curator.recipe.training import Generate

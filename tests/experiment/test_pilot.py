@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from curator.experiment.pilot import drawn, halve
 from curator.experiment.plan import Candidate, seeds_of
 from curator.experiment.plan import candidates as planned
-from curator.recipe.select import Score, Select
+from curator.recipe.score import Score
+from curator.recipe.select import Select
 from curator.recipe.verify import Pilot
 from curator.records import VERDICT_SCHEMA
 

@@ -17,7 +17,8 @@ from curator.judge.rejudge import _difference
 from curator.provenance import set_threads
 from curator.recipe.sweep import settings_by_name
 from curator.report.model import read_report
-from curator.run import Run, report_file
+from curator.run import Run
+from curator.run.readers import report_file
 from tests.small_run import recipe, report_of
 
 OWN = "tasks.list.sweep={learning_rate: [6e-4], rows: [40], method: [full]}"

@@ -321,7 +321,7 @@ def representation(job: Job) -> None:
     """Tokens a second from rows to vectors, tokenising in its time, and the share of the bf16 product's rate."""
     import torch
 
-    from curator.recipe.select import Represent
+    from curator.recipe.represent import Represent
     from curator.represent.vectors import represent
     from tests import fakes
     from tests.benchmarks.representation import flop, ids_of, tokens

@@ -15,7 +15,7 @@ from curator.build import build
 from curator.errors import ModelError
 from curator.model.dtype import chosen
 from curator.model.load import device, load_model, load_tokenizer, memory
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.recipe.training import Training
 from curator.represent.gradients import signs
 from curator.represent.vectors import represent

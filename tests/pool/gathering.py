@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from curator.pool.gather import Gathered, gather
-from curator.recipe import Probes, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import Clean, PoolSection
 from curator.recipe.source import Source
+from curator.recipe.task import TaskSection
+from curator.recipe.task import Test as HeldOut
 from curator.recipe.verify import Keep
 
 Rows = list[dict[str, Any]]

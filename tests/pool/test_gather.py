@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from curator.errors import DataError
 from curator.pool import ledger as ledgers
 from curator.pool.gather import Gathered, gather
-from curator.recipe import Probes, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
+from curator.recipe.task import TaskSection
+from curator.recipe.task import Test as HeldOut
 from curator.records import ROW_SCHEMA
 from tests.pool.gathering import Rows, pairs
 

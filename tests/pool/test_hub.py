@@ -19,10 +19,11 @@ from huggingface_hub import errors
 from curator.errors import DataError
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Probes, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import PoolSection
 from curator.recipe.source import Source
+from curator.recipe.task import TaskSection
+from curator.recipe.task import Test as HeldOut
 from tests.pool.loopback_hub import COMMIT, LoopbackHub
 
 real_load = datasets.load_dataset

@@ -11,10 +11,11 @@ from curator.errors import DataError
 from curator.pool import rows as pool_rows
 from curator.pool.gather import Gathered, gather
 from curator.pool.sources import look, read
-from curator.recipe import Probes, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import Clean, PoolSection
 from curator.recipe.source import Source, labels
+from curator.recipe.task import TaskSection
+from curator.recipe.task import Test as HeldOut
 from curator.records import Messages
 from curator.seeds import by_hash
 from tests.pool.gathering import pairs

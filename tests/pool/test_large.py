@@ -27,7 +27,8 @@ from pathlib import Path
 from curator.records import Conversations
 from curator.pool.gather import gather
 from curator.pool.near import near_duplicates
-from curator.recipe import Probes, TaskSection
+from curator.recipe import Probes
+from curator.recipe.task import TaskSection
 from curator.recipe.pool import PoolSection
 from curator.run.files import load_data, save_data
 

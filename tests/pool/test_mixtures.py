@@ -10,10 +10,11 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
-from curator.recipe import Defence, Probes, Regime, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import Clean, PoolSection
 from curator.recipe.source import Source, of_regime, rows_added
+from curator.recipe.task import Defence, Regime, TaskSection
+from curator.recipe.task import Test as HeldOut
 
 Rows = list[dict[str, Any]]
 

@@ -13,10 +13,11 @@ from curator.audit import audit
 from curator.audit.request import Request
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Probes, TaskSection
-from curator.recipe import Test as HeldOut
+from curator.recipe import Probes
 from curator.recipe.pool import PoolSection
 from curator.recipe.source import Source
+from curator.recipe.task import TaskSection
+from curator.recipe.task import Test as HeldOut
 from tests.pool.planted import Planted, planted
 
 

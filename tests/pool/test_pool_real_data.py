@@ -10,9 +10,10 @@ import pytest
 
 from curator.pool.gather import gather
 from curator.pool.sources import read
-from curator.recipe import Probes, TaskSection
+from curator.recipe import Probes
 from curator.recipe.pool import Clean, Decontaminate, PoolSection
 from curator.recipe.source import Source
+from curator.recipe.task import TaskSection
 from curator.recipe.verify import Keep
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data"

@@ -17,8 +17,9 @@ from curator.cli import cli
 from curator.errors import PublishError, RunError
 from curator.report.model import read_report
 from curator.report.part import plain
-from curator.run import Run, dataset_folder, report_file
+from curator.run import Run
 from curator.run.folder import write_json
+from curator.run.readers import dataset_folder, report_file
 from tests.publish import hub_server
 from tests.report.invented import changed
 from tests.small_run import QUICKSTART, recipe

@@ -20,7 +20,8 @@ from curator.records import DROPPED_SCHEMA
 from curator.report.material import Dropped, Model, Provenance
 from curator.report.model import Report
 from curator.report.part import plain
-from curator.run import Run, dataset_folder
+from curator.run import Run
+from curator.run.readers import dataset_folder
 from tests.judge.test_rubric import Endpoint, served
 from tests.small_run import recipe
 

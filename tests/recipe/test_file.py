@@ -15,7 +15,7 @@ from curator.check.estimate import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
-from curator.recipe.select import AGGREGATES
+from curator.recipe.score import AGGREGATES
 from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"

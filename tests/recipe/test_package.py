@@ -132,7 +132,7 @@ def test_an_embedder_is_loaded_from_a_package() -> None:
 
 def test_a_metric_and_a_head_are_read_from_a_package(installed: Path, tmp_path: Path) -> None:
     from curator.judge.metrics import own_metric
-    from curator.keys import embedder_of
+    from curator.keys.pieces import embedder_of
     from curator.recipe.judge import Judge
 
     (installed / "mine.py").write_text("def score(answer, reference):\n    return 0.25\n")
@@ -157,7 +157,7 @@ def test_every_stage_writes_down_the_packages_of_what_it_loads(copy_of_run: Path
     from curator.build import build
     from curator.provenance import packages
     from curator.report.model import read_report
-    from curator.run import report_file
+    from curator.run.readers import report_file
     from tests.small_run import recipe
 
     own = packages(MINILM, None, "sandbox:", "owner/model")["packages"]

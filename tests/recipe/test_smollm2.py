@@ -22,7 +22,7 @@ from curator.provenance import set_threads
 from curator.recipe import Recipe
 from curator.recipe.file import open_file, read
 from curator.report.model import Report, read_report
-from curator.run import report_file
+from curator.run.readers import report_file
 from tests.small_run import report_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -15,12 +15,13 @@ from curator.errors import RecipeError
 from curator.experiment.plan import Cell
 from curator.judge.people import agreement, outcome_counts
 from curator.judge.stage import deciding_verdicts
-from curator.keys import training_key
+from curator.keys.pieces import training_key
 from curator.recipe.training import Training
 from curator.report.markdown import markdown
 from curator.report.model import Report, read_report
 from curator.report.stage import ran
-from curator.run import Run, report_file
+from curator.run import Run
+from curator.run.readers import report_file
 from curator.wording import percent
 from tests.real_runs import recipe_of
 from tests.small_run import recipe

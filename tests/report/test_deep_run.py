@@ -10,7 +10,8 @@ import pytest
 from curator.build import build
 from curator.judge.measure import sample
 from curator.judge.rejudge import rejudge
-from curator.run import SILENT, Run, dataset_folder
+from curator.run import SILENT, Run
+from curator.run.readers import dataset_folder
 from tests.small_run import recipe, report_of
 
 pytestmark = pytest.mark.slow

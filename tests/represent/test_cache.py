@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from curator.errors import ModelError, RunError
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent import cache, chunks
 from curator.represent.cache import about, add, content_key, folder_of, gathered, keys_of, locate, write_matrix
 from curator.represent.chunks import encoded, fill, in_memory

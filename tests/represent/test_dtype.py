@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from curator.model.load import load_model, load_tokenizer, locate
 from curator.recipe.pool import Embedder
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent import sentences
 from curator.represent.cache import remembered
 from curator.represent.encoder import centre, mean_of

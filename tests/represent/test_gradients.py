@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curator.model.chat import encode_all
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
 from curator.represent.vectors import represent
 from curator.seeds import derive

@@ -12,7 +12,7 @@ import torch
 
 from curator.errors import ModelError
 from curator.model.load import load_tokenizer
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent.vectors import represent
 from tests import fakes
 

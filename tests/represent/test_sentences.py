@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from curator.errors import ModelError
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent.vectors import represent
 from tests import fakes
 

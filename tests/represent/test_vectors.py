@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.recipe.select import Represent
+from curator.recipe.represent import Represent
 from curator.represent.vectors import alike, represent, represent_all
 from tests import fakes
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import DataError
-from curator.recipe.select import AGGREGATES
+from curator.recipe.score import AGGREGATES
 from curator.records import Scores, Vectors
 from curator.score.cosine import AGGREGATORS, cosine, mean_cosine, rank_sum, task_cover
 

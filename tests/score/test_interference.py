@@ -11,7 +11,7 @@ import torch
 from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
 from curator.model.losses import answer_losses, token_losses
-from curator.recipe.select import Score
+from curator.recipe.score import Score
 from curator.represent.encoder import Texts
 from curator.score.interference import interference
 from tests import fakes

@@ -7,7 +7,8 @@ import pytest
 
 from curator.errors import RecipeError
 from curator.recipe import steps_taken
-from curator.recipe.select import AGGREGATES, Score, names_of
+from curator.recipe.represent import names_of
+from curator.recipe.score import AGGREGATES, Score
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
 from curator.score.stage import Compared, every_score, scored

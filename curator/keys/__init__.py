@@ -8,7 +8,6 @@ kept. Imports nothing heavy, because a finished run is passed over in no time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,16 @@ from typing import Any
 
 from curator.engine import device_of
 from curator.errors import RecipeError
+from curator.keys.pieces import dtype_part, judge_settings, reasoning_part
 from curator.model.chat import DATE, is_dated, templates_in
 from curator.model.dtype import chosen
 from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
-from curator.recipe.judge import REASONING, Judge, Marks
-from curator.recipe.openers import LogOdds
 from curator.recipe.package import path_of
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
 from curator.recipe.sweep import settings_by_name
-from curator.recipe.training import Training
 from curator.recipe.verify import DEFAULT_CURVE, DEFAULT_THRESHOLDS, Looks, Thresholds
 from curator.run import STAGES
 from curator.run.folder import key_of, read_json, write_json
@@ -45,9 +42,6 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "publish": 5,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
-
-PIECE_VERSIONS = {"train": 2, "answer": 2, "losses": 1, "judge": 3}
-"""The same for one training, one model's answers and losses, and what a judge says of one answer."""
 
 AFTER: Mapping[str, tuple[str, ...]] = {
     "base": (),
@@ -177,11 +171,6 @@ def _chosen_dtype(recipe: Recipe, root: Path) -> str:
     return str(known["dtype"])
 
 
-def _dtype(name: str) -> list[str]:
-    """Of a key: fp32 is what everything was computed in on a CPU before there was a choice."""
-    return [] if name == "fp32" else [name]
-
-
 def source_name(source: Source) -> str:
     """A hash of what is read of a source, whatever is done with its rows."""
     return key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
@@ -194,7 +183,7 @@ def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
     return (
         # `start` is gone, and was always the same where it was said. What `auto` came to stands for `dtype`.
         {**model.model_dump(exclude={"dtype", *(() if model.quantise else ("quantise",))}), "start": "base"},
-        (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else []), *_dtype(inputs.dtype)),
+        (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else []), *dtype_part(inputs.dtype)),
         tuned,
     )
 
@@ -342,18 +331,14 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
         [judge_settings(judge) for judge in judges.panel],
         [file.read_text(encoding="utf-8") for file in metric_files(recipe, inputs.base)],
         *([without] if without else []),
-        *_reasoning(judges.reasoning),
+        *reasoning_part(judges.reasoning),
     )
 
 
 def _say(recipe: Recipe) -> Any:
     """The judges that have a say, for stages that look at verdicts of their own before stage `judge`."""
     judges = recipe.judges
-    return judges.rule, [judge_settings(judge) for judge in judges.voters], *_reasoning(judges.reasoning)
-
-
-def _reasoning(marks: Marks) -> list[Marks]:
-    return [] if [*map(tuple, marks)] == [*REASONING] else [marks]
+    return judges.rule, [judge_settings(judge) for judge in judges.voters], *reasoning_part(judges.reasoning)
 
 
 def _judge_error(recipe: Recipe) -> Any:
@@ -361,85 +346,3 @@ def _judge_error(recipe: Recipe) -> Any:
     judges = recipe.judges
     headline = judges.voters[0] if judges.rule == "headline" else None
     return judges.rule, headline and (headline.error, file_identity(path_of(headline.error or "")))
-
-
-def judge_settings(judge: Judge) -> tuple[Any, ...]:
-    """What decides a judge's verdicts: its settings, the files of its folder, and those of the folder of the embedder
-    that a fitted head reads.
-    """
-    embedder = embedder_of(judge)
-    read = folder_identity(embedder) if embedder else None
-    return judge.deciding(), folder_identity(judge.folder) if judge.folder else None, *([read] if read else [])
-
-
-def embedder_of(judge: Judge) -> str | None:
-    """The embedder that the fitted head of a judge names; null for another judge, or where the head cannot be read,
-    which the judge itself tells.
-    """
-    if judge.embedding is None:
-        return None
-    try:
-        named = json.loads((Path(path_of(judge.embedding)) / "head.json").read_text(encoding="utf-8"))["embedder"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return named if isinstance(named, str) else None
-
-
-# Pieces: what has a key of its own below a stage. `rows` is what the rows are by content, or, in a plan that is made
-# before rows are read, whatever decides them; equal pieces have equal keys either way.
-
-
-def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
-    path: str,
-    revision: str | None,
-    chat_template: str | None,
-    section: Training,
-    rows: Any,
-    seed: int,
-    quantise: str | None,
-    dtype: str,
-) -> str:
-    """Of a base tuned on instructions."""
-    later = [*([quantise] if quantise else []), *_dtype(dtype)]  # which came later than the stage
-    return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *later)
-
-
-def training_key(  # noqa: PLR0917 - in the order in which they are hashed
-    start: str,
-    section: Training,
-    steps: Any,
-    seed: Any,
-    chat_template: str | None,
-    rows: Any,
-    checkpoints: Sequence[int] = (),
-) -> str:
-    """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
-    settings = section.model_dump(), steps, seed, chat_template
-    return key_of("train", PIECE_VERSIONS["train"], start, settings, rows, *([checkpoints] if checkpoints else []))
-
-
-def answers_key(weights: str, chat_template: str | None, questions: Any, *decoding: Any) -> str:
-    """Of one model's answers; `weights` is the key of its weights."""
-    return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
-
-
-def openers_key(section: LogOdds, base: str, select: str) -> str:
-    """Of the openers of a run in its model's tokens; `base` and `select` are the keys of these stages, of which the
-    second counts where the pilot's answers are learned from.
-    """
-    return key_of("openers", base, section.model_dump(), *([select] if section.kind == "pilot" else []))
-
-
-def losses_key(weights: str, chat_template: str | None, rows: Any, batch_tokens: int) -> str:
-    """Of one model's losses of rows; `weights` is the key of its weights."""
-    return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
-
-
-def verdicts_key(judge: Judge) -> str:
-    """Of what a judge has said of answers, each by its own content."""
-    return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))
-
-
-def added_key(judge: Judge, answers: str, marks: Marks = REASONING) -> str:
-    """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
-    return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers, *_reasoning(marks))

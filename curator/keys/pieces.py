@@ -1,0 +1,110 @@
+"""Keys of pieces: what has a key of its own below a stage, such as one training or one model's answers.
+
+`rows` is what the rows are by content, or, in a plan that is made before rows are read, whatever decides them; equal
+pieces have equal keys either way. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curator.provenance import folder_identity
+from curator.recipe.judge import REASONING, Judge, Marks
+from curator.recipe.openers import LogOdds
+from curator.recipe.package import path_of
+from curator.recipe.training import Training
+from curator.run.folder import key_of
+
+PIECE_VERSIONS = {"train": 2, "answer": 2, "losses": 1, "judge": 3}
+"""Raised when the code of a piece makes something else from equal settings: of one training, one model's answers and
+losses, and what a judge says of one answer."""
+
+
+def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
+    path: str,
+    revision: str | None,
+    chat_template: str | None,
+    section: Training,
+    rows: Any,
+    seed: int,
+    quantise: str | None,
+    dtype: str,
+) -> str:
+    """Of a base tuned on instructions."""
+    later = [*([quantise] if quantise else []), *dtype_part(dtype)]  # which came later than the stage
+    return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *later)
+
+
+def training_key(  # noqa: PLR0917 - in the order in which they are hashed
+    start: str,
+    section: Training,
+    steps: Any,
+    seed: Any,
+    chat_template: str | None,
+    rows: Any,
+    checkpoints: Sequence[int] = (),
+) -> str:
+    """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
+    settings = section.model_dump(), steps, seed, chat_template
+    return key_of("train", PIECE_VERSIONS["train"], start, settings, rows, *([checkpoints] if checkpoints else []))
+
+
+def answers_key(weights: str, chat_template: str | None, questions: Any, *decoding: Any) -> str:
+    """Of one model's answers; `weights` is the key of its weights."""
+    return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
+
+
+def openers_key(section: LogOdds, base: str, select: str) -> str:
+    """Of the openers of a run in its model's tokens; `base` and `select` are the keys of these stages, of which the
+    second counts where the pilot's answers are learned from.
+    """
+    return key_of("openers", base, section.model_dump(), *([select] if section.kind == "pilot" else []))
+
+
+def losses_key(weights: str, chat_template: str | None, rows: Any, batch_tokens: int) -> str:
+    """Of one model's losses of rows; `weights` is the key of its weights."""
+    return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
+
+
+def verdicts_key(judge: Judge) -> str:
+    """Of what a judge has said of answers, each by its own content."""
+    return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))
+
+
+def added_key(judge: Judge, answers: str, marks: Marks = REASONING) -> str:
+    """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
+    return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers, *reasoning_part(marks))
+
+
+def judge_settings(judge: Judge) -> tuple[Any, ...]:
+    """What decides a judge's verdicts: its settings, the files of its folder, and those of the folder of the embedder
+    that a fitted head reads.
+    """
+    embedder = embedder_of(judge)
+    read = folder_identity(embedder) if embedder else None
+    return judge.deciding(), folder_identity(judge.folder) if judge.folder else None, *([read] if read else [])
+
+
+def embedder_of(judge: Judge) -> str | None:
+    """The embedder that the fitted head of a judge names; null for another judge, or where the head cannot be read,
+    which the judge itself tells.
+    """
+    if judge.embedding is None:
+        return None
+    try:
+        named = json.loads((Path(path_of(judge.embedding)) / "head.json").read_text(encoding="utf-8"))["embedder"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return named if isinstance(named, str) else None
+
+
+def dtype_part(name: str) -> list[str]:
+    """Of a key: fp32 is what everything was computed in on a CPU before there was a choice."""
+    return [] if name == "fp32" else [name]
+
+
+def reasoning_part(marks: Marks) -> list[Marks]:
+    return [] if [*map(tuple, marks)] == [*REASONING] else [marks]
