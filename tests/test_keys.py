@@ -505,14 +505,14 @@ def test_a_stage_that_is_made_anew_takes_with_it_every_stage_that_reads_it(
     for stage, earlier in reads.items():
         for name in earlier:
             # This stage's key alone, as if nothing lay between the two.
-            monkeypatch.setattr(keys, "AFTER", {**dict.fromkeys(STAGES, ()), stage: AFTER[stage]})
+            monkeypatch.setattr("curator.keys.AFTER", {**dict.fromkeys(STAGES, ()), stage: AFTER[stage]})
             alone = stage_keys(recipe, inputs)
-            monkeypatch.setattr(keys, "VERSIONS", {**VERSIONS, name: 999})
+            monkeypatch.setattr("curator.keys.VERSIONS", {**VERSIONS, name: 999})
             assert stage_keys(recipe, inputs)[stage] != alone[stage], f"{stage} after {name}"
             monkeypatch.undo()
             monkeypatch.chdir(here)
     for number, stage in enumerate(STAGES[:-1]):  # and, through others, every stage that comes after it
-        monkeypatch.setattr(keys, "VERSIONS", {**VERSIONS, stage: 999})
+        monkeypatch.setattr("curator.keys.VERSIONS", {**VERSIONS, stage: 999})
         after = stage_keys(recipe, inputs)
         assert [name for name in STAGES if before[name] != after[name]] == list(STAGES[number:])
 

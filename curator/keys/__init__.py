@@ -32,7 +32,7 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 5,
+    "pool": 6,
     "represent": 4,
     "select": 4,
     "train": 4,

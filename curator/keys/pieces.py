@@ -107,4 +107,5 @@ def dtype_part(name: str) -> list[str]:
 
 
 def reasoning_part(marks: Marks) -> list[Marks]:
+    """Of a key: marks of reasoning, where they are others than the defaults."""
     return [] if [*map(tuple, marks)] == [*REASONING] else [marks]

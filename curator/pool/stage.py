@@ -32,9 +32,11 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.screen.markup import markup
     from curator.pool.semantic import categorised, near_probes
     from curator.pool.sources import remarks
+    from curator.pool.traits import traits
     from curator.provenance import packages
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
+    from curator.run.names import TRAITS
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
     dtype = start.get("dtype", "fp32")
@@ -52,6 +54,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)
     refuse_few(run, data.pool)
     save_data(folder, data)
+    save_frame(folder / TRAITS, traits(data.pool.rows))
     if hazards is not None:
         save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", gathered.dropped)

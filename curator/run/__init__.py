@@ -220,6 +220,10 @@ class Run:
 
         return load_frame(self.folder(stage) / file)
 
+    def traits(self) -> pl.DataFrame:
+        """What kind of answer each candidate has, in the columns of TRAITS_SCHEMA."""
+        return self._frame("pool", names.TRAITS)
+
     def every_score(self) -> pl.DataFrame:
         """Every score there is of every candidate: `id`, and a column `<score>:<task>` for each task."""
         return self._frame("scores", names.EVERY_SCORE)
