@@ -67,7 +67,7 @@ def opener(answer: str) -> str:
     """The first OPENER_WORDS words of an answer, what an apostrophe joins being one; empty for an answer of none."""
     first: list[str] = []
     for chunk in answer.split():
-        parts = words(chunk)
+        parts = [part for part in words(chunk) if part.isalnum()]  # no bullets and other signs
         first += parts if unspaced(chunk) else ["".join(parts)] * bool(parts)
         if len(first) >= OPENER_WORDS:
             break
