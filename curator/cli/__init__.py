@@ -17,6 +17,7 @@ from curator import __version__
 from curator.cli.audit import audit, route
 from curator.cli.build import build, check, new, verify
 from curator.cli.cluster import cluster
+from curator.cli.env import env
 from curator.cli.judge import judge
 from curator.cli.publish import publish
 from curator.cli.sandbox import sandbox
@@ -31,7 +32,7 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (audit, build, check, cluster, compare, judge, new, publish, route, sandbox, show, suite, verify):
+for command in (audit, build, check, cluster, compare, env, judge, new, publish, route, sandbox, show, suite, verify):
     cli.add_command(command)
 
 

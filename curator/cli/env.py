@@ -1,0 +1,71 @@
+"""Command env: what a bug report should hold."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+
+import click
+
+SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "RAY_ADDRESS")
+"""Variables of the environment that change what a build does. None of them holds a secret."""
+EXTRAS = ("bitsandbytes", "gguf", "ray", "vllm")
+"""Packages that some recipes need and that are not installed with the tool."""
+
+
+@click.command()
+def env() -> None:
+    """Print what runs here, as a table for a bug report.
+
+    It names versions, cores, memory and GPUs, and no file, host or user.
+    """
+    from curator import __version__
+    from curator.provenance import gpu_count, machine
+
+    here = machine()
+    lines = {
+        "curator": __version__,
+        "python": f"{platform.python_version()} ({sys.implementation.name})",
+        "system": f"{platform.system()} {platform.release()}, {here['processor']}",
+        "cores": str(here["cores"]),
+        "memory": f"{here['memory_gib']:.1f} GiB",
+        "gpus": gpus() if gpu_count() else "none",
+        **packages(),
+        **{name: os.environ[name] for name in SETTINGS if name in os.environ and name != "HF_HOME"},
+        **({"HF_HOME": "set"} if "HF_HOME" in os.environ else {}),
+    }
+    width = max(len(name) for name in lines)
+    click.echo("\n".join(f"| {name:{width}} | {value} |" for name, value in lines.items()))
+
+
+def packages() -> dict[str, str]:
+    """Name -> version of every package that curator needs, `missing` where it is not installed, and of those of EXTRAS
+    that are.
+    """
+    try:
+        needed = [line for line in requires("curator") or () if "extra ==" not in line]
+    except PackageNotFoundError:  # a checkout that is not installed
+        needed = []
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
+    known = {name: _version(name) for name in (*names, *EXTRAS)}
+    return {name: known[name] or "missing" for name in (*names, *(name for name in EXTRAS if known[name]))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def gpus() -> str:
+    """What torch says of the GPUs that this process can see, or why it can see none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"the driver shows some, and torch {torch.__version__} can use none"
+    seen = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in seen)
