@@ -8,13 +8,20 @@ from pathlib import Path
 
 import click
 import pytest
+from ruamel.yaml import YAML
 
 from curator.cli import cli
 from curator.recipe.file import read
 
 ROOT = Path(__file__).parent.parent
 PICTURES = (".github/report-light.png", ".github/report-dark.png")
-PAGES = ("README.md", "recipes/README.md", ".github/CONTRIBUTING.md")
+PAGES = (
+    "README.md",
+    "recipes/README.md",
+    *sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / ".github").rglob("*.md") if path.name != "CHANGELOG.md"
+    ),
+)
 
 
 def _commands() -> list[str]:
@@ -100,6 +107,29 @@ def test_every_file_that_a_page_links_to_is_there() -> None:
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_image_is_built_of_files_that_are_there_at_the_versions_that_are_tested() -> None:
+    text = (ROOT / ".github" / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    copied = [word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert {"constraints.txt", "pyproject.toml", "curator"} <= set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    pinned = re.search(r"^torch==[\d.]+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert f"ARG TORCH={pinned[0]}\n" in text
+    assert "--constraint constraints.txt" in text
+    minor = re.search(r"FROM python:3\.(\d+)-", text)
+    assert minor
+    assert int(minor[1]) >= 11
+
+
+def test_who_cites_it_cites_this_version() -> None:
+    import curator
+
+    cited = YAML(typ="safe").load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["version"] == curator.__version__
+    assert cited["references"][0]["url"].endswith("2506.05346")
 
 
 def test_python_on_the_page_is_python_that_names_what_is_there() -> None:
