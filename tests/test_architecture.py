@@ -35,6 +35,7 @@ FLOORS = (
     {"audit", "suite"},
     {"cluster"},
     {"cli"},
+    {"api"},
     {"__main__"},
 )
 # `curator/__init__.py` is importable from everywhere, and names the rooms of its public functions without running them.

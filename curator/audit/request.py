@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -12,9 +13,10 @@ from curator.errors import DataError, printable
 from curator.judge.resources import OF_HARM, corpus_judge
 from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
+from curator.pool.screen.personal import presidio as presidio_finder
 from curator.pool.sources import Read
 from curator.recipe import Recipe
-from curator.recipe.pool import Categorise, Clean, Findings
+from curator.recipe.pool import Categorise, Clean, Embedder, Findings
 from curator.recipe.source import Source, labels
 from curator.records import CountTokens, Embed
 
@@ -57,6 +59,53 @@ class Material(NamedTuple):
     tasks: Mapping[str, Read]
     probes: Mapping[str, Read]
     pool: Read | None
+
+
+def request_of(
+    corpus: str,
+    *,
+    tasks: Sequence[str] = (),
+    probes: Sequence[str] = (),
+    pool: str | None = None,
+    recipe: Recipe | None = None,
+    model: str | None = None,
+    embedder: str | None = None,
+    presidio: bool = False,
+    beside: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Request:
+    """What to audit, and with what, each source by its name as `source_of` reads it.
+
+    Args:
+        corpus, tasks, probes, pool: The sources.
+        recipe: Its thresholds and judge, and its tasks and probes where none are named.
+        model: A causal model whose hidden states make the vectors, in place of an embedder.
+        embedder: A sentence embedder; null for none.
+        presidio: Look for personal data with Presidio, and not by patterns.
+        beside: Vectors are kept in a cache beside this folder; null for nowhere.
+        progress: Told how many of how many rows are embedded.
+
+    Raises:
+        DataError: A source cannot be named so, or two are called alike.
+    """
+    from curator.represent.vectors import embedder as embedding
+    from curator.represent.vectors import state_embedder
+    from curator.run.folder import shared_beside
+
+    found = presidio_finder() if presidio else patterns
+    request = Request(
+        source_of(corpus), named(tasks), named(probes), None if pool is None else source_of(pool), find=found
+    )
+    if recipe is not None:
+        request = from_recipe(request, recipe)
+    if model is not None:
+        embed, count = state_embedder(model, progress=progress)
+        return replace(request, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
+    if embedder is None:
+        return request
+    cache = None if beside is None else shared_beside(beside)
+    embed = embedding(Embedder(id=embedder), cache, dtype="auto", progress=progress)
+    return replace(request, embed=embed, embedder=embedder)
 
 
 def own_probes(recipe: Recipe) -> dict[str, Source]:

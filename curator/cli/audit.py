@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from curator.errors import RecipeError
 
 if TYPE_CHECKING:
     from curator.audit.model import Audit
-    from curator.audit.request import Request
-    from curator.cli.progress import Terminal
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
@@ -51,14 +48,27 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
     if not options["tasks"] and recipe is None:
         raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
-    folder = out or Path("outputs") / f"audit-{_stem(corpus)}"
+    folder = out or Path("outputs") / f"audit-{stem(corpus)}"
     with Terminal(aside=as_json) as terminal:
         terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
         from curator.audit import audit as look
         from curator.audit.page import summary, write
+        from curator.audit.request import request_of
+        from curator.recipe.file import read
         from curator.report.part import plain
 
-        request = _request(corpus, options, folder, terminal)
+        request = request_of(
+            corpus,
+            tasks=options["tasks"],
+            probes=options["probes"],
+            pool=options["pool"],
+            recipe=None if recipe is None else read(recipe),
+            model=options["model"],
+            embedder=None if options["no_embedder"] else options["embedder"],
+            presidio=options["presidio"],
+            beside=folder,
+            progress=terminal.embedding,
+        )
         report = look(request, say=terminal.begin)
         if measure:
             from curator.audit.measure import measured
@@ -101,34 +111,8 @@ def route(
     print_table("The least alike first: by the paper's proposal the aligned model to start from", lines(ranking))
 
 
-def _request(corpus: str, options: Mapping[str, Any], folder: Path, terminal: Terminal) -> Request:
-    """The corpus and what it is compared with, as the options and the recipe say; vectors are kept beside `folder`."""
-    from dataclasses import replace
-
-    from curator.audit.request import Request, from_recipe, named, source_of
-    from curator.pool.screen.personal import presidio
-    from curator.recipe.file import read
-    from curator.recipe.pool import Embedder
-    from curator.represent.vectors import embedder, state_embedder
-    from curator.run.folder import shared_beside
-
-    pool = source_of(options["pool"]) if options["pool"] else None
-    request = Request(source_of(corpus), named(options["tasks"]), named(options["probes"]), pool)
-    if options["recipe"] is not None:
-        request = from_recipe(request, read(options["recipe"]))
-    if options["presidio"]:
-        request = replace(request, find=presidio())
-    if (model := options["model"]) is not None:
-        embed, count = state_embedder(model, progress=terminal.embedding)
-        return replace(request, embed=embed, embedder=f"{model}, last layer", by_answer=True, count_tokens=count)
-    if options["no_embedder"]:
-        return request
-    name = options["embedder"]
-    embed = embedder(Embedder(id=name), shared_beside(folder), dtype="auto", progress=terminal.embedding)
-    return replace(request, embed=embed, embedder=name)
-
-
-def _stem(corpus: str) -> str:
+def stem(corpus: str) -> str:
+    """What the folder of an audit is called after."""
     return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
 
 

@@ -168,10 +168,20 @@ def template(name: str) -> str:
     return Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").format(name=name)
 
 
-def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every default written out, so that a copy runs the same later."""
+def dump(recipe: Recipe | Mapping[str, object]) -> str:
+    """The resolved recipe as YAML: every default written out, so that a copy runs the same later. Of a mapping, what it
+    says.
+
+    Raises:
+        RecipeError: The mapping holds something that YAML has no word for.
+    """
+    from ruamel.yaml.representer import RepresenterError
+
     out = io.StringIO()
-    _yaml("safe").dump(recipe.model_dump(by_alias=True), out)
+    try:
+        _yaml("safe").dump(recipe.model_dump(by_alias=True) if isinstance(recipe, Recipe) else dict(recipe), out)
+    except RepresenterError as error:
+        raise RecipeError(f"recipe: {error}; give text, numbers, lists and mappings, as in a recipe file") from None
     return out.getvalue()
 
 

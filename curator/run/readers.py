@@ -23,6 +23,11 @@ def report_file(root: Path) -> Path:
     return root / FOLDERS["report"] / names.REPORT
 
 
+def figures_file(root: Path) -> Path:
+    """Where the values are that the figures of report.html draw."""
+    return root / FOLDERS["report"] / names.FIGURES
+
+
 def webpage_file(root: Path) -> Path:
     """Where report.html of a run folder is."""
     return root / FOLDERS["report"] / names.WEBPAGE

@@ -1,0 +1,330 @@
+"""What the command line does, as Python calls that give objects: build, check, audit, and a run that is there already.
+
+import curator
+
+result = curator.build("recipes/quickstart.yaml")
+print(result.decision.sentence)
+result.rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curator.cli.audit import MINILM
+from curator.errors import RecipeError, RunError
+from curator.run import STAGES, Progress, Run, Silent, require
+from curator.run.files import load_selection
+from curator.run.folder import read_json
+from curator.run.readers import dataset_folder, drawn_sets, explanations, figures_file, report_file, webpage_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.audit.model import Audit
+    from curator.check.estimate import Estimate
+    from curator.publish.push import Pushed
+    from curator.recipe import Recipe
+    from curator.recipe.file import Written
+    from curator.records import Selection
+    from curator.report.conclusion import Decision
+    from curator.report.model import Report
+
+Given = str | Path | Mapping[str, object]
+"""A recipe: its file, or what such a file would hold. A `Recipe` is taken, too."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is in a run folder. Each property reads its files when it is asked for.
+
+    Attributes:
+        root: The run folder.
+    """
+
+    root: Path
+
+    @property
+    def report(self) -> Report:
+        """Everything that the run found, as report.json holds it.
+
+        Raises:
+            RunError: Stage `report` is not finished.
+        """
+        require(self.root, "report")
+        from curator.report.model import read_report
+
+        return read_report(report_file(self.root))
+
+    @property
+    def decision(self) -> Decision:
+        """Durable, trade-off, worse or not distinguishable (`.outcome`), in a sentence (`.sentence`), with the primary
+        comparison behind it (`.primary`).
+
+        Raises:
+            RunError: Stage `report` is not finished.
+        """
+        return self.report.decision
+
+    @property
+    def selection(self) -> Selection:
+        """The chosen set with its value and bound.
+
+        Raises:
+            RunError: Stage `select` is not finished.
+        """
+        require(self.root, "select")
+        return load_selection(self._run("select").folder("select"))
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The chosen rows in the order picked: `rank` from 1, the columns of the pool (`id`, `messages`, `category`,
+        `source`, ...), the `gain` when picked and the `similarity` to the tasks.
+
+        Raises:
+            RunError: Stage `select` is not finished.
+        """
+        require(self.root, "select")
+        chosen, _ = explanations(self.root)
+        pool = self._run("pool").data().pool.rows
+        return chosen.select("rank", "id", "gain", "similarity").join(pool, on="id", maintain_order="left")
+
+    @property
+    def sets(self) -> pl.DataFrame:
+        """The alignment set of every arm: a row for each `arm`, `seed` and `id`.
+
+        Raises:
+            RunError: Stage `select` is not finished.
+        """
+        require(self.root, "select")
+        return drawn_sets(self.root)
+
+    @property
+    def verdicts(self) -> pl.DataFrame:
+        """What every judge says of every answer to a probe, in the columns of VERDICT_SCHEMA; it holds no answer.
+
+        Raises:
+            RunError: Stage `judge` is not finished.
+        """
+        import polars as pl
+
+        return pl.concat(self._run("judge").panel().values()).drop("raw")
+
+    def figures(self) -> dict[str, pl.DataFrame]:
+        """What the figures of the report draw, a frame each.
+
+        `seeds` is harmfulness after fine-tuning of the curated arm and of its control at each seed, `distribution` the
+        share of each set in bins of similarity, `coverage` how near the pool's categories are to each set, and `gains`
+        the objective after so many rows.
+
+        Raises:
+            RunError: Stage `report` is not finished.
+        """
+        import polars as pl
+
+        from curator.report.conclusion import Beside
+
+        require(self.root, "report")
+        drawn, decision = read_json(figures_file(self.root)), self.decision
+        seeds = decision.beside.seeds if isinstance(decision.beside, Beside) else ()
+        binned = [
+            (task, arm, low, high, share)
+            for task, values in drawn["distributions"].items()
+            for arm, shares in values["shares"].items()
+            for low, high, share in zip(values["edges"][:-1], values["edges"][1:], shares, strict=True)
+        ]
+        gains = drawn["gains"] or {"ranks": [], "values": []}
+        return {
+            "seeds": pl.DataFrame([seed.model_dump() for seed in seeds]),
+            "distribution": pl.DataFrame(binned, schema=["task", "set", "low", "high", "share"], orient="row"),
+            "coverage": pl.DataFrame(drawn["coverage"]),
+            "gains": pl.DataFrame({"rows": gains["ranks"], "value": gains["values"]}),
+        }
+
+    @property
+    def page(self) -> Path:
+        """report.html."""
+        return webpage_file(self.root)
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the data set that is published: rows, card and evidence.
+
+        Raises:
+            RunError: Stage `publish` is not finished.
+        """
+        require(self.root, "publish")
+        return dataset_folder(self.root)
+
+    def publish(self, repo: str, *, public: bool = False, anyway: bool = False, tag: str | None = None) -> Pushed:
+        """Sends the data set to `repo` (owner/name) on the Hub; the token is HF_TOKEN's or that of `hf auth login`.
+
+        Args:
+            public: For everybody to see; a new repository is private without.
+            anyway: Even where the decision is worse or trade-off.
+            tag: Put on the commit, for example v1.
+
+        Raises:
+            PublishError: The decision speaks against it, or the Hub refuses.
+        """
+        from curator.cli.publish import dataset_of, refuse_unfavourable
+        from curator.publish.push import push
+
+        folder = dataset_of(self.root)
+        refuse_unfavourable(self.root, repo, anyway)
+        return push(folder, repo, public=public, tag=tag)
+
+    def _run(self, *stages: str) -> Run:
+        return Run.open(self.root, *stages)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a recipe before it runs.
+
+    Attributes:
+        recipe: Resolved, every default in it.
+        plan: What will be done and what it will cost, in words: item -> sentence.
+        estimates: Trainings, answers and seconds of each grid, as numbers.
+        warnings: What a run does not stop at, and its user may not want.
+        unknown: What could not be looked at here, and why.
+    """
+
+    recipe: Recipe
+    plan: Mapping[str, str]
+    estimates: Sequence[Estimate]
+    warnings: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def build(
+    recipe: Given | Recipe,
+    *,
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    until: str = STAGES[-1],
+    progress: bool | Progress = False,
+) -> Result:
+    """Runs a recipe, keeping what an earlier run of it has finished.
+
+    Args:
+        recipe: A file, what such a file would hold, or a `Recipe`.
+        out: The run folder; outputs/<name> when null.
+        settings: As `--set` takes them, for example `["select.k=500"]`; not with a `Recipe`.
+        until: The last stage to run: one of base, pool, represent, scores, select, train, answer, judge, report,
+            publish. After `select` the chosen rows are there, and nothing is trained.
+        progress: Whether to show progress on standard output; or an object that is told of it.
+
+    Raises:
+        CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
+    """
+    from curator.build import build as run
+
+    if until not in STAGES:
+        raise RunError(f"until: found {until!r}; allowed: {', '.join(STAGES)}")
+    resolved = _resolved(recipe, settings)
+    root = Path(out) if out is not None else Path("outputs") / resolved.name
+    if isinstance(progress, bool):
+        from curator.cli.progress import Terminal
+
+        with Terminal() if progress else nullcontext(Silent()) as listener:
+            run(resolved, root, until=until, progress=listener)
+    else:
+        run(resolved, root, until=until, progress=progress)
+    return Result(root)
+
+
+def load(run: str | Path) -> Result:
+    """A run folder that `build`, or the command of that name, has made.
+
+    Raises:
+        RunError: It is not a run folder.
+    """
+    require(Path(run))
+    return Result(Path(run))
+
+
+def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Sequence[str] = ()) -> Checked:
+    """Looks at a recipe and at everything that it names, and trains nothing.
+
+    Args:
+        recipe, settings: As of `build`.
+        out: A run folder from which speeds are known; outputs/<name> when null.
+
+    Raises:
+        RecipeError: It has problems; all of them are named at once.
+    """
+    from curator.check.estimate import estimates, outline
+    from curator.check.problems import examine
+
+    examined = examine(_written(recipe, settings))
+    if examined.problems or examined.recipe is None:
+        raise RecipeError(examined.problems)
+    root = Path(out) if out is not None else Path("outputs") / examined.recipe.name
+    figures, costs = estimates(examined.recipe, root)
+    plan = outline(examined.recipe) | costs
+    return Checked(examined.recipe, plan, figures, examined.warnings, examined.unknown)
+
+
+def audit(
+    corpus: str | Path,
+    *,
+    tasks: Sequence[str | Path] = (),
+    probes: Sequence[str | Path] = (),
+    pool: str | Path | None = None,
+    recipe: Given | Recipe | None = None,
+    embedder: str | None = MINILM,
+    out: str | Path | None = None,
+) -> Audit:
+    """What is in a corpus of safety examples, and what is wrong with it.
+
+    Args:
+        corpus, tasks, probes, pool: Files, or `hub:ID`: what is audited, what users will fine-tune on, the prompts of
+            your tests, and what the corpus may have been taken from.
+        recipe: Its thresholds and judge, and its tasks and probes where none are given.
+        embedder: A sentence embedder on the Hub, in a folder or a package; null for none, and then nothing is said of
+            similarity, coverage and redundancy.
+        out: A folder for audit.json and audit.html; null writes nothing.
+
+    Raises:
+        DataError: A source cannot be read.
+    """
+    from curator.audit import audit as look
+    from curator.audit.page import write
+    from curator.audit.request import request_of
+
+    request = request_of(
+        str(corpus),
+        tasks=[str(task) for task in tasks],
+        probes=[str(probe) for probe in probes],
+        pool=None if pool is None else str(pool),
+        recipe=None if recipe is None else _resolved(recipe, ()),
+        embedder=embedder,
+        beside=None if out is None else Path(out),
+    )
+    report = look(request)
+    if out is not None:
+        write(Path(out), report)
+    return report
+
+
+def _resolved(recipe: Given | Recipe, settings: Sequence[str]) -> Recipe:
+    from curator.recipe import Recipe
+    from curator.recipe.file import validated
+
+    if isinstance(recipe, Recipe) and not settings:
+        return recipe
+    return validated(_written(recipe, settings))
+
+
+def _written(recipe: Given | Recipe, settings: Sequence[str]) -> Written:
+    from curator.recipe import Recipe
+    from curator.recipe.file import dump, load, open_file
+
+    if isinstance(recipe, str | Path):
+        return open_file(recipe, settings)
+    return load(dump(recipe), settings, name=recipe.name if isinstance(recipe, Recipe) else "recipe")
