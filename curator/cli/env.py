@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import click
 
+DISTRIBUTION = "alignment-curator"
+"""What pip calls curator."""
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "RAY_ADDRESS")
 """Variables of the environment that change what a build does. None of them holds a secret."""
 EXTRAS = ("bitsandbytes", "gguf", "ray", "vllm")
@@ -46,7 +48,7 @@ def packages() -> dict[str, str]:
     that are.
     """
     try:
-        needed = [line for line in requires("curator") or () if "extra ==" not in line]
+        needed = [line for line in requires(DISTRIBUTION) or () if "extra ==" not in line]
     except PackageNotFoundError:  # a checkout that is not installed
         needed = []
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]

@@ -20,6 +20,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 
+from curator import __version__
 from curator.errors import RunError
 
 DECIDING = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "vllm")
@@ -29,7 +30,7 @@ FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gp
 """The names under which one library, faiss, is installed. Two lie in one folder, and overwrite each other's files."""
 
 LIBRARIES = (
-    "curator", *DECIDING, "tokenizers", "sentence-transformers", *FAISS, "polars", "pyarrow", "datasets", "numpy",
+    *DECIDING, "tokenizers", "sentence-transformers", *FAISS, "polars", "pyarrow", "datasets", "numpy",
     "scipy",
 )  # fmt: skip
 """What can change a number."""
@@ -79,8 +80,8 @@ def computed_with() -> dict[str, object]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Version of Python and of every library of LIBRARIES that is installed."""
-    installed = {"python": python_version()}
+    """Version of Python, of curator and of every library of LIBRARIES that is installed."""
+    installed = {"python": python_version(), "curator": __version__}
     for name in LIBRARIES:
         try:
             installed[name] = version(name)
