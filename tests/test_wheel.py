@@ -55,21 +55,12 @@ def test_its_command_runs_where_this_folder_is_not(wheel: Path, tmp_path: Path) 
     how: dict[str, Any] = {"cwd": work, "env": environment, "capture_output": True, "text": True}
 
     def curator(*words: str) -> str:
-        done = subprocess.run(
-            [str(site / "bin" / "curator"), *words],
-            cwd=work,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run([site / "bin" / "curator", *words], **how, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     where = "import curator; print(curator.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", where], cwd=work, env=environment, capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", where], **how, check=True)
     assert found.stdout.startswith(str(site))
     assert "version" in curator("--version")
     assert "torch" in curator("env")

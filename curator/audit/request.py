@@ -92,9 +92,9 @@ def request_of(
     from curator.represent.vectors import state_embedder
     from curator.run.folder import shared_beside
 
-    found = presidio_finder() if presidio else patterns
+    find = presidio_finder() if presidio else patterns
     request = Request(
-        source_of(corpus), named(tasks), named(probes), None if pool is None else source_of(pool), find=found
+        source_of(corpus), named(tasks), named(probes), None if pool is None else source_of(pool), find=find
     )
     if recipe is not None:
         request = from_recipe(request, recipe)

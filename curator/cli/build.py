@@ -243,21 +243,42 @@ def _answered(answers: Answered) -> str:
 
 @click.command()
 @click.argument("name")
+@click.option("--pool", multiple=True, metavar="FILE", help="Candidate safety examples; may be repeated.")
+@click.option("--task", "tasks", multiple=True, metavar="FILE", help="Rows that users fine-tune on; may be repeated.")
+@click.option("--harmful", multiple=True, metavar="FILE", help="Harmful probes; open ones on the Hub when absent.")
+@click.option("--benign", multiple=True, metavar="FILE", help="Harmless probes; open ones on the Hub when absent.")
+@click.option("--keep", metavar="FILE", help="Harmless requests with answers, for every arm.")
+@click.option("--model", help="The model that is aligned; SmolLM2-135M-Instruct on the Hub when absent.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
-def new(name: str, out: Path | None) -> None:
-    """Write a commented recipe called NAME, to be filled in."""
+def new(  # noqa: PLR0917 - click hands options by name
+    name: str,
+    pool: tuple[str, ...],
+    tasks: tuple[str, ...],
+    harmful: tuple[str, ...],
+    benign: tuple[str, ...],
+    keep: str | None,
+    model: str | None,
+    out: Path | None,
+) -> None:
+    """Write a commented recipe called NAME: with --pool and --task drafted from your files, else to be filled in."""
     from curator.recipe.file import template
     from curator.run.folder import write_text
 
     path = out or Path(f"{name}.yaml")
     if path.exists():
         raise RunError(f"{path}: exists already; choose another name, or remove it first")
-    text = template(name)
+    drafted = any((pool, tasks, harmful, benign, keep, model))
+    if drafted:
+        from curator.check.draft import draft
+
+        text = draft(name, pool=pool, tasks=tasks, harmful=harmful, benign=benign, keep=keep, model=model)
+    else:
+        text = template(name)
     try:
         write_text(path, text)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
-    click.echo(f"Wrote {path}. Edit it, then run: curator check {path}")
+    click.echo(f"Wrote {path}. {'Look at it' if drafted else 'Edit it'}, then run: curator check {path}")
 
 
 READ_IT = "Read it before you run a recipe that is not your own."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from curator.provenance import folder_identity
 from curator.recipe.judge import REASONING, Judge, Marks
@@ -28,7 +27,7 @@ def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
     revision: str | None,
     chat_template: str | None,
     section: Training,
-    rows: Any,
+    rows: object,
     seed: int,
     quantise: str | None,
     dtype: str,
@@ -41,10 +40,10 @@ def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
 def training_key(  # noqa: PLR0917 - in the order in which they are hashed
     start: str,
     section: Training,
-    steps: Any,
-    seed: Any,
+    steps: object,
+    seed: object,
     chat_template: str | None,
-    rows: Any,
+    rows: object,
     checkpoints: Sequence[int] = (),
 ) -> str:
     """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
@@ -52,7 +51,7 @@ def training_key(  # noqa: PLR0917 - in the order in which they are hashed
     return key_of("train", PIECE_VERSIONS["train"], start, settings, rows, *([checkpoints] if checkpoints else []))
 
 
-def answers_key(weights: str, chat_template: str | None, questions: Any, *decoding: Any) -> str:
+def answers_key(weights: str, chat_template: str | None, questions: object, *decoding: object) -> str:
     """Of one model's answers; `weights` is the key of its weights."""
     return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
 
@@ -64,7 +63,7 @@ def openers_key(section: LogOdds, base: str, select: str) -> str:
     return key_of("openers", base, section.model_dump(), *([select] if section.kind == "pilot" else []))
 
 
-def losses_key(weights: str, chat_template: str | None, rows: Any, batch_tokens: int) -> str:
+def losses_key(weights: str, chat_template: str | None, rows: object, batch_tokens: int) -> str:
     """Of one model's losses of rows; `weights` is the key of its weights."""
     return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
 
@@ -79,7 +78,7 @@ def added_key(judge: Judge, answers: str, marks: Marks = REASONING) -> str:
     return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers, *reasoning_part(marks))
 
 
-def judge_settings(judge: Judge) -> tuple[Any, ...]:
+def judge_settings(judge: Judge) -> tuple[object, ...]:
     """What decides a judge's verdicts: its settings, the files of its folder, and those of the folder of the embedder
     that a fitted head reads.
     """

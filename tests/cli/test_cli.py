@@ -101,6 +101,7 @@ def test_the_help_names_every_command() -> None:
         "check",
         "cluster",
         "compare",
+        "env",
         "judge",
         "new",
         "publish",
