@@ -131,9 +131,17 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
             dtype=str(dtype) if dtype is not None else None,
             judge=request.judge[0] if request.judge else None,
         ),
-        findings=tuple(map(model.Finding.model_validate, worst_first(findings))),
+        findings=_placed(worst_first(findings), rows),
         # A key that only an embedder of prompts gives.
         **({} if by_vectors.assigned is None else {"assigned": by_vectors.assigned}),
+    )
+
+
+def _placed(findings: Sequence[Finding], rows: pl.DataFrame) -> tuple[model.Finding, ...]:
+    """The findings, each with the lines of its rows."""
+    line_of: dict[str, int | None] = dict(zip(rows["id"], rows["line"], strict=True))
+    return tuple(
+        model.Finding(**vars(finding), lines=tuple(line_of.get(row) for row in finding.ids)) for finding in findings
     )
 
 

@@ -35,6 +35,8 @@ class Finding(Part):
     """Of the rows that were looked at."""
     ids: Many[str]
     """All rows that it is about, sorted."""
+    lines: Many[int | None] | Absent = None
+    """Of each of `ids`, its record in the corpus, from 1; null for one that is not a row of the corpus."""
     what: str
     advice: str
 

@@ -5,16 +5,51 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from curator.audit.model import Audit, Measured, Similarity
+from curator.errors import DataError
 from curator.pool.screen import EXAMPLES, SEVERITIES
-from curator.report.part import plain
-from curator.run.folder import write_json, write_text
+from curator.pool.sources import read
+from curator.recipe.source import Source
+from curator.records import Conversations, Messages
+from curator.report.part import plain, unreadable
+from curator.run.folder import read_json, write_json, write_text
 from curator.wording import page, percent, rate
+
+AUDIT = "audit.json"
+NAMED = ("file", "hub", "sandbox", "revision")
+"""What of the record of a source says where it was read."""
+
+
+def load(folder: Path) -> Audit:
+    """The audit that a folder holds.
+
+    Raises:
+        RunError: It is damaged, or another version of curator wrote it.
+    """
+    try:
+        return Audit.model_validate(read_json(folder / AUDIT))
+    except ValidationError as error:
+        raise unreadable(folder / AUDIT, error) from None
+
+
+def corpus_of(report: Audit) -> dict[str, Messages]:
+    """The conversations of an audited corpus by id, read from where it was.
+
+    Raises:
+        DataError: It is not there any more, or its content is another one by now.
+    """
+    source = Source(**{name: getattr(report.corpus, name) for name in NAMED if hasattr(report.corpus, name)})
+    corpus = read(source)
+    if any(corpus.resolved.get(name) != getattr(report.corpus, name, None) for name in ("sha256", "revision")):
+        raise DataError(f"{report.corpus.label}: has changed since it was audited; run `curator audit` again")
+    return dict(zip(corpus.rows["id"], Conversations(corpus.rows), strict=True))
 
 
 def write(folder: Path, report: Audit) -> None:
     """Writes audit.json and audit.html, each whole or not at all."""
-    write_json(folder / "audit.json", plain(report))
+    write_json(folder / AUDIT, plain(report))
     write_text(folder / "audit.html", html(report))
 
 

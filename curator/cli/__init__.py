@@ -20,6 +20,7 @@ from curator.cli.cluster import cluster
 from curator.cli.env import env
 from curator.cli.judge import judge
 from curator.cli.publish import publish
+from curator.cli.rows import rows
 from curator.cli.sandbox import sandbox
 from curator.cli.show import compare, show
 from curator.cli.suite import suite
@@ -32,7 +33,23 @@ def cli() -> None:
     """Builds and vets durable safety-alignment data sets."""
 
 
-for command in (audit, build, check, cluster, compare, env, judge, new, publish, route, sandbox, show, suite, verify):
+for command in (
+    audit,
+    build,
+    check,
+    cluster,
+    compare,
+    env,
+    judge,
+    new,
+    publish,
+    route,
+    rows,
+    sandbox,
+    show,
+    suite,
+    verify,
+):
     cli.add_command(command)
 
 

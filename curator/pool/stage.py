@@ -36,7 +36,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.provenance import packages
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
-    from curator.run.names import TRAITS
+    from curator.run.names import FINDINGS, TRAITS
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
     dtype = start.get("dtype", "fp32")
@@ -60,7 +60,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     save_frame(folder / "dropped-everywhere.parquet", gathered.dropped)
     template = template_of(tokenizer)
     findings = [*canned(data.pool.rows, recipe.pool.findings), *markup(data.pool.rows, template.control.tokens)[0]]
-    write_json(folder / "findings.json", {"findings": [asdict(finding) for finding in findings]})
+    write_json(folder / FINDINGS, {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
         save_frame(folder / "near-probes.parquet", near)
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in data.tasks)

@@ -18,7 +18,7 @@ STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 
 # Of stage `pool`.
 POOL, DROPPED, KEEP, GIVEN, ROLES = "pool.arrow", "dropped.parquet", "keep.parquet", "given.parquet", "data.json"
-TRAITS = "traits.parquet"
+TRAITS, FINDINGS = "traits.parquet", "findings.json"
 PROBES = {name: f"probes-{name}.parquet" for name in ("harmful", "benign", "pilot")}
 TASK_PARTS = ("train", "test", "regime", "defence")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.run import names
-from curator.run.folder import finished
+from curator.run.folder import finished, read_json
 from curator.run.names import FOLDERS
 
 if TYPE_CHECKING:
@@ -44,6 +44,21 @@ def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
     folder = root / FOLDERS["select"]
     return load_frame(folder / names.CHOSEN), load_frame(folder / names.OTHERS)
+
+
+def pool_findings(root: Path) -> dict[str, list[str]]:
+    """Kind of each finding of stage `pool` -> ids of the rows that it is about."""
+    ids: dict[str, list[str]] = {}
+    for finding in read_json(root / FOLDERS["pool"] / names.FINDINGS)["findings"]:
+        ids.setdefault(finding["kind"], []).extend(finding["ids"])
+    return ids
+
+
+def sources_by_label(root: Path) -> dict[str, str]:
+    """How rows call their source -> its file, or its name on the Hub or in the sandbox."""
+    resolved = read_json(root / FOLDERS["pool"] / names.DONE)["record"]["resolved"]
+    sources = [source for role in resolved.values() for source in role["sources"]]
+    return {source["label"]: str(source.get("file", source["label"])) for source in sources}
 
 
 def role_files(root: Path) -> dict[str, Path]:

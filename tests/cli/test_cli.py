@@ -106,6 +106,7 @@ def test_the_help_names_every_command() -> None:
         "new",
         "publish",
         "route",
+        "rows",
         "sandbox",
         "show",
         "suite",

@@ -1,0 +1,171 @@
+"""Command rows: the rows behind an id or a finding, with the file and line that each comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curator.errors import DataError, RunError
+from curator.run import current, keys_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.audit.model import Audit
+    from curator.records import Messages
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row and where it comes from; `text` is null where it was not asked for.
+
+    Attributes:
+        id: Of the row. `role`: what it is for, such as `pool` or `harmful`.
+        source: The file, data set or built-in source. `line`: its record there, from 1; null where it is not known.
+        category: Null where it has none.
+    """
+
+    id: str
+    role: str
+    source: str
+    line: int | None
+    category: str | None
+    text: str | None = None
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN|AUDIT")
+@click.argument("wanted", nargs=-1, metavar="[ID|FINDING]...")
+@click.option("--text", "with_text", is_flag=True, help="Print the text of each row, which may be harmful.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON lines.")
+def rows(folder: Path, wanted: tuple[str, ...], with_text: bool, as_json: bool) -> None:
+    """Print the rows behind an id (the start of one will do) or a finding, with file and line.
+
+    FOLDER is a run folder, whose chosen rows are printed when nothing is named, or a folder of an audit, whose
+    findings are listed then.
+    """
+    if not folder.exists():
+        raise RunError(f"{folder}: does not exist; give a run folder, or a folder that `curator audit` wrote")
+    from curator.audit.page import AUDIT, load
+
+    if (folder / AUDIT).is_file():
+        report = load(folder)
+        if not wanted:
+            _list(report)
+            return
+        listed = of_audit(report, wanted, with_text=with_text)
+    else:
+        listed = of_run(folder, wanted, with_text=with_text)
+    for row in listed:
+        click.echo(json.dumps(asdict(row), ensure_ascii=False) if as_json else _line(row))
+
+
+def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
+    """The rows of a run of these ids or findings, by role; the chosen ones where nothing is named.
+
+    Raises:
+        RunError: Stage `pool` is not finished (or `select`, where nothing is named), or nothing is called so.
+    """
+    from curator.run.files import load_frame
+    from curator.run.readers import explanations, pool_findings, role_files, sources_by_label
+
+    keys_of(root)
+    for stage in ("pool",) if wanted else ("pool", "select"):
+        if current(root, stage) is None:
+            raise RunError(f"{root}: stage {stage} is not finished; run `curator build` again to go on")
+    frames = {role: load_frame(path) for role, path in role_files(root).items()}
+    names = sources_by_label(root)
+    if not wanted:
+        chosen = explanations(root)[0]["id"].to_list()
+        return _rows("pool", frames["pool"], chosen, names, with_text)
+    findings = pool_findings(root)
+    listed: list[Row] = []
+    for name in wanted:
+        matching = (
+            _rows("pool", frames["pool"], findings[name], names, with_text)
+            if name in findings
+            else [
+                row
+                for role, frame in frames.items()
+                for row in _rows(role, frame, _starting(frame["id"], name), names, with_text)
+            ]
+        )
+        if not matching:
+            raise RunError(
+                f"{name!r}: no row of this run has an id that starts so, and no finding is called so"
+                + (f"; its findings: {', '.join(findings)}" if findings else "")
+            )
+        listed += matching
+    return listed
+
+
+def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
+    """The rows of an audited corpus of these ids or findings; their text is read from the corpus again.
+
+    Raises:
+        DataError: Nothing is called so, or the corpus is not there any more or is another one by now.
+    """
+    from curator.audit.page import corpus_of
+
+    by_kind: dict[str, dict[str, int | None]] = {}
+    for finding in report.findings:
+        lines: Sequence[int | None] = finding.lines if isinstance(finding.lines, tuple) else [None] * len(finding.ids)
+        by_kind.setdefault(finding.kind, {}).update(zip(finding.ids, lines, strict=True))
+    known = {row: line for lines in by_kind.values() for row, line in lines.items()}
+    places: dict[str, int | None] = {}
+    for name in wanted:
+        matching = by_kind.get(name) or {row: known[row] for row in _starting(known, name)}
+        if not matching:
+            raise DataError(
+                f"{name!r}: no finding of this audit is called so, and none is about a row whose id starts so; its "
+                f"findings: {', '.join(sorted(by_kind)) or 'none'}"
+            )
+        places |= matching
+    texts: Mapping[str, Messages] = corpus_of(report) if with_text else {}
+    return [
+        Row(row, "corpus", report.corpus.label, line, None, _text(texts[row]) if row in texts else None)
+        for row, line in places.items()
+    ]
+
+
+def _rows(role: str, frame: pl.DataFrame, ids: Iterable[str], names: Mapping[str, str], with_text: bool) -> list[Row]:
+    by_id = {row["id"]: row for row in frame.filter(frame["id"].is_in(list(ids))).iter_rows(named=True)}
+    return [
+        Row(
+            row["id"],
+            role,
+            names.get(row["source"], row["source"]),
+            row.get("line"),
+            row["category"],
+            _text(row["messages"]) if with_text else None,
+        )
+        for row in (by_id[row_id] for row_id in ids if row_id in by_id)
+    ]
+
+
+def _starting(ids: Iterable[str], name: str) -> list[str]:
+    return [row_id for row_id in ids if row_id == name or (name and row_id.startswith(name))]
+
+
+def _text(messages: Messages) -> str:
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+
+
+def _line(row: Row) -> str:
+    from curator.wording import visible
+
+    origin = row.source if row.line is None else f"{row.source}:{row.line}"
+    parts = [row.id, row.role, origin, *([row.category] if row.category else [])]
+    line = "  ".join(visible(part) for part in parts)
+    return line if row.text is None else line + "\n" + "\n".join(f"    {visible(one)}" for one in row.text.splitlines())
+
+
+def _list(report: Audit) -> None:
+    for finding in report.findings:
+        click.echo(f"{finding.kind}  {finding.severity}  {finding.count:,}  {finding.what}")
+    click.echo("To see the rows behind one of them, name it." if report.findings else "This audit found nothing.")

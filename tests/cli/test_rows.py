@@ -1,0 +1,107 @@
+"""`curator rows`: what an id or a finding stands for, with file and line, and no text unless it is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+import curator.errors
+from curator.cli import cli
+from curator.run import Run
+from curator.run.readers import pool_findings
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["rows", *map(str, words)])
+
+
+def rows(*words: str | Path) -> list[dict[str, Any]]:
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.exception
+    return [json.loads(line) for line in result.output.splitlines()]
+
+
+def test_the_chosen_rows_of_a_run_are_what_it_chose(plain_run: Path) -> None:
+    listed = rows(plain_run)
+    assert [row["id"] for row in listed] == list(Run.open(plain_run, "select").selection().ids)
+    assert {row["role"] for row in listed} == {"pool"}
+    assert all(row["source"] == "sandbox:pool" and row["line"] >= 1 and row["text"] is None for row in listed)
+
+
+def test_the_start_of_an_id_finds_the_row_in_whatever_role_it_has(plain_run: Path) -> None:
+    data = Run.open(plain_run, "pool").data()
+    probe, row = data.harmful["id"][0], data.pool.rows.row(0, named=True)
+    (found,) = rows(plain_run, row["id"][:14])
+    assert (found["id"], found["role"], found["line"]) == (row["id"], "pool", row["line"])
+    assert "harmful" in {each["role"] for each in rows(plain_run, probe)}
+
+
+def test_a_finding_of_a_run_lists_its_rows(plain_run: Path) -> None:
+    kind, ids = next(iter(pool_findings(plain_run).items()))
+    assert ids
+    assert [row["id"] for row in rows(plain_run, kind)] == ids
+
+
+def test_text_is_printed_on_request_alone(plain_run: Path) -> None:
+    pool = Run.open(plain_run, "pool").data().pool.rows
+    row = pool.row(0, named=True)
+    answer = row["messages"][-1]["content"]
+    assert answer not in run(plain_run, row["id"]).output
+    assert answer in run(plain_run, row["id"], "--text").output
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Path:
+    corpus = tmp_path / "corpus.jsonl"
+    answers = ["I cannot open it."] * 20 + [f"I will not open gate {number}, since it is shut." for number in range(20)]
+    lines = [{"prompt": f"Open gate {number}", "response": answer} for number, answer in enumerate(answers)]
+    corpus.write_text("\n".join(map(json.dumps, lines)))
+    words = ["audit", str(corpus), "--task", "sandbox:list", "--no-embedder", "--out", str(tmp_path / "audit")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    return tmp_path / "audit"
+
+
+def test_a_finding_of_an_audit_names_the_lines_of_the_corpus(audited: Path) -> None:
+    listed = rows(audited, "canned-answer")
+    assert sorted(row["line"] for row in listed) == list(range(1, 21))
+    assert all(row["source"] == "corpus.jsonl" for row in listed)
+    assert "canned-answer" in run(audited).output
+    assert rows(audited, listed[0]["id"][:15]) == [listed[0]]
+
+
+def test_the_text_of_an_audited_row_is_read_from_the_corpus(audited: Path) -> None:
+    assert "I cannot open it." not in run(audited, "canned-answer").output
+    listed = rows(audited, "canned-answer", "--text")
+    assert all("I cannot open it." in row["text"] for row in listed)
+    corpus = audited.parent / "corpus.jsonl"
+    corpus.write_text(corpus.read_text() + '\n{"prompt": "one more", "response": "row"}')
+    refused = run(audited, "canned-answer", "--text")
+    assert "has changed" in str(refused.exception)
+
+
+@pytest.mark.parametrize("name", ["zzz", ""])
+def test_what_is_called_so_by_nothing_is_said(plain_run: Path, audited: Path, name: str) -> None:
+    for folder in (plain_run, audited):
+        refused = run(folder, name)
+        assert isinstance(refused.exception, curator.errors.CuratorError)
+        assert "starts so" in str(refused.exception)
+
+
+def test_a_folder_that_is_neither_is_said(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        assert isinstance(run(folder).exception, curator.errors.CuratorError)
+
+
+def test_an_audit_of_an_earlier_version_has_no_lines(audited: Path) -> None:
+    file = audited / "audit.json"
+    contents = json.loads(file.read_text())
+    for finding in contents["findings"]:
+        del finding["lines"]
+    file.write_text(json.dumps(contents))
+    listed = pl.DataFrame(rows(audited, "canned-answer"))
+    assert listed["line"].null_count() == listed.height == 20
