@@ -43,8 +43,8 @@ tasks:
      regime: {data: {file: rows.jsonl}, identity_share: 0.2}, probe_at: [0.5]}
 probes: {harmful: [{sandbox: probes}], benign: [{sandbox: benign}], prefill: [0, 5], opening: gladly}
 represent:
-  - {from: hidden-states, id: owner/model, revision: main, chat_template: template.jinja}
-  - {from: gradients}
+  - {from: hidden-states, id: owner/model, revision: main, chat_template: template.jinja, token: first-answer}
+  - {from: gradients, name: gradient}
   - {from: sentence-transformers, id: owner/embedder}
 score: {from: rank-sum, of: [{from: cosine}, {from: interference}]}
 select:
@@ -84,7 +84,7 @@ suite: {k: [5]}
 # Recipes that say what the full one cannot say at the same time.
 GIVEN = ["verify.pilot={}", "verify.log_odds=null", "select={data: {file: rows.jsonl}}", "score={from: interference}"]
 BUDGET = ["verify.pilot={}", "verify.log_odds={refuse: [No], comply: [Yes]}", "select={budget_tokens: 900}",
-          "score={from: cosine}", "verify.seeds=3", "verify.stage=rehearsal",
+          "score={from: content, embedder: {id: owner/embedder}}", "verify.seeds=3", "verify.stage=rehearsal",
           "verify.forgetting=null", "judges.rule=headline", "tasks.0.sweep={method: [lora]}"]  # fmt: skip
 QUANTISED = ["verify.pilot={}", "verify.log_odds=null", "model={id: 'sandbox:', quantise: 4bit}",
              "score={from: consensus}", "select={k: 9, weight: 0.25}",
@@ -213,6 +213,7 @@ FIXED_BY_OTHERS = {
     "tasks.*.sweep.learning_rate", "tasks.*.sweep.rows", "tasks.*.sweep.method",  # whose items are flipped, or none
     "judges.panel.*.refusal", "judges.panel.*.sandbox", "suite.each", "model.quantise",  # one word, or none
     "verify.log_odds", "verify.log_odds.from", "verify.log_odds.refuse", "verify.log_odds.comply",  # texts, or a pilot
+    "score.embedder", "score.of.*.embedder", "verify.pilot.scores.*.embedder",  # a section, or none
     "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
@@ -278,7 +279,7 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
 
 WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
-    "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "any-harmful", "graph-cut",
+    "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful", "graph-cut",
     "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
     "unscored", "max_completion_tokens", "bf16", "worst", "area",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",

@@ -27,7 +27,7 @@ from curator.check.workload import (
 from curator.experiment.plan import Plan, plan, trained_on
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
-from curator.recipe import Recipe
+from curator.recipe import Recipe, embedders_of
 from curator.recipe.openers import LogOdds
 from curator.recipe.sweep import mix_of, settings_by_name, task_of
 from curator.recipe.task import TaskSection
@@ -344,6 +344,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
         "selected": f"{size} by {select.objective}, weight {weight}",
+        **_embedded(recipe),
         "arms": f"{arms}; {_how_many(verify)}",
         "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
         if grid.aligned
@@ -363,6 +364,13 @@ def outline(recipe: Recipe) -> dict[str, str]:
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
     }
+
+
+def _embedded(recipe: Recipe) -> dict[str, str]:
+    names = " and ".join(section.id for section in embedders_of(recipe))
+    return (
+        {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score content"} if names else {}
+    )
 
 
 def _over(recipe: Recipe) -> str:

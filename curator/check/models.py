@@ -10,7 +10,7 @@ from curator.check.curve import merged
 from curator.errors import DataError
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
-from curator.recipe import Recipe
+from curator.recipe import Recipe, embedders_of
 from curator.recipe.file import Keys
 from curator.recipe.package import is_inside, path_of
 from curator.recipe.verify import Looks
@@ -110,8 +110,8 @@ def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
     for number, section in enumerate(recipe.representations):
         if section.id is not None:
             yield ("represent", *((number,) if several else ()), "id"), section.id
-    if recipe.pool.embeds:
-        yield ("pool", "embedder", "id"), recipe.pool.embedder.id
+    for embedder in dict.fromkeys([*([recipe.pool.embedder] if recipe.pool.embeds else []), *embedders_of(recipe)]):
+        yield ("pool" if embedder == recipe.pool.embedder else "score", "embedder", "id"), embedder.id
     for number, judge in enumerate(recipe.judges.panel):
         if judge.model is not None:
             yield ("judges", "panel", number, "guard" if judge.guard else "classifier"), judge.model

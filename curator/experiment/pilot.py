@@ -18,7 +18,8 @@ from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, candidates, rounds
 from curator.judge.stage import judge_answers
-from curator.recipe.score import AGGREGATES
+from curator.recipe.represent import names_of
+from curator.recipe.score import AGGREGATES, KINDS
 from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
@@ -83,7 +84,7 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     progress = run.progress_of("select")
     seed, execute = derive(recipe.seed, "pilot"), runner_of(run)
     tasks = [task.name for task in data.tasks if task.weight > 0]
-    compared = candidates(verify.pilot, len(recipe.representations))
+    compared = candidates(verify.pilot, len(recipe.representations), recipe.covering)
     sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}
     first = compared[0].name
     for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
@@ -198,9 +199,7 @@ def _setting(candidate: Candidate) -> Setting:
 
 
 def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
-    from curator.recipe.represent import label
-
-    labels = [label(section) for section in run.recipe.representations]
+    labels = names_of(run.recipe.representations)
     return {
         "probes": probes,
         "chosen": piloted.best.name,
@@ -221,9 +220,10 @@ def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: in
 def scoring_name(run: Run, number: int | None) -> str:
     """What a score of the pilot is called in tables."""
     section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
-    if section.kind in ("cosine", "consensus"):
-        size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
-        return f"{section.kind}/{section.aggregate}{size}"
-    if section.kind == "rank-sum":
+    if section.kind == "interference":
+        return f"interference/{section.step}-{section.size:g}/{section.loss}"
+    if "aggregate" not in KINDS[section.kind].reads:
         return section.kind
-    return f"interference/{section.step}-{section.size:g}/{section.loss}"
+    size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""
+    where = section.by or (section.embedder and section.embedder.id)
+    return f"{section.kind}/{section.aggregate}{size}" + (f", {where}" if where else "")

@@ -142,15 +142,16 @@ class Candidate:
         return self.weight is None
 
 
-def candidates(pilot: Pilot, representations: int) -> list[Candidate]:
+def candidates(pilot: Pilot, representations: int, covering: int = 0) -> list[Candidate]:
     """Every weight with every score and representation, then the random draws.
 
     Args:
         pilot: The recipe's section. Without scores of its own it compares weights by the recipe's one score (null).
-        representations: How many the recipe names.
+        representations: How many the recipe names. `covering`: the number of the one that coverage is by, where the
+            pilot does not compare every one.
     """
     scores: Sequence[int | None] = range(len(pilot.scores)) or (None,)
-    compared = range(representations if pilot.represent == "every" else 1)
+    compared = range(representations) if pilot.represent == "every" else (covering,)
     settings = [(weight, score, number) for number in compared for score in scores for weight in pilot.weights]
     chosen = [Candidate(f"w{number}", *setting) for number, setting in enumerate(settings)]
     return chosen + [Candidate(f"draw-{number}") for number in range(pilot.tries(representations)[1])]

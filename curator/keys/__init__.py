@@ -19,9 +19,10 @@ from curator.keys.pieces import dtype_part, judge_settings, reasoning_part
 from curator.model.chat import DATE, is_dated, templates_in
 from curator.model.dtype import chosen
 from curator.provenance import file_identity, folder_identity, has_gpu
-from curator.recipe import Instruction, Recipe, scores_of, share, steps_taken
+from curator.recipe import Instruction, Recipe, embedders_of, scores_of, share, steps_taken
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.package import path_of
+from curator.recipe.score import decides
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
 from curator.recipe.sweep import settings_by_name
@@ -104,13 +105,14 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "pool": (_data(recipe), inputs.sources, recipe.seed),
         "represent": _representations(recipe),
         "scores": (
-            recipe.score.model_dump(),
+            decides(recipe.score),
             recipe.weights(),
             # How many rows are wanted decides `per-example`; some objectives need the cover of the tasks.
             (select.k, select.budget_tokens, OBJECTIVES[select.objective].task_cover),
-            (_interference(recipe), [section.model_dump() for section in scores_of(recipe)]),
+            (_interference(recipe), [decides(section) for section in scores_of(recipe)]),
+            *_embedders(recipe),
         ),
-        "select": (select.model_dump(), arms, recipe.seed, _pilot(recipe)),
+        "select": (select.without_later("cover_by"), arms, recipe.seed, _pilot(recipe)),
         "train": (_training(recipe), arms, _looks(recipe), *_curves(recipe), *_swept(recipe)),
         "answer": (_decoding(recipe), _forgetting(recipe), *_log_odds(recipe)),
         "judge": _judging(recipe, inputs),
@@ -209,7 +211,7 @@ def _data(recipe: Recipe) -> Any:
 def _representations(recipe: Recipe) -> Any:
     return [
         (
-            section.model_dump(),
+            section.without_later("name", "first", "side"),
             folder_identity(section.id) if section.id and section.id != "sandbox:" else None,
             file_identity(section.chat_template) if section.chat_template else None,
         )
@@ -224,12 +226,20 @@ def _interference(recipe: Recipe) -> Any:
     return [*steps, batch] if steps else []
 
 
+def _embedders(recipe: Recipe) -> list[object]:
+    """What tells the embedders of content that are not the pool's, whose identity is in the pool's key."""
+    others = [section.id for section in embedders_of(recipe) if section != recipe.pool.embedder]
+    identities = [folder_identity(name) for name in others]
+    return [identities] if any(identities) else []
+
+
 def _pilot(recipe: Recipe) -> Any:
     if recipe.select.weight != "auto":
         return None
     verify = recipe.verify
     margins = verify.gates.harmfulness_before, verify.gates.degenerate
-    return verify.pilot.model_dump(), margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
+    pilot = {**verify.pilot.model_dump(), "scores": [decides(section) for section in verify.pilot.scores]}
+    return pilot, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
 
 
 def _generate(recipe: Recipe) -> Mapping[str, object]:

@@ -29,8 +29,11 @@ Kind = Literal["", "/", "@", "~"]
 id of a model on the Hub as it is; a sentence, from which paths are cut."""
 
 _SOURCE = "file/ hub config split revision sandbox columns.* category.from category.pick rows weight licence broken"
-_SCORE = "from aggregate n step size loss rows"
-_REPRESENT = "from id@ revision chat_template/ layer token centre max_tokens batch_tokens of rank dimensions seed"
+_SCORE = "from aggregate n by~ embedder.id@ embedder.revision step size loss rows"
+_REPRESENT = (
+    "from name id@ revision chat_template/ layer token first side centre max_tokens batch_tokens of rank dimensions "
+    "seed"
+)
 _TRAINING = (
     "method rank alpha learning_rate schedule warmup weight_decay epochs steps batch micro_batch max_tokens "
     "checkpointing save_steps processes"
@@ -62,7 +65,7 @@ RECIPE = {
     "represent": _REPRESENT,
     "score": _SCORE,
     "score.of": _SCORE,
-    "select": "k budget_tokens objective parameters.* weight neighbours stochastic",
+    "select": "k budget_tokens objective parameters.* weight cover_by~ neighbours stochastic",
     "select.data": _SOURCE,
     "select.quotas": "by min max groups.*.min groups.*.max",
     "verify": "control seeds stage rehearsal_share exposure",
@@ -118,16 +121,16 @@ REPORT = {
     "flips": "arm phase share.method",
     "sequential": "spending stopped looks.action",
     "forgetting": "task loss",
-    "score_predicts": "score task loss",
+    "score_predicts": "score~ task loss",
     "log_odds": "source",
     "log_odds.differences": "treatment control phase task",
     "log_odds.ranked": "over",
     "log_odds.models": "arm task",
     "selection": "objective parameters.greedy parameters.graph parameters.device",
     "stability": "one~ other~",
-    "score": "name parameters.aggregate parameters.step parameters.loss",
-    "score.parameters.of": "name aggregate step loss",
-    "represent": "model@ revision token",
+    "score": "name~ parameters.aggregate parameters.by~ parameters.step parameters.loss",
+    "score.parameters.of": "name~ aggregate by~ step loss",
+    "represent": "name~ model@ revision token",
     "overlap": "arm",
     "categories": "category",
     "pool": "notes~",

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.judge import Judges
-from curator.recipe.pool import PoolSection
+from curator.recipe.pool import Embedder, PoolSection
 from curator.recipe.probes import Probes
-from curator.recipe.represent import Represent, Representations
+from curator.recipe.represent import Represent, Representations, number_of, require_distinct
 from curator.recipe.score import Score, parts_of
 from curator.recipe.select import OBJECTIVES, Select
 from curator.recipe.source import Count, Name, Section, Source, require_all
@@ -153,6 +153,7 @@ class Recipe(Section):
             self._refuse_unpiloted,
             self._refuse_unlearned,
             self._refuse_unweighted,
+            self._vectors_by_name,
         )
         return self
 
@@ -165,6 +166,7 @@ class Recipe(Section):
                 raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
         if not any(task.anticipated for task in self.tasks):
             raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
+        require_distinct(self.representations)
 
     def _refuse_unpiloted(self) -> None:
         piloted = self.select.weight == "auto" and self.verify.pilot.random_draws != 0
@@ -196,10 +198,29 @@ class Recipe(Section):
                 f"pool: sources have weights, and objective {objective!r} has no place for them; remove weight, or "
                 "choose another objective"
             )
-        kinds = {part.kind for score in (self.score, *scores_of(self)) for part in (score, *score.of)}
-        if len(self.representations) < 2 and "consensus" in kinds:
+        if len(self.representations) < 2 and any(part.kind == "consensus" for part in every_part(self)):
             raise ValueError(
                 "score: consensus is of several representations, and represent has one; give a list, or another score"
+            )
+
+    def _vectors_by_name(self) -> None:
+        """The keys that name a representation."""
+        parts = [("score: by", part.by) for part in every_part(self)]
+        named = [("select: cover_by", self.select.cover_by), *parts]
+        for key, name in named:
+            if name is not None and len(self.representations) == 1:
+                raise ValueError(
+                    f"{key} is of several representations, and there is one, so it would have no effect; remove it"
+                )
+            if name is not None:
+                try:
+                    number_of(name, self.representations)
+                except ValueError as error:
+                    raise ValueError(f"{key} {error}") from error
+        if self.select.weight == "auto" and self.select.cover_by and self.verify.pilot.represent == "every":
+            raise ValueError(
+                "select: cover_by names one representation, and verify.pilot.represent is 'every', which tries each of "
+                "them for coverage; remove one of both"
             )
 
     def _refuse_unread(self) -> None:
@@ -306,8 +327,14 @@ class Recipe(Section):
 
     @property
     def representations(self) -> tuple[Represent, ...]:
-        """The one that rows are selected by, and those that are compared with it."""
+        """What turns rows into vectors, each in its own way; see `covering` and `score.by` for which decides what."""
         return tuple(self.represent) if isinstance(self.represent, list) else (self.represent,)
+
+    @property
+    def covering(self) -> int:
+        """The number of the representation that coverage is by."""
+        name = self.select.cover_by
+        return 0 if name is None else number_of(name, self.representations)
 
     def weights(self) -> dict[str, float]:
         """Task mass p_t by name: weights of anticipated tasks scaled to sum 1, 0 for the others."""
@@ -318,6 +345,17 @@ class Recipe(Section):
 def scores_of(recipe: Recipe) -> Sequence[Score]:
     """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
     return recipe.verify.pilot.scores if recipe.select.weight == "auto" else ()
+
+
+def every_part(recipe: Recipe) -> list[Score]:
+    """The scores that the recipe selects by or its pilot compares, the parts of a rank sum for the sum."""
+    return [part for score in (recipe.score, *scores_of(recipe)) for part in parts_of(score)]
+
+
+def embedders_of(recipe: Recipe) -> list[Embedder]:
+    """What embeds prompts for scores of content, each once."""
+    parts = (part for part in every_part(recipe) if part.kind == "content")
+    return list(dict.fromkeys(part.embedder or recipe.pool.embedder for part in parts))
 
 
 def share(recipe: Recipe) -> float | None:
@@ -331,8 +369,7 @@ def steps_taken(recipe: Recipe) -> list[Score]:
     """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
     size where forgetting asks for them. Each gives both losses.
     """
-    scores = [recipe.score, *scores_of(recipe)]
-    parts = [part for score in scores for part in parts_of(score) if part.kind == "interference"]
+    parts = [part for part in every_part(recipe) if part.kind == "interference"]
     if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:
         parts += [Score(kind="interference"), Score(kind="interference", step="gradient")]
     steps: dict[Any, Score] = {}

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.source import Count, Section
+from curator.recipe.source import Count, Name, Section
+
+Token = Literal["last-completion", "eos", "mean-completion", "first-answer", "end-of-prompt"]
 
 
 class Represent(Section):
     """What turns a row into a vector.
 
     From `hidden-states` of a causal model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
-    `token`; from its `gradients`, `of` the start of LoRA of `rank` or `of` the head, projected to `dimensions` numbers
-    by signs drawn from `seed`; or from a sentence embedder `id`. The causal model is the recipe's, or another `id` with
-    `chat_template` (null: its tokenizer's own). `centre` subtracts the pool's mean before unit length.
+    `token` (`first-answer`: the mean over the answer's `first` tokens, or over all of a shorter one); from its
+    `gradients`, `of` the start of LoRA of `rank` or `of` the head, projected to `dimensions` numbers by signs drawn
+    from `seed`; or from a sentence embedder `id`, of `side`: both, the `prompt` (all turns before the last answer) or
+    the last `answer` alone. The causal model is the recipe's, or another `id` with `chat_template` (null: its
+    tokenizer's own). `centre` subtracts the pool's mean before unit length.
 
     Rows of more than `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens`
     tokens, padding counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
+    `name` is what tables and other keys call it; null: what it is made of.
     """
 
     kind: Literal["hidden-states", "sentence-transformers", "gradients"] = Field("hidden-states", alias="from")
+    name: Name | None = None
     id: str | None = None
     revision: str | None = None
     chat_template: str | None = None
     layer: int = -1
-    token: Literal["last-completion", "eos", "mean-completion", "end-of-prompt"] = "last-completion"
+    token: Token = "last-completion"
+    first: Count = 16
+    side: Literal["both", "prompt", "answer"] = "both"
     centre: bool = True
     max_tokens: Count = 1024
     batch_tokens: Count = 8192
@@ -49,12 +58,21 @@ class Represent(Section):
             self.refuse_unread("revision", reason="is of id, another model than the recipe's")
         if self.kind != "hidden-states":
             self.refuse_unread("layer", "token", reason=f"is of hidden-states, and these vectors are from {self.kind}")
+        if self.token != "first-answer":
+            self.refuse_unread("first", reason=f"is of token: first-answer, and the token is {self.token}")
+        if self.kind != "sentence-transformers":
+            self.refuse_unread("side", reason=f"is of a sentence embedder, and these vectors are from {self.kind}")
         if self.kind != "gradients":
             names = ("of", "rank", "dimensions", "seed")
             self.refuse_unread(*names, reason=f"is of gradients, and these vectors are from {self.kind}")
         elif self.of == "head":
             self.refuse_unread("rank", reason="is of gradients of lora, and these are of the head")
         return self
+
+    @property
+    def place(self) -> str:
+        """The token, and of how many the mean is where that is a setting."""
+        return f"{self.token}-{self.first}" if self.token == "first-answer" else self.token
 
 
 def _how_many(value: Any) -> str:
@@ -69,9 +87,11 @@ Representations = Annotated[
 
 def label(section: Represent) -> str:
     """How a representation is called in tables."""
+    if section.name is not None:
+        return section.name
     if section.kind == "sentence-transformers":
-        return f"{section.id}"
-    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.token}"
+        return f"{section.id}" if section.side == "both" else f"{section.id}, {section.side}"
+    name = f"gradients of {section.of}" if section.kind == "gradients" else f"layer {section.layer}, {section.place}"
     return name if section.id is None else f"{section.id}, {name}"
 
 
@@ -82,3 +102,29 @@ def names_of(representations: Sequence[Represent]) -> list[str]:
         name if names.count(name) == 1 else f"{name} ({names[:position].count(name) + 1})"
         for position, name in enumerate(names)
     ]
+
+
+def number_of(name: str, representations: Sequence[Represent]) -> int:
+    """The number of the representation that is called so.
+
+    Raises:
+        ValueError: None is; what follows the key that holds the name, with the nearest name.
+    """
+    names = names_of(representations)
+    if name in names:
+        return names.index(name)
+    near = get_close_matches(name, names, 1)
+    raise ValueError(
+        f"is {name!r}, and no representation is called so;{f' did you mean {near[0]!r}?' if near else ''} "
+        f"allowed: {', '.join(map(repr, names))}"
+    )
+
+
+def require_distinct(representations: Sequence[Represent]) -> None:
+    """Raises:
+    ValueError: A `name` is what another representation is called.
+    """
+    names = [label(section) for section in representations]
+    for section in representations:
+        if section.name is not None and names.count(section.name) > 1:
+            raise ValueError(f"represent: two are called {section.name!r}; give each a name of its own")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Count, Section
+from curator.recipe.pool import Embedder
+from curator.recipe.source import Count, Section, require_all
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,56 @@ AGGREGATES = {
     "per-example": Aggregate(size="k", high=0.0, tied=True),
 }
 
-# The names are spelled once: the values that a recipe's key may have are the keys of the dict.
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to score rows; `SCORERS` of `curator.score.stage` computes it.
+
+    Attributes:
+        reads: The settings that it takes; any other is refused.
+        of_vectors: Whether each representation of the recipe gives another such score.
+    """
+
+    reads: tuple[str, ...]
+    of_vectors: bool = False
+
+
+KINDS = {
+    "cosine": Kind(("aggregate", "n", "by"), of_vectors=True),
+    "interference": Kind(("step", "size", "loss", "rows")),
+    "rank-sum": Kind(("of",), of_vectors=True),
+    "consensus": Kind(("aggregate", "n")),
+    "format": Kind(("aggregate", "n")),
+    "content": Kind(("aggregate", "n", "embedder")),
+}
+
+# The names are spelled once: the values that a recipe's keys may have are those of the dicts.
 if TYPE_CHECKING:
-    AggregateName = str
+    AggregateName = KindName = str
 else:
     AggregateName = Literal[tuple(AGGREGATES)]
+    KindName = Literal[tuple(KINDS)]
 
 
 class Score(Section):
     """How much a candidate resembles a task; larger is more similar.
 
-    `cosine`: cosines over the task's rows, aggregated (`n` is for top-mean). `interference`: how much a small step on
+    `cosine`: cosines over the task's rows, aggregated (`n` is for top-mean), of the vectors of the representation that
+    is called `by` (null: of the one that coverage is by). `interference`: how much a small step on
     the task raises the loss of the candidate's safe answer; the step is `step` (the gradient, or its sign) of length
     `size` (relative to the weights' own length), the loss is of the `whole` answer or its `first-token`. `rank-sum`:
     the mean rank by each of the scores in `of`. `consensus`: the mean rank by the cosine of every representation of the
-    recipe (models, layers, embedders), aggregated alike.
+    recipe (models, layers, embedders), aggregated alike. Of texts, and of no representation: `format`, the cosine of
+    features of how prompt and answer look, and `content`, that of sentence embeddings of the prompt without its format
+    words by `embedder` (null: the pool's); both in [-1, 1] and aggregated as cosines are, whatever the rows say or look
+    like otherwise.
     """
 
-    kind: Literal["cosine", "interference", "rank-sum", "consensus"] = Field("cosine", alias="from")
+    kind: KindName = Field("cosine", alias="from")
     aggregate: AggregateName = "top-mean"
     n: Count = 10
+    by: str | None = None
+    embedder: Embedder | None = None
     step: Literal["sign", "gradient"] = "sign"
     size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     loss: Literal["first-token", "whole"] = "first-token"
@@ -66,16 +98,30 @@ class Score(Section):
             raise ValueError("of: goes with from: rank-sum, which needs at least two scores in it")
         if self.kind == "rank-sum" and (len(self.of) < 2 or any(part.kind == "rank-sum" for part in self.of)):
             raise ValueError("of: needs at least two scores, none of them a rank-sum")
-        if self.kind not in ("cosine", "consensus"):
-            self.refuse_unread("aggregate", "n", reason=f"is of cosine and consensus, and this score is {self.kind}")
-        elif AGGREGATES[self.aggregate].size != "n":
+        require_all(*(partial(self._read, name) for name in type(self).model_fields if name != "kind"))
+        if AGGREGATES[self.aggregate].size != "n":
             self.refuse_unread("n", reason=f"is of aggregate: top-mean, and the aggregate is {self.aggregate}")
-        if self.kind != "interference":
-            names = ("step", "size", "loss", "rows")
-            self.refuse_unread(*names, reason=f"is of interference, and this score is {self.kind}")
         return self
+
+    def _read(self, name: str) -> None:
+        if name not in KINDS[self.kind].reads:
+            *others, last = (kind for kind, settings in KINDS.items() if name in settings.reads)
+            readers = f"{', '.join(others)} and {last}" if others else last
+            self.refuse_unread(name, reason=f"is of {readers}, and this score is {self.kind}")
 
 
 def parts_of(score: Score) -> Sequence[Score]:
     """The scores of a rank sum, or the score alone."""
     return score.of or (score,)
+
+
+def decides(section: Score) -> Mapping[str, object]:
+    """What decides a score, for keys: the settings that are stated and not left at a default that came later.
+
+    A setting that KINDS had from the beginning stands in it always, so that run folders of before keep their keys.
+    """
+    always = {"kind", "aggregate", "n", "step", "size", "loss", "rows", "of"}
+    return {
+        **section.without_later(*type(section).model_fields.keys() - always),
+        "of": [decides(part) for part in section.of],
+    }

@@ -102,7 +102,8 @@ class Select(Section):
 
     Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
     (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
-    `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
+    `cover_by` names the representation whose vectors are to be covered (null: the first). `parameters` are the
+    objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
     is for very large k: epsilon of stochastic greedy, in (0, 1).
     """
 
@@ -112,6 +113,7 @@ class Select(Section):
     objective: ObjectiveName = "facility-location"
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     weight: Weight = 0.5
+    cover_by: str | None = None
     neighbours: Count = 64
     quotas: Quotas | None = None
     include: list[str] = Field(default_factory=list)

@@ -32,14 +32,20 @@ class Section(BaseModel):
         Raises:
             ValueError: One of them was given.
         """
-        fields = {name: type(self).model_fields[name] for name in names}
-        given = [
-            field.alias or name
-            for name, field in fields.items()
-            if getattr(self, name) != field.get_default(call_default_factory=True)
-        ]
+        given = [type(self).model_fields[name].alias or name for name in names if not self.is_default(name)]
         if given:
             raise ValueError("\n".join(f"{prefix}{n} {reason}, so it would have no effect; remove it" for n in given))
+
+    def is_default(self, name: str) -> bool:
+        """Whether a setting has its default, stated or not."""
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) == default)
+
+    def without_later(self, *later: str) -> dict[str, Any]:
+        """The settings for a key, those of `later` only where they are not at their default: a setting that came after
+        the keys of people's run folders must not move them.
+        """
+        return self.model_dump(exclude={name for name in later if self.is_default(name)})
 
 
 def require_all(*checks: Callable[[], None]) -> None:

@@ -71,6 +71,7 @@ def assemble(
     read: Sequence[Mapping[str, Any]] = (),
     depth: Depth | None = None,
     flips: Sequence[Flips] = (),
+    covered_by: str | None = None,
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -96,6 +97,7 @@ def assemble(
         log_odds: Null where they were not asked for.
         read: How each of the pool's sources was read.
         warnings: Said first; those that follow from the figures are added.
+        covered_by: What the recipe calls the vectors; null where there are no others.
         depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
     """
     report = Report(
@@ -120,7 +122,7 @@ def assemble(
         score=material.Score(
             name=scores.name, low=scores.low, high=scores.high, parameters=finite(plain(scores.parameters))
         ),
-        represent=material.Represent.model_validate(vectors),
+        represent=_represent(vectors, covered_by),
         similarity=similarity(scores, arms),
         overlap=overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
         categories=categories(data.pool, arms, data.arms),
@@ -170,6 +172,11 @@ def _with_role(comparison: conclusions.Comparison, decision: conclusions.Decisio
     if comparison == decision.primary:
         role = "primary"
     return conclusion.RoleComparison.model_validate({"role": role, **asdict(comparison)})
+
+
+def _represent(vectors: Vectors, name: str | None) -> material.Represent:
+    made = material.Represent.model_validate(vectors)
+    return made if name is None else made.model_copy(update={"name": name})
 
 
 def _selection(selection: Selection) -> material.Selection:

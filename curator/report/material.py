@@ -93,8 +93,10 @@ class Score(Part):
 
 
 class Represent(Part):
-    """What made the vectors."""
+    """What made the vectors that coverage is by."""
 
+    name: str | Absent = None
+    """What the recipe calls them; absent where there are no others."""
     model: str
     revision: str | None
     layer: int | None

@@ -12,6 +12,7 @@ from curator.experiment.plan import rows_by_part
 from curator.judge.measure import deciding_judge, read_stored
 from curator.judge.stage import deciding_verdicts
 from curator.recipe.judge import Judges
+from curator.recipe.represent import names_of
 from curator.recipe.sweep import mix_of, name_at, settings_of
 from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import finished, read_json, write_json, write_text
@@ -77,6 +78,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         model=Model(id=recipe.model.id, revision=start["revision"]),
         data=data,
         vectors=vectors,
+        covered_by=_covered_by(run, representation),
         scores=scores,
         selection=selection,
         stability=[Stability.model_validate(row) for row in run.stability().iter_rows(named=True)],
@@ -140,6 +142,13 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     write_text(folder / WEBPAGE, webpage(contents, shapes, chosen=chosen, answers=shown))
     decision = contents.decision
     return {"summary": decision.outcome + (f" ({decision.reason})" if decision.reason else "")}
+
+
+def _covered_by(run: Run, number: int) -> str | None:
+    """What the vectors that coverage is by are called; null where the model says enough of them."""
+    sections = run.recipe.representations
+    stated = len(sections) > 1 or sections[number].name is not None or sections[number].side != "both"
+    return names_of(sections)[number] if stated else None
 
 
 def _settings(run: Run, data: Data, models: Models) -> list[TaskSetting] | None:

@@ -93,11 +93,12 @@ def about(
         "weights": weights,
         "template": template,
         "layer": section.layer if hidden else None,
-        "token": section.token if hidden else None,
+        "token": section.place if hidden else None,
         "gradient": None if section.kind != "gradients" else gradient,
         "max_tokens": section.max_tokens,
         "device": where,
         "dtype": TORCH[dtype],
+        **({} if section.side == "both" else {"side": section.side}),
         library: ".".join(version(library).split(".")[:2]),
     }
 

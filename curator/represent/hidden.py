@@ -23,10 +23,16 @@ if TYPE_CHECKING:
 
 
 class Point(NamedTuple):
-    """Where a state is taken: a layer counted from 0 (the embeddings) to the number of blocks, and a token."""
+    """Where a state is taken: a layer counted from 0 (the embeddings) to the number of blocks, and a token; of
+    `first-answer` the mean over the `first` tokens of the answer.
+    """
 
     layer: int
     token: str
+    first: int = 0
+
+
+MEANS = ("mean-completion", "first-answer")
 
 
 class _Enough(Exception):  # noqa: N818 - not an error: the way out of a pass
@@ -37,19 +43,20 @@ def hidden_states(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    points: Sequence[tuple[int, str]],
+    points: Sequence[Point],
     max_tokens: int,
     batch_tokens: int,
     name: str,
 ) -> Encoder:
-    """Unit vectors of the states at every point, a layer and a token, which one pass over the rows gives together.
+    """Unit vectors of the states at every point, which one pass over the rows gives together.
 
     Layers count as transformers does: 0 is the embeddings, i the output of block i, the last (-1) after the final norm.
     Tokens: `last-completion` is the answer's own last token, whatever the template writes between it and the end token,
-    `eos` the end token, `mean-completion` the mean over the answer's own tokens, `end-of-prompt` the token from which
-    the answer is predicted. A row of more than `max_tokens` tokens, or than the model has positions for, loses its
-    beginning and is counted. No logits are computed, no block after the last needed layer runs, and of every layer only
-    the needed tokens are kept.
+    `eos` the end token, `mean-completion` the mean over the answer's own tokens, `first-answer` that over the first of
+    them (all, where it has fewer), `end-of-prompt` the token from which the answer is predicted. A row of more than
+    `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted; an answer that is
+    longer than that itself has its first tokens in what is left. No logits are computed, no block after the last needed
+    layer runs, and of every layer only the needed tokens are kept.
 
     Rows go in batches of similar length, of at most `batch_tokens` tokens with their padding (on a CPU CPU_TOKENS). A
     row's vector is the same in every batch up to rounding: 1e-4 in fp32.
@@ -61,7 +68,7 @@ def hidden_states(
     """
     take_products(model)
     body = body_of(model)
-    counted = [_counted(layer, token, len(blocks_of(body)), name) for layer, token in points]
+    counted = [point._replace(layer=_counted(point.layer, len(blocks_of(body)), name)) for point in points]
     most = budget(batch_tokens, next(body.parameters()).device.type)
     width, limit = int(model.config.get_text_config().hidden_size), min(max_tokens, window(model))
 
@@ -120,14 +127,14 @@ def blocks_of(body: Any) -> Any:
     )
 
 
-def _counted(layer: int, token: str, blocks: int, name: str) -> Point:
-    """The point with its layer counted from 0; -1 is the output of the last block."""
+def _counted(layer: int, blocks: int, name: str) -> int:
+    """The layer counted from 0; -1 is the output of the last block."""
     from_zero = layer if layer >= 0 else blocks + 1 + layer
     if not 0 <= from_zero <= blocks:
         raise ModelError(
             f"represent.layer: found {layer}; {name} has {blocks} blocks, allowed: {-blocks - 1} to {blocks}"
         )
-    return Point(from_zero, token)
+    return from_zero
 
 
 def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], filler: int) -> list[torch.Tensor]:
@@ -145,11 +152,11 @@ def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], fil
     if _looks_ahead(body):
         inputs["attention_mask"] = mask.to(where)
     layers = {point.layer for point in points}
-    reducers = {token: _reducer(rows, token, ids.shape[1], where) for token in sorted({token for _, token in points})}
+    reducers = {point[1:]: _reducer(rows, point, ids.shape[1], where) for point in points}
 
     def keep(layer: int, states: torch.Tensor) -> None:
         # Reduced at once: all tokens of a layer are `t` times what is kept of it.
-        states_at.update({point: reducers[point.token](states) for point in points if point.layer == layer})
+        states_at.update({point: reducers[point[1:]](states) for point in points if point.layer == layer})
 
     with ExitStack() as hooks:
         for layer in layers - {len(blocks)}:
@@ -184,13 +191,13 @@ def _looks_ahead(body: Any) -> bool:
 
 
 def _reducer(
-    rows: Sequence[Tokens], token: str, width: int, where: torch.device
+    rows: Sequence[Tokens], point: Point, width: int, where: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function from states `(b, t, d)` to those of each row's token `(b, d)`."""
+    """A function from states `(b, t, d)` to those of each row's token `(b, d)`, or to the mean over several."""
     import torch
 
-    first, last = torch.tensor([_span(row, token) for row in rows], device=where).T
-    if token != "mean-completion":
+    first, last = torch.tensor([_span(row, point) for row in rows], device=where).T
+    if point.token not in MEANS:
         return lambda states: states[torch.arange(len(rows), device=where), last]
     positions = torch.arange(width, device=where)
     inside = (positions >= first[:, None]) & (positions <= last[:, None])
@@ -204,13 +211,14 @@ def _reducer(
     return mean
 
 
-def _span(row: Tokens, token: str) -> tuple[int, int]:
+def _span(row: Tokens, point: Point) -> tuple[int, int]:
     """First and last position of a token or of a mean over several. An empty answer has no token of its own: the token
     from which it is predicted stands in.
     """
     end, before = len(row.ids) - 1, max(row.start - 1, 0)
     last = max(row.stop - 1, before)
-    if token == "mean-completion":
-        return min(row.start, last), last
-    position = {"last-completion": last, "eos": end, "end-of-prompt": before}[token]
+    if point.token in MEANS:
+        first = min(row.start, last)
+        return first, last if point.token == "mean-completion" else min(last, first + point.first - 1)
+    position = {"last-completion": last, "eos": end, "end-of-prompt": before}[point.token]
     return position, position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +89,12 @@ def commit_of(embedder: SentenceTransformer) -> str | None:
     return None if commit is None else str(commit)
 
 
-def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: int) -> Encoder:
-    """Unit vectors of each conversation's text, its turns joined by blank lines.
+SIDES: Mapping[str, slice] = {"both": slice(None), "prompt": slice(-1), "answer": slice(-1, None)}
+"""Which turns of a conversation that ends with an answer are embedded."""
+
+
+def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: int, side: str = "both") -> Encoder:
+    """Unit vectors of each conversation's text on a side of SIDES, its turns joined by blank lines.
 
     Rows of more tokens than the embedder (or `max_tokens`) takes are cut by it, and counted: sentence-transformers
     itself does so in silence. Texts are tokenised once, for their lengths and for the model, where the embedder is a
@@ -100,14 +104,14 @@ def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: i
         ModelError: When it is called, memory runs out.
     """
     limit = min(max_tokens, embedder.max_seq_length or max_tokens)
-    most = budget(batch_tokens, embedder.device.type)
+    most, turns = budget(batch_tokens, embedder.device.type), SIDES[side]
     width = embedder.get_embedding_dimension() or 0
     if _is_plain(embedder):
         take_products(embedder[0].model)
 
     def encode(texts: Texts, numbers: Sequence[int], progress: Callable[[int], None]) -> list[Encoded]:
         embedder.max_seq_length = limit
-        plain = ["\n\n".join(message["content"] for message in messages) for messages in texts.rows]
+        plain = ["\n\n".join(message["content"] for message in messages[turns]) for messages in texts.rows]
         lengths, over, features = _tokenised(embedder, plain, limit)
         matrix, done = np.zeros((len(plain), width), dtype=np.float32), 0
         for batch in batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH):

@@ -82,7 +82,7 @@ def with_origin(
         return Vectors(tuple(ids), matrix, section.id, section.revision, truncated=truncated)
     if section.kind == "gradients":
         return Vectors(tuple(ids), matrix, name, revision, truncated=truncated)
-    return Vectors(tuple(ids), matrix, name, revision, section.layer, section.token, truncated)
+    return Vectors(tuple(ids), matrix, name, revision, section.layer, section.place, truncated)
 
 
 def alike(sections: Sequence[Represent]) -> list[list[int]]:
@@ -113,15 +113,15 @@ def encoder_of(
         from curator.represent.sentences import load_embedder, sentences
 
         assert first.id is not None
-        return sentences(model or load_embedder(first.id, first.revision, dtype), **limits)
+        return sentences(model or load_embedder(first.id, first.revision, dtype), side=first.side, **limits)
     if first.kind == "gradients":
         from curator.represent.gradients import gradients
 
         settings = {"of": first.of, "rank": first.rank, "dimensions": first.dimensions, "seed": first.seed}
         return gradients(model, tokenizer, **settings, **limits)  # type: ignore[arg-type]
-    from curator.represent.hidden import hidden_states
+    from curator.represent.hidden import Point, hidden_states
 
-    points = [(section.layer, section.token) for section in sections]
+    points = [Point(section.layer, section.token, section.first) for section in sections]
     return hidden_states(model, tokenizer, points=points, name=name, **limits)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.pool.stage import refuse_few
-from curator.recipe import Recipe, scores_of, steps_taken
+from curator.recipe import Recipe, embedders_of, every_part, scores_of, steps_taken
+from curator.recipe.pool import Embedder
 from curator.recipe.represent import names_of
-from curator.recipe.score import AGGREGATES, Score, parts_of
+from curator.recipe.score import AGGREGATES, KINDS, Score, parts_of
 from curator.recipe.select import OBJECTIVES, rows_wanted
 from curator.run import Run, Setting
 from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Scores, Vectors
+    from curator.represent.encoder import Texts
+    from curator.score.format import Space
+
+
+SpaceName = tuple[str, Embedder | None]
+"""A kind of score, and what embeds for it where that is not the pool's embedder."""
 
 
 class Compared(NamedTuple):
@@ -28,7 +36,9 @@ class Compared(NamedTuple):
         weights: Task name -> task mass.
         k: How many rows are to be selected.
         interference: The interference scores, by name.
-        representations: The vectors of pool and tasks by each representation of the recipe, for their consensus.
+        representations: The vectors of pool and tasks by each representation of the recipe, and what these are called
+            (`names`): for their consensus, and for scores that name one.
+        spaces: Vectors of pool and tasks that are made of the texts for scores that need such.
     """
 
     pool: Vectors
@@ -37,10 +47,13 @@ class Compared(NamedTuple):
     k: int
     interference: Mapping[str, Scores]
     representations: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
+    names: Sequence[str] = ()
+    spaces: Mapping[SpaceName, Space] = {}
 
 
 def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     """Scores every candidate by its similarity to each task, by each representation of the recipe."""
+    from curator.provenance import packages
     from curator.run.files import save_array, save_frame, save_scores
     from curator.score.cosine import mean_cosine, task_cover
 
@@ -53,7 +66,11 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
         (run.vectors("pool", number), {task.name: run.vectors(f"task-{task.name}", number) for task in recipe.tasks})
         for number in range(len(recipe.representations))
     ]
-    compared = [Compared(pool, tasks, weights, k, interference, representations) for pool, tasks in representations]
+    names, spaces = names_of(recipe.representations), spaces_of(run)
+    compared = [
+        Compared(pool, tasks, weights, k, interference, representations, names, spaces)
+        for pool, tasks in representations
+    ]
     for number, vectors in enumerate(compared):
         part = folder / part_below(number)
         score = scored(recipe.score, vectors)
@@ -64,19 +81,17 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
         if OBJECTIVES[recipe.select.objective].task_cover:
             anticipated = {name: rows for name, rows in vectors.tasks.items() if weights[name] > 0}
             save_array(part / TASK_COVER, task_cover(vectors.pool, anticipated))
-        if number == 0:
+        if number == recipe.covering:
             medians = [f"{name} {sorted(values)[len(values) // 2]:.3f}" for name, values in score.tasks.items()]
             summary = f"{score.name}; median similarity to {', '.join(medians)}"
     save_frame(folder / EVERY_SCORE, every_score(recipe, compared))
-    return {"summary": summary}
+    return {**packages(*(section.id for section in embedders_of(recipe))), "summary": summary}
 
 
 def interference_of(run: Run) -> dict[str, Scores]:
     """Every interference score that the recipe needs, by name, taken on the weights of the base stage."""
     from curator.model.load import load_model, load_tokenizer
     from curator.provenance import set_threads, threads_alone
-    from curator.records import Conversations
-    from curator.represent.encoder import Texts
     from curator.run.files import absolute
     from curator.score.interference import interference
 
@@ -88,13 +103,10 @@ def interference_of(run: Run) -> dict[str, Scores]:
     set_threads(threads_alone(recipe.engine))
     weights = base["weights"]
 
-    def texts(frame: pl.DataFrame) -> Texts:
-        return Texts(frame["id"].to_list(), Conversations(frame))
-
     section = recipe.verify.finetune
     scores = interference(
-        texts(data.pool.rows),
-        {task.name: texts(task.train) for task in data.tasks},
+        _texts(data.pool.rows),
+        {task.name: _texts(task.train) for task in data.tasks},
         recipe.weights(),
         sections=sections,
         model=load_model(
@@ -115,26 +127,102 @@ def interference_of(run: Run) -> dict[str, Scores]:
     return {score.name: score for score in scores}
 
 
-def scored(section: Score, vectors: Compared) -> Scores:
+def spaces_of(run: Run) -> dict[SpaceName, Space]:
+    """The vectors that the recipe's scores of texts compare, each made once."""
+    from curator.provenance import set_threads, threads_alone
+    from curator.represent.vectors import embedder
+    from curator.score.content import contents
+    from curator.score.format import formats
+
+    recipe = run.recipe
+    spaces: dict[SpaceName, Space] = {}
+    for part in every_part(recipe):
+        if part.kind not in TEXTUAL or _space(part) in spaces:
+            continue
+        data = run.data()
+        pool, tasks = _texts(data.pool.rows), {task.name: _texts(task.train) for task in data.tasks}
+        if part.kind == "format":
+            spaces[_space(part)] = formats(pool, tasks, recipe.weights())
+            continue
+        set_threads(threads_alone(recipe.engine))
+        section = part.embedder or recipe.pool.embedder
+        embed = embedder(
+            section, run.vector_cache(), dtype=run.record("base").get("dtype", "fp32"),
+            progress=run.progress_of("scores"),
+        )  # fmt: skip
+        spaces[_space(part)] = contents(pool, tasks, embed, section.id)
+    return spaces
+
+
+def _space(section: Score) -> SpaceName:
+    return section.kind, section.embedder
+
+
+def _texts(frame: pl.DataFrame) -> Texts:
+    from curator.records import Conversations
+    from curator.represent.encoder import Texts
+
+    return Texts(frame["id"].to_list(), Conversations(frame))
+
+
+def scored(section: Score, compared: Compared) -> Scores:
     """The score that a recipe's section names.
 
     Raises:
         DataError: As `cosine.cosine`.
     """
-    from curator.score.cosine import consensus, cosine, rank_sum
+    return SCORERS[section.kind](section, compared)
+
+
+def _cosine(section: Score, compared: Compared) -> Scores:
+    if section.by is None:
+        return _of(section, compared, compared.pool, compared.tasks)
+    score = _of(section, compared, *compared.representations[compared.names.index(section.by)])
+    # Called as in the table of every score.
+    return replace(score, name=f"{score.name}, {section.by}", parameters={**score.parameters, "by": section.by})
+
+
+def _of(section: Score, compared: Compared, pool: Vectors, tasks: Mapping[str, Vectors]) -> Scores:
+    from curator.score.cosine import cosine
+
+    return cosine(pool, tasks, compared.weights, aggregate=section.aggregate, n=section.n, k=compared.k)
+
+
+def _interference(section: Score, compared: Compared) -> Scores:
     from curator.score.interference import name_of
 
-    if section.kind == "rank-sum":
-        return rank_sum([scored(part, vectors) for part in section.of])
-    if section.kind == "interference":
-        return vectors.interference[name_of(section, section.loss)]
+    return compared.interference[name_of(section, section.loss)]
 
-    def by(pool: Vectors, tasks: Mapping[str, Vectors]) -> Scores:
-        return cosine(pool, tasks, vectors.weights, aggregate=section.aggregate, n=section.n, k=vectors.k)
 
-    if section.kind == "consensus":
-        return consensus([by(pool, tasks) for pool, tasks in vectors.representations])
-    return by(vectors.pool, vectors.tasks)
+def _textual(section: Score, compared: Compared) -> Scores:
+    score = _of(section, compared, *compared.spaces[_space(section)])
+    name = score.name.replace("cosine/", f"{section.kind}/")
+    return replace(score, name=f"{name}, {section.embedder.id}" if section.embedder else name)
+
+
+def _rank_sum(section: Score, compared: Compared) -> Scores:
+    from curator.score.cosine import rank_sum
+
+    return rank_sum([scored(part, compared) for part in section.of])
+
+
+def _consensus(section: Score, compared: Compared) -> Scores:
+    from curator.score.cosine import consensus
+
+    return consensus([_of(section, compared, pool, tasks) for pool, tasks in compared.representations])
+
+
+SCORERS: dict[str, Callable[[Score, Compared], Scores]] = {
+    "cosine": _cosine,
+    "interference": _interference,
+    "rank-sum": _rank_sum,
+    "consensus": _consensus,
+    "format": _textual,
+    "content": _textual,
+}
+"""How each kind of `recipe.score.KINDS` is computed for all rows of the pool."""
+
+TEXTUAL = tuple(kind for kind, scorer in SCORERS.items() if scorer is _textual)
 
 
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
@@ -142,7 +230,8 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
 
     By each representation: every aggregator, what the recipe selects by and its parts, and, where interference is
     taken, the rank sum of it and the recipe's cosine. Then those that know no single representation: the consensus of
-    several (as the recipe's cosine or consensus is aggregated), and every interference score.
+    several (as the recipe's cosine or consensus is aggregated), every interference score, and whatever else the recipe
+    selects by or its pilot compares.
     """
     import polars as pl
 
@@ -159,12 +248,17 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
         columns |= _columns(first.pool.ids, score, score.name)
     for score in first.interference.values():
         columns |= _columns(first.pool.ids, score, score.name)
+    for section in every_part(recipe):
+        if not KINDS[section.kind].of_vectors:
+            score = scored(section, first)
+            columns |= _columns(first.pool.ids, score, score.name)
     return pl.DataFrame(columns)
 
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
     """The scores that each representation gets; `rows` is the smallest task's, which bounds `n` of a top-mean."""
-    cosines = [part for part in parts_of(recipe.score) if part.kind == "cosine"]
+    # Of whatever representation the recipe takes them, the table has them of each.
+    cosines = [part.model_copy(update={"by": None}) for part in parts_of(recipe.score) if part.kind == "cosine"]
     first = cosines[0] if cosines else Score(n=min(Score().n, rows))
     n = min(first.n, rows)
     sections = [*cosines, *(first.model_copy(update={"n": n, "aggregate": aggregate}) for aggregate in AGGREGATES)]

@@ -69,13 +69,13 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
             source_weights=recipe.pool.weights(),
         )  # fmt: skip
 
-    setting, best_draw = Setting(0.0), None
+    setting, best_draw = Setting(0.0, representation=recipe.covering), None
     if section.weight == "auto":
         setting, best_draw = pilot(
             run, folder / PILOT, data, lambda candidate: chosen(candidate, recipe.seed).selection.ids
         )
     else:
-        setting = Setting(section.weight)
+        setting = setting._replace(weight=section.weight)
     curated = chosen(setting, recipe.seed)
     selection, scores = curated.selection, run.scores(setting)
     save_selection(folder, selection)
@@ -89,7 +89,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         given[BEST_RANDOM] = best_draw
     drawn = draw_arms(
         rows, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
-        mean_cosine=run.mean_cosine(setting.representation),
+        mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
         budget=section.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
     )  # fmt: skip
@@ -208,6 +208,12 @@ def quality(selection: Selection, overlaps: Sequence[float]) -> str:
     if overlaps:
         parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
     return ", ".join(parts)
+
+
+def _similar_by(run: Run, setting: Setting, scores: Scores) -> int:
+    """The number of the representation that the score is of; of the setting's own where it names none."""
+    name = scores.parameters.get("by")
+    return setting.representation if name is None else names_of(run.recipe.representations).index(str(name))
 
 
 def _sets(

@@ -134,8 +134,8 @@ BAD: list[tuple[str, str, list[str]]] = [
     ]),
     ("from: hidden-states", "kind: hidden-states", [
         "r.yaml:15: represent.kind: unknown key; "
-        "allowed: from, id, revision, chat_template, layer, token, centre, max_tokens, batch_tokens, of, rank, "
-        "dimensions, seed",
+        "allowed: from, name, id, revision, chat_template, layer, token, first, side, centre, max_tokens, "
+        "batch_tokens, of, rank, dimensions, seed",
     ]),
     ("top-mean", "median", [
         f"r.yaml:16: score.aggregate: found 'median'; allowed: {', '.join(AGGREGATES)}",
@@ -263,6 +263,8 @@ UNREAD: list[tuple[list[str], str]] = [
         ["represent={from: gradients, token: eos}"],
         "represent: token is of hidden-states, and these vectors are from gr",
     ),
+    (["represent={first: 8}"], "represent: first is of token: first-answer, and the token is last-completion"),
+    (["represent={side: prompt}"], "represent: side is of a sentence embedder, and these vectors are from hidden-st"),
     (["represent={dimensions: 64}"], "represent: dimensions is of gradients, and these vectors are from hidden-states"),
     (
         ["represent={from: gradients, of: head, rank: 4}"],

@@ -166,9 +166,17 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
         for more in ({}, {"of": "head"}, {"rank": 4}, {"dimensions": 64}, {"seed": 1})
     ]
     kinds += [
-        Represent(**{"from": "hidden-states", **more}) for more in ({"layer": 2}, {"token": "eos"}, {"max_tokens": 9})
+        Represent(**{"from": "hidden-states", **more})
+        for more in (
+            {"layer": 2},
+            {"token": "eos"},
+            {"max_tokens": 9},
+            {"token": "first-answer"},
+            {"token": "first-answer", "first": 8},
+        )
     ]
-    kinds += [Represent(**{"from": "sentence-transformers", "id": "a"})]
+    embedder = {"from": "sentence-transformers", "id": "a"}
+    kinds += [Represent(**embedder, **more) for more in ({"side": "prompt"}, {"side": "answer"}, {})]
     found = [described(), *map(described, kinds)]
     found += [described(**{name: "other"}) for name in ("weights", "template")] + [described(where="cuda")]
     found.append(described(dtype="bf16"))
@@ -181,7 +189,9 @@ def test_each_of_what_decides_a_vector_is_in_its_description(monkeypatch):
     assert len(set(found)) == len(found)
     monkeypatch.undo()
     # What decides last bits, or nothing before centring, does not.
-    assert described() == described(Represent(**{"from": "hidden-states", "batch_tokens": 9, "centre": False}))
+    assert described() == described(
+        Represent(**{"from": "hidden-states", "batch_tokens": 9, "centre": False, "name": "b"})
+    )
     on_gpu = about(section, **{**settings, "where": "cuda", "dtype": "bf16"})
     assert (on_gpu["device"], on_gpu["dtype"]) == ("cuda", "bfloat16")
 

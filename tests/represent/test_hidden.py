@@ -13,10 +13,10 @@ import torch
 from curator.errors import ModelError
 from curator.model.load import load_tokenizer
 from curator.recipe.represent import Represent
-from curator.represent.vectors import represent
+from curator.represent.vectors import alike, represent, represent_all
 from tests import fakes
 
-PLACES = ("last-completion", "eos", "mean-completion", "end-of-prompt")
+PLACES = ("last-completion", "eos", "mean-completion", "first-answer", "end-of-prompt")
 LAYERS = (0, 1, 2, -1)
 ROWS = fakes.conversations()
 IDS = [f"row-{i}" for i in range(len(ROWS))]
@@ -36,7 +36,7 @@ def found(model, rows=ROWS, ids=IDS, *, side="left", pad="<pad>", template="plai
     return represent(ids, rows, section=Represent(**section), model=model, tokenizer=tokenizer, name="tiny")
 
 
-def twin(model, rows, layer, place, limit=1024, template="plain"):
+def twin(model, rows, layer, place, limit=1024, template="plain", first=16):
     """One row at a time, the full model, every layer, places written out as the docstring has them."""
     out = []
     for messages in rows:
@@ -49,6 +49,7 @@ def twin(model, rows, layer, place, limit=1024, template="plain"):
             "last-completion": own[-1] if len(own) else before,
             "eos": states[-1],
             "mean-completion": own.mean(axis=0) if len(own) else before,
+            "first-answer": sum(own[:first]) / len(own[:first]) if len(own) else before,
             "end-of-prompt": before,
         }[place]
         out.append(vector / np.linalg.norm(vector))
@@ -78,6 +79,24 @@ def test_a_batch_equals_an_independent_twin_that_takes_one_row_at_a_time(model, 
     for layer in LAYERS:
         together = found(model, layer=layer, token=place, side=side).matrix
         np.testing.assert_allclose(together, twin(model, ROWS, layer, place), atol=1e-4)
+
+
+@pytest.mark.parametrize("first", [1, 3, 1000])
+def test_the_first_tokens_of_an_answer_are_as_many_as_are_asked_for(model, first):
+    together = found(model, layer=1, token="first-answer", first=first)
+    np.testing.assert_allclose(together.matrix, twin(model, ROWS, 1, "first-answer", first=first), atol=1e-4)
+    assert together.token == f"first-answer-{first}"
+    if first > 100:
+        np.testing.assert_allclose(together.matrix, twin(model, ROWS, 1, "mean-completion"), atol=1e-4)
+
+
+def test_means_over_several_numbers_of_tokens_come_from_one_pass(model):
+    asked = [Represent(layer=-1, token="first-answer", first=first) for first in (1, 2, 16)]
+    assert alike(asked) == [[0, 1, 2]]
+    settings = {"model": model, "tokenizer": fakes.tokenizer("plain"), "name": "tiny"}
+    for section, vectors in zip(asked, represent_all(IDS, ROWS, sections=asked, **settings), strict=True):
+        expected = twin(model, ROWS, -1, "first-answer", first=section.first)
+        np.testing.assert_allclose(vectors.matrix, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -112,6 +131,7 @@ def test_the_last_token_is_the_answers_own_whatever_stands_before_its_end(model,
             "last-completion": states[stop - 1],
             "eos": states[-1],
             "mean-completion": states[start:stop].mean(axis=0),
+            "first-answer": states[start : min(stop, start + 16)].mean(axis=0),
             "end-of-prompt": states[start - 1],
         }[place]
         expected.append(vector / np.linalg.norm(vector))

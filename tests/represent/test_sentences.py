@@ -75,6 +75,20 @@ def test_no_rows_give_no_vectors(folder, vectors):
     assert found(folder, [], []).matrix.shape == (0, vectors.matrix.shape[1])
 
 
+def test_each_side_of_a_conversation_is_embedded_alone(folder, embedder):
+    texts = {
+        "prompt": ["\n\n".join(turn["content"] for turn in row[:-1]) for row in ROWS],
+        "answer": [row[-1]["content"] for row in ROWS],
+    }
+    for side, plain in texts.items():
+        expected = np.array([embedder.encode(text, normalize_embeddings=True) for text in plain])
+        np.testing.assert_allclose(found(folder, side=side).matrix, expected, atol=1e-4)
+    same, other = (fakes.turns("what does a gull eat", answer) for answer in ("fish", "no idea at all"))
+    prompts, answers = (found(folder, [same, other], ["a", "b"], side=side).matrix for side in texts)
+    np.testing.assert_allclose(prompts[0], prompts[1], atol=1e-6)
+    assert float(answers[0] @ answers[1]) < 0.9
+
+
 @pytest.mark.parametrize("name", ["/no/such/folder", "nobody/nothing"])
 def test_an_unknown_embedder_is_refused(name):
     with pytest.raises(

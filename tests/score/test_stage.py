@@ -8,10 +8,10 @@ import pytest
 from curator.errors import RecipeError
 from curator.recipe import steps_taken
 from curator.recipe.represent import names_of
-from curator.recipe.score import AGGREGATES, Score
+from curator.recipe.score import AGGREGATES, KINDS, Score
 from curator.records import Scores, Vectors
 from curator.score.cosine import cosine, rank_sum
-from curator.score.stage import Compared, every_score, scored
+from curator.score.stage import SCORERS, Compared, every_score, scored
 from tests.small_run import recipe
 
 BOTH = "represent=[{from: hidden-states}, {from: hidden-states, token: end-of-prompt}]"
@@ -50,6 +50,12 @@ def test_a_step_is_taken_once_and_only_where_somebody_asks():
     assert [one.size for one in steps_taken(recipe(SUM))] == [0.01]
     both = steps_taken(recipe("score={from: interference, loss: whole}", FORGETTING))
     assert [(one.step, one.loss) for one in both] == [("sign", "whole"), ("gradient", "first-token")]
+
+
+def test_every_kind_of_score_is_computed_and_reads_settings_that_there_are():
+    assert KINDS.keys() == SCORERS.keys()
+    settings = set(Score.model_fields) - {"kind"}
+    assert {name for kind in KINDS.values() for name in kind.reads} == settings
 
 
 def test_a_section_gives_the_score_it_names():
@@ -158,3 +164,33 @@ def test_a_consensus_needs_several_representations(score):
     with pytest.raises(RecipeError, match="consensus is of several representations, and represent has one"):
         recipe(score)
     assert recipe(score, BOTH)
+
+
+def several(*seeds):
+    """What is compared by each of several representations, `layer -1, last-completion` the first."""
+    parts = [compared(seed=seed) for seed in seeds]
+    every = [(part.pool, part.tasks) for part in parts]
+    names = names_of(recipe(BOTH).representations)
+    return [part._replace(representations=every, names=names) for part in parts]
+
+
+def test_a_score_is_of_the_representation_that_it_names_whichever_coverage_is_by():
+    parts, name = several(0, 7), "layer -1, end-of-prompt"
+    expected = scored(Score(n=3), parts[1])
+    for part in parts:
+        by_name = scored(Score(n=3, by=name), part)
+        assert by_name.combined.tolist() == expected.combined.tolist()
+        assert (by_name.name, by_name.parameters["by"]) == (f"cosine/top-mean-3, {name}", name)
+    assert scored(Score(n=3), parts[0]).combined.tolist() != expected.combined.tolist()
+    both = scored(Score(kind="rank-sum", of=[Score(n=3), Score(n=3, by=name)]), parts[0])
+    assert both.combined.tolist() == rank_sum([scored(Score(n=3), part) for part in parts]).combined.tolist()
+
+
+def test_the_table_of_scores_keeps_the_score_of_each_representation_where_one_is_named():
+    parts, name = several(0, 7), "layer -1, end-of-prompt"
+    r = recipe(BOTH, f"score={{n: 3, by: '{name}'}}")
+    table = every_score(r, parts)
+    assert table.columns == every_score(recipe(BOTH, "score.n=3"), parts).columns
+    assert table[f"{scored(r.score, parts[0]).name}:list"].to_list() == scored(r.score, parts[0]).tasks["list"].tolist()
+    first = scored(Score(n=3), parts[0]).tasks["list"]
+    assert table["cosine/top-mean-3, layer -1, last-completion:list"].to_list() == first.tolist()

