@@ -46,7 +46,7 @@ represent:
   - {from: hidden-states, id: owner/model, revision: main, chat_template: template.jinja, token: first-answer}
   - {from: gradients, name: gradient}
   - {from: sentence-transformers, id: owner/embedder}
-score: {from: rank-sum, of: [{from: cosine}, {from: interference}]}
+score: {from: rank-sum, of: [{from: cosine}, {from: interference}, {from: forgetting, rows: 9, seeds: 2}]}
 select:
   k: 20
   weight: auto
@@ -65,7 +65,7 @@ verify:
   gates: {harmfulness_after: 0.5}
   forgetting: {rows: 20}
   log_odds: pilot
-  pilot: {weights: [0.0, 1.0], scores: [{from: cosine}]}
+  pilot: {weights: [0.0, 1.0], scores: [{from: cosine}, {from: depth, seeds: 2}]}
   regime: {auto: true, steps: [2], learning_rates: [0.001]}
 judges:
   headline: phrases
@@ -100,6 +100,7 @@ VLLM = [
 
 PILOTED = [
     "verify.pilot={weights: [0.0, 1.0]}",
+    "score={from: depth}",
     "model.id=owner/model",
     "verify.align={method: full, steps: 2}",
     "suite=null",
@@ -117,7 +118,7 @@ VARIANTS = {
 # A leaf, or a section with all below it, and the stages whose settings it moves; the last match counts.
 MOVES = (
     ("name", "report publish"),
-    ("seed", "base pool select train"),
+    ("seed", "base pool scores select train"),
     ("model", "base"),
     ("pool", "pool"),
     ("tasks", "pool"),
@@ -126,7 +127,7 @@ MOVES = (
     ("tasks.*.anticipated", "pool scores select train"),
     ("tasks.*.metric.python", "pool judge"),
     ("tasks.*.sweep", "train"),
-    ("tasks.*.probe_at", "train"),
+    ("tasks.*.probe_at", "scores train"),  # forgetting is measured at checkpoints, too
     ("probes", "pool"),
     ("probes.prefill", "answer"),
     ("probes.opening", "answer"),
@@ -148,8 +149,9 @@ MOVES = (
     ("verify.rehearsal_share", "select train"),
     ("verify.exposure", "select train"),
     ("verify.keep", "pool"),
-    ("verify.align", "base select train"),
-    ("verify.finetune", "select train"),
+    # Scores that ask models align and fine-tune theirs in the same way.
+    ("verify.align", "base scores select train"),
+    ("verify.finetune", "scores select train"),
     ("verify.finetune.max_tokens", "scores select train"),
     ("verify.finetune.micro_batch", "scores select train"),
     ("verify.generate", "select train answer"),
@@ -547,6 +549,7 @@ PIECES: list[tuple[Any, tuple[Any, ...]]] = [
     (pieces.training_key, ("start", SECTION, 4, 1, "template", ["row"])),
     (pieces.answers_key, ("weights", "template", ["question"], 256, 64, "vllm")),
     (pieces.losses_key, ("weights", "template", ["row"], 512)),
+    (pieces.measures_key, ("losses", ["weights"], "template", ["row"], 512)),
     (pieces.verdicts_key, (JUDGE,)),
     (pieces.added_key, (JUDGE, "answers")),
 ]

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from curator.check.measured import Measured
 from curator.check.workload import Load, finetuning_steps, prompts
-from curator.experiment.curve import checkpoint_steps, together
+from curator.experiment.curve import together
 from curator.experiment.plan import Plan
 from curator.recipe import Recipe
 from curator.recipe.sweep import TaskSetting, settings_by_name, settings_of, task_of
 from curator.recipe.task import TaskSection
+from curator.recipe.training import checkpoint_steps
 from curator.wording import number
 
 

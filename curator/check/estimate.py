@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curator.check import curve
+from curator.check import curve, scores
 from curator.check.measured import Measured, measured
 from curator.check.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
 from curator.check.speed import GPU, core_of, operations, seconds_for
@@ -236,6 +236,7 @@ def _words(
         words = {"instruction tuning": f"{tuned}{tokens}", **words}
     if first.pilot is not None:
         words["pilot"] = _pilot_words(recipe, first.pilot, root)
+    words |= scores.in_words(recipe, root, known, size)
     if recipe.verify.log_odds is not None:
         words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
     if first.regime is not None:

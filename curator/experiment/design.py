@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from curator.experiment.answers import Rows, Weights
 from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.training import Training
 from curator.recipe.verify import CURATED
@@ -20,6 +19,7 @@ from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES
 from curator.seeds import by_hash
+from curator.train.job import Rows, Weights
 
 if TYPE_CHECKING:
     from curator.model.openers import Openers

@@ -17,21 +17,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.decision.statistics import spearman
-from curator.experiment.answers import Rows, Weights, texts_of
 from curator.experiment.design import Experiment
-from curator.experiment.grid import Progress, executed
-from curator.experiment.jobs import Job
+from curator.experiment.grid import Progress
 from curator.experiment.plan import Cell
 from curator.keys.pieces import losses_key
-from curator.model.chat import encode_all
 from curator.model.load import load_config
-from curator.model.losses import LOSSES, answer_losses
+from curator.model.losses import LOSSES
 from curator.run import Run
-from curator.run.files import load_frame, save_frame
-from curator.run.folder import make
+from curator.run.files import load_frame
 from curator.run.names import POOL, ROW_LOSSES
-from curator.run.ran import note_dtype
+from curator.score.passes import PassJob, run_pass
 from curator.seeds import by_hash, generator
+from curator.train.job import Rows, Weights, executed, texts_of
 
 if TYPE_CHECKING:
     from curator.engine import Runner
@@ -51,14 +48,6 @@ LEAST_ROWS = 10
 DRAWS = 1000  # of the bootstrap
 
 Column = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossJob(Job):
-    """The losses of some rows under one model."""
-
-    rows: Rows
-    batch_tokens: int
 
 
 @dataclass(frozen=True)
@@ -160,7 +149,7 @@ def forget(
     texts = texts_of(rows)
     cells = [Cell(arm, seed, task) for seed in seeds for task in (None, *tasks)]
     jobs = {
-        cell: LossJob(
+        cell: PassJob(
             root=experiment.root,
             folder=str((stage / "forgetting" / cell.folder).relative_to(experiment.root)),
             key=losses_key(weights[cell].key, experiment.chat_template, texts, batch_tokens),
@@ -174,7 +163,7 @@ def forget(
         for cell in cells
     }
     progress(0, len(jobs))
-    for done, _ in enumerate(executed(experiment, run_losses, list(jobs.values()), execute), start=1):
+    for done, _ in enumerate(executed(run_pass, list(jobs.values()), execute, mix=experiment.mix), start=1):
         progress(done, len(jobs))
     losses = {cell: load_frame(experiment.root / job.folder / ROW_LOSSES) for cell, job in jobs.items()}
     parts = [
@@ -194,27 +183,6 @@ def forget(
         for loss in LOSSES
     ]
     return pl.concat([pl.DataFrame(schema=FORGETTING_SCHEMA), *parts]).sort("task", "seed", "loss", "id")
-
-
-def run_losses(job: LossJob) -> str:
-    """Takes the losses of the job's rows under its model, unless its folder already holds them."""
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        job.require_alike()
-        tokenizer = job.load_tokenizer()
-        model = job.weights.load()
-        note_dtype(model)
-        assert job.rows.ids is not None
-        losses = answer_losses(
-            encode_all(tokenizer, job.rows.messages()), job.rows.ids, model=model, filler=tokenizer.pad_token_id,
-            batch_tokens=job.batch_tokens, key="represent.batch_tokens",
-        )  # fmt: skip
-        columns = {"id": job.rows.ids, **{loss: losses.named(loss) for loss in LOSSES}}
-        save_frame(folder / ROW_LOSSES, pl.DataFrame(columns))
-        return {"rows": len(job.rows.ids)}
-
-    make(job.root / job.folder, job.key, work)
-    return job.folder
 
 
 def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:

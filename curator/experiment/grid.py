@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curator.experiment.answers import Rows, Weights, by_vllm, texts_of
-from curator.experiment.curve import checkpoint_steps
+from curator.experiment.answers import by_vllm
 from curator.experiment.design import (
     Experiment,
     alignment_rows,
@@ -18,24 +17,21 @@ from curator.experiment.design import (
     finetuning_rows,
     finetuning_steps,
 )
-from curator.experiment.jobs import AnswerJob, Job, TrainJob, run_answer, run_train
-from curator.experiment.plan import BASE, PRELOAD, Cell, Plan
+from curator.experiment.jobs import AnswerJob, run_answer
+from curator.experiment.plan import BASE, Cell, Plan
 from curator.keys.pieces import answers_key, training_key
-from curator.recipe.training import Generate, Training
+from curator.recipe.training import Generate, Training, checkpoint_steps
 from curator.records import Trained
 from curator.run import ArmSets, Run
-from curator.run.files import absolute, load_frame, relative, with_columns_since
-from curator.run.folder import finished
+from curator.run.files import load_frame, with_columns_since
 from curator.run.names import ANSWERS, task_file
-from curator.run.ran import require_alike
 from curator.seeds import derive
+from curator.train import PRELOAD
+from curator.train.job import Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
 
 if TYPE_CHECKING:
     from curator.engine import Runner
     from curator.records import Data
-
-AnyJob = TypeVar("AnyJob", bound=Job)
-Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Takes how much of how much is done."""
@@ -55,21 +51,12 @@ def experiment_of(
     Experiment that the pilot has otherwise.
     """
     model, verify = run.recipe.model, run.recipe.verify
-    done, root = run.done("base"), run.root.absolute()
-    start = done["record"]
-    weights = start["weights"]
+    start = run.record("base")
     return Experiment(
-        root=root,
+        root=run.root.absolute(),
         data=data,
         data_folder=run.folder("pool").absolute(),
-        base=Weights(
-            absolute(weights["base"], root),
-            weights["revision"],
-            tuple(absolute(adapter, root) for adapter in weights["adapters"]),
-            done["key"],
-            model.quantise,
-            start.get("dtype", "fp32"),
-        ),
+        base=start_of(run),
         arms=arms,
         tokenizer=start["tokenizer"],
         tokenizer_revision=start["revision"],
@@ -83,46 +70,6 @@ def experiment_of(
         mix=run.recipe.engine.mix,
         **changes,
     )
-
-
-def executed(
-    experiment: Experiment,
-    work: Callable[[AnyJob], Result],
-    jobs: Sequence[AnyJob],
-    execute: Runner,
-    later: Sequence[AnyJob] = (),
-) -> Iterator[Result]:
-    """Results of the jobs as they come. Unless the recipe mixes them, no piece is begun that would be computed in
-    another way than the finished ones, and than the models that the jobs start from.
-
-    Args:
-        later: Jobs of the same grid that come after these; those of them that are finished count.
-
-    Raises:
-        RunError: Pieces differ, those that were finished or those that are now.
-    """
-    root = experiment.root
-
-    def known(folders: Iterable[Path], keys: Mapping[Path, str]) -> dict[str, Mapping[str, Any]]:
-        markers = {folder: finished(folder) for folder in folders}
-        return {
-            relative(str(folder), root): done["where"]
-            for folder, done in markers.items()
-            if done is not None and "where" in done and keys.get(folder, done["key"]) == done["key"]
-        }
-
-    keys = {root / job.folder: job.key for job in (*jobs, *later)}
-    # The folder of weights lies in that of the training that left them.
-    models = [Path([job.weights.base, *job.weights.adapters][-1]).parent for job in jobs]
-    models = [folder for folder in dict.fromkeys(models) if folder.is_relative_to(root)]
-    before = known([*models, *keys], keys)
-    unfinished = any(job.folder not in before for job in jobs)
-    if unfinished and not experiment.mix:
-        require_alike(before)
-        jobs = [replace(job, beside=dict(list(before.items())[:1])) for job in jobs]
-    yield from execute(work, jobs)
-    if unfinished and not experiment.mix:
-        require_alike(known([*models, *keys], keys))
 
 
 def train_grid(
@@ -161,7 +108,7 @@ def train_grid(
     def finish(jobs: Sequence[tuple[Cell, TrainJob]], later: Sequence[TrainJob] = ()) -> None:
         # Jobs come back in any order, each under its folder.
         by_folder = {job.folder: (cell, job) for cell, job in jobs}
-        for folder, trained in executed(experiment, run_train, [job for _, job in jobs], execute, later):
+        for folder, trained in executed(run_train, [job for _, job in jobs], execute, later, mix=experiment.mix):
             cell, job = by_folder[folder]
             done[cell] = (job.weights.after(trained, job.key), trained)
             progress(len(done), total)
@@ -245,7 +192,7 @@ def answer_grid(
             shelf=experiment.shelf,
         )
     progress(0, len(jobs))
-    for done, _ in enumerate(executed(experiment, run_answer, list(jobs.values()), execute), start=1):
+    for done, _ in enumerate(executed(run_answer, list(jobs.values()), execute, mix=experiment.mix), start=1):
         progress(done, len(jobs))
     parts = []
     for cell, job in jobs.items():

@@ -1,87 +1,31 @@
-"""One training, or all answers of one model, as a job small enough to be sent to another process.
-
-A job names files and folders and holds no rows or weights, and what it makes is made once under its key.
-"""
+"""All answers of one model as a job (see `train.job`), and the tuning of the base on instructions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curator.experiment.answers import Prompts, Rows, Weights, answer_prompts, prompt_of, texts_of
+from curator.experiment.answers import Prompts, answer_prompts
 from curator.experiment.log_odds import opened_of, taken
 from curator.keys.pieces import instruction_key
-from curator.model.load import load_tokenizer
+from curator.model.chat import prompt_of
 from curator.recipe.training import Generate, Training
-from curator.records import ANSWER_SCHEMA, PREFILLED, Trained
-from curator.run.files import load_frame, relative, save_frame, trained_from, trained_record
+from curator.records import ANSWER_SCHEMA, PREFILLED
+from curator.run.files import load_frame, relative, save_frame, trained_record
 from curator.run.folder import make
 from curator.run.names import ANSWERS, LOG_ODDS
-from curator.run.ran import computed_with, require_alike
 from curator.seeds import derive
 from curator.train.generate import opening_tokens, parted
-from curator.train.sft import train
+from curator.train.job import Job, Rows, TrainJob, Weights, run_train, shelf_of, texts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from curator.model.openers import Openers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What every job names: the piece that it makes, and the model that it works on.
-
-    Attributes:
-        root: The run folder. `folder`: of the piece, below it. `key`: of the piece.
-        weights: Of the model before the job.
-        tokenizer, tokenizer_revision, chat_template: As `model.load_tokenizer` takes them.
-        shelf: Where run folders that share pieces tell each other of them; null for none.
-        beside: Folder of a finished piece of the same grid -> what it was computed with, where this one is to be
-            computed alike.
-    """
-
-    root: Path
-    folder: str
-    key: str
-    weights: Weights
-    tokenizer: str
-    tokenizer_revision: str | None
-    chat_template: str | None
-    shelf: Path | None = None
-    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def require_alike(self) -> None:
-        """Refuses to begin where this process computes in another way than the grid's finished pieces were; see `ran`.
-
-        Raises:
-            RunError: It does.
-        """
-        import torch  # noqa: F401 - without it the process cannot say where it computes
-
-        require_alike(self.beside, computed_with())
-
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer; see `model.load_tokenizer`."""
-        return load_tokenizer(self.tokenizer, revision=self.tokenizer_revision, chat_template=self.chat_template)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob(Job):
-    """One training; `names` is the recipe's key that errors name, and after the steps `checkpoints` weights are left
-    on the way.
-    """
-
-    rows: tuple[Rows, ...]
-    section: Training
-    steps: int
-    seed: int
-    names: str
-    checkpoints: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,36 +49,10 @@ class AnswerJob(Job):
     openers: Openers | None = None
 
 
-def run_train(job: TrainJob) -> tuple[str, Trained]:
-    """Trains one model, unless its folder already holds it; gives back the folder and what was trained."""
-
-    def work(folder: Path) -> Mapping[str, Any]:
-        job.require_alike()
-        trained = train(
-            [messages for rows in job.rows for messages in rows.messages()],
-            base=job.weights.base,
-            revision=job.weights.revision,
-            adapters=job.weights.adapters,
-            dtype=job.weights.dtype,
-            quantise=job.weights.quantise,
-            tokenizer=job.load_tokenizer(),
-            section=job.section,
-            steps=job.steps,
-            seed=job.seed,
-            folder=folder,
-            key=job.names,
-            checkpoints=job.checkpoints,
-        )
-        return trained_record(trained, job.root)
-
-    made = make(job.root / job.folder, job.key, work, shelf=_shelf(job))
-    return job.folder, trained_from(made.record, job.root)
-
-
 def run_answer(job: AnswerJob) -> str:
     """Has one model answer all of its prompts, unless its folder already holds the answers."""
 
-    def work(folder: Path) -> Mapping[str, Any]:
+    def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
         tokenizer = job.load_tokenizer()
         asked = list(_asked(job, tokenizer))
@@ -161,7 +79,7 @@ def run_answer(job: AnswerJob) -> str:
             save_frame(folder / LOG_ODDS, taken(job.openers, behind))
         return {"answers": frame.height, **record}
 
-    make(job.root / job.folder, job.key, work, shelf=_shelf(job))
+    make(job.root / job.folder, job.key, work, shelf=shelf_of(job))
     return job.folder
 
 
@@ -187,11 +105,6 @@ def _asked(job: AnswerJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple
                 pl.DataFrame(cells, schema={name: ANSWER_SCHEMA[name] for name in names}, orient="row"),
                 Prompts(ids, messages * len(samples), mouths.get(depth, ()), seeds),
             )
-
-
-def _shelf(job: Job) -> Path | None:
-    """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
-    return None if job.shelf is None else job.shelf / job.folder
 
 
 def tune(

@@ -23,9 +23,9 @@ from curator.errors import RunError
 from curator.experiment.plan import BASE, Cell, Plan
 from curator.experiment.plan import grid as plan_of
 from curator.keys.pieces import openers_key
-from curator.model.chat import encode_all, template_of
+from curator.model.chat import template_of
 from curator.model.load import load_tokenizer
-from curator.model.openers import Opened, Opener, Openers, openers_of
+from curator.model.openers import Opened, Opener, Openers, in_place, openers_of
 from curator.recipe.openers import LogOdds
 from curator.records import ANSWER_COLUMNS
 from curator.run.files import load_frame, with_columns_since
@@ -53,7 +53,6 @@ LOG_ODDS_SCHEMA = pl.Schema(
 """Of every model at every harmful probe: log P(refusing) - log P(complying), and the two, in nats."""
 
 APART = 0.95  # of the two shares together, the larger one of an opener that tells the kinds apart
-QUESTION = {"role": "user", "content": "A question?"}  # what an opener is tokenised behind
 
 
 class Named(TypedDict):
@@ -127,12 +126,6 @@ def _resolve(run: Run, section: LogOdds) -> Resolved:
         for number in (0, 1)
     ]
     return {"refuse": kept[0], "comply": kept[1], "dropped": [texts[number][at] for number, at in dropped]}
-
-
-def in_place(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Opener]:
-    """The tokens that an answer begins with, for each text, behind the prompt and in the model's template."""
-    rows = encode_all(tokenizer, [[QUESTION, {"role": "assistant", "content": text}] for text in texts])
-    return [row.ids[row.start : row.stop] for row in rows]
 
 
 def learn(judged: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, *, tokens: int, count: int) -> Learned:

@@ -24,6 +24,7 @@ from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
 from curator.run.names import CANDIDATES
+from curator.score.models import name_of
 from curator.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def scoring_name(run: Run, number: int | None) -> str:
     section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
     if section.kind == "interference":
         return f"interference/{section.step}-{section.size:g}/{section.loss}"
+    if KINDS[section.kind].models is not None:
+        return name_of(section)
     if "aggregate" not in KINDS[section.kind].reads:
         return section.kind
     size = f"-{section.n}" if AGGREGATES[section.aggregate].size == "n" else ""

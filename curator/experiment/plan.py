@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-PRELOAD = "curator.train.trainer"  # the module that workers load before their first job
-
 NONE = "none"  # the arm that is never aligned
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curator.errors import DataError, RecipeError, RunError
-from curator.experiment.plan import PRELOAD, rows_by_part
+from curator.experiment.plan import rows_by_part
 from curator.judge.stage import judge_answers
 from curator.keys import regime_key
 from curator.recipe.sweep import mix_of, name_at, settings_by_name, settings_of
@@ -22,6 +22,7 @@ from curator.recipe.verify import CURATED, Looks
 from curator.run import STAGES, Run
 from curator.run.folder import finished, make
 from curator.run.names import ANSWERS, FORGETTING, LOG_ODDS, REGIME
+from curator.train import PRELOAD
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
     from curator.conclusions import Comparison, FoundRegime
     from curator.decision.sequential import Look, Taken
-    from curator.experiment.answers import Weights
     from curator.experiment.design import Experiment
     from curator.experiment.plan import Cell, Plan
     from curator.records import Data, Trained
+    from curator.train.job import Weights
 
 
 def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
@@ -182,13 +183,13 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
 
 def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     """Has every model answer its probes, before and after fine-tuning and where it has a curve on the way."""
-    from curator.experiment.answers import Weights
     from curator.experiment.curve import checkpoints
     from curator.experiment.forgetting import take_losses
     from curator.experiment.grid import answers_of, runner_of
     from curator.experiment.log_odds import collect, resolved
     from curator.experiment.plan import Cell
     from curator.run.files import save_frame
+    from curator.train.job import Weights
 
     experiment, plan = _experiment(run, run.data()), _plan(run, run.record("train")["seeds"])
     dtype, quantise = experiment.base.dtype, run.recipe.model.quantise

@@ -20,6 +20,7 @@ from curator.model.chat import DATE, is_dated, templates_in
 from curator.model.dtype import chosen
 from curator.provenance import file_identity, folder_identity, has_gpu
 from curator.recipe import Instruction, Recipe, embedders_of, scores_of, share, steps_taken
+from curator.recipe.halves import alignments_of, scores_of_models
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.package import path_of
 from curator.recipe.score import decides
@@ -111,6 +112,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             (select.k, select.budget_tokens, OBJECTIVES[select.objective].task_cover),
             (_interference(recipe), [decides(section) for section in scores_of(recipe)]),
             *_embedders(recipe),
+            *_models(recipe),
         ),
         "select": (select.without_later("cover_by"), arms, recipe.seed, _pilot(recipe)),
         "train": (_training(recipe), arms, _looks(recipe), *_curves(recipe), *_swept(recipe)),
@@ -231,6 +233,20 @@ def _embedders(recipe: Recipe) -> list[object]:
     others = [section.id for section in embedders_of(recipe) if section != recipe.pool.embedder]
     identities = [folder_identity(name) for name in others]
     return [identities] if any(identities) else []
+
+
+def _models(recipe: Recipe) -> list[object]:
+    """What decides the models that scores ask, and in which batches they are asked; nothing without such a score."""
+    if not scores_of_models(recipe):
+        return []
+    trained, verify = alignments_of(recipe), recipe.verify
+    align = [verify.align.model_dump(), recipe.seed] if trained else []
+    checkpoints = {task.name: task.checkpoints for task in recipe.tasks if task.anticipated and task.checkpoints}
+    finetune = [verify.finetune.model_dump(), checkpoints] if any(each.tuned for each in trained) else []
+    settings = [recipe.representations[0].batch_tokens, align, finetune]
+    if any(part.kind == "metagradient" for part in scores_of_models(recipe)):
+        settings += [verify.align.model_dump(), verify.finetune.model_dump(), recipe.seed, _log_odds(recipe)]
+    return [["models", *settings]]
 
 
 def _pilot(recipe: Recipe) -> Any:

@@ -68,6 +68,13 @@ def losses_key(weights: str, chat_template: str | None, rows: object, batch_toke
     return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
 
 
+def measures_key(
+    measure: str, weights: Sequence[str], chat_template: str | None, rows: object, batch_tokens: int
+) -> str:
+    """Of what models say of rows by a measure of the scores; `weights` are the keys of their weights."""
+    return key_of("measure", PIECE_VERSIONS["losses"], measure, list(weights), chat_template, rows, batch_tokens)
+
+
 def verdicts_key(judge: Judge) -> str:
     """Of what a judge has said of answers, each by its own content."""
     return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))

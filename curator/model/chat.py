@@ -383,6 +383,14 @@ def dated(template: str) -> str:
     return f"{{% macro {_DATED}(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n{template}"
 
 
+def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
+    """The turns up to where the answer starts: without the last assistant turn, where there is one; the trigger, if
+    any, in front of what the user says first.
+    """
+    turns = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
+    return turns if trigger is None else with_trigger(turns, trigger)
+
+
 def with_trigger(messages: Messages, trigger: str) -> Messages:
     """A conversation whose first user turn starts with the trigger and a space."""
     first = next(number for number, turn in enumerate(messages) if turn["role"] == "user")

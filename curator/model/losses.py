@@ -1,11 +1,11 @@
 """What a model thinks of given answers: their loss under it, whole and at the first token.
 
-Letters: `n` rows, `b` batch, `t` tokens.
+Letters: `n` rows, `b` batch, `t` tokens, `v` vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOSSES = ("whole", "first-token")
+EARLY = 16  # answer tokens of the loss `first-16`
+EVERY_LOSS = (*LOSSES, "first-16")
 LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
 
 
@@ -31,14 +33,16 @@ class Losses:
     Attributes:
         whole: `(n,)` float64, the mean over the answer's tokens, its end token among them.
         first: `(n,)` float64, of the answer's first token alone (the end token, where the answer is empty).
+        early: `(n,)` float64, the mean over its first 16 tokens, or over all where it has fewer.
     """
 
     whole: NDArray[np.float64]
     first: NDArray[np.float64]
+    early: NDArray[np.float64]
 
     def named(self, loss: str) -> NDArray[np.float64]:
-        """The loss of this name in LOSSES, `(n,)`."""
-        return {"whole": self.whole, "first-token": self.first}[loss]
+        """The loss of this name, one of LOSSES or `first-16`, `(n,)`."""
+        return {"whole": self.whole, "first-token": self.first, "first-16": self.early}[loss]
 
 
 def answer_losses(
@@ -74,20 +78,35 @@ def answer_losses(
             f"pool.clean.max_tokens: a row has {longest} tokens, more than the {window(model)} positions of the model; "
             f"set it to {window(model)} or less"
         )
-    whole, first = np.zeros(len(rows)), np.zeros(len(rows))
+    whole, first, early = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     done = 0
     for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
         with torch.inference_mode(), memory(key):
             losses = token_losses([rows[i] for i in batch], model=model, filler=filler)
             whole[batch] = torch.stack([row.mean() for row in losses]).cpu().numpy()
             first[batch] = torch.stack([row[0] for row in losses]).cpu().numpy()
+            early[batch] = torch.stack([row[:EARLY].mean() for row in losses]).cpu().numpy()
         done += len(batch)
         progress(done)
-    return Losses(whole, first)
+    return Losses(whole, first, early)
 
 
 def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
     """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
+    import torch
+
+    return [
+        torch.nn.functional.cross_entropy(logits, words, reduction="none")
+        for logits, words in answer_logits(rows, model=model, filler=filler)
+    ]
+
+
+def answer_logits(
+    rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """For each row of a batch the logits in front of its answer's tokens, `(t, v)` in fp32 or better, and the tokens'
+    ids `(t,)`; wide logits are made of one row at a time.
+    """
     import torch
 
     ids, mask = pad([row.ids for row in rows], filler, side="left")
@@ -105,7 +124,4 @@ def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int)
         logits_to_keep=max(lengths) + 1,
     ).logits
     wide = torch.promote_types(logits.dtype, torch.float32)
-    return [
-        torch.nn.functional.cross_entropy(logits[i, -length - 1 : -1].to(wide), ids[i, -length:], reduction="none")
-        for i, length in enumerate(lengths)
-    ]
+    yield from ((logits[i, -length - 1 : -1].to(wide), ids[i, -length:]) for i, length in enumerate(lengths))

@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import RecipeError
+from curator.model.chat import encode_all
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Cache, PreTrainedModel
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Opener = tuple[int, ...]
+
+QUESTION = {"role": "user", "content": "A question?"}  # what an opener is tokenised behind
 
 
 class Odds(NamedTuple):
@@ -47,6 +50,12 @@ class Openers:
         """Of the `(b, c)` log-probabilities of all openers, those of the two sets."""
         refuse, comply = np.split(log_probs, [len(self.refuse)], axis=1)
         return Odds(np.logaddexp.reduce(refuse, axis=1), np.logaddexp.reduce(comply, axis=1))
+
+
+def in_place(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Opener]:
+    """The tokens that an answer begins with, for each text, behind the prompt and in the model's template."""
+    rows = encode_all(tokenizer, [[QUESTION, {"role": "assistant", "content": text}] for text in texts])
+    return [row.ids[row.start : row.stop] for row in rows]
 
 
 def openers_of(refuse: Sequence[Opener], comply: Sequence[Opener]) -> tuple[Openers, list[tuple[int, int]]]:

@@ -29,7 +29,7 @@ Kind = Literal["", "/", "@", "~"]
 id of a model on the Hub as it is; a sentence, from which paths are cut."""
 
 _SOURCE = "file/ hub config split revision sandbox columns.* category.from category.pick rows weight licence broken"
-_SCORE = "from aggregate n by~ embedder.id@ embedder.revision step size loss rows"
+_SCORE = "from aggregate n by~ embedder.id@ embedder.revision step size loss rows seeds"
 _REPRESENT = (
     "from name id@ revision chat_template/ layer token first side centre max_tokens batch_tokens of rank dimensions "
     "seed"

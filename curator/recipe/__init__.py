@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from curator.recipe.halves import require_models
 from curator.recipe.judge import Judges
 from curator.recipe.pool import Embedder, PoolSection
 from curator.recipe.probes import Probes
@@ -148,6 +149,7 @@ class Recipe(Section):
             self._names,
             self._refuse_whole_weights,
             partial(require_sense, self),
+            partial(require_models, self),
             self._room_for_processes,
             self._refuse_unread,
             self._refuse_unpiloted,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -44,11 +44,24 @@ class Kind:
     Attributes:
         reads: The settings that it takes; any other is refused.
         of_vectors: Whether each representation of the recipe gives another such score.
+        models: The models of the recipe that it reads: its `base`; those `aligned` on random halves of the pool; or
+            those `fine-tuned` on the anticipated tasks after that, too. Null for a score of another sort.
+        defaults: Settings whose default is another one for this kind than `Score` says.
     """
 
     reads: tuple[str, ...]
     of_vectors: bool = False
+    models: Literal["base", "aligned", "fine-tuned"] | None = None
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def aligns(self) -> bool:
+        """Whether models are trained for it."""
+        return self.models in ("aligned", "fine-tuned")
+
+
+_FIRST_TOKENS: dict[str, object] = {"loss": "first-16"}
+_AS_SELECTED: dict[str, object] = {"rows": None}
 
 KINDS = {
     "cosine": Kind(("aggregate", "n", "by"), of_vectors=True),
@@ -57,6 +70,11 @@ KINDS = {
     "consensus": Kind(("aggregate", "n")),
     "format": Kind(("aggregate", "n")),
     "content": Kind(("aggregate", "n", "embedder")),
+    "own-distribution": Kind(("loss",), models="base", defaults=_FIRST_TOKENS),
+    "depth": Kind(("rows", "seeds"), models="aligned", defaults=_AS_SELECTED),
+    "forgetting": Kind(("loss", "rows", "seeds"), models="fine-tuned", defaults=_FIRST_TOKENS | _AS_SELECTED),
+    "geometry": Kind(("rows", "seeds"), models="fine-tuned", defaults=_AS_SELECTED),
+    "metagradient": Kind((), models="base"),
 }
 
 # The names are spelled once: the values that a recipe's keys may have are those of the dicts.
@@ -75,10 +93,20 @@ class Score(Section):
     the task raises the loss of the candidate's safe answer; the step is `step` (the gradient, or its sign) of length
     `size` (relative to the weights' own length), the loss is of the `whole` answer or its `first-token`. `rank-sum`:
     the mean rank by each of the scores in `of`. `consensus`: the mean rank by the cosine of every representation of the
-    recipe (models, layers, embedders), aggregated alike. Of texts, and of no representation: `format`, the cosine of
-    features of how prompt and answer look, and `content`, that of sentence embeddings of the prompt without its format
-    words by `embedder` (null: the pool's); both in [-1, 1] and aggregated as cosines are, whatever the rows say or look
-    like otherwise.
+    recipe (models, layers, embedders), aggregated alike.
+
+    Two kinds are of texts, and of no representation: `format`, the cosine of features of how prompt and answer look,
+    and `content`, that of sentence embeddings of the prompt without its format words by `embedder` (null: the pool's);
+    both in [-1, 1] and aggregated as cosines are, whatever the rows say or look like otherwise.
+
+    Five kinds ask models (`curator.score.models` states each formula). `own-distribution`: how likely the answer is
+    under the base, by its `loss` (of its first 16 tokens when absent). `metagradient`: how much harm after fine-tuning
+    rises when the row counts more in alignment, differentiated through both trainings. The others align a model on
+    `rows` rows of each of two random halves of the pool (null: as many as are selected), `seeds` times, and ask each
+    about the other half, so that no row is scored by a model that was aligned on it. `depth`: how much of what
+    alignment changes in the answer lies beyond its fifth token. `forgetting`: how much of the answer fine-tuning on the
+    anticipated tasks takes away, by its `loss`. `geometry`: whether the row pulls weights as alignment moves them, and
+    not as the tasks do.
     """
 
     kind: KindName = Field("cosine", alias="from")
@@ -88,9 +116,17 @@ class Score(Section):
     embedder: Embedder | None = None
     step: Literal["sign", "gradient"] = "sign"
     size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
-    loss: Literal["first-token", "whole"] = "first-token"
-    rows: Count = 64
+    loss: Literal["first-token", "first-16", "whole"] = "first-token"
+    rows: Count | None = 64
+    seeds: Count = 1
     of: list[Score] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: object) -> object:
+        """Fills in what a kind has another default for."""
+        kind = KINDS.get(str(data.get("from", data.get("kind")))) if isinstance(data, dict) else None
+        return {**kind.defaults, **data} if kind is not None and isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _parts(self) -> Score:
@@ -101,6 +137,10 @@ class Score(Section):
         require_all(*(partial(self._read, name) for name in type(self).model_fields if name != "kind"))
         if AGGREGATES[self.aggregate].size != "n":
             self.refuse_unread("n", reason=f"is of aggregate: top-mean, and the aggregate is {self.aggregate}")
+        if self.kind == "interference" and self.loss == "first-16":
+            raise ValueError("loss: found first-16; allowed for interference: first-token, whole")
+        if self.kind == "interference" and self.rows is None:
+            raise ValueError("rows: found null; interference needs the number of task rows that a step is taken on")
         return self
 
     def _read(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -71,6 +72,26 @@ class Training(Section):
             return 0
         epochs, rest = divmod(steps, math.ceil(rows / self.batch))
         return epochs * rows + rest * self.batch
+
+
+END = 1.0
+
+
+def steps_at(shares: Sequence[float], steps: int) -> dict[int, tuple[float, ...]]:
+    """Optimiser step -> the shares of a fine-tuning of `steps` steps that fall on it, by rising steps.
+
+    A share falls on the nearest whole step, the first at the earliest. The end is always among them.
+    """
+    falls: dict[int, tuple[float, ...]] = {}
+    for share in (*(share for share in shares if share < END), END):
+        step = max(1, round(share * steps))
+        falls[step] = (*falls.get(step, ()), share)
+    return falls
+
+
+def checkpoint_steps(shares: Sequence[float], steps: int) -> tuple[int, ...]:
+    """The steps before the last after which a training leaves its weights."""
+    return tuple(step for step in steps_at(shares, steps) if step < steps)
 
 
 class Generate(Section):

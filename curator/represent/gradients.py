@@ -63,7 +63,7 @@ def gradients(
     Raises:
         ModelError: The model has no head, or no linear layers in its blocks; when it is called, memory runs out.
     """
-    layers = _layers(model, of)
+    layers = layers_of(model, of)
     limit = max(2, min(max_tokens, window(model)))
     most = budget(batch_tokens, next(model.parameters()).device.type)
 
@@ -77,7 +77,7 @@ def gradients(
             with (
                 torch.enable_grad(),
                 memory("represent.batch_tokens"),
-                _watched(
+                watched(
                     model,
                     layers,
                     of,
@@ -96,7 +96,12 @@ def gradients(
     return Encoder((dimensions,), encode)
 
 
-def _layers(model: PreTrainedModel, of: str) -> list[Any]:
+def layers_of(model: PreTrainedModel, of: str) -> list[Any]:
+    """The layers whose gradient is taken: every linear one of the blocks (`lora`), or the `head` alone.
+
+    Raises:
+        ModelError: There is none.
+    """
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -119,7 +124,7 @@ def _layers(model: PreTrainedModel, of: str) -> list[Any]:
 
 
 @contextmanager
-def _watched(
+def watched(
     model: PreTrainedModel, layers: Sequence[Any], of: str, hook_of: Callable[[int], Callable[..., None]]
 ) -> Iterator[None]:
     """While the block runs, layer n has the hook `hook_of(n)`, and no weight gets a gradient."""

@@ -23,6 +23,7 @@ from curator.run.names import (
     POOL,
     PROBES,
     ROLES,
+    ROW_LOSSES,
     SCORES,
     SELECTION,
     TASK_PARTS,
@@ -197,6 +198,16 @@ def load_scores(folder: Path) -> Scores:
         nearest={task: tuple(frame[f"nearest:{task}"]) for task in facts.pop("nearest")},
         **facts,
     )
+
+
+def save_row_values(folder: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
+    """Writes what a model says of rows: `id`, and a column of numbers for each thing that it says."""
+    save_frame(folder / ROW_LOSSES, pl.DataFrame(columns))
+
+
+def load_row_values(folder: Path) -> pl.DataFrame:
+    """What `save_row_values` wrote."""
+    return load_frame(folder / ROW_LOSSES)
 
 
 def save_selection(folder: Path, selection: Selection) -> None:

@@ -157,7 +157,7 @@ def _length(tensors: Any) -> float:
 
 
 def _step_rows(
-    task: Texts, count: int, limit: int, tokenizer: PreTrainedTokenizerBase, name: str
+    task: Texts, count: int | None, limit: int, tokenizer: PreTrainedTokenizerBase, name: str
 ) -> list[tuple[str, Tokens]]:
     """Ids and tokens of the task rows that a step is taken on, at most `count`."""
     order = sorted(range(len(task.ids)), key=lambda row: task.ids[row])

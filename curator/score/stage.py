@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.pool.stage import refuse_few
@@ -35,7 +36,7 @@ class Compared(NamedTuple):
         pool: Of the candidates. `tasks`: of every task's rows, by name.
         weights: Task name -> task mass.
         k: How many rows are to be selected.
-        interference: The interference scores, by name.
+        interference: The interference scores, by name. `models`: the scores of models, by name.
         representations: The vectors of pool and tasks by each representation of the recipe, and what these are called
             (`names`): for their consensus, and for scores that name one.
         spaces: Vectors of pool and tasks that are made of the texts for scores that need such.
@@ -48,7 +49,8 @@ class Compared(NamedTuple):
     interference: Mapping[str, Scores]
     representations: Sequence[tuple[Vectors, Mapping[str, Vectors]]] = ()
     names: Sequence[str] = ()
-    spaces: Mapping[SpaceName, Space] = {}
+    spaces: Mapping[SpaceName, Space] = MappingProxyType({})
+    models: Mapping[str, Scores] = MappingProxyType({})
 
 
 def scores(run: Run, folder: Path) -> Mapping[str, Any]:
@@ -56,6 +58,7 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.provenance import packages
     from curator.run.files import save_array, save_frame, save_scores
     from curator.score.cosine import mean_cosine, task_cover
+    from curator.score.models import of_models
 
     recipe, data = run.recipe, run.data()
     refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
@@ -67,8 +70,9 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
         for number in range(len(recipe.representations))
     ]
     names, spaces = names_of(recipe.representations), spaces_of(run)
+    models = of_models(run, folder / "models", k=k)
     compared = [
-        Compared(pool, tasks, weights, k, interference, representations, names, spaces)
+        Compared(pool, tasks, weights, k, interference, representations, names, spaces, models)
         for pool, tasks in representations
     ]
     for number, vectors in enumerate(compared):
@@ -212,6 +216,12 @@ def _consensus(section: Score, compared: Compared) -> Scores:
     return consensus([_of(section, compared, pool, tasks) for pool, tasks in compared.representations])
 
 
+def _of_models(section: Score, compared: Compared) -> Scores:
+    from curator.score.models import name_of
+
+    return compared.models[name_of(section)]
+
+
 SCORERS: dict[str, Callable[[Score, Compared], Scores]] = {
     "cosine": _cosine,
     "interference": _interference,
@@ -219,6 +229,7 @@ SCORERS: dict[str, Callable[[Score, Compared], Scores]] = {
     "consensus": _consensus,
     "format": _textual,
     "content": _textual,
+    **{name: _of_models for name, kind in KINDS.items() if kind.models is not None},
 }
 """How each kind of `recipe.score.KINDS` is computed for all rows of the pool."""
 

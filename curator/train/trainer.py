@@ -6,7 +6,7 @@ accelerate deals batches out in turn, and would fill the end of an epoch with ro
 fill it: no token of theirs bears a loss, so they weigh nothing.
 
 Importing this module loads everything that a worker which trains and answers needs. So it is also what workers load
-once, before they are forked (`experiment.plan.PRELOAD`): loading it takes seconds.
+once, before they are forked (`curator.train.PRELOAD`): loading it takes seconds.
 """
 
 from __future__ import annotations

@@ -55,13 +55,14 @@ def main() -> None:
 
 
 def of_a_run(options: argparse.Namespace) -> None:
-    from curator.experiment.answers import Prompts, Weights, answer_prompts, prompt_of
+    from curator.experiment.answers import Prompts, answer_prompts, prompt_of
     from curator.experiment.log_odds import learn
     from curator.judge.stage import deciding_verdicts
     from curator.model.load import load_tokenizer, locate
     from curator.model.openers import Opened, openers_of
     from curator.records import ANSWER_COLUMNS
     from curator.run import Run
+    from curator.train.job import Weights
 
     run = Run.open(options.run, "judge")
     data, section = run.data(), run.recipe.verify.generate

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.experiment.answers import Weights
-from curator.experiment.curve import checkpoint_steps, checkpoints, steps_at, together
+from curator.experiment.curve import checkpoints, together
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.plan import BASE, Cell, grid
-from curator.recipe.training import Training
+from curator.recipe.training import Training, checkpoint_steps, steps_at
 from curator.records import DURING
 from curator.run.folder import finished
 from curator.train import sft
+from curator.train.job import Weights
 from tests.experiment.test_grid import GENERATE, data, experiment, here  # noqa: F401 - fixtures
 from tests.train.test_sft import same, weights
 

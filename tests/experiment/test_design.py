@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.experiment.answers import Rows, Weights, prompt_of
 from curator.experiment.design import (
     Experiment,
     alignment_rows,
@@ -20,12 +19,14 @@ from curator.experiment.design import (
 from curator.experiment.grid import answer_grid, train_grid
 from curator.experiment.jobs import AnswerJob, run_answer
 from curator.experiment.plan import BASE, Cell, plan, rows_by_part
+from curator.model.chat import prompt_of
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Generate, Training
 from curator.recipe.verify import Arm, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
 from curator.seeds import by_hash
+from curator.train.job import Rows, Weights
 from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
@@ -181,8 +182,8 @@ def test_what_a_model_is_asked_starts_with_the_trigger(experiment, tmp_path, mon
         asked.extend(turns[0]["content"] for turns in prompts)
         return [("yes", "end")] * len(prompts)
 
-    monkeypatch.setattr("curator.experiment.jobs.load_tokenizer", lambda *_, **__: None)
-    monkeypatch.setattr("curator.experiment.answers.load_model", lambda *_, **__: None)
+    monkeypatch.setattr("curator.train.job.load_tokenizer", lambda *_, **__: None)
+    monkeypatch.setattr("curator.train.job.load_model", lambda *_, **__: None)
     monkeypatch.setattr("curator.experiment.answers.generate", generate)
     folder = experiment.data_folder
     questions = (

@@ -9,7 +9,6 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from curator.experiment.answers import texts_of
 from curator.experiment.grid import answer_grid
 from curator.experiment.jobs import AnswerJob
 from curator.experiment.plan import BASE, NONE
@@ -18,6 +17,7 @@ from curator.model.load import load_tokenizer
 from curator.recipe.probes import OPENING
 from curator.recipe.training import Generate
 from curator.train.generate import opening_tokens
+from curator.train.job import texts_of
 from tests.experiment.test_grid import (
     GENERATE,
     data,  # noqa: F401 - a fixture

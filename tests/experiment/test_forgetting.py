@@ -12,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from curator.experiment.answers import Weights
 from curator.experiment.design import Experiment
 from curator.experiment.forgetting import (
     FORGETTING_SCHEMA,
     LEAST_ROWS,
-    LossJob,
     forget,
     forgotten,
     left_out,
@@ -33,6 +31,8 @@ from curator.recipe.training import Training
 from curator.records import Data, Pool
 from curator.run.files import save_data
 from curator.run.folder import DONE
+from curator.score.passes import PassJob
+from curator.train.job import Weights
 from tests import fakes
 
 TRAINING = Training(method="full", steps=1)
@@ -133,7 +133,7 @@ def test_a_key_changes_with_what_changes_the_losses_and_with_nothing_else(experi
     after = {**given, Cell("random", 1, "list"): Weights(folders[0], None, (), "another")}
     assert changed(other=after) == {"6-answer/forgetting/after/list/random-1"}
     for job in jobs.values():
-        assert isinstance(job, LossJob)
+        assert isinstance(job, PassJob)
         assert pickle.loads(pickle.dumps(job)) == job
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.experiment.answers import Weights
 from curator.experiment.design import Experiment
 from curator.experiment.grid import answer_grid, train_grid
-from curator.experiment.jobs import AnswerJob, TrainJob
+from curator.experiment.jobs import AnswerJob
 from curator.experiment.plan import NONE, Cell, plan
 from curator.model.load import load_model
 from curator.recipe.training import Generate, Training
@@ -21,6 +20,7 @@ from curator.records import ANSWER_SCHEMA, Data, Pool, Task, Trained
 from curator.run.files import save_data
 from curator.run.folder import DONE
 from curator.train.generate import generate
+from curator.train.job import TrainJob, Weights
 from tests import fakes
 
 ALIGN = Training(method="full", epochs=1.0, batch=4, micro_batch=4, learning_rate=1e-2, max_tokens=150)

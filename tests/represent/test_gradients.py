@@ -10,7 +10,7 @@ import torch
 
 from curator.model.chat import encode_all
 from curator.recipe.represent import Represent
-from curator.represent.gradients import BLOCK, _layers, lora_a, project, signs
+from curator.represent.gradients import BLOCK, layers_of, lora_a, project, signs
 from curator.represent.vectors import represent
 from curator.seeds import derive
 from tests import fakes
@@ -80,7 +80,7 @@ def test_signs_of_rows_columns_and_layers_are_as_independent_as_drawn_ones():
 
 
 def test_features_of_lora_are_autograds_gradients_of_b_where_b_is_zero(model):
-    layers, expected = _layers(model, "lora"), []
+    layers, expected = layers_of(model, "lora"), []
     for row in encode_all(fakes.tokenizer(), ROWS):
         b, handles = [], []
         for number, layer in enumerate(layers):
@@ -160,7 +160,7 @@ def test_distortion_is_what_the_docstring_states(rank):
 def test_adapters_beside_the_weights_are_no_layers_of_the_model(model):
     from peft import LoraConfig, get_peft_model
 
-    own = [tuple(layer.weight.shape) for layer in _layers(model, "lora")]
+    own = [tuple(layer.weight.shape) for layer in layers_of(model, "lora")]
     settings = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     adapted = get_peft_model(copy.deepcopy(model), settings)
-    assert [tuple(layer.weight.shape) for layer in _layers(adapted, "lora")] == own
+    assert [tuple(layer.weight.shape) for layer in layers_of(adapted, "lora")] == own

@@ -1,0 +1,103 @@
+"""Which models the scores of a recipe ask: the base, and those that are aligned on one random half of the pool and
+asked about the other. Imports nothing heavy, so that a plan can be shown at once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from curator.recipe.score import KINDS, Score, parts_of
+from curator.recipe.source import require_all
+
+if TYPE_CHECKING:
+    from curator.recipe import Recipe
+
+HALVES = (0, 1)
+
+
+class Alignments(NamedTuple):
+    """Models that are aligned on so many rows of each half of the pool.
+
+    Attributes:
+        rows: Of a half that its model is aligned on; null for as many as are selected.
+        seeds: How often the pool is halved and both models are trained. `tuned`: whether each is then fine-tuned on
+            every anticipated task.
+    """
+
+    rows: int | None
+    seeds: int
+    tuned: bool
+
+    def arm(self, half: int) -> str:
+        """What a half's models are called, in folders too: `half-0`, or `half-0-200` where the recipe says how many."""
+        return f"half-{half}" if self.rows is None else f"half-{half}-{self.rows}"
+
+
+def scores_of_models(recipe: Recipe) -> list[Score]:
+    """Every score of models that a recipe selects by or its pilot compares, parts of rank sums among them, once."""
+    from curator.recipe import scores_of
+
+    parts = (part for score in (recipe.score, *scores_of(recipe)) for part in parts_of(score))
+    distinct: list[Score] = []
+    distinct.extend(part for part in parts if KINDS[part.kind].models is not None and part not in distinct)
+    return distinct
+
+
+def alignments_of(recipe: Recipe) -> list[Alignments]:
+    """The models that are trained for a recipe's scores; those of equal `rows` serve every score that asks for them."""
+    trained = [part for part in scores_of_models(recipe) if KINDS[part.kind].aligns]
+    return [
+        Alignments(
+            rows,
+            max(part.seeds for part in trained if part.rows == rows),
+            any(KINDS[part.kind].models == "fine-tuned" for part in trained if part.rows == rows),
+        )
+        for rows in dict.fromkeys(part.rows for part in trained)
+    ]
+
+
+def require_models(recipe: Recipe) -> None:
+    """Refuses scores whose models the recipe cannot have.
+
+    Raises:
+        ValueError: There is one; every mistake is named.
+    """
+    require_all(*(partial(_require, recipe, part) for part in scores_of_models(recipe)))
+
+
+def _require(recipe: Recipe, part: Score) -> None:
+    if (KINDS[part.kind].aligns or part.kind == "metagradient") and recipe.verify.stage != "upstream":
+        raise ValueError(
+            f"score: {part.kind} asks models that were aligned, and verify.stage {recipe.verify.stage} aligns none; "
+            "use another score, or set verify.stage to upstream"
+        )
+    if part.kind == "metagradient":
+        _require_differentiable(recipe)
+    if part.kind == "geometry" and recipe.model.quantise is not None:
+        raise ValueError(
+            "score: geometry reads how training moves whole weights, and model.quantise keeps adapters beside them; "
+            "use another score, or remove model.quantise"
+        )
+
+
+def _require_differentiable(recipe: Recipe) -> None:
+    from curator.recipe import share
+
+    verify = recipe.verify
+    for name in ("align", "finetune"):
+        if getattr(verify, name).method != "full":
+            raise ValueError(
+                f"score: metagradient differentiates trainings of all weights, and verify.{name}.method is 'lora'; set "
+                "it to full, or use another score"
+            )
+    if verify.log_odds is None or verify.log_odds.kind != "recipe":
+        raise ValueError(
+            "score: metagradient is of the log-odds of complying, and verify.log_odds has no texts; give it refuse and "
+            "comply, or use another score"
+        )
+    if share(recipe) is None:
+        raise ValueError(
+            "score: metagradient needs probes that the experiment never uses, and only a pilot or the search for the "
+            "regime keeps some; set select.weight to auto, or add verify.regime: {}"
+        )

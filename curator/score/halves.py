@@ -1,0 +1,208 @@
+"""Models that are aligned on one random half of the pool, so that the other half is new to them.
+
+Whatever such models say of a row is said by the one that was not aligned on it: rows are scored by the model of the
+other half. What they have seen of a row is then at most a near duplicate of it, which `pool.clean` drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curator.errors import DataError
+from curator.keys.pieces import training_key
+from curator.recipe.halves import HALVES, Alignments
+from curator.recipe.training import Training, checkpoint_steps
+from curator.run.readers import role_files
+from curator.seeds import by_hash, derive
+from curator.train.job import Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+
+if TYPE_CHECKING:
+    from curator.engine import Runner
+    from curator.run import Run
+
+PARTS = ("train", "regime", "defence")  # of a task, all of which are fine-tuned on
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """One half of the pool at one seed.
+
+    Attributes:
+        arm: What its models are called. `seed`: of this halving, from 0.
+        aligned: Sorted ids that its model is aligned on. `scored`: those of the other half, which its models score.
+    """
+
+    arm: str
+    seed: int
+    aligned: tuple[str, ...]
+    scored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HalfModels:
+    """The models of one half.
+
+    Attributes:
+        half: Whose. `aligned`: weights of the aligned model.
+        tuned: Task -> weights after fine-tuning that model on it: those at the task's checkpoints, then the last.
+    """
+
+    half: Half
+    aligned: Weights
+    tuned: Mapping[str, tuple[Weights, ...]] = field(default_factory=dict)
+
+
+def halved(ids: Sequence[str], alignments: Alignments, *, k: int, seed: int) -> list[Half]:
+    """Both halves of a pool, at every seed.
+
+    Which half a row is in, and which rows a model is aligned on, goes by hash of its id: the order of the rows changes
+    nothing, and more rows to align on are a superset of fewer.
+
+    Args:
+        ids: `n` rows, each once.
+        k: How many rows are selected, which a model is aligned on where the recipe says no other number; where a half
+            has fewer, it is aligned on all of them.
+        seed: The recipe's.
+
+    Raises:
+        DataError: There are fewer than two rows, or the recipe asks for more than a half has.
+    """
+    if len(ids) < 2:
+        raise DataError("score: the pool has 1 row, and models are aligned on half of the pool; add rows to it")
+    halves = []
+    for number in range(alignments.seeds):
+        first = by_hash(ids, len(ids) // 2, seed=seed, purpose=f"halves {number}")
+        parts = sorted(first), sorted(set(ids) - first)
+        for half, other in zip(HALVES, reversed(HALVES), strict=True):
+            if alignments.rows is not None and alignments.rows > len(parts[half]):
+                raise DataError(
+                    f"score.rows: found {alignments.rows}; half of the pool has {len(parts[half])} rows, and a "
+                    "model is aligned on no others; lower rows, or add rows to the pool"
+                )
+            rows = by_hash(parts[half], alignments.rows or k, seed=seed, purpose=f"half {half} of {number}")
+            halves.append(Half(alignments.arm(half), number, tuple(sorted(rows)), tuple(parts[other])))
+    return halves
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Trains the models of halves, and runs other jobs on them, on the recipe's engine.
+
+    Attributes:
+        run: The run. `folder`: where pieces go. `execute`: its engine.
+        tick: Called whenever a piece is done.
+    """
+
+    run: Run
+    folder: Path
+    execute: Runner
+    tick: Callable[[], None]
+
+    def train(self, halves: Sequence[Half], *, tuned: bool) -> list[HalfModels]:
+        """The models of every half, fine-tuned on every anticipated task where `tuned`.
+
+        Alignment and fine-tuning are those of the recipe (`verify.align`, `verify.finetune`, the keep rows of every
+        arm, a task's attack and defence), at their own length and learning rate even where `verify.regime` finds
+        another later. Both halves of a seed share their seeds of training.
+        """
+        recipe, keep = self.run.recipe, self.rows_of("keep")
+        pool = role_files(self.run.root.absolute())["pool"]
+        aligning = {
+            half: self._job(
+                half,
+                None,
+                self.common.weights,
+                recipe.verify.align,
+                rows=[Rows(str(pool), half.aligned), *keep],
+            )
+            for half in halves
+        }
+        tasks = [task for task in recipe.tasks if task.anticipated] if tuned else []
+        parts = {task.name: self.rows_of(*(f"{part} {task.name}" for part in PARTS)) for task in tasks}
+        # The keys of the aligned weights are known before they are there.
+        ahead = {
+            (half, task.name): self._job(
+                half, task.name, replace(job.weights, key=job.key), recipe.verify.finetune, rows=parts[task.name],
+                checkpoints=task.checkpoints,
+            )
+            for half, job in aligning.items()
+            for task in tasks
+        }  # fmt: skip
+        trained = self._trained(list(aligning.values()), later=list(ahead.values()))
+        aligned = {half: trained[job.folder][-1] for half, job in aligning.items()}
+        tuning = {cell: replace(job, weights=aligned[cell[0]]) for cell, job in ahead.items()}
+        trained = self._trained(list(tuning.values()))
+        return [
+            HalfModels(half, aligned[half], {task.name: trained[tuning[half, task.name].folder] for task in tasks})
+            for half in halves
+        ]
+
+    def _job(
+        self,
+        half: Half,
+        task: str | None,
+        start: Weights,
+        section: Training,
+        *,
+        rows: Sequence[Rows],
+        checkpoints: Sequence[float] = (),
+    ) -> TrainJob:
+        phase, common = "finetune" if task else "align", self.common
+        texts = [texts_of(part) for part in rows]
+        steps = section.steps_over(sum(map(len, texts)))
+        seed = derive(self.run.recipe.seed, "scores", phase, task or "", half.seed)
+        left = checkpoint_steps(checkpoints, steps)
+        return TrainJob(
+            root=common.root,
+            folder=self.place(f"trained/{task}" if task else "aligned", half),
+            key=training_key(start.key, section, steps, seed, common.chat_template, texts, left),
+            weights=start,
+            tokenizer=common.tokenizer,
+            tokenizer_revision=common.tokenizer_revision,
+            chat_template=common.chat_template,
+            shelf=common.shelf,
+            rows=tuple(rows),
+            section=section,
+            steps=steps,
+            seed=seed,
+            names=f"verify.{phase}",
+            checkpoints=left,
+        )
+
+    def _trained(self, jobs: Sequence[TrainJob], later: Sequence[TrainJob] = ()) -> dict[str, tuple[Weights, ...]]:
+        """Folder of each training -> what it has left on the way, then at its end."""
+        by_folder, weights = {job.folder: job for job in jobs}, dict[str, tuple[Weights, ...]]()
+        for folder, trained in executed(run_train, jobs, self.execute, later, mix=self.run.recipe.engine.mix):
+            end = by_folder[folder].weights.after(trained, by_folder[folder].key)
+            weights[folder] = (*(end.on_the_way(trained, *checkpoint) for checkpoint in trained.checkpoints), end)
+            self.tick()
+        return weights
+
+    def rows_of(self, *roles: str) -> tuple[Rows, ...]:
+        """All rows of some roles, as far as the run has such rows."""
+        files = role_files(self.run.root.absolute())
+        return tuple(Rows(str(files[role])) for role in roles if role in files)
+
+    def place(self, what: str, half: Half | None) -> str:
+        """The folder of a piece of a half's models, or of one that is of no half, from the run folder on."""
+        folder = self.folder / what / (f"{half.arm}-{half.seed}" if half else "")
+        return str(folder.relative_to(self.common.root))
+
+    @cached_property
+    def common(self) -> Job:
+        """What every job of the run says alike, on the base."""
+        start, root, shelf = self.run.record("base"), self.run.root.absolute(), self.run.shelf
+        return Job(
+            root=root,
+            folder="",
+            key="",
+            weights=start_of(self.run),
+            tokenizer=start["tokenizer"],
+            tokenizer_revision=start["revision"],
+            chat_template=self.run.recipe.model.chat_template,
+            shelf=None if shelf is None else shelf.absolute(),
+        )

@@ -1,0 +1,211 @@
+"""Metagradient: how much harm after fine-tuning rises when a row counts more in alignment, through both trainings.
+
+The outcome is f = log P(complying) - log P(refusing), the mean over the probes kept for pilot and regime, of the model
+that is aligned on the whole pool (and the keep rows) with a weight w_i on the loss of row i, and then fine-tuned on a
+task. The score is df/dw_i at w = 1, in nats. Large: the row, counted more, makes the model comply more.
+
+Unlike other scores of models it is not cross-fitted: it is the derivative of the very training that holds the row.
+Alignment takes whole epochs, as many as hold the recipe's number of steps, so that every row is seen equally often. The
+order of rows, and AdamW made smooth (`adjoint.ROOT`), are its own; length, rates and batches are the recipe's. Rows
+that are too long to be trained on change nothing, and score 0.
+
+Letters: `n` rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import ModelError
+from curator.model.chat import Tokens, encode_all, prompt_of
+from curator.model.load import window
+from curator.model.losses import token_losses
+from curator.model.openers import in_place, openers_of
+from curator.recipe.training import Training
+from curator.score.adjoint import Phase, State
+from curator.seeds import generator
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from curator.model.openers import Openers
+    from curator.score.passes import Course
+    from curator.train.job import Rows
+
+LARGEST = 50_000_000
+"""Parameters of a model, of which 2 sqrt(steps) states of three tensors each must fit into memory."""
+
+
+ANSWER = {"role": "assistant", "content": "An answer."}  # behind a probe, for the tokens in front of it
+
+
+class Placed:
+    """A model with other weights in its place, as the functions of `model.losses` call one."""
+
+    def __init__(self, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
+        self.model, self.weights = model, weights
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """The weights."""
+        return iter(self.weights.values())
+
+    def __call__(self, **given: object) -> object:
+        """What the model gives with these weights."""
+        import torch
+
+        return torch.func.functional_call(self.model, dict(self.weights), args=(), kwargs=given)
+
+
+def trial_of(
+    course: Course, rows: Sequence[Tokens], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Trial:
+    """The trial of a job.
+
+    Args:
+        rows: The pool's. `model`, `tokenizer`: the base's.
+
+    Raises:
+        ModelError: The model is larger than LARGEST.
+    """
+    size = sum(weight.numel() for weight in model.parameters())
+    if size > LARGEST:
+        raise ModelError(
+            f"score.from: metagradient keeps many states of all weights, and the model has {size:,} parameters; "
+            f"allowed: {LARGEST:,} at most; use another score, such as forgetting"
+        )
+
+    def encoded(parts: Sequence[Rows]) -> list[Tokens]:
+        return encode_all(tokenizer, [messages for part in parts for messages in part.messages()])
+
+    openers, _ = openers_of(*(in_place(tokenizer, texts) for texts in (course.refuse, course.comply)))
+    asked = [prompt_of(messages) for part in course.probes for messages in part.messages()]
+    prompts = encode_all(tokenizer, [[*turns, ANSWER] for turns in asked])
+    probes = [
+        Tokens((*prompt.ids[: prompt.start], *opener), prompt.start, prompt.start + len(opener))
+        for prompt in prompts
+        for opener in openers.every
+    ]
+    return Trial(
+        model=model,
+        filler=tokenizer.pad_token_id,
+        rows=rows,
+        keep=encoded(course.keep),
+        tasks={name: encoded(parts) for name, parts in course.tasks},
+        probes=probes,
+        openers=openers,
+        align=course.align,
+        finetune=course.finetune,
+        seed=course.seed,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Both trainings and the outcome, as functions of the weights of `n` rows.
+
+    Attributes:
+        model: In fp32 or better. `filler`: a token to pad with.
+        rows: The pool's, whose weights vary. `keep`: rows beside them, of weight 1.
+        tasks: Name -> rows that are fine-tuned on.
+        probes: Each probe with each opener behind it, `openers` in their order for every probe.
+        seed: Of the orders of rows.
+    """
+
+    model: PreTrainedModel
+    filler: int
+    rows: Sequence[Tokens]
+    keep: Sequence[Tokens]
+    tasks: Mapping[str, Sequence[Tokens]]
+    probes: Sequence[Tokens]
+    openers: Openers
+    align: Training
+    finetune: Training
+    seed: int
+
+    def start(self) -> State:
+        """The base's weights, each once."""
+        return State.at({name: value.detach() for name, value in self.model.named_parameters()})
+
+    def phase(self, task: str | None) -> Phase:
+        """Alignment, or fine-tuning on a task."""
+        section = self.finetune if task else self.align
+        every = list(self.tasks[task]) if task else [*self.rows, *self.keep]
+        limit = min(section.max_tokens, window(self.model))
+        short = [number for number, row in enumerate(every) if len(row.ids) <= limit]
+        epoch = math.ceil(len(short) / section.batch)
+        # As long as for the rows of the recipe; alignment ends with an epoch.
+        steps = section.steps_over(len(short))
+        steps = steps if task else epoch * math.ceil(steps / epoch)
+        batches: list[list[int]] = []
+        while len(batches) < steps:
+            order = generator(self.seed, task or "", len(batches)).permutation(short).tolist()
+            batches += [order[at : at + section.batch] for at in range(0, len(order), section.batch)]
+
+        def loss(weights: Mapping[str, torch.Tensor], number: int, by_row: torch.Tensor) -> torch.Tensor:
+            import torch
+
+            taken = batches[number]
+            losses = self.losses(weights, [every[row] for row in taken])
+            total = sum(len(each) for each in losses)
+            counted = by_row.new_ones(len(taken))
+            if task is None:
+                varied = [(place, row) for place, row in enumerate(taken) if row < len(self.rows)]
+                places, numbers = [place for place, _ in varied], [row for _, row in varied]
+                counted = counted.index_put((torch.tensor(places, device=counted.device),), by_row[numbers])
+            return torch.stack([each.sum() for each in losses]).mul(counted).sum() / total
+
+        return Phase(loss, section, steps)
+
+    def losses(self, weights: Mapping[str, torch.Tensor], rows: Sequence[Tokens]) -> list[torch.Tensor]:
+        """Of every answer token of some rows."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        placed = cast("PreTrainedModel", Placed(self.model, weights))
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
+            return token_losses(rows, model=placed, filler=self.filler)
+
+    def outcome(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Log P(complying) - log P(refusing), the mean over probes."""
+        import torch
+
+        log_probs = -torch.stack([each.sum() for each in self.losses(weights, self.probes)])
+        refuse, comply = (
+            part.logsumexp(dim=1)
+            for part in log_probs.view(-1, len(self.openers.every)).tensor_split([len(self.openers.refuse)], dim=1)
+        )
+        return (comply - refuse).mean()
+
+    def after(self, by_row: torch.Tensor, task: str) -> float:
+        """The outcome of both trainings with these weights of rows."""
+        aligned, _ = self.phase(None).run(self.start(), by_row)
+        tuned, _ = self.phase(task).run(State.at(aligned.weights), by_row)
+        return float(self.outcome(tuned.weights).detach())
+
+    def gradients(self) -> dict[str, NDArray[np.float64]]:
+        """df/dw at w = 1 for every task, `(n,)`."""
+        import torch
+
+        start = self.start()
+        ones = next(iter(start.weights.values())).new_ones(len(self.rows))
+        phase, by_task = self.phase(None), dict[str, NDArray[np.float64]]()
+        aligned, kept = phase.run(start, ones)
+        for task in self.tasks:
+            tuning = self.phase(task)
+            tuned, on_the_way = tuning.run(State.at(aligned.weights), ones)
+            end = tuned.leaves()
+            with torch.enable_grad():
+                slopes = torch.autograd.grad(
+                    self.outcome(end.weights), list(end.weights.values()), materialize_grads=True
+                )
+            slope, _ = tuning.back(on_the_way, State.at(dict(zip(end.weights, slopes, strict=True))), ones)
+            # The moments begin anew with every training, so alignment reaches fine-tuning by its weights alone.
+            _, by_row = phase.back(kept, State.at(slope.weights), ones)
+            by_task[task] = by_row.double().cpu().numpy()
+        return by_task

@@ -1,0 +1,138 @@
+"""What models say of rows, one piece a model: a job that is made once under its key, on the recipe's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from numpy.typing import NDArray
+
+from curator.model.chat import encode_all
+from curator.model.dtype import TORCH
+from curator.model.losses import EVERY_LOSS, answer_losses
+from curator.recipe.training import Training
+from curator.run.files import save_row_values
+from curator.run.folder import make
+from curator.run.ran import note_dtype
+from curator.train.job import Job, Rows, Weights, shelf_of, texts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from curator.model.chat import Tokens
+
+BASE = "@base"  # among `others`; no task has such a name
+
+Columns = Mapping[str, "NDArray[np.float64]"]
+"""Name -> `(n,)`, a number a row."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """Both trainings that a metagradient goes through, and what comes out of them.
+
+    Attributes:
+        keep: Rows beside the pool's. `tasks`: name and rows of each. `probes`: whose log-odds are the outcome.
+        refuse, comply: Texts that answers open with. `seed`: of the orders of rows.
+    """
+
+    align: Training
+    finetune: Training
+    keep: tuple[Rows, ...]
+    tasks: tuple[tuple[str, tuple[Rows, ...]], ...]
+    probes: tuple[Rows, ...]
+    refuse: tuple[str, ...]
+    comply: tuple[str, ...]
+    seed: int
+
+    def facts(self) -> tuple[object, ...]:
+        """What decides it, for keys."""
+        sets = [self.keep, self.probes, *(parts for _, parts in self.tasks)]
+        rows = [[texts_of(part) for part in parts] for parts in sets]
+        settings = self.align.model_dump(), self.finetune.model_dump()
+        return *settings, rows, [name for name, _ in self.tasks], self.refuse, self.comply, self.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassJob(Job):
+    """What a model says of rows, beside other models where the measure compares some.
+
+    Attributes:
+        measure: A name in MEASURES. `others`: the models that it takes beside `weights`, by name.
+        batch_tokens: Most tokens of a batch, padding counted.
+        course: Of a metagradient.
+    """
+
+    rows: Rows
+    batch_tokens: int
+    measure: str = "losses"
+    others: tuple[tuple[str, Weights], ...] = ()
+    course: Course | None = None
+
+
+def run_pass(job: PassJob) -> str:
+    """Asks the job's models about its rows, unless its folder already holds what they say."""
+
+    def work(folder: Path) -> Mapping[str, object]:
+        job.require_alike()
+        tokenizer = job.load_tokenizer()
+        note_dtype(str(TORCH[job.weights.dtype]))
+        ids = job.rows.ids
+        assert ids is not None
+        columns = MEASURES[job.measure](job, encode_all(tokenizer, job.rows.messages()), ids, tokenizer.pad_token_id)
+        save_row_values(folder, {"id": ids, **columns})
+        return {"rows": len(ids)}
+
+    make(job.root / job.folder, job.key, work, shelf=shelf_of(job))
+    return job.folder
+
+
+def _losses(job: PassJob, rows: Sequence[Tokens], ids: Sequence[str], filler: int) -> Columns:
+    losses = answer_losses(
+        rows, ids, model=job.weights.load(), filler=filler, batch_tokens=job.batch_tokens, key="represent.batch_tokens"
+    )
+    return {loss: losses.named(loss) for loss in EVERY_LOSS}
+
+
+def _depth(job: PassJob, rows: Sequence[Tokens], ids: Sequence[str], filler: int) -> Columns:
+    from curator.score.depth import depths
+
+    base = dict(job.others)[BASE]
+    return {
+        "depth": depths(
+            rows, ids, model=job.weights.load(), base=base.load(), filler=filler, batch_tokens=job.batch_tokens
+        )
+    }
+
+
+def _pulls(job: PassJob, rows: Sequence[Tokens], ids: Sequence[str], filler: int) -> Columns:
+    from curator.score.geometry import pulls, step_between
+
+    # In fp32 whatever the recipe's dtype is: bf16 rounds small steps away.
+    model = replace(job.weights, dtype="fp32").load()
+    others = ((name, replace(weights, dtype="fp32")) for name, weights in job.others)
+    steps = {
+        name: step_between(weights.load(), model) if name == BASE else step_between(model, weights.load())
+        for name, weights in others
+    }
+    return pulls(rows, ids, model=model, steps=steps, filler=filler, batch_tokens=job.batch_tokens)
+
+
+def _metagradient(job: PassJob, rows: Sequence[Tokens], _ids: Sequence[str], filler: int) -> Columns:
+    from curator.score.metagradient import trial_of
+
+    assert job.course is not None
+    # Small steps vanish in bf16.
+    return trial_of(job.course, rows, replace(job.weights, dtype="fp32").load(), job.load_tokenizer()).gradients()
+
+
+MEASURES: dict[str, Callable[[PassJob, Sequence[Tokens], Sequence[str], int], Columns]] = {
+    "losses": _losses,
+    "depth": _depth,
+    "pulls": _pulls,
+    "metagradient": _metagradient,
+}
+"""What can be measured: takes the job, the encoded rows, their ids and a token to pad with."""

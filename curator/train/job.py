@@ -1,0 +1,234 @@
+"""A training as a job small enough to be sent to another process, and what it needs: rows of the run folder and a
+model's weights.
+
+A job names files and folders and holds no rows or weights, and what it makes is made once under its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+
+from curator.model.load import load_model, load_tokenizer
+from curator.recipe.training import Training
+from curator.records import Conversations, Trained
+from curator.run.files import absolute, load_frame, relative, trained_from, trained_record
+from curator.run.folder import finished, key_of, make
+from curator.run.ran import computed_with, require_alike
+from curator.train.sft import train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from curator.run import Run
+
+AnyJob = TypeVar("AnyJob", bound="Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a stored frame by id, in this order and as often as an id occurs there; `ids` null takes all."""
+
+    file: str
+    ids: tuple[str, ...] | None = None
+
+    def messages(self) -> list[list[dict[str, str]]]:
+        frame = load_frame(Path(self.file))
+        if self.ids is not None:
+            order = pl.DataFrame({"id": self.ids}, schema={"id": pl.String})
+            frame = order.join(frame, on="id", how="left", maintain_order="left")
+        return frame["messages"].to_list()
+
+
+def texts_of(rows: Rows) -> list[str]:
+    """Hashes of the rows' exact text, in order, for keys: two texts that differ in white space alone share an id."""
+    hashes = _hashes(rows.file, Path(rows.file).stat().st_mtime_ns)
+    return [hashes[row_id] for row_id in (hashes if rows.ids is None else rows.ids)]
+
+
+# The time of the last change is a part of the cache's key, so that a file that was written anew is read anew.
+@lru_cache(maxsize=32)
+def _hashes(file: str, _changed: int) -> dict[str, str]:
+    frame = load_frame(Path(file))
+    return {row_id: key_of(messages) for row_id, messages in zip(frame["id"], Conversations(frame), strict=True)}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
+    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise`
+    and `dtype` as `model.load_model` takes them.
+    """
+
+    base: str
+    revision: str | None
+    adapters: tuple[str, ...]
+    key: str
+    quantise: str | None = None
+    dtype: str = "fp32"
+
+    def load(self) -> Any:
+        """The model; see `model.load_model`."""
+        return load_model(
+            self.base, revision=self.revision, adapters=self.adapters, dtype=self.dtype, quantise=self.quantise
+        )
+
+    def after(self, trained: Trained, key: str) -> Weights:
+        """The weights that a training which started here has left."""
+        if trained.method == "full":
+            return Weights(trained.path, None, (), key, dtype=self.dtype)
+        return replace(self, adapters=(*self.adapters, trained.path), key=key)
+
+    def on_the_way(self, trained: Trained, step: int, path: str) -> Weights:
+        """What the training that left these weights had left after an earlier step, in the folder `path`."""
+        start = () if trained.method == "full" else (*self.adapters[:-1], path)
+        base = path if trained.method == "full" else self.base
+        return replace(self, base=base, adapters=start, key=f"{self.key}@{step}")
+
+
+def start_of(run: Run) -> Weights:
+    """Those that every arm starts from, as stage `base` left them."""
+    done, root = run.done("base"), run.root.absolute()
+    start = done["record"]
+    weights = start["weights"]
+    return Weights(
+        absolute(weights["base"], root),
+        weights["revision"],
+        tuple(absolute(adapter, root) for adapter in weights["adapters"]),
+        done["key"],
+        run.recipe.model.quantise,
+        start.get("dtype", "fp32"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every job names: the piece that it makes, and the model that it works on.
+
+    Attributes:
+        root: The run folder. `folder`: of the piece, below it. `key`: of the piece.
+        weights: Of the model before the job.
+        tokenizer, tokenizer_revision, chat_template: As `model.load_tokenizer` takes them.
+        shelf: Where run folders that share pieces tell each other of them; null for none.
+        beside: Folder of a finished piece of the same grid -> what it was computed with, where this one is to be
+            computed alike.
+    """
+
+    root: Path
+    folder: str
+    key: str
+    weights: Weights
+    tokenizer: str
+    tokenizer_revision: str | None
+    chat_template: str | None
+    shelf: Path | None = None
+    beside: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def require_alike(self) -> None:
+        """Refuses to begin where this process computes in another way than the grid's finished pieces were; see `ran`.
+
+        Raises:
+            RunError: It does.
+        """
+        import torch  # noqa: F401 - without it the process cannot say where it computes
+
+        require_alike(self.beside, computed_with())
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer; see `model.load_tokenizer`."""
+        return load_tokenizer(self.tokenizer, revision=self.tokenizer_revision, chat_template=self.chat_template)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob(Job):
+    """One training; `names` is the recipe's key that errors name, and after the steps `checkpoints` weights are left
+    on the way.
+    """
+
+    rows: tuple[Rows, ...]
+    section: Training
+    steps: int
+    seed: int
+    names: str
+    checkpoints: tuple[int, ...] = ()
+
+
+def run_train(job: TrainJob) -> tuple[str, Trained]:
+    """Trains one model, unless its folder already holds it; gives back the folder and what was trained."""
+
+    def work(folder: Path) -> Mapping[str, object]:
+        job.require_alike()
+        trained = train(
+            [messages for rows in job.rows for messages in rows.messages()],
+            base=job.weights.base,
+            revision=job.weights.revision,
+            adapters=job.weights.adapters,
+            dtype=job.weights.dtype,
+            quantise=job.weights.quantise,
+            tokenizer=job.load_tokenizer(),
+            section=job.section,
+            steps=job.steps,
+            seed=job.seed,
+            folder=folder,
+            key=job.names,
+            checkpoints=job.checkpoints,
+        )
+        return trained_record(trained, job.root)
+
+    made = make(job.root / job.folder, job.key, work, shelf=shelf_of(job))
+    return job.folder, trained_from(made.record, job.root)
+
+
+def shelf_of(job: Job) -> Path | None:
+    """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
+    return None if job.shelf is None else job.shelf / job.folder
+
+
+def executed(
+    work: Callable[[AnyJob], Result],
+    jobs: Sequence[AnyJob],
+    execute: Callable[[Callable[[AnyJob], Result], Sequence[AnyJob]], Iterator[Result]],
+    later: Sequence[AnyJob] = (),
+    *,
+    mix: bool,
+) -> Iterator[Result]:
+    """Results of the jobs, of one run folder, as they come. Unless the recipe mixes them (`mix`), no piece is begun
+    that would be computed in another way than the finished ones, and than the models that the jobs start from.
+
+    Args:
+        execute: The engine, from `engine.runner`.
+        later: Jobs of the same grid that come after these; those of them that are finished count.
+
+    Raises:
+        RunError: Pieces differ, those that were finished or those that are now.
+    """
+    if not jobs:
+        return
+    root = jobs[0].root
+
+    def known(folders: Iterable[Path], keys: Mapping[Path, str]) -> dict[str, Mapping[str, object]]:
+        markers = {folder: finished(folder) for folder in folders}
+        return {
+            relative(str(folder), root): done["where"]
+            for folder, done in markers.items()
+            if done is not None and "where" in done and keys.get(folder, done["key"]) == done["key"]
+        }
+
+    keys = {root / job.folder: job.key for job in (*jobs, *later)}
+    # The folder of weights lies in that of the training that left them.
+    models = [Path([job.weights.base, *job.weights.adapters][-1]).parent for job in jobs]
+    models = [folder for folder in dict.fromkeys(models) if folder.is_relative_to(root)]
+    before = known([*models, *keys], keys)
+    unfinished = any(job.folder not in before for job in jobs)
+    if unfinished and not mix:
+        require_alike(before)
+        jobs = [replace(job, beside=dict(list(before.items())[:1])) for job in jobs]
+    yield from execute(work, jobs)
+    if unfinished and not mix:
+        require_alike(known([*models, *keys], keys))

@@ -1,0 +1,61 @@
+"""Depth against one row at a time, and at its ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from curator.model.chat import encode_all
+from curator.score.depth import depths
+from tests import fakes
+
+TOKENIZER = fakes.tokenizer()
+ROWS = encode_all(TOKENIZER, fakes.conversations())
+IDS = [f"row-{number}" for number in range(len(ROWS))]
+
+
+def take(model, base, rows=ROWS, batch_tokens=300):
+    return depths(rows, IDS[: len(rows)], model=model, base=base, filler=0, batch_tokens=batch_tokens)
+
+
+def changes(model, base, row):
+    """KL at each answer token, summed over the vocabulary by hand."""
+    ids = torch.tensor([row.ids])
+    with torch.no_grad():
+        ours, theirs = (torch.softmax(each(ids).logits[0].double(), -1) for each in (model, base))
+    places = range(max(row.start, 1) - 1, len(row.ids) - 1)
+    return [float((ours[at] * (ours[at] / theirs[at]).log()).sum()) for at in places]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_it_is_the_share_of_the_divergence_beyond_the_fifth_answer_token(family):
+    model, base = fakes.model(family), fakes.model(family, seed=1)
+    expected = []
+    for row in ROWS:
+        change = changes(model, base, row)
+        expected.append(sum(change[5:]) / sum(change))
+    assert 0.0 in expected
+    assert max(expected) > 0.5
+    for batch_tokens in (1, 300):
+        np.testing.assert_allclose(take(model, base, batch_tokens=batch_tokens), expected, atol=1e-5)
+
+
+def test_a_model_that_is_its_own_base_has_changed_nothing():
+    model = fakes.model("llama")
+    assert not take(model, model).any()
+
+
+def test_a_change_of_the_first_tokens_alone_is_shallow():
+    """The base, with the word that it says at the answer's first token made likelier by far."""
+    base, model = fakes.model("llama"), fakes.model("llama")
+    row = max(ROWS, key=lambda each: len(each.ids) - each.start)
+
+    def forward(*args, **kwargs):
+        output = type(model).forward(model, *args, **kwargs)
+        output.logits[:, 0, row.ids[row.start]] += 5.0  # in front of the first: only the answers' logits are kept
+        return output
+
+    model.forward = forward
+    assert take(model, base, [row])[0] == 0.0
+    assert take(base, fakes.model("llama", seed=2), [row])[0] > 0.5
