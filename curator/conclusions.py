@@ -227,7 +227,8 @@ class Decision:
         sentence: The decision in words, with the control's name and both absolute rates before and after.
         primary: The one comparison that decides.
         gates: Each with its figures.
-        attribution: Comparison of matched with random, of curated with matched, of curated with best random, where run.
+        attribution: Comparison of matched with random, of curated with matched, of random within the caps on answers
+            with random, of curated with best random, where run.
         seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
             power, or null.
         beside: What of the seeds stands beside the decision; null where nothing was scored.

@@ -386,9 +386,9 @@ class Selection:
         objective, weight, neighbours, seed: What was optimised.
         group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
         all_pairs_value, all_pairs_bound: Value of the set and a bound on every set when rows outside a row's neighbours
-            may cover it too; null for log-det, which knows no neighbours, and the bound for graph cut and where the
-            graph is approximate.
+            may cover it too; null for log-det, and the bound for graph cut and where the graph is approximate.
         parameters: Everything else that was resolved (score mean and sd, recall of the graph, ...).
+        frontier: With a floor under coverage, the sets tried and random ones, as `selection.floor` says.
     """
 
     ids: tuple[str, ...]
@@ -407,6 +407,7 @@ class Selection:
     all_pairs_value: float | None = None
     all_pairs_bound: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    frontier: tuple[Mapping[str, object], ...] = ()
 
     def __post_init__(self) -> None:
         k = len(self.ids)

@@ -53,6 +53,7 @@ select:
   objective: conditional-gain
   parameters: {nu: 0.5}
   quotas: {by: category, min: 1, max: 9, groups: {a: {min: 1, max: 3}}}
+  answers: {max_same: 0.1}
   include: [x]
   exclude: [y]
   stochastic: 0.1
@@ -106,8 +107,11 @@ PILOTED = [
     "suite=null",
 ]
 
+FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9}", "score={from: cosine}"]
+
 VARIANTS = {
     "full": [],
+    "floor": FLOOR,
     "given": ["select.weight=0.5", *GIVEN],
     "budget": ["select.weight=1.0", *BUDGET],
     "quantised": QUANTISED,
@@ -203,6 +207,7 @@ UNREAD = {
     "vllm": ["verify.rehearsal_share", *(f"judges.panel.{number}.error" for number in range(1, 6))],
 }
 UNREAD["piloted"] = UNREAD["full"]
+UNREAD["floor"] = UNREAD["given"]
 for _unread in ("given", "budget", "quantised"):
     UNREAD[_unread] += ["verify.generate.python", "verify.generate.memory"]
 UNREAD["given"] += ["verify.rehearsal_share"]
@@ -281,8 +286,8 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
 
 WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
-    "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful", "graph-cut",
-    "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
+    "similar", "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful",
+    "graph-cut", "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
     "unscored", "max_completion_tokens", "bf16", "worst", "area",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
 )  # fmt: skip
@@ -301,7 +306,7 @@ def candidates(old: Any) -> Iterator[Any]:
         yield from (0.5, 2, True, *WORDS, ["x-1"], {"a": "b"}, {"prompt": "a"}, {"nu": 0.25},
                     [{"from": "cosine"}],
                     {"a": {"min": 1}}, {"file": "other.jsonl"}, [{"file": "other.jsonl"}], {"min": 1},
-                    {"k": [5]})  # fmt: skip
+                    {"max_same": 0.5}, {"k": [5]})  # fmt: skip
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:

@@ -339,12 +339,15 @@ def outline(recipe: Recipe) -> dict[str, str]:
     size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
     if select.data is not None:
         size = f"the rows of {select.data.label}, as they are; measured"
-    weight = f"{select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
+    weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else f"weight {_pilot_in_words(recipe)}"
+    if select.coverage is not None:
+        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
+        weight = f"{which} that keeps {select.coverage:.0%} of the coverage above a random set's"
     return {
         "model": recipe.model.id,
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
-        "selected": f"{size} by {select.objective}, weight {weight}",
+        "selected": f"{size} by {select.objective}, {weight}",
         **_embedded(recipe),
         "arms": f"{arms}; {_how_many(verify)}",
         "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 from curator.errors import DataError
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
+from curator.recipe.limits import openers_of
 from curator.recipe.source import labels
 from curator.recipe.verify import CURATED, NONE
 from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from curator.recipe.limits import Answers
 
 Problem = tuple[Keys, str]
 """Path of the key that a sentence is about, and the sentence."""
@@ -196,10 +199,29 @@ class _Roles:
                     self.problems.append(
                         (("select", name, number), f"{row!r} is not the id of a row of the pool; correct the id")
                     )
+        if select.answers is not None and select.k is not None and select.k <= rows:
+            self._answers(pool.filter(~pool["id"].is_in(select.exclude)), select.answers, select.k)
         if select.quotas is not None and not (self.recipe.pool.categorise and select.quotas.by == "category"):
             labels = pool.filter(~pool["id"].is_in(select.exclude))[select.quotas.by]
             for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
                 self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
+
+    def _answers(self, pool: pl.DataFrame, answers: Answers, k: int) -> None:
+        from curator.pool.traits import traits
+
+        kinds = traits(pool).select("opener", "answer").rows()
+        openers, rows = openers_of(kinds), Counter(answer for _, answer in kinds)
+        by_opener: dict[str, dict[str, int]] = {}
+        for answer, count in rows.items():
+            by_opener.setdefault(openers[answer], {})[answer] = count
+        left = answers.left(by_opener, k)
+        if left < k:
+            self.problems.append(
+                (
+                    ("select", "answers"),
+                    f"the shares leave {left:,} rows, fewer than k ({k:,}); raise max_same or max_opener, or lower k",
+                )
+            )
 
     def count_mixed(self) -> None:
         """Arms of the user's, what attacks and defences mix into tasks, keep rows and instructions."""

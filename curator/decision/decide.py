@@ -261,10 +261,11 @@ def _needed(primary: Comparison, least_seeds: int) -> int | None:
 def _attribution(
     others: tuple[Comparison, ...], treatment: str, control: str, primary: tuple[str, str]
 ) -> dict[str, Comparison]:
-    """The comparisons that attribute the difference: to the mix, to the choice in it, to optimising over piloting."""
+    """The comparisons that attribute the difference: to the mix, to the choice in it, to caps, to piloting."""
     pairs = {
         "mix": ("matched-random", control),
         "choice": (treatment, "matched-random"),
+        "caps": ("random-capped", control),
         "optimising": (treatment, "best-random"),
     }
     weighted = {

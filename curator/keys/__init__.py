@@ -60,6 +60,10 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """The stages that each stage reads, and whose keys are therefore part of its own."""
 
 
+LATER = ("answers", "coverage", "prefer", "cover_by")
+"""Settings of `select` that came after its key."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What tells the content of the files that a recipe names.
@@ -114,7 +118,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             *_embedders(recipe),
             *_models(recipe),
         ),
-        "select": (select.without_later("cover_by"), arms, recipe.seed, _pilot(recipe)),
+        "select": (select.without_later(*LATER), arms, recipe.seed, _pilot(recipe)),
         "train": (_training(recipe), arms, _looks(recipe), *_curves(recipe), *_swept(recipe)),
         "answer": (_decoding(recipe), _forgetting(recipe), *_log_odds(recipe)),
         "judge": _judging(recipe, inputs),

@@ -22,7 +22,7 @@ from curator.recipe.select import OBJECTIVES, Select
 from curator.recipe.source import Count, Name, Section, Source, require_all
 from curator.recipe.sweep import require_sense
 from curator.recipe.task import TaskSection as TaskSection
-from curator.recipe.verify import BEST_RANDOM, Pilot, Verify
+from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED, Pilot, Verify
 
 FORMER_DRAWS = 2
 """What `verify.pilot.random_draws` was by default before it followed the number of candidates."""
@@ -153,6 +153,7 @@ class Recipe(Section):
             self._room_for_processes,
             self._refuse_unread,
             self._refuse_unpiloted,
+            self._refuse_uncapped,
             self._refuse_unlearned,
             self._refuse_unweighted,
             self._vectors_by_name,
@@ -176,6 +177,14 @@ class Recipe(Section):
             raise ValueError(
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
                 "verify.pilot.random_draws to 1 or more, or remove the arm"
+            )
+
+    def _refuse_uncapped(self) -> None:
+        capped = self.select.answers is not None and self.select.answers.shares
+        if any(arm.name == RANDOM_CAPPED for arm in self.verify.arms) and not capped:
+            raise ValueError(
+                f"verify: arm {RANDOM_CAPPED!r} is a random set within the caps of select.answers, and there are none; "
+                "add select.answers, or remove the arm"
             )
 
     def _refuse_unlearned(self) -> None:
@@ -232,7 +241,8 @@ class Recipe(Section):
     def _of_the_pilot(self) -> None:
         pilot = self.verify.pilot
         if self.select.weight != "auto":
-            reason = "is of select.weight: auto, and the weight is a number"
+            found = "the weight is a number" if self.select.coverage is None else "select.coverage finds the weight"
+            reason = f"is of select.weight: auto, and {found}"
             # Run folders of earlier versions say all that they were resolved to, and this was the default there.
             read = {"random_draws"} if pilot.random_draws == FORMER_DRAWS else set()
             names = (name for name in Pilot.model_fields if name not in read)

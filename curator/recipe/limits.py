@@ -1,8 +1,9 @@
-"""What a recipe says of what a set may hold: quotas of groups."""
+"""What a recipe says of what a set may hold: quotas of groups, and caps on rows that share an answer or an opener."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from curator.recipe.source import Section
 
 Whole = Annotated[int, Field(ge=0)]
+Part = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Quota(Section):
@@ -65,3 +67,51 @@ class Quotas(Quota):
         if k is not None and most < k <= sum(rows.values()):
             problems.append((None, f"the maxima leave {most:,} rows, fewer than k ({k:,}); raise max, or lower k"))
         return problems
+
+
+def counted(share: float, size: int) -> int:
+    """The most rows that may share something among `size` rows: the share of them, rounded down, but at least 1."""
+    # .29 * 100 is 28.999...96 in floating point, and 29 rows are meant.
+    return max(1, int(share * size + 1e-9))
+
+
+def openers_of(rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Answer -> the opener under which all rows with it count, from the opener and the answer of every row.
+
+    It is the first of theirs by name: an apostrophe can make two openers of texts that are equal word for word.
+    """
+    first: dict[str, str] = {}
+    for opener, answer in rows:
+        first[answer] = min(opener, first.get(answer, opener))
+    return first
+
+
+class Answers(Section):
+    """The largest share of a set's rows that may have one answer (`max_same`: equal word for word, case and punctuation
+    apart) and one opener (`max_opener`: equal in the first three words); null for no limit.
+
+    A share comes to floor(share * k) rows, but at least one; under `budget_tokens` it is of the rows that the budget
+    pays for at the pool's mean length.
+    """
+
+    max_same: Part | None = 0.02
+    max_opener: Part | None = 0.05
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What rows may share -> the largest share of a set."""
+        shares = {"answer": self.max_same, "opener": self.max_opener}
+        return {name: share for name, share in shares.items() if share is not None}
+
+    def left(self, rows: Mapping[str, Mapping[str, int]], k: int) -> int:
+        """How many rows a set of `k` can have at most within these shares.
+
+        Args:
+            rows: Opener -> answer -> how many rows may be chosen.
+        """
+        same, opener = (math.inf if share is None else counted(share, k) for share in (self.max_same, self.max_opener))
+        return int(sum(min(opener, sum(min(same, count) for count in answers.values())) for answers in rows.values()))
+
+
+CAPPED_BY = {"answer": "max_same", "opener": "max_opener"}
+"""What rows may share -> the setting of `Answers` that limits it."""

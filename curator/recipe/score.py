@@ -79,7 +79,8 @@ KINDS = {
 
 # The names are spelled once: the values that a recipe's keys may have are those of the dicts.
 if TYPE_CHECKING:
-    AggregateName = KindName = str
+    AggregateName = str
+    KindName = str
 else:
     AggregateName = Literal[tuple(AGGREGATES)]
     KindName = Literal[tuple(KINDS)]

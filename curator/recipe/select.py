@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.limits import Quotas
+from curator.recipe.limits import Answers, Part, Quotas
 from curator.recipe.source import Count, Section, Source
 
 if TYPE_CHECKING:
@@ -97,12 +97,18 @@ Weight = Annotated[
 ]
 
 
+DEFAULT_WEIGHT = 0.5
+
+
 class Select(Section):
-    """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign, or `auto`.
+    """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign, or `auto`. Instead of
+    it `coverage` is the share of the coverage that can be had above a random set's to keep; of the sets that keep it,
+    the one is chosen that `prefer` says. Without both the weight is 0.5.
 
     Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
     (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
-    `cover_by` names the representation whose vectors are to be covered (null: the first). `parameters` are the
+    `answers` limits how many rows share an answer or an opener, and `cover_by` names the representation whose vectors
+    are to be covered (null: the first). `parameters` are the
     objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
     is for very large k: epsilon of stochastic greedy, in (0, 1).
     """
@@ -112,13 +118,24 @@ class Select(Section):
     data: Source | None = None
     objective: ObjectiveName = "facility-location"
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
-    weight: Weight = 0.5
+    weight: Weight | None = None
+    coverage: Part | None = None
+    prefer: Literal["dissimilar", "similar", "none"] = "dissimilar"
     cover_by: str | None = None
     neighbours: Count = 64
     quotas: Quotas | None = None
+    answers: Answers | None = None
     include: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unsaid(cls, data: object) -> object:
+        """A weight that nobody has said, and that nothing finds, is the default."""
+        if isinstance(data, dict) and data.get("weight") is None and data.get("coverage") is None:
+            return {**data, "weight": DEFAULT_WEIGHT}
+        return data
 
     @model_validator(mode="after")
     def _agree(self) -> Select:
@@ -128,14 +145,27 @@ class Select(Section):
                 f"needs exactly one of k, budget_tokens, data; found {' and '.join(sizes) or 'none of them'}"
             )
         if self.data is not None:
-            for name in ("quotas", "include", "exclude", "stochastic"):
+            for name in ("coverage", "quotas", "answers", "include", "exclude", "stochastic"):
                 if getattr(self, name):
                     raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
             if self.weight == "auto":
                 raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
+        if self.coverage is None:
+            self.refuse_unread("prefer", reason="is of coverage, and there is none")
+        elif self.weight is not None:
+            raise ValueError(
+                f"weight ({self.weight}) and coverage ({self.coverage:g}) are both given; coverage finds the weight, "
+                "so remove one of them"
+            )
         if self.stochastic is not None and self.k is None:
             raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
-        parameters_of(self.objective, self.parameters)
+        parameters = parameters_of(self.objective, self.parameters)
+        for name, parameter in OBJECTIVES[self.objective].parameters.items():
+            if self.coverage is not None and parameters[name] > parameter.monotone_to:
+                raise ValueError(
+                    f"coverage: {self.objective} with {name} {parameters[name]:g} is not monotone, so more rows can "
+                    f"cover less; lower {name} to {parameter.monotone_to:g}, choose another objective, or give weight"
+                )
         if not OBJECTIVES[self.objective].neighbours:
             self.refuse_unread("neighbours", reason=f"is not of objective: {self.objective}, which compares all rows")
         both = sorted(set(self.include) & set(self.exclude))

@@ -41,7 +41,7 @@ class Section(BaseModel):
         default = type(self).model_fields[name].get_default(call_default_factory=True)
         return bool(getattr(self, name) == default)
 
-    def without_later(self, *later: str) -> dict[str, Any]:
+    def without_later(self, *later: str) -> dict[str, object]:
         """The settings for a key, those of `later` only where they are not at their default: a setting that came after
         the keys of people's run folders must not move them.
         """

@@ -13,11 +13,12 @@ from curator.recipe.source import Count, Name, Section, Share, Source, require_a
 from curator.recipe.training import Generate, Training
 
 CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
+RANDOM_CAPPED = "random-capped"
 LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
 
-ARMS = (CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE)
+ARMS = (CURATED, RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE)
 """The built-in arms; `curator.selection.arms` draws their rows."""
-CONTROLS = (RANDOM, MATCHED_RANDOM, NONE)
+CONTROLS = (RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, NONE)
 """Those that the decision can compare the curated arm with."""
 
 # The names are spelled once: the values that `control` may have are those of the tuple.

@@ -35,6 +35,7 @@ from curator.run.files import finite, plain
 if TYPE_CHECKING:
     from curator.decision.depth import Depth, Flips
     from curator.decision.findings import Findings
+    from curator.report.frontier import Frontier
 
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -72,6 +73,7 @@ def assemble(
     depth: Depth | None = None,
     flips: Sequence[Flips] = (),
     covered_by: str | None = None,
+    frontier: Frontier | None = None,
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -99,6 +101,7 @@ def assemble(
         warnings: Said first; those that follow from the figures are added.
         covered_by: What the recipe calls the vectors; null where there are no others.
         depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
+        frontier: Where the recipe asks for a floor under coverage.
     """
     report = Report(
         version=VERSION,
@@ -149,6 +152,7 @@ def assemble(
     more |= _curves(findings, models)
     more |= {} if log_odds is None else {"log_odds": log_odds}
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
+    more |= {} if frontier is None else {"frontier": frontier}
     return report.model_copy(update={"warnings": (*warnings, *caveats(report)), **more})
 
 
@@ -180,7 +184,9 @@ def _represent(vectors: Vectors, name: str | None) -> material.Represent:
 
 
 def _selection(selection: Selection) -> material.Selection:
-    fields = {name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains")}
+    fields = {
+        name: value for name, value in vars(selection).items() if name not in ("ids", "indices", "gains", "frontier")
+    }
     return material.Selection.model_validate({"k": len(selection.ids), **finite(plain(fields))})
 
 

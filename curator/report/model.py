@@ -24,6 +24,7 @@ from curator.report.conclusion import (
     WithinSeed,
 )
 from curator.report.curve import Curves
+from curator.report.frontier import Frontier
 from curator.report.material import (
     Category,
     Design,
@@ -86,6 +87,8 @@ class Report(Part):
     score_predicts: Many[Prediction]
     """How each score goes with forgetting, the largest rho first."""
     selection: Selection
+    frontier: Frontier | Absent = None
+    """What the chosen set keeps and gives up, where the recipe asks for a floor under coverage."""
     stability: Many[Stability]
     """Sets that the same recipe chooses by another seed, layer or embedder, two by two; empty where it has one of
     each.

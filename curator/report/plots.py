@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curator import wording
-from curator.report import depth, drawing, seeds
+from curator.report import depth, drawing, frontier, seeds
 from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.model import Report
@@ -33,6 +33,7 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         "depth": depth.figure(report),
         "map": _map(figures, styles),
         "pilot": _pilot(report),
+        "frontier": frontier.figure(report),
         "gains": _gains(report, figures),
         "coverage": _coverage(report, figures),
         "predicts": _predicts(report),

@@ -42,6 +42,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.conclusion import Sequential
     from curator.report.contents import assemble
     from curator.report.figures import figures
+    from curator.report.frontier import frontier_of
     from curator.report.html import examples, samples, webpage
     from curator.report.log_odds import log_odds_of
     from curator.report.markdown import markdown
@@ -112,6 +113,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         timing=_timing(run),
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),
         flips=flips(decided, anticipated(mix_of(recipe))),
+        frontier=frontier_of(selection, run.frontier()),
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),

@@ -249,6 +249,13 @@ class Run:
         """How much sets chosen by other seeds, layers or embedders agree, in the columns of STABILITY_SCHEMA."""
         return self._frame("select", names.STABILITY)
 
+    def frontier(self) -> pl.DataFrame | None:
+        """The sets between coverage and similarity that were tried, and random ones, in the columns of FRONTIER_SCHEMA;
+        null where the recipe asks for no floor.
+        """
+        path = self.folder("select") / names.FRONTIER
+        return self._frame("select", names.FRONTIER) if path.exists() else None
+
     def drawn(self) -> pl.DataFrame:
         """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
         from curator.run.files import load_arms

@@ -211,12 +211,14 @@ def load_row_values(folder: Path) -> pl.DataFrame:
 
 
 def save_selection(folder: Path, selection: Selection) -> None:
-    """Writes `selection.parquet` (rank, id, index, gain) and everything else to `selection.json`."""
+    """Writes `selection.parquet` (rank, id, index, gain) and everything else but the frontier to `selection.json`."""
     frame = pl.DataFrame({"id": selection.ids, "index": selection.indices, "gain": selection.gains}).with_row_index(
         "rank"
     )
     save_frame(folder / f"{SELECTION}.parquet", frame)
-    rest = {field: value for field, value in vars(selection).items() if field not in ("ids", "indices", "gains")}
+    rest = {
+        field: value for field, value in vars(selection).items() if field not in ("ids", "indices", "gains", "frontier")
+    }
     write_json(folder / f"{SELECTION}.json", plain(rest))
 
 

@@ -130,12 +130,12 @@ class Phase:
                 here, weighed = state.leaves(), rows.detach().requires_grad_()
                 with torch.enable_grad():
                     after = self.step(here, at, weighed, twice=True)
-                    found = torch.autograd.grad(
+                    slopes = torch.autograd.grad(
                         after.flat(), [*here.flat(), weighed], grad_outputs=slope.flat(), materialize_grads=True,
                         allow_unused=True,
                     )  # fmt: skip
-                by_rows += found[-1]
-                parts, names = list(found[:-1]), list(here.weights)
+                by_rows += slopes[-1]
+                parts, names = list(slopes[:-1]), list(here.weights)
                 size = len(names)
                 slope = State(*(dict(zip(names, parts[i * size : (i + 1) * size], strict=True)) for i in range(3)))
         return slope, by_rows

@@ -28,6 +28,7 @@ from curator.recipe.verify import (
     MATCHED_RANDOM,
     NONE,
     RANDOM,
+    RANDOM_CAPPED,
 )
 from curator.records import Scores, Selection
 from curator.seeds import generator
@@ -52,6 +53,7 @@ class Stock:
         budget: Most tokens of a set; null where sets have as many rows as the curated one.
         given: Arms whose ids are known: the user's own, and the pilot's best random draw.
         drawable: `ids` as a set, null for all rows.
+        capped: Rows in an order -> those of them, in it, that the caps on answers leave; null without caps.
         seed: The recipe's.
     """
 
@@ -66,6 +68,7 @@ class Stock:
     budget: int | None
     given: Mapping[str, Sequence[str]]
     drawable: Set[str] | None
+    capped: Callable[[Ids], Ids] | None
     seed: int
 
     def cut(self, order: Ids) -> Ids:
@@ -79,6 +82,17 @@ class Stock:
 
 def _random(stock: Stock, seed: int) -> Ids:
     return stock.cut(random(stock.ids, stock.size, generator(stock.seed, RANDOM, seed)))
+
+
+def _random_capped(stock: Stock, seed: int) -> Ids:
+    assert stock.capped is not None
+    left = stock.capped(random(stock.ids, len(stock.ids), generator(stock.seed, RANDOM_CAPPED, seed)))
+    if stock.budget is None and len(left) < stock.size:
+        raise SelectionError(
+            f"answers: arm {RANDOM_CAPPED!r} needs {stock.size} rows, and the caps leave {len(left)} candidates; "
+            "raise the caps, or lower k"
+        )
+    return stock.cut(left if stock.budget is not None else left[: stock.size])
 
 
 def _matched_random(stock: Stock, seed: int) -> Ids:
@@ -112,6 +126,7 @@ DRAWS: dict[str, Callable[[Stock, int], Ids]] = {
     CURATED: lambda stock, seed: stock.selection.ids,
     RANDOM: _random,
     MATCHED_RANDOM: _matched_random,
+    RANDOM_CAPPED: _random_capped,
     BEST_RANDOM: lambda stock, seed: tuple(stock.given[BEST_RANDOM]),
     LOW_SIMILARITY: _low_similarity,
     HIGH_SIMILARITY: lambda stock, seed: stock.cut(high_similarity(stock.ids, stock.similarity, stock.size)),
@@ -131,6 +146,7 @@ def draw_arms(
     budget: int | None = None,
     given: Mapping[str, Sequence[str]] | None = None,
     drawable: Set[str] | None = None,
+    capped: Callable[[Ids], Ids] | None = None,
     seed: int,
 ) -> pl.DataFrame:
     """Row ids of each arm at each seed, in the columns of ARM_SCHEMA; random arms are drawn anew at every seed.
@@ -148,6 +164,8 @@ def draw_arms(
             where no exchange brings it there, random rows fill it up. A set that is given is what it is.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
         drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
+        capped: Rows in an order -> those that the caps on answers leave, which `random-capped` takes from; null without
+            caps.
         seed: The recipe's.
 
     Raises:
@@ -169,6 +187,7 @@ def draw_arms(
         budget=budget,
         given=given or {},
         drawable=drawable,
+        capped=capped,
         seed=seed,
     )
 

@@ -10,16 +10,18 @@ from curator.selection.objectives import Coverage
 from curator.selection.problem import Column, Rows
 
 _PREFIXES = 16
-_RANDOM_SETS = 16
+RANDOM_SETS = 16
 
 
-def upper_bound(term: Coverage, penalty: Column, limits: Limits, picks: list[int]) -> float | None:
+def upper_bound(
+    term: Coverage, penalty: Column, limits: Limits, picks: list[int], *, prefixes: int = _PREFIXES
+) -> float | None:
     """A value that no set within the limits exceeds, or null where the term is not monotone.
 
     For monotone submodular g and modular c of either sign, every set S and every feasible O:
-    g(O) - c(O) <= g(S) + sum over o in O of (g(o | S) - c(o)). The right side is maximised over O, at about 16 prefixes
-    of the picks and at all of them, and the least is kept. Without monotonicity g(O) <= g(S with O) fails, so there is
-    no such bound.
+    g(O) - c(O) <= g(S) + sum over o in O of (g(o | S) - c(o)). The right side is maximised over O, at about as many
+    prefixes of the picks as `prefixes` says and at all of them, and the least is kept. Without monotonicity
+    g(O) <= g(S with O) fails, so there is no such bound.
     """
     # Why it holds: monotone gives g(O) <= g(S with O), and falling gains give g(S with O) <= g(S) + sum of g(o | S).
     # Rows of O that are in S have gain 0 and still cost c(o), which is modular and may have either sign.
@@ -28,7 +30,7 @@ def upper_bound(term: Coverage, penalty: Column, limits: Limits, picks: list[int
     least = np.inf
     # Any S gives a bound, so the least over some prefixes of the picks is one. At the empty set it is loose for lack of
     # coverage, at the whole set for what lies below its last gain; the least is somewhere between.
-    sizes = set(np.linspace(0, len(picks), min(_PREFIXES, len(picks)) + 1).round().astype(int).tolist())
+    sizes = set(np.linspace(0, len(picks), min(prefixes, len(picks)) + 1).round().astype(int).tolist())
     term.clear()
     for size in range(len(picks) + 1):
         if size in sizes:
@@ -41,10 +43,13 @@ def upper_bound(term: Coverage, penalty: Column, limits: Limits, picks: list[int
 def largest_sum(limits: Limits, terms: Column) -> float:
     """The largest sum of `terms` over the sets within the limits; under a budget, of a relaxation of them.
 
-    The relaxation is the fractional knapsack of the positive terms beside must-include rows, without quotas.
+    The relaxation is the fractional knapsack of the positive terms beside must-include rows, without quotas and caps.
+    With quotas and caps under k it is the smaller of what either alone allow.
     """
     if limits.k is not None:
-        return float(terms[best_rows(limits, terms)].sum())
+        # Without the caps, or without the quotas, there are only more sets to choose from.
+        alone = [limits.without_caps, limits.without_quotas] if limits.quotas and limits.caps else [limits]
+        return min(float(terms[best_rows(each, terms)].sum()) for each in alone)
     # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. A part of a row and
     # groups without quotas only add sets to choose from, so it is still a bound.
     total = float(terms[limits.include].sum())
@@ -58,10 +63,15 @@ def largest_sum(limits: Limits, terms: Column) -> float:
 
 def best_rows(limits: Limits, terms: Column) -> Rows:
     """The k rows within the limits with the largest sum of `terms`: minima filled with each group's best, then the best
-    of the rest under the maxima.
+    of the rest under the maxima; or the best rows within the caps. Of limits that have quotas or caps, but not both.
     """
     assert limits.k is not None
+    assert not (limits.quotas and limits.caps)
     room = limits.k - len(limits.include)
+    if limits.caps:
+        rows = limits.free[np.argsort(-terms[limits.free], kind="stable")]
+        within = rows[limits.caps.kept(rows, limits.caps.used(limits.include))]
+        return np.concatenate([limits.include, within[:room]])
     if not limits.quotas:
         if room == 0:
             return limits.include
@@ -83,9 +93,13 @@ def best_rows(limits: Limits, terms: Column) -> Rows:
 
 
 def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
-    """A random set within the limits; under a budget, rows are added in random order while one fits."""
+    """A random set within the limits; under a budget, rows are added in random order while one fits.
+
+    No row is preferred to another of the same groups. With quotas and caps under k, rows are added in random order
+    while the set can still be completed to k rows.
+    """
     order = generator.random(len(limits.cost))
-    if limits.k is not None:
+    if limits.k is not None and not (limits.quotas and limits.caps):
         return best_rows(limits, order)
     tally = Tally(limits)
     picks: list[int] = []
@@ -103,5 +117,5 @@ def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
 
 def random_mean(term: Coverage, penalty: Column, limits: Limits, generator: np.random.Generator) -> float:
     """Mean objective value of 16 random sets within the limits."""
-    sets = [random_rows(limits, generator).tolist() for _ in range(_RANDOM_SETS)]
+    sets = [random_rows(limits, generator).tolist() for _ in range(RANDOM_SETS)]
     return float(np.mean([objective_value(term, penalty, rows) for rows in sets]))

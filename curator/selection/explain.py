@@ -11,10 +11,10 @@ import polars as pl
 
 from curator.errors import SelectionError
 from curator.records import Scores, Selection
+from curator.selection.greedy import penalties
 from curator.selection.limits import Limits, Tally
 from curator.selection.objectives import coverage_term
 from curator.selection.problem import Column, Problem, Rows
-from curator.selection.solve import penalties
 
 CHOSEN_SCHEMA: dict[str, Any] = {
     "id": pl.String,
@@ -62,7 +62,7 @@ def explain(
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
         by), `barred` (which limit keeps it out whatever its value: `exclude`, `quota` where its group holds its most,
-        `budget` where it does not fit any more; null else).
+        the name of a cap that its group has reached, `budget` where it does not fit any more; null else).
 
     Raises:
         SelectionError: `scores` lacks a row.
@@ -204,9 +204,11 @@ def _why_not(row: Mapping[str, Any]) -> str:
         "budget": " It does not fit into what is left of the budget.",
         None: "",
     }
+    barred = row["barred"]
+    cap = f" As many chosen rows share its {barred} as may share one."
     return (
         f"{row['id']} is not chosen: {cover}, and adding it to the final set would change the objective by "
-        f"{row['value']:+.6f}; its similarity to the tasks is {row['similarity']:.3f}.{limit[row['barred']]}"
+        f"{row['value']:+.6f}; its similarity to the tasks is {row['similarity']:.3f}.{limit.get(barred, cap)}"
     )
 
 

@@ -9,13 +9,37 @@ import numpy as np
 
 from curator.selection.limits import Limits, Tally
 from curator.selection.objectives import Coverage
-from curator.selection.problem import Column
+from curator.selection.problem import Column, Problem
 
 Picks = tuple[list[int], list[float]]
 _ENUMERATED = 200
 
 
-def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bool = False) -> Picks:
+def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:
+    """`(n,)` what each row costs the objective: weight * z times 1 / k, or times cost / budget."""
+    return weight * problem.z * bounds.cost / bounds.room
+
+
+def pick(
+    term: Coverage,
+    penalty: Column,
+    limits: Limits,
+    *,
+    stochastic: float | None,
+    generator: np.random.Generator,
+    start: Column | None = None,
+) -> tuple[Picks, str]:
+    """The picks of the greedy that the limits and `stochastic` ask for, and its name; `start` as in `lazy_greedy`."""
+    if limits.k is None:
+        return budget_greedy(term, penalty, limits)
+    if stochastic is not None:
+        return stochastic_greedy(term, penalty, limits, stochastic, generator), "stochastic"
+    return lazy_greedy(term, penalty, limits, start=start), "lazy"
+
+
+def lazy_greedy(
+    term: Coverage, penalty: Column, limits: Limits, *, per_cost: bool = False, start: Column | None = None
+) -> Picks:
     """Rows in the order picked, each the one of largest marginal value at its time, and those values.
 
     Must-include rows come first, in greedy order among themselves. Under k it goes on to k rows whatever their values;
@@ -26,6 +50,7 @@ def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bo
         penalty: `(n,)` what each row costs the objective.
         limits: Satisfiable limits.
         per_cost: Compare rows by value per cost.
+        start: `(n,)` gains of all rows at the empty set, where they are known: they depend on no penalty.
 
     Gains never rise as rows are added, so an old gain is an upper bound and only the rows at the top of the heap are
     valued again (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions); the picks are
@@ -41,7 +66,7 @@ def lazy_greedy(term: Coverage, penalty: Column, limits: Limits, *, per_cost: bo
             continue
         # `gains` sums over strips of columns and `gain` over one column, so the two differ in their last bits. The
         # bounds stand a hair above: a bound below the true gain would bury the best row.
-        gains = term.gains()[candidates]
+        gains = (term.gains() if start is None or picks else start)[candidates]
         upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty[candidates]
         heap = list(zip((-upper / unit[candidates]).tolist(), candidates.tolist(), strict=True))
         heapq.heapify(heap)

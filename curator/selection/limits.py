@@ -1,16 +1,21 @@
-"""What a set may hold: its size or budget, quotas of disjoint groups, rows that must be in and rows that may not."""
+"""What a set may hold: its size or budget, quotas of disjoint groups, caps on rows that share a label, rows that must
+be in and rows that may not.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from curator.errors import SelectionError
+from curator.selection.caps import Caps, CapsGiven, read, sized
+from curator.selection.plan import Network, Plan
 from curator.selection.problem import Column, Problem, Rows, column
 
 Quotas = Mapping[Any, tuple[int | None, int | None]]
@@ -25,6 +30,7 @@ class Limits:
         room: k or the budget. `cost`: `(n,)` what each row takes of it; ones under k.
         include: Rows that must be in, rising. `free`: the other allowed rows, rising.
         group: `(n,)` group number. `low`, `high`: `(g,)` least and most rows of each. `names`: `g` group labels.
+        caps: Of rows that share a label, beside the quotas.
     """
 
     k: int | None
@@ -36,11 +42,47 @@ class Limits:
     low: Rows
     high: Rows
     names: tuple[str, ...]
+    caps: Caps
 
-    @property
+    @cached_property
     def quotas(self) -> bool:
         """Whether any group has a limit that can matter."""
         return bool((self.low > 0).any() or (self.high < np.bincount(self.group, minlength=len(self.low))).any())
+
+    @cached_property
+    def without_caps(self) -> Limits:
+        """The limits but for the caps: more sets meet them."""
+        return replace(self, caps=sized((), self.caps.size, self.free, ())) if self.caps else self
+
+    @cached_property
+    def without_quotas(self) -> Limits:
+        """The limits but for the quotas: more sets meet them."""
+        n = len(self.group)
+        group, low, high = np.zeros(n, dtype=np.int64), np.array([0]), np.array([n])
+        return replace(self, group=group, low=low, high=high, names=("all",)) if self.quotas else self
+
+    @cached_property
+    def network(self) -> Network:
+        """Rows that may be chosen, counted by kind."""
+        return Network.of(self)
+
+    @cached_property
+    def _filled(self) -> Rows:
+        assert self.k is not None
+        return self.network.filled(self.k - len(self.include))[1]
+
+    def plan(self) -> Plan | None:
+        """What keeps greedy from stopping short of k; null where quotas or caps alone cannot make it."""
+        return Plan(self.network, self._filled) if self.k is not None and self.quotas and self.caps else None
+
+    def largest(self) -> int:
+        """How many rows the quotas' maxima and the caps leave."""
+        if not self.caps:
+            available = np.bincount(self.group[np.concatenate([self.include, self.free])], minlength=len(self.low))
+            return int(np.minimum(self.high, available).sum())
+        if not self.quotas:
+            return len(self.include) + int(self.caps.kept(self.free, self.caps.used(self.include)).sum())
+        return len(self.include) + self.network.filled(minima=False)[0]
 
 
 class Tally:
@@ -56,6 +98,9 @@ class Tally:
         self._count = np.zeros(len(limits.low), dtype=np.int64).tolist()
         self._high = limits.high.tolist()
         self._group = limits.group
+        self._caps = limits.caps
+        self._capped, self._most = [0] * len(limits.caps.most), limits.caps.most.tolist()
+        self._plan = limits.plan()
         self.used = 0.0
         # Costs of the cheapest rows that would fill each minimum, rising; must-include rows count first.
         self._aside: list[list[float]] = []
@@ -84,12 +129,25 @@ class Tally:
         """Whether the set with this row can still be completed within the limits; once false, it stays false."""
         if self._count[self._group[row]] >= self._high[self._group[row]]:
             return False
-        return self.committed + self._extra(row) <= self._room
+        if self._caps and self._at_cap(row) is not None:
+            return False
+        if self.committed + self._extra(row) > self._room:
+            return False
+        return self._plan is None or self._plan.fits(row)
+
+    def _at_cap(self, row: int) -> int | None:
+        """The innermost group of the row that holds the most rows it may."""
+        groups = self._caps.chain[row].tolist()
+        return next((each for each in reversed(groups) if each >= 0 and self._capped[each] >= self._most[each]), None)
 
     def barred(self, row: int) -> str | None:
-        """Which limit keeps a row out of a finished set: `quota`, `budget`, or null; that k rows are in is not one."""
+        """Which limit keeps a row out of a finished set: `quota`, the name of a cap, `budget`, or null; that k rows are
+        in is not one.
+        """
         if self._count[self._group[row]] >= self._high[self._group[row]]:
             return "quota"
+        if self._caps and (group := self._at_cap(row)) is not None:
+            return self._caps.name(group)
         return "budget" if self._limits.k is None and not self.fits(row) else None
 
     def full(self) -> bool:
@@ -102,6 +160,12 @@ class Tally:
         self.committed += self._extra(row)
         self.used += cost
         self._count[group] += 1
+        if self._caps:
+            for each in self._caps.chain[row].tolist():
+                if each >= 0:
+                    self._capped[each] += 1
+        if self._plan is not None:
+            self._plan.take(row)
         aside = self._aside[group]
         if aside:
             # The row is one of those set aside, or stands for the dearest of them.
@@ -117,12 +181,13 @@ def limits(
     problem: Problem,
     k: int | None = None,
     *,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[object] | None = None,
     quotas: Quotas | None = None,
     costs: ArrayLike | None = None,
     budget: float | None = None,
     include: Sequence[str] | Sequence[int] = (),
     exclude: Sequence[str] | Sequence[int] = (),
+    caps: CapsGiven | None = None,
 ) -> Limits:
     """Reads and checks the limits of a selection.
 
@@ -134,6 +199,10 @@ def limits(
         costs: `(n,)` > 0 in the caller's row order, e.g. tokens; needed with budget and only then.
         budget: The most that the costs of the set may sum to.
         include, exclude: Ids that must, and may not, be in.
+        caps: Name -> `n` labels in the caller's row order, and the largest share of the set that may have one label, in
+            (0, 1]: floor(share * k) rows, but at least 1. Rows labelled null are in no group. Under a budget the shares
+            are of the rows that it pays for at the pool's mean cost. Groups of two caps must be disjoint or one within
+            the other, as answers that are equal word for word lie within one opener.
 
     Raises:
         SelectionError: A limit that cannot be read, or limits that no set meets; it says which, and the largest k that
@@ -151,8 +220,13 @@ def limits(
         )
     group, names, low, high = _groups(problem, groups, quotas)
     free = np.setdiff1d(np.arange(n), np.concatenate([included, excluded]))
-    result = Limits(None if k is None else int(k), room, cost, included, free, group, low, high, names)
-    _satisfiable(result)
+    whole = None if k is None else int(k)
+    size = max(1, min(n, int(room / float(cost.mean())))) if whole is None else whole
+    capped = sized(read(problem, caps), size, np.concatenate([included, free]), problem.ids)
+    result = Limits(whole, room, cost, included, free, group, low, high, names, capped)
+    _satisfiable(result.without_caps)
+    if result.caps:
+        _within_caps(result, problem.ids)
     return result
 
 
@@ -191,7 +265,7 @@ def _rows(name: str, ids: Sequence[str] | Sequence[int], problem: Problem) -> Ro
 
 
 def _groups(
-    problem: Problem, groups: Sequence[Any] | None, quotas: Quotas | None
+    problem: Problem, groups: Sequence[object] | None, quotas: Quotas | None
 ) -> tuple[Rows, tuple[str, ...], Rows, Rows]:
     n = len(problem.ids)
     if groups is None:
@@ -217,7 +291,7 @@ def _groups(
     return group, tuple(map(str, names)), low, high
 
 
-def _whole_or_null(bound: Any) -> bool:
+def _whole_or_null(bound: object) -> bool:
     return bound is None or (not isinstance(bound, bool) and isinstance(bound, int | np.integer) and int(bound) >= 0)
 
 
@@ -260,3 +334,84 @@ def _satisfiable(limits: Limits) -> None:
             f"quotas: the minima (with include) need {least.sum()} rows and k is {limits.k}; k may be from "
             f"{least.sum()} to {largest}"
         )
+
+
+def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
+    """Refuses caps that no set meets, where some set meets the other limits."""
+    caps, forced = limits.caps, limits.caps.used(limits.include)
+    over = np.flatnonzero(forced > caps.most)
+    if over.size:
+        group = int(over[0])
+        raise SelectionError(
+            f"include: names {forced[group]} rows of {caps.name(group)} {caps.labels[group]!r}, and at most "
+            f"{caps.most[group]} may be in; name fewer, or raise the cap"
+        )
+    minima = int(np.maximum(limits.low - np.bincount(limits.group[limits.include], minlength=len(limits.low)), 0).sum())
+    if minima and limits.k is None:
+        raise SelectionError(
+            "quotas: minima, caps and a budget together are not supported; give k instead of the budget, or take the "
+            "minima or the caps out"
+        )
+    if limits.k is None:
+        return
+    if minima and (filled := _minima_within(limits)) < minima:
+        raise SelectionError(
+            f"quotas: the minima need {minima} rows beside include, and {_named(limits, ids)} leave {filled} of them; "
+            "lower the minima, or raise the caps"
+        )
+    if limits.largest() < limits.k:
+        largest = _largest_k(limits, ids)
+        raise SelectionError(
+            f"k: {limits.k} is impossible because of {_named(limits, ids)}; "
+            + (f"the largest k that is possible is {largest}" if largest else "no smaller k is possible either")
+        )
+
+
+def _minima_within(limits: Limits) -> int:
+    """How many rows of the minima the caps leave."""
+    network = limits.network
+    return network.filled(int(network.low.sum()))[0]
+
+
+def _named(limits: Limits, ids: Sequence[str]) -> str:
+    """The caps that make k impossible: each without which it would be possible, or all where several do."""
+    assert limits.k is not None
+    caps = limits.caps
+    allowed = np.concatenate([limits.include, limits.free])
+    names = [caps.given[number].name for number in np.unique(caps.cap).tolist()]
+
+    def possible(without: str) -> bool:
+        rest = sized(
+            [each for each in caps.given if each.name != without], caps.size, allowed, [""] * len(limits.group)
+        )
+        other = replace(limits, caps=rest)
+        return _minima_within(other) == other.network.low.sum() and other.largest() >= (limits.k or 0)
+
+    causes = [name for name in names if possible(name)] or names
+    share = {each.name: each.share for each in caps.given}
+    most = {caps.given[number].name: most for number, most in zip(caps.cap.tolist(), caps.most.tolist(), strict=True)}
+    listed = " and ".join(
+        f"caps[{name!r}] (share {share[name]:g}, at most {most[name]} row{'s' * (most[name] != 1)} of one label)"
+        for name in causes
+    )
+    return f"quotas and {listed}" if limits.quotas and limits.without_quotas.largest() >= limits.k else listed
+
+
+def _largest_k(limits: Limits, ids: Sequence[str]) -> int | None:
+    """The largest k for which the same shares leave k rows; null where there is none.
+
+    Fewer rows are left at a smaller k, so no k above what is left at a larger k is possible.
+    """
+    allowed = np.concatenate([limits.include, limits.free])
+    least = int(np.maximum(limits.low, np.bincount(limits.group[limits.include], minlength=len(limits.low))).sum())
+    k = limits.largest()
+    while k >= max(1, least):
+        smaller = replace(limits, k=k, room=float(k), caps=sized(limits.caps.given, k, allowed, ids))
+        if (smaller.caps.used(limits.include) > smaller.caps.most).any():
+            return None
+        if _minima_within(smaller) < smaller.network.low.sum():
+            return None
+        if (left := smaller.largest()) >= k:
+            return k
+        k = left
+    return None

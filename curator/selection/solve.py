@@ -10,10 +10,12 @@ from numpy.typing import ArrayLike
 
 from curator.errors import SelectionError
 from curator.neighbours import Graph
-from curator.recipe.select import OBJECTIVES
+from curator.recipe.select import DEFAULT_WEIGHT, OBJECTIVES
 from curator.records import Selection
+from curator.selection.caps import CapsGiven
 from curator.selection.certificate import random_mean, upper_bound
-from curator.selection.greedy import budget_greedy, follow, lazy_greedy, objective_value, stochastic_greedy
+from curator.selection.floor import keep
+from curator.selection.greedy import follow, objective_value, penalties, pick
 from curator.selection.limits import Limits, Quotas, Tally, limits
 from curator.selection.objectives import Coverage, coverage_term
 from curator.selection.problem import Column, Problem, column, prepare
@@ -25,18 +27,21 @@ def select(
     k: int | None = None,
     *,
     ids: Sequence[str] | Sequence[int] | None = None,
-    weight: float = 0.5,
+    weight: float | None = None,
+    coverage: float | None = None,
+    prefer: str = "dissimilar",
     objective: str = "facility-location",
     parameters: Mapping[str, Any] | None = None,
     neighbours: int = 64,
     row_weights: ArrayLike | None = None,
     task_cover: ArrayLike | None = None,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[object] | None = None,
     quotas: Quotas | None = None,
     costs: ArrayLike | None = None,
     budget: float | None = None,
     include: Sequence[str] | Sequence[int] = (),
     exclude: Sequence[str] | Sequence[int] = (),
+    caps: CapsGiven | None = None,
     lengths: ArrayLike | None = None,
     stochastic: float | None = None,
     seed: int = 0,
@@ -64,7 +69,12 @@ def select(
         score: `(n,)`, larger is more similar to the tasks.
         k: Exact size. Exactly one of k and budget.
         ids: `n` distinct ids; row numbers when absent. Ties go by id; the order of rows changes nothing.
-        weight: lambda, of either sign or 0; larger moves the set away from the tasks.
+        weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0.5, without coverage].
+        coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
+            found among those that keep it; its lambda is `weight`, `parameters["floor"]` says what was kept and what no
+            set can better, and `frontier` holds the sets tried. 0 is the coverage of random sets within the same limits
+            (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not monotone.
+        prefer: `dissimilar`, `similar` (the most similar set that keeps it), or `none` (coverage alone).
         objective: The coverage term, one of those above. `parameters`: its own, by name.
         neighbours: How many nearest distinct rows can cover a row, itself included.
         row_weights: `(n,)` >= 0, how much each row's coverage matters; 1 when absent.
@@ -72,6 +82,10 @@ def select(
         groups, quotas: `n` labels, and label -> (min, max).
         costs, budget: `(n,)` > 0, and the most that they may sum to.
         include, exclude: Ids that must, and may not, be in.
+        caps: Name -> `n` labels and a share in (0, 1], for example `{"opener": (openers, 0.05)}`: rows of one label are
+            at most that share of the set, rounded down, but at least one row; rows labelled null are not limited. Under
+            a budget the share is of the rows that it pays for at the pool's mean cost. Groups of two caps must be
+            disjoint or one within the other.
         lengths: `(n,)` >= 0, e.g. tokens. They decide nothing: `parameters["lengths"]` tells the quartiles of the pool
             and of the chosen rows, so that a set of short rows is seen for what it is.
         stochastic: For very large k: epsilon in (0, 1), to pick from random samples of (n / k) log(1 / epsilon) rows
@@ -96,12 +110,22 @@ def select(
         seed=seed,
     )
     bounds = limits(
-        problem, k, groups=groups, quotas=quotas, costs=costs, budget=budget, include=include, exclude=exclude
+        problem,
+        k,
+        groups=groups,
+        quotas=quotas,
+        costs=costs,
+        budget=budget,
+        include=include,
+        exclude=exclude,
+        caps=caps,
     )
     return solve(
         problem,
         bounds,
         weight=weight,
+        coverage=coverage,
+        prefer=prefer,
         objective=objective,
         parameters=parameters,
         lengths=lengths,
@@ -114,7 +138,9 @@ def solve(
     problem: Problem,
     bounds: Limits,
     *,
-    weight: float = 0.5,
+    weight: float | None = None,
+    coverage: float | None = None,
+    prefer: str = "dissimilar",
     objective: str = "facility-location",
     parameters: Mapping[str, Any] | None = None,
     lengths: ArrayLike | None = None,
@@ -128,8 +154,15 @@ def solve(
     from the best set of its size.
 
     Raises:
-        SelectionError: The objective, its parameters, weight, lengths or stochastic are not as `select` says.
+        SelectionError: The objective, its parameters, weight, coverage, prefer, lengths or stochastic are not as
+            `select` says.
     """
+    if coverage is not None and (weight is not None or given is not None):
+        raise SelectionError(
+            "coverage: given together with weight or with a set that is given; coverage finds the weight of a set that "
+            "is chosen, so give one of them"
+        )
+    weight = DEFAULT_WEIGHT if weight is None else weight
     if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not np.isfinite(weight):
         raise SelectionError(f"weight: found {weight!r}; it must be a finite number, of either sign")
     if stochastic is not None and (bounds.k is None or not 0.0 < stochastic < 1.0):
@@ -138,21 +171,20 @@ def solve(
         )
     measured = None if lengths is None else column("lengths", lengths, len(problem.ids), low=0.0)[problem.rows]
     term = coverage_term(objective, problem, parameters or {})
-    penalty = penalties(problem, bounds, weight)
-
     generator = np.random.default_rng(seed)
+    kept = None
+    if coverage is not None:
+        kept = keep(term, problem, bounds, coverage=coverage, prefer=prefer, stochastic=stochastic, seed=seed)
+        weight, (picks, gains), method = kept.weight, kept.picks, kept.method
+    penalty = penalties(problem, bounds, weight)
     if given is not None:
         row_of = {row_id: row for row, row_id in enumerate(problem.ids)}
         (picks, gains), method = follow(term, penalty, [row_of[row_id] for row_id in given]), "given"
-    elif bounds.k is None:
-        (picks, gains), method = budget_greedy(term, penalty, bounds)
-    elif stochastic is not None:
-        (picks, gains), method = stochastic_greedy(term, penalty, bounds, stochastic, generator), "stochastic"
-    else:
-        (picks, gains), method = lazy_greedy(term, penalty, bounds), "lazy"
+    elif kept is None:
+        (picks, gains), method = pick(term, penalty, bounds, stochastic=stochastic, generator=generator)
     value = objective_value(term, penalty, picks)
     bound = upper_bound(term, penalty, bounds, picks)
-    random_value = random_mean(term, penalty, bounds, generator)
+    random_value = random_mean(term, penalty, bounds, generator) if kept is None else kept.random_value
     gap = None if bound is None else max(0.0, bound - value)
     # The share of the possible gain over random sets that is not proven captured; a bound that does not exceed the
     # random sets' mean says nothing of it.
@@ -180,6 +212,7 @@ def solve(
         budget_used=None if bounds.k is not None else tally.used,
         all_pairs_value=all_pairs_value,
         all_pairs_bound=all_pairs_bound,
+        frontier=() if kept is None else kept.points,
         parameters={
             "objective": dict(parameters or {}),
             "greedy": method,
@@ -188,6 +221,7 @@ def solve(
             "rows": len(problem.ids),
             "distinct": len(problem.vectors),
             "random_value": random_value,
+            **({} if kept is None else {"floor": kept.facts}),
             **(_graph_facts(problem.graph) if OBJECTIVES[objective].neighbours else {}),
             **({} if measured is None else {"lengths": _quartiles(measured, picks)}),
         },
@@ -202,11 +236,6 @@ def _graph_facts(graph: Graph) -> dict[str, Any]:
 def _quartiles(lengths: Column, picks: list[int]) -> dict[str, list[float]]:
     parts = {"pool": lengths, "chosen": lengths[picks]}
     return {name: np.quantile(part, [0.25, 0.5, 0.75]).tolist() if len(part) else [] for name, part in parts.items()}
-
-
-def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:
-    """`(n,)` what each row costs the objective: weight * z times 1 / k, or times cost / budget."""
-    return weight * problem.z * bounds.cost / bounds.room
 
 
 def _all_pairs(term: Coverage, penalty: Column, bounds: Limits, picks: list[int]) -> tuple[float | None, float | None]:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import SelectionError
-from curator.recipe.limits import Quotas
+from curator.recipe.limits import CAPPED_BY, Answers, Quotas, openers_of
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM
 from curator.run import Run, Setting
-from curator.run.names import CHOSEN, OTHERS, PILOT, STABILITY
+from curator.run.names import CHOSEN, FRONTIER, OTHERS, PILOT, STABILITY
 
 if TYPE_CHECKING:
     import polars as pl
 
     from curator.records import Data, Scores, Selection, Vectors
+    from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
     from curator.selection.problem import Column, Problem
 
@@ -56,17 +57,19 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.selection.arms import draw_arms
     from curator.selection.explain import explain, stability
+    from curator.selection.floor import frontier_frame
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
     rows = data.pool.rows
+    traits = None if section.answers is None else run.traits()
 
     def chosen(setting: Setting, seed: int) -> Chosen:
         number = setting.representation
         return choose(
             section, rows, run.vectors("pool", number), run.scores(setting),
-            weight=setting.weight, task_cover=run.task_cover(number),
+            weight=None if section.coverage is not None else setting.weight, task_cover=run.task_cover(number),
             given=None if data.given is None else data.given["id"].to_list(), seed=seed,
-            source_weights=recipe.pool.weights(),
+            source_weights=recipe.pool.weights(), traits=traits,
         )  # fmt: skip
 
     setting, best_draw = Setting(0.0, representation=recipe.covering), None
@@ -74,11 +77,14 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         setting, best_draw = pilot(
             run, folder / PILOT, data, lambda candidate: chosen(candidate, recipe.seed).selection.ids
         )
-    else:
+    elif section.weight is not None:
         setting = setting._replace(weight=section.weight)
     curated = chosen(setting, recipe.seed)
     selection, scores = curated.selection, run.scores(setting)
+    setting = setting._replace(weight=selection.weight)
     save_selection(folder, selection)
+    if selection.frontier:
+        save_frame(folder / FRONTIER, frontier_frame(selection.frontier))
     save_scores(folder, scores)
     for file, frame in zip((CHOSEN, OTHERS), explain(*curated, scores), strict=True):
         save_frame(folder / file, frame)
@@ -92,6 +98,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
         budget=section.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
+        capped=capped(curated) if curated.bounds.caps.given else None,
     )  # fmt: skip
     save_arms(folder, drawn)
     record = {"representation": setting.representation, "weight": setting.weight}
@@ -104,22 +111,25 @@ def choose(
     vectors: Vectors,
     scores: Scores,
     *,
-    weight: float,
+    weight: float | None,
     task_cover: Column | None,
     given: Sequence[str] | None = None,
     seed: int,
     source_weights: Mapping[str, float] | None = None,
+    traits: pl.DataFrame | None = None,
 ) -> Chosen:
     """The rows that a recipe's section asks for.
 
     Args:
-        section: The recipe's. `weight` stands for its own, which may be `auto`.
+        section: The recipe's.
+        weight: In place of the section's own, which may be `auto`; null to find it by the section's `coverage`.
         rows: The pool, in the columns of ROW_SCHEMA; groups and tokens are read from it.
         vectors, scores: Of the same rows, in the same order as each other.
         given: Ids of a set that is measured as it is, instead of one that is chosen.
         task_cover: `(n,)` in the order of `vectors`, for conditional gain.
         seed: Of everything random.
         source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
+        traits: What kind of answer each row has (see `Run.traits`); needed where the section has `answers`.
 
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
@@ -154,11 +164,14 @@ def choose(
             budget=section.budget_tokens,
             include=section.include,
             exclude=section.exclude,
+            caps=caps_of(section.answers, traits, vectors.ids),
         )
         selection = solve(
             problem,
             bounds,
             weight=weight,
+            coverage=section.coverage if weight is None else None,
+            prefer=section.prefer,
             objective=section.objective,
             parameters=section.parameters,
             stochastic=section.stochastic,
@@ -188,6 +201,35 @@ def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[in
     limits = {label: section.groups.get(label, section) for label in sorted(labels)}
     pairs = {label: (quota.min, quota.max) for label, quota in limits.items()}
     return {label: pair for label, pair in pairs.items() if pair != (None, None)}
+
+
+def caps_of(section: Answers | None, traits: pl.DataFrame | None, ids: Sequence[str]) -> CapsGiven:
+    """What rows share -> the label of each of `ids`, and the largest share of a set that one label may have."""
+    if section is None:
+        return {}
+    assert traits is not None
+    openers = openers_of(traits.select("opener", "answer").iter_rows())
+    answer_of = dict(traits.select("id", "answer").iter_rows())
+    answers = [answer_of[row_id] for row_id in ids]
+    labels = {"answer": answers, "opener": [openers[answer] for answer in answers]}
+    return {name: (labels[name], share) for name, share in section.shares.items()}
+
+
+def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    """Of rows in an order those that the caps of a selection leave: the first of each label, in the order."""
+    import numpy as np
+
+    from curator.selection.caps import sized
+
+    ids = chosen.problem.ids
+    caps = sized(chosen.bounds.caps.given, chosen.bounds.caps.size, np.arange(len(ids)), ids)
+    row_of = {row_id: row for row, row_id in enumerate(ids)}
+
+    def within(order: tuple[str, ...]) -> tuple[str, ...]:
+        kept = caps.kept(np.array([row_of[row_id] for row_id in order], dtype=np.int64))
+        return tuple(row_id for row_id, keep in zip(order, kept.tolist(), strict=True) if keep)
+
+    return within
 
 
 def quality(selection: Selection, overlaps: Sequence[float]) -> str:
@@ -242,11 +284,18 @@ def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequenc
         size += f" of {selection.budget_used:,.0f} tokens"
     if run.recipe.select.weight == "auto":
         size += f", weight {setting.weight:g} by the pilot"
+    floor = selection.parameters.get("floor")
+    if floor is not None:
+        kept = "as much as random sets" if floor["share"] is None else f"{floor['share']:.1%}"
+        size += f" that keep {kept} of the coverage above random, weight {setting.weight:.3g}"
     return f"{size}, {quality(selection, overlaps)}"
 
 
 def _in_words_of_the_recipe(error: str, section: Select) -> str:
     """An error of `limits` or `solve`, with the recipe's key for the argument that it names first."""
+    for name, key in CAPPED_BY.items():
+        error = error.replace(f"caps[{name!r}]", f"select.answers.{key}")
+    error = re.sub(r"raise the caps?\b", "raise select.answers", error)
     group = _GROUP.match(error)
     if group and section.quotas is not None:
         label = ast.literal_eval(group[1])

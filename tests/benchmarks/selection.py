@@ -30,8 +30,11 @@ import numpy as np
 WIDTH = 384
 PATIENCE = 400
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-CASES = ["peers-5k", "peers-20k", "log-det", "graph-100k", "score", "whole-100k", "real", "graph-1m", "whole-1m"]
-LONG = CASES[-2:]
+CASES = [
+    "peers-5k", "peers-20k", "log-det", "graph-100k", "score", "whole-100k", "limits-100k", "real", "graph-1m",
+    "whole-1m", "limits-1m",
+]  # fmt: skip
+LONG = CASES[-3:]
 Row = dict[str, Any]
 
 
@@ -263,6 +266,57 @@ def generated(n: int, k: int) -> list[Row]:
     return whole(clustered(n), k, score, 32, f"n={n}")
 
 
+def limited(n: int, k: int) -> list[Row]:
+    """A bare weight beside caps, a floor, both, and both with quotas, from one graph in one process.
+
+    Half of the rows share 200 openers, each with 10 answers, and half have answers of their own, as a pool of refusals
+    and of longer answers does; categories are 20. The score goes along with one direction of the vectors.
+    """
+    from curator.selection.limits import limits
+    from curator.selection.problem import prepare
+    from curator.selection.solve import solve
+
+    vectors, rng = clustered(n), np.random.default_rng(1)
+    score = rng.standard_normal(n) + 20 * vectors[:, 0]
+    drawn = np.minimum(rng.geometric(0.02, n), 200)
+    openers = [f"o{opener}" if row % 2 else None for row, opener in enumerate(drawn.tolist())]
+    answers = [opener and f"{opener}a{rng.integers(10)}" for opener in openers]
+    categories, most = rng.integers(20, size=n).tolist(), k // 16
+    watch = Stopwatch()
+    problem = prepare(vectors, score, neighbours=32)
+    problem.columns  # noqa: B018 - built when first read
+    graphed = watch.lap()
+    caps = {"opener": (openers, 0.05), "answer": (answers, 0.02)}
+    quotas = {"groups": categories, "quotas": dict.fromkeys(range(20), (k // 40, most))}
+    rows: list[Row] = [{"what": f"n={n} graph", **graphed}]
+    bare: Row = {}
+    for what, where, how in (
+        ("weight 0.5", {}, {"weight": 0.5}),
+        ("weight 0.5, caps", {"caps": caps}, {"weight": 0.5}),
+        ("weight 0.5, caps and quotas", {"caps": caps, **quotas}, {"weight": 0.5}),
+        ("coverage 0.9", {}, {"coverage": 0.9}),
+        ("coverage 0.9, caps", {"caps": caps}, {"coverage": 0.9}),
+        ("coverage 0.9, caps and quotas", {"caps": caps, **quotas}, {"coverage": 0.9}),
+    ):
+        watch.lap()
+        chosen = solve(problem, limits(problem, k, **where), **how)
+        lap = watch.lap()
+        bare = bare or lap
+        whole = {key: (graphed[key] + lap[key]) / (graphed[key] + bare[key]) for key in lap}
+        tries = sum(row["kind"] == "lambda" for row in chosen.frontier)
+        rows.append(
+            {
+                "what": f"n={n} k={k} {what}",
+                **lap,
+                "value": chosen.value,
+                "ratio": f"{whole['cpu']:.2f} of a bare weight's CPU, graph included ({whole['seconds']:.2f} by clock)",
+                "note": f"relative gap {chosen.relative_gap:.4f}; peak {peak_gib():.2f} GiB"
+                + (f"; {tries} lambdas, {chosen.weight:.4g} found" if tries else ""),
+            }
+        )
+    return rows
+
+
 def real() -> list[Row]:
     """The public pool beside the project, embedded by a small real embedder, against two tasks."""
     if not DATA.is_dir():
@@ -321,6 +375,8 @@ def run_case(name: str, peers: str | None) -> list[Row]:
         "graph-1m": lambda: graphs(1_000_000, [(4096, 4, 3), (8192, 2, 3)]),
         "score": scoring,
         "whole-100k": lambda: generated(100_000, 5_000),
+        "limits-100k": lambda: limited(100_000, 1_000),
+        "limits-1m": lambda: limited(1_000_000, 10_000),
         "whole-1m": lambda: generated(1_000_000, 10_000),
         "real": real,
     }[name]()

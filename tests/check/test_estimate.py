@@ -319,6 +319,14 @@ def test_random_draws_cost_what_as_many_candidates_cost() -> None:
     assert trained("verify.pilot={random_draws: 2}") < 2 * alone
 
 
+def test_the_plan_tells_of_the_embedder_that_a_score_needs() -> None:
+    content = "{from: content, embedder: {id: owner/other}}"
+    asked = recipe(f"score={{from: rank-sum, of: [{{from: content}}, {content}, {{from: format}}]}}")
+    both = f"by {asked.pool.embedder.id} and owner/other, for the score content"
+    assert outline(asked)["embedded"] == f"the prompt of every row of pool and tasks, {both}"
+    assert "embedded" not in outline(recipe("score={from: format}"))
+
+
 def test_the_plan_tells_of_log_odds_only_where_they_are_asked_for() -> None:
     def told(*settings: str) -> str | None:
         return estimates(recipe(*settings), NOTHING)[1].get("log-odds")

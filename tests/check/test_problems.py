@@ -118,6 +118,11 @@ ALONE = {
         "a.yaml:2: model.id: there is no folder ./models/nothere",
         "correct the path",
     ),
+    "a missing folder of a score's embedder": (
+        replaced("select:", "score: {from: content, embedder: {id: ./models/nothere}}\nselect:"),
+        "a.yaml:11: score.embedder.id: there is no folder ./models/nothere",
+        "correct the path",
+    ),
     "the pool as probes": (
         replaced("{file: harmful.jsonl}", "{file: pool.jsonl}"),
         "a.yaml:9: probes.harmful[0]: pool.jsonl is also pool.sources[0]",
@@ -179,6 +184,22 @@ ALONE = {
         "correct the path",
     ),
 }
+
+
+@pytest.mark.parametrize(("answers", "left"), [("{max_opener: 0.2, max_same: null}", 4), ("{max_opener: null}", 6)])
+def test_caps_that_leave_fewer_rows_than_k_are_told_before_anything_is_read_whole(answers: str, left: int) -> None:
+    """Two openers of 15 rows; each has three answers, of five rows."""
+    pool = rows("hut", 30).splitlines()
+    said = [
+        {"response": f"{'Begin to weave' if row % 2 else 'Never do that'}, then rest {row % 3}"} for row in range(30)
+    ]
+    changed = [json.dumps(json.loads(line) | answer) for line, answer in zip(pool, said, strict=True)]
+    Path("pool.jsonl").write_text("\n".join(changed) + "\n")
+    found = of(text=replaced("k: 10", f"k: 10\n  answers: {answers}")).problems
+    assert [str(problem) for problem in found] == [
+        f"a.yaml:13: select.answers: the shares leave {left} rows, fewer than k (10); raise max_same or max_opener, or "
+        "lower k"
+    ]
 
 
 @pytest.mark.parametrize("name", ALONE)

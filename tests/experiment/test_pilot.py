@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.experiment.pilot import drawn, halve
+from curator.experiment.pilot import drawn, halve, scoring_name
 from curator.experiment.plan import Candidate, seeds_of
 from curator.experiment.plan import candidates as planned
 from curator.recipe.score import Score
 from curator.recipe.select import Select
 from curator.recipe.verify import Pilot
 from curator.records import VERDICT_SCHEMA
+from tests.small_run import recipe
 
 TASKS = {"list": 1.0}
+TWO = "represent=[{from: hidden-states}, {from: hidden-states, layer: 1, name: low}]"
 MARGINS = {"harmfulness_before": 0.05, "degenerate": 0.05}
 
 
@@ -198,6 +202,27 @@ def difference_in_the_pilot(draws, seed):
     found = halve(compared, measure, seeds=2, weights=TASKS, margins={})
     assert found.best_draw is not None
     return found.rounds[found.best.name][-1].after - found.rounds[found.best_draw.name][-1].after
+
+
+def test_a_score_of_the_pilot_is_called_as_in_the_table_of_scores():
+    names = {
+        "{from: cosine}": "cosine/top-mean-10",
+        "{aggregate: max, by: low}": "cosine/max, low",
+        "{from: format, n: 3}": "format/top-mean-3",
+        "{from: content, aggregate: mean, embedder: {id: owner/other}}": "content/mean, owner/other",
+        "{from: consensus, aggregate: per-example}": "consensus/per-example",
+        "{from: interference, loss: whole}": "interference/sign-0.001/whole",
+        "{from: rank-sum, of: [{from: format}, {from: content}]}": "rank-sum",
+    }
+    piloted = recipe("select.weight=auto", TWO, f"verify.pilot={{scores: [{', '.join(names)}]}}")
+    run = SimpleNamespace(recipe=piloted)
+    assert [scoring_name(run, number) for number in range(len(names))] == list(names.values())
+
+
+def test_a_pilot_covers_by_the_representation_that_is_named():
+    pilot = Pilot(weights=[0.0, 1.0], random_draws=0)
+    assert [each.representation for each in planned(pilot, 3, 2)] == [2, 2]
+    assert [each.representation for each in planned(pilot, 3)] == [0, 0]
 
 
 @pytest.mark.slow

@@ -18,7 +18,10 @@ from curator.recipe.file import dump, parse, read, template
 from curator.recipe.score import AGGREGATES
 from tests.small_run import QUICKSTART, recipe
 
-SELECT_KEYS = "k, budget_tokens, data, objective, parameters, weight, neighbours, quotas, include, exclude, stochastic"
+SELECT_KEYS = (
+    "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, neighbours, quotas, answers, "
+    "include, exclude, stochastic"
+)
 
 GOOD = """\
 name: good
@@ -158,8 +161,8 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("[curated, random,", "[curated, random, random,", ["r.yaml:20: verify: arms holds 'random' twice; remove one"]),
     ("[curated, random,", "[curated, random, rnadom,", [
         "r.yaml:21: verify.arms[2]: 'rnadom' is no built-in arm; did you mean 'random'? allowed: curated, random, "
-        "matched-random, best-random, low-similarity, high-similarity, full, none, or any other name with file, hub or "
-        "data",
+        "matched-random, random-capped, best-random, low-similarity, high-similarity, full, none, or any other name "
+        "with file, hub or data",
     ]),
     ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
     ("  seeds: 3", "  seeds: 3\n  decision: {floor: 1.5}", [
@@ -273,8 +276,10 @@ UNREAD: list[tuple[list[str], str]] = [
     (["score={aggregate: mean, n: 5}"], "score: n is of aggregate: top-mean, and the aggregate is mean"),
     (
         ["score={from: interference, aggregate: max}"],
-        "score: aggregate is of cosine and consensus, and this score is in",
+        "score: aggregate is of cosine, consensus, format and content, and this score is in",
     ),
+    (["score={from: format, embedder: {id: a}}"], "score: embedder is of content, and this score is format"),
+    (["score={from: content, step: gradient}"], "score: step is of interference, and this score is content"),
     (["score={step: gradient}"], "score: step is of interference, and this score is cosine"),
     (["select={k: 9, objective: log-det, neighbours: 8}"], "select: neighbours is not of objective: log-det, which"),
     (["model.revision=main"], "model: revision is of a model on the Hub"),

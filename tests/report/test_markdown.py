@@ -52,6 +52,17 @@ def test_the_decision_comes_first_with_its_interval_and_gates(report):
     assert f"random, the control, from {rate(*limits(regime.before))} harmful" in first
 
 
+def test_the_page_tells_what_coverage_is_by_and_what_similarity_where_they_have_names():
+    made_up, title = invent(), "How the rows were chosen"
+    plain_page = sections(markdown(made_up.report()))[title]
+    assert "Resemblance is cosine/max; vectors are of made-up, layer -1, token last-completion." in plain_page
+    by_name = replace(made_up.scores, name="cosine/max, opening")
+    page = sections(markdown(made_up.report(scores=by_name, covered_by="whole answer")))[title]
+    assert (
+        "Resemblance is cosine/max, opening; coverage is by whole answer, whose vectors are of made-up, layer" in page
+    )
+
+
 def limits(one):
     return one.value, one.low, one.high
 

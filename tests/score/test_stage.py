@@ -194,3 +194,21 @@ def test_the_table_of_scores_keeps_the_score_of_each_representation_where_one_is
     assert table[f"{scored(r.score, parts[0]).name}:list"].to_list() == scored(r.score, parts[0]).tasks["list"].tolist()
     first = scored(Score(n=3), parts[0]).tasks["list"]
     assert table["cosine/top-mean-3, layer -1, last-completion:list"].to_list() == first.tolist()
+
+
+def test_scores_of_models_are_found_by_their_names_and_stand_in_the_table():
+    r = recipe(
+        "score={from: rank-sum, of: [{from: cosine, aggregate: mean}, {from: forgetting, rows: 9}]}",
+        "select.weight=auto",
+        "verify.pilot={weights: [0.0], scores: [{from: depth}]}",
+    )
+    names = ("forgetting/first-16/9-rows", "depth")
+    plain = compared()
+    given = plain._replace(models=taken(names, plain.pool.ids, plain.tasks))
+    assert scored(Score(kind="depth"), given) is given.models["depth"]
+    table = every_score(r, [given])
+    for name in names:
+        assert table[f"{name}:odd"].to_list() == given.models[name].tasks["odd"][::-1].tolist()
+    assert scored(r.score, given).name in {
+        column.rpartition(":")[0].rpartition(", layer")[0] for column in table.columns
+    }

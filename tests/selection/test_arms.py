@@ -76,7 +76,8 @@ def drawn(aggregate="max", *, budget=None, drawable=None, seed=4):
     rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
     frame = arms.draw_arms(
         rows, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
-        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, seed=seed,
+        given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, capped=lambda order: order,
+        seed=seed,
     )  # fmt: skip
     sets = {key: tuple(part["id"]) for key, part in frame.group_by("arm", "seed", maintain_order=True)}
     return curated, sets
@@ -93,7 +94,7 @@ def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_wit
     assert sets["high-similarity", 1] == tuple(
         IDS[row] for row in sorted(range(200), key=lambda r: (-(r // 4), r))[:20]
     )
-    for arm in ("random", "matched-random"):
+    for arm in ("random", "matched-random", "random-capped"):
         assert len(set(sets[arm, 0])) == 20
         assert sets[arm, 0] != sets[arm, 1]
     assert Counter(BY_ID[row_id][0] for row_id in sets["matched-random", 0]) == Counter(
@@ -104,7 +105,7 @@ def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_wit
 
 def test_another_seed_of_the_recipe_draws_other_sets_at_every_seed():
     first, second = drawn()[1], drawn(seed=5)[1]
-    for arm in ("random", "matched-random"):
+    for arm in ("random", "matched-random", "random-capped"):
         assert len({first[arm, 0], first[arm, 1], second[arm, 0], second[arm, 1]}) == 4
     assert first["low-similarity", 0] == second["low-similarity", 0]
 

@@ -1,0 +1,148 @@
+"""Caps: no answer and no opener on more than a share of a set. Groups of one cap may lie within groups of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curator.errors import SelectionError
+from curator.recipe.limits import counted
+from curator.selection.problem import Problem, Rows
+
+CapsGiven = Mapping[str, tuple[Sequence[object], float]]
+"""Name of a cap -> `n` labels in the caller's row order, null for rows in no group of it, and the largest share of the
+set that rows of one label may be, in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A cap as it was given: `group` `(n,)` numbers the groups of the sorted rows, -1 for none; `labels` of them."""
+
+    name: str
+    share: float
+    group: Rows
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Caps on a set of about `size` rows. Groups no larger than their cap are left out: they can limit nothing.
+
+    Any two groups are disjoint or one lies within the other, so they are a forest, and the sets within the caps are the
+    independent sets of a laminar matroid: whatever rows are taken, every other can be exchanged in, and all sets that
+    no row can be added to are of one size.
+
+    Attributes:
+        given: Each cap as it was given. `size`: what their shares are of.
+        chain: `(n, depths)` the groups that a row lies in, the outermost first, -1 where there are no more.
+        most: `(g,)` the most rows of each group. `cap`: `(g,)` which of `given` it belongs to. `labels`: `g` of them.
+        parent: `(g,)` the group around each, -1 for none.
+    """
+
+    given: tuple[Given, ...]
+    size: int
+    chain: NDArray[np.int32]
+    most: Rows
+    cap: Rows
+    labels: tuple[str, ...]
+    parent: Rows
+
+    def __bool__(self) -> bool:
+        return len(self.most) > 0
+
+    def used(self, rows: Rows) -> Rows:
+        """`(g,)`: how many of the rows each group holds."""
+        groups = self.chain[rows].ravel()
+        return np.bincount(groups[groups >= 0], minlength=len(self.most))
+
+    def name(self, group: int) -> str:
+        """The cap that a group belongs to."""
+        return self.given[int(self.cap[group])].name
+
+    def kept(self, rows: Rows, used: Rows | None = None) -> NDArray[np.bool_]:
+        """Which of the rows, the best first, make the best set within the caps beside what is `used` of each group.
+
+        Inner groups keep their first rows, then the groups around them the first of those: as in any matroid, taking
+        the best row that still may be taken is exact.
+        """
+        room = self.most if used is None else self.most - used
+        keep = np.ones(len(rows), dtype=bool)
+        for depth in reversed(range(self.chain.shape[1])):
+            groups = self.chain[rows, depth]
+            inside = np.flatnonzero(keep & (groups >= 0))
+            by_group = np.argsort(groups[inside], kind="stable")
+            ordered = groups[inside[by_group]]
+            rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+            keep[inside[by_group[rank >= room[ordered]]]] = False
+        return keep
+
+
+def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
+    """Caps in the order of the problem's rows.
+
+    Raises:
+        SelectionError: A share is out of range, or there is not one label a row.
+    """
+    result = []
+    for name, (labels, share) in (caps or {}).items():
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0.0 < share <= 1.0:
+            raise SelectionError(f"caps[{name!r}]: found share {share!r}; it must be above 0 and at most 1")
+        if len(labels) != len(problem.ids):
+            raise SelectionError(
+                f"caps[{name!r}]: {len(labels)} labels for {len(problem.ids)} rows; there must be one a row, null for "
+                "rows in no group"
+            )
+        number: dict[object, int] = {None: -1}
+        group = [number.setdefault(labels[row], len(number) - 1) for row in problem.rows.tolist()]
+        names = tuple(str(label) for label in number if label is not None)
+        result.append(Given(name, float(share), np.array(group, dtype=np.int64), names))
+    return tuple(result)
+
+
+def sized(given: Iterable[Given], size: int, allowed: Rows, ids: Sequence[str]) -> Caps:
+    """Caps on sets of about `size` rows of the `allowed` ones; `ids` of all rows are for errors.
+
+    Raises:
+        SelectionError: A group of one cap lies partly within a group of another.
+    """
+    given = tuple(given)
+    n = len(ids)
+    columns = [np.empty((n, 0), dtype=np.int32)]
+    weights: list[int] = []
+    most: list[int] = []
+    cap: list[int] = []
+    labels: list[str] = []
+    for number, each in enumerate(given):
+        rows = np.bincount(each.group[allowed][each.group[allowed] >= 0], minlength=len(each.labels))
+        largest = counted(each.share, size)
+        binding = np.flatnonzero(rows > largest)
+        renumbered = np.full(len(each.labels) + 1, -1, dtype=np.int32)  # its last is for rows in no group
+        renumbered[binding] = np.arange(len(most), len(most) + len(binding), dtype=np.int32)
+        columns.append(renumbered[each.group][:, None])
+        weights += rows[binding].tolist()
+        most += [largest] * len(binding)
+        cap += [number] * len(binding)
+        labels += [each.labels[group] for group in binding]
+    chain = np.concatenate(columns, axis=1)
+    # Outermost first: by how many rows a group holds; of equal groups, the earlier cap's is the outer one.
+    held = np.array([*weights, -1])[chain]  # no group is -1, which takes the last
+    chain = np.take_along_axis(chain, np.argsort(-held, axis=1, kind="stable"), axis=1)
+    unknown = -2
+    parent = np.full(len(most), unknown, dtype=np.int64)
+    for depth in range(chain.shape[1]):
+        rows = allowed[chain[allowed, depth] >= 0]
+        groups = chain[rows, depth]
+        around = chain[rows, depth - 1] if depth else np.full(len(rows), -1, dtype=np.int32)
+        first = np.where(parent[groups] == unknown, around, parent[groups])
+        parent[groups] = first
+        crossing = np.flatnonzero(parent[groups] != around)
+        if crossing.size:
+            row, group = ids[rows[crossing[0]]], int(groups[crossing[0]])
+            raise SelectionError(
+                f"caps: row {row!r} is in {given[cap[group]].name} {labels[group]!r}, whose rows are partly in and "
+                "partly out of a group of another cap; give caps whose groups lie within each other"
+            )
+    return Caps(given, size, chain, np.array(most, np.int64), np.array(cap, np.int64), tuple(labels), parent)

@@ -1,0 +1,228 @@
+"""A floor under coverage: of the sets that keep a share of the coverage that can be had, one of least similarity.
+
+Coverage g is counted from what random sets of the same size have on average, share(S) = (g(S) - g_random) / (g_most -
+g_random), where g_most is that of the greedy set at lambda 0, the most that is found. Sets between coverage alone and
+similarity alone are those of the objective at some lambda; how far lambda may go is found by trying.
+
+How far from the best that is, the certificates of the lambdas tried say together. No set has more coverage than the
+bound at lambda 0. And with B the bound at a lambda > 0, every set O that keeps the floor G has g(O) - lambda * z(O) <=
+B, so its mean similarity z(O) is at least (G - B) / lambda: the largest of these is a limit that no set gets below. For
+lambda < 0 it is a limit that none gets above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curator.errors import SelectionError
+from curator.selection.certificate import RANDOM_SETS, largest_sum, random_rows, upper_bound
+from curator.selection.greedy import Picks, objective_value, penalties, pick
+from curator.selection.limits import Limits
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Problem
+
+FRONTIER_SCHEMA: dict[str, type[pl.DataType]] = {
+    "kind": pl.String,
+    "weight": pl.Float64,
+    "coverage": pl.Float64,
+    "share": pl.Float64,
+    "similarity": pl.Float64,
+    "value": pl.Float64,
+    "bound": pl.Float64,
+    "chosen": pl.Boolean,
+}
+"""A row a set: `kind` is `lambda` for one that is greedy at a lambda, `random` for a random one within the same limits.
+
+`weight` is that lambda, null for a random set; `coverage` the value of the coverage term; `share` of it from 0, what
+random sets have on average, to 1, the most found, null where that is no more; `similarity` the mean score of the rows,
+in standard deviations of the pool above its mean (under a budget weighted by cost over budget); `value` the objective
+at the lambda, and `bound` what no set within the limits exceeds, both null for random sets; `chosen` whether it is the
+set that was chosen.
+"""
+
+Row = Mapping[str, object]
+
+SIGNS = {"dissimilar": 1.0, "similar": -1.0, "none": 0.0}
+"""What is preferred among sets that keep the floor -> the sign of lambda."""
+
+_TRIES = 12  # lambdas at most, 0 among them
+_NEAR = 0.002  # a share so little above the floor is as good as on it
+_STEP = 4.0  # from one lambda to the next, until the floor lies between two
+_PREFIXES = 3  # of each try's picks, at which its bound is evaluated
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The set that keeps the floor, and what was tried.
+
+    Attributes:
+        weight: Its lambda. `picks`, `method`: of greedy at it. `random_value`: mean value of random sets at it.
+        points: Every lambda tried, by rising size, and the random sets, in the columns of FRONTIER_SCHEMA.
+        facts: `coverage` and `prefer` as asked; `share` kept, and `share_certified`, which counts from the bound of
+            coverage instead of the most that was found (null where random sets cover as much); `random` and `most`
+            coverage, `most_bound`; `similarity` of the set and `similarity_bound`, which no set that keeps the floor
+            gets past (mean z, null where lambda is 0).
+    """
+
+    weight: float
+    picks: Picks
+    method: str
+    random_value: float
+    points: tuple[Row, ...]
+    facts: dict[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class _Try:
+    weight: float
+    picks: Picks
+    method: str
+    coverage: float
+    similarity: float
+
+
+def keep(
+    term: Coverage,
+    problem: Problem,
+    bounds: Limits,
+    *,
+    coverage: float,
+    prefer: str = "dissimilar",
+    stochastic: float | None = None,
+    seed: int = 0,
+) -> Kept:
+    """The set of least (or greatest) mean similarity among those greedy finds that keep the share of coverage.
+
+    Args:
+        term: A monotone coverage term on the problem.
+        problem, bounds: The pool, and limits that some set meets.
+        coverage: The share to keep, in (0, 1].
+        prefer: One of SIGNS; `none` keeps lambda at 0.
+        stochastic, seed: As in `select`.
+
+    At most 12 sets are chosen, and fewer where one is found whose share is less than 0.002 above the floor. Each starts
+    from the same gains at the empty set, and the graph is built once.
+
+    Raises:
+        SelectionError: The share or the preference is not as above, or the term is not monotone.
+    """
+    if isinstance(coverage, bool) or not isinstance(coverage, int | float | np.number) or not 0.0 < coverage <= 1.0:
+        raise SelectionError(f"coverage: found {coverage!r}; it must be above 0 and at most 1")
+    if prefer not in SIGNS:
+        raise SelectionError(f"prefer: found {prefer!r}; it must be one of {', '.join(SIGNS)}")
+    if not term.monotone:
+        raise SelectionError(
+            "coverage: the objective is not monotone with these parameters, so more rows can cover less and no share "
+            "of its coverage is a floor; lower theta, choose another objective, or give weight instead"
+        )
+    unit, sign = penalties(problem, bounds, 1.0), SIGNS[prefer]
+    term.clear()
+    start = term.gains()
+
+    def at(weight: float) -> _Try:
+        generator = np.random.default_rng(seed)
+        picks, method = pick(term, weight * unit, bounds, stochastic=stochastic, generator=generator, start=start)
+        return _Try(
+            weight, picks, method, objective_value(term, np.zeros_like(unit), picks[0]), float(unit[picks[0]].sum())
+        )
+
+    free = at(0.0)
+    generator = np.random.default_rng(seed)
+    draws = [random_rows(bounds, generator).tolist() for _ in range(RANDOM_SETS)]
+    random = [(objective_value(term, np.zeros_like(unit), rows), float(unit[rows].sum())) for rows in draws]
+    random_coverage, random_similarity = (float(np.mean(values)) for values in zip(*random, strict=True))
+    span = max(0.0, free.coverage - random_coverage)
+    floor = free.coverage - (1.0 - coverage) * span
+    # No set is less (or more) similar than this one would be; lambda is tried around where it ties with coverage alone.
+    furthest = -sign * largest_sum(bounds, -sign * unit)
+    tries = [free]
+    if sign:
+        tries = _search(at, free, sign=sign, floor=floor, span=span, reach=abs(free.similarity - furthest))
+    kept = [each for each in tries if each.coverage >= floor - 1e-12]
+    chosen = min(kept, key=lambda each: (sign * each.similarity, abs(each.weight)))
+    limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
+
+    def share(value: float, most: float | None = free.coverage) -> float | None:
+        above = (most or 0.0) - random_coverage
+        return (value - random_coverage) / above if span > 0.0 and above > 0.0 else None
+
+    ends = [
+        sign * (floor - limit) / each.weight
+        for each, limit in zip(tries, limits, strict=True)
+        if each.weight and limit is not None
+    ]
+
+    def row(kind: str, value: float, near: float, *, of: _Try | None = None, limit: float | None = None) -> Row:
+        objective = None if of is None else value - of.weight * near
+        values = (kind, of and of.weight, value, share(value), near, objective, limit, of is chosen)
+        return dict(zip(FRONTIER_SCHEMA, values, strict=True))
+
+    by_size = sorted(zip(tries, limits, strict=True), key=lambda pair: abs(pair[0].weight))
+    points = [row("lambda", each.coverage, each.similarity, of=each, limit=limit) for each, limit in by_size]
+    points += [row("random", *draw) for draw in random]
+    return Kept(
+        weight=chosen.weight,
+        picks=chosen.picks,
+        method=chosen.method,
+        random_value=random_coverage - chosen.weight * random_similarity,
+        points=tuple(points),
+        facts={
+            "coverage": float(coverage),
+            "prefer": prefer,
+            "share": share(chosen.coverage),
+            "share_certified": share(chosen.coverage, limits[0]),
+            "random": random_coverage,
+            "most": free.coverage,
+            "most_bound": limits[0],
+            "similarity": chosen.similarity,
+            "similarity_bound": sign * max([*ends, sign * furthest]) if sign else None,
+        },
+    )
+
+
+def _search(
+    at: Callable[[float], _Try], free: _Try, *, sign: float, floor: float, span: float, reach: float
+) -> list[_Try]:
+    """Lambda 0, which `free` is of, and the lambdas tried after it, until the floor lies closely below one of them.
+
+    Args:
+        sign: Of every lambda. `floor`: the least coverage to keep. `span`: coverage between random sets and `free`.
+        reach: How far the mean similarity of `free` is from the least (or largest) that any set can have.
+    """
+    tries = [free]
+    if reach <= 1e-9:
+        return tries
+    # At this lambda coverage alone and similarity alone would tie if the latter covered what a random set does.
+    size = max(span, 1e-6 * max(1.0, abs(free.coverage))) / reach
+    below: _Try | None = None  # the smallest lambda known to fall below the floor, and the largest known to keep it
+    above = free
+    while len(tries) < _TRIES:
+        last = at(sign * size)
+        tries.append(last)
+        if last.coverage >= floor - 1e-12:
+            above = last
+        else:
+            below = last
+        if below is None:
+            if above.similarity == tries[-2].similarity and len(tries) > 2:
+                break  # nothing is left to give up
+            size *= _STEP
+            continue
+        near, far = abs(above.weight), abs(below.weight)
+        if near and (above.coverage - floor <= _NEAR * span or far / near < 1.01):
+            break
+        if not near:
+            size = far / _STEP
+            continue
+        part = (above.coverage - floor) / (above.coverage - below.coverage)
+        size = near * (far / near) ** min(0.8, max(0.2, part))
+    return tries
+
+
+def frontier_frame(points: Sequence[Row]) -> pl.DataFrame:
+    """One row a point, in the columns of FRONTIER_SCHEMA."""
+    return pl.DataFrame(list(points), schema=FRONTIER_SCHEMA)

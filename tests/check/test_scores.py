@@ -1,0 +1,49 @@
+"""What scores of models add to a plan: counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from curator.check.estimate import estimates
+from curator.check.measured import Measured
+from curator.check.scores import extra
+from curator.experiment.plan import Tally
+from curator.model.size import model_size
+from tests.small_run import recipe
+
+ODDS = ["verify.regime={}", "verify.log_odds={refuse: [i cannot], comply: [sure]}"]
+
+
+def test_trainings_are_two_a_seed_and_a_fine_tuning_of_each_on_every_anticipated_task():
+    planned = recipe(
+        "score={from: rank-sum, of: [{from: forgetting, seeds: 2}, {from: depth, rows: 30}]}",
+        "tasks.list.probe_at=[0.5]",
+        "verify.align={method: full, epochs: 2, batch: 10, micro_batch: 10, max_tokens: 48}",
+    )
+    more = extra(planned, Measured(), model_size("sandbox:", None))
+    # 2 x 2 on 20 rows and 20 keep rows, 2 on 30 and 20, all of them twice.
+    assert [load.rows for load in more.aligned] == [80] * 4 + [100] * 2
+    assert [load.tokens for load in more.aligned] == [80 * 48] * 4 + [100 * 48] * 2
+    assert len(more.finetuned) == 4
+    assert {load.cell.task for load in more.finetuned} == {"list"}
+    # Aligned, at a checkpoint and at the end, twice; and depth's two models.
+    assert more.passes == 2 * 3 + 2
+    assert more.seconds > 0
+    counted = extra(planned, Measured(tallies={"pool": Tally(300, 300, 3000.0)}), model_size("sandbox:", None))
+    assert counted.aligned[0].tokens == round(80 * (20 * 10 + 20 * 48) / 40)
+
+
+def test_a_metagradient_is_whole_epochs_of_the_pool_back_and_forth():
+    planned = recipe("score={from: metagradient}", "verify.align.steps=11", *ODDS)
+    pool = Measured(tallies={"pool": Tally(300, 300, 3000.0)})
+    more = extra(planned, pool, model_size("sandbox:", None))
+    assert (more.aligned, more.finetuned) == ([], [])
+    assert more.passes == 15 * 2  # 10 steps of 32 hold 320 rows once
+
+
+def test_a_plan_has_a_line_of_them_only_where_there_are_some(tmp_path: Path):
+    name = "scores of models"
+    assert name not in estimates(recipe(), tmp_path)[1]
+    words = estimates(recipe("score={from: own-distribution}"), tmp_path)[1][name]
+    assert words.startswith("own-distribution; add to the figures above: 1 pass over the pool; time about")
+    assert "alignment 2 runs" in estimates(recipe("score={from: geometry}"), tmp_path)[1][name]

@@ -1,0 +1,69 @@
+"""What a floor under coverage kept, in report.json, report.md, the card's evidence and report.html."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from curator.report.figures import Figures
+from curator.report.frontier import TABLES, figure, frontier_of
+from curator.report.html import webpage
+from curator.report.markdown import evidence, markdown
+from curator.report.model import read_report
+from curator.report.part import plain
+from curator.run.folder import write_json
+from curator.selection.floor import frontier_frame
+from curator.selection.solve import select
+from tests.report.invented import invent
+from tests.report.test_html import Seen
+from tests.selection.selection_twins import unit_rows
+
+
+@pytest.fixture(scope="module")
+def report():
+    x, score = unit_rows(4, 60, d=8), np.random.default_rng(4).standard_normal(60)
+    found = select(x, score, 10, coverage=0.7, neighbours=12)
+    return invent().report(frontier=frontier_of(found, frontier_frame(found.frontier)))
+
+
+def test_the_report_says_what_is_kept_and_lists_every_set_that_was_tried(report, tmp_path):
+    frontier = report.frontier
+    assert frontier.share >= 0.7
+    text = markdown(report)
+    assert "The recipe asks for the most dissimilar set that keeps at least 70 % of the coverage that can be" in text
+    assert f"The chosen set keeps {100 * frontier.share:.0f} %" in text
+    assert text.count("| tried |") == len(frontier.tried) - 1
+    assert text.count("| **chosen** |") == 1
+    assert "| 16 random sets |" in text
+    assert "What the set keeps and gives up" in evidence(report)  # which is the card's
+    write_json(tmp_path / "report.json", plain(report))
+    assert read_report(tmp_path / "report.json").frontier == frontier
+    assert frontier.weight == next(point.weight for point in frontier.points if point.chosen)
+
+
+def test_a_table_and_a_figure_hold_every_set(report):
+    frontier = report.frontier
+    rows = list(TABLES["frontier"](report, None)[2])
+    assert len(rows) == len(frontier.points)
+    assert sum(row[0] == "chosen" for row in rows) == 1
+    found = Seen(webpage(report, Figures()))
+    assert len(found.cells["frontier"]) == len(frontier.points) + 1
+    assert "What the set keeps and gives up" in found.text
+    drawn = str(figure(report))
+    assert drawn.count("<circle") == len(frontier.points)
+    assert drawn.count('class="dot"') == 1
+
+
+def test_without_a_floor_nothing_is_said_and_where_none_is_kept_nothing_is_drawn():
+    plain_report = invent().report()
+    assert plain_report.frontier is None
+    assert "frontier" not in json.loads(json.dumps(plain(plain_report)))
+    assert "What the set keeps" not in markdown(plain_report)
+    assert figure(plain_report) is None
+    x = np.tile(np.eye(2, dtype=np.float32)[0], (8, 1))
+    found = select(x, np.arange(8.0), 3, coverage=0.9)
+    same = invent().report(frontier=frontier_of(found, frontier_frame(found.frontier)))
+    assert figure(same) is None
+    assert "Random sets cover as much as any set that was found, so the floor excludes nothing." in markdown(same)
