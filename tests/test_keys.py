@@ -88,7 +88,7 @@ BUDGET = ["verify.pilot={}", "verify.log_odds={refuse: [No], comply: [Yes]}", "s
           "score={from: content, embedder: {id: owner/embedder}}", "verify.seeds=3", "verify.stage=rehearsal",
           "verify.forgetting=null", "judges.rule=headline", "tasks.0.sweep={method: [lora]}"]  # fmt: skip
 QUANTISED = ["verify.pilot={}", "verify.log_odds=null", "model={id: 'sandbox:', quantise: 4bit}",
-             "score={from: consensus}", "select={k: 9, weight: 0.25}",
+             "score={from: consensus}", "select={k: 9, weight: 0.25, within: [length, refusal]}",
              "verify.finetune={method: lora, steps: 2}", "verify.forgetting=null", "verify.regime=null",
              "tasks.0.sweep={learning_rate: [0.001], rows: [20]}"]  # fmt: skip
 VLLM = [
@@ -224,6 +224,7 @@ FIXED_BY_OTHERS = {
     "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
+    "select.within", "select.within.shares",  # a section, or none; empty, or shares that sum to 1
     "select.data", "verify.arms.*.data",  # exactly one way to give rows
 }  # fmt: skip
 SOURCE = re.compile(r"^.*\.(data|train|sources\.\*|harmful\.\*|benign\.\*)\.")
@@ -287,7 +288,8 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
 WORDS = (
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "similar", "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful",
-    "graph-cut", "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second", "other.jsonl", "https://host/v2",
+    "graph-cut", "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second",
+    "other.jsonl", "https://host/v2",
     "unscored", "max_completion_tokens", "bf16", "worst", "area",
     "{other}", "transformers", "vllm", "host:1", "cosine", "interference", "hidden-states", "facility-location",
 )  # fmt: skip

@@ -23,9 +23,9 @@ from curator.run.readers import report_file
 def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     """The recipe with the corpus given as its curated arm.
 
-    With a pool the control is a random subset of it, matched in size, categories and lengths; without one the corpus
-    stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one of that
-    name, else those of its first. Probes that the audit names itself replace the recipe's harmful ones.
+    With a pool the control is a random subset of it, matched in size, refusals, categories and lengths; without one the
+    corpus stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one
+    of that name, else those of its first. Probes that the audit names itself replace the recipe's harmful ones.
 
     Raises:
         RecipeError: The recipe does not fit the corpus.
@@ -39,6 +39,7 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
         "answers": None,
         "coverage": None,
         "prefer": "dissimilar",
+        "within": None,
         "include": [],
         "exclude": [],
         "stochastic": None,

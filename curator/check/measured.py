@@ -13,7 +13,7 @@ from curator.recipe import Recipe, share
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.run import current
-from curator.run.readers import drawn_sets, pieces, recipe_file, report_file, role_files
+from curator.run.readers import drawn_sets, pieces, recipe_file, report_file, role_files, traits_of
 
 if TYPE_CHECKING:
     from curator.report.part import Comparison
@@ -82,6 +82,25 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         spread=spread,
         gates=gates,
     )
+
+
+def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
+    """What a run in `root` that chooses as this recipe does shows of arms whose rows are of another kind than the
+    pool's; nothing before there is one.
+    """
+    former = _former(root)
+    alike = former is not None and (_read(recipe), _chosen(recipe)) == (_read(former), _chosen(former))
+    if former is None or former.model != recipe.model or not alike or current(root, "select") is None:
+        return ()
+    import polars as pl
+
+    from curator.selection.composition import refusals, remarks
+
+    traits = traits_of(root)
+    if traits is None:
+        return ()
+    drawn = drawn_sets(root).filter(pl.col("arm").is_in([arm.name for arm in recipe.verify.arms]))
+    return tuple(f"verify.arms: as chosen in {root}, {sentence}" for sentence in remarks(refusals(traits, drawn)))
 
 
 def _former(root: Path) -> Recipe | None:

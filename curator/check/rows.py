@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from curator.errors import DataError
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
-from curator.recipe.limits import openers_of
+from curator.recipe.limits import TRAITS, openers_of
 from curator.recipe.source import labels
 from curator.recipe.verify import CURATED, NONE
 from curator.wording import these
@@ -201,8 +201,15 @@ class _Roles:
                     )
         if select.answers is not None and select.k is not None and select.k <= rows:
             self._answers(pool.filter(~pool["id"].is_in(select.exclude)), select.answers, select.k)
-        if select.quotas is not None and not (self.recipe.pool.categorise and select.quotas.by == "category"):
-            labels = pool.filter(~pool["id"].is_in(select.exclude))[select.quotas.by]
+        # Categories that a model will name, and thirds of a pool that will be smaller, are not known yet.
+        unknown = {"length", *(["category"] if self.recipe.pool.categorise else [])}
+        if select.quotas is not None and select.quotas.by not in unknown:
+            from curator.pool.traits import traits
+            from curator.selection.groups import grouped
+
+            allowed = pool.filter(~pool["id"].is_in(select.exclude))
+            kinds = traits(allowed) if select.quotas.by in TRAITS else None
+            labels = grouped(allowed, kinds, select.groupings)[select.quotas.by]
             for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
                 self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
 

@@ -122,7 +122,8 @@ def _given(data: str | None) -> list[str]:
     if data is None:
         return []
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
-    cleared = ["k=null", "budget_tokens=null", "quotas=null", "include=[]", "exclude=[]", "stochastic=null"]
+    cleared = ["k=null", "budget_tokens=null", "quotas=null", "within=null", "include=[]", "exclude=[]"]
+    cleared += ["stochastic=null"]
     # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
     return [f"select.{setting}" for setting in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
 
@@ -140,9 +141,10 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     Files are read and their rows counted, up to 64 MiB each; nothing is fetched, and nothing is trained without
     --measure. The plan says how long --measure takes; what it has trained is kept in the run folder.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from curator.check.estimate import estimates, outline
+    from curator.check.measured import kinds_noted
     from curator.check.problems import examine, told
     from curator.recipe.file import open_file
     from curator.recipe.inputs import programs
@@ -158,6 +160,7 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
             click.echo(line, err=True)
         raise RecipeError(examined.problems)
     root = out or Path("outputs") / chosen.name
+    examined = replace(examined, warnings=(*examined.warnings, *kinds_noted(chosen, root)))
     figures, costs = estimates(chosen, root)
     planned = outline(chosen) | costs
     if as_json:

@@ -60,7 +60,7 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """The stages that each stage reads, and whose keys are therefore part of its own."""
 
 
-LATER = ("answers", "coverage", "prefer", "cover_by")
+LATER = ("answers", "coverage", "prefer", "cover_by", "within")
 """Settings of `select` that came after its key."""
 
 

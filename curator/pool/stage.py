@@ -52,9 +52,10 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     )  # fmt: skip
     refuse_unwritten(gathered.data, tokenizer)
     data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)
-    refuse_few(run, data.pool)
+    kinds_of_answer = traits(data.pool.rows)
+    refuse_few(run, data.pool, kinds_of_answer)
     save_data(folder, data)
-    save_frame(folder / TRAITS, traits(data.pool.rows))
+    save_frame(folder / TRAITS, kinds_of_answer)
     if hazards is not None:
         save_frame(folder / "categories.parquet", hazards)
     save_frame(folder / "dropped-everywhere.parquet", gathered.dropped)
@@ -139,20 +140,28 @@ def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
             )
 
 
-def refuse_few(run: Run, pool: Pool) -> None:
-    """Refuses a pool of which no set of the recipe's size and quotas can be chosen, before hours of work.
+def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
+    """Refuses a pool of which no set of the recipe's size, quotas and composition can be chosen, before hours of work.
 
     Raises:
         SelectionError: It is such a pool.
     """
+    from curator.selection.groups import composed, grouped, strata
+
     select, rows, dropped = run.recipe.select, pool.rows.height, pool.dropped.height
     if select.k is not None and select.k > rows:
         raise SelectionError(
             f"select.k: found {select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {run.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
+    allowed = ~pool.rows["id"].is_in(select.exclude)
+    if select.within is not None and select.k is not None:
+        try:
+            composed(select.within, strata(pool.rows, traits, select.within.by), allowed.to_list(), select.k)
+        except SelectionError as error:
+            raise SelectionError(f"select.{error}") from error
     if select.quotas is not None:
-        stock = pool.rows.filter(~pool.rows["id"].is_in(select.exclude))[select.quotas.by]
+        stock = grouped(pool.rows.filter(allowed), traits, select.groupings)[select.quotas.by]
         for group, sentence in select.quotas.unmet(Counter(stock.to_list()), select.k):
             key = "select.quotas" if group is None else f"select.quotas.groups.{group}"
             raise SelectionError(f"{key}: {sentence}")

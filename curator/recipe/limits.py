@@ -1,17 +1,30 @@
-"""What a recipe says of what a set may hold: quotas of groups, and caps on rows that share an answer or an opener."""
+"""What a recipe says of what a set may hold: quotas of groups, a composition like the pool's, and caps on rows that
+share an answer or an opener.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from curator.recipe.source import Section
+from curator.recipe.source import Section, Share
 
 Whole = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(gt=0.0, le=1.0)]
+
+TRAITS = ("refusal", "opener", "length", "format")
+"""Groupings of rows by what kind of answer they have; stage `pool` finds them (`pool/traits.py`)."""
+GROUPINGS = ("category", "source", "licence", *TRAITS)
+"""What rows can be grouped by; `curator.selection.groups` knows where each stands."""
+
+# The names are spelled once: the values that `by` may have are those of the tuple.
+if TYPE_CHECKING:
+    Grouping = str
+else:
+    Grouping = Literal[GROUPINGS]
 
 
 class Quota(Section):
@@ -33,7 +46,7 @@ class Quotas(Quota):
     `min` and `max` hold for every group, `groups` for single ones by name, in their place.
     """
 
-    by: Literal["category", "source", "licence"] = "category"
+    by: Grouping = "category"
     groups: dict[str, Quota] = Field(default_factory=dict)
 
     def unmet(self, rows: Mapping[str | None, int], k: int | None) -> list[tuple[str | None, str]]:
@@ -115,3 +128,32 @@ class Answers(Section):
 
 CAPPED_BY = {"answer": "max_same", "opener": "max_opener"}
 """What rows may share -> the setting of `Answers` that limits it."""
+
+
+class Within(Section):
+    """A set composed as the pool is: each stratum, the rows with the same labels of all groupings in `by`, has its
+    share of the pool's rows, by largest remainder. Rows without a label are a stratum of their own.
+
+    `shares` states the composition by single groupings of `by` instead: grouping -> label -> share of the rows, which
+    sum to 1; labels that it does not name get no rows. `[refusal, length]` reads as `{by: [refusal, length]}`.
+    """
+
+    by: Annotated[list[Grouping], Field(min_length=1)]
+    shares: dict[Grouping, dict[str, Share]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_list(cls, data: object) -> object:
+        return {"by": data} if isinstance(data, list) else data
+
+    @model_validator(mode="after")
+    def _agree(self) -> Within:
+        if len(set(self.by)) < len(self.by):
+            twice = next(name for name in self.by if self.by.count(name) > 1)
+            raise ValueError(f"by names {twice!r} twice; remove one of them")
+        for name, shares in self.shares.items():
+            if name not in self.by:
+                raise ValueError(f"shares.{name} is not in by ({', '.join(self.by)}); add it there, or remove it")
+            if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
+                raise ValueError(f"shares.{name} sum to {sum(shares.values()):g}; they must sum to 1")
+        return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.limits import Answers, Part, Quotas
+from curator.recipe.limits import Answers, Part, Quotas, Within
 from curator.recipe.source import Count, Section, Source
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class Select(Section):
 
     Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
     (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
-    `answers` limits how many rows share an answer or an opener, and `cover_by` names the representation whose vectors
-    are to be covered (null: the first). `parameters` are the
-    objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
+    `within` chooses within strata that are as frequent as in the pool, `answers` limits how many rows share an answer
+    or an opener, and `cover_by` names the representation whose vectors are to be covered (null: the first).
+    `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
     is for very large k: epsilon of stochastic greedy, in (0, 1).
     """
 
@@ -124,6 +124,7 @@ class Select(Section):
     cover_by: str | None = None
     neighbours: Count = 64
     quotas: Quotas | None = None
+    within: Within | None = None
     answers: Answers | None = None
     include: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
@@ -145,7 +146,7 @@ class Select(Section):
                 f"needs exactly one of k, budget_tokens, data; found {' and '.join(sizes) or 'none of them'}"
             )
         if self.data is not None:
-            for name in ("coverage", "quotas", "answers", "include", "exclude", "stochastic"):
+            for name in ("coverage", "quotas", "within", "answers", "include", "exclude", "stochastic"):
                 if getattr(self, name):
                     raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
             if self.weight == "auto":
@@ -159,6 +160,13 @@ class Select(Section):
             )
         if self.stochastic is not None and self.k is None:
             raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
+        if self.within is not None and self.k is None:
+            raise ValueError("within goes with k only; remove it, or give k instead of budget_tokens")
+        if self.within is not None and self.quotas is not None:
+            raise ValueError(
+                "quotas and within both say how many rows of a group are chosen; remove one of them "
+                "(within.shares states the shares of a group)"
+            )
         parameters = parameters_of(self.objective, self.parameters)
         for name, parameter in OBJECTIVES[self.objective].parameters.items():
             if self.coverage is not None and parameters[name] > parameter.monotone_to:
@@ -172,6 +180,13 @@ class Select(Section):
         if both:
             raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
         return self
+
+    @property
+    def groupings(self) -> tuple[str, ...]:
+        """What limits on groups are by: of `quotas`, of `within`, else the category."""
+        if self.within is not None:
+            return tuple(self.within.by)
+        return ("category" if self.quotas is None else self.quotas.by,)
 
 
 def rows_wanted(section: Select, tokens: pl.Series) -> int:

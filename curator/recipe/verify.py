@@ -15,8 +15,12 @@ from curator.recipe.training import Generate, Training
 CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
 RANDOM_CAPPED = "random-capped"
 LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
+LOW_MATCHED, HIGH_MATCHED = "low-matched", "high-matched"
 
-ARMS = (CURATED, RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE)
+ARMS = (
+    CURATED, RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, LOW_MATCHED,
+    HIGH_MATCHED, FULL, NONE,
+)  # fmt: skip
 """The built-in arms; `curator.selection.arms` draws their rows."""
 CONTROLS = (RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, NONE)
 """Those that the decision can compare the curated arm with."""

@@ -13,6 +13,7 @@ from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report import conclusion, material
+from curator.report.composition import Composition as SetComposition
 from curator.report.curve import Curves, curve_facts
 from curator.report.facts import (
     Arms,
@@ -31,11 +32,13 @@ from curator.report.model import VERSION, Report
 from curator.report.openers import LogOdds
 from curator.report.part import Comparison, Part
 from curator.run.files import finite, plain
+from curator.selection.composition import remarks
 
 if TYPE_CHECKING:
     from curator.decision.depth import Depth, Flips
     from curator.decision.findings import Findings
     from curator.report.frontier import Frontier
+    from curator.selection.composition import Composition
 
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -74,6 +77,7 @@ def assemble(
     flips: Sequence[Flips] = (),
     covered_by: str | None = None,
     frontier: Frontier | None = None,
+    composition: Sequence[Composition] = (),
 ) -> Report:
     """The report of a run; every figure that is not a finite number is null.
 
@@ -100,6 +104,7 @@ def assemble(
         read: How each of the pool's sources was read.
         warnings: Said first; those that follow from the figures are added.
         covered_by: What the recipe calls the vectors; null where there are no others.
+        composition: Of the pool and of every arm's sets; empty where kinds of answers are not known.
         depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
         frontier: Where the recipe asks for a floor under coverage.
     """
@@ -150,10 +155,13 @@ def assemble(
     # Keys that stand only where the recipe asks for what they hold.
     more: dict[str, object] = {"flips": tuple(map(conclusion.Flips.model_validate, flips))} if flips else {}
     more |= _curves(findings, models)
+    more |= {"composition": tuple(map(SetComposition.model_validate, composition))} if composition else {}
     more |= {} if log_odds is None else {"log_odds": log_odds}
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
     more |= {} if frontier is None else {"frontier": frontier}
-    return report.model_copy(update={"warnings": (*warnings, *caveats(report)), **more})
+    kinds = remarks({each.set: each.refusals for each in composition})
+    noted = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in kinds]
+    return report.model_copy(update={"warnings": (*warnings, *caveats(report), *noted), **more})
 
 
 def _leaving_out(name: str, part: AnyPart) -> AnyPart:

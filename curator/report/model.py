@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from curator.report.composition import Composition
 from curator.report.conclusion import (
     Decision,
     Depth,
@@ -98,6 +99,10 @@ class Report(Part):
     similarity: Similarity
     overlap: Many[Overlap]
     """Rows that each arm's sets share with the curated one."""
+    composition: Many[Composition] | Absent = None
+    """What the pool and each arm's sets are made of; an arm without rows, or with rows that are not the pool's, is left
+    out.
+    """
     categories: Many[Category]
     """Rows by category, largest first."""
     pool: Pool

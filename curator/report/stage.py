@@ -48,6 +48,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.markdown import markdown
     from curator.report.material import Model, Pilot, Stability
     from curator.report.part import plain
+    from curator.selection.composition import compositions
 
     recipe, data = run.recipe, run.data()
     utility = run.utility()
@@ -73,7 +74,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     forgotten, predictions = predicted(run)
     by_rule, decided = recipe.judges.rule != "headline", deciding_verdicts(run)
     findings = concluded(recipe.judges.headline, decided)
-    judged, answered = run.record("judge"), run.record("answer")
+    judged, answered, traits = run.record("judge"), run.record("answer"), run.traits()
     contents = assemble(
         name=recipe.name,
         model=Model(id=recipe.model.id, revision=start["revision"]),
@@ -114,6 +115,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),
         flips=flips(decided, anticipated(mix_of(recipe))),
         frontier=frontier_of(selection, run.frontier()),
+        composition=compositions(data.pool.rows, traits, scores, run.drawn(), vectors),
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),

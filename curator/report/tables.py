@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from curator import wording
 from curator.report.cells import Made, Row, Table, cell, interval, label, number, points, share, table
+from curator.report.composition import TABLES as COMPOSITION
 from curator.report.depth import TABLES as DEPTH
 from curator.report.figures import Coverage, Figures
 from curator.report.frontier import TABLES as FRONTIER
@@ -22,7 +23,7 @@ QUANTITIES: tuple[Quantity, ...] = ("harmfulness", "over_refusal", "utility", "d
 
 def tables(report: Report, figures: Figures) -> dict[str, Table]:
     """Name -> table, of everything that was found; a table without rows is left out."""
-    every = (table(name, *make(report, figures)) for name, make in (_TABLES | DEPTH | FRONTIER).items())
+    every = (table(name, *make(report, figures)) for name, make in (_TABLES | DEPTH | FRONTIER | COMPOSITION).items())
     return {made.name: made for made in every if made.rows}
 
 

@@ -75,6 +75,14 @@ def drawn_sets(root: Path) -> pl.DataFrame:
     return load_arms(root / FOLDERS["select"])
 
 
+def traits_of(root: Path) -> pl.DataFrame | None:
+    """What kind of answer each candidate has, in the columns of TRAITS_SCHEMA; null in an earlier version's run."""
+    from curator.run.files import load_frame
+
+    path = root / FOLDERS["pool"] / names.TRAITS
+    return load_frame(path) if path.exists() else None
+
+
 def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
     """The `done.json` of every finished piece of a grid, in the order of their folders.
 

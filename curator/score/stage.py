@@ -61,7 +61,7 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.score.models import of_models
 
     recipe, data = run.recipe, run.data()
-    refuse_few(run, data.pool)  # where another run has read the pool, this one has not looked yet
+    refuse_few(run, data.pool, run.traits())  # where another run has read the pool, this one has not looked yet
     weights = recipe.weights()
     k = rows_wanted(recipe.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     interference = interference_of(run)

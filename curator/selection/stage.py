@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import SelectionError
-from curator.recipe.limits import CAPPED_BY, Answers, Quotas, openers_of
+from curator.recipe.limits import CAPPED_BY, TRAITS, Answers, Quotas, openers_of
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
-from curator.recipe.verify import BEST_RANDOM
+from curator.recipe.verify import BEST_RANDOM, CURATED
 from curator.run import Run, Setting
 from curator.run.names import CHOSEN, FRONTIER, OTHERS, PILOT, STABILITY
 
@@ -56,12 +57,12 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     """
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.selection.arms import draw_arms
+    from curator.selection.composition import POOL, beside, compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
-    rows = data.pool.rows
-    traits = None if section.answers is None else run.traits()
+    rows, traits = data.pool.rows, run.traits()
 
     def chosen(setting: Setting, seed: int) -> Chosen:
         number = setting.representation
@@ -94,7 +95,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     if best_draw is not None:
         given[BEST_RANDOM] = best_draw
     drawn = draw_arms(
-        rows, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
+        rows, traits, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
         mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
         budget=section.budget_tokens, given=given,
         drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
@@ -102,7 +103,11 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     )  # fmt: skip
     save_arms(folder, drawn)
     record = {"representation": setting.representation, "weight": setting.weight}
-    return {**record, "summary": _summary(run, setting, selection, agreement["overlap"].to_list())}
+    found = {each.set: each for each in compositions(rows, traits, scores, drawn)}
+    kinds = [beside(found[CURATED], found[POOL])] if CURATED in found else []
+    noted = remarks({name: each.refusals for name, each in found.items()})
+    summary = _summary(run, setting, selection, agreement["overlap"].to_list())
+    return {**record, "summary": "; ".join([summary, *kinds, *noted])}
 
 
 def choose(
@@ -129,7 +134,8 @@ def choose(
         task_cover: `(n,)` in the order of `vectors`, for conditional gain.
         seed: Of everything random.
         source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
-        traits: What kind of answer each row has (see `Run.traits`); needed where the section has `answers`.
+        traits: What kind of answer each row has (see `Run.traits`); needed where the section has `answers`, and where
+            limits are by one of `recipe.limits.TRAITS`.
 
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
@@ -138,14 +144,15 @@ def choose(
     from curator.selection.problem import prepare
     from curator.selection.solve import solve
 
-    order = rows.select("id", section.quotas.by if section.quotas else "category", "tokens")
     row_weights = [1.0] * len(vectors.ids)
     if source_weights:
         source_of = dict(rows.select("id", "source").iter_rows())
         row_weights = [source_weights.get(source_of[row_id], 1.0) for row_id in vectors.ids]
-    by_id = dict(zip(order["id"], order.iter_rows(), strict=True))
-    ordered = [by_id[row_id] for row_id in vectors.ids]
+    position = {row_id: row for row, row_id in enumerate(rows["id"])}
+    order = [position[row_id] for row_id in vectors.ids]
+    tokens = rows["tokens"].gather(order).to_list()
     try:
+        by_row, quotas = groups_of(section, rows, traits)
         problem = prepare(
             vectors.matrix,
             scores.combined,
@@ -158,9 +165,9 @@ def choose(
         bounds = limits(
             problem,
             len(given) if given is not None else section.k,
-            groups=[label for _, label, _ in ordered],
-            quotas=quotas_of(section.quotas, {label for _, label, _ in ordered if label is not None}),
-            costs=None if section.budget_tokens is None else [tokens for *_, tokens in ordered],
+            groups=[by_row[row] for row in order],
+            quotas=quotas,
+            costs=None if section.budget_tokens is None else tokens,
             budget=section.budget_tokens,
             include=section.include,
             exclude=section.exclude,
@@ -177,14 +184,37 @@ def choose(
             stochastic=section.stochastic,
             given=given,
             seed=seed,
-            lengths=[tokens for *_, tokens in ordered],
+            lengths=tokens,
         )
     except SelectionError as error:
         raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
+    if set(section.groupings) & {*TRAITS}:  # of which there may be as many as rows
+        selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
 
 
-def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[Any, tuple[int | None, int | None]]:
+def groups_of(
+    section: Select, rows: pl.DataFrame, traits: pl.DataFrame | None
+) -> tuple[list[str | None], Mapping[str, tuple[int | None, int | None]]]:
+    """The group of each row of the pool, and label -> (min, max) of those that have a limit.
+
+    Raises:
+        SelectionError: `quotas.groups` names a group that the pool does not have, or no set is composed as `within`
+            asks for.
+    """
+    from curator.selection.groups import composed, grouped, named, strata
+
+    if section.within is None:
+        labels = grouped(rows, traits, section.groupings)[section.groupings[0]].to_list()
+        return labels, quotas_of(section.quotas, {label for label in labels if label is not None})
+    assert section.k is not None  # which `within` goes with
+    excluded, by = set(section.exclude), section.within.by
+    by_row = strata(rows, traits, by)
+    counts = composed(section.within, by_row, [row_id not in excluded for row_id in rows["id"]], section.k)
+    return [named(stratum, by) for stratum in by_row], {named(each, by): (n, n) for each, n in counts.items()}
+
+
+def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[str, tuple[int | None, int | None]]:
     """Label -> (min, max) for every group of the pool that has a limit.
 
     Raises:

@@ -96,6 +96,11 @@ ALONE = {
         "a.yaml:13: select.quotas.groups.group 9: no row of the pool has category 'group 9'",
         "group 0, group 1, group 2",
     ),
+    "a kind of answer that is not there": (
+        replaced("k: 10", "k: 10\n  quotas: {by: opener, groups: {i cannot help: {min: 1}}}"),
+        "a.yaml:13: select.quotas.groups.i cannot help: no row of the pool has opener 'i cannot help'",
+        "reply 0 begin",
+    ),
     "minima above k": (
         replaced("k: 10", "k: 10\n  quotas: {min: 4}"),
         "a.yaml:13: select.quotas: the minima of 3 groups need 12 rows",

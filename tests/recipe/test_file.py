@@ -19,7 +19,7 @@ from curator.recipe.score import AGGREGATES
 from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = (
-    "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, neighbours, quotas, answers, "
+    "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, neighbours, quotas, within, answers, "
     "include, exclude, stochastic"
 )
 
@@ -161,8 +161,8 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("[curated, random,", "[curated, random, random,", ["r.yaml:20: verify: arms holds 'random' twice; remove one"]),
     ("[curated, random,", "[curated, random, rnadom,", [
         "r.yaml:21: verify.arms[2]: 'rnadom' is no built-in arm; did you mean 'random'? allowed: curated, random, "
-        "matched-random, random-capped, best-random, low-similarity, high-similarity, full, none, or any other name "
-        "with file, hub or data",
+        "matched-random, random-capped, best-random, low-similarity, high-similarity, low-matched, high-matched, full, "
+        "none, or any other name with file, hub or data",
     ]),
     ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
     ("  seeds: 3", "  seeds: 3\n  decision: {floor: 1.5}", [

@@ -8,6 +8,7 @@ from curator.errors import SelectionError
 from curator.recipe.verify import ARMS
 from curator.records import Scores
 from curator.selection import arms
+from curator.selection.groups import largest_remainder
 from curator.selection.solve import select
 
 IDS = [f"r{i:03d}" for i in range(200)]
@@ -15,6 +16,14 @@ RNG = np.random.default_rng(0)
 GROUPS = RNG.choice(["a", "b", "c"], 200, p=[0.7, 0.2, 0.1]).tolist()
 LENGTHS = np.where(RNG.random(200) < 0.5, 10, 100) + RNG.integers(0, 5, 200)
 BY_ID = {one: (group, length) for one, group, length in zip(IDS, GROUPS, LENGTHS, strict=True)}
+TRAITS = pl.DataFrame(
+    {
+        "id": IDS,
+        "refusal": RNG.choice(["refusal", "other"], 200, p=[0.8, 0.2]),
+        "length": np.where(LENGTHS < 50, "short", "long"),
+    }
+)
+KIND = {row_id: (refusal, length, BY_ID[row_id][0]) for row_id, refusal, length in TRAITS.iter_rows()}
 
 
 def test_random_draws_k_different_rows_and_not_always_the_same():
@@ -24,28 +33,6 @@ def test_random_draws_k_different_rows_and_not_always_the_same():
     assert len(counts) == 200
     assert max(counts.values()) < 45
     assert arms.random(IDS[::-1], 20, np.random.default_rng(3)) == draws[3]
-
-
-def test_matched_random_keeps_the_groups_and_lengths_of_the_chosen_rows():
-    chosen = [one for one in IDS if BY_ID[one][1] > 50][:30] + [one for one in IDS if BY_ID[one][1] < 50][:10]
-    drawn = arms.matched_random(IDS, GROUPS, LENGTHS, chosen, k=40, generator=np.random.default_rng(1))
-    assert len(set(drawn)) == 40
-    assert Counter(BY_ID[one][0] for one in drawn) == Counter(BY_ID[one][0] for one in chosen)
-    share = np.mean([BY_ID[one][1] > 50 for one in drawn])
-    plain = np.mean([BY_ID[one][1] > 50 for one in IDS])
-    assert abs(share - 0.75) < 0.1 < abs(share - plain)
-    assert set(drawn) != set(chosen)
-    p = np.random.default_rng(5).permutation(200)
-    again = arms.matched_random(
-        [IDS[i] for i in p], [GROUPS[i] for i in p], LENGTHS[p], chosen[::-1], k=40, generator=np.random.default_rng(1)
-    )
-    assert again == drawn
-
-
-def test_matched_random_without_lengths_scales_group_counts_to_another_k():
-    chosen = [one for one in IDS if BY_ID[one][0] == "a"][:9] + [one for one in IDS if BY_ID[one][0] == "b"][:6]
-    drawn = arms.matched_random(IDS, GROUPS, None, chosen, k=10, generator=np.random.default_rng(1))
-    assert Counter(BY_ID[one][0] for one in drawn) == {"a": 6, "b": 4}
 
 
 def test_low_and_high_similarity_take_the_ends_with_ties_by_id():
@@ -75,7 +62,7 @@ def drawn(aggregate="max", *, budget=None, drawable=None, seed=4):
     curated = select(np.eye(200, dtype=np.float32), np.arange(200.0), 20, ids=IDS)
     rows = pl.DataFrame({"id": IDS[::-1], "category": GROUPS[::-1], "tokens": LENGTHS[::-1]})
     frame = arms.draw_arms(
-        rows, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
+        rows, TRAITS, scores, curated, seeds=dict.fromkeys((*ARMS, "mine"), 2), mean_cosine=-np.arange(200.0),
         given={"best-random": IDS[7:9], "mine": IDS[:3]}, budget=budget, drawable=drawable, capped=lambda order: order,
         seed=seed,
     )  # fmt: skip
@@ -101,6 +88,39 @@ def test_arms_are_drawn_in_the_curated_sets_size_and_only_random_ones_change_wit
         BY_ID[row_id][0] for row_id in curated.ids
     )
     assert all(sets[arm, 0] == sets[arm, 1] for arm, _ in sets if "random" not in arm)
+
+
+def test_matched_arms_hold_the_refusals_of_what_they_match_and_their_ends_of_similarity():
+    curated, sets = drawn()
+    pair = {row_id: (kind[0], kind[2]) for row_id, kind in KIND.items()}
+    assert Counter(pair[row_id] for row_id in sets["matched-random", 1]) == Counter(map(pair.get, curated.ids))
+    low, high = sets["low-matched", 0], sets["high-matched", 0]
+    wanted = Counter({kind: n for kind, n in largest_remainder(Counter(KIND.values()), 20).items() if n})
+    assert Counter(map(KIND.get, low)) == Counter(map(KIND.get, high)) == wanted
+    score = dict(zip(IDS, np.arange(200) // 4, strict=True))
+    ends = {row_id: score[row_id] for row_id in IDS if row_id in low or row_id in high}
+    for row_id, value in score.items():
+        if row_id not in ends:  # nothing that is left out belongs to an end of its stratum
+            same = [one for one in ends if KIND[one] == KIND[row_id]]
+            assert all(ends[one] <= value for one in same if one in low and one not in high)
+            assert all(ends[one] >= value for one in same if one in high and one not in low)
+    assert sum(score[one] for one in low) < sum(score[one] for one in high)
+    assert set(sets["low-similarity", 0]) != set(low)
+    ties = drawn("per-example")[1]["low-matched", 0]
+    assert ties != low
+    assert sorted(score[one] for one in ties) == sorted(score[one] for one in low)
+
+
+def test_under_a_budget_matched_ends_keep_it_and_about_the_pools_composition():
+    tokens = dict(zip(IDS, LENGTHS.tolist(), strict=True))
+    _, sets = drawn(budget=2000)
+    pool = Counter(KIND[row_id][0] for row_id in IDS)
+    for arm in ("low-matched", "high-matched"):
+        found = sets[arm, 0]
+        used = sum(tokens[row_id] for row_id in found)
+        assert used <= 2000 < used + min(tokens[row_id] for row_id in IDS if row_id not in found)
+        share = sum(KIND[row_id][0] == "refusal" for row_id in found) / len(found)
+        assert abs(share - pool["refusal"] / 200) < 0.08
 
 
 def test_another_seed_of_the_recipe_draws_other_sets_at_every_seed():
@@ -140,7 +160,7 @@ def test_under_a_budget_every_drawn_set_holds_about_the_tokens_of_the_curated_on
     rows = pl.DataFrame({"id": IDS, "category": GROUPS, "tokens": lengths})
     names = ("random", "matched-random", "low-similarity", "high-similarity")
     frame = arms.draw_arms(
-        rows, scores, curated, seeds=dict.fromkeys(names, 3), mean_cosine=np.zeros(200), budget=3000, seed=seed
+        rows, TRAITS, scores, curated, seeds=dict.fromkeys(names, 3), mean_cosine=np.zeros(200), budget=3000, seed=seed
     )
     goal, matched = sum(tokens[row_id] for row_id in curated.ids), 0
     for (arm, _), part in frame.group_by("arm", "seed"):
@@ -150,17 +170,6 @@ def test_under_a_budget_every_drawn_set_holds_about_the_tokens_of_the_curated_on
             matched += 1
             assert Counter(groups[row_id] for row_id in part["id"]) == Counter(groups[row_id] for row_id in curated.ids)
     assert matched, "no draw of as many rows could be brought near the tokens"
-
-
-def test_a_matched_draw_is_brought_near_a_number_of_tokens_within_its_cells():
-    cells = {f"{cell}{number}": (cell, 0) for cell in "ab" for number in range(20)}
-    tokens = {row_id: float(row_id[1:]) + 1 for row_id in cells}
-    first = ("a1", "a3", "b2", "b4")
-    for goal in (6.0, 20.0, 33.0, 60.0, 500.0):
-        found = arms.nearer(first, list(cells), cells, tokens, goal, generator=np.random.default_rng(1))
-        assert [row_id[0] for row_id in found] == ["a", "a", "b", "b"]
-        assert len(set(found)) == 4
-        assert sum(tokens[row_id] for row_id in found) == min(goal, 20 + 19 + 20 + 19)
 
 
 def test_a_random_draw_within_a_budget_is_full():
@@ -178,9 +187,3 @@ def test_wrong_input_is_named():
         arms.low_similarity(IDS, np.zeros(200), 201)
     with pytest.raises(SelectionError, match="score: row 3 is nan"):
         arms.high_similarity(IDS, np.where(np.arange(200) == 3, np.nan, 0.0), 5)
-    with pytest.raises(SelectionError, match="chosen: 'zz' given"):
-        arms.matched_random(IDS, GROUPS, None, ["zz"], k=1, generator=RNG)
-    with pytest.raises(SelectionError, match="groups: 1 labels for 200 ids"):
-        arms.matched_random(IDS, ["a"], None, IDS[:2], k=2, generator=RNG)
-    with pytest.raises(SelectionError, match="asks for 40 rows of group 'x' and there are 5; lower k"):
-        arms.matched_random(IDS, ["x"] * 5 + ["y"] * 195, None, IDS[:5], k=40, generator=RNG)

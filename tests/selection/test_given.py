@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curator.errors import SelectionError
-from curator.selection.arms import matched_random
 from curator.selection.limits import limits
+from curator.selection.matched import matched_random
 from curator.selection.problem import prepare
 from curator.selection.solve import solve
 

@@ -18,7 +18,7 @@ from curator.cli import cli
 from curator.errors import RunError, SelectionError
 from curator.recipe.select import Select, rows_wanted
 from curator.records import Scores, Vectors
-from curator.run.files import load_data, load_scores, load_selection, load_vectors
+from curator.run.files import load_data, load_frame, load_scores, load_selection, load_vectors
 from curator.run.folder import read_json
 from curator.selection.problem import prepare
 from curator.selection.solve import select
@@ -51,8 +51,12 @@ class Run:
     def rows(self) -> pl.DataFrame:
         return load_data(self.root / "1-pool").pool.rows
 
+    @property
+    def labelled(self) -> pl.DataFrame:
+        return self.rows.join(load_frame(self.root / "1-pool" / "traits.parquet"), on="id")
+
     def counts(self, selection: Any, by: str) -> Counter[str]:
-        label = dict(self.rows.select("id", by).iter_rows())
+        label = dict(self.labelled.select("id", by).iter_rows())
         return Counter(label[one] for one in selection.ids)
 
 
@@ -128,10 +132,10 @@ def mixed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(folder / "run", f"pool.sources={json.dumps(sources)}")
 
 
-@pytest.mark.parametrize("by", ["category", "licence", "source"])
-def test_quotas_hold_by_category_licence_and_source(mixed: Run, by: str) -> None:
+@pytest.mark.parametrize("by", ["category", "licence", "source", "refusal", "opener", "length"])
+def test_quotas_hold_by_columns_of_rows_and_by_their_traits(mixed: Run, by: str) -> None:
     free = mixed.counts(mixed.choose(), by)
-    pool = Counter(mixed.rows[by])
+    pool = Counter(mixed.labelled[by])
     assert len(pool) >= 2
     # What the choice would have most of may have one row less, what it has least of must have two more.
     most = free.most_common(1)[0][1] - 1
@@ -143,6 +147,51 @@ def test_quotas_hold_by_category_licence_and_source(mixed: Run, by: str) -> None
     assert found[least] >= free[least] + 2
     assert all(count <= most for label, count in found.items() if label != least)
     assert {label: count for label, count in selection.group_counts.items() if count} == dict(found)
+
+
+def test_within_gives_the_set_the_pools_composition_whatever_the_score_prefers(run: Run) -> None:
+    by = ["refusal", "length", "category"]
+    free = run.choose("select.weight=3")
+    found = run.choose("select.weight=3", f"select.within={by}")
+    labels = {row[0]: row[1:] for row in run.labelled.select("id", *by).iter_rows()}
+    pool, chosen = Counter(labels.values()), Counter(labels[one] for one in found.ids)
+    assert chosen.total() == 20
+    for stratum, count in pool.items():
+        share = count * 20 / pool.total()
+        assert share - 1 < chosen[stratum] < share + 1
+    assert found.ids != free.ids
+    assert Counter(labels[one] for one in free.ids) != chosen
+    assert found.bound is not None
+    assert found.bound >= found.value
+    stated = run.choose(
+        "select.weight=3", "select.within={by: [refusal, length], shares: {refusal: {refusal: 0.3, other: 0.7}}}"
+    )
+    assert run.counts(stated, "refusal") == {"refusal": 6, "other": 14}
+
+
+def test_the_stages_line_says_what_the_choice_did_and_check_repeats_what_must_be_known(run: Run) -> None:
+    arms = "[curated, random, low-similarity, high-similarity, low-matched, high-matched]"
+    text = run.build("select.weight=-4", f"verify.arms={arms}")
+    labels = dict(run.labelled.select("id", "refusal").iter_rows())
+    sets = load_frame(run.root / "4-select" / "arms.parquet")
+    share = {
+        arm: np.mean([labels[row_id] == "refusal" for row_id in part["id"]]) for (arm,), part in sets.group_by("arm")
+    }
+    pool = np.mean([label == "refusal" for label in labels.values()])
+    openers = run.labelled.filter(pl.col("id").is_in(load_selection(run.root / "4-select").ids))["opener"].n_unique()
+    assert f"{share['curated']:.0%} refusals (pool {pool:.0%}), {openers} opener" in text
+    assert share["low-matched"] == share["high-matched"] == pytest.approx(pool, abs=0.05)
+    apart = "low-similarity and high-similarity differ in kind"
+    assert abs(share["low-similarity"] - share["high-similarity"]) > 0.2
+    assert apart in text
+    words = [part for setting in (*SMALL, "select.weight=-4", f"verify.arms={arms}")
+             for part in ("--set", setting)]  # fmt: skip
+    checked = json.loads(invoke("check", str(QUICKSTART), "--json", "--out", str(run.root), *words))
+    assert any(apart in warning for warning in checked["warnings"])
+    other = json.loads(
+        invoke("check", str(QUICKSTART), "--json", "--out", str(run.root), *words, "--set", "select.k=9")
+    )
+    assert not any("refusals" in warning for warning in other["warnings"])
 
 
 def test_include_and_exclude_name_rows_of_the_pool(run: Run) -> None:
@@ -265,6 +314,14 @@ WRONG = [
     (
         ["select.quotas={groups: {nothing: {min: 1}}}"],
         r"select\.quotas\.groups: no row of the pool has category 'nothing'; there are \w+",
+    ),
+    (
+        ["select.k=90", "select.within={by: [refusal], shares: {refusal: {other: 1.0}}}"],
+        r"select\.within: the stated shares ask for 90 rows of 'other', and \d+ may be chosen; .* k that is possible",
+    ),
+    (
+        ["select.quotas={by: refusal, groups: {refused: {min: 1}}}"],
+        r"select\.quotas\.groups: no row of the pool has refusal 'refused'; there are other, refusal",
     ),
     (["select.k=null", "select.budget_tokens=2"], r"select\.budget_tokens: 2 is less than the cheapest row costs"),
     (

@@ -1,0 +1,70 @@
+"""What every set is made of beside the pool, as report.json says it, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from curator.report.cells import Made, number, share
+from curator.report.part import AtLeastZero, Number, Part, Share, ShareOrNull
+
+if TYPE_CHECKING:
+    from curator.report.figures import Figures
+    from curator.report.model import Report
+
+
+class Composition(Part):
+    """What a set is made of; of an arm, means over its draws. Kinds of answers are those of stage `pool`."""
+
+    set: str
+    """`pool`, or an arm."""
+    rows: AtLeastZero
+    refusals: ShareOrNull
+    """Of the rows of which refusal phrases can tell; null where they can of none."""
+    unjudged: Share
+    """Rows of which they cannot."""
+    answers: AtLeastZero
+    """Different ones, word for word."""
+    openers: AtLeastZero
+    """Different first words of an answer."""
+    openers_by_chance: AtLeastZero
+    """How many as many random rows of the pool would have."""
+    top_answer: Share
+    """Rows with the most frequent answer."""
+    top_opener: Share
+    """Rows with the most frequent opener."""
+    words: AtLeastZero
+    """Median of an answer."""
+    formats: dict[str, Share]
+    """Format of the answer -> share of the rows."""
+    categories: AtLeastZero
+    """Different ones; no category is one."""
+    category_entropy: AtLeastZero
+    """Of their shares, in nats."""
+    similarity: Number
+    """Mean of the score that the curated set was chosen by."""
+    coverage: ShareOrNull
+    """Mean over the pool of the largest cosine, clipped at 0, to a row of the set."""
+
+
+def _composition(report: Report, _: Figures) -> Made:
+    sets = report.composition or ()
+    formats = sorted({form for each in sets for form in each.formats})
+    rows = (
+        (each.set, number(each.rows), share(each.refusals), share(each.unjudged), number(each.answers),
+         number(each.openers), number(each.openers_by_chance), share(each.top_answer), share(each.top_opener),
+         number(each.words), *(share(each.formats.get(form, 0.0)) for form in formats), number(each.categories),
+         number(each.category_entropy), number(each.similarity), number(each.coverage))
+        for each in sets
+    )  # fmt: skip
+    columns = "set|rows|refusals|not judged|answers|openers|openers by chance|top answer|top opener|median words"
+    caption = (
+        "Composition of the sets beside the pool's, means over draws. Refusals are told by phrases. Openers by chance: "
+        "how many different openers as many random rows would have. Coverage: the mean over the pool of the cosine to "
+        "the nearest row of the set."
+    )
+    rest = ["categories", "category entropy", "similarity", "coverage"]
+    return caption, [*columns.split("|"), *formats, *rest], rows
+
+
+TABLES: dict[str, Callable[[Report, Figures], Made]] = {"composition": _composition}

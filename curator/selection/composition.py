@@ -1,0 +1,235 @@
+"""What a set is made of beside the pool it comes from: refusals, answers, openers, lengths, formats and categories.
+
+Similarity to a task is first of all similarity in the kind of answer, so that two sets which differ in it may differ in
+what they teach. The figures here say so before anything is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curator.neighbours import nearest
+from curator.recipe.verify import CURATED, HIGH_MATCHED, HIGH_SIMILARITY, LOW_MATCHED, LOW_SIMILARITY
+from curator.records import Scores, Vectors
+
+POOL = "pool"
+FEW_REFUSALS = 0.5
+"""A set holds hardly any refusals where its share of them is below this much of the pool's."""
+FEWEST_REFUSALS = 0.1
+"""Share of refusals in the pool from which that is said."""
+APART = 0.2
+"""Difference between the shares of refusals of the least and the most similar rows above which they differ in kind."""
+COVERED = 2000
+"""Rows of the pool at most on which coverage is measured; evenly spaced by id."""
+_INSTEAD = {
+    CURATED: "; select.within: [refusal] gives it the pool's share of them",
+    LOW_SIMILARITY: f"; {LOW_MATCHED} has the pool's share of them",
+    HIGH_SIMILARITY: f"; {HIGH_MATCHED} has the pool's share of them",
+}
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a set is made of; of an arm, means over its draws.
+
+    Attributes:
+        set: `pool`, or an arm.
+        rows: At least 1.
+        refusals: Share of refusals among rows of which the phrases judge can tell; null where it can of none.
+        unjudged: Share of rows of which it cannot.
+        answers, openers: How many different ones, word for word and by the first words.
+        openers_by_chance: How many as many random rows of the pool would have, on average.
+        top_answer, top_opener: Share of the most frequent one.
+        words: Median of an answer.
+        formats: Format of the answer -> share of the rows.
+        categories: How many different ones, no category being one. `category_entropy`: of their shares, in nats.
+        similarity: Mean of the score that the curated set was chosen by.
+        coverage: Mean over the pool's rows of the largest cosine, clipped at 0, to a row of the set; null where it was
+            not measured.
+    """
+
+    set: str
+    rows: float
+    refusals: float | None
+    unjudged: float
+    answers: float
+    openers: float
+    openers_by_chance: float
+    top_answer: float
+    top_opener: float
+    words: float
+    formats: Mapping[str, float]
+    categories: float
+    category_entropy: float
+    similarity: float
+    coverage: float | None
+
+
+def compositions(
+    rows: pl.DataFrame, traits: pl.DataFrame, scores: Scores, drawn: pl.DataFrame, vectors: Vectors | None = None
+) -> list[Composition]:
+    """The composition of the pool, then that of each arm, in the order drawn. An arm without rows, or with rows that
+    are not the pool's, has none.
+
+    Args:
+        rows, traits: Of the pool, in the columns of ROW_SCHEMA and of `pool.traits`. `scores`: of the same rows.
+        drawn: The sets of all arms, in the columns of ARM_SCHEMA.
+        vectors: Of the same rows, in which coverage is measured; null to leave it out.
+    """
+    similarity = pl.DataFrame({"id": scores.ids, "similarity": scores.combined})
+    pool = rows.select("id", "category").join(traits, on="id").join(similarity, on="id")
+    openers = Counter(Counter(pool["opener"].to_list()).values())
+    cover = None if vectors is None else _Cover(vectors)
+    found = [_composition(POOL, pool, openers, None if cover is None else 1.0)]
+    for arm, sets in _draws(drawn):
+        frames = [pool.join(ids.to_frame(), on="id", how="semi") for ids in sets]
+        if all(frame.height == len(ids) for frame, ids in zip(frames, sets, strict=True)):
+            found.append(
+                _mean(
+                    _composition(arm, frame, openers, None if cover is None else cover.of(frame["id"]))
+                    for frame in frames
+                )
+            )
+    return found
+
+
+def expected_distinct(repeats: Mapping[int, int], k: int) -> float:
+    """How many different values `k` rows have on average that are drawn without replacement (Hurlbert 1971).
+
+    Args:
+        repeats: How many rows have a value -> how many values are like that.
+        k: At most the number of rows.
+    """
+    total = sum(count * values for count, values in repeats.items())
+
+    def missed(count: int) -> float:
+        """The chance that a value of `count` rows is not drawn."""
+        if count > total - k:
+            return 0.0
+        logs = (math.lgamma(size + 1) for size in (total - count, total - k, total - count - k, total))
+        others, unpicked, left, all_rows = logs
+        return math.exp(others + unpicked - left - all_rows)
+
+    return sum(values * (1.0 - missed(count)) for count, values in repeats.items())
+
+
+def refusals(traits: pl.DataFrame, drawn: pl.DataFrame) -> dict[str, float | None]:
+    """The shares of refusals of the pool and of each arm's sets together, as `remarks` takes them; arguments as of
+    `compositions`.
+    """
+    labelled = drawn.join(
+        traits.select("id", "refusal", inside=pl.lit(True)), on="id", how="left", maintain_order="left"
+    )
+    sets = ((str(arm), part) for (arm,), part in labelled.group_by("arm", maintain_order=True))
+    shares = {arm: _refusals(part["refusal"]) for arm, part in sets if not part["inside"].null_count()}
+    return {POOL: _refusals(traits["refusal"]), **shares}
+
+
+def remarks(shares: Mapping[str, float | None]) -> list[str]:
+    """Sentences about sets whose rows are of another kind than the pool's, by their shares of refusals."""
+    sentences, pool = [], shares.get(POOL)
+    low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
+    if pool is not None and pool >= FEWEST_REFUSALS:
+        sentences += [
+            f"the arm {arm} holds hardly any refusals ({share:.0%}, and the pool {pool:.0%}), so it teaches another "
+            f"kind of answer{_INSTEAD.get(arm, '')}"
+            for arm, share in shares.items()
+            if share is not None and share < FEW_REFUSALS * pool
+        ]
+    if low is not None and high is not None and abs(low - high) > APART:
+        sentences.append(
+            f"the arms {LOW_SIMILARITY} and {HIGH_SIMILARITY} differ in kind ({low:.0%} and {high:.0%} refusals), so "
+            f"their comparison is not about similarity alone; {LOW_MATCHED} and {HIGH_MATCHED} compare like with like"
+        )
+    return sentences
+
+
+def beside(chosen: Composition, pool: Composition) -> str:
+    """What the choice did, in short: its refusals, openers and words beside those of the pool."""
+    parts = []
+    if chosen.refusals is not None and pool.refusals is not None:
+        parts.append(f"{chosen.refusals:.0%} refusals (pool {pool.refusals:.0%})")
+    openers = f"{chosen.openers:,.0f} opener{'' if chosen.openers == 1 else 's'}"
+    parts.append(f"{openers} (random sets {chosen.openers_by_chance:,.0f})")
+    parts.append(f"median of {chosen.words:,.0f} words (pool {pool.words:,.0f})")
+    return ", ".join(parts)
+
+
+class _Cover:
+    """How well sets cover the pool: exact, on at most COVERED of its rows."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        order = np.argsort(vectors.ids, kind="stable")
+        spaced = np.unique(np.linspace(0, len(order) - 1, min(COVERED, len(order))).round().astype(np.int64))
+        self._matrix, self._position = vectors.matrix, {name: row for row, name in enumerate(vectors.ids)}
+        self._queries = np.ascontiguousarray(vectors.matrix[order[spaced]])
+
+    def of(self, ids: Iterable[str]) -> float:
+        rows = [self._position[row_id] for row_id in ids]
+        if len(rows) == len(self._position):
+            return 1.0
+        cosine, _ = nearest(self._queries, np.ascontiguousarray(self._matrix[rows]), 1)
+        return float(np.clip(cosine[:, 0], 0.0, 1.0).mean())
+
+
+def _draws(drawn: pl.DataFrame) -> Iterator[tuple[str, list[pl.Series]]]:
+    """Each arm with its distinct sets: one that is the same at every seed has one."""
+    for (arm,), part in drawn.group_by("arm", maintain_order=True):
+        sets: list[pl.Series] = []
+        for _, each in part.group_by("seed", maintain_order=True):
+            if not sets or not sets[-1].equals(each["id"]):
+                sets.append(each["id"])
+        yield str(arm), sets
+
+
+def _composition(name: str, part: pl.DataFrame, openers: Mapping[int, int], coverage: float | None) -> Composition:
+    categories, formats = _shares(part["category"]), part["format"].value_counts(sort=True)
+    return Composition(
+        set=name,
+        rows=part.height,
+        refusals=_refusals(part["refusal"]),
+        unjudged=part["refusal"].null_count() / part.height,
+        answers=part["answer"].n_unique(),
+        openers=part["opener"].n_unique(),
+        openers_by_chance=expected_distinct(openers, part.height),
+        top_answer=float(_shares(part["answer"]).max()),
+        top_opener=float(_shares(part["opener"]).max()),
+        words=float(np.median(part["words"])),
+        formats={str(form): count / part.height for form, count in formats.iter_rows()},
+        categories=len(categories),
+        category_entropy=float(-(categories * np.log(categories)).sum()) + 0.0,
+        similarity=float(part["similarity"].to_numpy().mean()),
+        coverage=coverage,
+    )
+
+
+def _refusals(labels: pl.Series) -> float | None:
+    judged = labels.drop_nulls()
+    return float((judged == "refusal").sum()) / len(judged) if len(judged) else None
+
+
+def _shares(values: pl.Series) -> NDArray[np.float64]:
+    counts = values.value_counts()["count"].to_numpy().astype(np.float64)
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
+
+
+def _mean(draws: Iterable[Composition]) -> Composition:
+    first, *_ = every = [asdict(each) for each in draws]
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return fmean(known) if len(known) == len(values) else None
+
+    forms = sorted({form for each in every for form in each["formats"]})
+    formats = {form: fmean(each["formats"].get(form, 0.0) for each in every) for form in forms}
+    numbers = {name: mean([each[name] for each in every]) for name in first if name not in ("set", "formats")}
+    return Composition(set=first["set"], formats=formats, **numbers)  # type: ignore[arg-type]

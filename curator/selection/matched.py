@@ -1,0 +1,202 @@
+"""Sets that match another: the composition of the curated one, or of the pool, by refusal, category and length.
+
+A matched random set has the curated set's composition, so that what is owed to the composition can be told from what is
+owed to the choice. The lowest and the highest within strata have the pool's, so that they differ in similarity, and not
+in the kind of answer that goes with it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect, insort
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence, Set
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curator.errors import SelectionError
+from curator.selection.groups import largest_remainder
+from curator.selection.problem import column
+
+_QUANTILES = 4
+PASSES = 4  # through a draw, in which its rows are exchanged for others
+
+Ids = tuple[str, ...]
+Group = tuple[str, ...]
+Cell = tuple[Group, int]
+"""A group, and a quartile of the lengths in it."""
+
+
+def within_strata(order: Ids, strata: Mapping[str, Hashable], k: int) -> Ids:
+    """The first rows of an order, of each stratum as many as its share of all rows of the order, by largest remainder.
+
+    Args:
+        order: `n` ids, best first. `strata`: id -> its stratum.
+        k: How many, from 1 to n.
+    """
+    check_size(order, k)
+    left = largest_remainder(Counter(strata[row_id] for row_id in order), k)
+    picks = []
+    for row_id in order:
+        if left[strata[row_id]]:
+            left[strata[row_id]] -= 1
+            picks.append(row_id)
+    return tuple(picks)
+
+
+def interleaved(order: Ids, strata: Mapping[str, Hashable]) -> Ids:
+    """The rows of an order, put so that every beginning has about the composition of the whole: the j-th of the n rows
+    of a stratum stands at the share (j - 1/2) / n.
+    """
+    counts, seen = Counter(strata[row_id] for row_id in order), Counter[Hashable]()
+    stands = {}
+    for row_id in order:
+        stratum = strata[row_id]
+        stands[row_id] = (seen[stratum] + 0.5) / counts[stratum]
+        seen[stratum] += 1
+    return tuple(sorted(order, key=stands.__getitem__))  # of equals the better stays ahead
+
+
+def matched_random(
+    ids: Sequence[str],
+    groups: Sequence[str | Group],
+    lengths: ArrayLike | None,
+    chosen: Sequence[str],
+    *,
+    k: int,
+    drawable: Set[str] | None = None,
+    generator: np.random.Generator,
+) -> tuple[str, ...]:
+    """`k` ids drawn so that groups, and length quartiles within each group, are as frequent as among `chosen`.
+
+    Group counts are exactly those of `chosen` (scaled to k by largest remainder where k differs). Lengths are cut at
+    the quartiles of the pool's lengths within the group; a cell always holds enough rows, since `chosen` lies in it.
+    The draw may share rows with `chosen`, as a random draw does. Where `drawable` leaves a cell too few rows, the rest
+    is drawn from the nearest lengths of the same group, and from other groups when that is used up: from those that
+    have the same first label, where there are such.
+
+    Args:
+        ids: `n` ids of the pool.
+        groups: `n` labels, or tuples of labels, the one that matters most first.
+        lengths: `(n,)` tokens, or null to match groups only.
+        chosen: Ids to match, part of `ids`.
+        k: How many to draw.
+        drawable: Ids that may be drawn; null for all.
+        generator: Source of randomness.
+
+    Raises:
+        SelectionError: Shapes differ, `chosen` is empty or holds unknown ids, or a cell is too small when k is larger
+            than `chosen`.
+    """
+    check_size(ids, k)
+    if len(groups) != len(ids):
+        raise SelectionError(f"groups: {len(groups)} labels for {len(ids)} ids; there must be one an id")
+    cells = cells_of(ids, groups, None if lengths is None else column("lengths", lengths, len(ids)))
+    unknown = sorted(set(chosen) - set(ids))
+    if unknown or not chosen:
+        raise SelectionError(f"chosen: {unknown[0] if unknown else 'nothing'!r} given; it must hold ids of the pool")
+    quota = largest_remainder(Counter(cells[row_id] for row_id in chosen), k)
+    picked: list[str] = []
+    short: list[Cell] = []
+    for cell in sorted(quota):
+        members = sorted(row_id for row_id in ids if cells[row_id] == cell and (drawable is None or row_id in drawable))
+        if len(members) < quota[cell] and drawable is None:
+            raise SelectionError(
+                f"k: {k} asks for {quota[cell]} rows of group {', '.join(cell[0])!r} and there are {len(members)}; "
+                "lower k"
+            )
+        count = min(quota[cell], len(members))
+        picked += [members[row] for row in generator.choice(len(members), count, replace=False)]
+        short += [cell] * (quota[cell] - count)
+    picked += _nearest_cells(short, cells, sorted(set(drawable or ()) - set(picked)), generator)
+    return tuple(picked[row] for row in generator.permutation(len(picked)))
+
+
+def _nearest_cells(
+    short: Sequence[Cell],
+    cells: Mapping[str, Cell],
+    spare: list[str],
+    generator: np.random.Generator,
+) -> list[str]:
+    if len(spare) < len(short):
+        raise SelectionError(f"k: {len(short)} rows more are needed than may be drawn; lower k, or add sources")
+    spare = [spare[row] for row in generator.permutation(len(spare))]
+    replacements = []
+    for group, quartile in short:
+        # Any row of the same group is nearer than every row of another; min takes the first of equals, so the shuffle
+        # above decides between them.
+        distance = [
+            (
+                [label != wanted for label, wanted in zip(cells[row_id][0], group, strict=True)],
+                abs(cells[row_id][1] - quartile),
+            )
+            for row_id in spare
+        ]
+        replacements.append(spare.pop(distance.index(min(distance))))
+    return replacements
+
+
+def nearer(
+    drawn: Ids,
+    ids: Sequence[str],
+    cells: Mapping[str, Cell],
+    tokens: Mapping[str, float],
+    goal: float,
+    *,
+    generator: np.random.Generator,
+) -> Ids:
+    """The drawn rows, some exchanged so that all together have about `goal` tokens, and no more where that can be: in
+    random order, for the row of the same cell that brings the sum nearest to it. Groups and length
+    quartiles stay as frequent.
+
+    Args:
+        drawn: Part of `ids`, the rows that may be drawn.
+        cells: Id -> group and length quartile.
+        tokens: Id -> how many.
+        goal: Tokens of all rows together.
+    """
+    spare: dict[Cell, list[tuple[float, str]]] = {}
+    for row_id in set(ids) - set(drawn):
+        spare.setdefault(cells[row_id], []).append((tokens[row_id], row_id))
+    for members in spare.values():
+        members.sort()
+    rows, over = list(drawn), sum(tokens[row_id] for row_id in drawn) - goal
+
+    def rank(over: float) -> tuple[bool, float]:
+        return over > 0.0, abs(over)
+
+    for position in np.concatenate([generator.permutation(len(rows)) for _ in range(PASSES)]):
+        members, old = spare.get(cells[rows[position]], []), (tokens[rows[position]], rows[position])
+        after = bisect(members, (old[0] - over, ""))
+        near = min(members[max(after - 1, 0) : after + 1], key=lambda row: rank(over + row[0] - old[0]), default=old)
+        if rank(over + near[0] - old[0]) < rank(over):
+            members.remove(near)
+            insort(members, old)
+            rows[position], over = near[1], over + near[0] - old[0]
+    return tuple(rows)
+
+
+def cells_of(ids: Sequence[str], groups: Sequence[str | Group], lengths: NDArray[np.float64] | None) -> dict[str, Cell]:
+    """Id -> its group, and the quartile of the lengths in it; 0 without lengths."""
+    labels = [group if isinstance(group, tuple) else (group,) for group in groups]
+    if lengths is None:
+        return {row_id: (label, 0) for row_id, label in zip(ids, labels, strict=True)}
+    by_group: dict[Group, list[float]] = {}
+    for label, length in zip(labels, lengths, strict=True):
+        by_group.setdefault(label, []).append(float(length))
+    shares = np.arange(1, _QUANTILES) / _QUANTILES
+    cuts = {label: np.quantile(values, shares) for label, values in by_group.items()}
+    return {
+        row_id: (label, int(np.searchsorted(cuts[label], length)))
+        for row_id, label, length in zip(ids, labels, lengths, strict=True)
+    }
+
+
+def check_size(ids: Sequence[str], k: int) -> None:
+    """Refuses a size that no set of these rows has.
+
+    Raises:
+        SelectionError: k is not from 1 to the number of ids.
+    """
+    if not 1 <= k <= len(ids):
+        raise SelectionError(f"k: found {k}; it must be a whole number from 1 to the {len(ids)} rows there are")

@@ -1,0 +1,160 @@
+"""Groups by columns and by traits, whole numbers by shares, and compositions, each against a slow and obvious twin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+from itertools import combinations, product
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curator.errors import SelectionError
+from curator.recipe.limits import Within
+from curator.recipe.select import Select
+from curator.records import Scores, Vectors
+from curator.selection.groups import composed, grouped, largest_remainder, named, strata
+from curator.selection.stage import choose
+from tests.selection.selection_twins import facility, standard
+
+IDS = [f"r{number}" for number in range(12)]
+ROWS = pl.DataFrame({"id": IDS, "category": (["a"] * 4 + ["b"] * 2) * 2, "source": ["s"] * 12, "tokens": [2] * 12})
+TRAITS = pl.DataFrame(
+    {
+        "id": IDS[::-1],
+        "refusal": ["refusal", "refusal", "other", None] * 3,
+        "length": ["short", "long"] * 6,
+        "opener": ["i cannot help"] * 6 + IDS[:6],
+        "format": ["prose"] * 12,
+    }
+)
+BY = ["refusal", "length", "category"]
+
+
+def test_a_grouping_is_read_where_it_stands_and_in_the_order_of_the_rows():
+    frame = grouped(ROWS, TRAITS, ["length", "category", "refusal"])
+    assert frame.columns == ["id", "length", "category", "refusal"]
+    assert frame["id"].to_list() == IDS
+    assert frame["category"].to_list() == ROWS["category"].to_list()
+    assert dict(frame.select("id", "refusal").iter_rows()) == dict(TRAITS.select("id", "refusal").iter_rows())
+    assert grouped(ROWS, None, ["source"]).columns == ["id", "source"]
+    with pytest.raises(ValueError, match="'opener' is a trait"):
+        grouped(ROWS, None, ["category", "opener"])
+
+
+def test_rows_without_a_label_are_a_stratum_of_their_own():
+    found = Counter(strata(ROWS, TRAITS, ["refusal"]))
+    assert found == {("refusal",): 6, ("other",): 3, (None,): 3}
+    assert named((None, "short"), ["refusal", "length"]) == "unknown refusal, short"
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.integers(0, 9))
+def test_largest_remainders_are_nearest_to_the_shares_of_all_whole_numbers(weights, k):
+    if not sum(weights):
+        return
+    named_weights = dict(zip("abcd", weights, strict=False))
+    found = largest_remainder(named_weights, k)
+    shares = {label: Fraction(weight * k, sum(weights)) for label, weight in named_weights.items()}
+
+    def apart(counts):
+        return sum((count - share) ** 2 for count, share in zip(counts, shares.values(), strict=True))
+
+    every = [counts for counts in product(range(k + 1), repeat=len(weights)) if sum(counts) == k]
+    assert tuple(found.values()) in every
+    assert apart(found.values()) == min(map(apart, every))
+    if k <= sum(weights):
+        assert all(found[label] <= weight for label, weight in named_weights.items())
+
+
+def test_rows_left_over_go_by_label_where_remainders_are_equal():
+    assert largest_remainder({"b": 1, "c": 1, "a": 1}, 2) == {"a": 1, "b": 1, "c": 0}
+    assert largest_remainder({("x", None): 1, ("x", "y"): 1}, 1) == {("x", "y"): 1, ("x", None): 0}
+
+
+def test_a_composition_is_that_of_the_rows_that_may_be_chosen():
+    every = strata(ROWS, TRAITS, BY)
+    allowed = [row_id not in ("r3", "r8") for row_id in IDS]
+    counts = composed(Within(by=BY), every, allowed, 5)
+    assert sum(counts.values()) == 5
+    stock = Counter(each for each, free in zip(every, allowed, strict=True) if free)
+    assert counts == {each: largest_remainder(stock, 5).get(each, 0) for each in set(every)}
+    assert composed(Within(by=BY), every, allowed, 10) == {each: stock[each] for each in set(every)}
+
+
+def test_stated_shares_hold_and_within_a_label_strata_stay_in_proportion():
+    every = [("refusal", "a")] * 60 + [("refusal", "b")] * 20 + [("other", "a")] * 10 + [("other", "b")] * 30
+    section = Within(by=["refusal", "category"], shares={"refusal": {"refusal": 0.5, "other": 0.5}})
+    counts = composed(section, every, [True] * 120, 40)
+    assert counts == {("refusal", "a"): 15, ("refusal", "b"): 5, ("other", "a"): 5, ("other", "b"): 15}
+    both = section.model_copy(
+        update={"shares": {"refusal": {"refusal": 0.5, "other": 0.5}, "category": {"a": 0.4, "b": 0.6}}}
+    )
+    counts = composed(both, every, [True] * 120, 40)
+    assert counts["refusal", "a"] + counts["refusal", "b"] == 20
+    assert counts["refusal", "a"] + counts["other", "a"] == 16
+    # Fitting keeps the odds ratio of the pool, which is 9, as far as whole rows can.
+    odds = counts["refusal", "a"] * counts["other", "b"] / counts["refusal", "b"] / counts["other", "a"]
+    assert 6 < odds < 13
+    assert composed(section.model_copy(update={"shares": {"refusal": {"other": 1.0}}}), every, [True] * 120, 4) == {
+        ("refusal", "a"): 0, ("refusal", "b"): 0, ("other", "a"): 1, ("other", "b"): 3,
+    }  # fmt: skip
+
+
+def test_shares_that_no_set_has_are_refused_with_the_largest_set_that_could():
+    every = [("refusal",)] * 9 + [("other",)] * 3
+    half = Within(by=["refusal"], shares={"refusal": {"refusal": 0.5, "other": 0.5}})
+    with pytest.raises(
+        SelectionError,
+        match=r"within: the stated shares ask for 4 rows of 'other', and 3 may be .* k that is possible is 6",
+    ):
+        composed(half, every, [True] * 12, 8)
+    assert composed(half, every, [True] * 12, 6) == {("other",): 3, ("refusal",): 3}
+    named_wrongly = Within(by=["refusal"], shares={"refusal": {"refusals": 1.0}})
+    with pytest.raises(SelectionError, match=r"within\.shares\.refusal: no row .* 'refusals'; there are other, ref"):
+        composed(named_wrongly, every, [True] * 12, 4)
+    apart = [("refusal", "a")] * 5 + [("other", "b")] * 5
+    crossed = Within(
+        by=["refusal", "category"],
+        shares={"refusal": {"refusal": 0.7, "other": 0.3}, "category": {"a": 0.3, "b": 0.7}},
+    )
+    with pytest.raises(SelectionError, match=r"no mix of the rows that may be chosen has these shares of refusal and"):
+        composed(crossed, apart, [True] * 10, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_set_within_strata_is_certified_and_never_better_than_the_best_one(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(12, 4)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    score = rng.normal(size=12)
+    scores = Scores(tuple(IDS), "s", score, {}, {}, -9, 9)
+    section = Select(k=5, within=["refusal", "category"], weight=0.4)
+    _, _, selection = choose(
+        section, ROWS, Vectors(tuple(IDS), x, "made-up"), scores, weight=0.4, task_cover=None, seed=0, traits=TRAITS
+    )
+    every = dict(zip(IDS, strata(ROWS, TRAITS, ["refusal", "category"]), strict=True))
+    wanted = largest_remainder(Counter(every.values()), 5)
+    assert Counter(every[row_id] for row_id in selection.ids) == {each: n for each, n in wanted.items() if n}
+    assert sum(selection.group_counts.values()) == 5
+    cover, penalty = facility(x, 12), 0.4 / 5 * standard(score)
+    values = {
+        rows: cover(rows) - penalty[list(rows)].sum()
+        for rows in combinations(range(12), 5)
+        if Counter(every[IDS[row]] for row in rows) == Counter({each: n for each, n in wanted.items() if n})
+    }
+    assert len(values) > 20
+    chosen = tuple(sorted(IDS.index(row_id) for row_id in selection.ids))
+    assert selection.value == pytest.approx(values[chosen], abs=1e-6)
+    assert selection.bound >= max(values.values()) - 1e-6
+
+
+def test_rows_that_must_be_in_and_do_not_fit_their_stratum_are_named():
+    x = np.eye(12, dtype=np.float32)
+    scores = Scores(tuple(IDS), "s", np.zeros(12), {}, {}, -1, 1)
+    section = Select(k=3, within=["category"], include=["r4", "r5"])
+    with pytest.raises(SelectionError, match=r"select\.include: names 2 rows of group 'b', whose max is 1"):
+        choose(section, ROWS, Vectors(tuple(IDS), x, "made-up"), scores, weight=0.0, task_cover=None, seed=0)
