@@ -54,11 +54,12 @@ select:
   parameters: {nu: 0.5}
   quotas: {by: category, min: 1, max: 9, groups: {a: {min: 1, max: 3}}}
   answers: {max_same: 0.1}
+  repeats: {by: category, max: 3, groups: {a: 2}}
   include: [x]
   exclude: [y]
   stochastic: 0.1
 verify:
-  arms: [curated, random, {name: mine, file: rows.jsonl, seeds: 2}, none]
+  arms: [curated, random, {name: mine, file: rows.jsonl, seeds: 2}, none, curated+recovery]
   seeds: {max: 8}
   keep: {data: {sandbox: keep}, rows: 20}
   align: {method: lora, alpha: 8, epochs: 1.0, batch: 32, micro_batch: 8}
@@ -68,6 +69,7 @@ verify:
   log_odds: pilot
   pilot: {weights: [0.0, 1.0], scores: [{from: cosine}, {from: depth, seeds: 2}]}
   regime: {auto: true, steps: [2], learning_rates: [0.001]}
+augment: {recovery: {openers: openers.txt, tokens: [1, 4]}}
 judges:
   headline: phrases
   rule: majority
@@ -175,6 +177,7 @@ MOVES = (
     ("verify.pilot", "select"),
     ("verify.pilot.scores", "scores select"),
     ("verify.pilot.share_of_probes", "pool select"),
+    ("augment", "select"),
     ("judges.panel", "select train judge"),
     ("judges.panel.*.error", "report"),
     ("judges.panel.*.rubric.unanswered", "judge"),  # what was judged is kept; so are sets that were chosen by it
@@ -243,6 +246,7 @@ def test_no_key_of_a_shipped_recipe_has_moved(name: str, tmp_path: Path) -> None
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "recipe.yaml").write_text(FULL)
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    (tmp_path / "openers.txt").write_text("Of course.\n")
     (tmp_path / "other.jsonl").write_text('{"prompt": "a", "response": "c"}\n')
     (tmp_path / "metric.py").write_text("def first(answer, reference): return 1.0\n")
     (tmp_path / "other.py").write_text("def second(answer, reference): return 0.0\n")
@@ -308,7 +312,7 @@ def candidates(old: Any) -> Iterator[Any]:
         yield from (0.5, 2, True, *WORDS, ["x-1"], {"a": "b"}, {"prompt": "a"}, {"nu": 0.25},
                     [{"from": "cosine"}],
                     {"a": {"min": 1}}, {"file": "other.jsonl"}, [{"file": "other.jsonl"}], {"min": 1},
-                    {"max_same": 0.5}, {"k": [5]})  # fmt: skip
+                    {"max_same": 0.5}, {"k": [5]}, {"groups": {"a": 2}})  # fmt: skip
 
 
 def moved(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -403,6 +407,7 @@ def test_what_a_file_says_decides_and_when_it_was_touched_does_not(here: Path) -
         ),  # of every role, instructions among them
         "metric.py": ("def first(answer, reference): return 0.5\n", {"judge"}),
         "template.jinja": ("{{ bos_token }}", {"base", "represent"}),
+        "openers.txt": ("Yes.\n", {"select"}),
     }
     for file, (text, stages) in changes.items():
         old = decided_by(recipe, inputs_of(recipe, here / "run"))

@@ -327,7 +327,8 @@ def outline(recipe: Recipe) -> dict[str, str]:
     grid = plan(verify, settings_by_name(recipe))
     asked = len(grid.asked) + curve.models(recipe, grid, Measured())
     select, keep = recipe.select, verify.keep.rows if verify.keep else 0
-    rows = None if select.k is None else select.k + keep
+    # How many rows repeats add is known when rows are chosen.
+    rows = None if select.k is None or select.repeats is not None else select.k + keep
     arms = ", ".join(
         arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
         for arm in verify.arms
@@ -347,7 +348,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "model": recipe.model.id,
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
-        "selected": f"{size} by {select.objective}, {weight}",
+        "selected": f"{size} by {select.objective}, {weight}{_repeated(recipe)}",
         **_embedded(recipe),
         "arms": f"{arms}; {_how_many(verify)}",
         "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
@@ -375,6 +376,14 @@ def _embedded(recipe: Recipe) -> dict[str, str]:
     return (
         {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score content"} if names else {}
     )
+
+
+def _repeated(recipe: Recipe) -> str:
+    repeats = recipe.select.repeats
+    if repeats is None:
+        return ""
+    groups = ", ".join(f"{name} {these(times, 'time', 'times')}" for name, times in repeats.groups.items())
+    return f"; the curated arm is trained on each row of a {repeats.by} so often in a pass: {groups}"
 
 
 def _over(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curator.check.curve import merged
-from curator.errors import DataError
+from curator.errors import DataError, RecipeError
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of
@@ -42,12 +42,18 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             file = base / _path(task.metric.python.rpartition(":")[0])
             if not file.is_file():
                 yield ("tasks", number, "metric"), f"there is no file {file}; give the path of a Python file"
+    recovery = recipe.augment.recovery
+    if recovery is not None and recovery.openers is not None and not (base / _path(recovery.openers)).is_file():
+        yield (
+            ("augment", "recovery", "openers"),
+            f"there is no file {recovery.openers}; give the path of a text file with one opener a line",
+        )
     python = recipe.verify.generate.python
     if python is not None and shutil.which(python) is None:
         yield ("verify", "generate", "python"), f"{python} is not a program that can be run; give a Python interpreter"
 
 
-def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
     """What keeps a run from a decision, whatever it measures, by its keys."""
     if not recipe.probes.benign:
         yield (
@@ -71,21 +77,38 @@ def unusual(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
             f"is {regime.after[0]:g} to {regime.after[1]:g}, so the search may name a setting at which no set can win, "
             f"by verify.decision (floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range between these",
         )
+    yield from _by_heart(recipe, base)
     yield from merged(recipe)
 
 
-def looked_at(recipe: Recipe) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
+def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
+    """Where probes are given an opening that the recovery arms are trained on."""
+    recovery, probes = recipe.augment.recovery, recipe.probes
+    try:
+        openers = recovery.texts(base) if recovery is not None and probes.depths else ()
+    except (RecipeError, DataError):  # of the file, which is told where it is looked for
+        return
+    begins = probes.opens_with.split()[:2]
+    if any(opener.split()[:2] == begins for opener in openers):
+        yield (
+            ("augment", "recovery", "openers"),
+            f"an opener begins with {' '.join(begins)!r}, as probes.opening does, so harmfulness behind that opening "
+            "would show what the recovery arms have learned by heart; change one of the two",
+        )
+
+
+def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
     """What keeps the recipe's model from being used, and what a reader must know of how it is used, by their keys.
 
-    Of the sandbox's the opening of answers alone is looked at, and nothing of a model that is not on this machine.
+    Of the sandbox's openings of answers alone are looked at, and nothing of a model that is not on this machine.
     Loads transformers, and no weights.
     """
     sandbox = recipe.model.id == SANDBOX
-    if sandbox and not recipe.probes.depths:
+    if sandbox and not recipe.probes.depths and recipe.augment.recovery is None:
         return [], []
     from curator.experiment.base import notes_of_model, problem_of_opening, problems_of_model, trains_adapter
 
-    lora, opening = trains_adapter(recipe), problem_of_opening(recipe)
+    lora, opening = trains_adapter(recipe), problem_of_opening(recipe, base)
     faults = [*([] if sandbox else problems_of_model(recipe.model, lora=lora)), *([opening] if opening else [])]
     problems = [problem.partition(": ") for problem in faults]
     notes = [] if sandbox else notes_of_model(recipe.model, lora=lora)

@@ -98,12 +98,12 @@ def examine(written: Written, base: Path = Path(".")) -> Examined:
         absent = list(lacking(recipe, base))
         problems += [written.at(*problem) for problem in absent]
         if not any(keys[0] == "model" for keys, _ in absent):
-            faults, notes = looked_at(recipe)
+            faults, notes = looked_at(recipe, base)
             problems += [written.at(*fault) for fault in faults]
             warnings += [written.at(*note) for note in notes]
         counted = too_few(recipe, readable, base)
         problems += [written.at(*problem) for problem in counted.problems]
-        warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe))]
+        warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe, base))]
         if counted.candidates is not None:
             unknown.append(
                 f"how many of the {counted.candidates:,} candidates are too long for pool.clean.max_tokens, or near "

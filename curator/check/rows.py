@@ -18,7 +18,7 @@ from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
 from curator.recipe.limits import TRAITS, openers_of
 from curator.recipe.source import labels
-from curator.recipe.verify import CURATED, NONE
+from curator.recipe.verify import UNDRAWN
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class _Roles:
             self._limits(pool)
         given = self.recipe.select.data
         if given is not None and self.can_read(("select", "data")) and not pool.is_empty():
-            drawn = any(arm.data is None and arm.name not in (CURATED, NONE) for arm in self.recipe.verify.arms)
+            drawn = any(arm.data is None and arm.name not in UNDRAWN for arm in self.recipe.verify.arms)
             with self.telling("select", "data"):
                 self.pool, _ = with_given(self.ledger, pool, given, {}, drawn=drawn)
         self.ledger.claim("pool", self.pool)
@@ -212,6 +212,14 @@ class _Roles:
             labels = grouped(allowed, kinds, select.groupings)[select.quotas.by]
             for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
                 self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
+
+        if select.repeats is not None and not (self.recipe.pool.categorise and select.repeats.by == "category"):
+            from curator.pool.traits import traits
+            from curator.selection.repeats import labels_of
+
+            groups = labels_of(select.repeats.by, pool, lambda: traits(pool)).values()
+            for group, sentence in select.repeats.unknown({label for label in groups if label is not None}):
+                self.problems.append((("select", "repeats", "groups", group), sentence))
 
     def _answers(self, pool: pl.DataFrame, answers: Answers, k: int) -> None:
         from curator.pool.traits import traits

@@ -27,7 +27,7 @@ from curator.recipe.source import Source
 from curator.recipe.sweep import TaskSetting, settings_by_name
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
-from curator.recipe.verify import CURATED, NONE
+from curator.recipe.verify import CURATED, NONE, REPEATED
 from curator.sandbox import NAMES
 
 FULL = "full"
@@ -90,10 +90,10 @@ def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
     """The trainings of the pilot. The set that won stands for all that were optimised: of the others only the models
     are kept.
     """
-    arms = dict(known.arms)
-    if (CURATED, 0) in arms:
+    arms, curated = dict(known.arms), arm_rows(recipe, Cell(CURATED, 0), known)
+    if curated is not None:
         tried = candidates(recipe.verify.pilot, len(recipe.representations))
-        arms |= {(candidate.name, 0): arms[CURATED, 0] for candidate in tried if not candidate.drawn}
+        arms |= {(candidate.name, 0): curated for candidate in tried if not candidate.drawn}
     return trainings(recipe, pilot_grid(recipe), replace(known, arms=arms))
 
 
@@ -134,6 +134,8 @@ def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
     size = recipe.select.k if recipe.select.data is None else source_rows([recipe.select.data])
     if size is None and (CURATED, 0) in known.arms:
         size = known.arms[CURATED, 0].rows
+    if size is not None and recipe.select.repeats is not None and cell.arm in REPEATED:
+        size *= max(recipe.select.repeats.groups.values())  # at most: which groups are chosen is not known
     return _at_most(size, section) if size is None or pool is None else pool.sample(size)
 
 

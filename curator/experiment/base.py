@@ -12,6 +12,7 @@ from curator.recipe.package import path_of
 
 if TYPE_CHECKING:
     from curator.recipe import Model, Recipe
+    from curator.recipe.augment import Recovery
     from curator.recipe.probes import Probes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -87,23 +88,43 @@ def require_opening(probes: Probes, path: str, revision: str | None, chat_templa
     """
     if probes.depths:
         from curator.model.load import load_tokenizer
-        from curator.train.generate import opening_tokens
+        from curator.model.prefill import opening_tokens
 
         tokenizer = load_tokenizer(path, revision=revision, chat_template=chat_template)
         opening_tokens(tokenizer, probes.opens_with, max(probes.depths))
 
 
-def problem_of_opening(recipe: Recipe) -> str | None:
-    """What is wrong with a recipe's opening, as far as files of this machine tell; null where nothing is."""
+def require_openers(
+    recovery: Recovery | None, base: Path, path: str, revision: str | None, chat_template: str | None
+) -> None:
+    """Looks at the openers of the recovery arms, before anything is trained; `base` is the folder that the path of
+    their file starts from, the rest as above.
+
+    Raises:
+        RecipeError: Their file cannot be read, none is as long as is asked for, or the model does not know a part.
+    """
+    if recovery is not None:
+        from curator.model.load import load_tokenizer
+        from curator.model.prefill import opener_tokens
+
+        tokenizer = load_tokenizer(path, revision=revision, chat_template=chat_template)
+        opener_tokens(tokenizer, recovery.texts(base), recovery.tokens[1])
+
+
+def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
+    """What is wrong with the opening of a recipe's probes, or the openers of its recovery arms, as far as files of this
+    machine tell; null where nothing is.
+    """
     from curator.model.load import locate
 
-    model = recipe.model
+    model, recovery = recipe.model, recipe.augment.recovery
     try:
-        if recipe.probes.depths and not is_gguf(path_of(model.id)):
+        if (recipe.probes.depths or recovery) and not is_gguf(path_of(model.id)):
             path: Path | None = Path(locate(model.id))
             path = path if path is not None and path.is_dir() else _cached(model.id, model.revision)
             if path is not None:
                 require_opening(recipe.probes, str(path), None, model.chat_template)
+                require_openers(recovery, base, str(path), None, model.chat_template)
     except RecipeError as error:
         return str(error)
     except CuratorError:  # of the model itself, which is told where the model is looked at

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import polars as pl
 
 from curator.experiment.plan import NONE, Cell, Tally, rehearsed_rows, steps_by_exposure
 from curator.recipe.training import Training
-from curator.recipe.verify import CURATED
+from curator.recipe.verify import CURATED, RECOVERY
 from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES
@@ -34,7 +35,8 @@ class Experiment:
 
     Attributes:
         root: The run folder. `data`: what stage 1 gathered, in `data_folder`.
-        base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set.
+        base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set,
+            each as often as a pass trains on it.
         tokenizer: Its folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer` takes them.
         align, finetune: How. `exposure`: what alignment makes equal between arms. `rehearsal_share`: of the rows of a
             fine-tuning in which an arm is rehearsed.
@@ -47,6 +49,7 @@ class Experiment:
         probe_at: Task -> shares of its fine-tuning at which its models answer harmful probes too.
         depths: How many tokens of the `opening` answers to harmful probes begin with, beside the usual answers.
         openers: Of which it is taken how likely they begin an answer; null for none.
+        openings: Row id -> tokens before its answer, on which no loss is taken, in the arms of RECOVERY.
     """
 
     root: Path
@@ -73,6 +76,7 @@ class Experiment:
     depths: tuple[int, ...] = ()
     opening: str = ""
     openers: Openers | None = None
+    openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def section_of(self, cell: Cell) -> Training:
         """How a cell is aligned or fine-tuned."""
@@ -145,7 +149,14 @@ def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...
 
 def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
     file = arm_file(cell.arm) if cell.arm in experiment.data.arms else POOL
-    return Rows(str(experiment.data_folder / file), ids)
+    openings = _openings(experiment, cell, ids)
+    return Rows(str(experiment.data_folder / file), ids, openings if any(openings) else ())
+
+
+def _openings(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """What the answer of each of these rows is trained on behind, in this cell's arm."""
+    known = experiment.openings if cell.arm in RECOVERY else {}
+    return tuple(known.get(row_id, ()) for row_id in ids)
 
 
 def _tally(experiment: Experiment, cell: Cell) -> Tally:
@@ -154,5 +165,8 @@ def _tally(experiment: Experiment, cell: Cell) -> Tally:
     if experiment.exposure != "tokens":  # which alone needs tokens; to find them in a large pool takes a while
         return Tally.at_most(len(ids) + keep.height, section)
     frame = experiment.data.arms.get(cell.arm, experiment.data.pool.rows)
-    drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left")
-    return Tally.of(pl.concat([drawn["tokens"], keep["tokens"]]), section)
+    drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left", maintain_order="left")
+    tally = Tally.of(pl.concat([drawn["tokens"], keep["tokens"]]), section)
+    short = drawn["tokens"] <= section.max_tokens  # of the others nothing is trained on
+    opened = sum(map(len, compress(_openings(experiment, cell, ids), short)))
+    return replace(tally, tokens=tally.tokens + opened)

@@ -13,13 +13,14 @@ from curator.experiment.answers import Prompts, answer_prompts
 from curator.experiment.log_odds import opened_of, taken
 from curator.keys.pieces import instruction_key
 from curator.model.chat import prompt_of
+from curator.model.prefill import opening_tokens
 from curator.recipe.training import Generate, Training
 from curator.records import ANSWER_SCHEMA, PREFILLED
 from curator.run.files import load_frame, relative, save_frame, trained_record
 from curator.run.folder import make
 from curator.run.names import ANSWERS, LOG_ODDS
 from curator.seeds import derive
-from curator.train.generate import opening_tokens, parted
+from curator.train.generate import parted
 from curator.train.job import Job, Rows, TrainJob, Weights, run_train, shelf_of, texts_of
 
 if TYPE_CHECKING:

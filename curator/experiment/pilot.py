@@ -87,16 +87,17 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     tasks = [task.name for task in data.tasks if task.weight > 0]
     compared = candidates(verify.pilot, len(recipe.representations), recipe.covering)
     sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}
+    trained = _trained(run, data, sets)  # the candidates' rows as the curated arm would be trained on them
     first = compared[0].name
     for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
         sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
         names = [candidate.name for candidate in alive]
-        arms = {(name, number): sets[name] for name in names for number in range(seeds)}
+        arms = {(name, number): trained.get(name, sets[name]) for name in names for number in range(seeds)}
         # The first candidate's steps are everybody's in every round, whether or not it is still in the race.
         experiment = experiment_of(
-            run, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+            run, data, {(first, 0): trained[first], **arms}, seed=seed, reference=Cell(first, 0),
             probes=(("harmful", PROBES["pilot"]),), tests=False,
         )  # fmt: skip
         plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=verify.stage)
@@ -109,6 +110,15 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) 
     piloted = halve(compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=margins)
     write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
     return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
+
+
+def _trained(run: Run, data: Data, sets: Mapping[str, Ids]) -> dict[str, Ids]:
+    """Each set with its rows as often as a pass trains on them."""
+    from curator.selection.repeats import labels_of, repeated
+
+    repeats = run.recipe.select.repeats
+    groups = {} if repeats is None else labels_of(repeats.by, data.pool.rows, run.traits)
+    return {name: repeated(repeats, groups, ids) for name, ids in sets.items()}
 
 
 def drawn(candidates: pl.DataFrame, section: Select, size: int, random: np.random.Generator) -> Ids:

@@ -49,7 +49,7 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
     """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
-    from curator.experiment.base import look_at, require_opening, trains_adapter
+    from curator.experiment.base import look_at, require_openers, require_opening, trains_adapter
     from curator.model.load import locate, resolve_revision
     from curator.provenance import packages
 
@@ -59,6 +59,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     if looked.problems:
         raise looked.problems[0] if len(looked.problems) == 1 else RecipeError([str(each) for each in looked.problems])
     require_opening(run.recipe.probes, path, revision, model.chat_template)
+    require_openers(run.recipe.augment.recovery, run.base, path, revision, model.chat_template)
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
     dtype, reason = run.dtype()
     notes = [f"{note[0].lower()}{note[1:]}" for note in looked.notes]
@@ -279,14 +280,15 @@ def _experiment(run: Run, data: Data) -> Experiment:
     from curator.experiment.grid import experiment_of
     from curator.experiment.log_odds import openers_in, resolved
 
-    recipe, finetune, probes = run.recipe, run.finetuning(), run.recipe.probes
+    recipe, finetune, probes, opened = run.recipe, run.finetuning(), run.recipe.probes, run.opened()
     swept = [(task, each) for task in recipe.tasks for each in settings_of(recipe, task) if each.name is not None]
     experiment = experiment_of(
-        run, data, run.arms(), seed=recipe.seed,
+        run, data, run.dealt(), seed=recipe.seed,
         settings={each.name: each.training(finetune) for _, each in swept},
         rows={name_at(task.name, each.name): rows_by_part(task, each.rows) for task, each in swept if each.rows},
         probe_at={task.name: task.checkpoints for task in recipe.tasks if task.checkpoints},
         depths=probes.depths, opening=probes.opens_with, openers=openers_in(resolved(run)),
+        openings={} if opened is None else {row_id: tuple(ids) for row_id, _, ids in opened.iter_rows()},
     )  # fmt: skip
     # Again, since stage `base` may be kept from before the recipe named these.
     require_opening(probes, experiment.tokenizer, experiment.tokenizer_revision, experiment.chat_template)

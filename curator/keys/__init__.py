@@ -60,7 +60,7 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """The stages that each stage reads, and whose keys are therefore part of its own."""
 
 
-LATER = ("answers", "coverage", "prefer", "cover_by", "within")
+LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats")
 """Settings of `select` that came after its key."""
 
 
@@ -118,7 +118,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
             *_embedders(recipe),
             *_models(recipe),
         ),
-        "select": (select.without_later(*LATER), arms, recipe.seed, _pilot(recipe)),
+        "select": (select.without_later(*LATER), arms, recipe.seed, _pilot(recipe), *_augmented(recipe, inputs)),
         "train": (_training(recipe), arms, _looks(recipe), *_curves(recipe), *_swept(recipe)),
         "answer": (_decoding(recipe), _forgetting(recipe), *_log_odds(recipe)),
         "judge": _judging(recipe, inputs),
@@ -260,6 +260,14 @@ def _pilot(recipe: Recipe) -> Any:
     margins = verify.gates.harmfulness_before, verify.gates.degenerate
     pilot = {**verify.pilot.model_dump(), "scores": [decides(section) for section in verify.pilot.scores]}
     return pilot, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
+
+
+def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:
+    """Which openers rows are trained on behind, where some are."""
+    recovery = recipe.augment.recovery
+    if recovery is None:
+        return []
+    return [recovery.tokens, recovery.openers and file_identity(str(recovery.file(inputs.base)))]
 
 
 def _generate(recipe: Recipe) -> Mapping[str, object]:

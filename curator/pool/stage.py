@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curator.errors import DataError, SelectionError
 from curator.pool.workers import reader
 from curator.recipe import share
-from curator.recipe.verify import CURATED, NONE
+from curator.recipe.verify import UNDRAWN
 from curator.run import Run
 from curator.run.folder import write_json
 from curator.wording import these
@@ -46,7 +46,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     gathered = gather(
         pool=recipe.pool, tasks=recipe.tasks, weights=recipe.weights(), probes=recipe.probes, keep=recipe.verify.keep,
         arms={arm.name: arm.data for arm in arms if arm.data is not None}, given=recipe.select.data,
-        drawn=any(arm.data is None and arm.name not in (CURATED, NONE) for arm in arms), pilot_share=share(recipe),
+        drawn=any(arm.data is None and arm.name not in UNDRAWN for arm in arms), pilot_share=share(recipe),
         count_tokens=token_counter(tokenizer), embed=embedder(recipe.pool.embedder, cache, dtype=dtype),
         base=run.base, seed=recipe.seed, scratch=folder, read_all=reader(run, folder, places),
     )  # fmt: skip

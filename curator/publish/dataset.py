@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from curator.publish.card import WARNING, Config, card, facts
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.publish.record import dropped_rows, publishable
+from curator.recipe.verify import RECOVERY
 from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.model import Report
 from curator.report.part import plain
@@ -85,6 +86,8 @@ def write_dataset(
     coverage: Mapping[str, int],
     verdicts: pl.DataFrame,
     controls: pl.DataFrame | None = None,
+    openers: Mapping[str, str] | None = None,
+    repeats: Mapping[str, int] | None = None,
     base: Path = Path("."),
 ) -> None:
     """Writes `folder` whole, or not at all; an older one is replaced.
@@ -102,14 +105,16 @@ def write_dataset(
         coverage: Selected id -> how many pool rows it is the best cover of.
         verdicts: Of the whole panel, with VERDICTS among its columns.
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
+        openers: Id -> what its answer was trained on behind in the arms of RECOVERY; null for none.
+        repeats: Selected id -> how often a pass over the curated set trains on it; null where each is once.
         base: Folder that relative paths of the recipe start from.
 
     Raises:
         ValueError: A selected row is not in the pool or has no score.
     """
-    rows = dataset_rows(pool, scores, selection, coverage)
+    rows = dataset_rows(pool, scores, selection, coverage, repeats)
     public = publishable(report, base)
-    splits = {} if controls is None else control_rows(pool, controls)
+    splits = {} if controls is None else control_rows(pool, controls, openers)
     with replacing_folder(folder) as temporary:
         data = {_write_data(temporary, CURATED, "train", rows): rows}
         configs = [Config(CURATED, {"train": next(iter(data))})]
@@ -135,13 +140,19 @@ def write_dataset(
         write_json(temporary / MANIFEST, manifest(temporary, metadata))
 
 
-def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Mapping[str, int]) -> pa.Table:
+def dataset_rows(
+    pool: Pool,
+    scores: Scores,
+    selection: Selection,
+    coverage: Mapping[str, int],
+    repeats: Mapping[str, int] | None = None,
+) -> pa.Table:
     """The selected rows in the order picked.
 
     Columns: id; messages, a list of {role, content}; category, source and licence, null where the source names none;
     similarity, the combined score; `similarity:<task>` for each task; rank, 0 for the row picked first; gain, what the
     row added to the objective when it was picked; coverage, how many candidates it is the best cover of, null where
-    nobody counted.
+    nobody counted; and, where rows are repeated, repeats, how often a pass over the set trains on the row.
     """
     picked = _picked(scores, selection).drop(pl.selectors.starts_with(NEAREST))
     text = ("id", "messages", "category", "source", "licence")
@@ -151,13 +162,21 @@ def dataset_rows(pool: Pool, scores: Scores, selection: Selection, coverage: Map
         raise ValueError(f"row {missing[0]!r} is selected and is not in the pool")
     counted = pl.Series("coverage", [coverage.get(row_id) for row_id in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
-    return _table(joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage"))
+    rows = joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage")
+    return _table(_with_repeats(rows, repeats))
 
 
-def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
+def _with_repeats(rows: pl.DataFrame, repeats: Mapping[str, int] | None) -> pl.DataFrame:
+    if repeats is None:
+        return rows
+    return rows.with_columns(repeats=pl.Series([repeats[row_id] for row_id in rows["id"]], dtype=pl.Int64))
+
+
+def control_rows(pool: Pool, controls: pl.DataFrame, openers: Mapping[str, str] | None = None) -> dict[str, pa.Table]:
     """Split -> the rows of one arm's sets, each once, by id: as `dataset_rows` without scores, and `draws`, the seeds
     whose set holds the row. An arm `matched-random` is the split `matched_random`, since splits are words. An arm with
-    rows that are not the pool's (a file of the user's) is left out.
+    rows that are not the pool's (a file of the user's) is left out. An arm of RECOVERY has a column `opener`, null for
+    a row without one.
     """
     text = ("id", "messages", "category", "source", "licence")
     splits = {}
@@ -166,6 +185,10 @@ def control_rows(pool: Pool, controls: pl.DataFrame) -> dict[str, pa.Table]:
             continue
         draws = arm_rows.group_by("id").agg(draws=pl.col("seed").sort())
         rows = draws.join(pool.rows.select(text), on="id", how="inner").sort("id").select(*text, "draws")
+        if arm in RECOVERY:
+            rows = rows.with_columns(
+                opener=pl.Series([(openers or {}).get(row_id) for row_id in rows["id"]], dtype=pl.String)
+            )
         splits[re.sub(r"\W+", "_", str(arm))] = _table(rows)
     return splits
 

@@ -26,6 +26,7 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.model import read_report
 
     selection, (chosen, _) = run.selection(), explanations(run.root)
+    opened, often = run.opened(), run.repeats()
     # The curated set is there already, and the full pool is not a set that was drawn.
     controls = run.drawn().filter(~pl.col("arm").is_in([CURATED, FULL]))
     write_dataset(
@@ -38,6 +39,8 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         coverage=dict(chosen.select("id", pl.col("covers").list.len()).iter_rows()),
         verdicts=pl.concat(run.panel().values()),
         controls=controls if run.recipe.publish.controls else None,
+        openers=None if opened is None else dict(opened.select("id", "opener").iter_rows()),
+        repeats=None if often is None else dict(often.filter(arm=CURATED).select("id", "repeats").iter_rows()),
         base=run.base,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / DATASET}"}

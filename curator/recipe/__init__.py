@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from curator.recipe.augment import Augment
 from curator.recipe.halves import require_models
 from curator.recipe.judge import Judges
 from curator.recipe.pool import Embedder, PoolSection
@@ -22,7 +23,7 @@ from curator.recipe.select import OBJECTIVES, Select
 from curator.recipe.source import Count, Name, Section, Source, require_all
 from curator.recipe.sweep import require_sense
 from curator.recipe.task import TaskSection as TaskSection
-from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED, Pilot, Verify
+from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED, RECOVERY, Pilot, Verify
 
 FORMER_DRAWS = 2
 """What `verify.pilot.random_draws` was by default before it followed the number of candidates."""
@@ -138,6 +139,7 @@ class Recipe(Section):
     score: Score = Score()
     select: Select
     verify: Verify
+    augment: Augment = Augment()
     judges: Judges
     publish: Publish = Publish()
     engine: Engine = Engine()
@@ -236,7 +238,14 @@ class Recipe(Section):
 
     def _refuse_unread(self) -> None:
         """Settings that another section leaves without a reader."""
-        require_all(self._of_the_pilot, self._of_the_hub, self._of_the_tasks, self._of_curves, self._of_other_rows)
+        require_all(
+            self._of_the_pilot,
+            self._of_the_hub,
+            self._of_the_tasks,
+            self._of_curves,
+            self._of_other_rows,
+            self._of_recovery,
+        )
 
     def _of_the_pilot(self) -> None:
         pilot = self.verify.pilot
@@ -281,6 +290,17 @@ class Recipe(Section):
                 "verify: curve.primary is 'area', and runs of a suite are compared by harmfulness after fine-tuning; "
                 "set curve.primary to end, or remove suite"
             )
+
+    def _of_recovery(self) -> None:
+        arms = [arm.name for arm in self.verify.arms if arm.name in RECOVERY]
+        if self.augment.recovery is None and arms:
+            raise ValueError(
+                f"verify: arm {arms[0]!r} is trained with an opener before each refusal, and augment.recovery does not "
+                "say which; add `augment: {recovery: {}}` for the built-in openers, or remove the arm"
+            )
+        if not arms:
+            reason = f"is of the arms {' and '.join(RECOVERY)}, and verify.arms holds neither"
+            self.augment.refuse_unread("recovery", reason=reason, prefix="augment: ")
 
     def _of_other_rows(self) -> None:
         for where, source in self._sources_of_other_rows():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from curator.recipe.limits import Answers, Part, Quotas, Within
+from curator.recipe.repeats import Repeats
 from curator.recipe.source import Count, Section, Source
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Select(Section):
     `within` chooses within strata that are as frequent as in the pool, `answers` limits how many rows share an answer
     or an opener, and `cover_by` names the representation whose vectors are to be covered (null: the first).
     `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
-    is for very large k: epsilon of stochastic greedy, in (0, 1).
+    is for very large k: epsilon of stochastic greedy, in (0, 1). `repeats` trains on some of the chosen rows more than
+    once.
     """
 
     k: Count | None = None
@@ -126,6 +128,7 @@ class Select(Section):
     quotas: Quotas | None = None
     within: Within | None = None
     answers: Answers | None = None
+    repeats: Repeats | None = None
     include: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
     stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None

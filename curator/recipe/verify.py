@@ -16,12 +16,19 @@ CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-ran
 RANDOM_CAPPED = "random-capped"
 LOW_SIMILARITY, HIGH_SIMILARITY, FULL, NONE = "low-similarity", "high-similarity", "full", "none"
 LOW_MATCHED, HIGH_MATCHED = "low-matched", "high-matched"
+CURATED_RECOVERY, RANDOM_RECOVERY = "curated+recovery", "random+recovery"
 
+RECOVERY = {CURATED_RECOVERY: CURATED, RANDOM_RECOVERY: RANDOM}
+"""Arms whose refusals are trained on behind an opener (`augment.recovery`), and the arm that has the same rows."""
 ARMS = (
     CURATED, RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, BEST_RANDOM, LOW_SIMILARITY, HIGH_SIMILARITY, LOW_MATCHED,
-    HIGH_MATCHED, FULL, NONE,
+    HIGH_MATCHED, FULL, NONE, *RECOVERY,
 )  # fmt: skip
 """The built-in arms; `curator.selection.arms` draws their rows."""
+REPEATED = (CURATED, CURATED_RECOVERY)
+"""Those whose rows `select.repeats` repeats."""
+UNDRAWN = (CURATED, CURATED_RECOVERY, NONE)
+"""Those for which nothing is drawn from the candidates."""
 CONTROLS = (RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, NONE)
 """Those that the decision can compare the curated arm with."""
 
@@ -267,7 +274,7 @@ class Verify(Section):
     `stage`: `upstream` aligns on the arm and then fine-tunes on the task alone; `rehearsal` starts fine-tuning from the
     base and mixes the arm into it as `rehearsal_share` of its rows. `exposure` is what alignment makes equal between
     arms of different size: optimiser `steps` (those of the curated arm), training `tokens`, or `epochs` of each arm's
-    own rows.
+    own rows; a row that `select.repeats` repeats counts as often as it is trained on.
     """
 
     control: Control = RANDOM

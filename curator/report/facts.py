@@ -15,6 +15,7 @@ from curator.conclusions import FoundRegime
 from curator.pool.sources import remarks
 from curator.records import DROP_KINDS, Data, Pool, Scores, Trained
 from curator.report import material
+from curator.report.augmented import Recovery, Repeats
 from curator.report.material import Design, Given, ProbeCounts, Searched, Task, TaskSetting, Training, TrainingTime
 from curator.report.model import Report
 from curator.report.part import Quantiles
@@ -278,14 +279,19 @@ def design_facts(
     instead_of_vllm: Mapping[str, int] | None = None,
     regime: FoundRegime | None = None,
     settings: Sequence[TaskSetting] | None = None,
+    recovery: Recovery | None = None,
+    repeats: Repeats | None = None,
 ) -> Design:
     """Seeds, probes, rows kept and given, and what the recipe's `verify`, the record of stage `answer` and that of the
-    search for the regime say; `settings` where a task has a sweep.
+    search for the regime say; `settings` where a task has a sweep, `recovery` where
+    arms were trained on refusals behind openers, `repeats` where rows were repeated.
     """
     given = data.given
-    later = {} if settings is None else {"settings": tuple(settings)}
+    later: dict[str, object] = {} if settings is None else {"settings": tuple(settings)}
+    later |= {} if recovery is None else {"recovery": recovery}
+    later |= {} if repeats is None else {"repeats": repeats}
     finetuned = sorted({(arm, seed) for arm, seed, task in models if task is not None})
-    return Design(
+    design = Design(
         seeds=dict(Counter(arm for arm, _ in finetuned)),
         probes=ProbeCounts(harmful=data.harmful.height, benign=data.benign.height, pilot=data.pilot.height),
         keep=data.keep.height,
@@ -296,8 +302,8 @@ def design_facts(
         answered_by=dict(answered_by or {}),
         instead_of_vllm=dict(instead_of_vllm or {}),
         searched=None if regime is None else _searched(regime),
-        **later,
     )
+    return design.model_copy(update=later)
 
 
 def _searched(regime: FoundRegime) -> Searched:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from curator.report.augmented import Recovery, Repeats
 from curator.report.part import (
     Absent,
     AtLeastZero,
@@ -313,6 +314,10 @@ class Design(Part):
     """Null unless the recipe says `regime: auto`."""
     settings: Many[TaskSetting] | Absent = None
     """Where a task has a sweep: every setting of every task."""
+    recovery: Recovery | Absent = None
+    """Where arms were trained on refusals behind openers."""
+    repeats: Repeats | Absent = None
+    """Where rows of the curated arm were trained on more than once."""
 
 
 class Training(Part):

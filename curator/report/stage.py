@@ -39,6 +39,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.decision.depth import depth, flips
     from curator.decision.findings import Findings, conclude
     from curator.experiment.forgetting import predicted
+    from curator.report.augmented import recovery, repeats
     from curator.report.conclusion import Sequential
     from curator.report.contents import assemble
     from curator.report.figures import figures
@@ -108,6 +109,8 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
             **{name: answered.get(name) for name in ("answered_by", "instead_of_vllm")},
             "regime": run.regime() if recipe.verify.finds_regime else None,
             "settings": _settings(run, data, models),
+            "recovery": recovery(recipe.augment.recovery, run.opened(), arms),
+            "repeats": repeats(recipe.select.repeats, run.repeats()),
         },
         log_odds=log_odds_of(run, decided, treatment="curated"),
         provenance=_provenance(run),
@@ -197,7 +200,7 @@ def _provenance(run: Run) -> Provenance:
         **run.computed_with(),
         packages={
             name: shipped
-            for stage in ("base", "pool", "represent", "judge")
+            for stage in ("base", "pool", "represent", "select", "judge")
             for name, shipped in run.record(stage).get("packages", {}).items()
         },
         # Where it ran decides nothing but by threads, and stands under `timing`.

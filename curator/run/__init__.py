@@ -264,8 +264,25 @@ class Run:
 
     def arms(self) -> ArmSets:
         """The alignment set of every arm and seed."""
-        groups = self.drawn().group_by("arm", "seed", maintain_order=True)
-        return {(str(arm), int(seed)): tuple(part["id"]) for (arm, seed), part in groups}
+        return _by_arm(self.drawn())
+
+    def dealt(self) -> ArmSets:
+        """As `arms`, with each row as often as a pass over its set trains on it."""
+        from curator.run.files import load_dealt
+
+        return _by_arm(load_dealt(self.folder("select")))
+
+    def repeats(self) -> pl.DataFrame | None:
+        """How often rows of the curated arm are trained on in a pass, in the columns of REPEATS_SCHEMA; null where each
+        is once.
+        """
+        return self._frame("select", names.REPEATS) if (self.folder("select") / names.REPEATS).exists() else None
+
+    def opened(self) -> pl.DataFrame | None:
+        """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA; null where
+        the recipe has no such arm.
+        """
+        return self._frame("select", names.OPENED) if (self.folder("select") / names.OPENED).exists() else None
 
     def pilot(self) -> dict[str, Any] | None:
         """The pilot's table of candidates; null where there was none."""
@@ -403,3 +420,8 @@ class Run:
         from curator.run.files import load_answers
 
         return load_answers(self.folder("judge") / names.UTILITY)
+
+
+def _by_arm(drawn: pl.DataFrame) -> ArmSets:
+    groups = drawn.group_by("arm", "seed", maintain_order=True)
+    return {(str(arm), int(seed)): tuple(part["id"]) for (arm, seed), part in groups}

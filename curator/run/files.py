@@ -22,6 +22,7 @@ from curator.run.names import (
     KEEP,
     POOL,
     PROBES,
+    REPEATS,
     ROLES,
     ROW_LOSSES,
     SCORES,
@@ -150,6 +151,16 @@ def save_arms(folder: Path, drawn: pl.DataFrame) -> None:
 def load_arms(folder: Path) -> pl.DataFrame:
     """What `save_arms` wrote."""
     return load_frame(folder / DRAWN)
+
+
+def load_dealt(folder: Path) -> pl.DataFrame:
+    """The alignment sets with each row as often as a pass over its set trains on it, in the order of the set."""
+    drawn, path = load_arms(folder), folder / REPEATS
+    if not path.exists():
+        return drawn
+    often = load_frame(path).select("arm", "id", "repeats")
+    counts = drawn.join(often, on=["arm", "id"], how="left", maintain_order="left")["repeats"].fill_null(1)
+    return drawn[np.repeat(np.arange(drawn.height), counts.to_numpy())]
 
 
 def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:

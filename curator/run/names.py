@@ -29,6 +29,7 @@ SCORES, SELECTION = "scores", "selection"  # .parquet and .json
 # Of stage `select`.
 CHOSEN, OTHERS, STABILITY, DRAWN = "chosen.parquet", "others.parquet", "stability.parquet", "arms.parquet"
 FRONTIER = "frontier.parquet"
+OPENED, REPEATS = "recovery.parquet", "repeats.parquet"
 PILOT, CANDIDATES = "pilot", "candidates.json"
 
 # Beside the stages: the search for the regime, a grid of its own.

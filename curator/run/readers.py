@@ -69,10 +69,10 @@ def role_files(root: Path) -> dict[str, Path]:
 
 
 def drawn_sets(root: Path) -> pl.DataFrame:
-    """The alignment sets of all arms: a row for each `arm`, `seed` and `id`."""
-    from curator.run.files import load_arms
+    """The alignment sets of all arms: a row for each `arm`, `seed` and `id`, as often as it is trained on in a pass."""
+    from curator.run.files import load_dealt
 
-    return load_arms(root / FOLDERS["select"])
+    return load_dealt(root / FOLDERS["select"])
 
 
 def traits_of(root: Path) -> pl.DataFrame | None:

@@ -19,6 +19,7 @@ from curator.recipe.score import AGGREGATES
 from curator.recipe.verify import (
     BEST_RANDOM,
     CURATED,
+    CURATED_RECOVERY,
     FULL,
     HIGH_MATCHED,
     HIGH_SIMILARITY,
@@ -28,6 +29,7 @@ from curator.recipe.verify import (
     NONE,
     RANDOM,
     RANDOM_CAPPED,
+    RANDOM_RECOVERY,
 )
 from curator.records import Scores, Selection
 from curator.seeds import generator
@@ -155,6 +157,8 @@ DRAWS: dict[str, Callable[[Stock, int], Ids]] = {
     HIGH_MATCHED: lambda stock, seed: _matched(_highest(stock, len(stock.ids)), stock),
     FULL: lambda stock, seed: full(stock.ids),
     NONE: lambda stock, seed: (),
+    CURATED_RECOVERY: lambda stock, seed: stock.selection.ids,
+    RANDOM_RECOVERY: _random,
 }
 """The built-in arms by name: from what is drawn from, and the number of the seed, to row ids."""
 

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from curator.errors import SelectionError
+from curator.provenance import packages
 from curator.recipe.limits import CAPPED_BY, TRAITS, Answers, Quotas, openers_of
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM, CURATED
 from curator.run import Run, Setting
-from curator.run.names import CHOSEN, FRONTIER, OTHERS, PILOT, STABILITY
+from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, PILOT, REPEATS, STABILITY
+from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.recipe.augment import Recovery
     from curator.records import Data, Scores, Selection, Vectors
     from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
@@ -60,9 +63,13 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.selection.composition import POOL, beside, compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
+    from curator.selection.repeats import labels_of, repeated, require_groups, table
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
-    rows, traits = data.pool.rows, run.traits()
+    rows, traits, repeats = data.pool.rows, run.traits(), section.repeats
+    groups = {} if repeats is None else labels_of(repeats.by, rows, run.traits)
+    if repeats is not None:
+        require_groups(repeats, groups)
 
     def chosen(setting: Setting, seed: int) -> Chosen:
         number = setting.representation
@@ -102,12 +109,21 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         capped=capped(curated) if curated.bounds.caps.given else None,
     )  # fmt: skip
     save_arms(folder, drawn)
+    summary = _summary(run, setting, selection, agreement["overlap"].to_list())
+    if repeats is not None:
+        save_frame(folder / REPEATS, table(repeats, groups, dict.fromkeys(drawn["arm"]), selection.ids))
+        trained = len(repeated(repeats, groups, selection.ids))
+        summary += f"; a pass trains on {trained:,} rows, some repeated by {repeats.by}"
+    recovery, shipped = recipe.augment.recovery, packages()
+    if recovery is not None:
+        opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
+        save_frame(folder / OPENED, opened)
+        summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms behind an opener"
     record = {"representation": setting.representation, "weight": setting.weight}
     found = {each.set: each for each in compositions(rows, traits, scores, drawn)}
     kinds = [beside(found[CURATED], found[POOL])] if CURATED in found else []
     noted = remarks({name: each.refusals for name, each in found.items()})
-    summary = _summary(run, setting, selection, agreement["overlap"].to_list())
-    return {**record, "summary": "; ".join([summary, *kinds, *noted])}
+    return {**record, "summary": "; ".join([summary, *kinds, *noted]), **shipped}
 
 
 def choose(
@@ -304,6 +320,21 @@ def _sets(
         ids = chosen(setting, recipe.seed + number).selection.ids
         sets[f"{names[setting.representation]}, other seed {number}"] = ids
     return sets
+
+
+def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
+    """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA."""
+    from curator.model.load import load_tokenizer
+    from curator.model.prefill import opener_tokens
+    from curator.selection.recovery import openers, refusals, table
+
+    start, least, most = run.record("base"), *section.tokens
+    tokenizer = load_tokenizer(
+        start["tokenizer"], revision=start["revision"], chat_template=run.recipe.model.chat_template
+    )
+    cut = opener_tokens(tokenizer, section.texts(run.base), most)
+    ids = refusals(drawn, run.traits())
+    return table(openers(ids, cut, (least, most), seed=run.recipe.seed), tokenizer)
 
 
 def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:

@@ -29,7 +29,7 @@ from curator.keys.pieces import answers_key, training_key
 from curator.model.size import ModelSize, model_size
 from curator.recipe import Recipe
 from curator.recipe.sweep import settings_by_name
-from curator.recipe.verify import CURATED, NONE, RANDOM
+from curator.recipe.verify import CURATED, NONE, RANDOM, RANDOM_RECOVERY
 from curator.run.folder import key_of
 from curator.suite.run import Variant, standing
 from curator.wording import number
@@ -212,8 +212,9 @@ def _rows_of(variant: Variant, cell: Cell) -> Any:
         return pool, arm.data.model_dump()
     if cell.arm == FULL and recipe.select.data is None:
         return FULL, pool
-    if cell.arm == RANDOM and recipe.select.data is None and recipe.select.k is not None:
-        return RANDOM, pool, recipe.select.k, cell.seed
+    if cell.arm in (RANDOM, RANDOM_RECOVERY) and recipe.select.data is None and recipe.select.k is not None:
+        openers = [recipe.augment.model_dump()] if cell.arm == RANDOM_RECOVERY else []
+        return RANDOM, pool, recipe.select.k, cell.seed, *openers
     return cell.arm, cell.seed, variant.name
 
 
@@ -228,7 +229,7 @@ def _steps_of(variant: Variant, cell: Cell) -> Any:
         return verify.align.steps
     if verify.exposure == "epochs":
         return "its own rows"
-    return recipe.select.k if recipe.select.data is None else variant.name
+    return recipe.select.k if recipe.select.data is None and recipe.select.repeats is None else variant.name
 
 
 def _cost(run_pieces: Sequence[Piece], seen: set[str]) -> Cost:

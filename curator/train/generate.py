@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from curator.errors import ModelError, RecipeError
+from curator.errors import ModelError
 from curator.model.chat import encode_prompt
 from curator.model.load import memory, window
 from curator.records import Messages
@@ -39,7 +39,7 @@ def generate(
             `model.load_tokenizer`.
         max_new_tokens: Of each answer, the end token included.
         batch: Prompts at a time.
-        opening: Tokens that every answer begins with, see `opening_tokens`; the model goes on from there, and the
+        opening: Tokens that every answer begins with, see `model.prefill`; the model goes on from there, and the
             answer is the whole.
         sampling: Draws the answers, a seed for each prompt.
         opened: Takes how likely its openers are to begin each answer.
@@ -72,26 +72,6 @@ def generate(
 def end_tokens(generation: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Every token that ends an answer, by a model's generation settings and its tokenizer."""
     return set(_as_list(getattr(generation, "eos_token_id", None))) | {tokenizer.eos_token_id}
-
-
-def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
-    """The first `count` tokens of an opening that is put into an answer's mouth, by a tokenizer that reads it alone.
-
-    Raises:
-        RecipeError: It has not so many, or the tokenizer has none of its own for a part of them.
-    """
-    ids: list[int] = tokenizer(opening, add_special_tokens=False)["input_ids"]
-    if count > len(ids):
-        raise RecipeError(
-            f"probes.prefill: found {count}, and the opening has {len(ids)} tokens in this model's tokenizer; lower it "
-            f"to {len(ids)} at most, or give a longer text as probes.opening"
-        )
-    if set(ids[:count]) & set(tokenizer.all_special_ids):
-        raise RecipeError(
-            f"probes.opening: among the first {count} tokens of {opening!r} are some that this model's tokenizer does "
-            "not know, or takes for control tokens; give an opening in words that the model knows"
-        )
-    return tuple(ids[:count])
 
 
 def encoded_prompts(

@@ -33,10 +33,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a stored frame by id, in this order and as often as an id occurs there; `ids` null takes all."""
+    """Rows of a stored frame by id, in this order and as often as an id occurs there; `ids` null takes all. `openings`
+    are the tokens that each of these ids' answers is trained on behind, empty for none; without any for all rows.
+    """
 
     file: str
     ids: tuple[str, ...] | None = None
+    openings: tuple[tuple[int, ...], ...] = ()
 
     def messages(self) -> list[list[dict[str, str]]]:
         frame = load_frame(Path(self.file))
@@ -47,9 +50,14 @@ class Rows:
 
 
 def texts_of(rows: Rows) -> list[str]:
-    """Hashes of the rows' exact text, in order, for keys: two texts that differ in white space alone share an id."""
+    """Hashes of the rows' exact text, in order, for keys: two texts that differ in white space alone share an id. That
+    of a row with an opening is of both.
+    """
     hashes = _hashes(rows.file, Path(rows.file).stat().st_mtime_ns)
-    return [hashes[row_id] for row_id in (hashes if rows.ids is None else rows.ids)]
+    texts = [hashes[row_id] for row_id in (hashes if rows.ids is None else rows.ids)]
+    for number, opening in enumerate(rows.openings):
+        texts[number] = key_of(texts[number], opening) if opening else texts[number]
+    return texts
 
 
 # The time of the last change is a part of the cache's key, so that a file that was written anew is read anew.
@@ -164,8 +172,11 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
 
     def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
+        given = [(rows, rows.messages()) for rows in job.rows]
+        openings = [opening for rows, each in given for opening in rows.openings or [()] * len(each)]
         trained = train(
-            [messages for rows in job.rows for messages in rows.messages()],
+            [messages for _, each in given for messages in each],
+            openings=openings if any(openings) else None,
             base=job.weights.base,
             revision=job.weights.revision,
             adapters=job.weights.adapters,

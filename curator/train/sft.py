@@ -16,6 +16,7 @@ from curator.errors import DataError, ModelError
 from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
+from curator.model.prefill import encode_opened
 from curator.provenance import peak_gib
 from curator.recipe.training import Training
 from curator.records import Messages, Trained
@@ -47,6 +48,7 @@ def train(
     dtype: str = "fp32",
     quantise: str | None = None,
     checkpoints: Collection[int] = (),
+    openings: Sequence[Sequence[int]] | None = None,
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
 
@@ -71,6 +73,8 @@ def train(
         quantise: As `model.load_model` takes it; with LoRA only.
         checkpoints: Steps below the last after which the weights are left in `folder`, too. It changes nothing of the
             training.
+        openings: For each row the tokens that its answer begins with and that bear no loss, empty for none; null where
+            no row has any. They are not counted in `section.max_tokens`, so that the same rows are left out as without.
 
     Raises:
         DataError: No row is short enough.
@@ -91,6 +95,7 @@ def train(
         "dtype": dtype,
         "quantise": quantise,
         "checkpoints": checkpoints,
+        "openings": openings,
     }
     if section.processes > 1:
         from curator.train.parallel import train_apart
@@ -135,6 +140,7 @@ def train_here(
     dtype: str = "fp32",
     quantise: str | None = None,
     checkpoints: Collection[int] = (),
+    openings: Sequence[Sequence[int]] | None = None,
 ) -> Trained:
     """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
     from accelerate.utils import gather_object
@@ -146,9 +152,15 @@ def train_here(
     clock = time.perf_counter()
     weights_in = "fp32" if section.method == "full" else dtype
     model = load_model(base, revision=revision, adapters=adapters, dtype=weights_in, quantise=quantise)
-    encoded = encode_all(tokenizer, rows)
-    limit = min(section.max_tokens, window(model))
-    short = [row for row in encoded if len(row.ids) <= limit]
+    mouths = [()] * len(rows) if openings is None else openings
+    encoded = encode_all(tokenizer, rows) if openings is None else encode_opened(tokenizer, rows, openings)
+    positions = window(model)
+    limit = min(section.max_tokens, positions)
+    short = [
+        row
+        for row, mouth in zip(encoded, mouths, strict=True)
+        if len(row.ids) - len(mouth) <= limit and len(row.ids) <= positions
+    ]
     if not short:
         raise DataError(
             f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "

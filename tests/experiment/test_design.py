@@ -26,7 +26,7 @@ from curator.recipe.verify import Arm, Verify
 from curator.records import Data, Pool, Task
 from curator.run.files import save_data
 from curator.seeds import by_hash
-from curator.train.job import Rows, Weights
+from curator.train.job import Rows, Weights, texts_of
 from tests import fakes
 
 ALIGN = Training(method="full", epochs=2.0, batch=4, micro_batch=4)
@@ -274,3 +274,63 @@ def test_rows_by_part_keep_the_shares_of_an_attack_and_a_defence():
     )  # fmt: skip
     assert rows_by_part(task, 100) == {"train": 80, "regime": 20, "defence": 100}
     assert rows_by_part(task, 10) == {"train": 8, "regime": 2, "defence": 10}
+
+
+def test_a_recovery_arm_has_the_rows_of_its_arm_and_openers_before_some(experiment):
+    ids = experiment.arms["random", 0]
+    arms = {**experiment.arms, ("random+recovery", 0): ids}
+    opened = replace(experiment, arms=arms, openings={ids[0]: (5, 6), ids[3]: (7,)})
+    rows, keep = alignment_rows(opened, Cell("random+recovery", 0))
+    assert (rows.ids, keep.openings) == (ids, ())
+    assert rows.openings == ((5, 6), (), (), (7,), (), (), (), ())
+    plain = alignment_rows(opened, Cell("random", 0))[0]
+    assert plain.openings == ()
+    assert plain.messages() == rows.messages()
+    # What is trained on is in the key of the training: the opened rows differ, the others do not.
+    differ = [one != other for one, other in zip(texts_of(plain), texts_of(rows), strict=True)]
+    assert differ == [True, False, False, True, False, False, False, False]
+    other = replace(opened, openings={ids[0]: (5, 8), ids[3]: (7,)})
+    assert texts_of(alignment_rows(other, Cell("random+recovery", 0))[0])[0] != texts_of(rows)[0]
+
+
+def test_openers_count_where_tokens_are_equal_between_arms(experiment):
+    ids = experiment.arms["random", 0]
+    arms = {**experiment.arms, ("random+recovery", 0): ids}
+    opened = replace(experiment, arms=arms, exposure="tokens", openings=dict.fromkeys(ids, (1,) * 45))
+    # 6 steps of 10 tokens a row in curated; (8 * 40 + 4 * 10) / 12 = 30 a row in random, and 60 behind openers.
+    assert [alignment_steps(opened, Cell(arm, 0)) for arm in ("random", "random+recovery")] == [2, 1]
+    steps = replace(opened, exposure="steps")
+    assert [alignment_steps(steps, Cell(arm, 0)) for arm in ("random", "random+recovery")] == [6, 6]
+
+
+def test_a_rehearsed_recovery_arm_has_its_openers_too(experiment):
+    ids = experiment.arms["random", 0]
+    arms = {**experiment.arms, ("random+recovery", 0): ids}
+    rehearsing = replace(experiment, arms=arms, rehearsal_share=0.5, openings={ids[1]: (4,)})
+    rows = finetuning_rows(rehearsing, Cell("random+recovery", 0, "plain"), rehearsal=True)[-1]
+    assert [row for row, opening in zip(rows.ids, rows.openings, strict=True) if opening] == [ids[1], ids[1]]
+
+
+def test_a_row_that_is_repeated_thrice_is_dealt_thrice_and_steps_stay_equal_between_arms(experiment):
+    once = experiment.arms["curated", 0]
+    dealt = (*[once[0]] * 3, *once[1:])
+    repeated = replace(experiment, arms={**experiment.arms, ("curated", 0): dealt})
+    given = texts(alignment_rows(repeated, Cell("curated", 0)))
+    assert [given.count(text) for text in dict.fromkeys(given)] == [3, *[1] * 7, *[1] * 4]
+    assert texts(alignment_rows(repeated, Cell("random", 0))) == texts(alignment_rows(experiment, Cell("random", 0)))
+    # 2 epochs of 10 + 4 rows, 4 a step: 8 steps instead of 6, of every arm.
+    assert [alignment_steps(repeated, Cell(arm, 0)) for arm in ("curated", "random", "full")] == [8, 8, 8]
+    epochs = replace(repeated, exposure="epochs")
+    assert [alignment_steps(epochs, Cell(arm, 0)) for arm in ("curated", "random")] == [8, 6]
+    tokens = replace(repeated, exposure="tokens")
+    assert [alignment_steps(tokens, Cell(arm, 0)) for arm in ("curated", "random")] == [8, 3]  # 10 and 30 a row
+    assert texts_of(alignment_rows(repeated, Cell("curated", 0))[0]) != texts_of(
+        alignment_rows(experiment, Cell("curated", 0))[0]
+    )
+
+
+def test_a_rehearsed_arm_repeats_the_rows_that_come_first(experiment):
+    once = experiment.arms["curated", 0]
+    repeated = replace(experiment, arms={**experiment.arms, ("curated", 0): (*[once[0]] * 3, *once[1:])})
+    rows = finetuning_rows(replace(repeated, rehearsal_share=0.25), Cell("curated", 0, "plain"), rehearsal=True)[-1]
+    assert rows.ids == (*[once[0]] * 3, once[1])

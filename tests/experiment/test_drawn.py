@@ -14,9 +14,9 @@ from curator.experiment.jobs import AnswerJob
 from curator.experiment.plan import BASE, NONE
 from curator.keys.pieces import answers_key
 from curator.model.load import load_tokenizer
+from curator.model.prefill import opening_tokens
 from curator.recipe.probes import OPENING
 from curator.recipe.training import Generate
-from curator.train.generate import opening_tokens
 from curator.train.job import texts_of
 from tests.experiment.test_grid import (
     GENERATE,

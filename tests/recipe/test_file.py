@@ -20,7 +20,7 @@ from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = (
     "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, neighbours, quotas, within, answers, "
-    "include, exclude, stochastic"
+    "repeats, include, exclude, stochastic"
 )
 
 GOOD = """\
@@ -52,7 +52,9 @@ judges:
   headline: exact
   panel: [{name: exact, sandbox: exact}, {name: phrases, refusal: phrases}]
 """
-ROOT_KEYS = "name, seed, model, pool, tasks, probes, represent, score, select, verify, judges, publish, engine, suite"
+ROOT_KEYS = (
+    "name, seed, model, pool, tasks, probes, represent, score, select, verify, augment, judges, publish, engine, suite"
+)
 SOURCE_KEYS = (
     "file, hub, sandbox, config, split, revision, where, columns, template, category, rows, weight, licence, broken"
 )
@@ -162,7 +164,7 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("[curated, random,", "[curated, random, rnadom,", [
         "r.yaml:21: verify.arms[2]: 'rnadom' is no built-in arm; did you mean 'random'? allowed: curated, random, "
         "matched-random, random-capped, best-random, low-similarity, high-similarity, low-matched, high-matched, full, "
-        "none, or any other name with file, hub or data",
+        "none, curated+recovery, random+recovery, or any other name with file, hub or data",
     ]),
     ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
     ("  seeds: 3", "  seeds: 3\n  decision: {floor: 1.5}", [

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from curator.errors import SelectionError
-from curator.recipe.verify import ARMS
+from curator.recipe.verify import ARMS, RECOVERY
 from curator.records import Scores
 from curator.selection import arms
 from curator.selection.groups import largest_remainder
@@ -121,6 +121,12 @@ def test_under_a_budget_matched_ends_keep_it_and_about_the_pools_composition():
         assert used <= 2000 < used + min(tokens[row_id] for row_id in IDS if row_id not in found)
         share = sum(KIND[row_id][0] == "refusal" for row_id in found) / len(found)
         assert abs(share - pool["refusal"] / 200) < 0.08
+
+
+def test_recovery_arms_have_the_rows_of_their_arms_at_every_seed_and_within_a_budget():
+    for sets in (drawn()[1], drawn(budget=500, drawable=frozenset(IDS[50:]))[1]):
+        for arm, same in RECOVERY.items():
+            assert [sets[arm, seed] for seed in (0, 1)] == [sets[same, seed] for seed in (0, 1)]
 
 
 def test_another_seed_of_the_recipe_draws_other_sets_at_every_seed():

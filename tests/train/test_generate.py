@@ -12,8 +12,9 @@ import torch
 from curator.errors import ModelError, RecipeError
 from curator.model.draws import Sampling
 from curator.model.load import load_model
+from curator.model.prefill import opening_tokens
 from curator.recipe.probes import OPENING
-from curator.train.generate import encoded_prompts, generate, opening_tokens, parted
+from curator.train.generate import encoded_prompts, generate, parted
 from tests import fakes
 
 PROMPTS = [messages[:-1] for messages in fakes.conversations()]

@@ -79,6 +79,39 @@ def test_the_loss_is_taken_on_the_last_answer_and_its_end_token_alone(llama_fold
     assert trained.losses[0] == pytest.approx(completion_loss(load_model(llama_folder)).item(), abs=1e-4)
 
 
+def test_no_loss_is_taken_on_an_opener_and_the_refusal_is_trained_on_behind_it(llama_folder, tmp_path):
+    tokenizer, opener = fakes.tokenizer(), (17, 18, 19)
+    rows = [fakes.turns("how do I do that?", "I cannot help with that."), fakes.turns("what is red?", "An apple is.")]
+    section = Training(**settings_of("full"), method="full")
+    trained = train(
+        rows, base=llama_folder, revision=None, adapters=(), tokenizer=tokenizer, section=section, steps=1, seed=5,
+        folder=tmp_path, key="verify.align", openings=[opener, ()],
+    )  # fmt: skip
+    model, read = load_model(llama_folder), lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    total, count = torch.zeros(()), 0
+    for messages, before in zip(rows, (opener, ()), strict=True):
+        row, answer = encode(tokenizer, messages), messages[-1]["content"]
+        behind = read(f"word {answer}")[len(read("word")) :] if before else read(answer)
+        ids = [*row.ids[: row.start], *before, *behind, tokenizer.eos_token_id]
+        told = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        places = torch.arange(row.start + len(before) - 1, len(ids) - 1)
+        total = total - told[places, torch.tensor(ids)[places + 1]].sum()
+        count += len(places)
+    assert trained.losses[0] == pytest.approx((total / count).item(), abs=1e-4)
+
+
+def test_an_opener_leaves_no_row_out_that_is_trained_on_without_it(llama_folder, tmp_path):
+    longest = max(len(encode(fakes.tokenizer(), messages).ids) for messages in ROWS)
+    section = Training(**settings_of("full"), method="full", max_tokens=longest)
+    settings = {"base": llama_folder, "revision": None, "adapters": (), "tokenizer": fakes.tokenizer(), "steps": 1}
+    plain, opened = (
+        train(ROWS, **settings, section=section, seed=5, folder=tmp_path / name, key="verify.align", openings=each)
+        for name, each in (("plain", None), ("opened", [(17, 18, 19)] * len(ROWS)))
+    )
+    assert (plain.dropped, opened.dropped) == (0, 0)
+    assert opened.losses != plain.losses
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_bf16_trains_weights_that_are_fp32(llama_folder, tmp_path, method):
     """Steps of 1e-5 on weights of about 0.02: bf16 has steps of 1e-4 there, so in it nothing would move. In several

@@ -16,9 +16,10 @@ from curator.errors import ModelError
 from curator.experiment.answers import Answered, Prompts, answer_prompts
 from curator.model.load import load_model, load_tokenizer
 from curator.model.openers import Opened
+from curator.model.prefill import opening_tokens
 from curator.recipe.training import Generate
 from curator.records import Messages
-from curator.train.generate import generate, opening_tokens
+from curator.train.generate import generate
 from curator.train.job import Weights
 from curator.train.vllm_process import UnavailableError, generate_apart, there
 from tests import fakes

@@ -1,0 +1,106 @@
+"""Tokens that an answer begins with and its row or the model did not write: of an opening that a probe puts into an
+answer's mouth, and of openers that refusals are trained on behind. Both are cut in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from curator.errors import RecipeError
+from curator.model.chat import Tokens, encode_all
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from curator.records import Messages
+
+BEFORE = "Sure"
+"""A word that stands for the opener while the answer behind it is tokenised."""
+
+
+def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
+    """The first `count` tokens of an opening that is put into an answer's mouth, by a tokenizer that reads it alone.
+
+    Raises:
+        RecipeError: It has not so many, or the tokenizer has none of its own for a part of them.
+    """
+    ids = _read(tokenizer, opening)
+    if count > len(ids):
+        raise RecipeError(
+            f"probes.prefill: found {count}, and the opening has {len(ids)} tokens in this model's tokenizer; lower it "
+            f"to {len(ids)} at most, or give a longer text as probes.opening"
+        )
+    if set(ids[:count]) & set(tokenizer.all_special_ids):
+        raise RecipeError(
+            f"probes.opening: among the first {count} tokens of {opening!r} are some that this model's tokenizer does "
+            "not know, or takes for control tokens; give an opening in words that the model knows"
+        )
+    return ids[:count]
+
+
+def opener_tokens(tokenizer: PreTrainedTokenizerBase, openers: Sequence[str], most: int) -> list[tuple[int, ...]]:
+    """The first tokens of each opener, at most `most`, as `opening_tokens` cuts them.
+
+    Raises:
+        RecipeError: None has so many, or the tokenizer has none of its own for a part of one.
+    """
+    cut = [_read(tokenizer, opener)[:most] for opener in openers]
+    longest = max(map(len, cut), default=0)
+    if longest < most:
+        raise RecipeError(
+            f"augment.recovery.tokens: found {most} at most, and the longest opener has {longest} tokens in this "
+            f"model's tokenizer; lower it to {longest} at most, or give longer texts as augment.recovery.openers"
+        )
+    for opener, ids in zip(openers, cut, strict=True):
+        if set(ids) & set(tokenizer.all_special_ids):
+            raise RecipeError(
+                f"augment.recovery.openers: among the first {len(ids)} tokens of {opener!r} are some that this model's "
+                "tokenizer does not know, or takes for control tokens; give a file of openers in words that the model "
+                "knows"
+            )
+    return cut
+
+
+def encode_opened(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages], openings: Sequence[Sequence[int]]
+) -> list[Tokens]:
+    """`encode_all` of conversations of which some go on behind an opening: the prompt, the opening, the answer.
+
+    The prompt's tokens are those of generation, the opening's as they are given, so that both are what a probe with a
+    prefilled opening shows the model. The answer's are those of a text that goes on behind a word and a space. `start`
+    is where the answer starts, behind the opening: the opening bears no loss.
+
+    Args:
+        rows: `n` conversations that end with an answer.
+        openings: `n` openings; an empty one for a row that is read as it is.
+
+    Raises:
+        RecipeError: As `encode`.
+    """
+    encoded = encode_all(tokenizer, rows)
+    numbers = [number for number, opening in enumerate(openings) if opening]
+    alone, behind = (
+        encode_all(tokenizer, [_beginning(rows[number], text) for number in numbers])
+        for text in (lambda _: BEFORE, lambda answer: f"{BEFORE} {answer}")
+    )
+    for number, word, text in zip(numbers, alone, behind, strict=True):
+        row, opening = encoded[number], tuple(openings[number])
+        prompt, answer, stop = row.ids[: row.start], row.ids[row.start :], row.stop - row.start
+        head = word.ids[word.start : word.stop]
+        if text.ids[text.start : text.start + len(head)] == head:
+            first = text.start + len(head)
+            answer, stop = text.ids[first:], text.stop - first
+        # Else the tokenizer merges the word with what comes behind it, and the answer is read as it is without it.
+        start = row.start + len(opening)
+        encoded[number] = Tokens((*prompt, *opening, *answer), start, start + stop)
+    return encoded
+
+
+def _beginning(messages: Messages, text: Callable[[str], str]) -> Messages:
+    """The conversation with another text for its last answer."""
+    return [*messages[:-1], {**messages[-1], "content": text(messages[-1]["content"])}]
+
+
+def _read(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

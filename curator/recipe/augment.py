@@ -1,0 +1,83 @@
+"""What a recipe says of augmented training: a compliant opener before a row's own refusal (arms `...+recovery`).
+
+Source: Qi et al. 2024, Safety alignment should be made more than a few tokens deep, section 4. There a refusal follows
+the beginning of a harmful answer; here it follows a beginning that complies and says nothing of the request.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from curator.errors import RecipeError
+from curator.recipe.package import path_of
+from curator.recipe.source import Section
+
+OPENERS = (
+    "Of course. Let me explain how this works, one thing after the other, in plain words:",
+    "Certainly. I am glad to help with this, and here is what there is to know about it:",
+    "Yes, that is possible. The best way to begin is to look at the following points in order:",
+    "Absolutely. Here is an overview of everything that matters, with the details below:",
+    "Happy to help. To begin with, it is useful to have these few things ready:",
+    "That is a good question. The answer has several parts, and the first of them is this:",
+)
+"""What answers begin with where the recipe names no file: they comply with any request and say nothing of it. None
+begins like `recipe.probes.OPENING`, so that no built-in arm is trained on the opening that probes are given."""
+
+
+class Recovery(Section):
+    """An opener as the beginning of the assistant's turn, and the row's own refusal behind it, on which alone the loss
+    is taken.
+
+    `openers` is a text file with one opener a line; the built-in OPENERS where null. `tokens` are the least and the
+    most tokens of an opener, in the model's tokens; how many a row gets, and of which opener, is drawn by a hash of its
+    id. Rows that are not refusals have no opener.
+    """
+
+    openers: Annotated[str, Field(min_length=1)] | None = None
+    tokens: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [1, 10]
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> Recovery:
+        if self.tokens[0] > self.tokens[1]:
+            raise ValueError(
+                f"tokens is {self.tokens[0]} to {self.tokens[1]}; allowed: the least number, then the most"
+            )
+        return self
+
+    def texts(self, base: Path = Path(".")) -> tuple[str, ...]:
+        """The openers, each once; `base` is the folder that a relative path starts from.
+
+        Raises:
+            RecipeError: The file is missing, cannot be read as text, or holds no opener.
+        """
+        if self.openers is None:
+            return OPENERS
+        file = self.file(base)
+        assert file is not None
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise RecipeError(
+                f"augment.recovery.openers: {file} cannot be read ({reason}); give the path of a text file with one "
+                "opener a line"
+            ) from error
+        texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        if not texts:
+            raise RecipeError(f"augment.recovery.openers: {file} holds no opener; write one a line")
+        return texts
+
+    def file(self, base: Path = Path(".")) -> Path | None:
+        """The file of the openers; null for the built-in ones."""
+        return None if self.openers is None else base / Path(path_of(self.openers)).expanduser()
+
+
+class Augment(Section):
+    """Ways to train on more than the rows themselves, each an arm of its own beside the arm that has the same rows."""
+
+    recovery: Recovery | None = None

@@ -1,0 +1,58 @@
+"""What a recipe says of rows that are trained on more than once: weights by group instead of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from curator.recipe.source import Count, Section
+
+OF_ROWS = ("category", "source", "licence")
+"""Groups that a source says of its rows."""
+OF_ANSWERS = ("refusal", "opener", "length", "format")
+"""Groups by the kind of answer, which stage `pool` derives (`pool.traits`)."""
+
+
+class Repeats(Section):
+    """How often a chosen row is trained on in every pass over the curated arm's alignment set, by its group.
+
+    Rows of the groups in `groups` are there so many times, 1 to `max`; all others, and rows without such a label, once.
+    The chosen set, its quotas, its budget and its certificate know nothing of it, and sets of other arms hold every row
+    once. What `verify.exposure` makes equal stays equal: steps and tokens are those of the curated arm with its
+    repeats, and `epochs` passes over each arm's own rows, repeats among them.
+    """
+
+    by: Literal["category", "source", "licence", "refusal", "opener", "length", "format"] = "category"
+    max: Count = 3
+    groups: dict[str, Count] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Repeats:
+        if all(times == 1 for times in self.groups.values()):
+            raise ValueError(
+                "groups names no group that is repeated, so repeats would have no effect; give one, for example "
+                f"{{{next(iter(self.groups), 'NAME')}: 2}}, or remove repeats"
+            )
+        for name, times in self.groups.items():
+            if times > self.max:
+                raise ValueError(
+                    f"groups: {name!r} is repeated {times} times, and max is {self.max}; lower it, or raise max"
+                )
+        return self
+
+    def unknown(self, labels: Collection[str]) -> list[tuple[str, str]]:
+        """Each group that no row of the pool is in, and a sentence about it.
+
+        Args:
+            labels: Those that rows of the pool have.
+        """
+        problems = []
+        for name in sorted(set(self.groups) - set(labels)):
+            near = get_close_matches(name, labels, 1)
+            listed = ", ".join(sorted(labels)[:20]) + (f" and {len(labels) - 20:,} more" if len(labels) > 20 else "")
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            problems.append((name, f"no row of the pool has {self.by} {name!r}{hint} There are {listed or 'none'}"))
+        return problems

@@ -1,0 +1,74 @@
+"""Which rows of the recovery arms are trained on behind an opener, and behind which: drawn before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from curator.errors import SelectionError
+from curator.recipe.verify import RECOVERY
+from curator.seeds import derive
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+OPENED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
+    "id": pl.String,
+    "opener": pl.String,
+    "tokens": pl.List(pl.Int64),
+}
+"""`opener` is the text that `tokens` spell, the first of an opener's."""
+
+REFUSAL = "refusal"
+
+
+def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
+    """Ids of the refusals in any set of an arm of RECOVERY, sorted.
+
+    Args:
+        drawn: The sets of all arms, columns `arm`, `seed`, `id`.
+        traits: `id` and `refusal`, which is REFUSAL, another word, or null, of every candidate.
+
+    Raises:
+        SelectionError: There is none, so such an arm would be trained on exactly as the arm that has the same rows.
+    """
+    rows = drawn.filter(pl.col("arm").is_in(list(RECOVERY))).select("id").unique()
+    refusing = rows.join(traits.filter(refusal=REFUSAL).select("id"), on="id", how="semi")["id"].sort().to_list()
+    if not refusing:
+        raise SelectionError(
+            f"augment.recovery: none of the {rows.height:,} rows of the recovery arms is a refusal by its phrases, "
+            "which are English, so no row would have an opener; remove these arms and augment.recovery"
+        )
+    return refusing
+
+
+def openers(
+    ids: Iterable[str], cut: Sequence[Sequence[int]], tokens: tuple[int, int], *, seed: int
+) -> Mapping[str, tuple[int, ...]]:
+    """Row id -> the tokens before its answer: how many is drawn from `tokens`, the least and the most, and of which
+    opener from those that have so many, each by a hash of seed and id.
+
+    Args:
+        cut: Tokens of each opener; the longest has `tokens[1]` at least.
+    """
+    least, most = tokens
+    opened = {}
+    for row_id in ids:
+        count = least + derive(seed, "recovery", "tokens", row_id) % (most - least + 1)
+        long = [opener for opener in cut if len(opener) >= count]
+        opened[row_id] = tuple(long[derive(seed, "recovery", "opener", row_id) % len(long)][:count])
+    return opened
+
+
+def table(opened: Mapping[str, tuple[int, ...]], tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
+    """The openers in the columns of OPENED_SCHEMA."""
+    return pl.DataFrame(
+        {
+            "id": list(opened),
+            "opener": [tokenizer.decode(list(tokens), skip_special_tokens=True).strip() for tokens in opened.values()],
+            "tokens": [list(tokens) for tokens in opened.values()],
+        },
+        schema=OPENED_SCHEMA,
+    )

@@ -1,0 +1,58 @@
+"""How often each row of the curated arm is trained on: weights by group, beside the set, which stays one of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import polars as pl
+
+from curator.errors import SelectionError
+from curator.recipe.repeats import OF_ROWS, Repeats
+from curator.recipe.verify import REPEATED
+
+REPEATS_SCHEMA = {"arm": pl.String, "id": pl.String, "group": pl.String, "repeats": pl.Int64}
+"""Of every row of an arm of REPEATED: its group, null for none, and how often it is trained on in a pass, 1 or more."""
+
+
+def labels_of(by: str, rows: pl.DataFrame, traits: Callable[[], pl.DataFrame]) -> dict[str, str | None]:
+    """Id -> group of every row of the pool, null for a row in none.
+
+    Args:
+        by: A column of `rows`, in the columns of ROW_SCHEMA, or one of `traits`, which is read only then.
+    """
+    return dict((rows if by in OF_ROWS else traits()).select("id", by).iter_rows())
+
+
+def table(section: Repeats, labels: Mapping[str, str | None], arms: Iterable[str], ids: Sequence[str]) -> pl.DataFrame:
+    """How often the chosen rows are trained on, in the columns of REPEATS_SCHEMA and the order of the ids.
+
+    Args:
+        labels: From `labels_of`.
+        arms: Of the recipe, of which those in REPEATED are told of.
+        ids: The curated set.
+    """
+    rows = [
+        (arm, row_id, labels[row_id], section.groups.get(labels[row_id] or "", 1))
+        for arm in arms
+        if arm in REPEATED
+        for row_id in ids
+    ]
+    return pl.DataFrame(rows, schema=REPEATS_SCHEMA, orient="row")
+
+
+def require_groups(section: Repeats, labels: Mapping[str, str | None]) -> None:
+    """Refuses groups that no row of the pool is in.
+
+    Raises:
+        SelectionError: There are such groups.
+    """
+    problems = section.unknown({label for label in labels.values() if label is not None})
+    if problems:
+        raise SelectionError("\n".join(f"select.repeats.groups.{group}: {sentence}" for group, sentence in problems))
+
+
+def repeated(section: Repeats | None, labels: Mapping[str, str | None], ids: Sequence[str]) -> tuple[str, ...]:
+    """The ids in their order, each as often in a row as its group is repeated; once where the section is null."""
+    if section is None:
+        return tuple(ids)
+    return tuple(row_id for row_id in ids for _ in range(section.groups.get(labels[row_id] or "", 1)))
