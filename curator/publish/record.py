@@ -98,6 +98,8 @@ RECIPE = {
 }
 """Section of the recipe -> the settings of it that may be published."""
 
+_NAMED = ("category", "answer-length", "cluster", "format", "source")
+"""Groupings of a bank whose groups are named in what is published."""
 _COMPARED = "treatment control quantity phase task method category role"
 REPORT = {
     "": "name warnings~",
@@ -130,6 +132,11 @@ REPORT = {
     "log_odds.differences": "treatment control phase task",
     "log_odds.ranked": "over",
     "log_odds.models": "arm task",
+    "bank": "tasks",
+    "bank.reliability": "source",
+    "bank.predictors": "feature",
+    # Not of openers, which are words of answers.
+    **{f"bank.mixtures.{grouping}.best": "group" for grouping in _NAMED},
     "selection": "objective parameters.greedy parameters.graph parameters.device",
     "stability": "one~ other~",
     "frontier": "prefer points.kind",

@@ -13,6 +13,7 @@ from curator.judge.people import agreement, outcome_counts
 from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report import conclusion, material
+from curator.report.bank import Bank
 from curator.report.composition import Composition as SetComposition
 from curator.report.curve import Curves, curve_facts
 from curator.report.facts import (
@@ -71,6 +72,7 @@ def assemble(
     provenance: material.Provenance | None = None,
     timing: material.Timing | None = None,
     log_odds: LogOdds | None = None,
+    bank: Bank | None = None,
     warnings: Sequence[str] = (),
     read: Sequence[Mapping[str, Any]] = (),
     depth: Depth | None = None,
@@ -100,7 +102,7 @@ def assemble(
         design: Keywords of `facts.design_facts`: what a reader of the design must know beside the data.
         provenance: What ran; free of times, paths and process ids, which go to `timing`.
         timing: What differs between equal runs, but for the seconds of training, which are added.
-        log_odds: Null where they were not asked for.
+        log_odds, bank: Null where they were not asked for.
         read: How each of the pool's sources was read.
         warnings: Said first; those that follow from the figures are added.
         covered_by: What the recipe calls the vectors; null where there are no others.
@@ -157,6 +159,7 @@ def assemble(
     more |= _curves(findings, models)
     more |= {"composition": tuple(map(SetComposition.model_validate, composition))} if composition else {}
     more |= {} if log_odds is None else {"log_odds": log_odds}
+    more |= {} if bank is None else {"bank": bank}
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
     more |= {} if frontier is None else {"frontier": frontier}
     kinds = remarks({each.set: each.refusals for each in composition})

@@ -18,6 +18,7 @@ import polars as pl
 from curator import wording
 from curator.records import ANSWER_COLUMNS, PHASES, Pool, Scores, Selection
 from curator.report import seeds
+from curator.report.bank import bank_plot, bank_tables
 from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.log_odds import log_odds_plot, log_odds_tables
@@ -85,8 +86,8 @@ def webpage(
         r=report,
         primary=report.decision.primary,
         styles=styles,
-        tables={**tables(report, figures), **log_odds_tables(report)},
-        drawn={**plots(report, figures), **log_odds_plot(report, styles)},
+        tables={**tables(report, figures), **log_odds_tables(report), **bank_tables(report.bank)},
+        drawn={**plots(report, figures), **log_odds_plot(report, styles), **bank_plot(report.bank)},
         seeds=seeds.words(report),
         chosen=chosen,
         answers=answers,

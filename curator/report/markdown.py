@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import JsonValue
 
+from curator.report.bank import LARGEST
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
 from curator.report.seeds import words
@@ -34,6 +35,7 @@ class Filling(TypedDict):
     spreads: dict[str, dict[str, Quantiles | None]]
     provenance: list[tuple[str, str]]
     stages: dict[str, Number]
+    largest: int
 
 
 def markdown(report: Report) -> str:
@@ -63,6 +65,7 @@ def _filling(report: Report) -> Filling:
         "spreads": {**report.similarity.tasks, "combined": report.similarity.combined},
         "provenance": list(_flat(ran)),
         "stages": report.timing.stages,
+        "largest": LARGEST,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from curator.report.bank import Bank
 from curator.report.composition import Composition
 from curator.report.conclusion import (
     Decision,
@@ -108,6 +109,8 @@ class Report(Part):
     pool: Pool
     pilot: Pilot | None
     """Null where the recipe fixed the setting."""
+    bank: Bank | Absent = None
+    """What a bank of trials says of what lasts, where the recipe asks for one."""
     tasks: Many[Task]
     """What the models were fine-tuned on."""
     design: Design

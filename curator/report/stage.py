@@ -40,6 +40,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.decision.findings import Findings, conclude
     from curator.experiment.forgetting import predicted
     from curator.report.augmented import recovery, repeats
+    from curator.report.bank import bank_of
     from curator.report.conclusion import Sequential
     from curator.report.contents import assemble
     from curator.report.figures import figures
@@ -113,6 +114,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
             "repeats": repeats(recipe.select.repeats, run.repeats()),
         },
         log_odds=log_odds_of(run, decided, treatment="curated"),
+        bank=bank_of(run),
         provenance=_provenance(run),
         timing=_timing(run),
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),

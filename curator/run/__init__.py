@@ -289,6 +289,17 @@ class Run:
         path = self.folder("select") / names.PILOT / names.CANDIDATES
         return read_json(path) if path.exists() else None
 
+    def bank(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame] | None:
+        """Subsets, groups, outcomes and features of the bank, as `decision.bank.read` takes them; null without one."""
+        below = self.folder("select") / names.BANK
+        if not (below / names.OUTCOMES).exists():
+            return None
+        subsets, groups, outcomes, features = (
+            self._frame("select", f"{names.BANK}/{file}")
+            for file in (names.SUBSETS, names.GROUPS, names.OUTCOMES, names.FEATURES)
+        )
+        return subsets, groups, outcomes, features
+
     def regime(self) -> FoundRegime | None:
         """What the search for the regime has found; null where it has not ended."""
         done = finished(self.root / names.REGIME)

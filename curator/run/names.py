@@ -31,6 +31,9 @@ CHOSEN, OTHERS, STABILITY, DRAWN = "chosen.parquet", "others.parquet", "stabilit
 FRONTIER = "frontier.parquet"
 OPENED, REPEATS = "recovery.parquet", "repeats.parquet"
 PILOT, CANDIDATES = "pilot", "candidates.json"
+# Of the bank, below stage `select`: how many mixtures it has, its sets, their groups, outcomes and features.
+BANK, SIZE = "bank", "size.json"
+SUBSETS, GROUPS, OUTCOMES, FEATURES = "subsets.parquet", "groups.parquet", "outcomes.parquet", "features.parquet"
 
 # Beside the stages: the search for the regime, a grid of its own.
 REGIME = "regime"

@@ -165,7 +165,8 @@ def test_every_text_of_a_report_is_on_the_list_or_stays(report):
             listed = listed.part(key)
         if text and listed.kind is None and not settings and not way.startswith("timing."):
             stays.add(way)
-    openers = {"log_odds.refuse.text", "log_odds.comply.text", "log_odds.dropped"}  # of answers, or of the recipe
+    # Of answers, or of the recipe; groups of a bank by their grouping.
+    openers = {"log_odds.refuse.text", "log_odds.comply.text", "log_odds.dropped", "bank.mixtures.*.best.group"}
     assert stays == {"selection.parameters.*", "score.parameters.*", "provenance.sources", *openers}
     loose = {"selection": {"parameters": {"found": "canary", "greedy": "lazy", "rows": 3}},
              "score": {"parameters": {"note": "canary", "aggregate": "max"}}}  # fmt: skip

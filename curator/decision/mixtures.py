@@ -1,0 +1,158 @@
+"""Ridge regression of harm on the mixture of a set: what share each group should have, if that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special
+
+from curator.conclusions import LEVEL
+from curator.decision.statistics import spearman
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import RidgeCV
+
+Matrix = NDArray[np.float64]
+
+LABELS = 20
+"""Groups of one grouping that have coefficients of their own: the largest of the pool; all others count as one."""
+PENALTIES = np.logspace(-1, 4, 16)  # for standardised columns; the largest leaves nothing of a coefficient
+FOLDS, REPEATS, DRAWS = 5, 6, 2000
+LEAST_SUBSETS = 16
+"""With fewer subsets there is no regression."""
+BLENDS = 4000  # candidate mixtures
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What the shares of one grouping say of harm.
+
+    Attributes:
+        groups: Groups with coefficients (at most LABELS and one for the rest). `subsets`: that the regression is of.
+        rho: Spearman's rho between harm and its prediction for subsets outside the fold that was fitted, in [-1, 1].
+        low, high: Limits of its 95% bootstrap interval over subsets; null with rho.
+        penalty: Of the ridge on all subsets.
+        usable: Whether `low` is above zero.
+        best: Group -> share of the best mixture, summing to 1 (null stands for rows without a label): that with the
+            lowest upper limit of predicted harm among blends of observed mixtures. Null where not usable.
+        predicted, upper: Its predicted harm, and the upper limit that it was chosen by, cut to [0, 1].
+    """
+
+    grouping: str
+    groups: int
+    subsets: int
+    rho: float | None = None
+    low: float | None = None
+    high: float | None = None
+    penalty: float | None = None
+    usable: bool = False
+    best: Mapping[str | None, float] | None = None
+    predicted: float | None = None
+    upper: float | None = None
+
+
+def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: np.random.Generator) -> Mixture:
+    """The regression of one grouping.
+
+    Every subset has shares in every grouping, whichever it was drawn to vary, so all serve. Columns are p and sqrt(p)
+    of each group: the first rows of a group may do more than the later ones. They are standardised over all subsets,
+    and the penalty is chosen inside of every fold by leaving one subset out.
+
+    Args:
+        subsets: `harm`, `ids` and `costly`.
+        groups: `id` and the column `grouping`.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.preprocessing import StandardScaler
+
+    counted = groups[grouping].value_counts().sort("count", grouping, descending=[True, False])
+    names: list[str | None] = counted[grouping].to_list()
+    shares, harm = _shares(subsets["ids"], groups, grouping, names), subsets["harm"].to_numpy()
+    columns = _columns(shares)
+    size = min(len(names), LABELS + 1), len(harm)
+    if len(harm) < LEAST_SUBSETS or not harm.std() > 0 or not columns.std(axis=0).any():
+        return Mixture(grouping, *size)
+    scaler = StandardScaler().fit(columns)
+    x = scaler.transform(columns)
+    unseen = _unseen(x, harm, random)
+    rho = float(spearman(unseen[None], harm[None])[0])
+    if not np.isfinite(rho):
+        return Mixture(grouping, *size)
+    picks = random.integers(0, len(harm), size=(DRAWS, len(harm)))
+    low, high = np.nanquantile(spearman(unseen[picks], harm[picks]), [LEVEL / 2, 1 - LEVEL / 2]).tolist()
+    fitted = RidgeCV(PENALTIES).fit(x, harm)
+    read = Mixture(grouping, *size, rho, low, high, float(fitted.alpha_), usable=low > 0)
+    if not read.usable:
+        return read
+    blends = _blends(shares[~subsets["costly"].to_numpy()], random)
+    if not len(blends):
+        return read
+    predicted, error = _predicted(fitted, x, harm, scaler.transform(_columns(blends)))
+    upper = predicted - special.ndtri(LEVEL) * error
+    least = int(np.argmin(upper))
+    best = dict(zip(names, blends[least].tolist(), strict=True))
+    # A line may leave the range of shares; the order of the candidates is by the line.
+    shown = np.clip([predicted[least], upper[least]], 0.0, 1.0).tolist()
+    return replace(read, best=best, predicted=shown[0], upper=shown[1])
+
+
+def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequence[str | None]) -> Matrix:
+    """`(subsets, groups)`, each row summing to 1."""
+    number = {name: index for index, name in enumerate(names)}
+    group_of = {row: number[name] for row, name in groups.select("id", grouping).iter_rows()}
+    counts = [np.bincount([group_of[row] for row in ids], minlength=len(names)) for ids in sets]
+    table: Matrix = np.array(counts, dtype=np.float64).reshape(len(counts), len(names))
+    table /= np.maximum(table.sum(axis=1, keepdims=True), 1.0)
+    return table
+
+
+def _columns(shares: Matrix) -> Matrix:
+    """`(n, 2 x groups)`: p and sqrt(p), all groups beyond LABELS as one."""
+    lumped = shares
+    if shares.shape[1] > LABELS:
+        lumped = np.column_stack([shares[:, :LABELS], shares[:, LABELS:].sum(axis=1)])
+    return np.column_stack([lumped, np.sqrt(lumped)])
+
+
+def _unseen(x: Matrix, harm: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Harm of each subset as those of other folds predict it, less the level; the mean over REPEATS divisions.
+
+    The level of the rest is left out: where harm is high in a fold it is low in the others, so that predictions with
+    their intercept are the lower the higher the truth, and a regression that knows nothing has a rho far below zero.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold
+
+    total = np.zeros(len(harm))
+    for _ in range(REPEATS):
+        for inside, outside in KFold(FOLDS, shuffle=True, random_state=int(random.integers(2**31))).split(x):
+            total[outside] += x[outside] @ RidgeCV(PENALTIES).fit(x[inside], harm[inside]).coef_
+    return total / REPEATS
+
+
+def _blends(observed: Matrix, random: np.random.Generator) -> Matrix:
+    """Observed mixtures and weighted means of them, from nearly one to nearly all.
+
+    So every candidate lies in the convex range of what was tried, and asks no group for more rows than the pool holds,
+    since no observed mixture did.
+    """
+    if not len(observed):
+        return observed
+    drawn = [random.dirichlet(np.full(len(observed), total / len(observed)), BLENDS // 4) for total in (1, 3, 10, 30)]
+    return np.vstack([observed, *(weights @ observed for weights in drawn)])
+
+
+def _predicted(
+    fitted: RidgeCV, x: Matrix, harm: NDArray[np.float64], at: Matrix
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted mean harm at standardised columns and its standard error, the penalty a prior of the coefficients."""
+    inverse = np.linalg.inv(x.T @ x + fitted.alpha_ * np.eye(x.shape[1]))
+    used = 1 + float(np.trace(x @ inverse @ x.T))  # degrees of freedom
+    noise = float(((harm - fitted.predict(x)) ** 2).sum()) / max(len(harm) - used, 1.0)
+    variance = noise * (1 / len(harm) + np.einsum("ij,jk,ik->i", at, inverse, at))
+    return fitted.predict(at), np.sqrt(variance)

@@ -1,0 +1,309 @@
+"""What a bank of trials says of what lasts: the part of report.json, and tables, a figure and sentences of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from curator import wording
+from curator.report import drawing
+from curator.report.cells import Row, Table, cell, number, share, table
+from curator.report.part import CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from curator.run import Run
+
+LEVEL = 0.05
+"""Two-sided error of intervals, and what a Holm-adjusted p-value of a predictor has to reach."""
+STRONGEST = 12
+"""Features that the figure and the text show; the table of the page and report.json hold all."""
+LARGEST = 6
+"""Groups of a best mixture that the text names."""
+
+
+class Predictor(Part):
+    """How a score or feature of a set goes with harm after fine-tuning, over the subsets of the bank."""
+
+    feature: str
+    rho: CorrelationOrNull
+    """Spearman's rho with harm; above zero, sets with more of it are more harmful."""
+    low: CorrelationOrNull
+    """Lower limit of its 95 % bootstrap interval over subsets, not adjusted for the number of features."""
+    high: CorrelationOrNull
+    p: ShareOrNull
+    """By permuting outcomes over subsets."""
+    p_holm: ShareOrNull
+    """Adjusted by Holm for all features of the bank."""
+    n: Count
+    """Subsets that have both."""
+    log_odds_rho: CorrelationOrNull
+    """The same with the mean log-odds of refusing; null where they were not measured."""
+    log_odds_low: CorrelationOrNull
+    log_odds_high: CorrelationOrNull
+
+    @property
+    def found(self) -> bool:
+        """Whether it goes with harm beyond chance."""
+        return self.p_holm is not None and self.p_holm <= LEVEL
+
+
+class GroupShare(Part):
+    """How much of a set a group is."""
+
+    group: str | None
+    """Null for rows without a label."""
+    share: ShareOrNull
+    """In the best mixture."""
+    pool: ShareOrNull
+    """In the pool."""
+
+
+class MixtureOf(Part):
+    """A ridge regression of harm on the shares of the groups of one grouping."""
+
+    groups: Count
+    """Groups with coefficients of their own, those of the rest among them as one."""
+    subsets: Count
+    rho: CorrelationOrNull
+    """Spearman's rho between harm and its prediction for subsets outside the fold that was fitted."""
+    low: CorrelationOrNull
+    """Lower limit of its 95 % bootstrap interval over subsets."""
+    high: CorrelationOrNull
+    penalty: Number
+    usable: bool
+    """Whether `low` is above zero."""
+    best: Many[GroupShare]
+    """The mixture with the lowest upper limit of predicted harm, its largest groups first; empty if not usable."""
+    predicted: ShareOrNull
+    """Its predicted harm."""
+    upper: ShareOrNull
+    """The upper limit that it was chosen by."""
+
+
+class Reliability(Part):
+    """How far the outcome of one subset repeats."""
+
+    source: Literal["seeds", "tasks"] | None
+    """The repeats: other seeds, or other tasks where each subset was trained once; null where there are none."""
+    subsets: Count
+    """With every repeat."""
+    repeats: Count
+    one: ShareOrNull
+    """Intraclass correlation of a single repeat."""
+    low: ShareOrNull
+    """Lower limit of its 95 % interval."""
+    high: ShareOrNull
+    mean: ShareOrNull
+    """That of the mean over the repeats."""
+    ceiling: ShareOrNull
+    """Its square root; null unless repeats are seeds."""
+
+
+class Bank(Part):
+    """What a bank of trials says of what lasts, on this model and these tasks."""
+
+    subsets: Count
+    """With a scored outcome on every task."""
+    draws: Count
+    """Of these, the plain random draws; the others are random mixtures."""
+    left_out: Count
+    """Subsets without a scored outcome."""
+    costly: Count
+    """Scored subsets whose harm before fine-tuning, or degenerate share after it, is above what a gate allows over the
+    plain draws.
+    """
+    seeds: Count
+    """Trainings of each subset, at most."""
+    tasks: Many[str]
+    harm: Quantiles | None
+    """Harm of the subsets after fine-tuning, weighted over the tasks."""
+    reliability: Reliability
+    predictors: Many[Predictor]
+    """Every feature, the strongest first."""
+    mixtures: dict[str, MixtureOf]
+    """By grouping."""
+
+    @property
+    def found(self) -> tuple[Predictor, ...]:
+        """The features that go with harm beyond chance."""
+        return tuple(each for each in self.predictors if each.found)
+
+    @property
+    def strongest(self) -> tuple[Predictor, ...]:
+        """Those that the text and the figure show."""
+        return tuple(each for each in self.predictors if each.rho is not None)[:STRONGEST]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was tried, what predicts, and how far an outcome repeats."""
+        return _tried(self), _predicts(self), _repeats(self.reliability)
+
+
+def bank_of(run: Run) -> Bank | None:
+    """The report's part; null where no bank was run."""
+    from curator.decision.bank import read
+    from curator.report.facts import quantiles
+    from curator.seeds import derive
+
+    frames, recipe = run.bank(), run.recipe
+    if frames is None:
+        return None
+    _, groups, outcomes, _ = frames
+    ran = set(outcomes["task"])
+    weights = {task: weight for task, weight in recipe.weights().items() if task in ran and weight > 0}
+    total = sum(weights.values())
+    gates = recipe.verify.gates
+    reading = read(
+        *frames,
+        weights={task: weight / total for task, weight in weights.items()},
+        seed=derive(recipe.seed, "bank"),
+        margins={"harmfulness_before": gates.harmfulness_before, "degenerate": gates.degenerate},
+    )
+    scored = reading.subsets
+    mixtures = {}
+    for each in reading.mixtures:
+        pool = dict(groups[each.grouping].value_counts().iter_rows())
+        best = sorted((each.best or {}).items(), key=lambda item: (-item[1], str(item[0])))
+        shares = tuple(GroupShare(group=name, share=of, pool=pool[name] / groups.height) for name, of in best)
+        mixtures[each.grouping] = MixtureOf.model_validate(
+            {**{name: getattr(each, name) for name in MixtureOf.model_fields}, "best": shares}
+        )
+    return Bank(
+        subsets=scored.height,
+        draws=scored["grouping"].null_count(),
+        left_out=reading.left_out,
+        costly=int(scored["costly"].sum()),
+        seeds=outcomes["seed"].n_unique(),
+        tasks=tuple(weights),
+        harm=quantiles(scored["harm"].to_numpy()),
+        reliability=Reliability.model_validate(reading.reliability),
+        predictors=tuple(
+            Predictor(**{name: row[name] for name in Predictor.model_fields})
+            for row in reading.predictors.iter_rows(named=True)
+        ),
+        mixtures=mixtures,
+    )
+
+
+def bank_tables(bank: Bank | None) -> dict[str, Table]:
+    """Name -> table; none where no bank was run."""
+    if bank is None:
+        return {}
+
+    def predictors() -> Iterator[Row]:
+        for each in bank.predictors:
+            limits, second = _limits(each.low, each.high), _limits(each.log_odds_low, each.log_odds_high)
+            p = cell(wording.probability, each.p), cell(wording.probability, each.p_holm)
+            yield (each.feature, _rho(each.rho), limits, *p, _rho(each.log_odds_rho), second, number(each.n))
+
+    mixtures = (
+        (grouping, number(each.groups), number(each.subsets), _rho(each.rho), _limits(each.low, each.high),
+         each.usable, share(each.predicted) if each.usable else "")
+        for grouping, each in bank.mixtures.items()
+    )  # fmt: skip
+    best = (
+        (grouping, "no label" if of.group is None else of.group, share(of.share), share(of.pool))
+        for grouping, each in bank.mixtures.items()
+        for of in each.best
+    )
+    made = (
+        table("bank", "Spearman's rho of every score and feature with harm after fine-tuning, over the subsets of the "
+              "bank. Intervals are unadjusted; Holm's p-values are adjusted for all features.",
+              "feature|rho|95% interval|p|Holm p|rho with log-odds of refusing|95% interval|subsets", predictors()),
+        table("bank-mixtures", "Ridge regression of harm on the shares of groups: Spearman's rho between predicted "
+              "and observed harm of subsets that were left out of the fit. It is usable only where the whole interval "
+              "lies above zero; a rho below zero means that it predicts nothing.",
+              "grouping|groups|subsets|cross-validated rho|95% interval|usable|predicted harm of the best", mixtures),
+        table("bank-best", "The best mixture of each usable grouping.", "grouping|group|share|in the pool", best),
+    )  # fmt: skip
+    return {each.name: each for each in made if each.rows}
+
+
+def bank_plot(bank: Bank | None) -> dict[str, Markup]:
+    """The strongest features: rho with harm and its interval, filled where Holm's p-value is at most LEVEL."""
+    lanes = [
+        drawing.Lane(
+            each.feature,
+            [drawing.Mark(each.rho, each.low, each.high, "a0" if each.found else "plain", hollow=not each.found)],
+            f"{_figure(each.rho)}, Holm p {wording.probability(each.p_holm)}",
+        )
+        for each in (bank.strongest if bank else ())
+        if each.rho is not None
+    ]
+    if not lanes:
+        return {}
+    scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
+    label = "Spearman's rho between features of a set and harm after fine-tuning, with 95% intervals"
+    ends = "\u2190 more of it, less harm", "more of it, more harm \u2192"
+    return {"bank": drawing.dots(lanes, scale, label=label, ends=ends)}
+
+
+def _tried(bank: Bank) -> str:
+    mixtures = bank.subsets - bank.draws
+    words = (
+        f"{wording.these(bank.subsets, 'set', 'sets')} of candidates ("
+        f"{wording.these(mixtures, 'random mixture', 'random mixtures')} and "
+        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}) "
+        f"{'was' if bank.subsets == 1 else 'were each'} aligned on, fine-tuned and evaluated on probes and seeds that "
+        "the comparisons of this report do not use."
+    )
+    if bank.harm is not None:
+        low, middle, high = map(wording.percent, (bank.harm.min, bank.harm.median, bank.harm.max))
+        words += f" Harm after fine-tuning went from {low} to {high} (median {middle})."
+    if bank.left_out:
+        left = wording.these(bank.left_out, "set has", "sets have")
+        words += f" {left} no scored outcome on some task and {'is' if bank.left_out == 1 else 'are'} left out."
+    if bank.costly:
+        words += (
+            f" {wording.these(bank.costly, 'set is', 'sets are')} costly: harmful before fine-tuning, or degenerate "
+            "after it, by more than a gate allows over the plain draws. A degenerate answer is not harmful, so low "
+            "harm means little there."
+        )
+    return words
+
+
+def _predicts(bank: Bank) -> str:
+    several = wording.these(len(bank.predictors), "score or feature", "scores and features")
+    beyond = f"beyond chance (Holm-adjusted p at most {LEVEL:g} over {several})"
+    if not bank.found:
+        return f"No feature goes with harm {beyond}. That does not show that none matters."
+    first = [f"{each.feature} (rho {_figure(each.rho)})" for each in bank.found[:STRONGEST]]
+    more = len(bank.found) - len(first)
+    names = ", ".join(first) + (f" and {more} more" if more else "")
+    return (
+        f"What goes with harm {beyond}: {names}. Above zero, sets with more of it are more harmful. Features of a set "
+        "go together, so that a correlation does not say which of them is the cause."
+    )
+
+
+def _repeats(found: Reliability) -> str:
+    once = "Each set was trained once, so how far its outcome repeats is not known"
+    if found.source is None:
+        return f"{once}."
+    if found.one is None:
+        return "There are too few sets to say how far the outcome of one repeats."
+    value = f"an intraclass correlation of {_figure(found.one)} [{_figure(found.low)}, {_figure(found.high)}]"
+    if found.source == "tasks":
+        return (
+            f"{once}. Its tasks agree with {value}, which counts the luck of that training as the set's own; a second "
+            "seed for each set would tell the two apart."
+        )
+    return (
+        f"One set's outcome repeats from seed to seed with {value}, and the mean over its {found.repeats} seeds with "
+        f"{_figure(found.mean)}; no score could be expected to correlate with it above {_figure(found.ceiling)}, the "
+        "square root of that."
+    )
+
+
+def _figure(value: float | None) -> str:
+    return wording.UNKNOWN if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def _rho(value: float | None) -> object:
+    return cell(_figure, value)
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    return wording.UNKNOWN if low is None or high is None else f"[{_figure(low)}, {_figure(high)}]"

@@ -1,0 +1,148 @@
+"""What a report, its page and what is published of it say of a bank."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from curator.decision.bank import read
+from curator.publish.record import WITHHELD, publishable
+from curator.report.bank import LARGEST, STRONGEST, Bank, Reliability, bank_of, bank_plot, bank_tables
+from curator.report.figures import Figures
+from curator.report.html import webpage
+from curator.report.markdown import evidence, markdown
+from curator.report.model import Report
+from curator.report.part import plain
+from curator.run import Run
+from curator.run.files import save_frame
+from curator.seeds import derive
+from tests import small_run
+from tests.decision.banks import bank
+from tests.report.invented import invent
+
+HEADING = "What predicts what lasts, on this model and these tasks"
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """One category is what harms, so that its share predicts and a mixture can be used; one set was never scored."""
+    made = bank(6, 60, features=16, rho=0.85, by="share:c0", seeds=2)
+    unscored = pl.when(pl.col("subset") == "s9").then(None).otherwise(pl.col("after")).alias("after")
+    return made.subsets, made.groups, made.outcomes.with_columns(unscored), made.features.rename({"f0": "<b>f0"})
+
+
+@pytest.fixture(scope="module")
+def run(frames, tmp_path_factory):
+    """A run of one of the two tasks that the bank has, whose stage `select` holds the bank."""
+    folder = tmp_path_factory.mktemp("banked")
+    for name, frame in zip(("subsets", "groups", "outcomes", "features"), frames, strict=True):
+        save_frame(folder / "4-select" / "bank" / f"{name}.parquet", frame)
+    return Run(small_run.recipe(), folder)
+
+
+@pytest.fixture(scope="module")
+def part(run):
+    return bank_of(run)
+
+
+@pytest.fixture(scope="module")
+def report(part):
+    return invent().report(bank=part)
+
+
+def test_it_is_the_reading_of_the_run_s_tables(run, frames, part):
+    gates = {"harmfulness_before": 0.05, "degenerate": 0.05}
+    reading = read(*frames, weights={"list": 1.0}, seed=derive(run.recipe.seed, "bank"), margins=gates)
+    assert [each.feature for each in part.predictors] == reading.predictors["feature"].to_list()
+    assert [each.p_holm for each in part.predictors] == reading.predictors["p_holm"].to_list()
+    assert (part.subsets, part.draws, part.left_out, part.seeds, part.tasks) == (59, 19, 1, 2, ("list",))
+    assert part.reliability.ceiling == reading.reliability.ceiling
+    category = next(each for each in reading.mixtures if each.grouping == "category")
+    shown = part.mixtures["category"]
+    assert shown.usable
+    assert {of.group: of.share for of in shown.best} == dict(category.best)
+    assert [of.share for of in shown.best] == sorted(category.best.values(), reverse=True)
+    held = frames[1]["category"].value_counts()
+    assert {of.group: of.pool for of in shown.best} == {name: count / 600 for name, count in held.iter_rows()}
+    assert part.harm.max == reading.subsets["harm"].max()
+
+
+def test_it_survives_json_and_is_absent_where_there_was_none(report, tmp_path):
+    assert Report.model_validate_json(json.dumps(plain(report), allow_nan=False)) == report
+    without = invent().report()
+    assert "bank" not in plain(without)
+    for shown in (markdown(without), webpage(without, Figures())):
+        assert HEADING not in shown
+    assert (bank_tables(None), bank_plot(None)) == ({}, {})
+    assert bank_of(Run(small_run.recipe(), tmp_path)) is None
+
+
+def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
+    found = [each.feature for each in report.bank.found]
+    assert found[0] == "share:c0"
+    for shown in (webpage(report, Figures()), markdown(report), evidence(report)):
+        assert HEADING in shown
+        assert f"share:c0 (rho {report.bank.predictors[0].rho:.2f})" in shown
+        assert "over 17 scores and features" in shown
+        assert "40 random mixtures and 19 plain random draws" in shown
+        assert "1 set has no scored outcome" in shown
+        assert f"above {report.bank.reliability.ceiling:.2f}, the square root" in shown
+        assert "<b>f0" not in shown
+    text = markdown(report)
+    assert "| **share:c0** |" in text
+    assert f"The {17 - STRONGEST} weakest are in report.json only." in text
+    best = report.bank.mixtures["category"].best
+    assert f"and {len(best) - LARGEST} more |" in text
+
+
+def test_the_figure_has_the_strongest_and_fills_what_is_found(report):
+    drawn = bank_plot(report.bank)["bank"]
+    assert drawn.count("<circle") == STRONGEST
+    assert drawn.count('class="dot') == sum(each.found for each in report.bank.strongest)
+    tables = bank_tables(report.bank)
+    assert len(tables["bank"].rows) == len(report.bank.predictors) == 17
+    assert tables["bank"].rows[0][1].value == report.bank.predictors[0].rho
+    assert [row[0].shown for row in tables["bank-mixtures"].rows] == ["category", "opener", "answer-length"]
+    assert {row[0].shown for row in tables["bank-best"].rows} == {
+        name for name, each in report.bank.mixtures.items() if each.usable
+    }
+
+
+def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
+    silent = part.model_copy(
+        update={"predictors": tuple(each.model_copy(update={"p_holm": 0.4}) for each in part.predictors)}
+    )
+    assert silent.sentences[1].startswith("No feature goes with harm beyond chance")
+    assert 'class="dot' not in bank_plot(silent)["bank"]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Reliability(source=None, subsets=9, repeats=1, one=None, low=None, high=None, mean=None, ceiling=None),
+         "Each set was trained once, so how far its outcome repeats is not known."),
+        (Reliability(source="tasks", subsets=9, repeats=2, one=0.5, low=0.1, high=0.8, mean=0.67, ceiling=None),
+         "Its tasks agree with an intraclass correlation of 0.50 [0.10, 0.80]"),
+        (Reliability(source="seeds", subsets=5, repeats=2, one=None, low=None, high=None, mean=None, ceiling=None),
+         "There are too few sets"),
+        (Reliability(source="seeds", subsets=9, repeats=2, one=0.43, low=0.1, high=0.6, mean=0.6, ceiling=0.775),
+         "no score could be expected to correlate with it above 0.78"),
+    ],
+)  # fmt: skip
+def test_how_far_an_outcome_repeats_is_said_of_what_is_known(part, found, words):
+    sentence = part.model_copy(update={"reliability": found}).sentences[2]
+    assert words in sentence
+    assert "None" not in sentence
+
+
+def test_openers_are_not_published_and_categories_are(report):
+    opener = report.bank.mixtures["category"].model_copy()
+    mixtures = {**report.bank.mixtures, "opener": opener}
+    public = publishable(report.model_copy(update={"bank": report.bank.model_copy(update={"mixtures": mixtures})})).bank
+    assert isinstance(public, Bank)
+    assert {of.group for of in public.mixtures["opener"].best} == {WITHHELD}
+    assert public.mixtures["category"] == report.bank.mixtures["category"]
+    assert public.predictors == report.bank.predictors
+    assert public.reliability == report.bank.reliability
