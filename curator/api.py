@@ -258,7 +258,8 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
     Raises:
         RecipeError: It has problems; all of them are named at once.
     """
-    from curator.check.estimate import estimates, outline
+    from curator.check.estimate import estimates
+    from curator.check.outline import outline
     from curator.check.problems import examine
 
     examined = examine(_written(recipe, settings))

@@ -23,8 +23,8 @@ from curator.recipe.file import dump
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
-from curator.run.folder import Made, make, opened, write_json, write_text
-from curator.run.names import KEYS, RECIPE
+from curator.run.folder import Made, make, opened, read_json, write_json, write_text
+from curator.run.names import BANK, KEYS, RECIPE, SIZE
 from curator.score import stage as score
 from curator.selection import stage as selection
 
@@ -35,9 +35,23 @@ Work = Callable[[Run, Path], Mapping[str, Any]]
 
 
 def _select(run: Run, folder: Path) -> Mapping[str, Any]:
+    from curator.experiment.choice import bank
     from curator.experiment.pilot import pilot
 
+    if run.recipe.select.by == "bank":
+        return selection.select(run, folder, pilot=partial(bank, mixtures=_mixtures(run, folder)))
     return selection.select(run, folder, pilot=pilot)
+
+
+def _mixtures(run: Run, folder: Path) -> int:
+    """How many mixtures the bank has, as was written down before it began: speeds measured since do not change it."""
+    from curator.check.estimate import mixtures
+
+    path = folder / BANK / SIZE
+    if not path.exists():
+        write_json(path, {"budget": run.recipe.verify.pilot.bank.budget, "mixtures": mixtures(run.recipe, run.root)})
+    count: int = read_json(path)["mixtures"]
+    return count
 
 
 WORK: Mapping[str, Work] = {

@@ -110,8 +110,15 @@ PILOTED = [
 ]
 
 FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9}", "score={from: cosine}"]
+BANK = [
+    "verify.pilot={bank: {mixtures: 9, groupings: [opener], concentrations: [0.5], tasks: [list], budget: 20 min}}",
+    "verify.log_odds={refuse: [No], comply: [Yes]}",
+    "select={k: 9, by: bank}",
+    "suite=null",
+]
 
 VARIANTS = {
+    "bank": BANK,
     "full": [],
     "floor": FLOOR,
     "given": ["select.weight=0.5", *GIVEN],
@@ -174,6 +181,8 @@ MOVES = (
     ("verify.forgetting", "answer"),
     ("verify.forgetting.interference", "scores"),
     ("verify.log_odds", "answer"),
+    ("verify.log_odds.refuse", "select answer"),  # which a bank reads
+    ("verify.log_odds.comply", "select answer"),
     ("verify.pilot", "select"),
     ("verify.pilot.scores", "scores select"),
     ("verify.pilot.share_of_probes", "pool select"),
@@ -209,7 +218,7 @@ UNREAD = {
     "full": ["verify.rehearsal_share", "judges.panel.*.error", "verify.generate.memory", "judges.headline"],
     "vllm": ["verify.rehearsal_share", *(f"judges.panel.{number}.error" for number in range(1, 6))],
 }
-UNREAD["piloted"] = UNREAD["full"]
+UNREAD["piloted"] = UNREAD["bank"] = UNREAD["full"]
 UNREAD["floor"] = UNREAD["given"]
 for _unread in ("given", "budget", "quantised"):
     UNREAD[_unread] += ["verify.generate.python", "verify.generate.memory"]
@@ -228,6 +237,8 @@ FIXED_BY_OTHERS = {
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
     "select.within", "select.within.shares",  # a section, or none; empty, or shares that sum to 1
+    "select.by",  # with a weight of its own, or a pilot's
+    "verify.pilot.bank.tasks",  # all, or a list, whose items are flipped
     "select.data", "verify.arms.*.data",  # exactly one way to give rows
 }  # fmt: skip
 SOURCE = re.compile(r"^.*\.(data|train|sources\.\*|harmful\.\*|benign\.\*)\.")
@@ -290,6 +301,7 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
 
 
 WORDS = (
+    "other", "5 min",
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "similar", "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful",
     "graph-cut", "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second",

@@ -43,6 +43,7 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
         "include": [],
         "exclude": [],
         "stochastic": None,
+        "by": None,
     }
     contents["select"] |= {**cleared, "weight": 0.5, "data": request.corpus.model_dump(by_alias=True)}
     contents["pool"]["sources"] = [(request.pool or request.corpus).model_dump(by_alias=True)]

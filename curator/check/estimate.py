@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curator.check import curve, scores
+from curator.check import bank, curve, scores
 from curator.check.measured import Measured, measured
 from curator.check.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
 from curator.check.speed import GPU, core_of, operations, seconds_for
 from curator.check.workload import (
     Load,
     answers_of,
+    bank_plan,
     instruction_tuning,
     pilot_answers,
     pilot_grid,
@@ -24,13 +25,12 @@ from curator.check.workload import (
     total,
     trainings,
 )
-from curator.experiment.plan import Plan, plan, trained_on
+from curator.experiment.plan import Plan, plan
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
-from curator.recipe import Recipe, embedders_of
+from curator.recipe import Recipe
 from curator.recipe.openers import LogOdds
-from curator.recipe.sweep import mix_of, settings_by_name, task_of
-from curator.recipe.task import TaskSection
+from curator.recipe.sweep import settings_by_name
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
 from curator.wording import duration, number, points, these
@@ -53,6 +53,7 @@ class Estimate:
         detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
         gates: What each gate of the recipe can show.
         pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
+        bank: The same of the bank, whose runs come before those of the pilot, its confirmation; `seeds` is of each set.
         regime: The same of the search for the regime, where the recipe asks for one; its runs come on top, too.
     """
 
@@ -75,6 +76,7 @@ class Estimate:
     detectable: float | None = None
     gates: tuple[GateChance, ...] = ()
     pilot: Estimate | None = None
+    bank: Estimate | None = None
     regime: Estimate | None = None
 
 
@@ -88,7 +90,8 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
-    pilot, regime = _pilot(recipe, known, size), _regime(recipe, known, size)
+    recipe = bank.sized(recipe, lambda each: _seconds_beside(each, known, size))
+    beside = _beside(recipe, known, size)
     figures = []
     for count in wanted or [recipe.verify.most_seeds]:
         grid = plan(recipe.verify, settings_by_name(recipe), seeds=count)
@@ -100,26 +103,37 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
         asked = planned.asked + curve.models(recipe, grid, known)
         detectable, gates = smallest(recipe, count, known), gate_chances(recipe, count, known)
         planned = replace(planned, seeds=count, asked=asked, disk=total(left), detectable=detectable, gates=gates)
-        figures.append(replace(planned, pilot=pilot, regime=regime))
+        figures.append(replace(planned, **beside))  # type: ignore[arg-type]
     return figures, _words(recipe, root, figures, known, size)
 
 
-def _pilot(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
-    if recipe.select.weight != "auto":
-        return None
-    grid = pilot_grid(recipe)
-    loads, answers = pilot_trainings(recipe, known), pilot_answers(recipe, grid, known)
-    planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
-    return replace(planned, seeds=max((cell.seed + 1 for cell in grid.asked), default=0))
+def mixtures(recipe: Recipe, root: Path) -> int:
+    """How many mixtures the bank of a recipe has, see `check.bank`; `root` as `estimates` takes it."""
+    size, known = model_size(recipe.model.id, recipe.model.revision), measured(recipe, root)
+    return bank.sized(recipe, lambda each: _seconds_beside(each, known, size)).verify.pilot.bank.mixtures
 
 
-def _regime(recipe: Recipe, known: Measured, size: ModelSize | None) -> Estimate | None:
-    if recipe.verify.regime is None:
-        return None
-    grid = regime_plan(recipe)
-    loads, answers = regime_trainings(recipe, known), pilot_answers(recipe, grid, known)
-    planned = _estimate(recipe, grid, loads, answers, known=known, size=size)
-    return replace(planned, seeds=recipe.verify.regime.seeds)
+def _seconds_beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> float | None:
+    """Of the bank and its confirmation."""
+    planned = [_beside(recipe, known, size)[name] for name in ("bank", "pilot")]
+    return total(part for each in planned for part in (each.train_seconds, each.answer_seconds))
+
+
+def _beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> dict[str, Estimate]:
+    """Of the grids on the pilot's probes, whose runs come on top of the experiment's: bank, pilot and regime."""
+    grids: dict[str, tuple[Plan, Sequence[Load]]] = {}
+    if recipe.select.by == "bank":
+        grids["bank"] = bank_plan(recipe), trainings(recipe, bank_plan(recipe), known)
+    if recipe.select.piloted:
+        grids["pilot"] = pilot_grid(recipe), pilot_trainings(recipe, known)
+    if recipe.verify.regime is not None:
+        grids["regime"] = regime_plan(recipe), regime_trainings(recipe, known)
+    planned = {}
+    for name, (grid, loads) in grids.items():
+        answers = pilot_answers(recipe, grid, known)
+        estimate = _estimate(recipe, grid, loads, answers, known=known, size=size)
+        planned[name] = replace(estimate, seeds=max((cell.seed + 1 for cell in grid.asked), default=0))
+    return planned
 
 
 def _estimate(
@@ -235,7 +249,10 @@ def _words(
         tuned = _trained(1, first.instruct_rows, first.instruct_tokens)
         words = {"instruction tuning": f"{tuned}{tokens}", **words}
     if first.pilot is not None:
-        words["pilot"] = _pilot_words(recipe, first.pilot, root)
+        words["confirmation" if first.bank else "pilot"] = _pilot_words(recipe, first.pilot, root)
+    if first.bank is not None:
+        on_top = _on_top(first.bank, root)
+        words["bank"] = f"adds to the figures above: {on_top}; {bank.in_words(recipe, disk(first.bank))}"
     words |= scores.in_words(recipe, root, known, size)
     if recipe.verify.log_odds is not None:
         words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
@@ -293,7 +310,7 @@ def _regime_words(recipe: Recipe, regime: Estimate, root: Path) -> str:
     when = "adds to the figures above" if section.auto else "only with `curator check --measure`"
     return (
         f"{when}: {_on_top(regime, root)}. The control alone, {tried} of length and learning rate on "
-        f"{_seeds(regime.seeds)}; verify.regime.steps and verify.regime.learning_rates name fewer"
+        f"{these(regime.seeds, 'seed', 'seeds')}; verify.regime.steps and verify.regime.learning_rates name fewer"
     )
 
 
@@ -319,128 +336,3 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
     how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
     guards = any(judge.model for judge in recipe.judges.panel)
     return how + ("; the time of models that judge comes on top" if guards else "")
-
-
-def outline(recipe: Recipe) -> dict[str, str]:
-    """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
-    verify = recipe.verify
-    grid = plan(verify, settings_by_name(recipe))
-    asked = len(grid.asked) + curve.models(recipe, grid, Measured())
-    select, keep = recipe.select, verify.keep.rows if verify.keep else 0
-    # How many rows repeats add is known when rows are chosen.
-    rows = None if select.k is None or select.repeats is not None else select.k + keep
-    arms = ", ".join(
-        arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
-        for arm in verify.arms
-    )
-    weights = ", ".join(
-        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
-    )
-    tasks = {task.name: task for task in recipe.tasks}
-    size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
-    if select.data is not None:
-        size = f"the rows of {select.data.label}, as they are; measured"
-    weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else f"weight {_pilot_in_words(recipe)}"
-    if select.coverage is not None:
-        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
-        weight = f"{which} that keeps {select.coverage:.0%} of the coverage above a random set's"
-    return {
-        "model": recipe.model.id,
-        "pool": ", ".join(source.label for source in recipe.pool.sources),
-        "tasks (weight)": weights,
-        "selected": f"{size} by {select.objective}, {weight}{_repeated(recipe)}",
-        **_embedded(recipe),
-        "arms": f"{arms}; {_how_many(verify)}",
-        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
-        if grid.aligned
-        else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
-        "fine-tuning runs": "; ".join(
-            f"{name}: {len([c for c in grid.finetuned if c.tuned == name])} of "
-            f"{_size(setting.training(verify.finetune), trained_on(tasks[task_of(name)], verify, setting.rows))}"
-            f"{_mixed(tasks[task_of(name)])}{curve.in_words(recipe, tasks[task_of(name)], setting)}"
-            for name, setting in settings_by_name(recipe).items()
-        )
-        + ("; length and learning rate are replaced by those that are found first" if verify.finds_regime else ""),
-        **({"decision": _over(recipe)} if verify.decision.over == "worst" else {}),
-        "models asked": f"{asked}, answers of at most {verify.generate.max_new_tokens} tokens" + _answered(recipe),
-        "judges": ", ".join(
-            f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name
-            for judge in recipe.judges.panel
-        ),
-        "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
-    }
-
-
-def _embedded(recipe: Recipe) -> dict[str, str]:
-    names = " and ".join(section.id for section in embedders_of(recipe))
-    return (
-        {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score content"} if names else {}
-    )
-
-
-def _repeated(recipe: Recipe) -> str:
-    repeats = recipe.select.repeats
-    if repeats is None:
-        return ""
-    groups = ", ".join(f"{name} {these(times, 'time', 'times')}" for name, times in repeats.groups.items())
-    return f"; the curated arm is trained on each row of a {repeats.by} so often in a pass: {groups}"
-
-
-def _over(recipe: Recipe) -> str:
-    cases = sum(weight > 0 for weight in mix_of(recipe).values())
-    if cases == 1:
-        return "about the one anticipated task, which is the mean and the worst case"
-    return (
-        f"about the worst of {cases} anticipated tasks or settings: durable in each of them, or worse in one at a "
-        f"level divided by {cases}"
-    )
-
-
-def _size(training: Training, rows: int | None) -> str:
-    steps = training.steps if rows is None else training.steps_over(rows)
-    length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
-    apart = f", each in {training.processes} processes" if training.processes > 1 else ""
-    return f"{length} x {training.batch} rows ({training.method}{apart})"
-
-
-def _mixed(task: TaskSection) -> str:
-    parts = []
-    if task.regime is not None:
-        kind = "harmful" if task.regime.harmful_share is not None else "identity"
-        parts.append(f"{task.regime.share:.3g} of {kind} rows")
-    if task.defence is not None:
-        parts.append(
-            f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
-        )
-    return f" with {' and '.join(parts)}" if parts else ""
-
-
-def _answered(recipe: Recipe) -> str:
-    """How probes are answered, where not greedily, once, from the first token on."""
-    generate, depths, parts = recipe.verify.generate, recipe.probes.depths, []
-    if generate.temperature is not None:
-        each = these(generate.samples, "answer", "answers")
-        parts.append(f"{each} to each probe drawn at temperature {generate.temperature:g}")
-    if depths:
-        lengths = " and ".join(filter(None, [", ".join(map(str, depths[:-1])), str(depths[-1])]))
-        unit = "token" if depths[-1] == 1 else "tokens"
-        parts.append(f"harmful probes also after {lengths} {unit} of a prefilled opening")
-    return "".join(f"; {part}" for part in parts)
-
-
-def _seeds(count: int) -> str:
-    return these(count, "seed", "seeds")
-
-
-def _how_many(verify: Verify) -> str:
-    looks = verify.seeds
-    if not isinstance(looks, Looks):
-        return _seeds(looks)
-    return f"{looks.first} to {_seeds(looks.max)}, a look after every {looks.every}, until one stops"
-
-
-def _pilot_in_words(recipe: Recipe) -> str:
-    pilot = recipe.verify.pilot
-    optimised, drawn = pilot.tries(len(recipe.representations))
-    compared = f"{these(optimised, 'candidate', 'candidates')} and {these(drawn, 'random draw', 'random draws')}"
-    return f"chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, whose runs come on top of those below"

@@ -128,11 +128,11 @@ def _tasks(recipe: Recipe, **changes: None) -> list[TaskSection]:
     return [task.model_copy(update={"probe_at": None, **changes}) for task in recipe.tasks]
 
 
-def _chosen(recipe: Recipe) -> Any:
+def _chosen(recipe: Recipe) -> object:
     """What decides the arms' rows among those that were read. A pilot decides by all that it trains, evaluates and
     judges; the number of seeds changes no set.
     """
-    if recipe.select.weight != "auto":
+    if not recipe.select.piloted:
         return recipe.representations, recipe.score, recipe.select
     verify = recipe.verify.model_copy(update={"arms": [], "seeds": 1, "forgetting": None, "control": "random"})
     return recipe.representations, recipe.score, recipe.select, verify, recipe.judges
@@ -185,7 +185,7 @@ def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
 
 
 def _speed(root: Path, phase: str) -> float | None:
-    stages = ("train", "pilot", "regime/train")
+    stages = ("train", "pilot", "bank", "regime/train")
     return _per_second([piece["record"] for stage in stages for piece in pieces(root, stage, phase)])
 
 

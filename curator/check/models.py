@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from curator.check.bank import unseen
 from curator.check.curve import merged
 from curator.errors import DataError, RecipeError
 from curator.model.chat import TEMPLATES
@@ -78,6 +79,8 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             f"by verify.decision (floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range between these",
         )
     yield from _by_heart(recipe, base)
+    if (sentence := unseen(recipe)) is not None:
+        yield ("tasks",), sentence
     yield from merged(recipe)
 
 

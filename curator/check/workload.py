@@ -4,16 +4,19 @@ and the number of answers. Imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from curator.check.measured import INSTRUCTION, Measured
 from curator.experiment.plan import (
+    Candidate,
     Cell,
     Plan,
     Tally,
+    bank_grid,
     candidates,
+    confirmed,
     regime_grid,
     rehearsed_rows,
     rows_by_part,
@@ -79,10 +82,12 @@ def instruction_tuning(recipe: Recipe, known: Measured) -> Load | None:
 
 
 def pilot_grid(recipe: Recipe) -> Plan:
-    """The models of the pilot, each candidate at all the seeds that it comes to; empty without a pilot."""
-    if recipe.select.weight != "auto":
+    """The models of the pilot, or of a bank's confirmation, each candidate at all the seeds that it comes to; empty
+    without either.
+    """
+    if not recipe.select.piloted:
         return Plan((), ())
-    seeds = seeds_of(candidates(recipe.verify.pilot, len(recipe.representations)), recipe.verify.pilot.seeds)
+    seeds = seeds_of(_compared(recipe), recipe.verify.pilot.seeds)
     return plan_of(seeds, [task.name for task in recipe.tasks if task.anticipated], stage=recipe.verify.stage)
 
 
@@ -92,9 +97,22 @@ def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
     """
     arms, curated = dict(known.arms), arm_rows(recipe, Cell(CURATED, 0), known)
     if curated is not None:
-        tried = candidates(recipe.verify.pilot, len(recipe.representations))
-        arms |= {(candidate.name, 0): curated for candidate in tried if not candidate.drawn}
+        arms |= {(candidate.name, 0): curated for candidate in _compared(recipe) if not candidate.drawn}
     return trainings(recipe, pilot_grid(recipe), replace(known, arms=arms))
+
+
+def _compared(recipe: Recipe) -> Sequence[Candidate]:
+    pilot = recipe.verify.pilot
+    return (
+        confirmed(pilot.bank) if recipe.select.by else candidates(pilot, len(recipe.representations), recipe.covering)
+    )
+
+
+def bank_plan(recipe: Recipe) -> Plan:
+    """The models of the bank; empty where none chooses."""
+    if recipe.select.by != "bank":
+        return Plan((), ())
+    return bank_grid(recipe.verify, recipe.verify.pilot.bank.mix(recipe.weights()))
 
 
 def regime_plan(recipe: Recipe) -> Plan:
@@ -203,10 +221,13 @@ def _at_most(rows: int | None, section: Training) -> Tally | None:
     return None if rows is None else Tally.at_most(rows, section)
 
 
-def total(parts: Iterable[int | None]) -> int | None:
+Number = TypeVar("Number", int, float)
+
+
+def total(parts: Iterable[Number | None]) -> Number | None:
     """The sum; null where a part is not known."""
     values = list(parts)
-    return None if None in values else sum(part or 0 for part in values)
+    return None if None in values else sum(part for part in values if part is not None)
 
 
 def source_rows(sources: Iterable[Source]) -> int | None:

@@ -123,7 +123,7 @@ def _given(data: str | None) -> list[str]:
         return []
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     cleared = ["k=null", "budget_tokens=null", "quotas=null", "within=null", "include=[]", "exclude=[]"]
-    cleared += ["stochastic=null"]
+    cleared += ["stochastic=null", "by=null"]
     # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
     return [f"select.{setting}" for setting in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
 
@@ -143,8 +143,9 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     """
     from dataclasses import asdict, replace
 
-    from curator.check.estimate import estimates, outline
+    from curator.check.estimate import estimates
     from curator.check.measured import kinds_noted
+    from curator.check.outline import outline
     from curator.check.problems import examine, told
     from curator.recipe.file import open_file
     from curator.recipe.inputs import programs

@@ -15,13 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.cluster.describe import anchors_of, is_list, ranked, stability, top_terms
-from curator.cluster.kmeans import Partition, kmeans
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
 from curator.errors import DataError
 from curator.pool.sources import Read, read
 from curator.pool.words import last
 from curator.recipe.source import Source
 from curator.records import Embed
+from curator.represent.kmeans import Partition, kmeans
 from curator.seeds import generator
 from curator.wording import these
 

@@ -15,12 +15,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curator.audit.request import source_of
-from curator.cluster.kmeans import Labels
 from curator.cluster.result import Anchored, Stability
 from curator.errors import DataError
 from curator.language import unspaced, words
 from curator.pool.sources import read
 from curator.records import Embed, Messages, Vectors
+from curator.represent.kmeans import Labels
 from curator.score.cosine import cosine
 
 MARKED_LINES, MARKED_SHARE = 2, 0.5

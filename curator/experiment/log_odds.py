@@ -94,6 +94,17 @@ def resolved(run: Run) -> Resolved | None:
     return cast("Resolved", made.record)
 
 
+def stated(run: Run) -> Resolved | None:
+    """The openers that the recipe names, in its model's tokens; null where it names none. For trials that come before
+    there is anything to learn openers from.
+
+    Raises:
+        RecipeError: As `resolved`.
+    """
+    section = run.recipe.verify.log_odds
+    return None if section is None or section.kind == "pilot" else _resolve(run, section)
+
+
 def openers_in(found: Resolved | None) -> Openers | None:
     """As jobs take them."""
     if found is None:

@@ -10,27 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from curator.decision.comparisons import anticipated, rate
 from curator.decision.tables import lay_out
-from curator.experiment.plan import Candidate, candidates, rounds
+from curator.experiment.plan import Candidate, Plan, candidates, rounds
 from curator.judge.stage import judge_answers
 from curator.recipe.represent import names_of
 from curator.recipe.score import AGGREGATES, KINDS
 from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
-from curator.run.names import CANDIDATES
+from curator.run.names import CANDIDATES, PILOT
 from curator.score.models import name_of
 from curator.seeds import derive, generator
+from curator.selection.stage import Choice
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from curator.model.openers import Openers
     from curator.records import Data
+    from curator.selection.stage import Chosen
 
 Ids = tuple[str, ...]
 
@@ -70,46 +73,92 @@ class Piloted:
     best_draw: Candidate | None
 
 
-def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Ids]) -> tuple[Setting, Ids | None]:
-    """The setting to go on with, and the best random draw; writes the whole table to `folder/candidates.json`.
+def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]) -> Choice:
+    """The setting to go on with, and the best random draw; writes the whole table to `pilot/candidates.json`.
 
     Args:
-        choose: The row ids that a setting chooses.
+        folder: Of stage `select`.
+        choose: What a setting chooses.
+    """
+    recipe, folder, seed = run.recipe, folder / PILOT, derive(run.recipe.seed, "pilot")
+    compared = candidates(recipe.verify.pilot, len(recipe.representations), recipe.covering)
+    chosen = (candidate for candidate in compared if not candidate.drawn)
+    sets = {candidate.name: choose(_setting(candidate)).selection.ids for candidate in chosen}
+    first = compared[0].name
+    for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
+        sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
+
+    piloted = confirm(run, folder, data, compared, sets)
+    write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
+    return Choice(_setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None)
+
+
+def confirm(run: Run, folder: Path, data: Data, compared: Sequence[Candidate], sets: Mapping[str, Ids]) -> Piloted:
+    """Halves candidates on the pilot's probes and seeds, and on every anticipated task.
+
+    Args:
+        folder: Where the pieces of the pilot lie. `sets`: candidate -> its rows.
+    """
+    recipe, verify = run.recipe, run.recipe.verify
+    tasks = [task.name for task in data.tasks if task.weight > 0]
+    chosen = {candidate.name: sets[candidate.name] for candidate in compared if not candidate.drawn}
+    sets = {**sets, **_trained(run, data, chosen)}  # each as the curated arm would be trained on it
+
+    def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
+        # The first candidate's steps are everybody's in every round, whether or not it is still in the race.
+        names, first = [candidate.name for candidate in alive], compared[0].name
+        seed = derive(recipe.seed, "pilot")
+        return tried(run, data, folder, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
+
+    return halve(
+        compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=verify.gates.of_pilots()
+    )
+
+
+class Trial(NamedTuple):
+    """The models that were trained to try sets, and what was judged of their answers to the pilot's probes."""
+
+    plan: Plan
+    verdicts: pl.DataFrame
+
+
+def tried(
+    run: Run,
+    data: Data,
+    folder: Path,
+    sets: Mapping[str, Ids],
+    names: Sequence[str],
+    *,
+    seeds: int,
+    tasks: Sequence[str],
+    first: str,
+    seed: int,
+    openers: Openers | None = None,
+) -> Trial:
+    """Trains, prompts and judges sets on the first so many seeds; what is in the folder already is kept.
+
+    Args:
+        sets: Name -> its rows, of which `names` run. `first`: the one whose steps or tokens the others match.
+        tasks: What models are fine-tuned on.
+        seed: That all of their seeds derive from.
+        openers: Of which it is taken how likely they begin an answer; null for none.
     """
     from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
     from curator.experiment.plan import Cell
     from curator.experiment.plan import grid as plan_of
     from curator.run.names import PROBES
 
-    recipe, verify = run.recipe, run.recipe.verify
-    progress = run.progress_of("select")
-    seed, execute = derive(recipe.seed, "pilot"), runner_of(run)
-    tasks = [task.name for task in data.tasks if task.weight > 0]
-    compared = candidates(verify.pilot, len(recipe.representations), recipe.covering)
-    sets = {candidate.name: choose(_setting(candidate)) for candidate in compared if not candidate.drawn}
-    trained = _trained(run, data, sets)  # the candidates' rows as the curated arm would be trained on them
-    first = compared[0].name
-    for number, draw in enumerate(candidate for candidate in compared if candidate.drawn):
-        sets[draw.name] = drawn(data.candidates, recipe.select, len(sets[first]), generator(seed, "draw", number))
-
-    def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
-        names = [candidate.name for candidate in alive]
-        arms = {(name, number): trained.get(name, sets[name]) for name in names for number in range(seeds)}
-        # The first candidate's steps are everybody's in every round, whether or not it is still in the race.
-        experiment = experiment_of(
-            run, data, {(first, 0): trained[first], **arms}, seed=seed, reference=Cell(first, 0),
-            probes=(("harmful", PROBES["pilot"]),), tests=False,
-        )  # fmt: skip
-        plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=verify.stage)
-        done = train_grid(experiment, plan, (folder / "train").absolute(), execute=execute, progress=progress)
-        weights = {cell: model for cell, (model, _) in done.items()}
-        answers = answers_of(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
-        return judge_answers(run, answers, data, folder / "judge", progress)
-
-    margins = {name: getattr(verify.gates, name) for name in ("harmfulness_before", "degenerate")}
-    piloted = halve(compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=margins)
-    write_json(folder / CANDIDATES, _table(run, piloted, compared, data.pilot.height))
-    return _setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None
+    progress, execute = run.progress_of("select"), runner_of(run)
+    arms = {(name, number): sets[name] for name in names for number in range(seeds)}
+    experiment = experiment_of(
+        run, data, {(first, 0): sets[first], **arms}, seed=seed, reference=Cell(first, 0),
+        probes=(("harmful", PROBES["pilot"]),), tests=False, openers=openers,
+    )  # fmt: skip
+    plan = plan_of(dict.fromkeys(names, seeds), tasks, stage=run.recipe.verify.stage)
+    done = train_grid(experiment, plan, (folder / "train").absolute(), execute=execute, progress=progress)
+    weights = {cell: model for cell, (model, _) in done.items()}
+    answers = answers_of(run, experiment, plan, weights, folder=folder / "answer", execute=execute, stage="select")
+    return Trial(plan, judge_answers(run, answers, data, folder / "judge", progress))
 
 
 def _trained(run: Run, data: Data, sets: Mapping[str, Ids]) -> dict[str, Ids]:
@@ -209,7 +258,7 @@ def _setting(candidate: Candidate) -> Setting:
     return Setting(candidate.weight, candidate.score, candidate.representation or 0)
 
 
-def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, Any]:
+def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: int) -> Mapping[str, object]:
     labels = names_of(run.recipe.representations)
     return {
         "probes": probes,

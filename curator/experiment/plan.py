@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curator.recipe.bank import Bank
 from curator.recipe.source import of_regime, rows_added
 from curator.recipe.sweep import name_at, split
 from curator.recipe.task import TaskSection
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 NONE = "none"  # the arm that is never aligned
+
+DRAW = "draw"  # what a random draw is called, and its kind
 
 
 @dataclass(frozen=True, order=True)
@@ -127,17 +130,20 @@ class Candidate:
     Attributes:
         name: `w0`, `w1`, ... in the order of the recipe, or `draw-0`, ... for a random draw.
         weight: lambda of the objective, `score`: what rows are chosen by, `representation`: number of the one it is
-            taken from; all null for a random draw.
+            taken from; all null for a random draw, and for a set that comes from a bank.
+        kind: Of a candidate beside a bank: `score`, `mixture`, `observed` or `draw`. `what`: which it is, in words.
     """
 
     name: str
     weight: float | None = None
     score: int | None = None
     representation: int | None = None
+    kind: str | None = None
+    what: str | None = None
 
     @property
     def drawn(self) -> bool:
-        return self.weight is None
+        return self.weight is None if self.kind is None else self.kind == DRAW
 
 
 def candidates(pilot: Pilot, representations: int, covering: int = 0) -> list[Candidate]:
@@ -153,6 +159,19 @@ def candidates(pilot: Pilot, representations: int, covering: int = 0) -> list[Ca
     settings = [(weight, score, number) for number in compared for score in scores for weight in pilot.weights]
     chosen = [Candidate(f"w{number}", *setting) for number, setting in enumerate(settings)]
     return chosen + [Candidate(f"draw-{number}") for number in range(pilot.tries(representations)[1])]
+
+
+def confirmed(bank: Bank) -> list[Candidate]:
+    """As many candidates and random draws as a bank confirms, before anybody knows which they are."""
+    kinds = ("observed", DRAW)
+    return [Candidate(f"{kind}-{number}", kind=kind) for kind in kinds for number in range(bank.candidates)]
+
+
+def bank_grid(verify: Verify, tasks: Iterable[str]) -> Plan:
+    """The models of a bank, `tasks` being those that it runs on."""
+    bank = verify.pilot.bank
+    names = [f"mix-{number}" for number in range(bank.mixtures)] + [f"{DRAW}-{number}" for number in range(bank.draws)]
+    return grid(dict.fromkeys(names, bank.seeds), tasks, stage=verify.stage)
 
 
 def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, int]]:

@@ -40,7 +40,7 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
     """Lets the workers load their libraries in the background, where there are models to train or to prompt."""
     from curator.engine import prepare as load
 
-    stages = (("select",) if run.recipe.select.weight == "auto" else ()) + ("train", "answer")
+    stages = (("select",) if run.recipe.select.piloted else ()) + ("train", "answer")
     ahead = [name for name in stages if STAGES.index(name) <= STAGES.index(until)]
     done = [(name, finished(run.folder(name))) for name in ahead]
     if any(record is None or record["key"] != keys[name] for name, record in done):

@@ -36,12 +36,13 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
     "pool": 6,
     "represent": 4,
-    "select": 4,
+    "scores": 2,
+    "select": 5,
     "train": 4,
     "answer": 2,
     "judge": 4,
-    "report": 10,
-    "publish": 5,
+    "report": 11,
+    "publish": 6,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 
@@ -60,7 +61,7 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """The stages that each stage reads, and whose keys are therefore part of its own."""
 
 
-LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats")
+LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats", "by")
 """Settings of `select` that came after its key."""
 
 
@@ -254,12 +255,15 @@ def _models(recipe: Recipe) -> list[object]:
 
 
 def _pilot(recipe: Recipe) -> Any:
-    if recipe.select.weight != "auto":
+    select, verify = recipe.select, recipe.verify
+    if not select.piloted:
         return None
-    verify = recipe.verify
     margins = verify.gates.harmfulness_before, verify.gates.degenerate
-    pilot = {**verify.pilot.model_dump(), "scores": [decides(section) for section in verify.pilot.scores]}
-    return pilot, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
+    pilot = {**verify.pilot.model_dump(exclude={"bank"}), "scores": [decides(each) for each in verify.pilot.scores]}
+    # The bank's outcome is that of the openers, too, which it reads where the recipe names them.
+    openers = verify.log_odds.model_dump() if verify.log_odds and verify.log_odds.kind == "recipe" else None
+    bank = [verify.pilot.bank.model_dump(), openers] if select.by else []
+    return pilot, *bank, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
 
 
 def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:

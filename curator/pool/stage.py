@@ -67,7 +67,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in data.tasks)
     probes = f"{data.harmful.height} harmful and {data.benign.height} benign probes"
     if data.pilot.height:
-        probes += f", {data.pilot.height} more for the {'pilot' if recipe.select.weight == 'auto' else 'regime'}"
+        probes += f", {data.pilot.height} more for the {'pilot' if recipe.select.piloted else 'regime'}"
     rows, dropped = data.pool.rows.height, data.pool.dropped.height
     summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
     folded = 0 if template.system else with_system(data)

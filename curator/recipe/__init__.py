@@ -174,11 +174,11 @@ class Recipe(Section):
         require_distinct(self.representations)
 
     def _refuse_unpiloted(self) -> None:
-        piloted = self.select.weight == "auto" and self.verify.pilot.random_draws != 0
+        piloted = self.select.piloted and (self.select.by == "bank" or self.verify.pilot.random_draws != 0)
         if any(arm.name == BEST_RANDOM for arm in self.verify.arms) and not piloted:
             raise ValueError(
                 f"verify: arm {BEST_RANDOM!r} is the best of the pilot's random draws; set select.weight to auto and "
-                "verify.pilot.random_draws to 1 or more, or remove the arm"
+                "verify.pilot.random_draws to 1 or more, or select.by to bank, or remove the arm"
             )
 
     def _refuse_uncapped(self) -> None:
@@ -193,12 +193,12 @@ class Recipe(Section):
         section = self.verify.log_odds
         if section is None or section.kind != "pilot":
             return
-        if self.select.weight != "auto":
+        if not self.select.piloted:
             raise ValueError(
                 "verify: log_odds learns its openers from the answers of the pilot, and select.weight is a number, so "
                 "there is none; set select.weight to auto, or give log_odds the texts refuse and comply"
             )
-        if max(self.verify.pilot.tries(len(self.representations))) == 1:
+        if self.select.by is None and max(self.verify.pilot.tries(len(self.representations))) == 1:
             raise ValueError(
                 "verify: log_odds learns its openers from the answers of the pilot, which has one candidate and trains "
                 "nothing; give pilot.weights more, or give log_odds the texts refuse and comply"
@@ -249,19 +249,40 @@ class Recipe(Section):
 
     def _of_the_pilot(self) -> None:
         pilot = self.verify.pilot
+        if self.select.by == "bank":
+            reason = "is of select.weight: auto, and select.by is bank, whose candidates come from its trials"
+            names = (name for name in Pilot.model_fields if name not in ("seeds", "share_of_probes", "bank"))
+            pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
+            self._of_the_bank()
+        else:
+            pilot.refuse_unread("bank", reason="is of select.by: bank", prefix="verify: pilot.")
+            self._without_a_bank()
+        if self.select.piloted and self.verify.regime is not None:
+            chosen = "select.by: bank" if self.select.by == "bank" else "select.weight: auto"
+            reason = f"is of a recipe without a pilot, and with {chosen} verify.pilot.share_of_probes counts"
+            self.verify.regime.refuse_unread("share_of_probes", reason=reason, prefix="verify: regime.")
+
+    def _without_a_bank(self) -> None:
+        pilot = self.verify.pilot
         if self.select.weight != "auto":
             found = "the weight is a number" if self.select.coverage is None else "select.coverage finds the weight"
             reason = f"is of select.weight: auto, and {found}"
             # Run folders of earlier versions say all that they were resolved to, and this was the default there.
             read = {"random_draws"} if pilot.random_draws == FORMER_DRAWS else set()
-            names = (name for name in Pilot.model_fields if name not in read)
+            names = (name for name in Pilot.model_fields if name not in {*read, "bank"})
             pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
         elif len(self.representations) == 1:
             reason = "is of several representations, and there is one"
             pilot.refuse_unread("represent", reason=reason, prefix="verify: pilot.")
-        if self.select.weight == "auto" and self.verify.regime is not None:
-            reason = "is of a recipe without a pilot, and with select.weight: auto verify.pilot.share_of_probes counts"
-            self.verify.regime.refuse_unread("share_of_probes", reason=reason, prefix="verify: regime.")
+
+    def _of_the_bank(self) -> None:
+        bank, known = self.verify.pilot.bank, [task.name for task in self.tasks if task.anticipated]
+        unknown = [name for name in bank.tasks if name not in known] if bank.tasks != "all" else []
+        if unknown:
+            raise ValueError(
+                f"verify: pilot.bank.tasks names {unknown[0]!r}, which is not an anticipated task; allowed: all, or a "
+                f"list of {', '.join(known)}"
+            )
 
     def _of_the_hub(self) -> None:
         if self.model.id == "sandbox:":
@@ -392,7 +413,7 @@ def embedders_of(recipe: Recipe) -> list[Embedder]:
 
 def share(recipe: Recipe) -> float | None:
     """Share of the harmful probes that is kept for the pilot and the regime, which use the same; null without both."""
-    if recipe.select.weight == "auto":
+    if recipe.select.piloted:
         return recipe.verify.pilot.share_of_probes
     return recipe.verify.regime.share_of_probes if recipe.verify.regime is not None else None
 

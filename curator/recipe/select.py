@@ -106,6 +106,7 @@ class Select(Section):
     it `coverage` is the share of the coverage that can be had above a random set's to keep; of the sets that keep it,
     the one is chosen that `prefer` says. Without both the weight is 0.5.
 
+    `by: bank` chooses the rows by trials of many sets (`verify.pilot.bank`), and not by a weight.
     Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
     (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
     `within` chooses within strata that are as frequent as in the pool, `answers` limits how many rows share an answer
@@ -123,6 +124,7 @@ class Select(Section):
     weight: Weight | None = None
     coverage: Part | None = None
     prefer: Literal["dissimilar", "similar", "none"] = "dissimilar"
+    by: Literal["bank"] | None = None
     cover_by: str | None = None
     neighbours: Count = 64
     quotas: Quotas | None = None
@@ -154,6 +156,20 @@ class Select(Section):
                     raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
             if self.weight == "auto":
                 raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
+            if self.by is not None:
+                raise ValueError("by: bank chooses rows by trials, and data gives them; remove by, or data")
+        if self.by == "bank":
+            given = [name for name in ("weight", "coverage") if getattr(self, name) not in (None, DEFAULT_WEIGHT)]
+            if given:
+                raise ValueError(
+                    f"{given[0]} is of rows that are chosen by a weight, and by: bank chooses them, so it would have "
+                    "no effect; remove it"
+                )
+            if self.repeats is not None:
+                raise ValueError(
+                    "repeats weighs rows by group, and by: bank learns the shares of groups from trials without "
+                    "repeats; remove one of them"
+                )
         if self.coverage is None:
             self.refuse_unread("prefer", reason="is of coverage, and there is none")
         elif self.weight is not None:
@@ -190,6 +206,11 @@ class Select(Section):
         if self.within is not None:
             return tuple(self.within.by)
         return ("category" if self.quotas is None else self.quotas.by,)
+
+    @property
+    def piloted(self) -> bool:
+        """Whether rows are chosen by training on some of them, with probes of its own."""
+        return self.weight == "auto" or self.by == "bank"
 
 
 def rows_wanted(section: Select, tokens: pl.Series) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from curator.recipe.bank import Bank
 from curator.recipe.openers import LogOdds
 from curator.recipe.score import Score
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
@@ -90,6 +91,10 @@ class Gates(Section):
     degenerate: Share = 0.05
     harmfulness_after: Share | None = None
 
+    def of_pilots(self) -> dict[str, float]:
+        """Gate -> margin of those that a pilot can tell from its own probes."""
+        return {"harmfulness_before": self.harmfulness_before, "degenerate": self.degenerate}
+
 
 class Thresholds(Section):
     """Where a comparison decides nothing, whatever its interval says.
@@ -168,6 +173,9 @@ class Pilot(Section):
     many as there are candidates when null, so that the best of either kind had as many tries. They run on `seeds` seeds
     of the pilot's own, the better half on twice as many, and so on until one of each kind is left; `share_of_probes` of
     the harmful probes is split off for them by hash.
+
+    With `select.by: bank` the candidates come from the trials that `bank` describes, and `seeds` and `share_of_probes`
+    are those of the confirmation.
     """
 
     weights: Annotated[list[float], Field(min_length=1)] = Field(
@@ -178,6 +186,7 @@ class Pilot(Section):
     random_draws: Annotated[int, Field(ge=0)] | None = None
     seeds: Count = 3
     share_of_probes: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    bank: Bank = Bank()
 
     def tries(self, representations: int) -> tuple[int, int]:
         """How many candidates are optimised and how many random sets are drawn, of a recipe with so many

@@ -32,6 +32,7 @@ from curator.report.facts import (
 from curator.report.model import VERSION, Report
 from curator.report.openers import LogOdds
 from curator.report.part import Comparison, Part
+from curator.report.pilot import Pilot
 from curator.run.files import finite, plain
 from curator.selection.composition import remarks
 
@@ -67,7 +68,7 @@ def assemble(
     sequential: conclusion.Sequential | None = None,
     forgotten: Sequence[object] = (),
     predictions: Sequence[object] = (),
-    pilot: material.Pilot | None = None,
+    pilot: Pilot | None = None,
     design: Mapping[str, Any] | None = None,
     provenance: material.Provenance | None = None,
     timing: material.Timing | None = None,

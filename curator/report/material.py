@@ -20,7 +20,6 @@ from curator.report.part import (
     ShareOrNull,
     Values,
 )
-from curator.wording import these
 
 
 class Model(Part):
@@ -168,56 +167,6 @@ class Pool(Part):
     tokens: Quantiles | None
     notes: Many[str] | Absent = None
     """Columns that were not used, and answers that are not taught."""
-
-
-class PilotRound(Part):
-    """What a candidate did in one round of the pilot."""
-
-    number: Count
-    seeds: Count
-    before: ShareOrNull
-    """Harmful before fine-tuning."""
-    after: ShareOrNull
-    """Harmful after."""
-    degenerate: ShareOrNull
-    """No language, after."""
-    costly: bool
-    place: Count
-    kept: bool
-
-
-class PilotCandidate(Part):
-    """A setting that the pilot tried, or a random draw."""
-
-    name: str
-    weight: Number = None
-    score: str | None = None
-    representation: str | None = None
-    rounds: Many[PilotRound]
-
-
-class Pilot(Part):
-    """How a pilot chose the setting."""
-
-    probes: Count
-    """Harmful probes of its own."""
-    chosen: str
-    """The candidate that won."""
-    best_draw: str | None = None
-    """The best of the random draws."""
-    candidates: Many[PilotCandidate]
-
-    @property
-    def tries(self) -> tuple[int, int]:
-        """How many sets were optimised, and how many drawn."""
-        optimised = sum(candidate.weight is not None for candidate in self.candidates)
-        return optimised, len(self.candidates) - optimised
-
-    @property
-    def odds(self) -> str:
-        """In words, how many sets each of the two kinds was the best of."""
-        optimised, drawn = self.tries
-        return f"best of {these(optimised, 'candidate', 'candidates')} against best of {these(drawn, 'draw', 'draws')}"
 
 
 class Task(Part):

@@ -32,7 +32,6 @@ from curator.report.material import (
     Design,
     Model,
     Overlap,
-    Pilot,
     Pool,
     Provenance,
     Represent,
@@ -46,6 +45,7 @@ from curator.report.material import (
 )
 from curator.report.openers import LogOdds
 from curator.report.part import MIX, Absent, Many, Part, unreadable
+from curator.report.pilot import Pilot
 from curator.run.folder import read_json
 
 VERSION: Literal[2] = 2

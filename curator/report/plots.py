@@ -192,6 +192,7 @@ def _pilot(report: Report) -> Markup | None:
         words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
         marks = [drawing.Mark(last.after, None, None, style)]
         setting = "" if candidate.weight is None else f" (weight {candidate.weight:g}, {candidate.score})"
+        setting = f" ({candidate.what})" if candidate.what and not candidate.drawn else setting
         lanes.append(drawing.Lane(candidate.name + setting, marks, words, style="primary" if chosen else ""))
     if not lanes:
         return None

@@ -16,7 +16,7 @@ from curator.recipe.represent import names_of
 from curator.recipe.sweep import mix_of, name_at, settings_of
 from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import finished, read_json, write_json, write_text
-from curator.run.names import DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
+from curator.run.names import BANK, DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
 from curator.run.readers import pieces
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.html import examples, samples, webpage
     from curator.report.log_odds import log_odds_of
     from curator.report.markdown import markdown
-    from curator.report.material import Model, Pilot, Stability
+    from curator.report.material import Model, Stability
     from curator.report.part import plain
+    from curator.report.pilot import Pilot
     from curator.selection.composition import compositions
 
     recipe, data = run.recipe, run.data()
@@ -246,7 +247,7 @@ def _timing(run: Run) -> Timing:
         engine=ran(run),
         peak_gib=round(peak_gib(), 3),
         instruction=_spent([tuned] if tuned else []),
-        pilot=_spent([piece["record"] for piece in pieces(run.root, "pilot", "*")]),
+        pilot=_spent([piece["record"] for stage in ("pilot", "bank") for piece in pieces(run.root, stage, "*")]),
         run_folder=str(run.root.absolute()),
     )
 
@@ -321,7 +322,8 @@ def _pieces(run: Run) -> Iterator[Path]:
     for cell in {BASE, *cells}:
         yield run.folder("answer") / cell.folder
     yield from (run.folder("answer") / folder for folder in checkpoint_folders(run.models()))
-    for rest in (run.folder("select") / PILOT, run.folder("answer") / "forgetting"):
+    select = run.folder("select")
+    for rest in (select / PILOT, select / BANK, run.folder("answer") / "forgetting"):
         yield from (marker.parent for marker in rest.glob(f"**/{DONE}"))
 
 

@@ -13,6 +13,7 @@ from curator.report.figures import Coverage, Figures
 from curator.report.frontier import TABLES as FRONTIER
 from curator.report.model import Report
 from curator.report.part import Quantity
+from curator.report.pilot import PilotCandidate
 from curator.wording import duration, probability
 
 if TYPE_CHECKING:
@@ -207,9 +208,16 @@ def _stability(report: Report, _: Figures) -> Made:
 
 
 def _pilot(report: Report, _: Figures) -> Made:
+    banked = report.pilot is not None and report.pilot.banked
+
+    def setting(candidate: PilotCandidate) -> Row:
+        if banked:
+            return candidate.kind or "", candidate.what or ""
+        weight = "" if candidate.weight is None else number(candidate.weight)
+        return weight, candidate.score or "", candidate.representation or ""
+
     rows = (
-        (candidate.name, "" if candidate.weight is None else number(candidate.weight), candidate.score or "",
-         candidate.representation or "",
+        (candidate.name, *setting(candidate),
          number(turn.number + 1), number(turn.seeds), share(turn.before), share(turn.after), share(turn.degenerate),
          turn.costly, "chosen" if candidate.name == report.pilot.chosen and turn is candidate.rounds[-1] else "goes on"
          if turn.kept else "out")
@@ -220,7 +228,8 @@ def _pilot(report: Report, _: Figures) -> Made:
         "The pilot's candidates, harmful before and after fine-tuning on probes and seeds of its own. A costly one "
         "harms before, or breaks the model, more than a gate allows."
     )
-    return caption, "candidate|weight|score|vectors|round|seeds|before|after|degenerate|costly|then", rows
+    which = "kind|which" if banked else "weight|score|vectors"
+    return caption, f"candidate|{which}|round|seeds|before|after|degenerate|costly|then", rows
 
 
 def _categories(report: Report, figures: Figures) -> Made:

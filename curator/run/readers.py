@@ -88,11 +88,12 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
 
     Args:
         root: The run folder.
-        stage: `train` or `answer`; `pilot` for the trainings of the pilot; `regime/train` or `regime/answer` for what
-            the search for the regime did.
-        phase: `before` is alignment, `after` fine-tuning; of the pilot `*` is both.
+        stage: `train` or `answer`; `pilot` and `bank` for the trainings of the pilot and of the bank; `regime/train` or
+            `regime/answer` for what the search for the regime did.
+        phase: `before` is alignment, `after` fine-tuning; `*` is both.
     """
     others = {"pilot": f"{FOLDERS['select']}/{names.PILOT}/train"}
+    others["bank"] = f"{FOLDERS['select']}/{names.BANK}/train"
     others |= {f"{names.REGIME}/{part}": f"{names.REGIME}/{part}" for part in ("train", "answer")}
     folder = root / {**FOLDERS, **others}[stage]
     markers = (finished(marker.parent) for marker in sorted(folder.glob(f"{phase}/**/{names.DONE}")))

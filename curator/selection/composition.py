@@ -88,17 +88,17 @@ def compositions(
     pool = rows.select("id", "category").join(traits, on="id").join(similarity, on="id")
     openers = Counter(Counter(pool["opener"].to_list()).values())
     cover = None if vectors is None else _Cover(vectors)
-    found = [_composition(POOL, pool, openers, None if cover is None else 1.0)]
+    composed = [_composition(POOL, pool, openers, None if cover is None else 1.0)]
     for arm, sets in _draws(drawn):
         frames = [pool.join(ids.to_frame(), on="id", how="semi") for ids in sets]
         if all(frame.height == len(ids) for frame, ids in zip(frames, sets, strict=True)):
-            found.append(
+            composed.append(
                 _mean(
                     _composition(arm, frame, openers, None if cover is None else cover.of(frame["id"]))
                     for frame in frames
                 )
             )
-    return found
+    return composed
 
 
 def expected_distinct(repeats: Mapping[int, int], k: int) -> float:

@@ -16,7 +16,7 @@ from curator.recipe.represent import names_of
 from curator.recipe.select import Select
 from curator.recipe.verify import BEST_RANDOM, CURATED
 from curator.run import Run, Setting
-from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, PILOT, REPEATS, STABILITY
+from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, REPEATS, STABILITY
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -44,19 +44,32 @@ class Chosen(NamedTuple):
     selection: Selection
 
 
-class Pilot(Protocol):
-    """Chooses by training, which this room does not: the setting to go on with, and the best random draw."""
+class Choice(NamedTuple):
+    """What a pilot goes on with.
 
-    def __call__(
-        self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], tuple[str, ...]]
-    ) -> tuple[Setting, tuple[str, ...] | None]: ...
+    Attributes:
+        setting: What rows are chosen by, or, where the rows are known, what they are measured by.
+        best_draw: The best random draw; null where there is none.
+        ids: The rows of the curated set, where no setting chooses them. `words`: how they were chosen.
+    """
+
+    setting: Setting
+    best_draw: tuple[str, ...] | None = None
+    ids: tuple[str, ...] | None = None
+    words: str = ""
+
+
+class Pilot(Protocol):
+    """Chooses by training, which this room does not; `folder` is that of stage `select`."""
+
+    def __call__(self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]) -> Choice: ...
 
 
 def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
 
     Args:
-        pilot: Chooses the setting where the recipe says `weight: auto`. It trains, which this room does not.
+        pilot: Chooses where the recipe says `weight: auto` or `by: bank`. It trains, which this room does not.
     """
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.selection.arms import draw_arms
@@ -71,23 +84,22 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     if repeats is not None:
         require_groups(repeats, groups)
 
-    def chosen(setting: Setting, seed: int) -> Chosen:
+    def chosen(setting: Setting, seed: int = recipe.seed, ids: Sequence[str] | None = None) -> Chosen:
         number = setting.representation
         return choose(
             section, rows, run.vectors("pool", number), run.scores(setting),
             weight=None if section.coverage is not None else setting.weight, task_cover=run.task_cover(number),
-            given=None if data.given is None else data.given["id"].to_list(), seed=seed,
+            given=ids if data.given is None else data.given["id"].to_list(), seed=seed,
             source_weights=recipe.pool.weights(), traits=traits,
         )  # fmt: skip
 
-    setting, best_draw = Setting(0.0, representation=recipe.covering), None
-    if section.weight == "auto":
-        setting, best_draw = pilot(
-            run, folder / PILOT, data, lambda candidate: chosen(candidate, recipe.seed).selection.ids
-        )
-    elif section.weight is not None:
-        setting = setting._replace(weight=section.weight)
-    curated = chosen(setting, recipe.seed)
+    if section.piloted:
+        choice = pilot(run, folder, data, chosen)
+    else:
+        weight = section.weight if isinstance(section.weight, float) else 0.0  # which coverage finds
+        choice = Choice(Setting(weight, representation=recipe.covering))
+    setting = choice.setting
+    curated = chosen(setting, ids=choice.ids)
     selection, scores = curated.selection, run.scores(setting)
     setting = setting._replace(weight=selection.weight)
     save_selection(folder, selection)
@@ -99,8 +111,8 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
     save_frame(folder / STABILITY, agreement)
     given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
-    if best_draw is not None:
-        given[BEST_RANDOM] = best_draw
+    if choice.best_draw is not None:
+        given[BEST_RANDOM] = choice.best_draw
     drawn = draw_arms(
         rows, traits, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
         mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
@@ -109,7 +121,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         capped=capped(curated) if curated.bounds.caps.given else None,
     )  # fmt: skip
     save_arms(folder, drawn)
-    summary = _summary(run, setting, selection, agreement["overlap"].to_list())
+    summary = _summary(run, choice, selection, agreement["overlap"].to_list())
     if repeats is not None:
         save_frame(folder / REPEATS, table(repeats, groups, dict.fromkeys(drawn["arm"]), selection.ids))
         trained = len(repeated(repeats, groups, selection.ids))
@@ -120,9 +132,9 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         save_frame(folder / OPENED, opened)
         summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms behind an opener"
     record = {"representation": setting.representation, "weight": setting.weight}
-    found = {each.set: each for each in compositions(rows, traits, scores, drawn)}
-    kinds = [beside(found[CURATED], found[POOL])] if CURATED in found else []
-    noted = remarks({name: each.refusals for name, each in found.items()})
+    made_of = {each.set: each for each in compositions(rows, traits, scores, drawn)}
+    kinds = [beside(made_of[CURATED], made_of[POOL])] if CURATED in made_of else []
+    noted = remarks({name: each.refusals for name, each in made_of.items()})
     return {**record, "summary": "; ".join([summary, *kinds, *noted]), **shipped}
 
 
@@ -180,7 +192,7 @@ def choose(
         )
         bounds = limits(
             problem,
-            len(given) if given is not None else section.k,
+            len(given) if given is not None and section.budget_tokens is None else section.k,
             groups=[by_row[row] for row in order],
             quotas=quotas,
             costs=None if section.budget_tokens is None else tokens,
@@ -311,7 +323,7 @@ def _sets(
     recipe = run.recipe
     names = names_of(recipe.representations)
     sets = {names[setting.representation]: ids}
-    if recipe.select.data is not None:
+    if recipe.select.data is not None or recipe.select.by == "bank":
         return sets
     for number, name in enumerate(names):
         if number != setting.representation:
@@ -337,18 +349,20 @@ def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
     return table(openers(ids, cut, (least, most), seed=run.recipe.seed), tokenizer)
 
 
-def _summary(run: Run, setting: Setting, selection: Selection, overlaps: Sequence[float]) -> str:
+def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[float]) -> str:
     size = f"{len(selection.ids)} rows"
     if run.recipe.select.data is not None:
         size += " given"
     if selection.budget_used is not None:
         size += f" of {selection.budget_used:,.0f} tokens"
-    if run.recipe.select.weight == "auto":
-        size += f", weight {setting.weight:g} by the pilot"
+    if choice.words:  # a set that trials have chosen is not as good as can be by an objective, and need not be
+        return f"{size}, {choice.words}"
+    if run.recipe.select.piloted:
+        size += f", weight {choice.setting.weight:g} by the pilot"
     floor = selection.parameters.get("floor")
     if floor is not None:
         kept = "as much as random sets" if floor["share"] is None else f"{floor['share']:.1%}"
-        size += f" that keep {kept} of the coverage above random, weight {setting.weight:.3g}"
+        size += f" that keep {kept} of the coverage above random, weight {selection.weight:.3g}"
     return f"{size}, {quality(selection, overlaps)}"
 
 

@@ -14,6 +14,7 @@ from curator.check.workload import (
     FULL,
     Load,
     answers_of,
+    bank_plan,
     instruction_tuning,
     pilot_answers,
     pilot_grid,
@@ -176,11 +177,13 @@ def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
     recipe = variant.recipe
     assert recipe is not None
     regime = regime_trainings(recipe, known) if recipe.verify.finds_regime else []
-    for name, loads in (("pilot", pilot_trainings(recipe, known)), ("regime", regime)):
+    trials = trainings(recipe, bank_plan(recipe), known)
+    for name, loads in (("bank", trials), ("pilot", pilot_trainings(recipe, known)), ("regime", regime)):
         for load in loads:
             yield _training(key_of(name, variant.name, load.cell), load, size)
-    for name, grid in (("pilot", pilot_grid(recipe)), ("regime", regime_plan(recipe))):
-        if grid.asked and (name == "pilot" or regime):
+    grids = ("bank", bank_plan(recipe)), ("pilot", pilot_grid(recipe)), ("regime", regime_plan(recipe))
+    for name, grid in grids:
+        if grid.asked and (name != "regime" or regime):
             yield _answering(key_of(name, variant.name), variant, pilot_answers(recipe, grid, known), size)
 
 

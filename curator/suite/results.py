@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.recipe import Recipe
 from curator.recipe.sweep import mix_of
-from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, Thresholds
+from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, HIGH_MATCHED, LOW_MATCHED, Thresholds
 from curator.report.model import read_report
 from curator.report.part import MIX, BeforeAfter
 from curator.run import STAGES, Run
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 HIGH, LOW = "high-similarity", "low-similarity"
 
-PAIRS = ((LOW, HIGH), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
+PAIRS = ((LOW, HIGH), (LOW_MATCHED, HIGH_MATCHED), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
 """What a suite compares after fine-tuning: the first of each pair minus the second."""
 
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 from curator.build import build
 from curator.check import estimate as estimating
-from curator.check.estimate import estimates, outline
+from curator.check.estimate import estimates
 from curator.check.measured import Measured, measured
 from curator.check.models import looked_at
+from curator.check.outline import outline
 from curator.check.power import GATE_PRIOR, PRIOR
 from curator.check.workload import arm_rows, trainings
 from curator.cli import cli

@@ -24,7 +24,7 @@ from rich.console import Console
 
 import curator
 from curator import provenance
-from curator.check.estimate import outline
+from curator.check.outline import outline
 from curator.cli import _run, cli
 from curator.cli.build import machine_line
 from curator.cli.progress import Terminal, rate

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.check.estimate import outline
+from curator.check.outline import outline
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
@@ -19,8 +19,8 @@ from curator.recipe.score import AGGREGATES
 from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = (
-    "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, neighbours, quotas, within, answers, "
-    "repeats, include, exclude, stochastic"
+    "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, by, cover_by, neighbours, quotas, "
+    "within, answers, repeats, include, exclude, stochastic"
 )
 
 GOOD = """\

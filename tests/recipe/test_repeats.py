@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curator.check.estimate import outline
+from curator.check.outline import outline
 from curator.check.rows import too_few
 from curator.errors import RecipeError
 from curator.recipe.repeats import OF_ANSWERS, OF_ROWS, Repeats

@@ -10,9 +10,10 @@ from curator.decision.findings import conclude
 from curator.report.figures import Figures
 from curator.report.html import webpage
 from curator.report.markdown import markdown
-from curator.report.material import Dropped, Pilot, Timing, TrainingTime
+from curator.report.material import Dropped, Timing, TrainingTime
 from curator.report.model import Report
 from curator.report.part import plain
+from curator.report.pilot import Pilot
 from tests.report.invented import EXACT, invent, verdicts_of
 
 
@@ -151,6 +152,34 @@ def piloted(optimised, drawn):
     made = [{"name": f"w{number}", "weight": 0.1 * number, "rounds": []} for number in range(optimised)]
     made += [{"name": f"draw-{number}", "rounds": []} for number in range(drawn)]
     return Pilot.model_validate({"probes": 9, "chosen": "w0", "best_draw": "draw-0", "candidates": made})
+
+
+def banked(chosen):
+    """A confirmation of two sets that a bank proposed and of two draws, of which `chosen` won."""
+    last = {"number": 0, "seeds": 3, "before": 0.0, "degenerate": 0.0, "costly": False, "place": 1, "kept": True}
+    made = [
+        {"name": "score-0", "kind": "score", "what": "less words, weight 1 against coverage"},
+        {"name": "observed-0", "kind": "observed", "what": "mix-3 of the bank, random over opener"},
+        {"name": "draw-0", "kind": "draw", "what": "a random set"},
+        {"name": "draw-1", "kind": "draw", "what": "a random set"},
+    ]
+    made = [{**each, "rounds": [{**last, "after": 0.1 * number}]} for number, each in enumerate(made)]
+    return Pilot.model_validate({"probes": 9, "chosen": chosen, "best_draw": "draw-0", "candidates": made})
+
+
+@pytest.mark.parametrize("chosen", ["score-0", "draw-0"])
+def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as_such(chosen):
+    report = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3}).report(pilot=banked(chosen))
+    text, page = markdown(report), webpage(report, Figures())
+    assert report.pilot.tries == (2, 2)
+    assert "A bank of trials proposed 2 sets, which were confirmed beside 2 random draws" in text
+    assert "were chosen by trials of many sets, and not by an objective" in text
+    assert ("**A random draw won**" in text) == (chosen == "draw-0")
+    assert "| observed-0 | observed | mix-3 of the bank, random over opener | 1 | 3 |" in text
+    assert "How the sets that the bank proposed were confirmed" in page
+    assert "less words, weight 1 against coverage" in page
+    assert "A pilot chose the setting" not in text
+    assert not any("fewer tries" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(("optimised", "drawn", "unfair"), [(6, 6, None), (6, 2, "draws"), (1, 3, "candidates")])

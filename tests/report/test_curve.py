@@ -8,8 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.check.estimate import estimates, outline
+from curator.check.estimate import estimates
 from curator.check.models import unusual
+from curator.check.outline import outline
 from curator.decision.curve import laid_out
 from curator.errors import RecipeError
 from curator.experiment.plan import Cell

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.cluster.kmeans import kmeans
 from curator.errors import DataError
+from curator.represent.kmeans import kmeans
 
 
 def blobs(seed: int) -> np.ndarray:

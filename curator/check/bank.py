@@ -1,0 +1,80 @@
+"""How many mixtures a bank has: what the recipe says, or as many as its budget of time is expected to pay for.
+
+The number is written into the run folder before the bank starts, so that one which was interrupted goes on with the
+sets that it began with, however fast the machine has turned out to be. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from curator.recipe import Recipe
+from curator.recipe.bank import LEAST, affordable
+from curator.recipe.verify import Pilot
+from curator.wording import duration, these
+
+Seconds = Callable[[Recipe], float | None]
+"""What the bank and the confirmation of a recipe take on this machine; null where that is not known."""
+
+
+def sized(recipe: Recipe, seconds: Seconds) -> Recipe:
+    """The recipe with the number of mixtures that its bank has.
+
+    Without a budget, or where speeds are not known, that is the recipe's own. Under a budget it is `affordable`: what
+    one mixture takes is by how much two take longer than one, the rest of one is what the draws and the confirmation
+    take. Speeds are those that the run folder has measured for this model, else those that `curator check` assumes.
+    """
+    bank = recipe.verify.pilot.bank
+    if bank.seconds is None:
+        return recipe
+    first, second = (seconds(with_mixtures(recipe, count)) for count in (1, 2))
+    if first is None or second is None or second <= first:
+        return recipe
+    mixture = second - first
+    count = affordable(bank.seconds, mixture=mixture, beside=first - mixture, most=bank.mixtures)
+    return with_mixtures(recipe, count)
+
+
+def with_mixtures(recipe: Recipe, count: int) -> Recipe:
+    """The recipe with so many mixtures in its bank."""
+    verify, pilot = recipe.verify, recipe.verify.pilot
+    changed: Pilot = pilot.model_copy(update={"bank": pilot.bank.model_copy(update={"mixtures": count})})
+    return recipe.model_copy(update={"verify": verify.model_copy(update={"pilot": changed})})
+
+
+def outline(pilot: Pilot) -> str:
+    """How a bank chooses, in words."""
+    bank = pilot.bank
+    sets = f"{these(bank.mixtures, 'mixture', 'mixtures')} over {', '.join(bank.groupings)}"
+    most = "at most " if bank.budget else ""
+    return (
+        f"a bank of {most}{sets}, and {these(bank.draws, 'random draw', 'random draws')}, on "
+        f"{these(bank.seeds, 'seed', 'seeds')}; then {these(bank.candidates, 'candidate', 'candidates')} and as many "
+        f"random draws are confirmed on {these(pilot.seeds, 'seed', 'seeds')}; these runs come on top of those below"
+    )
+
+
+def in_words(recipe: Recipe, disk: str) -> str:
+    """How many sets a bank has and why, and what its weights take on disk.
+
+    Args:
+        recipe: As `sized` gives it.
+    """
+    bank = recipe.verify.pilot.bank
+    sets = f"{these(bank.mixtures, 'mixture', 'mixtures')} and {these(bank.draws, 'random draw', 'random draws')}"
+    if bank.seconds is None:
+        return f"{sets}; disk for weights {disk}"
+    return (
+        f"{sets}: as many mixtures as are expected to fit into {duration(bank.seconds)} together with the draws and "
+        f"the confirmation, from {LEAST} to verify.pilot.bank.mixtures; disk for weights {disk}"
+    )
+
+
+def unseen(recipe: Recipe) -> str | None:
+    """Why the experiment can say nothing of tasks that the bank has not seen; null where it can."""
+    if recipe.select.by != "bank" or any(not task.anticipated for task in recipe.tasks):
+        return None
+    return (
+        "the bank chooses what lasts on the anticipated tasks, and there is no other task on which the experiment "
+        "could show whether it lasts there, too; add a task with anticipated: false"
+    )

@@ -1,0 +1,139 @@
+"""What a recipe will do, in words: its data, how rows are chosen, and how the choice is verified."""
+
+from __future__ import annotations
+
+from curator.check import bank, curve
+from curator.check.measured import Measured
+from curator.experiment.plan import plan, trained_on
+from curator.recipe import Recipe, embedders_of
+from curator.recipe.sweep import mix_of, settings_by_name, task_of
+from curator.recipe.task import TaskSection
+from curator.recipe.training import Training
+from curator.recipe.verify import Looks, Verify
+from curator.wording import these
+
+
+def outline(recipe: Recipe) -> dict[str, str]:
+    """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
+    verify = recipe.verify
+    grid = plan(verify, settings_by_name(recipe))
+    asked = len(grid.asked) + curve.models(recipe, grid, Measured())
+    select, keep = recipe.select, verify.keep.rows if verify.keep else 0
+    # How many rows repeats add is known when rows are chosen.
+    rows = None if select.k is None or select.repeats is not None else select.k + keep
+    arms = ", ".join(
+        arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
+        for arm in verify.arms
+    )
+    weights = ", ".join(
+        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
+    )
+    tasks = {task.name: task for task in recipe.tasks}
+    size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
+    if select.data is not None:
+        size = f"the rows of {select.data.label}, as they are; measured"
+    weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
+    if select.coverage is not None:
+        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
+        weight = f"{which} that keeps {select.coverage:.0%} of the coverage above a random set's"
+    by = bank.outline(recipe.verify.pilot) if select.by else f"{select.objective}, {weight}"
+    return {
+        "model": recipe.model.id,
+        "pool": ", ".join(source.label for source in recipe.pool.sources),
+        "tasks (weight)": weights,
+        "selected": f"{size} by {by}{_repeated(recipe)}",
+        **_embedded(recipe),
+        "arms": f"{arms}; {_how_many(verify)}",
+        "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
+        if grid.aligned
+        else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
+        "fine-tuning runs": "; ".join(
+            f"{name}: {len([c for c in grid.finetuned if c.tuned == name])} of "
+            f"{_size(setting.training(verify.finetune), trained_on(tasks[task_of(name)], verify, setting.rows))}"
+            f"{_mixed(tasks[task_of(name)])}{curve.in_words(recipe, tasks[task_of(name)], setting)}"
+            for name, setting in settings_by_name(recipe).items()
+        )
+        + ("; length and learning rate are replaced by those that are found first" if verify.finds_regime else ""),
+        **({"decision": _over(recipe)} if verify.decision.over == "worst" else {}),
+        "models asked": f"{asked}, answers of at most {verify.generate.max_new_tokens} tokens" + _answered(recipe),
+        "judges": ", ".join(
+            f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name
+            for judge in recipe.judges.panel
+        ),
+        "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
+    }
+
+
+def _embedded(recipe: Recipe) -> dict[str, str]:
+    names = " and ".join(section.id for section in embedders_of(recipe))
+    return (
+        {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score content"} if names else {}
+    )
+
+
+def _repeated(recipe: Recipe) -> str:
+    repeats = recipe.select.repeats
+    if repeats is None:
+        return ""
+    groups = ", ".join(f"{name} {these(times, 'time', 'times')}" for name, times in repeats.groups.items())
+    return f"; the curated arm is trained on each row of a {repeats.by} so often in a pass: {groups}"
+
+
+def _over(recipe: Recipe) -> str:
+    cases = sum(weight > 0 for weight in mix_of(recipe).values())
+    if cases == 1:
+        return "about the one anticipated task, which is the mean and the worst case"
+    return (
+        f"about the worst of {cases} anticipated tasks or settings: durable in each of them, or worse in one at a "
+        f"level divided by {cases}"
+    )
+
+
+def _size(training: Training, rows: int | None) -> str:
+    steps = training.steps if rows is None else training.steps_over(rows)
+    length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
+    apart = f", each in {training.processes} processes" if training.processes > 1 else ""
+    return f"{length} x {training.batch} rows ({training.method}{apart})"
+
+
+def _mixed(task: TaskSection) -> str:
+    parts = []
+    if task.regime is not None:
+        kind = "harmful" if task.regime.harmful_share is not None else "identity"
+        parts.append(f"{task.regime.share:.3g} of {kind} rows")
+    if task.defence is not None:
+        parts.append(
+            f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
+        )
+    return f" with {' and '.join(parts)}" if parts else ""
+
+
+def _answered(recipe: Recipe) -> str:
+    """How probes are answered, where not greedily, once, from the first token on."""
+    generate, depths, parts = recipe.verify.generate, recipe.probes.depths, []
+    if generate.temperature is not None:
+        each = these(generate.samples, "answer", "answers")
+        parts.append(f"{each} to each probe drawn at temperature {generate.temperature:g}")
+    if depths:
+        lengths = " and ".join(filter(None, [", ".join(map(str, depths[:-1])), str(depths[-1])]))
+        unit = "token" if depths[-1] == 1 else "tokens"
+        parts.append(f"harmful probes also after {lengths} {unit} of a prefilled opening")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _seeds(count: int) -> str:
+    return these(count, "seed", "seeds")
+
+
+def _how_many(verify: Verify) -> str:
+    looks = verify.seeds
+    if not isinstance(looks, Looks):
+        return _seeds(looks)
+    return f"{looks.first} to {_seeds(looks.max)}, a look after every {looks.every}, until one stops"
+
+
+def _pilot_in_words(recipe: Recipe) -> str:
+    pilot = recipe.verify.pilot
+    optimised, drawn = pilot.tries(len(recipe.representations))
+    compared = f"{these(optimised, 'candidate', 'candidates')} and {these(drawn, 'random draw', 'random draws')}"
+    return f"weight chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, whose runs come on top of those below"

@@ -1,0 +1,253 @@
+"""Choosing by a bank: what it says lasts becomes candidate sets, which are confirmed against as many random draws.
+
+Of three kinds are the candidates, in turn: rows that a predictor of harm prefers, as far as the set still covers the
+pool; the mixture that the regression of a grouping expects to last, filled by coverage; and the sets of the bank that
+lasted longest. The confirmation halves them on seeds that the bank did not use. If a random draw wins, it is the
+curated set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from curator.conclusions import LEVEL
+from curator.experiment.bank import plain, run_bank
+from curator.experiment.features import VARIED, labels_of, of_rows
+from curator.experiment.pilot import Piloted, confirm
+from curator.experiment.plan import DRAW, Candidate
+from curator.run import Run, Setting
+from curator.run.folder import write_json
+from curator.run.names import CANDIDATES, PILOT
+from curator.seeds import derive, generator
+from curator.selection.certificate import random_mean
+from curator.selection.mixture import covering, numbered
+from curator.selection.objectives import coverage_term
+from curator.selection.problem import standardise
+from curator.selection.solve import solve
+from curator.selection.stage import Choice, Chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from curator.decision.bank import Reading
+    from curator.experiment.bank import Banked
+    from curator.recipe.select import Select
+    from curator.records import Data
+    from curator.selection.problem import Column, Rows
+
+KEPT = 0.5
+"""Share of the coverage that can be had above random sets' that a set by a predictor keeps at least."""
+WEIGHTS = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
+"""What a predictor may weigh against coverage: the first at which KEPT is kept counts, else the last."""
+ALIKE = 0.9
+"""Predictors whose scores of rows correlate by more than this would choose the same set; the stronger one counts."""
+SCORE, MIXTURE, OBSERVED = "score", "mixture", "observed"
+
+Ids = tuple[str, ...]
+
+
+class Proposal(NamedTuple):
+    """A set that may be curated: of which kind, which it is in words, and its rows."""
+
+    kind: str
+    what: str
+    ids: Ids
+
+
+class Means(NamedTuple):
+    """What sets are made with.
+
+    Attributes:
+        start: The pool, the limits on a set, and the set that covers best. `section`: the recipe's.
+        columns, labels: `n` values of each feature that a row has, and `n` labels of each kind of VARIED.
+    """
+
+    start: Chosen
+    section: Select
+    columns: Mapping[str, Column]
+    labels: Mapping[str, Sequence[str]]
+
+    def filled(self, shares: Column, group: Rows) -> Ids:
+        """Of the sets in which groups have these shares, that which covers most; see `selection.mixture.covering`."""
+        problem, bounds = self.start.problem, self.start.bounds
+        term = coverage_term(self.section.objective, problem, self.section.parameters)
+        return tuple(problem.ids[row] for row in covering(bounds, shares, group, term, np.zeros(len(group))))
+
+
+def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen], *, mixtures: int) -> Choice:
+    """Runs a bank, reads it, confirms its candidates, and gives the winner; the table of candidates lies where a
+    pilot's does.
+
+    Args:
+        folder: Of stage `select`. `mixtures`: how many sets of random shares the bank has.
+        choose: What a setting chooses, within the recipe's limits.
+    """
+    from curator.decision.bank import read
+
+    recipe, section = run.recipe, run.recipe.verify.pilot.bank
+    measured = Setting(0.0, representation=recipe.covering)
+    start = choose(measured)
+    banked = run_bank(run, folder, data, start.problem, start.bounds, mixtures=mixtures)
+    reading = read(
+        *banked, weights=section.mix(recipe.weights()), seed=derive(recipe.seed, "bank"),
+        margins=recipe.verify.gates.of_pilots(),
+    )  # fmt: skip
+    traits = run.traits()
+    columns = of_rows(start.problem, traits, run.every_score(), recipe.weights())
+    labels = labels_of(start.problem, data.pool.rows, traits)
+    offered = proposals(reading, banked, Means(start, recipe.select, columns, labels))
+    compared, sets = candidates_of(in_turn(offered, section.candidates))
+    for number in range(len(compared)):
+        draw = Candidate(f"{DRAW}-{number}", kind=DRAW, what="a random set")
+        random = generator(derive(recipe.seed, "pilot"), DRAW, number)
+        sets[draw.name] = tuple(start.problem.ids[row] for row in plain(start.problem, start.bounds, random))
+        compared.append(draw)
+    piloted = confirm(run, folder / PILOT, data, compared, sets)
+    best = winner(piloted)
+    write_json(folder / PILOT / CANDIDATES, _table(piloted, best, compared, data.pilot.height))
+    draw_ids = sets[piloted.best_draw.name] if piloted.best_draw else None
+    return Choice(measured, draw_ids, sets[best.name], in_words(best))
+
+
+def proposals(reading: Reading, banked: Banked, means: Means) -> list[Iterator[Proposal]]:
+    """The sets that a bank proposes, the best of each kind first: by predictors, by mixtures, and those observed."""
+    return [_by_predictors(reading, means), _by_mixtures(reading, banked, means), _observed(reading, banked)]
+
+
+def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
+    """One set for each predictor that is clear of chance on its own: rows by their score where rows have one, rows
+    balanced over the labels that shall vary, or those that cover most. A score that is like one before it is left out.
+    """
+    taken: list[Column] = []
+    for feature, sign, p in reading.predictors.select("feature", "sign", "p").iter_rows():
+        if sign == 0 or p is None or p > LEVEL:
+            continue
+        words = f"{'less' if sign > 0 else 'more'} {feature}"
+        if feature == "coverage" and sign < 0:
+            yield Proposal(SCORE, words, means.start.selection.ids)
+        elif feature in VARIED and VARIED[feature][1] == sign:
+            kind = VARIED[feature][0]
+            names, group = numbered(means.labels[kind])
+            ids = means.filled(np.full(len(names), 1.0 / len(names)), group)
+            yield Proposal(SCORE, f"{words}: as many rows of each {kind} as can be, filled by coverage", ids)
+        elif feature in means.columns:
+            column = means.columns[feature]
+            known = np.nan_to_num(column, nan=float(np.nanmean(column)))
+            score = sign * standardise(known)[0]
+            if score.any() and all(float((score * other).mean()) <= ALIKE for other in taken):
+                taken.append(score)
+                weight, ids = leaning(means.start, means.section, score)
+                yield Proposal(SCORE, f"{words}, weight {weight:g} against coverage", ids)
+
+
+def leaning(start: Chosen, section: Select, score: Column) -> tuple[float, Ids]:
+    """The set of lowest score that keeps its coverage, and the weight of the score that gives it; see KEPT.
+
+    Args:
+        start: The pool, the limits on a set, and the set that covers best.
+        score: `(n,)` standardised, the lower the better.
+    """
+    problem = replace(start.problem, z=score)
+    term = coverage_term(section.objective, problem, section.parameters)
+    none, seed = np.zeros(len(score)), start.selection.seed
+    usual = random_mean(term, none, start.bounds, np.random.default_rng(seed))
+    rows = {row_id: row for row, row_id in enumerate(problem.ids)}
+    for weight in WEIGHTS:
+        selection = solve(
+            problem, start.bounds, weight=weight, objective=section.objective, parameters=section.parameters,
+            stochastic=section.stochastic, seed=seed,
+        )  # fmt: skip
+        covered = selection.value + weight * float(
+            (score * start.bounds.cost)[[rows[row_id] for row_id in selection.ids]].sum() / start.bounds.room
+        )
+        if covered - usual >= KEPT * (start.selection.value - usual):
+            break
+    return weight, selection.ids
+
+
+def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Proposal]:
+    """One set for each grouping whose regression predicts sets that it has not seen, the surest grouping first."""
+    for mixture in sorted(reading.mixtures, key=lambda each: -(each.rho or 0.0)):
+        if not mixture.usable or mixture.best is None:
+            continue
+        label_of = dict(banked.groups.select("id", mixture.grouping).iter_rows())
+        names, group = numbered([label_of[row_id] for row_id in means.start.problem.ids])
+        shares = np.array([mixture.best.get(name, 0.0) for name in names])
+        words = f"the mixture over {mixture.grouping} of least expected harm, filled by coverage"
+        yield Proposal(MIXTURE, words, means.filled(shares / shares.sum(), group))
+
+
+def _observed(reading: Reading, banked: Banked) -> Iterator[Proposal]:
+    """The sets of the bank, from the least harm after fine-tuning on; costly ones come last."""
+    sets = {name: (grouping, tuple(ids)) for name, grouping, _, ids in banked.subsets.iter_rows()}
+    for name in reading.subsets.sort("costly", "harm", maintain_order=True)["subset"]:
+        grouping, ids = sets[name]
+        drawn = f"random over {grouping}" if grouping else "a random set"
+        yield Proposal(OBSERVED, f"{name} of the bank, {drawn}", ids)
+
+
+def in_turn(kinds: Sequence[Iterator[Proposal]], count: int) -> list[Proposal]:
+    """The first `count` proposals of different rows, a kind after the other as long as each has any."""
+    offered, kept = (each for turn in zip_longest(*kinds) for each in turn if each is not None), list[Proposal]()
+    for proposal in offered:
+        if all(set(proposal.ids) != set(other.ids) for other in kept):
+            kept.append(proposal)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def candidates_of(kept: Sequence[Proposal]) -> tuple[list[Candidate], dict[str, Ids]]:
+    """Candidates called by their kind and number, and their rows."""
+    compared: list[Candidate] = []
+    sets: dict[str, Ids] = {}
+    for proposal in kept:
+        number = sum(candidate.kind == proposal.kind for candidate in compared)
+        compared.append(Candidate(f"{proposal.kind}-{number}", kind=proposal.kind, what=proposal.what))
+        sets[compared[-1].name] = proposal.ids
+    return compared, sets
+
+
+def winner(piloted: Piloted) -> Candidate:
+    """The best candidate, or the best draw where its harmfulness after fine-tuning is lower in their last round, and
+    no cost speaks against it alone.
+    """
+    draw, best = piloted.best_draw, piloted.best
+    if draw is None or not piloted.rounds[draw.name] or not piloted.rounds[best.name]:
+        return best
+
+    def rank(candidate: Candidate) -> tuple[bool, bool, float]:
+        last = piloted.rounds[candidate.name][-1]
+        return last.costly, last.after is None, last.after or 0.0
+
+    return draw if rank(draw) < rank(best) else best
+
+
+def in_words(best: Candidate) -> str:
+    """How the curated set was chosen, for the summary of the stage."""
+    if best.drawn:
+        return "a random draw, which did better than every candidate of the bank"
+    return f"{best.name} by the bank ({best.what})"
+
+
+def _table(piloted: Piloted, best: Candidate, compared: Sequence[Candidate], probes: int) -> Mapping[str, object]:
+    return {
+        "probes": probes,
+        "chosen": best.name,
+        "best_draw": piloted.best_draw.name if piloted.best_draw else None,
+        "candidates": [
+            {
+                "name": candidate.name,
+                "kind": candidate.kind,
+                "what": candidate.what,
+                "rounds": [asdict(each) for each in piloted.rounds[candidate.name]],
+            }
+            for candidate in compared
+        ],
+    }

@@ -1,0 +1,95 @@
+"""What a recipe says of a bank: sets of rows of many kinds that are tried, so that what lasts is learned from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from curator.recipe.source import Count, Name, Section
+
+GROUPINGS = ("category", "opener", "answer-length", "cluster", "format", "source")
+"""What the candidates can be grouped by; `experiment.groups` labels them."""
+UNITS = {"s": 1, "min": 60, "h": 3600}
+"""Seconds of each unit that a budget may be written in."""
+LEAST = 8
+"""Mixtures that a budget pays for at least: of fewer nothing can be read."""
+
+# The names are spelled once: the values that a grouping may have are those of the tuple.
+if TYPE_CHECKING:
+    Grouping = str
+else:
+    Grouping = Literal[GROUPINGS]
+
+
+class Bank(Section):
+    """How `select.by: bank` learns what to choose: sets are drawn, aligned on, fine-tuned and judged, and the sets that
+    are likely to last are then confirmed against as many random ones.
+
+    `mixtures` sets are drawn so that the shares of the groups of one of `groupings` are random (symmetric Dirichlet,
+    with each of `concentrations` in turn: below 1 few groups hold most of a set, above 1 all hold about as much), and
+    `draws` plain random ones beside them. Each runs on `seeds` seeds and on `tasks` (`all`: every anticipated one).
+    `candidates` sets go into the confirmation. With a `budget` ("20 min", in s, min or h) `mixtures` is the most that
+    is drawn: as many as are expected to fit into that time together with the draws and the confirmation.
+    """
+
+    mixtures: Count = 60
+    groupings: Annotated[list[Grouping], Field(min_length=1)] = Field(default_factory=lambda: list(GROUPINGS))
+    concentrations: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [0.3, 1.0, 5.0]
+    )
+    draws: Annotated[int, Field(ge=0)] = 12
+    seeds: Count = 1
+    tasks: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = "all"
+    candidates: Annotated[int, Field(ge=2)] = 6
+    budget: str | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Bank:
+        for name in ("groupings", "concentrations", "tasks"):
+            values = getattr(self, name)
+            if values != "all" and len(set(values)) < len(values):
+                raise ValueError(f"{name} holds a value twice: {', '.join(map(str, values))}; remove one")
+        if self.budget is not None:
+            seconds_of(self.budget)
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget; null without one."""
+        return None if self.budget is None else seconds_of(self.budget)
+
+    def mix(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """The tasks that the bank runs on and their mass, sum 1.
+
+        Args:
+            weights: Task mass by name, 0 for tasks that are not anticipated.
+        """
+        ran = {name: mass for name, mass in weights.items() if mass > 0 and (self.tasks == "all" or name in self.tasks)}
+        total = sum(ran.values())
+        return {name: mass / total for name, mass in ran.items()}
+
+
+def seconds_of(budget: str) -> float:
+    """A time such as `20 min`, `1.5 h` or `90 s`, in seconds.
+
+    Raises:
+        ValueError: It is not written like that, or is 0.
+    """
+    match = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", budget)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"budget: found {budget!r}; allowed: a time above 0 in s, min or h, for example 20 min")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def affordable(seconds: float, *, mixture: float, beside: float, most: int) -> int:
+    """How many mixtures fit into a budget: what is left of it after all that runs beside them, divided by what one
+    mixture takes; at most `most`, and at least LEAST where `most` allows it.
+
+    Args:
+        seconds: The budget. `mixture`: what one of them takes, above 0. `beside`: what the draws and the confirmation
+            take.
+    """
+    return min(most, max(LEAST, int((seconds - beside) / mixture)))

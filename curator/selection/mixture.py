@@ -1,0 +1,133 @@
+"""Sets whose groups have given shares, drawn at random or filled by coverage, within whatever limits a set has.
+
+Letters: `n` rows of the pool, sorted by id; `g` groups.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from curator.errors import SelectionError
+from curator.selection.limits import Limits, Tally
+from curator.selection.objectives import Coverage
+from curator.selection.problem import Column, Rows
+
+Following = Callable[[int, Tally], int | None]
+"""Takes a group and what is used of the limits; gives the group's next row that fits, or null where none does."""
+
+
+def filled(bounds: Limits, shares: Column, group: Rows, following: Following) -> list[int]:
+    """Rows in the order taken: the next is always of the group that is furthest behind its share, so that every
+    beginning of the list has about these shares, too, and so has a set that a budget of tokens ends.
+
+    Groups are taken by Sainte-Lague's rule, (rows taken + 1/2) / share: to about one row, each has its share of the
+    set. What a group that runs out of rows leaves is the others', in proportion to their shares. Rows that must be in
+    come first.
+
+    Args:
+        bounds: Satisfiable limits.
+        shares: `(g,)` >= 0, sum 1. Groups of share 0 fill what the others cannot.
+        group: `(n,)` the group of each row.
+        following: Gives the next row of a group.
+
+    Raises:
+        SelectionError: The set cannot reach its size k, because no row that is left fits.
+    """
+    tally = Tally(bounds)
+    picks: list[int] = bounds.include.tolist()
+    taken = np.bincount(group[bounds.include], minlength=len(shares)).tolist()
+    for must in picks:
+        tally.take(must)
+
+    def behind(number: int) -> tuple[float, int]:
+        return (taken[number] + 0.5) / max(float(shares[number]), 1e-300), number
+
+    waiting = [behind(number) for number in range(len(shares))]
+    heapq.heapify(waiting)
+    while waiting and not tally.full():
+        _, number = heapq.heappop(waiting)
+        row = following(number, tally)
+        if row is None:
+            continue
+        tally.take(row)
+        picks.append(row)
+        taken[number] += 1
+        heapq.heappush(waiting, behind(number))
+    if bounds.k is not None and len(picks) < bounds.k:
+        raise SelectionError(
+            f"k: a random set within the limits ended at {len(picks)} rows, and k is {bounds.k}; lower k, or relax the "
+            "limits"
+        )
+    return picks
+
+
+def drawn(bounds: Limits, shares: Column, group: Rows, generator: np.random.Generator) -> list[int]:
+    """A random set of these shares: within a group every order of rows is as likely, without replacement.
+
+    Raises:
+        SelectionError: As `filled`.
+    """
+    shuffled = generator.permutation(bounds.free)
+    orders = [iter(shuffled[group[shuffled] == number].tolist()) for number in range(len(shares))]
+    return filled(bounds, shares, group, lambda number, tally: next(filter(tally.fits, orders[number]), None))
+
+
+def covering(bounds: Limits, shares: Column, group: Rows, term: Coverage, penalty: Column) -> list[int]:
+    """A set of these shares that covers the pool: of the group whose turn it is, always the row that adds most.
+
+    Greedy within each part of a partition, one part after the other, is within half of the best set of these shares,
+    where nothing else limits it and no row has a penalty (Fisher, Nemhauser and Wolsey 1978). Gains never rise, so an
+    old one is an upper bound, and only the rows at the top of a heap are valued again (Minoux 1978). Ties go by id.
+
+    Args:
+        term: A coverage term; it is cleared first, and holds the set afterwards.
+        penalty: `(n,)` what each row costs the objective.
+
+    Raises:
+        SelectionError: As `filled`.
+    """
+    term.clear()
+    term.add_all(bounds.include.tolist())
+    gains = term.gains()
+    upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty  # as `greedy.lazy_greedy` has it
+    heaps: list[list[tuple[float, int]]] = [[] for _ in shares]
+    for row in bounds.free.tolist():
+        heaps[group[row]].append((-float(upper[row]), row))
+    for heap in heaps:
+        heapq.heapify(heap)
+
+    def best(number: int, tally: Tally) -> int | None:
+        heap = heaps[number]
+        while heap:
+            _, row = heapq.heappop(heap)
+            if not tally.fits(row):
+                continue
+            key = (float(penalty[row]) - term.gain(row), row)
+            if heap and key > heap[0]:
+                heapq.heappush(heap, key)
+                continue
+            term.add(row)
+            return row
+        return None
+
+    return filled(bounds, shares, group, best)
+
+
+def numbered(labels: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
+    """The labels that there are, sorted, and the number of each row's among them."""
+    names, numbers = np.unique(np.array(labels, dtype=str), return_inverse=True)
+    return tuple(map(str, names)), numbers.astype(np.int64)
+
+
+def dirichlet(groups: int, concentration: float, generator: np.random.Generator) -> Column:
+    """`(g,)` random shares, sum 1, symmetric: the smaller the concentration, the fewer groups hold most."""
+    shares: Column = generator.dirichlet(np.full(groups, concentration))
+    return shares
+
+
+def in_turn(first: Sequence[str], second: Sequence[float], count: int) -> Iterator[tuple[str, float]]:
+    """`count` pairs: the first in turn, and, once all of them have been, the next of the second."""
+    return ((first[number % len(first)], second[number // len(first) % len(second)]) for number in range(count))

@@ -1,0 +1,220 @@
+"""What a bank proposes, which of it wins, and whole small runs that choose by one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from curator.build import build
+from curator.decision.bank import read
+from curator.decision.mixtures import Mixture
+from curator.experiment import choice
+from curator.experiment.bank import SUBSET_SCHEMA, Banked, design
+from curator.experiment.choice import KEPT, Means, Proposal, candidates_of, in_turn, leaning, proposals, winner
+from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
+from curator.experiment.pilot import Piloted, Round
+from curator.experiment.plan import Candidate
+from curator.recipe.bank import Bank
+from curator.recipe.select import Select
+from curator.selection.certificate import random_mean
+from curator.selection.limits import limits
+from curator.selection.objectives import coverage_term
+from curator.selection.problem import prepare, standardise
+from curator.selection.solve import solve
+from curator.selection.stage import Chosen
+from tests.experiment.test_bank import invented
+from tests.small_run import recipe, report_of
+
+SECTION = Select(k=15, by="bank")
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A bank over a pool of 120 rows in which harm rises with words, and nothing else matters."""
+    rows, traits, vectors = invented(120)
+    problem = prepare(vectors.matrix, np.zeros(120), ids=vectors.ids, neighbours=8)
+    bounds = limits(problem, 15)
+    start = Chosen(problem, bounds, solve(problem, bounds, weight=0.0))
+    groups = groups_of(rows, traits, vectors, ["opener", "answer-length"], 7)
+    subsets = design(problem, bounds, groups, Bank(draws=6), mixtures=24, seed=7)
+    position = {row_id: row for row, row_id in enumerate(problem.ids)}
+    sets = [np.array([position[row_id] for row_id in subset.ids]) for subset in subsets]
+    scores = pl.DataFrame({"id": vectors.ids, "s:list": np.random.default_rng(0).normal(size=120)})
+    columns = of_rows(problem, traits, scores, {"list": 1.0})
+    table = features([each.name for each in subsets], sets, columns, of_sets(problem, rows, traits, sets))
+    random = np.random.default_rng(3)
+    after = np.clip(0.1 + (table["words"].to_numpy() - 3) / 12 + random.normal(0, 0.02, table.height), 0, 1)
+    outcomes = pl.DataFrame({"subset": table["subset"], "seed": 0, "task": "list", "before": 0.0, "after": after,
+                             "degenerate": 0.0, "log_odds": None})  # fmt: skip
+    banked = Banked(pl.DataFrame(subsets, schema=SUBSET_SCHEMA, orient="row"), groups, outcomes, table)
+    labels, reading = labels_of(problem, rows, traits), read(*banked, weights={"list": 1.0}, seed=0)
+    return start, banked, columns, labels, dict(traits.select("id", "words").iter_rows()), reading
+
+
+def offered(world, reading):
+    start, banked, columns, labels, *_ = world
+    return proposals(reading, banked, Means(start, SECTION, columns, labels))
+
+
+def test_the_strongest_predictor_is_proposed_with_its_sign_and_keeps_its_coverage(world):
+    start, words, reading = world[0], world[-2], world[-1]
+    found = next(offered(world, reading)[0])
+    assert found.kind == "score"
+    assert found.what.startswith("less words, weight ")
+    assert len(set(found.ids)) == 15
+    assert np.mean([words[row] for row in found.ids]) < np.mean([*words.values()]) - 1
+    assert coverage(start, found.ids) >= KEPT
+
+
+def coverage(start, ids):
+    """Of what can be had above a random set, the share that a set has."""
+    term = coverage_term("facility-location", start.problem, {})
+    usual = random_mean(term, np.zeros(len(start.problem.ids)), start.bounds, np.random.default_rng(0))
+    term.clear()
+    term.add_all([start.problem.ids.index(row) for row in ids])
+    return (term.value() - usual) / (start.selection.value - usual)
+
+
+@pytest.mark.parametrize("floor", [0.2, 0.5, 0.9])
+def test_a_score_weighs_as_much_as_the_floor_under_coverage_lets_it(world, floor, monkeypatch):
+    start, columns = world[0], world[2]
+    monkeypatch.setattr(choice, "KEPT", floor)
+    weight, ids = leaning(start, SECTION, standardise(columns["words"])[0])
+    assert coverage(start, ids) >= floor
+    heavier = [each for each in choice.WEIGHTS if each > weight]
+    for each in heavier:
+        problem = replace(start.problem, z=standardise(columns["words"])[0])
+        assert coverage(start, solve(problem, start.bounds, weight=each).ids) < floor
+
+
+def predictors(world, *rows):
+    """The reading of the world with other predictors: features, and the sign and p of each."""
+    frame = pl.DataFrame(rows, schema=["feature", "sign", "p"], orient="row")
+    return replace(world[-1], predictors=frame)
+
+
+def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
+    start, _, _, labels, *_ = world
+    more = predictors(world, ("different openers", -1, 0.001))
+    [balanced] = offered(world, more)[0]
+    label_of = dict(zip(start.problem.ids, labels["opener"], strict=True))
+    counts = np.unique([label_of[row] for row in balanced.ids], return_counts=True)[1]
+    assert counts.max() - counts.min() <= 1
+    assert balanced.what.startswith("more different openers: as many rows of each opener")
+    assert not [*offered(world, predictors(world, ("different openers", 1, 0.001)))[0]]
+
+
+def test_what_is_not_clear_of_chance_or_like_another_or_of_no_row_is_not_proposed(world):
+    columns = {**world[2], "twin": world[2]["words"] * 2 + 1}
+    start, banked, _, labels, *_ = world
+    rows = [("words", 1, 0.01), ("twin", 1, 0.01), ("coverage", -1, 0.02), ("log-det", -1, 0.02), ("s", -1, 0.2)]
+    found = proposals(predictors(world, *rows), banked, Means(start, SECTION, columns, labels))[0]
+    assert [each.what.partition(",")[0] for each in found] == ["less words", "more coverage"]
+
+
+def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(world):
+    best = {"long": 0.0, "medium": 0.2, "short": 0.8}
+    mixtures = (
+        Mixture("opener", 4, 30, rho=0.9, usable=False),
+        Mixture("answer-length", 3, 30, rho=0.4, usable=True, best=best),
+        Mixture("opener", 4, 30, rho=0.6, usable=True, best={"i will not": 1.0}),
+    )
+    first, second = offered(world, replace(world[-1], mixtures=mixtures))[1]
+    groups = {row["id"]: row for row in world[1].groups.iter_rows(named=True)}
+    assert {groups[row]["opener"] for row in first.ids} == {"i will not"}
+    lengths = [groups[row]["answer-length"] for row in second.ids]
+    assert (lengths.count("short"), lengths.count("medium")) == (12, 3)
+
+
+def test_observed_sets_come_from_the_least_harm_on_and_costly_ones_last(world):
+    reading = world[-1]
+    best = reading.subsets.sort("harm")["subset"][0]
+    costly = reading.subsets.with_columns(costly=pl.col("subset") == best)
+    order = [each.what.partition(" ")[0] for each in offered(world, replace(reading, subsets=costly))[2]]
+    assert order[-1] == best
+    harm = dict(reading.subsets.select("subset", "harm").iter_rows())
+    assert [harm[name] for name in order[:-1]] == sorted(harm[name] for name in order[:-1])
+
+
+def test_kinds_take_turns_and_equal_sets_count_once():
+    def kind(name, *sets):
+        return iter([Proposal(name, f"{name} {ids}", tuple(ids)) for ids in sets])
+
+    found = in_turn([kind("score", "ab", "cd", "ef"), kind("mixture", "ba"), kind("observed", "gh", "ij")], 4)
+    assert [each.what for each in found] == ["score ab", "observed gh", "score cd", "observed ij"]
+    compared, sets = candidates_of(found)
+    assert [each.name for each in compared] == ["score-0", "observed-0", "score-1", "observed-1"]
+    assert not any(each.drawn for each in compared)
+    assert sets["score-1"] == ("c", "d")
+
+
+def halved(best, draw, **of_best):
+    """A confirmation whose last round had these rates."""
+    last = Round(1, 2, 0.0, best, 0.0, costly=False, place=1, kept=True)
+    compared = Candidate("score-0", kind="score"), Candidate("draw-0", kind="draw")
+    rounds = {"score-0": (replace(last, **of_best),), "draw-0": (replace(last, after=draw),)}
+    return Piloted(rounds, *compared)
+
+
+def test_a_random_draw_that_did_better_in_the_last_round_is_the_curated_set():
+    assert winner(halved(0.2, 0.3)).name == "score-0"
+    assert winner(halved(0.2, 0.2)).name == "score-0"
+    assert winner(halved(0.3, 0.2)).name == "draw-0"
+    assert winner(halved(0.1, 0.2, costly=True)).name == "draw-0"
+    assert winner(halved(None, 0.2)).name == "draw-0"
+    assert winner(halved(0.1, None)).name == "score-0"
+
+
+BANK = [
+    "select.by=bank",
+    "select.weight=0.5",
+    "verify.pilot={bank: {mixtures: 6, draws: 0, candidates: 2, groupings: [opener, cluster]}, seeds: 1, "
+    "share_of_probes: 0.4}",
+    "verify.align.steps=2",
+    "verify.finetune.steps=1",
+    "verify.arms=[curated, random]",
+    "verify.seeds=1",
+    "verify.log_odds={refuse: [i cannot], comply: [gladly]}",
+]
+
+
+@pytest.mark.slow
+def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    made = build(recipe(*BANK), root, until="report")
+    folder = root / "4-select"
+    subsets, outcomes = (pl.read_parquet(folder / "bank" / f"{name}.parquet") for name in ("subsets", "outcomes"))
+    assert outcomes["subset"].to_list() == subsets["subset"].to_list()
+    assert outcomes.select("before", "after", "log_odds").null_count().row(0) == (0, 0, 0)
+    table = json.loads((folder / "pilot" / "candidates.json").read_text())
+    kinds = [candidate["kind"] for candidate in table["candidates"]]
+    assert kinds.count("draw") == 2 == len(kinds) - 2
+    ids = set(pl.read_parquet(folder / "chosen.parquet")["id"])
+    assert len(ids) == 20
+    tried, final = (
+        set(pl.read_parquet(root / "1-pool" / f"probes-{name}.parquet")["id"]) for name in ("pilot", "harmful")
+    )
+    for part, probes in (("4-select/bank/answer", tried), ("4-select/pilot/answer", tried), ("6-answer", final)):
+        files = [*(root / part).rglob("answers.parquet")]
+        asked = pl.concat([pl.read_parquet(file).filter(kind="harmful").select("probe") for file in files])["probe"]
+        assert set(asked) == probes
+    assert not tried & final
+    report = report_of(root)
+    assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
+    assert "by the bank" in made["select"].record["summary"] or "a random draw" in made["select"].record["summary"]
+    best = next(each for each in table["candidates"] if each["name"] == table["chosen"])
+    if best["kind"] == "observed":
+        assert ids in [set(each) for each in subsets["ids"]]
+    # Lost between the bank and the confirmation: nothing of the bank is trained again, and the set is the same.
+    (folder / "done.json").unlink()
+    (folder / "bank" / "size.json").write_text('{"mixtures": 6}')
+    pieces = {file: file.stat().st_mtime_ns for file in folder.rglob("*/done.json")}
+    build(recipe(*BANK), root, until="select")
+    assert set(pl.read_parquet(folder / "chosen.parquet")["id"]) == ids
+    assert len(pieces) > 3 * 6
+    assert all(file.stat().st_mtime_ns == time for file, time in pieces.items())
