@@ -25,8 +25,8 @@ from curator.run.readers import dataset_folder, drawn_sets, explanations, figure
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.audit.model import Audit
-    from curator.check.estimate import Estimate
+    from curator.corpus.model import Audit
+    from curator.forecast.estimate import Estimate
     from curator.publish.push import Pushed
     from curator.recipe import Recipe
     from curator.recipe.file import Written
@@ -222,7 +222,7 @@ def build(
     Raises:
         CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
     """
-    from curator.build import build as run
+    from curator.pipeline import build as run
 
     if until not in STAGES:
         raise RunError(f"until: found {until!r}; allowed: {', '.join(STAGES)}")
@@ -258,9 +258,9 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
     Raises:
         RecipeError: It has problems; all of them are named at once.
     """
-    from curator.check.estimate import estimates
-    from curator.check.outline import outline
-    from curator.check.problems import examine
+    from curator.forecast.estimate import estimates
+    from curator.forecast.outline import outline
+    from curator.forecast.problems import examine
 
     examined = examine(_written(recipe, settings))
     if examined.problems or examined.recipe is None:
@@ -294,9 +294,9 @@ def audit(
     Raises:
         DataError: A source cannot be read.
     """
-    from curator.audit import audit as look
-    from curator.audit.page import write
-    from curator.audit.request import request_of
+    from curator.corpus import audit as look
+    from curator.corpus.page import write
+    from curator.corpus.request import request_of
 
     request = request_of(
         str(corpus),

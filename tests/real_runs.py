@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from curator.build import build
+from curator.pipeline import build
 from curator.provenance import set_threads
 from curator.recipe import Recipe
 from curator.run import FOLDERS, STAGES

@@ -30,9 +30,9 @@ FLOORS = (
     {"score"},
     {"experiment"},
     {"report"},
-    {"check", "publish"},
-    {"build"},
-    {"audit", "suite"},
+    {"forecast", "publish"},
+    {"pipeline"},
+    {"corpus", "suite"},
     {"cluster"},
     {"cli"},
     {"api"},
@@ -59,7 +59,7 @@ HOMES = {
 # File -> libraries that it may import inside functions only, so that starting costs nothing.
 LAZY = dict.fromkeys(("__init__.py", "__main__.py", "cli/"), ("polars", "numpy", "pydantic", "torch", "rich", "ruamel"))
 LAZY |= dict.fromkeys(
-    ("build.py", "keys/", "report/compare.py", "check/", "suite/", "recipe/", "run/__init__.py"),
+    ("pipeline.py", "keys/", "report/compare.py", "forecast/", "suite/", "recipe/", "run/__init__.py"),
     ("polars", "numpy", "torch", "transformers"),
 )
 
@@ -279,7 +279,7 @@ def test_the_run_folder_is_named_in_its_room_and_by_a_stage_about_itself(file: s
 
 
 # Beside a stage.py: what passes a stage's own files to workers, adds to them, or writes those of the run folder itself.
-KNOW_THE_RUN_FOLDER = ("run/", "experiment/", "judge/rejudge.py", "build.py", "keys/")
+KNOW_THE_RUN_FOLDER = ("run/", "experiment/", "judge/rejudge.py", "pipeline.py", "keys/")
 
 
 def test_another_stages_result_is_read_through_the_door(file: str) -> None:

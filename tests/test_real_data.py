@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.build import build
+from curator.pipeline import build
 from curator.recipe.file import parse
 from curator.run.files import load_frame, load_selection, load_vectors
 

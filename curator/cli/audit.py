@@ -12,7 +12,7 @@ from curator.cli.show import print_table
 from curator.errors import RecipeError
 
 if TYPE_CHECKING:
-    from curator.audit.model import Audit
+    from curator.corpus.model import Audit
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
@@ -51,9 +51,9 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     folder = out or Path("outputs") / f"audit-{stem(corpus)}"
     with Terminal(aside=as_json) as terminal:
         terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
-        from curator.audit import audit as look
-        from curator.audit.page import summary, write
-        from curator.audit.request import request_of
+        from curator.corpus import audit as look
+        from curator.corpus.page import summary, write
+        from curator.corpus.request import request_of
         from curator.recipe.file import read
         from curator.report.part import plain
 
@@ -71,7 +71,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         )
         report = look(request, say=terminal.begin)
         if measure:
-            from curator.audit.measure import measured
+            from curator.corpus.measure import measured
 
             lasting = measured(recipe, request, folder / "run", progress=terminal)
             report = report.model_copy(update={"measured": lasting})
@@ -98,7 +98,7 @@ def route(
 
     with Terminal(aside=True) as terminal:
         terminal.say(f"Ranking {', '.join(corpora)}")
-        from curator.audit.route import lines, ranked
+        from curator.corpus.route import lines, ranked
         from curator.recipe.pool import Embedder
         from curator.report.part import plain
         from curator.represent.vectors import embedder as embedding

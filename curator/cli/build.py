@@ -57,8 +57,8 @@ def build(  # noqa: PLR0917 - click hands options by name
 
     What an earlier run finished under the same settings is kept.
     """
-    from curator.build import build as run
     from curator.cli.progress import Terminal
+    from curator.pipeline import build as run
     from curator.recipe.file import read
 
     chosen = read(recipe, [*settings, *_engine(engine)])
@@ -91,8 +91,8 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
 
     The set stands as the curated arm; the other arms are drawn from the recipe's pool, in its size.
     """
-    from curator.build import build as run
     from curator.cli.progress import Terminal
+    from curator.pipeline import build as run
     from curator.recipe.file import read
 
     chosen = read(recipe, [*_given(data), *settings, *_engine(engine)])
@@ -143,10 +143,10 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
     """
     from dataclasses import asdict, replace
 
-    from curator.check.estimate import estimates
-    from curator.check.measured import kinds_noted
-    from curator.check.outline import outline
-    from curator.check.problems import examine, told
+    from curator.forecast.estimate import estimates
+    from curator.forecast.measured import kinds_noted
+    from curator.forecast.outline import outline
+    from curator.forecast.problems import examine, told
     from curator.recipe.file import open_file
     from curator.recipe.inputs import programs
 
@@ -188,8 +188,8 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
 
 def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:
     """What the search for the regime finds; `aside` says progress on standard error."""
-    from curator.build import measure
     from curator.cli.progress import Terminal
+    from curator.pipeline import measure
 
     with Terminal(aside=aside) as terminal:
         terminal.say(opening(recipe))
@@ -273,7 +273,7 @@ def new(  # noqa: PLR0917 - click hands options by name
         raise RunError(f"{path}: exists already; choose another name, or remove it first")
     drafted = any((pool, tasks, harmful, benign, keep, model))
     if drafted:
-        from curator.check.draft import draft
+        from curator.forecast.draft import draft
 
         text = draft(name, pool=pool, tasks=tasks, harmful=harmful, benign=benign, keep=keep, model=model)
     else:

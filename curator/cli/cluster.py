@@ -60,10 +60,10 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
 
     with Terminal(aside=True) as terminal:
         terminal.say(f"Clustering {', '.join(tasks)}")  # before libraries load, which takes seconds
-        from curator.audit.request import named
         from curator.cluster import cluster as clustered
         from curator.cluster.result import record
         from curator.cluster.result import sample as drawn
+        from curator.corpus.request import named
         from curator.report.part import plain
         from curator.run.folder import disk
 

@@ -16,7 +16,7 @@ from curator.run import current, keys_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from curator.audit.model import Audit
+    from curator.corpus.model import Audit
     from curator.records import Messages
 
 
@@ -51,7 +51,7 @@ def rows(folder: Path, wanted: tuple[str, ...], with_text: bool, as_json: bool) 
     """
     if not folder.exists():
         raise RunError(f"{folder}: does not exist; give a run folder, or a folder that `curator audit` wrote")
-    from curator.audit.page import AUDIT, load
+    from curator.corpus.page import AUDIT, load
 
     if (folder / AUDIT).is_file():
         report = load(folder)
@@ -110,7 +110,7 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
     Raises:
         DataError: Nothing is called so, or the corpus is not there any more or is another one by now.
     """
-    from curator.audit.page import corpus_of
+    from curator.corpus.page import corpus_of
 
     by_kind: dict[str, dict[str, int | None]] = {}
     for finding in report.findings:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMAS = {
     "report": ("curator.report.model", "Report"),
-    "audit": ("curator.audit.model", "Audit"),
+    "audit": ("curator.corpus.model", "Audit"),
     "suite": ("curator.suite.model", "Suite"),
     "cluster": ("curator.cluster.model", "Clusters"),
 }

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.audit.request import source_of
 from curator.cluster.result import Anchored, Stability
+from curator.corpus.request import source_of
 from curator.errors import DataError
 from curator.language import unspaced, words
 from curator.pool.sources import read

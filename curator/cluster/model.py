@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curator.audit.model import Source
+from curator.corpus.model import Source
 from curator.report.part import Count, Many, Number, Part, Share
 
 VERSION: Literal[1] = 1

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 from pydantic import JsonValue
 
-from curator.audit.model import Source
 from curator.cluster import model
+from curator.corpus.model import Source
 from curator.errors import DataError
 from curator.run.folder import write_text
 from curator.seeds import generator

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curator.check.estimate import kept_bytes
-from curator.check.measured import INSTRUCTION, Measured, measured
-from curator.check.speed import ANSWERING, GPU, operations
-from curator.check.workload import (
+from curator.experiment.plan import BASE, Cell, plan
+from curator.forecast.estimate import kept_bytes
+from curator.forecast.measured import INSTRUCTION, Measured, measured
+from curator.forecast.speed import ANSWERING, GPU, operations
+from curator.forecast.workload import (
     FULL,
     Load,
     answers_of,
@@ -24,7 +25,6 @@ from curator.check.workload import (
     total,
     trainings,
 )
-from curator.experiment.plan import BASE, Cell, plan
 from curator.keys import Inputs, base_settings
 from curator.keys.pieces import answers_key, training_key
 from curator.model.size import ModelSize, model_size

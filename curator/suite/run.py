@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from curator.build import build
 from curator.errors import CuratorError, RecipeError, first_line
+from curator.pipeline import build
 from curator.recipe import Recipe
 from curator.recipe.file import read, refusal
 from curator.run import STAGES, Progress, require

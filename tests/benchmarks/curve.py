@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from curator.build import build
+from curator.pipeline import build
 from curator.provenance import set_threads
 from curator.recipe.file import read
 

@@ -30,9 +30,9 @@ def main() -> None:
     asked.add_argument("--finetune", type=int, default=8)
     options = asked.parse_args()
 
-    from curator.build import build
     from curator.decision.statistics import spearman
     from curator.model.chat import encode_all
+    from curator.pipeline import build
     from curator.provenance import set_threads
     from curator.recipe.score import Score
     from curator.run import Run

@@ -24,12 +24,12 @@ from rich.console import Console
 
 import curator
 from curator import provenance
-from curator.check.outline import outline
 from curator.cli import _run, cli
 from curator.cli.build import machine_line
 from curator.cli.progress import Terminal, rate
 from curator.cli.show import print_table
 from curator.errors import CuratorError, DataError, RecipeError, RunError
+from curator.forecast.outline import outline
 from curator.recipe.file import parse, read
 from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import Made, opened
@@ -309,7 +309,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         progress.finished("pool", Made(root, "key", {"summary": "7 candidates :key: [red]"}, 1.25, kept=False))
         progress.finished("scores", Made(root, "key", {}, 1.25, kept=True))
 
-    monkeypatch.setattr("curator.build.build", pretend)
+    monkeypatch.setattr("curator.pipeline.build", pretend)
     return seen
 
 
@@ -604,7 +604,7 @@ def test_code_that_comes_with_a_recipe_is_named_before_anything_runs(
         ran.append("build")
         raise RunError("enough")
 
-    monkeypatch.setattr("curator.build.build", build)
+    monkeypatch.setattr("curator.pipeline.build", build)
     monkeypatch.setattr(sys.modules["curator.suite.run"], "build", build)
     name, *words = command
     done = invoked(name, str(folder if name == "suite" else folder / "own.yaml"), *words)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from curator.audit.request import named
 from curator.cluster import cluster, inner_similarity
 from curator.cluster.describe import stability, top_terms
 from curator.cluster.result import Settings, record, sample, summary, table, write_rows
+from curator.corpus.request import named
 from curator.errors import DataError
 from curator.pool.sources import read
 from curator.recipe.source import Source

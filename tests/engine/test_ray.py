@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from curator.build import build
 from curator.engine import engaged, ray, runner, spread
 from curator.errors import DataError, RecipeError, RunError
 from curator.model import load as model
+from curator.pipeline import build
 from curator.provenance import threads_alone
 from curator.recipe import Engine
 from curator.recipe.file import dump, parse

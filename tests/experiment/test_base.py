@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import transformers
 
-from curator.build import build
 from curator.errors import ModelError, RecipeError
 from curator.experiment.base import notes_of_model, problems_of_model, trains_adapter
+from curator.pipeline import build
 from curator.recipe import Model
 from curator.report.stage import _notes
 from tests import fakes

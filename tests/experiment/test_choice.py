@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.experiment import choice
@@ -19,6 +18,7 @@ from curator.experiment.choice import KEPT, Means, Proposal, candidates_of, in_t
 from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
 from curator.experiment.pilot import Piloted, Round
 from curator.experiment.plan import Candidate
+from curator.pipeline import build
 from curator.recipe.bank import Bank
 from curator.recipe.select import Select
 from curator.selection.certificate import random_mean

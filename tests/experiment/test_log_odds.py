@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 import torch
 
-from curator.build import build
 from curator.errors import RunError
 from curator.experiment.grid import answer_grid
 from curator.experiment.log_odds import LOG_ODDS_SCHEMA, QUESTION, collect, in_place, learn
@@ -19,6 +18,7 @@ from curator.experiment.plan import NONE, Cell
 from curator.model.chat import encode_all, encode_prompt
 from curator.model.load import load_model, load_tokenizer
 from curator.model.openers import openers_of
+from curator.pipeline import build
 from curator.run import Run
 from tests.experiment.test_grid import GENERATE, TEMPLATE, data, experiment, grid, here, performed  # noqa: F401 - fixtures
 from tests.real_runs import recipe_of

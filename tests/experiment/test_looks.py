@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.conclusions import Stop
 from curator.decision.sequential import plan
 from curator.experiment import stage as looking
+from curator.pipeline import build
 from curator.run import Run
 from tests.small_run import die, forked, recipe, report_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.errors import RecipeError
 from curator.model.load import load_tokenizer
+from curator.pipeline import build
 from curator.recipe.verify import RECOVERY
 from curator.run import Run
 from curator.run.readers import dataset_folder

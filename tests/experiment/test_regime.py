@@ -11,7 +11,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.build import build, measure
 from curator.conclusions import Answered, FoundRegime
 from curator.decision.statistics import wilson
 from curator.engine import runner
@@ -23,6 +22,7 @@ from curator.experiment.plan import PRELOAD, Cell, Plan, regime_grid, setting_na
 from curator.experiment.regime import Found, choose, rate_of, words
 from curator.judge.stage import judge_answers
 from curator.keys import Inputs, regime_key, stage_keys
+from curator.pipeline import build, measure
 from curator.recipe.file import read
 from curator.recipe.verify import LENGTHS, Verify
 from curator.run import Run

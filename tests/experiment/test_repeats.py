@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.build import build
-from curator.check.estimate import estimates
 from curator.errors import SelectionError
 from curator.experiment.pilot import _trained
+from curator.forecast.estimate import estimates
+from curator.pipeline import build
 from curator.provenance import set_threads
 from curator.run import Run
 from curator.run.readers import dataset_folder

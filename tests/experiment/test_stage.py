@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.build import build
-from curator.check.estimate import estimates
 from curator.cli import cli
 from curator.errors import JudgeError, RecipeError
 from curator.experiment.plan import candidates
+from curator.forecast.estimate import estimates
+from curator.pipeline import build
 from curator.recipe.file import read
 from curator.run import folder as runs
 from curator.run.files import load_frame

@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curator.build import build
-from curator.check.estimate import estimates
+from curator.forecast.estimate import estimates
 from curator.judge.measure import sample
 from curator.judge.rejudge import _difference
+from curator.pipeline import build
 from curator.provenance import set_threads
 from curator.recipe.sweep import settings_by_name
 from curator.report.model import read_report

@@ -122,7 +122,7 @@ def _small() -> list[str]:
 
 def built(job: Job, recipe: Path, settings: list[str]) -> None:
     """Builds a recipe and says how long it took, what its pieces were computed with, and what came of it."""
-    from curator.build import build
+    from curator.pipeline import build
     from curator.recipe.file import read
 
     root, clock = job.folder / "run", time.perf_counter()

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from curator import neighbours
-from curator.build import build
 from curator.errors import ModelError
 from curator.model.dtype import chosen
 from curator.model.load import device, load_model, load_tokenizer, memory
+from curator.pipeline import build
 from curator.recipe.represent import Represent
 from curator.recipe.training import Training
 from curator.represent.gradients import signs

@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.build import build
 from curator.cli import cli
 from curator.conclusions import Comparison
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge.measure import figures, judge_labels, sample, store
 from curator.judge.people import read_labels
 from curator.judge.rejudge import judge_of, rejudge
+from curator.pipeline import build
 from curator.report.stage import judge_error
 from curator.run import Run, Silent
 from curator.run.folder import key_of

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from curator.audit import audit
-from curator.audit.request import Request, source_of
+from curator.corpus import audit
+from curator.corpus.request import Request, source_of
 from curator.errors import CuratorError, DataError
 from curator.pool.screen.drops import UNUSABLE
 from curator.pool.sources import Read, read, remarks

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curator.audit import audit
-from curator.audit.model import Audit
-from curator.audit.page import html, summary
-from curator.audit.request import Request, source_of
+from curator.corpus import audit
+from curator.corpus.model import Audit
+from curator.corpus.page import html, summary
+from curator.corpus.request import Request, source_of
 from curator.pool.screen.markup import CONTROL, WRAPPED, markup
 from curator.report.part import plain
 from tests import fakes

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.audit import audit
-from curator.audit.request import Request
+from curator.corpus import audit
+from curator.corpus.request import Request
 from curator.pool.gather import gather
 from curator.pool.sources import read
 from curator.recipe import Probes

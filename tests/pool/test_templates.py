@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.errors import DataError
 from curator.model.chat import encode
 from curator.model.load import load_tokenizer
+from curator.pipeline import build
 from curator.pool.rows import UNWRITTEN
 from curator.run.files import load_frame
 from curator.run.names import POOL

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.build import build
 from curator.cli import cli
 from curator.errors import PublishError, RunError
+from curator.pipeline import build
 from curator.report.model import read_report
 from curator.report.part import plain
 from curator.run import Run
@@ -81,7 +81,7 @@ def test_a_run_that_is_not_finished_or_of_another_recipe_is_refused(root):
 def building(monkeypatch, root):
     """`curator build` with the pipeline left out: the run folder is there. Gives the order of what happened."""
     happened = []
-    monkeypatch.setattr("curator.build.build", lambda *_, **__: happened.append("build"))
+    monkeypatch.setattr("curator.pipeline.build", lambda *_, **__: happened.append("build"))
 
     def command(*words, outcome="durable"):
         file = report_file(root)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 import curator
-from curator.build import build
+from curator.pipeline import build
 from curator.publish.record import WITHHELD, dropped_rows, publishable, reason, sentence
 from curator.recipe import Recipe
 from curator.records import DROPPED_SCHEMA

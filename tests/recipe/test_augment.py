@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curator.check.models import lacking, unusual
 from curator.errors import RecipeError
+from curator.forecast.models import lacking, unusual
 from curator.recipe.augment import OPENERS, Recovery
 from curator.recipe.probes import OPENING
 from tests.small_run import recipe

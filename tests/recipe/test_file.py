@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.check.outline import outline
 from curator.errors import RecipeError
+from curator.forecast.outline import outline
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read, template
 from curator.recipe.score import AGGREGATES

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from curator.build import build
+from curator.pipeline import build
 from curator.recipe.file import read
 from tests import fakes
 

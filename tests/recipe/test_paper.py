@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import transformers
 
-from curator.build import build
+from curator.pipeline import build
 from curator.recipe.file import read
 from curator.suite import run_suite
 from curator.suite.run import Outcome

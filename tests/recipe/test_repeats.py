@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from curator.check.outline import outline
-from curator.check.rows import too_few
 from curator.errors import RecipeError
+from curator.forecast.outline import outline
+from curator.forecast.rows import too_few
 from curator.recipe.repeats import OF_ANSWERS, OF_ROWS, Repeats
 from tests.small_run import recipe
 

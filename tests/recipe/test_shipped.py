@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curator.check.outline import outline
+from curator.forecast.outline import outline
 from curator.recipe.file import dump, parse, read
 
 FOLDER = Path(__file__).parents[2] / "recipes"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from curator.build import build
-from curator.check.problems import examine
+from curator.forecast.problems import examine
+from curator.pipeline import build
 from curator.provenance import set_threads
 from curator.recipe import Recipe
 from curator.recipe.file import open_file, read

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.build import build
 from curator.cli import cli
 from curator.errors import RunError
+from curator.pipeline import build
 from curator.report.compare import compare, table
 from curator.report.model import read_report
 from curator.report.part import plain

@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.check.estimate import estimates
-from curator.check.models import unusual
-from curator.check.outline import outline
 from curator.decision.curve import laid_out
 from curator.errors import RecipeError
 from curator.experiment.plan import Cell
+from curator.forecast.estimate import estimates
+from curator.forecast.models import unusual
+from curator.forecast.outline import outline
 from curator.judge.people import agreement, outcome_counts
 from curator.judge.stage import deciding_verdicts
 from curator.keys.pieces import training_key

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.judge.measure import sample
 from curator.judge.rejudge import rejudge
+from curator.pipeline import build
 from curator.run import SILENT, Run
 from curator.run.readers import dataset_folder
 from tests.small_run import recipe, report_of

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from curator import sandbox
-from curator.build import build
 from curator.errors import RecipeError
+from curator.pipeline import build
 from curator.provenance import weights_identity
 from curator.recipe import Recipe
 from curator.represent.encoder import centre, mean_of

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from curator import engine
-from curator.build import build
 from curator.errors import DataError, RunError
+from curator.pipeline import build
 from curator.represent import chunks
 from curator.represent.encoder import Encoded, Encoder
 from curator.represent.workers import EmbedJob, Making, embed_chunk

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import curator
-from curator.build import build
 from curator.errors import RunError
+from curator.pipeline import build
 from curator.run import ran
 from curator.run.folder import make, read_json
 from curator.run.ran import mixture, require_alike, versions

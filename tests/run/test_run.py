@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from curator.build import build
 from curator.errors import RunError
+from curator.pipeline import build
 from curator.records import (
     ANSWER_SCHEMA,
     DROPPED_SCHEMA,

@@ -120,7 +120,7 @@ def test_a_base_is_written_whole_and_nothing_is_overwritten(tmp_path: Path) -> N
     ("method", "arms"), [("full", "curated, random, low-similarity, high-similarity"), ("lora", "curated, random")]
 )
 def test_the_study_runs_at_the_smallest_size(tmp_path: Path, method: str, arms: str) -> None:
-    from curator.build import build
+    from curator.pipeline import build
     from curator.recipe.file import read
     from curator.run.folder import read_json
 

@@ -419,7 +419,7 @@ def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run:
 
 def test_the_draws_of_arms_are_those_of_the_recipes_seed(tmp_path: Path) -> None:
     from curator import run
-    from curator.build import build
+    from curator.pipeline import build
     from curator.seeds import generator
     from curator.selection.arms import random
 

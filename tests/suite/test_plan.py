@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curator.check.estimate import estimates
+from curator.forecast.estimate import estimates
 from curator.recipe.file import read
 from curator.suite.plan import planned, table
 from curator.suite.run import variants

@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from curator import cli
-from curator.build import build
 from curator.experiment import jobs
+from curator.pipeline import build
 from curator.report.part import schema
 from curator.run import Run, Silent
 from curator.run.folder import opened

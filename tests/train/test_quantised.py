@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from curator.build import build
 from curator.errors import ModelError, RecipeError
 from curator.model.load import load_model
+from curator.pipeline import build
 from curator.recipe.training import Training
 from curator.train.sft import train
 from tests import fakes

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curator.build import build
 from curator.errors import ModelError
 from curator.experiment.answers import Answered, Prompts, answer_prompts
 from curator.model.load import load_model, load_tokenizer
 from curator.model.openers import Opened
 from curator.model.prefill import opening_tokens
+from curator.pipeline import build
 from curator.recipe.training import Generate
 from curator.records import Messages
 from curator.train.generate import generate

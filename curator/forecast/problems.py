@@ -92,8 +92,8 @@ def examine(written: Written, base: Path = Path(".")) -> Examined:
         problems.append(written.at(keys, sentence))
         readable.discard(keys)  # else these probes would claim every candidate, and no limit could be looked at
     if recipe is not None:
-        from curator.check.models import lacking, looked_at, unusual
-        from curator.check.rows import too_few
+        from curator.forecast.models import lacking, looked_at, unusual
+        from curator.forecast.rows import too_few
 
         absent = list(lacking(recipe, base))
         problems += [written.at(*problem) for problem in absent]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curator.check.measured import Measured
-from curator.check.workload import prompts
+from curator.forecast.measured import Measured
+from curator.forecast.workload import prompts
 from curator.recipe import Recipe
 from curator.recipe.verify import Looks
 from curator.wording import number, percent

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from curator.check import problems as examining
-from curator.check.problems import Examined, examine
 from curator.cli import cli
 from curator.errors import CuratorError
+from curator.forecast import problems as examining
+from curator.forecast.problems import Examined, examine
 from curator.recipe.file import load, open_file
 from tests.small_run import QUICKSTART
 
@@ -218,7 +218,7 @@ def test_each_problem_is_named_with_its_line_and_key(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["k above the pool", "an impossible minimum", "more task rows than there are"])
 def test_what_check_refuses_a_run_refuses_too(name: str, tmp_path: Path) -> None:
-    from curator.build import build
+    from curator.pipeline import build
     from curator.recipe.file import parse
 
     with pytest.raises(CuratorError):

@@ -45,7 +45,7 @@ def _select(run: Run, folder: Path) -> Mapping[str, Any]:
 
 def _mixtures(run: Run, folder: Path) -> int:
     """How many mixtures the bank has, as was written down before it began: speeds measured since do not change it."""
-    from curator.check.estimate import mixtures
+    from curator.forecast.estimate import mixtures
 
     path = folder / BANK / SIZE
     if not path.exists():

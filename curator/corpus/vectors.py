@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curator.audit.model import Assigned, Confidence, Coverage, NearProbe, Redundancy, Similarity
-from curator.audit.request import Material, Request
+from curator.corpus.model import Assigned, Confidence, Coverage, NearProbe, Redundancy, Similarity
+from curator.corpus.request import Material, Request
 from curator.pool.decontaminate import neighbours
 from curator.pool.screen import EXAMPLES, Finding, finding
 from curator.pool.screen.drops import duplicates

@@ -15,8 +15,8 @@ import jsonschema
 import polars as pl
 import pytest
 
-from curator.build import GRIDS, SHARED, WORK, build
 from curator.errors import CuratorError, DataError, RunError, SelectionError
+from curator.pipeline import GRIDS, SHARED, WORK, build
 from curator.report.model import Report
 from curator.report.part import schema
 from curator.run import FOLDERS, STAGES

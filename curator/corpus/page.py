@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from curator.audit.model import Audit, Measured, Similarity
+from curator.corpus.model import Audit, Measured, Similarity
 from curator.errors import DataError
 from curator.pool.screen import EXAMPLES, SEVERITIES
 from curator.pool.sources import read

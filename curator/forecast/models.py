@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from curator.check.bank import unseen
-from curator.check.curve import merged
 from curator.errors import DataError, RecipeError
+from curator.forecast.bank import unseen
+from curator.forecast.curve import merged
 from curator.model.chat import TEMPLATES
 from curator.model.gguf import is_gguf
 from curator.recipe import Recipe, embedders_of

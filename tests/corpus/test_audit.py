@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.audit import BY_PROMPT, WITHOUT, audit
-from curator.audit.measure import recipe_of
-from curator.audit.model import Audit, Measured, Retained
-from curator.audit.page import html, retained, summary
-from curator.audit.request import Request, from_recipe, named, source_of
-from curator.audit.route import lines, ranked
 from curator.cli import cli
+from curator.corpus import BY_PROMPT, WITHOUT, audit
+from curator.corpus.measure import recipe_of
+from curator.corpus.model import Audit, Measured, Retained
+from curator.corpus.page import html, retained, summary
+from curator.corpus.request import Request, from_recipe, named, source_of
+from curator.corpus.route import lines, ranked
 from curator.errors import DataError, RecipeError
 from curator.language import words
 from curator.pool.semantic import covered, redundancy

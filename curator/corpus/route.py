@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from curator.audit.request import named
-from curator.audit.vectors import similarity, vectors_of
+from curator.corpus.request import named
+from curator.corpus.vectors import similarity, vectors_of
 from curator.errors import DataError
 from curator.pool.sources import read
 from curator.recipe.source import Source

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
-from curator.check.measured import INSTRUCTION, Measured
 from curator.experiment.plan import (
     Candidate,
     Cell,
@@ -25,6 +24,7 @@ from curator.experiment.plan import (
     steps_by_exposure,
 )
 from curator.experiment.plan import grid as plan_of
+from curator.forecast.measured import INSTRUCTION, Measured
 from curator.recipe import Recipe, share
 from curator.recipe.source import Source
 from curator.recipe.sweep import TaskSetting, settings_by_name

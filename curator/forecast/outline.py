@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from curator.check import bank, curve
-from curator.check.measured import Measured
 from curator.experiment.plan import plan, trained_on
+from curator.forecast import bank, curve
+from curator.forecast.measured import Measured
 from curator.recipe import Recipe, embedders_of
 from curator.recipe.sweep import mix_of, settings_by_name, task_of
 from curator.recipe.task import TaskSection

@@ -13,20 +13,20 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from curator.build import build
-from curator.check import estimate as estimating
-from curator.check.estimate import estimates
-from curator.check.measured import Measured, measured
-from curator.check.models import looked_at
-from curator.check.outline import outline
-from curator.check.power import GATE_PRIOR, PRIOR
-from curator.check.workload import arm_rows, trainings
 from curator.cli import cli
 from curator.decision.decide import GATES
 from curator.decision.power import passing, seeds_to_pass
 from curator.decision.sequential import detectable
 from curator.experiment.plan import Cell, Tally, plan
+from curator.forecast import estimate as estimating
+from curator.forecast.estimate import estimates
+from curator.forecast.measured import Measured, measured
+from curator.forecast.models import looked_at
+from curator.forecast.outline import outline
+from curator.forecast.power import GATE_PRIOR, PRIOR
+from curator.forecast.workload import arm_rows, trainings
 from curator.model.size import model_size
+from curator.pipeline import build
 from curator.recipe.file import read
 from curator.run.files import POOL, PROBES
 from curator.run.folder import write_text

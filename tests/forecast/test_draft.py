@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from curator.check.draft import LENGTHS, SIGNS, longest, looked
 from curator.cli import cli
 from curator.errors import DataError
+from curator.forecast.draft import LENGTHS, SIGNS, longest, looked
 from curator.recipe.file import read
 
 

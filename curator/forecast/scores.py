@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from curator.check.measured import Measured
-from curator.check.speed import operations, seconds_for
-from curator.check.workload import Load, source_rows, total, trainings
 from curator.experiment.plan import Tally
 from curator.experiment.plan import grid as plan_of
+from curator.forecast.measured import Measured
+from curator.forecast.speed import operations, seconds_for
+from curator.forecast.workload import Load, source_rows, total, trainings
 from curator.model.size import ModelSize
 from curator.recipe import Recipe
 from curator.recipe.halves import HALVES, alignments_of, scores_of_models

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curator.check.estimate import estimates
-from curator.check.measured import Measured
-from curator.check.scores import extra
 from curator.experiment.plan import Tally
+from curator.forecast.estimate import estimates
+from curator.forecast.measured import Measured
+from curator.forecast.scores import extra
 from curator.model.size import model_size
 from tests.small_run import recipe
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curator.audit import audit
-from curator.audit.request import Request
+from curator.corpus import audit
+from curator.corpus.request import Request
 from curator.pool.semantic import prompts_of
 from curator.pool.sources import read
 from curator.pool.taxonomy import assign, descriptions, not_harmful

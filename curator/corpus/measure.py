@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curator.audit.model import Measured, Retained
-from curator.audit.request import Request, own_probes
-from curator.build import build
+from curator.corpus.model import Measured, Retained
+from curator.corpus.request import Request, own_probes
 from curator.judge.stage import deciding_verdicts
+from curator.pipeline import build
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
 from curator.recipe.sweep import mix_of

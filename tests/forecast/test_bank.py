@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from curator.build import _mixtures
-from curator.check.bank import sized, unseen
-from curator.check.estimate import estimates, mixtures
-from curator.check.models import unusual
-from curator.check.outline import outline
-from curator.check.workload import bank_plan, pilot_grid
+from curator.forecast.bank import sized, unseen
+from curator.forecast.estimate import estimates, mixtures
+from curator.forecast.models import unusual
+from curator.forecast.outline import outline
+from curator.forecast.workload import bank_plan, pilot_grid
+from curator.pipeline import _mixtures
 from curator.recipe.bank import LEAST
 from curator.run import Run
 from tests.small_run import recipe
@@ -77,11 +77,11 @@ def test_an_estimate_fits_its_budget_and_says_so() -> None:
 
 def test_a_bank_that_was_begun_keeps_its_size_whatever_speed_is_measured_later(tmp_path: Path, monkeypatch) -> None:
     budgeted = recipe(*BY_BANK[:2], f"verify.pilot={{bank: {{{BANK}, budget: 1 h}}}}")
-    monkeypatch.setattr("curator.check.estimate.mixtures", lambda *_: 11)
+    monkeypatch.setattr("curator.forecast.estimate.mixtures", lambda *_: 11)
     run, folder = Run(budgeted, tmp_path), tmp_path / "4-select"
     assert _mixtures(run, folder) == 11
     assert json.loads((folder / "bank" / "size.json").read_text()) == {"budget": "1 h", "mixtures": 11}
-    monkeypatch.setattr("curator.check.estimate.mixtures", lambda *_: 3)
+    monkeypatch.setattr("curator.forecast.estimate.mixtures", lambda *_: 3)
     assert _mixtures(run, folder) == 11
 
 

@@ -1,6 +1,6 @@
 """What is in a corpus that somebody else made, and what is wrong with it, found by the code of a build's stages.
 
-Nothing is changed and nothing trained here; `curator.audit.measure` measures whether the corpus's safety lasts.
+Nothing is changed and nothing trained here; `curator.corpus.measure` measures whether the corpus's safety lasts.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from curator.audit import model
-from curator.audit.model import VERSION, Audit
-from curator.audit.request import Material, Request
-from curator.audit.vectors import ByVectors, embedded
+from curator.corpus import model
+from curator.corpus.model import VERSION, Audit
+from curator.corpus.request import Material, Request
+from curator.corpus.vectors import ByVectors, embedded
 from curator.judge.phrases import refused
 from curator.judge.questions import reasoning_end
 from curator.pool.decontaminate import Leak

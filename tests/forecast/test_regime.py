@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from curator.check.estimate import estimates
-from curator.check.measured import measured
-from curator.check.workload import regime_plan, regime_trainings
 from curator.cli import cli
 from curator.cli.build import to_type
 from curator.conclusions import FoundRegime
+from curator.forecast.estimate import estimates
+from curator.forecast.measured import measured
+from curator.forecast.workload import regime_plan, regime_trainings
 from curator.recipe.file import read
 from curator.suite import plan as suite_plan
 from tests.small_run import QUICKSTART, SMALL, recipe
@@ -145,7 +145,7 @@ def test_before_the_data_is_read_the_cost_is_that_of_the_grid_at_most() -> None:
 
 
 def test_the_plan_of_a_suite_counts_the_search_and_shares_no_fine_tuning_after_it() -> None:
-    from curator.check.measured import Measured
+    from curator.forecast.measured import Measured
     from curator.suite.run import Variant
 
     def plan(setting: str) -> list[Any]:

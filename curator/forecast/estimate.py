@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curator.check import bank, curve, scores
-from curator.check.measured import Measured, measured
-from curator.check.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
-from curator.check.speed import GPU, core_of, operations, seconds_for
-from curator.check.workload import (
+from curator.experiment.plan import Plan, plan
+from curator.forecast import bank, curve, scores
+from curator.forecast.measured import Measured, measured
+from curator.forecast.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
+from curator.forecast.speed import GPU, core_of, operations, seconds_for
+from curator.forecast.workload import (
     Load,
     answers_of,
     bank_plan,
@@ -25,7 +26,6 @@ from curator.check.workload import (
     total,
     trainings,
 )
-from curator.experiment.plan import Plan, plan
 from curator.model.size import ModelSize, model_size
 from curator.provenance import gpu_count
 from curator.recipe import Recipe

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from curator.check.measured import Measured
-from curator.check.workload import Load, finetuning_steps, prompts
 from curator.experiment.curve import together
 from curator.experiment.plan import Plan
+from curator.forecast.measured import Measured
+from curator.forecast.workload import Load, finetuning_steps, prompts
 from curator.recipe import Recipe
 from curator.recipe.sweep import TaskSetting, settings_by_name, settings_of, task_of
 from curator.recipe.task import TaskSection
