@@ -120,7 +120,6 @@ BANK = [
 VARIANTS = {
     "bank": BANK,
     "full": [],
-    "floor": FLOOR,
     "given": ["select.weight=0.5", *GIVEN],
     "budget": ["select.weight=1.0", *BUDGET],
     "quantised": QUANTISED,

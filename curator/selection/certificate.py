@@ -104,12 +104,14 @@ def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
     tally = Tally(limits)
     picks: list[int] = []
     free = limits.free[np.argsort(order[limits.free])].tolist()
-    for rows, only_needed in ((limits.include.tolist(), False), (free, True), (free, False)):
+    # Under k a row fits only if the minima can still be filled, so they need no turn of their own.
+    turns = [(limits.include.tolist(), False), *([(free, True)] if limits.k is None else []), (free, False)]
+    for rows, only_needed in turns:
         picked = set(picks)
         for row in rows:
             if tally.full():
                 break
-            if row not in picked and tally.fits(row) and (tally.needed(row) or not only_needed):
+            if row not in picked and (tally.needed(row) or not only_needed) and tally.fits(row):
                 tally.take(row)
                 picks.append(row)
     return np.array(picks, dtype=np.int64)

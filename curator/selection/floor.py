@@ -143,7 +143,8 @@ def keep(
     if sign:
         tries = _search(at, free, sign=sign, floor=floor, span=span, reach=abs(free.similarity - furthest))
     kept = [each for each in tries if each.coverage >= floor - 1e-12]
-    chosen = min(kept, key=lambda each: (sign * each.similarity, abs(each.weight)))
+    # The same rows picked in another order have sums that differ in their last bits; the smallest lambda is taken then.
+    chosen = min(kept, key=lambda each: (round(sign * each.similarity, 9), abs(each.weight)))
     limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
 
     def share(value: float, most: float | None = free.coverage) -> float | None:

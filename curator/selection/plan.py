@@ -120,6 +120,9 @@ class Plan:
         for kind, count in enumerate(self._coming):
             for node in self._around(self._node[kind]):
                 self._of_node[node] += count
+        self._taken_of_quota = [0] * len(self._low)
+        # Kinds of each quota group that may have rows to come; one without is dropped when it is met.
+        self._open = [[kind for kind in kinds if self._coming[kind]] for kinds in self._by_quota]
         self._barred: set[int] = set()
 
     def _around(self, node: int) -> Sequence[int]:
@@ -137,7 +140,8 @@ class Plan:
         if kind in self._barred:
             return False
         full = any(self._taken[node] == self._most[node] for node in self._around(self._node[kind])[:-1])
-        if full or not self._exchanged(kind):
+        full = full or self._taken_of_quota[self._quota[kind]] == self._high[self._quota[kind]]
+        if full or not (self._replaced(kind) or self._exchanged(kind)):
             self._barred.add(kind)
             return False
         return True
@@ -151,8 +155,39 @@ class Plan:
         assert fits
         self._coming[kind] -= 1
         self._left[kind] -= 1
+        self._taken_of_quota[self._quota[kind]] += 1
         for node in self._around(self._node[kind]):
             self._taken[node] += 1
+
+    def _replaced(self, wanted: int) -> bool:
+        """Plans a row more of a kind in place of one of its quota group, or of another that can spare it, where no
+        group of the caps is in the way: a search would find the same, only slower.
+        """
+        inner = self._around(self._node[wanted])[:-1]
+        if any(self._of_node[node] == self._most[node] for node in inner):
+            return False
+        goal = self._quota[wanted]
+        others: list[int] = []
+        if self._of_quota[goal] < self._high[goal]:
+            others = [quota for quota, count in enumerate(self._of_quota) if count > self._low[quota]]
+        for quota in (goal, *others):
+            kinds = self._open[quota]
+            while kinds and not self._coming[kinds[-1]]:
+                kinds.pop()
+            if kinds:
+                self._plan(kinds[-1], -1)
+                self._plan(wanted, 1)
+                return True
+        return False
+
+    def _plan(self, kind: int, more: int) -> None:
+        """So many rows more of a kind to come."""
+        self._coming[kind] += more
+        self._of_quota[self._quota[kind]] += more
+        for node in self._around(self._node[kind])[:-1]:
+            self._of_node[node] += more
+        if more > 0:
+            self._open[self._quota[kind]].append(kind)
 
     def _exchanged(self, wanted: int) -> bool:
         """Makes room for one row more of a kind by exchanges of rows to come, the fewest that do; false where none do.
@@ -197,6 +232,7 @@ class Plan:
         if end not in before:
             return False
         self._coming[wanted] += 1
+        self._open[goal].append(wanted)
         spot = end
         while (step := before[spot])[0] != spot:
             self._move(step[0], spot, step[1])
@@ -210,6 +246,7 @@ class Plan:
             self._of_quota[quota] += 1 if origin == _SOURCE else -1
         elif kind is not None:
             self._coming[kind] += 1 if origin > self._root else -1
+            self._open[self._quota[kind]].append(kind)
         else:
             outwards = origin != self._root and self._parent[origin] == spot
             self._of_node[origin if outwards else spot] += 1 if outwards else -1
