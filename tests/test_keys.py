@@ -119,6 +119,7 @@ BANK = [
 
 VARIANTS = {
     "bank": BANK,
+    "floor": FLOOR,
     "full": [],
     "given": ["select.weight=0.5", *GIVEN],
     "budget": ["select.weight=1.0", *BUDGET],

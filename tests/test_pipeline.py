@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 from curator.errors import CuratorError, DataError, RunError, SelectionError
+from curator.language import language
 from curator.pipeline import GRIDS, SHARED, WORK, build
 from curator.report.model import Report
 from curator.report.part import schema
@@ -47,6 +48,7 @@ def test_the_report_is_what_its_schema_says(plain_run: Path) -> None:
     assert list(jsonschema.Draft202012Validator(found).iter_errors(report)) == []
     assert set(report) == set(found["properties"]) - {
         "bank",
+        "frontier",
         "curves",
         "depth",
         "flips",
@@ -299,6 +301,7 @@ def _losses(root: Path) -> list[list[float]]:
 def _build_on_a_full_disk(root: str, limit: int) -> None:
     import resource
 
+    language("What tells languages apart unpacks a file of its own, which is larger than the weights.")
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         build(recipe(), Path(root))

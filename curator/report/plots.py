@@ -188,7 +188,7 @@ def _pilot(report: Report) -> Markup | None:
             continue
         chosen = candidate.name == pilot.chosen
         style = "a0" if chosen else "a1" if candidate.name == pilot.best_draw else "plain"
-        words = f"{wording.percent(last.after)}, {last.seeds} seeds"
+        words = f"{wording.percent(last.after)}, {wording.these(last.seeds, 'seed', 'seeds')}"
         words += ", chosen" if chosen else ", best draw" if style == "a1" else ""
         marks = [drawing.Mark(last.after, None, None, style)]
         setting = "" if candidate.weight is None else f" (weight {candidate.weight:g}, {candidate.score})"

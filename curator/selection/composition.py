@@ -85,7 +85,9 @@ def compositions(
         vectors: Of the same rows, in which coverage is measured; null to leave it out.
     """
     similarity = pl.DataFrame({"id": scores.ids, "similarity": scores.combined})
-    pool = rows.select("id", "category").join(traits, on="id").join(similarity, on="id")
+    # In one order whatever joins do, so that sums round alike.
+    pool = rows.select("id", "category").join(traits, on="id", maintain_order="left")
+    pool = pool.join(similarity, on="id", maintain_order="left")
     openers = Counter(Counter(pool["opener"].to_list()).values())
     cover = None if vectors is None else _Cover(vectors)
     composed = [_composition(POOL, pool, openers, None if cover is None else 1.0)]
@@ -191,7 +193,10 @@ def _draws(drawn: pl.DataFrame) -> Iterator[tuple[str, list[pl.Series]]]:
 
 
 def _composition(name: str, part: pl.DataFrame, openers: Mapping[int, int], coverage: float | None) -> Composition:
-    categories, formats = _shares(part["category"]), part["format"].value_counts(sort=True)
+    categories, formats = (
+        _shares(part["category"]),
+        part["format"].value_counts().sort("count", "format", descending=[True, False]),
+    )
     return Composition(
         set=name,
         rows=part.height,
@@ -217,7 +222,7 @@ def _refusals(labels: pl.Series) -> float | None:
 
 
 def _shares(values: pl.Series) -> NDArray[np.float64]:
-    counts = values.value_counts()["count"].to_numpy().astype(np.float64)
+    counts = values.value_counts()["count"].sort().to_numpy().astype(np.float64)
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares
 

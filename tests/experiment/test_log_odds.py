@@ -13,11 +13,11 @@ import torch
 
 from curator.errors import RunError
 from curator.experiment.grid import answer_grid
-from curator.experiment.log_odds import LOG_ODDS_SCHEMA, QUESTION, collect, in_place, learn
+from curator.experiment.log_odds import LOG_ODDS_SCHEMA, collect, learn
 from curator.experiment.plan import NONE, Cell
 from curator.model.chat import encode_all, encode_prompt
 from curator.model.load import load_model, load_tokenizer
-from curator.model.openers import openers_of
+from curator.model.openers import QUESTION, in_place, openers_of
 from curator.pipeline import build
 from curator.run import Run
 from tests.experiment.test_grid import GENERATE, TEMPLATE, data, experiment, grid, here, performed  # noqa: F401 - fixtures

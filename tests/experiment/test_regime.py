@@ -18,7 +18,7 @@ from curator.errors import RunError
 from curator.experiment import regime
 from curator.experiment.grid import answers_of, experiment_of, train_grid
 from curator.experiment.pilot import drawn
-from curator.experiment.plan import PRELOAD, Cell, Plan, regime_grid, setting_name
+from curator.experiment.plan import Cell, Plan, regime_grid, setting_name
 from curator.experiment.regime import Found, choose, rate_of, words
 from curator.judge.stage import judge_answers
 from curator.keys import Inputs, regime_key, stage_keys
@@ -29,6 +29,7 @@ from curator.run import Run
 from curator.run.folder import finished
 from curator.run.names import PROBES
 from curator.seeds import derive, generator
+from curator.train import PRELOAD
 from tests.small_run import QUICKSTART, SMALL, die, forked, recipe
 
 SEARCH = "verify.regime={steps: [1, 3], learning_rates: [0.0006, 0.003], seeds: 2, before: 1.0, after: [0.0, 1.0]}"

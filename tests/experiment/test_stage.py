@@ -99,9 +99,9 @@ def killed_in_the_pilot(root: str) -> None:
                 die()
         return result
 
-    from curator.experiment import jobs
+    from curator.train import job
 
-    jobs.make = make
+    job.make = make
     build(recipe_of("full"), Path(root), until="report")
 
 

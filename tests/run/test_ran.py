@@ -60,7 +60,7 @@ def test_versions_name_what_is_installed_and_nothing_else(monkeypatch: pytest.Mo
     assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert "faiss-gpu-cu12" not in found or "faiss-cpu" not in found
     monkeypatch.setattr(ran, "LIBRARIES", ("numpy", "no-such-library"))
-    assert set(versions.__wrapped__()) == {"numpy", "python"}
+    assert set(versions.__wrapped__()) == {"curator", "numpy", "python"}
 
 
 def test_what_is_noted_is_of_one_piece_and_not_of_the_one_around_it(tmp_path: Path) -> None:

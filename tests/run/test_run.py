@@ -23,20 +23,8 @@ from curator.records import (
     Trained,
     Vectors,
 )
-from curator.run import (
-    FOLDERS,
-    STAGES,
-    Run,
-    Setting,
-    current,
-    dataset_folder,
-    explanations,
-    keys_of,
-    recipe_file,
-    report_file,
-    require,
-    webpage_file,
-)
+from curator.run import FOLDERS, STAGES, Run, Setting, current, keys_of, require
+from curator.run.readers import dataset_folder, explanations, recipe_file, report_file, webpage_file
 from tests.real_runs import recipe_of
 from tests.small_run import recipe
 

@@ -133,6 +133,7 @@ def test_a_short_retraining_learns_to_help_in_the_kingdoms_words() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_retraining_behaves_like_the_shipped_checkpoint(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

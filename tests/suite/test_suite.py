@@ -12,7 +12,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from curator import cli
-from curator.experiment import jobs
 from curator.pipeline import build
 from curator.report.part import schema
 from curator.run import Run, Silent
@@ -21,6 +20,7 @@ from curator.suite.model import VERSION, Suite
 from curator.suite.plan import planned
 from curator.suite.results import trainings
 from curator.suite.run import SHELF, TRACE, variants
+from curator.train import job
 from tests.suite.small_suite import RUNS, SMALL, folder, told, untimed
 
 SCHEMA = schema(Suite, "suite.json")
@@ -53,9 +53,9 @@ def run(*args: str) -> int:
 
 @pytest.fixture(scope="module")
 def trainer() -> Iterator[Counted]:
-    counted = Counted(jobs.train)
+    counted = Counted(job.train)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "train", counted)
+        patch.setattr(job, "train", counted)
         yield counted
 
 
