@@ -121,11 +121,11 @@ def _given(data: str | None) -> list[str]:
     """What the recipe must say for a set to be given instead of chosen."""
     if data is None:
         return []
+    from curator.recipe.select import unchosen
+
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
-    cleared = ["k=null", "budget_tokens=null", "quotas=null", "within=null", "include=[]", "exclude=[]"]
-    cleared += ["stochastic=null", "by=null"]
-    # A weight only decides where the set lies on the objective's scale, and `auto` asks for a pilot.
-    return [f"select.{setting}" for setting in (*cleared, "weight=0.5", f"data={{{kind}: {json.dumps(name)}}}")]
+    settings = unchosen() | {"data": {kind: name}}
+    return [f"select.{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from curator.corpus.model import Measured, Retained
 from curator.corpus.request import Request, own_probes
@@ -11,6 +10,7 @@ from curator.judge.stage import deciding_verdicts
 from curator.pipeline import build
 from curator.recipe import Recipe
 from curator.recipe.file import dump, parse, read
+from curator.recipe.select import unchosen
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, MATCHED_RANDOM, NONE, RANDOM, Looks
 from curator.report.model import read_report
@@ -32,20 +32,7 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     """
     contents = recipe.model_dump(by_alias=True)
     contents["name"] = f"{recipe.name}-audit"
-    cleared: dict[str, Any] = {
-        "k": None,
-        "budget_tokens": None,
-        "quotas": None,
-        "answers": None,
-        "coverage": None,
-        "prefer": "dissimilar",
-        "within": None,
-        "include": [],
-        "exclude": [],
-        "stochastic": None,
-        "by": None,
-    }
-    contents["select"] |= {**cleared, "weight": 0.5, "data": request.corpus.model_dump(by_alias=True)}
+    contents["select"] |= {**unchosen(), "data": request.corpus.model_dump(by_alias=True)}
     contents["pool"]["sources"] = [(request.pool or request.corpus).model_dump(by_alias=True)]
     own_seeds = next((arm.seeds for arm in recipe.verify.arms if arm.name == NONE), None)
     names = [CURATED, MATCHED_RANDOM, RANDOM, NONE] if request.pool is not None else [CURATED, NONE]

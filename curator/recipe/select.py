@@ -213,6 +213,18 @@ class Select(Section):
         return self.weight == "auto" or self.by == "bank"
 
 
+MEASURES = ("objective", "parameters", "neighbours", "cover_by")
+"""What a set is measured by that is given and not chosen; every other setting of `select` but `data` chooses rows."""
+
+
+def unchosen() -> dict[str, object]:
+    """Every setting of `select` that chooses rows, at the value with which it chooses none: beside `data`."""
+    fields = {name: field for name, field in Select.model_fields.items() if name not in (*MEASURES, "data")}
+    return {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | {
+        "weight": DEFAULT_WEIGHT  # it only decides where the set lies on the objective's scale
+    }
+
+
 def rows_wanted(section: Select, tokens: pl.Series) -> int:
     """`k`, or about how many rows of this pool the budget pays for, at least 1."""
     if section.k is not None:

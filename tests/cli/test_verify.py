@@ -1,0 +1,36 @@
+"""`curator verify --data`: whatever chooses rows in a recipe, nothing is chosen when the rows are given."""
+
+from __future__ import annotations
+
+import pytest
+
+from curator.cli.build import _given
+from curator.recipe.file import read
+from curator.recipe.select import Select
+from tests.small_run import QUICKSTART
+
+CHOOSERS = [
+    "{k: 100, coverage: 0.9, prefer: similar, answers: {max_same: null, max_opener: 0.3}}",
+    "{k: 100, weight: 0.3, repeats: {by: category, groups: {teas: 2}}, include: [a], exclude: [b]}",
+    "{k: 100, by: bank}",
+    "{k: 100, weight: auto}",
+    "{k: 100, within: [category, length]}",
+    "{k: 100, stochastic: 0.1}",
+    "{budget_tokens: 900, quotas: {by: source, max: 9}}",
+]
+
+
+@pytest.mark.parametrize("section", CHOOSERS)
+def test_a_given_set_takes_the_place_of_every_way_to_choose(section: str) -> None:
+    select = read(QUICKSTART, [f"select={section}", *_given("mine.jsonl")]).select
+    assert select.data is not None
+    assert select.data.file == "mine.jsonl"
+    assert select == Select(data=select.data)
+
+
+def test_what_a_set_is_measured_by_stays() -> None:
+    section = "{k: 100, objective: conditional-gain, parameters: {nu: 0.5}, neighbours: 9, weight: 2.0}"
+    select = read(QUICKSTART, [f"select={section}", *_given("hub:owner/name")]).select
+    assert select.data is not None
+    assert select.data.hub == "owner/name"
+    assert (select.objective, select.parameters, select.neighbours) == ("conditional-gain", {"nu": 0.5}, 9)
