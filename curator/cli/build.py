@@ -249,10 +249,14 @@ def _answered(answers: Answered) -> str:
 @click.argument("name")
 @click.option("--pool", multiple=True, metavar="FILE", help="Candidate safety examples; may be repeated.")
 @click.option("--task", "tasks", multiple=True, metavar="FILE", help="Rows that users fine-tune on; may be repeated.")
-@click.option("--harmful", multiple=True, metavar="FILE", help="Harmful probes; open ones on the Hub when absent.")
-@click.option("--benign", multiple=True, metavar="FILE", help="Harmless probes; open ones on the Hub when absent.")
-@click.option("--keep", metavar="FILE", help="Harmless requests with answers, for every arm.")
-@click.option("--model", help="The model that is aligned; SmolLM2-135M-Instruct on the Hub when absent.")
+@click.option(
+    "--harmful", multiple=True, metavar="FILE", help="Harmful probes; may be repeated. [default: open ones on the Hub]"
+)
+@click.option(
+    "--benign", multiple=True, metavar="FILE", help="Harmless probes; may be repeated. [default: open ones on the Hub]"
+)
+@click.option("--keep", metavar="FILE", help="Harmless requests with answers, for every arm. [default: none]")
+@click.option("--model", help="The model that is aligned. [default: SmolLM2-135M-Instruct on the Hub]")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
 def new(  # noqa: PLR0917 - click hands options by name
     name: str,

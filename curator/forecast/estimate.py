@@ -108,7 +108,7 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
 
 
 def mixtures(recipe: Recipe, root: Path) -> int:
-    """How many mixtures the bank of a recipe has, see `check.bank`; `root` as `estimates` takes it."""
+    """How many mixtures the bank of a recipe has, see `forecast.bank`; `root` as `estimates` takes it."""
     size, known = model_size(recipe.model.id, recipe.model.revision), measured(recipe, root)
     return bank.sized(recipe, lambda each: _seconds_beside(each, known, size)).verify.pilot.bank.mixtures
 
