@@ -125,7 +125,8 @@ def _given(data: str | None) -> list[str]:
 
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     settings = unchosen() | {"data": {kind: name}}
-    return [f"select.{key}={json.dumps(value)}" for key, value in settings.items()]
+    # A pilot chooses, too, and its settings would have no reader.
+    return [*(f"select.{key}={json.dumps(value)}" for key, value in settings.items()), "verify.pilot={}"]
 
 
 @click.command()

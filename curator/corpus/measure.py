@@ -40,6 +40,9 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     contents["verify"]["control"] = MATCHED_RANDOM if request.pool is not None else NONE
     contents["verify"]["forgetting"] = None
     contents["verify"]["pilot"] = {}  # which chooses a weight, and none is chosen
+    contents["augment"] = {}  # whose arms are left out
+    if recipe.verify.log_odds is not None and recipe.verify.log_odds.kind == "pilot":
+        contents["verify"]["log_odds"] = None  # which learns from the pilot
     if request.pool is None and isinstance(recipe.verify.seeds, Looks):
         contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
     if request.pool is None and own_seeds is not None:

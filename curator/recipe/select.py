@@ -159,7 +159,8 @@ class Select(Section):
             if self.by is not None:
                 raise ValueError("by: bank chooses rows by trials, and data gives them; remove by, or data")
         if self.by == "bank":
-            given = [name for name in ("weight", "coverage") if getattr(self, name) not in (None, DEFAULT_WEIGHT)]
+            unsaid = {"weight": (None, DEFAULT_WEIGHT), "coverage": (None,)}
+            given = [name for name, values in unsaid.items() if getattr(self, name) not in values]
             if given:
                 raise ValueError(
                     f"{given[0]} is of rows that are chosen by a weight, and by: bank chooses them, so it would have "

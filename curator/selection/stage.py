@@ -377,4 +377,7 @@ def _in_words_of_the_recipe(error: str, section: Select) -> str:
         key = f".groups.{label}" if label in section.quotas.groups else ""
         return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
     argument, _, rest = error.partition(":")
+    if argument == "quotas" and section.within is not None:
+        rest = rest.replace("the minima need", "its strata need").replace("and quotas and", "and its strata and")
+        return f"select.within:{rest.replace('lower the minima', 'name fewer groupings')}"
     return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curator.cli.build import _given
+from curator.errors import RecipeError
 from curator.recipe.file import read
 from curator.recipe.select import Select
 from tests.small_run import QUICKSTART
@@ -34,3 +35,15 @@ def test_what_a_set_is_measured_by_stays() -> None:
     assert select.data is not None
     assert select.data.hub == "owner/name"
     assert (select.objective, select.parameters, select.neighbours) == ("conditional-gain", {"nu": 0.5}, 9)
+
+
+def test_settings_of_a_pilot_go_with_it() -> None:
+    pilot = "verify.pilot={bank: {mixtures: 9}, seeds: 2}"
+    recipe = read(QUICKSTART, ["select={k: 100, by: bank}", pilot, *_given("mine.jsonl")])
+    assert not recipe.select.piloted
+
+
+@pytest.mark.parametrize("floor", [0.5, 0.9])
+def test_a_bank_and_a_floor_exclude_each_other_whatever_the_floor(floor: float) -> None:
+    with pytest.raises(RecipeError, match="coverage is of rows that are chosen by a weight"):
+        read(QUICKSTART, [f"select={{k: 100, by: bank, coverage: {floor}}}"])

@@ -193,6 +193,11 @@ def test_the_grid_stands_the_corpus_as_the_curated_arm(files: dict[str, str]) ->
     assert alone.select.data is not None
     assert alone.select.data.file == files["corpus"]
     assert [task.name for task in alone.tasks] == ["near", "far"]
+    arms = "verify.arms=[curated, random, curated+recovery, {name: none, seeds: 1}]"
+    repeated = "select={k: 20, coverage: 0.9, answers: {}, repeats: {by: category, groups: {teas: 2}}}"
+    chosen = recipe_of(recipe(repeated, "augment={recovery: {}}", arms), asked(files))
+    assert (chosen.select.coverage, chosen.select.answers, chosen.select.repeats) == (None, None, None)
+    assert chosen.augment.recovery is None
     against = recipe_of(recipe(), asked(files, pool=source_of(files["pool"])))
     assert against.verify.control == "matched-random"
     assert {"curated", "matched-random"} <= {arm.name for arm in against.verify.arms}

@@ -117,3 +117,10 @@ def test_what_the_caps_cannot_go_with_is_refused_in_words() -> None:
     with pytest.raises(ValidationError, match="greater than 0"):
         Select(k=2, answers={"max_same": 0})
     assert json.loads(Select(k=2, answers={}).model_dump_json())["answers"] == {"max_same": 0.02, "max_opener": 0.05}
+
+
+def test_caps_that_strata_cannot_meet_are_told_in_words_of_within(run: Run) -> None:
+    with pytest.raises(SelectionError, match=r"^select\.within: its strata need 20 rows") as refused:
+        run.choose("select={k: 20, weight: 0.3, within: [refusal], answers: {max_same: null, max_opener: 0.05}}")
+    assert "quotas" not in str(refused.value)
+    assert "minima" not in str(refused.value)
