@@ -28,12 +28,12 @@ _STRUCTURE = re.compile(
 
 
 def percent(share: float | None) -> str:
-    """A share in percent: `12 %`, one decimal below one percent."""
-    return UNKNOWN if share is None else f"{_figure(share)} %"
+    """A share in percent: `12%`, one decimal below one percent."""
+    return UNKNOWN if share is None else f"{_figure(share)}%"
 
 
 def rate(value: float | None, low: float | None, high: float | None) -> str:
-    """A share with its limits: `12 % [8, 17]`."""
+    """A share with its limits: `12% [8, 17]`."""
     if value is None or low is None or high is None:
         return percent(value)
     return f"{percent(value)} [{_figure(low)}, {_figure(high)}]"
@@ -58,7 +58,7 @@ def probability(p: float | None) -> str:
 
 def at_least(share: float) -> str:
     """A share in percent rounded down to one decimal, for what is proven."""
-    return f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
+    return f"{math.floor(1000 * share + 1e-9) / 10:.1f}%"
 
 
 def these(count: int, singular: str, plural: str) -> str:

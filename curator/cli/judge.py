@@ -139,7 +139,7 @@ def measure(
             click.echo(
                 f"{verdicts.name} was fitted to {verdicts.unseen} of these answers: measured there by cross-validation."
             )
-    click.echo("Intervals are of 95 %, and know that answers to one prompt are alike.")
+    click.echo("Intervals are of 95%, and know that answers to one prompt are alike.")
     if to is not None:
         click.echo(f"Wrote {to}.")
 

@@ -102,7 +102,7 @@ def summary(report: Audit) -> list[tuple[str, str]]:
 
 def _similarity(similarity: Similarity) -> str:
     above = similarity.above_pool_median
-    middle = f"from {similarity.p10:.3f} to {similarity.p90:.3f} in the middle 80 %"
+    middle = f"from {similarity.p10:.3f} to {similarity.p90:.3f} in the middle 80%"
     return f"median cosine {similarity.median:.3f}, {middle}" + (
         "" if above is None else f"; {percent(above)} of the rows are above the pool's median"
     )
@@ -124,6 +124,6 @@ def retained(measured: Measured) -> str:
     limits = "" if left.low is None or left.high is None else f" [{100 * left.low:.0f}, {100 * left.high:.0f}]"
     why = f" No interval: {left.reason}." if left.low is None else ""
     return (
-        f"Of what this corpus takes from a model's harmfulness, {100 * left.value:.0f} %{limits} is left "
+        f"Of what this corpus takes from a model's harmfulness, {100 * left.value:.0f}%{limits} is left "
         f"after fine-tuning ({left.seeds} seeds, {left.prompts} prompts).{why}"
     )

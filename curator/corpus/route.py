@@ -20,7 +20,7 @@ from curator.wording import rate, these
 
 
 class Limits(Part):
-    """A rate with its 95 % interval."""
+    """A rate with its 95% interval."""
 
     value: Number
     low: Number

@@ -312,7 +312,7 @@ def sentence(
     size = f"{primary.seeds} paired seed{'s' * (primary.seeds != 1)}, {primary.prompts} prompts"
     limits = f"difference {points(primary.difference)} points"
     if primary.low is not None:
-        limits += f", {100 * (1 - primary.level):.3g} % interval {points(primary.low)} to {points(primary.high)}"
+        limits += f", {100 * (1 - primary.level):.3g}% interval {points(primary.low)} to {points(primary.high)}"
     holds = f"This holds for this data set, this model and the task{'s' * (len(tasks) != 1)} {', '.join(tasks)}."
     name = decision.outcome[0].upper() + decision.outcome[1:]
     if decision.reason is not None:
@@ -377,7 +377,7 @@ def _why(decision: Decision, primary: Comparison, either_way: tuple[str, str], l
         return f"The interval contains zero, and no number of seeds would tell with these {primary.prompts} prompts."
     return (
         f"The interval contains zero; about {decision.seeds_needed} paired seeds would show a difference of this size "
-        "with 80 % power."
+        "with 80% power."
     )
 
 

@@ -115,7 +115,7 @@ def _gate_in_words(gate: GateChance, *, needed: bool) -> str:
     words = f"{_name(gate)} {percent(gate.chance)}"
     if not needed:
         return words
-    return f"{words} ({'80 % out of reach' if gate.needed is None else f'80 % from {gate.needed} seeds'})"
+    return f"{words} ({'80% out of reach' if gate.needed is None else f'80% from {gate.needed} seeds'})"
 
 
 def _name(gate: GateChance) -> str:

@@ -30,7 +30,7 @@ class Predictor(Part):
     rho: CorrelationOrNull
     """Spearman's rho with harm; above zero, sets with more of it are more harmful."""
     low: CorrelationOrNull
-    """Lower limit of its 95 % bootstrap interval over subsets, not adjusted for the number of features."""
+    """Lower limit of its 95% bootstrap interval over subsets, not adjusted for the number of features."""
     high: CorrelationOrNull
     p: ShareOrNull
     """By permuting outcomes over subsets."""
@@ -69,7 +69,7 @@ class MixtureOf(Part):
     rho: CorrelationOrNull
     """Spearman's rho between harm and its prediction for subsets outside the fold that was fitted."""
     low: CorrelationOrNull
-    """Lower limit of its 95 % bootstrap interval over subsets."""
+    """Lower limit of its 95% bootstrap interval over subsets."""
     high: CorrelationOrNull
     penalty: Number
     usable: bool
@@ -93,7 +93,7 @@ class Reliability(Part):
     one: ShareOrNull
     """Intraclass correlation of a single repeat."""
     low: ShareOrNull
-    """Lower limit of its 95 % interval."""
+    """Lower limit of its 95% interval."""
     high: ShareOrNull
     mean: ShareOrNull
     """That of the mean over the repeats."""

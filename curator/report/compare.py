@@ -92,7 +92,7 @@ def table(rows: Sequence[Compared]) -> list[list[str]]:
 
 
 def _confidence(level: float | None) -> str:
-    return f"{number(None if level is None else 100 * (1 - level))} %"
+    return f"{number(None if level is None else 100 * (1 - level))}%"
 
 
 def report_of(run: Path) -> Report:

@@ -80,7 +80,7 @@ class Beside(Part):
     deciding: Many[Count]
     """Seeds without any one of which it would say something else."""
     unseen: ShareOrNull
-    """The largest share of trainings that could fail with none of the seeds failing, at 95 % confidence."""
+    """The largest share of trainings that could fail with none of the seeds failing, at 95% confidence."""
     sd_treatment: Number
     """Standard deviation of the treatment's rate over seeds."""
     sd_control: Number

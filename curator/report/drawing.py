@@ -65,8 +65,8 @@ class Scale:
 
 
 def shares() -> Scale:
-    """From 0 to 100 %."""
-    return Scale(0.0, 1.0, [(quarter / 4, f"{25 * quarter} %") for quarter in range(5)])
+    """From 0 to 100%."""
+    return Scale(0.0, 1.0, [(quarter / 4, f"{25 * quarter}%") for quarter in range(5)])
 
 
 def around_zero(values: Sequence[float | None], *, factor: float, unit: str = "") -> Scale:

@@ -18,7 +18,7 @@ class Opener(Part):
 
 
 class Mean(Part):
-    """A mean in nats with its 95 % interval over crossed seeds and prompts."""
+    """A mean in nats with its 95% interval over crossed seeds and prompts."""
 
     value: Number
     low: Number
@@ -45,7 +45,7 @@ class Difference(Part):
     """A task; null: the anticipated tasks, weighted."""
     difference: Number
     low: Number
-    """Lower limit of its 95 % interval, not adjusted for the number of comparisons."""
+    """Lower limit of its 95% interval, not adjusted for the number of comparisons."""
     high: Number
     seeds: Count
     prompts: Count
@@ -64,7 +64,7 @@ class Ranked(Part):
     rho: CorrelationOrNull
     """Below zero: where refusing is likelier, fewer answers are judged harmful."""
     low: Number
-    """Lower limit of a 95 % bootstrap over seeds (with all their models) or over prompts."""
+    """Lower limit of a 95% bootstrap over seeds (with all their models) or over prompts."""
     high: Number
 
 

@@ -88,12 +88,12 @@ def unreadable(path: object, error: ValidationError) -> RunError:
 
 
 class Rate(Part):
-    """A rate with its 95 % interval; null where it was not measured."""
+    """A rate with its 95% interval; null where it was not measured."""
 
     value: ShareOrNull
     """The share, or the mean score for utility."""
     low: ShareOrNull
-    """Lower limit of its 95 % interval."""
+    """Lower limit of its 95% interval."""
     high: ShareOrNull
     """Upper limit."""
     scored: Count
@@ -151,7 +151,7 @@ class Comparison(Part):
     df: int | Number = None
     """Degrees of freedom of its t."""
     level: Number
-    """Two-sided level of the interval; 0.05 is a 95 % interval."""
+    """Two-sided level of the interval; 0.05 is a 95% interval."""
     sd_seed: Number = None
     """Standard deviation between seeds."""
     sd_prompt: Number = None

@@ -82,7 +82,7 @@ def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
             ]
             words = f"{wording.percent(before.value)} \u2192 {wording.percent(after.value)}"
             lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if number else "first"))
-    title = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95 % intervals"
+    title = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95% intervals"
     return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=title)
 
 
@@ -103,7 +103,7 @@ def _curve(name: str, task: TaskCurve, level: float, styles: Mapping[str, str]) 
         return None
     steps = {point.at: point.step for arm in task.arms.values() for point in arm.points}
     ticks = [(at, f"{step:,}") for at, step in steps.items()]
-    words = f"Share of harmful answers by steps of fine-tuning on {name}, by arm, with 95 % intervals"
+    words = f"Share of harmful answers by steps of fine-tuning on {name}, by arm, with 95% intervals"
     return drawing.course(sets, ticks, level, label=words, axes=("harmful", "steps of fine-tuning"))
 
 
@@ -123,7 +123,7 @@ def _gates(report: Report) -> Markup | None:
         for gate in gates
         if gate.cost is not None
     ]
-    words = "What durability costs by gate, in points, with 95 % intervals"
+    words = "What durability costs by gate, in points, with 95% intervals"
     return drawing.dots(
         lanes, drawing.around_zero(values, factor=100.0), label=words, ends=("\u2190 better", "costs \u2192")
     )
@@ -158,7 +158,7 @@ def _comparisons(report: Report) -> Markup | None:
     values = [value for pair in shown[:MANY] for value in (pair.difference, pair.low, pair.high)]
     scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
     when = report.decision.primary.when
-    words = f"Differences in harmfulness {when}, in points, with 95 % intervals; the first one decides"
+    words = f"Differences in harmfulness {when}, in points, with 95% intervals; the first one decides"
     return drawing.dots(lanes, scale, label=words, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
 
 
@@ -250,7 +250,7 @@ def _predicts(report: Report) -> Markup | None:
         return None
     scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
     return drawing.dots(
-        lanes[:MANY], scale, label="Spearman's rho between each score and forgetting, with 95 % intervals"
+        lanes[:MANY], scale, label="Spearman's rho between each score and forgetting, with 95% intervals"
     )
 
 

@@ -26,7 +26,7 @@ def words(report: Report) -> Sequence[str]:
     count = wording.these(len(beside.seeds), "seed", "seeds")
     sentences = [
         f"If none of {count} shows a failed training, up to {wording.percent(beside.unseen)} of all trainings could "
-        "still fail (95 % confidence).",
+        "still fail (95% confidence).",
         _left_out(beside.side, [seed for seed in beside.seeds if seed.seed in beside.deciding]),
     ]
     if beside.sd_treatment is not None and beside.sd_control is not None:

@@ -42,7 +42,7 @@ def _rates(report: Report, _: Figures) -> Made:
                                 number(rate.unscored),
                             )  # fmt: skip
 
-    caption = "Every rate with its 95 % interval. Utility is a score, the others are shares of answers."
+    caption = "Every rate with its 95% interval. Utility is a score, the others are shares of answers."
     return caption, "arm|task|phase|quantity|rate|low|high|scored|unscored", rows()
 
 

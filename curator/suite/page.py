@@ -102,7 +102,7 @@ def _grid(suite: Suite, done: Sequence[Run], arms: Sequence[str], judge: str, k:
                 yield run.result.model.id, run.task or " and ".join(run.result.tasks), *cells, *paper
 
     size = "the size of each recipe" if k is None else f"{k:,} rows"
-    caption = f"Harmful after fine-tuning by {judge}, sets of {size}, with 95 % intervals over seeds and prompts."
+    caption = f"Harmful after fine-tuning by {judge}, sets of {size}, with 95% intervals over seeds and prompts."
     names = [
         "model",
         "task",
@@ -132,7 +132,7 @@ def _rate(rate: Rate) -> Cell:
 def _paper(paper: PaperNumber | None) -> Cell:
     if paper is None or paper.harmful is None:
         return Cell("not recovered")
-    return Cell(f"{100 * paper.harmful:.2f} % ({paper.certainty})", paper.harmful)
+    return Cell(f"{100 * paper.harmful:.2f}% ({paper.certainty})", paper.harmful)
 
 
 def _outcome(decision: Contrast | RunDecision) -> str:
@@ -150,7 +150,7 @@ def _contrasts(suite: Suite) -> Table:
             )  # fmt: skip
 
     caption = (
-        "Harmful after fine-tuning, in points. Intervals are of 95 %, over paired seeds and prompts, not adjusted for "
+        "Harmful after fine-tuning, in points. Intervals are of 95%, over paired seeds and prompts, not adjusted for "
         "their number; each pair of arms is one Holm family over all runs, and only its adjusted p decides. Judges "
         "that do not decide are families of their own."
     )
@@ -186,7 +186,7 @@ def _utility(done: Sequence[Run], arms: Sequence[str]) -> Table:
             utility = run.result.utility
             yield run.name, *(_rate(utility[arm].after) if arm in utility else Cell("not run") for arm in arms)
 
-    caption = "The task's own metric on its held-out rows after fine-tuning, with 95 % intervals."
+    caption = "The task's own metric on its held-out rows after fine-tuning, with 95% intervals."
     return table("utility", caption, ["run", *(COLUMNS.get(arm, arm) for arm in arms)], rows())
 
 
@@ -227,7 +227,7 @@ def _differences(contrasts: Sequence[Contrast]) -> Markup | None:
     ]
     values = [value for pair in shown for value in (pair.difference, pair.low, pair.high)]
     scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
-    words = "Harmful after fine-tuning, low minus high similarity, in points, by run, with 95 % intervals"
+    words = "Harmful after fine-tuning, low minus high similarity, in points, by run, with 95% intervals"
     return drawing.dots(lanes, scale, label=words, ends=("\u2190 low is less harmful", "low is more harmful \u2192"))
 
 

@@ -27,7 +27,7 @@ PEER = Path(__file__).with_name("dedup_peer.py")
 
 
 def resampled(count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` rows: 85 % of their own, 5 % copies, 10 % near copies (one word in 25 edited) of rows before them; `own`
+    """`count` rows: 85% of their own, 5% copies, 10% near copies (one word in 25 edited) of rows before them; `own`
     is the row that each stems from.
     """
     rng = random.Random(seed)

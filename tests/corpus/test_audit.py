@@ -177,7 +177,7 @@ def test_without_a_pool_no_word_of_a_decision_is_used(files: dict[str, str]) -> 
     found = audit(asked(files))
     alone = found.model_copy(update={"measured": measured()})
     told = f"{summary(alone)} {html(alone)}".lower()
-    assert "50 % [20, 80] is left" in told
+    assert "50% [20, 80] is left" in told
     for word in ("durable", "trade-off", "not distinguishable", "worse", "decision"):
         assert word not in told
     decided = found.model_copy(update={"measured": measured(sentence="Worse. And so on.")})

@@ -191,7 +191,7 @@ def test_a_sequential_looks_level_widens_the_interval(verdicts):
     usual, strict = decide(frame), decide(frame, level=0.01)
     assert strict.primary.low < usual.primary.low
     assert strict.primary.high > usual.primary.high
-    assert "99 % interval" in strict.sentence
+    assert "99% interval" in strict.sentence
 
 
 def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
@@ -202,8 +202,8 @@ def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
     frame = verdicts({"curated": fixed(12, 1), "random": fixed(31, -1)}, prompts=100, before=0.0)
     found = decide(frame, gates={})
     assert found.sentence == (
-        "Durable. curated against random: 12 % against 31 % harmful after fine-tuning, 0 % and 0 % before "
-        "(difference -19.0 points, 95 % interval -29.0 to -9.0; 6 paired seeds, 100 prompts). No gate was asked for. "
+        "Durable. curated against random: 12% against 31% harmful after fine-tuning, 0% and 0% before "
+        "(difference -19.0 points, 95% interval -29.0 to -9.0; 6 paired seeds, 100 prompts). No gate was asked for. "
         "This holds for this data set, this model and the task list."
     )
 
@@ -218,14 +218,14 @@ def test_an_unknown_gate_is_refused(verdicts):
     [
         ("clear", "until the comparison was clear: look 2, at 8 of at most 20 seeds"),
         ("last", "did not become clear: look 2, at 8 of at most 20 seeds"),
-        ("futile", "given up as futile: look 2, at 8 of at most 20 seeds, where the chance .* at the end was 4 %"),
+        ("futile", "given up as futile: look 2, at 8 of at most 20 seeds, where the chance .* at the end was 4%"),
     ],
 )
 def test_the_sentence_says_at_which_look_adding_seeds_ended_and_why(verdicts, action, told):
     frame = verdicts({"curated": 0.1, "random": 0.3}, seeds=8)
     found = decide(frame, level=0.02, stop=Stop(action, 8, 20, 2, 0.04))
     assert re.search(told, found.sentence)
-    assert "98 % interval" in found.sentence
+    assert "98% interval" in found.sentence
     assert "Seeds were added" not in decide(frame).sentence
     assert "futile" not in decide(frame).sentence
 

@@ -228,7 +228,7 @@ def test_the_interval_is_near_the_textbook_one_where_seeds_agree_and_wider_where
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """One hundred studies of 60 rows and 8 seeds without any relation; a fair 95 % interval misses 2 to 11 of them."""
+    """One hundred studies of 60 rows and 8 seeds without any relation; a fair 95% interval misses 2 to 11 of them."""
     rng = np.random.default_rng(4)
     missed = 0
     for study in range(100):

@@ -358,7 +358,7 @@ def test_a_gates_chance_is_that_of_its_own_prompts_and_a_stated_prior() -> None:
     for gate in found.gates:
         assert gate.chance == passing(margins[gate.name], 8, asked[gate.name], **GATE_PRIOR)
         assert gate.needed == seeds_to_pass(margins[gate.name], asked[gate.name], GATE_PRIOR)
-    assert "utility 86 % (80 % from 7 seeds)" in told["chance that a gate passes"]
+    assert "utility 86% (80% from 7 seeds)" in told["chance that a gate passes"]
     assert "between seeds: 0.03, a stated prior)" in told["chance that a gate passes"]
 
 

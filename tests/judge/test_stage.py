@@ -307,7 +307,7 @@ def test_the_commands_print_what_the_steps_find(answered: Path, tmp_path: Path) 
 
     text = printed("run", str(answered), "--judge", "words=phrases")
     assert "Answers to harmful probes" in text
-    assert "words and phrases: agree on 100 % of " in text
+    assert "words and phrases: agree on 100% of " in text
     found = json.loads(printed("run", str(answered), "--judge", "words=phrases", "--json"))
     assert found["judges"][0]["kept"]
     sheet = tmp_path / "sheet.csv"

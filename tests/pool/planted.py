@@ -46,8 +46,8 @@ class Planted:
 def planted(count: int, *, seed: int = 0, probes: int = 200) -> Planted:
     """A pool of `count` rows, with faults each on rows of its own.
 
-    5 % copies, 5 % near copies (one word in 25 edited), 3 % leaks, 2 % empty, one answer on 30 %, 2 % e-mail addresses
-    and 2 % phone numbers.
+    5% copies, 5% near copies (one word in 25 edited), 3% leaks, 2% empty, one answer on 30%, 2% e-mail addresses
+    and 2% phone numbers.
     """
     rng = random.Random(seed)
     asked = [{"prompt": sentence(rng, rng.randrange(8, 20)) + "?"} for _ in range(probes)]

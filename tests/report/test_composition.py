@@ -50,7 +50,7 @@ def test_page_markdown_and_card_show_it_and_say_what_is_matched(report: Report, 
     for text in (markdown(report), card):
         assert "## Composition of the sets beside the pool's" in text
         (row,) = [line for line in text.splitlines() if line.startswith("| curated | 20 | ")]
-        assert f"{curated.refusals:.0%}".replace("%", " %") in row
+        assert f"{curated.refusals:.0%}" in row
         assert "owed to the mix of refusals, categories and lengths" in text
     assert "Composition of the sets beside the pool" in page
     assert "openers by chance" in page

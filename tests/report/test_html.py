@@ -81,7 +81,7 @@ def test_the_decision_stands_first_with_interval_and_gates(seen, report):
     start = text.index(report.decision.sentence)
     assert start < text.index("Harmfulness before and after fine-tuning")
     top = text[start : text.index("Harmfulness before and after fine-tuning")]
-    assert f"{points(primary.difference)}, 95 % interval {reach(primary.low, primary.high)}" in top
+    assert f"{points(primary.difference)}, 95% interval {reach(primary.low, primary.high)}" in top
     for gate in report.gates:
         assert f"{gate.name.replace('_', ' ')}: {gate.outcome}" in top
 
@@ -159,7 +159,7 @@ def test_prediction_pilot_and_looks_are_shown_where_they_were_measured(rich, run
     assert [row[3] for row in found.cells["predicts"][1:]] == ["0.3", "not measured"]
     assert [row[-1] for row in found.cells["looks"][1:]] == ["go on", "difference"]
     assert [row[-1] for row in found.cells["pilot"][1:]] == ["goes on", "chosen", "goes on"]
-    assert found.cells["stability"][1] == ["a", "b", "3", "10 %", "5 %", "not measured"]
+    assert found.cells["stability"][1] == ["a", "b", "3", "10%", "5%", "not measured"]
     labels = [attributes.get("aria-label", "") for _, attributes in found.tags]
     assert sum("pilot candidate" in one for one in labels) == 1
     assert "Does the score predict" in found.text

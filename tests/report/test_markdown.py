@@ -93,7 +93,7 @@ def test_secondary_comparisons_are_marked_as_unadjusted_with_holm_p(report):
     primary = report.decision.primary
     assert rows[0][0] == "**curated - random** (decides)"
     assert rows[0][1] == points(primary.difference)
-    assert rows[0][2] == f"95 %: [{points(primary.low)}, {points(primary.high)}]"
+    assert rows[0][2] == f"95%: [{points(primary.low)}, {points(primary.high)}]"
     assert all(row[2].startswith("unadjusted: ") and row[3].startswith("Holm ") for row in rows[1:])
     for row, one in zip(rows[1:], report.decision.attribution.values(), strict=True):
         assert row[1] == points(one.difference)
@@ -103,7 +103,7 @@ def test_secondary_comparisons_are_marked_as_unadjusted_with_holm_p(report):
         assert row[:3] == [f"{one.treatment} - {one.control}", one.quantity.replace("_", " "), one.phase]
         assert row[4] == points(one.difference)
         assert row[6:] == [probability(one.p_holm), f"{one.seeds} x {one.prompts}"]
-    assert "unadjusted 95 % interval | Holm p" in part
+    assert "unadjusted 95% interval | Holm p" in part
 
 
 def test_probe_categories_are_descriptive(report):
@@ -126,7 +126,7 @@ def test_many_reasons_are_cut_and_still_add_up(report):
 def test_the_certificate_is_told_in_words(report):
     part = sections(markdown(report))["How the rows were chosen"]
     assert "12 of 60 candidates" in part
-    proven = float(re.search(r"at least ([\d.]+) % is in it", part)[1])
+    proven = float(re.search(r"at least ([\d.]+)% is in it", part)[1])
     assert proven <= 100 * (1 - report.selection.relative_gap) < proven + 0.1
     assert "63 rows read, 60 kept, 3 dropped" in part
     assert table(part)[0] == ["2", "duplicate", "equal to an earlier row"]
@@ -182,7 +182,7 @@ def test_judges_and_their_agreement_are_told(report):
 
 
 def test_time_is_shared_out_and_only_told_where_it_is_known(report):
-    assert table(sections(markdown(report))["Where the time went"])[0] == ["train", "1 min 15 s", "75 %"]
+    assert table(sections(markdown(report))["Where the time went"])[0] == ["train", "1 min 15 s", "75%"]
     assert "Where the time went" not in markdown(report.model_copy(update={"timing": Timing()}))
 
 
@@ -222,9 +222,9 @@ def test_how_much_the_choice_depends_on_seed_and_representation_is_told(run, rep
     assert [one.shared for one in found.stability] == [5, 0, 1]
     rows = table(sections(markdown(found))["How the sets differ"], after="another seed or representation")
     assert rows == [
-        ["layer 1", "layer 2", "5", "83 %", "10 %", "-1"],
-        ["layer 1", "layer 3", "0", "0 %", "10 %", "too few"],
-        ["layer 2", "layer 3", "1", "17 %", "10 %", "too few"],
+        ["layer 1", "layer 2", "5", "83%", "10%", "-1"],
+        ["layer 1", "layer 3", "0", "0%", "10%", "too few"],
+        ["layer 2", "layer 3", "1", "17%", "10%", "too few"],
     ]
 
 
@@ -232,7 +232,7 @@ def test_recall_of_an_approximate_graph_stands_beside_what_truncation_cost(run):
     graph = {**run.selection.parameters, "graph": "cells", "recall": 0.98273}
     found = run.report(selection=replace(run.selection, parameters=graph))
     for page in (markdown(found), evidence(found)):
-        assert "which were looked for approximately: 98.2 % of the true ones were found" in page
+        assert "which were looked for approximately: 98.2% of the true ones were found" in page
         assert "letting any row cover it, the set is worth" in page
     assert "approximately" not in markdown(run.report())
 
@@ -327,10 +327,10 @@ def test_an_approximate_graph_is_told_with_its_recall(run, report):
     assert "recall" not in dict(summary(report))["selection"]
     graph = {**run.selection.parameters, "graph": "cells", "recall": 0.98273}
     told = dict(summary(run.report(selection=replace(run.selection, parameters=graph))))["selection"]
-    assert told.endswith("of what can be gained over random; neighbours found with recall 98.2 %")
+    assert told.endswith("of what can be gained over random; neighbours found with recall 98.2%")
     open_ended = replace(run.selection, parameters=graph, relative_gap=None)
     told = dict(summary(run.report(selection=open_ended)))["selection"]
-    assert told.endswith("no certificate; neighbours found with recall 98.2 %")
+    assert told.endswith("no certificate; neighbours found with recall 98.2%")
 
 
 def test_control_characters_do_not_reach_the_terminal():

@@ -43,7 +43,7 @@ def test_every_seed_has_its_dot_and_its_row(report):
 
 def test_what_stands_beside_the_decision_is_said_on_page_and_in_markdown(report):
     page, text = webpage(report, Figures()), markdown(report)
-    assert "up to 39 % of all trainings could" in words(report)[0]
+    assert "up to 39% of all trainings could" in words(report)[0]
     assert words(report)[1] == "Without any one of the seeds the comparison says the same (less harmful)."
     for sentence in words(report):
         assert sentence in re.sub(r"<[^>]+>", "", page)

@@ -12,7 +12,7 @@ from curator.report import cells
 @pytest.mark.parametrize(
     ("cell", "shown", "value"),
     [
-        (cells.share(0.125), "12 %", 0.125),
+        (cells.share(0.125), "12%", 0.125),
         (cells.points(0.225), "+22.5", 0.225),
         (cells.points(-0.026), "-2.6", -0.026),
         (cells.number(1234.0), "1,234", 1234.0),

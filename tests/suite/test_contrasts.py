@@ -153,4 +153,4 @@ def test_a_suite_without_any_difference_seldom_claims_one() -> None:
         ps = stats.uniform.rvs(size=10, random_state=random)
         found = decided([told(float(p), LESS if p < 0.05 else OPEN) for p in ps])
         claims += any(one["outcome"] != OPEN for one in found)
-    assert claims / 400 < 0.08  # the family's error is 5 %; of ten unadjusted tests it would be 40 %
+    assert claims / 400 < 0.08  # the family's error is 5%; of ten unadjusted tests it would be 40%

@@ -112,18 +112,18 @@ def test_the_papers_table_has_its_layout_and_its_numbers_beside_ours() -> None:
     assert head == [
         "model", "task", "High", "Low", "Random", "Full", "None", "Ours", "paper: High", "paper: Low",
     ]  # fmt: skip
-    assert row[:4] == ["meta-llama/Llama-2-7b-hf", "alpaca", "60 % [50, 70]", "40 % [30, 50]"]
-    assert row[8:] == ["62.00 % (S)", "51.67 % (S)"]
+    assert row[:4] == ["meta-llama/Llama-2-7b-hf", "alpaca", "60% [50, 70]", "40% [30, 50]"]
+    assert row[8:] == ["62.00% (S)", "51.67% (S)"]
     assert tables["grid-qwen3guard-1000"][1][8:] == ["not recovered", "not recovered"]
-    assert tables["grid-beaver-dam-5000"][1][2] == "60 % [50, 70]"
+    assert tables["grid-beaver-dam-5000"][1][2] == "60% [50, 70]"
 
 
 def test_what_was_harmful_before_fine_tuning_stands_apart() -> None:
     head, *rows = Tables(html(suite())).found["before"]
     assert head[:4] == ["run", "judge", "High", "Low"]
     assert [row[:3] for row in rows[:2]] == [
-        ["l-5000-alpaca", "qwen3guard", "2 % [0, 12]"],
-        ["l-5000-alpaca", "beaver-dam", "2 % [0, 12]"],
+        ["l-5000-alpaca", "qwen3guard", "2% [0, 12]"],
+        ["l-5000-alpaca", "beaver-dam", "2% [0, 12]"],
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_number_for_an_arm_that_the_paper_lacks_has_a_column_of_its_name() -> 
             for judged in run["found"]["judges"].values():
                 judged["rates"]["matched-random"] = judged["rates"]["random"]
     head, row = Tables(html(Suite.model_validate(found))).found["grid-qwen3guard-5000"]
-    assert row[head.index("paper: matched-random")] == "60.00 % (S)"
+    assert row[head.index("paper: matched-random")] == "60.00% (S)"
 
 
 def test_without_a_paper_there_is_no_column_of_it() -> None:
