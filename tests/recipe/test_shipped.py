@@ -23,6 +23,7 @@ def test_all_recipes_are_found() -> None:
         "paper/llama-2-7b.yaml",
         "paper/sandbox/kingdom.yaml",
         "quickstart.yaml",
+        "sandbox-bank.yaml",
         "sandbox-choice.yaml",
         "sandbox-overnight.yaml",
         "sandbox-study.yaml",
