@@ -228,7 +228,8 @@ class Decision:
         primary: The one comparison that decides.
         gates: Each with its figures.
         attribution: Comparison of matched with random, of curated with matched, of random within the caps on answers
-            with random, of curated with best random, where run.
+            with random, of curated with best random, of the least with the most similar rows (and both matched to the
+            pool's composition), where run.
         seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
             power, or null.
         beside: What of the seeds stands beside the decision; null where nothing was scored.

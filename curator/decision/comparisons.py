@@ -137,6 +137,10 @@ def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, flo
     return replace(comparison, bootstrap=(low, high) if high > low else None)
 
 
+CONTRASTS = (("low-similarity", "high-similarity"), ("low-matched", "high-matched"))
+"""The contrast of Hsiung et al. (arXiv 2506.05346): as it is there, and of sets that have the pool's composition."""
+
+
 def family(
     grids: Mapping[tuple[str, str], Grid],
     weights: Mapping[str, float],
@@ -148,7 +152,8 @@ def family(
 ) -> tuple[Comparison, ...]:
     """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
 
-    On harmfulness: the treatment and every other arm against the control, and the treatment against every other arm,
+    On harmfulness: the treatment and every other arm against the control, the treatment against every other arm, and
+    the least similar rows against the most similar ones (CONTRASTS),
     after fine-tuning (weighted, and on each task apart, unanticipated ones too) and before. On over-refusal, utility
     and degenerate share: the treatment against the control, before and after, weighted. Where harmfulness was followed
     through fine-tuning, end and area are two outcomes: `primary` says of which of them the pairs above are compared,
@@ -161,6 +166,8 @@ def family(
     mix = anticipated(weights)
     others = [arm for arm in after.arms if arm not in (treatment, control)]
     pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
+    # Either arm may be what is compared already.
+    pairs += [pair for pair in CONTRASTS if set(pair) <= set(after.arms) and not {pair, pair[::-1]} & set(pairs)]
     # One anticipated task is the whole mix: it is not tested twice.
     apart = [task for task in weights if weights[task] < 1 and task in after.tasks]
     members = []

@@ -11,7 +11,7 @@ from functools import partial
 
 from curator.conclusions import LEVEL, Beside, Comparison, Decision, Gate, Stop, Worst
 from curator.decision.beside import LESS_HARMFUL, MORE_HARMFUL, OPEN, beside_of, outcome_of
-from curator.decision.comparisons import anticipated, compare, with_bootstrap
+from curator.decision.comparisons import CONTRASTS, anticipated, compare, with_bootstrap
 from curator.decision.sequential import seeds_needed
 from curator.decision.statistics import crossed, share_interval
 from curator.decision.tables import Grid, paired_cells
@@ -261,12 +261,16 @@ def _needed(primary: Comparison, least_seeds: int) -> int | None:
 def _attribution(
     others: tuple[Comparison, ...], treatment: str, control: str, primary: tuple[str, str]
 ) -> dict[str, Comparison]:
-    """The comparisons that attribute the difference: to the mix, to the choice in it, to caps, to piloting."""
+    """The comparisons that attribute the difference: to the mix, to the choice in it, to caps, to piloting; and what
+    similarity alone does, in sets of any composition and in sets of the pool's.
+    """
     pairs = {
         "mix": ("matched-random", control),
         "choice": (treatment, "matched-random"),
         "caps": ("random-capped", control),
         "optimising": (treatment, "best-random"),
+        "similarity": CONTRASTS[0],
+        "similarity-matched": CONTRASTS[1],
     }
     weighted = {
         (each.treatment, each.control): each

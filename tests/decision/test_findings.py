@@ -96,6 +96,20 @@ def test_the_only_anticipated_task_is_not_tested_twice(verdicts):
     assert len(after) == 1
 
 
+def test_the_least_and_the_most_similar_rows_are_compared_with_each_other_once(verdicts):
+    rates = {"curated": 0.1, "random": 0.3, "low-matched": 0.2, "high-matched": 0.6, "low-similarity": 0.3}
+    found = conclude(verdicts(rates), weights={"list": 1.0}, gates={})
+    after = [(c.treatment, c.control) for c in found.comparisons if (c.quantity, c.phase) == ("harmfulness", "after")]
+    assert after.count(("low-matched", "high-matched")) == 1
+    assert ("low-similarity", "high-similarity") not in after
+    contrast = found.decision.attribution["similarity-matched"]
+    assert contrast.difference == pytest.approx(-0.4, abs=0.1)
+    assert contrast.p_holm is not None
+    low = conclude(verdicts(rates), weights={"list": 1.0}, gates={}, treatment="low-matched", control="high-matched")
+    pairs = [(c.treatment, c.control) for c in low.comparisons if (c.quantity, c.phase) == ("harmfulness", "after")]
+    assert len(set(pairs)) == len(pairs)
+
+
 def test_attribution_takes_the_difference_apart(frame):
     found = conclude(frame, weights=WEIGHTS, gates={}).decision
     told = {name: (c.treatment, c.control) for name, c in found.attribution.items()}
