@@ -55,7 +55,7 @@ class Terminal:
         left = (TextColumn("left"), TimeRemainingColumn())
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task: TaskID | None = None
-        self.stage = ""
+        self.stage, self.total, self.done, self.first = "", 0, 0, 0
         self.began = self.last_line = 0.0
 
     def __enter__(self) -> Terminal:
@@ -82,15 +82,17 @@ class Terminal:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if stage != self.stage:
+        # A stage may have several steps, each with a count of its own, and what was there already took no time.
+        if (stage, total) != (self.stage, self.total) or done < self.done:
             self._clear()
-            self.stage, self.began, self.last_line = stage, now, now
-            self.task = self.bar.add_task(stage, total=total)
+            self.stage, self.total, self.began, self.last_line, self.first = stage, total, now, now, done
+            self.task = self.bar.add_task(stage, total=total, completed=done)
+        self.done = done
         if self.task is not None:
             self.bar.update(self.task, completed=done, total=total)
-        if not self.console.is_terminal and done and now - self.last_line >= EVERY:
+        if not self.console.is_terminal and done > self.first and now - self.last_line >= EVERY:
             self.last_line = now
-            speed = done / (now - self.began)
+            speed = (done - self.first) / (now - self.began)
             self.say(f"{stage:<10} {done} of {total}, {rate(speed)}, about {(total - done) / speed:.0f} s left")
 
     def finished(self, stage: str, made: Made) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError, RecipeError
+from curator.recipe.limits import Answers
 from curator.recipe.source import Source
 from curator.wording import these
 
@@ -29,6 +30,10 @@ SHARE, MOST = 0.2, 500
 LENGTHS = (128, 256, 512, 1024, 2048)
 """Tokens that the longest row may have: the first that nine in ten rows keep below, by SIGNS signs a token."""
 SIGNS = 3.5
+CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
+"""Shares of a set that may have one answer and one opener: the defaults, then what a repetitive pool can keep."""
+ROOM = 1.25
+"""Rows that the shares must leave, for each that is chosen: cleaning drops some."""
 TASK_ROWS, TEST_ROWS = 400, 100
 SAMPLE = 100
 """Records that are looked at for columns of text."""
@@ -96,7 +101,7 @@ def draft(
             *_pool(candidates),
             *_tasks(anticipated),
             *_probes(probes[: len(harmful)], probes[len(harmful) :]),
-            *_choice(max(10, min(MOST, round(rows * SHARE))), length),
+            *_choice(max(10, min(MOST, round(rows * SHARE))), candidates, length),
             *_training(kept, length),
         ]
     )
@@ -140,6 +145,19 @@ def longest(files: Sequence[Looked]) -> int:
     """Tokens that a row may have, of LENGTHS: nine in ten of each file's rows have fewer."""
     nine_in_ten = [sorted(each.signs)[(9 * each.rows.height) // 10 - 1] / SIGNS for each in files if each.rows.height]
     return next((length for length in LENGTHS if max(nine_in_ten) <= length), LENGTHS[-1])
+
+
+def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:
+    """The first of CAPS, `max_same` and `max_opener`, that leave ROOM times as many rows as are chosen."""
+    import polars as pl
+
+    from curator.pool.traits import by_opener
+
+    found = by_opener(pl.concat([each.rows for each in pool]))
+    for same, opener in CAPS:
+        if Answers(max_same=same, max_opener=opener).left(found, k) >= ROOM * k:
+            return same, opener
+    return None, None
 
 
 def _name(label: str) -> str:
@@ -193,11 +211,14 @@ def _probes(harmful: Sequence[Looked], benign: Sequence[Looked]) -> list[str]:
     ]
 
 
-def _choice(k: int, length: int) -> list[str]:
+def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
+    same, opener = caps(k, pool)
+    shares = f"{{max_same: {json.dumps(same)}, max_opener: {json.dumps(opener)}}}"
+    why = "the defaults" if (same, opener) == CAPS[0] else "the pool's answers repeat too much for smaller shares"
     return [
         f"represent: {{from: hidden-states, layer: -1, token: last-completion, max_tokens: {length}}}",
         "score: {from: cosine, aggregate: top-mean, n: 10}",
-        f"select: {{k: {k}, weight: 0.3}}    # how many rows, and how strongly rows like the tasks are avoided",
+        f"select: {{k: {k}, coverage: 0.9, prefer: none, answers: {shares}}}    # {why}",
         "",
     ]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from curator.errors import DataError
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
-from curator.recipe.limits import TRAITS, openers_of
+from curator.recipe.limits import TRAITS
 from curator.recipe.source import labels
 from curator.recipe.verify import UNDRAWN
 from curator.wording import these
@@ -222,14 +222,9 @@ class _Roles:
                 self.problems.append((("select", "repeats", "groups", group), sentence))
 
     def _answers(self, pool: pl.DataFrame, answers: Answers, k: int) -> None:
-        from curator.pool.traits import traits
+        from curator.pool.traits import by_opener
 
-        kinds = traits(pool).select("opener", "answer").rows()
-        openers, rows = openers_of(kinds), Counter(answer for _, answer in kinds)
-        by_opener: dict[str, dict[str, int]] = {}
-        for answer, count in rows.items():
-            by_opener.setdefault(openers[answer], {})[answer] = count
-        left = answers.left(by_opener, k)
+        left = answers.left(by_opener(pool), k)
         if left < k:
             self.problems.append(
                 (

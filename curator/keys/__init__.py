@@ -37,7 +37,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 6,
     "represent": 4,
     "scores": 2,
-    "select": 5,
+    "select": 6,
     "train": 4,
     "answer": 2,
     "judge": 4,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
@@ -14,6 +15,7 @@ import polars as pl
 from curator.judge.phrases import refused
 from curator.language import unspaced, words
 from curator.pool.words import last
+from curator.recipe.limits import openers_of
 from curator.records import Conversations
 
 OPENER_WORDS = 3
@@ -61,6 +63,19 @@ def traits(rows: pl.DataFrame) -> pl.DataFrame:
         },
         schema=TRAITS_SCHEMA,
     )
+
+
+def by_opener(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Opener -> answer -> how many of the rows have it, as `recipe.limits.Answers.left` takes them.
+
+    Args:
+        rows: In the columns of ROW_SCHEMA.
+    """
+    kinds = traits(rows).select("opener", "answer").rows()
+    openers, found = openers_of(kinds), dict[str, dict[str, int]]()
+    for answer, count in Counter(answer for _, answer in kinds).items():
+        found.setdefault(openers[answer], {})[answer] = count
+    return found
 
 
 def opener(answer: str) -> str:

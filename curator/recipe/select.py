@@ -99,12 +99,24 @@ Weight = Annotated[
 
 
 DEFAULT_WEIGHT = 0.5
+"""Where a set that is given, or that trials choose, lies on the objective's scale; no rows are chosen by it."""
+DEFAULT_COVERAGE = 0.9
+
+
+def _monotone(data: Mapping[str, object]) -> bool:
+    """Whether more rows never cover less, so that a share of coverage can be kept; true where settings are wrong."""
+    objective, given = data.get("objective", "facility-location"), data.get("parameters") or {}
+    known = OBJECTIVES[objective].parameters if isinstance(objective, str) and objective in OBJECTIVES else {}
+    values = {name: given.get(name, each.default) for name, each in known.items()} if isinstance(given, dict) else {}
+    return all(value <= known[name].monotone_to for name, value in values.items() if known[name].allows(value))
 
 
 class Select(Section):
-    """How many rows, and what is optimised; `weight` is lambda of the objective, of either sign, or `auto`. Instead of
-    it `coverage` is the share of the coverage that can be had above a random set's to keep; of the sets that keep it,
-    the one is chosen that `prefer` says. Without both the weight is 0.5.
+    """How many rows, and what is optimised. `coverage` is the share of the coverage that can be had above a random
+    set's to keep; of the sets that keep it, `prefer` says which is chosen: the one that covers most, or the least or
+    most similar one. Instead of it `weight` is lambda of the objective, of either sign, or `auto`. Without both,
+    `coverage` is 0.9. `answers` has limits by default where rows are chosen by coverage or by trials, and none where
+    they are chosen by a weight; null switches them off.
 
     `by: bank` chooses the rows by trials of many sets (`verify.pilot.bank`), and not by a weight.
     Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
@@ -123,7 +135,7 @@ class Select(Section):
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
     weight: Weight | None = None
     coverage: Part | None = None
-    prefer: Literal["dissimilar", "similar", "none"] = "dissimilar"
+    prefer: Literal["dissimilar", "similar", "none"] = "none"
     by: Literal["bank"] | None = None
     cover_by: str | None = None
     neighbours: Count = 64
@@ -138,9 +150,16 @@ class Select(Section):
     @model_validator(mode="before")
     @classmethod
     def _unsaid(cls, data: object) -> object:
-        """A weight that nobody has said, and that nothing finds, is the default."""
-        if isinstance(data, dict) and data.get("weight") is None and data.get("coverage") is None:
-            return {**data, "weight": DEFAULT_WEIGHT}
+        """What nobody has said: coverage, and caps on answers where it or trials choose."""
+        if not isinstance(data, dict):
+            return data
+        if data.get("weight") is None and data.get("coverage") is None:
+            chosen = data.get("data") is None and data.get("by") is None
+            unsaid = {"coverage": DEFAULT_COVERAGE} if chosen and _monotone(data) else {"weight": DEFAULT_WEIGHT}
+            data = {**data, **unsaid}
+        chooses = data.get("by") is not None or data.get("coverage") is not None
+        if "answers" not in data and data.get("data") is None and chooses:
+            data = {**data, "answers": {}}
         return data
 
     @model_validator(mode="after")

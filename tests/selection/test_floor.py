@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curator.errors import RecipeError, SelectionError
+from curator.recipe.limits import Answers
 from curator.recipe.select import DEFAULT_WEIGHT, Select
 from curator.records import Selection
 from curator.run import Run as Folder
@@ -156,8 +157,16 @@ def test_what_has_no_floor_is_refused_in_words():
         select(x, score, 3, coverage=0.9, prefer="far")
 
 
-def test_a_recipe_says_a_weight_or_a_floor_and_without_both_the_weight_is_the_default():
-    assert Select(k=3).weight == DEFAULT_WEIGHT == 0.5
+def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_and_caps_are_the_default():
+    unsaid = Select(k=3)
+    assert (unsaid.coverage, unsaid.prefer, unsaid.weight, unsaid.answers) == (0.9, "none", None, Answers())
+    assert Select(k=3, answers=None).answers is None
+    assert Select(k=3, weight=0.3).answers is Select(k=3, weight="auto").answers is None
+    assert Select(k=3, by="bank").answers == Answers()
+    assert (Select(data={"file": "a.jsonl"}).weight, Select(data={"file": "a.jsonl"}).answers) == (DEFAULT_WEIGHT, None)
+    # Coverage that more rows can lower has no share to keep.
+    cut = Select(k=3, objective="graph-cut", parameters={"theta": 0.6})
+    assert (cut.weight, cut.coverage) == (DEFAULT_WEIGHT, None)
     floor = Select(k=3, coverage=0.8)
     assert floor.weight is None
     assert Select.model_validate(floor.model_dump()) == floor
@@ -166,7 +175,7 @@ def test_a_recipe_says_a_weight_or_a_floor_and_without_both_the_weight_is_the_de
         with pytest.raises(ValidationError, match=r"weight \(.*\) and coverage \(0\.8\) are both given"):
             Select(k=3, weight=weight, coverage=0.8)
     with pytest.raises(ValidationError, match="prefer is of coverage, and there is none"):
-        Select(k=3, prefer="similar")
+        Select(k=3, weight=0.3, prefer="similar")
     with pytest.raises(ValidationError, match="coverage goes with rows that are chosen"):
         Select(data={"file": "a.jsonl"}, coverage=0.8)
     with pytest.raises(ValidationError, match=r"graph-cut with theta 0\.6 is not monotone"):
