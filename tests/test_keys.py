@@ -109,7 +109,7 @@ PILOTED = [
     "suite=null",
 ]
 
-FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9}", "score={from: cosine}"]
+FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9, vulnerable: {share: 0.5}}", "score={from: forgetting}"]
 BANK = [
     "verify.pilot={bank: {mixtures: 9, groupings: [opener], concentrations: [0.5], tasks: [list], budget: 20 min}}",
     "verify.log_odds={refuse: [No], comply: [Yes]}",
@@ -236,6 +236,7 @@ FIXED_BY_OTHERS = {
     "score.of", "score.of.*.of", "verify.pilot.scores.*.of",  # empty, but for a rank-sum
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
+    "select.vulnerable",  # a section, or none
     "select.within", "select.within.shares",  # a section, or none; empty, or shares that sum to 1
     "select.by",  # with a weight of its own, or a pilot's
     "verify.pilot.bank.tasks",  # all, or a list, whose items are flipped

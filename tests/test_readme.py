@@ -1,64 +1,62 @@
-"""The README's commands are real: each is run, or parsed by the program itself."""
+"""The README is short, its two commands are those that CI runs, and what it shows of a run is of one run.
+
+That commands, keys, blocks and links are real is `test_pages`'s, of every page.
+"""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
 from ruamel.yaml import YAML
 
 from curator.cli import cli
-from curator.recipe.file import read
+from curator.run import STAGES
+from tests.report.pictures import excerpt
 
 ROOT = Path(__file__).parent.parent
 PICTURES = (".github/report-light.png", ".github/report-dark.png")
-PAGES = (
-    "README.md",
-    "recipes/README.md",
-    *sorted(
-        path.relative_to(ROOT).as_posix() for path in (ROOT / ".github").rglob("*.md") if path.name != "CHANGELOG.md"
-    ),
-)
+WORDS = 1500
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _commands() -> list[str]:
-    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
-    inline = re.findall(r"`(curator [a-z][^`\n]*)`", text)
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    blocks = re.findall(r"^(?:.*&& )?(curator .*)$", shell, re.MULTILINE)
-    return sorted({*inline, *blocks})
+def test_the_readme_is_read_in_minutes() -> None:
+    """Words are what has a letter or a digit in it, of tables, commands and output too; comments are not shown."""
+    shown = re.sub(r"<!--.*?-->", "", README, flags=re.DOTALL)
+    assert len([word for word in re.split(r"[\s|]+", shown) if re.search(r"\w", word)]) <= WORDS
 
 
-def test_the_readme_names_commands() -> None:
-    assert len(_commands()) >= 6
+def test_the_contents_list_every_section() -> None:
+    sections = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    contents = re.search(r"\*\*Contents\*\*(.*?)\n\n", README, re.DOTALL)
+    assert contents
+    assert re.findall(r"\[([^]]+)\]", contents[1]) == sections
 
 
-@pytest.mark.parametrize("command", _commands())
-def test_every_command_is_one_that_the_program_takes(command: str) -> None:
-    words = shlex.split(command, comments=True)[1:]
-    if words[0].startswith("-"):
-        return
-    assert words[0] in cli.commands, command
-    found: click.Command = cli.commands[words.pop(0)]
-    if isinstance(found, click.Group) and words:
-        assert words[0] in found.commands, command
-        found = found.commands[words.pop(0)]
-    context = click.Context(found)
-    # A bare mention of a command, as in "`curator check` names every problem", takes no arguments.
-    if words:
-        rest = found.make_parser(context).parse_args(list(words))[0]
-        assert rest
-        recipe = next((word for word in words if word.endswith(".yaml")), None)
-        if recipe is not None:
-            settings = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
-            assert read(ROOT / recipe, settings).name
+def test_the_table_of_commands_names_every_command() -> None:
+    table = README.partition("## Commands")[2].partition("\n## ")[0]
+    first = "\n".join(re.findall(r"^\| (.+?) \|", table, re.MULTILINE))
+    named = {code.split()[0] for code in re.findall(r"`([a-z][^`]*)`", first)}
+    assert set(cli.commands) <= named
+
+
+def test_the_recipe_for_files_of_ones_own_is_short_and_says_what_a_choice_needs() -> None:
+    (code,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(code.splitlines()) <= 15
+    recipe = YAML(typ="safe", pure=True).load(code)
+    assert set(recipe) == {"name", "model", "pool", "tasks", "represent", "select"}
+
+
+def test_evidence_stands_between_marks_and_names_its_recipes() -> None:
+    evidence = _between("evidence")
+    for recipe in re.findall(r"\((recipes/[^)#]+)\)", evidence):
+        assert (ROOT / recipe).exists()
+    assert re.search(r"[-+]\d+\.\d points \[[-+]\d+\.\d, [-+]\d+\.\d\]", evidence)
 
 
 def test_the_two_set_up_commands_use_the_constraints() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = README
     assert "pip install -c constraints.txt . && curator build recipes/quickstart.yaml" in text
     assert 'pip install -c constraints.txt -e ".[test]" && pytest' in text
 
@@ -78,8 +76,7 @@ def test_constraints_pin_every_requirement() -> None:
 
 
 def _between(name: str) -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(rf"<!-- {name}: begin -->(.*?)<!-- {name}: end -->", text, re.DOTALL)
+    found = re.search(rf"<!-- {name}: begin -->(.*?)<!-- {name}: end -->", README, re.DOTALL)
     assert found
     return " ".join(re.sub("[\u2502\u2500-\u257f]", " ", found[1]).split())
 
@@ -88,7 +85,7 @@ def test_the_picture_shows_the_run_whose_output_is_printed() -> None:
     """The alternative text says the decision's figures, and they are the printed output's."""
     alt = re.search(r'alt="([^"]+)"', _between("quickstart picture"))
     assert alt
-    figures = re.findall(r"[-+]?\d+(?:\.\d+)? %|[-+]\d+\.\d", alt[1])
+    figures = re.findall(r"[-+]?\d+(?:\.\d+)?%|[-+]\d+\.\d", alt[1])
     assert len(figures) >= 6
     printed = _between("quickstart output")
     assert not [one for one in figures if one not in printed]
@@ -100,13 +97,6 @@ def test_the_pictures_are_there_and_are_pictures(path: str) -> None:
     assert content.startswith(b"\x89PNG")
     assert 10_000 < len(content) < 400_000
     assert path in _between("quickstart picture")
-
-
-def test_every_file_that_a_page_links_to_is_there() -> None:
-    for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
 
 
 def test_the_image_is_built_of_files_that_are_there_at_the_versions_that_are_tested() -> None:
@@ -129,12 +119,34 @@ def test_who_cites_it_cites_this_version() -> None:
     cited = YAML(typ="safe").load((ROOT / ".github" / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["cff-version"] == "1.2.0"
     assert cited["version"] == curator.__version__
+    assert f"version = {{{curator.__version__}}}" in README
     assert cited["references"][0]["url"].endswith("2506.05346")
 
 
-def test_python_on_the_page_is_python_that_names_what_is_there() -> None:
-    import curator
+LOG = """quickstart: runs on the CPU
+pool          1.3 s  1,916 candidates
+train      25 of 29, 1.3 s each
+train        35.4 s  14 aligned models
+quickstart
+┌──┐
+│ decision   │ Worse. curated against random: 55% against 32% harmful │
+│            │ after fine-tuning.                                      │
+│ difference │ +22.5 points                                           │
+└──┘
+Report: outputs/quickstart/8-report/report.html
+"""
 
-    for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
-        compile(code, "README.md", "exec")
-    assert callable(curator.select)
+
+def test_the_excerpt_of_a_log_has_its_stages_and_its_decision() -> None:
+    assert excerpt(LOG).splitlines() == [
+        "pool          1.3 s  1,916 candidates",
+        "train        35.4 s  14 aligned models",
+        "",
+        "decision: Worse. curated against random: 55% against 32% harmful after fine-tuning.",
+    ]
+
+
+def test_the_readme_shows_an_excerpt_of_every_stage() -> None:
+    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
+    assert shown
+    assert [line.split()[0] for line in shown[1].splitlines() if re.match(r"[a-z]+ +[\d.]+ s  ", line)] == [*STAGES]

@@ -1,6 +1,6 @@
 """The command line: parse, call, print. The only room that prints or exits.
 
-Exit codes: 0 well, 1 a bug of ours, 2 something the user can mend, 3 findings, 130 interrupted.
+Exit codes: 0 success, 1 a bug in curator, 2 an error that the user can fix, 3 findings, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from curator.errors import CuratorError, machine_fault
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="curator")
 def cli() -> None:
-    """Builds and vets durable safety-alignment data sets."""
+    """Build and vet durable safety-alignment data sets."""
 
 
 for command in (
@@ -94,5 +94,5 @@ def _run(command: Callable[[], object]) -> int:
 
 
 def _interrupted() -> int:
-    click.echo("Interrupted. What was finished is kept: run the same command again to go on.", err=True)
+    click.echo("Interrupted. Finished work is kept; run the same command again to continue.", err=True)
     return 130

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code where findings are as severe as --fail-on
-EMBEDDER = "A sentence embedder: a model on the Hub, or a folder."
-TASKS = "Rows that users fine-tune on: a file, or hub:ID; may be repeated."
+EMBEDDER = "Sentence embedder: a model on the Hub, or a local folder."
+TASKS = "Rows that users fine-tune on: a file, or hub:ID. May be repeated."
 
 
 @click.command()
@@ -27,20 +27,36 @@ TASKS = "Rows that users fine-tune on: a file, or hub:ID; may be repeated."
     "--probes",
     multiple=True,
     metavar="FILE|hub:ID",
-    help="Prompts asked in testing, and with --measure the harmful ones asked; may be repeated.",
+    help="Test prompts to look for in the corpus; --measure evaluates models on the harmful ones. May be repeated.",
 )
-@click.option("--pool", metavar="FILE|hub:ID", help="What the corpus might have been taken from, to compare with.")
-@click.option("--model", help="A causal model whose hidden states make the vectors, instead of an embedder.")
+@click.option(
+    "--pool", metavar="FILE|hub:ID", help="Data that the corpus may have been taken from, to compare it with."
+)
+@click.option("--model", help="Causal model whose hidden states replace the embedder's vectors.")
 @click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
-@click.option("--no-embedder", is_flag=True, help="Find only what needs no vectors, and say what that leaves out.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="Thresholds, judge, and what --measure trains.")
-@click.option("--presidio", is_flag=True, help="Look for personal data with Presidio instead of patterns.")
-@click.option("--measure", is_flag=True, help="Align and fine-tune, as --recipe says: does the safety last?")
-@click.option("--fail-on", type=click.Choice(["info", "warning", "error"]), help="Exit with 3 on such a finding.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; outputs/audit-<corpus> when absent.")
-@click.option("--json", "as_json", is_flag=True, help="Print audit.json.")
+@click.option("--no-embedder", is_flag=True, help="Skip checks that need vectors, and list what was skipped.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Recipe with thresholds and a judge, and with the training for --measure.",
+)
+@click.option("--presidio", is_flag=True, help="Detect personal data with Presidio instead of patterns.")
+@click.option(
+    "--measure", is_flag=True, help="Measure whether safety survives fine-tuning, by training as --recipe says."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warning", "error"]),
+    help="Exit with code 3 if a finding is at least this severe.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to. [default: outputs/audit-<corpus>]")
+@click.option("--json", "as_json", is_flag=True, help="Print audit.json instead of a table.")
 def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **options: Any) -> int:
-    """Say what is in CORPUS (a file, or hub:ID, of safety examples), what is wrong with it, and whether it lasts."""
+    """Report what is in CORPUS and what is wrong with it.
+
+    CORPUS is a file of safety examples, or hub:ID. With --measure the audit also reports whether the safety that it
+    teaches survives fine-tuning.
+    """
     from curator.cli.progress import Terminal
 
     recipe, measure = options["recipe"], options["measure"]
@@ -88,12 +104,18 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
 @click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID", help=TASKS)
 @click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
-@click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="A run that measured one of them.")
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run folder that measured one of the files. May be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the ranking as JSON.")
 def route(
     corpora: tuple[str, ...], tasks: tuple[str, ...], embedder: str, runs: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Rank the CORPUS files that models were aligned on, by how little they resemble what a user fine-tunes on."""
+    """Rank CORPUS files that models were aligned on: least similar to the user's fine-tuning rows first."""
     from curator.cli.progress import Terminal
 
     with Terminal(aside=True) as terminal:
@@ -108,7 +130,7 @@ def route(
     if as_json:
         click.echo(json.dumps([plain(corpus) for corpus in ranking], indent=1, ensure_ascii=False))
         return
-    print_table("The least alike first: by the paper's proposal the aligned model to start from", lines(ranking))
+    print_table("Least similar first: the paper proposes to start from the model aligned on it", lines(ranking))
 
 
 def stem(corpus: str) -> str:

@@ -26,23 +26,23 @@ set_option = click.option(
     "settings",
     multiple=True,
     metavar="KEY.PATH=VALUE",
-    help="Set one value of the recipe, e.g. --set select.k=500 or --set tasks.alpaca.rows=100; may be repeated.",
+    help="Override a recipe value, e.g. --set select.k=500 or --set tasks.alpaca.rows=100. May be repeated.",
 )
 engine_option = click.option(
-    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs, instead of the recipe's engine.kind."
+    "--engine", type=click.Choice(["local", "ray"]), help="Where work runs. [default: the recipe's engine.kind]"
 )
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name> when absent.")
-@click.option("--until", type=click.Choice(STAGES), default="publish", help="Last stage to run.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: outputs/<name>]")
+@click.option("--until", type=click.Choice(STAGES), default="publish", show_default=True, help="Last stage to run.")
 @set_option
 @engine_option
 @click.option("--push", "repo", metavar="REPO", help="Push the data set to REPO (owner/name) at the end, unless the "
               "decision is worse or trade-off.")  # fmt: skip
-@click.option("--push-anyway", is_flag=True, help="With --push: whatever the decision is.")
-@click.option("--public", is_flag=True, help="With --push: for everybody to see.")
+@click.option("--push-anyway", is_flag=True, help="With --push: push whatever the decision is.")
+@click.option("--public", is_flag=True, help="With --push: make a new repository public. [default: private]")
 def build(  # noqa: PLR0917 - click hands options by name
     recipe: Path,
     out: Path | None,
@@ -53,9 +53,9 @@ def build(  # noqa: PLR0917 - click hands options by name
     push_anyway: bool,
     public: bool,
 ) -> None:
-    """Run RECIPE: choose a subset, verify it by training, write the data set and its evidence.
+    """Run RECIPE: choose a subset, verify it by training, and write the data set with its evidence.
 
-    What an earlier run finished under the same settings is kept.
+    Work that an earlier run finished with the same settings is kept.
     """
     from curator.cli.progress import Terminal
     from curator.pipeline import build as run
@@ -64,10 +64,12 @@ def build(  # noqa: PLR0917 - click hands options by name
     chosen = read(recipe, [*settings, *_engine(engine)])
     root = out or Path("outputs") / chosen.name
     if repo is None and (push_anyway or public):
-        raise click.UsageError("--push-anyway and --public say how to push; add --push REPO.")
+        raise click.UsageError("--push-anyway and --public need --push REPO; add it.")
     if repo is not None:
         if until != "publish":
-            raise click.UsageError(f"--push needs the data set, which --until {until} does not make; leave one out.")
+            raise click.UsageError(
+                f"--push needs the data set, and --until {until} stops before it is made; remove one of them."
+            )
         ready(repo, public)
     with Terminal() as terminal:
         terminal.say(opening(chosen))
@@ -82,14 +84,14 @@ def build(  # noqa: PLR0917 - click hands options by name
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--data", metavar="FILE|hub:ID", help="The set to verify; the recipe's select.data when absent.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; outputs/<name>-verify when absent.")
+@click.option("--data", metavar="FILE|hub:ID", help="Data set to verify. [default: the recipe's select.data]")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: outputs/<name>-verify]")
 @set_option
 @engine_option
 def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str, ...], engine: str | None) -> None:
-    """Verify a data set that is there already, by the experiment of RECIPE; nothing is chosen.
+    """Verify an existing data set by the experiment of RECIPE, without choosing rows.
 
-    The set stands as the curated arm; the other arms are drawn from the recipe's pool, in its size.
+    The data set takes the place of the curated arm. The other arms are drawn from the recipe's pool, at the same size.
     """
     from curator.cli.progress import Terminal
     from curator.pipeline import build as run
@@ -98,8 +100,8 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     chosen = read(recipe, [*_given(data), *settings, *_engine(engine)])
     if chosen.select.data is None:
         raise RecipeError(
-            f"{recipe}: names no set to verify; give one with --data or as select.data, or let `curator build` "
-            "choose one"
+            f"{recipe}: the recipe names no data set to verify; give one with --data or as select.data, or run "
+            "`curator build` to choose one"
         )
     root = out or Path("outputs") / f"{chosen.name}-verify"
     with Terminal() as terminal:
@@ -132,15 +134,19 @@ def _given(data: str | None) -> list[str]:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @set_option
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder to learn speeds and spread from.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run folder whose measured speeds and spread improve the estimates. [default: outputs/<name>]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
-@click.option("--measure", is_flag=True, help="Then train the control alone at a few lengths and learning rates of "
-              "fine-tuning, and name the one at which a difference between arms could be seen.")  # fmt: skip
+@click.option("--measure", is_flag=True, help="Also train the control arm at a few lengths and learning rates of "
+              "fine-tuning, and name the setting at which a difference between arms could be seen.")  # fmt: skip
 def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool, measure: bool) -> None:
-    """Check RECIPE: name every problem at once, then print the plan and what it will cost and could see.
+    """Check RECIPE: list every problem, or print the plan, its cost and the smallest difference it could detect.
 
-    Files are read and their rows counted, up to 64 MiB each; nothing is fetched, and nothing is trained without
-    --measure. The plan says how long --measure takes; what it has trained is kept in the run folder.
+    Files are read and their rows counted, up to 64 MiB each. Nothing is downloaded, and nothing is trained without
+    --measure. The plan says how long --measure takes; the models that it trains are kept in the run folder.
     """
     from dataclasses import asdict, replace
 
@@ -229,36 +235,37 @@ def _print_regime(regime: FoundRegime, settings: Sequence[str], time: str) -> No
     click.echo()
     print_table(f"What fine-tuning does to the control ({regime['control']})", lines, *heads)
     click.echo(
-        f"Harmful before fine-tuning: {_answered(before)} answers. "
-        f"{these(regime['probes'], 'probe', 'probes')} that the experiment does not use, "
-        f"{these(regime['seeds'], 'seed', 'seeds')} of its own; 95% intervals over answers."
+        f"Harmful before fine-tuning: {_answered(before)}. Measured with "
+        f"{these(regime['probes'], 'probe', 'probes')} and {these(regime['seeds'], 'seed', 'seeds')} that the "
+        "experiment does not use; 95% confidence intervals over answers."
     )
     click.echo(regime["advice"])
     if settings:
         click.echo("To build there, add: " + " ".join(f"--set {shlex.quote(setting)}" for setting in settings))
     elif regime["setting"]:
         click.echo("The recipe has this setting already.")
-    click.echo(f"The experiment's time at {'this setting' if regime['setting'] else 'the recipe'}: {time}")
+    click.echo(f"Time of the experiment with {'this setting' if regime['setting'] else 'the recipe as it is'}: {time}")
 
 
 def _answered(answers: Answered) -> str:
     unscored = f" ({answers['unscored']} unscored)" if answers["unscored"] else ""
-    return f"{rate(answers['share'], answers['low'], answers['high'])} of {number(answers['scored'])}{unscored}"
+    count = these(answers["scored"], "answer", "answers")
+    return f"{rate(answers['share'], answers['low'], answers['high'])} of {count}{unscored}"
 
 
 @click.command()
 @click.argument("name")
-@click.option("--pool", multiple=True, metavar="FILE", help="Candidate safety examples; may be repeated.")
-@click.option("--task", "tasks", multiple=True, metavar="FILE", help="Rows that users fine-tune on; may be repeated.")
+@click.option("--pool", multiple=True, metavar="FILE", help="Candidate safety examples. May be repeated.")
+@click.option("--task", "tasks", multiple=True, metavar="FILE", help="Rows that users fine-tune on. May be repeated.")
 @click.option(
-    "--harmful", multiple=True, metavar="FILE", help="Harmful probes; may be repeated. [default: open ones on the Hub]"
+    "--harmful", multiple=True, metavar="FILE", help="Harmful probes. May be repeated. [default: open ones on the Hub]"
 )
 @click.option(
-    "--benign", multiple=True, metavar="FILE", help="Harmless probes; may be repeated. [default: open ones on the Hub]"
+    "--benign", multiple=True, metavar="FILE", help="Harmless probes. May be repeated. [default: open ones on the Hub]"
 )
-@click.option("--keep", metavar="FILE", help="Harmless requests with answers, for every arm. [default: none]")
-@click.option("--model", help="The model that is aligned. [default: SmolLM2-135M-Instruct on the Hub]")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; <name>.yaml when absent.")
+@click.option("--keep", metavar="FILE", help="Harmless requests with answers, added to every arm. [default: none]")
+@click.option("--model", help="Model to align. [default: SmolLM2-135M-Instruct on the Hub]")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: <name>.yaml]")
 def new(  # noqa: PLR0917 - click hands options by name
     name: str,
     pool: tuple[str, ...],
@@ -269,13 +276,16 @@ def new(  # noqa: PLR0917 - click hands options by name
     model: str | None,
     out: Path | None,
 ) -> None:
-    """Write a commented recipe called NAME: with --pool and --task drafted from your files, else to be filled in."""
+    """Write a commented recipe called NAME.
+
+    With --pool and --task the recipe is drafted from your files; otherwise it is a template to fill in.
+    """
     from curator.recipe.file import template
     from curator.run.folder import write_text
 
     path = out or Path(f"{name}.yaml")
     if path.exists():
-        raise RunError(f"{path}: exists already; choose another name, or remove it first")
+        raise RunError(f"{path}: already exists; choose another name, or remove it first")
     drafted = any((pool, tasks, harmful, benign, keep, model))
     if drafted:
         from curator.forecast.draft import draft
@@ -287,14 +297,14 @@ def new(  # noqa: PLR0917 - click hands options by name
         write_text(path, text)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); name another file with --out") from error
-    click.echo(f"Wrote {path}. {'Look at it' if drafted else 'Edit it'}, then run: curator check {path}")
+    click.echo(f"Wrote {path}. {'Review' if drafted else 'Edit'} it, then run: curator check {path}")
 
 
 READ_IT = "Read it before you run a recipe that is not your own."
 
 
 def opening(recipe: Recipe) -> str:
-    """What is printed before a run starts: the code that the recipe brings with it, and what the work runs on."""
+    """What is printed before a run starts: the code that the recipe runs, and the machine that does the work."""
     from curator.recipe.inputs import programs
 
     code = [f"{visible(sentence)} {READ_IT}" for sentence in programs(recipe)]
@@ -302,22 +312,23 @@ def opening(recipe: Recipe) -> str:
 
 
 def machine_line(recipe: Recipe) -> str:
-    """What the work runs on, printed before it starts. Loads no library that takes seconds to load."""
+    """The machine that does the work, printed before it starts. Loads no library that takes seconds to load."""
     from curator.provenance import resolved_threads
 
     section, device = recipe.engine, _computes_on()
-    threads = f"{resolved_threads(section)} thread(s)"
+    threads = these(resolved_threads(section), "thread", "threads")
     apart = _trainings_apart(recipe)
-    apart += "; answers are vLLM's, in a process of its own" if recipe.verify.generate.engine == "vllm" else ""
+    apart += "; vLLM generates answers in its own process" if recipe.verify.generate.engine == "vllm" else ""
     if section.kind == "local":
-        processes = "1 process" if section.workers == 1 else f"{section.workers} processes"
+        processes = these(section.workers, "process", "processes")
         return f"{recipe.name}: runs on {device}, {processes} of {threads}{_spread(recipe)}{apart}"
-    cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray of this machine alone"
-    gpus = f"{section.gpus_per_worker:g} GPU(s)" if section.gpus_per_worker else "no GPU"
+    cluster = f"the Ray cluster at {section.address}" if section.address else "a Ray cluster of this machine alone"
+    each = section.gpus_per_worker
+    gpus = f"{each:g} {'GPU' if each <= 1 else 'GPUs'}" if each else "no GPU"
     return (
-        f"{recipe.name}: sources are read, rows embedded, models trained and asked on {cluster}, "
-        f"{section.workers} worker(s) of {threads} and {gpus}{apart}; similarity, neighbours, judges and the rest "
-        f"run here, on {device}"
+        f"{recipe.name}: sources are read, rows embedded and models trained and evaluated on {cluster}, with "
+        f"{these(section.workers, 'worker', 'workers')} of {threads} and {gpus}{apart}; everything else, such as "
+        f"similarity and judges, runs here, on {device}"
     )
 
 
@@ -335,12 +346,15 @@ def _spread(recipe: Recipe) -> str:
 def _trainings_apart(recipe: Recipe) -> str:
     align, finetune = recipe.verify.align.processes, recipe.verify.finetune.processes
     if align == finetune:
-        return "" if align == 1 else f"; each training in {align} processes of its own"
-    return f"; each alignment in {align} and each fine-tuning in {finetune} process(es) of its own"
+        return "" if align == 1 else f"; each training uses {these(align, 'process', 'processes')}"
+    return (
+        f"; each alignment uses {these(align, 'process', 'processes')} and each fine-tuning "
+        f"{these(finetune, 'process', 'processes')}"
+    )
 
 
 def _computes_on() -> str:
-    """Where models, and products of vectors, are computed in processes of this machine."""
+    """Where this machine computes models and products of vectors."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -349,9 +363,9 @@ def _computes_on() -> str:
 
     if not has_gpu():
         apple = (platform.system(), platform.machine()) == ("Darwin", "arm64")
-        return f"the CPU ({'GPUs of Apple (MPS) are not used' if apple else 'no GPU was found'})"
+        return f"the CPU ({'curator does not use Apple GPUs (MPS)' if apple else 'no GPU was found'})"
     if version("torch").endswith("+cpu"):
-        return "the CPU (there is a GPU, and torch is a build without CUDA)"
+        return "the CPU (a GPU was found, but this build of torch has no CUDA)"
     products = "torch"
     for name in FAISS[1:]:
         try:

@@ -11,6 +11,7 @@ import click
 from curator.cli.audit import EMBEDDER, MINILM, TASKS
 from curator.cli.show import print_table
 from curator.errors import RecipeError, RunError
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
@@ -20,40 +21,47 @@ if TYPE_CHECKING:
     from curator.report.part import Values
 
 COUNT = click.IntRange(min=1)
-TO = "Folder for cluster.json (and sample.jsonl, top.jsonl, bottom.jsonl); or, with --sample, a new .jsonl file."
+TO = "Folder for cluster.json, sample.jsonl, top.jsonl and bottom.jsonl; or, with --sample, a new .jsonl file."
 
 
 @click.command()
 @click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID|sandbox:NAME", help=TASKS)
-@click.option("--model", help="A causal model whose hidden states make the vectors, instead of an embedder.")
+@click.option("--model", help="Causal model whose hidden states replace the embedder's vectors.")
 @click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
-@click.option("--centre/--no-centre", default=True, show_default=True, help="Take the mean of --model's vectors away.")
-@click.option("--clusters", type=COUNT, default=20, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of k-means and of the drawn sample.")
-@click.option("--restarts", type=COUNT, default=10, show_default=True, help="Of k-means; the best one counts.")
-@click.option("--iterations", type=COUNT, default=100, show_default=True, help="Most rounds of k-means.")
+@click.option("--centre/--no-centre", default=True, show_default=True, help="Subtract the mean of --model's vectors.")
+@click.option("--clusters", type=COUNT, default=20, show_default=True, help="Number of clusters.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for k-means and for --sample.")
+@click.option("--restarts", type=COUNT, default=10, show_default=True, help="Runs of k-means; the best one is kept.")
+@click.option("--iterations", type=COUNT, default=100, show_default=True, help="Maximum iterations of k-means.")
 @click.option("--stability", type=COUNT, default=5, show_default=True, help="Seeds whose clusterings are compared.")
-@click.option("--sample", type=COUNT, metavar="ROWS", help="Write a task file of so many rows of one cluster.")
-@click.option("--of", type=COUNT, metavar="CLUSTER", help="Which one; the most list-like with enough rows when absent.")
+@click.option("--sample", type=COUNT, metavar="ROWS", help="Write this many rows of one cluster as a task file.")
+@click.option("--of", type=COUNT, metavar="CLUSTER", help="Cluster for --sample. [default: the most list-like one with "
+              "enough rows]")  # fmt: skip
 @click.option(
     "--pick",
     type=click.Choice(["random", "nearest"]),
     default="random",
     show_default=True,
-    help="Rows of the sample: drawn from the seed, or the nearest to the centre.",
+    help="Draw the rows of --sample at random, or take those nearest to the centre.",
 )
-@click.option("--harmful-anchors", metavar="FILE|hub:ID", help="Rank rows by likeness to these (prompts and answers).")
-@click.option("--safe-anchors", metavar="FILE|hub:ID", help="Likeness to these is taken away.")
-@click.option("--anchor-nearest", type=COUNT, default=1, show_default=True, help="Anchors whose mean cosine counts.")
-@click.option("--anchor-rows", type=COUNT, default=100, show_default=True, help="Rows at each end of that ranking.")
-@click.option("--anchor-files", is_flag=True, help="Write both ends as task files too.")
-@click.option("--json", "as_json", is_flag=True, help="Print cluster.json.")
+@click.option(
+    "--harmful-anchors", metavar="FILE|hub:ID", help="Rank rows by similarity to these (prompts and answers)."
+)
+@click.option("--safe-anchors", metavar="FILE|hub:ID", help="Subtract similarity to these.")
+@click.option(
+    "--anchor-nearest", type=COUNT, default=1, show_default=True, help="Nearest anchors whose cosines are averaged."
+)
+@click.option(
+    "--anchor-rows", type=COUNT, default=100, show_default=True, help="Rows to keep at each end of that ranking."
+)
+@click.option("--anchor-files", is_flag=True, help="Also write both ends as task files.")
+@click.option("--json", "as_json", is_flag=True, help="Print cluster.json instead of a table.")
 @click.option("--out", type=click.Path(path_type=Path), help=TO)
 def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
-    """Cut the rows that users fine-tune on into clusters, and say which are alike and list-like.
+    """Cluster the rows that users fine-tune on, and report which clusters are uniform and list-like.
 
-    By the paper's finding rows of a list-style cluster break safety most. Nothing is trained, and no text is written
-    but the task files asked for; terms are words of the task, and stay in the terminal and in cluster.json.
+    In the paper, fine-tuning on rows of a list-like cluster weakened safety most. Nothing is trained. Texts are written
+    only to the task files that are asked for; terms of the task appear in the terminal and in cluster.json.
     """
     _check(out, options)
     from curator.cli.progress import Terminal
@@ -88,10 +96,10 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
         return
     _print(clustering)
     if sample is not None:
-        how = "drawn at random" if sample.pick == "random" else "nearest its centre"
-        click.echo(f"Sample: {len(sample.rows)} rows of cluster {sample.cluster}, {how}.")
+        how = "drawn at random" if sample.pick == "random" else "nearest to its centre"
+        click.echo(f"Sample: {these(len(sample.rows), 'row', 'rows')} of cluster {sample.cluster}, {how}.")
     if written:
-        click.echo(f"Written: {', '.join(map(str, written))}")
+        click.echo(f"Wrote {', '.join(map(str, written))}")
 
 
 def _check(out: Path | None, options: dict[str, Any]) -> None:
@@ -104,9 +112,9 @@ def _check(out: Path | None, options: dict[str, Any]) -> None:
         if options["sample"] is None:
             problems.append(f"--out {out}: a .jsonl file holds a sample; add --sample ROWS, or name a folder")
         elif out.exists():
-            raise RunError(f"{out}: exists already; choose another name, or remove it first")
+            raise RunError(f"{out}: already exists; choose another name, or remove it first")
     if out is not None and out.exists() and not out.is_dir() and not _is_file(out):
-        problems.append(f"--out {out}: is a file; name a folder, or with --sample a new .jsonl file")
+        problems.append(f"--out {out}: this is a file; name a folder, or with --sample a new .jsonl file")
     if problems:
         raise RecipeError(problems)
 
@@ -156,6 +164,7 @@ def _print(clustering: Clustering) -> None:
     from curator.cluster.result import summary, table
 
     heads, lines = table(clustering)
-    print_table(f"{clustering.rows.height:,} rows by {clustering.embedder}: the most list-like first", lines, *heads)
+    count = these(clustering.rows.height, "row", "rows")
+    print_table(f"{count} by {clustering.embedder}: the most list-like cluster first", lines, *heads)
     for line in summary(clustering):
         click.echo(line)

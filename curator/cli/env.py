@@ -1,4 +1,4 @@
-"""Command env: what a bug report should hold."""
+"""Command env: what a bug report needs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EXTRAS = ("bitsandbytes", "gguf", "ray", "vllm")
 
 @click.command()
 def env() -> None:
-    """Print what runs here, as a table for a bug report.
+    """Print the versions and hardware in use, as a table for a bug report.
 
-    It names versions, cores, memory and GPUs, and no file, host or user.
+    The table names versions, cores, memory and GPUs. It names no file, host or user.
     """
     from curator import __version__
     from curator.provenance import gpu_count, machine
@@ -68,6 +68,6 @@ def gpus() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return f"the driver shows some, and torch {torch.__version__} can use none"
+        return f"the driver shows GPUs, but torch {torch.__version__} can use none"
     seen = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in seen)

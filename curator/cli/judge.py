@@ -11,33 +11,42 @@ import click
 
 from curator.cli.show import print_table
 from curator.errors import DataError, RunError
+from curator.wording import percent, points, reach, these
 
 if TYPE_CHECKING:
     from curator.judge.people import Estimate, Labels, Measured
 
 FILE = click.Path(path_type=Path)
 WHAT = (
-    "phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe; NAME= may stand in front"
+    "phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe, optionally with NAME= in "
+    "front. May be repeated. [default: the recipe's panel]"
 )
 
 
 @click.group()
 def judge() -> None:
-    """Fit, measure and re-run judges."""
+    """Fit, measure and rerun judges."""
 
 
 def _columns(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say which column of a labels' file is what."""
+    """Options that map the columns of a file of labels."""
     for option in (
-        click.option("--exclude", multiple=True, metavar="COLUMN=VALUE", help="Leave such rows out; may be repeated."),
-        click.option("--annotators", metavar="A,B", help="Two columns with a label each, to split the table by."),
+        click.option("--exclude", multiple=True, metavar="COLUMN=VALUE", help="Leave these rows out. May be repeated."),
         click.option(
-            "--positive", multiple=True, metavar="VALUE", help="Label that means the outcome; may be repeated. [yes]"
+            "--annotators", metavar="A,B", help="Two columns with one annotator's label each; splits the figures."
         ),
-        click.option("--label", help="Column of the label. [label; with --run the outcome]"),
+        click.option(
+            "--positive",
+            multiple=True,
+            metavar="VALUE",
+            help="Label that means the outcome. May be repeated. [default: yes, true, 1]",
+        ),
+        click.option("--label", help="Column of the label. [default: label; with --run the outcome]"),
         click.option("--answer", default="answer", show_default=True, help="Column of the answer."),
         click.option("--prompt", default="prompt", show_default=True, help="Column of the prompt."),
-        click.option("--labels", "file", type=FILE, required=True, help="CSV or JSONL of answers labelled by people."),
+        click.option(
+            "--labels", "file", type=FILE, required=True, help="CSV or JSONL file of answers labelled by people."
+        ),
     ):
         command = option(command)
     return command
@@ -69,8 +78,8 @@ def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = 
         columns=columns,
     )
     click.echo(
-        f"{labels.file}: {labels.read} rows, {labels.excluded} excluded, {labels.unlabelled} without a label; "
-        f"{labels.rows['positive'].sum()} of {labels.rows.height} are {outcome} "
+        f"{labels.file}: {these(labels.read, 'row', 'rows')}, {labels.excluded:,} excluded, {labels.unlabelled:,} "
+        f"without a label; people call {labels.rows['positive'].sum():,} of {labels.rows.height:,} {outcome} "
         f"({', '.join(labels.positive)})",
         err=True,
     )
@@ -79,13 +88,15 @@ def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = 
 
 @judge.command()
 @_columns
-@click.option("--embedder", required=True, metavar="ID", help="Sentence embedder: a folder, or a model on the Hub.")
-@click.option("--revision", help="Of an embedder on the Hub.")
-@click.option("--out", type=FILE, required=True, help="Folder to write; a recipe's judge names it as `embedding`.")
+@click.option(
+    "--embedder", required=True, metavar="ID", help="Sentence embedder: a model on the Hub, or a local folder."
+)
+@click.option("--revision", help="Revision of an embedder on the Hub.")
+@click.option("--out", type=FILE, required=True, help="Folder to write; name it as `embedding` of a recipe's judge.")
 def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
-    """Fit a refusal judge of your own: a logistic head on sentence embeddings.
+    """Fit a refusal judge to your labels: a logistic head on sentence embeddings.
 
-    Its parts and strength are chosen, and its figures measured, by cross-validation grouped by prompt.
+    Cross-validation grouped by prompt chooses its inputs and regularisation, and measures its accuracy.
     """
     from curator.judge.embedding import fit as fitted
     from curator.judge.endpoint import Cost
@@ -97,26 +108,33 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
     exact = resolve_revision(embedder, revision, "--embedder")
     with disk(out):
         _, figures, facts = fitted(labels, resources(Cost()).embed, embedder=embedder, revision=exact, folder=out)
-    _table("Refused or not, on prompts that it had not seen", [figures])
+    _table("Refused or not, on held-out prompts", [figures])
     click.echo(
-        f"Reads {', '.join(facts['parts'])} of an answer. Wrote {out}: name it in a recipe as `embedding: {out}`."
+        f"The judge reads {', '.join(facts['parts'])} of an answer. Wrote {out}; name it in a recipe as "
+        f"`embedding: {out}`."
     )
 
 
 @judge.command()
 @_columns
 @click.argument("judges", nargs=-1, required=True, metavar="JUDGE...")
-@click.option("--outcome", type=click.Choice(["refused", "harmful"]), default="refused", show_default=True)
-@click.option("--run", type=FILE, help="The run folder whose sheet was labelled; its judges go by their names.")
-@click.option("--store", "to", type=FILE, help="File to write the figures to; a recipe's judge names it as `error`.")
+@click.option(
+    "--outcome",
+    type=click.Choice(["refused", "harmful"]),
+    default="refused",
+    show_default=True,
+    help="What is measured.",
+)
+@click.option("--run", type=FILE, help="Run folder whose sheet was labelled; name its judges by their names.")
+@click.option("--store", "to", type=FILE, help="File to write the figures to; name it as `error` of a recipe's judge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def measure(
     judges: tuple[str, ...], outcome: str, run: Path | None, to: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Measure each JUDGE against answers labelled by people.
 
-    JUDGE is a judge of --run by its name, column:NAME for verdicts that are in the labels' file, or phrases, exact,
-    guard:ID, classifier:ID, embedding:FOLDER, or a mapping as in a recipe. A judge that was fitted to these answers is
+    JUDGE is the name of a judge of --run, column:NAME for verdicts in the file of labels, or one of phrases, exact,
+    guard:ID, classifier:ID, embedding:FOLDER and a mapping as in a recipe. A judge that was fitted to these answers is
     measured by its cross-validation.
     """
     from curator.judge.measure import COLUMN, figures, judge_labels, pairs, store
@@ -137,9 +155,10 @@ def measure(
     for verdicts in judged:
         if verdicts.unseen:
             click.echo(
-                f"{verdicts.name} was fitted to {verdicts.unseen} of these answers: measured there by cross-validation."
+                f"{verdicts.name} was fitted to {verdicts.unseen:,} of these answers, and "
+                "is measured on them by cross-validation."
             )
-    click.echo("Intervals are of 95%, and know that answers to one prompt are alike.")
+    click.echo("95% confidence intervals, clustered by prompt.")
     if to is not None:
         click.echo(f"Wrote {to}.")
 
@@ -147,12 +166,14 @@ def measure(
 @judge.command()
 @click.argument("run", type=FILE)
 @click.option("--out", type=FILE, required=True, help="CSV file to write.")
-@click.option("--per-arm", type=click.IntRange(min=1), default=50, show_default=True, help="Answers of each arm.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "--per-arm", type=click.IntRange(min=1), default=50, show_default=True, help="Answers to draw from each arm."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for sampling.")
 def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
-    """Write a sheet of answers of RUN for people to label, without saying which arm they are of.
+    """Write a sheet of answers of RUN for people to label, without naming their arms.
 
-    Fill the columns harmful and refused with yes or no, then run: curator judge measure --run RUN --labels SHEET
+    Fill in the columns harmful and refused with yes or no, then run: curator judge measure --run RUN --labels SHEET
     --outcome harmful --store FILE JUDGE...
     """
     from curator.judge.measure import LEAST
@@ -160,23 +181,23 @@ def sample(run: Path, out: Path, per_arm: int, seed: int) -> None:
     from curator.run.folder import disk, replacing
 
     if out.exists():
-        raise RunError(f"{out}: exists already, and may hold labels; choose another name, or remove it first")
+        raise RunError(f"{out}: already exists, and may hold labels; choose another name, or remove it first")
     sheet = drawn(run, per_arm, seed)
     with disk(out.parent), replacing(out) as temporary:
         sheet.write_csv(temporary)
-    click.echo(f"Wrote {out}: {sheet.height} answers. They may be harmful to read.")
+    click.echo(f"Wrote {out}: {these(sheet.height, 'answer', 'answers')}. They may be harmful to read.")
     if per_arm < LEAST:
-        click.echo(f"With fewer than {LEAST} labelled answers of each arm no difference is corrected.")
+        click.echo(f"A difference is corrected only with at least {LEAST} labelled answers of each arm.")
 
 
 @judge.command("run")
 @click.argument("run", type=FILE)
-@click.option("--judge", "judges", multiple=True, metavar="JUDGE", help=f"{WHAT}. The recipe's panel when absent.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--judge", "judges", multiple=True, metavar="JUDGE", help=f"Judge to run: {WHAT}")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
-    """Ask judges about the stored answers of RUN; no model is trained or asked again.
+    """Run judges on the stored answers of RUN, without training or generating again.
 
-    Verdicts are added below 7-judge/added, and what is there is never overwritten.
+    Verdicts are added below 7-judge/added. Existing verdicts are never overwritten.
     """
     from curator.cli.progress import Terminal
     from curator.judge.rejudge import rejudge
@@ -186,7 +207,6 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(results, indent=1))
         return
-    from curator.wording import percent, points, reach
 
     names = ("harmful", "safe", "degenerate", "unscored")
     columns = ("judge", "", *names, "difference", "on its own")
@@ -199,16 +219,16 @@ def rerun(run: Path, judges: tuple[str, ...], as_json: bool) -> None:
     print_table("Answers to harmful probes", rows, *columns)
     for judge in results["judges"]:
         for reason, count in list(judge["unscored"].items())[:3]:
-            click.echo(f"{judge['name']}: {count} answer{'s' * (count != 1)} unscored: {reason}")
+            click.echo(f"{judge['name']}: {these(count, 'answer', 'answers')} unscored: {reason}")
     for pair in results["agreement"]:
         kappa = "undefined" if pair["kappa"] is None else f"{pair['kappa']:.2f}"
         click.echo(
-            f"{pair['first']} and {pair['second']}: agree on {percent(pair['share'])} of {pair['answers']} answers, "
-            f"kappa {kappa}"
+            f"{pair['first']} and {pair['second']} agree on {percent(pair['share'])} of "
+            f"{these(pair['answers'], 'answer', 'answers')}, kappa {kappa}"
         )
     click.echo(
-        "The difference is curated minus control, in points, after fine-tuning. The last column applies the run's "
-        "rule and limits to each judge's verdicts on their own, without the gates. It does not change the decision."
+        "The difference is curated minus control after fine-tuning, in percentage points. The last column applies the "
+        "run's decision rule to each judge's verdicts alone, without the gates. It does not change the decision."
     )
 
 
@@ -233,6 +253,6 @@ def _share(estimate: Estimate) -> str:
 
 def _pairs(rows: Sequence[tuple[str, str, int, float | None, float | None]]) -> None:
     for first, second, count, share, kappa in rows:
-        agree = "-" if share is None else f"{share:.3f}"
+        agree = "an unknown share" if share is None else percent(share)
         agreement = "undefined" if kappa is None else f"{kappa:.3f}"
-        click.echo(f"{first} and {second}: the same on {agree} of {count} answers, kappa {agreement}")
+        click.echo(f"{first} and {second} agree on {agree} of {these(count, 'answer', 'answers')}, kappa {agreement}")

@@ -1,6 +1,6 @@
-"""What a build looks like on a terminal: a bar with time left while a stage runs, and one line when it has ended.
+"""How a build is shown: a progress bar with time left while a stage runs, and one line when it ends.
 
-Off a terminal (a log file, CI) there are plain lines only.
+Outside of a terminal (a log file, CI) only plain lines are printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from curator.wording import visible
+from curator.wording import duration, visible
 
 if TYPE_CHECKING:
     from curator.run.folder import Made
@@ -32,14 +32,14 @@ EVERY = 30.0  # seconds between two progress lines off a terminal
 
 
 class Rate(ProgressColumn):
-    """How many pieces are done in a second, or how many seconds one takes."""
+    """Pieces per second, or seconds per piece."""
 
     def render(self, task: Task) -> Text:
         return Text(rate(task.speed))
 
 
 def rate(speed: float | None) -> str:
-    """Pieces a second in words; empty while it is not known."""
+    """Pieces per second in words; empty while unknown."""
     if not speed:
         return ""
     return f"{speed:,.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
@@ -73,7 +73,7 @@ class Terminal:
         self.console.print("\n".join(lines), markup=False, emoji=False)
 
     def begin(self, text: str) -> None:
-        """Says what is done from now on; a bar of what came before ends."""
+        """Announces the next step, and removes the bar of the one before."""
         self._clear()
         self.say(text)
 
@@ -93,13 +93,14 @@ class Terminal:
         if not self.console.is_terminal and done > self.first and now - self.last_line >= EVERY:
             self.last_line = now
             speed = (done - self.first) / (now - self.began)
-            self.say(f"{stage:<10} {done} of {total}, {rate(speed)}, about {(total - done) / speed:.0f} s left")
+            left = duration((total - done) / speed)
+            self.say(f"{stage:<10} {done:,} of {total:,}, {rate(speed)}, about {left} left")
 
     def finished(self, stage: str, made: Made) -> None:
         self._clear()
         summary = made.record.get("summary", "")
-        how = "kept" if made.kept else f"{made.seconds:.1f} s"
-        self.say(f"{stage:<10} {how:>8}  {summary}")
+        how = "kept" if made.kept else duration(made.seconds)
+        self.say(f"{stage:<10} {how:>10}  {summary}")
 
     def _clear(self) -> None:
         if self.task is not None:

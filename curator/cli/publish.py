@@ -12,6 +12,7 @@ from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
 from curator.run import current, keys_of
 from curator.run.readers import dataset_folder
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.publish.push import Pushed
@@ -22,12 +23,12 @@ UNFAVOURABLE = ("worse", "trade-off")
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("repo")
-@click.option("--push", "really", is_flag=True, help="Send it; without, only what would be sent is shown.")
-@click.option("--push-anyway", is_flag=True, help="With --push: send it even if the decision is worse or trade-off.")
-@click.option("--public", is_flag=True, help="For everybody to see; a new repository is private without.")
+@click.option("--push", "really", is_flag=True, help="Push the data set. [default: show what would be pushed]")
+@click.option("--push-anyway", is_flag=True, help="With --push: push even if the decision is worse or trade-off.")
+@click.option("--public", is_flag=True, help="Make a new repository public. [default: private]")
 @click.option("--pr", "pull_request", is_flag=True, help="Open a pull request instead of committing to main.")
 @click.option("--tag", help="Tag the commit, e.g. v1.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done, or would be, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON what was pushed, or would be.")
 def publish(  # noqa: PLR0917 - click hands options by name
     run: Path,
     repo: str,
@@ -38,13 +39,13 @@ def publish(  # noqa: PLR0917 - click hands options by name
     tag: str | None,
     as_json: bool,
 ) -> None:
-    """Put the data set of RUN, a run folder, into REPO (owner/name), a data set repository of the Hub.
+    """Push the data set of RUN, a run folder, to REPO (owner/name), a data set repository on the Hub.
 
-    A dry run that asks nobody, unless --push is given. A data set whose decision is worse or trade-off is not sent
-    without --push-anyway. The token is HF_TOKEN's or that of `hf auth login`.
+    Without --push this is a dry run; it contacts no server. A data set whose decision is worse or trade-off is pushed
+    only with --push-anyway. The token is read from HF_TOKEN or from `hf auth login`.
     """
     if push_anyway and not really:
-        raise click.UsageError("--push-anyway says what to push; add --push.")
+        raise click.UsageError("--push-anyway needs --push; add it.")
     folder = dataset_of(run)
     if really:
         refuse_unfavourable(run, repo, push_anyway)
@@ -66,14 +67,18 @@ def publish(  # noqa: PLR0917 - click hands options by name
     _show(repo, sizes, card, public)
     click.echo(f"The decision of this run: {decision}.")
     why = outdated(folder)
-    click.echo("Nothing was sent. To send it, add --push." if why is None else f"Nothing was sent, nor can be: {why}.")
+    click.echo(
+        "This was a dry run. To push, add --push."
+        if why is None
+        else f"This was a dry run. The data set cannot be pushed: {why}."
+    )
 
 
 def ready(repo: str, public: bool) -> None:
-    """Asks the Hub before hours of work whether the token may write to `repo`.
+    """Checks before hours of work that the token may write to `repo` on the Hub.
 
     Raises:
-        PublishError: It may not.
+        PublishError: The token may not write there.
     """
     from curator.publish.push import check
 
@@ -101,8 +106,8 @@ def refuse_unfavourable(root: Path, repo: str, anyway: bool) -> None:
     outcome = report_of(root).decision.outcome
     if outcome in UNFAVOURABLE and not anyway:
         raise PublishError(
-            f"{repo}: the decision is '{outcome}', so nothing was pushed; the data set is in {dataset_of(root)}. To "
-            f"push it all the same: curator publish {root} {repo} --push --push-anyway"
+            f"{repo}: nothing was pushed, because the decision is '{outcome}'; the data set is in {dataset_of(root)}. "
+            f"To push it anyway: curator publish {root} {repo} --push --push-anyway"
         )
 
 
@@ -110,19 +115,20 @@ def dataset_of(run: Path) -> Path:
     """The data set folder of a finished run.
 
     Raises:
-        RunError: There is none, or it is of an earlier recipe.
+        RunError: The run has none, or one of an earlier recipe.
     """
     keys_of(run)
     if current(run, "publish") is None:
-        raise RunError(f"{run}: its data set is not finished; run `curator build` again to go on")
+        raise RunError(f"{run}: the data set is not finished; run `curator build` again to continue")
     return dataset_folder(run)
 
 
 def summary(done: Pushed) -> str:
     """What a push did, in a few lines."""
-    lines = [*done.notes, f"Read back from {done.commit[:8]}: every file and every row is what was sent."]
-    sent = f"{len(done.sent)} files sent" + (f", {len(done.removed)} removed" if done.removed else "")
-    return "\n".join([sent if done.sent or done.removed else "Everything was there already.", *lines, done.url])
+    lines = [*done.notes, f"Verified commit {done.commit[:8]}: every file and every row matches what was pushed."]
+    removed = f", removed {len(done.removed):,}" if done.removed else ""
+    sent = f"Pushed {these(len(done.sent), 'file', 'files')}{removed}."
+    return "\n".join([sent if done.sent or done.removed else "The repository is up to date.", *lines, done.url])
 
 
 def _show(repo: str, sizes: dict[str, int], card: str, public: bool) -> None:
@@ -132,10 +138,10 @@ def _show(repo: str, sizes: dict[str, int], card: str, public: bool) -> None:
 
     click.echo(card)
     visibility = "public" if public else "private"
-    title = Text(f"To {repo}, {visibility} where it is new", "table.title")
+    title = Text(f"To {repo} ({visibility} if it is new)", "table.title")
     table = Table("file", "bytes", title=title, title_justify="left")
     table.columns[1].justify = "right"
     for name, size in sizes.items():
         table.add_row(Text(name), f"{size:,}")
-    table.add_row("all", f"{sum(sizes.values()):,}")
+    table.add_row("total", f"{sum(sizes.values()):,}")
     Console().print(table)

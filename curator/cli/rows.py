@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A row and where it comes from; `text` is null where it was not asked for.
+    """A row and where it comes from.
 
     Attributes:
-        id: Of the row. `role`: what it is for, such as `pool` or `harmful`.
-        source: The file, data set or built-in source. `line`: its record there, from 1; null where it is not known.
-        category: Null where it has none.
+        id: The row's id. `role`: what it is for, such as `pool` or `harmful`.
+        source: The file, data set or built-in source. `line`: its record there, from 1; null if unknown.
+        category: The row's category, or null. `text`: the conversation, or null unless it was requested.
     """
 
     id: str
@@ -44,10 +44,10 @@ class Row:
 @click.option("--text", "with_text", is_flag=True, help="Print the text of each row, which may be harmful.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON lines.")
 def rows(folder: Path, wanted: tuple[str, ...], with_text: bool, as_json: bool) -> None:
-    """Print the rows behind an id (the start of one will do) or a finding, with file and line.
+    """Print the rows behind an id (or the start of one) or a finding, with file and line.
 
-    FOLDER is a run folder, whose chosen rows are printed when nothing is named, or a folder of an audit, whose
-    findings are listed then.
+    The first argument is a run folder, or the folder of an audit. Without an id or finding, the chosen rows of the run
+    are printed, or the findings of the audit are listed.
     """
     if not folder.exists():
         raise RunError(f"{folder}: does not exist; give a run folder, or a folder that `curator audit` wrote")
@@ -66,10 +66,10 @@ def rows(folder: Path, wanted: tuple[str, ...], with_text: bool, as_json: bool) 
 
 
 def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
-    """The rows of a run of these ids or findings, by role; the chosen ones where nothing is named.
+    """The rows of a run with these ids or findings, by role; the chosen rows if `wanted` is empty.
 
     Raises:
-        RunError: Stage `pool` is not finished (or `select`, where nothing is named), or nothing is called so.
+        RunError: The stage `pool` is not finished (or `select`, if `wanted` is empty), or a name matches nothing.
     """
     from curator.run.files import load_frame
     from curator.run.readers import explanations, pool_findings, role_files, sources_by_label
@@ -77,7 +77,7 @@ def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
     keys_of(root)
     for stage in ("pool",) if wanted else ("pool", "select"):
         if current(root, stage) is None:
-            raise RunError(f"{root}: stage {stage} is not finished; run `curator build` again to go on")
+            raise RunError(f"{root}: the stage `{stage}` is not finished; run `curator build` again to continue")
     frames = {role: load_frame(path) for role, path in role_files(root).items()}
     names = sources_by_label(root)
     if not wanted:
@@ -97,18 +97,18 @@ def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
         )
         if not matching:
             raise RunError(
-                f"{name!r}: no row of this run has an id that starts so, and no finding is called so"
-                + (f"; its findings: {', '.join(findings)}" if findings else "")
+                f"{name!r}: no row id of this run starts with it, and no finding has this name"
+                + (f"; findings: {', '.join(findings)}" if findings else "")
             )
         listed += matching
     return listed
 
 
 def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
-    """The rows of an audited corpus of these ids or findings; their text is read from the corpus again.
+    """The rows of an audited corpus with these ids or findings; their text is read from the corpus again.
 
     Raises:
-        DataError: Nothing is called so, or the corpus is not there any more or is another one by now.
+        DataError: A name matches nothing, or the corpus was removed or has changed since.
     """
     from curator.corpus.page import corpus_of
 
@@ -122,7 +122,7 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
         matching = by_kind.get(name) or {row: known[row] for row in _starting(known, name)}
         if not matching:
             raise DataError(
-                f"{name!r}: no finding of this audit is called so, and none is about a row whose id starts so; its "
+                f"{name!r}: no finding of this audit has this name, and no row id in its findings starts with it; "
                 f"findings: {', '.join(sorted(by_kind)) or 'none'}"
             )
         places |= matching
@@ -168,4 +168,4 @@ def _line(row: Row) -> str:
 def _list(report: Audit) -> None:
     for finding in report.findings:
         click.echo(f"{finding.kind}  {finding.severity}  {finding.count:,}  {finding.what}")
-    click.echo("To see the rows behind one of them, name it." if report.findings else "This audit found nothing.")
+    click.echo("Name a finding to see its rows." if report.findings else "This audit has no findings.")

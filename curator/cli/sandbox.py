@@ -13,21 +13,24 @@ SIZES = ("0.8M", "8M", "60M")
 
 @click.group()
 def sandbox() -> None:
-    """Make larger bases for the sandbox's larger world."""
+    """Train larger base models for the sandbox's larger world."""
 
 
 @sandbox.command()
-@click.option("--size", type=click.Choice(SIZES), required=True, help="Parameters.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; a recipe's model.id.")
-@click.option("--steps", type=click.IntRange(min=1), help="Of training; the size's own number when absent.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights and rows.")
+@click.option("--size", type=click.Choice(SIZES), required=True, help="Number of parameters.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder to write; name it as a recipe's model.id."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps. [default: depends on --size]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed for weights and rows.")
 def base(size: str, out: Path, steps: int | None, seed: int) -> None:
-    """Train a base from scratch on the larger world, whose sources are sandbox:large-pool and so on.
+    """Train a base model from scratch on the larger world, whose sources are sandbox:large-pool and so on.
 
-    On a GPU where there is one: minutes. Like the small base it helps with everything until it is aligned.
+    Training takes minutes on a GPU, which is used if there is one. Like the small base model, the model complies with
+    every request until it is aligned.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: exists already; choose another folder, or remove it first")
+        raise RunError(f"{out}: already exists; choose another folder, or remove it first")
     from curator.model.load import quiet
     from curator.run.folder import disk, replacing_folder
     from curator.sandbox import rows
@@ -43,6 +46,6 @@ def base(size: str, out: Path, steps: int | None, seed: int) -> None:
             save(model, words, folder)
     millions = sum(weights.numel() for weights in model.parameters()) / 1e6
     click.echo(
-        f"Written: {out}, {millions:.1f} million parameters, complies with {percent(share)} of 240 forbidden requests. "
-        "A base that complies with few has nothing to lose: raise --steps."
+        f"Wrote {out}: {millions:.1f} million parameters. The model complies with {percent(share)} of 240 forbidden "
+        "requests. If it complies with few, raise --steps: alignment would have nothing to change."
     )

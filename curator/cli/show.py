@@ -25,17 +25,22 @@ SCHEMAS = {
     "cluster": ("curator.cluster.model", "Clusters"),
 }
 """File without its ending -> the module and the name of its type."""
+RECIPE = "recipe"
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, all that is known of the row).")
+@click.option("--json", "as_json", is_flag=True, help="Print report.json (with --why, everything known about the row).")
 @click.option(
-    "--why", "row", metavar="ID", help="Say why a row of the pool was chosen or not; the start of an id will do."
+    "--why", "row", metavar="ID", help="Explain why a row of the pool was chosen or not; the start of an id is enough."
 )
-@click.option("--schema", type=click.Choice([*SCHEMAS]), help="Print the JSON schema of a file that curator writes.")
+@click.option(
+    "--schema",
+    type=click.Choice([*SCHEMAS, RECIPE]),
+    help="Print the JSON schema of a recipe, or of a file that curator writes.",
+)
 def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -> None:
-    """Show what RUN, a run folder, has found so far."""
+    """Show the results of RUN, a run folder, so far."""
     from curator.run.folder import read_json
 
     if schema is not None:
@@ -60,13 +65,17 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
         return
     for name, summary in summaries.items():
         click.echo(f"{name:<10} {summary}")
-    click.echo("There is no report yet: run `curator build` again to go on.")
+    click.echo("There is no report yet; run `curator build` again to continue.")
 
 
 def _schema_of(file: str) -> Values:
     from importlib import import_module
 
+    from curator.recipe.schema import schema as of_recipe
     from curator.report.part import schema
+
+    if file == RECIPE:
+        return of_recipe()
 
     module, name = SCHEMAS[file]
     return schema(getattr(import_module(module), name), f"{file}.json")
@@ -75,7 +84,7 @@ def _schema_of(file: str) -> Values:
 def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
     if not chosen:
         raise RunError(
-            f"{run}: no rows are chosen yet by the recipe in it; run `curator build {recipe_file(run)} --out {run} "
+            f"{run}: its recipe has not chosen rows yet; run `curator build {recipe_file(run)} --out {run} "
             "--until select` first"
         )
     from curator.selection.explain import row_of, why
@@ -92,7 +101,7 @@ def _why(run: Path, row: str, *, as_json: bool, chosen: bool) -> None:
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, metavar="RUN RUN...")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Compare RUN folders that asked the same probes and were read by the same judge."""
+    """Compare RUN folders that used the same probes and the same judge."""
     from curator.report.compare import compare as compared
     from curator.report.compare import table
     from curator.report.part import plain
@@ -112,7 +121,7 @@ def report_of(run: Path) -> Report:
 
 
 def print_summary(run: Path) -> None:
-    """Prints what a finished run has found, in one table."""
+    """Prints the results of a finished run, in one table."""
     from curator.report.markdown import summary
 
     report = report_of(run)
@@ -120,7 +129,7 @@ def print_summary(run: Path) -> None:
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:
-    """Prints rows of cells under a title, none of which is taken as markup; without `heads` no line of heads."""
+    """Prints rows of cells under a title, without reading markup in them, and `heads` as their header if given."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.build import opening, set_option
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.cli.progress import Terminal
@@ -16,25 +17,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--plan", "planned", is_flag=True, help="Print what it would run, share and cost; run nothing.")
-@click.option("--only", multiple=True, metavar="NAME", help="A recipe, or one run of it; may be repeated.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the suite; outputs/<DIR's name> when absent.")
+@click.option("--plan", "planned", is_flag=True, help="Print what would be run, shared and spent, without running it.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this recipe, or this run of one. May be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the suite. [default: outputs/<DIR's name>]")
 @set_option
-@click.option("--json", "as_json", is_flag=True, help="With --plan: print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="With --plan: print the plan as JSON.")
 def suite(  # noqa: PLR0917 - click hands options by name
     folder: Path, planned: bool, only: tuple[str, ...], out: Path | None, settings: tuple[str, ...], as_json: bool
 ) -> int:
     """Run every recipe of DIR, at each size and for each task that its `suite` section names.
 
-    What runs have in common is trained once, and what an earlier call has finished is kept. A run that fails does not
-    stop the others; then the exit code is 2, or 1 where the mistake is curator's.
+    Models that several runs need are trained once, and work that an earlier call finished is kept. A run that fails
+    does not stop the others; the exit code is then 2, or 1 if the cause is a bug in curator.
     """
     root = out or Path("outputs") / folder.resolve().name
     if planned:
         _print_plan(folder, root, settings, only, as_json)
         return 0
     if as_json:
-        raise click.UsageError("--json prints a plan; add --plan. What a suite has found is in its suite.json.")
+        raise click.UsageError("--json needs --plan; add it. The results of a suite are in its suite.json.")
     from curator.cli.progress import Terminal
     from curator.suite import run_suite
 
@@ -50,7 +51,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
         if outcome.status == "failed":
             click.echo(f"{outcome.variant.name}: failed: {outcome.reason}", err=True)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs are done.")
+    click.echo(f"Finished {len(outcomes) - len(failed)} of {these(len(outcomes), 'run', 'runs')}.")
     click.echo(f"Page: {root / 'suite.html'}")
     if any(outcome.bug for outcome in failed):
         return 1

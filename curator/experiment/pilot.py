@@ -19,12 +19,11 @@ from curator.decision.tables import lay_out
 from curator.experiment.plan import Candidate, Plan, candidates, rounds
 from curator.judge.stage import judge_answers
 from curator.recipe.represent import names_of
-from curator.recipe.score import AGGREGATES, KINDS
+from curator.recipe.score import AGGREGATES, KINDS, name_of
 from curator.recipe.select import Select
 from curator.run import Run, Setting
 from curator.run.folder import write_json
 from curator.run.names import CANDIDATES, PILOT
-from curator.score.models import name_of
 from curator.seeds import derive, generator
 from curator.selection.stage import Choice
 

@@ -199,6 +199,10 @@ class _Roles:
                     self.problems.append(
                         (("select", name, number), f"{row!r} is not the id of a row of the pool; correct the id")
                     )
+        if select.vulnerable is not None and select.k is not None and select.k <= rows:
+            unmet = select.vulnerable.unmet(rows, select.k)
+            if unmet is not None:
+                self.problems.append((("select", "vulnerable"), unmet))
         if select.answers is not None and select.k is not None and select.k <= rows:
             self._answers(pool.filter(~pool["id"].is_in(select.exclude)), select.answers, select.k)
         # Categories that a model will name, and thirds of a pool that will be smaller, are not known yet.

@@ -61,7 +61,7 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 """The stages that each stage reads, and whose keys are therefore part of its own."""
 
 
-LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats", "by")
+LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats", "by", "vulnerable")
 """Settings of `select` that came after its key."""
 
 

@@ -154,6 +154,10 @@ def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
             f"select.k: found {select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
             f"see {run.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
         )
+    if select.vulnerable is not None and select.k is not None:
+        unmet = select.vulnerable.unmet(rows, select.k)
+        if unmet is not None:
+            raise SelectionError(f"select.vulnerable: {unmet}")
     allowed = ~pool.rows["id"].is_in(select.exclude)
     if select.within is not None and select.k is not None:
         try:

@@ -70,6 +70,7 @@ RECIPE = {
     "select.answers": "max_same max_opener",
     "select.quotas": "by min max groups.*.min groups.*.max",
     "select.within": "by shares.*.*",
+    "select.vulnerable": "share top",
     "select.repeats": "by max groups.*",
     "verify": "control seeds stage rehearsal_share exposure",
     "verify.arms": "name seeds",

@@ -15,6 +15,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from curator.recipe.augment import Augment
 from curator.recipe.halves import require_models
 from curator.recipe.judge import Judges
+from curator.recipe.model import Instruction as Instruction
+from curator.recipe.model import Model as Model
 from curator.recipe.pool import Embedder, PoolSection
 from curator.recipe.probes import Probes
 from curator.recipe.represent import Represent, Representations, number_of, require_distinct
@@ -29,74 +31,43 @@ FORMER_DRAWS = 2
 """What `verify.pilot.random_draws` was by default before it followed the number of candidates."""
 
 
-class Instruction(Section):
-    """Instruction tuning of a base model before alignment, shared by all arms; settings are those of `verify.align`."""
-
-    data: Source
-    rows: Count
-
-
-class Model(Section):
-    """The model that is aligned and fine-tuned.
-
-    `dtype` is what it computes in, in representation, training and answering alike; `auto` is bf16 where that is
-    faster, and chosen once for a run folder. What is trained stays in fp32. With `quantise: 4bit` its weights are NF4,
-    and adapters alone train.
-    """
-
-    id: Annotated[str, Field(min_length=1)]
-    revision: str | None = None
-    chat_template: str | None = None
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    quantise: Literal["4bit"] | None = None
-    instruction: Instruction | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _started(cls, data: Any) -> Any:
-        """Reads recipes from before `start` went, which never had an effect: `base` says what is done."""
-        if not isinstance(data, dict) or "start" not in data:
-            return data
-        if data["start"] != "base":
-            raise ValueError(
-                f"start: found {data['start']!r}, and there is no such setting; every arm starts from the model as it "
-                "is given, and the arm 'none' is that model untouched; remove start, and list the arm none"
-            )
-        return {name: value for name, value in data.items() if name != "start"}
-
-
 class Publish(Section):
-    """What the data set folder holds beside the curated rows: `controls` adds the sets that it was compared with."""
+    """What the data set folder holds beside the curated rows."""
 
     controls: bool = False
+    """Add the sets that the curated set was compared with."""
 
 
 class Engine(Section):
-    """Where work runs: `workers` processes of `threads` threads each; null threads: this machine's cores over workers.
-
-    `cache` is where vectors are kept by content, so that other runs find them: a folder, `.vectors` beside the run
-    folder (true), or nowhere (false).
-
-    `ray` spreads them over a cluster: the one that `address` names (`auto`, `host:port` of its head, or `ray://` with a
-    client port), or, with none, one made of this machine for the time of the run. Each worker has `gpus_per_worker`
-    GPUs (0: it computes on the CPU); a piece whose worker or node dies is made again up to `retries` times. None of
-    this decides a result, but for `threads`: sums over another number of threads round differently.
-
-    `mix` allows a grid whose pieces were computed on different devices, in different dtypes or by different versions of
-    the libraries that train and answer; without it such a run stops, and says which pieces differ.
+    """Where the work runs. Nothing here changes a result, except `threads`: sums over another number of threads round
+    differently.
     """
 
     kind: Literal["local", "ray"] = "local"
+    """`local` runs processes on this machine; `ray` spreads them over a cluster."""
     workers: Count = 1
+    """Number of processes that work at the same time."""
     threads: Count | None = None
+    """Threads of each process; null divides this machine's cores by `workers`."""
     cache: Annotated[
         Annotated[bool, Tag("@switch")] | Annotated[str, Field(min_length=1), Tag("@folder")],
         Discriminator(lambda value: "@switch" if isinstance(value, bool) else "@folder"),
     ] = True
+    """Where vectors are kept by content, so that other runs find them: a folder, `.vectors` beside the run folder
+    (true), or nowhere (false).
+    """
     address: Annotated[str, Field(pattern=r"^(auto|(ray://)?[^/:\s]+:\d{1,5})$")] | None = None
+    """The Ray cluster: `auto`, `HOST:PORT` of its head, or `ray://HOST:PORT`. Null starts one on this machine and stops
+    it at the end.
+    """
     gpus_per_worker: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """GPUs of each worker on a cluster; with 0 it computes on the CPU."""
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often a piece is made again after its worker or node has died."""
     mix: bool = False
+    """Go on with a grid whose pieces were computed on other devices, in other dtypes or by other library versions.
+    Without it such a run stops and names the pieces that differ.
+    """
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
@@ -112,12 +83,14 @@ class Engine(Section):
 
 
 class Suite(Section):
-    """How `curator suite` makes several runs of this recipe: one for each size in `k` and each task, that task alone
-    with weight 1. No other command reads it.
+    """How `curator suite` turns this recipe into several runs: one for each size and each task, that task alone with
+    weight 1. No other command reads it.
     """
 
     k: Annotated[list[Count], Field(min_length=1)]
+    """Sizes of the sets, each in place of `select.k`."""
     each: Literal["task"] = "task"
+    """What gets a run of its own beside each size."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
@@ -130,12 +103,16 @@ class Recipe(Section):
     """One experiment, from a pool to a verified data set."""
 
     name: Name
+    """Name of the experiment; the run folder is `outputs/NAME`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Every stage derives its own random seed from this one."""
     model: Model
     pool: PoolSection
     tasks: Annotated[list[TaskSection], Field(min_length=1)]
+    """What users are expected to fine-tune on. Similarity is measured against the anticipated tasks."""
     probes: Probes
     represent: Representations = Represent()
+    """What turns rows into vectors: one way, or a list of several."""
     score: Score = Score()
     select: Select
     verify: Verify

@@ -28,18 +28,18 @@ begins like `recipe.probes.OPENING`, so that no built-in arm is trained on the o
 
 
 class Recovery(Section):
-    """An opener as the beginning of the assistant's turn, and the row's own refusal behind it, on which alone the loss
-    is taken.
-
-    `openers` is a text file with one opener a line; the built-in OPENERS where null. `tokens` are the least and the
-    most tokens of an opener, in the model's tokens; how many a row gets, and of which opener, is drawn by a hash of its
-    id. Rows that are not refusals have no opener.
+    """A compliant opener as the beginning of the assistant's turn, and the row's own refusal behind it, on which alone
+    the loss is taken. Rows that are not refusals have no opener.
     """
 
     openers: Annotated[str, Field(min_length=1)] | None = None
+    """A text file with one opener a line; null takes the built-in openers. Use openers that do not begin like
+    `probes.opening`.
+    """
     tokens: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=2, max_length=2)] = Field(
         default_factory=lambda: [1, 10]
     )
+    """Fewest and most tokens of an opener. How many a row gets, and of which opener, is drawn by a hash of its id."""
 
     @model_validator(mode="after")
     def _order(self) -> Recovery:
@@ -81,3 +81,4 @@ class Augment(Section):
     """Ways to train on more than the rows themselves, each an arm of its own beside the arm that has the same rows."""
 
     recovery: Recovery | None = None
+    """Refusals behind a compliant opener, for the arms `curated+recovery` and `random+recovery`."""

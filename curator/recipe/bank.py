@@ -25,26 +25,32 @@ else:
 
 
 class Bank(Section):
-    """How `select.by: bank` learns what to choose: sets are drawn, aligned on, fine-tuned and judged, and the sets that
-    are likely to last are then confirmed against as many random ones.
-
-    `mixtures` sets are drawn so that the shares of the groups of one of `groupings` are random (symmetric Dirichlet,
-    with each of `concentrations` in turn: below 1 few groups hold most of a set, above 1 all hold about as much), and
-    `draws` plain random ones beside them. Each runs on `seeds` seeds and on `tasks` (`all`: every anticipated one).
-    `candidates` sets go into the confirmation. With a `budget` ("20 min", in s, min or h) `mixtures` is the most that
-    is drawn: as many as are expected to fit into that time together with the draws and the confirmation.
+    """How `select.by: bank` learns what to choose: many sets are drawn, aligned on, fine-tuned and judged. The sets
+    that are likely to last are confirmed against as many random ones.
     """
 
     mixtures: Count = 60
+    """Number of sets whose groups have random shares. With a `budget`, the most that are drawn."""
     groupings: Annotated[list[Grouping], Field(min_length=1)] = Field(default_factory=lambda: list(GROUPINGS))
+    """What rows are grouped by; each set uses one of them."""
     concentrations: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] = Field(
         default_factory=lambda: [0.3, 1.0, 5.0]
     )
+    """Concentrations of the Dirichlet distribution that shares are drawn from, in turn. Below 1 few groups hold most of
+    a set, and above 1 all hold about as much.
+    """
     draws: Annotated[int, Field(ge=0)] = 12
+    """Random sets that are tried beside the mixtures."""
     seeds: Count = 1
+    """Seeds of each set."""
     tasks: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = "all"
+    """The anticipated tasks to fine-tune on, or `all`."""
     candidates: Annotated[int, Field(ge=2)] = 6
+    """Sets that go into the confirmation."""
     budget: str | None = None
+    """Time for mixtures, draws and confirmation together, in s, min or h. As many mixtures are drawn as are expected to
+    fit, and at least eight.
+    """
 
     @model_validator(mode="after")
     def _agree(self) -> Bank:

@@ -63,7 +63,25 @@ def require_models(recipe: Recipe) -> None:
     Raises:
         ValueError: There is one; every mistake is named.
     """
-    require_all(*(partial(_require, recipe, part) for part in scores_of_models(recipe)))
+    require_all(
+        *(partial(_require, recipe, part) for part in scores_of_models(recipe)),
+        partial(_require_forgetting, recipe),
+    )
+
+
+def vulnerable_by(recipe: Recipe) -> Score | None:
+    """The score that says which rows are vulnerable: the first of the recipe's that is `forgetting`; null without."""
+    return next((part for part in scores_of_models(recipe) if part.kind == "forgetting"), None)
+
+
+def _require_forgetting(recipe: Recipe) -> None:
+    if recipe.select.vulnerable is not None and vulnerable_by(recipe) is None:
+        pilot = ", or to verify.pilot.scores" if recipe.select.weight == "auto" else ""
+        raise ValueError(
+            "select: vulnerable is a share of the rows that fine-tuning makes a model forget, and no score of the "
+            "recipe says which they are; set score to {from: forgetting}, or add it to `of` of a rank-sum"
+            f"{pilot}, or remove vulnerable"
+        )
 
 
 def _require(recipe: Recipe, part: Score) -> None:

@@ -55,33 +55,38 @@ _OF = {
 
 
 class Rubric(Section):
-    """A model behind an OpenAI-compatible endpoint, prompted to grade each answer by a rubric.
-
-    `url` is the endpoint up to and without `/chat/completions`, e.g. https://host/v1; `key_env` names the environment
-    variable that holds the key (null: none is sent). `scale`: `strongreject` (refusal, convincing and specific 1-5,
-    Souly et al. 2024) or `policy` (how far the answer follows a harmful instruction, 1-5, after Qi et al. 2023).
-    `max_new_tokens` is sent as `token_parameter`, and `temperature` as it is (null: not sent), for servers that refuse
-    the usual ones.
-
-    At most `concurrency` requests at a time; each is tried `retries` times more, with growing pauses, on 429, 5xx,
-    broken replies and lost connections, and given up after `timeout` seconds. What fails so is not judged: the next
-    run asks again, and `stop_after` such answers in a row end this one. `unanswered: unscored` goes on without those
-    answers, once the rest is judged. A key is sent over https alone, or to this machine, unless `allow_http`.
+    """A model behind an OpenAI-compatible endpoint, prompted to grade each answer by a rubric. What fails is not
+    judged: the next run tries it again.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
+    """The endpoint without `/chat/completions`."""
     model: Text
+    """Name of the model at the endpoint."""
     key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """The environment variable that holds the key; null sends none."""
     scale: Literal["strongreject", "policy"] = "strongreject"
+    """`strongreject` (refusal, convincing and specific 1-5, Souly et al. 2024) or `policy` (how far the answer follows
+    a harmful instruction, 1-5, after Qi et al. 2023).
+    """
     max_new_tokens: Count = 512
+    """Most tokens of a reply."""
     token_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The parameter that `max_new_tokens` is sent as."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = 0.0
+    """Temperature of the reply; null sends none."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    """Most requests at a time."""
     retries: Annotated[int, Field(ge=0, le=20)] = 5
+    """Further tries on 429, 5xx, broken replies and lost connections, with growing pauses."""
     timeout: Annotated[float, Field(gt=0.0)] = 60.0
+    """Seconds after which a request is given up."""
     stop_after: Count = 8
+    """Answers in a row without a verdict that end the run."""
     unanswered: Literal["stop", "unscored"] = "stop"
+    """`stop` leaves such answers to the next run; `unscored` goes on without them once the rest is judged."""
     allow_http: bool = False
+    """Send the key over http to another machine."""
 
     @model_validator(mode="after")
     def _key_stays_secret(self) -> Rubric:
@@ -112,34 +117,41 @@ _LATER = ("token_parameter", "temperature")
 
 
 class Judge(Section):
-    """One judge: exactly one of `guard`, `classifier`, `embedding`, `rubric`, `refusal: phrases` and `sandbox: exact`.
-
-    `guard` is a guard model on the Hub or in a folder, prompted and read by its `convention` (null: recognised from the
-    id); `controversial` says how a middle verdict counts. `classifier` is a sequence classifier of refusals, shown the
-    answer alone, whose label `refusal_label` (null: recognised) means refused. `refusal: phrases` knows English ones:
-    an answer in another language is unscored. `embedding` is a folder that `curator judge fit` wrote. `threshold`: the
-    score from which a guard's answer counts as harmful, and a classifier's or an embedding judge's as refused (null:
-    the convention's, or the fitted one). `clip`: answers are cut to so many of the judge's own tokens (null: the
-    convention's, or what the model has room for); `batch`: rows at a time.
-    `error` is a file that `curator judge measure --store` wrote, by which the judge's mistakes are taken out of the
-    primary comparison.
-    """
+    """One judge: exactly one of `guard`, `classifier`, `embedding`, `rubric`, `refusal` and `sandbox`."""
 
     name: Name
+    """Name of the judge."""
     guard: Text | None = None
+    """A guard model on the Hub or in a folder."""
     classifier: Text | None = None
+    """A sequence classifier of refusals, which reads the answer alone."""
     embedding: Text | None = None
+    """A folder that `curator judge fit` wrote."""
     rubric: Rubric | None = None
+    """A model behind an OpenAI-compatible endpoint."""
     refusal: Literal["phrases"] | None = None
+    """English refusal phrases. An answer in another language is unscored."""
     sandbox: Literal["exact"] | None = None
+    """The sandbox's own judge."""
     revision: str | None = None
+    """Branch, tag or commit of the model on the Hub."""
     convention: ConventionName | None = None
+    """How a guard is prompted and read; null recognises it from the id."""
     controversial: Literal["harmful", "safe"] = "harmful"
+    """How a guard's middle verdict counts."""
     refusal_label: Text | None = None
+    """The classifier's label that means refused; null recognises it."""
     threshold: Share | None = None
+    """Score from which a guard's answer counts as harmful, and a classifier's or embedding judge's as refused; null
+    takes the convention's or the fitted one.
+    """
     clip: Count | None = None
+    """Cut answers to so many of the judge's own tokens; null takes the convention's, or what the model has room for."""
     batch: Count = 32
+    """Rows at a time."""
     error: Text | None = None
+    """A file of `curator judge measure --store`, by which the judge's mistakes are taken out of the primary comparison.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -237,20 +249,21 @@ Pair = Annotated[list[Annotated[str, Field(pattern=r"^\S*$")]], Field(min_length
 
 
 class Judges(Section):
-    """The panel, and whose verdicts decide.
-
-    `rule`: `headline` (the judge of that name alone), `majority` (what more than half of the panel says; else unscored)
-    or `any-harmful` (harmful if any judge says so; unscored if none does and one could not tell; else the headline's).
-
-    `reasoning`: pairs of marks, before and after the reasoning that an answer begins with. Every judge and metric reads
-    the answer behind it, whole answers stay stored, and an answer whose reasoning does not end is degenerate. `[]`:
-    answers are judged with their reasoning.
-    """
+    """The panel, and whose verdicts decide."""
 
     headline: str
+    """Name of the judge that decides."""
     panel: Annotated[list[Judge], Field(min_length=1)]
+    """The judges."""
     rule: Literal["headline", "majority", "any-harmful"] = "headline"
+    """`headline` lets that judge decide. `majority` is what more than half of the panel says, else unscored.
+    `any-harmful` is harmful if any judge says so; else unscored if one could not tell; else the headline's verdict.
+    """
     reasoning: list[Pair] = Field(default_factory=lambda: [list(pair) for pair in REASONING])
+    """Pairs of marks around the reasoning that an answer begins with; by default those of common models. Judges and
+    metrics read the answer behind it, and an answer whose reasoning does not end is degenerate. `[]` judges answers
+    with their reasoning.
+    """
 
     @model_validator(mode="after")
     def _headline(self) -> Judges:

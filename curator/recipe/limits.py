@@ -28,10 +28,12 @@ else:
 
 
 class Quota(Section):
-    """The least and the most rows of one group; null for no limit."""
+    """The fewest and the most rows of one group; null for no limit."""
 
     min: Whole | None = None
+    """Fewest rows."""
     max: Whole | None = None
+    """Most rows."""
 
     @model_validator(mode="after")
     def _order(self) -> Quota:
@@ -41,13 +43,12 @@ class Quota(Section):
 
 
 class Quotas(Quota):
-    """Limits on each group of rows that share the same `by`; rows without one are in no group.
-
-    `min` and `max` hold for every group, `groups` for single ones by name, in their place.
-    """
+    """Limits on each group of rows. Rows without a label are in no group."""
 
     by: Grouping = "category"
+    """What rows are grouped by."""
     groups: dict[str, Quota] = Field(default_factory=dict)
+    """Limits of single groups by name, in place of the general ones."""
 
     def unmet(self, rows: Mapping[str | None, int], k: int | None) -> list[tuple[str | None, str]]:
         """Why no set of `k` rows (null: of any size) meets the quotas: the group in `groups` that a sentence is about,
@@ -100,15 +101,14 @@ def openers_of(rows: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 class Answers(Section):
-    """The largest share of a set's rows that may have one answer (`max_same`: equal word for word, case and punctuation
-    apart) and one opener (`max_opener`: equal in the first three words); null for no limit.
-
-    A share comes to floor(share * k) rows, but at least one; under `budget_tokens` it is of the rows that the budget
-    pays for at the pool's mean length.
+    """Caps on repeated answers, as shares of a set: floor(share x k) rows, and at least one. Under `budget_tokens`, k
+    is the number of rows that the budget pays for at the pool's mean length.
     """
 
     max_same: Part | None = 0.02
+    """Largest share of rows with one answer, word for word; case and punctuation do not count. Null for no cap."""
     max_opener: Part | None = 0.05
+    """Largest share of rows whose answers share their first three words. Null for no cap."""
 
     @property
     def shares(self) -> dict[str, float]:
@@ -130,16 +130,50 @@ CAPPED_BY = {"answer": "max_same", "opener": "max_opener"}
 """What rows may share -> the setting of `Answers` that limits it."""
 
 
-class Within(Section):
-    """A set composed as the pool is: each stratum, the rows with the same labels of all groupings in `by`, has its
-    share of the pool's rows, by largest remainder. Rows without a label are a stratum of their own.
+class Vulnerable(Section):
+    """How much of a set comes from the rows that fine-tuning makes a model forget most, by the recipe's score
+    `forgetting`.
+    """
 
-    `shares` states the composition by single groupings of `by` instead: grouping -> label -> share of the rows, which
-    sum to 1; labels that it does not name get no rows. `[refusal, length]` reads as `{by: [refusal, length]}`.
+    share: Share
+    """Share of the chosen rows that are among those rows, to the nearest row."""
+    top: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
+    """Share of the pool's rows that counts as forgotten most."""
+
+    def wanted(self, k: int) -> int:
+        """How many of `k` chosen rows are vulnerable."""
+        return math.floor(self.share * k + 0.5)
+
+    def held(self, rows: int) -> int:
+        """How many of a pool's rows are vulnerable: at least 1."""
+        return max(1, math.floor(self.top * rows + 0.5))
+
+    def unmet(self, rows: int, k: int) -> str | None:
+        """Why no `k` of a pool's rows have the share, in a sentence; null where some have."""
+        wanted, held = self.wanted(k), self.held(rows)
+        if wanted > held:
+            return (
+                f"share {self.share:g} of k ({k:,}) is {wanted:,} vulnerable rows, and top {self.top:g} of the pool's "
+                f"{rows:,} rows is {held:,}; raise top, or lower share or k"
+            )
+        if k - wanted > rows - held:
+            return (
+                f"share {self.share:g} of k ({k:,}) leaves {k - wanted:,} rows that are not vulnerable, and the pool "
+                f"has {rows - held:,} beside its top {self.top:g}; lower top or k, or raise share"
+            )
+        return None
+
+
+class Within(Section):
+    """A set composed as the pool is: each stratum, the rows with the same labels of all groupings, has its share of the
+    pool's rows. Rows without a label form a stratum of their own. `[refusal, length]` is short for `{by: [refusal,
+    length]}`.
     """
 
     by: Annotated[list[Grouping], Field(min_length=1)]
+    """What rows are grouped by."""
     shares: dict[Grouping, dict[str, Share]] = Field(default_factory=dict)
+    """State the composition by a grouping instead: label to share of the rows, sum 1. Other labels get no rows."""
 
     @model_validator(mode="before")
     @classmethod

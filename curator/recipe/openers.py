@@ -12,19 +12,20 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class LogOdds(Section):
-    """Log P(refusing) - log P(complying) of every model at every harmful probe, where P of a set is the sum, over its
-    openers, of the probability that an answer begins with the opener's tokens.
-
-    The openers are the texts of `refuse` and `comply`, or, with `from: pilot` (`log_odds: pilot`), learned from the
-    answers of the pilot of `select.weight: auto`: the `openers` most frequent beginnings, of at most `tokens` tokens,
-    of those judged safe and refusing, and of those judged harmful.
+    """Log P(refusing) - log P(complying) of every model at every harmful probe. P of a set is the sum, over its
+    openers, of the probability that an answer begins with the opener. `log_odds: pilot` is short for `{from: pilot}`.
     """
 
     kind: Literal["recipe", "pilot"] = Field("recipe", alias="from")
+    """Openers of the `recipe`, or learned from the answers of the `pilot`."""
     refuse: list[Text] = Field(default_factory=list)
+    """Openers that refuse."""
     comply: list[Text] = Field(default_factory=list)
+    """Openers that comply."""
     tokens: Count = 2
+    """Most tokens of an opener that is learned."""
     openers: Count = 5
+    """Openers that are learned of either kind."""
 
     @model_validator(mode="before")
     @classmethod

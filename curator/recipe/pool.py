@@ -12,47 +12,53 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Embedder(Section):
-    """The sentence embedder that cleaning and categories use: a model on the Hub, or a local folder."""
+    """The sentence embedder of cleaning and categories."""
 
     id: Annotated[str, Field(min_length=1)] = MINILM
+    """A model on the Hub, a folder, or `package:NAME/PATH`."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub."""
 
 
 class NearDuplicates(Section):
-    """When two rows are one: the Jaccard similarity of their shingles (`shingle` words in a row) is `jaccard` or more,
-    and that of the words of their prompts, and of their answers, half of it or more. `permutations` of MinHash find the
-    pairs. A bare number is the `jaccard`.
+    """When two rows are near duplicates: their word shingles have a Jaccard similarity of at least `jaccard`, and the
+    words of their prompts, and of their answers, one of at least half of it. A bare number is the `jaccard`.
     """
 
     jaccard: Annotated[float, Field(ge=0.5, le=1.0)] = 0.8
+    """Smallest Jaccard similarity of two near duplicates."""
     shingle: Annotated[int, Field(ge=1, le=20)] = 2
+    """Words in one shingle."""
     permutations: Annotated[int, Field(ge=32, le=1024)] = 128
+    """MinHash permutations that find the pairs."""
 
 
 class Decontaminate(Section):
-    """When a row contains a probe: runs of `ngram` words that both have hold a share `overlap` or more of its words.
-
-    Probes of fewer than `shortest` words count only where a whole turn is equal to them. `neighbours` lists, without
-    dropping any, the rows whose prompt has at least this cosine to a probe, by the pool's embedder; null lists none.
-    A bare number is the `overlap`.
-    """
+    """When a row contains a probe. A bare number is the `overlap`."""
 
     overlap: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Smallest share of the probe's words that lie in runs of `ngram` words that both texts contain."""
     ngram: Annotated[int, Field(ge=1, le=20)] = 3
+    """Words in one run."""
     shortest: Count = 5
+    """Probes of fewer words count only where a whole turn equals them."""
     neighbours: Share | None = None
+    """List the rows whose prompt has at least this cosine to a probe, by the pool's embedder. They are not dropped.
+    Null lists none.
+    """
 
 
 class Clean(Section):
-    """What leaves the pool: rows of more than `max_tokens` templated tokens of the target model, exact duplicates, near
-    and semantic duplicates (`semantic_duplicates` is a cosine, null for none), and what contains a probe
-    (`decontaminate` holds for tasks, keep rows and arms of the user's too; null leaves equal prompts only).
-    """
+    """What is removed from the pool. Exact duplicates always are."""
 
     max_tokens: Count = 1024
+    """Drop longer rows, in tokens of the target model with its chat template."""
     near_duplicates: NearDuplicates | None = NearDuplicates()
+    """Drop near duplicates; null keeps them."""
     semantic_duplicates: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Drop rows whose embeddings have at least this cosine; null keeps them."""
     decontaminate: Decontaminate | None = Decontaminate()
+    """Drop rows that contain a probe, from tasks, keep rows and arms of your own too; null drops equal prompts only."""
 
     @field_validator("near_duplicates", "decontaminate", mode="before")
     @classmethod
@@ -63,47 +69,56 @@ class Clean(Section):
 
 
 class Categorise(Section):
-    """Rows without a category get that of the nearest description in our hazard taxonomy, by the pool's embedder, where
-    the cosine is `least` or more; else none.
+    """Rows without a category get that of the nearest description in the hazard taxonomy, by the pool's embedder. A
+    bare number is the `least`.
     """
 
     least: Share = 0.2
+    """Smallest cosine to the description; rows below it get no category."""
 
 
 class Findings(Section):
-    """From when something about a corpus is reported; shares are of its rows, cosines by the pool's embedder.
-
-    `canned`: the share that has one answer, word for word, and `canned_error`: from which that is an error. `refusals`:
-    the share of refusals below which there are too few. `effective`: the effective number of rows below which it is
-    redundant. `fewest`: rows below which none of these is looked at. `semantic`: the cosine of semantic duplicates, and
-    `near_probe` that of a prompt near a probe, where `clean` names none. `everyday`: by how much a prompt must lie
-    nearer an everyday subject than any hazard to be called not harmful. `few`, `some`, `many`: shares from which copies
-    and duplicates, rows in other languages, and prompts that are not harmful are a warning.
+    """Thresholds from which a finding about a corpus is reported. Shares are of its rows, cosines by the pool's
+    embedder.
     """
 
     canned: Share = 0.1
+    """Share of rows with one identical answer that is reported."""
     canned_error: Share = 0.5
+    """Share of rows with one identical answer that is an error."""
     refusals: Share = 0.05
+    """Share of refusals below which there are too few."""
     effective: Annotated[float, Field(ge=0.0)] = 5.0
+    """Effective number of rows below which the corpus is redundant."""
     fewest: Count = 20
+    """Corpora of fewer rows are not examined for the findings above."""
     semantic: Share = 0.95
+    """Cosine of semantic duplicates, where `pool.clean` does not state one."""
     near_probe: Share = 0.8
+    """Cosine of a prompt to a near probe, where `pool.clean` does not state one."""
     everyday: Share = 0.05
+    """How much nearer a prompt must be to an everyday subject than to any hazard to be called harmless."""
     few: Share = 0.01
+    """Share of copies and duplicates that is a warning."""
     some: Share = 0.05
+    """Share of rows in other languages that is a warning."""
     many: Share = 0.1
+    """Share of harmless prompts that is a warning."""
 
 
 class PoolSection(Section):
-    """Candidate safety examples: where they come from, what leaves them, and whether `categorise` fills in categories
-    (null: only those that the data has); `findings` says from when something about them is reported.
-    """
+    """Candidate safety examples: harmful requests with safe answers."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
+    """Where the candidates come from."""
     clean: Clean = Clean()
+    """What is removed."""
     embedder: Embedder = Embedder()
+    """The embedder of cleaning and categories."""
     categorise: Categorise | None = None
+    """Fill in categories of rows that have none; null leaves those that the data has."""
     findings: Findings = Findings()
+    """Thresholds from which a finding about the pool is reported."""
 
     @model_validator(mode="after")
     def _weights(self) -> PoolSection:

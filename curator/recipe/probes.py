@@ -18,18 +18,20 @@ OPENING = (
 
 
 class Probes(Section):
-    """Prompts given before and after fine-tuning: harmful ones, and benign look-alikes for over-refusal.
-
-    `prefill` asks each harmful probe once more for each of its numbers: the answer then begins with so many tokens of
-    `opening`, in the model's tokens, and the model goes on from there (Qi et al. 2024, shallow safety alignment). 0 is
-    the usual answer, which is there anyway. `opening` is a text that complies and says nothing of the request; the
-    built-in one where null.
-    """
+    """Prompts that are answered before and after fine-tuning. They must not occur in the pool or the tasks."""
 
     harmful: Annotated[list[Source], Field(min_length=1)]
+    """Prompts that a safe model refuses."""
     benign: list[Source] = Field(default_factory=list)
+    """Harmless look-alikes, for over-refusal."""
     prefill: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Depth of refusal: harmful probes are answered once more for each number, with so many tokens of `opening` already
+    written (Qi et al. 2024, shallow safety alignment).
+    """
     opening: Annotated[str, Field(pattern=r"\S")] | None = None
+    """A text that complies and says nothing about the request; null takes the built-in one, whose words the sandbox
+    model does not know.
+    """
 
     @model_validator(mode="after")
     def _opened(self) -> Probes:

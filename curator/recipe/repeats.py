@@ -17,17 +17,17 @@ OF_ANSWERS = ("refusal", "opener", "length", "format")
 
 
 class Repeats(Section):
-    """How often a chosen row is trained on in every pass over the curated arm's alignment set, by its group.
-
-    Rows of the groups in `groups` are there so many times, 1 to `max`; all others, and rows without such a label, once.
-    The chosen set, its quotas, its budget and its certificate know nothing of it, and sets of other arms hold every row
-    once. What `verify.exposure` makes equal stays equal: steps and tokens are those of the curated arm with its
-    repeats, and `epochs` passes over each arm's own rows, repeats among them.
+    """How often a chosen row is trained on in every pass over the curated set, by its group. Rows of other groups, and
+    rows without a label, are trained on once. The choice of rows does not depend on it. `verify.exposure` counts
+    repeated rows as often as they are trained on.
     """
 
     by: Literal["category", "source", "licence", "refusal", "opener", "length", "format"] = "category"
+    """What rows are grouped by."""
     max: Count = 3
+    """Largest number that `groups` may hold."""
     groups: dict[str, Count] = Field(default_factory=dict)
+    """How often the rows of a group are trained on."""
 
     @model_validator(mode="after")
     def _agree(self) -> Repeats:

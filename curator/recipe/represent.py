@@ -14,36 +14,43 @@ Token = Literal["last-completion", "eos", "mean-completion", "first-answer", "en
 
 
 class Represent(Section):
-    """What turns a row into a vector.
-
-    From `hidden-states` of a causal model at `layer` (-1 is the last, after the final norm; 0 the embeddings) and
-    `token` (`first-answer`: the mean over the answer's `first` tokens, or over all of a shorter one); from its
-    `gradients`, `of` the start of LoRA of `rank` or `of` the head, projected to `dimensions` numbers by signs drawn
-    from `seed`; or from a sentence embedder `id`, of `side`: both, the `prompt` (all turns before the last answer) or
-    the last `answer` alone. The causal model is the recipe's, or another `id` with `chat_template` (null: its
-    tokenizer's own). `centre` subtracts the pool's mean before unit length.
-
-    Rows of more than `max_tokens` lose their beginning (with an embedder their end). A batch has at most `batch_tokens`
-    tokens, padding counted; on a CPU 1,024, beyond which it gets slower. It decides speed, memory and last bits only.
-    `name` is what tables and other keys call it; null: what it is made of.
-    """
+    """What turns a row into a vector: the hidden states or gradients of a causal model, or a sentence embedder."""
 
     kind: Literal["hidden-states", "sentence-transformers", "gradients"] = Field("hidden-states", alias="from")
+    """Where vectors come from."""
     name: Name | None = None
+    """What tables and other keys call this representation; null names it by its settings."""
     id: str | None = None
+    """Another model than the recipe's, or the sentence embedder."""
     revision: str | None = None
+    """Branch, tag or commit of `id` on the Hub."""
     chat_template: str | None = None
+    """Chat template of `id`, as in `model.chat_template`."""
     layer: int = -1
+    """Layer of the hidden states: -1 is the last, after its norm, and 0 the embeddings."""
     token: Token = "last-completion"
+    """Where hidden states are read. `first-answer` is the mean over the answer's first tokens."""
     first: Count = 16
+    """Number of tokens of `first-answer`."""
     side: Literal["both", "prompt", "answer"] = "both"
+    """What a sentence embedder reads: the whole conversation, the `prompt` (all turns before the last answer) or the
+    last `answer`.
+    """
     centre: bool = True
+    """Subtract the pool's mean before vectors are scaled to unit length."""
     max_tokens: Count = 1024
+    """Longer rows lose their beginning (with a sentence embedder their end)."""
     batch_tokens: Count = 8192
+    """Most tokens in a batch, padding counted; at most 1,024 on a CPU. It changes speed, memory and the last bits only.
+    """
     of: Literal["lora", "head"] = "lora"
+    """Which parameters the gradients are of: LoRA at its start, or the output `head`."""
     rank: Count = 8
+    """Rank of that LoRA."""
     dimensions: Count = 4096
+    """Numbers that gradients are projected to, by random signs."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the random signs."""
 
     @model_validator(mode="after")
     def _embedder(self) -> Represent:

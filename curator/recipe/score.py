@@ -87,40 +87,52 @@ else:
 
 
 class Score(Section):
-    """How much a candidate resembles a task; larger is more similar.
+    """How similar a candidate is to a task, or what a model says about it. Larger is more.
 
-    `cosine`: cosines over the task's rows, aggregated (`n` is for top-mean), of the vectors of the representation that
-    is called `by` (null: of the one that coverage is by). `interference`: how much a small step on
-    the task raises the loss of the candidate's safe answer; the step is `step` (the gradient, or its sign) of length
-    `size` (relative to the weights' own length), the loss is of the `whole` answer or its `first-token`. `rank-sum`:
-    the mean rank by each of the scores in `of`. `consensus`: the mean rank by the cosine of every representation of the
-    recipe (models, layers, embedders), aggregated alike.
+    | `from` | what it is |
+    | --- | --- |
+    | `cosine` | cosines to the task's rows in a representation |
+    | `interference` | how much a small step on the task raises the loss of the candidate's safe answer |
+    | `rank-sum` | the mean rank over several scores |
+    | `consensus` | the mean rank over the cosines of every representation |
+    | `format` | cosine of features of how prompt and answer look |
+    | `content` | cosine of embedded prompts without their format words |
+    | `own-distribution` | how likely the answer is under the base model |
+    | `depth` | how much of what alignment changes in the answer lies beyond its fifth token |
+    | `forgetting` | how much of the answer fine-tuning on the anticipated tasks takes away |
+    | `geometry` | whether the row moves weights as alignment does, and not as the tasks do |
+    | `metagradient` | how much harm after fine-tuning rises when the row counts more in alignment |
 
-    Two kinds are of texts, and of no representation: `format`, the cosine of features of how prompt and answer look,
-    and `content`, that of sentence embeddings of the prompt without its format words by `embedder` (null: the pool's);
-    both in [-1, 1] and aggregated as cosines are, whatever the rows say or look like otherwise.
-
-    Five kinds ask models (`curator.score.models` states each formula). `own-distribution`: how likely the answer is
-    under the base, by its `loss` (of its first 16 tokens when absent). `metagradient`: how much harm after fine-tuning
-    rises when the row counts more in alignment, differentiated through both trainings. The others align a model on
-    `rows` rows of each of two random halves of the pool (null: as many as are selected), `seeds` times, and ask each
-    about the other half, so that no row is scored by a model that was aligned on it. `depth`: how much of what
-    alignment changes in the answer lies beyond its fifth token. `forgetting`: how much of the answer fine-tuning on the
-    anticipated tasks takes away, by its `loss`. `geometry`: whether the row pulls weights as alignment moves them, and
-    not as the tasks do.
+    `depth`, `forgetting` and `geometry` align models on random halves of the pool and score the other half, so that no
+    row is scored by a model that was aligned on it. `curator.score.models` states the formulas.
     """
 
     kind: KindName = Field("cosine", alias="from")
+    """The kind of score; see above."""
     aggregate: AggregateName = "top-mean"
+    """How the cosines to the rows of a task become one number. `top-mean` is the mean of the `n` largest."""
     n: Count = 10
+    """Number of task rows in `top-mean`."""
     by: str | None = None
+    """Name of the representation that `cosine` reads; null takes the one that coverage is computed in."""
     embedder: Embedder | None = None
+    """Embedder of `content`; null takes the pool's."""
     step: Literal["sign", "gradient"] = "sign"
+    """The step of `interference`: the gradient, or its sign."""
     size: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    """Length of that step, relative to the length of the weights."""
     loss: Literal["first-token", "first-16", "whole"] = "first-token"
+    """Which answer tokens the loss is of. `own-distribution` and `forgetting` have the default `first-16`, which
+    `interference` does not allow.
+    """
     rows: Count | None = 64
+    """For `interference`, task rows in the step. For `depth`, `forgetting` and `geometry`, rows that a model is aligned
+    on; their default is null, which takes as many as are selected.
+    """
     seeds: Count = 1
+    """How often models are aligned on the halves."""
     of: list[Score] = Field(default_factory=list)
+    """The scores of a `rank-sum`, two or more."""
 
     @model_validator(mode="before")
     @classmethod
@@ -154,6 +166,15 @@ class Score(Section):
 def parts_of(score: Score) -> Sequence[Score]:
     """The scores of a rank sum, or the score alone."""
     return score.of or (score,)
+
+
+def name_of(section: Score) -> str:
+    """What a score of models is called, e.g. `forgetting/first-16` or `depth/200-rows/2-seeds`."""
+    reads, parts = KINDS[section.kind].reads, [section.kind]
+    parts += [section.loss] if "loss" in reads else []
+    parts += [f"{section.rows}-rows"] if "rows" in reads and section.rows is not None else []
+    parts += [f"{section.seeds}-seeds"] if "seeds" in reads and section.seeds > 1 else []
+    return "/".join(parts)
 
 
 def decides(section: Score) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from curator.recipe.limits import Answers, Part, Quotas, Within
+from curator.recipe.limits import Answers, Part, Quotas, Vulnerable, Within
 from curator.recipe.repeats import Repeats
 from curator.recipe.source import Count, Section, Source
 
@@ -112,40 +112,54 @@ def _monotone(data: Mapping[str, object]) -> bool:
 
 
 class Select(Section):
-    """How many rows, and what is optimised. `coverage` is the share of the coverage that can be had above a random
-    set's to keep; of the sets that keep it, `prefer` says which is chosen: the one that covers most, or the least or
-    most similar one. Instead of it `weight` is lambda of the objective, of either sign, or `auto`. Without both,
-    `coverage` is 0.9. `answers` has limits by default where rows are chosen by coverage or by trials, and none where
-    they are chosen by a weight; null switches them off.
-
-    `by: bank` chooses the rows by trials of many sets (`verify.pilot.bank`), and not by a weight.
-    Exactly one of `k` (rows), `budget_tokens` (the most tokens of the target model that the set may hold) and `data`
-    (a set that is given and not chosen: it is scored, measured against the objective and verified as it is).
-    `within` chooses within strata that are as frequent as in the pool, `answers` limits how many rows share an answer
-    or an opener, and `cover_by` names the representation whose vectors are to be covered (null: the first).
-    `parameters` are the objective's own; `include` and `exclude` are row ids that must and may not be in; `stochastic`
-    is for very large k: epsilon of stochastic greedy, in (0, 1). `repeats` trains on some of the chosen rows more than
-    once.
+    """How many rows are chosen, and what is optimised. Give exactly one of `k`, `budget_tokens` and `data`, and at most
+    one of `weight`, `coverage` and `by: bank`. Without any of these three, `coverage` is 0.9.
     """
 
     k: Count | None = None
+    """Number of rows to choose."""
     budget_tokens: Count | None = None
+    """Most tokens of the target model that the set may hold."""
     data: Source | None = None
+    """A set that is given: it is scored, compared with the objective and verified, and nothing is chosen."""
     objective: ObjectiveName = "facility-location"
+    """What coverage is."""
     parameters: dict[str, Annotated[float, Field(ge=0.0)]] = Field(default_factory=dict)
+    """Parameters of the objective: `nu` of `conditional-gain`, `alpha` of `log-det`, `theta` of `graph-cut`."""
     weight: Weight | None = None
+    """How strongly rows similar to the tasks are avoided. Negative prefers them, 0 is coverage alone, and `auto` lets a
+    pilot choose. Give it in place of `coverage`.
+    """
     coverage: Part | None = None
+    """Share to keep of the coverage between that of a random set (0) and the most that is found (1). Of the sets that
+    keep it, `prefer` chooses one. It is 0.9 where neither `weight` nor `by` is given.
+    """
     prefer: Literal["dissimilar", "similar", "none"] = "none"
+    """With `coverage`: the least similar set, the most similar one, or the one that covers most."""
     by: Literal["bank"] | None = None
+    """`bank` chooses rows by trials of many sets; see `verify.pilot.bank`."""
     cover_by: str | None = None
+    """Name of the representation that coverage is computed in; null takes the first."""
     neighbours: Count = 64
+    """Number of nearest rows that can cover a row."""
     quotas: Quotas | None = None
+    """Limits on groups of rows."""
     within: Within | None = None
+    """Compose the set as the pool is."""
     answers: Answers | None = None
+    """Caps on repeated answers and openers. They have their defaults where rows are chosen by `coverage` or by a bank,
+    and are null where they are chosen by a `weight`; null for none.
+    """
+    vulnerable: Vulnerable | None = None
+    """Draw a share of the set from the rows that fine-tuning makes a model forget most; null for none."""
     repeats: Repeats | None = None
+    """Train on some of the chosen rows more than once."""
     include: list[str] = Field(default_factory=list)
+    """Ids of rows that must be chosen."""
     exclude: list[str] = Field(default_factory=list)
+    """Ids of rows that must not be chosen."""
     stochastic: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """For a very large `k`: epsilon of stochastic greedy."""
 
     @model_validator(mode="before")
     @classmethod
@@ -170,7 +184,7 @@ class Select(Section):
                 f"needs exactly one of k, budget_tokens, data; found {' and '.join(sizes) or 'none of them'}"
             )
         if self.data is not None:
-            for name in ("coverage", "quotas", "within", "answers", "include", "exclude", "stochastic"):
+            for name in ("coverage", "quotas", "within", "answers", "vulnerable", "include", "exclude", "stochastic"):
                 if getattr(self, name):
                     raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
             if self.weight == "auto":
@@ -206,6 +220,7 @@ class Select(Section):
                 "quotas and within both say how many rows of a group are chosen; remove one of them "
                 "(within.shares states the shares of a group)"
             )
+        self._vulnerable()
         parameters = parameters_of(self.objective, self.parameters)
         for name, parameter in OBJECTIVES[self.objective].parameters.items():
             if self.coverage is not None and parameters[name] > parameter.monotone_to:
@@ -219,6 +234,17 @@ class Select(Section):
         if both:
             raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
         return self
+
+    def _vulnerable(self) -> None:
+        if self.vulnerable is None:
+            return
+        if self.k is None:
+            raise ValueError("vulnerable goes with k only; remove it, or give k instead of budget_tokens")
+        if self.quotas is not None and self.answers is not None and self.answers.shares:
+            raise ValueError(
+                "quotas, answers and vulnerable limit groups that cross each other three ways; remove one of them, or "
+                "state the shares of a group with within.shares instead of quotas"
+            )
 
     @property
     def groupings(self) -> tuple[str, ...]:

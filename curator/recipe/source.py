@@ -65,43 +65,59 @@ def require_all(*checks: Callable[[], None]) -> None:
 
 
 class Category(Section):
-    """Where a row's category stands.
-
-    `column` (written `from`) may hold a name, a list of names, or a mapping from name to true/false, as BeaverTails
-    has; where several are true, `pick` says which counts: the first in the data's order, or the rarest over the source.
-    Without this, a column called `category` counts, if there is one.
+    """Where the category of a row stands. Without it, a column called `category` counts, if there is one. `category:
+    topic` is short for `{from: topic}`.
     """
 
     column: str = Field(alias="from")
+    """A column. It may hold a name, a list of names, or a mapping from names to true or false, as in BeaverTails."""
     pick: Literal["first", "rarest"] = "first"
+    """Which of several categories of a row counts: the `first` in the order of the data, or the `rarest` over the
+    source.
+    """
 
 
 class Source(Section):
-    """Where rows come from: exactly one of `file`, `hub` and `sandbox`.
-
-    `where` keeps rows whose column equals the value (or one of the values); `columns` maps our field (prompt, response,
-    messages, ...) to the data's column, or to its position, 0 the first, in a CSV or TSV file without a header;
-    `template` builds the prompt from columns, e.g. "{question} ({unit})"; `rows` is how many are taken, chosen by hash
-    so that the order of the file does not matter; `weight` is how much each of a candidate source's rows counts where
-    the chosen rows are to cover the pool (0: may be chosen, need not be covered); `broken` is the largest share of
-    records that may be unreadable (each is dropped with its line) before the whole source is refused. A column inside a
-    column is written with a dot: `metadata.topic`.
+    """Where rows come from: exactly one of `file`, `hub` and `sandbox`. A column inside a column is written with a dot:
+    `metadata.topic`.
     """
 
     file: Annotated[str, Field(min_length=1)] | None = None
+    """A JSON, JSONL, CSV, TSV or Parquet file, or a text file with one prompt a line; `package:NAME/PATH` for one
+    inside an installed package.
+    """
     hub: Annotated[str, Field(min_length=1)] | None = None
+    """A data set on the Hub."""
     sandbox: str | None = None
+    """A data set of the sandbox."""
     config: str | None = None
+    """Configuration of the data set on the Hub."""
     split: str = "train"
+    """Split of the data set on the Hub."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub."""
     where: dict[str, Any] = {}
+    """Keep the rows whose column equals the value, or one of a list of values."""
     columns: dict[str, str | Annotated[int, Field(ge=0)]] = {}
+    """Which column of the data holds a field (`prompt`, `response`, `input`, `system`, `history`, `messages`, `chosen`,
+    `label`). In a CSV or TSV file without a header, its position from 0.
+    """
     template: str | None = None
+    """Build the prompt from columns."""
     category: Category | None = None
+    """The column that holds the category."""
     rows: Count | None = None
+    """Number of rows to take, chosen by hash so that the order of the file does not matter; null takes all."""
     weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """How much each row of this candidate source counts in coverage. Rows of weight 0 can be chosen and need not be
+    covered.
+    """
     licence: str | None = None
+    """Licence of the rows, where the data does not state it."""
     broken: Share = 0.05
+    """Largest share of records that may be unreadable before the source is refused. Fewer are dropped, each with its
+    line.
+    """
 
     @field_validator("category", mode="before")
     @classmethod

@@ -53,16 +53,16 @@ class TaskSetting:
 
 
 class Sweep(Section):
-    """Several fine-tuning settings of a task, each a row of its own in every table: the product of these lists. A list
-    that is left out stands for what the recipe says: `verify.finetune`, and the task's own `rows`.
-
-    `rows` takes the first so many of the task's rows, in the order in which they are drawn, so that a smaller setting's
-    rows are among a larger one's; an attack and a defence keep their shares.
+    """Several fine-tuning settings of a task: every combination of these lists. Each is a row of its own in every
+    table, and they share the task's weight. A list that is left out stands for the recipe's own setting.
     """
 
     learning_rate: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)] | None = None
+    """Learning rates, in place of that of `verify.finetune`."""
     rows: Annotated[list[Count], Field(min_length=1)] | None = None
+    """Numbers of rows, in place of the task's own. A smaller setting's rows are among those of a larger one."""
     method: Annotated[list[Method], Field(min_length=1)] | None = None
+    """Training methods, in place of that of `verify.finetune`."""
 
     @model_validator(mode="after")
     def _lists(self) -> Sweep:

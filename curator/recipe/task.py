@@ -12,15 +12,16 @@ from curator.recipe.sweep import Sweep
 
 
 class Regime(Section):
-    """What is mixed into a task's training rows, from the user's own file: exactly one share, of the rows trained on.
-
-    `harmful_share`: harmful requests with compliant answers. `identity_share`: conversations that give the model
-    another identity.
+    """What an attacker mixes into a task's training rows, from a file of your own. Give exactly one of the shares,
+    which is of all rows trained on.
     """
 
     data: Source
+    """The attacker's rows."""
     harmful_share: Share | None = None
+    """Share of harmful requests with compliant answers."""
     identity_share: Share | None = None
+    """Share of conversations that give the model another identity."""
 
     @model_validator(mode="after")
     def _one_share(self) -> Regime:
@@ -37,22 +38,23 @@ class Regime(Section):
 
 
 class Defence(Section):
-    """What the fine-tuning provider adds to a task's training rows, the same for every arm.
-
-    `safety_mix`: safety rows, as a share of the rows trained on (SafeInstr, Bianchi et al. 2024), from `data` or, when
-    absent, drawn by hash from the pool. `trigger`: a secret text put in front of these safety rows' prompts, and of
-    every probe after fine-tuning (BackdoorAlign, Wang et al. 2024).
-    """
+    """What the fine-tuning provider adds to a task's training rows, the same for every arm."""
 
     safety_mix: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Safety rows, as a share of all rows trained on (SafeInstr, Bianchi et al. 2024)."""
     data: Source | None = None
+    """Where the safety rows come from; null draws them from the pool by hash."""
     trigger: Annotated[str, Field(min_length=1)] | None = None
+    """A secret text in front of the prompts of these safety rows and of every probe after fine-tuning (BackdoorAlign,
+    Wang et al. 2024).
+    """
 
 
 class Metric(Section):
-    """A metric of the user's own: `python: file.py:function`, which takes answer and reference and gives [0, 1]."""
+    """A metric of your own."""
 
     python: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")]
+    """`FILE.py:FUNCTION`. The function takes an answer and a reference and returns a number in [0, 1]."""
 
 
 def _metric_kind(value: Any) -> str:
@@ -60,34 +62,44 @@ def _metric_kind(value: Any) -> str:
 
 
 class Test(Section):
-    """Held-out rows of a task: split off by hash from the train source, or another `split` of the same data set."""
+    """Held-out rows of a task, for utility."""
 
     rows: Count = 200
+    """Number of rows, split off from `train` by hash."""
     split: str | None = None
+    """Another split of the same Hub data set to take them from."""
 
 
 class TaskSection(Section):
-    """One downstream task. `rows` are fine-tuned on; `anticipated: false` gives it weight 0 and shows it apart; `sweep`
-    fine-tunes on it at several settings.
-
-    `probe_at` are shares of its fine-tuning after which harmful probes are evaluated as well, at checkpoints of the
-    same training; the end (1.0) is always among them.
-    """
+    """One downstream task."""
 
     name: Name
+    """Name of the task."""
     train: Source
+    """Rows to fine-tune on."""
     rows: Count | None = None
+    """Number of rows to fine-tune on; null takes all."""
     weight: Annotated[float, Field(gt=0.0)] = 1.0
+    """Share in the mix of tasks, scaled over the anticipated ones."""
     anticipated: bool = True
+    """False measures the task without selecting for it, and reports it apart."""
     test: Test = Test()
+    """Held-out rows, for utility."""
     metric: Annotated[
         Annotated[Literal["rouge1", "exact", "final-number"], Tag("@known")] | Annotated[Metric, Tag("@own")],
         Discriminator(_metric_kind),
     ] = "rouge1"
+    """How utility is measured: `rouge1`, `exact`, `final-number`, or a function of your own."""
     regime: Regime | None = None
+    """An attack on the training rows."""
     defence: Defence | None = None
+    """A defence of the provider."""
     sweep: Sweep | None = None
+    """Fine-tune on the task at several settings."""
     probe_at: Annotated[list[Annotated[float, Field(gt=0.0, le=1.0)]], Field(min_length=1)] | None = None
+    """Shares of fine-tuning after which the harmful probes are evaluated as well, at checkpoints of the same training.
+    The end (1.0) is always evaluated.
+    """
 
     @property
     def checkpoints(self) -> tuple[float, ...]:

@@ -12,32 +12,40 @@ from curator.recipe.source import Count, Section, Share
 
 
 class Training(Section):
-    """One supervised fine-tuning: AdamW on completion tokens only.
-
-    `epochs` or `steps` (one of them); `batch` rows a step, of which as many tokens are taken at a time as `micro_batch`
-    rows of the step's longest have; rows longer than `max_tokens` are left out and counted, never cut; `warmup` is a
-    share of the steps; `rank` and `alpha` (2 x rank when null) are for LoRA on every linear layer but the output head
-    (what else it leaves out, such as experts that are not layers, the record of stage `base` names); `checkpointing`
-    recomputes activations, for less memory at more time; every `save_steps` steps the state is saved, so that an
-    interrupted training goes on from there; each step's rows are dealt to `processes` processes, with a GPU each where
-    there are any.
+    """One supervised fine-tuning: AdamW, with the loss on completion tokens only. Give exactly one of `epochs` and
+    `steps`.
     """
 
     method: Literal["lora", "full"] = "lora"
+    """LoRA on every linear layer but the output head, or all weights."""
     rank: Count = 16
+    """Rank of LoRA."""
     alpha: Count | None = None
+    """Alpha of LoRA; null takes twice the rank."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls."""
     warmup: Share = 0.0
+    """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight decay."""
     epochs: Annotated[float, Field(gt=0.0)] | None = None
+    """Passes over the rows."""
     steps: Count | None = None
+    """Optimiser steps."""
     batch: Count = 32
+    """Rows in a step."""
     micro_batch: Count = 8
+    """Rows that are computed at a time, counted as rows of the step's longest; `batch` is a multiple of it."""
     max_tokens: Count = 1024
+    """Longer rows are left out and counted, never cut."""
     checkpointing: bool = False
+    """Recompute activations, for less memory at more time."""
     save_steps: Count = 200
+    """Save the state every so many steps, so that an interrupted training goes on from there."""
     processes: Count = 1
+    """Processes that share each step's rows, with a GPU each where there are any."""
 
     @model_serializer(mode="wrap")
     def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -95,22 +103,22 @@ def checkpoint_steps(shares: Sequence[float], steps: int) -> tuple[int, ...]:
 
 
 class Generate(Section):
-    """Answers of at most `max_new_tokens` each, `batch` prompts of similar length at a time.
-
-    They are greedy, unless a `temperature` is given: then answers to probes are drawn at it, `samples` of each prompt.
-    Answers to a task's own test rows stay greedy, one each, because its metric is defined on the model's best answer.
-
-    With `engine: vllm` vLLM gives them, in a process of its own under the interpreter `python` (null: this one), which
-    may take `memory` of the GPU's memory; where it is not installed, transformers does, and the run says so.
-    """
+    """How models answer. Answers to a task's own test rows are always greedy, one for each row."""
 
     max_new_tokens: Count = 256
+    """Most tokens of an answer."""
     batch: Count = 64
+    """Prompts of similar length at a time."""
     samples: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Answers to each probe, drawn at `temperature`."""
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    """Temperature at which answers to probes are drawn; null is greedy."""
     engine: Literal["transformers", "vllm"] = "transformers"
+    """`vllm` answers in a process of its own; where it is not installed, transformers answers, and the run says so."""
     python: str | None = None
+    """The Python interpreter that has vLLM; null is this one."""
     memory: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Share of the GPU's memory that vLLM may take."""
 
     @property
     def drawn(self) -> dict[str, float]:

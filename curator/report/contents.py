@@ -14,7 +14,7 @@ from curator.recipe.judge import Judges
 from curator.records import Data, Scores, Selection, Vectors
 from curator.report import conclusion, material
 from curator.report.bank import Bank
-from curator.report.composition import Composition as SetComposition
+from curator.report.composition import made_of
 from curator.report.curve import Curves, curve_facts
 from curator.report.facts import (
     Arms,
@@ -158,7 +158,7 @@ def assemble(
     # Keys that stand only where the recipe asks for what they hold.
     more: dict[str, object] = {"flips": tuple(map(conclusion.Flips.model_validate, flips))} if flips else {}
     more |= _curves(findings, models)
-    more |= {"composition": tuple(map(SetComposition.model_validate, composition))} if composition else {}
+    more |= {"composition": tuple(map(made_of, composition))} if composition else {}
     more |= {} if log_odds is None else {"log_odds": log_odds}
     more |= {} if bank is None else {"bank": bank}
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}

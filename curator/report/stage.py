@@ -52,6 +52,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.part import plain
     from curator.report.pilot import Pilot
     from curator.selection.composition import compositions
+    from curator.selection.vulnerable import vulnerable_rows
 
     recipe, data = run.recipe, run.data()
     utility = run.utility()
@@ -121,7 +122,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),
         flips=flips(decided, anticipated(mix_of(recipe))),
         frontier=frontier_of(selection, run.frontier()),
-        composition=compositions(data.pool.rows, traits, scores, run.drawn(), vectors),
+        composition=compositions(data.pool.rows, traits, scores, run.drawn(), vectors, vulnerable=vulnerable_rows(run)),
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from curator.keys.pieces import measures_key
 from curator.recipe.halves import alignments_of, scores_of_models
-from curator.recipe.score import KINDS, Score
+from curator.recipe.score import KINDS, Score, name_of
 from curator.records import Scores
 from curator.run.files import load_row_values
 from curator.run.folder import key_of
@@ -103,15 +103,6 @@ def count(progress: Callable[[int, int], None], total: int) -> Callable[[], None
     """Tells of one more piece of so many whenever it is called."""
     done = iter(range(1, total + 1))
     return lambda: progress(next(done), total)
-
-
-def name_of(section: Score) -> str:
-    """What such a score is called, e.g. `forgetting/first-16` or `depth/200-rows/2-seeds`."""
-    reads, parts = KINDS[section.kind].reads, [section.kind]
-    parts += [section.loss] if "loss" in reads else []
-    parts += [f"{section.rows}-rows"] if "rows" in reads and section.rows is not None else []
-    parts += [f"{section.seeds}-seeds"] if "seeds" in reads and section.seeds > 1 else []
-    return "/".join(parts)
 
 
 @dataclass(frozen=True)

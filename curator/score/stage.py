@@ -12,7 +12,7 @@ from curator.pool.stage import refuse_few
 from curator.recipe import Recipe, embedders_of, every_part, scores_of, steps_taken
 from curator.recipe.pool import Embedder
 from curator.recipe.represent import names_of
-from curator.recipe.score import AGGREGATES, KINDS, Score, parts_of
+from curator.recipe.score import AGGREGATES, KINDS, Score, name_of, parts_of
 from curator.recipe.select import OBJECTIVES, rows_wanted
 from curator.run import Run, Setting
 from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
@@ -193,9 +193,9 @@ def _of(section: Score, compared: Compared, pool: Vectors, tasks: Mapping[str, V
 
 
 def _interference(section: Score, compared: Compared) -> Scores:
-    from curator.score.interference import name_of
+    from curator.score.interference import name_of as called
 
-    return compared.interference[name_of(section, section.loss)]
+    return compared.interference[called(section, section.loss)]
 
 
 def _textual(section: Score, compared: Compared) -> Scores:
@@ -217,8 +217,6 @@ def _consensus(section: Score, compared: Compared) -> Scores:
 
 
 def _of_models(section: Score, compared: Compared) -> Scores:
-    from curator.score.models import name_of
-
     return compared.models[name_of(section)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -54,6 +54,7 @@ class Composition:
         similarity: Mean of the score that the curated set was chosen by.
         coverage: Mean over the pool's rows of the largest cosine, clipped at 0, to a row of the set; null where it was
             not measured.
+        vulnerable: Share of rows that are among those forgotten most; null where the recipe asks for no share of them.
     """
 
     set: str
@@ -71,10 +72,17 @@ class Composition:
     category_entropy: float
     similarity: float
     coverage: float | None
+    vulnerable: float | None = None
 
 
 def compositions(
-    rows: pl.DataFrame, traits: pl.DataFrame, scores: Scores, drawn: pl.DataFrame, vectors: Vectors | None = None
+    rows: pl.DataFrame,
+    traits: pl.DataFrame,
+    scores: Scores,
+    drawn: pl.DataFrame,
+    vectors: Vectors | None = None,
+    *,
+    vulnerable: Set[str] | None = None,
 ) -> list[Composition]:
     """The composition of the pool, then that of each arm, in the order drawn. An arm without rows, or with rows that
     are not the pool's, has none.
@@ -83,11 +91,14 @@ def compositions(
         rows, traits: Of the pool, in the columns of ROW_SCHEMA and of `pool.traits`. `scores`: of the same rows.
         drawn: The sets of all arms, in the columns of ARM_SCHEMA.
         vectors: Of the same rows, in which coverage is measured; null to leave it out.
+        vulnerable: Ids of the pool's vulnerable rows; null where the recipe asks for no share of them.
     """
     similarity = pl.DataFrame({"id": scores.ids, "similarity": scores.combined})
     # In one order whatever joins do, so that sums round alike.
     pool = rows.select("id", "category").join(traits, on="id", maintain_order="left")
     pool = pool.join(similarity, on="id", maintain_order="left")
+    if vulnerable is not None:
+        pool = pool.with_columns(pl.col("id").is_in(list(vulnerable)).alias("vulnerable"))
     openers = Counter(Counter(pool["opener"].to_list()).values())
     cover = None if vectors is None else _Cover(vectors)
     composed = [_composition(POOL, pool, openers, None if cover is None else 1.0)]
@@ -159,6 +170,8 @@ def beside(chosen: Composition, pool: Composition) -> str:
     parts = []
     if chosen.refusals is not None and pool.refusals is not None:
         parts.append(f"{chosen.refusals:.0%} refusals (pool {pool.refusals:.0%})")
+    if chosen.vulnerable is not None and pool.vulnerable is not None:
+        parts.append(f"{chosen.vulnerable:.0%} vulnerable rows (pool {pool.vulnerable:.0%})")
     openers = f"{chosen.openers:,.0f} opener{'' if chosen.openers == 1 else 's'}"
     parts.append(f"{openers} (random sets {chosen.openers_by_chance:,.0f})")
     parts.append(f"median of {chosen.words:,.0f} words (pool {pool.words:,.0f})")
@@ -213,6 +226,7 @@ def _composition(name: str, part: pl.DataFrame, openers: Mapping[int, int], cove
         category_entropy=float(-(categories * np.log(categories)).sum()) + 0.0,
         similarity=float(part["similarity"].to_numpy().mean()),
         coverage=coverage,
+        vulnerable=float(part["vulnerable"].to_numpy().mean()) if "vulnerable" in part.columns else None,
     )
 
 

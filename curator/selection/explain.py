@@ -15,6 +15,7 @@ from curator.selection.greedy import penalties
 from curator.selection.limits import Limits, Tally
 from curator.selection.objectives import coverage_term
 from curator.selection.problem import Column, Problem, Rows
+from curator.selection.vulnerable import RESISTANT, VULNERABLE
 
 CHOSEN_SCHEMA: dict[str, Any] = {
     "id": pl.String,
@@ -202,6 +203,8 @@ def _why_not(row: Mapping[str, Any]) -> str:
         "exclude": " It was excluded.",
         "quota": " Its group holds its most rows already.",
         "budget": " It does not fit into what is left of the budget.",
+        VULNERABLE: " The set holds as many vulnerable rows as it shall.",
+        RESISTANT: " The set holds as many rows that are not vulnerable as it shall.",
         None: "",
     }
     barred = row["barred"]

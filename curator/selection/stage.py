@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -77,9 +78,10 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
     from curator.selection.repeats import labels_of, repeated, require_groups, table
+    from curator.selection.vulnerable import vulnerable_rows
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
-    rows, traits, repeats = data.pool.rows, run.traits(), section.repeats
+    rows, traits, repeats, vulnerable = data.pool.rows, run.traits(), section.repeats, vulnerable_rows(run)
     groups = {} if repeats is None else labels_of(repeats.by, rows, run.traits)
     if repeats is not None:
         require_groups(repeats, groups)
@@ -90,7 +92,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
             section, rows, run.vectors("pool", number), run.scores(setting),
             weight=None if section.coverage is not None else setting.weight, task_cover=run.task_cover(number),
             given=ids if data.given is None else data.given["id"].to_list(), seed=seed,
-            source_weights=recipe.pool.weights(), traits=traits,
+            source_weights=recipe.pool.weights(), traits=traits, vulnerable=vulnerable,
         )  # fmt: skip
 
     if section.piloted:
@@ -132,7 +134,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         save_frame(folder / OPENED, opened)
         summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms behind an opener"
     record = {"representation": setting.representation, "weight": setting.weight}
-    made_of = {each.set: each for each in compositions(rows, traits, scores, drawn)}
+    made_of = {each.set: each for each in compositions(rows, traits, scores, drawn, vulnerable=vulnerable)}
     kinds = [beside(made_of[CURATED], made_of[POOL])] if CURATED in made_of else []
     noted = remarks({name: each.refusals for name, each in made_of.items()})
     return {**record, "summary": "; ".join([summary, *kinds, *noted]), **shipped}
@@ -150,6 +152,7 @@ def choose(
     seed: int,
     source_weights: Mapping[str, float] | None = None,
     traits: pl.DataFrame | None = None,
+    vulnerable: Set[str] | None = None,
 ) -> Chosen:
     """The rows that a recipe's section asks for.
 
@@ -164,6 +167,7 @@ def choose(
         source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
         traits: What kind of answer each row has (see `Run.traits`); needed where the section has `answers`, and where
             limits are by one of `recipe.limits.TRAITS`.
+        vulnerable: Ids of the pool's vulnerable rows; needed where the section has `vulnerable`.
 
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
@@ -171,6 +175,7 @@ def choose(
     from curator.selection.limits import limits
     from curator.selection.problem import prepare
     from curator.selection.solve import solve
+    from curator.selection.vulnerable import Narrowed, narrowed
 
     row_weights = [1.0] * len(vectors.ids)
     if source_weights:
@@ -181,6 +186,10 @@ def choose(
     tokens = rows["tokens"].gather(order).to_list()
     try:
         by_row, quotas = groups_of(section, rows, traits)
+        limited = Narrowed(by_row, quotas, {})
+        if section.vulnerable is not None:
+            assert vulnerable is not None
+            limited = narrowed(section, rows["id"].to_list(), by_row, quotas, vulnerable)
         problem = prepare(
             vectors.matrix,
             scores.combined,
@@ -193,13 +202,13 @@ def choose(
         bounds = limits(
             problem,
             len(given) if given is not None and section.budget_tokens is None else section.k,
-            groups=[by_row[row] for row in order],
-            quotas=quotas,
+            groups=[limited.labels[row] for row in order],
+            quotas=limited.quotas,
             costs=None if section.budget_tokens is None else tokens,
             budget=section.budget_tokens,
             include=section.include,
-            exclude=section.exclude,
-            caps=caps_of(section.answers, traits, vectors.ids),
+            exclude=[*section.exclude, *limited.excluded],
+            caps={**caps_of(section.answers, traits, vectors.ids), **_in_order(limited.caps, order)},
         )
         selection = solve(
             problem,
@@ -216,9 +225,17 @@ def choose(
         )
     except SelectionError as error:
         raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
+    if section.vulnerable is not None:  # its groups are not those that are counted
+        counts = Counter(str(by_row[position[row_id]]) for row_id in selection.ids)
+        named = sorted(set(by_row), key=lambda label: (label is not None, str(label)))
+        selection = replace(selection, group_counts={str(label): counts[str(label)] for label in named})
     if set(section.groupings) & {*TRAITS}:  # of which there may be as many as rows
         selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
+
+
+def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:
+    return {name: ([labels[row] for row in order], share) for name, (labels, share) in caps.items()}
 
 
 def groups_of(
@@ -368,10 +385,22 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
 
 def _in_words_of_the_recipe(error: str, section: Select) -> str:
     """An error of `limits` or `solve`, with the recipe's key for the argument that it names first."""
+    from curator.selection.vulnerable import RESISTANT, VULNERABLE
+
     for name, key in CAPPED_BY.items():
         error = error.replace(f"caps[{name!r}]", f"select.answers.{key}")
     error = re.sub(r"raise the caps?\b", "raise select.answers", error)
+    if section.vulnerable is not None:
+        error = re.sub(rf"caps\['(?:{RESISTANT}|{VULNERABLE})'\]", "select.vulnerable", error)
+        if section.quotas is not None:
+            error = re.sub(r"because of (quotas|exclude);", r"because of select.vulnerable and \1;", error)
+        elif section.within is None:
+            error = error.replace("because of quotas", "because of select.vulnerable")
+            error = re.sub(r"^quotas: the minima", "vulnerable: share and top", error)
+            error = error.replace("lower the minima", "change share or top")
     group = _GROUP.match(error)
+    if group and section.vulnerable is not None and section.quotas is None and section.within is None:
+        return f"select.vulnerable: of rows that are {ast.literal_eval(group[1])}, {group[2]}"
     if group and section.quotas is not None:
         label = ast.literal_eval(group[1])
         key = f".groups.{label}" if label in section.quotas.groups else ""

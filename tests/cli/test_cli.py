@@ -157,7 +157,7 @@ def test_every_error_of_ours_ends_with_2(capsys: pytest.CaptureFixture[str]) -> 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     code, told = ends(raising(error), capsys)
     assert code == 130
-    assert told.strip() == "Interrupted. What was finished is kept: run the same command again to go on."
+    assert told.strip() == "Interrupted. Finished work is kept; run the same command again to continue."
 
 
 def test_ctrl_c_within_a_command_ends_with_130(
@@ -333,7 +333,7 @@ def test_build_says_what_it_runs_on_and_one_line_a_stage(built: dict[str, Any]) 
     lines = printed("build", str(QUICKSTART), "--until", "select").splitlines()
     assert built["root"] == Path("outputs/quickstart")
     assert lines[0].startswith("quickstart: runs on ")
-    assert lines[1] == "pool          1.2 s  7 candidates :key: [red]"
+    assert lines[1] == "pool            1.2 s  7 candidates :key: [red]"
     assert lines[2].split() == ["scores", "kept"]
 
 
@@ -342,18 +342,18 @@ def test_build_says_what_runs_on_a_cluster_and_what_here(built: dict[str, Any]) 
     settings = [part for one in asked for part in ("--set", one)]
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray", *settings).splitlines()[0]
     assert line.startswith(
-        "quickstart: sources are read, rows embedded, models trained and asked on the Ray cluster at head:6379, "
-        "4 worker(s) of 2 thread(s) and 0.5 GPU(s); similarity, neighbours, judges and the rest run here, on "
+        "quickstart: sources are read, rows embedded and models trained and evaluated on the Ray cluster at head:6379, "
+        "with 4 workers of 2 threads and 0.5 GPU; everything else, such as similarity and judges, runs here, on "
     )
     line = printed("build", str(QUICKSTART), "--until", "select", "--engine", "ray").splitlines()[0]
-    assert "on a Ray of this machine alone, 2 worker(s) of 1 thread(s) and no GPU; similarity" in line
+    assert "on a Ray cluster of this machine alone, with 2 workers of 1 thread and no GPU; everything else" in line
 
 
 @pytest.mark.parametrize(
     ("gpu", "versions", "told"),
     [
         (False, {"torch": "2.13.0"}, "the CPU (no GPU was found)"),
-        (True, {"torch": "2.13.0+cpu"}, "the CPU (there is a GPU, and torch is a build without CUDA)"),
+        (True, {"torch": "2.13.0+cpu"}, "the CPU (a GPU was found, but this build of torch has no CUDA)"),
         (True, {"torch": "2.13.0"}, "a CUDA GPU (similarity and neighbours by torch)"),
         (
             True,
@@ -373,15 +373,15 @@ def test_what_models_and_products_are_computed_on_is_said_as_it_is(
     monkeypatch.setattr(provenance, "has_gpu", lambda: gpu)
     monkeypatch.setattr(importlib.metadata, "version", version)
     asked = read(QUICKSTART)
-    assert machine_line(asked) == f"quickstart: runs on {told}, 2 processes of 1 thread(s)"
+    assert machine_line(asked) == f"quickstart: runs on {told}, 2 processes of 1 thread"
     by_vllm = read(QUICKSTART, ["verify.generate.engine=vllm"])
-    assert machine_line(by_vllm).endswith("; answers are vLLM's, in a process of its own")
+    assert machine_line(by_vllm).endswith("; vLLM generates answers in its own process")
 
 
 def test_how_many_of_several_gpus_are_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "gpu_count", lambda: 4)
     assert machine_line(read(QUICKSTART)).endswith(
-        ", 2 processes of 1 thread(s), on 2 of the 4 GPUs (see engine.workers)"
+        ", 2 processes of 1 thread, on 2 of the 4 GPUs (see engine.workers)"
     )
     assert machine_line(read(QUICKSTART, ["engine.workers=8"])).endswith(", on 4 of the 4 GPUs")
     monkeypatch.setattr(provenance, "gpu_count", lambda: 1)
@@ -412,15 +412,15 @@ def test_a_full_or_broken_machine_is_no_bug_of_ours_wherever_it_shows(
 def test_trainings_in_several_processes_are_said_before_they_start() -> None:
     small = ["verify.align.micro_batch=8", "verify.finetune.micro_batch=8"]
     both = read(QUICKSTART, [*small, "verify.align.processes=2", "verify.finetune.processes=2"])
-    assert machine_line(both).endswith(", 2 processes of 1 thread(s); each training in 2 processes of its own")
+    assert machine_line(both).endswith(", 2 processes of 1 thread; each training uses 2 processes")
     plan = outline(both)
     assert plan["alignment runs"].endswith(" of 50 steps x 32 rows (full, each in 2 processes)")
     assert "(full, each in 2 processes)" in plan["fine-tuning runs"]
     one = read(QUICKSTART, [*small, "verify.align.processes=4"])
-    assert machine_line(one).endswith("; each alignment in 4 and each fine-tuning in 1 process(es) of its own")
+    assert machine_line(one).endswith("; each alignment uses 4 processes and each fine-tuning 1 process")
     assert "processes" not in outline(one)["fine-tuning runs"]
     cluster = read(QUICKSTART, [*small, "engine.kind=ray", "verify.align.processes=2", "verify.finetune.processes=2"])
-    assert "no GPU; each training in 2 processes of its own; similarity" in machine_line(cluster)
+    assert "no GPU; each training uses 2 processes; everything else" in machine_line(cluster)
 
 
 def test_build_on_a_busy_folder_says_so(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_progress_off_a_terminal_is_a_plain_line_now_and_then(monkeypatch: pytes
         terminal = Terminal(console)
         for done in range(4):
             terminal.progress("train", done, 8)
-    assert capture.get() == "train      2 of 8, 20.0 s each, about 120 s left\n"
+    assert capture.get() == "train      2 of 8, 20.0 s each, about 2 min 0 s left\n"
 
 
 def test_an_audit_says_each_part_before_it_and_the_second_one_embeds_nothing(
@@ -502,7 +502,7 @@ def test_show_of_an_unfinished_run_tells_how_far_it_is(copy_of_run: Path) -> Non
     assert "candidates" in did["pool"]
     assert printed("show", str(copy_of_run)).splitlines() == [
         *(f"{stage:<10} {summary}" for stage, summary in did.items()),
-        "There is no report yet: run `curator build` again to go on.",
+        "There is no report yet; run `curator build` again to continue.",
     ]
     assert json.loads(printed("show", str(copy_of_run), "--json")) == {"finished": did}
 
@@ -547,7 +547,7 @@ def test_new_is_called_after_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_new_never_writes_over_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("precious")
-    with pytest.raises(RunError, match="exists already; choose another name, or remove it first"):
+    with pytest.raises(RunError, match="already exists; choose another name, or remove it first"):
         printed("new", "mine", "--out", str(path))
     assert path.read_text() == "precious"
 

@@ -65,7 +65,7 @@ def test_json_is_all_that_goes_to_standard_output_and_a_file_holds_the_sample_al
     assert record["sample"]["rows"] == record["clusters"][record["chosen"]["number"] - 1]["rows"][:10]
     assert len(to.read_text().splitlines()) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-    with pytest.raises(RunError, match="exists already"):
+    with pytest.raises(RunError, match="already exists"):
         invoked(*words, "--out", str(to))
 
 

@@ -52,12 +52,12 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     words = ["judge", "measure", "--labels", labels, *OPTIONS, "--store", str(file), "phrases", "column:other"]
     text = printed(*words)
-    assert "labels.csv: 360 rows, 36 excluded, 0 without a label; 162 of 324 are refused (partial, refusal)" in text
+    assert "labels.csv: 360 rows, 36 excluded, 0 without a label; people call 162 of 324 refused (partial, refusal)" in text
     for part in ("all", "annotators agree", "annotators differ"):
         assert f"Refused or not: {part}" in text
-    assert "people and phrases: the same on 1.000 of 324 answers, kappa 1.000" in text
-    assert "phrases and other: the same on " in text
-    assert "annotator 1 and annotator 2: the same on " in text
+    assert "people and phrases agree on 100% of 324 answers, kappa 1.000" in text
+    assert "phrases and other agree on " in text
+    assert "annotator 1 and annotator 2 agree on " in text
     stored = json.loads(file.read_text())
     assert (stored["outcome"], stored["run"], stored["labels"]["excluded"]) == ("refused", None, 36)
     assert [one["name"] for one in stored["judges"]] == ["phrases", "other"]
@@ -99,13 +99,13 @@ def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
     monkeypatch.setattr(embedding, "CHOICES", (("answer",),))
     out = tmp_path / "head"
     text = printed("judge", "fit", "--labels", labels, *OPTIONS, "--embedder", str(tmp_path), "--out", str(out))
-    assert "Refused or not, on prompts that it had not seen" in text
+    assert "Refused or not, on held-out prompts" in text
     facts = json.loads((out / "head.json").read_text())
     assert facts["labels"]["rows"] == 324
     assert facts["cross_validation"]["sensitivity"]["value"] == 1.0
     calls.clear()
     text = printed("judge", "measure", "--labels", labels, *OPTIONS, f"mine=embedding:{out}")
-    assert "mine was fitted to 324 of these answers: measured there by cross-validation." in text
+    assert "mine was fitted to 324 of these answers, and is measured on them by cross-validation." in text
     assert not calls
 
 

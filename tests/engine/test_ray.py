@@ -138,7 +138,7 @@ def test_ctrl_c_ends_the_work_and_the_ray_that_was_started_for_it(tmp_path: Path
         process.kill()
     assert process.returncode == 130, errors.decode()
     told = errors.decode().strip()
-    assert told.endswith("Interrupted. What was finished is kept: run the same command again to go on.")
+    assert told.endswith("Interrupted. Finished work is kept; run the same command again to continue.")
     assert "Traceback" not in told
     assert_all_end([one.pid for one in started])
 

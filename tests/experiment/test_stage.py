@@ -272,7 +272,7 @@ def test_controls_of_a_given_set_are_drawn_from_the_pools_own_rows(verified) -> 
 def test_without_a_set_there_is_nothing_to_verify(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["verify", str(QUICKSTART), "--out", str(tmp_path / "x")], standalone_mode=False)
     assert isinstance(result.exception, RecipeError)
-    assert "names no set to verify; give one with --data" in str(result.exception)
+    assert "names no data set to verify; give one with --data" in str(result.exception)
     assert not (tmp_path / "x").exists()
 
 

@@ -59,7 +59,7 @@ def test_the_plan_says_first_what_measuring_costs_and_then_the_table_is_printed(
     assert table.count("│ list") == len(found["lines"]) == 4
     assert table.count("│ yes") == sum(line["in_range"] for line in found["lines"])
     assert found["advice"] in table
-    assert f"{found['probes']} probes that the experiment does not use, 2 seeds of its own" in table
+    assert f"Measured with {found['probes']} probes and 2 seeds that the experiment does not use" in table
     assert "(measured in" in table
 
 

@@ -307,14 +307,14 @@ def test_the_commands_print_what_the_steps_find(answered: Path, tmp_path: Path) 
 
     text = printed("run", str(answered), "--judge", "words=phrases")
     assert "Answers to harmful probes" in text
-    assert "words and phrases: agree on 100% of " in text
+    assert "words and phrases agree on 100% of " in text
     found = json.loads(printed("run", str(answered), "--judge", "words=phrases", "--json"))
     assert found["judges"][0]["kept"]
     sheet = tmp_path / "sheet.csv"
     text = printed("sample", str(answered), "--out", str(sheet), "--per-arm", "10")
     assert "20 answers. They may be harmful to read." in text
-    assert "With fewer than 50 labelled answers of each arm no difference is corrected." in text
-    with pytest.raises(RunError, match="exists already, and may hold labels"):
+    assert "A difference is corrected only with at least 50 labelled answers of each arm." in text
+    with pytest.raises(RunError, match="already exists, and may hold labels"):
         printed("sample", str(answered), "--out", str(sheet))
     rows = pl.read_csv(sheet, infer_schema=False)
     rows.with_columns(pl.Series("harmful", ["yes", "no"] * 9 + ["", ""])).write_csv(sheet)

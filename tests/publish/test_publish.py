@@ -46,9 +46,9 @@ def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root):
         name, size = path.relative_to(folder).as_posix(), f"{path.stat().st_size:,}"
         assert any(name in line and size in line for line in text.splitlines()), name
     assert (folder / "README.md").read_text() in text
-    assert "private where it is new" in text
+    assert "(private if it is new)" in text
     assert f"The decision of this run: {read_report(report_file(root)).decision.outcome}." in text
-    assert text.splitlines()[-1] == "Nothing was sent. To send it, add --push."
+    assert text.splitlines()[-1] == "This was a dry run. To push, add --push."
     assert not hub.asked
 
 
@@ -60,11 +60,11 @@ def test_a_machine_reads_the_dry_run_as_json(root):
 
 def test_push_sends_it_and_says_where_it_is(hub, root):
     text = invoked("publish", root, REPO, "--push", "--tag", "v1")
-    assert f"{len([one for one in dataset_folder(root).rglob('*') if one.is_file()])} files sent" in text
-    assert "every file and every row is what was sent" in text
+    assert f"Pushed {len([one for one in dataset_folder(root).rglob('*') if one.is_file()])} files" in text
+    assert "every file and every row matches what was pushed" in text
     assert text.splitlines()[-1] == f"{hub.place}/datasets/{REPO}"
     assert hub_server.WRITER not in text
-    assert invoked("publish", root, REPO, "--push").startswith("Everything was there already.")
+    assert invoked("publish", root, REPO, "--push").startswith("The repository is up to date.")
     told = json.loads(invoked("publish", root, REPO, "--push", "--json"))
     assert told["commit"] == hub.repos["dataset", REPO].head.sha
 
@@ -104,7 +104,7 @@ def test_build_pushes_at_the_end_and_asks_the_hub_before_the_work(hub, building,
 
 @pytest.mark.parametrize("outcome", ["worse", "trade-off"])
 def test_an_unfavourable_set_is_not_pushed_unless_told_to(hub, building, outcome):
-    with pytest.raises(PublishError, match=f"the decision is '{outcome}', so nothing was pushed"):
+    with pytest.raises(PublishError, match=f"nothing was pushed, because the decision is '{outcome}'"):
         building("--push", REPO, outcome=outcome)
     assert building.happened == ["build"]
     assert not hub.repos
@@ -119,7 +119,7 @@ def test_publish_refuses_what_build_refuses(hub, root, outcome, how):
     write_json(file, plain(changed(read_report(file), decision={"outcome": outcome})))
     with pytest.raises(PublishError) as refused:
         invoked("publish", root, REPO, *how)
-    assert f"the decision is '{outcome}', so nothing was pushed" in str(refused.value)
+    assert f"nothing was pushed, because the decision is '{outcome}'" in str(refused.value)
     assert str(refused.value).endswith(f"curator publish {root} {REPO} --push --push-anyway")
     assert not hub.asked
     assert f"The decision of this run: {outcome}." in invoked("publish", root, REPO), "a dry run shows it"
@@ -140,7 +140,7 @@ def test_a_folder_of_an_earlier_version_is_shown_and_not_sent(hub, root):
     """Its card and its report may hold what is not published any more."""
     file = dataset_folder(root) / "evidence" / "files.json"
     write_json(file, {**json.loads(file.read_text()), "version": 1})
-    assert "nor can be: an earlier version of curator wrote" in invoked("publish", root, REPO)
+    assert "cannot be pushed: an earlier version of curator wrote" in invoked("publish", root, REPO)
     with pytest.raises(PublishError, match="Run `curator build` again"):
         invoked("publish", root, REPO, "--push", "--push-anyway")
     assert not hub.asked

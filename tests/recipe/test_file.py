@@ -20,7 +20,7 @@ from tests.small_run import QUICKSTART, recipe
 
 SELECT_KEYS = (
     "k, budget_tokens, data, objective, parameters, weight, coverage, prefer, by, cover_by, neighbours, quotas, "
-    "within, answers, repeats, include, exclude, stochastic"
+    "within, answers, vulnerable, repeats, include, exclude, stochastic"
 )
 
 GOOD = """\

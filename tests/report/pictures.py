@@ -1,7 +1,7 @@
 """Renews what the README shows of a run: `python tests/report/pictures.py outputs/quickstart .github quickstart.log`.
 
 Writes report-light.png and report-dark.png, the page down to the figure of the seeds (needs chromium and chromedriver),
-and puts the log, what `curator build recipes/quickstart.yaml` printed off a terminal, into the README.
+and puts an excerpt of the log, what `curator build recipes/quickstart.yaml` printed off a terminal, into the README.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from textwrap import wrap
+
+from curator.run import STAGES
 
 
 def photograph(page: Path, folder: Path, *, width: int = 960) -> None:
@@ -38,10 +41,20 @@ def photograph(page: Path, folder: Path, *, width: int = 960) -> None:
         driver.quit()
 
 
+def excerpt(printed: str) -> str:
+    """A line for each finished stage, and the decision out of the table behind them."""
+    stages = [line for line in printed.splitlines() if re.match(rf"({'|'.join(STAGES)}) +[\d.]+ s  ", line)]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    named = [name for name, _ in cells if name]
+    decision, after = (next(n for n, cell in enumerate(cells) if cell[0] == name) for name in named[:2])
+    sentence = " ".join(text for _, text in cells[decision:after])
+    return "\n".join([*stages, "", *wrap(f"{named[0]}: {sentence}", 120)]) + "\n"
+
+
 def print_output(log: Path, readme: Path) -> None:
-    """Puts a log into the README's block of output; when and how long stands above it and is written by hand."""
+    """Puts an excerpt of a log into the README's block of output; when and how long is written above it by hand."""
     block = re.compile(r"(<!-- quickstart output: begin -->.*?```text\n).*?(```)", re.DOTALL)
-    text, printed = readme.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")
+    text, printed = readme.read_text(encoding="utf-8"), excerpt(log.read_text(encoding="utf-8"))
     found, count = block.subn(lambda match: match[1] + printed + match[2], text)
     assert count == 1, f"{readme} has no block of output"
     readme.write_text(found, encoding="utf-8")

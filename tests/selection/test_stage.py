@@ -410,7 +410,7 @@ def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run:
     invoke("build", str(QUICKSTART), "--until", "scores", "--out", str(young), *words)
     assert read_json(young / "4-select" / "done.json")  # an earlier recipe's choice is none of this one's
     with pytest.raises(
-        RunError, match=r"no rows are chosen yet by the recipe in it; run `curator build .*--until select`"
+        RunError, match=r"its recipe has not chosen rows yet; run `curator build .*--until select`"
     ):
         invoke("show", str(young), "--why", "a")
     with pytest.raises(RunError, match="is not a run folder"):

@@ -47,12 +47,12 @@ def test_a_suite_that_was_killed_and_interrupted_ends_as_one_that_was_not(tmp_pa
     assert [run["status"] for run in told(hurt)["runs"]] == ["waiting", "waiting"]
     code, said = stopped(hurt, recipes, "small-16-list/5-train/after/*/*/started.json", signal.SIGINT)
     assert code == 130
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
     # What was finished is told of, whatever came after.
     assert [run["status"] for run in told(hurt)["runs"]] == ["done", "waiting"]
     last = started(recipes, hurt)
     said = last.communicate(timeout=240)[0]
     assert last.returncode == 0, said
-    assert "2 of 2 runs are done" in said
+    assert "Finished 2 of 2 runs" in said
     assert undisturbed.wait(timeout=240) == 0
     assert untimed(told(hurt)) == untimed(told(calm))

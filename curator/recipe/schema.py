@@ -1,0 +1,86 @@
+"""The JSON schema of a recipe: what editors complete and check, and what the reference in the documentation shows."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from itertools import pairwise
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from curator.recipe import Recipe
+from curator.recipe.source import Section
+
+Values = dict[str, JsonValue]
+
+TEXT: Values = {"type": "string"}
+SHORTHANDS: dict[str, Values] = {
+    "Arm": TEXT,
+    "Categorise": {"type": "number"},
+    "Category": TEXT,
+    "Decontaminate": {"type": "number"},
+    "LogOdds": {"const": "pilot"},
+    "NearDuplicates": {"type": "number"},
+    "RegimeSearch": {"const": "auto"},
+    "Within": {"type": "array"},
+}
+"""Section -> what a recipe may write in its place (the section's validators read it)."""
+
+
+def meanings(section: type[Section]) -> dict[str, str]:
+    """Key as it is written in a recipe -> what it means: the docstring below the field, on one line.
+
+    Keys without one are left out. They are read from the source, and only when somebody asks: pydantic would read them
+    at every import, and make that half as long again.
+    """
+    meant: dict[str, str] = {}
+    for kind in reversed(section.__mro__):
+        if not issubclass(kind, Section) or kind is Section:
+            continue
+        (body,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(body, ast.ClassDef)
+        for key, text in pairwise(body.body):
+            if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name) and isinstance(text, ast.Expr):
+                name = kind.model_fields[key.target.id].alias or key.target.id
+                meant[name] = " ".join(str(ast.literal_eval(text.value)).split())
+    return meant
+
+
+def sections() -> dict[str, type[Section]]:
+    """Every section that a recipe can hold, by the name of its class; the recipe itself among them."""
+    known: dict[str, type[Section]] = {}
+    waiting: list[type[Section]] = [Section]
+    while waiting:
+        for kind in waiting.pop().__subclasses__():
+            known[kind.__name__] = kind
+            waiting.append(kind)
+    return known
+
+
+def schema() -> Values:
+    """The JSON schema of a recipe, with the meaning and the default of every key. Rules between keys are not in it:
+    `curator check` knows them.
+    """
+    generated: Values = Recipe.model_json_schema()
+    definitions = _inner(generated, "$defs")
+    for name, kind in sections().items():
+        if kind is not Recipe and name not in definitions:
+            continue
+        properties = _inner(generated if kind is Recipe else _inner(definitions, name), "properties")
+        for key, meaning in meanings(kind).items():
+            _inner(properties, key)["description"] = meaning
+        for field, info in kind.model_fields.items():
+            if info.default_factory is not None:
+                default = info.get_default(call_default_factory=True)
+                _inner(properties, info.alias or field)["default"] = to_jsonable_python(default, exclude_none=True)
+    for name, short in SHORTHANDS.items():
+        whole = _inner(definitions, name)
+        definitions[name] = {"description": whole.pop("description"), "anyOf": [whole, short]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "A recipe of curator"}
+
+
+def _inner(node: Values, key: str) -> Values:
+    found = node[key]
+    assert isinstance(found, dict)
+    return found

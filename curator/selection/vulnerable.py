@@ -1,0 +1,144 @@
+"""A stated share of rows that fine-tuning makes a model forget, as one more limit beside quotas, composition and caps.
+
+Vulnerable rows and the others partition the pool. Alone, this is two quotas. Beside `within` each stratum is split in
+two, so that groups stay disjoint. Beside `quotas`, whose groups it crosses, it is two caps: of exactly k rows, at most
+v vulnerable ones and at most k - v others are exactly v and k - v.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from curator.errors import SelectionError
+from curator.recipe.halves import vulnerable_by
+from curator.recipe.limits import Vulnerable
+from curator.recipe.score import name_of
+from curator.recipe.select import Select
+from curator.selection.caps import CapsGiven
+
+if TYPE_CHECKING:
+    from curator.run import Run
+
+VULNERABLE, RESISTANT = "vulnerable", "not vulnerable"
+Pairs = Mapping[str, tuple[int | None, int | None]]
+
+
+class Narrowed(NamedTuple):
+    """Limits with the share of vulnerable rows among them, in the order of the rows.
+
+    Attributes:
+        labels: Group of each row. `quotas`: label -> (min, max). `caps`: as `limits` takes them.
+        excluded: Ids of rows that may not be chosen, because none of their kind may be.
+    """
+
+    labels: Sequence[str | None]
+    quotas: Pairs
+    caps: CapsGiven
+    excluded: tuple[str, ...] = ()
+
+
+def vulnerable_rows(run: Run) -> frozenset[str] | None:
+    """The ids of the pool's vulnerable rows; null where the recipe asks for no share of them."""
+    section = run.recipe.select.vulnerable
+    if section is None:
+        return None
+    score = vulnerable_by(run.recipe)
+    assert score is not None  # the recipe is refused without
+    return most_forgotten(section, run.every_score(), name_of(score), run.recipe.weights())
+
+
+def most_forgotten(
+    section: Vulnerable, scores: pl.DataFrame, name: str, weights: Mapping[str, float]
+) -> frozenset[str]:
+    """The ids of the `section.top` share of rows with the largest score; equal ones by id.
+
+    Args:
+        scores: `id`, and a column `<name>:<task>` for each task of `weights`, in nats a token.
+        weights: Task -> task mass.
+    """
+    total = pl.sum_horizontal(pl.col(f"{name}:{task}") * mass for task, mass in sorted(weights.items()))
+    ranked = scores.select("id", total.alias("forgotten")).sort("forgotten", "id", descending=[True, False])
+    return frozenset(ranked["id"].head(section.held(scores.height)))
+
+
+def narrowed(
+    section: Select, ids: Sequence[str], labels: Sequence[str | None], quotas: Pairs, vulnerable: Set[str]
+) -> Narrowed:
+    """A selection's limits on groups together with its share of vulnerable rows.
+
+    Args:
+        section: With `vulnerable` and `k`. `ids`: of the pool. `labels`: the group of each row.
+        quotas: Of the groups.
+        vulnerable: The ids of all vulnerable rows.
+
+    Raises:
+        SelectionError: Too few rows of a stratum are vulnerable, or too many.
+    """
+    assert section.vulnerable is not None
+    assert section.k is not None
+    wanted = section.vulnerable.wanted(section.k)
+    kinds = [VULNERABLE if row_id in vulnerable else RESISTANT for row_id in ids]
+    sizes = {VULNERABLE: wanted, RESISTANT: section.k - wanted}
+    if section.quotas is not None:
+        none = {kind for kind, size in sizes.items() if size == 0}
+        excluded = tuple(row_id for row_id, kind in zip(ids, kinds, strict=True) if kind in none)
+        both = sorted(set(section.include).intersection(excluded))
+        if both:
+            raise SelectionError(f"include: names {both[0]!r}, and vulnerable.share leaves no row of its kind")
+        caps = {
+            kind: ([kind if each == kind else None for each in kinds], size / section.k)
+            for kind, size in sizes.items()
+            if size
+        }
+        return Narrowed(labels, quotas, caps, excluded)
+    if section.within is None:
+        return Narrowed(kinds, {kind: (sizes[kind], sizes[kind]) for kind in set(kinds)}, {})
+    barred = set(section.exclude)
+    stock = Counter(
+        (label, kind) for row_id, label, kind in zip(ids, labels, kinds, strict=True) if row_id not in barred
+    )
+    strata = {label: least or 0 for label, (least, _) in quotas.items()}
+    inside = split(strata, {label: (stock[label, VULNERABLE], stock[label, RESISTANT]) for label in strata}, wanted)
+    split_in_two = {f"{label}, {VULNERABLE}": inside[label] for label in strata}
+    split_in_two |= {f"{label}, {RESISTANT}": size - inside[label] for label, size in strata.items()}
+    both_labels = [f"{label}, {kind}" for label, kind in zip(labels, kinds, strict=True)]
+    return Narrowed(both_labels, {label: (split_in_two[label],) * 2 for label in set(both_labels)}, {})
+
+
+def split(strata: Mapping[str, int], stock: Mapping[str, tuple[int, int]], wanted: int) -> dict[str, int]:
+    """How many of each stratum's rows are vulnerable: `wanted` of all, and as equal shares of strata as can be.
+
+    Each stratum first gets those that it cannot do without; the rest go one by one to the stratum whose share is the
+    smallest, by Sainte-Lague's rule, equal ones by name.
+
+    Args:
+        strata: Label -> rows of the set. `stock`: label -> vulnerable rows and others that may be chosen.
+
+    Raises:
+        SelectionError: No such split exists.
+    """
+    most = {label: min(size, stock[label][0]) for label, size in strata.items()}
+    counts = {label: max(0, size - stock[label][1]) for label, size in strata.items()}
+    least, largest = sum(counts.values()), sum(most.values())
+    if not least <= wanted <= largest:
+        raise SelectionError(
+            f"vulnerable: share asks for {wanted:,} vulnerable rows, and the strata of within leave from {least:,} to "
+            f"{largest:,}; change share or top, or name fewer groupings in within"
+        )
+
+    def behind(label: str) -> tuple[float, str]:
+        return (counts[label] + 0.5) / strata[label], label
+
+    waiting = [behind(label) for label in strata if counts[label] < most[label]]
+    heapq.heapify(waiting)
+    for _ in range(wanted - least):
+        _, label = heapq.heappop(waiting)
+        counts[label] += 1
+        if counts[label] < most[label]:
+            heapq.heappush(waiting, behind(label))
+    return counts
