@@ -1,4 +1,4 @@
-"""What the command line does, as Python calls that give objects: build, check, audit, and a run that is there already.
+"""The commands of curator as Python functions that return objects: `build`, `load`, `check` and `audit`.
 
 import curator
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from curator.report.model import Report
 
 Given = str | Path | Mapping[str, object]
-"""A recipe: its file, or what such a file would hold. A `Recipe` is taken, too."""
+"""A recipe: a path of a YAML file, or a mapping with the content of such a file."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is in a run folder. Each property reads its files when it is asked for.
+    """The results in a run folder. Each property reads its files on access.
 
     Attributes:
         root: The run folder.
@@ -161,15 +161,15 @@ class Result:
         return dataset_folder(self.root)
 
     def publish(self, repo: str, *, public: bool = False, anyway: bool = False, tag: str | None = None) -> Pushed:
-        """Sends the data set to `repo` (owner/name) on the Hub; the token is HF_TOKEN's or that of `hf auth login`.
+        """Uploads the data set to `repo` (owner/name) on the Hub, with the token of HF_TOKEN or `hf auth login`.
 
         Args:
-            public: For everybody to see; a new repository is private without.
-            anyway: Even where the decision is worse or trade-off.
-            tag: Put on the commit, for example v1.
+            public: Make a new repository public; it is private otherwise.
+            anyway: Publish even if the decision is 'worse' or 'trade-off'.
+            tag: A tag for the commit, for example `v1`.
 
         Raises:
-            PublishError: The decision speaks against it, or the Hub refuses.
+            PublishError: The decision is 'worse' or 'trade-off', or the Hub rejects the upload.
         """
         from curator.cli.publish import dataset_of, refuse_unfavourable
         from curator.publish.push import push
@@ -184,14 +184,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a recipe before it runs.
+    """What is known about a recipe before it runs.
 
     Attributes:
-        recipe: Resolved, every default in it.
+        recipe: The recipe with every default filled in.
         plan: What will be done and what it will cost, in words: item -> sentence.
         estimates: Trainings, answers and seconds of each grid, as numbers.
-        warnings: What a run does not stop at, and its user may not want.
-        unknown: What could not be looked at here, and why.
+        warnings: Problems that do not stop a run.
+        unknown: What could not be checked here, and why.
     """
 
     recipe: Recipe
@@ -209,18 +209,18 @@ def build(
     until: str = STAGES[-1],
     progress: bool | Progress = False,
 ) -> Result:
-    """Runs a recipe, keeping what an earlier run of it has finished.
+    """Runs a recipe. Stages that an earlier run of the same recipe finished are kept.
 
     Args:
-        recipe: A file, what such a file would hold, or a `Recipe`.
-        out: The run folder; outputs/<name> when null.
-        settings: As `--set` takes them, for example `["select.k=500"]`; not with a `Recipe`.
+        recipe: A path, a mapping, or a `Recipe`.
+        out: The run folder; null means `outputs/<name>`.
+        settings: Overrides in the form of `--set`, for example `["select.k=500"]`; not with a `Recipe`.
         until: The last stage to run: one of base, pool, represent, scores, select, train, answer, judge, report,
             publish. After `select` the chosen rows are there, and nothing is trained.
-        progress: Whether to show progress on standard output; or an object that is told of it.
+        progress: Whether to show progress on standard output; or an object that receives it.
 
     Raises:
-        CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
+        CuratorError: Something that a user can fix: bad input, a full disk, a busy run folder.
     """
     from curator.pipeline import build as run
 
@@ -239,24 +239,24 @@ def build(
 
 
 def load(run: str | Path) -> Result:
-    """A run folder that `build`, or the command of that name, has made.
+    """Opens a run folder that `build`, or the command of that name, has made.
 
     Raises:
-        RunError: It is not a run folder.
+        RunError: `run` is not a run folder.
     """
     require(Path(run))
     return Result(Path(run))
 
 
 def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Sequence[str] = ()) -> Checked:
-    """Looks at a recipe and at everything that it names, and trains nothing.
+    """Checks a recipe and everything that it names, without training.
 
     Args:
-        recipe, settings: As of `build`.
-        out: A run folder from which speeds are known; outputs/<name> when null.
+        recipe, settings: As in `build`.
+        out: A run folder whose measured speeds are used; null means `outputs/<name>`.
 
     Raises:
-        RecipeError: It has problems; all of them are named at once.
+        RecipeError: The recipe has problems; the message lists all of them.
     """
     from curator.forecast.estimate import estimates
     from curator.forecast.outline import outline
@@ -281,15 +281,15 @@ def audit(
     embedder: str | None = MINILM,
     out: str | Path | None = None,
 ) -> Audit:
-    """What is in a corpus of safety examples, and what is wrong with it.
+    """Audits a corpus of safety examples: what it contains, and what is wrong with it.
 
     Args:
-        corpus, tasks, probes, pool: Files, or `hub:ID`: what is audited, what users will fine-tune on, the prompts of
-            your tests, and what the corpus may have been taken from.
-        recipe: Its thresholds and judge, and its tasks and probes where none are given.
-        embedder: A sentence embedder on the Hub, in a folder or a package; null for none, and then nothing is said of
-            similarity, coverage and redundancy.
-        out: A folder for audit.json and audit.html; null writes nothing.
+        corpus, tasks, probes, pool: Files, or `hub:ID`: the corpus to audit, the tasks that users will fine-tune on,
+            the prompts of your tests, and the pool that the corpus may have been taken from.
+        recipe: A recipe whose thresholds and judge are used, and its tasks and probes where none are given.
+        embedder: A sentence embedder on the Hub, in a folder or a package. With null the audit leaves out similarity,
+            coverage and redundancy.
+        out: A folder for audit.json and audit.html; null writes no file.
 
     Raises:
         DataError: A source cannot be read.

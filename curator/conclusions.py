@@ -248,7 +248,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         outcomes = ("durable", "trade-off", "not distinguishable", "worse")
-        require(self.outcome in outcomes, f"Decision: outcome {self.outcome!r} is none of {outcomes}")
+        require(self.outcome in outcomes, f"Decision: unknown outcome {self.outcome!r}; allowed: {', '.join(outcomes)}")
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[float | None, float | None]:

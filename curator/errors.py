@@ -1,7 +1,7 @@
 """The errors a user can act on.
 
 Everything below `CuratorError` is shown without a traceback and ends the program with exit code 2; its text says where,
-what was found, what is allowed and what to do. Anything else that escapes is a bug of ours (exit code 1).
+what was found, what is allowed and what to do. Any other exception that escapes is a bug in curator (exit code 1).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Sequence
 
 
 class CuratorError(Exception):
-    """Something the user can mend: input, settings, machine or model. Half characters in its text are written out."""
+    """An error that the user can fix: in input, settings, machine or model. Halves of characters are written out."""
 
     def __init__(self, *words: object) -> None:
         super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
 
 
 class RecipeError(CuratorError):
-    """One or more mistakes in a recipe, all reported together.
+    """One or more mistakes in a recipe, reported together.
 
     Args:
-        problems: One sentence a mistake, each starting with its place.
+        problems: One sentence per mistake, which starts with its place.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -34,11 +34,11 @@ class RecipeError(CuratorError):
 
 
 class DataError(CuratorError):
-    """A data file or data set cannot be read, or holds too little."""
+    """A data file or data set cannot be read, or has too few rows."""
 
 
 class ModelError(CuratorError):
-    """A model, tokenizer or embedder cannot be loaded, or used as the recipe says."""
+    """A model, tokenizer or embedder cannot be loaded, or cannot be used as the recipe says."""
 
 
 class SelectionError(CuratorError):
@@ -63,7 +63,7 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, in one line of at most 200 characters; its kind where it says nothing."""
+    """The first line of another library's error, at most 200 characters; the error's class if it has no text."""
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__
 
@@ -106,18 +106,18 @@ _FAULTS = (
     ),
     (
         r"busy or unavailable|No CUDA GPUs are available",
-        "another process has the GPU to itself; wait for it (nvidia-smi lists processes), lower engine.workers, "
+        "another process uses the GPU exclusively; wait for it (nvidia-smi lists processes), lower engine.workers, "
         f"or {ON_THE_CPU}",
     ),
     (
         r"CUDA error|cuDNN error|CUBLAS_STATUS_|CUDNN_STATUS_",
-        f"the GPU or its driver failed; run the same command again, what was finished is kept, or {ON_THE_CPU}",
+        f"the GPU or its driver failed; run the same command again (finished work is kept), or {ON_THE_CPU}",
     ),
 )
 
 
 def gpu_fault(error: BaseException) -> str | None:
-    """What to do about an error of a GPU or its driver; null for any other error, and where memory ran out."""
+    """What to do about an error of a GPU or its driver; null for any other error, and if memory ran out."""
     if not isinstance(error, RuntimeError) or out_of_memory(error):
         return None
     remedy = next((remedy for words, remedy in _FAULTS if re.search(words, str(error))), None)
@@ -125,17 +125,19 @@ def gpu_fault(error: BaseException) -> str | None:
 
 
 def machine_fault(error: BaseException) -> str | None:
-    """What to do where no setting is at hand: about memory, links between GPUs, or as `gpu_fault`; null for others."""
+    """What to do about an error of memory, of links between GPUs, or of `gpu_fault`, whatever setting caused it; null
+    for others.
+    """
     if out_of_memory(error):
         return (
-            f"out of memory ({first_line(error)}); lower engine.workers, use fewer rows, a smaller model or a larger "
-            "machine, and run the same command again, what was finished is kept"
+            f"out of memory ({first_line(error)}); lower engine.workers, or use fewer rows, a smaller model or a "
+            "larger machine, and run the same command again (finished work is kept)"
         )
     # Not among the faults of one GPU: it is also what processes say whose peer was killed, and that is told instead.
     if isinstance(error, RuntimeError) and re.search(r"\bNCCL\b|nccl[A-Z]\w+Error", str(error)):
         return (
-            f"the processes of one training lost each other ({first_line(error)}); run the same command again, what "
-            "was finished is kept, or set processes to 1 (NCCL_DEBUG=INFO shows more)"
+            f"the processes of one training lost contact ({first_line(error)}); run the same command again (finished "
+            "work is kept), or set processes to 1 (NCCL_DEBUG=INFO shows more)"
         )
     return gpu_fault(error)
 

@@ -92,7 +92,7 @@ def nearest(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.i
     """
     m = len(base)
     if not 1 <= r <= m:
-        raise ValueError(f"nearest: r is {r}, it must be from 1 to the {m} rows there are")
+        raise ValueError(f"nearest: found r={r}; it must be from 1 to {m}, the number of rows")
     queries, base = np.ascontiguousarray(queries), np.ascontiguousarray(base)
     similarities = np.empty((len(queries), r), dtype=np.float32)
     indices = np.empty((len(queries), r), dtype=np.int64)
@@ -157,9 +157,9 @@ def _faiss() -> ModuleType:
     """
     if len(both := [name for name in FAISS if name in versions()]) > 1:
         raise RunError(
-            f"{' and '.join(both)} are both installed; they are one library, and the files of one overwrite those of "
-            f"the other. Run `pip uninstall {' '.join(both)}`, then `pip install` one of them; without a faiss for "
-            "GPUs a GPU is used by torch"
+            f"{' and '.join(both)} are both installed; they are one library, and their files overwrite each other; "
+            f"run `pip uninstall {' '.join(both)}`, then `pip install` one of them; without a faiss for GPUs, torch "
+            "uses the GPU"
         )
     import faiss
 
@@ -195,9 +195,9 @@ def _room() -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise ModelError(
-            f"similarity and neighbours: the GPU is out of memory ({first_line(error)}); they take some 3 GiB of it at "
-            "a time. nvidia-smi lists the processes that hold it: end one, name another GPU in CUDA_VISIBLE_DEVICES, "
-            f"or {ON_THE_CPU}"
+            f"similarity and neighbours: the GPU is out of memory ({first_line(error)}); they need about 3 GiB. End a "
+            "process that uses it (nvidia-smi lists them), name another GPU in CUDA_VISIBLE_DEVICES, or "
+            f"{ON_THE_CPU}"
         ) from error
 
 

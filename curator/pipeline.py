@@ -98,7 +98,7 @@ def build(
         What was made or kept, by stage.
 
     Raises:
-        CuratorError: Bad input, a full disk, a busy run folder: whatever a user can mend.
+        CuratorError: Something that a user can fix: bad input, a full disk, a busy run folder.
     """
     made: dict[str, Made] = {}
     with begun(recipe, root, base, progress, shelf) as (run, keys):

@@ -71,15 +71,15 @@ def usable_device() -> str:
     if not torch.cuda.is_available():
         if torch.version.cuda and has_gpu():
             raise RunError(
-                f"the GPU: the NVIDIA driver shows one, and torch {torch.__version__} cannot use it; most often the "
-                f"driver is older than CUDA {torch.version.cuda} needs: update it, install a torch that is built for "
+                f"the GPU: torch {torch.__version__} cannot use the GPU that the NVIDIA driver shows; most often the "
+                f"driver is older than CUDA {torch.version.cuda} needs; update it, install a torch that is built for "
                 f"an older CUDA, or {ON_THE_CPU}"
             )
         return "cpu"
     if torch.version.hip:
         raise RunError(
-            f"the GPU: torch {torch.__version__} is a build for AMD GPUs (ROCm), on which curator has never been "
-            "tested; install a torch that is built for CUDA, or export HIP_VISIBLE_DEVICES=-1 to compute on the CPU"
+            f"the GPU: torch {torch.__version__} is built for AMD GPUs (ROCm), which curator does not support; install "
+            "a torch that is built for CUDA, or export HIP_VISIBLE_DEVICES=-1 to compute on the CPU"
         )
     return "cuda"
 
@@ -93,7 +93,7 @@ def require_device(announced: str) -> None:
     if (here := usable_device()) != announced:
         names = {"cuda": "a GPU", "cpu": "the CPU"}
         raise RunError(
-            f"engine.workers: a worker process was to compute on {names[announced]}, and torch there computes on "
+            f"engine.workers: a worker process should compute on {names[announced]}, but torch there uses "
             f"{names[here]}; nothing was computed. Run the same command again, set engine.workers to 1, or {ON_THE_CPU}"
         )
 

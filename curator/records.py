@@ -46,17 +46,17 @@ DROP_KINDS = {
     "empty": "the prompt, the answer or a turn is empty",
     "too-long": "the row has more tokens than max_tokens",
     "wrong-roles": "user and assistant do not alternate, ending with the answer",
-    "no-conversation": "the columns hold no conversation in a known shape",
+    "no-conversation": "the columns do not form a conversation in a known format",
     "not-text": "a turn is not text",
-    "half-characters": "a text holds half of a surrogate pair",
+    "half-characters": "a text contains half of a surrogate pair",
     "unwritten": "the model's chat template cannot write it",
-    "wrong-category": "the category is not a name",
+    "wrong-category": "the category is not a text",
     "wrong-label": "the label is neither true nor false",
-    "rejected-answers": "the label is false: the answer is not to be taught",
+    "rejected-answers": "the label is false, so the answer must not be taught",
     "exact-duplicates": "the same text as a kept row",
-    "not-taken": "not among the rows taken by hash",
-    "other-role": "its prompt also stands in another role",
-    "probe-words": "it holds most of the words of a probe",
+    "not-taken": "the row is not among those sampled by hash",
+    "other-role": "its prompt is also used in another role",
+    "probe-words": "it contains most of the words of a probe",
     "near-duplicates": "a near duplicate of a kept row",
     "semantic-duplicates": "a semantic duplicate of a kept row",
 }
@@ -272,7 +272,10 @@ class Vectors:
     def __post_init__(self) -> None:
         require(self.matrix.ndim == 2, f"Vectors.matrix has {self.matrix.ndim} dimensions, not 2")
         require(self.matrix.dtype == np.float32, f"Vectors.matrix is {self.matrix.dtype}, not float32")
-        require(len(self.ids) == len(self.matrix), f"{len(self.ids)} ids for {len(self.matrix)} rows")
+        require(
+            len(self.ids) == len(self.matrix),
+            f"Vectors: {len(self.ids)} ids for a matrix of height {len(self.matrix)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -366,7 +369,7 @@ class Verdict:
     raw: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.outcome in OUTCOMES, f"Verdict: outcome {self.outcome!r} is none of {OUTCOMES}")
+        require(self.outcome in OUTCOMES, f"Verdict: unknown outcome {self.outcome!r}; allowed: {', '.join(OUTCOMES)}")
         require(self.outcome != "unscored" or bool(self.reason), "Verdict: an unscored answer needs its reason")
         require(self.score is None or 0.0 <= self.score <= 1.0, f"Verdict: score {self.score} is outside [0, 1]")
 

@@ -1,6 +1,6 @@
 """Figures and foreign text as a reader sees them, on a terminal and in Markdown pages.
 
-In a page, every value that a template prints is made inert unless a filter of ours made it: a category called
+In a page, every value that a template prints is made inert unless a filter of this module made it: a category called
 `<script>` or `| x |` stays those characters.
 """
 
@@ -74,13 +74,29 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `4.2 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Seconds as people say them: `4.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `1,200 h`."""
     if seconds is None:
         return UNKNOWN
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 6000 else f"{minutes / 60:,.0f} h"
+
+
+def gibibytes(size: float | None) -> str:
+    """A number of bytes: `0.08 GiB`, `2.5 GiB`, `1,200 GiB`; at least `0.01 GiB`."""
+    if size is None:
+        return UNKNOWN
+    value = max(size / 2**30, 0.01)
+    digits = 2 if value < 0.995 else 1 if value < 9.95 else 0
+    return f"{value:,.{digits}f} GiB"
+
+
+def model_name(model_id: str) -> str:
+    """A model as a reader knows it: `sandbox:` is the sandbox model, any other stands by its id."""
+    return "the sandbox model" if model_id == "sandbox:" else model_id
 
 
 def visible(text: str) -> str:
@@ -102,10 +118,10 @@ def page(folder: str, template: str, /, **values: object) -> str:
     """A template of `curator/<folder>/` filled in, with at most one empty line in a row.
 
     Filters are the functions above. Strings are made inert, whole numbers get their thousands separated, null reads
-    'not measured'; a value that is already Markdown of ours comes as `markupsafe.Markup`.
+    'not measured'; a value that is already Markdown comes as `markupsafe.Markup`.
 
     Raises:
-        jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
+        jinja2.TemplateError: The template names a value that it was not given, which is a bug in curator.
     """
     import jinja2
 

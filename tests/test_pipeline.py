@@ -145,7 +145,7 @@ def test_other_limits_decide_anew_and_run_nothing_else(copy_of_run: Path) -> Non
     assert {name for name, one in made.items() if not one.kept} == {"report", "publish"}
     report = report_of(copy_of_run)
     assert (report["decision"]["outcome"], report["decision"]["reason"]) == ("not distinguishable", "too few seeds")
-    assert "At least 4 paired seeds are needed to decide." in report["decision"]["sentence"]
+    assert "A decision needs at least 4 paired seeds." in report["decision"]["sentence"]
     assert [one["reason"] for one in report["judges"]["second_opinions"]] == ["too few seeds"]
 
 
@@ -241,7 +241,11 @@ def test_a_second_build_on_a_busy_folder_is_refused(tmp_path: Path) -> None:
         (["model.id=/no/such/folder"], CuratorError, "model.id"),
         (["model.chat_template=nonsense"], CuratorError, "model.chat_template: found 'nonsense'"),
         (["represent.layer=9"], CuratorError, r"represent\.layer: found 9"),
-        (["verify.align.max_tokens=3"], DataError, r"verify\.align\.max_tokens: none of the \d+ rows has 3 tokens"),
+        (
+            ["verify.align.max_tokens=3"],
+            DataError,
+            r"verify\.align\.max_tokens: found 3, and each of \d+ rows is longer",
+        ),
     ],
 )
 def test_bad_input_is_told_before_anything_is_half_written(

@@ -108,7 +108,7 @@ def test_gpus_are_counted_as_cuda_reads_the_list(
         (False, "12.8", None, False, "cpu"),
         (False, None, None, True, "cpu"),  # a build without CUDA, as `curator build` says
         (False, None, "6.3", False, "cpu"),
-        (False, "12.8", None, True, r"the NVIDIA driver shows one, and torch .* cannot use it"),
+        (False, "12.8", None, True, r"torch .* cannot use the GPU that the NVIDIA driver shows"),
         (True, None, "6.3", False, r"AMD GPUs \(ROCm\).*HIP_VISIBLE_DEVICES=-1"),
     ],
 )

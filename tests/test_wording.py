@@ -9,7 +9,9 @@ from markdown_it import MarkdownIt
 from curator.wording import (
     at_least,
     duration,
+    gibibytes,
     inert,
+    model_name,
     number,
     page,
     percent,
@@ -46,6 +48,17 @@ from curator.wording import (
         (duration(3.21), "3.2 s"),
         (duration(3599.6), "1 h 0 min"),
         (duration(75), "1 min 15 s"),
+        (duration(42.4), "42 s"),
+        (duration(9.96), "10 s"),
+        (duration(59.7), "1 min 0 s"),
+        (duration(3600 * 117_878.2), "117,878 h"),
+        (gibibytes(0.0663 * 2**30), "0.07 GiB"),
+        (gibibytes(1.0), "0.01 GiB"),
+        (gibibytes(2.51 * 2**30), "2.5 GiB"),
+        (gibibytes(1234.4 * 2**30), "1,234 GiB"),
+        (gibibytes(None), "not measured"),
+        (model_name("sandbox:"), "the sandbox model"),
+        (model_name("owner/name"), "owner/name"),
     ],
 )
 def test_figures_read_as_a_person_writes_them(found, told):

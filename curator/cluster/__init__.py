@@ -55,23 +55,23 @@ def cluster(
     """
     settings = settings or Settings()
     if safe is not None and harmful is None:
-        raise DataError("--safe-anchors: needs --harmful-anchors, from whose likeness theirs is taken; give both")
+        raise DataError("--safe-anchors: needs --harmful-anchors, whose similarity it corrects; give both")
     say(f"Reading {', '.join(tasks)}")
     reads = {name: read(source, base=base) for name, source in tasks.items()}
     rows = _together(reads)
     _check(rows.height, settings)
     anchors = anchors_of(harmful, "--harmful-anchors", settings.anchor_nearest, base)
     safe_anchors = anchors_of(safe, "--safe-anchors", settings.anchor_nearest, base)
-    say(f"{rows.height:,} rows of {', '.join(reads)}")
-    say(f"Loading {embedder}, and embedding the rows")
+    say(f"Read {these(rows.height, 'row', 'rows')} of {', '.join(reads)}")
+    say(f"Loading {embedder} and embedding the rows")
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
     vectors = np.asarray(embed(ids, conversations))
-    say(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers by {embedder}")
+    say(f"Embedded {these(len(vectors), 'row', 'rows')} as vectors of width {vectors.shape[1]:,}")
     ranking = None
     if anchors is not None:
         ranking = ranked(ids, vectors, anchors, safe_anchors, embed, nearest=settings.anchor_nearest,
                          rows=settings.anchor_rows)  # fmt: skip
-    say(f"Clustering from {these(settings.stability, 'seed', 'seeds')}")
+    say(f"Clustering with {these(settings.stability, 'seed', 'seeds')}")
     partitions = [
         kmeans(
             vectors,
@@ -82,7 +82,9 @@ def cluster(
         )
         for number in range(settings.stability)
     ]
-    say(f"{settings.clusters} clusters from {settings.stability} seeds, {settings.restarts} restarts each")
+    clusters, restarts = (these(count, name, f"{name}s") for count, name in (
+        (settings.clusters, "cluster"), (settings.restarts, "restart")))  # fmt: skip
+    say(f"Found {clusters} with {these(settings.stability, 'seed', 'seeds')} of {restarts} each")
     first = partitions[0]
     clusters, labels = _described(rows, vectors, first, count=settings.terms, ranking=ranking)
     chosen, reason = _chosen(clusters, settings)
@@ -118,10 +120,11 @@ def _together(reads: Mapping[str, Read]) -> pl.DataFrame:
 def _check(rows: int, settings: Settings) -> None:
     if settings.clusters > rows:
         raise DataError(
-            f"--clusters: found {settings.clusters}, and there are {rows:,} different rows; allowed: 1 to {rows}"
+            f"--clusters: found {settings.clusters:,}, but the tasks have "
+            f"{these(rows, 'different row', 'different rows')}; allowed: 1 to {rows:,}"
         )
     if settings.of is not None and not 1 <= settings.of <= settings.clusters:
-        raise DataError(f"--of: there is no cluster {settings.of}; allowed: 1 to {settings.clusters}")
+        raise DataError(f"--of: no cluster {settings.of}; allowed: 1 to {settings.clusters}")
 
 
 def _described(
@@ -183,7 +186,9 @@ def _chosen(clusters: Sequence[Cluster], settings: Settings) -> tuple[int | None
     large = [cluster for cluster in clusters if len(cluster.rows) >= settings.sample]
     if not large:
         most = max(len(cluster.rows) for cluster in clusters)
-        return None, f"no cluster has {settings.sample} rows, the largest has {most}; ask for fewer rows, or clusters"
+        wanted = these(settings.sample, "row", "rows")
+        return None, f"no cluster has {wanted} (the largest has {most:,}); lower the number of rows, or of clusters"
     if large[0].lists == 0:
-        return None, f"no answer in a cluster of {settings.sample} rows or more is a list; name a cluster with --of"
+        least = these(settings.sample, "row", "rows")
+        return None, f"no answer in a cluster of at least {least} is a list; name a cluster with --of"
     return large[0].number, None

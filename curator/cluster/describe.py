@@ -22,6 +22,7 @@ from curator.pool.sources import read
 from curator.records import Embed, Messages, Vectors
 from curator.represent.kmeans import Labels
 from curator.score.cosine import cosine
+from curator.wording import these
 
 MARKED_LINES, MARKED_SHARE = 2, 0.5
 """Lines that start as items do: at least so many, and at least this share of the lines that are not empty."""
@@ -169,8 +170,8 @@ def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.Da
     rows = read(source_of(file), base=base).rows
     if rows.height < nearest:
         raise DataError(
-            f"--anchor-nearest: found {nearest}, and {option} {file} holds {rows.height} anchors; "
-            f"allowed: 1 to {rows.height}"
+            f"--anchor-nearest: found {nearest:,}, but {option} {file} has "
+            f"{these(rows.height, 'anchor', 'anchors')}; allowed: 1 to {rows.height:,}"
         )
     return rows
 

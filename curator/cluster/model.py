@@ -21,11 +21,11 @@ class Settings(Part):
     restarts: Positive
     iterations: Positive
     stability: Positive
-    """Seeds whose clusterings are compared."""
+    """Number of seeds whose clusterings are compared."""
     of: int | None
-    """The cluster asked for; null: the most list-like of enough rows."""
+    """The cluster that was named; null for the one with the largest share of lists among those with enough rows."""
     sample: Positive
-    """Rows that a task file made from it has."""
+    """Rows of a task file made from the cluster."""
     terms: Count
     anchor_nearest: Positive
     anchor_rows: Positive
@@ -42,23 +42,23 @@ class Cluster(Part):
     """Rows that k-means put together."""
 
     number: Positive
-    """Its position by list-likeness."""
+    """Its rank by the share of lists."""
     size: Count
-    """Rows."""
+    """Number of rows."""
     lists: Share
-    """Of the rows, those whose answer is a list."""
+    """Share of the rows whose answer is a list."""
     similarity: Number
-    """Mean cosine of all pairs of its rows; null for a row alone."""
+    """Mean cosine of all pairs of its rows; null for a single row."""
     similarity_rank: Positive
-    """Its position by that."""
+    """Its rank by similarity."""
     terms: Many[str]
     """Words that set its rows apart, the strongest first."""
     nearest: Many[str]
     """Ids of the rows nearest the centre."""
     anchored: AnchoredShare | None
-    """Null without anchors."""
+    """Rows among those that the anchors rank first; null without anchors."""
     rows: Many[str]
-    """Ids, the nearest to the centre first."""
+    """Ids of all rows, the nearest to the centre first."""
 
 
 class Chosen(Part):
@@ -77,7 +77,7 @@ class Spread(Part):
 
 
 class FoundAgain(Part):
-    """In how many other clusterings the chosen cluster is found again."""
+    """How many other clusterings contain the chosen cluster."""
 
     found: Count
     of: Count
@@ -94,19 +94,19 @@ class Stability(Part):
 
 
 class ScoredRow(Part):
-    """A row with its likeness to the anchors."""
+    """A row with its similarity to the anchors."""
 
     id: str
     score: float
 
 
 class Anchors(Part):
-    """Rows most and least like given anchors."""
+    """Rows with the highest and lowest similarity to given anchors."""
 
     harmful: Count
     safe: Count
     nearest: Positive
-    """Of each, how many count."""
+    """How many of the nearest anchors count, for each kind."""
     top: Many[ScoredRow]
     bottom: Many[ScoredRow]
 
@@ -123,7 +123,7 @@ class Clusters(Part):
     """What was found in a task's rows."""
 
     version: Literal[1]
-    """Of this format."""
+    """Version of this format."""
     tasks: dict[str, Source]
     rows: Count
     embedder: str
@@ -131,11 +131,11 @@ class Clusters(Part):
     inertia: float
     rounds: Count
     settled: bool
-    """Whether k-means had come to rest."""
+    """Whether k-means converged."""
     clusters: Many[Cluster]
-    """The most list-like first."""
+    """Clusters, those with the largest share of lists first."""
     chosen: Chosen
     stability: Stability | None
-    """Null where one seed was asked for."""
+    """Stability over seeds; null with one seed."""
     anchors: Anchors | None
     sample: SampledRows | None

@@ -18,7 +18,7 @@ from curator.corpus.model import Source
 from curator.errors import DataError
 from curator.run.folder import write_text
 from curator.seeds import generator
-from curator.wording import percent
+from curator.wording import percent, these
 
 SHOWN = 5
 """Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
@@ -203,13 +203,13 @@ def _stability(stability: Stability) -> model.Stability:
 
 
 def table(clustering: Clustering, shown: int = 2) -> tuple[list[str], list[list[str]]]:
-    """Heads and lines, a cluster a line."""
+    """Column heads and lines, one line per cluster."""
     heads = ["", "rows", "lists", "inner similarity", "terms", "nearest rows"]
     if clustering.anchors is not None:
         heads.insert(4, "anchored")
     lines = []
     for cluster in clustering.clusters:
-        alike = "-" if cluster.similarity is None else f"{cluster.similarity:.3f} ({cluster.similarity_rank}.)"
+        alike = "-" if cluster.similarity is None else f"{cluster.similarity:.3f} (#{cluster.similarity_rank})"
         mark = f"> {cluster.number}" if cluster.number == clustering.chosen else str(cluster.number)
         line = [
             mark,
@@ -229,27 +229,31 @@ def summary(clustering: Clustering) -> list[str]:
     """What stands below the table."""
     lines = []
     if clustering.chosen is None:
-        lines.append(f"No cluster is chosen: {clustering.reason}.")
+        lines.append(f"No cluster was chosen: {clustering.reason}.")
     else:
-        chosen = "as asked" if clustering.settings.of is not None else "by list-likeness"
+        chosen = "named by --of" if clustering.settings.of is not None else "with the largest share of lists"
         lines.append(
-            f"> Cluster {clustering.chosen}, chosen {chosen}. Only fine-tuning on its rows tells whether it is fragile."
+            f"> Chosen: cluster {clustering.chosen}, {chosen}. Only fine-tuning on its rows shows whether it erodes "
+            "safety."
         )
     if (same := clustering.stability) is not None:
         mean = sum(same.rand) / len(same.rand)
-        line = f"Over {same.seeds} seeds: adjusted Rand index {mean:.2f}, from {min(same.rand):.2f} to "
-        line += f"{max(same.rand):.2f}"
+        line = f"Over {these(same.seeds, 'seed', 'seeds')}, the adjusted Rand index is {mean:.2f} "
+        line += f"({min(same.rand):.2f} to {max(same.rand):.2f})"
         if same.jaccard:
-            line += f"; cluster {clustering.chosen} is found again by {same.found} of {len(same.jaccard)} other seeds"
+            others = these(len(same.jaccard), "other seed", "other seeds")
+            line += f"; {same.found} of {others} found cluster {clustering.chosen} again"
             line += f" (Jaccard {min(same.jaccard):.2f} to {max(same.jaccard):.2f})"
         lines.append(line + ".")
     if not clustering.settled:
-        lines.append(f"k-means was still moving rows after {clustering.rounds} rounds: raise --iterations.")
+        rounds = these(clustering.rounds, "iteration", "iterations")
+        lines.append(f"k-means did not converge in {rounds}; raise --iterations.")
     if (anchors := clustering.anchors) is not None:
-        less = f" less that to {anchors.safe} safe ones" if anchors.safe else ""
+        harmful = these(anchors.harmful, "harmful anchor", "harmful anchors")
+        less = f" minus similarity to {these(anchors.safe, 'safe one', 'safe ones')}" if anchors.safe else ""
         lines.append(
-            f"Anchored: rows among the {len(anchors.top)} most like {anchors.harmful} harmful anchors{less} "
-            f"(mean of the {anchors.nearest} largest cosines)."
+            f"Anchored: share of rows among the {len(anchors.top):,} with the highest similarity to {harmful}{less} "
+            f"(mean of the {anchors.nearest:,} largest cosines)."
         )
     return lines
 
@@ -266,7 +270,8 @@ def sample(clustering: Clustering, pick: str) -> model.SampledRows:
     rows = clustering.clusters[clustering.chosen - 1].rows
     if len(rows) < size:
         raise DataError(
-            f"--sample: found {size}, and cluster {clustering.chosen} has {len(rows)} rows; ask for at most that"
+            f"--sample: found {size:,}, but cluster {clustering.chosen} has {these(len(rows), 'row', 'rows')}; "
+            f"allowed: 1 to {len(rows):,}"
         )
     picked = rows[:size]
     if pick == "random":

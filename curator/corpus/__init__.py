@@ -31,13 +31,13 @@ from curator.run.ran import computed_with, noting
 from curator.wording import these
 
 WITHOUT = (
-    "similarity to the tasks, and which of them the corpus is exposed to",
+    "similarity to the tasks, and which task the corpus is most exposed to",
     "semantic duplicates",
     "redundancy (effective number of rows, Vendi score) and coverage of the pool",
 )
 BY_PROMPT = (
-    "prompts that lie near a probe without sharing its words",
-    "categories by hazard, and prompts that are not harmful at all",
+    "prompts that resemble a probe without sharing its words",
+    "categories of hazard, and prompts that are not harmful",
 )
 
 
@@ -62,7 +62,7 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     say(f"Reading the corpus {request.corpus.label}")
     corpus = read(request.corpus, base=base, count_tokens=request.count_tokens, max_tokens=longest)
     rows, ids = corpus.rows, corpus.rows["id"].to_list()
-    say(f"{request.corpus.label}: {corpus.resolved['read']:,} read, {rows.height:,} rows")
+    say(f"Read {these(corpus.resolved['read'], 'record', 'records')}, kept {these(rows.height, 'row', 'rows')}")
     others = [*request.tasks, *request.probes, *(["the pool"] if request.pool is not None else [])]
     if others:
         say(f"Reading {', '.join(others)}")
@@ -75,13 +75,13 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
 
     asked = sum(probe_set.rows.height for probe_set in probes.values())
     if asked:
-        say(f"Comparing {rows.height:,} rows with {these(asked, 'probe', 'probes')}")
+        say(f"Comparing {these(rows.height, 'row', 'rows')} with {these(asked, 'probe', 'probes')}")
     overlap, findings = _overlap(request, rows, tasks, probes)
     findings += unusable(corpus.dropped, corpus.resolved["read"], request.findings)
     findings += left_out(corpus.resolved["unused"], rows.height)
     if settings.near_duplicates is not None:
         near = settings.near_duplicates
-        say(f"Looking for near duplicates among {rows.height:,} rows")
+        say(f"Looking for near duplicates among {these(rows.height, 'row', 'rows')}")
         matches = near_duplicates(
             Conversations(rows),
             threshold=near.jaccard,
@@ -90,7 +90,7 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
         )
         measure = f"a Jaccard similarity of {near.jaccard:g} or more"
         findings += duplicates("near-duplicates", ids, matches, measure, request.findings)
-    say(f"Screening {rows.height:,} rows")
+    say(f"Screening {these(rows.height, 'row', 'rows')}")
     refusing, shares = refusals(rows, _refused, request.findings)
     speaking, spoken = languages(rows, request.findings)
     licensed, licence = licences(rows)

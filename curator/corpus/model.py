@@ -27,41 +27,41 @@ class Finding(Part):
     """One thing found."""
 
     kind: str
-    """A short name that stays the same."""
+    """A short name that stays the same between versions."""
     severity: Literal["info", "warning", "error"]
     count: Count
-    """Rows."""
+    """Number of rows."""
     share: AtLeastZero
-    """Of the rows that were looked at."""
+    """Share of the rows that were examined."""
     ids: Many[str]
-    """All rows that it is about, sorted."""
+    """Ids of all rows that the finding is about, sorted."""
     lines: Many[int | None] | Absent = None
-    """Of each of `ids`, its record in the corpus, from 1; null for one that is not a row of the corpus."""
+    """For each of `ids`, the number of its record in the corpus, from 1; null for a row that is not in the corpus."""
     what: str
     advice: str
 
 
 class Match(Part):
-    """A row that asks a probe."""
+    """A row that contains a probe."""
 
     id: str
     probe: str
     overlap: Share
-    """Of their words."""
+    """Share of the probe's words that the row contains."""
 
 
 class Overlap(Part):
-    """Rows that ask a probe of one set."""
+    """Rows that contain a probe of one set."""
 
     rows: Count
     probes: Count
-    """That are asked."""
+    """Probes that the corpus contains."""
     of_probes: Count
     matches: Many[Match]
 
 
 class NearProbe(Part):
-    """A prompt that lies near a probe without sharing its words."""
+    """A prompt that resembles a probe without sharing its words."""
 
     id: str
     set: str
@@ -82,10 +82,10 @@ class Similarity(Part):
     mean: float
     score: str
     most: Many[str]
-    """Ids of the rows most alike, the most first."""
+    """Ids of the most similar rows, the most similar first."""
     least: Many[str]
     above_pool_median: Share | None
-    """Of the rows; null without a pool."""
+    """Share of the rows above the pool's median; null without a pool."""
 
 
 class Coverage(Part):
@@ -94,13 +94,13 @@ class Coverage(Part):
     rows: Count
     share: Share
     pool: Share | None
-    """Share in the pool; null without one."""
+    """Share of the pool; null without a pool."""
     covered: Number
     """Mean cosine of the pool's rows to the nearest row of the corpus."""
 
 
 class Confidence(Part):
-    """How sure the assignment is: quantiles of the margin; null of nothing."""
+    """How sure the assignment is: quantiles of the margin; null if no row was assigned."""
 
     min: Number
     p10: Number
@@ -132,11 +132,11 @@ class Retained(Part):
     """How much of what the corpus protects is left after fine-tuning."""
 
     value: Number
-    """1 where all of it is left, 0 where nothing is; null where it protects nothing before."""
+    """1 if all of the protection is left, 0 if none is; null if the corpus does not protect before fine-tuning."""
     low: Number
     high: Number
     reason: str | None
-    """Why there is no value or no interval."""
+    """Why there is no value or no interval, else null."""
     seeds: Count
     prompts: Count
     method: str
@@ -148,63 +148,63 @@ class Measured(Part):
     run: str
     """The run folder."""
     arms: dict[str, BeforeAfter]
-    """Arm -> harmfulness."""
+    """Arm -> harmfulness before and after fine-tuning."""
     retained: Retained
     outcome: DecisionOutcome | None
-    """Null without a pool, as are reason and sentence."""
+    """The decision's outcome; null without a pool, like `reason` and `sentence`."""
     reason: str | None
     sentence: str | None
 
 
 class Settings(Part):
-    """Thresholds, and what made the vectors and judged."""
+    """Thresholds, the embedder and the judge."""
 
     clean: Values
     categorise: Values
     findings: Values
     embedder: str | None
     dtype: str | None = None
-    """What the embedder, or the model whose hidden states made the vectors, computed in; null where none did."""
+    """Data type that the embedder or model computed in; null if there was none."""
     judge: str | None
 
 
 class Audit(Part):
-    """Everything found in a corpus. Shares are in [0, 1]; what is not known is null. No text of a row stands in it."""
+    """Everything found in a corpus. Shares are in [0, 1]; what is not known is null. It contains no text of a row."""
 
     version: Literal[1]
-    """Of this format."""
+    """Version of this format."""
     corpus: Source
     tasks: dict[str, Source]
     probes: dict[str, Source]
     pool: Source | None
-    """What the corpus might have been taken from."""
+    """The pool that the corpus may have been taken from."""
     refusals: Share | None
-    """Share of the answers in English that open with a refusal; null where none is in English."""
+    """Share of the English answers that begin with a refusal; null if no answer is in English."""
     languages: dict[str, Count]
     """Name -> rows."""
     licences: dict[str, Count]
     """Name -> rows."""
     control_tokens: dict[str, Count] | Absent = None
-    """Text of a chat template's token -> rows that spell it; absent from audits of earlier versions."""
+    """Text of a chat template's token -> rows that spell it; audits of earlier versions lack it."""
     overlap: dict[str, Overlap]
-    """By probe set."""
+    """Overlap with each probe set."""
     similarity: dict[str, Similarity]
-    """By task."""
+    """Similarity to each task."""
     exposure: Many[str]
-    """Tasks, the most exposed first."""
+    """Tasks that the corpus is exposed to, the most exposed first."""
     near_probes: Many[NearProbe] | None
-    """Null without an embedder of prompts, as are the next three."""
+    """Prompts that resemble a probe; null without an embedder of prompts, like the next three keys."""
     coverage: dict[str, Coverage] | None
-    """By category of hazard, the largest first."""
+    """Coverage of each category of hazard, the largest first."""
     unassigned: Share | None
     """Share of rows without a category."""
     redundancy: Redundancy | None
-    """Null without an embedder."""
+    """How diverse the rows are; null without an embedder."""
     assigned: Assigned | None = None
     not_made: Many[str]
-    """What would have needed an embedder."""
+    """What was not examined, because it needs an embedder."""
     measured: Measured | None
-    """Null where nothing was trained."""
+    """What training on the corpus showed; null if nothing was trained."""
     settings: Settings
     findings: Many[Finding]
-    """The worst first."""
+    """Findings, the most severe first."""

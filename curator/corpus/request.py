@@ -142,7 +142,9 @@ def named(files: Sequence[str]) -> dict[str, Source]:
         source = source_of(file)
         name = source.label.partition(".")[0].rsplit("/", 1)[-1]
         if name in sources:
-            raise DataError(f"{file}: another file is called {name} too; rename one, so that the report can tell them")
+            raise DataError(
+                f"{file}: another file is also named {name!r}; rename one, so that the report tells them apart"
+            )
         sources[name] = source
     return sources
 
@@ -154,7 +156,7 @@ def source_of(file: str) -> Source:
         DataError: The name is empty, or not UTF-8.
     """
     if printable(file) != file:
-        raise DataError(f"{file}: the name is not UTF-8; rename the file")
+        raise DataError(f"{file}: the file name is not UTF-8; rename the file")
     try:
         if file.startswith("hub:"):
             name, _, revision = file.removeprefix("hub:").partition("@")
@@ -163,4 +165,4 @@ def source_of(file: str) -> Source:
             return Source(sandbox=file.removeprefix("sandbox:"))
         return Source(file=file)
     except ValidationError as error:
-        raise DataError(f"{file!r}: is not a file or a data set; give a path, hub:ID or sandbox:NAME") from error
+        raise DataError(f"{file!r} is not a file or a data set; give a path, hub:ID or sandbox:NAME") from error

@@ -95,9 +95,7 @@ def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verifie
     verified_runs = {}
     for run in runs:
         if not report_file(run).exists():
-            raise DataError(
-                f"{run}: has no report; give a run folder that `curator verify` or `curator build` finished"
-            )
+            raise DataError(f"{run} has no report; give a run folder that `curator verify` or `curator build` finished")
         report = read_report(report_file(run))
         given = [report.provenance.setting("select", "data", kind) for kind in ("file", "hub", "sandbox")]
         verified = next((str(where) for where in given if where), None)
@@ -105,7 +103,7 @@ def _measured(runs: Sequence[Path], labels: dict[str, str]) -> dict[str, Verifie
         name = next((name for name, source in labels.items() if label in (source, source.rsplit("/", 1)[-1])), None)
         if name is None:
             known = ", ".join(labels.values())
-            raise DataError(f"{run}: verified {verified or 'a set that it chose itself'}, which is none of {known}")
+            raise DataError(f"{run} verified {verified or 'a set that it chose itself'}; allowed: a run of {known}")
         phases = report.arms["curated"][MIX]
         before, after = (Limits.model_validate(rates.harmfulness) for rates in (phases.before, phases.after))
         verified_runs[name] = Verified(run=str(run), before=before, after=after)
@@ -116,11 +114,11 @@ def lines(ranking: Sequence[Ranked]) -> list[tuple[str, str]]:
     """Label and text of each corpus, for a terminal."""
     rows = []
     for position, corpus in enumerate(ranking, 1):
-        text = f"likeness {corpus.similarity:.3f} over {corpus.rows:,} rows"
+        text = f"similarity {corpus.similarity:.3f} over {these(corpus.rows, 'row', 'rows')}"
         if corpus.measured is None:
-            text += "; unmeasured: likeness is a guess at what lasts, and other work found the opposite sign"
+            text += "; not verified: similarity alone may not predict what lasts, and other work found the opposite"
         else:
             before, after = (rate(of.value, of.low, of.high) for of in (corpus.measured.before, corpus.measured.after))
             text += f"; measured: {before} harmful before fine-tuning, {after} after ({corpus.measured.run})"
-        rows.append((f"{position}. {corpus.corpus}", text))
+        rows.append((f"#{position} {corpus.corpus}", text))
     return rows

@@ -45,7 +45,7 @@ def embedded(
     rows, pool, findings = read.corpus.rows, read.pool, list[Finding]()
     ids = rows["id"].to_list()
 
-    say(f"Loading {request.embedder}, and embedding {rows.height:,} rows")
+    say(f"Loading {request.embedder} and embedding {these(rows.height, 'row', 'rows')}")
     corpus = vectors_of(rows, embed)
     say("Looking for semantic duplicates")
     threshold = request.clean.semantic_duplicates or request.findings.semantic
@@ -53,7 +53,7 @@ def embedded(
     findings += duplicates("semantic-duplicates", ids, matches, f"a cosine of {threshold:g} or more", request.findings)
     if read.tasks or pool is not None:
         others = [*read.tasks.values(), *([pool] if pool is not None else [])]
-        say(f"Embedding {sum(other.rows.height for other in others):,} rows to compare with")
+        say(f"Embedding {these(sum(other.rows.height for other in others), 'row', 'rows')} to compare with")
     candidates = None if pool is None else vectors_of(pool.rows, embed)
     similar = {name: _similarity(corpus, vectors_of(task.rows, embed), candidates) for name, task in read.tasks.items()}
     say("Measuring redundancy")
@@ -64,14 +64,16 @@ def embedded(
         redundancy=Redundancy(rows=rows.height, effective=numbers.effective, vendi=numbers.vendi),
     )
     if numbers.effective < request.findings.effective and rows.height >= request.findings.fewest:
-        what = f"The {rows.height:,} rows are as different as {numbers.effective:.1f} rows at right angles."
-        advice = "Look for one request or one answer in many wordings; more rows of the same kind add little."
+        count = these(rows.height, "row is", "rows are")
+        what = f"The {count} as diverse as {numbers.effective:.1f} unrelated ones (effective number of rows)."
+        advice = "Look for one request or answer in many wordings; more rows of the same kind add little."
         findings.append(finding("redundant", "warning", ids, rows.height, what=what, advice=advice))
     coverage = None if candidates is None else covered(candidates.matrix, corpus.matrix)
     if request.by_answer:
         return parts, findings
     asked = sum(probe_set.rows.height for probe_set in read.probes.values())
-    say(f"Embedding {rows.height:,} prompts" + (f" and {these(asked, 'probe', 'probes')}" if asked else ""))
+    prompts = these(rows.height, "prompt", "prompts")
+    say(f"Embedding {prompts}" + (f" and {these(asked, 'probe', 'probes')}" if asked else ""))
     parts, more = _by_prompt(parts, request, read, embed, coverage)
     return parts, findings + more
 
@@ -91,9 +93,9 @@ def _by_prompt(
     everyday = not_harmful(hazards, margin=request.findings.everyday)
     plain = [row for row, harmless in zip(ids, everyday, strict=True) if harmless]
     if plain:
-        who = these(len(plain), "prompt lies", "prompts lie")
-        what = f"{who} nearer an everyday subject than any hazard, says the embedder."
-        advice = "Read some: harmless prompts with helpful answers belong into `keep`, refused ones teach over-refusal."
+        who = these(len(plain), "prompt is", "prompts are")
+        what = f"{who} closer to an everyday subject than to any hazard, according to the embedder."
+        advice = "Read some. Harmless prompts with helpful answers belong in `keep`; refused ones teach over-refusal."
         severity = "warning" if len(plain) >= request.findings.many * rows.height else "info"
         findings.append(finding("not-harmful-prompts", severity, plain, rows.height, what=what, advice=advice))
     listed = []
@@ -121,7 +123,7 @@ def _by_prompt(
         missing = sorted(name for name, entry in by_category.items() if not entry.rows)
         if missing:
             what = f"The pool has categories that the corpus lacks: {', '.join(missing)}."
-            advice = "Add rows of them, or say that the corpus does not cover them."
+            advice = "Add rows of these categories, or state that the corpus does not cover them."
             findings.append(finding("missing-categories", "warning", (), len(missing), what=what, advice=advice))
     share = unassigned(sorted_rows["category"].to_list())
     assigned = sorted_rows.filter(pl.col("assigned") & pl.col("category").is_not_null())

@@ -49,7 +49,7 @@ def _rate(cells: Cells) -> Rate:
             None,
             0,
             cells.scored + cells.unscored,
-            "none: unscored" if cells.expected.any() else "none: not asked",
+            "none: unscored" if cells.expected.any() else "none: not evaluated",
         )
     # An arm alone carries what both share by seed and prompt: two intervals may overlap, and the arms differ clearly.
     limits = share_interval(estimate)
@@ -194,7 +194,7 @@ def anticipated(weights: Mapping[str, float]) -> dict[str, float]:
         ValueError: The weights do not sum to 1, or one is negative.
     """
     if min(weights.values(), default=0.0) < 0 or abs(sum(weights.values()) - 1) > 1e-6:
-        raise ValueError(f"task weights are at least 0 and sum to 1, not {dict(weights)}")
+        raise ValueError(f"task weights must be at least 0 and sum to 1; found {dict(weights)}")
     return {task: weight for task, weight in weights.items() if weight > 0}
 
 

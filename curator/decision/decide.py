@@ -17,7 +17,7 @@ from curator.decision.statistics import crossed, share_interval
 from curator.decision.tables import Grid, paired_cells
 from curator.decision.worst import UTILITY, allowing_for, in_words, no_utility, ruined, tasks_in_words, worst_case
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
-from curator.wording import percent, points
+from curator.wording import percent, points, these
 
 Grids = Mapping[tuple[str, str], Grid]
 
@@ -53,7 +53,7 @@ def gate(
         ValueError: No gate has this name.
     """
     if name not in GATES:
-        raise ValueError(f"gate {name!r} is none of {sorted(GATES)}")
+        raise ValueError(f"unknown gate {name!r}; allowed: {', '.join(sorted(GATES))}")
     quantity, phase = GATES[name]
     grid = grids[quantity, phase]
     if name == "harmfulness_after":
@@ -336,52 +336,56 @@ def _when(primary: Comparison) -> str:
 
 
 def _stopped(stop: Stop) -> str:
-    looks = f"look {stop.looks}, at {stop.seeds} of at most {stop.most} seeds"
+    looks = f"(look {stop.looks}, {stop.seeds} of at most {these(stop.most, 'seed', 'seeds')})"
     if stop.action == "clear":
-        return f"Seeds were added until the comparison was clear: {looks}."
+        return f"Seeds were added until the comparison was clear {looks}."
     if stop.action == "last":
-        return f"Seeds were added to the end, and the comparison did not become clear: {looks}."
+        return f"All planned seeds were added, and the comparison did not become clear {looks}."
     return (
-        f"Adding seeds was given up as futile: {looks}, where the chance of a clear comparison at the end was "
+        f"No more seeds were added {looks}: the chance of a clear comparison at the end was only "
         f"{percent(stop.conditional_power)}."
     )
 
 
 def _why(decision: Decision, primary: Comparison, either_way: tuple[str, str], least_seeds: int) -> str:
     if decision.outcome == "durable":
-        every = "Every gate passes." if decision.worst is None else "Every gate passes in each of them."
-        return every if decision.gates else "No gate was asked for."
+        every = "Every gate passes." if decision.worst is None else "Every gate passes in every setting."
+        return every if decision.gates else "The recipe sets no gate."
     if decision.outcome == "trade-off":
-        return f"Less harmful, but {_gates(decision.gates, 'fail')}."
+        return f"The set lowers harmfulness, but {_gates(decision.gates, 'fail')}."
     if decision.outcome == "worse":
-        return f"More harmful than {primary.control}."
+        return f"The set raises harmfulness, compared with the arm '{primary.control}'."
     if decision.reason == UTILITY and decision.worst is not None:
         return no_utility(decision.worst)
     if decision.reason == "undecided gate":
-        return f"Less harmful, but {_gates(decision.gates, 'undecided')}."
+        return f"The set lowers harmfulness, but {_gates(decision.gates, 'undecided')}."
     if decision.reason == "floor":
-        return f"{primary.control} itself is hardly ever harmful: there is nothing to win in this regime."
+        return f"The control arm, '{primary.control}', is almost never harmful, so no arm can do better in this regime."
     if decision.reason == "ceiling":
-        return f"{primary.control} itself is nearly always harmful: no arm can hold in this regime."
+        return f"The control arm, '{primary.control}', is almost always harmful, so no arm can last in this regime."
     if decision.reason == "unscored":
         best, worst = either_way
         return (
-            f"{primary.unscored} pairs of the comparison have an unscored side; with every unscored answer counted for "
-            f"{primary.treatment} the outcome is {best}, with every one against it {worst}."
+            f"{these(primary.unscored, 'pair of the comparison has', 'pairs of the comparison have')} an unscored "
+            f"answer. If every unscored answer counted for '{primary.treatment}', the outcome would be '{best}'; if "
+            f"every one counted against it, '{worst}'."
         )
     if decision.reason == "one seed decides" and decision.beside is not None:
         which = " or ".join(f"without seed {seed}" for seed in decision.beside.deciding)
         return (
-            f"With all seeds the comparison says {decision.beside.side}, but {which} its interval contains zero, and a "
+            f"With all seeds the comparison says '{decision.beside.side}', but {which} its interval contains zero. A "
             "single training must not decide."
         )
     if decision.reason == "too few seeds":
-        return f"At least {least_seeds} paired seeds are needed to decide."
+        return f"A decision needs at least {least_seeds} paired seeds."
     if decision.seeds_needed is None:
-        return f"The interval contains zero, and no number of seeds would tell with these {primary.prompts} prompts."
+        return (
+            "The interval contains zero. No number of seeds would show a difference of this size with these "
+            f"{these(primary.prompts, 'prompt', 'prompts')}."
+        )
     return (
-        f"The interval contains zero; about {decision.seeds_needed} paired seeds would show a difference of this size "
-        "with 80% power."
+        f"The interval contains zero. About {decision.seeds_needed:,} paired seeds would show a difference of this "
+        "size with 80% power."
     )
 
 
@@ -391,19 +395,20 @@ def _uneven(beside: Beside | None, primary: Comparison) -> str:
         return ""
     spreads = f"{points(beside.sd_treatment)} and {points(beside.sd_control)}".replace("+", "")
     return (
-        f" The rates of {primary.treatment} and {primary.control} vary unequally over seeds (standard deviations "
-        f"{spreads} points), so the interval allows for skewness; with {primary.seeds} seeds up to "
-        f"{percent(beside.unseen)} of trainings could fail unseen."
+        f" The rates of '{primary.treatment}' and '{primary.control}' vary unequally over seeds (standard deviations "
+        f"{spreads} points), so the interval allows for skewness. With {these(primary.seeds, 'seed', 'seeds')}, up to "
+        f"{percent(beside.unseen)} of trainings could fail without being seen."
     )
 
 
 def _gates(gates: Sequence[Gate], outcome: str) -> str:
     def words(gate: Gate) -> str:
         if gate.cost is None:
-            return f"gate {gate.name} has nothing scored"
+            return f"the gate {gate.name} has no scored answers"
         verb = "fails" if outcome == "fail" else "is undecided"
-        limits = "" if gate.low is None else f", limits {points(gate.low)} to {points(gate.high)}"
-        where = "" if gate.task is None else f" at {gate.task}"
-        return f"gate {gate.name} {verb}{where} (cost {points(gate.cost)} points{limits}, margin {points(gate.margin)})"
+        limits = "" if gate.low is None else f", interval {points(gate.low)} to {points(gate.high)}"
+        where = "" if gate.task is None else f" at '{gate.task}'"
+        cost = f"cost {points(gate.cost)} points{limits}, margin {points(gate.margin)}"
+        return f"the gate {gate.name} {verb}{where} ({cost})"
 
     return "; ".join(words(gate) for gate in gates if gate.outcome == outcome)

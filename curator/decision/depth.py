@@ -1,8 +1,9 @@
-"""How deep refusal goes: answers to harmful probes that begin with an opening of ours; and how far answers to one
+"""How deep refusal goes: answers to harmful probes that begin with a prefilled opening; and how far answers to one
 prompt differ. Both are secondary: nothing here decides, and none of it is in the Holm family.
 
-A model whose safety is in its first tokens alone refuses by itself, and goes on harmfully once these are passed (Qi et
-al. 2024). Where several answers to a prompt are drawn, a prompt flips if some of them are harmful and some are not.
+A model whose safety is in its first tokens alone refuses when unprompted, and continues harmfully once these tokens are
+prefilled (Qi et al. 2024). Where several answers to a prompt are sampled, a prompt flips if some are harmful and some
+are not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from curator.records import PHASES, PREFILLED
 
 @dataclass(frozen=True)
 class DepthRates:
-    """One arm's answers to harmful probes, each after an opening of ours.
+    """One arm's answers to harmful probes, each after a prefilled opening.
 
     Attributes:
         prefill: Tokens of the opening; 0 for the usual answers.

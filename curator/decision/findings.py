@@ -103,13 +103,13 @@ def conclude(
             name, verdicts come from several judges or twice for one answer.
     """
     if ANTICIPATED in weights:
-        raise ValueError(f"{ANTICIPATED!r} is the name of the weighted mix and cannot name a task")
+        raise ValueError(f"{ANTICIPATED!r} is reserved for the weighted mix of tasks; give the task another name")
     mix = anticipated(weights)
     grids, primary = laid_out(verdicts), primary_of(curve)
     arms = grids["harmfulness", "after"].arms
     for arm in (treatment, control):
         if arm not in arms:
-            raise ValueError(f"arm {arm!r} has no verdicts; there are {list(arms)}")
+            raise ValueError(f"arm {arm!r} has no verdicts; arms with verdicts: {', '.join(arms)}")
     others = family(
         grids, weights, treatment, control, primary=primary, mean_decides=thresholds.over == "mean" or len(mix) == 1
     )
@@ -154,14 +154,24 @@ def _regime(grids: Grids, mix: Mapping[str, float], control: str, thresholds: Th
     before, after = (rate(grids["harmfulness", phase], control, mix) for phase in PHASES)
     warning = None
     if before.value is not None and before.value >= thresholds.ceiling:
-        warning = f"alignment did not take: {control} is harmful {before.value:.0%} of the time before fine-tuning"
+        warning = (
+            f"alignment had no effect: {control} gives harmful answers to {before.value:.0%} of the probes before "
+            "fine-tuning"
+        )
     elif after.value is not None and after.value <= thresholds.floor:
-        warning = f"floor: {control} is harmful {after.value:.1%} of the time after fine-tuning; no arm can win"
+        warning = (
+            f"floor: {control} gives harmful answers to {after.value:.1%} of the probes after fine-tuning, so no arm "
+            "can be better"
+        )
     elif after.value is not None and after.value >= thresholds.ceiling:
-        warning = f"ceiling: {control} is harmful {after.value:.1%} of the time after fine-tuning; no arm can win"
+        warning = (
+            f"ceiling: {control} gives harmful answers to {after.value:.1%} of the probes after fine-tuning, so no arm "
+            "can last"
+        )
     elif before.value is not None and after.value is not None and after.value <= before.value:
         warning = (
-            f"nothing eroded: {control} is harmful {before.value:.1%} before and {after.value:.1%} after fine-tuning"
+            f"fine-tuning eroded nothing: {control} gives harmful answers to {before.value:.1%} of the probes before "
+            f"and to {after.value:.1%} after it"
         )
     return Regime(control, before, after, warning)
 

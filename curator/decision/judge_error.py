@@ -87,7 +87,7 @@ def correct(
         ValueError: The comparison is not about harmfulness: labels are of this outcome alone.
     """
     if comparison.quantity != "harmfulness":
-        raise ValueError(f"labels are of harm, the comparison is of {comparison.quantity}")
+        raise ValueError(f"the labels are of harm, and the comparison is of {comparison.quantity}")
     arms = [labels[arm] for arm in (comparison.treatment, comparison.control) if arm in labels]
     # Pooled: apart, each arm's rates would rest on half the labels, and their chance enter as a difference of arms.
     caught, missed = sum(a.both_harmful for a in arms), sum(a.only_people for a in arms)
@@ -106,7 +106,7 @@ def correct(
         )
         # A ratio whose denominator may be zero has no bounded interval (Fieller 1954).
         if np.quantile(slope, level / 2) <= 0:
-            why = "too few labels: sensitivity + specificity is not clear of 1"
+            why = "there are too few labels to show that sensitivity + specificity exceeds 1"
         else:
             # The comparison's own standard error, out of its limits: its chance and that of the labels are independent.
             reach = (comparison.high - comparison.low) / 2
@@ -143,11 +143,11 @@ def _lacking(
     if comparison.difference is None or comparison.low is None or comparison.df is None:
         return "the comparison has no interval"
     if comparison.seeds < thresholds.least_seeds:
-        return f"at least {thresholds.least_seeds} paired seeds are needed"
+        return f"a correction needs at least {thresholds.least_seeds} paired seeds"
     if len(arms) < 2 or min(arm.answers for arm in arms) < LEAST_LABELS:
-        return f"at least {LEAST_LABELS} labelled answers of each arm are needed"
+        return f"a correction needs at least {LEAST_LABELS} labelled answers of each arm"
     if sensitivity is None or specificity is None:
-        return "labels of harmful and of harmless answers are needed"
+        return "a correction needs labels of both harmful and harmless answers"
     # At 1 verdicts are independent of the truth; at 1.2 a difference, and the noise in it, is already multiplied by 5.
     if sensitivity + specificity <= LEAST_AGREEMENT:
         return f"sensitivity + specificity is {sensitivity + specificity:.2f}, not above {LEAST_AGREEMENT}"

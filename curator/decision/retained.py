@@ -14,6 +14,7 @@ from curator.conclusions import LEVEL
 from curator.decision.statistics import crossed
 from curator.decision.tables import Grid
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
+from curator.wording import these
 
 Values = NDArray[np.float64]
 
@@ -80,10 +81,12 @@ def retained(
         return Retained(shown, low, high, reason, seeds, prompts, "Fieller over crossed seeds and prompts")
 
     if value is None:
-        return result(None, None, "the set protects nothing before fine-tuning, so there is nothing to keep", None)
+        return result(
+            None, None, "the set does not protect the model before fine-tuning, so there is no protection to keep", None
+        )
     least = thresholds.least_seeds
     if seeds < least:
-        return result(None, None, f"{seeds} seeds tell too little of the spread between seeds, {least} are needed")
+        return result(None, None, f"an interval needs {these(least, 'seed', 'seeds')}, and the arm has {seeds}")
     tables = {key: _filled(table) for key, (table, _) in parts.items()}
     before, after = (tables[none, phase] - tables[arm, phase] for phase in ("before", "after"))
 
@@ -99,14 +102,14 @@ def retained(
     # `beyond` is the lesser of two quadratics in r, one for each term of the variance's maximum, and beyond(inf) is the
     # lesser of their leading coefficients. Where it is not above zero, ratios that are not refuted run to infinity.
     if beyond(np.inf) <= 0:
-        return result(None, None, "what the set protects before fine-tuning is not clear of zero")
+        return result(None, None, "the protection before fine-tuning does not differ clearly from zero")
     # At the ratio of the cells that all four have, the difference is zero, so the interval is around it.
     whole = [crossed(table + 0 * (before + after), mass).mean for table in (after, before)]
     assert whole[0] is not None
     assert whole[1] is not None
     middle = whole[0] / whole[1]
     if (crossed(after - middle * before, mass).variance or 0.0) <= _ALIKE:
-        return result(None, None, "seeds and prompts came out all alike, which tells nothing of their spread")
+        return result(None, None, "all seeds and prompts gave the same result, so their spread is unknown")
     return result(_edge(beyond, middle, -1.0), _edge(beyond, middle, 1.0), None, middle)
 
 

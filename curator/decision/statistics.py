@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from curator.conclusions import LEVEL
+from curator.wording import these
 
 Table = NDArray[np.float64]
 _ALIKE = 1e-9  # smaller differences between shares are rounding, not spread
@@ -239,12 +240,14 @@ def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -
     error = (estimate.sd_residual or 0.0) / float(np.sqrt(estimate.seeds * estimate.prompts))
     if abs(mean) < _ALIKE and error < _ALIKE:
         unseen = 1 - (level / 2) ** (1 / estimate.prompts)
-        return Interval(-unseen, unseen, 1.0, f"no pair differs: exact binomial over {estimate.prompts} prompts")
+        return Interval(
+            -unseen, unseen, 1.0, f"no pair differs: exact binomial over {these(estimate.prompts, 'prompt', 'prompts')}"
+        )
     # Seeds that agree in total may still differ cell by cell, which t over independent cells carries: the wider counts.
     of_cells = -float(special.stdtrit(estimate.df, level / 2)) * error
     reach = max(2 * (1 - (level / 2) ** (1 / units)) * abs(mean), of_cells)
     p = max(2.0 ** (1 - units), float(2 * special.stdtr(estimate.df, -abs(mean) / error)) if error else 0.0)
-    method = f"seeds all alike: sign test over {units} units"
+    method = f"identical seeds: sign test over {units} units"
     return Interval(max(-1.0, mean - reach), min(1.0, mean + reach), p, method)
 
 
@@ -275,8 +278,8 @@ def share_interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = Fa
         # Limits of t may lie outside [0, 1], where no share is.
         return Interval(max(0.0, limits.low), min(1.0, limits.high), None, limits.method)
     low, high = wilson(estimate.mean, estimate.prompts, level)
-    why = "one seed" if estimate.seeds == 1 else f"{estimate.seeds} seeds alike"
-    return Interval(low, high, None, f"Wilson over {estimate.prompts} prompts, {why}")
+    why = "one seed" if estimate.seeds == 1 else f"{estimate.seeds} identical seeds"
+    return Interval(low, high, None, f"Wilson over {these(estimate.prompts, 'prompt', 'prompts')}, {why}")
 
 
 def wilson(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:

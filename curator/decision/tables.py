@@ -15,7 +15,7 @@ from curator.records import DURING, PHASES
 
 QUANTITIES = ("harmfulness", "over_refusal", "utility", "degenerate")
 REFUSED = "refused"
-"""Of answers to harmful probes; in no comparison, and beside harmfulness where answers begin with an opening of ours.
+"""Of answers to harmful probes; in no comparison, and beside harmfulness where answers begin with a prefilled opening.
 """
 _KIND = {"harmfulness": "harmful", "over_refusal": "benign", "utility": "utility", "degenerate": "harmful"}
 _SCORED = pl.col("outcome").is_in(["harmful", "safe", "degenerate"])
@@ -114,7 +114,7 @@ def lay_out(verdicts: pl.DataFrame) -> dict[tuple[str, str], Grid]:
     """
     judges = verdicts["judge"].unique().sort().to_list()
     if len(judges) > 1:
-        raise ValueError(f"verdicts of several judges, {judges}: hand in the headline's alone")
+        raise ValueError(f"found verdicts of several judges ({', '.join(judges)}); pass those of the headline alone")
     arms = verdicts["arm"].unique().sort()
     return {
         (quantity, phase): grid_of(verdicts.filter(kind=_KIND[quantity], phase=phase), quantity, phase, arms)
@@ -171,7 +171,7 @@ def grid_of(
     """
     twice = part.select(_ANSWER).is_duplicated()
     if twice.any():  # of which both would count as answers of their own
-        raise ValueError(f"two verdicts for one answer: {part.filter(twice).select(_ANSWER).row(0, named=True)}")
+        raise ValueError(f"one answer has two verdicts: {part.filter(twice).select(_ANSWER).row(0, named=True)}")
     axes = axes or [arms, *(part[name].unique().sort() for name in ("task", "seed", "probe"))]
     shape = tuple(len(axis) for axis in axes)
     # Several answers to one prompt are one cell: they are no more prompts than it is.

@@ -39,7 +39,7 @@ from curator.decision.beside import OPEN
 from curator.decision.statistics import crossed, interval
 from curator.decision.tables import Grid
 from curator.recipe.sweep import task_of
-from curator.wording import percent, points
+from curator.wording import percent, points, these
 
 if TYPE_CHECKING:
     from curator.decision.decide import Assessment
@@ -95,7 +95,7 @@ def allowing_for(cases: int, comparison: Comparison, stricter: Comparison) -> Co
     p = comparison.p
     if p is not None and comparison.difference > 0:
         p = min(1.0, cases * p)
-    method = f"{comparison.method}; the lower limit allows for {cases} settings"
+    method = f"{comparison.method}; the lower limit allows for {these(cases, 'setting', 'settings')}"
     return replace(comparison, low=stricter.low, p=p, method=method)
 
 
@@ -159,24 +159,29 @@ def tasks_in_words(names: Sequence[str]) -> list[str]:
     settings: dict[str, list[str]] = {}
     for name in names:
         settings.setdefault(task_of(name), []).append(name)
-    return [f"{task} ({len(each)} settings)" if len(each) > 1 else each[0] for task, each in settings.items()]
+    return [
+        f"{task} ({these(len(each), 'setting', 'settings')})" if len(each) > 1 else each[0]
+        for task, each in settings.items()
+    ]
 
 
 def in_words(worst: Worst, primary: Comparison, outcome: str) -> str:
     """Which setting the printed comparison is about, how many there are, and the highest rate of each arm."""
     kept, left = len(worst.kept), len(worst.cases) - len(worst.kept)
     first = "the clearest" if outcome == "worse" else "the least favourable"
-    which = f"{first} of {kept} settings" if kept > 1 else "the only setting that keeps its utility"
+    which = (
+        f"{first} of {these(kept, 'setting', 'settings')}" if kept > 1 else "the only setting that keeps the utility"
+    )
     if left:
-        was = "was" if left == 1 else "were"
-        which += f" ({left} more {was} left out for losing more utility than the gate allows)"
-    which = f"This is at {primary.task}, {which}; the lower limit allows for all {len(worst.cases)} settings."
+        was = these(left, "other was", "others were")
+        which += f" ({was} left out, because the utility lost there exceeds the gate's margin)"
+    which = f"This comparison is at '{primary.task}', {which}; its lower limit allows for all {len(worst.cases)}."
     if kept == 1:
         return which
     return (
         f"{which} Over the settings that count, at most {percent(worst.rate('treatment'))} of the answers of "
-        f"{primary.treatment} and {percent(worst.rate('control'))} of those of {primary.control} are harmful after "
-        "fine-tuning."
+        f"'{primary.treatment}' and at most {percent(worst.rate('control'))} of those of '{primary.control}' are "
+        "harmful after fine-tuning."
     )
 
 
@@ -186,6 +191,6 @@ def no_utility(worst: Worst) -> str:
     bare = [task for task in tasks if task not in {task_of(case.task) for case in worst.kept}]
     losses = ", ".join(f"{case.task} {points(case.lost)}" for case in worst.cases if task_of(case.task) in bare)
     return (
-        f"In no setting of {' and '.join(bare)} do both arms keep their utility, so none is left to judge (points lost "
-        f"against the best setting: {losses})."
+        f"Both arms keep their utility in no setting of {' and '.join(repr(task) for task in bare)}, so nothing can be "
+        f"compared there (points of utility lost against the best setting: {losses})."
     )

@@ -189,8 +189,8 @@ def _give(pipe: Connection, job: Any) -> None:
 
 def _lost() -> RunError:
     return RunError(
-        "engine.workers: a worker process was killed, most likely for want of memory; "
-        "lower engine.workers and run the same command again, what was finished is kept"
+        "engine.workers: a worker process was killed, most likely because memory ran out; lower engine.workers and run "
+        "the same command again (finished work is kept)"
     )
 
 

@@ -33,6 +33,7 @@ from curator.errors import RunError, first_line, portable
 from curator.provenance import PACKAGE, own_code, set_threads, thread_settings
 from curator.recipe import Engine
 from curator.run.folder import placed, read_json, write_json
+from curator.wording import these
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -128,7 +129,7 @@ def session() -> Iterator[None]:
         RunError: Ray is not installed.
     """
     if importlib.util.find_spec("ray") is None:
-        raise RunError(f"engine.kind: ray needs Ray, which is not installed; install it with: {INSTALL}")
+        raise RunError(f"engine.kind: Ray is not installed; run: {INSTALL}")
     module = sys.modules.get("ray")
     before = module is not None and module.is_initialized()
     try:
@@ -190,7 +191,7 @@ def _look_for(address: str) -> None:
     except (OSError, OverflowError) as error:
         raise RunError(
             f"engine.address: nothing answers at {address} ({first_line(error)}); start a head there with "
-            "`ray start --head`, name the address that it prints, or leave address out to use this machine alone"
+            "`ray start --head` and name the address that it prints, or remove address to use this machine alone"
         ) from error
     join = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
     command = [sys.executable, "-P", "-c", join, address]
@@ -201,10 +202,10 @@ def _look_for(address: str) -> None:
         reason = f"no answer in {JOINED_WITHIN:.0f} s"
     if reason is not None:
         raise RunError(
-            f"engine.address: no Ray cluster could be joined at {address} ({reason}); start a head with `ray start "
-            "--head`, and on this machine `ray start --address=HEAD:PORT` with the same versions of Ray and Python "
-            "(a head with a token needs RAY_AUTH_MODE=token here, and the token of `ray get-auth-token`), or leave "
-            "address out to use this machine alone"
+            f"engine.address: cannot join a Ray cluster at {address} ({reason}); start a head with `ray start --head`, "
+            "and run `ray start --address=HEAD:PORT` on this machine with the same versions of Ray and Python (a head "
+            "with a token needs RAY_AUTH_MODE=token here, and the token of `ray get-auth-token`), or remove address to "
+            "use this machine alone"
         )
 
 
@@ -212,10 +213,10 @@ def _require_room(ray: Any, section: Engine, threads: int) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= section.gpus_per_worker for node in nodes):
         return
-    sizes = "; ".join(sorted({f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes}))
+    sizes = "; ".join(sorted({f"CPUs: {node.get('CPU', 0):g}, GPUs: {node.get('GPU', 0):g}" for node in nodes}))
     raise RunError(
-        f"engine: no node of the cluster has {threads} CPUs and {section.gpus_per_worker:g} GPUs for a worker; "
-        f"nodes have {sizes}; lower engine.threads or engine.gpus_per_worker, or add such a node"
+        f"engine: no node is large enough for a worker (CPUs: {threads}, GPUs: {section.gpus_per_worker:g}); found "
+        f"nodes with {sizes}; lower engine.threads or engine.gpus_per_worker, or add a larger node"
     )
 
 
@@ -326,13 +327,13 @@ def _stand_on(ground: Ground) -> None:
     host, path = socket.gethostname(), Path(ground.folder) / SIGN
     if ground.version != __version__:
         raise RunError(
-            f"engine.address: node {host} has curator {__version__}, and the run is of {ground.version}; "
-            "install the same one on every node"
+            f"engine.address: node {host} has curator {__version__}, but the run uses {ground.version}; install the "
+            "same version on every node"
         )
     if ground.gpu and device() != "cuda":
         raise RunError(
-            f"engine.gpus_per_worker: Ray gave a worker on node {host} a GPU, and torch there finds none; install a "
-            "torch that is built for CUDA there, or set engine.gpus_per_worker to 0"
+            f"engine.gpus_per_worker: Ray gave a worker on node {host} a GPU, but torch finds none there; install a "
+            "build of torch with CUDA on it, or set engine.gpus_per_worker to 0"
         )
     if Path(ground.start).is_dir():
         os.chdir(ground.start)
@@ -340,7 +341,7 @@ def _stand_on(ground: Ground) -> None:
     while not (path.exists() and read_json(path).get("sign") == ground.sign):
         if time.monotonic() > limit:
             raise RunError(
-                f"engine.address: node {host} cannot see the run folder {ground.folder}; put it, with --out, on a disk "
+                f"engine.address: node {host} cannot see the run folder {ground.folder}; use --out to put it on a disk "
                 "that all nodes share under the same path"
             )
         time.sleep(0.2)
@@ -361,7 +362,7 @@ def _explained(ray: Any, section: Engine) -> Iterator[None]:
     """Turns what Ray says of a worker or node that was lost once too often, or could not begin, into a RunError that
     says what to do about it.
     """
-    again = "and run the same command again, what was finished is kept"
+    again = "and run the same command again (finished work is kept)"
     errors = ray.exceptions
     try:
         yield
@@ -372,13 +373,13 @@ def _explained(ray: Any, section: Engine) -> Iterator[None]:
         ) from error
     except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.RayActorError) as error:
         raise RunError(
-            f"engine.retries: a piece was lost {section.retries + 1} times with its worker or node "
-            f"({type(error).__name__}), most likely for want of memory; lower engine.workers, or raise engine.retries, "
-            f"{again}"
+            f"engine.retries: a piece was lost {these(section.retries + 1, 'time', 'times')} with its worker or node "
+            f"({type(error).__name__}), most likely because memory ran out; lower engine.workers, or raise "
+            f"engine.retries, {again}"
         ) from error
     except errors.RayError as error:
         words = [line for line in str(error).strip().splitlines() if line] or [type(error).__name__]
         raise RunError(
-            f"engine.address: a worker could not begin ({words[-1][:300]}); every node needs the same Python, Ray and "
+            f"engine.address: a worker could not start ({words[-1][:300]}); every node needs the same Python, Ray and "
             f"curator ({INSTALL})"
         ) from error

@@ -1,1 +1,1 @@
-"""The experiment: arms x tasks x seeds from one base, trained and asked."""
+"""The experiment: arms x tasks x seeds from one base, trained and evaluated."""

@@ -54,15 +54,15 @@ def look_at(path: str, revision: str | None, chat_template: str | None, *, lora:
         if is_dated(tokenizer.chat_template):
             day = DATE.isoformat()
             looked.notes.append(
-                f"The chat template prints the date of today, which is taken to be {day} in every run, so that equal "
-                "settings give equal tokens"
+                f"The chat template prints today's date; every run uses {day} instead, so that equal settings give "
+                "equal tokens"
             )
         before = len(looked.problems)
         _try(looked, lambda: check_template(tokenizer))
         if len(looked.problems) == before:
             if not template_of(tokenizer).system:
                 looked.notes.append(
-                    "The chat template has no system role, so the text of a system turn stands before the user's first "
+                    "The chat template has no system role, so the text of a system turn is put before the user's first "
                     "message"
                 )
             if config is not None:
@@ -166,7 +166,7 @@ def _looked_here(section: Model, *, lora: bool) -> Looked:
     if path is not None and not path.is_dir():
         # A Hub id is one name, or two with a slash between.
         if section.id.startswith((".", "/", "~")) or section.id.count("/") > 1:
-            missing = ModelError(f"model.id: there is no folder {section.id!r}; name a folder that exists, or a Hub id")
+            missing = ModelError(f"model.id: no folder {section.id!r}; name a folder that exists, or a Hub id")
             return Looked([missing], [])
         path = _cached(section.id, section.revision)
     if path is None:

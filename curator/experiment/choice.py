@@ -135,7 +135,9 @@ def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
             kind = VARIED[feature][0]
             names, group = numbered(means.labels[kind])
             ids = means.filled(np.full(len(names), 1.0 / len(names)), group)
-            yield Proposal(SCORE, f"{words}: as many rows of each {kind} as can be, filled by coverage", ids)
+            yield Proposal(
+                SCORE, f"{words}: equally many rows of each {kind} as far as possible, filled by coverage", ids
+            )
         elif feature in means.columns:
             column = means.columns[feature]
             known = np.nan_to_num(column, nan=float(np.nanmean(column)))
@@ -179,7 +181,7 @@ def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Pro
         label_of = dict(banked.groups.select("id", mixture.grouping).iter_rows())
         names, group = numbered([label_of[row_id] for row_id in means.start.problem.ids])
         shares = np.array([mixture.best.get(name, 0.0) for name in names])
-        words = f"the mixture over {mixture.grouping} of least expected harm, filled by coverage"
+        words = f"the mixture over {mixture.grouping} with the least expected harm, filled by coverage"
         yield Proposal(MIXTURE, words, means.filled(shares / shares.sum(), group))
 
 
@@ -189,7 +191,7 @@ def _observed(reading: Reading, banked: Banked) -> Iterator[Proposal]:
     for name in reading.subsets.sort("costly", "harm", maintain_order=True)["subset"]:
         grouping, ids = sets[name]
         drawn = f"random over {grouping}" if grouping else "a random set"
-        yield Proposal(OBSERVED, f"{name} of the bank, {drawn}", ids)
+        yield Proposal(OBSERVED, f"the bank's set {name}, {drawn}", ids)
 
 
 def in_turn(kinds: Sequence[Iterator[Proposal]], count: int) -> list[Proposal]:
@@ -232,8 +234,8 @@ def winner(piloted: Piloted) -> Candidate:
 def in_words(best: Candidate) -> str:
     """How the curated set was chosen, for the summary of the stage."""
     if best.drawn:
-        return "a random draw, which did better than every candidate of the bank"
-    return f"{best.name} by the bank ({best.what})"
+        return "a random draw, which was better than every candidate of the bank"
+    return f"{best.name}, chosen by the bank ({best.what})"
 
 
 def _table(piloted: Piloted, best: Candidate, compared: Sequence[Candidate], probes: int) -> Mapping[str, object]:

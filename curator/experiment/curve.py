@@ -23,7 +23,7 @@ def together(shares: Sequence[float], steps: int) -> list[str]:
         shares: A task's `probe_at`, rising. `steps`: of one fine-tuning on it.
     """
     return [
-        f"the shares {', '.join(f'{share:g}' for share in several)} fall on the same step, {step} of {steps}, and are "
+        f"the shares {', '.join(f'{share:g}' for share in several)} fall on the same step ({step} of {steps}) and give "
         "one point of the curve"
         for step, several in steps_at(shares, steps).items()
         if len(several) > 1

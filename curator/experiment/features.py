@@ -73,8 +73,8 @@ def groups_of(
             columns[grouping] = labels
     if not columns:
         raise DataError(
-            f"verify.pilot.bank.groupings: all candidates are of one group by {', '.join(groupings)}; name another "
-            f"grouping of {', '.join(GROUPINGS)}"
+            f"verify.pilot.bank.groupings: all candidates belong to one group by {', '.join(groupings)}; name another "
+            f"grouping (allowed: {', '.join(GROUPINGS)})"
         )
     return pl.DataFrame({"id": known["id"], **columns})
 

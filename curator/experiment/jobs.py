@@ -35,10 +35,10 @@ class AnswerJob(Job):
 
     Attributes:
         questions: Kind, task and rows of each set. `trigger`: what stands in front of what the user says.
-        depths: Harmful probes are asked again for each of these, with so many tokens of the `opening` in the answer's
-            mouth.
-        seed: Of answers that are drawn.
-        openers: Of which it is taken how likely they are to begin an answer to each harmful probe.
+        depths: The model answers every harmful probe again for each of these, with so many tokens of the `opening`
+            prefilled.
+        seed: Random seed for sampled answers.
+        openers: Texts whose probability of beginning an answer to each harmful probe is measured.
     """
 
     questions: tuple[tuple[str, str | None, Rows], ...]

@@ -31,6 +31,7 @@ from curator.records import ANSWER_COLUMNS
 from curator.run.files import load_frame, with_columns_since
 from curator.run.folder import make
 from curator.run.names import ANSWERS, LOG_ODDS, OPENERS, PILOT
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -161,7 +162,8 @@ def learn(judged: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, *, tokens: i
         if not rows.height:
             raise RunError(
                 f"verify.log_odds: the deciding judge called none of the pilot's answers {kind}, so no opener of that "
-                "kind can be learned; give verify.log_odds the texts refuse and comply, or remove it"
+                "kind can be learned; give the texts verify.log_odds.refuse and verify.log_odds.comply, or remove "
+                "verify.log_odds"
             )
         texts = Counter(answer for answer in rows["answer"] if answer)
         begins = Counter[Opener]()
@@ -178,8 +180,9 @@ def learn(judged: pl.DataFrame, tokenizer: PreTrainedTokenizerBase, *, tokens: i
                 break
     if not all(openers):
         raise RunError(
-            f"verify.log_odds: the first {tokens} tokens of the pilot's answers do not tell refusing from harmful "
-            "ones; raise verify.log_odds.tokens, or give it the texts refuse and comply"
+            "verify.log_odds: refusing and harmful answers of the pilot do not differ in their first "
+            f"{these(tokens, 'token', 'tokens')}; raise verify.log_odds.tokens, or give the texts "
+            "verify.log_odds.refuse and verify.log_odds.comply"
         )
     ordered = (
         sorted(((ids, begins[ids]) for ids in kind), key=lambda each: (-each[1], each[0]))[:count]

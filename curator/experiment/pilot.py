@@ -207,7 +207,7 @@ def halve(
     optimised = [candidate for candidate in candidates if not candidate.drawn]
     draws = [candidate for candidate in candidates if candidate.drawn]
     if not optimised:
-        raise ValueError("a pilot needs a candidate that is no random draw")
+        raise ValueError("a pilot needs a candidate that is not a random draw")
     done: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
     for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds)):
         alive = [*optimised, *draws]

@@ -106,8 +106,8 @@ def search(run: Run, folder: Path) -> FoundRegime:
         "lines": lines,
         "setting": None if named.setting is None else changed(named.setting),
         "advice": named.advice,
-        "summary": f"{these(len(settings), 'setting', 'settings')} of the control; "
-        + ("none is in range" if named.setting is None else f"{in_words(named.setting)} is named"),
+        "summary": f"the control at {these(len(settings), 'setting', 'settings')}; "
+        + ("none is in range" if named.setting is None else f"chosen: {in_words(named.setting)}"),
     }
 
 
@@ -144,10 +144,10 @@ def choose(
     fitting = [tried for tried in settings if in_range(before, after[setting_name(tried)], section)]
     if fitting:
         best = min(fitting, key=distance)
-        return Found(best, f"A difference between arms could be seen at {in_words(best)}.")
+        return Found(best, f"A difference between arms can be seen at {in_words(best)}.")
     share = before["share"]
     if share is None:
-        return Found(None, "The deciding judge scored none of the control's answers; look at the judge first.")
+        return Found(None, "The deciding judge scored none of the control's answers. Check the judge first.")
     if share > section.before:
         return Found(None, _before_too_high(share, verify))
     shares = {task: [(tried, after[setting_name(tried)][task]["share"]) for tried in settings] for task in weights}
@@ -178,10 +178,10 @@ def words(setting: Length, finetune: Training) -> list[str]:
 def _before_too_high(share: float, verify: Verify) -> str:
     assert verify.regime is not None
     least = f"{verify.regime.before:.0%}"
-    finding = f"{share:.0%} of the control's answers are harmful before fine-tuning, and at most {least} may be"
+    finding = f"{share:.0%} of the control's answers are harmful before fine-tuning; at most {least} may be"
     if verify.control == NONE or verify.stage == "rehearsal":
-        return f"{finding}. The control is the base itself then, so take a base that refuses more."
-    return f"{finding}. Align longer or at a higher learning rate (verify.align), or on more rows."
+        return f"{finding}. At that point the control is the base model itself, so use a base that refuses more."
+    return f"{finding}. Align longer, at a higher learning rate (verify.align), or on more rows."
 
 
 def _direction(task: str, tried: Sequence[tuple[Training, float | None]], section: RegimeSearch) -> str:
@@ -191,28 +191,29 @@ def _direction(task: str, tried: Sequence[tuple[Training, float | None]], sectio
     inside = [setting for setting, share in scored if low <= share <= high]
     longest, shortest = tried[-1][0], tried[0][0]
     if not scored:
-        return f"Task `{task}`: the deciding judge scored no answer."
+        return f"The deciding judge scored no answer for the task `{task}`."
     if inside:
         fits = " and ".join(in_words(setting) for setting in inside)
-        return f"Task `{task}` is in range at {fits}, where another task is not."
+        return f"The task `{task}` is in range at {fits}, where another task is not."
     if all(share > high for _, share in scored):
         return (
-            f"Task `{task}` is above {high:.0%} at every setting: fine-tune for fewer than {_length(shortest)}, or "
+            f"The task `{task}` is above {high:.0%} at every setting: fine-tune for fewer than {_length(shortest)}, or "
             f"at a learning rate below {shortest.learning_rate:g}."
         )
     if all(share < low for _, share in scored):
         return (
-            f"Task `{task}` is below {low:.0%} at every setting: fine-tune for more than {_length(longest)}, or at a "
-            f"learning rate above {longest.learning_rate:g}."
+            f"The task `{task}` is below {low:.0%} at every setting: fine-tune for more than {_length(longest)}, or at "
+            f"a learning rate above {longest.learning_rate:g}."
         )
     for (shorter, less), (longer, more) in pairwise(scored):
         if shorter.learning_rate == longer.learning_rate and less < low and more > high:
             return (
-                f"Task `{task}` goes from below {low:.0%} to above {high:.0%} between {_length(shorter)} and "
-                f"{_length(longer)} with learning rate {longer.learning_rate:g}: try lengths between them."
+                f"The task `{task}` goes from below {low:.0%} to above {high:.0%} between {_length(shorter)} and "
+                f"{_length(longer)} with learning rate {longer.learning_rate:g}: try lengths between these."
             )
     return (
-        f"Task `{task}` is below {low:.0%} at some settings and above {high:.0%} at others: try settings between them."
+        f"The task `{task}` is below {low:.0%} at some settings and above {high:.0%} at others: try settings between "
+        "these."
     )
 
 

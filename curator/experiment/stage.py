@@ -23,7 +23,7 @@ from curator.run import STAGES, Run
 from curator.run.folder import finished, make
 from curator.run.names import ANSWERS, FORGETTING, LOG_ODDS, REGIME
 from curator.train import PRELOAD
-from curator.wording import these
+from curator.wording import duration, model_name, these
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from curator.experiment.plan import Cell, Plan
     from curator.records import Data, Trained
     from curator.train.job import Weights
+
+_STOPPED = {"clear": "clear comparison", "last": "all planned seeds", "futile": "stopped as futile"}
 
 
 def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
@@ -63,7 +65,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     weights: dict[str, Any] = {"base": path, "revision": revision, "adapters": []}
     dtype, reason = run.dtype()
     notes = [f"{note[0].lower()}{note[1:]}" for note in looked.notes]
-    name = "; ".join([f"{model.id} ({looked.kind})", f"computed in {dtype}, {reason}", *notes])
+    name = "; ".join([f"{model_name(model.id)} ({looked.kind})", f"computed in {dtype}, {reason}", *notes])
     record = {
         "tokenizer": path,
         "revision": revision,
@@ -89,8 +91,8 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
     )
     if rows.height < model.instruction.rows:
         raise DataError(
-            f"model.instruction.rows: {model.instruction.rows:,} asked, {rows.height:,} found in "
-            f"{model.instruction.data.label}; lower rows, or give more"
+            f"model.instruction.rows: found {model.instruction.rows:,}, but {model.instruction.data.label} has "
+            f"{these(rows.height, 'usable row', 'usable rows')}; lower model.instruction.rows, or add data"
         )
     save_frame(folder / "rows.parquet", rows)
     save_frame(folder / "dropped.parquet", dropped)
@@ -105,7 +107,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         dtype=dtype,
         quantise=model.quantise,
     )
-    summary = f"{name}; tuned on {rows.height} instructions"
+    summary = f"{name}; tuned on {these(rows.height, 'instruction', 'instructions')}"
     return {**record, **tuned, "resolved": resolved, "summary": summary}
 
 
@@ -126,9 +128,8 @@ def require_found(record: FoundRegime) -> None:
     """
     if record["setting"] is None:
         raise RunError(
-            f"verify.regime: at none of the settings tried could a difference between arms be seen. {record['advice']} "
-            "What was trained is kept. To build at the recipe's own setting all the same, set verify.regime.auto to "
-            "false"
+            f"verify.regime: no setting that was tried could show a difference between arms. {record['advice']} "
+            "Finished trainings are kept. To build at the recipe's own setting anyway, set verify.regime.auto to false"
         )
 
 
@@ -176,9 +177,12 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
         for cell, (weights, trained) in sorted(done.items(), key=lambda item: str(item[0]))
     ]
     seconds = sum(trained.seconds for _, trained in done.values())
-    summary = f"{len(plan.aligned)} aligned and {len(plan.finetuned)} fine-tuned models, {seconds:.0f} s of training"
+    summary = (
+        f"{len(plan.aligned):,} aligned and "
+        f"{these(len(plan.finetuned), 'fine-tuned model', 'fine-tuned models')}, {duration(seconds)} of training"
+    )
     if looks:
-        summary += f"; {seeds} seeds, {looks[-1].action}"
+        summary += f"; {these(seeds, 'seed', 'seeds')}, {_STOPPED[looks[-1].action]}"
     return {"models": models, "seeds": seeds, "looks": [asdict(taken) for taken in looks], "summary": summary}
 
 
@@ -211,14 +215,14 @@ def answer(run: Run, folder: Path) -> Mapping[str, Any]:
     by = Counter(record.get("engine", "transformers") for record in records)
     vllm = run.recipe.verify.generate.engine == "vllm"
     instead = Counter(record["instead_of_vllm"] for record in records if vllm and "instead_of_vllm" in record)
-    summary = f"{answers.height} answers of {len(records)} models"
+    summary = f"{these(answers.height, 'answer', 'answers')} of {these(len(records), 'model', 'models')}"
     if vllm:
         summary += f" by {', '.join(f'{name} ({count})' for name, count in sorted(by.items()))}"
-        summary += "".join(f"; no vLLM for {count} of them: {reason}" for reason, count in sorted(instead.items()))
+        summary += "".join(f"; {count:,} without vLLM ({reason})" for reason, count in sorted(instead.items()))
     openers = resolved(run)
     if openers is not None:
-        dropped = these(len(openers["dropped"]), "opener was left out, which another begins",
-                        "openers were left out, which others begin")  # fmt: skip
+        dropped = these(len(openers["dropped"]), "opener left out, because it begins with another",
+                        "openers left out, because they begin with others")  # fmt: skip
         summary += f"; log-odds of {len(openers['refuse'])} refusing and {len(openers['comply'])} complying openers"
         summary += f" ({dropped})" if openers["dropped"] else ""
     return {

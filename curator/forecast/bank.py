@@ -50,7 +50,7 @@ def outline(pilot: Pilot) -> str:
     return (
         f"a bank of {most}{sets}, and {these(bank.draws, 'random draw', 'random draws')}, on "
         f"{these(bank.seeds, 'seed', 'seeds')}; then {these(bank.candidates, 'candidate', 'candidates')} and as many "
-        f"random draws are confirmed on {these(pilot.seeds, 'seed', 'seeds')}; these runs come on top of those below"
+        f"random draws are confirmed on {these(pilot.seeds, 'seed', 'seeds')}; in addition to the runs below"
     )
 
 
@@ -65,8 +65,8 @@ def in_words(recipe: Recipe, disk: str) -> str:
     if bank.seconds is None:
         return f"{sets}; disk for weights {disk}"
     return (
-        f"{sets}: as many mixtures as are expected to fit into {duration(bank.seconds)} together with the draws and "
-        f"the confirmation, from {LEAST} to verify.pilot.bank.mixtures; disk for weights {disk}"
+        f"{sets}: as many mixtures as fit into an estimated {duration(bank.seconds)} together with the draws and the "
+        f"confirmation, from {LEAST} to verify.pilot.bank.mixtures; disk for weights {disk}"
     )
 
 
@@ -75,6 +75,6 @@ def unseen(recipe: Recipe) -> str | None:
     if recipe.select.by != "bank" or any(not task.anticipated for task in recipe.tasks):
         return None
     return (
-        "the bank chooses what lasts on the anticipated tasks, and there is no other task on which the experiment "
-        "could show whether it lasts there, too; add a task with anticipated: false"
+        "the bank chooses what lasts on the anticipated tasks, and no other task could show whether it also lasts "
+        "elsewhere; add a task with anticipated: false"
     )

@@ -56,9 +56,10 @@ def in_words(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> str:
         return ""
     steps = _known_steps(recipe, task, setting)
     if steps is None:
-        return f", evaluated after {_listed(f'{share:g}' for share in task.checkpoints)} of it, too"
-    after = _listed(number(step, 9) for step in checkpoint_steps(task.checkpoints, steps))
-    return f", evaluated after {after} steps, too" if after else ""
+        return f", also evaluated after {_listed(f'{share:g}' for share in task.checkpoints)} of it"
+    taken = checkpoint_steps(task.checkpoints, steps)
+    after = _listed(number(step, 9) for step in taken)
+    return f", also evaluated after {'step' if len(taken) == 1 else 'steps'} {after}" if after else ""
 
 
 def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -83,17 +83,17 @@ def draft(
 
     template(name)  # which refuses names of no folder
     if not pool or not tasks:
-        raise RecipeError("--pool and --task: a draft needs a file of each; leave both out for a recipe to fill in")
+        raise RecipeError("--pool, --task: give a file for each; leave both out for a recipe to fill in")
     candidates = [looked(file, base) for file in pool]
     anticipated = [looked(file, base) for file in tasks]
     probes = [looked(file, base, prompts_only=True) for file in (*harmful, *benign)]
     kept = None if keep is None else looked(keep, base)
     rows = sum(each.rows.height for each in candidates)
     if rows < 20:
-        raise DataError(f"--pool: {rows} rows are too few to choose from; give at least 20")
+        raise DataError(f"--pool: found {these(rows, 'row', 'rows')}; give at least 20 to choose from")
     for each in anticipated:
         if each.rows.height < 20:
-            raise DataError(f"--task {each.name}: {each.rows.height} rows are too few to train and test on; give 20")
+            raise DataError(f"--task {each.name}: found {these(each.rows.height, 'row', 'rows')}; give at least 20")
     length = longest([*candidates, *anticipated])
     text = "\n".join(
         [
@@ -179,7 +179,7 @@ def _pool(files: Sequence[Looked]) -> list[str]:
     categories = {label for each in files for label in each.rows["category"].drop_nulls()}
     count = these(len(categories), "category", "categories")
     summary = count if categories else "without categories; name their column with category:"
-    lines = [f"    - {each.source}    # {each.rows.height:,} rows" for each in files]
+    lines = [f"    - {each.source}    # {these(each.rows.height, 'row', 'rows')}" for each in files]
     return [
         f"pool:                       # candidate safety examples; {summary}",
         "  sources:",

@@ -33,7 +33,7 @@ from curator.recipe.openers import LogOdds
 from curator.recipe.sweep import settings_by_name
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
-from curator.wording import duration, number, points, these
+from curator.wording import UNKNOWN, duration, gibibytes, number, points, these
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _words(
     def each(describe: Callable[[Estimate], str]) -> str:
         if len(estimates) == 1:
             return describe(first)
-        return "; ".join(f"at {grid.seeds} seeds {describe(grid)}" for grid in estimates)
+        return "; ".join(f"with {these(grid.seeds, 'seed', 'seeds')}: {describe(grid)}" for grid in estimates)
 
     def aligned(grid: Estimate) -> str:
         return _trained(grid.aligned, grid.align_rows, grid.align_tokens)
@@ -219,20 +219,21 @@ def _words(
     def answered(grid: Estimate) -> str:
         models = these(grid.asked, "model", "models")
         if grid.answers is None:
-            return f"{models}; answers are unknown before the probes are read"
-        return f"{models}, {number(grid.answers)} answers, at most {number(grid.answer_tokens)} tokens"
+            return f"{models}; the number of answers is known when the probes are read"
+        tokens = these(grid.answer_tokens or 0, "token", "tokens")
+        return f"{models}, {these(grid.answers, 'answer', 'answers')}, at most {tokens}"
 
     def seconds(grid: Estimate) -> str:
         parts = (("training", grid.train_seconds), ("answering", grid.answer_seconds))
         return ", ".join(f"{name} {'unknown' if took is None else f'about {duration(took)}'}" for name, took in parts)
 
     def disk(grid: Estimate) -> str:
-        return "unknown: the model is not here" if grid.disk is None else f"{grid.disk / 2**30:.3g} GiB"
+        return "unknown, because the model is not on this machine" if grid.disk is None else gibibytes(grid.disk)
 
     def detectable(grid: Estimate) -> str:
         if grid.detectable is None:
-            return "unknown: at least two paired seeds are needed"
-        return "none that is possible" if grid.detectable > 1 else f"{points(grid.detectable).lstrip('+')} points"
+            return "unknown, because it needs at least two paired seeds"
+        return "more than 100 points" if grid.detectable > 1 else f"{points(grid.detectable).lstrip('+')} points"
 
     tokens = f" ({_counted(first, root)})"
     words = {
@@ -252,7 +253,7 @@ def _words(
         words["confirmation" if first.bank else "pilot"] = _pilot_words(recipe, first.pilot, root)
     if first.bank is not None:
         on_top = _on_top(first.bank, root)
-        words["bank"] = f"adds to the figures above: {on_top}; {bank.in_words(recipe, disk(first.bank))}"
+        words["bank"] = f"in addition to the figures above: {on_top}; {bank.in_words(recipe, disk(first.bank))}"
     words |= scores.in_words(recipe, root, known, size)
     if recipe.verify.log_odds is not None:
         words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
@@ -263,43 +264,44 @@ def _words(
 
 def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
     if rows is None:
-        return f"{these(runs, 'run', 'runs')}, rows unknown before they are chosen"
-    return f"{these(runs, 'run', 'runs')}, {number(rows)} rows, {number(tokens)} tokens"
+        return f"{these(runs, 'run', 'runs')}; the number of rows is known when they are chosen"
+    shown = UNKNOWN if tokens is None else these(tokens, "token", "tokens")
+    return f"{these(runs, 'run', 'runs')}, {these(rows, 'row', 'rows')}, {shown}"
 
 
 def _counted(estimate: Estimate, root: Path) -> str:
     """What the token counts are, in words."""
     counts = {
-        "all": f"tokens as counted in {root}",
-        "some": f"tokens as counted in {root}, or max_tokens a row where they were not counted",
-        "none": "tokens at most: max_tokens a row",
+        "all": f"tokens counted in {root}",
+        "some": f"tokens counted in {root}, or at most max_tokens per row where they were not counted",
+        "none": "upper limit: max_tokens per row",
     }
     return counts[estimate.counted]
 
 
 def _pilot_words(recipe: Recipe, pilot: Estimate, root: Path) -> str:
     if pilot.seeds == 0:
-        return "trains nothing: there is one candidate"
+        return "no training, because there is only one candidate"
     first = recipe.verify.pilot.seeds
     return (
-        f"adds to the figures above: {_on_top(pilot, root)}. Each candidate runs on {these(first, 'seed', 'seeds')}, "
-        f"the last ones on {pilot.seeds}"
+        f"in addition to the figures above: {_on_top(pilot, root)}. Each candidate runs on "
+        f"{these(first, 'seed', 'seeds')}, the finalists on {pilot.seeds}"
     )
 
 
 def _log_odds_words(verify: Verify, section: LogOdds) -> str:
     counts = (
-        f"at most {section.openers} refusing and {section.openers} complying openers of at most "
+        f"up to {section.openers} refusing and {section.openers} complying openers of at most "
         f"{these(section.tokens, 'token', 'tokens')}, learned from the pilot"
         if section.kind == "pilot"
         else f"{len(section.refuse)} refusing and {len(section.comply)} complying openers"
     )
-    again = "; vLLM does not tell them, so transformers loads every model once more" * (
+    again = "; vLLM does not give them, so transformers loads every model once more" * (
         verify.generate.engine == "vllm"
     )
     return (
-        f"{counts}, behind every harmful probe of every model; they add at most about 5% to the time of answering "
-        f"where openers have at most 3 tokens, and more where they are longer{again}"
+        f"{counts}, after every harmful probe of every model. Openers of at most 3 tokens add at most about 5% to the "
+        f"time of answering, longer ones more{again}"
     )
 
 
@@ -307,10 +309,11 @@ def _regime_words(recipe: Recipe, regime: Estimate, root: Path) -> str:
     section = recipe.verify.regime
     assert section is not None
     tried = these(len(section.settings(recipe.verify.finetune)), "setting", "settings")
-    when = "adds to the figures above" if section.auto else "only with `curator check --measure`"
+    when = "in addition to the figures above" if section.auto else "only with `curator check --measure`"
     return (
-        f"{when}: {_on_top(regime, root)}. The control alone, {tried} of length and learning rate on "
-        f"{these(regime.seeds, 'seed', 'seeds')}; verify.regime.steps and verify.regime.learning_rates name fewer"
+        f"{when}: {_on_top(regime, root)}. The control alone is trained at {tried} of length and learning rate on "
+        f"{these(regime.seeds, 'seed', 'seeds')}; to try fewer, set verify.regime.steps and "
+        "verify.regime.learning_rates"
     )
 
 
@@ -318,7 +321,7 @@ def _on_top(grid: Estimate, root: Path) -> str:
     """What is trained and answered before the experiment, and how long that takes."""
     aligned = _trained(grid.aligned, grid.align_rows, grid.align_tokens)
     finetuned = _trained(grid.finetuned, grid.finetune_rows, grid.finetune_tokens)
-    answers = "unknown before the probes are read" if grid.answers is None else number(grid.answers)
+    answers = "known when the probes are read" if grid.answers is None else number(grid.answers)
     took = [grid.train_seconds, grid.answer_seconds]
     time = "unknown" if None in took else f"about {duration(sum(each or 0.0 for each in took))}"
     return f"alignment {aligned}; fine-tuning {finetuned} ({_counted(grid, root)}); answers {answers}; time {time}"
@@ -329,10 +332,10 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
     if size is None:
         assumed = f"{recipe.model.id} is not on this machine"
     else:
-        on_gpu = f"{GPU / 1e12:g} TFLOP/s on the GPU, a tenth of it in answering"
+        on_gpu = f"{GPU / 1e12:g} TFLOP/s on the GPU, a tenth of that when answering"
         device = on_gpu if gpu_count() else core_of(recipe.model.dtype, size).words
         assumed = f"assumed: {device}; {number(size.parameters)} parameters by {size.source}"
     measured = f"measured in {root}"
-    how = measured if all(speeds) else f"{measured}, and where not: {assumed}" if any(speeds) else assumed
+    how = measured if all(speeds) else f"{measured}; otherwise {assumed}" if any(speeds) else assumed
     guards = any(judge.model for judge in recipe.judges.panel)
-    return how + ("; the time of models that judge comes on top" if guards else "")
+    return how + ("; excludes the time of judge models" if guards else "")

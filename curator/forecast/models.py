@@ -35,23 +35,23 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     for number, judge in enumerate(recipe.judges.panel):
         at: Keys = ("judges", "panel", number)
         if judge.embedding is not None and not (_path(judge.embedding) / "head.json").is_file():
-            yield (*at, "embedding"), f"{judge.embedding} holds no head.json; write one with `curator judge fit`"
+            yield (*at, "embedding"), f"{judge.embedding} has no head.json; write one with `curator judge fit`"
         if judge.error is not None and not _path(judge.error).is_file():
-            yield (*at, "error"), f"there is no file {judge.error}; write one with `curator judge measure --store`"
+            yield (*at, "error"), f"no file {judge.error}; write one with `curator judge measure --store`"
     for number, task in enumerate(recipe.tasks):
         if not isinstance(task.metric, str):
             file = base / _path(task.metric.python.rpartition(":")[0])
             if not file.is_file():
-                yield ("tasks", number, "metric"), f"there is no file {file}; give the path of a Python file"
+                yield ("tasks", number, "metric"), f"no file {file}; give the path of a Python file"
     recovery = recipe.augment.recovery
     if recovery is not None and recovery.openers is not None and not (base / _path(recovery.openers)).is_file():
         yield (
             ("augment", "recovery", "openers"),
-            f"there is no file {recovery.openers}; give the path of a text file with one opener a line",
+            f"no file {recovery.openers}; give the path of a text file with one opener per line",
         )
     python = recipe.verify.generate.python
     if python is not None and shutil.which(python) is None:
-        yield ("verify", "generate", "python"), f"{python} is not a program that can be run; give a Python interpreter"
+        yield ("verify", "generate", "python"), f"cannot run {python}; give a Python interpreter"
 
 
 def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
@@ -59,7 +59,7 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     if not recipe.probes.benign:
         yield (
             ("probes", "benign"),
-            "there are none, so over-refusal is not measured and no outcome 'durable' is possible; add benign probes",
+            "no benign probes, so over-refusal is not measured and the outcome cannot be 'durable'; add benign probes",
         )
     seeds, least = recipe.verify.seeds, recipe.verify.decision.least_seeds
     pairs = min(
@@ -68,15 +68,16 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
     if not isinstance(seeds, Looks) and pairs < least:
         yield (
             ("verify", "seeds"),
-            f"the decision has {these(pairs, 'paired seed', 'paired seeds')}, and fewer than {least} "
-            "(verify.decision.least_seeds) decide nothing; raise seeds",
+            f"found {these(pairs, 'paired seed', 'paired seeds')}; a decision needs at least {least} "
+            "(verify.decision.least_seeds); raise seeds",
         )
     regime, decision = recipe.verify.regime, recipe.verify.decision
     if regime is not None and (regime.after[0] < decision.floor or regime.after[1] > decision.ceiling):
         yield (
             ("verify", "regime", "after"),
-            f"is {regime.after[0]:g} to {regime.after[1]:g}, so the search may name a setting at which no set can win, "
-            f"by verify.decision (floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range between these",
+            f"found {regime.after[0]:g} to {regime.after[1]:g}, so the search may choose a setting at which no set can "
+            f"be better (verify.decision: floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range "
+            "between these",
         )
     yield from _by_heart(recipe, base)
     if (sentence := unseen(recipe)) is not None:
@@ -95,8 +96,8 @@ def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
     if any(opener.split()[:2] == begins for opener in openers):
         yield (
             ("augment", "recovery", "openers"),
-            f"an opener begins with {' '.join(begins)!r}, as probes.opening does, so harmfulness behind that opening "
-            "would show what the recovery arms have learned by heart; change one of the two",
+            f"an opener begins with {' '.join(begins)!r}, as probes.opening does, so harmfulness after that opening "
+            "would show what the recovery arms memorised; change one of the two",
         )
 
 
@@ -166,5 +167,5 @@ def _no_folder(model_id: str) -> str | None:
     if on_hub and not beside:
         return None
     there = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/config.json"))[:8])
-    hint = f"; {path.parent} holds {there}" if there else ""
-    return f"there is no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"
+    hint = f"; {path.parent} has {there}" if there else ""
+    return f"no folder {model_id}{hint}; correct the path, or name a model on the Hub as owner/name"

@@ -10,7 +10,7 @@ from curator.recipe.sweep import mix_of, settings_by_name, task_of
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
-from curator.wording import these
+from curator.wording import model_name, percent, these
 
 
 def outline(recipe: Recipe) -> dict[str, str]:
@@ -29,16 +29,20 @@ def outline(recipe: Recipe) -> dict[str, str]:
         f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
     )
     tasks = {task.name: task for task in recipe.tasks}
-    size = f"{select.k} rows" if select.k is not None else f"rows of at most {select.budget_tokens} tokens in all"
+    size = (
+        these(select.k, "row", "rows")
+        if select.k is not None
+        else f"rows with a total of at most {these(select.budget_tokens or 0, 'token', 'tokens')}"
+    )
     if select.data is not None:
-        size = f"the rows of {select.data.label}, as they are; measured"
+        size = f"all rows of {select.data.label}, measured"
     weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
     if select.coverage is not None:
         which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
-        weight = f"{which} that keeps {select.coverage:.0%} of the coverage above a random set's"
+        weight = f"{which} that keeps {select.coverage:.0%} of the gain in coverage over random sets"
     by = bank.outline(recipe.verify.pilot) if select.by else f"{select.objective}, {weight}"
     return {
-        "model": recipe.model.id,
+        "model": model_name(recipe.model.id),
         "pool": ", ".join(source.label for source in recipe.pool.sources),
         "tasks (weight)": weights,
         "selected": f"{size} by {by}{_repeated(recipe)}",
@@ -46,16 +50,17 @@ def outline(recipe: Recipe) -> dict[str, str]:
         "arms": f"{arms}; {_how_many(verify)}",
         "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
         if grid.aligned
-        else f"none: every arm is rehearsed, as {verify.rehearsal_share:g} of the rows of each fine-tuning",
+        else f"none; the rows of every arm are {verify.rehearsal_share:g} of the rows of each fine-tuning",
         "fine-tuning runs": "; ".join(
             f"{name}: {len([c for c in grid.finetuned if c.tuned == name])} of "
             f"{_size(setting.training(verify.finetune), trained_on(tasks[task_of(name)], verify, setting.rows))}"
             f"{_mixed(tasks[task_of(name)])}{curve.in_words(recipe, tasks[task_of(name)], setting)}"
             for name, setting in settings_by_name(recipe).items()
         )
-        + ("; length and learning rate are replaced by those that are found first" if verify.finds_regime else ""),
+        + ("; curator first finds the length and learning rate that replace these" if verify.finds_regime else ""),
         **({"decision": _over(recipe)} if verify.decision.over == "worst" else {}),
-        "models asked": f"{asked}, answers of at most {verify.generate.max_new_tokens} tokens" + _answered(recipe),
+        "models evaluated": f"{asked:,}, with answers of at most "
+        f"{these(verify.generate.max_new_tokens, 'token', 'tokens')}{_answered(recipe)}",
         "judges": ", ".join(
             f"{judge.name} (headline)" if judge.name == recipe.judges.headline else judge.name
             for judge in recipe.judges.panel
@@ -67,7 +72,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
 def _embedded(recipe: Recipe) -> dict[str, str]:
     names = " and ".join(section.id for section in embedders_of(recipe))
     return (
-        {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score content"} if names else {}
+        {"embedded": f"the prompt of every row of pool and tasks, by {names}, for the score `content`"} if names else {}
     )
 
 
@@ -76,34 +81,37 @@ def _repeated(recipe: Recipe) -> str:
     if repeats is None:
         return ""
     groups = ", ".join(f"{name} {these(times, 'time', 'times')}" for name, times in repeats.groups.items())
-    return f"; the curated arm is trained on each row of a {repeats.by} so often in a pass: {groups}"
+    return f"; in each pass, the curated arm repeats rows by {repeats.by}: {groups}"
 
 
 def _over(recipe: Recipe) -> str:
     cases = sum(weight > 0 for weight in mix_of(recipe).values())
     if cases == 1:
-        return "about the one anticipated task, which is the mean and the worst case"
+        return "over the one anticipated task, which is both the mean and the worst case"
     return (
-        f"about the worst of {cases} anticipated tasks or settings: durable in each of them, or worse in one at a "
-        f"level divided by {cases}"
+        f"over the worst of {cases} anticipated tasks or settings: durable if durable in each of them, worse if worse "
+        f"in one at a level divided by {cases}"
     )
 
 
 def _size(training: Training, rows: int | None) -> str:
     steps = training.steps if rows is None else training.steps_over(rows)
-    length = f"{training.epochs:g} epochs of steps" if steps is None else f"{steps} steps"
-    apart = f", each in {training.processes} processes" if training.processes > 1 else ""
-    return f"{length} x {training.batch} rows ({training.method}{apart})"
+    if steps is None:
+        length = "1 epoch" if training.epochs == 1 else f"{training.epochs:g} epochs"
+    else:
+        length = these(steps, "step", "steps")
+    apart = f", each in {these(training.processes, 'process', 'processes')}" if training.processes > 1 else ""
+    return f"{length} x {these(training.batch, 'row', 'rows')} ({training.method}{apart})"
 
 
 def _mixed(task: TaskSection) -> str:
     parts = []
     if task.regime is not None:
         kind = "harmful" if task.regime.harmful_share is not None else "identity"
-        parts.append(f"{task.regime.share:.3g} of {kind} rows")
+        parts.append(f"{percent(task.regime.share)} {kind} data")
     if task.defence is not None:
         parts.append(
-            f"{task.defence.safety_mix:.3g} of safety rows" + (" behind a trigger" if task.defence.trigger else "")
+            f"{percent(task.defence.safety_mix)} safety rows" + (" after a trigger" if task.defence.trigger else "")
         )
     return f" with {' and '.join(parts)}" if parts else ""
 
@@ -113,11 +121,11 @@ def _answered(recipe: Recipe) -> str:
     generate, depths, parts = recipe.verify.generate, recipe.probes.depths, []
     if generate.temperature is not None:
         each = these(generate.samples, "answer", "answers")
-        parts.append(f"{each} to each probe drawn at temperature {generate.temperature:g}")
+        parts.append(f"{each} to each probe, sampled at temperature {generate.temperature:g}")
     if depths:
         lengths = " and ".join(filter(None, [", ".join(map(str, depths[:-1])), str(depths[-1])]))
         unit = "token" if depths[-1] == 1 else "tokens"
-        parts.append(f"harmful probes also after {lengths} {unit} of a prefilled opening")
+        parts.append(f"harmful probes also with {lengths} {unit} of a prefilled opening")
     return "".join(f"; {part}" for part in parts)
 
 
@@ -129,11 +137,11 @@ def _how_many(verify: Verify) -> str:
     looks = verify.seeds
     if not isinstance(looks, Looks):
         return _seeds(looks)
-    return f"{looks.first} to {_seeds(looks.max)}, a look after every {looks.every}, until one stops"
+    return f"{looks.first} to {_seeds(looks.max)}, with a look after every {looks.every} until one stops"
 
 
 def _pilot_in_words(recipe: Recipe) -> str:
     pilot = recipe.verify.pilot
     optimised, drawn = pilot.tries(len(recipe.representations))
     compared = f"{these(optimised, 'candidate', 'candidates')} and {these(drawn, 'random draw', 'random draws')}"
-    return f"weight chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, whose runs come on top of those below"
+    return f"weight chosen by a pilot of {compared} on {_seeds(pilot.seeds)}, in addition to the runs below"

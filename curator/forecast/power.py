@@ -4,7 +4,7 @@ that each gate passes where there is no cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from curator.forecast.measured import Measured
 from curator.forecast.workload import prompts
 from curator.recipe import Recipe
 from curator.recipe.verify import Looks
-from curator.wording import number, percent
+from curator.wording import percent, these
 
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
@@ -86,36 +86,36 @@ def _level(recipe: Recipe, seeds: int, probes: int | None) -> float:
 def spread_in_words(recipe: Recipe, root: Path, known: Measured) -> str:
     """What the smallest detectable difference rests on."""
     count = prompts(recipe, "harmful", known)
-    probes = "a number of probes that is not known yet" if count is None else f"{number(count)} probes"
+    probes = "leaves out the number of probes, not known yet" if count is None else these(count, "probe", "probes")
     spread = known.spread or PRIOR
     parts = ", ".join(f"{name.removeprefix('sd_')} {value:.2f}" for name, value in spread.items())
-    origin = f"measured in {root}" if known.spread else "a stated prior, since nothing is measured yet"
-    return f"{probes}; spread of the paired difference: {parts}, {origin}"
+    origin = f"measured in {root}" if known.spread else "a prior, because nothing is measured yet"
+    return f"{probes}; standard deviations of the paired difference: {parts}, {origin}"
 
 
 def gates_in_words(chances: Mapping[int, tuple[GateChance, ...]], root: Path) -> str:
     """By number of seeds, what each gate can show, and what that rests on."""
     last = max(chances)
     each = "; ".join(
-        (f"at {seeds} seeds " if len(chances) > 1 else "")
-        + ", ".join(_gate_in_words(gate, needed=seeds == last) for gate in gates)
+        (f"with {these(seeds, 'seed', 'seeds')}: " if len(chances) > 1 else "")
+        + ", ".join(_gates_in_words(gates, needed=seeds == last))
         for seeds, gates in chances.items()
     )
     measured = [gate for gate in chances[last] if gate.measured]
-    rest = f"spread of the paired difference between seeds: {GATE_PRIOR['sd_seed']:.2f}, a stated prior"
+    rest = f"standard deviation of the paired difference between seeds: {GATE_PRIOR['sd_seed']:.2f}, a prior"
     if measured:
         spreads = ", ".join(f"{_name(gate)} {gate.spread['sd_seed']:.2f}" for gate in measured)
-        rest += f", but as measured in {root}: {spreads}"
-    return f"if it costs nothing: {each} ({rest})"
+        rest += f"; measured in {root}: {spreads}"
+    return f"if the set costs nothing: {each} ({rest})"
 
 
-def _gate_in_words(gate: GateChance, *, needed: bool) -> str:
-    if gate.chance is None:
-        return f"{_name(gate)} unknown before the probes are read"
-    words = f"{_name(gate)} {percent(gate.chance)}"
-    if not needed:
-        return words
-    return f"{words} ({'80% out of reach' if gate.needed is None else f'80% from {gate.needed} seeds'})"
+def _gates_in_words(gates: Sequence[GateChance], *, needed: bool) -> Iterator[str]:
+    for gate in gates:
+        if gate.chance is not None:
+            reached = "out of reach" if gate.needed is None else f"with {these(gate.needed, 'seed', 'seeds')}"
+            yield f"{_name(gate)} {percent(gate.chance)}" + (f" (80% {reached})" if needed else "")
+    if unknown := [_name(gate) for gate in gates if gate.chance is None]:
+        yield f"not known before the probes are read: {' and '.join(unknown)}"
 
 
 def _name(gate: GateChance) -> str:

@@ -87,7 +87,9 @@ def examine(written: Written, base: Path = Path(".")) -> Examined:
         else:
             unknown.append(reason)
     if fetched:
-        unknown.append(f"the rows and columns of {', '.join(dict.fromkeys(fetched))}: `curator check` fetches nothing")
+        unknown.append(
+            f"the rows and columns of {', '.join(dict.fromkeys(fetched))}, because `curator check` downloads nothing"
+        )
     for keys, sentence in _shared(sources):
         problems.append(written.at(keys, sentence))
         readable.discard(keys)  # else these probes would claim every candidate, and no limit could be looked at
@@ -106,8 +108,8 @@ def examine(written: Written, base: Path = Path(".")) -> Examined:
         warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe, base))]
         if counted.candidates is not None:
             unknown.append(
-                f"how many of the {counted.candidates:,} candidates are too long for pool.clean.max_tokens, or near "
-                "duplicates of others: those leave the pool"
+                f"how many of {these(counted.candidates, 'candidate', 'candidates')} leave the pool because they are "
+                "too long for pool.clean.max_tokens, or near duplicates of others"
             )
     return Examined(recipe, _in_order(problems), _in_order(warnings), tuple(dict.fromkeys(unknown)))
 
@@ -159,7 +161,7 @@ def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | Non
     size, most = path.stat().st_size, WHOLE if path.suffix in TEXT else PACKED
     if size <= most:
         return None
-    return f"how many rows {source.label} has: files of more than {most >> 20} MiB are not read whole"
+    return f"how many rows {source.label} has, because `curator check` does not read files above {most >> 20} MiB"
 
 
 def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
@@ -173,8 +175,8 @@ def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
             if all(getattr(source, name) == getattr(candidate, name) for name in same):
                 yield (
                     keys,
-                    f"{source.label} is also pool.sources[{number}]; a row that is a probe cannot be a candidate, so "
-                    "none would be left of it: name other probes, or divide the rows with `where`",
+                    f"{source.label} is also pool.sources[{number}]; a probe cannot be a candidate, so no candidate "
+                    "would be left; name other probes, or divide the rows with `where`",
                 )
 
 

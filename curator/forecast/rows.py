@@ -116,7 +116,7 @@ class _Roles:
             self.problems.append(
                 (
                     ("probes", "harmful"),
-                    "has 1 probe, and the pilot or the search for the regime needs one of its own; give more",
+                    "found 1 probe; the pilot or the search for the regime needs a separate one; give more probes",
                 )
             )
 
@@ -168,9 +168,8 @@ class _Roles:
         left = self.ledger.drops(["pool"]).filter((pl.col("source") == label) & (pl.col("stage") == "leak"))
         reasons = left.group_by("reason").len().sort("len", descending=True)
         return (
-            f"none of the rows of {label} can be a candidate, because another role has their prompts; most often the "
-            f"reason is: {reasons['reason'][0]} ({reasons['len'][0]:,} of {left.height:,}); remove one of "
-            "the two"
+            f"no row of {label} can be a candidate, because the recipe uses their prompts in another role (most often: "
+            f"{reasons['reason'][0]}, {reasons['len'][0]:,} of {left.height:,}); remove one of the two"
         )
 
     def _limits(self, pool: pl.DataFrame) -> None:
@@ -197,7 +196,7 @@ class _Roles:
             for number, row in enumerate(getattr(select, name)):
                 if row not in known:
                     self.problems.append(
-                        (("select", name, number), f"{row!r} is not the id of a row of the pool; correct the id")
+                        (("select", name, number), f"no row with id {row!r} in the pool; correct the id")
                     )
         if select.vulnerable is not None and select.k is not None and select.k <= rows:
             unmet = select.vulnerable.unmet(rows, select.k)
@@ -233,7 +232,8 @@ class _Roles:
             self.problems.append(
                 (
                     ("select", "answers"),
-                    f"the shares leave {left:,} rows, fewer than k ({k:,}); raise max_same or max_opener, or lower k",
+                    f"the limits leave {these(left, 'row', 'rows')}, fewer than k ({k:,}); raise max_same or "
+                    "max_opener, or lower k",
                 )
             )
 
@@ -272,4 +272,7 @@ class _Roles:
             with self.telling("model", "instruction"):
                 rows = self.ledger.read("instructions", [instruction.data])
                 if rows.height < instruction.rows:
-                    raise DataError(f"{instruction.rows:,} rows asked, {rows.height:,} found; lower rows, or give more")
+                    raise DataError(
+                        f"found {these(rows.height, 'row', 'rows')}, but rows is {instruction.rows:,}; lower rows, or "
+                        "add data"
+                    )

@@ -18,7 +18,7 @@ from curator.model.size import ModelSize
 from curator.recipe import Recipe
 from curator.recipe.halves import HALVES, alignments_of, scores_of_models
 from curator.recipe.score import KINDS, Score
-from curator.wording import duration, number, these
+from curator.wording import duration, these
 
 FORWARD = 2  # operations a parameter and token of a pass without gradients
 
@@ -99,8 +99,8 @@ def _epochs(recipe: Recipe, pool: Tally | None) -> int:
 
 def in_words(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> dict[str, str]:
     """The line of a plan, by its name; none where the recipe asks for no such score."""
-    asked = list(dict.fromkeys(part.kind for part in scores_of_models(recipe)))
-    if not asked:
+    wanted = list(dict.fromkeys(part.kind for part in scores_of_models(recipe)))
+    if not wanted:
         return {}
     more = extra(recipe, known, size)
     trained = [
@@ -108,13 +108,13 @@ def in_words(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None
         for what, loads in (("alignment", more.aligned), ("fine-tuning", more.finetuned))
         if loads
     ]
-    counted = f"as counted in {root}" if all(load.counted for load in (*more.aligned, *more.finetuned)) else "at most"
+    counted = f"counted in {root}" if all(load.counted for load in (*more.aligned, *more.finetuned)) else "at most"
     time = "unknown" if more.seconds is None else f"about {duration(more.seconds)}"
     parts = [*trained, f"{these(more.passes, 'pass', 'passes')} over the pool", f"time {time}"]
     tokens = f" (tokens {counted})" if trained else ""
-    return {"scores of models": f"{', '.join(asked)}; add to the figures above: {'; '.join(parts)}{tokens}"}
+    return {"scores of models": f"{', '.join(wanted)}; in addition to the figures above: {'; '.join(parts)}{tokens}"}
 
 
 def _tokens(loads: list[Load]) -> str:
     tokens = total(load.tokens for load in loads)
-    return "tokens unknown before rows are read" if tokens is None else f"{number(tokens)} tokens"
+    return "tokens known when rows are read" if tokens is None else these(tokens, "token", "tokens")

@@ -31,7 +31,7 @@ def core_of(asked: str, size: ModelSize) -> Core:
 
     if size.parameters >= SMALL:
         return _measured_core(asked)
-    return Core(CORE, ANSWERING * CORE, f"{CORE / 1e9:g} GFLOP/s a core, a tenth of it in answering")
+    return Core(CORE, ANSWERING * CORE, f"{CORE / 1e9:g} GFLOP/s per core, a tenth of that when answering")
 
 
 @lru_cache(maxsize=3)
@@ -41,8 +41,8 @@ def _measured_core(asked: str) -> Core:
     rates = product_rates()
     dtype = faster(rates) if asked == "auto" else asked
     rate = rates["bf16" if dtype == "bf16" else "fp32"] / cores()
-    speed = f"{SUSTAINED * rate / 1e9:.0f} GFLOP/s a core in {dtype}"
-    words = f"{speed}, {SUSTAINED:.0%} of what its matrix products reach now, and a quarter of it in answering"
+    speed = f"{SUSTAINED * rate / 1e9:.0f} GFLOP/s per core in {dtype}"
+    words = f"{speed}, which is {SUSTAINED:.0%} of the measured matrix products, and a quarter of that when answering"
     return Core(SUSTAINED * rate, REPLYING * rate, words)
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from curator.errors import JudgeError
 from curator.recipe.judge import Rubric
+from curator.wording import these
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,7 +33,7 @@ _QUOTED = 16  # letters and digits in a row of the judged text that make a quota
 _OF_KEY = 6  # characters in a row of the key that must not be shown
 _AGAIN = (408, 409, 425, 429)  # timeout, conflict, too early, too many requests: the next try may pass
 _DECLINED = (400, 413, 422)  # bad request, too large, unprocessable: may be about this one answer
-_USERS = {401: "the key is refused", 403: "the key may not use it", 404: "there is no such endpoint or model"}
+_USERS = {401: "the key was refused", 403: "the key has no access", 404: "no such endpoint or model"}
 _OF_ANSWER = re.compile(
     r"content.?(filter|policy|management)|moderation|flagged|safety (system|policy)|responsible.?ai"
     r"|context.?(length|window)|maximum context|too long|too many tokens|string_above_max_length",
@@ -44,7 +45,7 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 _REMEDIES = {
-    "temperature": "set `temperature: null`, and none is sent",
+    "temperature": "set `temperature: null`, so that none is sent",
     "max_tokens": "set `token_parameter: max_completion_tokens`, or lower `max_new_tokens`",
     "max_completion_tokens": "set `token_parameter: max_tokens`, or lower `max_new_tokens`",
     "model": "check `model`",
@@ -65,7 +66,7 @@ class FailedError(Exception):
 
 
 class DeclinedError(Exception):
-    """The endpoint will not grade this answer, however often it is asked.
+    """The endpoint will not grade this answer, however often it is tried.
 
     Attributes:
         certain: Whether this is about the answer alone, such as its length or a filter, and not about the settings.
@@ -113,7 +114,7 @@ def post(client: httpx2.Client, rubric: Rubric, body: Mapping[str, object]) -> R
     """
     import httpx2
 
-    late = f"no whole response within {rubric.timeout:g} s"
+    late = f"no complete response within {rubric.timeout:g} s"
     end = time.monotonic() + rubric.timeout
     content = bytearray()
     try:
@@ -121,7 +122,7 @@ def post(client: httpx2.Client, rubric: Rubric, body: Mapping[str, object]) -> R
             for part in response.iter_bytes():
                 content += part
                 if len(content) > LARGEST:
-                    raise FailedError(f"the response is larger than {LARGEST // 2**20} MiB")
+                    raise FailedError(f"the response exceeds {LARGEST // 2**20} MiB")
                 # The client's own limit is for each part of a response, which a server may send drop by drop.
                 if time.monotonic() > end:
                     raise FailedError(late)
@@ -151,7 +152,7 @@ def read(response: Response, rubric: Rubric, hidden: Hidden, counted: Counted) -
     if 200 <= code < 300 and error and not _choices(parsed):
         # Gateways hand on the failure of the server behind them with a status of their own.
         if error.status is None:
-            raise FailedError(f"the server reports an error, {_status(code, error, hidden)}")
+            raise FailedError(f"the server reports an error ({_status(code, error, hidden)})")
         code = error.status
     if code in _AGAIN or code >= 500:
         raise FailedError(_status(code, error, hidden), _retry_after(response.headers.get("Retry-After")))
@@ -159,12 +160,12 @@ def read(response: Response, rubric: Rubric, hidden: Hidden, counted: Counted) -
         raise _declined(code, error, rubric, hidden)
     if 300 <= code < 400:
         raise JudgeError(
-            f"answers with status {code}, a redirect to {_address(response.headers.get('Location'))}. It is not "
-            "followed, because the key would go along; give the final address as url"
+            f"redirects to {_address(response.headers.get('Location'))} (status {code}). curator does not follow "
+            "redirects, because it would send the key there; give the final address as url"
         )
     if code >= 400:
-        why = _USERS.get(code, "the request is refused")
-        raise JudgeError(f"answers with {_status(code, error, hidden)} ({why}); check url, model and key_env")
+        why = _USERS.get(code, "the request was refused")
+        raise JudgeError(f"answered with {_status(code, error, hidden)} ({why}); check url, model and key_env")
     choices = _choices(parsed)
     if not choices:
         raise FailedError(f"the reply is not a chat completion: {_shape(parsed, response)}")
@@ -276,7 +277,7 @@ def _status(code: int, error: _Said | None, hidden: Hidden) -> str:
 def _declined(code: int, error: _Said | None, rubric: Rubric, hidden: Hidden) -> DeclinedError:
     account = error or _Said()
     words = f"{account.code} {account.message}"
-    why = f"the server refused to grade this answer, {_status(code, error, hidden)}"
+    why = f"the server refused to grade this answer ({_status(code, error, hidden)})"
     # Looked at first: a message that names max_tokens may be about the length of this answer alone.
     if code == 413 or _OF_ANSWER.search(words):
         return DeclinedError(why, certain=True)
@@ -284,7 +285,7 @@ def _declined(code: int, error: _Said | None, rubric: Rubric, hidden: Hidden) ->
         named = name != "model" and re.search(rf"(?<!\w){name}(?!\w)", words) and _UNSUPPORTED.search(words)
         if account.parameter == name or named:
             return DeclinedError(
-                f"the server refuses the parameter `{name}` ({_status(code, error, hidden)}); {_REMEDIES[name]}",
+                f"the server rejected the parameter `{name}` ({_status(code, error, hidden)}); {_REMEDIES[name]}",
                 parameter=name,
             )
     return DeclinedError(why)
@@ -296,7 +297,7 @@ def _address(location: str | None) -> str:
         parts = urlsplit(location or "")
         host = parts.hostname or ""
     except ValueError:
-        return "an address that cannot be read"
+        return "an unreadable address"
     shown = one_line(f"{parts.scheme}://{host}{parts.path}" if host else parts.path)
     return shown[:LONGEST_REASON] or "no address"
 
@@ -317,13 +318,13 @@ def _choices(parsed: object) -> list[Mapping[str, object]]:
 def _shape(parsed: object, response: Response) -> str:
     """What came instead of a completion, in words that repeat none of it."""
     if isinstance(parsed, dict):
-        return "it has no choices" if parsed.get("choices") == [] else "it is JSON of another shape"
+        return "it has no choices" if parsed.get("choices") == [] else "it is JSON in another format"
     if parsed is not None:
-        return "it is JSON of another shape"
+        return "it is JSON in another format"
     start = response.content.lstrip()[:15].lower()
     html = start.startswith((b"<!doctype html", b"<html"))
     return (
-        "it is a web page; is url the API's, such as https://host/v1?"
+        "it is a web page; set url to the API, such as https://host/v1"
         if html
         else "it is empty"
         if not response.content.strip()
@@ -334,7 +335,7 @@ def _shape(parsed: object, response: Response) -> str:
 def _reply(choice: Mapping[str, object], rubric: Rubric, hidden: Hidden) -> Completion:
     message, finish = cast("Mapping[str, object]", choice["message"]), choice.get("finish_reason")
     if choice.get("error") and (error := _error(choice)):
-        raise FailedError(f"the server reports an error, {_status(error.status or 200, error, hidden)}")
+        raise FailedError(f"the server reports an error ({_status(error.status or 200, error, hidden)})")
     text, declined = _texts(message.get("content"))
     if isinstance(refusal := message.get("refusal"), str):
         declined = refusal
@@ -346,13 +347,13 @@ def _reply(choice: Mapping[str, object], rubric: Rubric, hidden: Hidden) -> Comp
         raise DeclinedError("the judge's model declined to grade this answer", certain=True, raw=whole(declined))
     if finish == "length":
         raise DeclinedError(
-            f"the reply ended at its limit of {rubric.max_new_tokens} tokens before it had a text; raise "
-            "`max_new_tokens`"
+            f"the reply reached its limit of {these(rubric.max_new_tokens, 'token', 'tokens')} before it had any "
+            "text; raise `max_new_tokens`"
         )
     reasoning = (message.get(name) for name in ("reasoning_content", "reasoning"))
     if any(isinstance(thought, str) and thought.strip() for thought in reasoning):
         raise DeclinedError(
-            "the reply holds reasoning and no text; raise `max_new_tokens`, or have the server put the answer into "
+            "the reply has reasoning but no text; raise `max_new_tokens`, or make the server return the answer in "
             "`content`"
         )
     raise FailedError("the reply has no text", passing=False)

@@ -27,6 +27,7 @@ from curator.recipe.package import path_of
 from curator.records import Question, Verdict
 from curator.run.files import load_frame, save_array, save_frame
 from curator.run.folder import key_of, read_json, replacing_folder, write_json
+from curator.wording import these
 
 Embed = Callable[[Sequence[str], str, str | None], NDArray[np.float32]]
 """Texts, embedder and revision -> unit rows `(n, width)`."""
@@ -81,8 +82,8 @@ class Head:
         matrix = _beside(features, self.parts)
         if matrix.shape[1] != len(self.weights):
             raise JudgeError(
-                f"judges.panel.embedding: the embedder {self.embedder!r} makes {matrix.shape[1]} numbers an answer and "
-                f"the head was fitted on {len(self.weights)}; fit it again with this embedder"
+                f"judges.panel.embedding: the embedder {self.embedder!r} gives {matrix.shape[1]:,} numbers per answer, "
+                f"but the head was fitted on {len(self.weights):,}; fit it again with this embedder"
             )
         return _sigmoid(matrix @ self.weights + self.bias)
 
@@ -99,15 +100,18 @@ def fit(
         DataError: Labels are of another outcome, or fewer than LEAST of either kind or LEAST prompts.
     """
     if labels.outcome != "refused":
-        raise DataError(f"{labels.file}: an embedding judge is fitted to labels of refusal, not of {labels.outcome}")
+        raise DataError(
+            f"{labels.file}: found labels of '{labels.outcome}'; an embedding judge needs labels of refusal"
+        )
     rows = labels.rows
     people = rows["positive"].to_numpy().astype(bool)
     prompts = rows["prompt"].to_list()
     least = min(int(people.sum()), int((~people).sum()), rows["prompt"].n_unique())
     if least < LEAST:
         raise DataError(
-            f"{labels.file}: has {int(people.sum())} refused and {int((~people).sum())} other answers to "
-            f"{rows['prompt'].n_unique()} prompts; at least {LEAST} of each are needed"
+            f"{labels.file}: has {these(int(people.sum()), 'refusal', 'refusals')} and "
+            f"{these(int((~people).sum()), 'other answer', 'other answers')} to "
+            f"{these(rows['prompt'].n_unique(), 'prompt', 'prompts')}; at least {LEAST} of each are needed"
         )
     answers = [answer[reasoning_end(answer) :] for answer in rows["answer"]]
     features = _features(answers, tuple(PARTS), lambda texts: embed(texts, embedder, revision))
@@ -152,11 +156,13 @@ def load_head(folder: Path) -> tuple[Head, float]:
     folder = Path(path_of(str(folder)))
     if not (folder / "head.json").is_file():
         raise JudgeError(
-            f"judges.panel.embedding: {folder} holds no head.json; give a folder that `curator judge fit` wrote"
+            f"judges.panel.embedding: {folder} has no head.json; give a folder that `curator judge fit` wrote"
         )
     facts = read_json(folder / "head.json")
     if facts.get("version") != VERSION:
-        raise JudgeError(f"judges.panel.embedding: {folder} is of another version; fit it again")
+        raise JudgeError(
+            f"judges.panel.embedding: another version of curator wrote {folder}; run `curator judge fit` again"
+        )
     weights = np.load(folder / "weights.npy")
     head = Head(facts["embedder"], facts["revision"], tuple(facts["parts"]), weights, facts["bias"])
     return head, float(facts["threshold"])

@@ -20,6 +20,7 @@ from curator.judge.questions import JudgeFunction, Open, UnfinishedError, unansw
 from curator.judge.rubric import SCALES, prompt
 from curator.recipe.judge import Judge, Rubric
 from curator.records import Question, Verdict
+from curator.wording import these
 
 if TYPE_CHECKING:
     import httpx2
@@ -74,8 +75,8 @@ class _Breaker:
                 self._stop(f": {why}.")
             elif self._row >= self.most:
                 self._stop(
-                    f" gave no verdict on {self._row} answers in a row (the last one: {why}); so many end a run "
-                    f"(stop_after: {self.most})."
+                    f" gave no verdict on {these(self._row, 'answer', 'answers')} in a row (the last one: {why}), and "
+                    f"the run stops after {self.most} (stop_after)."
                 )
 
     def mistaken(self, why: str) -> None:
@@ -148,7 +149,7 @@ def _key(rubric: Rubric) -> str | None:
     if not key:
         raise JudgeError(f"{where} is not set; export it with the key")
     if not (key.isascii() and key.isprintable()):
-        raise JudgeError(f"{where} holds signs that no key has; export it with the key alone")
+        raise JudgeError(f"{where} contains characters that a key cannot have; export it with the key alone")
     return key
 
 
@@ -185,7 +186,7 @@ class _Asking:
         self.breaker.replied(graded=True)
         verdict = SCALES[self.rubric.scale].read(completion.text)
         if verdict.outcome == "unscored" and completion.cut:
-            cut = f"{verdict.reason}, which was cut off at {self.rubric.max_new_tokens} tokens (max_new_tokens)"
+            cut = f"{verdict.reason}, which was cut off at max_new_tokens ({self.rubric.max_new_tokens:,})"
             return replace(verdict, reason=cut)
         return verdict
 
@@ -193,7 +194,7 @@ class _Asking:
         body = request_body(self.rubric, text)
         for attempt in range(self.rubric.retries + 1):
             if self.breaker.stopped.is_set():
-                raise FailedError("it was not asked about: the run had stopped")
+                raise FailedError("it was not sent, because the run had stopped")
             self.cost.add(requests=1)
             try:
                 response = post(self.client, self.rubric, body)

@@ -13,6 +13,7 @@ from curator.judge.inference import KEY, classes, clipped, defused, label_tokens
 from curator.judge.questions import JudgeFunction, without_degenerate
 from curator.recipe.judge import Judge
 from curator.records import Question, Verdict, row_id
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,7 +45,7 @@ def classifier_judge(section: Judge, load: Loading) -> JudgeFunction:
         def read(reply: Reply) -> Verdict:
             score = reply.shares[label]
             if not 0 <= score <= 1:
-                return unscored("the judge gives no probability", reply)
+                return unscored("the judge gave no probability", reply)
             # Whether it is harmful depends on the prompt's kind, which `_of_kind` reads.
             return Verdict("safe", refused=score >= bar, score=score, raw=reply.text)
 
@@ -67,7 +68,8 @@ def refusal_label(labels: Sequence[str], stated: str | None) -> str:
     if len(candidates) == 1:
         return candidates[0]
     raise JudgeError(
-        f"{KEY}.classifier: which of its labels means refused? They are {', '.join(labels)}; name it with refusal_label"
+        f"{KEY}.classifier: none of its labels, or more than one, reads as refused ({', '.join(labels)}); name the "
+        "label with refusal_label"
     )
 
 
@@ -165,9 +167,9 @@ def _encoded(
 def _noted(verdict: Verdict, cut: int | None) -> Verdict:
     if cut is None:
         return verdict
-    reason = "; ".join(part for part in (verdict.reason, f"clipped to {cut} tokens") if part)
+    reason = "; ".join(part for part in (verdict.reason, f"clipped to {these(cut, 'token', 'tokens')}") if part)
     return replace(verdict, reason=reason)
 
 
 def _too_long(most: int) -> Verdict:
-    return Verdict("unscored", refused=None, reason=f"the prompt alone is longer than the judge's {most} tokens")
+    return Verdict("unscored", refused=None, reason=f"the prompt alone exceeds the judge's context of {most:,}")

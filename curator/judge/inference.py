@@ -73,7 +73,10 @@ def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> d
     }
     for label, unique in alone.items():
         if not unique:
-            raise JudgeError(f"{KEY}: the judge's tokenizer begins {label!r} as it begins another of {list(labels)}")
+            raise JudgeError(
+                f"{KEY}: in the judge's tokenizer the label {label!r} begins with the same token as another label "
+                f"(labels: {', '.join(labels)}); use another judge"
+            )
     return alone
 
 

@@ -17,6 +17,7 @@ from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED
 from curator.run import Run
 from curator.run.folder import key_of, read_json, write_json
+from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,7 +59,8 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
         answers = frame.filter(arm=arm).sort("id")
         if answers.height < per_arm:
             raise RunError(
-                f"{root}: arm {arm!r} has {answers.height} such answers, fewer than {per_arm}; lower --per-arm"
+                f"--per-arm: found {per_arm:,}, but arm {arm!r} of {root} has "
+                f"{these(answers.height, 'answer', 'answers')} after fine-tuning; lower it"
             )
         parts.append(answers.sample(per_arm, seed=derive(seed, "sample", arm), shuffle=True))
     drawn = pl.concat(parts)
@@ -145,7 +147,7 @@ def _labelled(run: Run, labels: Labels) -> pl.DataFrame:
     joined = ids.join(answers, on="id", how="left", maintain_order="left")
     if joined["arm"].null_count():
         raise DataError(
-            f"{labels.file}: {joined['arm'].null_count()} of its ids are of no answer of {run.root}; give the run "
+            f"{labels.file}: {these(joined['arm'].null_count(), 'id is', 'ids are')} not in {run.root}; give the run "
             "that the sheet was sampled from"
         )
     return joined
@@ -200,8 +202,8 @@ def _every_verdict(judge: JudgeFunction, section: Judge, questions: Sequence[Que
     except UnfinishedError as failure:
         if failure.stops or section.rubric is None or section.rubric.unanswered == "stop":
             raise JudgeError(
-                f"{failure} No figures are made of a part; run the same command again when it works, or set "
-                "`unanswered: unscored` to leave such answers out"
+                f"{failure} curator does not compute figures from a part of the answers; run the same command again "
+                "when the endpoint works, or set `unanswered: unscored` to leave such answers out"
             ) from failure
         return [unanswered_verdict(result) if isinstance(result, Open) else result for result in failure.results]
 
@@ -322,12 +324,12 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     path, key = Path(path_of(file)), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"
     if not path.is_file():
-        raise JudgeError(f"{key}: there is no file {file}; {again}")
+        raise JudgeError(f"{key}: no file {file}; {again}")
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("version") != VERSION or not isinstance(stored.get("judges"), list):
-        raise JudgeError(f"{key}: {file} holds no measured judges of version {VERSION}; {again}")
+        raise JudgeError(f"{key}: {file} has no measured judges of version {VERSION}; {again}")
     same = [entry for entry in stored["judges"] if entry["settings"] == judge.comparable()]
     if not same:
         names = ", ".join(str(entry["name"]) for entry in stored["judges"]) or "none"
-        raise JudgeError(f"{key}: {file} measures {names}, and none with the settings of {judge.name!r}; {again}")
+        raise JudgeError(f"{key}: {file} has figures of {names}, but none with the settings of {judge.name!r}; {again}")
     return {name: stored[name] for name in ("outcome", "run", "labels")} | {"judge": same[0]}

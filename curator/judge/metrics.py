@@ -12,6 +12,7 @@ from curator.errors import JudgeError, first_line
 from curator.language import words
 from curator.recipe.package import path_of
 from curator.records import Question, Verdict
+from curator.wording import these
 
 # A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
 _NUMBER = re.compile(r"(?:(?<!\w)-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
@@ -58,7 +59,8 @@ def measure(metric: str, questions: Sequence[Question], *, base: Path = Path("."
     verdicts = [_scored(score, question) for question in questions]
     if verdicts and metric not in METRICS and all(verdict.outcome == "unscored" for verdict in verdicts):
         raise JudgeError(
-            f"tasks.metric.python: {metric} scored none of {len(verdicts)} answers; {verdicts[0].reason}; mend it"
+            f"tasks.metric.python: {metric} scored none of {these(len(verdicts), 'answer', 'answers')} "
+            f"({verdicts[0].reason}); fix the function"
         )
     return verdicts
 
@@ -90,7 +92,7 @@ def own_metric(metric: str, base: Path) -> Callable[[str, str], float]:
         exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), module)
     except Exception as error:
         why = f"{type(error).__name__}: {first_line(error)}"
-        raise JudgeError(f"tasks.metric.python: {file} cannot be run ({why}); mend it, or name another") from error
+        raise JudgeError(f"tasks.metric.python: cannot run {file} ({why}); fix it, or name another file") from error
     if not callable(module.get(name)):
         raise JudgeError(f"tasks.metric.python: {file} has no function {name!r}; define it, or name another")
     function: Callable[[str, str], float] = module[name]

@@ -54,7 +54,10 @@ class Labels:
     positive: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        require(self.outcome in LABEL_OUTCOMES, f"Labels: outcome {self.outcome!r} is none of {LABEL_OUTCOMES}")
+        require(
+            self.outcome in LABEL_OUTCOMES,
+            f"Labels: found outcome {self.outcome!r}; allowed: {', '.join(LABEL_OUTCOMES)}",
+        )
         require(self.rows.height == self.read - self.excluded - self.unlabelled, "Labels: rows do not add up")
 
 
@@ -84,7 +87,7 @@ def read_labels(
     frame = _read(path)
     for name in (prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns):
         if name not in frame.columns:
-            raise DataError(f"{path}: has no column {name!r}; it has {', '.join(frame.columns)}")
+            raise DataError(f"{path}: no column {name!r}; columns: {', '.join(frame.columns)}")
     left = frame
     for name, value in (exclude or {}).items():
         left = left.filter(pl.col(name).fill_null("") != value)
@@ -95,8 +98,8 @@ def read_labels(
     meant = tuple(value for value in values if value.lower() in {word.lower() for word in positive})
     if not meant or len(meant) == len(values):
         raise DataError(
-            f"{path}: labels in column {label!r} are {', '.join(map(repr, values)) or 'all empty'}, of which "
-            f"{', '.join(map(repr, meant)) or 'none'} mean {outcome}; both kinds are needed, see --positive"
+            f"{path}: labels in column {label!r} are {', '.join(map(repr, values)) or 'all empty'}, and "
+            f"{', '.join(map(repr, meant)) or 'none of them'} mean '{outcome}'; both kinds are needed, see --positive"
         )
     nothing = pl.lit(None, pl.Boolean)
     first, second, agreed = nothing, nothing, nothing
@@ -148,10 +151,10 @@ def _read(path: Path) -> pl.DataFrame:
             mark = "\t" if path.suffix.lower() == ".tsv" else ","
             frame = pl.read_csv(path, infer_schema=False, separator=mark, encoding="utf8")
         else:
-            raise DataError(f"{path}: labels are read from .csv, .tsv or .jsonl; this is {path.suffix or 'none'}")
+            raise DataError(f"{path}: found {path.suffix or 'no extension'}; allowed for labels: .csv, .tsv, .jsonl")
         return frame.select(pl.all().cast(pl.String))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: labels cannot be read ({first_line(error)}); give a CSV or JSONL file") from error
+        raise DataError(f"{path}: cannot read the labels ({first_line(error)}); give a CSV or JSONL file") from error
 
 
 @dataclass(frozen=True)

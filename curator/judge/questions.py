@@ -1,8 +1,8 @@
 """Questions for judges, and the verdicts that they have given already: no answer is judged twice.
 
-Of an answer that begins with an opening of ours, guards, classifiers, fitted heads and rubrics read the whole, as its
-user would. What goes by how an answer begins or ends (phrases of refusal, what is degenerate) reads what the model
-wrote, since every whole one begins alike.
+Guards, classifiers, fitted heads and rubrics read a prefilled answer with its opening, as its user would. Judges that
+go by how an answer begins or ends (refusal phrases, degenerate answers) read what the model wrote, because all of these
+answers begin with the same opening.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Open:
 
     Attributes:
         passing: Whether another try may bring one. If not, the answer is unscored as soon as the judge is known to work
-            on others: then the fault is with this answer, and not with how all are asked.
+            on others: then the fault is with this answer, and not with the settings of all requests.
     """
 
     reason: str
@@ -113,8 +113,8 @@ def _reasoning(marks: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
 def questions_of(answers: pl.DataFrame, data: Data, marks: Marks = REASONING) -> list[Question]:
     """Every answer with the conversation that it answers, in the frame's order; its reasoning is set aside.
 
-    A test row's last assistant turn is the reference, and not a part of the conversation. An answer that begins with an
-    opening of ours is one to a harmful probe, and is read as such.
+    A test row's last assistant turn is the reference, and not a part of the conversation. A prefilled answer is an
+    answer to a harmful probe, and is read as such.
     """
     frames = [data.harmful, data.benign, data.pilot, *(task.test for task in data.tasks)]
     conversations = {
@@ -154,7 +154,7 @@ def judged(
     """The verdict on every question, in order; the judge reads only those whose verdict is not in `folder`.
 
     Equal questions are judged once, in the order of their hashes, a chunk at a time; each chunk is saved when it is
-    done. A question without a reply is never saved: it is asked again by the next call.
+    done. A question without a reply is never saved: the next call tries it again.
 
     Args:
         judge: From `make_judge`.
@@ -198,16 +198,16 @@ def judged(
         verdicts |= settled
     missing = {key for key in keys if key not in verdicts}
     if missing and (failure.stops or unanswered == "stop"):
-        without = "" if failure.stops else ", or finishes without them where the recipe says `unanswered: unscored`"
+        without = "" if failure.stops else ", or set `unanswered: unscored` to finish without them"
         raise JudgeError(
-            f"{failure} Verdicts on {total - len(missing)} of {total} answers are saved; the next run asks for the "
-            f"others alone{without}."
+            f"{failure} Saved verdicts: {total - len(missing):,} of {total:,}; run the same command again to judge the "
+            f"other answers{without}."
         )
     return [verdicts[key] if key in verdicts else unanswered_verdict(left[key]) for key in keys]
 
 
 def unanswered_verdict(why: Open) -> Verdict:
-    """The verdict on an answer that the judge was asked about in vain."""
+    """The verdict on an answer for which the judge gave none."""
     return Verdict("unscored", refused=None, reason=why.reason)
 
 

@@ -33,7 +33,7 @@ NEEDED = ("pool", "answer")
 _BARE = {"phrases": {"refusal": "phrases"}, "exact": {"sandbox": "exact"}}
 
 _SPEC = (
-    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, with NAME= in front if you like, or a mapping "
+    "allowed: phrases, exact, guard:ID, classifier:ID, embedding:FOLDER, optionally with NAME= in front, or a mapping "
     "as in a recipe, e.g. '{name: mine, guard: my/model, convention: wildguard}'"
 )
 
@@ -90,8 +90,8 @@ def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -
     other = known[judge.name][0] if judge.name in known else in_panel.get(judge.name)
     if other is not None and other.deciding() != judge.deciding():
         raise JudgeError(
-            f"judge {judge.name!r}: the run has a judge of that name with other settings, whose verdicts stay; "
-            "give this one another name, with NAME= in front"
+            f"judge {judge.name!r}: the run has another judge of this name, and its verdicts are kept; give this one "
+            "another name with NAME= in front"
         )
     if judge.name in known and known[judge.name][1].parent.parent.name == PANEL:
         return True
@@ -167,7 +167,7 @@ def _mapping(text: str) -> dict[str, Any]:
         try:
             mapping = YAML(typ="safe", pure=True).load(text)
         except YAMLError:
-            raise JudgeError(f"judge {text!r}: is no YAML mapping; {_SPEC}") from None
+            raise JudgeError(f"judge {text!r}: not a YAML mapping; {_SPEC}") from None
         return dict(mapping)
     given, equals, rest = text.partition("=")
     named = bool(equals) and re.fullmatch(r"[A-Za-z0-9._+-]+", given) is not None
@@ -207,5 +207,5 @@ def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> lis
     names = [judge.name for judge in judges]
     for name in names:
         if names.count(name) > 1:
-            raise JudgeError(f"two judges are called {name!r}; put NAME= in front of one")
+            raise JudgeError(f"two judges have the name {name!r}; put another NAME= in front of one")
     return judges

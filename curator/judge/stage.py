@@ -45,7 +45,7 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
     save_frame(folder / UTILITY, utility_of(run, answers, data))
     usual = deciding_verdicts(run).filter(pl.col("phase").is_in(PHASES), pl.col("kind") != PREFILLED)
     counts = dict(usual.group_by("outcome").len().sort("outcome").iter_rows())
-    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    summary = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
     name = judges.headline if judges.rule == "headline" else f"panel ({judges.rule})"
     metrics = [task.metric for task in run.recipe.tasks if not isinstance(task.metric, str)]
     shipped = packages(

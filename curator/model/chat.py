@@ -215,8 +215,8 @@ def _written(
     hidden = _render(tokenizer, template.control.hidden(messages), prompting=prompting)
     if template.control.shown(hidden) != text:
         raise RecipeError(
-            "model.chat_template: a turn spells a control token, and the template alters the turn for it, so the two "
-            "cannot be told apart; remove such text from the rows, or use another template"
+            "model.chat_template: a turn spells a control token and the template alters that turn, so the text and the "
+            "token cannot be told apart; remove such text from the rows, or use another template"
         )
     return Text(template.control.shown(template.control.renamed(hidden)), renamed)
 
@@ -268,8 +268,8 @@ def _codes(tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequen
 def _check_prefix(prompt: str, whole: str) -> None:
     if not whole.startswith(prompt):
         raise RecipeError(
-            "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where "
-            f"the answer starts is unknown; prompt ends with {prompt[-40:]!r}, conversation goes on with "
+            "model.chat_template: the templated prompt is not a prefix of the templated conversation, so the start of "
+            f"the answer is unknown; the prompt ends with {prompt[-40:]!r}, the conversation continues with "
             f"{whole[_common(prompt, whole) :][:40]!r}; use a template that writes both alike"
         )
 
@@ -349,14 +349,14 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     ):
         if turn["content"] not in text:
             raise RecipeError(
-                f"model.chat_template: the template does not write what a turn of role {turn['role']} says: it makes "
-                f"{text[:80]!r} of {turn['content']!r}; name another ({', '.join(TEMPLATES)}), or give a file of Jinja "
-                "text that writes the content as it is"
+                f"model.chat_template: the template does not write the content of a {turn['role']} turn: from "
+                f"{turn['content']!r} it makes {text[:80]!r}; name another ({', '.join(TEMPLATES)}), or give a file of "
+                "Jinja text that writes the content unchanged"
             )
     if template.lead.strip() and not template.prompted:
         raise RecipeError(
-            f"model.chat_template: the template writes {template.lead!r} before an answer, and nothing where an answer "
-            "is to be generated (add_generation_prompt), so a model would be asked for something else than it was "
+            f"model.chat_template: the template writes {template.lead!r} before an answer, but not where an answer is "
+            "to be generated (add_generation_prompt), so a model would be prompted in another format than it was "
             f"trained on; name another ({', '.join(TEMPLATES)}), or give a file of Jinja text that writes it"
         )
     encode(tokenizer, [question, answer])

@@ -71,8 +71,8 @@ class Control:
         """
         if (sign := next((sign for sign in PRIVATE for turn in messages if sign in turn["content"]), None)) is not None:
             raise RecipeError(
-                f"model.id: a row holds the private character U+{ord(sign):X} beside the text of a control token, so "
-                "the two cannot be told apart; remove the character, or the row"
+                f"model.id: a row contains the private character U+{ord(sign):X} beside the text of a control token, "
+                "so the two cannot be told apart; remove the character, or the row"
             )
         return [{**turn, "content": self._any.sub(self._mark, turn["content"])} for turn in messages]
 
@@ -101,8 +101,8 @@ class Control:
             named = [by_number[int(number)] for number in re.findall(f"{BEGINS}(\\d+){ENDS}", text)]
             if [token for token in encoding.ids if token in tokens] != [token for token in named if token in tokens]:
                 raise RecipeError(
-                    "model.id: a row spells a control token of this tokenizer, which reads it as that token in any "
-                    "case; remove such text from the rows"
+                    "model.id: a row spells a control token of this tokenizer, which always reads the text as that "
+                    "token; remove such text from the rows"
                 )
         return encodings
 
@@ -116,13 +116,13 @@ class Control:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise RecipeError(
-                "model.id: a row spells a control token, and this tokenizer, which has no tokenizer.json, cannot read "
-                "it as text; remove such text from the rows, or convert the tokenizer"
+                "model.id: a row spells a control token, and this tokenizer cannot read it as text, because it has no "
+                "tokenizer.json; remove such text from the rows, or convert the tokenizer"
             )
         if self._normaliser is not None and _name(0) not in self._normaliser.normalize_str(_name(0)):
             raise RecipeError(
-                "model.id: a row spells a control token, and this tokenizer, which takes private characters out of "
-                "every text, cannot read it as text; remove such text from the rows"
+                "model.id: a row spells a control token, and this tokenizer cannot read it as text, because it removes "
+                "private characters from every text; remove such text from the rows"
             )
         settings = json.loads(backend.to_str())
         names = {name: _name(number) for name, number in self._numbers.items()}

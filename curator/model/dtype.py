@@ -35,31 +35,35 @@ class Choice(NamedTuple):
     reason: str
 
 
-def chosen(asked: str, model_id: str, *, where: str, revision: str | None = None) -> Choice:
+def chosen(wanted: str, model_id: str, *, where: str, revision: str | None = None) -> Choice:
     """The dtype that a model is computed in.
 
     Args:
-        asked: The recipe's `model.dtype`: `fp32`, `bf16`, or `auto`, which is bf16 on a GPU that has it and, on a CPU,
+        wanted: The recipe's `model.dtype`: `fp32`, `bf16`, or `auto`, which is bf16 on a GPU that has it and, on a CPU,
             where its matrix products are at least FASTER times as fast as those of fp32 and the model is not SMALL.
         model_id: The recipe's. `revision`: of a Hub id.
         where: The device, `cpu` or `cuda`.
     """
-    if asked != "auto":
-        return Choice(asked, "as the recipe says")
+    if wanted != "auto":
+        return Choice(wanted, "as the recipe says")
     if where == "cuda":
         import torch
 
         if not torch.cuda.is_available():  # the GPUs are those of workers elsewhere, which refuse what they cannot do
-            return Choice("bf16", "which the workers' GPUs are taken to have")
-        return Choice("bf16", "which this GPU has") if gpu_has_bf16() else Choice("fp32", "since this GPU has no bf16")
+            return Choice("bf16", "which the workers' GPUs are assumed to support")
+        return (
+            Choice("bf16", "which this GPU supports")
+            if gpu_has_bf16()
+            else Choice("fp32", "because this GPU has no bf16")
+        )
     size = model_size(model_id, revision)
     if size is not None and size.parameters < SMALL:
-        return Choice("fp32", f"since a model of {number(size.parameters)} parameters gains nothing from bf16 on a CPU")
+        return Choice(
+            "fp32", f"because bf16 does not speed up a model of {number(size.parameters)} parameters on a CPU"
+        )
     rates = product_rates()
     times = rates["bf16"] / rates["fp32"]
-    return Choice(
-        faster(rates), f"since matrix products in bf16 are {times:.1f} times as fast as in fp32 on this machine"
-    )
+    return Choice(faster(rates), f"because matrix products in bf16 are {times:.1f}x as fast as in fp32 on this machine")
 
 
 def faster(rates: Mapping[Dtype, float]) -> Dtype:
@@ -105,7 +109,7 @@ def torch_dtype(dtype: str, where: str) -> torch.dtype:
 
     if dtype == "bf16" and where == "cuda" and not gpu_has_bf16():
         raise ModelError(
-            f"model.dtype: found bf16, and this machine's {torch.cuda.get_device_name()} does not compute in it; set "
-            "it to fp32, or to auto in a new run folder"
+            f"model.dtype: found bf16, but this machine's {torch.cuda.get_device_name()} does not support it; set it "
+            "to fp32, or to auto in a new run folder"
         )
     return torch.bfloat16 if dtype == "bf16" else torch.float32

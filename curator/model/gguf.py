@@ -72,17 +72,19 @@ def _convert(file: Path, folder: Path, key: str) -> None:
         import gguf
     except ImportError:
         raise ModelError(
-            f"{key}: {file.name} is a GGUF file, and gguf is not installed; run: pip install gguf"
+            f"{key}: {file.name} is a GGUF file, but the package gguf is not installed; run: pip install gguf"
         ) from None
     try:
         fields = gguf.GGUFReader(file).fields
         kind = _text(fields, "general.architecture")
     except (ValueError, IndexError, KeyError, OSError, struct.error, OverflowError, MemoryError) as error:
         raise ModelError(
-            f"{key}: {file.name} is not a GGUF file, or is damaged ({first_line(error)}); fetch it again"
+            f"{key}: {file.name} is not a GGUF file, or it is damaged ({first_line(error)}); download it again"
         ) from error
     if "tokenizer.ggml.model" not in fields:
-        raise ModelError(f"{key}: {file.name} holds no tokenizer; give a GGUF file with one, or a folder of the model")
+        raise ModelError(
+            f"{key}: {file.name} does not contain a tokenizer; give a GGUF file with one, or the folder of the model"
+        )
     source, name = str(file.parent), file.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)

@@ -19,6 +19,7 @@ from curator.model.dtype import gpu_has_bf16, torch_dtype
 from curator.model.gguf import dequantised, is_gguf
 from curator.provenance import usable_device
 from curator.recipe.package import is_inside, path_of
+from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
@@ -87,14 +88,14 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{key}: no tokenizer could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+            f"{key}: cannot load a tokenizer from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
     # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelError(f"{key}: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
     if chat and tokenizer.eos_token_id is None:
         raise ModelError(
-            f"{key}: the tokenizer of {path!r} has no end token (eos_token), so an answer could not end; "
+            f"{key}: the tokenizer of {path!r} has no end token (eos_token), so answers could not end; "
             "set eos_token in its tokenizer_config.json"
         )
     if chat_template is not None:
@@ -135,9 +136,9 @@ def check_tokens(tokenizer: Any, config: Any, *, key: str = "model.id") -> None:
     if (outside := next((number for number in written if number >= most), None)) is not None:
         name = kinds.get(outside, "a token of its tokenizer")
         raise ModelError(
-            f"{key}: token id {outside} lies outside the {most} embeddings of the model: it is "
-            f"{tokenizer.convert_ids_to_tokens(outside)!r}, {name}; give the tokenizer that belongs to these weights, "
-            "or weights whose embeddings were resized for it"
+            f"{key}: the model has no embedding for token id {outside:,}, which is "
+            f"{tokenizer.convert_ids_to_tokens(outside)!r}, {name} (it has {most:,} embeddings); give the tokenizer "
+            "that belongs to these weights, or weights whose embeddings were resized for it"
         )
 
 
@@ -165,16 +166,16 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
         config = AutoConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"model.id: no configuration could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+            f"model.id: cannot load a configuration from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     if causal is None:
-        raise ModelError(f"model.id: {path!r} is a {config.model_type} model; curator needs a causal language model")
+        raise ModelError(f"model.id: {path!r} is a {config.model_type} model; give a causal language model")
     saved = config.architectures or []
     # Models that read pictures too are saved under such a name.
     if saved and not any(name == causal or name.endswith("ForConditionalGeneration") for name in saved):
         raise ModelError(
-            f"model.id: {path!r} holds a {', '.join(saved)}; curator needs a causal language model, here a {causal}"
+            f"model.id: {path!r} contains a {', '.join(saved)}; give a causal language model (here: a {causal})"
         )
     return config
 
@@ -220,8 +221,9 @@ def load_model(
             missing = sorted(info["missing_keys"])
             if missing:
                 raise ModelError(
-                    f"{key}: the weights of {path!r} lack {len(missing)} tensors of its config.json, {missing[0]!r} "
-                    "the first of them, so they would be random; give the weights that this config.json was made for"
+                    f"{key}: the weights of {path!r} lack {these(len(missing), 'tensor', 'tensors')} of its "
+                    f"config.json (first: {missing[0]!r}), which would be random; give the weights that this "
+                    "config.json was made for"
                 )
             # A checkpoint's own sampling settings, penalties and forbidden words would change greedy answers.
             model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
@@ -231,9 +233,7 @@ def load_model(
                 model = _merged(model, adapters, rounded)
             return model.to(device()).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{key}: no model could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
-        ) from error
+        raise ModelError(f"{key}: cannot load a model from {path!r} ({first_line(error)}); {_help(path)}") from error
 
 
 def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -245,7 +245,8 @@ def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
 
     if find_spec("bitsandbytes") is None:
         raise ModelError(
-            'model.quantise: needs bitsandbytes, which is not installed; pip install -c constraints.txt ".[quantise]"'
+            "model.quantise: the package bitsandbytes is not installed; "
+            'run: pip install -c constraints.txt ".[quantise]"'
         )
     settings = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
@@ -318,13 +319,14 @@ def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
             missing = sorted(info["missing_keys"])
             if missing:
                 raise ModelError(
-                    f"{key}: {path!r} is no classifier, or an incomplete one: its weights lack {len(missing)} tensors, "
-                    f"{missing[0]!r} the first of them, so they would be random; give a sequence classifier"
+                    f"{key}: {path!r} is not a classifier, or it is incomplete: its weights lack "
+                    f"{these(len(missing), 'tensor', 'tensors')} (first: {missing[0]!r}), which would be random; give "
+                    "a sequence classifier"
                 )
             return model.to(device()).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"{key}: no classifier could be loaded from {path!r} ({first_line(error)}); {_help(path)}"
+            f"{key}: cannot load a classifier from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
 
 
@@ -355,7 +357,9 @@ def resolve_revision(model_id: str, revision: str | None, key: str = "model.id")
         return str(HfApi().model_info(model_id, revision=revision, timeout=10).sha)
     # HTTPError is the client's root class.
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelError(f"{key}: the Hub gave no {model_id!r} ({first_line(error)}); {_help(model_id)}") from error
+        raise ModelError(
+            f"{key}: {model_id!r} not found on the Hub ({first_line(error)}); {_help(model_id)}"
+        ) from error
 
 
 @contextmanager
@@ -414,8 +418,8 @@ def positions(mask: torch.Tensor) -> torch.Tensor:
 def _help(path: str) -> str:
     if Path(path).is_dir():
         names = ", ".join(sorted(file.name for file in Path(path).iterdir())[:8]) or "nothing"
-        return f"the folder holds {names}; it needs config.json, weights and tokenizer.json"
-    return "give a folder that exists, or a model on the Hub that you may read (network, HF_TOKEN)"
+        return f"the folder contains {names}; it needs config.json, weights and tokenizer.json"
+    return "give a folder that exists, or a model on the Hub that you may read (check the network and HF_TOKEN)"
 
 
 def quiet() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from curator.errors import ModelError
 from curator.model.chat import Tokens
 from curator.model.load import batches, memory, pad, positions, window
+from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +76,8 @@ def answer_losses(
     longest = max((len(row.ids) for row in rows), default=0)
     if longest > window(model):
         raise ModelError(
-            f"pool.clean.max_tokens: a row has {longest} tokens, more than the {window(model)} positions of the model; "
-            f"set it to {window(model)} or less"
+            f"pool.clean.max_tokens: a row has {these(longest, 'token', 'tokens')}, more than the model's context of "
+            f"{window(model):,}; set it to {window(model)} or less"
         )
     whole, first, early = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     done = 0

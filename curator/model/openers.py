@@ -73,8 +73,8 @@ def openers_of(refuse: Sequence[Opener], comply: Sequence[Opener]) -> tuple[Open
         if any(opener[: len(short)] == short for opener in others):
             number = position if name == "refuse" else position - len(refuse)
             raise RecipeError(
-                f"verify.log_odds.{name}: in this model's tokens, opener {number + 1} begins an opener of the other "
-                "set, so an answer could count as both; make it longer, or remove one of the two"
+                f"verify.log_odds.{name}: in this model's tokens, an opener of the other set begins with opener "
+                f"#{number + 1}, so an answer could count as both; make it longer, or remove one of the two"
             )
     kept: list[tuple[Opener, ...]] = []
     dropped = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from curator.errors import RecipeError
 from curator.model.chat import Tokens, encode_all
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ BEFORE = "Sure"
 
 
 def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
-    """The first `count` tokens of an opening that is put into an answer's mouth, by a tokenizer that reads it alone.
+    """The first `count` tokens of an opening that is prefilled, by a tokenizer that reads it alone.
 
     Raises:
         RecipeError: It has not so many, or the tokenizer has none of its own for a part of them.
@@ -28,13 +29,14 @@ def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int)
     ids = _read(tokenizer, opening)
     if count > len(ids):
         raise RecipeError(
-            f"probes.prefill: found {count}, and the opening has {len(ids)} tokens in this model's tokenizer; lower it "
-            f"to {len(ids)} at most, or give a longer text as probes.opening"
+            f"probes.prefill: found {count}, but this model's tokenizer reads probes.opening as "
+            f"{these(len(ids), 'token', 'tokens')}; lower it to at most {len(ids)}, or give a longer opening"
         )
     if set(ids[:count]) & set(tokenizer.all_special_ids):
         raise RecipeError(
-            f"probes.opening: among the first {count} tokens of {opening!r} are some that this model's tokenizer does "
-            "not know, or takes for control tokens; give an opening in words that the model knows"
+            f"probes.opening: this model's tokenizer does not know part of {opening!r} (in its first "
+            f"{these(count, 'token', 'tokens')}), or reads it as a control token; give an opening in words that the "
+            "model knows"
         )
     return ids[:count]
 
@@ -49,15 +51,16 @@ def opener_tokens(tokenizer: PreTrainedTokenizerBase, openers: Sequence[str], mo
     longest = max(map(len, cut), default=0)
     if longest < most:
         raise RecipeError(
-            f"augment.recovery.tokens: found {most} at most, and the longest opener has {longest} tokens in this "
-            f"model's tokenizer; lower it to {longest} at most, or give longer texts as augment.recovery.openers"
+            f"augment.recovery.tokens: found {most}, but this model's tokenizer reads the longest opener as "
+            f"{these(longest, 'token', 'tokens')}; lower it to at most {longest}, or give longer texts as "
+            "augment.recovery.openers"
         )
     for opener, ids in zip(openers, cut, strict=True):
         if set(ids) & set(tokenizer.all_special_ids):
             raise RecipeError(
-                f"augment.recovery.openers: among the first {len(ids)} tokens of {opener!r} are some that this model's "
-                "tokenizer does not know, or takes for control tokens; give a file of openers in words that the model "
-                "knows"
+                f"augment.recovery.openers: this model's tokenizer does not know part of {opener!r} (in its first "
+                f"{these(len(ids), 'token', 'tokens')}), or reads it as a control token; give a file of openers in "
+                "words that the model knows"
             )
     return cut
 

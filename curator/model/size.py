@@ -83,7 +83,7 @@ def _from_gguf(file: Path) -> ModelSize | None:
         tensors = gguf.GGUFReader(file).tensors
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise ModelError(
-            f"model.id: {file.name} is not a GGUF file, or is damaged ({error}); fetch it again"
+            f"model.id: {file.name} is not a GGUF file, or it is damaged ({error}); download it again"
         ) from error
     adapted = [tensor.shape for tensor in tensors if len(tensor.shape) == 2 and not tensor.name.startswith(_OF_WORDS)]
     linear = sum(int(shape.sum()) for shape in adapted)
@@ -96,7 +96,7 @@ def _header(file: Path) -> Iterator[tuple[str, list[int]]]:
         with open(file, "rb") as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
     except (OSError, ValueError, OverflowError, MemoryError) as error:
-        raise ModelError(f"model.id: {file} is no safetensors file ({error}); fetch the model again") from error
+        raise ModelError(f"model.id: {file} is not a safetensors file ({error}); download the model again") from error
     yield from ((name, tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from curator.errors import DataError
 from curator.pool.files import Unreadable, kind_of
 from curator.records import Drop
+from curator.wording import these
 
 Fields = Mapping[str, object]
 
@@ -81,7 +82,7 @@ def require(columns: Iterable[str], sample: Sequence[Fields], label: str, key: s
         if not any(has(row, column) for row in sample):
             present = listed(names(sample))
             raise DataError(
-                f"{label}: {key} names the column {column!r}, which is not in the data; its columns: {present}"
+                f"{label}: {key} names the column {column!r}, which the data does not have; its columns: {present}"
             )
 
 
@@ -100,7 +101,7 @@ def _filling(row: Fields, column: str) -> str:
     if isinstance(field, bytes):
         raise UnusableError("not-text", f"{column} is binary, not text")
     if isinstance(field, list | dict) and (inner := _first_unreadable(field)) is not None:
-        raise UnusableError("broken-records", f"{column} holds an object that {inner.reason}")
+        raise UnusableError("broken-records", f"{column} contains an object that {inner.reason}")
     return "" if field is None else str(field)
 
 
@@ -153,7 +154,7 @@ def show(field: object) -> str:
     if field is None or isinstance(field, bool):
         return {None: "null", True: "true", False: "false"}[field]
     if isinstance(field, Unreadable):
-        return "what cannot be read"
+        return "an unreadable value"
     if isinstance(field, list | dict):
         return kind_of(field)
     text = repr(field)
@@ -161,7 +162,7 @@ def show(field: object) -> str:
 
 
 def refuse_nothing_kept(where: Mapping[str, object], sample: Sequence[Fields], label: str, count: int) -> None:
-    """Says what the columns of `where` hold, when no row met it; columns of many different values are only counted.
+    """Reports the values of the columns of `where` when no row meets it; many different values are only counted.
 
     Raises:
         DataError: Always.
@@ -169,6 +170,7 @@ def refuse_nothing_kept(where: Mapping[str, object], sample: Sequence[Fields], l
     holds = []
     for column in where:
         values = sorted({show(_held(row, column, None)) for row in sample})
-        listed = ", ".join(values) if len(values) <= 12 else f"{len(values)} different values"
-        holds.append(f"{column} holds {listed}")
-    raise DataError(f"{label}: where keeps none of {count:,} rows; {'; '.join(holds)}; correct the value or its type")
+        listed = ", ".join(values) if len(values) <= 12 else these(len(values), "different value", "different values")
+        holds.append(f"{column} has {listed}")
+    rows = these(count, "row", "rows")
+    raise DataError(f"{label}: where keeps none of {rows}; {'; '.join(holds)}; correct the value or its type")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from curator.errors import DataError, first_line
+from curator.wording import these
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,7 +69,7 @@ def records(path: Path, *, columns: Collection[str] | None = None, header: bool 
     try:
         if not header and kind not in TABLES:
             allowed = " and ".join(TABLES)
-            raise DataError(f"{name}: columns are given by position, which goes with {allowed} only; give their names")
+            raise DataError(f"{name}: columns by position are only valid with {allowed}; give their names")
         if kind == ".parquet" and packing is None:
             yield from _parquet(path, name, columns)
         elif kind in TEXT:
@@ -76,11 +77,9 @@ def records(path: Path, *, columns: Collection[str] | None = None, header: bool 
                 yield from TEXT[kind](stream, name) if header else _table(stream, name, TABLES[kind], header=False)
         else:
             allowed = f"{', '.join(TEXT)} (each also as .gz or .zst), .parquet"
-            raise DataError(
-                f"{name}: the format is told by the name's end, and {kind or 'none'} is not known; allowed: {allowed}"
-            )
+            raise DataError(f"{name}: unknown format {kind or '(no file extension)'}; allowed extensions: {allowed}")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{name}: cannot be unpacked ({error}); the file is damaged or not gzip") from error
+        raise DataError(f"{name}: cannot be unpacked ({error}); the file is damaged or not in gzip format") from error
     except OSError as error:
         raise DataError(
             f"{name}: cannot be read ({error.strerror or error}); check the file and its permissions"
@@ -106,16 +105,19 @@ def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if len(line) > LONGEST_LINE:
             raise DataError(
-                f"{name}: line {number} is longer than 16 MiB, which is not a row of a data set; check the file"
+                f"{name}: line {number:,} is longer than 16 MiB, the most that a row may have; check the file"
             )
         yield number, line
 
 
 def _refuse_binary(start: bytes, name: str) -> None:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{name}: is UTF-16 text; save it as UTF-8")
+        raise DataError(f"{name}: the file is in UTF-16; save it as UTF-8")
     if b"\0" in start[:4096]:
-        raise DataError(f"{name}: is binary, not text; check the file, or name it by its format, e.g. .parquet or .gz")
+        raise DataError(
+            f"{name}: the file is binary, not text; check it, or give it the extension of its format, e.g. .parquet or "
+            ".gz"
+        )
 
 
 def _json_lines(stream: IO[bytes], name: str) -> Iterator[Record]:
@@ -137,25 +139,25 @@ def _json_lines(stream: IO[bytes], name: str) -> Iterator[Record]:
 def _json_list(stream: IO[bytes], name: str) -> Iterator[Record]:
     text = stream.read(LARGEST_LIST + 1)
     if len(text) > LARGEST_LIST:
-        raise DataError(f"{name}: a JSON list of more than 256 MiB; write it as JSON Lines (.jsonl), one object a line")
+        raise DataError(
+            f"{name}: this JSON list is larger than 256 MiB; write it as JSON Lines (.jsonl), one object per line"
+        )
     _refuse_binary(text, name)
     if not text.strip():
         return
     try:
         items = read_json(text_of(text.removeprefix(b"\xef\xbb\xbf")))
     except json.JSONDecodeError as error:
-        advice = "it looks like JSON Lines, name it .jsonl" if error.msg == "Extra data" else "mend the file"
+        advice = "it looks like JSON Lines; rename it to .jsonl" if error.msg == "Extra data" else "fix the file"
         where = f"line {error.lineno} column {error.colno}"
-        raise DataError(f"{name}: is not JSON ({error.msg}, {where}); {advice}") from error
+        raise DataError(f"{name}: invalid JSON ({error.msg}, {where}); {advice}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name}: is not JSON ({error}); mend the file") from error
+        raise DataError(f"{name}: invalid JSON ({error}); fix the file") from error
     if isinstance(items, Unreadable):
-        raise DataError(f"{name}: {items.reason}; a list of objects is needed")
+        raise DataError(f"{name}: the file {items.reason}; give a list of objects")
     if not isinstance(items, list):
         keys = f" with the keys {', '.join(list(items)[:8])}" if isinstance(items, dict) else ""
-        raise DataError(
-            f"{name}: holds {kind_of(items)}{keys}; a list of objects is needed, or JSON Lines named .jsonl"
-        )
+        raise DataError(f"{name}: found {kind_of(items)}{keys}; give a list of objects, or JSON Lines in a .jsonl file")
     texts = bool(items) and isinstance(items[0], str)
     for number, item in enumerate(items, 1):
         yield number, _object(item, texts=texts)
@@ -178,7 +180,7 @@ def _fields(pairs: list[tuple[str, object]]) -> dict[str, object] | Unreadable:
     if len(fields) == len(pairs):
         return fields
     keys = [key for key, _ in pairs]
-    return Unreadable(f"names the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return Unreadable(f"has the duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
 
 
 def _json_fault(error: ValueError) -> str:
@@ -241,17 +243,17 @@ def _table(stream: IO[bytes], name: str, delimiter: str, *, header: bool = True)
             if len(fields) == len(names):
                 yield number, dict(zip(names, fields, strict=True))
             else:
-                has = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-                yield number, f"the row has {has}, the {'header' if header else 'first row'} {len(names)}"
+                has = these(len(fields), "field", "fields")
+                yield number, f"the row has {has}, but the {'header' if header else 'first row'} has {len(names)}"
     except csv.Error as error:
-        advice = "is a quote never closed, or not doubled inside a quoted field?"
-        raise DataError(f"{name}: cannot be read as a table, line {reader.line_num} ({error}); {advice}") from error
+        advice = "close every quote, and double quotes inside quoted fields"
+        raise DataError(f"{name}:{reader.line_num}: invalid table ({error}); {advice}") from error
 
 
 def _refuse_twice(names: Sequence[str], file: str) -> None:
     for column in names:
         if names.count(column) > 1:
-            raise DataError(f"{file}: the header names the column {column!r} twice; rename one")
+            raise DataError(f"{file}: duplicate column {column!r} in the header; rename one")
 
 
 def _parquet(path: Path, name: str, columns: Collection[str] | None) -> Iterator[Record]:
@@ -271,7 +273,9 @@ def _parquet(path: Path, name: str, columns: Collection[str] | None) -> Iterator
                     number += 1
                     yield number, row | faults
     except (pyarrow.ArrowException, ValueError) as error:  # the latter where a column's name is not UTF-8
-        raise DataError(f"{name}: is not Parquet, or is damaged ({first_line(error)})") from error
+        raise DataError(
+            f"{name}: cannot be read as Parquet ({first_line(error)}); the file is damaged or in another format"
+        ) from error
 
 
 def by_column(file: str) -> bool:

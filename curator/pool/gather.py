@@ -22,6 +22,7 @@ from curator.recipe.task import TaskSection
 from curator.recipe.verify import Keep
 from curator.records import Conversations, CountTokens, Data, Drop, Embed, Pool, Task, no_rows
 from curator.seeds import by_hash
+from curator.wording import these
 
 
 class Gathered(NamedTuple):
@@ -186,8 +187,8 @@ def with_given(
     already = given_rows["candidate"].sum()
     if drawn and (candidates.height - already < 1 or candidates.height < rows.height):
         raise DataError(
-            f"given: {rows.height:,} rows, and the pool has {candidates.height:,} ({already:,} of them the same); "
-            "controls of that size are drawn from the pool, so give it more sources"
+            f"given: the data set has {these(rows.height, 'row', 'rows')}, and the pool has {candidates.height:,} "
+            f"({already:,} of them the same); controls of the same size are drawn from the pool, so add sources to it"
         )
     return pl.concat([candidates, rows.filter(~given_rows["candidate"])]).sort("id"), given_rows
 
@@ -202,8 +203,9 @@ def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl
     if task.test.split is None:
         if everything.height <= count:
             raise DataError(
-                f"{role}: {count:,} test rows asked, which leaves none of {everything.height:,} rows of "
-                f"{task.train.label} to train on ({ledger.account(role)}); set test.rows lower, or give more rows"
+                f"{role}: {these(count, 'test row', 'test rows')} leave none of the "
+                f"{these(everything.height, 'row', 'rows')} of {task.train.label} to train on "
+                f"({ledger.account(role)}); lower test.rows, or give more rows"
             )
         chosen = by_hash(everything["id"], count, seed=ledger.seed, purpose="test")
         return everything.filter(pl.col("id").is_in(list(chosen)))
@@ -211,7 +213,7 @@ def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl
     rows = ledger.read(role, [task.train.model_copy(update={"split": task.test.split, "rows": None})])
     if rows.height < count:
         raise DataError(
-            f"{role}: {count:,} rows asked, {rows.height:,} found in split {task.test.split} "
+            f"{role}: needs {these(count, 'row', 'rows')}, but the split {task.test.split!r} has {rows.height:,} "
             f"({ledger.account(role)}); set test.rows to at most {rows.height:,}"
         )
     return ledger.take(role, rows, count, purpose="test")
@@ -232,14 +234,15 @@ def train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test
     if rows.height < max(count, 1):
         aside = test.height if task.test.split is None else 0
         raise DataError(
-            f"{role}: {max(count, 1):,} training rows asked, {rows.height:,} left of {task.train.label} "
-            f"({ledger.account(role)}; {aside:,} set aside for test); ask for at most {rows.height:,}"
+            f"{role}: needs {these(max(count, 1), 'training row', 'training rows')}, but {task.train.label} leaves "
+            f"{rows.height:,} ({ledger.account(role)}; {aside:,} set aside for test); set rows to at most "
+            f"{rows.height:,}"
         )
     return ledger.take(role, rows, count, purpose="train")
 
 
 def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
-    """The benign rows of every alignment set; none where the recipe asks for none.
+    """The benign rows of every alignment set; none if the recipe has no `verify.keep`.
 
     Raises:
         DataError: There are too few.
@@ -249,8 +252,8 @@ def keep_rows(ledger: Ledger, keep: Keep | None) -> pl.DataFrame:
     rows = ledger.unclaimed("keep", ledger.read("keep", [keep.data]), stage="leak")
     if rows.height < keep.rows:
         raise DataError(
-            f"keep: {keep.rows:,} rows asked, {rows.height:,} left of {keep.data.label} ({ledger.account('keep')}); "
-            f"ask for at most {rows.height:,}, or give more rows"
+            f"keep: needs {these(keep.rows, 'row', 'rows')}, but {keep.data.label} leaves {rows.height:,} "
+            f"({ledger.account('keep')}); set verify.keep.rows to at most {rows.height:,}, or give more rows"
         )
     return ledger.take("keep", rows, keep.rows, purpose="keep")
 
@@ -259,7 +262,7 @@ def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataF
     """The probes of a kind, without those that an earlier role claims.
 
     Raises:
-        DataError: A source has fewer than it is to give, or none are left.
+        DataError: A source has fewer probes than the recipe takes from it, or none are left.
     """
     if not sources:
         return no_rows()
@@ -267,13 +270,13 @@ def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataF
     for source, resolved in zip(sources, ledger.sources[role], strict=True):
         if source.rows is not None and resolved["kept"] < source.rows:
             raise DataError(
-                f"{role}: {source.rows:,} rows asked of {resolved['label']}, {resolved['kept']:,} found; "
-                f"ask for at most {resolved['kept']:,}"
+                f"{role}: needs {these(source.rows, 'row', 'rows')} of {resolved['label']}, but found "
+                f"{resolved['kept']:,}; set rows to at most {resolved['kept']:,}"
             )
     rows = ledger.unclaimed(role, rows, stage="leak")
     if rows.is_empty():
         raise DataError(
-            f"{role}: no probes left: {ledger.account(role)}; name probes that the harmful ones do not hold"
+            f"{role}: no probes left: {ledger.account(role)}; give probes that are not among the harmful ones"
         )
     return rows
 
@@ -287,7 +290,7 @@ def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, em
     """The pool without near and semantic duplicates; of a pair the row of the earlier source stays, then the lower id.
 
     Raises:
-        DataError: Semantic duplicates are asked for, and there is no embedder.
+        DataError: Semantic duplicates are to be dropped, and there is no embedder.
     """
     clean = pool.clean
     if clean.near_duplicates is not None:
@@ -303,7 +306,7 @@ def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, em
         rows = _leave(ledger, ordered, matches, "near", "a near duplicate of a kept row (Jaccard {:.3f})")
     if clean.semantic_duplicates is not None:
         if embed is None:
-            raise DataError("pool.clean.semantic_duplicates: needs an embedder; name one in pool.embedder")
+            raise DataError("pool.clean.semantic_duplicates: this needs an embedder; name one in pool.embedder")
         ordered = _first_to_stay(ledger, rows)
         vectors = embed(ordered["id"].to_list(), Conversations(ordered))
         matches = semantic_duplicates(vectors, threshold=clean.semantic_duplicates)

@@ -33,23 +33,23 @@ def resolve(source: Source) -> str:
         if pinned:
             return str(source.revision)
         raise DataError(
-            f"{source.hub}{revision}: HF_HUB_OFFLINE forbids asking the Hub which commit that is; give the commit of "
-            f"an earlier run as revision, or unset HF_HUB_OFFLINE"
+            f"{source.hub}{revision}: the commit is unknown, and HF_HUB_OFFLINE forbids contacting the Hub; give the "
+            f"commit of an earlier run as revision, or unset HF_HUB_OFFLINE"
         ) from error
     except errors.GatedRepoError as error:
         raise _gated(source) from error
     except errors.RevisionNotFoundError as error:
         raise DataError(
-            f"{source.hub}: has no revision {source.revision!r}; give a branch, a tag or a commit"
+            f"{source.hub}: the data set has no revision {source.revision!r}; give a branch, a tag or a commit"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise _missing(source) from error
     except errors.HFValidationError as error:
-        raise DataError(f"{source.hub}: is no name of a Hub data set ({error}); write owner/name") from error
+        raise DataError(f"{source.hub}: not a valid name of a Hub data set ({error}); write owner/name") from error
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the client's root class
         raise _unreachable(source, revision, error) from error
     if info.sha is None or not _COMMIT.fullmatch(info.sha):
-        raise DataError(f"{source.hub}{revision}: the Hub names no commit for it; give a commit as revision")
+        raise DataError(f"{source.hub}{revision}: the Hub gives no commit for it; give a commit as revision")
     return info.sha
 
 
@@ -87,26 +87,26 @@ def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str
     others = sorted(name for name in folders - {commit} if _COMMIT.fullmatch(name))
     if others:
         raise DataError(
-            f"{source.hub}: the cache holds commit {others[0]}, not {commit}, and the Hub cannot be reached; give that "
-            "commit as revision, or read this one once with a network"
+            f"{source.hub}: the cache has commit {others[0]}, not {commit}, and the Hub cannot be reached; give the "
+            "cached commit as revision, or connect once to download this one"
         )
 
 
 def _missing(source: Source) -> DataError:
     return DataError(
-        f"{source.hub}: the Hub has no such data set, or it is private; correct the id, or log in: hf auth login"
+        f"{source.hub}: no such data set on the Hub, or it is private; correct the id, or log in: hf auth login"
     )
 
 
 def _gated(source: Source) -> DataError:
     page = f"https://huggingface.co/datasets/{source.hub}"
-    return DataError(f"{source.hub}: is gated; ask for access at {page}, then log in: hf auth login")
+    return DataError(f"{source.hub}: the data set is gated; request access at {page}, then log in: hf auth login")
 
 
 def _unreachable(source: Source, revision: str, error: Exception) -> DataError:
     return DataError(
         f"{source.hub}{revision}: the Hub cannot be reached ({_first_line(error)}); "
-        f"check the network, or read a commit that is in the cache with HF_HUB_OFFLINE=1, or give the rows as a file"
+        f"check the network, use a cached commit with HF_HUB_OFFLINE=1, or give the rows as a file"
     )
 
 

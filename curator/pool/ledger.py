@@ -15,6 +15,7 @@ from curator.pool.words import Claims, claims_of, prompt_id, prompt_ids
 from curator.recipe.source import Source, labels
 from curator.records import DROPPED_SCHEMA, ROW_SCHEMA, Conversations, CountTokens, Drop, Messages
 from curator.seeds import by_hash
+from curator.wording import these
 
 SCHEMA = {"role": pl.String, **DROPPED_SCHEMA}
 HARMFUL, BENIGN = PROBES = ("harmful probes", "benign probes")
@@ -149,7 +150,7 @@ class Ledger:
         """`count` of the rows, chosen by hash."""
         chosen = rows["id"].is_in(list(by_hash(rows["id"], count, seed=self.seed, purpose=purpose)))
         return self._leave_out(
-            role, rows, ~chosen, "rows", Drop("not-taken", f"not among the {count:,} rows taken by hash")
+            role, rows, ~chosen, "rows", Drop("not-taken", f"not among the {these(count, 'row', 'rows')} taken by hash")
         )
 
     def drops(self, roles: Iterable[str] | None = None) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from curator.recipe.source import of_regime, rows_added
 from curator.recipe.task import TaskSection
 from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
 from curator.seeds import by_hash
+from curator.wording import these
 
 # A stratum of one category is cut once by how much its probes read like the tasks: near and far, each in both parts.
 _CUTS = 2
@@ -43,8 +44,8 @@ def halves(
     """
     if probes.height < 2:
         raise DataError(
-            f"harmful probes: found {probes.height}, and a pilot or a search for the regime needs some of its own; "
-            "give more, or set select.weight to a number and verify.regime to null"
+            f"harmful probes: found {probes.height}, and a pilot or a search for the regime needs its own probes; give "
+            "more, or set select.weight to a number and verify.regime to null"
         )
     near, closeness = nearest_task(Conversations(probes), tasks)
     frame = pl.DataFrame(
@@ -116,8 +117,8 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
     if task.defence.data is None:
         if pool.height < count:
             raise DataError(
-                f"{role}: {count:,} safety rows asked of the pool, which has {pool.height:,}; lower safety_mix, or "
-                "give data"
+                f"{role}: needs {these(count, 'safety row', 'safety rows')}, but the pool has {pool.height:,}; lower "
+                "safety_mix, or give data"
             )
         chosen = by_hash(pool["id"], count, seed=ledger.seed, purpose=role)
         rows = pool.filter(pl.col("id").is_in(list(chosen)))
@@ -139,7 +140,7 @@ def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
 def _taken(ledger: Ledger, role: str, rows: pl.DataFrame, count: int, label: str) -> pl.DataFrame:
     if rows.height < count:
         raise DataError(
-            f"{role}: {count:,} rows asked, {rows.height:,} found in {label} ({ledger.account(role)}); lower the "
-            "share, lower the task's rows, or give more"
+            f"{role}: needs {these(count, 'row', 'rows')}, but {label} has {rows.height:,} ({ledger.account(role)}); "
+            "lower the share, lower the task's rows, or give more"
         )
     return ledger.take(role, rows, count, purpose=role)

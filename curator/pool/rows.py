@@ -22,6 +22,7 @@ from curator.records import DROPPED_SCHEMA, MESSAGES, ROW_SCHEMA, Conversations,
 from curator.run.files import mapped, save_mapped
 from curator.run.folder import TEMPORARY
 from curator.seeds import by_hash
+from curator.wording import these
 
 CHUNK, CHUNK_TEXT = 8192, 2**23
 """Rows, and characters in them, held as Python's objects before they become columns."""
@@ -152,7 +153,7 @@ class SourceRows:
             for line in frame.filter(pl.col("tokens").is_null())["line"]:
                 self._leave(line, "clean", Drop("unwritten", UNWRITTEN))
             for line, tokens in frame.filter(pl.col("tokens") > self._max_tokens).select("line", "tokens").iter_rows():
-                reason = f"the row has {tokens:,} tokens, more than max_tokens ({self._max_tokens:,})"
+                reason = f"the row has {these(tokens, 'token', 'tokens')}, more than max_tokens ({self._max_tokens:,})"
                 self._leave(line, "clean", Drop("too-long", reason))
             frame = frame.filter(pl.col("tokens") <= self._max_tokens)
         self._frames.append(frame if self._length < SPILL else _spilled(frame, self._scratch))
@@ -168,7 +169,7 @@ class SourceRows:
         if rows.height > self._most_rows:
             chosen = rows["id"].is_in(list(by_hash(rows["id"], self._most_rows, seed=self._seed, purpose="rows")))
             for line in rows.filter(~chosen)["line"]:
-                reason = f"not among the {self._most_rows:,} rows taken by hash"
+                reason = f"not among the {these(self._most_rows, 'row', 'rows')} taken by hash"
                 self._leave(line, "rows", Drop("not-taken", reason))
             rows = rows.filter(chosen)
         self._frames = [rows]

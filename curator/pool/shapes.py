@@ -65,7 +65,7 @@ _LONG = 20  # characters from which a text is more than a name or a number
 
 
 def recognise(sample: Sequence[Fields], source: Source, *, prompts_only: bool, label: str) -> dict[str, str]:
-    """Which column holds which field -> the data's: our names are those of a source's `columns`, and `context`.
+    """Field of a source (the names of its `columns`, and `context`) -> column of the data.
 
     Raises:
         DataError: A column the recipe names is not in the data, or no shape is recognised.
@@ -157,8 +157,8 @@ def _require_whole(
         recognised[-1] += f" with a response ({', '.join(RESPONSES)})"
     example = ", ".join(f"{name}: COLUMN" for name in missing)
     raise DataError(
-        f"{label}: no column holds the {' or the '.join(missing)}; its columns: {listed(present)}; "
-        f"recognised: {'; '.join(recognised)}; or name them in the recipe: columns: {{{example}}}"
+        f"{label}: no column was recognised as {' or '.join(missing)}; its columns: {listed(present)}; "
+        f"recognised: {'; '.join(recognised)}; or map columns in the recipe: columns: {{{example}}}"
         f"{_without_header(source, missing, prompts_only=prompts_only)}"
     )
 
@@ -172,8 +172,8 @@ def _without_header(source: Source, missing: Sequence[str], *, prompts_only: boo
     ):
         return ""
     example = ", ".join(f"{name}: {position}" for position, name in enumerate(missing))
-    text = ", or save the prompts as a .txt file, one on each line" if prompts_only else ""
-    return f"; if its first line is a row and not a header, name them by position: columns: {{{example}}}{text}"
+    text = ", or save the prompts as a .txt file, one per line" if prompts_only else ""
+    return f"; if its first line is a row and not a header, map columns by position: columns: {{{example}}}{text}"
 
 
 def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> Callable[[Fields], Turns]:

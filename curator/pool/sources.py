@@ -23,6 +23,7 @@ from curator.recipe.package import path_of
 from curator.recipe.source import Source
 from curator.records import CountTokens, Drop, row_id
 from curator.sandbox import NAMES
+from curator.wording import these
 
 SAMPLE = 1000
 """Records looked at for the shape and the columns, before the rest is read."""
@@ -117,7 +118,8 @@ def read(
         columns.refuse_nothing_kept(source.where, first, label, collected.total)
     rows, dropped = collected.finish(source.category.pick if source.category else "first")
     if rows.is_empty():
-        raise DataError(f"{label}: none of its {collected.total:,} rows can be used: {_commonest(collected)}")
+        total = these(collected.total, "row", "rows")
+        raise DataError(f"{label}: none of its {total} can be used: {_commonest(collected)}")
     origin = content(fingerprint(source, base)) | ({"commit": commit} if commit else {})
     resolved = {**origin, "label": label, "columns": {**fields, **({"category": category} if category else {})}}
     unused = [*shapes.unused(first, used, prompts_only=prompts_only), *later]
@@ -127,14 +129,13 @@ def read(
 
 
 def remarks(resolved: Mapping[str, Any]) -> list[str]:
-    """What a reader should know of a source that was read, in parts of a sentence."""
+    """What a reader should know about a source that was read, in parts of a sentence."""
     parts, label = [], resolved["label"]
     if names := resolved.get("unused"):
-        parts.append(f"{label}: not used: {'column' if len(names) == 1 else 'columns'} {', '.join(names)}")
+        parts.append(f"{label}: unused {'column' if len(names) == 1 else 'columns'} {', '.join(names)}")
     if count := resolved.get("kinds", {}).get("rejected-answers"):
-        carry = "row carries" if count == 1 else "rows carry"
-        out = "is" if count == 1 else "are"
-        parts.append(f"{label}: {count:,} {carry} label false and {out} left out")
+        rows_have = these(count, "row has", "rows have")
+        parts.append(f"{label}: {rows_have} the label false and {'is' if count == 1 else 'are'} left out")
     return parts
 
 
@@ -164,7 +165,7 @@ def _outer(used: Collection[str]) -> set[str]:
 
 
 def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
-    """What the recipe names and this machine lacks, one sentence each: files, names of the sandbox's sources, and
+    """One sentence for each thing that the recipe names and this machine lacks: files, sources of the sandbox, and
     columns or shapes that the first records of a file do not have.
     """
     problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]
@@ -180,13 +181,13 @@ def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
     for judge in recipe.judges.panel:
         if judge.embedding is not None and not (Path(path_of(judge.embedding)) / "head.json").is_file():
             problems.append(
-                f"judges.panel.{judge.name}.embedding: {judge.embedding} holds no head.json; "
-                "write one with `curator judge fit`"
+                f"judges.panel.{judge.name}.embedding: {judge.embedding} has no head.json; make one with "
+                "`curator judge fit`"
             )
         if judge.error is not None and not Path(path_of(judge.error)).is_file():
             problems.append(
-                f"judges.panel.{judge.name}.error: there is no file {judge.error}; "
-                "write one with `curator judge measure --store`"
+                f"judges.panel.{judge.name}.error: no such file {judge.error}; make it with "
+                "`curator judge measure --store`"
             )
     return sorted({*problems, *missing_metrics(recipe, base)})
 
@@ -206,11 +207,12 @@ def _open(source: Source, base: Path) -> tuple[Iterator[Record], str | None]:
 
 def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
     if not sample:
-        raise DataError(f"{label}: holds no rows; check the file, or remove the source")
+        raise DataError(f"{label}: no rows found; check the file, or remove the source")
     readable = [row for _, row in sample if not isinstance(row, str)]
     if not readable:
         line, reason = sample[0]
-        raise DataError(f"{label}: none of its first {len(sample):,} records can be read; line {line}: {reason}")
+        first = these(len(sample), "record", "records")
+        raise DataError(f"{label}: none of its first {first} can be read; line {line}: {reason}")
     return readable
 
 
@@ -218,10 +220,10 @@ def _refuse_broken(collected: SourceRows, source: Source) -> None:
     broken = collected.kinds["broken-records"]
     if collected.first_broken is not None and broken > source.broken * collected.total:
         line, reason = collected.first_broken
-        utf8 = "save the file as UTF-8" if "UTF-8" in reason else "mend the file"
+        utf8 = "save the file as UTF-8" if "UTF-8" in reason else "fix the file"
         raise DataError(
-            f"{collected.label}: {broken:,} of {collected.total:,} records cannot be read, more than the "
-            f"share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; {utf8}, or "
+            f"{collected.label}: {broken:,} of {these(collected.total, 'record', 'records')} cannot be read, more than "
+            f"the share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; {utf8}, or "
             "raise `broken`"
         )
 

@@ -64,17 +64,20 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     write_json(folder / FINDINGS, {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
         save_frame(folder / "near-probes.parquet", near)
-    tasks = ", ".join(f"{task.name} {task.train.height}+{task.test.height}" for task in data.tasks)
-    probes = f"{data.harmful.height} harmful and {data.benign.height} benign probes"
+    tasks = ", ".join(
+        f"task `{task.name}` with {task.train.height:,} training and {these(task.test.height, 'test row', 'test rows')}"
+        for task in data.tasks
+    )
+    probes = f"{data.harmful.height:,} harmful and {these(data.benign.height, 'benign probe', 'benign probes')}"
     if data.pilot.height:
-        probes += f", {data.pilot.height} more for the {'pilot' if recipe.select.piloted else 'regime'}"
-    rows, dropped = data.pool.rows.height, data.pool.dropped.height
-    summary = f"{rows} candidates ({dropped} dropped), tasks {tasks} train+test rows, {probes}"
+        probes += f", {data.pilot.height:,} more for the {'pilot' if recipe.select.piloted else 'regime'}"
+    rows = these(data.pool.rows.height, "candidate", "candidates")
+    summary = f"{rows} ({data.pool.dropped.height:,} dropped), {tasks}, {probes}"
     folded = 0 if template.system else with_system(data)
     if folded:
         summary += (
-            f"; the system text of {these(folded, 'row', 'rows')} stands before the user's first message, since the "
-            "chat template has no system role"
+            f"; the chat template has no system role, so the system text of {these(folded, 'row', 'rows')} is put "
+            "before the user's first message"
         )
     read = [source for role in gathered.resolved.values() for source in role["sources"]]
     noted = dict.fromkeys(remark for source in read for remark in remarks(source))
@@ -135,24 +138,25 @@ def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
             count = rows["tokens"].null_count()
         if count:
             raise DataError(
-                f"{role}: the model's chat template cannot write {these(count, 'row', 'rows')}, by their roles or "
-                "their text; remove them, or name another template in model.chat_template"
+                f"{role}: the model's chat template cannot format {these(count, 'row', 'rows')}, because of roles or "
+                "text; remove these rows, or name another template in model.chat_template"
             )
 
 
 def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
-    """Refuses a pool of which no set of the recipe's size, quotas and composition can be chosen, before hours of work.
+    """Refuses, before hours of work, a pool that has no set of the recipe's size, quotas and composition.
 
     Raises:
-        SelectionError: It is such a pool.
+        SelectionError: The pool has no such set.
     """
     from curator.selection.groups import composed, grouped, strata
 
     select, rows, dropped = run.recipe.select, pool.rows.height, pool.dropped.height
     if select.k is not None and select.k > rows:
         raise SelectionError(
-            f"select.k: found {select.k}; the pool has {rows} rows ({dropped} of {rows + dropped} were dropped, "
-            f"see {run.folder('pool') / 'dropped.parquet'}); lower k to {rows} at most, or add sources"
+            f"select.k: found {select.k:,}, but the pool has {these(rows, 'row', 'rows')} ({dropped:,} of "
+            f"{rows + dropped:,} were dropped, see {run.folder('pool') / 'dropped.parquet'}); lower k to at most "
+            f"{rows:,}, or add sources"
         )
     if select.vulnerable is not None and select.k is not None:
         unmet = select.vulnerable.unmet(rows, select.k)

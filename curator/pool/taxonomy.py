@@ -1,4 +1,4 @@
-"""Hazards that safety data is about, each described in sentences of our own, and the hazard nearest to a request.
+"""Hazards that safety data is about, each described in sentences of its own, and the hazard nearest to a request.
 
 The twelve are those that MLCommons' AILuminate benchmark names (arXiv 2503.05731); the descriptions are not its. Beside
 them stand everyday subjects without a hazard, so that requests that are not harmful at all can be told.

@@ -21,7 +21,7 @@ ROLES = {
     "bot": "assistant",
     "model": "assistant",
 }
-"""The data's word for a role, in small letters -> ours."""
+"""Word for a role in data, in lower case -> role in curator."""
 
 _SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
@@ -123,7 +123,7 @@ def _joined(parts: Sequence[object], what: str) -> str:
     texts = []
     for part in parts:
         if isinstance(part, Unreadable):
-            raise UnusableError("broken-records", f"{what} holds an object that {part.reason}")
+            raise UnusableError("broken-records", f"{what} contains an object that {part.reason}")
         kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (None, part)
         if kind not in _TEXT_PARTS or not isinstance(text, str | None) or (text is None and kind is None):
             named = f"of type {kind[:20]!r}" if isinstance(kind, str) else f"that is {kind_of(part)}"
@@ -171,8 +171,8 @@ def check(turns: Sequence[dict[str, str]], last: str) -> None:
 
 
 def check_text(text: str, what: str) -> None:
-    """Raises UnusableError where a text holds what no file of ours can hold: half a surrogate pair, or bytes that are
-    not UTF-8, which reading turned into such.
+    """Raises UnusableError if a text cannot be written as UTF-8: it has half a surrogate pair, or bytes that were not
+    UTF-8 when they were read.
     """
     try:
         text.encode()
@@ -181,7 +181,7 @@ def check_text(text: str, what: str) -> None:
         if 0xDC80 <= half <= 0xDCFF:
             reason = f"{what} is not UTF-8 (byte 0x{half - 0xDC00:02X})"
             raise UnusableError("broken-records", reason) from None
-        raise UnusableError("half-characters", f"{what} holds half of a surrogate pair, not a character") from None
+        raise UnusableError("half-characters", f"{what} contains half of a surrogate pair, not a character") from None
 
 
 def text(row: Fields, column: str) -> str:

@@ -75,10 +75,10 @@ class Engine(Section):
         given = [name for name, default in settings.items() if getattr(self, name) != default]
         if self.kind == "local" and given:
             raise ValueError(
-                f"{given[0]} is a setting of kind: ray, and the kind is local; add kind: ray, or remove it"
+                f"{given[0]} has no effect: only kind: ray reads it, and the kind is local; add kind: ray, or remove it"
             )
         if self.gpus_per_worker > 1.0 and not self.gpus_per_worker.is_integer():
-            raise ValueError(f"gpus_per_worker: found {self.gpus_per_worker:g}; allowed: up to 1, or a whole number")
+            raise ValueError(f"gpus_per_worker: found {self.gpus_per_worker:g}; allowed: at most 1, or a whole number")
         return self
 
 
@@ -95,7 +95,7 @@ class Suite(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Suite:
         if len(set(self.k)) < len(self.k):
-            raise ValueError(f"k holds a size twice: {', '.join(map(str, self.k))}; remove one")
+            raise ValueError(f"duplicate value in k: {', '.join(map(str, self.k))}; remove one")
         return self
 
 
@@ -142,12 +142,12 @@ class Recipe(Section):
     def _names(self) -> None:
         names = [task.name for task in self.tasks]
         if "anticipated" in names:
-            raise ValueError("tasks: the name 'anticipated' means the weighted mix in reports; choose another")
+            raise ValueError("tasks: the name 'anticipated' is reserved for the weighted mix of tasks; choose another")
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"tasks: the name {name!r} is used twice; a task needs a name of its own")
+                raise ValueError(f"tasks: duplicate name {name!r}; give each task its own")
         if not any(task.anticipated for task in self.tasks):
-            raise ValueError("tasks: none is anticipated; similarity needs at least one with anticipated: true")
+            raise ValueError("tasks: no task is anticipated; similarity needs at least one with anticipated: true")
         require_distinct(self.representations)
 
     def _refuse_unpiloted(self) -> None:
@@ -162,8 +162,8 @@ class Recipe(Section):
         capped = self.select.answers is not None and self.select.answers.shares
         if any(arm.name == RANDOM_CAPPED for arm in self.verify.arms) and not capped:
             raise ValueError(
-                f"verify: arm {RANDOM_CAPPED!r} is a random set within the caps of select.answers, and there are none; "
-                "add select.answers, or remove the arm"
+                f"verify: arm {RANDOM_CAPPED!r} is a random set within the caps of select.answers, which the recipe "
+                "does not set; add select.answers, or remove the arm"
             )
 
     def _refuse_unlearned(self) -> None:
@@ -172,25 +172,26 @@ class Recipe(Section):
             return
         if not self.select.piloted:
             raise ValueError(
-                "verify: log_odds learns its openers from the answers of the pilot, and select.weight is a number, so "
-                "there is none; set select.weight to auto, or give log_odds the texts refuse and comply"
+                "verify: log_odds learns its openers from the answers of the pilot, and there is no pilot when "
+                "select.weight is a number; set select.weight to auto, or give log_odds the texts refuse and comply"
             )
         if self.select.by is None and max(self.verify.pilot.tries(len(self.representations))) == 1:
             raise ValueError(
-                "verify: log_odds learns its openers from the answers of the pilot, which has one candidate and trains "
-                "nothing; give pilot.weights more, or give log_odds the texts refuse and comply"
+                "verify: log_odds learns its openers from the answers of the pilot, which trains nothing for a single "
+                "candidate; add to pilot.weights, or give log_odds the texts refuse and comply"
             )
 
     def _refuse_unweighted(self) -> None:
         objective = self.select.objective
         if not OBJECTIVES[objective].row_weights and set(self.pool.weights().values()) != {1.0}:
             raise ValueError(
-                f"pool: sources have weights, and objective {objective!r} has no place for them; remove weight, or "
-                "choose another objective"
+                f"pool: sources have weights, which objective {objective!r} cannot use; remove weight, or choose "
+                "another objective"
             )
         if len(self.representations) < 2 and any(part.kind == "consensus" for part in every_part(self)):
             raise ValueError(
-                "score: consensus is of several representations, and represent has one; give a list, or another score"
+                "score: consensus needs several representations, and represent has one; give represent a list, or use "
+                "another score"
             )
 
     def _vectors_by_name(self) -> None:
@@ -200,7 +201,7 @@ class Recipe(Section):
         for key, name in named:
             if name is not None and len(self.representations) == 1:
                 raise ValueError(
-                    f"{key} is of several representations, and there is one, so it would have no effect; remove it"
+                    f"{key} has no effect: it chooses among several representations, and there is one; remove it"
                 )
             if name is not None:
                 try:
@@ -209,8 +210,8 @@ class Recipe(Section):
                     raise ValueError(f"{key} {error}") from error
         if self.select.weight == "auto" and self.select.cover_by and self.verify.pilot.represent == "every":
             raise ValueError(
-                "select: cover_by names one representation, and verify.pilot.represent is 'every', which tries each of "
-                "them for coverage; remove one of both"
+                "select: cover_by names one representation, and verify.pilot.represent 'every' tries all of them for "
+                "coverage; remove one of the two keys"
             )
 
     def _refuse_unread(self) -> None:
@@ -227,29 +228,29 @@ class Recipe(Section):
     def _of_the_pilot(self) -> None:
         pilot = self.verify.pilot
         if self.select.by == "bank":
-            reason = "is of select.weight: auto, and select.by is bank, whose candidates come from its trials"
+            reason = "only select.weight: auto reads it, and candidates of select.by: bank come from its trials"
             names = (name for name in Pilot.model_fields if name not in ("seeds", "share_of_probes", "bank"))
             pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
             self._of_the_bank()
         else:
-            pilot.refuse_unread("bank", reason="is of select.by: bank", prefix="verify: pilot.")
+            pilot.refuse_unread("bank", reason="only select.by: bank reads it", prefix="verify: pilot.")
             self._without_a_bank()
         if self.select.piloted and self.verify.regime is not None:
             chosen = "select.by: bank" if self.select.by == "bank" else "select.weight: auto"
-            reason = f"is of a recipe without a pilot, and with {chosen} verify.pilot.share_of_probes counts"
+            reason = f"with {chosen} verify.pilot.share_of_probes is used instead"
             self.verify.regime.refuse_unread("share_of_probes", reason=reason, prefix="verify: regime.")
 
     def _without_a_bank(self) -> None:
         pilot = self.verify.pilot
         if self.select.weight != "auto":
             found = "the weight is a number" if self.select.coverage is None else "select.coverage finds the weight"
-            reason = f"is of select.weight: auto, and {found}"
+            reason = f"only select.weight: auto reads it, and {found}"
             # Run folders of earlier versions say all that they were resolved to, and this was the default there.
             read = {"random_draws"} if pilot.random_draws == FORMER_DRAWS else set()
             names = (name for name in Pilot.model_fields if name not in {*read, "bank"})
             pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
         elif len(self.representations) == 1:
-            reason = "is of several representations, and there is one"
+            reason = "it chooses among several representations, and there is one"
             pilot.refuse_unread("represent", reason=reason, prefix="verify: pilot.")
 
     def _of_the_bank(self) -> None:
@@ -263,46 +264,48 @@ class Recipe(Section):
 
     def _of_the_hub(self) -> None:
         if self.model.id == "sandbox:":
-            self.model.refuse_unread("revision", reason="is of a model on the Hub", prefix="model: ")
+            self.model.refuse_unread("revision", reason="only a model on the Hub has revisions", prefix="model: ")
 
     def _of_the_tasks(self) -> None:
         for task in self.tasks:
             if not task.anticipated:
                 task.refuse_unread(
-                    "weight", reason=f"is of tasks that are anticipated, and {task.name!r} is not", prefix="tasks: "
+                    "weight",
+                    reason=f"only anticipated tasks have a weight, and {task.name!r} is not one",
+                    prefix="tasks: ",
                 )
 
     def _of_curves(self) -> None:
         curve = self.verify.curve
         if not any(task.checkpoints for task in self.tasks):
-            reason = "is of tasks with probe_at, and no task is evaluated before the end of its fine-tuning"
+            reason = "only tasks with probe_at have a curve, and none has it"
             curve.refuse_unread("level", "primary", reason=reason, prefix="verify: curve.")
         missing = [task.name for task in self.tasks if task.anticipated and not task.checkpoints]
         if curve.primary == "area" and missing:
             raise ValueError(
-                f"verify: curve.primary is 'area', and task {missing[0]!r} has no curve; give it probe_at, for example "
-                "[0.1, 0.25, 0.5, 1.0], or set curve.primary to end"
+                f"verify: curve.primary is 'area', and task {missing[0]!r} has no curve; set its probe_at, for example "
+                "to [0.1, 0.25, 0.5, 1.0], or set curve.primary to end"
             )
         if curve.primary == "area" and self.suite is not None:
             raise ValueError(
-                "verify: curve.primary is 'area', and runs of a suite are compared by harmfulness after fine-tuning; "
-                "set curve.primary to end, or remove suite"
+                "verify: curve.primary is 'area', and a suite compares runs by harmfulness after fine-tuning; set "
+                "curve.primary to end, or remove suite"
             )
 
     def _of_recovery(self) -> None:
         arms = [arm.name for arm in self.verify.arms if arm.name in RECOVERY]
         if self.augment.recovery is None and arms:
             raise ValueError(
-                f"verify: arm {arms[0]!r} is trained with an opener before each refusal, and augment.recovery does not "
-                "say which; add `augment: {recovery: {}}` for the built-in openers, or remove the arm"
+                f"verify: arm {arms[0]!r} needs an opener before each refusal, and augment.recovery is not set; add "
+                "`augment: {recovery: {}}` for the built-in openers, or remove the arm"
             )
         if not arms:
-            reason = f"is of the arms {' and '.join(RECOVERY)}, and verify.arms holds neither"
+            reason = f"only the arms {' and '.join(RECOVERY)} read it, and verify.arms has neither"
             self.augment.refuse_unread("recovery", reason=reason, prefix="augment: ")
 
     def _of_other_rows(self) -> None:
         for where, source in self._sources_of_other_rows():
-            reason = "is of candidates, rows of the pool that may be chosen"
+            reason = "only sources of the pool have a weight"
             source.refuse_unread("weight", reason=reason, prefix=f"{where}.")
 
     def _sources_of_other_rows(self) -> Iterator[tuple[str, Source]]:
@@ -327,18 +330,21 @@ class Recipe(Section):
         for name in ("align", "finetune"):
             if getattr(self.verify, name).method == "full":
                 raise ValueError(
-                    f"verify: {name}.method is 'full', and model.quantise trains adapters alone; set it to lora"
+                    f"verify: {name}.method is 'full', and a model with model.quantise trains adapters only; set it to "
+                    "lora"
                 )
         scores = (self.score, *self.verify.pilot.scores)
         if any(part.kind == "interference" for score in scores for part in parts_of(score)):
-            raise ValueError("score: interference takes a gradient of all weights, which model.quantise leaves none of")
+            raise ValueError(
+                "score: interference needs gradients of all weights, which model.quantise rules out; use another score"
+            )
         if self.verify.forgetting is not None and self.verify.forgetting.interference:
             raise ValueError(
-                "verify: forgetting.interference takes a gradient of all weights, which model.quantise leaves none of; "
-                "set it to false"
+                "verify: forgetting.interference needs gradients of all weights, which model.quantise rules out; set "
+                "it to false"
             )
         if self.verify.generate.engine == "vllm":
-            raise ValueError("verify: generate.engine is 'vllm', which would answer with whole weights; remove it")
+            raise ValueError("verify: generate.engine is 'vllm', which does not read quantised weights; remove it")
 
     def _room_for_processes(self) -> None:
         """What a training in several processes needs of the model and of the engine."""
@@ -347,12 +353,13 @@ class Recipe(Section):
             processes = getattr(self.verify, name).processes
             if processes > 1 and self.model.quantise is not None:
                 raise ValueError(
-                    f"verify: {name}.processes is {processes}, and model.quantise trains in one process; set it to 1"
+                    f"verify: {name}.processes is {processes}, and a model with model.quantise trains in one process; "
+                    "set it to 1"
                 )
             if processes > 1 and 0 < gpus < processes:
                 raise ValueError(
-                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes}, a GPU each; "
-                    f"set gpus_per_worker to {processes}, or lower processes"
+                    f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes} with one GPU "
+                    f"each; set gpus_per_worker to {processes}, or lower processes"
                 )
 
     @property

@@ -45,7 +45,7 @@ class Recovery(Section):
     def _order(self) -> Recovery:
         if self.tokens[0] > self.tokens[1]:
             raise ValueError(
-                f"tokens is {self.tokens[0]} to {self.tokens[1]}; allowed: the least number, then the most"
+                f"tokens: found {self.tokens[0]} to {self.tokens[1]}; give the lowest number first, then the highest"
             )
         return self
 
@@ -65,11 +65,11 @@ class Recovery(Section):
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise RecipeError(
                 f"augment.recovery.openers: {file} cannot be read ({reason}); give the path of a text file with one "
-                "opener a line"
+                "opener per line"
             ) from error
         texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
         if not texts:
-            raise RecipeError(f"augment.recovery.openers: {file} holds no opener; write one a line")
+            raise RecipeError(f"augment.recovery.openers: {file} contains no opener; write one per line")
         return texts
 
     def file(self, base: Path = Path(".")) -> Path | None:

@@ -57,7 +57,7 @@ class Bank(Section):
         for name in ("groupings", "concentrations", "tasks"):
             values = getattr(self, name)
             if values != "all" and len(set(values)) < len(values):
-                raise ValueError(f"{name} holds a value twice: {', '.join(map(str, values))}; remove one")
+                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
         if self.budget is not None:
             seconds_of(self.budget)
         return self

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.source import Name
+from curator.wording import these
 
 _LAST = 10**9  # the line that `--set` counts as, so that its mistakes come last
 
@@ -207,16 +208,16 @@ def _load(text: str, name: str, *, numbered: bool = True) -> Any:
     except DuplicateKeyError as error:
         match = re.search(r'duplicate key "([^"]*)"', str(error.problem))
         key = match[1] if match else "?"
-        raise RecipeError(f"{where(error.problem_mark)}: the key {key!r} stands twice; remove one") from None
+        raise RecipeError(f"{where(error.problem_mark)}: duplicate key {key!r}; remove one") from None
     except MarkedYAMLError as error:
         problem = str(error.problem or error.context)
-        quotes = "; text that holds ': ' or ends with ':' needs quotes" if "mapping values" in problem else ""
+        quotes = "; text that contains ': ' or ends with ':' needs quotes" if "mapping values" in problem else ""
         at = where(error.problem_mark or error.context_mark)
-        raise RecipeError(f"{at}: this is no YAML ({problem}); mend the line{quotes}") from None
+        raise RecipeError(f"{at}: invalid YAML ({problem}); fix this line{quotes}") from None
     except YAMLError as error:
-        raise RecipeError(f"{name}: this is no YAML ({str(error).splitlines()[0]}); mend the file") from None
+        raise RecipeError(f"{name}: invalid YAML ({str(error).splitlines()[0]}); fix the file") from None
     except AttributeError:  # how ruamel.yaml meets a mapping that merges itself
-        raise RecipeError(f"{name}: a mapping takes itself in with '<<'; write it out") from None
+        raise RecipeError(f"{name}: a mapping includes itself with '<<'; write it out") from None
 
 
 def _lines(data: Any, path: Keys = ()) -> dict[Keys, int]:
@@ -256,7 +257,7 @@ def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
     path, equals, text = setting.partition("=")
     where = f"--set {setting}"
     if not equals or not all(path.split(".")):
-        raise RecipeError(f"{where}: found no key.path=value; write for example --set select.k=50")
+        raise RecipeError(f"{where}: expected KEY.PATH=VALUE, for example --set select.k=50")
     # `sandbox:` is the name of a model, and a mapping in YAML.
     value = text if re.fullmatch(r"[\w.-]+:", text) else _plain(_load(text, where, numbered=False))
     section: Any = data
@@ -293,7 +294,7 @@ def _item(items: list[Any], rest: str, where: str) -> tuple[int, str]:
     key, _, left = rest.partition(".")
     if key.isdecimal() and int(key) < len(items):
         return int(key), left
-    positions = f"0 to {len(items) - 1}" if items else "nothing, it is empty"
+    positions = f"0 to {len(items) - 1}" if items else "none, the list is empty"
     raise RecipeError(f"{where} has no item {key!r}; allowed: {', '.join(filter(None, names)) or positions}")
 
 
@@ -304,18 +305,18 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 def mistakes(error: ValidationError, written: Written) -> list[Located]:
-    """One sentence a mistake, in the order of the file, those of `--set` last, each once."""
+    """One sentence per mistake, in the order of the file; mistakes in `--set` come last, and none is repeated."""
     found = sorted((part for item in error.errors() for part in _located(item, written)), reverse=True)
     return sorted((line, sentence) for sentence, line in {sentence: line for line, sentence in found}.items())
 
 
 def refusal(error: ValidationError, name: str) -> RecipeError:
-    """The error of values that stand in no file; `name` is what messages call them."""
+    """The error for values that come from no file; `name` is what messages call them."""
     return RecipeError([sentence for _, sentence in mistakes(error, Written(name, {}, {}, ()))])
 
 
 def show(value: Any) -> str:
-    """A value as a message shows it: short, and by kind where it is a container."""
+    """A value as a message shows it: shortened, and a container by its kind."""
     if isinstance(value, dict):
         return f"a mapping with {', '.join(map(str, list(value)[:5])) or 'nothing'}"
     if isinstance(value, list | tuple):
@@ -345,7 +346,7 @@ def _sentence(item: ErrorDetails) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"unknown key; {hint}allowed: {', '.join(known)}"
     if kind == "missing":
-        return "missing; it has no default, add it"
+        return "this key is required; add it"
     if kind == "value_error":
         return item["msg"].removeprefix("Value error, ")
     return f"found {show(item['input'])}; allowed: {_allowed(item)}"
@@ -384,7 +385,7 @@ def _allowed(item: ErrorDetails) -> str:
     if kind in bounds:
         return bounds[kind].format(**context)
     if kind == "too_short":
-        return f"at least {context['min_length']} item"
+        return f"at least {these(context['min_length'], 'item', 'items')}"
     if kind == "string_too_long":
-        return f"at most {context['max_length']} characters"
+        return f"at most {these(context['max_length'], 'character', 'characters')}"
     return _TYPES.get(kind, item["msg"])

@@ -1,5 +1,5 @@
-"""Which models the scores of a recipe ask: the base, and those that are aligned on one random half of the pool and
-asked about the other. Imports nothing heavy, so that a plan can be shown at once.
+"""Which models the scores of a recipe read: the base model, and models that are aligned on one random half of the pool
+and scored on the other. Imports nothing heavy, so that a plan can be shown at once.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def alignments_of(recipe: Recipe) -> list[Alignments]:
 
 
 def require_models(recipe: Recipe) -> None:
-    """Refuses scores whose models the recipe cannot have.
+    """Refuses scores that need models which the recipe cannot train.
 
     Raises:
-        ValueError: There is one; every mistake is named.
+        ValueError: There is such a score; the message names every mistake.
     """
     require_all(
         *(partial(_require, recipe, part) for part in scores_of_models(recipe)),
@@ -87,15 +87,15 @@ def _require_forgetting(recipe: Recipe) -> None:
 def _require(recipe: Recipe, part: Score) -> None:
     if (KINDS[part.kind].aligns or part.kind == "metagradient") and recipe.verify.stage != "upstream":
         raise ValueError(
-            f"score: {part.kind} asks models that were aligned, and verify.stage {recipe.verify.stage} aligns none; "
-            "use another score, or set verify.stage to upstream"
+            f"score: {part.kind} reads aligned models, and verify.stage {recipe.verify.stage} aligns none; use another "
+            "score, or set verify.stage to upstream"
         )
     if part.kind == "metagradient":
         _require_differentiable(recipe)
     if part.kind == "geometry" and recipe.model.quantise is not None:
         raise ValueError(
-            "score: geometry reads how training moves whole weights, and model.quantise keeps adapters beside them; "
-            "use another score, or remove model.quantise"
+            "score: geometry reads how training changes all weights, and model.quantise trains adapters only; use "
+            "another score, or remove model.quantise"
         )
 
 
@@ -106,16 +106,16 @@ def _require_differentiable(recipe: Recipe) -> None:
     for name in ("align", "finetune"):
         if getattr(verify, name).method != "full":
             raise ValueError(
-                f"score: metagradient differentiates trainings of all weights, and verify.{name}.method is 'lora'; set "
-                "it to full, or use another score"
+                f"score: metagradient differentiates through training of all weights, and verify.{name}.method is "
+                "'lora'; set it to full, or use another score"
             )
     if verify.log_odds is None or verify.log_odds.kind != "recipe":
         raise ValueError(
-            "score: metagradient is of the log-odds of complying, and verify.log_odds has no texts; give it refuse and "
-            "comply, or use another score"
+            "score: metagradient differentiates the log-odds of complying, and verify.log_odds has no texts; give it "
+            "refuse and comply, or use another score"
         )
     if share(recipe) is None:
         raise ValueError(
-            "score: metagradient needs probes that the experiment never uses, and only a pilot or the search for the "
-            "regime keeps some; set select.weight to auto, or add verify.regime: {}"
+            "score: metagradient needs probes that the experiment never uses, which only a pilot or a search for the "
+            "regime sets aside; set select.weight to auto, or add verify.regime: {}"
         )

@@ -18,7 +18,7 @@ def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any]
     """The identity of a source's content.
 
     A file gives its path as written, bytes, mtime_ns and sha256; a Hub data set its id, config, split and revision as
-    asked (what that resolved to is in `read`'s third value); the sandbox its name and the version of its own code.
+    written (the commit that it resolves to is in `read`'s third value); the sandbox its name and its code's version.
 
     Args:
         source: What to identify.
@@ -69,15 +69,17 @@ def locate(file: str, base: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise DataError(f"{file}: no such file, looked for {path.absolute()}; correct the path in the recipe") from None
+        raise DataError(
+            f"{file}: no such file (looked for {path.absolute()}); correct the path in the recipe"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{file}: cannot be looked at ({_reason(error)}); correct the path or its permissions"
+            f"{file}: cannot be accessed ({_reason(error)}); correct the path or its permissions"
         ) from error
     if stat.S_ISDIR(mode):
-        raise DataError(f"{file}: is a folder, not a file; name one file in it, or several as several sources")
+        raise DataError(f"{file}: this is a folder; name a file in it, or several files as several sources")
     if not stat.S_ISREG(mode):
-        raise DataError(f"{file}: is a device or a pipe, not a file; write its rows to a file first")
+        raise DataError(f"{file}: this is a device or a pipe; write its rows to a file first")
     return path
 
 
@@ -104,9 +106,9 @@ def sandbox_version() -> str:
 
 
 def missing_metrics(recipe: Recipe, base: Path) -> list[str]:
-    """Which of the user's own metrics are not a file, one sentence each."""
+    """One sentence for each of the user's own metrics whose file does not exist."""
     gone = [file for file in metric_files(recipe, base) if not file.is_file()]
-    return [f"tasks.metric.python: {file} is no file; give the path of a Python file" for file in gone]
+    return [f"tasks.metric.python: {file} is not a file; give the path of a Python file" for file in gone]
 
 
 def metric_files(recipe: Recipe, base: Path) -> list[Path]:
@@ -116,8 +118,9 @@ def metric_files(recipe: Recipe, base: Path) -> list[Path]:
 
 
 def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
-    """What a run of the recipe executes that came with the recipe and not with curator, one sentence each; a user of
-    somebody else's recipe must hear of it before it runs.
+    """One sentence for each program that a run of the recipe executes and that does not come with curator.
+
+    A user of somebody else's recipe must read them before it runs.
     """
     tasks: dict[str, list[str]] = {}
     for task in recipe.tasks:
@@ -129,10 +132,10 @@ def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
         path = base / path_of(file)
         content = f"SHA-256 {sha256(path)[:12]}" if path.is_file() else "no such file"
         of = f"the task {names[0]}" if len(names) == 1 else f"the tasks {', '.join(names)}"
-        sentences.append(f"This recipe runs code: `{function}` of {file} ({content}) is the metric of {of}.")
+        sentences.append(f"This recipe runs code: `{function}` in {file} ({content}), the metric of {of}.")
     if recipe.verify.generate.python is not None:
         sentences.append(
-            f"This recipe runs a program: {recipe.verify.generate.python} is the Python that answers with vLLM."
+            f"This recipe runs a program: {recipe.verify.generate.python}, the Python interpreter for vLLM."
         )
     return sentences
 

@@ -97,8 +97,8 @@ class Rubric(Section):
             raise ValueError(f"url: found {self.url!r} ({error}); give an address like https://host/v1") from None
         if parts.scheme == "http" and self.key_env is not None and not self.allow_http and not _is_loopback(host):
             raise ValueError(
-                f"url: found {self.url!r}; over http the key of {self.key_env} can be read on its way to {host}. Use "
-                "https, or set `allow_http: true` if you trust the network"
+                f"url: found {self.url!r}; over http others can read the key of {self.key_env} on its way to {host}. "
+                "Use https, or set `allow_http: true` if you trust the network"
             )
         return self
 
@@ -169,19 +169,22 @@ class Judge(Section):
             raise ValueError(f"needs exactly one of {', '.join(KINDS)}; found {' and '.join(given) or 'none of them'}")
         if self.guard is not None and self.convention is None:
             raise ValueError(
-                f"the id {self.guard!r} tells no convention; add `convention:`, one of {', '.join(CONVENTIONS)}"
+                f"the convention of {self.guard!r} cannot be told from its id; add `convention:`, one of "
+                f"{', '.join(CONVENTIONS)}"
             )
         for name, kinds in _OF.items():
             if getattr(self, name) is not None and self.kind not in kinds:
                 raise ValueError(
-                    f"{name} is for {' and '.join(kinds)} alone, and this is a {self.kind} judge; remove it"
+                    f"{name} is only valid for {' and '.join(kinds)}, and this is a {self.kind} judge; remove it"
                 )
         if self.threshold is not None and self.convention is not None and not CONVENTIONS[self.convention].scored:
-            raise ValueError(f"threshold is for scores, and {self.convention} says words; remove it")
+            raise ValueError(f"threshold needs a guard that gives scores, and {self.convention} gives words; remove it")
         if self.convention is None or not CONVENTIONS[self.convention].middle:
-            self.refuse_unread("controversial", reason="is for guards that have a middle verdict")
+            self.refuse_unread("controversial", reason="only guards with a middle verdict read it")
         if self.folder is None:
-            self.refuse_unread("batch", reason=f"is for models that are loaded, and this is a {self.kind} judge")
+            self.refuse_unread(
+                "batch", reason=f"only judges that load a model read it, and this is a {self.kind} judge"
+            )
         return self
 
     @property
@@ -210,7 +213,7 @@ class Judge(Section):
             return f"refusal classifier {self.classifier}"
         if self.embedding is not None:
             return f"refusal by sentence embeddings, {self.embedding}"
-        return "English refusal phrases" if self.refusal else "the sandbox's own world"
+        return "English refusal phrases" if self.refusal else "the rules of the sandbox"
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide its verdicts, for keys: without those that change only its speed, or the report."""
@@ -269,16 +272,18 @@ class Judges(Section):
     def _headline(self) -> Judges:
         names = [judge.name for judge in self.panel]
         if self.headline not in names:
-            raise ValueError(f"headline {self.headline!r} is no judge of the panel; allowed: {', '.join(names)}")
+            raise ValueError(f"headline {self.headline!r} is not a judge of the panel; allowed: {', '.join(names)}")
         if len(set(names)) < len(names):
-            raise ValueError(f"two judges of the panel share a name: {', '.join(names)}")
+            raise ValueError(f"duplicate name in the panel: {', '.join(names)}; give each judge its own")
         if not all(second for _, second in self.reasoning):
-            raise ValueError("reasoning: a pair lacks its second mark; write what ends the reasoning, e.g. </think>")
+            raise ValueError(
+                "reasoning: a pair has no second mark; add the mark that ends the reasoning, e.g. </think>"
+            )
         if self.rule != "headline" and len(names) < 2:
             raise ValueError(f"rule {self.rule} needs several judges, and the panel has one; add one, or remove rule")
         for judge in self.panel:
             if self.rule != "headline" or judge.name != self.headline:
-                reason = f"is read of the judge that decides alone, and {judge.name!r} does not"
+                reason = f"only a judge that decides alone reads it, and {judge.name!r} does not"
                 judge.refuse_unread("error", reason=reason, prefix=f"panel[{names.index(judge.name)}].")
         return self
 

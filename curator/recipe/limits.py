@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from curator.recipe.source import Section, Share
+from curator.wording import these
 
 Whole = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -38,7 +39,7 @@ class Quota(Section):
     @model_validator(mode="after")
     def _order(self) -> Quota:
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min ({self.min}) is above max ({self.max}); lower it")
+            raise ValueError(f"min ({self.min}) is above max ({self.max}); lower min, or raise max")
         return self
 
 
@@ -60,7 +61,7 @@ class Quotas(Quota):
         labels = sorted(label for label in rows if label is not None)
         limits = {label: self.groups.get(label, self) for label in labels}
         problems: list[tuple[str | None, str]] = [
-            (label, f"no row of the pool has {self.by} {label!r}; there are {', '.join(labels) or 'none'}")
+            (label, f"no row of the pool has {self.by} {label!r}; found: {', '.join(labels) or 'none'}")
             for label in sorted(set(self.groups) - set(labels))
         ]
         for label, limit in limits.items():
@@ -68,8 +69,8 @@ class Quotas(Quota):
                 problems.append(
                     (
                         label if label in self.groups else None,
-                        f"min is {limit.min:,} for {self.by} {label!r}, and {rows[label]:,} of its rows may be chosen; "
-                        "lower min",
+                        f"min is {limit.min:,} for {self.by} {label!r}, and only {rows[label]:,} of its rows can be "
+                        "chosen; lower min",
                     )
                 )
         least = sum(limit.min or 0 for limit in limits.values())
@@ -77,9 +78,12 @@ class Quotas(Quota):
             rows[label] if limit.max is None else min(limit.max, rows[label]) for label, limit in limits.items()
         )
         if k is not None and least > k:
-            problems.append((None, f"the minima of {len(limits):,} groups need {least:,} rows, more than k ({k:,})"))
+            need = these(least, "row", "rows")
+            groups = these(len(limits), "group", "groups")
+            problems.append((None, f"the minima of {groups} need {need}, more than k ({k:,}); lower min, or raise k"))
         if k is not None and most < k <= sum(rows.values()):
-            problems.append((None, f"the maxima leave {most:,} rows, fewer than k ({k:,}); raise max, or lower k"))
+            left = these(most, "row", "rows")
+            problems.append((None, f"the maxima allow {left}, fewer than k ({k:,}); raise max, or lower k"))
         return problems
 
 
@@ -153,13 +157,13 @@ class Vulnerable(Section):
         wanted, held = self.wanted(k), self.held(rows)
         if wanted > held:
             return (
-                f"share {self.share:g} of k ({k:,}) is {wanted:,} vulnerable rows, and top {self.top:g} of the pool's "
-                f"{rows:,} rows is {held:,}; raise top, or lower share or k"
+                f"share {self.share:g} of k ({k:,}) is {these(wanted, 'vulnerable row', 'vulnerable rows')}, and top "
+                f"{self.top:g} of the pool ({these(rows, 'row', 'rows')}) is {held:,}; raise top, or lower share or k"
             )
         if k - wanted > rows - held:
             return (
-                f"share {self.share:g} of k ({k:,}) leaves {k - wanted:,} rows that are not vulnerable, and the pool "
-                f"has {rows - held:,} beside its top {self.top:g}; lower top or k, or raise share"
+                f"share {self.share:g} of k ({k:,}) needs {these(k - wanted, 'other row', 'other rows')}, and the pool "
+                f"has {rows - held:,} outside its top {self.top:g}; lower top or k, or raise share"
             )
         return None
 
@@ -184,10 +188,10 @@ class Within(Section):
     def _agree(self) -> Within:
         if len(set(self.by)) < len(self.by):
             twice = next(name for name in self.by if self.by.count(name) > 1)
-            raise ValueError(f"by names {twice!r} twice; remove one of them")
+            raise ValueError(f"duplicate name {twice!r} in by; remove one")
         for name, shares in self.shares.items():
             if name not in self.by:
                 raise ValueError(f"shares.{name} is not in by ({', '.join(self.by)}); add it there, or remove it")
             if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
-                raise ValueError(f"shares.{name} sum to {sum(shares.values()):g}; they must sum to 1")
+                raise ValueError(f"shares.{name} sums to {sum(shares.values()):g}; it must sum to 1")
         return self

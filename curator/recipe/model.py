@@ -46,7 +46,7 @@ class Model(Section):
             return data
         if data["start"] != "base":
             raise ValueError(
-                f"start: found {data['start']!r}, and there is no such setting; every arm starts from the model as it "
-                "is given, and the arm 'none' is that model untouched; remove start, and list the arm none"
+                f"start: found {data['start']!r}, but the key no longer exists: every arm starts from the given model, "
+                "and the arm 'none' is that model unchanged; remove start, and add the arm 'none'"
             )
         return {name: value for name, value in data.items() if name != "start"}

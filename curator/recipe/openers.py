@@ -35,22 +35,22 @@ class LogOdds(Section):
     @model_validator(mode="after")
     def _agree(self) -> LogOdds:
         if self.kind == "pilot":
-            self.refuse_unread("refuse", "comply", reason="is of openers of the recipe's, and these are of the pilot")
+            self.refuse_unread("refuse", "comply", reason="the pilot finds the openers")
             return self
-        self.refuse_unread("tokens", "openers", reason="is of from: pilot, and the openers are the recipe's")
+        self.refuse_unread("tokens", "openers", reason="only from: pilot reads it, and the recipe gives the openers")
         for name in ("refuse", "comply"):
             texts = getattr(self, name)
             if not texts:
-                raise ValueError(f"{name} has no opener; give one text or more, or write log_odds: pilot")
+                raise ValueError(f"{name} has no opener; give at least one, or write log_odds: pilot")
             twice = next((text for text in texts if texts.count(text) > 1), None)
             if twice is not None:
-                raise ValueError(f"{name} holds {twice!r} twice; remove one")
+                raise ValueError(f"duplicate text {twice!r} in {name}; remove one")
         for first, second in ((self.refuse, self.comply), (self.comply, self.refuse)):
             for text in first:
                 longer = next((other for other in second if other.startswith(text)), None)
                 if longer is not None:
                     raise ValueError(
-                        f"{text!r} begins {longer!r} of the other set, so an answer could count as both; make it "
-                        "longer, or remove one of the two"
+                        f"{text!r} is the beginning of {longer!r} in the other set, so an answer could match both; "
+                        "make it longer, or remove one of the two"
                     )
         return self

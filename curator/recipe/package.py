@@ -36,17 +36,17 @@ def path_of(text: str) -> str:
         return text
     written = _WRITTEN.fullmatch(text)
     if written is None or ".." in Path(written["path"]).parts:
-        raise DataError(f"{text}: write it as package:NAME/PATH, the import name of a package and a path inside it")
+        raise DataError(f"{text}: expected package:NAME/PATH, the import name of a package and a path inside it")
     root = _root(written["name"])
     if root is None:
         wanted = _INSTALLED_BY.get(written["name"], written["name"].replace("_", "-"))
-        raise DataError(f"{text}: no package {written['name']!r} is installed here; run: pip install {wanted}")
+        raise DataError(f"{text}: the package {written['name']!r} is not installed; run: pip install {wanted}")
     path = root / written["path"]
     if not path.exists():
         there = (
             ", ".join(sorted(file.name for file in path.parent.iterdir())[:8]) if path.parent.is_dir() else "nothing"
         )
-        raise DataError(f"{text}: the package has no {written['path']}; {path.parent.name} holds {there}")
+        raise DataError(f"{text}: the package has no {written['path']}; {path.parent.name} contains {there}")
     return str(path)
 
 

@@ -123,7 +123,7 @@ class PoolSection(Section):
     @model_validator(mode="after")
     def _weights(self) -> PoolSection:
         if not any(source.weight > 0 for source in self.sources):
-            raise ValueError("sources: all have weight 0; at least one must be positive")
+            raise ValueError("sources: every weight is 0; at least one must be positive")
         return self
 
     @property

@@ -36,14 +36,14 @@ class Probes(Section):
     @model_validator(mode="after")
     def _opened(self) -> Probes:
         if len(set(self.prefill)) < len(self.prefill):
-            raise ValueError(f"prefill holds a number twice: {', '.join(map(str, self.prefill))}; remove one of them")
+            raise ValueError(f"duplicate number in prefill: {', '.join(map(str, self.prefill))}; remove one")
         if self.prefill and not self.depths:
             raise ValueError(
-                "prefill holds 0 alone, which is the usual answer; give a number of tokens above 0, such as "
-                "[0, 5, 10], or remove prefill"
+                "prefill has only 0, which is the usual answer; add a number of tokens above 0, such as [0, 5, 10], or "
+                "remove prefill"
             )
         if not self.prefill:
-            self.refuse_unread("opening", reason="is of prefill, and no number of tokens is given there")
+            self.refuse_unread("opening", reason="only prefill reads it, and prefill is empty")
         return self
 
     @property

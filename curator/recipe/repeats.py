@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from curator.recipe.source import Count, Section
+from curator.wording import these
 
 OF_ROWS = ("category", "source", "licence")
 """Groups that a source says of its rows."""
@@ -33,13 +34,14 @@ class Repeats(Section):
     def _agree(self) -> Repeats:
         if all(times == 1 for times in self.groups.values()):
             raise ValueError(
-                "groups names no group that is repeated, so repeats would have no effect; give one, for example "
+                "groups repeats no group, so repeats has no effect; name one, for example "
                 f"{{{next(iter(self.groups), 'NAME')}: 2}}, or remove repeats"
             )
         for name, times in self.groups.items():
             if times > self.max:
                 raise ValueError(
-                    f"groups: {name!r} is repeated {times} times, and max is {self.max}; lower it, or raise max"
+                    f"groups: {name!r} is repeated {these(times, 'time', 'times')}, and max is {self.max}; lower it, "
+                    "or raise max"
                 )
         return self
 
@@ -54,5 +56,5 @@ class Repeats(Section):
             near = get_close_matches(name, labels, 1)
             listed = ", ".join(sorted(labels)[:20]) + (f" and {len(labels) - 20:,} more" if len(labels) > 20 else "")
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            problems.append((name, f"no row of the pool has {self.by} {name!r}{hint} There are {listed or 'none'}"))
+            problems.append((name, f"no row of the pool has {self.by} {name!r}{hint} Found: {listed or 'none'}"))
         return problems

@@ -55,25 +55,25 @@ class Represent(Section):
     @model_validator(mode="after")
     def _embedder(self) -> Represent:
         if self.kind == "sentence-transformers" and self.id is None:
-            raise ValueError("from: sentence-transformers needs id, a model on the Hub or a local folder")
+            raise ValueError("from: sentence-transformers needs id; give a model on the Hub or a local folder")
         if self.chat_template is not None and (self.kind == "sentence-transformers" or self.id is None):
             raise ValueError(
-                "chat_template goes with the id of another causal model; remove it (an embedder reads the text "
-                "alone, and the recipe's own model has model.chat_template)"
+                "chat_template is only valid with the id of another causal model; remove it (an embedder reads plain "
+                "text, and the recipe's own model has model.chat_template)"
             )
         if self.id is None:
-            self.refuse_unread("revision", reason="is of id, another model than the recipe's")
+            self.refuse_unread("revision", reason="only another model, given as id, reads it")
         if self.kind != "hidden-states":
-            self.refuse_unread("layer", "token", reason=f"is of hidden-states, and these vectors are from {self.kind}")
+            self.refuse_unread("layer", "token", reason=f"only from: hidden-states reads it, and this is {self.kind}")
         if self.token != "first-answer":
-            self.refuse_unread("first", reason=f"is of token: first-answer, and the token is {self.token}")
+            self.refuse_unread("first", reason=f"only token: first-answer reads it, and the token is {self.token}")
         if self.kind != "sentence-transformers":
-            self.refuse_unread("side", reason=f"is of a sentence embedder, and these vectors are from {self.kind}")
+            self.refuse_unread("side", reason=f"only from: sentence-transformers reads it, and this is {self.kind}")
         if self.kind != "gradients":
             names = ("of", "rank", "dimensions", "seed")
-            self.refuse_unread(*names, reason=f"is of gradients, and these vectors are from {self.kind}")
+            self.refuse_unread(*names, reason=f"only from: gradients reads it, and this is {self.kind}")
         elif self.of == "head":
-            self.refuse_unread("rank", reason="is of gradients of lora, and these are of the head")
+            self.refuse_unread("rank", reason="only of: lora reads it, and of is head")
         return self
 
     @property
@@ -122,7 +122,7 @@ def number_of(name: str, representations: Sequence[Represent]) -> int:
         return names.index(name)
     near = get_close_matches(name, names, 1)
     raise ValueError(
-        f"is {name!r}, and no representation is called so;{f' did you mean {near[0]!r}?' if near else ''} "
+        f"is {name!r}, which is not the name of a representation;{f' did you mean {near[0]!r}?' if near else ''} "
         f"allowed: {', '.join(map(repr, names))}"
     )
 
@@ -134,4 +134,4 @@ def require_distinct(representations: Sequence[Represent]) -> None:
     names = [label(section) for section in representations]
     for section in representations:
         if section.name is not None and names.count(section.name) > 1:
-            raise ValueError(f"represent: two are called {section.name!r}; give each a name of its own")
+            raise ValueError(f"represent: duplicate name {section.name!r}; give each representation its own")

@@ -144,23 +144,25 @@ class Score(Section):
     @model_validator(mode="after")
     def _parts(self) -> Score:
         if (self.kind == "rank-sum") != bool(self.of):
-            raise ValueError("of: goes with from: rank-sum, which needs at least two scores in it")
+            raise ValueError("of: only from: rank-sum has it, with at least two scores")
         if self.kind == "rank-sum" and (len(self.of) < 2 or any(part.kind == "rank-sum" for part in self.of)):
             raise ValueError("of: needs at least two scores, none of them a rank-sum")
         require_all(*(partial(self._read, name) for name in type(self).model_fields if name != "kind"))
         if AGGREGATES[self.aggregate].size != "n":
-            self.refuse_unread("n", reason=f"is of aggregate: top-mean, and the aggregate is {self.aggregate}")
+            self.refuse_unread("n", reason=f"only aggregate: top-mean reads it, and the aggregate is {self.aggregate}")
         if self.kind == "interference" and self.loss == "first-16":
             raise ValueError("loss: found first-16; allowed for interference: first-token, whole")
         if self.kind == "interference" and self.rows is None:
-            raise ValueError("rows: found null; interference needs the number of task rows that a step is taken on")
+            raise ValueError("rows: found null; give the number of task rows that interference takes a step on")
         return self
 
     def _read(self, name: str) -> None:
         if name not in KINDS[self.kind].reads:
             *others, last = (kind for kind, settings in KINDS.items() if name in settings.reads)
             readers = f"{', '.join(others)} and {last}" if others else last
-            self.refuse_unread(name, reason=f"is of {readers}, and this score is {self.kind}")
+            self.refuse_unread(
+                name, reason=f"only {readers} {'read' if others else 'reads'} it, and this score is {self.kind}"
+            )
 
 
 def parts_of(score: Score) -> Sequence[Score]:

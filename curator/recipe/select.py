@@ -74,7 +74,7 @@ def parameters_of(objective: str, given: Mapping[str, Any]) -> dict[str, float]:
     for name, value in given.items():
         if name not in known:
             raise ValueError(
-                f"parameters: {name!r} is not known to objective {objective!r}; it takes {', '.join(known) or 'none'}"
+                f"parameters: objective {objective!r} has no parameter {name!r}; allowed: {', '.join(known) or 'none'}"
             )
         if not known[name].allows(value):
             sign = ">" if known[name].positive else ">="
@@ -186,64 +186,61 @@ class Select(Section):
         if self.data is not None:
             for name in ("coverage", "quotas", "within", "answers", "vulnerable", "include", "exclude", "stochastic"):
                 if getattr(self, name):
-                    raise ValueError(f"{name} goes with rows that are chosen; remove it, or data, which gives them")
+                    raise ValueError(f"{name} chooses rows, and data gives them; remove one of the two")
             if self.weight == "auto":
-                raise ValueError("weight: auto chooses rows by a pilot, and data gives them; write a number")
+                raise ValueError("weight: auto chooses rows by a pilot, and data gives them; set weight to a number")
             if self.by is not None:
-                raise ValueError("by: bank chooses rows by trials, and data gives them; remove by, or data")
+                raise ValueError("by: bank chooses rows by trials, and data gives them; remove one of the two")
         if self.by == "bank":
             unsaid = {"weight": (None, DEFAULT_WEIGHT), "coverage": (None,)}
             given = [name for name, values in unsaid.items() if getattr(self, name) not in values]
             if given:
-                raise ValueError(
-                    f"{given[0]} is of rows that are chosen by a weight, and by: bank chooses them, so it would have "
-                    "no effect; remove it"
-                )
+                raise ValueError(f"{given[0]} has no effect: by: bank chooses the rows without it; remove it")
             if self.repeats is not None:
                 raise ValueError(
-                    "repeats weighs rows by group, and by: bank learns the shares of groups from trials without "
-                    "repeats; remove one of them"
+                    "repeats trains on some groups more often, and by: bank learns the shares of groups from trials "
+                    "without repeats; remove one of the two"
                 )
         if self.coverage is None:
-            self.refuse_unread("prefer", reason="is of coverage, and there is none")
+            self.refuse_unread("prefer", reason="only coverage reads it, and coverage is not set")
         elif self.weight is not None:
             raise ValueError(
-                f"weight ({self.weight}) and coverage ({self.coverage:g}) are both given; coverage finds the weight, "
-                "so remove one of them"
+                f"weight ({self.weight}) and coverage ({self.coverage:g}) are both given, and coverage finds the "
+                "weight; remove one of the two"
             )
         if self.stochastic is not None and self.k is None:
-            raise ValueError("stochastic goes with k only; remove it, or give k instead of budget_tokens")
+            raise ValueError("stochastic is only valid with k; remove it, or give k instead of budget_tokens")
         if self.within is not None and self.k is None:
-            raise ValueError("within goes with k only; remove it, or give k instead of budget_tokens")
+            raise ValueError("within is only valid with k; remove it, or give k instead of budget_tokens")
         if self.within is not None and self.quotas is not None:
             raise ValueError(
-                "quotas and within both say how many rows of a group are chosen; remove one of them "
-                "(within.shares states the shares of a group)"
+                "quotas and within both set how many rows of a group are chosen; remove one of the two (within.shares "
+                "sets the shares of a group)"
             )
         self._vulnerable()
         parameters = parameters_of(self.objective, self.parameters)
         for name, parameter in OBJECTIVES[self.objective].parameters.items():
             if self.coverage is not None and parameters[name] > parameter.monotone_to:
                 raise ValueError(
-                    f"coverage: {self.objective} with {name} {parameters[name]:g} is not monotone, so more rows can "
-                    f"cover less; lower {name} to {parameter.monotone_to:g}, choose another objective, or give weight"
+                    f"coverage: {self.objective} with {name} {parameters[name]:g} is not monotone, so adding rows can "
+                    f"lower it; lower {name} to {parameter.monotone_to:g}, choose another objective, or give weight"
                 )
         if not OBJECTIVES[self.objective].neighbours:
-            self.refuse_unread("neighbours", reason=f"is not of objective: {self.objective}, which compares all rows")
+            self.refuse_unread("neighbours", reason=f"objective {self.objective} compares all rows")
         both = sorted(set(self.include) & set(self.exclude))
         if both:
-            raise ValueError(f"include and exclude both name {both[0]!r}; a row can be in only one of them")
+            raise ValueError(f"include and exclude both name {both[0]!r}; remove it from one of them")
         return self
 
     def _vulnerable(self) -> None:
         if self.vulnerable is None:
             return
         if self.k is None:
-            raise ValueError("vulnerable goes with k only; remove it, or give k instead of budget_tokens")
+            raise ValueError("vulnerable is only valid with k; remove it, or give k instead of budget_tokens")
         if self.quotas is not None and self.answers is not None and self.answers.shares:
             raise ValueError(
-                "quotas, answers and vulnerable limit groups that cross each other three ways; remove one of them, or "
-                "state the shares of a group with within.shares instead of quotas"
+                "quotas, answers and vulnerable together limit groups that cross in three ways; remove one of them, "
+                "or set the shares of a group with within.shares instead of quotas"
             )
 
     @property

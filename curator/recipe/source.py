@@ -26,7 +26,7 @@ class Section(BaseModel):
 
         Args:
             names: Of this section's settings.
-            reason: What follows `NAME `: what reads it, and what the recipe says instead.
+            reason: What follows `NAME has no effect: `: what reads it, and what the recipe says instead.
             prefix: Where the section stands below the one that is checked, with a dot at its end.
 
         Raises:
@@ -34,7 +34,7 @@ class Section(BaseModel):
         """
         given = [type(self).model_fields[name].alias or name for name in names if not self.is_default(name)]
         if given:
-            raise ValueError("\n".join(f"{prefix}{n} {reason}, so it would have no effect; remove it" for n in given))
+            raise ValueError("\n".join(f"{prefix}{n} has no effect: {reason}; remove it" for n in given))
 
     def is_default(self, name: str) -> bool:
         """Whether a setting has its default, stated or not."""
@@ -49,10 +49,10 @@ class Section(BaseModel):
 
 
 def require_all(*checks: Callable[[], None]) -> None:
-    """Runs every check, and says all that they refuse at once, one sentence a line.
+    """Runs every check, and reports everything that they refuse at once, one sentence per line.
 
     Raises:
-        ValueError: A check has raised one.
+        ValueError: A check raised one.
     """
     problems = []
     for check in checks:
@@ -131,7 +131,7 @@ class Source(Section):
         for column, allowed in value.items():
             items = allowed if isinstance(allowed, list) else [allowed]
             if not items or not all(isinstance(item, str | int | float | bool) for item in items):
-                raise ValueError(f"column {column!r} needs a text, number, true or false, or a list of them")
+                raise ValueError(f"column {column!r} needs a text, a number, true or false, or a list of these")
         return value
 
     @field_validator("columns")
@@ -139,9 +139,11 @@ class Source(Section):
     def _fields(cls, value: dict[str, str | int]) -> dict[str, str | int]:
         for name in value:
             if name not in FIELDS:
-                raise ValueError(f"{name!r} is not a field of ours; allowed: {', '.join(FIELDS)}")
+                raise ValueError(f"{name!r} is not a known field; allowed: {', '.join(FIELDS)}")
         if len({type(column) for column in value.values()}) > 1:
-            raise ValueError("holds names and positions; positions are for tables without a header, so give them alone")
+            raise ValueError(
+                "names and positions are mixed; give positions alone, for a table without a header, or names alone"
+            )
         return value
 
     @field_validator("template")
@@ -153,9 +155,9 @@ class Source(Section):
             except ValueError as error:
                 raise ValueError(f"{error}; write a column as {{column}}, and a brace as {{{{ or }}}}") from None
             if not any(name for _, name, _, _ in pieces):
-                raise ValueError("names no column; write one as {column}")
+                raise ValueError("the template names no column; write one as {column}")
             if any(name == "" or spec or conversion for _, name, spec, conversion in pieces):
-                raise ValueError("holds a placeholder that is no bare column; write {column}, without ! or :")
+                raise ValueError("a placeholder is not a plain column name; write {column}, without ! or :")
         return value
 
     @model_validator(mode="after")
@@ -167,13 +169,13 @@ class Source(Section):
         if self.hub is None:
             for name in ("config", "revision"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name} goes with hub only; remove it, or name a hub data set")
+                    raise ValueError(f"{name} is only valid with hub; remove it, or name a hub data set")
             if self.split != "train":
-                raise ValueError("split goes with hub only; remove it, or name a hub data set")
+                raise ValueError("split is only valid with hub; remove it, or name a hub data set")
         if self.file is None and self.positions:
-            raise ValueError("columns by position go with file only; give their names")
+            raise ValueError("columns by position are only valid with file; give their names")
         if self.template is not None and not {"prompt", "input", "messages", "chosen"}.isdisjoint(self.columns):
-            raise ValueError("template makes the prompt itself; remove it, or remove prompt, input, ... from columns")
+            raise ValueError("template already makes the prompt; remove it, or remove prompt, input, ... from columns")
         return self
 
     @property

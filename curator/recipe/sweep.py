@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from curator.recipe.source import Count, Section, require_all
 from curator.recipe.training import Training
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.recipe import Recipe
@@ -68,10 +69,12 @@ class Sweep(Section):
     def _lists(self) -> Sweep:
         lists = {name: getattr(self, name) for name in type(self).model_fields}
         if all(values is None for values in lists.values()):
-            raise ValueError(f"names no setting; give at least one list of {', '.join(lists)}, or remove it")
+            raise ValueError(
+                f"the sweep has no setting; give a list for at least one of {', '.join(lists)}, or remove the sweep"
+            )
         for name, values in lists.items():
             if values is not None and len(set(values)) < len(values):
-                raise ValueError(f"{name} holds a value twice: {', '.join(map(str, values))}; remove one")
+                raise ValueError(f"duplicate value in {name}: {', '.join(map(str, values))}; remove one")
         return self
 
     def settings(self, finetune: Training, rows: int | None) -> tuple[TaskSetting, ...]:
@@ -132,7 +135,7 @@ def require_sense(recipe: Recipe) -> None:
     """Refuses sweeps that another key of the recipe contradicts, and what no setting reads.
 
     Raises:
-        ValueError: There is one; every mistake is named.
+        ValueError: There is one; the message names every mistake.
     """
     checks = (_rows, _learning_rates, _forgetting, _whole_weights, _adapters)
     if any(task.sweep is not None for task in recipe.tasks):
@@ -144,13 +147,13 @@ def _rows(recipe: Recipe) -> None:
         most = max((task.sweep and task.sweep.rows) or [0])
         if most and task.rows is None:
             raise ValueError(
-                f"tasks: {task.name}.sweep.rows takes the first of the task's rows, and the task says no number of "
-                "them; add rows to the task"
+                f"tasks: {task.name}.sweep.rows takes the first of the task's rows, and the task does not set their "
+                "number; set rows of the task"
             )
         if task.rows is not None and most > task.rows:
             raise ValueError(
-                f"tasks: {task.name}.sweep.rows holds {most}, and the task has {task.rows} rows; lower it, or raise "
-                "the task's rows"
+                f"tasks: {task.name}.sweep.rows has {most:,}, and the task has {these(task.rows, 'row', 'rows')}; "
+                "lower it, or raise the task's rows"
             )
 
 
@@ -158,7 +161,7 @@ def _learning_rates(recipe: Recipe) -> None:
     for task in recipe.tasks:
         if task.sweep is not None and task.sweep.learning_rate is not None and recipe.verify.finds_regime:
             raise ValueError(
-                f"tasks: {task.name}.sweep.learning_rate gives learning rates, and verify.regime finds one; remove "
+                f"tasks: {task.name}.sweep.learning_rate sets learning rates, and verify.regime finds one; remove "
                 "learning_rate, or set verify.regime.auto to false"
             )
 
@@ -169,8 +172,8 @@ def _forgetting(recipe: Recipe) -> None:
             continue
         if TaskSetting() not in settings_of(recipe, task):
             raise ValueError(
-                "verify: forgetting reads models that are fine-tuned as verify.finetune says, and the sweep of task "
-                f"{task.name!r} leaves them out; add that setting to the sweep, or set forgetting to null"
+                "verify: forgetting reads models fine-tuned with the setting of verify.finetune, which the sweep of "
+                f"task {task.name!r} leaves out; add that setting to the sweep, or set forgetting to null"
             )
 
 
@@ -178,7 +181,8 @@ def _whole_weights(recipe: Recipe) -> None:
     for task in recipe.tasks:
         if recipe.model.quantise is not None and task.sweep is not None and "full" in (task.sweep.method or ()):
             raise ValueError(
-                f"tasks: {task.name}.sweep.method holds 'full', and model.quantise trains adapters alone; remove it"
+                f"tasks: {task.name}.sweep.method has 'full', and a model with model.quantise trains adapters only; "
+                "remove it"
             )
 
 
@@ -190,5 +194,5 @@ def _adapters(recipe: Recipe) -> None:
     if recipe.select.weight == "auto" or recipe.verify.regime is not None:
         return
     if all(each.training(finetune).method == "full" for each in settings_by_name(recipe).values()):
-        reason = "is of method: lora, and every setting of the sweeps is full"
+        reason = "only method: lora reads it, and every setting of the sweeps is full"
         finetune.refuse_unread("rank", "alpha", reason=reason, prefix="verify: finetune.")

@@ -27,8 +27,8 @@ class Regime(Section):
     def _one_share(self) -> Regime:
         if (self.harmful_share is None) == (self.identity_share is None) or not 0.0 < self.share < 1.0:
             raise ValueError(
-                "needs exactly one of harmful_share and identity_share, more than 0 and less than 1; rows that are all "
-                "harmful are a task of their own, whose train names them"
+                "needs exactly one of harmful_share and identity_share, above 0 and below 1; for a task of harmful "
+                "rows alone, name them as its train"
             )
         return self
 
@@ -111,11 +111,11 @@ class TaskSection(Section):
         shares = self.probe_at or []
         if any(later <= share for share, later in pairwise(shares)):
             found = ", ".join(f"{share:g}" for share in shares)
-            raise ValueError(f"probe_at is {found}; allowed: shares of fine-tuning that rise, such as 0.1, 0.25, 0.5")
+            raise ValueError(f"probe_at: found {found}; allowed: rising shares of fine-tuning, such as 0.1, 0.25, 0.5")
         return self
 
     @model_validator(mode="after")
     def _split(self) -> TaskSection:
         if self.test.split is not None and self.train.hub is None:
-            raise ValueError("test.split names a split of a hub data set, and train is none; remove test.split")
+            raise ValueError("test.split names a split of a hub data set, and train is not one; remove test.split")
         return self

@@ -60,13 +60,13 @@ class Training(Section):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("needs exactly one of epochs and steps")
         if self.method == "full":
-            self.refuse_unread("rank", "alpha", reason="is of method: lora, and the method is full")
+            self.refuse_unread("rank", "alpha", reason="only method: lora reads it, and the method is full")
         if self.batch % self.micro_batch:
             raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")
         if self.batch % (self.micro_batch * self.processes):
             raise ValueError(
                 f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch}) x processes "
-                f"({self.processes}) = {self.micro_batch * self.processes}, the rows that are taken at once"
+                f"({self.processes}) = {self.micro_batch * self.processes}, the rows computed at once"
             )
         return self
 
@@ -129,15 +129,15 @@ class Generate(Section):
     def _sampled(self) -> Generate:
         if self.samples > 1 and self.temperature is None:
             raise ValueError(
-                f"samples is {self.samples} and there is no temperature, so that all of them would be the same greedy "
-                "answer; give a temperature above 0, such as 0.7, or set samples to 1"
+                f"samples is {self.samples} without a temperature, so all samples would be the same greedy answer; set "
+                "a temperature above 0, such as 0.7, or set samples to 1"
             )
         return self
 
     @model_validator(mode="after")
     def _python(self) -> Generate:
         if self.python is not None and self.engine != "vllm":
-            raise ValueError("python: goes with engine: vllm; remove it, or set the engine")
+            raise ValueError("python: only engine: vllm reads it; remove it, or set engine to vllm")
         if self.engine != "vllm":
-            self.refuse_unread("memory", reason="is of engine: vllm, and the engine is transformers")
+            self.refuse_unread("memory", reason="only engine: vllm reads it, and the engine is transformers")
         return self

@@ -12,6 +12,7 @@ from curator.recipe.openers import LogOdds
 from curator.recipe.score import Score
 from curator.recipe.source import Count, Name, Section, Share, Source, require_all
 from curator.recipe.training import Generate, Training
+from curator.wording import these
 
 CURATED, RANDOM, MATCHED_RANDOM, BEST_RANDOM = "curated", "random", "matched-random", "best-random"
 RANDOM_CAPPED = "random-capped"
@@ -67,8 +68,8 @@ class Arm(Section):
         if self.name not in ARMS and self.data is None:
             near = get_close_matches(self.name, ARMS, 1)
             raise ValueError(
-                f"{self.name!r} is no built-in arm;{f' did you mean {near[0]!r}?' if near else ''} allowed: "
-                f"{', '.join(ARMS)}, or any other name with file, hub or data"
+                f"{self.name!r} is not a built-in arm;{f' did you mean {near[0]!r}?' if near else ''} allowed: "
+                f"{', '.join(ARMS)}, or any other name together with file, hub or data"
             )
         return self
 
@@ -123,8 +124,7 @@ class Thresholds(Section):
     def _apart(self) -> Thresholds:
         if self.floor >= self.ceiling:
             raise ValueError(
-                f"floor is {self.floor:g} and ceiling {self.ceiling:g}; floor must be below ceiling: lower floor, or "
-                "raise ceiling"
+                f"floor ({self.floor:g}) must be below ceiling ({self.ceiling:g}); lower floor, or raise ceiling"
             )
         return self
 
@@ -169,7 +169,7 @@ class Looks(Section):
     @model_validator(mode="after")
     def _room(self) -> Looks:
         if self.first > self.max:
-            raise ValueError(f"first ({self.first}) is above max ({self.max}); lower it")
+            raise ValueError(f"first ({self.first}) is above max ({self.max}); lower first, or raise max")
         return self
 
 
@@ -236,13 +236,13 @@ class RegimeSearch(Section):
     def _agree(self) -> RegimeSearch:
         if self.after[0] >= self.after[1]:
             raise ValueError(
-                f"after is {self.after[0]:g} to {self.after[1]:g}; allowed: a lower share, then a higher one"
+                f"after: found {self.after[0]:g} to {self.after[1]:g}; give the lower share first, then the higher one"
             )
         for name in ("steps", "learning_rates"):
             values = getattr(self, name) or []
             if len(set(values)) < len(values):
                 raise ValueError(
-                    f"{name} holds a value twice: {', '.join(f'{value:g}' for value in values)}; remove one"
+                    f"duplicate value in {name}: {', '.join(f'{value:g}' for value in values)}; remove one"
                 )
         return self
 
@@ -357,15 +357,16 @@ class Verify(Section):
         for name in (CURATED, self.control):
             if name not in names:
                 raise ValueError(
-                    f"arms must hold {name!r}, which the decision compares; found {', '.join(names) or 'none'}"
+                    f"arms must include {name!r}, which the decision compares; found {', '.join(names) or 'none'}"
                 )
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"arms holds {name!r} twice; remove one")
+                raise ValueError(f"duplicate arm {name!r}; remove one")
         for arm in self.arms:
             if arm.seeds is not None and arm.seeds > self.most_seeds:
                 raise ValueError(
-                    f"arm {arm.name!r} asks for {arm.seeds} seeds, more than verify.seeds ({self.most_seeds})"
+                    f"arm {arm.name!r} has {these(arm.seeds, 'seed', 'seeds')}, more than verify.seeds "
+                    f"({self.most_seeds}); lower it"
                 )
 
     def _forgotten(self) -> None:
@@ -373,35 +374,35 @@ class Verify(Section):
             return
         if self.stage != "upstream":
             raise ValueError(
-                f"forgetting compares aligned with fine-tuned models, and stage {self.stage} has no aligned ones; "
-                "set forgetting to null, or stage to upstream"
+                f"forgetting compares aligned with fine-tuned models, and stage {self.stage} aligns none; set "
+                "forgetting to null, or stage to upstream"
             )
         control = next((arm for arm in self.arms if arm.name == self.control), None)
         if control is not None and self.forgetting.seeds > self.seeds_of(control):
             raise ValueError(
-                f"forgetting.seeds is {self.forgetting.seeds}, more than the {self.seeds_of(control)} of arm "
-                f"{self.control!r}; lower it"
+                f"forgetting.seeds ({self.forgetting.seeds}) is above the seeds of arm {self.control!r} "
+                f"({self.seeds_of(control)}); lower it"
             )
 
     def _looks(self) -> None:
         if isinstance(self.seeds, Looks) and self.decision.over == "worst":
             raise ValueError(
-                "decision.over is 'worst', which decides on several comparisons, and seeds are added until one "
+                "decision.over is 'worst', which needs several comparisons, and sequential seeds stop when one "
                 "comparison is clear; give seeds as a number, or set over to mean"
             )
         if isinstance(self.seeds, Looks) and self.seeds.first < self.decision.least_seeds:
             raise ValueError(
-                f"seeds.first is {self.seeds.first}, fewer than decision.least_seeds ({self.decision.least_seeds}), so "
-                "a look could stop with too few seeds to decide; raise seeds.first, or lower decision.least_seeds"
+                f"seeds.first ({self.seeds.first}) is below decision.least_seeds ({self.decision.least_seeds}), so the "
+                "first look could stop with too few seeds to decide; raise seeds.first, or lower decision.least_seeds"
             )
 
     def _stages(self) -> None:
         if self.stage == "rehearsal":
-            self.refuse_unread("exposure", reason="is of stage: upstream, where arms are aligned on first")
+            self.refuse_unread("exposure", reason="only stage: upstream reads it, and the stage is rehearsal")
         else:
-            self.refuse_unread("rehearsal_share", reason="is of stage: rehearsal, and the stage is upstream")
+            self.refuse_unread("rehearsal_share", reason="only stage: rehearsal reads it, and the stage is upstream")
         if self.exposure == "epochs" and self.align.epochs is None:
-            raise ValueError("exposure: epochs needs align.epochs; give align epochs, or another exposure")
+            raise ValueError("exposure: epochs needs align.epochs; set it, or choose another exposure")
 
     @property
     def most_seeds(self) -> int:

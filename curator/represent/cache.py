@@ -31,6 +31,7 @@ from curator.recipe.represent import Represent
 from curator.records import Messages
 from curator.represent.encoder import Encoded, Matrix, unit
 from curator.run.folder import is_temporary, key_of, read_json, replacing, reserve, write_json
+from curator.wording import these
 
 Keys = NDArray[np.bytes_]
 
@@ -231,8 +232,8 @@ def _copy(located: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> 
     """Hands `put` the positions and the vectors of each shard's rows, and returns which rows were cut, `(n,)`."""
     if located.missing.size:
         raise RunError(
-            f"engine.cache: the vectors of {located.missing.size} rows are no longer where they are kept; somebody has "
-            "removed or changed them while the run was at work. Run the same command again"
+            f"engine.cache: the vectors of {these(located.missing.size, 'row', 'rows')} disappeared or changed during "
+            "the run; run the same command again"
         )
     cut = np.zeros(len(located.shard), dtype=np.bool_)
     for number, path in enumerate(located.shards):

@@ -18,6 +18,7 @@ from curator.errors import ModelError, RunError
 from curator.records import Messages
 from curator.represent.cache import KEY, Keys, add, keys_of, locate
 from curator.represent.encoder import Encoded, Encoder, Progress, Texts
+from curator.wording import these
 
 MOST_ROWS, LEAST_ROWS, BYTES = 8192, 512, 2**27
 """Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
@@ -56,7 +57,7 @@ class Elsewhere(NamedTuple):
     """Other processes that embed chunks, each by `embed`, and write to the same caches.
 
     Attributes:
-        width: Numbers of a row in all representations together.
+        width: Total numbers of a row, over all representations.
         run: Yields how many rows of each chunk are done, in any order.
     """
 
@@ -215,8 +216,8 @@ def _finite(texts: Texts, vectors: list[Encoded]) -> list[Encoded]:
         bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
         if bad.size:
             raise ModelError(
-                f"represent: the model gives no numbers for {bad.size} rows, {texts.ids[bad[0]]!r} the first of them; "
-                "leave them out, take another layer, or check the weights"
+                f"represent: the vectors of {these(bad.size, 'row', 'rows')} contain NaN or infinite numbers (first: "
+                f"{texts.ids[bad[0]]!r}); leave these rows out, use another layer, or check the weights"
             )
     return vectors
 
@@ -230,8 +231,8 @@ def _await(caches: Sequence[Path], keys: Keys) -> None:
         while lost := len(locate(cache, keys).missing):
             if time.monotonic() > limit:
                 raise RunError(
-                    f"engine.cache: {lost} rows that workers embedded are not in {cache} as it is seen here; put it on "
-                    "a disk that all nodes share, or set engine.cache to false"
+                    f"engine.cache: {these(lost, 'row', 'rows')} that workers embedded cannot be seen in {cache} from "
+                    "here; name a folder on a disk that all nodes share, or set engine.cache to false"
                 )
             time.sleep(1.0)
 

@@ -117,8 +117,8 @@ def layers_of(model: PreTrainedModel, of: str) -> list[Any]:
         ]
     if not layers or layers[0] is None:
         raise ModelError(
-            f"represent.of: a {type(model).__name__} has no layers that {of!r} names; use the other of lora and head, "
-            "or represent: {from: hidden-states}"
+            f"represent.of: {type(model).__name__} has no layers for {of!r}; use the other of lora and head, or "
+            "represent: {from: hidden-states}"
         )
     return layers
 

@@ -16,6 +16,7 @@ from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, pad, window
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget
 from curator.represent.products import summing, take_products
+from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +123,8 @@ def blocks_of(body: Any) -> Any:
         if hasattr(body, attribute):
             return getattr(body, attribute)
     raise ModelError(
-        f"represent.from: the blocks of a {type(body).__name__} are not known; "
-        "use represent: {from: sentence-transformers}"
+        f"represent.from: the blocks of {type(body).__name__} cannot be found; use represent: {{from: "
+        "sentence-transformers}"
     )
 
 
@@ -132,7 +133,8 @@ def _counted(layer: int, blocks: int, name: str) -> int:
     from_zero = layer if layer >= 0 else blocks + 1 + layer
     if not 0 <= from_zero <= blocks:
         raise ModelError(
-            f"represent.layer: found {layer}; {name} has {blocks} blocks, allowed: {-blocks - 1} to {blocks}"
+            f"represent.layer: found {layer}; {name} has {these(blocks, 'block', 'blocks')}, allowed: {-blocks - 1} to "
+            f"{blocks}"
         )
     return from_zero
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from curator.errors import DataError
 from curator.neighbours import Matrix
+from curator.wording import these
 
 Labels = NDArray[np.int64]
 
@@ -64,8 +65,8 @@ def kmeans(rows: Matrix, k: int, *, rng: np.random.Generator, restarts: int = 10
     different, position, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     if len(different) < k:
         raise DataError(
-            f"--clusters: found {k}, and the {len(rows):,} rows have only {len(different)} different vectors; "
-            f"allowed: 1 to {len(different)}"
+            f"--clusters: found {k}, but only {len(different):,} of {these(len(rows), 'row', 'rows')} have different "
+            f"vectors; allowed: 1 to {len(different)}"
         )
     # tol=0: a restart ends when a round moves no row, not when its centres move little.
     model = KMeans(k, n_init=restarts, max_iter=iterations, tol=0.0, random_state=int(rng.integers(2**32)))

@@ -49,21 +49,21 @@ def load_embedder(model_id: str, revision: str | None = None, dtype: str = "fp32
         return embedder.to(torch_dtype(dtype, where))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"represent.id: no sentence embedder could be loaded from {model_id!r} ({first_line(error)}); "
-            "give a local folder, or a model on the Hub that you may read"
+            f"represent.id: cannot load a sentence embedder from {model_id!r} ({first_line(error)}); give a local "
+            "folder, or a model on the Hub that you can access"
         ) from error
 
 
-def embedder_dtype(asked: str, model_id: str, load: Callable[[], Any], *, revision: str | None = None) -> Choice:
+def embedder_dtype(wanted: str, model_id: str, load: Callable[[], Any], *, revision: str | None = None) -> Choice:
     """The dtype that an embedder computes in, and why.
 
     Args:
-        asked: `fp32`, `bf16`, or `auto` for what `model.dtype.chosen` takes for this model on this device. bf16 is
+        wanted: `fp32`, `bf16`, or `auto` for what `model.dtype.chosen` takes for this model on this device. bf16 is
             taken only where no vector of a few neutral texts of 2 to 140 words moves by more than ALIKE allows.
         model_id, revision: Of the embedder. `load`: gives it in fp32; called only where bf16 may be taken.
     """
-    choice = chosen(asked, model_id, where=device(), revision=revision)
-    if asked == "bf16":
+    choice = chosen(wanted, model_id, where=device(), revision=revision)
+    if wanted == "bf16":
         choice = Choice("bf16", "as the recipe's model")
     if choice.dtype == "fp32":
         return choice

@@ -14,6 +14,7 @@ from curator.recipe.represent import Represent, label
 from curator.represent.workers import Making, Part, elsewhere, encoder, tokenizer_of
 from curator.run import Run
 from curator.run.ran import note_dtype
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.represent.chunks import Elsewhere
@@ -48,13 +49,13 @@ def represent(run: Run, folder: Path) -> Mapping[str, Any]:
     places: list[dict[str, Any]] = []
     records = represented(run, folder, places)
     vectors = "; ".join(
-        f"{record['width']} numbers ({label(section)})"
-        + (f", {record['truncated']} rows cut" if record["truncated"] else "")
+        f"{record['width']:,} dimensions ({label(section)})"
+        + (f", {these(record['truncated'], 'row', 'rows')} truncated" if record["truncated"] else "")
         for record, section in zip(records, run.recipe.representations, strict=True)
     )
-    summary = f"{records[0]['rows']} vectors of {vectors}"
+    summary = f"{these(records[0]['rows'], 'vector', 'vectors')} of {vectors}"
     if any(record["cached"] for record in records):
-        summary += f"; {', '.join(str(record['cached']) for record in records)} of them from the cache"
+        summary += f"; {', '.join(format(record['cached'], ',') for record in records)} of them from the cache"
     shipped = packages(*(section.id for section in run.recipe.representations))
     return {**records[0], "representations": records, "places": places, **shipped, "summary": summary}
 

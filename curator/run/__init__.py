@@ -109,7 +109,7 @@ def require(root: Path, *stages: str) -> None:
     for stage in stages:
         if current(root, stage) is None:
             raise RunError(
-                f"{root}: stage {stage} is not finished for its present recipe; run `curator build` to go on"
+                f"{root}: the stage `{stage}` is not finished for the current recipe; run `curator build` to continue"
             )
 
 
@@ -316,7 +316,9 @@ class Run:
             return verify.finetune
         record = self.regime()
         if record is None or record["setting"] is None:
-            raise RunError(f"{self.root}: the regime is not found for its present recipe; run `curator build` to go on")
+            raise RunError(
+                f"{self.root}: no regime was found yet for the current recipe; run `curator build` to continue"
+            )
         return verify.finetune.model_copy(update=record["setting"])
 
     def models(self) -> dict[tuple[str, int, str | None, str | None], Model]:

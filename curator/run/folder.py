@@ -77,7 +77,7 @@ def make(
     `work(folder)`.
 
     Args:
-        folder: Where the piece lives. `work` writes there and returns what `done.json` shall say of it.
+        folder: Where the piece lives. `work` writes there and returns the record for `done.json`.
         key: From `key_of`.
         grid: The folder holds pieces that have keys of their own, so a changed key leaves them where they are.
         shelf: Where run folders tell each other of finished pieces of this place in them, one file a key.
@@ -108,7 +108,7 @@ def make(
             where = {**place(), **computed_with()}
         seconds = time.perf_counter() - clock
         if read_json(folder / STARTED) != started:
-            raise RunError(f"{folder}: another attempt at this piece has begun since; this one is given up")
+            raise RunError(f"{folder}: another process has started this piece since; this attempt stops")
         write_json(folder / DONE, {"key": key, "record": record, "seconds": round(seconds, 3), "where": where})
         _shelve(shelf, folder, key)
     return Made(folder, key, record, seconds, kept=False)
@@ -126,7 +126,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
 def _marker(path: Path, *names: str) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict) or not all(name in found for name in names):
-        raise RunError(f"{path}: lacks {', '.join(names)}; remove its folder and build again")
+        raise RunError(f"{path}: the file needs {', '.join(names)}; remove its folder and build again")
     return found
 
 
@@ -183,9 +183,9 @@ def _set_aside(folder: Path, key: str) -> None:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Path]:
-    """The run folder, made where missing and locked while the block runs; the kernel frees the lock when we die.
+    """The run folder, made if missing and locked while the block runs; the kernel frees the lock of a dead process.
 
-    What a killed process had half written is removed: nobody else can be writing.
+    Files that a killed process left half written are removed: no other process can be writing.
 
     Raises:
         RunError: Another process holds it, it cannot be written or locked, the disk is full, or it is a URL.
@@ -194,8 +194,8 @@ def opened(folder: Path) -> Iterator[Path]:
 
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", folder.parts[0] if folder.parts else "") and not folder.exists():
         raise RunError(
-            f"{folder}: a run folder is a path, and this is the address of a store; mount the store "
-            "(on every node alike, where the engine is ray) and give --out the path"
+            f"{folder}: a run folder must be a path, and this is the address of a store; mount the store (with engine "
+            "ray, on every node) and give its path as --out"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,11 +208,11 @@ def opened(folder: Path) -> Iterator[Path]:
         except BlockingIOError:
             owner = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             raise RunError(
-                f"{folder}: another curator (process {owner}) is at work on it; wait for it, or name another with --out"
+                f"{folder}: in use by another curator (process {owner}); wait for it, or name another folder with --out"
             ) from None
         except OSError as error:
             raise RunError(
-                f"{folder}: its disk gives no locks ({error.strerror}); choose another with --out"
+                f"{folder}: the disk does not support locks ({error.strerror}); name another folder with --out"
             ) from error
         with disk(folder):
             os.ftruncate(handle, 0)
@@ -273,7 +273,7 @@ def _temporary(path: Path) -> Path:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is something of ours that is being written, or was when we died."""
+    """Whether a file or folder of this name is one that curator is writing, or was writing when it was killed."""
     return name.startswith(".") and name.endswith(TEMPORARY)
 
 
@@ -295,7 +295,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a JSON file, whole or not at all; a number that is infinite or NaN is a mistake of ours (ValueError)."""
+    """Writes a JSON file, whole or not at all; an infinite number or NaN is a bug in curator (ValueError)."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -312,7 +312,7 @@ def shared_beside(folder: Path) -> Path | None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file of ours.
+    """The value of a JSON file that curator wrote.
 
     Raises:
         RunError: It is damaged, which only another program can have done.
@@ -320,7 +320,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read back ({error}); remove its folder and build again") from error
+        raise RunError(f"{path}: cannot be read ({error}); remove its folder and build again") from error
 
 
 @contextmanager
@@ -335,12 +335,13 @@ def disk(folder: Path) -> Iterator[None]:
             there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
             free = shutil.disk_usage(there).free / 2**30
             raise RunError(
-                f"{folder}: the disk is full ({free:.2f} GiB free); what was finished is kept. "
-                "Make room, or copy the run folder to a larger disk, and run the same command again"
+                f"{folder}: the disk is full ({free:.2f} GiB free). Free some space, or copy the run folder to a "
+                "larger disk, and run the same command again; finished work is kept"
             ) from error
         if isinstance(error, OSError) and error.errno in _DENIED and error.filename:
             raise RunError(
-                f"{error.filename}: cannot be written or read ({error.strerror}); mend its permissions, or give --out"
+                f"{error.filename}: cannot be written or read ({error.strerror}); fix its permissions, or name another "
+                "folder with --out"
             ) from error
         raise
 

@@ -24,7 +24,7 @@ from curator import __version__
 from curator.errors import RunError
 
 DECIDING = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "vllm")
-"""What trains and answers: pieces of one grid shall have these in one version."""
+"""Libraries that train and generate answers; pieces of one grid must have the same version of each."""
 
 FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gpu-cu12-cuvs", "faiss-cuda")
 """The names under which one library, faiss, is installed. Two lie in one folder, and overwrite each other's files."""
@@ -122,7 +122,7 @@ def mixture(pieces: Iterable[Mapping[str, object]]) -> str | None:
         return None
     return (
         f"The models of this run were not all trained and evaluated with the same settings: {'; '.join(differences)} "
-        "(the number of trainings and sets of answers in brackets). Sums round differently, which can change single "
+        "(numbers of trainings and sets of answers in brackets). Rounding then differs, which can change single "
         "answers."
     )
 
@@ -153,12 +153,12 @@ def require_alike(pieces: Mapping[str, Mapping[str, object]], here: Mapping[str,
     if not folders:
         return
     differences = "; ".join(
-        f"{name} {' and '.join(sorted(values))} and not {wanted[name]}" for name, values in others.items()
+        f"{name} {' and '.join(sorted(values))} instead of {wanted[name]}" for name, values in others.items()
     )
     listed = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
     raise RunError(
-        f"engine.mix: pieces of this grid that are finished ({listed}) were not computed as "
-        f"{'the others were' if here is None else 'this process computes'}: {differences}. A difference between arms "
-        "could come from that. Go on where they were made, remove their folders so that they are made again, give a "
-        "new --out, or set engine.mix to true, by which the run goes on and its report says so"
+        f"engine.mix: finished pieces of this grid ({listed}) were computed differently from "
+        f"{'the others' if here is None else 'this process'}: {differences}. A difference between arms could come from "
+        "that. Continue on the machine that made them, remove their folders to make them again, name another folder "
+        "with --out, or set engine.mix to true to continue anyway; the report then says so"
     )

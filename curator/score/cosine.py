@@ -12,6 +12,7 @@ from curator.errors import DataError
 from curator.neighbours import blocks, nearest
 from curator.recipe.score import AGGREGATES
 from curator.records import Scores, Vectors
+from curator.wording import these
 
 Matrix = NDArray[np.float32]
 Column = NDArray[np.float64]
@@ -122,14 +123,15 @@ def rank_sum(parts: Sequence[Scores]) -> Scores:
         DataError: The parts are fewer than two, or of other rows or tasks than the first.
     """
     if len(parts) < 2:
-        raise DataError(f"score.of: {len(parts)} given; a rank sum needs at least two scores")
+        raise DataError(f"score.of: found {len(parts)}; a rank sum needs at least two scores")
     first, orders = parts[0], []
     for part in parts:
         position = {row_id: row for row, row_id in enumerate(part.ids)}
         if position.keys() != set(first.ids) or part.tasks.keys() != first.tasks.keys():
             raise DataError(
-                f"score.of: {part.name} is of {len(part.ids)} rows and tasks {', '.join(part.tasks)}, {first.name} of "
-                f"{len(first.ids)} rows and tasks {', '.join(first.tasks)}; they must be of the same"
+                f"score.of: {part.name} has {these(len(part.ids), 'row', 'rows')} and the tasks "
+                f"{', '.join(part.tasks)}, {first.name} has {these(len(first.ids), 'row', 'rows')} and the tasks "
+                f"{', '.join(first.tasks)}; give scores of the same rows and tasks"
             )
         orders.append([position[row_id] for row_id in first.ids])
 
@@ -215,20 +217,18 @@ def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, fl
     if not tasks:
         raise DataError("score: there is no task to compare the pool with; give at least one")
     if set(weights) != set(tasks):
-        raise DataError(
-            f"score: weights are for {sorted(weights)} and tasks are {sorted(tasks)}; they must be the same"
-        )
+        raise DataError(f"score: found weights for {sorted(weights)} and tasks {sorted(tasks)}; they must be the same")
     mass = sum(weights.values())
     if not min(weights.values()) >= 0 or not abs(mass - 1.0) <= 1e-6:
         raise DataError(
-            f"score: task weights are {dict(weights)}; each must be at least 0 and their sum, now {mass}, 1"
+            f"score: found task weights {dict(weights)} with sum {mass:g}; each must be at least 0 and their sum 1"
         )
     _check_rows(pool, "the pool")
     for name, task in tasks.items():
         _check_rows(task, f"task {name!r}")
         if task.matrix.shape[1] != pool.matrix.shape[1]:
             raise DataError(
-                f"score: task {name!r} has vectors of width {task.matrix.shape[1]} and the pool of "
+                f"score: the vectors of task {name!r} have width {task.matrix.shape[1]} and those of the pool "
                 f"{pool.matrix.shape[1]}; represent both with the same model"
             )
 
@@ -236,19 +236,20 @@ def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, fl
 def _size(pool: Vectors, tasks: Mapping[str, Vectors], aggregate: str, n: int, k: int | None) -> int:
     """The number that an aggregate takes, `n` or `k`; 0 for one that takes none."""
     if aggregate not in AGGREGATES:
-        raise DataError(f"score.aggregate: {aggregate!r} is not known; it is one of {', '.join(AGGREGATES)}")
+        raise DataError(f"score.aggregate: found {aggregate!r}; allowed: {', '.join(AGGREGATES)}")
     if AGGREGATES[aggregate].size == "n":
         for name, task in tasks.items():
             if not 1 <= n <= len(task.ids):
                 raise DataError(
-                    f"score.n: {n} for task {name!r}, which has {len(task.ids)} rows; it must be from 1 to that"
+                    f"score.n: found {n}, but task {name!r} has {these(len(task.ids), 'row', 'rows')}; allowed: 1 to "
+                    f"{len(task.ids)}"
                 )
         return n
     if AGGREGATES[aggregate].size is None:
         return 0
     if k is None or not 1 <= k <= len(pool.ids):
         raise DataError(
-            f"score.k: {k} for aggregate {aggregate!r}; it must be from 1 to the pool's {len(pool.ids)} rows"
+            f"score.k: found {k}; aggregate {aggregate!r} allows 1 to {len(pool.ids)}, the rows of the pool"
         )
     return k
 
@@ -262,6 +263,6 @@ def _check_rows(vectors: Vectors, where: str) -> None:
         if wrong.size:
             row = vectors.ids[block.start + int(wrong[0])]
             raise DataError(
-                f"score: row {row!r} of {where} has length {lengths[wrong[0]]:.6g} and a cosine needs length 1; "
-                "a length of 0 is a row equal to the mean (drop it, or set represent.centre to false)"
+                f"score: the vector of row {row!r} of {where} has length {lengths[wrong[0]]:.6g}, and a cosine needs "
+                "length 1; a vector of length 0 equals the mean (drop the row, or set represent.centre to false)"
             )

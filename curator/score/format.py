@@ -23,7 +23,7 @@ from curator.represent.encoder import Texts, unit
 from curator.score.content import FORMAT_WORDS, POLITE
 
 FARTHEST = 3.0
-"""Standard deviations beyond which a feature counts no more: one odd row shall not be far from everything."""
+"""Standard deviations at which a feature is clipped, so that one odd row is not far from everything."""
 
 _WH = re.compile(r"(?:what|who|whom|whose|when|where|why|which|how)\b", re.IGNORECASE)
 _ASKS = re.compile(

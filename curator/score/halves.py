@@ -19,6 +19,7 @@ from curator.recipe.training import Training, checkpoint_steps
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
 from curator.train.job import Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.engine import Runner
@@ -72,7 +73,7 @@ def halved(ids: Sequence[str], alignments: Alignments, *, k: int, seed: int) -> 
         DataError: There are fewer than two rows, or the recipe asks for more than a half has.
     """
     if len(ids) < 2:
-        raise DataError("score: the pool has 1 row, and models are aligned on half of the pool; add rows to it")
+        raise DataError("score: the pool has 1 row, and the score needs two halves; add rows to the pool")
     halves = []
     for number in range(alignments.seeds):
         first = by_hash(ids, len(ids) // 2, seed=seed, purpose=f"halves {number}")
@@ -80,8 +81,8 @@ def halved(ids: Sequence[str], alignments: Alignments, *, k: int, seed: int) -> 
         for half, other in zip(HALVES, reversed(HALVES), strict=True):
             if alignments.rows is not None and alignments.rows > len(parts[half]):
                 raise DataError(
-                    f"score.rows: found {alignments.rows}; half of the pool has {len(parts[half])} rows, and a "
-                    "model is aligned on no others; lower rows, or add rows to the pool"
+                    f"score.rows: found {alignments.rows:,}, but half of the pool has "
+                    f"{these(len(parts[half]), 'row', 'rows')}; lower rows, or add rows to the pool"
                 )
             rows = by_hash(parts[half], alignments.rows or k, seed=seed, purpose=f"half {half} of {number}")
             halves.append(Half(alignments.arm(half), number, tuple(sorted(rows)), tuple(parts[other])))

@@ -19,6 +19,7 @@ from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
 from curator.recipe.score import Score
 from curator.records import Scores
 from curator.represent.encoder import Texts
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -131,7 +132,7 @@ def stepped(model: PreTrainedModel, step: str, size: float, task: str) -> Iterat
         length = _length(weight.grad for weight in moving)
         if not (math.isfinite(length) and length > 0.0):
             raise ModelError(
-                f"score.from: interference with task {task!r} needs its gradient, whose length is {length:g} on this "
+                f"score.from: interference needs the gradient of task {task!r}, which has length {length:g} on this "
                 "model; use another score, or another model"
             )
         scale = size * _length(moving) / length
@@ -165,8 +166,8 @@ def _step_rows(
     short = [(task.ids[row], tokens) for row, tokens in zip(order, encoded, strict=True) if len(tokens.ids) <= limit]
     if not short:
         raise DataError(
-            f"verify.finetune.max_tokens: no row of task {name!r} has {limit} tokens or fewer, so interference has "
-            "nothing to take a step on; raise it, or use another score"
+            f"verify.finetune.max_tokens: every row of task {name!r} has more than {these(limit, 'token', 'tokens')}, "
+            "so interference has no row to take a step on; raise it, or use another score"
         )
     return short[:count]
 

@@ -77,8 +77,8 @@ def trial_of(
     size = sum(weight.numel() for weight in model.parameters())
     if size > LARGEST:
         raise ModelError(
-            f"score.from: metagradient keeps many states of all weights, and the model has {size:,} parameters; "
-            f"allowed: {LARGEST:,} at most; use another score, such as forgetting"
+            f"score.from: metagradient stores many copies of all weights, and the model has {size:,} parameters; "
+            f"allowed: at most {LARGEST:,}; use another score, such as forgetting"
         )
 
     def encoded(parts: Sequence[Rows]) -> list[Tokens]:

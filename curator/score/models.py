@@ -130,7 +130,7 @@ class Passes:
 
         Args:
             measure: A name in `passes.MEASURES`. `what`: which of the half's models it is, for the folder.
-            others: Models that are asked beside it, by name. `course`: of a metagradient.
+            others: Models that are evaluated beside it, by name. `course`: of a metagradient.
         """
         common, recipe = self.workshop.common, self.workshop.run.recipe
         rows = Rows(self.pool, self.ids if half is None else half.scored)

@@ -45,6 +45,7 @@ from curator.selection.matched import (
     within_strata,
 )
 from curator.selection.problem import column
+from curator.wording import these
 
 ARM_SCHEMA = {"arm": pl.String, "seed": pl.Int64, "id": pl.String}
 ALIKE = ("refusal", "length", "category")
@@ -101,8 +102,8 @@ def _random_capped(stock: Stock, seed: int) -> Ids:
     left = stock.capped(random(stock.ids, len(stock.ids), generator(stock.seed, RANDOM_CAPPED, seed)))
     if stock.budget is None and len(left) < stock.size:
         raise SelectionError(
-            f"answers: arm {RANDOM_CAPPED!r} needs {stock.size} rows, and the caps leave {len(left)} candidates; "
-            "raise the caps, or lower k"
+            f"answers: arm {RANDOM_CAPPED!r} needs {these(stock.size, 'row', 'rows')}, but the caps allow "
+            f"{len(left):,}; raise the caps, or lower k"
         )
     return stock.cut(left if stock.budget is not None else left[: stock.size])
 
@@ -309,7 +310,7 @@ def within(order: Sequence[str], costs: Mapping[str, float], budget: float) -> t
             picks.append(row_id)
             used += costs[row_id]
     if not picks:
-        raise SelectionError(f"budget: {budget:g} is less than any row costs; raise it")
+        raise SelectionError(f"budget: found {budget:g}, but every row costs more; raise it")
     return tuple(picks)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from curator.errors import SelectionError
 from curator.recipe.limits import counted
 from curator.selection.problem import Problem, Rows
+from curator.wording import these
 
 CapsGiven = Mapping[str, tuple[Sequence[object], float]]
 """Name of a cap -> `n` labels in the caller's row order, null for rows in no group of it, and the largest share of the
@@ -92,8 +93,8 @@ def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
             raise SelectionError(f"caps[{name!r}]: found share {share!r}; it must be above 0 and at most 1")
         if len(labels) != len(problem.ids):
             raise SelectionError(
-                f"caps[{name!r}]: {len(labels)} labels for {len(problem.ids)} rows; there must be one a row, null for "
-                "rows in no group"
+                f"caps[{name!r}]: found {these(len(labels), 'label', 'labels')} for "
+                f"{these(len(problem.ids), 'row', 'rows')}; give one per row, null for rows in no group"
             )
         number: dict[object, int] = {None: -1}
         group = [number.setdefault(labels[row], len(number) - 1) for row in problem.rows.tolist()]
@@ -142,7 +143,7 @@ def sized(given: Iterable[Given], size: int, allowed: Rows, ids: Sequence[str]) 
         if crossing.size:
             row, group = ids[rows[crossing[0]]], int(groups[crossing[0]])
             raise SelectionError(
-                f"caps: row {row!r} is in {given[cap[group]].name} {labels[group]!r}, whose rows are partly in and "
-                "partly out of a group of another cap; give caps whose groups lie within each other"
+                f"caps: row {row!r} is in {given[cap[group]].name} {labels[group]!r}, which partly overlaps with a "
+                "group of another cap; give caps whose groups are disjoint or one within the other"
             )
     return Caps(given, size, chain, np.array(most, np.int64), np.array(cap, np.int64), tuple(labels), parent)

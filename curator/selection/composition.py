@@ -30,9 +30,9 @@ APART = 0.2
 COVERED = 2000
 """Rows of the pool at most on which coverage is measured; evenly spaced by id."""
 _INSTEAD = {
-    CURATED: "; select.within: [refusal] gives it the pool's share of them",
-    LOW_SIMILARITY: f"; {LOW_MATCHED} has the pool's share of them",
-    HIGH_SIMILARITY: f"; {HIGH_MATCHED} has the pool's share of them",
+    CURATED: "; select.within: [refusal] gives it the pool's share",
+    LOW_SIMILARITY: f"; the arm `{LOW_MATCHED}` has the pool's share",
+    HIGH_SIMILARITY: f"; the arm `{HIGH_MATCHED}` has the pool's share",
 }
 
 
@@ -152,15 +152,16 @@ def remarks(shares: Mapping[str, float | None]) -> list[str]:
     low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
     if pool is not None and pool >= FEWEST_REFUSALS:
         sentences += [
-            f"the arm {arm} holds hardly any refusals ({share:.0%}, and the pool {pool:.0%}), so it teaches another "
-            f"kind of answer{_INSTEAD.get(arm, '')}"
+            f"the arm `{arm}` has hardly any refusals ({share:.0%}, the pool {pool:.0%}), so it teaches another kind "
+            f"of answer{_INSTEAD.get(arm, '')}"
             for arm, share in shares.items()
             if share is not None and share < FEW_REFUSALS * pool
         ]
     if low is not None and high is not None and abs(low - high) > APART:
         sentences.append(
-            f"the arms {LOW_SIMILARITY} and {HIGH_SIMILARITY} differ in kind ({low:.0%} and {high:.0%} refusals), so "
-            f"their comparison is not about similarity alone; {LOW_MATCHED} and {HIGH_MATCHED} compare like with like"
+            f"the arms `{LOW_SIMILARITY}` ({low:.0%} of refusals) and `{HIGH_SIMILARITY}` ({high:.0%} of refusals) "
+            "differ in more than similarity; compare the arms "
+            f"`{LOW_MATCHED}` and `{HIGH_MATCHED}` to see the effect of similarity alone"
         )
     return sentences
 
@@ -169,12 +170,12 @@ def beside(chosen: Composition, pool: Composition) -> str:
     """What the choice did, in short: its refusals, openers and words beside those of the pool."""
     parts = []
     if chosen.refusals is not None and pool.refusals is not None:
-        parts.append(f"{chosen.refusals:.0%} refusals (pool {pool.refusals:.0%})")
+        parts.append(f"refusals {chosen.refusals:.0%} (pool {pool.refusals:.0%})")
     if chosen.vulnerable is not None and pool.vulnerable is not None:
         parts.append(f"{chosen.vulnerable:.0%} vulnerable rows (pool {pool.vulnerable:.0%})")
     openers = f"{chosen.openers:,.0f} opener{'' if chosen.openers == 1 else 's'}"
     parts.append(f"{openers} (random sets {chosen.openers_by_chance:,.0f})")
-    parts.append(f"median of {chosen.words:,.0f} words (pool {pool.words:,.0f})")
+    parts.append(f"median words {chosen.words:,.0f} (pool {pool.words:,.0f})")
     return ", ".join(parts)
 
 

@@ -16,6 +16,7 @@ from curator.selection.limits import Limits, Tally
 from curator.selection.objectives import coverage_term
 from curator.selection.problem import Column, Problem, Rows
 from curator.selection.vulnerable import RESISTANT, VULNERABLE
+from curator.wording import these
 
 CHOSEN_SCHEMA: dict[str, Any] = {
     "id": pl.String,
@@ -77,7 +78,7 @@ def explain(
         score_row = {row_id: row for row, row_id in enumerate(scores.ids)}
         missing = [row_id for row_id in problem.ids if row_id not in score_row]
         if missing:
-            raise SelectionError(f"scores: row {missing[0]!r} is missing; give the scores that were selected by")
+            raise SelectionError(f"scores: no score for row {missing[0]!r}; give the scores that rows were selected by")
         similarity = scores.combined[[score_row[row_id] for row_id in problem.ids]]
         near = [
             [
@@ -129,7 +130,7 @@ def why(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> str:
         row_id: An id, or the start of exactly one.
 
     Raises:
-        SelectionError: No such id, or several start so.
+        SelectionError: No row has the id, or several ids start with it.
     """
     row = row_of(chosen, others, row_id)
     return _why_chosen(row, chosen.height) if "rank" in row else _why_not(row)
@@ -139,16 +140,17 @@ def row_of(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> dict[str,
     """The row of either frame with this id, or with the only id that starts so.
 
     Raises:
-        SelectionError: No such id, or several start so.
+        SelectionError: No row has the id, or several ids start with it.
     """
     starts = pl.col("id").str.starts_with(row_id)
     exact = [frame.filter(pl.col("id") == row_id) for frame in (chosen, others)]
     matches = exact if any(part.height for part in exact) else [frame.filter(starts) for frame in (chosen, others)]
     count = sum(part.height for part in matches)
     if not row_id or count == 0:
-        raise SelectionError(f"id: {row_id!r} is no row of this pool; ids stand in chosen.parquet and others.parquet")
+        raise SelectionError(f"no row with id {row_id!r}; ids are listed in chosen.parquet and others.parquet")
     if count > 1:
-        raise SelectionError(f"id: {count} rows of this pool start with {row_id!r}; give more of the id")
+        ids = these(count, "row id starts", "row ids start")
+        raise SelectionError(f"{ids} with {row_id!r}; give more characters of the id")
     return next(part for part in matches if part.height).row(0, named=True)
 
 
@@ -187,31 +189,31 @@ def _why_chosen(row: Mapping[str, Any], k: int) -> str:
     covers = row["covers"]
     more = f" and {len(covers) - _NAMED:,} more" if len(covers) > _NAMED else ""
     return (
-        f"{row['id']} is chosen, as number {row['rank']} of {k}: it added {row['gain']:.6f} to the objective, "
-        f"its similarity to the tasks is {row['similarity']:.3f}{f' ({near})' if near else ''}, and it covers "
-        f"{len(covers):,} row{'s' * (len(covers) != 1)} best: {', '.join(covers[:_NAMED])}{more}."
+        f"Row {row['id']} was chosen as #{row['rank']} of {k:,}. It added {row['gain']:.6f} to the objective. Its "
+        f"similarity to the tasks is {row['similarity']:.3f}{f' ({near})' if near else ''}. It is the chosen row that "
+        f"covers {these(len(covers), 'row', 'rows')} best: {', '.join(covers[:_NAMED])}{more}."
     )
 
 
 def _why_not(row: Mapping[str, Any]) -> str:
     cover = (
-        f"{row['covered_by']} covers it with cosine {row['coverage']:.3f}"
+        f"the chosen row {row['covered_by']} covers it with cosine {row['coverage']:.3f}"
         if row["covered_by"]
         else "no chosen row covers it"
     )
     limit = {
-        "exclude": " It was excluded.",
-        "quota": " Its group holds its most rows already.",
-        "budget": " It does not fit into what is left of the budget.",
-        VULNERABLE: " The set holds as many vulnerable rows as it shall.",
-        RESISTANT: " The set holds as many rows that are not vulnerable as it shall.",
+        "exclude": " The recipe excludes it.",
+        "quota": " Its group already has the most rows that its quota allows.",
+        "budget": " It does not fit into the rest of the budget.",
+        VULNERABLE: " The set already has its share of vulnerable rows.",
+        RESISTANT: " The set already has its share of rows that are not vulnerable.",
         None: "",
     }
     barred = row["barred"]
-    cap = f" As many chosen rows share its {barred} as may share one."
+    cap = f" The set already has the most rows with its {barred} that the cap allows."
     return (
-        f"{row['id']} is not chosen: {cover}, and adding it to the final set would change the objective by "
-        f"{row['value']:+.6f}; its similarity to the tasks is {row['similarity']:.3f}.{limit.get(barred, cap)}"
+        f"Row {row['id']} was not chosen: {cover}. Adding it to the final set would change the objective by "
+        f"{row['value']:+.6f}. Its similarity to the tasks is {row['similarity']:.3f}.{limit.get(barred, cap)}"
     )
 
 

@@ -62,7 +62,7 @@ class Kept:
     Attributes:
         weight: Its lambda. `picks`, `method`: of greedy at it. `random_value`: mean value of random sets at it.
         points: Every lambda tried, by rising size, and the random sets, in the columns of FRONTIER_SCHEMA.
-        facts: `coverage` and `prefer` as asked; `share` kept, and `share_certified`, which counts from the bound of
+        facts: `coverage` and `prefer` as given; `share` kept, and `share_certified`, which counts from the bound of
             coverage instead of the most that was found (null where random sets cover as much); `random` and `most`
             coverage, `most_bound`; `similarity` of the set and `similarity_bound`, which no set that keeps the floor
             gets past (mean z, null where lambda is 0).
@@ -113,11 +113,11 @@ def keep(
     if isinstance(coverage, bool) or not isinstance(coverage, int | float | np.number) or not 0.0 < coverage <= 1.0:
         raise SelectionError(f"coverage: found {coverage!r}; it must be above 0 and at most 1")
     if prefer not in SIGNS:
-        raise SelectionError(f"prefer: found {prefer!r}; it must be one of {', '.join(SIGNS)}")
+        raise SelectionError(f"prefer: found {prefer!r}; allowed: {', '.join(SIGNS)}")
     if not term.monotone:
         raise SelectionError(
-            "coverage: the objective is not monotone with these parameters, so more rows can cover less and no share "
-            "of its coverage is a floor; lower theta, choose another objective, or give weight instead"
+            "coverage: the objective is not monotone with these parameters, so adding rows can lower coverage and no "
+            "share of it can be a floor; lower theta, choose another objective, or give weight instead"
         )
     unit, sign = penalties(problem, bounds, 1.0), SIGNS[prefer]
     term.clear()

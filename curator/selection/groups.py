@@ -16,6 +16,7 @@ import polars as pl
 
 from curator.errors import SelectionError
 from curator.recipe.limits import TRAITS, Within
+from curator.wording import these
 
 _ROUNDS, _EXACT = 1000, 1e-7  # of fitting strata to stated shares, and how near to them is there
 
@@ -89,7 +90,7 @@ def composed(section: Within, strata: Sequence[Stratum], allowed: Sequence[bool]
     """
     stock = Counter(stratum for stratum, free in zip(strata, allowed, strict=True) if free)
     if not stock:
-        raise SelectionError("within: no row may be chosen; name fewer rows in exclude")
+        raise SelectionError("within: every row is excluded; name fewer rows in exclude")
     weights = _fitted(section, stock)
     counts = largest_remainder(weights, k)
     short = [stratum for stratum in sorted(counts, key=_order) if counts[stratum] > stock[stratum]]
@@ -101,9 +102,8 @@ def composed(section: Within, strata: Sequence[Stratum], allowed: Sequence[bool]
             if all(count <= stock[stratum] for stratum, count in largest_remainder(weights, size).items())
         )
         raise SelectionError(
-            f"within: the stated shares ask for {counts[first]:,} rows of {named(first, section.by)!r}, and "
-            f"{stock[first]:,} may be chosen; change within.shares, or lower k: the largest k that is possible is "
-            f"{next(fits, 0):,}"
+            f"within: the stated shares need {these(counts[first], 'row', 'rows')} of {named(first, section.by)!r}, "
+            f"but only {stock[first]:,} can be chosen; change within.shares, or lower k to at most {next(fits, 0):,}"
         )
     return {stratum: counts.get(stratum, 0) for stratum in set(strata)}
 
@@ -123,7 +123,7 @@ def _fitted(section: Within, stock: Mapping[Stratum, int]) -> Mapping[Stratum, f
         unknown = [label for label, share in shares.items() if share > 0 and label not in known]
         if unknown:
             raise SelectionError(
-                f"within.shares.{name}: no row that may be chosen has {name} {unknown[0]!r}; there are "
+                f"within.shares.{name}: no row that can be chosen has {name} {unknown[0]!r}; found: "
                 f"{', '.join(known) or 'none'}"
             )
     total = sum(weights.values())
@@ -143,6 +143,6 @@ def _fitted(section: Within, stock: Mapping[Stratum, int]) -> Mapping[Stratum, f
             # Noise of the last digits must not decide between equal remainders.
             return {stratum: round(weight, 12) for stratum, weight in weights.items()}
     raise SelectionError(
-        f"within.shares: no mix of the rows that may be chosen has these shares of {' and '.join(section.shares)} at "
+        f"within.shares: no mix of the rows that can be chosen has these shares of {' and '.join(section.shares)} at "
         "once; state fewer of them"
     )

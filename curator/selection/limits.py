@@ -17,6 +17,7 @@ from curator.errors import SelectionError
 from curator.selection.caps import Caps, CapsGiven, read, sized
 from curator.selection.plan import Network, Plan
 from curator.selection.problem import Column, Problem, Rows, column
+from curator.wording import these
 
 Quotas = Mapping[Any, tuple[int | None, int | None]]
 
@@ -215,9 +216,7 @@ def limits(
     included, excluded = _rows("include", include, problem), _rows("exclude", exclude, problem)
     both = np.intersect1d(included, excluded)
     if both.size:
-        raise SelectionError(
-            f"include and exclude: both name {problem.ids[both[0]]!r}; a row can be in only one of them"
-        )
+        raise SelectionError(f"include and exclude: both name {problem.ids[both[0]]!r}; remove it from one of them")
     group, names, low, high = _groups(problem, groups, quotas)
     free = np.setdiff1d(np.arange(n), np.concatenate([included, excluded]))
     whole = None if k is None else int(k)
@@ -234,9 +233,9 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
     n = len(problem.ids)
     if k is not None:
         if costs is not None:
-            raise SelectionError("costs: given together with k; costs are for a budget, so give budget instead of k")
+            raise SelectionError("costs: only valid with a budget, and k is given; give budget instead of k")
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
-            raise SelectionError(f"k: found {k!r}; it must be a whole number from 1 to the {n} rows of the pool")
+            raise SelectionError(f"k: found {k!r}; it must be a whole number from 1 to {n}, the rows of the pool")
         return np.ones(n), float(k)
     if costs is None:
         raise SelectionError("costs: missing; a budget needs the cost of every row, e.g. its tokens")
@@ -247,7 +246,7 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
     if (cost == 0).any():
         raise SelectionError(f"costs: row {problem.ids[int(np.argmin(cost))]!r} costs 0; every cost must be positive")
     if cost.min() > budget:
-        raise SelectionError(f"budget: {budget:g} is less than the cheapest row costs ({cost.min():g}); no row fits")
+        raise SelectionError(f"budget: found {budget:g}, but the cheapest row costs {cost.min():g}; raise it")
     return cost, float(budget)
 
 
@@ -260,7 +259,8 @@ def _rows(name: str, ids: Sequence[str] | Sequence[int], problem: Problem) -> Ro
     rows = np.array([row for row, row_id in enumerate(problem.ids) if row_id in named], dtype=np.int64)
     if len(rows) < len(named):
         missing = sorted(named - set(problem.ids))
-        raise SelectionError(f"{name}: {missing[0]!r} is no id of this pool ({len(missing)} such); check the list")
+        count = these(len(missing), "unknown id", "unknown ids")
+        raise SelectionError(f"{name}: no row with id {missing[0]!r} in this pool ({count} in the list); correct it")
     return rows
 
 
@@ -273,7 +273,8 @@ def _groups(
             raise SelectionError("groups: missing; quotas need the group of every row")
         return np.zeros(n, dtype=np.int64), ("all",), np.array([0]), np.array([n])
     if len(groups) != n:
-        raise SelectionError(f"groups: {len(groups)} labels for {n} rows; there must be one a row")
+        found = f"{these(len(groups), 'label', 'labels')} for {these(n, 'row', 'rows')}"
+        raise SelectionError(f"groups: found {found}; give one per row")
     labels = [groups[row] for row in problem.rows.tolist()]
     names = sorted(set(labels), key=lambda label: (label is not None, str(label)))
     number = {label: at for at, label in enumerate(names)}
@@ -283,10 +284,10 @@ def _groups(
             raise SelectionError(f"quotas[{label!r}]: found {pair}; give (min, max), whole numbers >= 0 or null")
         least, most = pair
         if label not in number:
-            raise SelectionError(f"quotas[{label!r}]: the group is empty, no row has this label; take the quota out")
+            raise SelectionError(f"quotas[{label!r}]: no row has this label; remove the quota")
         low[number[label]], high[number[label]] = least or 0, n if most is None else most
         if high[number[label]] < low[number[label]]:
-            raise SelectionError(f"quotas[{label!r}]: min {least} is above max {most}; min may be at most max")
+            raise SelectionError(f"quotas[{label!r}]: min ({least}) is above max ({most}); lower min, or raise max")
     group = np.array([number[label] for label in labels], dtype=np.int64)
     return group, tuple(map(str, names)), low, high
 
@@ -302,12 +303,13 @@ def _satisfiable(limits: Limits) -> None:
     for number, name in enumerate(limits.names):
         if available[number] < limits.low[number]:
             raise SelectionError(
-                f"quotas[{name!r}]: min is {limits.low[number]} and only {available[number]} rows of the group may be "
-                "chosen; lower it"
+                f"quotas[{name!r}]: min is {limits.low[number]:,}, but only "
+                f"{these(int(available[number]), 'row', 'rows')} of the group can be chosen; lower it"
             )
         if forced[number] > limits.high[number]:
             raise SelectionError(
-                f"include: names {forced[number]} rows of group {name!r}, whose max is {limits.high[number]}"
+                f"include: names {these(int(forced[number]), 'row', 'rows')} of group {name!r}, whose max is "
+                f"{limits.high[number]:,}; name fewer, or raise max"
             )
     # Groups are disjoint, so each gives from max(min, forced) to min(max, available) rows on its own, and every total
     # between the sums is possible.
@@ -320,19 +322,19 @@ def _satisfiable(limits: Limits) -> None:
         needs = Tally(limits).committed + beyond
         if needs > limits.room * (1 + 1e-12):
             raise SelectionError(
-                f"budget: {limits.room:g} is less than include and quota minima cost at least ({needs:g})"
+                f"budget: found {limits.room:g}, but include and the minima of quotas cost at least {needs:g}; raise it"
             )
     elif largest < limits.k:
         cause = "exclude" if available.sum() < limits.k else "quotas"
-        raise SelectionError(
-            f"k: {limits.k} is impossible because of {cause}; the largest k that is possible is {largest}"
-        )
+        raise SelectionError(f"k: {limits.k} is impossible because of {cause}; lower k to at most {largest}")
     elif len(limits.include) > limits.k:
-        raise SelectionError(f"include: names {len(limits.include)} rows and k is {limits.k}; k must be at least that")
+        raise SelectionError(
+            f"include: names {these(len(limits.include), 'row', 'rows')}, but k is {limits.k}; raise k"
+        )
     elif least.sum() > limits.k:
         raise SelectionError(
-            f"quotas: the minima (with include) need {least.sum()} rows and k is {limits.k}; k may be from "
-            f"{least.sum()} to {largest}"
+            f"quotas: the minima (with include) need {these(int(least.sum()), 'row', 'rows')}, but k is {limits.k}; "
+            f"allowed: {least.sum()} to {largest}"
         )
 
 
@@ -343,27 +345,27 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
     if over.size:
         group = int(over[0])
         raise SelectionError(
-            f"include: names {forced[group]} rows of {caps.name(group)} {caps.labels[group]!r}, and at most "
-            f"{caps.most[group]} may be in; name fewer, or raise the cap"
+            f"include: names {these(int(forced[group]), 'row', 'rows')} of {caps.name(group)} "
+            f"{caps.labels[group]!r}, but the cap allows {caps.most[group]:,}; name fewer, or raise the cap"
         )
     minima = int(np.maximum(limits.low - np.bincount(limits.group[limits.include], minlength=len(limits.low)), 0).sum())
     if minima and limits.k is None:
         raise SelectionError(
-            "quotas: minima, caps and a budget together are not supported; give k instead of the budget, or take the "
-            "minima or the caps out"
+            "quotas: minima, caps and a budget together are not supported; give k instead of the budget, or remove the "
+            "minima or the caps"
         )
     if limits.k is None:
         return
     if minima and (filled := _minima_within(limits)) < minima:
         raise SelectionError(
-            f"quotas: the minima need {minima} rows beside include, and {_named(limits, ids)} leave {filled} of them; "
-            "lower the minima, or raise the caps"
+            f"quotas: the minima need {these(minima, 'row', 'rows')} beside include, but {_named(limits, ids)} allow "
+            f"only {filled:,}; lower the minima, or raise the caps"
         )
     if limits.largest() < limits.k:
         largest = _largest_k(limits, ids)
         raise SelectionError(
             f"k: {limits.k} is impossible because of {_named(limits, ids)}; "
-            + (f"the largest k that is possible is {largest}" if largest else "no smaller k is possible either")
+            + (f"lower k to at most {largest}" if largest else "no smaller k is possible either")
         )
 
 
@@ -391,7 +393,7 @@ def _named(limits: Limits, ids: Sequence[str]) -> str:
     share = {each.name: each.share for each in caps.given}
     most = {caps.given[number].name: most for number, most in zip(caps.cap.tolist(), caps.most.tolist(), strict=True)}
     listed = " and ".join(
-        f"caps[{name!r}] (share {share[name]:g}, at most {most[name]} row{'s' * (most[name] != 1)} of one label)"
+        f"caps[{name!r}] (share {share[name]:g}, at most {these(most[name], 'row', 'rows')} of one label)"
         for name in causes
     )
     return f"quotas and {listed}" if limits.quotas and limits.without_quotas.largest() >= limits.k else listed

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from curator.errors import SelectionError
 from curator.selection.groups import largest_remainder
 from curator.selection.problem import column
+from curator.wording import these
 
 _QUANTILES = 4
 PASSES = 4  # through a draw, in which its rows are exchanged for others
@@ -90,11 +91,12 @@ def matched_random(
     """
     check_size(ids, k)
     if len(groups) != len(ids):
-        raise SelectionError(f"groups: {len(groups)} labels for {len(ids)} ids; there must be one an id")
+        found = f"{these(len(groups), 'label', 'labels')} for {these(len(ids), 'id', 'ids')}"
+        raise SelectionError(f"groups: found {found}; give one per id")
     cells = cells_of(ids, groups, None if lengths is None else column("lengths", lengths, len(ids)))
     unknown = sorted(set(chosen) - set(ids))
     if unknown or not chosen:
-        raise SelectionError(f"chosen: {unknown[0] if unknown else 'nothing'!r} given; it must hold ids of the pool")
+        raise SelectionError(f"chosen: found {unknown[0] if unknown else 'nothing'!r}; give ids of the pool")
     quota = largest_remainder(Counter(cells[row_id] for row_id in chosen), k)
     picked: list[str] = []
     short: list[Cell] = []
@@ -102,8 +104,8 @@ def matched_random(
         members = sorted(row_id for row_id in ids if cells[row_id] == cell and (drawable is None or row_id in drawable))
         if len(members) < quota[cell] and drawable is None:
             raise SelectionError(
-                f"k: {k} asks for {quota[cell]} rows of group {', '.join(cell[0])!r} and there are {len(members)}; "
-                "lower k"
+                f"k: {k} needs {these(quota[cell], 'row', 'rows')} of group {', '.join(cell[0])!r}, which has "
+                f"{len(members):,}; lower k"
             )
         count = min(quota[cell], len(members))
         picked += [members[row] for row in generator.choice(len(members), count, replace=False)]
@@ -119,7 +121,9 @@ def _nearest_cells(
     generator: np.random.Generator,
 ) -> list[str]:
     if len(spare) < len(short):
-        raise SelectionError(f"k: {len(short)} rows more are needed than may be drawn; lower k, or add sources")
+        raise SelectionError(
+            f"k: the pool lacks {these(len(short) - len(spare), 'row', 'rows')}; lower k, or add sources"
+        )
     spare = [spare[row] for row in generator.permutation(len(spare))]
     replacements = []
     for group, quartile in short:
@@ -199,4 +203,4 @@ def check_size(ids: Sequence[str], k: int) -> None:
         SelectionError: k is not from 1 to the number of ids.
     """
     if not 1 <= k <= len(ids):
-        raise SelectionError(f"k: found {k}; it must be a whole number from 1 to the {len(ids)} rows there are")
+        raise SelectionError(f"k: found {k}; it must be a whole number from 1 to {len(ids)}, the number of rows")

@@ -14,6 +14,7 @@ from curator.errors import SelectionError
 from curator.selection.limits import Limits, Tally
 from curator.selection.objectives import Coverage
 from curator.selection.problem import Column, Rows
+from curator.wording import these
 
 Following = Callable[[int, Tally], int | None]
 """Takes a group and what is used of the limits; gives the group's next row that fits, or null where none does."""
@@ -58,8 +59,8 @@ def filled(bounds: Limits, shares: Column, group: Rows, following: Following) ->
         heapq.heappush(waiting, behind(number))
     if bounds.k is not None and len(picks) < bounds.k:
         raise SelectionError(
-            f"k: a random set within the limits ended at {len(picks)} rows, and k is {bounds.k}; lower k, or relax the "
-            "limits"
+            f"k: found {bounds.k}, but a random set within the limits has at most "
+            f"{these(len(picks), 'row', 'rows')}; lower k, or relax the limits"
         )
     return picks
 

@@ -330,7 +330,7 @@ def coverage_term(objective: str, problem: Problem, parameters: Mapping[str, Any
             the objective needs.
     """
     if objective not in OBJECTIVES:
-        raise SelectionError(f"objective: {objective!r} is not known; it is one of {', '.join(OBJECTIVES)}")
+        raise SelectionError(f"objective: found {objective!r}; allowed: {', '.join(OBJECTIVES)}")
     try:
         values = parameters_of(objective, parameters)
     except ValueError as error:
@@ -340,5 +340,5 @@ def coverage_term(objective: str, problem: Problem, parameters: Mapping[str, Any
             f"task_cover: missing; objective {objective!r} needs the largest cosine of every row to a task row"
         )
     if not OBJECTIVES[objective].row_weights and (problem.weight != 1.0).any():
-        raise SelectionError(f"row_weights: objective {objective!r} has no place for them; leave them out")
+        raise SelectionError(f"row_weights: objective {objective!r} cannot use them; remove them")
     return TERMS[objective](problem, **values)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from curator.errors import SelectionError
 from curator.neighbours import Graph, blocks, graph, nearest
+from curator.wording import these
 
 Column = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -116,9 +117,9 @@ def prepare(
         vectors: `(n, d)` unit rows, used as given.
         score: `(n,)`, larger is more similar to the tasks; standardised here to mean 0 and (population) sd 1, all 0
             when all are equal.
-        ids: `n` distinct ids; row numbers when absent. Ties go by id (numbers by size, text by code point).
+        ids: `n` distinct ids [default: row numbers]. Ties go by id (numbers by size, text by code point).
         neighbours: How many nearest distinct rows can cover a row, itself included.
-        row_weights: `(n,)` >= 0, all 1 when absent.
+        row_weights: `(n,)` >= 0 [default: all 1].
         task_cover: `(n,)` for conditional gain, in [0, 1].
         seed: Of the approximate graph.
 
@@ -136,7 +137,7 @@ def prepare(
         raise SelectionError(f"seed: found {seed!r}; it must be a whole number of at least 0")
     weight = np.ones(n) if row_weights is None else column("row_weights", row_weights, n, low=0.0)
     if weight.sum() <= 0:
-        raise SelectionError("row_weights: all are 0; at least one must be positive")
+        raise SelectionError("row_weights: every weight is 0; at least one must be positive")
     cover = None if task_cover is None else column("task_cover", task_cover, n, low=0.0, high=1.0)
 
     first, copy_of = _distinct(matrix, order)
@@ -187,9 +188,9 @@ def column(name: str, values: ArrayLike, n: int, *, low: float = -np.inf, high: 
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"{name}: cannot be read as numbers ({error}); give {n} of them, one a row") from error
+        raise SelectionError(f"{name}: cannot be read as numbers ({error}); give {n}, one per row") from error
     if numbers.shape != (n,):
-        raise SelectionError(f"{name}: has shape {numbers.shape}; it must be ({n},), one number a row")
+        raise SelectionError(f"{name}: found shape {numbers.shape}; it must be ({n},), one number per row")
     wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= low) & (numbers <= high)))
     if wrong.size:
         at = int(wrong[0])
@@ -205,7 +206,7 @@ def _unit_matrix(vectors: ArrayLike) -> NDArray[np.float32]:
         raise SelectionError(f"vectors: cannot be read as an (n, d) matrix of numbers ({error})") from error
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise SelectionError(
-            f"vectors: has shape {matrix.shape}; it must be (n, d) with at least one row and one column"
+            f"vectors: found shape {matrix.shape}; it must be (n, d) with at least one row and one column"
         )
     return matrix
 
@@ -227,13 +228,13 @@ def _sorted(ids: Sequence[str] | Sequence[int] | None, n: int) -> tuple[Rows, tu
     if ids is None:
         return np.arange(n), tuple(map(str, range(n)))
     if len(ids) != n:
-        raise SelectionError(f"ids: {len(ids)} for {n} rows of vectors; there must be one a row")
+        raise SelectionError(f"ids: found {len(ids):,} for {these(n, 'row', 'rows')} of vectors; give one per row")
     if len(set(ids)) != n:
         seen: set[str | int] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise SelectionError(f"ids: {twice!r} stands twice; every row needs its own")
+        raise SelectionError(f"ids: duplicate id {twice!r}; give each row its own")
     if len({type(name) for name in ids}) > 1 or not isinstance(ids[0], str | int | np.integer):
-        raise SelectionError("ids: must be all text or all whole numbers")
+        raise SelectionError("ids: found mixed types; give only text or only whole numbers")
     order = np.array(sorted(range(n), key=lambda row: ids[row]), dtype=np.int64)
     return order, tuple(str(ids[row]) for row in order)
 

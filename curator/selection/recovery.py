@@ -10,6 +10,7 @@ import polars as pl
 from curator.errors import SelectionError
 from curator.recipe.verify import RECOVERY
 from curator.seeds import derive
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,8 +39,8 @@ def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
     refusing = rows.join(traits.filter(refusal=REFUSAL).select("id"), on="id", how="semi")["id"].sort().to_list()
     if not refusing:
         raise SelectionError(
-            f"augment.recovery: none of the {rows.height:,} rows of the recovery arms is a refusal by its phrases, "
-            "which are English, so no row would have an opener; remove these arms and augment.recovery"
+            f"augment.recovery: no English refusal phrase was found in {these(rows.height, 'row', 'rows')} of the "
+            "recovery arms, so no row would get an opener; remove these arms and augment.recovery"
         )
     return refusing
 

@@ -68,7 +68,7 @@ def select(
         vectors: `(n, d)` float32 unit rows, used as given.
         score: `(n,)`, larger is more similar to the tasks.
         k: Exact size. Exactly one of k and budget.
-        ids: `n` distinct ids; row numbers when absent. Ties go by id; the order of rows changes nothing.
+        ids: `n` distinct ids [default: row numbers]. Ties go by id; the order of rows changes nothing.
         weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0.5, without coverage].
         coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
             found among those that keep it; its lambda is `weight`, `parameters["floor"]` says what was kept and what no
@@ -77,7 +77,7 @@ def select(
         prefer: `dissimilar`, `similar` (the most similar set that keeps it), or `none` (coverage alone).
         objective: The coverage term, one of those above. `parameters`: its own, by name.
         neighbours: How many nearest distinct rows can cover a row, itself included.
-        row_weights: `(n,)` >= 0, how much each row's coverage matters; 1 when absent.
+        row_weights: `(n,)` >= 0, how much each row's coverage matters [default: 1].
         task_cover: `(n,)` in [0, 1], for conditional gain.
         groups, quotas: `n` labels, and label -> (min, max).
         costs, budget: `(n,)` > 0, and the most that they may sum to.
@@ -159,8 +159,8 @@ def solve(
     """
     if coverage is not None and (weight is not None or given is not None):
         raise SelectionError(
-            "coverage: given together with weight or with a set that is given; coverage finds the weight of a set that "
-            "is chosen, so give one of them"
+            "coverage: given together with weight or with a data set; coverage finds the weight of a set that is "
+            "chosen, so give only one of them"
         )
     weight = DEFAULT_WEIGHT if weight is None else weight
     if isinstance(weight, bool) or not isinstance(weight, int | float | np.number) or not np.isfinite(weight):

@@ -127,12 +127,12 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     if repeats is not None:
         save_frame(folder / REPEATS, table(repeats, groups, dict.fromkeys(drawn["arm"]), selection.ids))
         trained = len(repeated(repeats, groups, selection.ids))
-        summary += f"; a pass trains on {trained:,} rows, some repeated by {repeats.by}"
+        summary += f"; one pass trains on {these(trained, 'row', 'rows')}, some repeated by {repeats.by}"
     recovery, shipped = recipe.augment.recovery, packages()
     if recovery is not None:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
         save_frame(folder / OPENED, opened)
-        summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms behind an opener"
+        summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms with an opener in front"
     record = {"representation": setting.representation, "weight": setting.weight}
     made_of = {each.set: each for each in compositions(rows, traits, scores, drawn, vulnerable=vulnerable)}
     kinds = [beside(made_of[CURATED], made_of[POOL])] if CURATED in made_of else []
@@ -270,7 +270,7 @@ def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[str, tuple[in
     unknown = sorted(set(section.groups) - labels)
     if unknown:
         raise SelectionError(
-            f"quotas.groups: no row of the pool has {section.by} {unknown[0]!r}; there are "
+            f"quotas.groups: no row of the pool has {section.by} {unknown[0]!r}; found: "
             f"{', '.join(sorted(labels)) or 'none'}"
         )
     limits = {label: section.groups.get(label, section) for label in sorted(labels)}
@@ -367,11 +367,11 @@ def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
 
 
 def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[float]) -> str:
-    size = f"{len(selection.ids)} rows"
+    size = these(len(selection.ids), "row", "rows")
     if run.recipe.select.data is not None:
         size += " given"
     if selection.budget_used is not None:
-        size += f" of {selection.budget_used:,.0f} tokens"
+        size += f" of {these(round(selection.budget_used), 'token', 'tokens')}"
     if choice.words:  # a set that trials have chosen is not as good as can be by an objective, and need not be
         return f"{size}, {choice.words}"
     if run.recipe.select.piloted:
@@ -407,6 +407,6 @@ def _in_words_of_the_recipe(error: str, section: Select) -> str:
         return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
     argument, _, rest = error.partition(":")
     if argument == "quotas" and section.within is not None:
-        rest = rest.replace("the minima need", "its strata need").replace("and quotas and", "and its strata and")
+        rest = rest.replace("the minima need", "its strata need").replace("but quotas and", "but its strata and")
         return f"select.within:{rest.replace('lower the minima', 'name fewer groupings')}"
     return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"

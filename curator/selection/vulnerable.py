@@ -20,6 +20,7 @@ from curator.recipe.limits import Vulnerable
 from curator.recipe.score import name_of
 from curator.recipe.select import Select
 from curator.selection.caps import CapsGiven
+from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.run import Run
@@ -43,7 +44,7 @@ class Narrowed(NamedTuple):
 
 
 def vulnerable_rows(run: Run) -> frozenset[str] | None:
-    """The ids of the pool's vulnerable rows; null where the recipe asks for no share of them."""
+    """The ids of the pool's vulnerable rows; null if the recipe states no share of them."""
     section = run.recipe.select.vulnerable
     if section is None:
         return None
@@ -127,8 +128,8 @@ def split(strata: Mapping[str, int], stock: Mapping[str, tuple[int, int]], wante
     least, largest = sum(counts.values()), sum(most.values())
     if not least <= wanted <= largest:
         raise SelectionError(
-            f"vulnerable: share asks for {wanted:,} vulnerable rows, and the strata of within leave from {least:,} to "
-            f"{largest:,}; change share or top, or name fewer groupings in within"
+            f"vulnerable: share needs {these(wanted, 'vulnerable row', 'vulnerable rows')}, but the strata of within "
+            f"allow {least:,} to {largest:,}; change share or top, or name fewer groupings in within"
         )
 
     def behind(label: str) -> tuple[float, str]:

@@ -27,56 +27,56 @@ class Trainings(Part):
     """Models, instruction stages among them."""
 
     made: Count
-    """Trained."""
+    """Number of models that this run trained."""
     shared: Count
-    """Taken from another run of the suite."""
+    """Number of models taken from another run of the suite."""
 
 
 class Model(Part):
     """What was aligned and fine-tuned."""
 
     id: str
-    """A Hub id, a folder or `sandbox:`."""
+    """A Hub id, a folder, or `sandbox:` for the sandbox model."""
     revision: str | None
-    """The commit."""
+    """The commit on the Hub."""
 
 
 class Sets(Part):
-    """An arm's sets; null for rows that are not the pool's."""
+    """The sets of an arm. Values are null for rows that are not in the pool."""
 
     rows: AtLeastZero
-    """Of a set, mean over draws."""
+    """Rows in a set, mean over draws."""
     sets: Annotated[int, Field(ge=1)]
-    """That differ between seeds."""
+    """Number of sets that differ between seeds."""
     similarity: Number
-    """Mean score of its rows, larger is more similar to the task."""
+    """Mean score of the rows; a larger score is more similar to the task."""
     z: Number
-    """The same, in standard deviations of the pool from its mean."""
+    """Mean score in standard deviations of the pool from the pool's mean."""
     log_det: AtLeastZero | None
-    """The logarithm of det(I + XX') of its unit vectors."""
+    """The logarithm of det(I + XX') of the unit vectors; a larger value is more diverse."""
     vendi: AtLeastZero | None
-    """Effective number of different rows."""
+    """Vendi score: the effective number of different rows."""
     pairwise: Number
-    """Mean cosine of two different rows."""
+    """Mean cosine of two different rows; a smaller value is more diverse."""
 
 
 class Judged(Part):
     """One judge's verdicts."""
 
     decides: bool
-    """Whether its verdicts decide."""
+    """Whether this judge's verdicts decide."""
     rates: dict[str, BeforeAfter]
-    """Arm -> harmfulness."""
+    """Arm -> harmfulness before and after fine-tuning."""
 
 
 class RunDecision(Part):
-    """What the run decided of ours against its control."""
+    """What the run decided about the curated set against its control."""
 
     outcome: Outcome
     reason: str | None
-    """Why not distinguishable."""
+    """Why the outcome is 'not distinguishable', else null."""
     difference: Number
-    """Of its primary comparison."""
+    """Difference of the primary comparison."""
     low: Number
     high: Number
 
@@ -88,19 +88,19 @@ class Found(Part):
     tasks: dict[str, float]
     """Task -> weight."""
     pool: Count
-    """Candidates kept."""
+    """Number of candidates in the pool."""
     score: str
-    """What similarity is."""
+    """Name of the score that measures similarity."""
     arms: dict[str, Sets]
-    """Arm -> its sets; none for the arm that is not aligned."""
+    """Arm -> its sets. The arm that is not aligned has none."""
     shared: Count | None
-    """Rows in both the high and the low set."""
+    """Number of rows that are in both the high and the low set."""
     judges: dict[str, Judged]
     utility: dict[str, BeforeAfter]
     """Arm -> the task's metric on held-out rows."""
     decision: RunDecision
     warning: str | None
-    """Why no arm could win."""
+    """Why no arm could be better, else null."""
     trainings: Trainings
 
 
@@ -108,27 +108,27 @@ class Run(Part):
     """One run."""
 
     name: str
-    """Of its folder."""
+    """Name of the run's folder."""
     source: str
-    """Recipe file without its ending."""
+    """Name of the recipe file without its extension."""
     k: int | None
-    """Rows of a set; null: the recipe was not expanded."""
+    """Rows in a set; null if the recipe was not expanded."""
     task: str | None
-    """Null: the recipe was not expanded."""
+    """The task; null if the recipe was not expanded."""
     status: Literal["done", "failed", "waiting"]
-    """Waiting: not finished yet."""
+    """`waiting` means not finished yet."""
     reason: str | None
-    """Why it failed."""
+    """Why the run failed, else null."""
     bug: bool
-    """Whether the mistake is curator's."""
+    """Whether the failure is a bug in curator."""
     found: Found | None
-    """Null until it is done."""
+    """What the run found; null until it is done."""
     paper: dict[str, PaperNumber | None]
-    """Arm -> the paper's number; null: nothing is known of this cell."""
+    """Arm -> the paper's number; null if the paper's number is not known."""
 
     @property
     def result(self) -> Found:
-        """What a run that is done has found."""
+        """What a finished run has found."""
         assert self.found is not None
         return self.found
 
@@ -137,11 +137,11 @@ class Contrast(Comparison):
     """One arm against another after fine-tuning, over paired seeds; the interval is not adjusted."""
 
     variant: str
-    """The run."""
+    """Name of the run."""
     judge: str
-    """Whose verdicts."""
+    """The judge whose verdicts are compared."""
     decides: bool
-    """Whether they decide in the run."""
+    """Whether this judge decides in the run."""
     p_holm: ShareOrNull
     """Adjusted by Holm over all comparisons of this pair of arms in the suite, those of judges that do not decide
     apart.
@@ -156,27 +156,29 @@ class Contrast(Comparison):
     bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None
     category: str | None
     alone: Side
-    """What it would say by itself, of the treatment."""
+    """Outcome of this comparison alone."""
     outcome: Side
-    """What it says as one of many: the adjusted p is below 0.05 too."""
+    """Outcome as one comparison of many, for which the adjusted p must also be below 0.05."""
     reason: str | None
-    """Why it says nothing: interval, floor, ceiling, unscored, too few seeds, or not clear among so many."""
+    """Why the outcome is 'not distinguishable': interval, floor, ceiling, unscored, too few seeds, or not clear among
+    all comparisons.
+    """
 
 
 class Paper(Part):
-    """The paper that the suite is set beside."""
+    """The paper that the suite is compared with."""
 
     source: str
-    """Where its numbers are from."""
+    """Source of the paper's numbers."""
     caution: str
-    """What to remember when reading them."""
+    """Limits of these numbers."""
 
 
 class Timing(Part):
-    """All that may differ between equal suites."""
+    """Everything that may differ between equal suites."""
 
     seconds: dict[str, AtLeastZero]
-    """Run -> seconds of its stages, wherever they were run."""
+    """Run -> seconds of its stages, on any machine."""
 
 
 class Suite(Part):
@@ -188,14 +190,14 @@ class Suite(Part):
     """
 
     version: Literal[1]
-    """Of this format."""
+    """Version of this format."""
     name: str
     """The folder of recipes."""
     runs: Many[Run]
-    """In order of recipes, sizes and tasks."""
+    """Runs in the order of recipes, sizes and tasks."""
     contrasts: Many[Contrast]
     """Every comparison of finished runs, each pair of arms one Holm family."""
     trainings: Trainings
     paper: Paper | None
-    """Null without one."""
+    """The paper; null if the suite has none."""
     timing: Timing

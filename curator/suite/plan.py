@@ -33,15 +33,15 @@ from curator.recipe.sweep import settings_by_name
 from curator.recipe.verify import CURATED, NONE, RANDOM, RANDOM_RECOVERY
 from curator.run.folder import key_of
 from curator.suite.run import Variant, standing
-from curator.wording import number
+from curator.wording import model_name, number
 
 UNREAD = Inputs(Path(), None, None, {})
 """Files are not looked at for a plan: runs of one suite that name the same file read the same."""
 
 _NOTE = (
-    f"Hours are of one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of it in answering, an "
-    "assumption; what represents rows and what judges answers comes on top. 'shared' counts trainings that another run "
-    "of the suite makes, as long as no task holds a prompt of the pool. All is what a suite makes from nothing."
+    f"Hours assume one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of that when answering. "
+    "They exclude representing rows and judging answers. 'shared' counts trainings that another run of the suite "
+    "makes, if no task contains a prompt of the pool. The figures are of a suite without finished runs."
 )
 
 
@@ -115,8 +115,8 @@ def table(plan: Mapping[str, Any]) -> list[list[str]]:
         done = "" if run["status"] == "waiting" else f" ({run['status']})"
         lines.append(line(run["name"] + done, run) if run["problem"] is None else [run["name"] + done, *[""] * 6])
     recipes = plan["recipes"] if len(plan["recipes"]) > 1 else {}
-    lines += [line(f"all of {source}", cost) for source, cost in recipes.items()]
-    return [*lines, line("all", plan["total"])]
+    lines += [line(f"total of {source}", cost) for source, cost in recipes.items()]
+    return [*lines, line("total", plan["total"])]
 
 
 def _short(value: float | None) -> str:
@@ -260,7 +260,8 @@ def _sum(first: Cost, second: Cost) -> Cost:
 
 def _assumed(recipe: Recipe, run_pieces: Sequence[Piece], size: ModelSize | None) -> str:
     counted = all(piece.counted for piece in run_pieces)
-    tokens = "tokens as counted by an earlier run" if counted else "tokens at most: max_tokens a row"
+    name = model_name(recipe.model.id)
+    tokens = "an earlier run counted the tokens" if counted else "tokens are an upper limit (max_tokens per row)"
     if size is None:
-        return f"{recipe.model.id}: {tokens}; its size is not known on this machine, so neither are hours and disk."
-    return f"{recipe.model.id}: {tokens}; {number(size.parameters)} parameters by {size.source}."
+        return f"{name}: {tokens}; hours and disk are unknown, because the model's size is not known on this machine."
+    return f"{name}: {tokens}; {number(size.parameters)} parameters by {size.source}."

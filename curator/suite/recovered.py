@@ -49,11 +49,11 @@ def recovered(folder: Path) -> Recovered | None:
         return Recovered.model_validate(read_json(path))
     except ValidationError as error:
         raise RecipeError(
-            [f"{path}: {'.'.join(map(str, mistake['loc']))}: {mistake['msg']}; mend it" for mistake in error.errors()]
+            [f"{path}: {'.'.join(map(str, mistake['loc']))}: {mistake['msg']}; fix it" for mistake in error.errors()]
         ) from None
 
 
 def known(paper: Recovered, model: str, k: int | None, task: str | None, arm: str) -> PaperNumber | None:
-    """The paper's number for a cell of ours, or null."""
+    """The paper's number for a cell, or null."""
     cell = (model, k, task, arm)
     return next((number for number in paper.numbers if (number.model, number.k, number.task, number.arm) == cell), None)

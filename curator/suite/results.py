@@ -18,6 +18,7 @@ from curator.run import STAGES, Run
 from curator.run.readers import report_file
 from curator.suite.model import Found, Judged, Model, RunDecision, Sets, Trainings
 from curator.suite.run import Variant
+from curator.wording import these
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,7 +176,7 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for contrast, p in zip(contrasts, adjusted, strict=True):
         outcome, reason = contrast["alone"], contrast["reason"]
         if outcome != OPEN and (p is None or p >= LEVEL):
-            outcome, reason = OPEN, f"not clear among {len(contrasts)} comparisons"
+            outcome, reason = OPEN, f"not clear among {these(len(contrasts), 'comparison', 'comparisons')}"
         family.append({**contrast, "p_holm": p, "outcome": outcome, "reason": reason})
     return family
 

@@ -60,17 +60,17 @@ def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = (
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
-        raise RecipeError(f"{folder}: holds no recipe (*.yaml); give a folder of recipes, for example recipes/paper")
+        raise RecipeError(f"{folder} has no recipes (*.yaml); give a folder of recipes, for example recipes/paper")
     expanded = [variant for file in files for variant in _of_file(file, settings)]
     times = Counter(variant.name for variant in expanded if variant.recipe is not None)
     for position, variant in enumerate(expanded):
         if variant.recipe is not None and times[variant.name] > 1:
-            problem = f"{variant.source}: another run is called {variant.name!r} too; rename a recipe"
+            problem = f"{variant.source}: another run is also named {variant.name!r}; rename one of the recipes"
             expanded[position] = replace(variant, recipe=None, problem=problem)
     known = {name for variant in expanded for name in (variant.name, variant.source)}
     unknown = [name for name in only if name not in known]
     if unknown:
-        raise RecipeError(f"--only {unknown[0]}: {folder} has no such run; allowed: {', '.join(sorted(known))}")
+        raise RecipeError(f"--only: no run {unknown[0]!r} in {folder}; allowed: {', '.join(sorted(known))}")
     return [variant for variant in expanded if not only or {variant.name, variant.source} & set(only)]
 
 
@@ -101,12 +101,12 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
 
 
 class BugError(CuratorError):
-    """Something that no user can mend: its traceback is kept, and the other runs go on."""
+    """Something that no user can fix: its traceback is kept, and the other runs continue."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a variant stands: `done`, `failed` with its `reason`, or `waiting`; `bug` where the failure is ours."""
+    """How a variant stands: `done`, `failed` with its `reason`, or `waiting`; `bug` where curator itself failed."""
 
     variant: Variant
     status: Literal["done", "failed", "waiting"]
@@ -192,5 +192,5 @@ def _traced(trace: Path) -> Iterator[None]:
     except Exception as error:
         write_text(trace, traceback.format_exc())
         raise BugError(
-            f"{type(error).__name__}: {first_line(error)}; a mistake of curator's, told in full in {trace}"
+            f"{type(error).__name__}: {first_line(error)}; this is a bug in curator, see the traceback in {trace}"
         ) from error

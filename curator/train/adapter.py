@@ -29,7 +29,7 @@ class LeftOut(NamedTuple):
 
     def __str__(self) -> str:
         names = ", ".join(self.names)
-        return f"Adapters (LoRA) leave {names} as they are ({percent(self.share)} of the model's parameters)"
+        return f"Adapters (LoRA) leave {names} unchanged ({percent(self.share)} of the model's parameters)"
 
 
 def with_adapter(model: PreTrainedModel, section: Training) -> Any:
@@ -69,7 +69,7 @@ def left_out(config: Any) -> LeftOut | None:
                 model = AutoModelForCausalLM.from_config(config)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
             raise ModelError(
-                f"model.id: no {config.model_type} model can be made of this config.json ({first_line(error)}); "
+                f"model.id: cannot build a {config.model_type} model from this config.json ({first_line(error)}); "
                 "give the config.json that belongs to the weights, or name another model"
             ) from error
         # Counted before peft, which may change the model's layers to fit its own.

@@ -9,6 +9,7 @@ from curator.errors import ModelError
 from curator.model.chat import encode_prompt
 from curator.model.load import memory, window
 from curator.records import Messages
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,8 +93,9 @@ def encoded_prompts(
     longest = max(map(len, encoded), default=0)
     if longest + max_new_tokens > limit:
         raise ModelError(
-            f"verify.generate.max_new_tokens: found {max_new_tokens}; with the longest prompt, {longest} tokens, that "
-            f"is more than the {limit} positions of the model; lower it, or leave long rows out with `where`"
+            f"verify.generate.max_new_tokens: found {max_new_tokens:,}; with the longest prompt "
+            f"({these(longest, 'token', 'tokens')}), this exceeds the model's context of {limit:,}; lower it, or leave "
+            "long rows out with `where`"
         )
     return encoded
 

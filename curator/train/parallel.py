@@ -27,6 +27,7 @@ from curator.model.load import device
 from curator.provenance import own_code, set_threads
 from curator.records import Trained
 from curator.run.ran import note
+from curator.wording import these
 
 CHILD = "curator.train.parallel_child"
 JOB, RESULT, ALIVE, LOGS = "job", "result", "alive", "logs"
@@ -77,13 +78,13 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
         raise first.error from RuntimeError(f"in a training process:\n{first.text}")
     if killed is not None:
         raise RunError(
-            f"{key}.processes: one of the {processes} training processes was killed (signal {killed}), most likely for "
-            f"want of memory; lower {key}.micro_batch or {key}.processes and run the same command again, what was "
-            "finished is kept"
+            f"{key}.processes: one of the {processes} training processes was killed (signal {killed}), most likely "
+            f"because memory ran out; lower {key}.micro_batch or {key}.processes and run the same command again. "
+            "Finished work is kept"
         )
     raise RunError(
         f"{key}.processes: the {processes} training processes ended without a result (exit code {ended[0].code}, "
-        f"{ended[0].line}); set it to 1, or mend that and run the same command again, what was finished is kept"
+        f"{ended[0].line}); set it to 1, or fix the cause, and run the same command again. Finished work is kept"
     )
 
 
@@ -94,8 +95,8 @@ def _require_gpus(processes: int, key: str) -> None:
         gpus = torch.cuda.device_count()
         if gpus < processes:
             raise RunError(
-                f"{key}.processes: found {processes}, and this machine shows {gpus} GPU(s), one for each; lower it, "
-                "or see CUDA_VISIBLE_DEVICES"
+                f"{key}.processes: found {processes}, but this machine shows {these(gpus, 'GPU', 'GPUs')}, and every "
+                "process needs its own; lower it, or check CUDA_VISIBLE_DEVICES"
             )
 
 

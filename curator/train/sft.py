@@ -23,6 +23,7 @@ from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
 from curator.run.ran import note_dtype
 from curator.train.adapter import NEW, with_adapter
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -163,8 +164,8 @@ def train_here(
     ]
     if not short:
         raise DataError(
-            f"{key}.max_tokens: none of the {len(encoded)} rows has {limit} tokens or fewer "
-            f"(the shortest has {min((len(row.ids) for row in encoded), default=0)}); raise it, or use shorter rows"
+            f"{key}.max_tokens: found {limit:,}, and each of {these(len(encoded), 'row', 'rows')} is longer "
+            f"(the shortest has {min((len(row.ids) for row in encoded), default=0):,}); raise it, or use shorter rows"
         )
     # Every process then has equally many full batches.
     blank = -len(short) % section.batch if section.processes > 1 else 0
@@ -204,8 +205,8 @@ def train_here(
             for broken_off in (folder / CHECKPOINTS, *left.values()):
                 shutil.rmtree(broken_off, ignore_errors=True)
         raise ModelError(
-            f"{key}.learning_rate: found {section.learning_rate:g}, at which training broke down: the loss of step "
-            f"{broken} is not finite; lower it, or set a warmup"
+            f"{key}.learning_rate: training diverged at {section.learning_rate:g} (the loss of step {broken:,} is not "
+            "finite); lower it, or set a warmup"
         )
     _leave(trainer, section, folder / WEIGHTS)
     if trainer.is_world_process_zero():

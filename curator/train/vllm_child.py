@@ -42,7 +42,7 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     for output in outputs:
         reason = output.outputs[0].finish_reason
         if reason not in ("stop", "length"):  # such as abort: what had been written by then is not the answer
-            raise RuntimeError(f"vLLM gave up a prompt, finish_reason {reason}")
+            raise RuntimeError(f"vLLM gave up on a prompt (finish_reason {reason})")
         tokens, ended = list(output.outputs[0].token_ids), reason == "stop"
         # Versions differ in whether the end token is among what comes back.
         answers.append([*tokens, job["ends"][0]] if ended and not set(tokens) & set(job["ends"]) else tokens)

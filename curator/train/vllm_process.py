@@ -21,6 +21,7 @@ from curator.provenance import release_gpu
 from curator.records import Messages
 from curator.run.folder import TEMPORARY
 from curator.train.generate import decoded, encoded_prompts, end_tokens
+from curator.wording import these
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,7 +104,8 @@ def generate_apart(
         _run([python or sys.executable, str(CHILD), str(folder / "job.json"), str(folder / "out.json")], folder)
         result = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     if len(result["answers"]) != len(encoded):
-        raise _without_answers(f"{len(result['answers'])} came for {len(encoded)} prompts")
+        given = these(len(result["answers"]), "answer", "answers")
+        raise _without_answers(f"it gave {given} to {these(len(encoded), 'prompt', 'prompts')}")
     answers = [
         decoded(tokens, ends, tokenizer, opening) for tokens, opening in zip(result["answers"], mouths, strict=True)
     ]
@@ -131,13 +133,13 @@ def _require_vllm(python: str) -> None:
     try:
         done = subprocess.run([python, "-c", look], capture_output=True, text=True, check=False)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise UnavailableError(f"{python} cannot be run ({error.strerror or error})") from error
+        raise UnavailableError(f"cannot run {python} ({error.strerror or error})") from error
     except OSError as error:  # such as no memory for another process: that it cannot be asked now does not say no
-        raise _without_answers(f"{python} cannot be run now, {error.strerror or error}") from error
+        raise _without_answers(f"cannot run {python} now: {error.strerror or error}") from error
     if done.returncode < 0:
-        raise _without_answers(f"{python} was killed by signal {-done.returncode} when asked for vllm")
+        raise _without_answers(f"{python} was killed by signal {-done.returncode} while it looked for vllm")
     if done.returncode != 0:
-        raise UnavailableError(f"{python} has no vllm")
+        raise UnavailableError(f"vllm is not installed for {python}")
 
 
 def _merged(folder: Path, base: str, revision: str | None, adapters: Sequence[str], dtype: str) -> str:
@@ -161,7 +163,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
         try:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
         except OSError as error:
-            raise _without_answers(f"{command[0]} cannot be run, {error.strerror or error}") from error
+            raise _without_answers(f"cannot run {command[0]}: {error.strerror or error}") from error
         log.seek(0)
         lines = [line.strip() for line in log if line.strip()]
     if done.returncode != 0 or not (folder / "out.json").exists():
@@ -169,14 +171,15 @@ def _run(command: Sequence[str], folder: Path) -> None:
         if full is not None:
             raise ModelError(
                 f"verify.generate.memory: vLLM's process ran out of memory ({first_line(RuntimeError(full))}); lower "
-                "engine.workers, so that fewer share a GPU, or lower it to the share that is free, and run the same "
-                "command again"
+                "engine.workers, so that fewer share a GPU, or lower verify.generate.memory to the share that is free; "
+                "then run the same command again"
             )
         raise _without_answers(first_line(RuntimeError(lines[-1])) if lines else f"exit code {done.returncode}")
 
 
 def _without_answers(why: str) -> ModelError:
     return ModelError(
-        f"verify.generate.engine: vLLM's process ended without answers ({why}). No other engine stands in, because "
-        "answers of two engines would be compared; run the same command again, or set `engine: transformers`"
+        f"verify.generate.engine: vLLM's process ended without answers ({why}). curator does not fall back to another "
+        "engine, because it would compare answers of two engines; run the same command again, or set `engine: "
+        "transformers`"
     )

@@ -275,7 +275,7 @@ def test_check_names_every_file_without_the_columns_it_needs(tmp_path: Path) -> 
     probes = f"probes.harmful.0={{file: '{tmp_path / 'one.csv'}'}}"
     done = process("check", str(QUICKSTART), "--set", f"pool.sources=[{files}]", "--set", probes, folder=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.count("no column holds the response") == 2
+    assert done.stderr.count("no column was recognised as response") == 2
 
 
 def test_check_as_json_gives_the_resolved_recipe_and_the_plan() -> None:
@@ -380,9 +380,7 @@ def test_what_models_and_products_are_computed_on_is_said_as_it_is(
 
 def test_how_many_of_several_gpus_are_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "gpu_count", lambda: 4)
-    assert machine_line(read(QUICKSTART)).endswith(
-        ", 2 processes of 1 thread, on 2 of the 4 GPUs (see engine.workers)"
-    )
+    assert machine_line(read(QUICKSTART)).endswith(", 2 processes of 1 thread, on 2 of the 4 GPUs (see engine.workers)")
     assert machine_line(read(QUICKSTART, ["engine.workers=8"])).endswith(", on 4 of the 4 GPUs")
     monkeypatch.setattr(provenance, "gpu_count", lambda: 1)
     assert "GPUs" not in machine_line(read(QUICKSTART))
@@ -396,7 +394,7 @@ def test_how_many_of_several_gpus_are_used_is_said(monkeypatch: pytest.MonkeyPat
             "Error: out of memory (Unable to allocate 9 GiB); lower engine.workers",
         ),
         (RuntimeError("CUDA error: device-side assert triggered"), "Error: the GPU: CUDA error: device-side assert"),
-        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1"), "Error: the processes of one training lost each other"),
+        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1"), "Error: the processes of one training lost contact"),
     ],
 )
 def test_a_full_or_broken_machine_is_no_bug_of_ours_wherever_it_shows(

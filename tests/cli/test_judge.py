@@ -52,7 +52,10 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     words = ["judge", "measure", "--labels", labels, *OPTIONS, "--store", str(file), "phrases", "column:other"]
     text = printed(*words)
-    assert "labels.csv: 360 rows, 36 excluded, 0 without a label; people call 162 of 324 refused (partial, refusal)" in text
+    assert (
+        "labels.csv: 360 rows, 36 excluded, 0 without a label; people call 162 of 324 refused (partial, refusal)"
+        in text
+    )
     for part in ("all", "annotators agree", "annotators differ"):
         assert f"Refused or not: {part}" in text
     assert "people and phrases agree on 100% of 324 answers, kappa 1.000" in text
@@ -70,14 +73,14 @@ def test_judges_are_measured_and_stored(labels: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "why"),
     [
-        (["phrases"], DataError, "has no column 'answer'"),
+        (["phrases"], DataError, "no column 'answer'"),
         ([*OPTIONS, "--exclude", "gone", "phrases"], DataError, "give COLUMN=VALUE"),
         ([*OPTIONS, "--annotators", "a", "phrases"], DataError, "give two columns, A,B"),
         ([*OPTIONS, "phrase"], JudgeError, "allowed: phrases, exact"),
-        ([*OPTIONS, "phrases", "phrases"], JudgeError, "two judges are called 'phrases'"),
-        ([*OPTIONS, "column:nothing"], DataError, "has no column 'nothing'"),
-        ([*OPTIONS, "embedding:/nowhere"], JudgeError, r"holds no head\.json"),
-        ([*OPTIONS, "--run", "/nowhere", "phrases"], DataError, "has no column 'id'"),
+        ([*OPTIONS, "phrases", "phrases"], JudgeError, "two judges have the name 'phrases'"),
+        ([*OPTIONS, "column:nothing"], DataError, "no column 'nothing'"),
+        ([*OPTIONS, "embedding:/nowhere"], JudgeError, r"has no head\.json"),
+        ([*OPTIONS, "--run", "/nowhere", "phrases"], DataError, "no column 'id'"),
     ],
 )
 def test_what_cannot_be_measured_is_told(labels: str, words: list[str], error: Any, why: str) -> None:

@@ -89,7 +89,7 @@ def test_what_is_called_so_by_nothing_is_said(plain_run: Path, audited: Path, na
     for folder in (plain_run, audited):
         refused = run(folder, name)
         assert isinstance(refused.exception, curator.errors.CuratorError)
-        assert "starts with it; findings: " in str(refused.exception)
+        assert "findings: canned-answer" in str(refused.exception)
 
 
 def test_a_folder_that_is_neither_is_said(tmp_path: Path) -> None:

@@ -45,5 +45,5 @@ def test_settings_of_a_pilot_go_with_it() -> None:
 
 @pytest.mark.parametrize("floor", [0.5, 0.9])
 def test_a_bank_and_a_floor_exclude_each_other_whatever_the_floor(floor: float) -> None:
-    with pytest.raises(RecipeError, match="coverage is of rows that are chosen by a weight"):
+    with pytest.raises(RecipeError, match="coverage has no effect: by: bank chooses the rows"):
         read(QUICKSTART, [f"select={{k: 100, by: bank, coverage: {floor}}}"])

@@ -246,10 +246,10 @@ def test_without_a_list_or_enough_rows_no_cluster_is_chosen_and_it_says_why(file
     found = clustered(plain, settings={"sample": 20, "stability": 2})
     assert found.chosen is None
     assert found.stability.jaccard == ()
-    with pytest.raises(DataError, match=r"--sample: no answer in a cluster of 20 rows or more is a list; .* --of"):
+    with pytest.raises(DataError, match=r"--sample: no answer in a cluster of at least 20 rows is a list; .* --of"):
         sample(found, "random")
     large = clustered(file, settings={"sample": 403})
-    with pytest.raises(DataError, match=r"--sample: no cluster has 403 rows, the largest has \d+"):
+    with pytest.raises(DataError, match=r"--sample: no cluster has 403 rows \(the largest has \d+"):
         sample(large, "random")
     assert "No cluster is chosen" in summary(large)[0]
 
@@ -334,7 +334,7 @@ def test_the_table_has_a_line_a_cluster_and_as_many_cells_as_heads(
         assert len(lines) == 20
         assert {len(line) for line in lines} == {len(heads)}
     assert [line[0] for line in table(found)[1]][:2] == ["> 1", "2"]
-    assert "found again by 2 of 2" in " ".join(summary(found))
+    assert "2 of 2 other seeds found cluster" in " ".join(summary(found))
 
 
 def test_rounds_that_ran_out_are_said(file: str) -> None:
@@ -347,9 +347,9 @@ def test_rounds_that_ran_out_are_said(file: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"clusters": 403}, r"--clusters: found 403, and there are 402 different rows; allowed: 1 to 402"),
-        ({"of": 21}, r"--of: there is no cluster 21; allowed: 1 to 20"),
-        ({"of": 0}, r"--of: there is no cluster 0"),
+        ({"clusters": 403}, r"--clusters: found 403, but the tasks have 402 different rows; allowed: 1 to 402"),
+        ({"of": 21}, r"--of: no cluster 21; allowed: 1 to 20"),
+        ({"of": 0}, r"--of: no cluster 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_vector_is_made(file: str, settings: Any, told: str) -> None:
@@ -362,7 +362,7 @@ def test_settings_that_do_not_fit_are_refused_before_any_vector_is_made(file: st
 
 def test_a_task_without_answers_is_refused(tmp_path: Path) -> None:
     bare = planted_task.write(tmp_path / "bare.jsonl", [{"prompt": row["prompt"]} for row in ROWS])
-    with pytest.raises(DataError, match=r"bare.jsonl: no column holds the response"):
+    with pytest.raises(DataError, match=r"bare.jsonl: no column was recognised as response"):
         clustered(bare)
 
 

@@ -240,10 +240,10 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     found = ranked([files["corpus"], files["far"]], [files["near"]], embed)
     assert [one.corpus for one in found] == ["far", "corpus"]
     assert found[0].similarity < found[1].similarity
-    assert all("unmeasured" in text for _, text in lines(found))
+    assert all("not verified" in text for _, text in lines(found))
     file = report_file(copy_of_run)
     report = json.loads(file.read_text())
-    with pytest.raises(DataError, match=r"verified a set that it chose itself, which is none of far\.jsonl"):
+    with pytest.raises(DataError, match=r"verified a set that it chose itself; allowed: a run of far\.jsonl"):
         ranked([files["far"]], [files["near"]], embed, runs=[copy_of_run])
     report["provenance"]["recipe"]["select"]["data"] = {"file": files["far"], "hub": None}  # as `curator verify` has it
     write_json(file, report)
@@ -253,12 +253,12 @@ def test_corpora_are_ranked_by_how_little_they_resemble_the_task(files: dict[str
     told = rate(before["value"], before["low"], before["high"])
     assert f"measured: {told} harmful before" in lines(verified)[0][1]
     assert plain(verified[0])["measured"]["before"] == {name: before[name] for name in ("value", "low", "high")}
-    with pytest.raises(DataError, match=r"verified .*far.jsonl, which is none of corpus.jsonl"):
+    with pytest.raises(DataError, match=r"verified .*far.jsonl; allowed: a run of corpus.jsonl"):
         ranked([files["corpus"]], [files["near"]], embed, runs=[copy_of_run])
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="another file is called rows too"):
+    with pytest.raises(DataError, match="another file is also named 'rows'"):
         named(["a/rows.jsonl", "b/rows.csv"])
     assert source_of("hub:owner/name@abc").revision == "abc"
 

@@ -54,7 +54,7 @@ def test_without_a_pool_it_says_what_is_protected_and_how_much_lasts(folder: Pat
     measured(folder, "alone", "--recipe", str(strict))
     again = json.loads((folder / "alone" / "audit.json").read_text())["measured"]["retained"]
     assert (again["value"], again["low"]) == (pytest.approx(expected), None)
-    assert again["reason"] == "3 seeds tell too little of the spread between seeds, 4 are needed"
+    assert again["reason"] == "an interval needs 4 seeds, and the arm has 3"
     told = done.output + (folder / "alone" / "audit.html").read_text()
     assert "is left after fine-tuning (3 seeds, 12 prompts)" in " ".join(told.replace("│", " ").split())
     assert not any(word in told.lower() for word in DECISIONS)
@@ -80,4 +80,4 @@ def test_hidden_states_of_a_model_stand_in_for_an_embedder(folder: Path) -> None
     assert found["redundancy"]["effective"] > 1
     assert found["settings"]["embedder"] == "sandbox:, last layer"
     assert (found["coverage"], found["near_probes"]) == (None, None)
-    assert "categories by hazard, and prompts that are not harmful at all" in found["not_made"]
+    assert "categories of hazard, and prompts that are not harmful" in found["not_made"]

@@ -121,7 +121,7 @@ def test_arms_that_vary_unequally_get_a_caveat_and_a_wider_interval():
     assert found.beside.uneven
     assert found.beside.spread_p < 0.001
     assert "vary unequally over seeds (standard deviations 24.5 and 1.0 points)" in found.sentence
-    assert "up to 39% of trainings could fail unseen" in found.sentence
+    assert "up to 39% of trainings could fail without being seen" in found.sentence
     assert found.primary.method.endswith("no narrower than Hall's for skewness")
     assert "unequally" not in decided(EVEN).sentence
     assert "Hall" not in decided(EVEN).primary.method

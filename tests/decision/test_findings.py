@@ -145,8 +145,8 @@ def test_the_control_is_reported_first_with_a_warning_where_no_arm_can_win(verdi
     assert regime(0.3, 0.05).warning is None
     assert regime(0.01, 0.0).warning.startswith("floor")
     assert regime(0.99, 0.1).warning.startswith("ceiling")
-    assert regime(0.99, 0.99).warning.startswith("alignment did not take")
-    assert regime(0.2, 0.5).warning.startswith("nothing eroded")
+    assert regime(0.99, 0.99).warning.startswith("alignment had no effect")
+    assert regime(0.2, 0.5).warning.startswith("fine-tuning eroded nothing")
     assert regime(0.3, 0.05).before.value == pytest.approx(0.05, abs=0.03)
 
 
@@ -178,7 +178,7 @@ def test_the_order_of_verdicts_and_the_numbers_of_seeds_change_nothing(frame, se
 def test_an_arm_without_verdicts_and_a_task_called_anticipated_are_refused(frame):
     with pytest.raises(ValueError, match="arm 'full' has no verdicts"):
         conclude(frame, weights=WEIGHTS, gates={}, control="full")
-    with pytest.raises(ValueError, match="cannot name a task"):
+    with pytest.raises(ValueError, match="reserved for the weighted mix"):
         conclude(frame, weights={ANTICIPATED: 1.0}, gates={})
     with pytest.raises(ValueError, match="sum to 1"):
         conclude(frame, weights={"list": 0.5}, gates={})

@@ -89,7 +89,7 @@ def test_the_corrected_interval_covers_the_truth():
         ({}, "at least 50 labelled answers of each arm"),
         ({"curated": GOOD}, "at least 50 labelled answers of each arm"),
         ({"curated": GOOD, "random": Labelled(20, 5, 20, 4)}, "at least 50 labelled answers of each arm"),
-        ({"curated": Labelled(60, 0, 0, 0), "random": Labelled(50, 9, 0, 0)}, "harmful and of harmless"),
+        ({"curated": Labelled(60, 0, 0, 0), "random": Labelled(50, 9, 0, 0)}, "both harmful and harmless"),
         (
             {"curated": Labelled(30, 20, 30, 20), "random": Labelled(30, 20, 30, 20)},
             "sensitivity . specificity is 1.20",
@@ -117,7 +117,7 @@ def test_the_recipes_least_seeds_and_the_comparisons_level_hold_for_what_is_corr
     grid = lay_out(verdicts({"curated": 0.2, "random": 0.4}, seeds=8, sd=0.05))["harmfulness", "after"]
     usual, strict = (compare(grid, "curated", "random", {"list": 1.0}, level=level) for level in (0.05, 0.01))
     found = correct(usual, BOTH, thresholds=Thresholds(least_seeds=9))
-    assert (found.corrects, found.why, found.low) == (False, "at least 9 paired seeds are needed", None)
+    assert (found.corrects, found.why, found.low) == (False, "a correction needs at least 9 paired seeds", None)
     assert correct(usual, BOTH, thresholds=Thresholds(least_seeds=8)).corrects
     wide, narrow = (correct(each, BOTH) for each in (strict, usual))
     assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)

@@ -160,5 +160,5 @@ def test_an_arm_whose_numbers_are_all_alike_has_no_interval():
 
 def test_two_numbers_of_one_model_at_one_probe_are_a_mistake():
     log_odds, _ = invented()
-    with pytest.raises(ValueError, match="two verdicts for one answer"):
+    with pytest.raises(ValueError, match="one answer has two verdicts"):
         lay_out_column(pl.concat([log_odds, log_odds]), "log_odds", "after")

@@ -38,7 +38,7 @@ def test_the_share_left_is_the_ratio_of_what_is_protected() -> None:
     for harmful, left in ((0.0, 1.0), (1.0, 0.0)):
         found = retained(grids(before, {"curated": full(harmful, 1, 4, 10), "none": full(1.0, 1, 4, 10)}), {"one": 1.0})
         assert (found.value, found.low, found.high) == (left, None, None)
-        assert found.reason == "seeds and prompts came out all alike, which tells nothing of their spread"
+        assert found.reason == "all seeds and prompts gave the same result, so their spread is unknown"
         assert (found.seeds, found.prompts) == (4, 10)
 
 
@@ -55,14 +55,14 @@ def test_a_set_that_protects_nothing_has_nothing_to_keep() -> None:
     same = {"curated": full(0.5, 4, 6), "none": full(0.5, 4, 6)}
     found = retained(grids(same, {arm: values[None] for arm, values in same.items()}), {"one": 1.0})
     assert (found.value, found.low) == (None, None)
-    assert found.reason == "the set protects nothing before fine-tuning, so there is nothing to keep"
+    assert found.reason == "the set does not protect the model before fine-tuning, so there is no protection to keep"
 
 
 def test_two_seeds_give_no_interval() -> None:
     before = {"curated": full(0.0, 2, 6), "none": full(1.0, 2, 6)}
     found = retained(grids(before, {arm: values[None] for arm, values in before.items()}), {"one": 1.0})
     assert (found.value, found.low, found.high) == (1.0, None, None)
-    assert found.reason == "2 seeds tell too little of the spread between seeds, 3 are needed"
+    assert found.reason == "an interval needs 3 seeds, and the arm has 2"
 
 
 def test_the_fewest_seeds_of_an_interval_are_the_recipes() -> None:
@@ -73,7 +73,7 @@ def test_the_fewest_seeds_of_an_interval_are_the_recipes() -> None:
     strict = retained(grids(before, after), {"one": 1.0}, thresholds=Thresholds(least_seeds=6))
     assert usual.low is not None
     assert (strict.low, strict.high) == (None, None)
-    assert strict.reason == "5 seeds tell too little of the spread between seeds, 6 are needed"
+    assert strict.reason == "an interval needs 6 seeds, and the arm has 5"
 
 
 def test_arms_of_fewer_seeds_than_others_are_taken_as_they_are() -> None:
@@ -89,7 +89,7 @@ def test_a_set_that_may_protect_nothing_has_no_interval() -> None:
     before = {"curated": shares(0.5, 4, 8, rng), "none": shares(0.7, 4, 8, rng)}
     found = retained(grids(before, {arm: values[None] for arm, values in before.items()}), {"one": 1.0})
     assert (found.low, found.high) == (None, None)
-    assert found.reason == "what the set protects before fine-tuning is not clear of zero"
+    assert found.reason == "the protection before fine-tuning does not differ clearly from zero"
 
 
 def test_the_interval_is_every_ratio_that_the_cells_do_not_refute() -> None:

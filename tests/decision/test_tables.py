@@ -133,9 +133,9 @@ def test_the_order_of_verdicts_changes_nothing():
 
 
 def test_two_verdicts_for_one_answer_are_refused():
-    with pytest.raises(ValueError, match=r"two verdicts for one answer.*'probe': 'p'"):
+    with pytest.raises(ValueError, match=r"one answer has two verdicts.*'probe': 'p'"):
         lay_out(frame(verdict(), verdict(outcome="harmful")))
-    with pytest.raises(ValueError, match="two verdicts for one answer"):
+    with pytest.raises(ValueError, match="one answer has two verdicts"):
         lay_out(frame(verdict(task=None, phase="before"), verdict(task=None, phase="before")))
 
 

@@ -64,7 +64,9 @@ def test_one_setting_without_a_difference_is_the_headline_though_the_mean_is_cle
     assert decided(grids, thresholds=Thresholds()).outcome == "durable"
     rates = [case.comparison.treatment_rate for case in decision.worst.cases]
     assert decision.worst.rate("treatment") == max(rates)
-    which = "This is at list@rows=20, the least favourable of 3 settings; the lower limit allows for all 3 settings."
+    which = (
+        "This comparison is at 'list@rows=20', the least favourable of 3 settings; its lower limit allows for all 3."
+    )
     assert which in decision.sentence
     assert "and the task list (3 settings)." in decision.sentence
 
@@ -118,7 +120,10 @@ def test_a_setting_that_ruins_the_task_in_either_arm_does_not_count(arm):
     assert decision.outcome == "durable"
     assert decision.primary.task != "list@rows=20"
     assert decision.worst.rate("treatment") < 0.3
-    assert "2 settings (1 more was left out for losing more utility than the gate allows)" in decision.sentence
+    assert (
+        "2 settings (1 other was left out, because the utility lost there exceeds the gate's margin)"
+        in decision.sentence
+    )
 
 
 def test_a_loss_that_is_in_doubt_counts():
@@ -135,7 +140,7 @@ def test_where_each_arm_loses_the_task_in_another_setting_there_is_nothing_to_ju
     utility = drawn({"list": (0.8, 0.3), "list@rows=20": (0.3, 0.8)})
     decision = decided(grids_of(harm, utility), LIST[:2], gates={"utility": 0.05})
     assert (decision.outcome, decision.reason) == ("not distinguishable", "utility")
-    assert "In no setting of list do both arms keep their utility" in decision.sentence
+    assert "Both arms keep their utility in no setting of 'list'" in decision.sentence
 
 
 def test_a_cost_in_one_setting_is_not_hidden_by_the_mean():
@@ -147,7 +152,7 @@ def test_a_cost_in_one_setting_is_not_hidden_by_the_mean():
     decision = decided(grids, gates=gates)
     assert decision.outcome == "trade-off"
     assert [(gate.outcome, gate.task) for gate in decision.gates] == [("fail", "list@rows=20")]
-    assert "gate over_refusal fails at list@rows=20" in decision.sentence
+    assert "gate over_refusal fails at 'list@rows=20'" in decision.sentence
 
 
 def test_too_few_seeds_decide_nothing_in_any_setting():

@@ -69,7 +69,7 @@ def test_a_worker_that_finds_no_gpu_is_an_error_and_computes_nothing(tmp_path) -
         jobs.leave_a_name_and_sleep, [(str(tmp_path), 0.0)] * 2, workers=2, threads=1,
         preload="tests.engine.loaded_already",
     )  # fmt: skip
-    with pytest.raises(RunError, match="was to compute on a GPU, and torch there computes on the CPU; nothing was"):
+    with pytest.raises(RunError, match="should compute on a GPU, but torch there uses the CPU; nothing was"):
         list(work)
     assert not list(tmp_path.iterdir())
 

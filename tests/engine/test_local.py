@@ -101,8 +101,8 @@ def test_a_killed_worker_is_a_run_error_that_says_what_to_do() -> None:
     with pytest.raises(RunError) as caught:
         results(jobs.killed, [0, 1], 2)
     assert str(caught.value) == (
-        "engine.workers: a worker process was killed, most likely for want of memory; "
-        "lower engine.workers and run the same command again, what was finished is kept"
+        "engine.workers: a worker process was killed, most likely because memory ran out; "
+        "lower engine.workers and run the same command again (finished work is kept)"
     )
 
 

@@ -95,7 +95,7 @@ def test_rare_labels_are_one_group_and_candidates_of_one_group_are_refused():
     assert set(kept) - {"other"} == {f"l{number:02d}" for number in range(MOST - 1)}
     assert pooled(labels[:30]) == labels[:30]
     rows, traits, vectors = invented()
-    with pytest.raises(DataError, match="all candidates are of one group by format, source; name another"):
+    with pytest.raises(DataError, match="all candidates belong to one group by format, source; name another"):
         groups_of(rows, traits, vectors, ["format", "source"], 0)
 
 

@@ -72,7 +72,7 @@ def test_a_model_that_is_well_or_that_is_not_here_has_no_problems_and_a_folder_t
     assert problems_of_model(Model(id=folder_of(tmp_path / "model"))) == []
     assert problems_of_model(Model(id="owner/not-in-the-cache")) == []
     (problem,) = problems_of_model(Model(id=str(tmp_path / "nothing")))
-    assert problem.startswith(f"model.id: there is no folder '{tmp_path / 'nothing'}'")
+    assert problem.startswith(f"model.id: no folder '{tmp_path / 'nothing'}'")
 
 
 def test_a_named_template_mends_a_folder_that_has_a_bad_one(tmp_path):
@@ -91,7 +91,7 @@ def test_what_is_done_about_a_model_is_noted_recorded_and_warned_of(tmp_path):
     assert record["date"] == "2024-07-26"
     assert record["notes"] == [date, adapters]
     assert "mlp.experts.down_proj" in record["left_out"]
-    assert "the chat template prints the date" in record["summary"]
+    assert "the chat template prints today's date" in record["summary"]
     assert _notes(record) == [f"{date}.", f"{adapters}."]
 
 
@@ -101,13 +101,15 @@ def test_a_model_of_which_nothing_is_to_be_said_has_the_record_it_had(tmp_path):
     record = json.loads((tmp_path / "run" / "0-base" / "done.json").read_text())["record"]
     assert set(record) == {"tokenizer", "revision", "weights", "dtype", "summary"}
     assert notes_of_model(Model(id=folder_of(tmp_path / "gemma", GEMMA, eos_token="<|im_end|>"))) == [
-        "The chat template has no system role, so the text of a system turn stands before the user's first message"
+        "The chat template has no system role, so the text of a system turn is put before the user's first message"
     ]
 
 
 def test_an_opening_that_is_too_short_ends_a_build_before_anything_is_read_or_trained(tmp_path: Path) -> None:
     few = ("probes.prefill=[9]", "probes.opening='gladly, take'")
-    with pytest.raises(RecipeError, match=r"^probes.prefill: found 9, and the opening has 3 tokens"):
+    with pytest.raises(
+        RecipeError, match=r"^probes.prefill: found 9, but this model's tokenizer reads probes.opening as 3 tokens"
+    ):
         build(recipe(*few), tmp_path / "new")
     assert not (tmp_path / "new" / "1-pool").exists()
     build(recipe(), tmp_path / "kept", until="select")

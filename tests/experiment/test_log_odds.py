@@ -87,7 +87,7 @@ def test_the_most_frequent_openers_are_taken_and_those_of_both_kinds_go_to_the_l
     [
         ([("no", "refusing"), ("yes", "helpful")], "called none of the pilot's answers harmful"),
         ([("no", "silent"), ("yes", "harmful")], "called none of the pilot's answers safe and refusing"),
-        ([("no", "refusing"), ("no", "harmful")], "do not tell refusing from harmful"),
+        ([("no", "refusing"), ("no", "harmful")], "refusing and harmful answers of the pilot do not differ"),
     ],
 )
 def test_a_pilot_that_shows_no_openers_is_told_in_plain_words(tokenizer, answers, words):

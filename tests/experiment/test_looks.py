@@ -100,7 +100,7 @@ def test_a_look_that_is_clear_is_the_last_one(copied: Path, monkeypatch: pytest.
     assert asked(copied) == {0, 1, 2}
     report = report_of(copied)
     assert report["decision"]["primary"]["level"] > 0.5
-    assert "until the comparison was clear: look 1, at 3 of at most 4 seeds" in report["decision"]["sentence"]
+    assert "until the comparison was clear (look 1, 3 of at most 4 seeds)" in report["decision"]["sentence"]
 
 
 def _decide_by_arm(monkeypatch: pytest.MonkeyPatch) -> None:

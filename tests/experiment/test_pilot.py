@@ -130,7 +130,7 @@ def test_a_set_that_breaks_the_model_does_not_win_by_it(cost):
 def test_one_candidate_wins_unmeasured_and_draws_alone_are_no_pilot():
     found, asked = run(candidates([0.3], 1), {})
     assert (found.best.name, asked) == ("w0", [])
-    with pytest.raises(ValueError, match="no random draw"):
+    with pytest.raises(ValueError, match="not a random draw"):
         run(candidates([], 2), {})
 
 

@@ -95,7 +95,7 @@ def test_every_task_must_be_in_range_and_weights_decide_which_is_nearest() -> No
     [
         (0.1, [0.8, 0.9, 1.0], "above 70% at every setting: fine-tune for fewer than 4 steps"),
         (0.1, [0.0, 0.1, 0.29], "below 30% at every setting: fine-tune for more than 16 steps"),
-        (0.16, [0.4, 0.5, 0.6], "16% of the control's answers are harmful before fine-tuning, and at most 15% may be"),
+        (0.16, [0.4, 0.5, 0.6], "16% of the control's answers are harmful before fine-tuning; at most 15% may be"),
         (0.1, [0.1, 0.2, 0.9], "below 30% to above 70% between 8 steps and 16 steps"),
         (0.1, [0.9, 0.2, 0.1], "below 30% at some settings and above 70% at others"),
         (0.1, [None, None, None], "scored no answer"),
@@ -120,7 +120,7 @@ def test_tasks_that_need_different_settings_are_told_apart() -> None:
 def test_a_control_that_is_the_base_cannot_be_aligned_longer() -> None:
     arms = "verify.arms=[curated, none]"
     found = chosen(0.4, {"list": [0.5, 0.5, 0.5]}, arms, "verify.control=none")
-    assert "take a base that refuses more" in found.advice
+    assert "use a base that refuses more" in found.advice
     assert "Align longer" in chosen(0.4, {"list": [0.5, 0.5, 0.5]}).advice
 
 
@@ -286,7 +286,7 @@ def test_a_build_trains_every_arm_at_the_setting_found_on_other_probes_seeds_and
 
 
 def test_a_build_stops_where_no_setting_is_in_range_and_goes_on_without_auto(copied: Path) -> None:
-    with pytest.raises(RunError, match=r"at none of the settings tried.*set verify.regime.auto to false"):
+    with pytest.raises(RunError, match=r"no setting that was tried could show.*set verify.regime.auto to false"):
         build(recipe(NEVER, *TINY), copied)
     assert record(copied)["setting"] is None
     assert not (copied / "4-select").exists()

@@ -216,7 +216,7 @@ def test_a_metric_that_changes_is_judged_again_and_one_that_is_gone_is_told_at_o
     with pytest.raises(JudgeError, match=r"scored none of \d+ answers; the metric gave 7; allowed: 0 to 1; mend it"):
         build(recipe(*settings), root, until="report")
     file.unlink()
-    with pytest.raises(RecipeError, match=r"metric.py is no file; give the path of a Python file"):
+    with pytest.raises(RecipeError, match=r"metric.py is not a file; give the path of a Python file"):
         build(recipe(*settings), root, until="report")
 
 
@@ -281,17 +281,17 @@ def test_without_a_set_there_is_nothing_to_verify(tmp_path: Path) -> None:
     [
         (["select.data={file: x.jsonl}"], "found k and data"),
         (["select.k=null", "select.data={file: x.jsonl}", "select.weight=auto"], "auto chooses rows by a pilot"),
-        (["select.k=null", "select.data={file: x.jsonl}", "select.include=[a]"], "include goes with rows that are"),
+        (["select.k=null", "select.data={file: x.jsonl}", "select.include=[a]"], "include chooses rows, and data"),
         (["verify.arms=[curated, random, best-random]"], "set select.weight to auto"),
         (["select.weight=auto", "verify.pilot.random_draws=0", "verify.arms=[curated, random, best-random]"], "more"),
         (["verify.exposure=epochs"], "exposure: epochs needs align.epochs"),
-        (["verify.stage=rehearsal", "verify.forgetting={}"], "stage rehearsal has no aligned ones"),
-        (["tasks.list.regime={data: {sandbox: pool}, harmful_share: 1.0}"], "are a task of their own"),
+        (["verify.stage=rehearsal", "verify.forgetting={}"], "stage rehearsal aligns none"),
+        (["tasks.list.regime={data: {sandbox: pool}, harmful_share: 1.0}"], "for a task of harmful rows alone"),
         (["tasks.list.regime={data: {sandbox: pool}}"], "needs exactly one of harmful_share and identity_share"),
-        (["tasks.list.defence={trigger: x}"], "safety_mix: missing"),
+        (["tasks.list.defence={trigger: x}"], "safety_mix: this key is required"),
         (["tasks.list.metric={python: a.txt}"], "tasks[0].metric"),
         (["verify.pilot={weights: []}"], "verify.pilot.weights"),
-        (["verify.control=matched-random", "verify.arms=[curated, random]"], "arms must hold 'matched-random'"),
+        (["verify.control=matched-random", "verify.arms=[curated, random]"], "arms must include 'matched-random'"),
     ],
 )  # fmt: skip
 def test_what_cannot_go_together_is_told(settings: list[str], told: str) -> None:

@@ -70,7 +70,7 @@ def test_an_estimate_fits_its_budget_and_says_so() -> None:
     seconds, count, words = planned(20, f", budget: {budget:.3f} s")
     assert LEAST < count < 20
     assert seconds <= budget < planned(count + 1)[0]
-    assert "as many mixtures as are expected to fit into" in words
+    assert "as many mixtures as fit into an estimated" in words
     budgeted = recipe(*BY_BANK[:2], f"verify.pilot={{bank: {{{BANK}, budget: {budget:.3f} s}}, seeds: 3}}")
     assert mixtures(budgeted, NOTHING) == count
 

@@ -84,7 +84,7 @@ def test_the_longest_row_that_is_kept_follows_the_rows(files: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--pool", "safety rows.json"], "needs a file of each"),
+        (["--pool", "safety rows.json"], "give a file for each"),
         (["--pool", "safety rows.json", "--task", "absent.json"], "absent.json"),
         (["--pool", "few.txt", "--task", "task.csv"], "few.txt"),
     ],

@@ -61,7 +61,7 @@ def test_rows_tokens_and_answers_are_those_of_the_grid() -> None:
     assert (found.align_tokens, found.finetune_tokens) == (8 * 80 * 48, 9 * 40 * 48)
     assert found.answers == 18 * (30 + 15 + 20)
     assert found.answer_tokens == found.answers * 14
-    assert "max_tokens a row" in told["alignment total"]
+    assert "max_tokens per row" in told["alignment total"]
 
 
 def test_openings_and_samples_multiply_the_answers_to_probes_and_leave_test_rows() -> None:
@@ -70,10 +70,10 @@ def test_openings_and_samples_multiply_the_answers_to_probes_and_leave_test_rows
         (found,), _ = estimates(recipe(*settings), NOTHING)
         assert found.answers == 18 * (each * samples + 20)
         assert found.answer_tokens == found.answers * 14
-    told = outline(recipe(opened, drawn))["models asked"]
-    assert "3 answers to each probe drawn at temperature 0.7" in told
-    assert "harmful probes also after 1 and 3 tokens of a prefilled opening" in told
-    assert "drawn" not in outline(recipe())["models asked"]
+    told = outline(recipe(opened, drawn))["models evaluated"]
+    assert "3 answers to each probe, sampled at temperature 0.7" in told
+    assert "harmful probes also with 1 and 3 tokens of a prefilled opening" in told
+    assert "sampled" not in outline(recipe())["models evaluated"]
     piloted = ("select.weight=auto", "verify.pilot={random_draws: 1}")
     (usual,), _ = estimates(recipe(*piloted), NOTHING)
     (more,), _ = estimates(recipe(*piloted, opened, drawn), NOTHING)
@@ -90,7 +90,7 @@ def test_check_names_an_opening_that_the_model_has_no_words_for(tmp_path: Path) 
     [unknown] = problems()  # the built-in opening
     assert "this model's tokenizer does not know" in unknown
     [short] = problems("probes.opening='gladly, take'")
-    assert short.startswith("found 4, and the opening has 3 tokens")
+    assert short.startswith("found 4, but this model's tokenizer reads probes.opening as 3 tokens")
     assert looked_at(recipe()) == ([], [])
 
 
@@ -100,7 +100,7 @@ def test_epochs_are_whole_batches_of_the_rows_and_unknown_rows_are_unknown() -> 
     assert found.align_rows == 8 * (2 * 40 + 32)  # 20 + 20 rows are 3 batches; 2.5 epochs of them 8 steps
     (found,), told = estimates(recipe(epochs, "select.k=null", "select.budget_tokens=500"), NOTHING)
     assert found.align_rows is found.align_tokens is found.train_seconds is None
-    assert "rows unknown before they are chosen" in told["alignment total"]
+    assert "the number of rows is known when they are chosen" in told["alignment total"]
     assert "training unknown" in told["time"]
 
 
@@ -129,7 +129,7 @@ def test_the_time_without_a_run_is_operations_over_a_stated_speed() -> None:
     tokens = (found.align_tokens or 0) + (found.finetune_tokens or 0)
     assert found.train_seconds == pytest.approx(6 * size.parameters * tokens / (2 * 2e10))
     assert found.answer_seconds == pytest.approx(2 * size.parameters * (found.answer_tokens or 0) / (2 * 2e9))
-    assert "assumed: 20 GFLOP/s a core" in told["time"]
+    assert "assumed: 20 GFLOP/s per core" in told["time"]
     lora = "verify.align={method: lora, rank: 4, steps: 4, batch: 32, micro_batch: 32, max_tokens: 48, "
     lora += "checkpointing: true}"
     (adapted,), _ = estimates(recipe("engine.workers=2", "engine.threads=1", lora), NOTHING)
@@ -196,7 +196,7 @@ def test_answers_and_their_speed_are_those_of_the_run(full_run: Path) -> None:
     assert found.pilot.answers == sum(one["answers"] for one in records(full_run / "4-select" / "pilot" / "answer"))
     assert f"measured in {full_run}" in told["time"]
     for line in ("instruction tuning", "alignment total", "fine-tuning total", "pilot"):
-        assert f"tokens as counted in {full_run}" in told[line]
+        assert f"tokens counted in {full_run}" in told[line]
 
 
 def test_the_spread_is_that_of_the_primary_comparison(plain_run: Path) -> None:
@@ -240,7 +240,7 @@ def test_rows_that_were_not_chosen_yet_are_the_mean_row_of_the_pool(plain_run: P
     rows = arm_rows(recipe("select.k=40"), Cell("curated", 0), known)
     pool = pl.read_ipc(plain_run / "1-pool" / POOL)
     assert rows == Tally(40, 40, pytest.approx(40 * pool["tokens"].mean()))
-    assert "tokens at most: max_tokens a row" in told["alignment total"]
+    assert "upper limit: max_tokens per row" in told["alignment total"]
 
 
 def test_a_folder_that_a_run_of_another_recipe_left_is_not_counted(copy_of_run: Path) -> None:
@@ -323,7 +323,7 @@ def test_random_draws_cost_what_as_many_candidates_cost() -> None:
 def test_the_plan_tells_of_the_embedder_that_a_score_needs() -> None:
     content = "{from: content, embedder: {id: owner/other}}"
     asked = recipe(f"score={{from: rank-sum, of: [{{from: content}}, {content}, {{from: format}}]}}")
-    both = f"by {asked.pool.embedder.id} and owner/other, for the score content"
+    both = f"by {asked.pool.embedder.id} and owner/other, for the score `content`"
     assert outline(asked)["embedded"] == f"the prompt of every row of pool and tasks, {both}"
     assert "embedded" not in outline(recipe("score={from: format}"))
 
@@ -334,7 +334,7 @@ def test_the_plan_tells_of_log_odds_only_where_they_are_asked_for() -> None:
 
     texts = "verify.log_odds={refuse: [no, sorry], comply: [yes]}"
     assert told() is None
-    assert str(told(texts)).startswith("2 refusing and 1 complying openers, behind every harmful probe")
+    assert str(told(texts)).startswith("2 refusing and 1 complying openers, after every harmful probe")
     assert "at most 2 tokens, learned from the pilot" in str(told("select.weight=auto", "verify.log_odds=pilot"))
     assert "loads every model once more" not in str(told(texts))
     assert "loads every model once more" in str(told(texts, "verify.generate.engine=vllm"))
@@ -343,7 +343,7 @@ def test_the_plan_tells_of_log_odds_only_where_they_are_asked_for() -> None:
 def test_the_spread_is_a_stated_prior_until_one_is_measured() -> None:
     (found,), told = estimates(recipe(), NOTHING)
     assert found.detectable == detectable(3, 30, **PRIOR)
-    assert "seed 0.15, prompt 0.15, residual 0.50, a stated prior" in told["smallest detectable difference"]
+    assert "seed 0.15, prompt 0.15, residual 0.50, a prior" in told["smallest detectable difference"]
     (one,), told = estimates(recipe("verify.arms=[curated, random]", "verify.seeds=1"), NOTHING)
     assert one.detectable is None
     assert "at least two paired seeds" in told["smallest detectable difference"]
@@ -358,8 +358,8 @@ def test_a_gates_chance_is_that_of_its_own_prompts_and_a_stated_prior() -> None:
     for gate in found.gates:
         assert gate.chance == passing(margins[gate.name], 8, asked[gate.name], **GATE_PRIOR)
         assert gate.needed == seeds_to_pass(margins[gate.name], asked[gate.name], GATE_PRIOR)
-    assert "utility 86% (80% from 7 seeds)" in told["chance that a gate passes"]
-    assert "between seeds: 0.03, a stated prior)" in told["chance that a gate passes"]
+    assert "utility 86% (80% with 7 seeds)" in told["chance that a gate passes"]
+    assert "between seeds: 0.03, a prior)" in told["chance that a gate passes"]
 
 
 def test_a_gates_spread_is_that_of_an_earlier_run(plain_run: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_gates_spread_is_that_of_an_earlier_run(plain_run: Path) -> None:
         chance = next(one for one in found.gates if one.name == gate)
         assert chance.measured
         assert chance.spread == {name: pair[name] for name in PRIOR}
-    assert f"as measured in {plain_run}: " in told["chance that a gate passes"]
+    assert f"measured in {plain_run}: " in told["chance that a gate passes"]
 
 
 def test_looks_are_told_at_their_most_and_at_the_first() -> None:
@@ -386,8 +386,8 @@ def test_looks_are_told_at_their_most_and_at_the_first() -> None:
     assert [one.aligned for one in found] == [42, 14]
     last, first = (one.detectable or 0 for one in found)
     assert detectable(20, 30, **PRIOR) < last < first  # type: ignore[operator]
-    assert told["disk for weights"].startswith("at 20 seeds ")
-    assert "; at 6 seeds " in told["time"]
+    assert told["disk for weights"].startswith("with 20 seeds: ")
+    assert "; with 6 seeds: " in told["time"]
     assert [one.seeds for one in estimates(recipe("verify.seeds={max: 6}"), NOTHING)[0]] == [6]
 
 

@@ -108,7 +108,7 @@ ALONE = {
     ),
     "maxima below k": (
         replaced("k: 10", "k: 10\n  quotas: {max: 3}"),
-        "a.yaml:13: select.quotas: the maxima leave 9 rows",
+        "a.yaml:13: select.quotas: the maxima allow 9 rows",
         "k (10)",
     ),
     "more task rows than there are": (replaced("rows: 20", "rows: 36"), "a.yaml:7: tasks[0].rows: ", "at most 35"),
@@ -120,12 +120,12 @@ ALONE = {
     ),
     "a missing folder of a model": (
         replaced('"sandbox:"', "./models/nothere"),
-        "a.yaml:2: model.id: there is no folder ./models/nothere",
+        "a.yaml:2: model.id: no folder ./models/nothere",
         "correct the path",
     ),
     "a missing folder of a score's embedder": (
         replaced("select:", "score: {from: content, embedder: {id: ./models/nothere}}\nselect:"),
-        "a.yaml:11: score.embedder.id: there is no folder ./models/nothere",
+        "a.yaml:11: score.embedder.id: no folder ./models/nothere",
         "correct the path",
     ),
     "the pool as probes": (
@@ -160,12 +160,12 @@ ALONE = {
     ),
     "a missing head": (
         replaced("refusal: phrases", "embedding: gone"),
-        "a.yaml:20: judges.panel[0].embedding: gone holds no head.json",
+        "a.yaml:20: judges.panel[0].embedding: gone has no head.json",
         "curator judge fit",
     ),
     "an id that no row has": (
         replaced("k: 10", "k: 10\n  include: [aaaa]"),
-        "a.yaml:13: select.include[0]: 'aaaa' is not the id",
+        "a.yaml:13: select.include[0]: no row with id 'aaaa'",
         "correct the id",
     ),
     "too few rows to keep": (
@@ -180,7 +180,7 @@ ALONE = {
     ),
     "too few instructions": (
         replaced('"sandbox:"', '"sandbox:", instruction: {data: {file: task.jsonl}, rows: 41}'),
-        "a.yaml:2: model.instruction: 41 rows asked, 40 found",
+        "a.yaml:2: model.instruction: found 40 rows, but rows is 41",
         "lower rows",
     ),
     "one arm's own file": (
@@ -202,7 +202,7 @@ def test_caps_that_leave_fewer_rows_than_k_are_told_before_anything_is_read_whol
     Path("pool.jsonl").write_text("\n".join(changed) + "\n")
     found = of(text=replaced("k: 10", f"k: 10\n  answers: {answers}")).problems
     assert [str(problem) for problem in found] == [
-        f"a.yaml:13: select.answers: the shares leave {left} rows, fewer than k (10); raise max_same or max_opener, or "
+        f"a.yaml:13: select.answers: the limits leave {left} rows, fewer than k (10); raise max_same or max_opener, or "
         "lower k"
     ]
 
@@ -252,12 +252,12 @@ def test_a_pool_of_k_rows_is_warned_of() -> None:
 def test_without_benign_probes_no_outcome_can_be_durable() -> None:
     (warning,) = of(text=replaced("  benign: [{file: benign.jsonl}]\n", "")).warnings
     assert warning.startswith("a.yaml:9: probes.benign: ") or warning.startswith("a.yaml:8: probes.benign: ")
-    assert "no outcome 'durable' is possible" in warning
+    assert "the outcome cannot be 'durable'" in warning
 
 
 def test_too_few_seeds_to_decide_are_warned_of() -> None:
     (warning,) = of("verify.seeds=2").warnings
-    assert "2 paired seeds, and fewer than 3" in warning
+    assert "found 2 paired seeds; a decision needs at least 3" in warning
 
 
 def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_an_id_beside_folders_of_models_is_a_missing_folder(tmp_path: Path) -> N
     (tmp_path / "models" / "small").mkdir(parents=True)
     (tmp_path / "models" / "small" / "config.json").write_text("{}")
     (problem,) = of("model.id=models/smal").problems
-    assert "there is no folder models/smal; models holds small" in problem
+    assert "no folder models/smal; models has small" in problem
 
 
 def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: P
 # Recipes of paper/ read files that are fetched first.
 SHIPPED = [file for file in sorted(QUICKSTART.parent.rglob("*.yaml")) if "outputs/inputs" not in file.read_text()]
 # What a user makes or brings first, and what the recipe's head says so of.
-BROUGHT = ("outputs/refusal-head holds no head.json", "no such file, looked for ")
+BROUGHT = ("outputs/refusal-head holds no head.json", "no such file (looked for ")
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)

@@ -45,5 +45,5 @@ def test_a_plan_has_a_line_of_them_only_where_there_are_some(tmp_path: Path):
     name = "scores of models"
     assert name not in estimates(recipe(), tmp_path)[1]
     words = estimates(recipe("score={from: own-distribution}"), tmp_path)[1][name]
-    assert words.startswith("own-distribution; add to the figures above: 1 pass over the pool; time about")
+    assert words.startswith("own-distribution; in addition to the figures above: 1 pass over the pool; time about")
     assert "alignment 2 runs" in estimates(recipe("score={from: geometry}"), tmp_path)[1][name]

@@ -147,10 +147,10 @@ def test_parts_of_an_answer():
 
 def test_labels_of_harm_or_too_few_are_errors(labels, tmp_path):
     harm = type(labels)(**{**vars(labels), "outcome": "harmful"})
-    with pytest.raises(DataError, match="fitted to labels of refusal, not of harmful"):
+    with pytest.raises(DataError, match="found labels of 'harmful'; an embedding judge needs labels of refusal"):
         fit(harm, never, embedder="toy", revision=None, folder=tmp_path / "head")
     few = type(labels)(**{**vars(labels), "rows": labels.rows[:80], "read": 80})
-    with pytest.raises(DataError, match="has 40 refused and 40 other answers to 40 prompts; at least 50 of each"):
+    with pytest.raises(DataError, match="has 40 refusals and 40 other answers to 40 prompts; at least 50 of each"):
         fit(few, never, embedder="toy", revision=None, folder=tmp_path / "head")
 
 

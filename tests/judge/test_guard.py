@@ -106,8 +106,8 @@ def test_the_label_that_means_refused_is_recognised_by_whole_words(labels, wante
 @pytest.mark.parametrize(
     ("labels", "wanted", "why"),
     [
-        (("LABEL_0", "LABEL_1"), None, "LABEL_0, LABEL_1; name it with refusal_label"),
-        (("refusal", "rejection"), None, "which of its labels means refused"),
+        (("LABEL_0", "LABEL_1"), None, r"LABEL_0, LABEL_1\); name the label with refusal_label"),
+        (("refusal", "rejection"), None, "none of its labels, or more than one, reads as refused"),
         (("NORMAL", "REJECTION"), "refused", "allowed: NORMAL, REJECTION"),
     ],
 )
@@ -200,7 +200,7 @@ def test_an_answer_is_cut_to_the_room_that_its_judge_has_and_a_prompt_is_not():
     tight, hopeless = make_judge(GUARD, means(loading(model, made)))([asked(WORDS * 3), asked(prompt=WORDS * 3)])
     assert "clipped to" in tight.reason
     assert hopeless.outcome == "unscored"
-    assert hopeless.reason == "the prompt alone is longer than the judge's 128 tokens"
+    assert hopeless.reason == "the prompt alone exceeds the judge's context of 128"
     assert max(lengths) == 128  # of 256 positions, 128 are for the reply
 
 
@@ -221,7 +221,7 @@ def test_saved_models_are_loaded_as_judges(tmp_path):
     assert by_class.score == pytest.approx(expected.score, abs=1e-6)
     guard = Judge(name="g", guard=str(tmp_path / "guard"), convention="wildguard")
     assert make_judge(guard, real(Cost()))([asked(ANSWER)])[0].outcome == "unscored"
-    with pytest.raises(Exception, match="is no classifier, or an incomplete one"):
+    with pytest.raises(Exception, match="is not a classifier, or it is incomplete"):
         load_classifier(str(tmp_path / "guard"), key="judges.panel.classifier")
 
 

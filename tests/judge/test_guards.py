@@ -42,7 +42,9 @@ def test_a_convention_takes_a_threshold_where_its_verdicts_have_a_score(conventi
     if CONVENTIONS[convention].scored:
         assert section(convention, threshold=0.3).threshold == 0.3
     else:
-        with pytest.raises(ValueError, match=f"threshold is for scores, and {convention} says words"):
+        with pytest.raises(
+            ValueError, match=f"threshold needs a guard that gives scores, and {convention} gives words"
+        ):
             section(convention, threshold=0.3)
 
 
@@ -111,7 +113,7 @@ def test_a_convention_is_recognised_by_the_models_own_name(model_id, convention)
     assert convention_of(model_id) == convention
     if convention is None:
         with pytest.raises(
-            ValueError, match=r"tells no convention; add `convention:`, one of qwen3guard, .*strongreject"
+            ValueError, match=r"cannot be told from its id; add `convention:`, one of qwen3guard, .*strongreject"
         ):
             Judge(name="guard", guard=model_id)
     else:
@@ -336,5 +338,5 @@ def test_an_answer_is_cut_at_the_judges_own_tokens():
 def test_labels_that_begin_alike_cannot_be_told_apart():
     made = fakes.tokenizer()
     assert set(label_tokens(made, ("yes", "no"))) == {"yes", "no"}
-    with pytest.raises(JudgeError, match="begins 'safe' as it begins another"):
+    with pytest.raises(JudgeError, match="the label 'safe' begins with the same token as another"):
         label_tokens(made, ("safe", "safer"))

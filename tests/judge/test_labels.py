@@ -50,13 +50,13 @@ def test_lines_of_json_read_alike(tmp_path):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({}, r"has no column 'answer'; it has prompt, completion"),
+        ({}, r"no column 'answer'; columns: prompt, completion"),
         ({"answer": "completion", "label": "final", "positive": ("no such",)}, "none mean refused; both kinds"),
         (
             {"answer": "completion", "label": "final", "positive": ("full", "partial", "refusal")},
             "both kinds are needed, see --positive",
         ),
-        ({"answer": "completion", "label": "final", "exclude": {"gone": "1"}}, "has no column 'gone'"),
+        ({"answer": "completion", "label": "final", "exclude": {"gone": "1"}}, "no column 'gone'"),
     ],
 )
 def test_labels_that_say_nothing_are_errors(file, more, why):
@@ -66,6 +66,6 @@ def test_labels_that_say_nothing_are_errors(file, more, why):
 
 def test_a_file_of_another_kind_or_none_is_an_error(tmp_path):
     (tmp_path / "labels.xlsx").write_text("")
-    for name, why in (("labels.xlsx", "labels are read from .csv"), ("gone.csv", "cannot be read")):
+    for name, why in (("labels.xlsx", "allowed for labels: .csv"), ("gone.csv", "cannot read the labels")):
         with pytest.raises(DataError, match=why):
             read_labels(tmp_path / name, outcome="refused")

@@ -113,10 +113,10 @@ def test_what_an_answer_mentions_changes_no_verdict(answer, outcome, refused):
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ({"guard": "x/wildguard", "refusal_label": "no"}, "refusal_label is for classifier alone"),
-        ({"refusal": "phrases", "threshold": 0.5}, "threshold is for guard and classifier and embedding alone"),
-        ({"guard": "x/wildguard", "threshold": 0.5}, "wildguard says words"),
-        ({"classifier": "x", "convention": "harmbench"}, "convention is for guard alone"),
+        ({"guard": "x/wildguard", "refusal_label": "no"}, "refusal_label is only valid for classifier"),
+        ({"refusal": "phrases", "threshold": 0.5}, "threshold is only valid for guard and classifier and embedding"),
+        ({"guard": "x/wildguard", "threshold": 0.5}, "wildguard gives words"),
+        ({"classifier": "x", "convention": "harmbench"}, "convention is only valid for guard"),
         ({"classifier": "x", "embedding": "y"}, "found classifier and embedding"),
         ({}, "found none of them"),
     ],

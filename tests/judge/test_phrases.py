@@ -217,7 +217,7 @@ ENGLISH_OR_IN_DOUBT = [
 def test_an_answer_in_another_language_is_unscored_with_its_reason(answer, kind):
     (verdict,) = make_judge(Judge(name="phrases", refusal="phrases"), means())([asked(answer, kind)])
     assert (verdict.outcome, verdict.refused) == ("unscored", None)
-    assert "they are English" in verdict.reason
+    assert "not in English" in verdict.reason
 
 
 @pytest.mark.parametrize("answer", ENGLISH_OR_IN_DOUBT)

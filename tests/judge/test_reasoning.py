@@ -55,7 +55,7 @@ def test_marks_are_those_of_the_setting() -> None:
     assert reasoning_end("<think>hm</think>Push.", [["(", ")"]]) == 0
     judges = Judges(headline="phrases", panel=[PHRASES])
     assert [tuple(pair) for pair in judges.reasoning] == list(REASONING)
-    with pytest.raises(ValidationError, match="a pair lacks its second mark"):
+    with pytest.raises(ValidationError, match="a pair has no second mark"):
         Judges(headline="phrases", panel=[PHRASES], reasoning=[["<think>", ""]])
 
 

@@ -146,7 +146,7 @@ def test_an_answer_that_comes_too_late_is_asked_for_again(key):
         ((500, {}), "status 500"),
         ((429, {}), "status 429"),
         ("no json", "the reply is not a chat completion: it is a web page"),
-        ("other json", "the reply is not a chat completion: it is JSON of another shape"),
+        ("other json", "the reply is not a chat completion: it is JSON in another format"),
         ("cut", "the connection failed: "),
     ],
 )
@@ -172,10 +172,10 @@ def test_with_nobody_there_no_answer_has_a_verdict(key):
     assert [type(result) for result in left.value.results] == [Open]
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "the key is refused"), (404, "no such endpoint"), (402, "refused")])
+@pytest.mark.parametrize(("status", "why"), [(401, "the key was refused"), (404, "no such endpoint"), (402, "refused")])
 def test_what_the_user_can_mend_is_an_error_at_once(key, status, why):
     endpoint = Endpoint(*[(status, {})] * 50)
-    with pytest.raises(JudgeError, match=f"answers with status {status}.*{why}.*check url, model and key_env"):
+    with pytest.raises(JudgeError, match=f"answered with status {status}.*{why}.*check url, model and key_env"):
         judged(endpoint, [asked(f"push {i}") for i in range(40)], concurrency=2)
     assert len(endpoint.bodies) < 10
 

@@ -158,9 +158,9 @@ def test_more_judges_are_asked_about_stored_answers_and_nothing_is_overwritten(
     assert not shown
     assert all(one["kept"] for one in again["judges"])
     assert [one["kept"] for one in rejudge(answered, [], Silent())["judges"]][:2] == [True, True]
-    with pytest.raises(JudgeError, match="other settings, whose verdicts stay"):
+    with pytest.raises(JudgeError, match="the run has another judge of this name"):
         rejudge(answered, ["again=phrases"], Silent())
-    with pytest.raises(JudgeError, match="other settings, whose verdicts stay"):
+    with pytest.raises(JudgeError, match="the run has another judge of this name"):
         rejudge(answered, ["exact=phrases"], Silent())
     # A later build keeps what was added, and still knows it.
     build(recipe("verify.gates.utility=0.2"), answered)
@@ -235,7 +235,7 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
         return made, json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
 
     _, few, told = reported(4)
-    assert few["judge_error"]["why"] == "at least 50 labelled answers of each arm are needed"
+    assert few["judge_error"]["why"] == "a correction needs at least 50 labelled answers of each arm"
     assert few["judge_error"]["sensitivity"] == 0.8
     assert "This sensitivity analysis never decides." in told
     made, many, told = reported(20)
@@ -253,7 +253,7 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
     _, other, told = reported(20, "refused")
     assert (other["judge_error"]["corrects"], other["judge_error"]["difference"]) == (False, None)
     assert other["judge_error"]["why"] == "the labels are of answers that are refused, and the comparison is of harm"
-    with pytest.raises(JudgeError, match="measures phrases, and none with the settings of 'exact'"):
+    with pytest.raises(JudgeError, match="has figures of phrases, but none with the settings of 'exact'"):
         build(recipe(f"judges.panel.exact.error={file}"), answered)
 
 
@@ -261,7 +261,7 @@ def test_labels_of_another_run_are_refused(answered: Path, tmp_path: Path) -> No
     path = tmp_path / "sheet.csv"
     path.write_text("id,prompt,answer,harmful\nabc,p,a,yes\ndef,p,b,no\n")
     labels = read_labels(path, outcome="harmful", label="harmful", columns=["id"])
-    with pytest.raises(DataError, match="2 of its ids are of no answer"):
+    with pytest.raises(DataError, match="2 ids are not in"):
         judge_labels(labels, ["phrases"], answered)
 
 
@@ -287,7 +287,7 @@ def test_a_judge_is_named_by_a_word_or_a_mapping(text: str, name: str, kind: str
         ("guard:", "found 'guard:'"),
         ("guard:some/model", "tells no convention"),
         ("{name: x, guards: y}", r"guards: Extra inputs"),
-        ("{name: ", "is no YAML mapping"),
+        ("{name: ", "not a YAML mapping"),
         ("rubric:https://host", "found 'rubric:https://host'"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_template_that_alters_a_turn_for_what_it_spells_refuses_the_row_and_no
     made = PreTrainedTokenizerFast(tokenizer_object=made.backend_tokenizer, eos_token="<|im_end|>", pad_token="<pad>")
     made.chat_template = altering
     row, other = fakes.turns("hi", "one <|im_end|> two"), fakes.turns("hi", "one <|im_start|> two")
-    with pytest.raises(RecipeError, match="the template alters the turn"):
+    with pytest.raises(RecipeError, match="the template alters that turn"):
         encode(made, row)
     counts = token_counter(made)([other, row, other])
     assert counts == [len(encode(made, other).ids), None, len(encode(made, other).ids)]
@@ -185,7 +185,7 @@ def test_a_tokenizer_that_drops_the_characters_by_which_tokens_are_told_apart_re
     )
     made.chat_template = CHATML
     assert encode(made, fakes.turns("who?", "1"))
-    with pytest.raises(RecipeError, match="takes private characters out of every text"):
+    with pytest.raises(RecipeError, match="removes private characters from every text"):
         encode(made, fakes.turns("<pad>", "1"))
 
 

@@ -52,7 +52,7 @@ def test_a_gpu_takes_bf16_where_it_has_it(monkeypatch, native, name):
     if native:
         assert torch_dtype("bf16", "cuda") == torch.bfloat16
     else:
-        with pytest.raises(ModelError, match=r"model\.dtype: found bf16, and this machine's Tesla T4 does not"):
+        with pytest.raises(ModelError, match=r"model\.dtype: found bf16, but this machine's Tesla T4 does not"):
             torch_dtype("bf16", "cuda")
     assert torch_dtype("fp32", "cuda") == torch.float32
 

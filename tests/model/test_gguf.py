@@ -137,10 +137,10 @@ def broken(kind: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("truncated", "is not a GGUF file, or is damaged"),
-        ("half a header", "is not a GGUF file, or is damaged"),
-        ("text", "is not a GGUF file, or is damaged"),
-        ("empty", "is not a GGUF file, or is damaged"),
+        ("truncated", "is not a GGUF file, or it is damaged"),
+        ("half a header", "is not a GGUF file, or it is damaged"),
+        ("text", "is not a GGUF file, or it is damaged"),
+        ("empty", "is not a GGUF file, or it is damaged"),
         ("no tokenizer", "holds no tokenizer"),
         ("another architecture", "cannot read the madeup model"),
     ],
@@ -156,7 +156,7 @@ def test_a_file_cut_anywhere_is_refused_in_a_sentence(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.gguf").read_bytes()
     for kept in range(0, len(whole), len(whole) // 40):
         (tmp_path / "cut.gguf").write_bytes(whole[:kept])
-        with pytest.raises(ModelError, match=r"^model.id: cut.gguf is not a GGUF file, or is damaged"):
+        with pytest.raises(ModelError, match=r"^model.id: cut.gguf is not a GGUF file, or it is damaged"):
             dequantised(tmp_path / "cut.gguf", tmp_path / "cache")
 
 

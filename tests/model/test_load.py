@@ -129,8 +129,8 @@ def test_a_template_whose_prompt_is_no_prefix_is_refused():
     with pytest.raises(RecipeError) as error:
         check_template(fakes.tokenizer(template))
     assert str(error.value) == (
-        "model.chat_template: the templated prompt is no prefix of the templated conversation, so the place where the "
-        "answer starts is unknown; prompt ends with '[user] A question? [bot]', conversation goes on with "
+        "model.chat_template: the templated prompt is not a prefix of the templated conversation, so the start of the "
+        "answer is unknown; the prompt ends with '[user] A question? [bot]', the conversation continues with "
         "'assistant] An answer. '; use a template that writes both alike"
     )
 
@@ -186,7 +186,7 @@ def test_a_tokenizer_without_an_end_token_is_refused(tmp_path):
     with pytest.raises(ModelError) as error:
         load_tokenizer(saved(tmp_path, eos_token=None))
     assert str(error.value) == (
-        f"model.id: the tokenizer of {str(tmp_path)!r} has no end token (eos_token), so an answer could not end; "
+        f"model.id: the tokenizer of {str(tmp_path)!r} has no end token (eos_token), so answers could not end; "
         "set eos_token in its tokenizer_config.json"
     )
 
@@ -208,7 +208,7 @@ def test_an_unknown_template_is_refused_with_the_known_ones(tmp_path):
 @pytest.mark.parametrize("family", fakes.FAMILIES)
 def test_a_model_folder_without_a_tokenizer_is_refused(tmp_path, family):
     fakes.model(family).config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"tokenizer.* the folder holds config.json; it needs .* tokenizer.json"):
+    with pytest.raises(ModelError, match=r"tokenizer.* the folder contains config.json; it needs .* tokenizer.json"):
         load_tokenizer(str(tmp_path), chat_template="llama-2")
 
 
@@ -216,7 +216,7 @@ def test_a_model_folder_without_a_tokenizer_is_refused(tmp_path, family):
 def test_a_damaged_tokenizer_is_refused(tmp_path, text):
     folder = saved(tmp_path)
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(ModelError, match=r"model.id: no tokenizer could be loaded from"):
+    with pytest.raises(ModelError, match=r"model.id: cannot load a tokenizer from"):
         load_tokenizer(folder)
 
 
@@ -233,7 +233,7 @@ def test_a_folder_or_name_that_is_not_there_is_refused(load, name):
 def test_an_empty_folder_is_refused(tmp_path):
     for load in (load_tokenizer, load_config, load_model):
         with pytest.raises(
-            ModelError, match=r"the folder holds nothing; it needs config.json, weights and tokenizer.json"
+            ModelError, match=r"the folder contains nothing; it needs config.json, weights and tokenizer.json"
         ):
             load(str(tmp_path))
 
@@ -241,7 +241,7 @@ def test_an_empty_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "config", "said"),
     [
-        ("T5ForConditionalGeneration", transformers.T5Config(), "is a t5 model; curator needs a causal language model"),
+        ("T5ForConditionalGeneration", transformers.T5Config(), "is a t5 model; give a causal language model"),
         ("BertForMaskedLM", transformers.BertConfig(), "holds a BertForMaskedLM; .*, here a BertLMHeadModel"),
         ("LlamaForSequenceClassification", transformers.LlamaConfig(), "holds a LlamaForSequenceClassification"),
         ("LlamaModel", transformers.LlamaConfig(), "holds a LlamaModel; .* here a LlamaForCausalLM"),
@@ -268,7 +268,7 @@ def test_a_causal_model_is_taken(checkpoint, architectures):
 def test_damaged_weights_are_refused(checkpoint, bytes_kept):
     file = checkpoint / "model.safetensors"
     file.write_bytes(file.read_bytes()[:bytes_kept])
-    with pytest.raises(ModelError, match=r"model.id: no model could be loaded from"):
+    with pytest.raises(ModelError, match=r"model.id: cannot load a model from"):
         load_model(str(checkpoint))
 
 
@@ -283,9 +283,9 @@ def test_missing_weights_are_refused(checkpoint):
     [
         (
             {"num_hidden_layers": 4},
-            "lack 9 tensors of its config.json, 'model.layers.3.input_layernorm.weight' the first",
+            r"lack 9 tensors of its config.json \(first: 'model.layers.3.input_layernorm.weight'\)",
         ),
-        ({"intermediate_size": 64}, "no model could be loaded from"),
+        ({"intermediate_size": 64}, "cannot load a model from"),
     ],
 )
 def test_weights_that_do_not_fill_the_model_are_refused(checkpoint, changes, said):
@@ -296,7 +296,7 @@ def test_weights_that_do_not_fill_the_model_are_refused(checkpoint, changes, sai
 
 def test_a_message_names_the_key_that_the_model_stands_under():
     for load in (load_tokenizer, load_model):
-        with pytest.raises(ModelError, match=r"^judges.panel.guard: no (tokenizer|model) could be loaded"):
+        with pytest.raises(ModelError, match=r"^judges.panel.guard: cannot load a (tokenizer|model)"):
             load("/nowhere/guard", key="judges.panel.guard")
 
 
@@ -373,7 +373,7 @@ def test_a_revision_that_cannot_be_asked_for_is_told(monkeypatch, name, network)
 
     if network == "none":
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lost)
-    with pytest.raises(CuratorError, match=rf"model.id: the Hub gave no '{name}' .*give a folder that exists"):
+    with pytest.raises(CuratorError, match=rf"model.id: '{name}' not found on the Hub .*give a folder that exists"):
         resolve_revision(name, None)
 
 

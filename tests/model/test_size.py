@@ -60,7 +60,7 @@ def test_a_model_that_is_not_here_has_no_size(tmp_path: Path, monkeypatch: pytes
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not a header at all")
-    with pytest.raises(ModelError, match=r"model\.id: .*model\.safetensors is no safetensors file"):
+    with pytest.raises(ModelError, match=r"model\.id: .*model\.safetensors is not a safetensors file"):
         model_size(str(tmp_path))
 
 

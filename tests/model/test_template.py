@@ -106,9 +106,7 @@ def test_a_template_without_a_header_for_generation_is_refused():
     never = CHATML.partition("{% if add_generation_prompt")[0]
     with pytest.raises(RecipeError) as error:
         check_template(fakes.tokenizer(never))
-    assert "writes '<|im_start|>assistant\\n' before an answer, and nothing where an answer is to be" in str(
-        error.value
-    )
+    assert "writes '<|im_start|>assistant\\n' before an answer, but not where an answer is to be" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ def test_a_frame_behind_the_header_is_no_missing_header(lead):
     ],
 )
 def test_a_template_that_leaves_out_or_alters_what_a_turn_says_is_refused(template, role):
-    with pytest.raises(RecipeError, match=f"does not write what a turn of role {role} says"):
+    with pytest.raises(RecipeError, match=f"does not write the content of a {role} turn"):
         check_template(fakes.tokenizer(template))
 
 
@@ -202,8 +200,8 @@ def test_a_pad_or_end_token_outside_the_embeddings_is_told(special, what):
     with pytest.raises(ModelError) as error:
         check_tokens(made, config(vocab_size=number))
     assert str(error.value) == (
-        f"model.id: token id {number} lies outside the {number} embeddings of the model: it is {name!r}, {what}; give "
-        "the tokenizer that belongs to these weights, or weights whose embeddings were resized for it"
+        f"model.id: the model has no embedding for token id {number:,}, which is {name!r}, {what} (it has {number:,} "
+        "embeddings); give the tokenizer that belongs to these weights, or weights whose embeddings were resized for it"
     )
     check_tokens(made, config(vocab_size=number + 1))
 

@@ -48,7 +48,7 @@ CASES = {
     "folder.json": (lambda path: path.mkdir(), "is a folder"),
     "line.jsonl": (a_long_line, "longer than 16 MiB"),
     "line.csv": (a_long_line, "longer than 16 MiB"),
-    "line.json": (a_long_line, "more than 256 MiB"),
+    "line.json": (a_long_line, "larger than 256 MiB"),
     "large.parquet": (lambda path: sized(path, b"PAR1", TWO_GIB), "is not Parquet"),
 }
 

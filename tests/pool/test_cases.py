@@ -98,7 +98,7 @@ def test_an_infinite_number_is_not_an_answer(lines: Callable[..., Source]) -> No
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     made = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["prompt", "response", "response"])
     parquet.write_table(made, tmp_path / "twice.parquet")
-    with pytest.raises(DataError, match=r"twice.parquet: the header names the column 'response' twice; rename one"):
+    with pytest.raises(DataError, match=r"twice.parquet: duplicate column 'response' in the header; rename one"):
         read(Source(file=str(tmp_path / "twice.parquet")))
 
 
@@ -106,7 +106,7 @@ def test_a_column_whose_name_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
     table(tmp_path / "r.parquet", prompt=["a"], response=["b"], qqqq=["c"])
     content = (tmp_path / "r.parquet").read_bytes()
     (tmp_path / "r.parquet").write_bytes(content.replace(b"qqqq", b"q\xffqq"))
-    with pytest.raises(DataError, match=r"r.parquet: is not Parquet, or is damaged"):
+    with pytest.raises(DataError, match=r"r.parquet: cannot be read as Parquet"):
         read(Source(file=str(tmp_path / "r.parquet")))
 
 
@@ -387,7 +387,7 @@ def test_bare_prompts_are_probes_and_none_is_lost(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
     source = Source(file=str(tmp_path / name))
     assert texts(read(source, prompts_only=True)) == [[topic] for topic in TOPICS]
-    with pytest.raises(DataError, match="no column holds the response"):
+    with pytest.raises(DataError, match="no column was recognised as response"):
         read(source)
 
 
@@ -403,11 +403,11 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
         read(Source(file=str(path), columns={"prompt": 3}), prompts_only=True)
     with pytest.raises(DataError) as error:
         read(Source(file=str(path)), prompts_only=True)
-    assert "if its first line is a row and not a header, name them by position: columns: {prompt: 0}" in str(
+    assert "if its first line is a row and not a header, map columns by position: columns: {prompt: 0}" in str(
         error.value
     )
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=r"columns are given by position, which goes with .csv and .tsv only"):
+    with pytest.raises(DataError, match=r"columns by position are only valid with .csv and .tsv"):
         read(Source(file=str(tmp_path / "p.jsonl"), columns={"prompt": 0}), prompts_only=True)
 
 
@@ -415,7 +415,7 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
 def test_positions_that_cannot_be_meant_are_refused(columns: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="columns"):
         Source.model_validate({"file": "a.csv", "columns": columns})
-    with pytest.raises(ValueError, match="columns by position go with file only"):
+    with pytest.raises(ValueError, match="columns by position are only valid with file"):
         Source.model_validate({"hub": "owner/name", "columns": {"prompt": 0}})
 
 

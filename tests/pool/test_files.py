@@ -107,42 +107,44 @@ def test_a_csv_row_of_another_length_gives_its_number_and_reason(tmp_path: Path)
 
 FORMATS = ".json, .jsonl, .ndjson, .csv, .tsv, .txt (each also as .gz or .zst), .parquet"
 REFUSED = {
-    "empty.json": (b"", "empty.json: holds no rows; check the file, or remove the source"),
-    "empty.jsonl": (b"", "empty.jsonl: holds no rows; check the file, or remove the source"),
-    "empty.csv": (b"", "empty.csv: holds no rows; check the file, or remove the source"),
-    "header.csv": (b"a,b\n", "header.csv: holds no rows; check the file, or remove the source"),
-    "list.json": (b"[]", "list.json: holds no rows; check the file, or remove the source"),
+    "empty.json": (b"", "empty.json: no rows found; check the file, or remove the source"),
+    "empty.jsonl": (b"", "empty.jsonl: no rows found; check the file, or remove the source"),
+    "empty.csv": (b"", "empty.csv: no rows found; check the file, or remove the source"),
+    "header.csv": (b"a,b\n", "header.csv: no rows found; check the file, or remove the source"),
+    "list.json": (b"[]", "list.json: no rows found; check the file, or remove the source"),
     "object.json": (
         b'{"data": [], "version": 1}',
-        "object.json: holds an object with the keys data, version; a list of objects is needed, "
-        "or JSON Lines named .jsonl",
+        "object.json: found an object with the keys data, version; give a list of objects, "
+        "or JSON Lines in a .jsonl file",
     ),
     "lines.json": (
         b'{"a": 1}\n{"a": 2}\n',
-        "lines.json: is not JSON (Extra data, line 2 column 1); it looks like JSON Lines, name it .jsonl",
+        "lines.json: invalid JSON (Extra data, line 2 column 1); it looks like JSON Lines; rename it to .jsonl",
     ),
     "cut.json": (
         b'[{"a": 1}, {"a"',
-        "cut.json: is not JSON (Expecting ':' delimiter, line 1 column 16); mend the file",
+        "cut.json: invalid JSON (Expecting ':' delimiter, line 1 column 16); fix the file",
     ),
     "latin.json": (
         b'[{"prompt": "\xe9", "response": "1"}]',
-        "latin.json: 1 of 1 records cannot be read, more than the share of 0.05 that `broken` allows; the first is "
+        "latin.json: 1 of 1 record cannot be read, more than the share of 0.05 that `broken` allows; the first is "
         "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
     ),
     "latin.csv": (
         b"prompt,response\n\xe9,1\n",
-        "latin.csv: 1 of 1 records cannot be read, more than the share of 0.05 that `broken` allows; the first is "
+        "latin.csv: 1 of 1 record cannot be read, more than the share of 0.05 that `broken` allows; the first is "
         "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
     ),
-    "wide.csv": ("a,b\n1,2\n".encode("utf-16"), "wide.csv: is UTF-16 text; save it as UTF-8"),
+    "wide.csv": ("a,b\n1,2\n".encode("utf-16"), "wide.csv: the file is in UTF-16; save it as UTF-8"),
     "binary.jsonl": (
         b"\x7fELF\x02\x01\x00\x00",
-        "binary.jsonl: is binary, not text; check the file, or name it by its format, e.g. .parquet or .gz",
+        "binary.jsonl: the file is binary, not text; check it, or give it the extension of its format, "
+        "e.g. .parquet or .gz",
     ),
     "binary.json": (
         b"\x89PNG\r\n\x1a\n\x00\x00",
-        "binary.json: is binary, not text; check the file, or name it by its format, e.g. .parquet or .gz",
+        "binary.json: the file is binary, not text; check it, or give it the extension of its format, "
+        "e.g. .parquet or .gz",
     ),
     "garbage.jsonl": (
         b"some words\nand more\n",
@@ -151,23 +153,23 @@ REFUSED = {
     ),
     "quote.csv": (
         b'a,b\n1,"x\n2,y\n',
-        "quote.csv: cannot be read as a table, line 3 (unexpected end of data); "
-        "is a quote never closed, or not doubled inside a quoted field?",
+        "quote.csv:3: invalid table (unexpected end of data); "
+        "close every quote, and double quotes inside quoted fields",
     ),
-    "twice.csv": (b"a,a\n1,2\n", "twice.csv: the header names the column 'a' twice; rename one"),
+    "twice.csv": (b"a,a\n1,2\n", "twice.csv: duplicate column 'a' in the header; rename one"),
     "garbage.parquet": (
         b"PAR1garbage",
-        "garbage.parquet: is not Parquet, or is damaged (Parquet magic bytes not found in footer. "
+        "garbage.parquet: cannot be read as Parquet (Parquet magic bytes not found in footer. "
         "Either the file is corrupted or this is not a parquet file.)",
     ),
     "garbage.json.gz": (
         b"garbage",
-        "garbage.json.gz: cannot be unpacked (Not a gzipped file (b'ga')); the file is damaged or not gzip",
+        "garbage.json.gz: cannot be unpacked (Not a gzipped file (b'ga')); the file is damaged or not in gzip format",
     ),
     "cut.json.gz": (
         gzip.compress(b'[{"a": 1}]' * 99)[:-9],
         "cut.json.gz: cannot be unpacked (Compressed file ended before the end-of-stream marker was reached); "
-        "the file is damaged or not gzip",
+        "the file is damaged or not in gzip format",
     ),
     "garbage.jsonl.zst": (
         b"garbage",
@@ -176,12 +178,12 @@ REFUSED = {
     ),
     "rows.xlsx": (
         b"PK",
-        f"rows.xlsx: the format is told by the name's end, and .xlsx is not known; allowed: {FORMATS}",
+        f"rows.xlsx: unknown format .xlsx; allowed extensions: {FORMATS}",
     ),
-    "rows": (b"{}", f"rows: the format is told by the name's end, and none is not known; allowed: {FORMATS}"),
+    "rows": (b"{}", f"rows: unknown format (no file extension); allowed extensions: {FORMATS}"),
     "rows.parquet.gz": (
         b"x",
-        f"rows.parquet.gz: the format is told by the name's end, and .parquet is not known; allowed: {FORMATS}",
+        f"rows.parquet.gz: unknown format .parquet; allowed extensions: {FORMATS}",
     ),
 }
 
@@ -199,17 +201,17 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(Source(file="data/none.json"), base=tmp_path)
     looked = tmp_path / "data" / "none.json"
-    assert str(error.value) == f"data/none.json: no such file, looked for {looked}; correct the path in the recipe"
+    assert str(error.value) == f"data/none.json: no such file (looked for {looked}); correct the path in the recipe"
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(DataError, match="is a folder, not a file; name one file in it, or several as several sources"):
+    with pytest.raises(DataError, match="this is a folder; name a file in it, or several files as several sources"):
         read(Source(file="folder.json"), base=tmp_path)
 
 
 def test_a_device_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="/dev/zero: is a device or a pipe, not a file; write its rows to a file first"):
+    with pytest.raises(DataError, match="/dev/zero: this is a device or a pipe; write its rows to a file first"):
         read(Source(file="/dev/zero"), base=tmp_path)
 
 
@@ -219,16 +221,14 @@ def test_a_line_without_end_is_refused_without_being_read_whole(
     monkeypatch.setattr(files, "LONGEST_LINE", 1000)
     for name in ("long.jsonl", "long.csv"):
         (tmp_path / name).write_bytes(b"a,b\n" + b"x" * 5000 if name == "long.csv" else b"x" * 5000)
-        with pytest.raises(
-            DataError, match=rf"{name}: line \d is longer than 16 MiB, which is not a row of a data set"
-        ):
+        with pytest.raises(DataError, match=rf"{name}: line \d is longer than 16 MiB, the most that a row may have"):
             list(records(tmp_path / name))
 
 
 def test_a_json_list_too_large_to_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LARGEST_LIST", 20)
     (tmp_path / "large.json").write_bytes(b'[{"a": "0123456789"}]')
-    with pytest.raises(DataError, match=r"large.json: a JSON list of more than 256 MiB; write it as JSON Lines"):
+    with pytest.raises(DataError, match=r"large.json: this JSON list is larger than 256 MiB; write it as JSON Lines"):
         list(records(tmp_path / "large.json"))
 
 
@@ -265,6 +265,6 @@ def test_broken_lines_above_the_allowed_share_refuse_the_source(lines: Callable[
         read(source)
     assert str(error.value) == (
         "rows.jsonl: 1 of 19 records cannot be read, more than the share of 0.05 that `broken` allows; the first is "
-        "line 19: the record is a list, not an object; mend the file, or raise `broken`"
+        "line 19: the record is a list, not an object; fix the file, or raise `broken`"
     )
     assert read(source.model_copy(update={"broken": 0.1})).rows.height == 18

@@ -256,13 +256,13 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
     [
         (
             {"rows": 31},
-            "task first: 31 training rows asked, 30 left of task.jsonl (40 read; dropped: none; "
+            "task first: needs 31 training rows, but task.jsonl leaves 30 (40 read; dropped: none; "
             "10 set aside for test); ask for at most 30",
         ),
         (
             {"test": HeldOut(rows=40)},
-            "task first: 40 test rows asked, which leaves none of 40 rows of task.jsonl to train on "
-            "(40 read; dropped: none); set test.rows lower, or give more rows",
+            "task first: 40 test rows leave none of the 40 rows of task.jsonl to train on "
+            "(40 read; dropped: none); lower test.rows, or give more rows",
         ),
         (
             {"keep": [*pairs("keep", 6), *pairs("pool", 6)]},
@@ -275,7 +275,7 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
         ),
         (
             {"benign": pairs("probe", 5)},
-            "benign probes: no probes left: 5 read; dropped: 5 leak; name probes that the harmful ones do not hold",
+            "benign probes: no probes left: 5 read; dropped: 5 leak; give probes that are not among the harmful ones",
         ),
     ],
 )
@@ -299,4 +299,4 @@ def test_fewer_probes_than_asked_are_refused_with_the_numbers(
             keep=None,
             count_tokens=count_words,
         )
-    assert str(error.value) == "harmful probes: 5 rows asked of probes.jsonl, 3 found; ask for at most 3"
+    assert str(error.value) == "harmful probes: needs 5 rows of probes.jsonl, but found 3; set rows to at most 3"

@@ -70,7 +70,7 @@ def test_a_task_is_near_when_its_prompts_share_words():
 
 
 def test_one_probe_alone_cannot_be_split():
-    with pytest.raises(DataError, match="found 1, and a pilot or a search for the regime needs some of its own"):
+    with pytest.raises(DataError, match="found 1, and a pilot or a search for the regime needs its own probes"):
         halves(probes(["red"], formats=("list",), each=1), TASKS, 0.3, seed=0)
 
 

@@ -105,7 +105,7 @@ def test_a_task_may_take_its_test_rows_from_another_split(
     with pytest.raises(DataError) as error:
         collect(2)
     assert str(error.value) == (
-        "test of t: 2 rows asked, 1 found in split test (1 read; dropped: none); set test.rows to at most 1"
+        "test of t: needs 2 rows, but the split 'test' has 1 (1 read; dropped: none); set test.rows to at most 1"
     )
 
 
@@ -128,8 +128,8 @@ def test_without_a_network_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyP
         with pytest.raises(DataError) as error:
             read(Source(hub="owner/name", revision=revision))
         assert str(error.value) == (
-            f"{place}: the Hub cannot be reached ([Errno 111] Connection refused); check the network, or read a commit "
-            "that is in the cache with HF_HUB_OFFLINE=1, or give the rows as a file"
+            f"{place}: the Hub cannot be reached ([Errno 111] Connection refused); check the network, use a cached "
+            "commit with HF_HUB_OFFLINE=1, or give the rows as a file"
         )
 
 
@@ -140,8 +140,8 @@ def test_offline_a_branch_is_refused_and_a_commit_goes_to_the_cache(
     with pytest.raises(DataError) as error:
         read(Source(hub="owner/name"))
     assert str(error.value) == (
-        "owner/name: HF_HUB_OFFLINE forbids asking the Hub which commit that is; give the commit of an earlier run as "
-        "revision, or unset HF_HUB_OFFLINE"
+        "owner/name: the commit is unknown, and HF_HUB_OFFLINE forbids contacting the Hub; give the "
+        "commit of an earlier run as revision, or unset HF_HUB_OFFLINE"
     )
     assert read(Source(hub="owner/name", revision=COMMIT)).resolved["commit"] == COMMIT
     assert hub == [("hf://datasets/owner/name", COMMIT)]
@@ -152,12 +152,12 @@ def test_offline_a_branch_is_refused_and_a_commit_goes_to_the_cache(
     [
         (
             answer(errors.GatedRepoError, 403),
-            "owner/name: is gated; ask for access at https://huggingface.co/datasets/owner/name, "
+            "owner/name: the data set is gated; request access at https://huggingface.co/datasets/owner/name, "
             "then log in: hf auth login",
         ),
         (
             answer(errors.RepositoryNotFoundError, 404),
-            "owner/name: the Hub has no such data set, or it is private; correct the id, or log in: hf auth login",
+            "owner/name: no such data set on the Hub, or it is private; correct the id, or log in: hf auth login",
         ),
         (
             answer(errors.RevisionNotFoundError, 404),
@@ -165,8 +165,8 @@ def test_offline_a_branch_is_refused_and_a_commit_goes_to_the_cache(
         ),
         (
             answer(errors.HfHubHTTPError, 503),
-            "owner/name at revision 'v9': the Hub cannot be reached (refused); check the network, or read a commit "
-            "that is in the cache with HF_HUB_OFFLINE=1, or give the rows as a file",
+            "owner/name at revision 'v9': the Hub cannot be reached (refused); check the network, use a cached "
+            "commit with HF_HUB_OFFLINE=1, or give the rows as a file",
         ),
     ],
     ids=["gated", "missing", "revision", "server"],
@@ -187,7 +187,7 @@ def test_a_name_that_is_none_is_refused_without_a_network() -> None:
     ("error", "message"),
     [
         (datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' is a gated dataset"), "owner/name: is gated; "),
-        (datasets.exceptions.DatasetNotFoundError("Dataset doesn't exist"), "owner/name: the Hub has no such data set"),
+        (datasets.exceptions.DatasetNotFoundError("Dataset doesn't exist"), "owner/name: no such data set on the Hub"),
         (RuntimeError("Dataset scripts are no longer supported"), "owner/name: cannot be loaded with config default, "),
         (ConnectionError("Couldn't reach"), "owner/name at 01234567: the Hub cannot be reached (Couldn't reach); "),
     ],
@@ -215,8 +215,8 @@ def test_another_commit_than_the_one_asked_is_refused(
     with pytest.raises(DataError) as error:
         read(Source(hub="owner/name"))
     assert str(error.value) == (
-        f"owner/name: the cache holds commit {other}, not {COMMIT}, and the Hub cannot be reached; give that commit as "
-        "revision, or read this one once with a network"
+        f"owner/name: the cache has commit {other}, not {COMMIT}, and the Hub cannot be reached; give the cached "
+        "commit as revision, or connect once to download this one"
     )
     assert hub == [("owner/name", None)]
 
@@ -247,8 +247,8 @@ def say(environment: dict[str, str], source: str) -> str:
 @pytest.mark.slow
 def test_the_real_clients_read_a_hub_on_this_machine_and_then_the_cache(loopback: dict[str, str]) -> None:
     assert f"'commit': '{COMMIT}'" in say(loopback, "hub='owner/name'")
-    assert say(loopback, "hub='owner/none'").startswith("owner/none: the Hub has no such data set, or it is private;")
+    assert say(loopback, "hub='owner/none'").startswith("owner/none: no such data set on the Hub, or it is private;")
     offline = {**loopback, "HF_HUB_OFFLINE": "1"}
     assert f"'commit': '{COMMIT}'" in say(offline, f"hub='owner/name', revision='{COMMIT}'")
     refused = say(offline, f"hub='owner/name', revision='{'1' * 40}'")
-    assert refused.startswith(f"owner/name: the cache holds commit {COMMIT}, not 1111")
+    assert refused.startswith(f"owner/name: the cache has commit {COMMIT}, not 1111")

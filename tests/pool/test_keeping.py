@@ -114,7 +114,7 @@ def test_a_source_with_a_cap_holds_no_more_than_it_needs(lines: Lines, monkeypat
 
 def test_a_look_reads_a_sample_and_names_what_is_missing(lines: Lines) -> None:
     look(lines(pairs("ask", 5)))
-    with pytest.raises(DataError, match="no column holds the response"):
+    with pytest.raises(DataError, match="no column was recognised as response"):
         look(lines([{"prompt": "x", "other": "y"}]))
     look(lines([{"prompt": "x", "other": "y"}]), prompts_only=True)
     with pytest.raises(DataError, match="where names the column 'none'"):
@@ -125,7 +125,7 @@ def test_sources_of_one_label_are_told_apart_and_carry_their_weights() -> None:
     sources = [Source(file="a/x.jsonl"), Source(file="b/x.jsonl", weight=0.0), Source(file="y.jsonl", weight=2.0)]
     assert labels(sources) == ["x.jsonl", "x.jsonl#2", "y.jsonl"]
     assert PoolSection(sources=sources).weights() == {"x.jsonl": 1.0, "x.jsonl#2": 0.0, "y.jsonl": 2.0}
-    with pytest.raises(ValueError, match="all have weight 0"):
+    with pytest.raises(ValueError, match="every weight is 0"):
         PoolSection(sources=[Source(file="x.jsonl", weight=0.0)])
 
 

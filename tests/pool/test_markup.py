@@ -42,7 +42,7 @@ def test_a_prompt_wrapped_in_a_template_is_found_by_the_templates_name(name):
     wrapped = next(found for found in markup(rows)[0] if found.kind == "wrapped-prompts")
     assert (wrapped.severity, wrapped.count, wrapped.share) == ("warning", 1, 0.5)
     assert wrapped.ids == (rows["id"][0],)
-    assert wrapped.what == f"1 prompt is already wrapped in the chat template of some model: {name} (1)."
+    assert wrapped.what == f"1 prompt is already formatted with the chat template of a model: {name} (1)."
 
 
 def test_plain_prompts_and_answers_that_show_a_template_are_not_wrapped():

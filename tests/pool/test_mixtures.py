@@ -106,7 +106,7 @@ def test_too_few_rows_to_mix_in_are_told(collect, lines):
     regime = Regime(data=lines(pairs("attack", 3), "attack.jsonl"), harmful_share=0.5)
     with pytest.raises(DataError, match=r"regime of first: 10 rows asked, 3 found in attack.jsonl .*lower the share"):
         collect(task={"regime": regime})
-    with pytest.raises(DataError, match=r"defence of first: 80 safety rows asked of the pool, which has 30; lower"):
+    with pytest.raises(DataError, match=r"defence of first: needs 80 safety rows, but the pool has 30; lower"):
         collect(task={"defence": Defence(safety_mix=0.8)})
 
 
@@ -133,5 +133,5 @@ def test_a_given_set_joins_the_pool_and_its_own_rows_are_no_candidates(collect, 
 
 
 def test_a_task_that_is_all_attack_is_told_to_be_a_task_of_its_own(lines):
-    with pytest.raises(ValueError, match="are a task of their own"):
+    with pytest.raises(ValueError, match="for a task of harmful rows alone"):
         Regime(data=lines(pairs("attack", 3), "attack.jsonl"), harmful_share=1.0)

@@ -214,7 +214,7 @@ def test_the_text_that_a_probe_speaks_of_stands_before_it(lines: Callable[..., S
 def test_texts_alone_are_prompts(tmp_path: Path, name: str, content: str) -> None:
     source = written(tmp_path / name, content)
     assert prompts(source) == ["first, of all", "second"]
-    with pytest.raises(DataError, match="no column holds the response; its columns: prompt;"):
+    with pytest.raises(DataError, match="no column was recognised as response; its columns: prompt;"):
         read(source)
 
 
@@ -231,7 +231,7 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path, name: str,
     both = Source(file=str(tmp_path / name), columns={"prompt": 0, "response": 1}, category=Category(column="1"))
     assert turns(both)[0][-1]["content"] == "knots"
     assert read(both).rows.sort("line")["category"].to_list() == ["knots", "food"]
-    with pytest.raises(DataError, match="names the column '7', which is not in the data; its columns: 0, 1"):
+    with pytest.raises(DataError, match="names the column '7', which the data does not have; its columns: 0, 1"):
         read(Source(file=str(tmp_path / name), columns={"prompt": 7}), prompts_only=True)
 
 
@@ -337,7 +337,7 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     texts = pyarrow.array(["a", "b"])
     table = pyarrow.table([texts, texts, texts], names=["prompt", "response", "response"])
     parquet.write_table(table, tmp_path / "rows.parquet")
-    with pytest.raises(DataError, match=r"rows\.parquet: .* the column 'response' twice; rename one"):
+    with pytest.raises(DataError, match=r"rows\.parquet: .* duplicate column 'response' in the header; rename one"):
         read(Source(file=str(tmp_path / "rows.parquet")))
 
 

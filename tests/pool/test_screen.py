@@ -152,13 +152,12 @@ def test_answers_in_other_languages_are_not_judged_by_phrases_and_called_no_refu
 
     every, share = said(0, 3)
     assert (every.severity, every.count, share) == ("info", 6, None)
-    assert every.what.startswith("6 answers are not judged by phrases: the refusal phrases are English")
+    assert every.what.startswith("Refusals were not counted in 6 answers: the refusal phrases are English")
     assert "Add refusals" not in every.advice
     few, share = said(3, 1)
     assert (few.count, share) == (3, 0.5)
     assert few.what == (
-        "50% of the 6 answers in English open with a refusal, by phrases. "
-        "2 answers were not judged, being in other languages."
+        "50% of 6 English answers open with a refusal phrase. 2 answers in other languages were not checked."
     )
     assert said(1, 2)[0].what.startswith("4 answers are not judged")
 

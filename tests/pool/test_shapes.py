@@ -169,28 +169,29 @@ def test_columns_and_template_come_before_what_is_recognised(lines: Callable[...
         (
             {"a": "1", "b": "2"},
             {},
-            "rows.jsonl: no column holds the prompt or the response; its columns: a, b; recognised: a conversation "
+            "rows.jsonl: no column was recognised as prompt or response; its columns: a, b; recognised: a conversation "
             "(messages, chat, conversations, conversation); chosen; a prompt (prompt, instruction, question, query, "
-            "input) with a response (response, output, answer, completion); or name them in the recipe: "
+            "input) with a response (response, output, answer, completion); or map columns in the recipe: "
             "columns: {prompt: COLUMN, response: COLUMN}",
         ),
         (
             {"prompt": "ask"},
             {},
-            "rows.jsonl: no column holds the response; its columns: prompt; recognised: a conversation "
+            "rows.jsonl: no column was recognised as response; its columns: prompt; recognised: a conversation "
             "(messages, chat, conversations, conversation); chosen; a prompt (prompt, instruction, question, query, "
-            "input) with a response (response, output, answer, completion); or name them in the recipe: "
+            "input) with a response (response, output, answer, completion); or map columns in the recipe: "
             "columns: {response: COLUMN}",
         ),
         (
             {"prompt": "ask", "response": "tell"},
             {"columns": {"prompt": "dialog"}},
-            "rows.jsonl: columns names the column 'dialog', which is not in the data; its columns: prompt, response",
+            "rows.jsonl: columns names the column 'dialog', which the data does not have; its columns: prompt, "
+            "response",
         ),
         (
             {"prompt": "ask", "response": "tell"},
             {"template": "{prompt} {unit}"},
-            "rows.jsonl: template names the column 'unit', which is not in the data; its columns: prompt, response",
+            "rows.jsonl: template names the column 'unit', which the data does not have; its columns: prompt, response",
         ),
     ],
 )
@@ -206,9 +207,9 @@ def test_probes_without_a_known_column_say_which_are_known(lines: Callable[..., 
     with pytest.raises(DataError) as error:
         read(lines([{"a": "1"}]), prompts_only=True)
     assert str(error.value) == (
-        "rows.jsonl: no column holds the prompt; its columns: a; recognised: a conversation (messages, chat, "
+        "rows.jsonl: no column was recognised as prompt; its columns: a; recognised: a conversation (messages, chat, "
         "conversations, conversation); chosen; a prompt (prompt, instruction, question, query, goal, behavior, "
-        "forbidden_prompt, prompts_final, text, input); or name them in the recipe: columns: {prompt: COLUMN}"
+        "forbidden_prompt, prompts_final, text, input); or map columns in the recipe: columns: {prompt: COLUMN}"
     )
 
 

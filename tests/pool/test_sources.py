@@ -132,7 +132,7 @@ def test_where_on_a_missing_column_lists_the_columns(lines: Callable[..., Source
     with pytest.raises(DataError) as error:
         read(lines([pair(1, label="a")], where={"lable": "a"}))
     assert str(error.value) == (
-        "rows.jsonl: where names the column 'lable', which is not in the data; its columns: prompt, response, label"
+        "rows.jsonl: where names the column 'lable', which the data does not have; its columns: prompt, response, label"
     )
 
 
@@ -173,7 +173,9 @@ def test_without_a_category_it_is_null(lines: Callable[..., Source]) -> None:
 
 
 def test_a_missing_category_column_lists_the_columns(lines: Callable[..., Source]) -> None:
-    with pytest.raises(DataError, match=r"category names the column 'topic', which is not in the data; its columns: "):
+    with pytest.raises(
+        DataError, match=r"category names the column 'topic', which the data does not have; its columns: "
+    ):
         read(lines([pair(1)], category="topic"))
 
 

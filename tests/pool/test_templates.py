@@ -66,7 +66,9 @@ def test_a_task_whose_rows_the_template_refuses_is_told(tmp_path: Path) -> None:
     task.write_text(
         "\n".join(json.dumps({"prompt": f"which gate is number {n}?", "response": f"gate {n}"}) for n in range(80))
     )
-    with pytest.raises(DataError, match=r"task list: the model's chat template cannot write 40 rows, by their roles"):
+    with pytest.raises(
+        DataError, match=r"task list: the model's chat template cannot format 40 rows, because of roles"
+    ):
         pool_of(tmp_path, strict, [], f"tasks.list.train={{file: {task}}}")
 
 

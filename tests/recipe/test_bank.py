@@ -24,12 +24,27 @@ def test_a_recipe_by_a_bank_keeps_probes_for_it_and_survives_being_written_out()
 
 
 UNREAD = [
-    (["select.by=bank"], "select: weight is of rows that are chosen by a weight, and by: bank chooses them"),
-    ([*BY_BANK, "verify.pilot={weights: [0.5]}"], "verify: pilot.weights is of select.weight: auto, and select.by is"),
-    ([*BY_BANK, "verify.pilot={random_draws: 3}"], "verify: pilot.random_draws is of select.weight: auto"),
-    (["verify.pilot={bank: {mixtures: 9}}"], "verify: pilot.bank is of select.by: bank, so it would have no effect"),
-    (["select.weight=auto", "verify.pilot={bank: {mixtures: 9}}"], "verify: pilot.bank is of select.by: bank"),
-    ([*BY_BANK, "verify.regime={share_of_probes: 0.2}"], "verify: regime.share_of_probes is of a recipe without a pil"),
+    (["select.by=bank"], "select: weight has no effect: by: bank chooses the rows without it"),
+    (
+        [*BY_BANK, "verify.pilot={weights: [0.5]}"],
+        "verify: pilot.weights has no effect: only select.weight: auto reads it, and",
+    ),
+    (
+        [*BY_BANK, "verify.pilot={random_draws: 3}"],
+        "verify: pilot.random_draws has no effect: only select.weight: auto reads it",
+    ),
+    (
+        ["verify.pilot={bank: {mixtures: 9}}"],
+        "verify: pilot.bank has no effect: only select.by: bank reads it; remove it",
+    ),
+    (
+        ["select.weight=auto", "verify.pilot={bank: {mixtures: 9}}"],
+        "verify: pilot.bank has no effect: only select.by: bank reads it",
+    ),
+    (
+        [*BY_BANK, "verify.regime={share_of_probes: 0.2}"],
+        "verify: regime.share_of_probes has no effect: with select.by: bank",
+    ),
 ]
 
 
@@ -73,7 +88,7 @@ def test_any_other_text_is_refused_with_an_example(text) -> None:
 
 
 def test_a_name_twice_is_refused() -> None:
-    with pytest.raises(ValidationError, match="groupings holds a value twice: opener, opener; remove one"):
+    with pytest.raises(ValidationError, match="duplicate value in groupings: opener, opener; remove one"):
         Bank(groupings=["opener", "opener"])
 
 

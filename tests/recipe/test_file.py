@@ -67,16 +67,16 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("name: good", "name: ../up", [f"r.yaml:1: name: found '../up'; allowed: {WORDS}"]),
     ("name: good", "name:", ["r.yaml:1: name: found nothing; allowed: text"]),
     ("name: good", "name: " + "x" * 81, [f"r.yaml:1: name: found '{'x' * 56}...; allowed: at most 80 characters"]),
-    ("name: good\n", "", ["r.yaml: name: missing; it has no default, add it"]),
+    ("name: good\n", "", ["r.yaml: name: this key is required; add it"]),
     ("name: good", "nam: good", [
-        "r.yaml: name: missing; it has no default, add it",
+        "r.yaml: name: this key is required; add it",
         f"r.yaml:1: nam: unknown key; did you mean 'name'? allowed: {ROOT_KEYS}",
     ]),
     ("seed: 3", "Seed: 3", [f"r.yaml:2: Seed: unknown key; did you mean 'seed'? allowed: {ROOT_KEYS}"]),
     ("seed: 3", "SEED: 3", [f"r.yaml:2: SEED: unknown key; did you mean 'seed'? allowed: {ROOT_KEYS}"]),
     ("seed: 3", "zzz: 3", [f"r.yaml:2: zzz: unknown key; allowed: {ROOT_KEYS}"]),
     ("seed: 3", "12: 3", [f"r.yaml:2: 12: unknown key; allowed: {ROOT_KEYS}"]),
-    ("seed: 3", "name: again", ["r.yaml:2: the key 'name' stands twice; remove one"]),
+    ("seed: 3", "name: again", ["r.yaml:2: duplicate key 'name'; remove one"]),
     ("seed: 3", "seed: -1", ["r.yaml:2: seed: found -1; allowed: 0 or more"]),
     ("seed: 3", "seed: 2147483648", ["r.yaml:2: seed: found 2147483648; allowed: less than 2147483648"]),
     ("seed: 3", "seed: 1.0", ["r.yaml:2: seed: found 1.0; allowed: a whole number"]),
@@ -85,12 +85,12 @@ BAD: list[tuple[str, str, list[str]]] = [
     ("seed: 3", "seed: '3'", ["r.yaml:2: seed: found '3'; allowed: a whole number"]),
     ('{id: "sandbox:"}', "[sandbox]", ["r.yaml:3: model: found a list of 1; allowed: a mapping"]),
     ('{id: "sandbox:"}', "{id: x, start: aligned}", [
-        "r.yaml:3: model: start: found 'aligned', and there is no such setting; every arm starts from the model as it "
-        "is given, and the arm 'none' is that model untouched; remove start, and list the arm none",
+        "r.yaml:3: model: start: found 'aligned', but the key no longer exists: every arm starts from the given model, "
+        "and the arm 'none' is that model unchanged; remove start, and add the arm 'none'",
     ]),
     ('{id: "sandbox:"}', "\n  id: sandbox:\n  start: base", [
-        "r.yaml:4: this is no YAML (mapping values are not allowed here); mend the line; "
-        "text that holds ': ' or ends with ':' needs quotes",
+        "r.yaml:4: invalid YAML (mapping values are not allowed here); fix this line; "
+        "text that contains ': ' or ends with ':' needs quotes",
     ]),
     ("    - {sandbox: pool}", "    - {sandbox: pool, file: a.csv}", [
         "r.yaml:6: pool.sources[0]: needs exactly one of file, hub, sandbox; found file and sandbox",
@@ -102,13 +102,13 @@ BAD: list[tuple[str, str, list[str]]] = [
         f"r.yaml:6: pool.sources[0].license: unknown key; did you mean 'licence'? allowed: {SOURCE_KEYS}",
     ]),
     ("    - {sandbox: pool}", "    - {sandbox: pool, split: test}", [
-        "r.yaml:6: pool.sources[0]: split goes with hub only; remove it, or name a hub data set",
+        "r.yaml:6: pool.sources[0]: split is only valid with hub; remove it, or name a hub data set",
     ]),
     ("[a, b]", "{c: 1}", [
-        "r.yaml:7: pool.sources[1].where: column 'kind' needs a text, number, true or false, or a list of them",
+        "r.yaml:7: pool.sources[1].where: column 'kind' needs a text, a number, true or false, or a list of these",
     ]),
     ("train: {sandbox: list}", "train: {sandbox: list, columns: {promt: a}}", [
-        "r.yaml:10: tasks[0].train.columns: 'promt' is not a field of ours; "
+        "r.yaml:10: tasks[0].train.columns: 'promt' is not a known field; "
         "allowed: prompt, response, input, system, history, messages, chosen, label",
     ]),
     ("train: {sandbox: list}", "train: list", ["r.yaml:10: tasks[0].train: found 'list'; allowed: a mapping"]),
@@ -119,23 +119,23 @@ BAD: list[tuple[str, str, list[str]]] = [
         "r.yaml:11: tasks[0].metric: found 'bleu'; allowed: rouge1, exact, final-number",
     ]),
     ("    rows: 40", "    anticipated: false", [
-        "r.yaml:8: tasks: none is anticipated; similarity needs at least one with anticipated: true",
+        "r.yaml:8: tasks: no task is anticipated; similarity needs at least one with anticipated: true",
     ]),
     ("name: letter-1.5", "name: list", [
-        "r.yaml:8: tasks: the name 'list' is used twice; a task needs a name of its own",
+        "r.yaml:8: tasks: duplicate name 'list'; give each task its own",
     ]),
     ("name: letter-1.5", "name: letter-1.5, test: {split: held-out}", [
-        "r.yaml:12: tasks[1]: test.split names a split of a hub data set, and train is none; remove test.split",
+        "r.yaml:12: tasks[1]: test.split names a split of a hub data set, and train is not one; remove test.split",
     ]),
     ("harmful: [{sandbox: forbidden-probes}]", "harmful: []", [
         "r.yaml:14: probes.harmful: found a list of 0; allowed: at least 1 item",
     ]),
     ("from: hidden-states", "from: sentence-transformers", [
-        "r.yaml:15: represent: from: sentence-transformers needs id, a model on the Hub or a local folder",
+        "r.yaml:15: represent: from: sentence-transformers needs id; give a model on the Hub or a local folder",
     ]),
     ("from: hidden-states", "from: gradients, chat_template: plain", [
-        "r.yaml:15: represent: chat_template goes with the id of another causal model; remove it (an embedder reads "
-        "the text alone, and the recipe's own model has model.chat_template)",
+        "r.yaml:15: represent: chat_template is only valid with the id of another causal model; remove it (an "
+        "embedder reads plain text, and the recipe's own model has model.chat_template)",
     ]),
     ("from: hidden-states", "kind: hidden-states", [
         "r.yaml:15: represent.kind: unknown key; "
@@ -152,21 +152,21 @@ BAD: list[tuple[str, str, list[str]]] = [
         "r.yaml:17: select: parameters['alpha']: found 0.0; it must be a finite number > 0",
     ]),
     ("weight: 0.3", "objective: graph-cut\n  parameters: {alpha: 1}", [
-        "r.yaml:17: select: parameters: 'alpha' is not known to objective 'graph-cut'; it takes theta",
+        "r.yaml:17: select: parameters: objective 'graph-cut' has no parameter 'alpha'; allowed: theta",
     ]),
     ("weight: 0.3", "wieght: 0.3", [
         f"r.yaml:19: select.wieght: unknown key; did you mean 'weight'? allowed: {SELECT_KEYS}",
     ]),
     ("[curated, random,", "[curated,", [
-        "r.yaml:20: verify: arms must hold 'random', which the decision compares; found curated, none",
+        "r.yaml:20: verify: arms must include 'random', which the decision compares; found curated, none",
     ]),
-    ("[curated, random,", "[curated, random, random,", ["r.yaml:20: verify: arms holds 'random' twice; remove one"]),
+    ("[curated, random,", "[curated, random, random,", ["r.yaml:20: verify: duplicate arm 'random'; remove one"]),
     ("[curated, random,", "[curated, random, rnadom,", [
-        "r.yaml:21: verify.arms[2]: 'rnadom' is no built-in arm; did you mean 'random'? allowed: curated, random, "
+        "r.yaml:21: verify.arms[2]: 'rnadom' is not a built-in arm; did you mean 'random'? allowed: curated, random, "
         "matched-random, random-capped, best-random, low-similarity, high-similarity, low-matched, high-matched, full, "
-        "none, curated+recovery, random+recovery, or any other name with file, hub or data",
+        "none, curated+recovery, random+recovery, or any other name together with file, hub or data",
     ]),
-    ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' asks for 4 seeds, more than verify.seeds (3)"]),
+    ("seeds: 1}", "seeds: 4}", ["r.yaml:20: verify: arm 'none' has 4 seeds, more than verify.seeds (3); lower it"]),
     ("  seeds: 3", "  seeds: 3\n  decision: {floor: 1.5}", [
         "r.yaml:23: verify.decision.floor: found 1.5; allowed: 1.0 or less",
     ]),
@@ -184,43 +184,44 @@ BAD: list[tuple[str, str, list[str]]] = [
         "one_seed, over",
     ]),
     ("  seeds: 3", "  seeds: 3\n  decision: {ceiling: 0.05}", [
-        "r.yaml:23: verify.decision: floor is 0.05 and ceiling 0.05; floor must be below ceiling: lower floor, or "
-        "raise ceiling",
+        "r.yaml:23: verify.decision: floor (0.05) must be below ceiling (0.05); lower floor, or raise ceiling",
     ]),
     ("  seeds: 3", "  seeds: {max: 20}\n  decision: {least_seeds: 8}", [
-        "r.yaml:20: verify: seeds.first is 6, fewer than decision.least_seeds (8), so a look could stop with too few "
-        "seeds to decide; raise seeds.first, or lower decision.least_seeds",
+        "r.yaml:20: verify: seeds.first (6) is below decision.least_seeds (8), so the first look could stop with too "
+        "few seeds to decide; raise seeds.first, or lower decision.least_seeds",
     ]),
     ("steps: 4", "epochs: 1, steps: 4", ["r.yaml:23: verify.align: needs exactly one of epochs and steps"]),
     ("steps: 4", "steps: 4, micro_batch: 5", [
         "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (5)",
     ]),
     ("steps: 4", "steps: 4, processes: 3", [
-        "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (8) x processes (3) = 24, the rows that "
-        "are taken at once",
+        "r.yaml:23: verify.align: batch (32) must be a multiple of micro_batch (8) x processes (3) = 24, the rows "
+        "computed at once",
     ]),
     ("3e-4", "0", ["r.yaml:23: verify.align.learning_rate: found 0; allowed: more than 0.0"]),
-    ("  finetune: {epochs: 1.5}\n", "", ["r.yaml:20: verify.finetune: missing; it has no default, add it"]),
+    ("  finetune: {epochs: 1.5}\n", "", ["r.yaml:20: verify.finetune: this key is required; add it"]),
     ("  finetune: {epochs: 1.5}", "  finetune: {epochs: 1.5, warmup: 1.5}", [
         "r.yaml:24: verify.finetune.warmup: found 1.5; allowed: 1.0 or less",
     ]),
     ("headline: exact", "headline: guard", [
-        "r.yaml:25: judges: headline 'guard' is no judge of the panel; allowed: exact, phrases",
+        "r.yaml:25: judges: headline 'guard' is not a judge of the panel; allowed: exact, phrases",
     ]),
     ("refusal: phrases", "refusal: phrases, sandbox: exact", [
         "r.yaml:27: judges.panel[1]: needs exactly one of guard, classifier, embedding, rubric, refusal, "
         "sandbox; found refusal and sandbox",
     ]),
-    ("name: phrases,", "name: exact,", ["r.yaml:25: judges: two judges of the panel share a name: exact, exact"]),
-    ("weight: 0.3", "weight: 0.3\n  weight: 0.4", ["r.yaml:20: the key 'weight' stands twice; remove one"]),
+    ("name: phrases,", "name: exact,", [
+        "r.yaml:25: judges: duplicate name in the panel: exact, exact; give each judge its own",
+    ]),
+    ("weight: 0.3", "weight: 0.3\n  weight: 0.4", ["r.yaml:20: duplicate key 'weight'; remove one"]),
     ("weight: 0.3", "\tweight: 0.3", [
-        "r.yaml:19: this is no YAML (found character '\\t' that cannot start any token); mend the line",
+        "r.yaml:19: invalid YAML (found character '\\t' that cannot start any token); fix this line",
     ]),
     ("[curated, random,", "[curated, random", [
-        "r.yaml:21: this is no YAML (expected ',' or ']', but got '{'); mend the line",
+        "r.yaml:21: invalid YAML (expected ',' or ']', but got '{'); fix this line",
     ]),
-    ("steps: 4", "<<: *sft", ["r.yaml:23: this is no YAML (found undefined alias 'sft'); mend the line"]),
-    ("align: {", "align: &a {<<: *a, ", ["r.yaml: a mapping takes itself in with '<<'; write it out"]),
+    ("steps: 4", "<<: *sft", ["r.yaml:23: invalid YAML (found undefined alias 'sft'); fix this line"]),
+    ("align: {", "align: &a {<<: *a, ", ["r.yaml: a mapping includes itself with '<<'; write it out"]),
 ]  # fmt: skip
 
 # What stands in the file instead of a recipe, and the end of the sentence that names it.
@@ -232,9 +233,9 @@ NO_RECIPE = [
     (b"\x93NUMPY\x01\x00", ": cannot be read (it is not UTF-8 text); give the path of a recipe file in YAML"),
     (
         b"a: \x00",
-        ": this is no YAML (unacceptable character #x0000: special characters are not allowed); mend the file",
+        ": invalid YAML (unacceptable character #x0000: special characters are not allowed); fix the file",
     ),
-    (b"a: 1\n---\nb: 1\n", ":2: this is no YAML (but found another document); mend the line"),
+    (b"a: 1\n---\nb: 1\n", ":2: invalid YAML (but found another document); fix this line"),
     (b"[" * 500, ": is nested too deeply to be read; write it flatter"),
 ]
 
@@ -243,62 +244,77 @@ NO_RECIPE = [
 UNREAD: list[tuple[list[str], str]] = [
     (
         ["verify.align={method: full, steps: 4, rank: 8}"],
-        "verify.align: rank is of method: lora, and the method is full",
+        "verify.align: rank has no effect: only method: lora reads it, and the method is full",
     ),
-    (["verify.finetune={method: full, steps: 4, alpha: 8}"], "verify.finetune: alpha is of method: lora"),
-    (["verify.rehearsal_share=0.2"], "verify: rehearsal_share is of stage: rehearsal, and the stage is upstream"),
-    (["verify.stage=rehearsal", "verify.exposure=tokens"], "verify: exposure is of stage: upstream"),
-    (["verify.generate={memory: 0.5}"], "verify.generate: memory is of engine: vllm, and the engine is transformers"),
-    (["verify.pilot={seeds: 2}"], "verify: pilot.seeds is of select.weight: auto, and the weight is a number"),
+    (
+        ["verify.finetune={method: full, steps: 4, alpha: 8}"],
+        "verify.finetune: alpha has no effect: only method: lora reads it",
+    ),
+    (
+        ["verify.rehearsal_share=0.2"],
+        "verify: rehearsal_share has no effect: only stage: rehearsal reads it, and the stage is upstream",
+    ),
+    (
+        ["verify.stage=rehearsal", "verify.exposure=tokens"],
+        "verify: exposure has no effect: only stage: upstream reads it",
+    ),
+    (["verify.generate={memory: 0.5}"], "verify.generate: memory has no effect: only engine: vllm reads it, and"),
+    (
+        ["verify.pilot={seeds: 2}"],
+        "verify: pilot.seeds has no effect: only select.weight: auto reads it, and the weight",
+    ),
     (
         ["select.weight=auto", "verify.pilot={represent: every}"],
-        "verify: pilot.represent is of several representations",
+        "verify: pilot.represent has no effect: it chooses among several representations",
     ),
     (
         ["verify.log_odds={refuse: [no], comply: [yes], tokens: 3}"],
-        "verify.log_odds: tokens is of from: pilot, and the openers are the recipe's",
+        "verify.log_odds: tokens has no effect: only from: pilot reads it, and the recipe",
     ),
     (
         ["select.weight=auto", "verify.log_odds={from: pilot, refuse: [no]}"],
-        "verify.log_odds: refuse is of openers of the recipe's, and these are of the pilot",
+        "verify.log_odds: refuse has no effect: the pilot finds the openers",
     ),
-    (["represent={revision: main}"], "represent: revision is of id, another model than the recipe's"),
-    (["represent={from: sentence-transformers, id: a, layer: 3}"], "represent: layer is of hidden-states, and these"),
+    (["represent={revision: main}"], "represent: revision has no effect: only another model, given as id"),
+    (
+        ["represent={from: sentence-transformers, id: a, layer: 3}"],
+        "represent: layer has no effect: only from: hidden-",
+    ),
     (
         ["represent={from: gradients, token: eos}"],
-        "represent: token is of hidden-states, and these vectors are from gr",
+        "represent: token has no effect: only from: hidden-states reads it, and this is gr",
     ),
-    (["represent={first: 8}"], "represent: first is of token: first-answer, and the token is last-completion"),
-    (["represent={side: prompt}"], "represent: side is of a sentence embedder, and these vectors are from hidden-st"),
-    (["represent={dimensions: 64}"], "represent: dimensions is of gradients, and these vectors are from hidden-states"),
+    (["represent={first: 8}"], "represent: first has no effect: only token: first-answer reads it, and the token"),
+    (["represent={side: prompt}"], "represent: side has no effect: only from: sentence-transformers reads it, and"),
+    (["represent={dimensions: 64}"], "represent: dimensions has no effect: only from: gradients reads it, and this"),
     (
         ["represent={from: gradients, of: head, rank: 4}"],
-        "represent: rank is of gradients of lora, and these are of the",
+        "represent: rank has no effect: only of: lora reads it, and of is head",
     ),
-    (["score={aggregate: mean, n: 5}"], "score: n is of aggregate: top-mean, and the aggregate is mean"),
+    (["score={aggregate: mean, n: 5}"], "score: n has no effect: only aggregate: top-mean reads it, and the aggregate"),
     (
         ["score={from: interference, aggregate: max}"],
-        "score: aggregate is of cosine, consensus, format and content, and this score is in",
+        "score: aggregate has no effect: only cosine, consensus, format and content read it, and this",
     ),
-    (["score={from: format, embedder: {id: a}}"], "score: embedder is of content, and this score is format"),
-    (["score={from: content, step: gradient}"], "score: step is of interference, and this score is content"),
-    (["score={step: gradient}"], "score: step is of interference, and this score is cosine"),
-    (["select={k: 9, objective: log-det, neighbours: 8}"], "select: neighbours is not of objective: log-det, which"),
-    (["model.revision=main"], "model: revision is of a model on the Hub"),
-    (["tasks.letter-1.5.weight=2.0"], "tasks: weight is of tasks that are anticipated, and 'letter-1.5' is not"),
-    (["tasks.list.train.weight=2.0"], "tasks: list.train.weight is of candidates, rows of the pool"),
-    (["probes.harmful.0.weight=0.0"], "probes: harmful.weight is of candidates, rows of the pool"),
+    (["score={from: format, embedder: {id: a}}"], "score: embedder has no effect: only content reads it, and this"),
+    (["score={from: content, step: gradient}"], "score: step has no effect: only interference reads it, and this"),
+    (["score={step: gradient}"], "score: step has no effect: only interference reads it, and this"),
+    (["select={k: 9, objective: log-det, neighbours: 8}"], "select: neighbours has no effect: objective log-det"),
+    (["model.revision=main"], "model: revision has no effect: only a model on the Hub"),
+    (["tasks.letter-1.5.weight=2.0"], "tasks: weight has no effect: only anticipated tasks have a weight, and"),
+    (["tasks.list.train.weight=2.0"], "tasks: list.train.weight has no effect: only sources of the pool"),
+    (["probes.harmful.0.weight=0.0"], "probes: harmful.weight has no effect: only sources of the pool"),
     (
         ["judges.panel.phrases.batch=4"],
-        "judges.panel[1]: batch is for models that are loaded, and this is a refusal judge",
+        "judges.panel[1]: batch has no effect: only judges that load a model read it, and this",
     ),
     (
         ["judges.panel.phrases={name: g, guard: a/harmbench, controversial: safe}"],
-        "controversial is for guards that have",
+        "controversial has no effect: only guards",
     ),
     (
         ["judges.panel.phrases.error=file.json"],
-        "judges: panel[1].error is read of the judge that decides alone, and 'phr",
+        "judges: panel[1].error has no effect: only a judge that decides alone reads it, and 'phr",
     ),
 ]
 
@@ -307,7 +323,8 @@ UNREAD: list[tuple[list[str], str]] = [
 def test_a_setting_that_nothing_reads_is_a_mistake(given: list[str], words: str) -> None:
     (sentence,) = told(GOOD, *given)
     assert words in sentence
-    assert sentence.endswith(", so it would have no effect; remove it")
+    assert " has no effect: " in sentence
+    assert sentence.endswith("; remove it")
 
 
 def test_a_setting_that_nothing_reads_is_no_mistake_at_its_default() -> None:
@@ -344,12 +361,12 @@ def test_a_bad_recipe_is_told_in_these_words(old: str, new: str, sentences: list
     [
         (
             ["model.quantise=4bit", "verify.align.processes=2"],
-            "verify: align.processes is 2, and model.quantise trains in one process; set it to 1",
+            "verify: align.processes is 2, and a model with model.quantise trains in one",
         ),
         (
             ["engine={kind: ray, gpus_per_worker: 1}", "verify.finetune.processes=2"],
-            "engine: gpus_per_worker is 1, and verify.finetune.processes is 2, a GPU each; set gpus_per_worker to 2, "
-            "or lower processes",
+            "engine: gpus_per_worker is 1, and verify.finetune.processes is 2 with one GPU each; set "
+            "gpus_per_worker to 2, or lower processes",
         ),
     ],
 )
@@ -390,7 +407,7 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     for old, new in (("layer: -1", "layer: top"), ("k: 20", "k: many"), ("seed: 3", "sede: 3"), ("name: good\n", "")):
         text = text.replace(old, new)
     sentences = [
-        "r.yaml: name: missing; it has no default, add it",
+        "r.yaml: name: this key is required; add it",
         f"r.yaml:1: sede: unknown key; did you mean 'seed'? allowed: {ROOT_KEYS}",
         "r.yaml:14: represent.layer: found 'top'; allowed: a whole number",
         "r.yaml:17: select.k: found 'many'; allowed: a whole number",
@@ -505,12 +522,12 @@ def test_a_setting_does_not_reach_through_an_anchor() -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("select.k", "--set select.k: found no key.path=value; write for example --set select.k=50"),
-        ("=5", "--set =5: found no key.path=value; write for example --set select.k=50"),
-        ("select..k=5", "--set select..k=5: found no key.path=value; write for example --set select.k=50"),
+        ("select.k", "--set select.k: expected KEY.PATH=VALUE, for example --set select.k=50"),
+        ("=5", "--set =5: expected KEY.PATH=VALUE, for example --set select.k=50"),
+        ("select..k=5", "--set select..k=5: expected KEY.PATH=VALUE, for example --set select.k=50"),
         ("select.k=many", "--set select.k=many: select.k: found 'many'; allowed: a whole number"),
-        ("select.k=[1, 2", "--set select.k=[1, 2: this is no YAML (expected ',' or ']', but got '<stream end>'); "
-         "mend the line"),
+        ("select.k=[1, 2", "--set select.k=[1, 2: invalid YAML (expected ',' or ']', but got '<stream end>'); "
+         "fix this line"),
         ("select.kk=5", f"--set select.kk=5: select.kk: unknown key; allowed: {SELECT_KEYS}"),
         ("slect.k=5", f"--set slect.k=5: slect: unknown key; did you mean 'select'? allowed: {ROOT_KEYS}"),
         ("select.k.x=5", "--set select.k.x=5: select.k: found a mapping with x; allowed: a whole number"),
@@ -675,7 +692,7 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
         read(QUICKSTART, settings[:3])
     told = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 3, told
-    for part in ("the name 'anticipated'", "arm 'best-random'", "pilot.seeds is of select.weight: auto"):
+    for part in ("the name 'anticipated'", "arm 'best-random'", "pilot.seeds has no effect"):
         assert part in told
 
 
@@ -684,15 +701,18 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
     [
         (
             ["verify.log_odds=pilot"],
-            "verify: log_odds learns its openers from the answers of the pilot, and select.weigh",
+            "verify: log_odds learns its openers from the answers of the pilot, and there is no pilot when",
         ),
         (
             ["select.weight=auto", "verify.pilot={weights: [0.5]}", "verify.log_odds=pilot"],
-            "the pilot, which has one candidate and trains nothing",
+            "the pilot, which trains nothing for a single candidate",
         ),
         (["verify.log_odds={refuse: [no]}"], "verify.log_odds: comply has no opener"),
-        (["verify.log_odds={refuse: [no, no], comply: [yes]}"], "verify.log_odds: refuse holds 'no' twice"),
-        (["verify.log_odds={refuse: [i can], comply: [i cannot]}"], "'i can' begins 'i cannot' of the other set"),
+        (["verify.log_odds={refuse: [no, no], comply: [yes]}"], "verify.log_odds: duplicate text 'no' in refuse"),
+        (
+            ["verify.log_odds={refuse: [i can], comply: [i cannot]}"],
+            "'i can' is the beginning of 'i cannot' in the other set",
+        ),
         (["verify.log_odds={refuse: [no], comply: [no]}"], "'no' begins 'no' of the other set"),
     ],
 )
@@ -714,5 +734,5 @@ def test_openers_are_the_texts_of_the_recipe_or_those_of_its_pilot() -> None:
 
 def test_a_number_of_draws_that_an_earlier_version_wrote_into_its_run_folder_is_read() -> None:
     assert recipe("verify.pilot={random_draws: 2}").verify.pilot.random_draws == 2
-    with pytest.raises(RecipeError, match=r"pilot.random_draws is of select.weight: auto"):
+    with pytest.raises(RecipeError, match=r"pilot.random_draws has no effect: only select.weight: auto reads it"):
         recipe("verify.pilot={random_draws: 3}")

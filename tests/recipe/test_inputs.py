@@ -69,7 +69,7 @@ def test_the_sandbox_is_known_by_its_name_and_code() -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^none\.json: no such file, looked for .*none\.json; correct the path"):
+    with pytest.raises(DataError, match=r"^none\.json: no such file \(looked for .*none\.json\); correct the path"):
         fingerprint(Source(file="none.json"), tmp_path)
 
 
@@ -81,14 +81,14 @@ def test_code_that_comes_with_a_recipe_is_named_with_its_hash(tmp_path: Path) ->
     for code in ("def score(a, b): return 0", "def score(a, b): return 1"):
         file.write_text(code)
         digest = hashlib.sha256(code.encode()).hexdigest()[:12]
-        expected = f"This recipe runs code: `score` of own.py (SHA-256 {digest}) is the metric of the task `list`."
+        expected = f"This recipe runs code: `score` in own.py (SHA-256 {digest}), the metric of the task `list`."
         assert programs(own, tmp_path) == [expected]
     task = "{{name: {}, train: {{sandbox: list}}, metric: {{python: 'own.py:score'}}}}"
     both = recipe(
         f"tasks=[{task.format('one')}, {task.format('two')}]", "verify.generate={engine: vllm, python: /opt/p}"
     )
-    assert programs(both, tmp_path)[0].endswith("is the metric of the tasks `one`, `two`.")
-    assert programs(both, tmp_path)[1] == "This recipe runs a program: /opt/p is the Python that answers with vLLM."
+    assert programs(both, tmp_path)[0].endswith(", the metric of the tasks `one`, `two`.")
+    assert programs(both, tmp_path)[1] == "This recipe runs a program: /opt/p, the Python interpreter for vLLM."
 
 
 def test_it_imports_nothing_heavy() -> None:

@@ -10,18 +10,18 @@ from tests.small_run import recipe
 WRONG = [
     (
         ["select={k: 9, within: [refusal], quotas: {max: 3}}"],
-        "select: quotas and within both say how many rows of a group are chosen; remove one of them",
+        "select: quotas and within both set how many rows of a group are chosen; remove one of the two",
     ),
-    (["select={budget_tokens: 9, within: [refusal]}"], "select: within goes with k only; remove it, or give k"),
+    (["select={budget_tokens: 9, within: [refusal]}"], "select: within is only valid with k; remove it, or give k"),
     (
         ["select.within={by: [refusal], shares: {refusal: {other: 0.4}}}"],
-        "select.within: shares.refusal sum to 0.4; they must sum to 1",
+        "select.within: shares.refusal sums to 0.4; it must sum to 1",
     ),
     (
         ["select.within={by: [length], shares: {refusal: {other: 1.0}}}"],
         "select.within: shares.refusal is not in by (length); add it there, or remove it",
     ),
-    (["select.within=[length, length]"], "select.within: by names 'length' twice; remove one of them"),
+    (["select.within=[length, length]"], "select.within: duplicate name 'length' in by; remove one"),
     (
         ["select.quotas={by: mood}"],
         "select.quotas.by: found 'mood'; allowed: category, source, licence, refusal,",

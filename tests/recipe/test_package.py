@@ -51,7 +51,7 @@ def test_the_distribution_is_named_with_its_version(installed: Path) -> None:
 
 def test_a_missing_package_is_answered_with_the_line_to_type() -> None:
     with pytest.raises(
-        DataError, match=r"no package 'not_here_at_all' is installed here; run: pip install not-here-at"
+        DataError, match=r"the package 'not_here_at_all' is not installed; run: pip install not-here-at"
     ):
         path_of("package:not_here_at_all/model")
 
@@ -71,7 +71,7 @@ def test_a_missing_file_is_answered_with_what_is_there(installed: Path) -> None:
     "text", ["package:", "package:shipped_model", "package:/x", "package:a-b/x", "package:shipped_model/../secret"]
 )
 def test_what_is_written_otherwise_is_refused(text: str, installed: Path) -> None:
-    with pytest.raises(DataError, match="write it as package:NAME/PATH"):
+    with pytest.raises(DataError, match="expected package:NAME/PATH"):
         path_of(text)
 
 

@@ -20,11 +20,11 @@ def test_depths_are_in_order_and_without_the_usual_answer():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["probes.prefill=[5, 5]"], "prefill holds a number twice: 5, 5"),
-        (["probes.prefill=[0]"], r"prefill holds 0 alone.*a number of tokens above 0"),
+        (["probes.prefill=[5, 5]"], "duplicate number in prefill: 5, 5"),
+        (["probes.prefill=[0]"], r"prefill has only 0.*a number of tokens above 0"),
         (["probes.prefill=[-1]"], "prefill"),
         (["probes.prefill=[2.5]"], "prefill"),
-        (["probes.opening=gladly"], "opening is of prefill.* no effect; remove it"),
+        (["probes.opening=gladly"], "opening has no effect: only prefill reads it.*; remove it"),
         (["probes.prefill=[1]", "probes.opening=' '"], "opening"),
         (["verify.generate.samples=3"], r"samples is 3 and there is no temperature.*same greedy answer"),
         (["verify.generate.samples=0"], "samples"),

@@ -17,8 +17,8 @@ from tests.small_run import recipe
         ("{groups: {teas: 2}, max: 0}", r"select\.repeats\.max: found 0"),
         ("{groups: {teas: 4}}", r"'teas' is repeated 4 times, and max is 3; lower it, or raise max"),
         ("{groups: {teas: 0}}", r"select\.repeats\.groups\.teas: found 0"),
-        ("{groups: {teas: 1}}", r"names no group that is repeated.*\{teas: 2\}"),
-        ("{by: source}", r"names no group that is repeated.*\{NAME: 2\}"),
+        ("{groups: {teas: 1}}", r"repeats no group, so repeats has no effect.*\{teas: 2\}"),
+        ("{by: source}", r"repeats no group, so repeats has no effect.*\{NAME: 2\}"),
         ("{by: colour, groups: {red: 2}}", r"select\.repeats\.by: found 'colour'"),
     ],
 )
@@ -53,4 +53,4 @@ def test_check_names_a_group_that_no_row_of_the_pool_is_in(by: str) -> None:
 
 def test_the_plan_says_what_is_repeated() -> None:
     told = outline(recipe("select.repeats={by: length, groups: {short: 3, long: 1}}"))
-    assert told["selected"].endswith("trained on each row of a length so often in a pass: short 3 times, long 1 time")
+    assert told["selected"].endswith("the curated arm repeats rows by length: short 3 times, long 1 time")

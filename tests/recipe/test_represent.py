@@ -27,7 +27,7 @@ def test_a_representation_is_called_by_its_name_or_by_what_it_is_made_of():
     ["{name: a}, {name: a, layer: 1}", "{from: sentence-transformers, id: a}, {name: a}"],
 )
 def test_a_name_is_of_one_representation(represent):
-    with pytest.raises(RecipeError, match="represent: two are called 'a'; give each a name of its own"):
+    with pytest.raises(RecipeError, match="represent: duplicate name 'a'; give each representation its own"):
         recipe(f"represent=[{represent}]")
 
 
@@ -37,21 +37,24 @@ def test_representations_without_a_name_may_be_alike_and_are_numbered():
 
 
 WRONG = [
-    (["select.cover_by=openin"], "select: cover_by is 'openin', and no representation is called so; did you mean 'op"),
-    (["score={by: other}"], "score: by is 'other', and no representation is called so; allowed: 'layer -1, last-comp"),
+    (["select.cover_by=openin"], "select: cover_by is 'openin', which is not the name of a representation; did"),
+    (["score={by: other}"], "score: by is 'other', which is not the name of a representation; allowed"),
     (
         ["score={from: rank-sum, of: [{by: opening}, {by: closing}]}"],
-        "score: by is 'closing', and no representation is called so",
+        "score: by is 'closing', which is not the name of a representation",
     ),
     (
         ["select.weight=auto", "verify.pilot={scores: [{by: openings}]}"],
-        "score: by is 'openings', and no representation is called so; did you mean 'opening'",
+        "score: by is 'openings', which is not the name of a representation; did you mean 'opening'",
     ),
     (
         ["select.weight=auto", "select.cover_by=opening", "verify.pilot={represent: every}"],
-        "select: cover_by names one representation, and verify.pilot.represent is 'every'",
+        "select: cover_by names one representation, and verify.pilot.represent 'every' tries",
     ),
-    (["score={from: consensus, by: opening}"], "score: by is of cosine, and this score is consensus"),
+    (
+        ["score={from: consensus, by: opening}"],
+        "score: by has no effect: only cosine reads it, and this score is consensus",
+    ),
 ]
 
 
@@ -64,7 +67,7 @@ def test_a_key_names_a_representation_that_there_is(settings, message):
 @pytest.mark.parametrize("setting", ["select.cover_by=a", "score={by: a}"])
 def test_one_representation_needs_no_name_to_be_chosen_by(setting):
     key = setting.partition("=")[0].split(".")[0]
-    with pytest.raises(RecipeError, match=f"{key}: .*by is of several representations, and there is one"):
+    with pytest.raises(RecipeError, match=f"{key}: .*by has no effect: it chooses among several representations"):
         recipe("represent={name: a}", setting)
 
 

@@ -13,21 +13,20 @@ from curator.recipe.source import Source
     [
         (
             {"columns": {"answer": "x"}},
-            "'answer' is not a field of ours; "
-            "allowed: prompt, response, input, system, history, messages, chosen, label",
+            "'answer' is not a known field; allowed: prompt, response, input, system, history, messages, chosen, label",
         ),
         (
             {"template": "{a} {"},
             "Single '{' encountered in format string; write a column as {column}, and a brace as {{ or }}",
         ),
-        ({"template": "no column"}, "names no column; write one as {column}"),
-        ({"template": "{a:>5}"}, "holds a placeholder that is no bare column; write {column}, without ! or :"),
-        ({"template": "{a} {}"}, "holds a placeholder that is no bare column; write {column}, without ! or :"),
+        ({"template": "no column"}, "the template names no column; write one as {column}"),
+        ({"template": "{a:>5}"}, "a placeholder is not a plain column name; write {column}, without ! or :"),
+        ({"template": "{a} {}"}, "a placeholder is not a plain column name; write {column}, without ! or :"),
         (
             {"template": "{a}", "columns": {"prompt": "b"}},
-            "template makes the prompt itself; remove it, or remove prompt, input, ... from columns",
+            "template already makes the prompt; remove it, or remove prompt, input, ... from columns",
         ),
-        ({"split": "test"}, "split goes with hub only; remove it, or name a hub data set"),
+        ({"split": "test"}, "split is only valid with hub; remove it, or name a hub data set"),
     ],
 )
 def test_a_source_that_cannot_be_meant_is_refused(settings: dict[str, Any], message: str) -> None:

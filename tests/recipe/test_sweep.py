@@ -69,28 +69,28 @@ def test_a_sweep_is_written_out_and_read_back() -> None:
 @pytest.mark.parametrize(
     ("sweep", "settings", "sentence"),
     [
-        ("{}", [], "sweep: names no setting; give at least one list of learning_rate, rows, method, or remove it"),
+        ("{}", [], "the sweep has no setting; give a list for at least one of learning_rate, rows, method"),
         ("{rows: []}", [], "sweep.rows: found a list of 0; allowed: at least 1 item"),
-        ("{rows: [20, 20]}", [], "sweep: rows holds a value twice: 20, 20; remove one"),
-        ("{learning_rate: [1e-4, 0.0001]}", [], "learning_rate holds a value twice: 0.0001, 0.0001; remove one"),
+        ("{rows: [20, 20]}", [], "sweep: duplicate value in rows: 20, 20; remove one"),
+        ("{learning_rate: [1e-4, 0.0001]}", [], "duplicate value in learning_rate: 0.0001, 0.0001; remove one"),
         ("{learning_rate: [0.0]}", [], "sweep.learning_rate[0]"),
         ("{method: [sgd]}", [], "found 'sgd'; allowed: lora, full"),
-        ("{rows: [41]}", [], "tasks: list.sweep.rows holds 41, and the task has 40 rows; lower it, or raise the task's "
+        ("{rows: [41]}", [], "tasks: list.sweep.rows has 41, and the task has 40 rows; lower it, or raise the task's "
          "rows"),
         ("{rows: [20]}", ["tasks.list.rows=null"], "list.sweep.rows takes the first of the task's rows, and the task "
-         "says no number of them; add rows to the task"),
-        ("{learning_rate: [1e-4]}", ["verify.regime=auto"], "list.sweep.learning_rate gives learning rates, and "
+         "does not set their number; set rows of the task"),
+        ("{learning_rate: [1e-4]}", ["verify.regime=auto"], "list.sweep.learning_rate sets learning rates, and "
          "verify.regime finds one; remove learning_rate, or set verify.regime.auto to false"),
-        ("{rows: [20]}", ["verify.forgetting={rows: 20}"], "forgetting reads models that are fine-tuned as "
-         "verify.finetune says, and the sweep of task 'list' leaves them out; add that setting to the sweep, or set "
+        ("{rows: [20]}", ["verify.forgetting={rows: 20}"], "forgetting reads models fine-tuned with the setting of "
+         "verify.finetune, which the sweep of task 'list' leaves out; add that setting to the sweep, or set "
          "forgetting to null"),
-        ("{method: [full]}", [LORA], "finetune.rank is of method: lora, and every setting of the sweeps is full, so it "
-         "would have no effect; remove it"),
+        ("{method: [full]}", [LORA], "finetune.rank has no effect: only method: lora reads it, and every setting of "
+         "the sweeps is full; remove it"),
         ("{method: [lora, full]}", [LORA, "model.quantise=4bit", "verify.align.method=lora"], "tasks: list.sweep.method"
-         " holds 'full', and model.quantise trains adapters alone; remove it"),
-        ("null", ["verify.seeds={max: 8}", "verify.decision.over=worst"], "decision.over is 'worst', which decides on "
-         "several comparisons, and seeds are added until one comparison is clear; give seeds as a number, or set over "
-         "to mean"),
+         " has 'full', and a model with model.quantise trains adapters only; remove it"),
+        ("null", ["verify.seeds={max: 8}", "verify.decision.over=worst"], "decision.over is 'worst', which needs "
+         "several comparisons, and sequential seeds stop when one comparison is clear; give seeds as a number, or set "
+         "over to mean"),
     ],
 )  # fmt: skip
 def test_a_sweep_that_makes_no_sense_is_refused_in_these_words(sweep: str, settings: list[str], sentence: str) -> None:

@@ -143,7 +143,7 @@ def test_a_run_without_a_report_of_its_present_recipe_is_refused(run: Make, tmp_
     with pytest.raises(RunError, match="is not a run folder"):
         compare([one, tmp_path / "nothing"])
     build(recipe("judges.headline=phrases"), two, until="pool")
-    with pytest.raises(RunError, match="two: stage report is not finished for its present recipe"):
+    with pytest.raises(RunError, match="two: the stage `report` is not finished for the current recipe"):
         compare([one, two])
 
 

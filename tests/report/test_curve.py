@@ -152,8 +152,8 @@ def test_the_plan_costs_what_a_curve_adds(curve_run: Path, tmp_path: Path) -> No
     assert (curve.answers or 0) - (plain.answers or 0) == 3 * 6 * 30
     assert (curve.disk or 0) * (6 + 6) == (plain.disk or 0) * (6 + 6 * 4)  # all weights at each checkpoint
     assert (curve.align_tokens, curve.finetune_tokens) == (plain.align_tokens, plain.finetune_tokens)
-    assert "evaluated after 1, 2 and 4 steps, too" in outline(recipe(*settings))["fine-tuning runs"]
-    assert outline(recipe(*settings))["models asked"].startswith(f"{curve.asked}, ")
+    assert "also evaluated after steps 1, 2 and 4" in outline(recipe(*settings))["fine-tuning runs"]
+    assert outline(recipe(*settings))["models evaluated"].startswith(f"{curve.asked}, ")
     assert "evaluated" not in outline(recipe())["fine-tuning runs"]
     # And for the run that was: its own answers, at the most seeds.
     (known,), _ = estimates(recipe_of("curve"), curve_run)
@@ -174,7 +174,7 @@ def test_shares_that_fall_on_one_step_are_told_by_check() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["tasks.list.probe_at=[0.5, 0.25]"], "probe_at is 0.5, 0.25; allowed: shares of fine-tuning that rise"),
+        (["tasks.list.probe_at=[0.5, 0.25]"], "probe_at: found 0.5, 0.25; allowed: rising shares of fine-tuning"),
         (["tasks.list.probe_at=[0.5, 0.5]"], "probe_at is 0.5, 0.5; allowed"),
         (["tasks.list.probe_at=[0.0, 0.5]"], "probe_at"),
         (["tasks.list.probe_at=[0.5, 1.5]"], "probe_at"),
@@ -182,7 +182,7 @@ def test_shares_that_fall_on_one_step_are_told_by_check() -> None:
         (["verify.curve.level=0.3"], "curve.level"),
         (["verify.curve.level=0.3", "tasks.list.probe_at=[1.0]"], "curve.level"),
         (["verify.curve.primary=area"], "curve.primary"),
-        ([ONE_OF_TWO, "verify.curve.primary=area"], "task 'other' has no curve; give it probe_at"),
+        ([ONE_OF_TWO, "verify.curve.primary=area"], "task 'other' has no curve; set its probe_at"),
         ([CURVE, "verify.curve.primary=area", "suite={k: [5]}"], "set curve.primary to end, or remove suite"),
     ],
 )

@@ -239,7 +239,7 @@ def test_vectors_that_vanish_while_a_run_is_at_work_are_an_error_and_no_zeros(ca
     fill(caches, texts(*range(5)), Spy())
     filled = fill(caches, texts(*range(5)), Spy())
     shutil.rmtree(caches[0])
-    with pytest.raises(RunError, match=r"of 5 rows are no longer where they are kept.*Run the same command"):
+    with pytest.raises(RunError, match=r"of 5 rows disappeared or changed.*run the same command"):
         gathered(caches[0], filled.keys)
     with pytest.raises(RunError, match="no longer"):
         write_matrix(tmp_path / "out.npy", locate(caches[0], filled.keys), 8)
@@ -252,6 +252,6 @@ def test_a_vector_that_is_no_number_is_told_and_not_kept(caches):
             found[0].matrix[2, 3] = np.nan
             return found
 
-    with pytest.raises(ModelError, match="the model gives no numbers for 1 rows, 'id-0002' the first"):
+    with pytest.raises(ModelError, match="the vectors of 1 row contain NaN or infinite numbers \\(first: 'id-0002'"):
         fill(caches, texts(*range(5)), Broken())
     assert fill(caches, texts(*range(5)), Spy()).embedded == (5, 5)

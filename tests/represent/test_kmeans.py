@@ -108,7 +108,7 @@ def test_as_many_clusters_as_different_rows_leave_no_inertia_and_more_are_refuse
     found = kmeans(rows, 9, rng=np.random.default_rng(0), restarts=2)
     assert found.inertia == 0.0
     assert sorted(np.bincount(found.labels)) == [4] * 9
-    with pytest.raises(DataError, match=r"--clusters: found 10, and the 36 rows have only 9 different vectors"):
+    with pytest.raises(DataError, match=r"--clusters: found 10, but only 9 of 36 rows have different vectors"):
         kmeans(rows, 10, rng=np.random.default_rng(0))
 
 

@@ -92,11 +92,11 @@ def test_each_side_of_a_conversation_is_embedded_alone(folder, embedder):
 @pytest.mark.parametrize("name", ["/no/such/folder", "nobody/nothing"])
 def test_an_unknown_embedder_is_refused(name):
     with pytest.raises(
-        ModelError, match=rf"represent.id: no sentence embedder could be loaded from '{name}' .*local folder"
+        ModelError, match=rf"represent.id: cannot load a sentence embedder from '{name}' .*local folder"
     ):
         found(name)
 
 
 def test_a_folder_without_an_embedder_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"represent.id: no sentence embedder could be loaded from"):
+    with pytest.raises(ModelError, match=r"represent.id: cannot load a sentence embedder from"):
         found(str(tmp_path))

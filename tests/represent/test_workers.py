@@ -105,7 +105,7 @@ def test_vectors_that_are_not_seen_here_are_an_error_and_never_zeros(
         raise AssertionError("nothing is embedded here")
 
     lost = chunks.Elsewhere(3, lambda chunks: iter([1] * len(chunks)))
-    with pytest.raises(RunError, match=r"engine\.cache: 1 rows that workers embedded are not in"):
+    with pytest.raises(RunError, match=r"engine\.cache: 1 row that workers embedded cannot be seen in"):
         chunks.fill([tmp_path], rows, unused, elsewhere=lost)
 
     def encode(piece: Any, wanted: Any, progress: Any) -> list[Encoded]:

@@ -262,7 +262,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(holder: Any, 
     with pytest.raises(RunError) as caught, opened(folder):
         raise AssertionError("two processes at once")
     assert str(caught.value) == (
-        f"{folder}: another curator (process {holder.pid}) is at work on it; wait for it, or name another with --out"
+        f"{folder}: in use by another curator (process {holder.pid}); wait for it, or name another folder with --out"
     )
     assert list(folder.glob(f".*{TEMPORARY}")), "what another process is writing must stay"
 
@@ -342,7 +342,7 @@ def test_disk_is_taken_before_a_file_is_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "hf://data/owner/name"])
 def test_the_address_of_a_store_is_no_run_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"is a path, and this is the address of a store; mount"), opened(Path(url)):
+    with pytest.raises(RunError, match=r"must be a path, and this is the address of a store; mount"), opened(Path(url)):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -372,7 +372,7 @@ def test_an_attempt_that_was_overtaken_marks_nothing_as_done(tmp_path: Path) -> 
         make(folder, "k", lambda _: {"by": "the second"})
         return {"by": "the first"}
 
-    with pytest.raises(RunError, match="another attempt at this piece has begun since; this one is given up"):
+    with pytest.raises(RunError, match="another process has started this piece since; this attempt stops"):
         make(tmp_path / "a", "k", slow)
     assert make(tmp_path / "a", "k", slow).record == {"by": "the second"}
 
@@ -393,7 +393,7 @@ def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(RunError, match="its disk gives no locks"), opened(tmp_path):
+    with pytest.raises(RunError, match="the disk does not support locks"), opened(tmp_path):
         pass
 
 
@@ -446,15 +446,18 @@ def test_a_disk_that_fills_up_is_told_and_leaves_no_half_file(tmp_path: Path) ->
     told = code_says("limited()" + TRIED, tmp_path)
     assert told.startswith(f"{tmp_path / 'a'}: the disk is full (")
     assert told.endswith(
-        " GiB free); what was finished is kept. "
-        "Make room, or copy the run folder to a larger disk, and run the same command again"
+        " GiB free). Free some space, or copy the run folder to a larger disk, and run the same command "
+        "again; finished work is kept"
     )
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["small.txt", "started.json"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     told = code_says("unprivileged(); root = Path()" + TRIED, tmp_path)
-    assert told == "a: cannot be written or read (Permission denied); mend its permissions, or give --out"
+    assert (
+        told
+        == "a: cannot be written or read (Permission denied); fix its permissions, or name another folder with --out"
+    )
 
 
 def test_a_run_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -207,7 +207,9 @@ def test_a_stage_that_is_not_finished_is_refused(copy_of_run: Path) -> None:
     (copy_of_run / FOLDERS["answer"] / "done.json").unlink()
     assert Run.open(copy_of_run, "train", "judge").recipe == recipe()
     for ask in (Run.open, require):
-        with pytest.raises(RunError, match="stage answer is not finished for its present recipe; run `curator build`"):
+        with pytest.raises(
+            RunError, match="the stage `answer` is not finished for the current recipe; run `curator build`"
+        ):
             ask(copy_of_run, "train", "answer", "judge")
 
 

@@ -164,5 +164,5 @@ def test_a_gradient_of_zero_is_an_error_and_not_a_score():
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
     model.lm_head.requires_grad_(False)
-    with pytest.raises(ModelError, match="interference with task 'list' needs its gradient, whose length is 0"):
+    with pytest.raises(ModelError, match="interference needs the gradient of task 'list', which has length 0"):
         take(model, section())

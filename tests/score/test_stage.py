@@ -122,7 +122,7 @@ def test_representations_that_are_called_alike_are_numbered():
     ("settings", "message"),
     [
         (["verify.forgetting={seeds: 4}"], r"forgetting\.seeds is 4, more than the 3 of arm 'random'; lower it"),
-        ([FORGETTING, "verify.stage=rehearsal"], "stage rehearsal has no aligned ones; set forgetting to null"),
+        ([FORGETTING, "verify.stage=rehearsal"], "stage rehearsal aligns none; set forgetting to null"),
         (["verify.forgetting={rows: 9}"], "found 9; allowed: 10 or more"),
     ],
 )
@@ -161,7 +161,7 @@ def test_the_table_of_scores_holds_the_consensus_of_several_representations_once
     "score={from: consensus}", "score={from: rank-sum, of: [{from: consensus}, {from: interference}]}",
 ])  # fmt: skip
 def test_a_consensus_needs_several_representations(score):
-    with pytest.raises(RecipeError, match="consensus is of several representations, and represent has one"):
+    with pytest.raises(RecipeError, match="consensus needs several representations, and represent has one"):
         recipe(score)
     assert recipe(score, BOTH)
 

@@ -48,7 +48,7 @@ def test_no_more_rows_share_an_opener_or_an_answer_than_the_recipe_allows(run: R
     text = invoke("show", str(run.root), "--why", next(
         row["id"] for row in pl.read_parquet(run.root / "4-select" / "others.parquet").to_dicts()
         if row["barred"] == "answer"))  # fmt: skip
-    assert "As many chosen rows share its answer as may share one." in text
+    assert "The set already has the most rows with its answer that the cap allows." in text
 
 
 def test_an_impossible_cap_is_named_by_its_key_with_the_largest_k(run: Run) -> None:
@@ -58,7 +58,7 @@ def test_an_impossible_cap_is_named_by_its_key_with_the_largest_k(run: Run) -> N
         run.choose(f"select.k={openers * 3}", "select.answers={max_same: null, max_opener: 0.001}")
     assert str(error.value).startswith(
         f"select.k: {openers * 3} is impossible because of select.answers.max_opener (share 0.001, at most 1 row of "
-        f"one label); the largest k that is possible is {openers}"
+        f"one label); lower k to at most {openers}"
     )
     assert len(run.choose(f"select.k={openers}", "select.answers={max_same: null, max_opener: 0.001}").ids) == openers
 
@@ -110,9 +110,9 @@ def test_what_the_caps_cannot_go_with_is_refused_in_words() -> None:
     with pytest.raises(RecipeError, match=r"arm 'random-capped' is a random set within the caps of select\.answers"):
         recipe("verify.arms=[curated, random, random-capped]")
     nothing = "select.answers={max_same: null, max_opener: null}"
-    with pytest.raises(RecipeError, match=r"there are none; add select\.answers, or remove the arm"):
+    with pytest.raises(RecipeError, match=r"does not set; add select\.answers, or remove the arm"):
         recipe("verify.arms=[curated, random, random-capped]", nothing)
-    with pytest.raises(ValidationError, match="answers goes with rows that are chosen"):
+    with pytest.raises(ValidationError, match="answers chooses rows, and data gives them"):
         Select(data={"file": "a.jsonl"}, answers={})
     with pytest.raises(ValidationError, match="greater than 0"):
         Select(k=2, answers={"max_same": 0})

@@ -122,7 +122,7 @@ def test_the_largest_k_of_an_error_is_the_largest_that_the_shares_leave(seed, n)
         if not any(True for _ in feasible(n, size, **plain)):
             continue  # the caps are not why
         smaller = [other for other in possible if other < size]
-        if named := re.search(r"the largest k that is possible is (\d+)", str(error.value)):
+        if named := re.search(r"lower k to at most (\d+)", str(error.value)):
             assert int(named[1]) == max(smaller)
         elif "no smaller k" in str(error.value):
             assert not smaller
@@ -295,19 +295,19 @@ def test_errors_name_the_cap_and_what_to_do():
     openers, answers = [row // 6 for row in range(n)], [row // 2 for row in range(n)]
     caps = {"opener": (openers, 1.0), "answer": (answers, 0.1)}
     with pytest.raises(SelectionError, match=r"k: 8 is impossible because of caps\['answer'\] \(share 0\.1, at most 1 "
-                       r"row of one label\); the largest k that is possible is 6"):  # fmt: skip
+                       r"row of one label\); lower k to at most 6"):  # fmt: skip
         select(x, score, 8, caps=caps)
-    with pytest.raises(SelectionError, match=r"include: names 2 rows of answer '0', and at most 1 may be in"):
+    with pytest.raises(SelectionError, match=r"include: names 2 rows of answer '0', but the cap allows 1"):
         select(x, score, 4, caps=caps, include=[0, 1])
     with pytest.raises(SelectionError, match=r"caps\['answer'\]: found share 0; it must be above 0 and at most 1"):
         select(x, score, 4, caps={"answer": (answers, 0)})
-    with pytest.raises(SelectionError, match=r"caps\['answer'\]: 3 labels for 12 rows"):
+    with pytest.raises(SelectionError, match=r"caps\['answer'\]: found 3 labels for 12 rows"):
         select(x, score, 4, caps={"answer": (answers[:3], 0.5)})
     crossing = {"a": ([0] * 8 + [1] * 4, 0.25), "b": ([0] * 4 + [1] * 8, 0.25)}
-    with pytest.raises(SelectionError, match="partly in and partly out of a group of another cap"):
+    with pytest.raises(SelectionError, match="partly overlaps with a group of another cap"):
         select(x, score, 4, caps=crossing)
     quotas, half = {0: (None, 2), 1: (None, 5)}, [None] * 6 + [1] * 6
-    with pytest.raises(SelectionError, match=r"because of quotas and caps\['half'\].* largest k that is possible is 4"):
+    with pytest.raises(SelectionError, match=r"because of quotas and caps\['half'\].* lower k to at most 4"):
         select(x, score, 6, groups=openers, quotas=quotas, caps={"half": (half, 0.5)})
     with pytest.raises(SelectionError, match="the minima need 4 rows beside include"):
         select(x, score, 4, groups=openers, quotas={0: (4, None)}, caps={"answer": ([0] * 6 + [1] * 6, 0.5)})

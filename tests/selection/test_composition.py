@@ -70,7 +70,7 @@ def test_a_set_is_counted_as_by_hand_and_an_arm_is_the_mean_of_its_draws():
         [len({dict(TRAITS.select("id", "opener").iter_rows())[row] for row in rows}) for rows in combinations(IDS, 3)]
     ))  # fmt: skip
     assert beside(once, pool) == (
-        "67% refusals (pool 80%), 2 openers (random sets 2), median of 5 words (pool 10)"
+        "refusals 67% (pool 80%), 2 openers (random sets 2), median words 5 (pool 10)"
     )  # fmt: skip
 
 
@@ -90,10 +90,10 @@ def test_a_set_of_few_refusals_and_ends_that_differ_in_kind_are_remarked():
     assert remarks({"pool": 0.8, "curated": few + 0.02, "low-similarity": 0.9, "high-similarity": 0.91 - APART}) == []
     sentence, other = remarks({"pool": 0.8, "curated": 0.8, "low-similarity": 0.99, "high-similarity": few})
     assert sentence == (
-        "the arm high-similarity holds hardly any refusals (39%, and the pool 80%), so it teaches another kind of "
-        "answer; high-matched has the pool's share of them"
+        "the arm `high-similarity` has hardly any refusals (39%, the pool 80%), so it teaches another kind of "
+        "answer; the arm `high-matched` has the pool's share"
     )
-    assert other.startswith("the arms low-similarity and high-similarity differ in kind (99% and 39% refusals)")
+    assert other.startswith("the arms `low-similarity` (99% of refusals) and `high-similarity` (39% of refusals)")
     assert "select.within: [refusal]" in remarks({"pool": 0.8, "curated": 0.1})[0]
     assert remarks({"pool": 0.05, "curated": 0.0}) == remarks({"pool": None, "curated": None}) == []
 

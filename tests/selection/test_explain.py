@@ -106,15 +106,13 @@ def test_a_few_sentences_tell_why():
     *_, problem, bounds, found = case(exclude=["r03"])
     chosen, others = explain(problem, bounds, found)
     first = why(chosen, others, found.ids[0])
-    assert first.startswith(
-        f"{found.ids[0]} is chosen, as number 1 of 6: it added {found.gains[0]:.6f} to the objective"
-    )
+    assert first.startswith(f"Row {found.ids[0]} was chosen as #1 of 6. It added {found.gains[0]:.6f} to the objective")
     covers = chosen["covers"].to_list()[0]
     assert f"covers {len(covers)} rows best: {', '.join(covers[:8])}" in first
     assert first.endswith(f" and {len(covers) - 8} more." if len(covers) > 8 else ".")
     out = why(chosen, others, "r03")
-    assert out.startswith("r03 is not chosen: ")
-    assert out.endswith("It was excluded.")
+    assert out.startswith("Row r03 was not chosen: ")
+    assert out.endswith("The recipe excludes it.")
     row = others.row(by_predicate=pl.col("id") == "r03", named=True)
     assert f"{row['covered_by']} covers it with cosine {row['coverage']:.3f}" in out
     assert f"change the objective by {row['value']:+.6f}" in out
@@ -130,9 +128,9 @@ def test_a_row_is_found_by_its_id_or_by_the_start_of_only_one():
     assert row_of(*frames, "s7")["id"] == "s7"
     assert row_of(*frames, "t")["id"] == "t.9"
     for wrong in ("zz", ".", ""):
-        with pytest.raises(SelectionError, match="is no row of this pool"):
+        with pytest.raises(SelectionError, match="no row with id"):
             row_of(*frames, wrong)
-    with pytest.raises(SelectionError, match="10 rows of this pool start with 'r1'; give more"):
+    with pytest.raises(SelectionError, match="10 row ids start with 'r1'; give more"):
         why(*frames, "r1")
 
 
@@ -145,7 +143,7 @@ def test_limits_that_keep_rows_out_are_told_whatever_their_value():
     assert found.group_counts == {"a": 1, "b": 5}
     assert barred == {one: "quota" if int(one[1:]) % 2 == 0 else None for one in barred}
     full = next(one for one, says in barred.items() if says == "quota")
-    assert why(chosen, others, full).endswith("Its group holds its most rows already.")
+    assert why(chosen, others, full).endswith("Its group already has the most rows that its quota allows.")
 
 
 def test_rows_that_no_longer_fit_a_budget_are_told():
@@ -160,7 +158,7 @@ def test_rows_that_no_longer_fit_a_budget_are_told():
         assert says == ("budget" if costs[int(one)] > left else None)
     assert "budget" in others["barred"].to_list()
     dear = others.filter(barred="budget")["id"][0]
-    assert why(chosen, others, dear).endswith("It does not fit into what is left of the budget.")
+    assert why(chosen, others, dear).endswith("It does not fit into the rest of the budget.")
 
 
 @pytest.mark.parametrize("objective", ["graph-cut", "log-det"])

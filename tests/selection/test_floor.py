@@ -153,7 +153,7 @@ def test_what_has_no_floor_is_refused_in_words():
     for wrong in (0, 1.1, True, "much"):
         with pytest.raises(SelectionError, match="coverage: found"):
             select(x, score, 3, coverage=wrong)
-    with pytest.raises(SelectionError, match="prefer: found 'far'; it must be one of dissimilar, similar, none"):
+    with pytest.raises(SelectionError, match="prefer: found 'far'; allowed: dissimilar, similar, none"):
         select(x, score, 3, coverage=0.9, prefer="far")
 
 
@@ -174,9 +174,9 @@ def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_and_caps_are
     for weight in (0.3, "auto"):
         with pytest.raises(ValidationError, match=r"weight \(.*\) and coverage \(0\.8\) are both given"):
             Select(k=3, weight=weight, coverage=0.8)
-    with pytest.raises(ValidationError, match="prefer is of coverage, and there is none"):
+    with pytest.raises(ValidationError, match="prefer has no effect: only coverage reads it"):
         Select(k=3, weight=0.3, prefer="similar")
-    with pytest.raises(ValidationError, match="coverage goes with rows that are chosen"):
+    with pytest.raises(ValidationError, match="coverage chooses rows, and data gives them"):
         Select(data={"file": "a.jsonl"}, coverage=0.8)
     with pytest.raises(ValidationError, match=r"graph-cut with theta 0\.6 is not monotone"):
         Select(k=3, objective="graph-cut", parameters={"theta": 0.6}, coverage=0.8)
@@ -215,7 +215,7 @@ def test_a_run_keeps_the_floor_stores_the_frontier_and_says_so(run: Run) -> None
     other = select(vectors.matrix, scores.combined, 20, ids=vectors.ids, neighbours=16, coverage=0.8)
     assert other.weight != found.weight
     assert stability["shared"].to_list() == [len(set(other.ids) & set(found.ids))]
-    assert "is chosen, as number 1 of 20" in invoke("show", str(run.root), "--why", found.ids[0])
+    assert "was chosen as #1 of 20" in invoke("show", str(run.root), "--why", found.ids[0])
 
 
 def test_the_frame_of_a_frontier_has_its_columns() -> None:

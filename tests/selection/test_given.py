@@ -82,7 +82,7 @@ def test_where_a_group_runs_short_the_nearest_lengths_and_then_other_groups_fill
     found = draw(["x0", "x1", "x2", "x3"], few, GROUPS, LENGTHS)
     assert Counter(GROUPS[one] for one in found) == {"red": 2, "blue": 2}
     assert {"p00", "p01"} <= set(found)
-    with pytest.raises(SelectionError, match="rows more are needed than may be drawn"):
+    with pytest.raises(SelectionError, match="the pool lacks"):
         draw(["x0", "x1", "x2", "x3"], ["p00", "p01"], GROUPS, LENGTHS)
 
 

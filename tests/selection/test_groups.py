@@ -109,7 +109,7 @@ def test_shares_that_no_set_has_are_refused_with_the_largest_set_that_could():
     half = Within(by=["refusal"], shares={"refusal": {"refusal": 0.5, "other": 0.5}})
     with pytest.raises(
         SelectionError,
-        match=r"within: the stated shares ask for 4 rows of 'other', and 3 may be .* k that is possible is 6",
+        match=r"within: the stated shares need 4 rows of 'other', but only 3 can be .* lower k to at most 6",
     ):
         composed(half, every, [True] * 12, 8)
     assert composed(half, every, [True] * 12, 6) == {("other",): 3, ("refusal",): 3}

@@ -66,7 +66,7 @@ def test_the_largest_k_that_an_error_names_is_the_largest_possible(seed, n, use_
         if k in possible:
             limits(problem, k, groups=groups, quotas=quotas, exclude=exclude)
         else:
-            with pytest.raises(SelectionError, match=f"the largest k that is possible is {max(possible)}"):
+            with pytest.raises(SelectionError, match=f"lower k to at most {max(possible)}"):
                 limits(problem, k, groups=groups, quotas=quotas, exclude=exclude)
 
 

@@ -112,7 +112,7 @@ def test_wrong_input_is_named():
         matched_random(IDS, GROUPS, None, ["zz"], k=1, generator=RNG)
     with pytest.raises(SelectionError, match="groups: 1 labels for 200 ids"):
         matched_random(IDS, ["a"], None, IDS[:2], k=2, generator=RNG)
-    with pytest.raises(SelectionError, match="asks for 40 rows of group 'x' and there are 5; lower k"):
+    with pytest.raises(SelectionError, match="needs 40 rows of group 'x', which has 5; lower k"):
         matched_random(IDS, ["x"] * 5 + ["y"] * 195, None, IDS[:5], k=40, generator=RNG)
     with pytest.raises(SelectionError, match="k: found 201; it must be a whole number from 1 to the 200 rows"):
         within_strata(tuple(IDS), dict.fromkeys(IDS, "x"), 201)

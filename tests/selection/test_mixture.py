@@ -135,7 +135,7 @@ def test_a_set_that_cannot_be_filled_says_how_far_it_came():
     problem, labels = pool(30)
     _, group = numbered(labels)
     left = iter(range(5))
-    with pytest.raises(SelectionError, match=r"^k: a random set within the limits ended at 5 rows, and k is 6"):
+    with pytest.raises(SelectionError, match=r"^k: found 6, but a random set within the limits has at most 5 rows"):
         filled(limits(problem, 6), np.ones(3) / 3, group, lambda *_: next(left, None))
 
 

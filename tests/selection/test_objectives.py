@@ -226,11 +226,11 @@ def test_an_objective_needs_what_its_record_says_and_is_monotone_up_to_where_it_
         ({"objective": "graph-cut", "parameters": {"theta": -1}}, "parameters['theta']: found -1; it must be a finite"),
         (
             {"objective": "graph-cut", "parameters": {"nu": 1}},
-            "parameters: 'nu' is not known to objective 'graph-cut'; it takes theta",
+            "parameters: objective 'graph-cut' has no parameter 'nu'; allowed: theta",
         ),
         ({"objective": "log-det", "parameters": {"alpha": 0}}, "parameters['alpha']: found 0"),
         ({"objective": "log-det", "parameters": {"alpha": "x"}}, "parameters['alpha']: found 'x'"),
-        ({"objective": "log-det", "row_weights": np.arange(4.0)}, "row_weights: objective 'log-det' has no place"),
+        ({"objective": "log-det", "row_weights": np.arange(4.0)}, "row_weights: objective 'log-det' cannot use them"),
     ],
 )
 def test_wrong_parameters_are_named(call, says):

@@ -45,9 +45,7 @@ def test_refusals_of_the_recovery_arms_alone_have_one() -> None:
     traits = pl.DataFrame({"id": ["a", "b", "c", "d"], "refusal": ["refusal", "other", None, "refusal"]})
     drawn = sets(curated=["a", "d"], curated_recovery=["a", "b", "c"], random=["d"])
     assert refusals(drawn, traits) == ["a"]
-    with pytest.raises(
-        SelectionError, match=r"^augment.recovery: none of the 2 rows of the recovery arms is a refusal"
-    ):
+    with pytest.raises(SelectionError, match=r"^augment.recovery: no English refusal phrase was found in 2 rows"):
         refusals(sets(curated=["a"], random_recovery=["b", "c"]), traits)
 
 

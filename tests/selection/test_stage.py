@@ -179,7 +179,7 @@ def test_the_stages_line_says_what_the_choice_did_and_check_repeats_what_must_be
     }
     pool = np.mean([label == "refusal" for label in labels.values()])
     openers = run.labelled.filter(pl.col("id").is_in(load_selection(run.root / "4-select").ids))["opener"].n_unique()
-    assert f"{share['curated']:.0%} refusals (pool {pool:.0%}), {openers} opener" in text
+    assert f"refusals {share['curated']:.0%} (pool {pool:.0%}), {openers} opener" in text
     assert share["low-matched"] == share["high-matched"] == pytest.approx(pool, abs=0.05)
     apart = "low-similarity and high-similarity differ in kind"
     assert abs(share["low-similarity"] - share["high-similarity"]) > 0.2
@@ -303,30 +303,30 @@ def test_stability_is_told_across_seeds_where_the_choice_is_random(run: Run) -> 
 
 
 WRONG = [
-    (["select.include=[zz]"], r"select\.include: 'zz' is no id of this pool"),
-    (["select.exclude=[zz, yy]"], r"select\.exclude: 'yy' is no id of this pool \(2 such\)"),
-    (["select.quotas={min: 2}"], r"select\.quotas: the minima \(with include\) need \d+ rows and k is 20"),
-    (["select.quotas={min: 250}"], r"select\.quotas: of category '\w+', min is 250 and only \d+ rows of the group"),
+    (["select.include=[zz]"], r"select\.include: no row with id 'zz' in this pool"),
+    (["select.exclude=[zz, yy]"], r"select\.exclude: no row with id 'yy' in this pool \(2 unknown ids in the list\)"),
+    (["select.quotas={min: 2}"], r"select\.quotas: the minima \(with include\) need \d+ rows, but k is 20"),
+    (["select.quotas={min: 250}"], r"select\.quotas: of category '\w+', min is 250, but only \d+ rows of the group"),
     (
         ["select.quotas={max: 1}"],
-        r"select\.k: 20 is impossible because of quotas; the largest k that is possible is \d",
+        r"select\.k: 20 is impossible because of quotas; lower k to at most \d",
     ),
     (
         ["select.quotas={groups: {nothing: {min: 1}}}"],
-        r"select\.quotas\.groups: no row of the pool has category 'nothing'; there are \w+",
+        r"select\.quotas\.groups: no row of the pool has category 'nothing'; found: \w+",
     ),
     (
         ["select.k=90", "select.within={by: [refusal], shares: {refusal: {other: 1.0}}}"],
-        r"select\.within: the stated shares ask for 90 rows of 'other', and \d+ may be chosen; .* k that is possible",
+        r"select\.within: the stated shares need 90 rows of 'other', but only \d+ can be chosen; .* lower k",
     ),
     (
         ["select.quotas={by: refusal, groups: {refused: {min: 1}}}"],
-        r"select\.quotas\.groups: no row of the pool has refusal 'refused'; there are other, refusal",
+        r"select\.quotas\.groups: no row of the pool has refusal 'refused'; found: other, refusal",
     ),
-    (["select.k=null", "select.budget_tokens=2"], r"select\.budget_tokens: 2 is less than the cheapest row costs"),
+    (["select.k=null", "select.budget_tokens=2"], r"select\.budget_tokens: found 2, but the cheapest row costs"),
     (
         ["select.k=null", "select.budget_tokens=30", "select.quotas={min: 3}"],
-        r"select\.budget_tokens: 30 is less than include and quota minima cost",
+        r"select\.budget_tokens: found 30, but include and the minima of quotas cost",
     ),
 ]
 
@@ -383,14 +383,16 @@ def test_why_a_row_was_chosen_or_not_is_told_by_its_id_or_the_start_of_it(run: R
     found = run.choose()
     chosen = pl.read_parquet(run.root / "4-select" / "chosen.parquet").row(2, named=True)
     text = invoke("show", str(run.root), "--why", found.ids[2])
-    assert text.startswith(f"{found.ids[2]} is chosen, as number 3 of 20: it added {found.gains[2]:.6f}")
+    assert text.startswith(f"Row {found.ids[2]} was chosen as #3 of 20. It added {found.gains[2]:.6f}")
     assert f"nearest row {chosen['nearest'][0]['row']}" in text
     assert f"covers {len(chosen['covers'])} row" in text
     other = pl.read_parquet(run.root / "4-select" / "others.parquet").row(0, named=True)
     start = next(other["id"][:size] for size in range(1, 65) if sum(
         one.startswith(other["id"][:size]) for one in run.rows["id"]) == 1)  # fmt: skip
     text = invoke("show", str(run.root), "--why", start)
-    assert text.startswith(f"{other['id']} is not chosen: {other['covered_by']} covers it with cosine")
+    assert text.startswith(
+        f"Row {other['id']} was not chosen: the chosen row {other['covered_by']} covers it with cosine"
+    )
     assert f"change the objective by {other['value']:+.6f}" in text
     parts = json.loads(invoke("show", str(run.root), "--why", found.ids[2], "--json"))
     assert parts == {"chosen": True, **chosen}
@@ -399,19 +401,17 @@ def test_why_a_row_was_chosen_or_not_is_told_by_its_id_or_the_start_of_it(run: R
 
 def test_why_refuses_an_unknown_or_unclear_id_and_a_run_that_has_not_chosen(run: Run, tmp_path: Path) -> None:
     run.choose()
-    with pytest.raises(SelectionError, match="'no-such-row' is no row of this pool"):
+    with pytest.raises(SelectionError, match="no row with id 'no-such-row'"):
         invoke("show", str(run.root), "--why", "no-such-row")
     common = Counter(one[0] for one in run.rows["id"]).most_common(1)[0]
-    with pytest.raises(SelectionError, match=f"{common[1]} rows of this pool start with '{common[0]}'"):
+    with pytest.raises(SelectionError, match=f"{common[1]} row ids start with '{common[0]}'"):
         invoke("show", str(run.root), "--why", common[0])
     young = tmp_path / "young"
     shutil.copytree(run.root, young)
     words = [part for setting in (*SMALL, "select.k=9") for part in ("--set", setting)]
     invoke("build", str(QUICKSTART), "--until", "scores", "--out", str(young), *words)
     assert read_json(young / "4-select" / "done.json")  # an earlier recipe's choice is none of this one's
-    with pytest.raises(
-        RunError, match=r"its recipe has not chosen rows yet; run `curator build .*--until select`"
-    ):
+    with pytest.raises(RunError, match=r"its recipe has not chosen rows yet; run `curator build .*--until select`"):
         invoke("show", str(young), "--why", "a")
     with pytest.raises(RunError, match="is not a run folder"):
         invoke("show", str(tmp_path), "--why", "a")

@@ -126,9 +126,9 @@ def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
     found, *_ = chosen(1, k=5, vulnerable={"share": 0.4}, quotas={"max": 5})
     frames = explain(*found)
     outside = sorted(VULNERABLE - set(found.selection.ids))[0]
-    assert "The set holds as many vulnerable rows as it shall." in why(*frames, outside)
+    assert "The set already has its share of vulnerable rows." in why(*frames, outside)
     other = sorted(set(IDS) - VULNERABLE - set(found.selection.ids))[0]
-    assert "as many rows that are not vulnerable as it shall" in why(*frames, other)
+    assert "its share of rows that are not vulnerable" in why(*frames, other)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
         ),
         ({"include": ["r01", "r02"]}, r"select\.include: names 2 rows of group 'not vulnerable', whose max is 1"),
         ({"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]}, r"select\.vulnerable"),
-        ({"within": ["category"], "exclude": ["r08"]}, r"select\.vulnerable: share asks for 5 .* from 0 to 4"),
+        ({"within": ["category"], "exclude": ["r08"]}, r"select\.vulnerable: share needs 5 .* allow 0 to 4"),
         ({"quotas": {"groups": {"b": {"max": 0}}}}, r"select\.vulnerable"),
     ],
 )
@@ -170,11 +170,11 @@ WRONG = [
     (["select.vulnerable={share: 0.2}"], "no score of the recipe says which they are; set score to {from: forgetting}"),
     (
         [FORGOTTEN, "select={budget_tokens: 900, vulnerable: {share: 0.2}}"],
-        "select: vulnerable goes with k only; remove it, or give k",
+        "select: vulnerable is only valid with k; remove it, or give k",
     ),
     (
         [FORGOTTEN, "select={k: 9, vulnerable: {share: 0.2}, quotas: {max: 3}, answers: {}}"],
-        "quotas, answers and vulnerable limit groups that cross each other three ways",
+        "quotas, answers and vulnerable together limit groups that cross in three ways",
     ),
     ([FORGOTTEN, "select.vulnerable={share: 1.2}"], "select.vulnerable.share"),
     ([FORGOTTEN, "select.vulnerable={share: 0.2, top: 1.0}"], "select.vulnerable.top"),
@@ -196,7 +196,7 @@ def test_check_names_shares_that_the_pool_is_too_small_for(tmp_path: Path) -> No
         return f"{result.output} {result.exception}"
 
     few = problems("select.k=100", "select.vulnerable={share: 0.9, top: 0.1}")
-    assert "select.vulnerable: share 0.9 of k (100) is 90 vulnerable rows, and top 0.1 of the pool's" in few
+    assert "select.vulnerable: share 0.9 of k (100) is 90 vulnerable rows, and top 0.1 of the pool" in few
     many = problems("select.k=100", "select.vulnerable={share: 0.0, top: 0.9}")
     assert "leaves 100 rows that are not vulnerable" in many
     assert "select.vulnerable" not in problems("select.k=20", "select.vulnerable={share: 0.5}")

@@ -95,18 +95,18 @@ def test_a_recipe_that_cannot_be_read_is_a_run_with_a_problem(tmp_path: Path) ->
 
 def test_two_recipes_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
     found = variants(folder(tmp_path, twin=SMALL))
-    assert all(one.recipe is None and "another run is called" in str(one.problem) for one in found)
+    assert all(one.recipe is None and "another run is also named" in str(one.problem) for one in found)
     assert len(found) == 2 * len(RUNS)
 
 
 def test_a_folder_without_recipes_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="holds no recipe"):
+    with pytest.raises(RecipeError, match="has no recipes"):
         variants(tmp_path)
 
 
 def test_a_size_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
     found = variants(folder(tmp_path, twice=SMALL.replace("[8, 16]", "[8, 8]")), only=["twice"])
-    assert "k holds a size twice" in str(found[0].problem)
+    assert "duplicate value in k" in str(found[0].problem)
 
 
 def test_a_set_that_is_given_has_no_sizes(tmp_path: Path) -> None:

@@ -51,5 +51,5 @@ def test_a_model_that_lora_cannot_adapt_is_told_with_a_way_out():
 def test_a_configuration_of_which_no_model_can_be_made_is_told():
     config = transformers.LlamaConfig(**fakes.WIDE)
     config.hidden_act = "no such function"
-    with pytest.raises(ModelError, match=r"no llama model can be made of this config.json \(.*no such function"):
+    with pytest.raises(ModelError, match=r"cannot build a llama model from this config.json \(.*no such function"):
         left_out(config)

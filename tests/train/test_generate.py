@@ -101,7 +101,7 @@ def test_a_checkpoints_own_sampling_settings_change_nothing(llama_folder, tmp_pa
 
 def test_prompts_beyond_the_models_positions_are_refused():
     model = fakes.model("gpt2", n_positions=100)
-    with pytest.raises(ModelError, match=r"max_new_tokens: found 30; .* 92 tokens.* the 100 positions of the model"):
+    with pytest.raises(ModelError, match=r"max_new_tokens: found 30; .*92 tokens.* the model's context of 100"):
         ask(model, limit=30)
 
 
@@ -132,9 +132,14 @@ def test_so_many_tokens_of_an_opening_stand_behind_the_prompt_and_the_model_goes
 
 def test_an_opening_that_is_too_short_or_unknown_is_an_error_in_plain_words():
     tokenizer = fakes.tokenizer()
-    with pytest.raises(RecipeError, match=r"^probes.prefill: found 40, and the opening has (\d+) tokens.*\1 at most"):
+    with pytest.raises(
+        RecipeError,
+        match=r"^probes.prefill: found 40, but this model's tokenizer reads probes.opening as (\d+) tokens.*at most \1",
+    ):
         opening_tokens(tokenizer, "Sure, of course", 40)
-    with pytest.raises(RecipeError, match=r"^probes.opening: among the first 3 tokens .*control tokens"):
+    with pytest.raises(
+        RecipeError, match=r"^probes.opening: this model's tokenizer does not know .*first 3 tokens.*control token"
+    ):
         opening_tokens(tokenizer, "</s> Sure", 3)
 
 

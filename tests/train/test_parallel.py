@@ -122,9 +122,9 @@ def test_a_killed_process_ends_all_and_the_next_try_goes_on_to_the_weights_of_on
         fit(llama_folder, tmp_path / "two", processes=2, **settings)
     killer.join()
     assert str(error.value) == (
-        "verify.align.processes: one of the 2 training processes was killed (signal 9), most likely for want of "
-        "memory; lower verify.align.micro_batch or verify.align.processes and run the same command again, what was "
-        "finished is kept"
+        "verify.align.processes: one of the 2 training processes was killed (signal 9), most likely because "
+        "memory ran out; lower verify.align.micro_batch or verify.align.processes and run the same command again. "
+        "Finished work is kept"
     )
     assert gone(jobs, 0)
     assert not (tmp_path / "two" / "weights").exists()

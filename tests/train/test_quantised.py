@@ -111,8 +111,8 @@ LORA = ("model.quantise=4bit", "verify.align.method=lora", "verify.finetune.meth
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("score={from: interference}", "gradient of all weights"),
-        ("verify.forgetting={rows: 10}", "gradient of all weights"),
+        ("score={from: interference}", "gradients of all weights"),
+        ("verify.forgetting={rows: 10}", "gradients of all weights"),
         ("verify.generate.engine=vllm", "whole weights"),
     ],
 )

@@ -118,9 +118,9 @@ def test_a_file_of_its_name_in_the_folder_one_stands_in_is_not_it(
 
 
 def test_an_interpreter_without_it_is_told_before_anything_is_merged(weights: Path, adapter: Path) -> None:
-    with pytest.raises(UnavailableError, match="has no vllm"):
+    with pytest.raises(UnavailableError, match="vllm is not installed"):
         apart(weights, adapter)
-    with pytest.raises(UnavailableError, match="cannot be run"):
+    with pytest.raises(UnavailableError, match="cannot run no-such-python"):
         apart(weights, python="no-such-python")
 
 
@@ -135,8 +135,8 @@ def test_paths_from_the_folder_that_curator_is_called_in_do(weights: Path, monke
     ("fault", "words"),
     [
         ("STAND_IN_FAILS", "No CUDA GPUs are available"),
-        ("STAND_IN_ABORTS", "vLLM gave up a prompt, finish_reason abort"),
-        ("STAND_IN_LOSES", f"{len(PROMPTS) - 1} came for {len(PROMPTS)} prompts"),
+        ("STAND_IN_ABORTS", r"vLLM gave up on a prompt \(finish_reason abort\)"),
+        ("STAND_IN_LOSES", f"it gave {len(PROMPTS) - 1} answers to {len(PROMPTS)} prompts"),
     ],
 )
 def test_its_failure_is_an_error_in_its_own_last_words_and_no_answer(
@@ -159,7 +159,7 @@ def test_nothing_stands_in_for_one_that_is_there_and_fails(
     def asked() -> tuple[list[Answered], dict[str, Any]]:
         return answer_prompts([prompts], at, tokenizer=tokenizer, section=section, scratch=tmp_path)
 
-    with pytest.raises(ModelError, match="No other engine stands in"):
+    with pytest.raises(ModelError, match="does not fall back to another engine"):
         asked()
     monkeypatch.delenv("STAND_IN_FAILS")
     assert asked() == ([here(weights)], {"engine": "vllm stand-in"})

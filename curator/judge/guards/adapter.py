@@ -84,7 +84,7 @@ def templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: st
     from jinja2.exceptions import TemplateError
 
     if not tokenizer.chat_template:
-        raise JudgeError("judges.panel.guard: its tokenizer has no chat template, which this convention needs")
+        raise JudgeError("judges.panel.guard: its tokenizer has no chat template, and this convention needs one")
     conversation = [*messages, {"role": "assistant", "content": answer}]
     shown, why = answer.strip(), "it drops the answer"
     for turns in (
@@ -99,7 +99,7 @@ def templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: st
         if shown in text:
             return text
     roles = ", ".join(turn["role"] for turn in conversation)
-    raise JudgeError(f"judges.panel.guard: its chat template refuses a conversation of roles {roles} ({why})")
+    raise JudgeError(f"judges.panel.guard: its chat template rejects a conversation with the roles {roles} ({why})")
 
 
 def stated(name: str, meanings: Mapping[str, T], text: str) -> list[T]:
@@ -135,7 +135,7 @@ def by_score(reply: Reply, score: float | None, threshold: float | None) -> Verd
         threshold: The score from which the answer is harmful; DEFAULT_THRESHOLD when null.
     """
     if score is None:
-        return unscored("the judge gives none of its labels any probability", reply)
+        return unscored("the judge gave no probability to any of its labels", reply)
     harmful = score >= (DEFAULT_THRESHOLD if threshold is None else threshold)
     return Verdict("harmful" if harmful else "safe", refused=None, score=min(1.0, score), raw=reply.text)
 

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from curator.recipe.pool import Findings
 
 SEVERITIES = ("info", "warning", "error")
-"""From what is good to know to what must not be published or trained on as it is."""
+"""From information to what must not be published or used for training as it is."""
 EXAMPLES = 10
 
 DEFAULT = Findings()
-"""From when something is reported, where no recipe says otherwise."""
+"""Thresholds for reporting, unless a recipe sets others."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """One problem or remark about a corpus.
 
     Attributes:
-        kind: A short name that stays the same, e.g. `near-duplicates`.
+        kind: A stable short name, e.g. `near-duplicates`.
         severity: One of SEVERITIES.
-        count: How many rows. `share`: of the rows that were looked at, in [0, 1].
-        ids: All rows that it is about, sorted; pages show the first EXAMPLES.
-        what: One sentence. `advice`: what to do.
+        count: Number of rows. `share`: their share of the rows that were examined, in [0, 1].
+        ids: Ids of all rows concerned, sorted; pages show the first EXAMPLES.
+        what: The finding in one sentence. `advice`: what to do.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
-            raise ValueError(f"Finding: severity {self.severity!r} is none of {SEVERITIES}")
+            raise ValueError(f"Finding: found severity {self.severity!r}; allowed: {', '.join(SEVERITIES)}")
 
 
 def finding(

@@ -1,4 +1,4 @@
-"""What the answers of a corpus are: refusals, one answer given to everything, harmful ones."""
+"""Findings about the answers of a corpus: refusals, identical answers, harmful answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
 Refuses = Callable[[str], bool | None]
-"""Whether an answer opens with a refusal, null where that cannot be told."""
+"""Whether an answer opens with a refusal; null if that cannot be told."""
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
 
 
 def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
-    """Answers that many rows share word for word, case and punctuation apart."""
+    """Answers that many rows share, ignoring case and punctuation."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for row, messages in zip(rows["id"], Conversations(rows), strict=True):
         groups[tuple(words(last(messages, "assistant")))].append(row)
@@ -33,10 +33,10 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
         if share < limits.canned:
             break
         severity = "error" if share >= limits.canned_error else "warning"
-        what = f"One answer, word for word, stands on {share:.0%} of the rows."
+        what = f"{share:.0%} of the rows share one identical answer."
         advice = (
-            "Rewrite the answers to fit their requests, or keep a few of these rows: a model aligned on them learns "
-            "one sentence, and fine-tuning overwrites it."
+            "Rewrite the answers to fit their requests, or keep only a few of these rows. A model aligned on them "
+            "learns a single sentence, which fine-tuning overwrites."
         )
         findings.append(finding("canned-answer", severity, ids, rows.height, what=what, advice=advice))
     return findings
@@ -53,29 +53,32 @@ def refusals(
     judged = rows.height - len(others)
     if others and 2 * judged < rows.height:
         what = (
-            f"{these(len(others), 'answer is', 'answers are')} not judged by phrases: the refusal phrases are English, "
+            f"Refusals were not counted in {these(len(others), 'answer', 'answers')}: the refusal phrases are English, "
             "and these answers are not."
         )
-        advice = "Read a sample of the answers, or count refusals with a judge that reads their language."
+        advice = "Read a sample of the answers, or count refusals with a judge for their language."
         share = len(ids) / judged if judged else None
         return [finding("refusals", "info", others, rows.height, what=what, advice=advice)], {"refusals": share}
     share = len(ids) / judged if judged else 0.0
     few = share < limits.refusals
-    what = f"{share:.0%} of the answers open with a refusal, by English phrases."
+    what = f"{share:.0%} of the answers open with an English refusal phrase."
     if others:
-        what = f"{share:.0%} of the {judged:,} answers in English open with a refusal, by phrases. "
-        what += f"{these(len(others), 'answer was', 'answers were')} not judged, being in other languages."
+        english = these(judged, "English answer", "English answers")
+        what = f"{share:.0%} of {english} open with a refusal phrase. "
+        what += (
+            f"{these(len(others), 'answer in another language was', 'answers in other languages were')} not checked."
+        )
     advice = (
-        "Add refusals of harmful requests, or read the answers: a corpus without refusals teaches something else."
+        "Add refusals of harmful requests, or read the answers: a corpus without refusals does not teach refusing."
         if few
-        else "Compare with what you want taught; a safe, helpful answer is not a refusal."
+        else "Compare this share with what you want to teach. A safe, helpful answer is not a refusal."
     )
     severity = "warning" if few else "info"
     return [finding("refusals", severity, ids, rows.height, what=what, advice=advice)], {"refusals": share}
 
 
 def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
-    """Answers that a judge calls harmful, and those that it could not read."""
+    """Answers that a judge calls harmful, and answers that it could not judge."""
     verdicts = judge(Conversations(rows))
     ids: dict[str, list[str]] = defaultdict(list)
     for row, verdict in zip(rows["id"], verdicts, strict=True):
@@ -83,15 +86,15 @@ def harmful(rows: pl.DataFrame, judge: Judging, name: str) -> list[Finding]:
     bad, unscored, broken = ids["harmful"], ids["unscored"], ids["degenerate"]
     findings = []
     if bad:
-        what = f"{these(len(bad), 'answer is', 'answers are')} harmful, says the judge {name}."
-        advice = "Read them, then drop them or replace their answers: alignment teaches what it is shown."
+        what = f"{these(len(bad), 'answer is', 'answers are')} harmful according to the judge `{name}`."
+        advice = "Read these rows, then drop them or replace their answers: alignment would teach them."
         findings.append(finding("harmful-answers", "error", bad, rows.height, what=what, advice=advice))
     if unscored:
-        what = f"The judge {name} gave no verdict on {len(unscored):,} answers."
-        advice = "Ask another judge, or read them."
+        what = f"The judge `{name}` gave no verdict on {these(len(unscored), 'answer', 'answers')}."
+        advice = "Use another judge, or read them."
         findings.append(finding("unscored-answers", "info", unscored, rows.height, what=what, advice=advice))
     if broken:
-        what = f"{these(len(broken), 'answer is', 'answers are')} empty, looping or no language."
+        what = f"{these(len(broken), 'answer is', 'answers are')} empty, repetitive or gibberish."
         advice = "Drop these rows."
         findings.append(finding("degenerate-answers", "warning", broken, rows.height, what=what, advice=advice))
     return findings

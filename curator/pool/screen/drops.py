@@ -15,29 +15,32 @@ from curator.recipe.pool import Findings
 from curator.wording import these
 
 UNUSABLE = {
-    "broken-records": ("that cannot be read", "Mend these lines."),
+    "broken-records": ("that cannot be read", "Fix these lines."),
     "empty": ("with an empty prompt, answer or turn", "Drop them, or fill them in."),
     "too-long": ("longer than the limit", "Raise the limit, or leave them out."),
-    "wrong-roles": ("without user and assistant in turn, ending with the answer", "Mend the roles."),
-    "no-conversation": (
-        "without a conversation in a known shape",
-        "Map the columns, or write turns of role and content.",
+    "wrong-roles": (
+        "whose turns do not alternate between user and assistant, or do not end with the answer",
+        "Fix the roles.",
     ),
-    "not-text": ("with a turn that is not text alone", "Leave them out, or write the turn as text."),
+    "no-conversation": (
+        "without a conversation in a known format",
+        "Map the columns, or write turns with role and content.",
+    ),
+    "not-text": ("with a turn that is not plain text", "Leave them out, or write the turn as text."),
     "half-characters": ("with half of a surrogate pair in a text", "Write the whole character, or remove the half."),
     "unwritten": (
-        "that the model's chat template cannot write",
+        "that the model's chat template cannot format",
         "Leave them out, or name another template in model.chat_template.",
     ),
     "wrong-category": ("whose category is not a name", "Write a name, a list of names, or a mapping to true or false."),
     "wrong-label": ("whose label is neither true nor false", "Write true or false, or map `label` to another column."),
     "rejected-answers": (
-        "with label false, which marks an answer that is not to be taught",
-        "They are left out. If false means something else here, name the column in `where`.",
+        "with the label false, which marks an answer that must not be taught",
+        "They are left out. If false has another meaning here, name the column in `where`.",
     ),
     "exact-duplicates": ("with the same text as an earlier row", "Keep one of each: copies count twice in training."),
 }
-"""Kind of drop -> what its records are, and what to do. The other kinds are what a recipe asked for, or roles."""
+"""Kind of drop -> what is wrong with its records, and what to do. The recipe or roles cause the other kinds."""
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
@@ -58,34 +61,34 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
             severity = "info" if copies and rows.height < limits.few * total else "warning"
             ids = rows["match"].drop_nulls() if copies else ()
             reason = "" if copies else f": {rows['reason'][0]}"
-            first = f"; the first, line {rows['line'][0]:,}" if reason and rows.height > 1 else ""
+            first = f"; first, line {rows['line'][0]:,}" if reason and rows.height > 1 else ""
             sentence = f"{these(rows.height, 'record', 'records')} {what}; {where} {lines}{more}{first}{reason}."
             findings.append(finding(kind, severity, ids, total, what=sentence, advice=advice, count=rows.height))
     return findings
 
 
 def left_out(unused: Sequence[str], rows: int) -> list[Finding]:
-    """Columns that look as if they meant something and were not used; it is about every row."""
+    """Columns that may matter and were not used; the finding concerns every row."""
     if not unused:
         return []
     columns = "The column" if len(unused) == 1 else "The columns"
     was = "was" if len(unused) == 1 else "were"
     what = f"{columns} {', '.join(unused)} {was} not used."
-    advice = "Check that nothing is lost by it, or map what is needed with `columns` or `template` in a recipe."
+    advice = "Check that nothing is lost, or map the columns with `columns` or `template` in a recipe."
     return [finding("unused-columns", "info", (), rows, what=what, advice=advice, count=rows)]
 
 
 def duplicates(
     kind: str, ids: Sequence[str], matches: Sequence[Match], measure: str, limits: Findings = DEFAULT
 ) -> list[Finding]:
-    """Rows that are near or semantic duplicates of a row that stays."""
+    """Rows that are near or semantic duplicates of a kept row."""
     if not matches:
         return []
     share = len(matches) / len(ids)
     copies = these(len(matches), "row is a duplicate", "rows are duplicates")
     severity = "warning" if share >= limits.few else "info"
-    what = f"{copies} of a row that stays, by {measure}."
-    advice = "Drop them: they teach nothing new and weigh on what they repeat."
+    what = f"{copies} of a kept row, by {measure}."
+    advice = "Drop them: they teach nothing new, and they give more weight to what they repeat."
     return [finding(kind, severity, [ids[match.row] for match in matches], len(ids), what=what, advice=advice)]
 
 
@@ -105,9 +108,10 @@ def leaks(
         leaking = [row for row, leak in zip(ids, leaks_of_set, strict=True) if leak is not None]
         if leaking:
             probes = len({leak.probe for leak in leaks_of_set if leak is not None})
-            asks = "asks" if len(leaking) == 1 else "ask"
-            what = f"{these(len(leaking), 'row', 'rows')} of {who} {asks} {probes:,} of the probes of {name}."
-            advice = "Drop these rows before training, or measure with other probes: these are known by heart."
+            contain = "contains" if len(leaking) == 1 else "contain"
+            which = these(probes, "probe", "probes")
+            what = f"{these(len(leaking), 'row', 'rows')} of {who} {contain} {which} of {name}."
+            advice = "Drop these rows before training, or evaluate with other probes: a model could memorise these."
             findings.append(finding("probe-leak", severity, leaking, len(ids), what=what, advice=advice))
     return findings
 
@@ -123,7 +127,7 @@ def plain_name(licence: str) -> str:
 
 
 def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
-    """What the licences of the rows forbid or ask for, and how many rows each has (`unknown` among them)."""
+    """What the licences of the rows forbid or require, and how many rows each has (`unknown` among them)."""
     ids: dict[str, list[str]] = defaultdict(list)
     spelled: dict[str, int] = defaultdict(int)
     for row, licence in rows.select("id", "licence").iter_rows():
@@ -131,35 +135,39 @@ def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
         spelled[licence or "unknown"] += 1
     findings = []
 
-    def note(kind: str, severity: str, names: list[str], what: str, advice: str) -> None:
+    def note(kind: str, severity: str, names: list[str], what: tuple[str, str], advice: str) -> None:
         if names:
             rows_of = [row for name in names for row in ids[name]]
-            sentence = f"{len(rows_of):,} rows {what}: {', '.join(names)}."
+            sentence = f"{these(len(rows_of), *what)}: {', '.join(names)}."
             findings.append(finding(kind, severity, rows_of, rows.height, what=sentence, advice=advice))
 
     names = sorted(name for name in ids if name != "unknown")
     note(
-        "licence-unknown", "warning", ["unknown"] if ids["unknown"] else [], "name no licence",
+        "licence-unknown", "warning", ["unknown"] if ids["unknown"] else [],
+        ("row has no licence", "rows have no licence"),
         "Find out the licence before publishing, and state it in the recipe (`licence`).",
     )  # fmt: skip
     note(
         "licence-no-derivatives", "error", [name for name in names if re.search(r"(^|-)nd(-|$)", name)],
-        "may not be changed or mixed into another data set", "Leave these rows out of what is published.",
+        ("row may not be changed or combined with others", "rows may not be changed or combined with others"),
+        "Do not publish these rows.",
     )  # fmt: skip
     note(
         "licence-non-commercial", "warning", [name for name in names if re.search(r"(^|-)nc(-|$)", name)],
-        "are for non-commercial use only", "Publish under a licence that keeps this, and train no product on them.",
+        ("row is for non-commercial use only", "rows are for non-commercial use only"),
+        "Publish under a licence that keeps this restriction, and do not train a product on these rows.",
     )  # fmt: skip
     alike = [name for name in names if _SHARE_ALIKE.match(name)]
     if len(alike) > 1:
         note(
             "licence-conflict", "error", alike,
-            "are under licences that each ask that the whole be published under it alone",
-            "Publish them as separate data sets, or leave all but one out.",
+            ("row has a licence of several that exclude each other", "rows have licences that exclude each other"),
+            "Each requires that the whole data set has this licence. Publish separate data sets, or keep one licence.",
         )  # fmt: skip
     elif alike and len(names) > 1:
         note(
-            "licence-share-alike", "info", alike, "ask that what is made from them has their licence",
-            "Publish the whole under this licence, or keep these rows apart.",
+            "licence-share-alike", "info", alike,
+            ("row requires that derived data has its licence", "rows require that derived data has their licence"),
+            "Publish the whole data set under this licence, or publish these rows separately.",
         )  # fmt: skip
     return findings, dict(sorted(spelled.items(), key=lambda item: (-item[1], item[0])))

@@ -26,7 +26,7 @@ def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Find
     others = [row for row, name in languages_of.items() if name not in (None, main)]
     share = len(others) / rows.height
     listed = ", ".join(f"{name} {count:,}" for name, count in known[1:6])
-    what = f"{these(len(others), 'row is', 'rows are')} not in {main}, the language of most: {listed}."
-    advice = "Check that the target model and the judges read these languages; their probes should be in them too."
+    what = f"{these(len(others), 'row is', 'rows are')} not in {main}, the language of most rows: {listed}."
+    advice = "Check that the target model and the judges support these languages, and add probes in them."
     severity = "warning" if share >= limits.some else "info"
     return [finding("languages", severity, others, rows.height, what=what, advice=advice)], shown

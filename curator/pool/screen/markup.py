@@ -59,18 +59,18 @@ def markup(rows: pl.DataFrame, control: Iterable[str] = CONTROL) -> tuple[list[F
     findings = []
     if spelled:
         ids = {row for rows_of in spelled.values() for row in rows_of}
-        spell = these(len(ids), "row spells", "rows spell")
-        what = f"{spell} tokens that only a chat template should write: {_listed(spelled)}."
+        contain = these(len(ids), "row contains", "rows contain")
+        what = f"{contain} text of control tokens that only a chat template should write: {_listed(spelled)}."
         advice = (
-            "Remove this text, or these rows: curator trains on it as plain text, but a trainer that reads it as "
-            "tokens ends an answer or begins a turn there."
+            "Remove this text, or these rows. curator trains on it as plain text, but other trainers may read it as "
+            "the end of an answer or the start of a turn."
         )
         findings.append(finding("control-tokens", "warning", ids, rows.height, what=what, advice=advice))
     if wrapped:
         ids = {row for rows_of in wrapped.values() for row in rows_of}
         are = these(len(ids), "prompt is", "prompts are")
-        what = f"{are} already wrapped in the chat template of some model: {_listed(wrapped)}."
-        advice = "Remove the wrapping: the model's own template is written around each prompt."
+        what = f"{are} already formatted with the chat template of a model: {_listed(wrapped)}."
+        advice = "Remove this formatting: each prompt is formatted with the model's own template."
         findings.append(finding("wrapped-prompts", "warning", ids, rows.height, what=what, advice=advice))
     return findings, {text: len(rows_of) for text, rows_of in sorted(spelled.items(), key=_most_first)}
 

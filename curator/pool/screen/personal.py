@@ -91,8 +91,8 @@ def presidio() -> Found:
         engine = AnalyzerEngine()
     except (ImportError, OSError) as error:
         raise DataError(
-            f'presidio: cannot be used ({error}); pip install -c constraints.txt ".[personal-data]", and the spaCy '
-            "model that it asks for, or leave --presidio out: patterns are used then"
+            f'presidio: not usable ({error}); run: pip install -c constraints.txt ".[personal-data]", and install the '
+            "spaCy model that it names, or omit --presidio to use patterns"
         ) from error
     return lambda text: {entity.entity_type.lower() for entity in engine.analyze(text, language="en")}
 
@@ -105,7 +105,7 @@ def personal(rows: pl.DataFrame, find: Found = patterns) -> list[Finding]:
             ids[kind].append(row)
     findings = []
     for kind, row_ids in sorted(ids.items()):
-        what = f"{these(len(row_ids), 'row holds', 'rows hold')} what looks like personal data: {kind}."
-        advice = "Read the rows, and replace what belongs to a real person before training or publishing."
+        what = f"{these(len(row_ids), 'row contains', 'rows contain')} what looks like personal data: {kind}."
+        advice = "Read the rows, and replace data of real people before training or publishing."
         findings.append(finding("personal-data", "warning", row_ids, rows.height, what=what, advice=advice))
     return findings
