@@ -237,6 +237,7 @@ FIXED_BY_OTHERS = {
     "verify.finetune.epochs",  # exactly one of both
     "select.parameters",  # empty, but for objectives that have some
     "select.vulnerable",  # a section, or none
+    "pool.refusals.embedding",  # exactly one of both
     "select.within", "select.within.shares",  # a section, or none; empty, or shares that sum to 1
     "select.by",  # with a weight of its own, or a pilot's
     "verify.pilot.bank.tasks",  # all, or a list, whose items are flipped

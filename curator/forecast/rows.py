@@ -17,6 +17,7 @@ from curator.errors import DataError
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
 from curator.recipe.limits import TRAITS
+from curator.recipe.refusals import refusal_judge
 from curator.recipe.source import labels
 from curator.recipe.verify import UNDRAWN
 from curator.wording import these
@@ -206,21 +207,24 @@ class _Roles:
             self._answers(pool.filter(~pool["id"].is_in(select.exclude)), select.answers, select.k)
         # Categories that a model will name, and thirds of a pool that will be smaller, are not known yet.
         unknown = {"length", *(["category"] if self.recipe.pool.categorise else [])}
+        judge = refusal_judge(self.recipe)
+        if judge is not None and judge.kind == "embedding":  # whose model is not loaded for a check
+            unknown, judge = {*unknown, "refusal"}, None
         if select.quotas is not None and select.quotas.by not in unknown:
             from curator.pool.traits import traits
             from curator.selection.groups import grouped
 
             allowed = pool.filter(~pool["id"].is_in(select.exclude))
-            kinds = traits(allowed) if select.quotas.by in TRAITS else None
+            kinds = traits(allowed, judge) if select.quotas.by in TRAITS else None
             labels = grouped(allowed, kinds, select.groupings)[select.quotas.by]
             for group, sentence in select.quotas.unmet(Counter(labels.to_list()), select.k):
                 self.problems.append((("select", "quotas", *(() if group is None else ("groups", group))), sentence))
 
-        if select.repeats is not None and not (self.recipe.pool.categorise and select.repeats.by == "category"):
+        if select.repeats is not None and select.repeats.by not in unknown - {"length"}:
             from curator.pool.traits import traits
             from curator.selection.repeats import labels_of
 
-            groups = labels_of(select.repeats.by, pool, lambda: traits(pool)).values()
+            groups = labels_of(select.repeats.by, pool, lambda: traits(pool, judge)).values()
             for group, sentence in select.repeats.unknown({label for label in groups if label is not None}):
                 self.problems.append((("select", "repeats", "groups", group), sentence))
 

@@ -23,6 +23,7 @@ from curator.recipe import Instruction, Recipe, embedders_of, scores_of, share, 
 from curator.recipe.halves import alignments_of, scores_of_models
 from curator.recipe.inputs import content, fingerprint, metric_files, missing_metrics, sources
 from curator.recipe.package import path_of
+from curator.recipe.refusals import refusal_judge
 from curator.recipe.score import decides
 from curator.recipe.select import OBJECTIVES
 from curator.recipe.source import Source
@@ -212,7 +213,9 @@ def _data(recipe: Recipe) -> Any:
     others = (arms, given, share(recipe))
     # What answers begin with decides no row.
     probes = recipe.probes.model_dump(exclude={"prefill", "opening"})
-    return recipe.pool.model_dump(), tasks, probes, keep, others, *([embedder] if embedder else [])
+    pool, judge = recipe.pool.model_dump(exclude={"refusals"}), refusal_judge(recipe)
+    refusals = [] if judge is None else [["refusals", judge_settings(judge)]]
+    return pool, tasks, probes, keep, others, *([embedder] if embedder else []), *refusals
 
 
 def _representations(recipe: Recipe) -> Any:

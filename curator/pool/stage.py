@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curator.errors import DataError, SelectionError
 from curator.pool.workers import reader
 from curator.recipe import share
+from curator.recipe.refusals import refusal_judge, refusals_by
 from curator.recipe.verify import UNDRAWN
 from curator.run import Run
 from curator.run.folder import write_json
@@ -39,7 +40,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.run.names import FINDINGS, TRAITS
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
-    dtype = start.get("dtype", "fp32")
+    dtype, judge = start.get("dtype", "fp32"), refusal_judge(recipe)
     tokenizer = load_tokenizer(start["tokenizer"], revision=start["revision"], chat_template=recipe.model.chat_template)
     places: list[dict[str, Any]] = []
     arms = recipe.verify.arms
@@ -52,7 +53,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     )  # fmt: skip
     refuse_unwritten(gathered.data, tokenizer)
     data, hazards = categorised(gathered.data, recipe.pool, cache, dtype=dtype)
-    kinds_of_answer = traits(data.pool.rows)
+    kinds_of_answer = traits(data.pool.rows, judge)
     refuse_few(run, data.pool, kinds_of_answer)
     save_data(folder, data)
     save_frame(folder / TRAITS, kinds_of_answer)
@@ -81,9 +82,11 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
         )
     read = [source for role in gathered.resolved.values() for source in role["sources"]]
     noted = dict.fromkeys(remark for source in read for remark in remarks(source))
+    noted |= {} if judge is None else {f"refusals are recognised by {refusals_by(recipe)}": None}
     summary = "; ".join([summary, *noted, *(finding.what.rstrip(".") for finding in findings)])
     kinds = [finding.kind for finding in findings]
-    folds = {"folded": folded} if folded else {}
+    folds: dict[str, object] = {"folded": folded} if folded else {}
+    folds |= {} if judge is None else {"refusals_by": refusals_by(recipe)}
     return {
         "resolved": gathered.resolved,
         "findings": kinds,

@@ -9,14 +9,18 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from curator.judge.phrases import refused
 from curator.language import unspaced, words
+from curator.pool.refusals import refusals
 from curator.pool.words import last
 from curator.recipe.limits import openers_of
 from curator.records import Conversations
+
+if TYPE_CHECKING:
+    from curator.recipe.judge import Judge
 
 OPENER_WORDS = 3
 """How many words of an answer are its opener."""
@@ -34,27 +38,31 @@ TRAITS_SCHEMA: dict[str, type[pl.DataType]] = {
     "length": pl.String,
     "format": pl.String,
 }
-"""`refusal`: `refusal` or `other` by the phrases judge, null where it cannot tell (it knows English); `opener`: the
-first OPENER_WORDS words, case and punctuation apart; `answer`: a hash of all words, equal for answers that are the same
-word for word; `words` >= 0; `length` of LENGTHS; `format` of FORMATS."""
+"""`refusal`: `refusal` or `other` by the judge of `pool.refusals`, null where it cannot tell; `opener`: the first
+OPENER_WORDS words, case and punctuation apart; `answer`: a hash of all words, equal for answers that are the same word
+for word; `words` >= 0; `length` of LENGTHS; `format` of FORMATS."""
 
 _ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s+\S", re.MULTILINE)
 
 
-def traits(rows: pl.DataFrame) -> pl.DataFrame:
+def traits(rows: pl.DataFrame, judge: Judge | None = None) -> pl.DataFrame:
     """What kind of answer each row has, in the columns of TRAITS_SCHEMA and the order of the rows.
 
     Args:
         rows: In the columns of ROW_SCHEMA. What is told is about the last answer of each.
+        judge: What says whether it refuses; null for English phrases.
+
+    Raises:
+        JudgeError, ModelError: As `refusals`.
     """
     answers = [last(messages, "assistant") for messages in Conversations(rows)]
     spoken = [words(answer) for answer in answers]
     counts = [len(each) for each in spoken]
-    by_phrases = {True: "refusal", False: "other", None: None}
+    labels = {True: "refusal", False: "other", None: None}
     return pl.DataFrame(
         {
             "id": rows["id"],
-            "refusal": [by_phrases[refused(answer)] for answer in answers],
+            "refusal": [labels[refuses] for refuses in refusals(rows, judge)],
             "opener": [opener(answer) for answer in answers],
             "answer": [hashlib.sha256(" ".join(each).encode()).hexdigest()[:16] for each in spoken],
             "words": counts,

@@ -19,6 +19,7 @@ from curator.recipe.model import Instruction as Instruction
 from curator.recipe.model import Model as Model
 from curator.recipe.pool import Embedder, PoolSection
 from curator.recipe.probes import Probes
+from curator.recipe.refusals import require_refusals
 from curator.recipe.represent import Represent, Representations, number_of, require_distinct
 from curator.recipe.score import Score, parts_of
 from curator.recipe.select import OBJECTIVES, Select
@@ -129,6 +130,7 @@ class Recipe(Section):
             self._refuse_whole_weights,
             partial(require_sense, self),
             partial(require_models, self),
+            partial(require_refusals, self),
             self._room_for_processes,
             self._refuse_unread,
             self._refuse_unpiloted,

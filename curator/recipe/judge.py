@@ -230,6 +230,10 @@ class Judge(Section):
         return {name: value for name, value in self.deciding().items() if name not in ("name", "revision")}
 
 
+LOCAL = ("refusal", "sandbox", "embedding")
+"""Kinds of judges that say the same of an answer on every machine, without a language model or a server."""
+
+
 def convention_of(model_id: str) -> str | None:
     """The convention that a guard's id tells, e.g. `llama-guard` for meta-llama/Llama-Guard-3-8B; null if none."""
     name = model_id.rstrip("/").lower().replace("_", "-")

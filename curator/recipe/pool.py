@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from curator.recipe.source import Count, Section, Share, Source, labels
+from curator.recipe.source import Count, Name, Section, Share, Source, labels
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -106,6 +106,28 @@ class Findings(Section):
     """Share of harmless prompts that is a warning."""
 
 
+PHRASES = "phrases"
+"""The judge of refusals that needs no name: English phrases at the start of an answer."""
+
+
+class Refusals(Section):
+    """What says which answers of the pool are refusals: a `judge` of the panel, by name, that is deterministic and runs
+    on this machine (`refusal`, `sandbox` or `embedding`), or an `embedding`, a folder that `curator judge fit` wrote.
+    `phrases` are English phrases at the start of an answer. A bare name is the `judge`.
+    """
+
+    judge: Name | None = None
+    """A judge of the panel, by name, or `phrases`."""
+    embedding: Annotated[str, Field(min_length=1)] | None = None
+    """A folder that `curator judge fit` wrote."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Refusals:
+        if (self.judge is None) == (self.embedding is None):
+            raise ValueError("needs exactly one of judge and embedding")
+        return self
+
+
 class PoolSection(Section):
     """Candidate safety examples: harmful requests with safe answers."""
 
@@ -117,6 +139,8 @@ class PoolSection(Section):
     """The embedder of cleaning and categories."""
     categorise: Categorise | None = None
     """Fill in categories of rows that have none; null leaves those that the data has."""
+    refusals: Refusals = Refusals(judge=PHRASES)
+    """What says which answers are refusals, by which rows are matched, limited and compared."""
     findings: Findings = Findings()
     """Thresholds from which a finding about the pool is reported."""
 
@@ -136,6 +160,12 @@ class PoolSection(Section):
     def weights(self) -> dict[str, float]:
         """Label of each source -> how much each of its rows counts in coverage."""
         return dict(zip(labels(self.sources), (source.weight for source in self.sources), strict=True))
+
+    @field_validator("refusals", mode="before")
+    @classmethod
+    def _bare_judge(cls, value: Any) -> Any:
+        """Reads `refusals: exact` as `refusals: {judge: exact}`."""
+        return {"judge": value} if isinstance(value, str) else value
 
     @field_validator("categorise", mode="before")
     @classmethod

@@ -22,9 +22,9 @@ class Composition(Part):
     """`pool`, or an arm."""
     rows: AtLeastZero
     refusals: ShareOrNull
-    """Of the rows of which refusal phrases can tell; null where they can of none."""
+    """Of the rows of which the judge of the pool's refusals can tell; null where it can of none."""
     unjudged: Share
-    """Rows of which they cannot."""
+    """Rows of which it cannot."""
     answers: AtLeastZero
     """Different ones, word for word."""
     openers: AtLeastZero
@@ -73,7 +73,8 @@ def _composition(report: Report, _: Figures) -> Made:
     )  # fmt: skip
     columns = "set|rows|refusals|not judged|answers|openers|openers by chance|top answer|top opener|median words"
     caption = (
-        "Composition of the sets beside the pool's, means over draws. Refusals are told by phrases. Openers by chance: "
+        "Composition of the sets beside the pool's, means over draws. Refusals are told by "
+        f"{report.pool.refusals_by or 'phrases'}. Openers by chance: "
         "how many different openers as many random rows would have. Coverage: the mean over the pool of the cosine to "
         "the nearest row of the set."
     )

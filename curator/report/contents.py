@@ -76,6 +76,7 @@ def assemble(
     bank: Bank | None = None,
     warnings: Sequence[str] = (),
     read: Sequence[Mapping[str, Any]] = (),
+    refusals_by: str | None = None,
     depth: Depth | None = None,
     flips: Sequence[Flips] = (),
     covered_by: str | None = None,
@@ -105,6 +106,7 @@ def assemble(
         timing: What differs between equal runs, but for the seconds of training, which are added.
         log_odds, bank: Null where they were not asked for.
         read: How each of the pool's sources was read.
+        refusals_by: What says which of its answers are refusals; null for English phrases.
         warnings: Said first; those that follow from the figures are added.
         covered_by: What the recipe calls the vectors; null where there are no others.
         composition: Of the pool and of every arm's sets; empty where kinds of answers are not known.
@@ -137,7 +139,7 @@ def assemble(
         similarity=similarity(scores, arms),
         overlap=overlap(selection.ids, arms, rows=data.pool.rows.height, treatment="curated"),
         categories=categories(data.pool, arms, data.arms),
-        pool=pool_facts(data.pool, read),
+        pool=pool_facts(data.pool, read, refusals_by),
         pilot=pilot,
         tasks=task_facts(data),
         design=design_facts(data, models, **(design or {})),

@@ -33,8 +33,10 @@ _OF_ITS_OWN = {
 }
 
 
-def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = ()) -> material.Pool:
-    """Rows read, kept and dropped, by source and by reason, largest first; `read` is how each source was read."""
+def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = (), refusals_by: str | None = None) -> material.Pool:
+    """Rows read, kept and dropped, by source and by reason, largest first; `read` is how each source was read, and
+    `refusals_by` what says which answers are refusals, null for English phrases.
+    """
     reasons = (
         # Where a figure of the row's own stands in its reason, the kind's sentence stands for all.
         pool.dropped.with_columns(reason=pl.col("kind").replace_strict(_OF_ITS_OWN, default=pl.col("reason")))
@@ -61,6 +63,7 @@ def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = ()) -> material.P
         ),
         tokens=quantiles(pool.rows["tokens"].drop_nulls().to_numpy()),
         **({"notes": notes} if notes else {}),
+        **({"refusals_by": refusals_by} if refusals_by else {}),
     )
 
 

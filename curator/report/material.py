@@ -167,6 +167,8 @@ class Pool(Part):
     tokens: Quantiles | None
     notes: Many[str] | Absent = None
     """Columns that were not used, and answers that are not taught."""
+    refusals_by: str | Absent = None
+    """The judge that says which answers are refusals; absent where English phrases do."""
 
 
 class Task(Part):

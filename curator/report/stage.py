@@ -93,6 +93,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         findings=findings,
         judges=_as_resolved(run),
         read=run.record("pool")["resolved"].get("pool", {}).get("sources", ()),
+        refusals_by=run.record("pool").get("refusals_by"),
         verdicts=pl.concat(list(verdicts.values())),
         decided=decided if by_rule else None,
         costs=judged.get("costs", {}),

@@ -43,7 +43,7 @@ class Composition:
     Attributes:
         set: `pool`, or an arm.
         rows: At least 1.
-        refusals: Share of refusals among rows of which the phrases judge can tell; null where it can of none.
+        refusals: Share of refusals among rows of which the judge of refusals can tell; null where it can of none.
         unjudged: Share of rows of which it cannot.
         answers, openers: How many different ones, word for word and by the first words.
         openers_by_chance: How many as many random rows of the pool would have, on average.

@@ -45,7 +45,8 @@ STAYS = {
 LAST_PARTS = {
     "model.id", "model.chat_template", "pool.embedder.id", "represent.id", "represent.chat_template", "tasks.metric",
     "tasks.metric.python", "judges.panel.guard", "judges.panel.classifier", "judges.panel.embedding",
-    "judges.panel.error", "judges.panel.rubric.model", *(f"{section}.file" for section in SECTIONS),
+    "pool.refusals.embedding", "judges.panel.error", "judges.panel.rubric.model",
+    *(f"{section}.file" for section in SECTIONS),
 }  # fmt: skip
 """Where a path may stand, of which the last part is published."""
 

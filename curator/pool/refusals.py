@@ -1,0 +1,42 @@
+"""Which answers of the pool are refusals, by the judge that the recipe names: English phrases, or a judge of its own.
+
+Phrases know about three quarters of the sandbox's refusals, and none in another language. A judge of the panel that
+reads by rules, or a head that `curator judge fit` wrote, knows others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from curator.errors import JudgeError
+from curator.judge.phrases import refused
+from curator.judge.resources import corpus_judge
+from curator.pool.words import last
+from curator.recipe.refusals import FITTED
+from curator.records import Conversations
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.recipe.judge import Judge
+
+
+def refusals(rows: pl.DataFrame, judge: Judge | None = None) -> list[bool | None]:
+    """Whether the last answer of each row refuses; null where the judge cannot tell.
+
+    Args:
+        rows: In the columns of ROW_SCHEMA.
+        judge: What says so; null for English phrases at the start of the answer.
+
+    Raises:
+        JudgeError: The head cannot be read. ModelError: its embedder cannot be loaded.
+    """
+    conversations = Conversations(rows)
+    if judge is None:
+        return [refused(last(messages, "assistant")) for messages in conversations]
+    try:
+        return [verdict.refused for verdict in corpus_judge(judge)(conversations)]
+    except JudgeError as error:
+        if judge.name != FITTED:
+            raise
+        raise JudgeError(str(error).replace("judges.panel.embedding", "pool.refusals.embedding")) from error
