@@ -224,7 +224,7 @@ class Decision:
         outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
         reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored, too few seeds, one seed
             decides, or, of the worst case, utility; else null.
-        sentence: The decision in words, with the control's name and both absolute rates before and after.
+        sentence: The decision in words: outcome, verdict, why, both rates before fine-tuning, and for what it holds.
         primary: The one comparison that decides.
         gates: Each with its figures.
         attribution: Comparison of matched with random, of curated with matched, of random within the caps on answers
@@ -234,6 +234,7 @@ class Decision:
             power, or null.
         beside: What of the seeds stands beside the decision; null where nothing was scored.
         worst: The settings, where the decision is about the worst of several; else null.
+        verdict: Of the sentence, the one that says what was measured, with the interval.
     """
 
     outcome: str
@@ -245,6 +246,7 @@ class Decision:
     seeds_needed: int | None = None
     beside: Beside | None = None
     worst: Worst | None = None
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         outcomes = ("durable", "trade-off", "not distinguishable", "worse")

@@ -82,9 +82,11 @@ def cluster(
         )
         for number in range(settings.stability)
     ]
-    clusters, restarts = (these(count, name, f"{name}s") for count, name in (
-        (settings.clusters, "cluster"), (settings.restarts, "restart")))  # fmt: skip
-    say(f"Found {clusters} with {these(settings.stability, 'seed', 'seeds')} of {restarts} each")
+    restarts = these(settings.restarts, "restart", "restarts")
+    say(
+        f"Found {these(settings.clusters, 'cluster', 'clusters')} with "
+        f"{these(settings.stability, 'seed', 'seeds')} of {restarts} each"
+    )
     first = partitions[0]
     clusters, labels = _described(rows, vectors, first, count=settings.terms, ranking=ranking)
     chosen, reason = _chosen(clusters, settings)

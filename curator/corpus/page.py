@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from curator.corpus.figures import figures, tables
 from curator.corpus.model import Audit, Measured, Similarity
 from curator.errors import DataError
 from curator.pool.screen import EXAMPLES, SEVERITIES
@@ -15,9 +16,11 @@ from curator.recipe.source import Source
 from curator.records import Conversations, Messages
 from curator.report.part import plain, unreadable
 from curator.run.folder import read_json, write_json, write_text
-from curator.wording import page, percent, rate
+from curator.wording import percent, rate, these
 
 AUDIT = "audit.json"
+TONES = {"error": "bad", "warning": "mixed", "info": "open"}
+_KINDS = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
 NAMED = ("file", "hub", "sandbox", "revision")
 """What of the record of a source says where it was read."""
 
@@ -55,17 +58,31 @@ def write(folder: Path, report: Audit) -> None:
 
 def html(report: Audit) -> str:
     """The page: one file that loads nothing, with no text of any row."""
-    near = report.near_probes
-    by_set = None if near is None else Counter(match.set for match in near)
-    return page(
-        "report",
+    from curator.report.html import fill
+
+    return fill(
         "audit.html.j2",
         report=report,
+        run_name=report.corpus.label,
+        tone=TONES.get(report.findings[0].severity, "open") if report.findings else "good",
+        tones=TONES,
+        lead=_lead(report),
         counts=list(counts(report).items()),
-        near=by_set,
+        these={severity: these(count, *_KINDS[severity]) for severity, count in counts(report).items()},
+        sizes=[f"{these(one.count, 'row', 'rows')}, {percent(one.share)}" for one in report.findings],
+        tables=tables(report),
+        drawn=figures(report),
+        pooled=report.pool is not None,
         examples=EXAMPLES,
         retained=retained(report.measured) if report.measured else "",
     )
+
+
+def _lead(report: Audit) -> str:
+    """The worst finding, in its own words."""
+    if not report.findings:
+        return "The audit found nothing to mend."
+    return report.findings[0].what
 
 
 def counts(report: Audit) -> dict[str, int]:
@@ -77,11 +94,11 @@ def counts(report: Audit) -> dict[str, int]:
 def summary(report: Audit) -> list[tuple[str, str]]:
     """Label and text of each line of the terminal's table."""
     corpus = report.corpus
-    lines = [("rows", f"{corpus.read:,} read, {corpus.kept:,} looked at, {corpus.dropped:,} dropped")]
+    lines = [("rows", f"{corpus.read:,} read, {corpus.kept:,} audited, {corpus.dropped:,} dropped")]
     lines += [
         (f"{finding.severity}: {finding.kind}", f"{finding.what} {finding.advice}") for finding in report.findings
     ]
-    lines += [(f"likeness to {name}", _similarity(report.similarity[name])) for name in report.exposure]
+    lines += [(f"similarity to {name}", _similarity(report.similarity[name])) for name in report.exposure]
     if report.exposure:
         lines.append(("most exposed to", report.exposure[0]))
     if (redundancy := report.redundancy) is not None:
@@ -91,12 +108,13 @@ def summary(report: Audit) -> list[tuple[str, str]]:
         named = [f"{name} {percent(category.share)}" for name, category in list(report.coverage.items())[:6]]
         lines.append(("categories", f"{', '.join(named) or 'none'}; not assigned {percent(report.unassigned)}"))
     for name, leaks in report.overlap.items():
-        text = f"{leaks.rows:,} rows ask {leaks.probes:,} of {leaks.of_probes:,} probes"
+        probes = f"{leaks.probes:,} of {leaks.of_probes:,} probes"
+        text = f"{these(leaks.rows, 'row repeats', 'rows repeat')} {probes}"
         lines.append((f"overlap with {name}", text))
     if report.measured:
         lines += _measured(report.measured)
     if report.not_made:
-        lines.append(("without an embedder", f"not looked at: {'; '.join(report.not_made)}"))
+        lines.append(("without an embedder", f"not checked: {'; '.join(report.not_made)}"))
     return lines
 
 

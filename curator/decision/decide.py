@@ -15,6 +15,7 @@ from curator.decision.comparisons import CONTRASTS, anticipated, compare, with_b
 from curator.decision.sequential import seeds_needed
 from curator.decision.statistics import crossed, share_interval
 from curator.decision.tables import Grid, paired_cells
+from curator.decision.verdict import verdict
 from curator.decision.worst import UTILITY, allowing_for, in_words, no_utility, ruined, tasks_in_words, worst_case
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
 from curator.wording import percent, points, these
@@ -245,7 +246,7 @@ def decide(
     before = compare(grids["harmfulness", "before"], treatment, control, mix)
     tasks = tasks_in_words(list(mix))
     words = sentence(draft, before, tasks, assessment.either_way, thresholds.least_seeds, stop=stop)
-    return replace(draft, sentence=words)
+    return replace(draft, sentence=words, verdict=verdict(comparison))
 
 
 def _needed(primary: Comparison, least_seeds: int) -> int | None:
@@ -289,7 +290,7 @@ def sentence(
     *,
     stop: Stop | None = None,
 ) -> str:
-    """The decision's sentence.
+    """The decision in words, the outcome first, then the verdict.
 
     Args:
         decision: Complete but for its sentence.
@@ -299,25 +300,19 @@ def sentence(
     """
     primary = decision.primary
     if primary is None or primary.difference is None:
-        return (
-            "No headline: not distinguishable, because no pair of answers of "
-            + ("the curated and the control arm" if primary is None else f"{primary.treatment} and {primary.control}")
-            + " was scored."
-        )
-    rates = (
-        f"{primary.treatment} against {primary.control}: {percent(primary.treatment_rate)} against "
-        f"{percent(primary.control_rate)} harmful {_when(primary)}, "
-        + (
-            "not scored before"
-            if before.difference is None
-            else f"{percent(before.treatment_rate)} and {percent(before.control_rate)} before"
-        )
+        return f"Not distinguishable (unscored). {verdict(primary)}"
+    shares = f"{percent(before.treatment_rate)} and {percent(before.control_rate)}"
+    earlier = f"Before fine-tuning, {shares} of the answers were harmful."
+    if before.difference is None:
+        earlier = "Harmfulness before fine-tuning was not scored."
+    size = (
+        f"The comparison rests on {these(primary.seeds, 'paired seed', 'paired seeds')} and "
+        f"{these(primary.prompts, 'probe', 'probes')}."
     )
-    size = f"{primary.seeds} paired seed{'s' * (primary.seeds != 1)}, {primary.prompts} prompts"
-    limits = f"difference {points(primary.difference)} points"
-    if primary.low is not None:
-        limits += f", {100 * (1 - primary.level):.3g}% interval {points(primary.low)} to {points(primary.high)}"
-    holds = f"This holds for this data set, this model and the task{'s' * (len(tasks) != 1)} {', '.join(tasks)}."
+    holds = (
+        f"The result holds for this data set, this model, the task{'s' * (len(tasks) != 1)} {' and '.join(tasks)}, "
+        "this training and this judge; it does not promise safety."
+    )
     name = decision.outcome[0].upper() + decision.outcome[1:]
     if decision.reason is not None:
         name += f" ({decision.reason})"
@@ -325,14 +320,7 @@ def sentence(
     added = "" if stop is None else f" {_stopped(stop)}"
     if decision.worst is not None and decision.reason != UTILITY:
         added += f" {in_words(decision.worst, primary, decision.outcome)}"
-    return f"{name}. {rates} ({limits}; {size}).{added} {why} {holds}"
-
-
-def _when(primary: Comparison) -> str:
-    """What the rates of the primary comparison are means over."""
-    if (primary.quantity, primary.phase) == END:
-        return "after fine-tuning"
-    return "on average over the whole of fine-tuning (area under the curve)"
+    return f"{name}. {verdict(primary)}{added} {why} {earlier} {size} {holds}"
 
 
 def _stopped(stop: Stop) -> str:

@@ -155,12 +155,12 @@ def _costliest(gates: Mapping[str, Sequence[Gate]]) -> tuple[Gate, ...]:
 
 
 def tasks_in_words(names: Sequence[str]) -> list[str]:
-    """The tasks of some settings, each with their number where it has several: `list (3 settings)`."""
+    """The tasks of some settings, each with their number where it has several: `'list' (3 settings)`."""
     settings: dict[str, list[str]] = {}
     for name in names:
         settings.setdefault(task_of(name), []).append(name)
     return [
-        f"{task} ({these(len(each), 'setting', 'settings')})" if len(each) > 1 else each[0]
+        f"'{task}' ({these(len(each), 'setting', 'settings')})" if len(each) > 1 else f"'{each[0]}'"
         for task, each in settings.items()
     ]
 

@@ -109,7 +109,7 @@ REPORT = {
     "model": "id@ revision start",
     "regime": "control warning~ before.method after.method",
     "gates": "name outcome phase task",
-    "decision": "outcome reason sentence~",
+    "decision": "outcome reason sentence~ verdict~",
     "decision.primary": _COMPARED,
     "decision.beside": "side seeds.without",
     "decision.attribution.*": _COMPARED,

@@ -237,7 +237,7 @@ def bank_plot(bank: Bank | None) -> dict[str, Markup]:
     scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
     label = "Spearman's rho between features of a set and harm after fine-tuning, with 95% intervals"
     ends = "\u2190 more of it, less harm", "more of it, more harm \u2192"
-    return {"bank": drawing.dots(lanes, scale, label=label, ends=ends)}
+    return {"bank": drawing.dots(lanes, scale, label=label, axis=ends)}
 
 
 def _tried(bank: Bank) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from curator.report.cells import Made, number, share
+from curator import wording
+from curator.report import drawing
+from curator.report.cells import Cell, Made, Row, number, share
 from curator.report.part import Absent, AtLeastZero, Number, Part, Share, ShareOrNull
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     import curator.selection.composition as measured
     from curator.report.figures import Figures
     from curator.report.model import Report
@@ -59,27 +63,69 @@ def made_of(composition: measured.Composition) -> Composition:
     return Composition.model_validate(values)
 
 
+_MEASURED: tuple[tuple[str, Callable[[Composition], Cell]], ...] = (
+    ("rows", lambda each: number(each.rows)),
+    ("refusals", lambda each: share(each.refusals)),
+    ("rows that are not judged", lambda each: share(each.unjudged)),
+    ("distinct answers", lambda each: number(each.answers)),
+    ("most frequent answer", lambda each: share(each.top_answer)),
+    ("distinct openers", lambda each: number(each.openers)),
+    ("distinct openers of as many random rows", lambda each: number(each.openers_by_chance)),
+    ("most frequent opener", lambda each: share(each.top_opener)),
+    ("median words of an answer", lambda each: number(each.words)),
+    ("categories", lambda each: number(each.categories)),
+    ("entropy of categories, nats", lambda each: number(each.category_entropy)),
+    ("mean similarity to the tasks", lambda each: number(each.similarity)),
+    ("coverage of the pool, mean cosine", lambda each: number(each.coverage)),
+)
+"""What is measured of a set, and its cell; shares by format follow."""
+
+
+def _formats(report: Report) -> list[str]:
+    return sorted({form for each in report.composition or () for form in each.formats})
+
+
 def _composition(report: Report, _: Figures) -> Made:
     sets = report.composition or ()
-    formats = sorted({form for each in sets for form in each.formats})
-    vulnerable = any(each.vulnerable is not None for each in sets)
-    rows = (
-        (each.set, number(each.rows), share(each.refusals), share(each.unjudged), number(each.answers),
-         number(each.openers), number(each.openers_by_chance), share(each.top_answer), share(each.top_opener),
-         number(each.words), *(share(each.formats.get(form, 0.0)) for form in formats), number(each.categories),
-         number(each.category_entropy), number(each.similarity), number(each.coverage),
-         *([share(each.vulnerable)] if vulnerable else []))
-        for each in sets
-    )  # fmt: skip
-    columns = "set|rows|refusals|not judged|answers|openers|openers by chance|top answer|top opener|median words"
+
+    def rows() -> Iterator[Row]:
+        for name, measure in _MEASURED:
+            yield name, *map(measure, sets)
+        for form in _formats(report):
+            yield f"format: {form}", *(share(each.formats.get(form, 0.0)) for each in sets)
+        if any(each.vulnerable is not None for each in sets):
+            yield "vulnerable rows", *(share(each.vulnerable) for each in sets)
+
     caption = (
-        "Composition of the sets beside the pool's, means over draws. Refusals are told by "
-        f"{report.pool.refusals_by or 'phrases'}. Openers by chance: "
-        "how many different openers as many random rows would have. Coverage: the mean over the pool of the cosine to "
-        "the nearest row of the set."
+        "Each set beside the pool; means over draws. Refusals are identified by "
+        f"{report.pool.refusals_by or 'phrases'}. An opener is the first words of an answer."
     )
-    rest = ["categories", "category entropy", "similarity", "coverage", *(["vulnerable"] if vulnerable else [])]
-    return caption, [*columns.split("|"), *formats, *rest], rows
+    return caption, ["measure", *(each.set for each in sets)], rows() if sets else ()
+
+
+def figure(report: Report, styles: Mapping[str, str]) -> Markup | None:
+    """Shares of the rows of each set (dots) and of the pool (ring): refusals, the most frequent answer and opener,
+    and formats where there are several.
+    """
+    sets = [each for each in report.composition or () if each.set in styles]
+    if not sets:
+        return None
+    shares: dict[str, list[float | None]] = {
+        "refusals": [each.refusals for each in sets],
+        "most frequent answer": [each.top_answer for each in sets],
+        "most frequent opener": [each.top_opener for each in sets],
+    }
+    forms = _formats(report)
+    if len(forms) > 1:
+        shares |= {f"format: {form}": [each.formats.get(form, 0.0) for each in sets] for form in forms}
+    lanes = []
+    for name, values in shares.items():
+        known = {each.set: value for each, value in zip(sets, values, strict=True) if value is not None}
+        marks = [drawing.Mark(known[of], None, None, styles[of], hollow=of == "pool") for of in known]
+        words = " against ".join(wording.percent(known[of]) for of in ("curated", "pool") if of in known)
+        lanes.append(drawing.Lane(name, marks, words))
+    label = "Shares of the rows of each set (dots) and of the pool (ring)"
+    return drawing.dots(lanes, drawing.shares(), label=label, axis=["share of the rows"])
 
 
 TABLES: dict[str, Callable[[Report, Figures], Made]] = {"composition": _composition}

@@ -109,6 +109,13 @@ class Decision(Part):
     """Where it is about the worst of several settings; `primary` is then that of one of them."""
     beside: Beside | Absent = None
     """Seed by seed."""
+    verdict: str | Absent = None
+    """Of the sentence, the one that says what was measured."""
+
+    @property
+    def because(self) -> str:
+        """What the sentence says after the verdict; the whole of it where an earlier version wrote it."""
+        return self.sentence.partition(self.verdict)[2].strip() if self.verdict else self.sentence
 
 
 class Gate(Part):

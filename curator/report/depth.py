@@ -93,7 +93,7 @@ def figure(report: Report) -> Markup | None:
         f"Share of harmful answers of {primary.treatment} (dot) and {primary.control} (ring) by the number of tokens "
         "of the opening that answers begin with, with 95% intervals"
     )
-    return drawing.dots(lanes, drawing.shares(), label=label)
+    return drawing.dots(lanes, drawing.shares(), label=label, axis=["share of harmful answers"])
 
 
 def _reach(rate: Rate) -> Cell:

@@ -79,32 +79,36 @@ def around_zero(values: Sequence[float | None], *, factor: float, unit: str = ""
     return Scale(-reach, reach, ticks, zero=0.0)
 
 
-def between(low: float, high: float) -> Scale:
-    """A scale from `low` to `high` with about six round ticks."""
+def between(low: float, high: float, *, percent: bool = False) -> Scale:
+    """A scale from `low` to `high` with about six round ticks; `percent`: of shares, labelled so."""
     high = high if high > low else low + 1.0
     step = _step((high - low) / 7)
     # A limit that misses a tick by rounding alone keeps it.
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return Scale(low, high, [(tick * step, f"{tick * step:.4g}") for tick in range(first, last + 1)])
+    values = [tick * step for tick in range(first, last + 1)]
+    return Scale(low, high, [(value, f"{100 * value:.4g}%" if percent else f"{value:.4g}") for value in values])
 
 
-def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, ends: tuple[str, str] | None = None) -> Markup:
-    """Lanes below each other over one axis; `ends` are words for what left and right of zero mean."""
+def dots(lanes: Sequence[Lane], scale: Scale, *, label: str, axis: Sequence[str]) -> Markup:
+    """Lanes below each other over one axis; `axis` is what it measures, or what its left and its right end mean."""
     rows = Markup("").join(_lane(lane, scale) for lane in lanes)
-    below = (
-        Markup('<div class="ends"><span>{}</span><span>{}</span></div>').format(*map(visible, ends))
-        if ends
-        else Markup("")
-    )
     return Markup(
         '<div class="plot" role="img" aria-label="{}">{}<div class="lane axis"><span></span><div>'
         '<svg width="100%" height="20" aria-hidden="true">{}</svg>{}</div><span></span></div></div>'
-    ).format(visible(label), rows, _labels(scale, 14), below)
+    ).format(visible(label), rows, _labels(scale, 14), _ends(axis))
 
 
-def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, label: str) -> Markup:
-    """One bar a row: name, (share of the width, CSS class) from left to right, and the figures in words."""
+def bars(
+    rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]],
+    *,
+    label: str,
+    scale: Scale | None = None,
+    axis: Sequence[str] = (),
+) -> Markup:
+    """One bar a row: name, (share of the width, CSS class) from left to right, and the figures in words; over an axis
+    where the width means something beyond those.
+    """
     made = []
     for name, parts, words in rows:
         start, drawn = 0.0, Markup("")
@@ -119,14 +123,19 @@ def bars(rows: Sequence[tuple[str, Sequence[tuple[float, str]], str]], *, label:
                 '<svg width="100%" height="26" aria-hidden="true">{}</svg><span class="words">{}</span></div>'
             ).format(visible(name), drawn, visible(words))
         )
+    if scale is not None:
+        below = '<div class="lane axis"><span></span><div><svg width="100%" height="20" aria-hidden="true">{}</svg>{}'
+        made.append(Markup(below + "</div><span></span></div>").format(_labels(scale, 14), _ends(axis)))
     return Markup('<div class="plot" role="img" aria-label="{}">{}</div>').format(visible(label), Markup("").join(made))
 
 
 def curves(
-    edges: Sequence[float], sets: Mapping[str, tuple[Sequence[float], str]], *, label: str, scale: Scale | None = None
+    edges: Sequence[float], sets: Mapping[str, tuple[Sequence[float], str]], *, label: str, axes: tuple[str, str]
 ) -> Markup:
-    """Distributions over one axis: set -> (share of each bin, CSS class); the first is filled, the others are lines."""
-    scale = scale or between(edges[0], edges[-1])
+    """Distributions over one axis: set -> (share of each bin, CSS class); the first is filled, the others are lines.
+    `axes` is what is up and what is to the right.
+    """
+    scale = between(edges[0], edges[-1])
     tallest = max((max(heights) for heights, _ in sets.values()), default=0.0) or 1.0
     middles = [(left + right) / 2 for left, right in pairwise(edges)]
     drawn = Markup("")
@@ -142,13 +151,18 @@ def curves(
             )
         else:
             drawn += Markup('<polyline points="{}" class="curve {}"/>').format(" ".join(points), style)
-    return _framed(drawn, scale, label=label, height=170)
+    return _framed(drawn, scale, label=label, height=170, axes=axes)
 
 
 def climb(
-    ranks: Sequence[float], values: Sequence[float], levels: Sequence[tuple[float, str, str]], *, label: str
+    ranks: Sequence[float],
+    values: Sequence[float],
+    levels: Sequence[tuple[float, str, str]],
+    *,
+    label: str,
+    axes: tuple[str, str],
 ) -> Markup:
-    """A line that climbs with the rank, and horizontal levels: (value, words, CSS class)."""
+    """A line that climbs with the rank, and horizontal levels: (value, words, CSS class); `axes` as of `curves`."""
     scale = between(0.0, max(ranks, default=1.0))
     reached = [*values, *(level for level, _, _ in levels), 0.0]
     low, high = min(reached), max(reached)
@@ -164,7 +178,7 @@ def climb(
     for level, text, style in levels:
         drawn += Markup('<line x1="0" x2="1000" y1="{0:.2f}" y2="{0:.2f}" class="level {1}"/>').format(up(level), style)
         words += Markup('<text x="99%" y="{:.2f}%" dy="-5" class="end">{}</text>').format(up(level), visible(text))
-    return _framed(drawn, scale, label=label, height=220, words=words)
+    return _framed(drawn, scale, label=label, height=220, words=words, axes=axes)
 
 
 def course(
@@ -176,7 +190,7 @@ def course(
     axes: tuple[str, str],
 ) -> Markup:
     """Shares over shares: set -> (pairs of x and the mark that stands over it, CSS class), the points joined, and the
-    intervals of the first two sets as bands. `level` is a share to look out for, `axes` what is to the right and up.
+    intervals of the first two sets as bands. `level` is a share to look out for, `axes` as of `curves`.
     """
 
     def line(pairs: Iterable[tuple[float, float]]) -> str:
@@ -199,28 +213,8 @@ def course(
             )
             for x, mark in marks
         )
-    figure = _framed(drawn, Scale(0.0, 1.0, ticks), label=label, height=300, words=words)
-    ends = '<div class="course">{}<div class="ends"><span>\u2191 {}</span><span>{} \u2192</span></div></div>'
-    return Markup(ends).format(figure, *map(visible, axes))
-
-
-def scatter(sets: Mapping[str, tuple[Sequence[Sequence[float]], str]], *, label: str) -> Markup:
-    """Points in the plane: set -> (pairs, CSS class), the first drawn first; both axes have one scale a direction."""
-    xs = [x for points, _ in sets.values() for x, _ in points]
-    ys = [y for points, _ in sets.values() for _, y in points]
-    across, along = _padded(xs), _padded(ys)
-    drawn = Markup("")
-    for points, style in sets.values():
-        size = "2" if style == "pool" else "4"
-        shape = '<use href="#cross" x="{}" y="{}"/>' if style.startswith("t") else '<circle cx="{}" cy="{}" r="{}"/>'
-        inside = Markup("").join(
-            Markup(shape).format(across.at(x), Scale(-along.high, -along.low, ()).at(-y), size) for x, y in points
-        )
-        drawn += Markup('<g class="{}">{}</g>').format(style, inside)
-    return Markup(
-        '<svg class="map" width="100%" height="420" role="img" aria-label="{}">'
-        '<defs><path id="cross" d="M-3.5-3.5 3.5 3.5M-3.5 3.5 3.5-3.5"/></defs>{}</svg>'
-    ).format(visible(label), drawn)
+    figure = _framed(drawn, Scale(0.0, 1.0, ticks), label=label, height=300, words=words, axes=axes)
+    return Markup('<div class="course">{}</div>').format(figure)
 
 
 def cloud(
@@ -229,10 +223,14 @@ def cloud(
     up: Scale,
     *,
     label: str,
-    axes: tuple[str, str],
+    axes: tuple[str, str, str],
+    joined: Sequence[tuple[float, float]] = (),
 ) -> Markup:
-    """Points over two labelled axes: set -> (pairs of x and the mark that stands over it, CSS class); `axes` names
-    what is to the right and what is up.
+    """Points over two labelled axes: set -> (pairs of x and the mark that stands over it, CSS class).
+
+    Args:
+        axes: What is up, and what the left and the right end mean.
+        joined: Points that a line goes through, below all marks.
     """
     height = 300
 
@@ -245,6 +243,10 @@ def cloud(
         )
         for value, words in up.ticks
     )
+    for (x, value), (end, end_value) in pairwise(joined):
+        drawn += Markup('<line x1="{}" x2="{}" y1="{}" y2="{}" class="along"/>').format(
+            across.at(x), across.at(end), y(value), y(end_value)
+        )
     for points, style in sets.values():
         inside = Markup("")
         for x, mark in points:
@@ -257,11 +259,11 @@ def cloud(
             )
         drawn += Markup('<g class="{}">{}</g>').format(style, inside)
     return Markup(
-        '<div role="img" aria-label="{}"><svg width="100%" height="{}" aria-hidden="true">'
-        '<svg width="100%" height="{}">{}{}</svg>{}</svg><div class="ends"><span>{}</span><span>{}</span></div></div>'
+        '<div class="cloud" role="img" aria-label="{}"><div class="up">\u2191 {}</div>'
+        '<svg width="100%" height="{}" aria-hidden="true"><svg width="100%" height="{}">{}{}</svg>{}</svg>{}</div>'
     ).format(
-        visible(label), height, height - 24, _grid(across, height - 24), drawn, _labels(across, height - 8),
-        *map(visible, axes),
+        visible(label), visible(axes[0]), height, height - 24, _grid(across, height - 24), drawn,
+        _labels(across, height - 8), _ends(axes[1:]),
     )  # fmt: skip
 
 
@@ -280,9 +282,9 @@ def _lane(lane: Lane, scale: Scale) -> Markup:
             drawn += Markup('<line x1="{}" x2="{}" y1="50%" y2="50%" class="reach {}"/>').format(
                 scale.at(mark.low), scale.at(mark.high), mark.style
             )
-    for mark in lane.marks:
-        drawn += Markup('<circle cx="{}" cy="50%" r="{}" class="{} {}"/>').format(
-            scale.at(mark.value), 5 if mark.hollow else 6, "ring" if mark.hollow else "dot", mark.style
+    for mark, up in _apart(lane, scale):
+        drawn += Markup('<circle cx="{}" cy="{}%" r="{}" class="{} {}"/>').format(
+            scale.at(mark.value), up, 6.5 if mark.hollow else 5, "ring" if mark.hollow else "dot", mark.style
         )
     return Markup(
         '<div class="lane {}"><span class="name">{}</span><svg width="100%" height="30" aria-hidden="true">{}</svg>'
@@ -290,12 +292,35 @@ def _lane(lane: Lane, scale: Scale) -> Markup:
     ).format(lane.style, visible(lane.name), drawn, visible(lane.words))
 
 
-def _framed(drawn: Markup, scale: Scale, *, label: str, height: int, words: str = "") -> Markup:
+def _apart(lane: Lane, scale: Scale) -> list[tuple[Mark, int]]:
+    """Each mark and its height in percent, the rings first: a dot in a ring is seen, and marks of one kind that would
+    hide each other stand above each other.
+    """
+    near, levels = 0.012 * (scale.high - scale.low), (50, 18, 82)
+    placed: list[tuple[Mark, int]] = []
+    for mark in sorted(lane.marks, key=lambda mark: not mark.hollow):
+        taken = {up for other, up in placed if other.hollow is mark.hollow and abs(other.value - mark.value) < near}
+        placed.append((mark, 50 if lane.joined else next((up for up in levels if up not in taken), 50)))
+    return placed
+
+
+def _ends(words: Sequence[str]) -> Markup:
+    """What an axis measures, or what its ends mean, below it."""
+    spans = Markup("").join(Markup("<span>{}</span>").format(visible(each)) for each in words)
+    return Markup('<div class="ends">{}</div>').format(spans)
+
+
+def _framed(drawn: Markup, scale: Scale, *, label: str, height: int, words: str = "", axes: tuple[str, str]) -> Markup:
     return Markup(
-        '<svg class="framed" width="100%" height="{}" role="img" aria-label="{}">'
+        '<div role="img" aria-label="{}"><div class="up">\u2191 {}</div>'
+        '<svg class="framed" width="100%" height="{}" aria-hidden="true">'
         '<svg width="100%" height="{}"><svg width="100%" height="100%">{}</svg>'
-        '<svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">{}</svg>{}</svg>{}</svg>'
-    ).format(height, visible(label), height - 22, _grid(scale, height), drawn, words, _labels(scale, height - 6))
+        '<svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">{}</svg>{}</svg>{}</svg>{}'
+        "</div>"
+    ).format(
+        visible(label), visible(axes[0]), height, height - 22, _grid(scale, height), drawn, words,
+        _labels(scale, height - 6), _ends(["", f"{axes[1]} \u2192"]),
+    )  # fmt: skip
 
 
 def _grid(scale: Scale, bottom: int, *, top: int = 0) -> Markup:
@@ -316,12 +341,6 @@ def _labels(scale: Scale, y: int) -> Markup:
         Markup('<text x="{}" y="{}" class="tick {}">{}</text>').format(scale.at(value), y, anchor(value), words)
         for value, words in scale.ticks
     )
-
-
-def _padded(values: Sequence[float]) -> Scale:
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    room = 0.03 * ((high - low) or 1.0)
-    return Scale(low - room, high + room, ())
 
 
 def _step(rough: float) -> float:

@@ -17,10 +17,8 @@ Matrix = NDArray[np.float32]
 
 BINS = 32
 """Of a distribution."""
-POINTS = {"pool": 1500, "curated": 400, "task": 250}
-"""Most points that the map draws of the pool, of the curated set and of each task."""
-FITTED, MEASURED = 2000, 5000
-"""Rows at most that the map's axes are fitted to, and that coverage is measured on; evenly spaced by id."""
+MEASURED = 5000
+"""Rows at most that coverage is measured on; evenly spaced by id."""
 STEPS = 400
 """Points at most of the curve of gains."""
 
@@ -31,21 +29,6 @@ class Distribution:
 
     edges: Sequence[float]
     shares: Mapping[str, Sequence[float]]
-
-
-@dataclass(frozen=True)
-class Map:
-    """The two directions in which the pool varies most, and where pool, chosen and task rows lie in them.
-
-    Attributes:
-        explained: The two shares of the pool's variance.
-        points: Set -> (x, y) pairs rounded to 3 digits, for `pool` (rows not chosen), `curated` and each task.
-        rows: Set -> how many rows it has, of which the points are evenly spaced by id.
-    """
-
-    explained: Sequence[float]
-    points: Mapping[str, Sequence[Sequence[float]]]
-    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -81,7 +64,6 @@ class Figures:
     """
 
     distributions: Mapping[str, Distribution] = field(default_factory=dict)
-    map: Map | None = None
     gains: Gains | None = None
     coverage: Sequence[Coverage] = ()
 
@@ -90,7 +72,6 @@ def figures(
     *,
     pool: Pool,
     vectors: Vectors,
-    tasks: Mapping[str, Vectors],
     scores: Scores,
     selection: Selection,
     arms: Arms,
@@ -99,7 +80,7 @@ def figures(
     """What the figures of a run draw.
 
     Args:
-        vectors, tasks: Of the pool and of each task's training rows, in one space.
+        vectors: Of the pool.
         arms: (arm, seed) -> ids of its set.
         control: The arm that the curated one is compared with.
     """
@@ -108,32 +89,8 @@ def figures(
             name: _distribution(values, scores.ids, arms)
             for name, values in {"combined": scores.combined, **scores.tasks}.items()
         },
-        map=projected(vectors, tasks, selection.ids),
         gains=_gains(selection),
         coverage=covered(pool, vectors, selection.ids, arms, control=control),
-    )
-
-
-def projected(vectors: Vectors, tasks: Mapping[str, Vectors], chosen: Sequence[str]) -> Map:
-    """Pool, chosen and task rows in the two directions in which the pool varies most."""
-    order = np.argsort(vectors.ids, kind="stable")
-    fitted = np.asarray(vectors.matrix[order[spaced(len(order), FITTED)]], dtype=np.float64)
-    middle = fitted.mean(axis=0)
-    axes, explained = _principal(fitted - middle)
-
-    def points(of: Vectors, rows: NDArray[np.int64], most: int) -> list[list[float]]:
-        shown = rows[spaced(len(rows), most)]
-        at = (np.asarray(of.matrix[shown], dtype=np.float64) - middle) @ axes.T
-        return [[round(x, 3) + 0.0, round(y, 3) + 0.0] for x, y in at.tolist()]
-
-    picked = set(chosen)
-    inside = np.array([name in picked for name in vectors.ids], dtype=bool)
-    sets = {"pool": (vectors, order[~inside[order]]), "curated": (vectors, order[inside[order]])}
-    sets |= {name: (task, np.argsort(task.ids, kind="stable")) for name, task in tasks.items()}
-    return Map(
-        explained=explained,
-        points={name: points(*members, POINTS.get(name, POINTS["task"])) for name, members in sets.items()},
-        rows={name: len(rows) for name, (_, rows) in sets.items()},
     )
 
 
@@ -163,24 +120,6 @@ def spaced(count: int, most: int) -> NDArray[np.int64]:
     if count <= most:
         return np.arange(count)
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
-
-
-def _principal(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
-    """Two unit directions `(2, d)` of largest variance and their shares; each direction's largest entry is positive."""
-    n, d = centred.shape
-    # The smaller of the two Gram matrices has the same eigenvalues; `eigh` gives them rising.
-    wide = d > n
-    values, directions = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-    values, directions = values[::-1][:2], directions[:, ::-1][:, :2]
-    axes = (centred.T @ directions).T if wide else directions.T
-    lengths = np.linalg.norm(axes, axis=1, keepdims=True)
-    axes = np.divide(axes, lengths, out=np.zeros_like(axes), where=lengths > 0)
-    axes = np.vstack([axes, np.zeros((2 - len(axes), d))])
-    # An eigenvector's sign is arbitrary; it is fixed, so that equal runs draw equal maps.
-    axes *= np.where(axes[np.arange(2), np.abs(axes).argmax(axis=1)] < 0, -1.0, 1.0)[:, None]
-    total = float((centred**2).sum())
-    shares = [float(max(value, 0.0)) / total if total > 0 else 0.0 for value in values.tolist()]
-    return axes, [*shares, 0.0, 0.0][:2]
 
 
 def _distribution(values: NDArray[np.float64], ids: Sequence[str], arms: Arms) -> Distribution:

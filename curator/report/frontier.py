@@ -1,14 +1,16 @@
-"""What a floor under coverage kept and gave up: in report.json, as a table and as a figure."""
+"""Similarity against coverage, which is what was optimised: in report.json, as a table and as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from curator import wording
 from curator.report import drawing
 from curator.report.cells import Made, Row, number, share
-from curator.report.part import Many, Number, Part, Share
+from curator.report.part import Absent, Many, Number, Part, Share
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 class FrontierPoint(Part):
     """A set between coverage alone and similarity alone, or a random one."""
 
-    kind: Literal["lambda", "random"]
-    """The greedy set at a lambda, or a random set within the same limits."""
+    kind: Literal["lambda", "random", "given"]
+    """The greedy set at a lambda, a random set within the same limits, or a chosen set that is not greedy's."""
     weight: Number
     """That lambda; null for a random set."""
     coverage: Number
@@ -40,25 +42,25 @@ class FrontierPoint(Part):
 
 
 class Frontier(Part):
-    """The floor that was asked for, what the chosen set keeps, and every set that was tried."""
+    """What the chosen set covers and how similar it is, every set that was tried, and the floor where there was one."""
 
-    coverage: Share
-    """The share of coverage to keep."""
-    prefer: str
+    coverage: Share | Absent = None
+    """The share of coverage that the recipe asks to keep; not there where it gives a weight instead."""
+    prefer: str | Absent = None
     """Which of the sets that keep it: the most dissimilar, the most similar, or the one of most coverage (none)."""
     share: Number
     """The share that the chosen set keeps; null where random sets cover as much as any set found."""
-    share_certified: Number
-    """The same against the bound of coverage instead of the most found."""
+    share_certified: Number = None
+    """The same against the bound of coverage instead of the most found; under a floor."""
     random: Number
     """Mean coverage of random sets."""
     most: Number
     """The most coverage found."""
-    most_bound: Number
-    """No set covers more."""
+    most_bound: Number = None
+    """No set covers more; under a floor."""
     similarity: Number
     """Of the chosen set, as in the points."""
-    similarity_bound: Number
+    similarity_bound: Number = None
     """No set that keeps the floor is less similar (with `similar`: more similar); null for `none`."""
     points: Many[FrontierPoint]
 
@@ -73,17 +75,30 @@ class Frontier(Part):
         return [point for point in self.points if point.kind == "random"]
 
     @property
+    def chosen(self) -> FrontierPoint:
+        """The set that was chosen."""
+        return next(point for point in self.points if point.chosen)
+
+    @property
     def weight(self) -> float:
-        """The lambda of the chosen set."""
-        return next(point.weight or 0.0 for point in self.points if point.chosen)
+        """Its lambda."""
+        return self.chosen.weight or 0.0
 
 
 def frontier_of(selection: Selection, frame: pl.DataFrame | None) -> Frontier | None:
-    """Of a selection and its frontier in the columns of FRONTIER_SCHEMA; null where there was no floor."""
+    """Of a selection and its frontier in the columns of FRONTIER_SCHEMA; null where the run has none."""
     if frame is None:
         return None
     points = [FrontierPoint.model_validate(row) for row in frame.iter_rows(named=True)]
-    return Frontier.model_validate({**selection.parameters["floor"], "points": points})
+    chosen = next(point for point in points if point.chosen)
+    random = [point.coverage for point in points if point.kind == "random" and point.coverage is not None]
+    measured = {
+        "share": chosen.share,
+        "similarity": chosen.similarity,
+        "random": fmean(random) if random else None,
+        "most": max(point.coverage for point in points if point.kind != "random" and point.coverage is not None),
+    }
+    return Frontier.model_validate({**measured, **selection.parameters.get("floor", {}), "points": points})
 
 
 def _frontier(report: Report, _: Figures) -> Made:
@@ -96,8 +111,8 @@ def _frontier(report: Report, _: Figures) -> Made:
             )  # fmt: skip
 
     caption = (
-        "Every set that was tried for the floor, and random sets within the same limits. Similarity is in standard "
-        "deviations of the pool above its mean; the bound is what no set exceeds at that lambda."
+        "Every set that was tried, and random sets within the same limits. Similarity is in standard deviations of the "
+        "pool above its mean. No set exceeds the bound at its lambda; it was computed where it is shown."
     )
     return caption, "set|lambda|coverage kept|coverage|mean similarity|value|bound", rows()
 
@@ -106,7 +121,9 @@ TABLES = {"frontier": _frontier}
 
 
 def figure(report: Report) -> Markup | None:
-    """Coverage kept against mean similarity: the chosen set, those at other lambdas, and random ones."""
+    """Coverage kept against mean similarity: the chosen set, those at other lambdas joined to a line, and random ones;
+    the line at 0 is the pool's mean similarity.
+    """
     frontier = report.frontier
     if frontier is None or any(point.share is None or point.similarity is None for point in frontier.points):
         return None
@@ -120,18 +137,21 @@ def figure(report: Report) -> Markup | None:
     sets = {
         "random": (marks(frontier.draws, hollow=True), "a1"),
         "tried": (marks([point for point in frontier.tried if not point.chosen], hollow=True), "a0"),
-        "chosen": (marks([point for point in frontier.tried if point.chosen], hollow=False), "a0"),
+        "chosen": (marks([frontier.chosen], hollow=False), "a0"),
     }
-    similar = [point.similarity or 0.0 for point in frontier.points]
+    along = sorted(frontier.tried, key=lambda point: point.similarity or 0.0)
+    similar = [0.0, *(point.similarity or 0.0 for point in frontier.points)]
     kept = [point.share or 0.0 for point in frontier.points]
-    room = 0.05 * (max(similar) - min(similar) or 1.0)
+    room, above = 0.05 * (max(similar) - min(similar) or 1.0), 0.06 * (max(1.0, *kept) - min(0.0, *kept))
+    across = drawing.between(min(similar) - room, max(similar) + room)
     return drawing.cloud(
         sets,
-        drawing.between(min(similar) - room, max(similar) + room),
-        drawing.between(min(0.0, *kept), max(1.0, *kept)),
+        replace(across, zero=0.0),
+        drawing.between(min(0.0, *kept) - above, max(1.0, *kept) + above, percent=True),
         label=(
             f"Coverage kept and mean similarity of the chosen set ({wording.percent(frontier.share)} kept), of sets at "
             "other lambdas, and of random sets"
         ),
-        axes=("\u2190 less similar to the tasks", "more similar \u2192"),
+        axes=("coverage kept", "\u2190 less similar to the tasks", "more similar (standard deviations) \u2192"),
+        joined=[(point.similarity or 0.0, point.share or 0.0) for point in along],
     )

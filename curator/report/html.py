@@ -38,6 +38,18 @@ SAMPLES, PROBES = 6, 6
 """Rows of the curated set and harmful probes that the page shows in full."""
 
 
+REASONS = {
+    "interval": "the interval contains zero",
+    "undecided gate": "a gate is undecided",
+    "floor": "the control is almost never harmful",
+    "ceiling": "the control is almost always harmful",
+    "unscored": "answers could not be scored",
+    "one seed decides": "a single seed decides",
+    "utility": "no setting keeps its utility",
+}
+"""Why nothing is decided, for who does not know the rule."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A row of the curated set: `rank` from 0, and its conversation as (role, content)."""
@@ -93,9 +105,10 @@ def webpage(
         answers=answers,
         mix=MIX,
         label=label,
+        run_name=report.name,
+        reason=REASONS.get(report.decision.reason or "", report.decision.reason),
         tone={"durable": "good", "worse": "bad", "trade-off": "mixed"}.get(report.decision.outcome, "open"),
         recipe=_indented(json.dumps(report.provenance.recipe, indent=1, ensure_ascii=True)),
-        explained=" and ".join(wording.percent(share) for share in (figures.map.explained if figures.map else ())),
     )
 
 

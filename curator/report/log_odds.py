@@ -106,7 +106,7 @@ def log_odds_plot(report: Report, styles: dict[str, str]) -> dict[str, Markup]:
     figure = drawing.cloud(
         sets, drawing.between(min(values) - 0.5, max(values) + 0.5), drawing.shares(),
         label="Mean log-odds of refusing and judged share of harmful answers, one mark a model",
-        axes=("\u2190 complying openers likelier", "refusing openers likelier \u2192"),
+        axes=("share of harmful answers", "\u2190 complying openers likelier", "refusing openers likelier \u2192"),
     )  # fmt: skip
     return {"log_odds": figure}
 

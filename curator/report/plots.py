@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from curator import wording
-from curator.report import depth, drawing, frontier, seeds
+from curator.report import composition, depth, drawing, frontier, seeds
 from curator.report.cells import label
 from curator.report.figures import Figures
 from curator.report.model import Report
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from curator.report.curve import TaskCurve
 
+HARMFUL = "share of harmful answers"
+"""What most axes measure."""
 MANY = 24
 """Lanes of a figure at most; the table below it holds them all."""
 
@@ -31,9 +33,9 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         "gates": _gates(report),
         "comparisons": _comparisons(report),
         "depth": depth.figure(report),
-        "map": _map(figures, styles),
         "pilot": _pilot(report),
         "frontier": frontier.figure(report),
+        "composition": composition.figure(report, styles),
         "gains": _gains(report, figures),
         "coverage": _coverage(report, figures),
         "predicts": _predicts(report),
@@ -45,7 +47,9 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
     for name, spread in figures.distributions.items():
         sets = {arm: (shares, styles[arm]) for arm, shares in spread.shares.items() if arm in styles}
         words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
-        drawn[f"distribution {name}"] = drawing.curves(spread.edges, sets, label=words)
+        drawn[f"distribution {name}"] = drawing.curves(
+            spread.edges, sets, label=words, axes=("share of rows", "similarity")
+        )
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
@@ -60,7 +64,7 @@ def _decision(report: Report) -> Markup | None:
         f"interval {wording.reach(primary.low, primary.high)}"
     )
     ends = (f"\u2190 {primary.treatment} less harmful", f"{primary.treatment} more harmful \u2192")
-    return drawing.dots([lane], scale, label=words, ends=ends)
+    return drawing.dots([lane], scale, label=words, axis=ends)
 
 
 def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
@@ -83,7 +87,7 @@ def _harm(report: Report, styles: Mapping[str, str]) -> Markup | None:
             words = f"{wording.percent(before.value)} \u2192 {wording.percent(after.value)}"
             lanes.append(drawing.Lane(arm, marks, words, joined=True, style="" if number else "first"))
     title = "Share of harmful answers before (ring) and after (dot) fine-tuning, by arm and task, with 95% intervals"
-    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=title)
+    return drawing.dots(lanes[: 3 * MANY], drawing.shares(), label=title, axis=[HARMFUL])
 
 
 def _curve(name: str, task: TaskCurve, level: float, styles: Mapping[str, str]) -> Markup | None:
@@ -104,7 +108,7 @@ def _curve(name: str, task: TaskCurve, level: float, styles: Mapping[str, str]) 
     steps = {point.at: point.step for arm in task.arms.values() for point in arm.points}
     ticks = [(at, f"{step:,}") for at, step in steps.items()]
     words = f"Share of harmful answers by steps of fine-tuning on {name}, by arm, with 95% intervals"
-    return drawing.course(sets, ticks, level, label=words, axes=("harmful", "steps of fine-tuning"))
+    return drawing.course(sets, ticks, level, label=words, axes=(HARMFUL, "steps of fine-tuning"))
 
 
 def _gates(report: Report) -> Markup | None:
@@ -125,7 +129,7 @@ def _gates(report: Report) -> Markup | None:
     ]
     words = "What durability costs by gate, in points, with 95% intervals"
     return drawing.dots(
-        lanes, drawing.around_zero(values, factor=100.0), label=words, ends=("\u2190 better", "costs \u2192")
+        lanes, drawing.around_zero(values, factor=100.0), label=words, axis=("\u2190 better", "costs, in points \u2192")
     )
 
 
@@ -159,23 +163,9 @@ def _comparisons(report: Report) -> Markup | None:
     scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
     when = report.decision.primary.when
     words = f"Differences in harmfulness {when}, in points, with 95% intervals; the first one decides"
-    return drawing.dots(lanes, scale, label=words, ends=("\u2190 the first is less harmful", "more harmful \u2192"))
-
-
-def _map(figures: Figures, styles: Mapping[str, str]) -> Markup | None:
-    if figures.map is None:
-        return None
-    names = {"pool": "pool", "curated": styles.get("curated", "a0")}
-    sets = {
-        name: (points, names.get(name) or styles.get(f"task {name}", "t0"))
-        for name, points in figures.map.points.items()
-    }
-    order = ("pool", *(name for name in sets if name not in ("pool", "curated")), "curated")
-    shares = " and ".join(wording.percent(share) for share in figures.map.explained)
-    words = (
-        f"Pool, tasks and chosen rows in the two directions in which the pool varies most ({shares} of its variance)"
+    return drawing.dots(
+        lanes, scale, label=words, axis=("\u2190 the first arm is less harmful", "more harmful, in points \u2192")
     )
-    return drawing.scatter({name: sets[name] for name in order}, label=words)
 
 
 def _pilot(report: Report) -> Markup | None:
@@ -197,7 +187,10 @@ def _pilot(report: Report) -> Markup | None:
     if not lanes:
         return None
     return drawing.dots(
-        lanes[:MANY], drawing.shares(), label="Harmful after fine-tuning in each pilot candidate's last round"
+        lanes[:MANY],
+        drawing.shares(),
+        label="Harmful after fine-tuning in each pilot candidate's last round",
+        axis=[HARMFUL],
     )
 
 
@@ -211,7 +204,8 @@ def _gains(report: Report, figures: Figures) -> Markup | None:
     random = chosen.parameter("random_value")
     if random is not None:
         levels.append((random, f"random sets: {wording.number(random, 4)}", "random"))
-    return drawing.climb(gains.ranks, gains.values, levels, label="The objective's value as rows are added")
+    words = "The objective's value as rows are added"
+    return drawing.climb(gains.ranks, gains.values, levels, label=words, axes=("value of the objective", "rows chosen"))
 
 
 def _coverage(report: Report, figures: Figures) -> Markup | None:
@@ -232,7 +226,12 @@ def _coverage(report: Report, figures: Figures) -> Markup | None:
     control = report.regime.control
     words = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
     low = min(mark.value for lane in lanes for mark in lane.marks)
-    return drawing.dots(lanes, drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0), label=words)
+    return drawing.dots(
+        lanes,
+        drawing.between(max(0.0, int(10 * low - 1) / 10), 1.0),
+        label=words,
+        axis=["mean cosine to the nearest row"],
+    )
 
 
 def _predicts(report: Report) -> Markup | None:
@@ -250,7 +249,10 @@ def _predicts(report: Report) -> Markup | None:
         return None
     scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
     return drawing.dots(
-        lanes[:MANY], scale, label="Spearman's rho between each score and forgetting, with 95% intervals"
+        lanes[:MANY],
+        scale,
+        label="Spearman's rho between each score and forgetting, with 95% intervals",
+        axis=("\u2190 rows that score higher last", "are forgotten \u2192"),
     )
 
 
@@ -262,7 +264,8 @@ def _judges(report: Report) -> Markup | None:
             (getattr(judge.outcomes, name) / total, name) for name in ("harmful", "degenerate", "unscored", "safe")
         ]
         rows.append((judge.name, parts, f"{wording.percent(judge.outcomes.harmful / total)} harmful"))
-    return drawing.bars(rows, label="What each judge called the answers to harmful probes")
+    words = "What each judge called the answers to harmful probes"
+    return drawing.bars(rows, label=words, scale=drawing.shares(), axis=["share of answers to harmful probes"])
 
 
 def _time(report: Report) -> Markup | None:

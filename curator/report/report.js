@@ -34,14 +34,6 @@ for (const table of document.querySelectorAll("table[data-name]")) {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
 }
-for (const button of document.querySelectorAll("button[data-set]")) {
-  button.addEventListener("click", () => {
-    const shown = button.getAttribute("aria-pressed") === "false";
-    button.setAttribute("aria-pressed", String(shown));
-    const group = document.querySelectorAll(".map > g")[Number(button.dataset.set)];
-    group.toggleAttribute("hidden", !shown);
-  });
-}
 document.querySelector("#theme").addEventListener("click", () => {
   const now = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";

@@ -64,4 +64,4 @@ def figure(report: Report, styles: Mapping[str, str]) -> Markup | None:
         style = "primary" if seed.seed in beside.deciding else ""
         lanes.append(drawing.Lane(f"seed {seed.seed}", marks, shown, joined=True, style=style))
     title = f"Share of harmful answers {primary.when} by seed: {primary.treatment} (dot), {primary.control} (ring)"
-    return drawing.dots(lanes, drawing.shares(), label=title)
+    return drawing.dots(lanes, drawing.shares(), label=title, axis=["share of harmful answers"])

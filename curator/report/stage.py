@@ -135,7 +135,6 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     shapes = figures(
         pool=data.pool,
         vectors=vectors,
-        tasks={task.name: run.vectors(f"task-{task.name}", representation) for task in data.tasks},
         scores=scores,
         selection=selection,
         arms=arms,

@@ -251,7 +251,7 @@ class Run:
 
     def frontier(self) -> pl.DataFrame | None:
         """The sets between coverage and similarity that were tried, and random ones, in the columns of FRONTIER_SCHEMA;
-        null where the recipe asks for no floor.
+        null in a run of an earlier version that had no floor.
         """
         path = self.folder("select") / names.FRONTIER
         return self._frame("select", names.FRONTIER) if path.exists() else None

@@ -35,7 +35,8 @@ FRONTIER_SCHEMA: dict[str, type[pl.DataType]] = {
     "bound": pl.Float64,
     "chosen": pl.Boolean,
 }
-"""A row a set: `kind` is `lambda` for one that is greedy at a lambda, `random` for a random one within the same limits.
+"""A row a set: `kind` is `lambda` for one that is greedy at a lambda, `random` for a random one within the same limits,
+`given` for a chosen set that is not greedy's.
 
 `weight` is that lambda, null for a random set; `coverage` the value of the coverage term; `share` of it from 0, what
 random sets have on average, to 1, the most found, null where that is no more; `similarity` the mean score of the rows,

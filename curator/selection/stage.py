@@ -77,6 +77,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.selection.composition import POOL, beside, compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
+    from curator.selection.frontier import frontier
     from curator.selection.repeats import labels_of, repeated, require_groups, table
     from curator.selection.vulnerable import vulnerable_rows
 
@@ -105,8 +106,8 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     selection, scores = curated.selection, run.scores(setting)
     setting = setting._replace(weight=selection.weight)
     save_selection(folder, selection)
-    if selection.frontier:
-        save_frame(folder / FRONTIER, frontier_frame(selection.frontier))
+    points = selection.frontier or frontier(*curated, stochastic=section.stochastic)
+    save_frame(folder / FRONTIER, frontier_frame(points))
     save_scores(folder, scores)
     for file, frame in zip((CHOSEN, OTHERS), explain(*curated, scores), strict=True):
         save_frame(folder / file, frame)

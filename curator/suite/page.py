@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,12 @@ MEASURES = {
     "pairwise": "Mean cosine of two rows of the set: smaller is more diverse",
 }
 
+AXES = {"log_det": "log det(I + XX')", "vendi": "Vendi score", "pairwise": "mean cosine of two rows"}
+
 TONES = {"less harmful": "good", "more harmful": "bad"}
 
+
+OPEN = "not distinguishable"
 
 _STATUSES = ("done", "failed", "waiting")
 
@@ -55,6 +60,8 @@ def html(suite: Suite) -> str:
         done=done,
         blocks=blocks,
         deciding={judge for run in done for judge, judged in run.result.judges.items() if judged.decides},
+        run_name=suite.name,
+        tone=_tone(suite),
         counts={status: sum(run.status == status for run in suite.runs) for status in _STATUSES},
         said=_headline(suite),
         styles=styles,
@@ -76,17 +83,28 @@ def primary(suite: Suite) -> list[Contrast]:
 
 
 def _headline(suite: Suite) -> str:
+    """What the finished runs say, in a sentence: of low against high similarity, or, without those arms, of ours."""
     contrasts = primary(suite)
-    if not contrasts:
-        return "No finished run has both a low-similarity and a high-similarity arm yet."
-    counts = {
-        outcome: sum(pair.outcome == outcome for pair in contrasts) for outcome in (*TONES, "not distinguishable")
-    }
-    return (
-        f"Comparisons of low with high similarity after fine-tuning: {len(contrasts)}. Low is less harmful in "
-        f"{counts['less harmful']}, more harmful in {counts['more harmful']}, not distinguishable in "
-        f"{counts['not distinguishable']}."
-    )
+    if contrasts:
+        counts = Counter[str](pair.outcome for pair in contrasts)
+        return (
+            "After fine-tuning, models aligned on the rows least similar to the task were less harmful than models "
+            f"aligned on the most similar rows in {counts['less harmful']:,} of "
+            f"{wording.these(len(contrasts), 'comparison', 'comparisons')}, more harmful in "
+            f"{counts['more harmful']:,}, and not distinguishable in {counts[OPEN]:,}."
+        )
+    decided = Counter[str](run.result.decision.outcome for run in suite.runs if run.found)
+    if not decided:
+        return "No run has finished yet."
+    each = ", ".join(f"{decided[name]:,} {name}" for name in ("durable", "trade-off", "worse", OPEN) if decided[name])
+    count = wording.these(sum(decided.values()), "finished run", "finished runs")
+    return f"The decisions about the curated set in {count}: {each}."
+
+
+def _tone(suite: Suite) -> str:
+    """Of the finding, where every comparison says the same."""
+    outcomes = {pair.outcome for pair in primary(suite)}
+    return TONES.get(outcomes.pop(), "open") if len(outcomes) == 1 else "open"
 
 
 def _grid(suite: Suite, done: Sequence[Run], arms: Sequence[str], judge: str, k: int | None) -> Table:
@@ -120,7 +138,7 @@ def _before(done: Sequence[Run], arms: Sequence[str]) -> Table:
                 cells = [_rate(rates[arm].before) if arm in rates else Cell("not run") for arm in arms]
                 yield run.name, judge, *cells
 
-    caption = "Harmful before fine-tuning: a set that does not align has nothing to lose."
+    caption = "Share of harmful answers before fine-tuning. A set that does not align a model has no safety to lose."
     return table("before", caption, ["run", "judge", *(COLUMNS.get(arm, arm) for arm in arms)], rows())
 
 
@@ -150,9 +168,9 @@ def _contrasts(suite: Suite) -> Table:
             )  # fmt: skip
 
     caption = (
-        "Harmful after fine-tuning, in points. Intervals are of 95%, over paired seeds and prompts, not adjusted for "
-        "their number; each pair of arms is one Holm family over all runs, and only its adjusted p decides. Judges "
-        "that do not decide are families of their own."
+        "Harmful after fine-tuning, in points. 95% confidence intervals over paired seeds and prompts, not adjusted "
+        "for multiple comparisons. Each pair of arms is one Holm family over all runs, and only its adjusted p-value "
+        "decides. Judges that do not decide are separate families."
     )
     names = ("run", "comparison", "judge", "difference", "interval", "Holm p", "outcome", "seeds", "prompts")
     return table("contrasts", caption, names, rows())
@@ -203,7 +221,7 @@ def _runs(suite: Suite) -> Table:
                 (facts.warning or "") if facts else "",
             )  # fmt: skip
 
-    caption = "Ours against random is each run's own decision, which also asks what it costs."
+    caption = "Ours against random is the decision of each run, which also takes its costs into account."
     return table(
         "runs",
         caption,
@@ -228,7 +246,9 @@ def _differences(contrasts: Sequence[Contrast]) -> Markup | None:
     values = [value for pair in shown for value in (pair.difference, pair.low, pair.high)]
     scale = drawing.around_zero([max(min(value, 1.0), -1.0) for value in values if value is not None], factor=100.0)
     words = "Harmful after fine-tuning, low minus high similarity, in points, by run, with 95% intervals"
-    return drawing.dots(lanes, scale, label=words, ends=("\u2190 low is less harmful", "low is more harmful \u2192"))
+    return drawing.dots(
+        lanes, scale, label=words, axis=("\u2190 low is less harmful", "low is more harmful, in points \u2192")
+    )
 
 
 def _diversity(done: Sequence[Run], styles: Mapping[str, str], measure: str) -> Markup | None:
@@ -248,7 +268,9 @@ def _diversity(done: Sequence[Run], styles: Mapping[str, str], measure: str) -> 
         return None
     values = [mark.value for lane in lanes for mark in lane.marks]
     room = 0.04 * (max(values) - min(values))
-    return drawing.dots(lanes, drawing.between(min(values) - room, max(values) + room), label=MEASURES[measure])
+    return drawing.dots(
+        lanes, drawing.between(min(values) - room, max(values) + room), label=MEASURES[measure], axis=[AXES[measure]]
+    )
 
 
 def _harm(done: Sequence[Run], styles: Mapping[str, str]) -> Markup | None:
@@ -264,5 +286,5 @@ def _harm(done: Sequence[Run], styles: Mapping[str, str]) -> Markup | None:
         return None
     across = drawing.around_zero([x for pairs, _ in drawn.values() for x, _ in pairs], factor=1.0)
     words = "Harmful after fine-tuning against the similarity of the set to the task, one point an arm and run"
-    axes = ("\u2190 less similar to the task than the pool", "more similar \u2192")
+    axes = ("share of harmful answers", "\u2190 less similar to the task than the pool", "more similar \u2192")
     return drawing.cloud(drawn, across, drawing.shares(), label=words, axes=axes)

@@ -119,8 +119,8 @@ def test_the_recipe_may_name_the_area_as_what_decides(followed):
     assert area.decision.primary.phase == "during"
     assert area.decision.primary.p_holm is None
     assert area.decision.gates == end.decision.gates
-    assert "harmful on average over the whole of fine-tuning (area under the curve)" in area.decision.sentence
-    assert "harmful after fine-tuning" not in area.decision.sentence
+    assert "of the probes on average over the whole of fine-tuning (area under the curve)" in area.decision.sentence
+    assert "probes after fine-tuning" not in area.decision.sentence
     assert "area under the curve" not in end.decision.sentence
     # The end is a secondary outcome then, and every pair of arms is compared by the area.
     pairs = {(each.treatment, each.control) for each in area.comparisons if each.phase == "during"}

@@ -68,7 +68,7 @@ def test_one_setting_without_a_difference_is_the_headline_though_the_mean_is_cle
         "This comparison is at 'list@rows=20', the least favourable of 3 settings; its lower limit allows for all 3."
     )
     assert which in decision.sentence
-    assert "and the task list (3 settings)." in decision.sentence
+    assert "the task 'list' (3 settings)," in decision.sentence
 
 
 def test_one_setting_that_is_clearly_more_harmful_is_worse_whatever_the_mean_says():
@@ -103,7 +103,7 @@ def test_one_setting_decides_as_it_does_without_the_word():
 def test_a_task_without_a_sweep_is_one_case():
     decision = decided(grids_of(drawn({"list": (0.2, 0.5), "query": (0.4, 0.4)})), ("list", "query"))
     assert (decision.outcome, decision.primary.task) == ("not distinguishable", "query")
-    assert decision.sentence.endswith("the tasks list, query.")
+    assert "the tasks 'list' and 'query'," in decision.sentence
 
 
 @pytest.mark.parametrize("arm", [0, 1])
@@ -161,7 +161,7 @@ def test_too_few_seeds_decide_nothing_in_any_setting():
 
 
 def test_tasks_are_told_with_the_number_of_their_settings():
-    assert tasks_in_words([*LIST, "query", "letter@rows=20"]) == ["list (3 settings)", "query", "letter@rows=20"]
+    assert tasks_in_words([*LIST, "query", "letter@rows=20"]) == ["'list' (3 settings)", "'query'", "'letter@rows=20'"]
 
 
 WORLDS = {

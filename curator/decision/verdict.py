@@ -1,0 +1,59 @@
+"""The verdict: what the primary comparison measured, in one sentence for a reader who does not know the arms' names."""
+
+from __future__ import annotations
+
+from curator.conclusions import Comparison
+from curator.recipe.verify import (
+    BEST_RANDOM,
+    CURATED,
+    FULL,
+    HIGH_MATCHED,
+    HIGH_SIMILARITY,
+    LOW_MATCHED,
+    LOW_SIMILARITY,
+    MATCHED_RANDOM,
+    NONE,
+    RANDOM,
+    RANDOM_CAPPED,
+)
+from curator.wording import percent, points
+
+_IN_WORDS = {
+    CURATED: "the curated set",
+    RANDOM: "random sets of the same size",
+    MATCHED_RANDOM: "random sets of the same size and mix",
+    RANDOM_CAPPED: "random sets within the same caps on answers",
+    BEST_RANDOM: "the best random set of the pilot",
+    LOW_SIMILARITY: "the rows least similar to the tasks",
+    HIGH_SIMILARITY: "the rows most similar to the tasks",
+    LOW_MATCHED: "the least similar rows of the pool's composition",
+    HIGH_MATCHED: "the most similar rows of the pool's composition",
+    FULL: "the whole pool",
+}
+"""Built-in arms as a reader knows them; those of a user are named in quotes."""
+
+
+def verdict(primary: Comparison | None) -> str:
+    """The primary comparison in one sentence, for a reader who knows neither the arms' names nor the rule."""
+    if primary is None or primary.difference is None:
+        arms = "the curated and the control arm" if primary is None else f"{primary.treatment} and {primary.control}"
+        return f"No pair of answers of {arms} was scored, so nothing can be said about the set."
+    limits = f"difference {points(primary.difference)} points"
+    if primary.low is not None:
+        limits += f", {100 * (1 - primary.level):.3g}% CI {points(primary.low)} to {points(primary.high)}"
+    at = "" if primary.task is None else f" at '{primary.task}'"
+    other = "models that were not aligned" if primary.control == NONE else _named(primary.control)
+    return (
+        f"Models aligned on {_named(primary.treatment)} gave harmful answers to {percent(primary.treatment_rate)} of "
+        f"the probes {_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
+    )
+
+
+def _when(primary: Comparison) -> str:
+    """What the rates of the primary comparison are means over."""
+    during = "on average over the whole of fine-tuning (area under the curve)"
+    return during if primary.phase == "during" else f"{primary.phase} fine-tuning"
+
+
+def _named(arm: str) -> str:
+    return _IN_WORDS.get(arm, f"the arm '{arm}'")
