@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from curator.api import build as build
     from curator.api import check as check
     from curator.api import load as load
+    from curator.api import select_rows as select_rows
     from curator.errors import CuratorError as CuratorError
     from curator.recipe import Recipe as Recipe
     from curator.records import Selection as Selection
@@ -33,6 +34,7 @@ _PUBLIC = {
     "check": "curator.api",
     "audit": "curator.api",
     "load": "curator.api",
+    "select_rows": "curator.api",
     "Result": "curator.api",
     "Checked": "curator.api",
     "Recipe": "curator.recipe",
@@ -41,7 +43,19 @@ _PUBLIC = {
     "CuratorError": "curator.errors",
 }
 
-__all__ = ["Checked", "CuratorError", "Recipe", "Result", "Selection", "audit", "build", "check", "load", "select"]
+__all__ = [
+    "Checked",
+    "CuratorError",
+    "Recipe",
+    "Result",
+    "Selection",
+    "audit",
+    "build",
+    "check",
+    "load",
+    "select",
+    "select_rows",
+]
 
 
 def __getattr__(name: str) -> Any:

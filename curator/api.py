@@ -10,7 +10,7 @@ result.rows
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from curator.errors import RecipeError, RunError
 from curator.run import STAGES, Progress, Run, Silent, require
 from curator.run.files import load_selection
 from curator.run.folder import read_json
-from curator.run.readers import dataset_folder, drawn_sets, explanations, figures_file, report_file, webpage_file
+from curator.run.readers import drawn_sets, explanations, figures_file, report_file, webpage_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from curator.recipe.file import Written
     from curator.records import Selection
     from curator.report.conclusion import Decision
+    from curator.report.drawn import Drawing
     from curator.report.model import Report
 
 Given = str | Path | Mapping[str, object]
@@ -52,6 +53,11 @@ class Result:
     def report(self) -> Report:
         """Everything that the run found, as report.json holds it.
 
+        Example:
+            >>> rate = result.report.arms["curated"]["list"].after.harmfulness
+            >>> 0.0 <= rate.low <= rate.value <= rate.high <= 1.0
+            True
+
         Raises:
             RunError: Stage `report` is not finished.
         """
@@ -65,6 +71,12 @@ class Result:
         """Durable, trade-off, worse or not distinguishable (`.outcome`), in a sentence (`.sentence`), with the primary
         comparison behind it (`.primary`).
 
+        Example:
+            >>> result.decision.outcome in ("durable", "trade-off", "worse", "not distinguishable")
+            True
+            >>> result.decision.primary.control
+            'random'
+
         Raises:
             RunError: Stage `report` is not finished.
         """
@@ -73,6 +85,12 @@ class Result:
     @property
     def selection(self) -> Selection:
         """The chosen set with its value and bound.
+
+        Example:
+            >>> len(result.selection.ids) == result.rows.height
+            True
+            >>> result.selection.bound is None or result.selection.value <= result.selection.bound
+            True
 
         Raises:
             RunError: Stage `select` is not finished.
@@ -84,6 +102,12 @@ class Result:
     def rows(self) -> pl.DataFrame:
         """The chosen rows in the order picked: `rank` from 1, the columns of the pool (`id`, `messages`, `category`,
         `source`, ...), the `gain` when picked and the `similarity` to the tasks.
+
+        Example:
+            >>> result.rows.columns[:4]
+            ['rank', 'id', 'gain', 'similarity']
+            >>> result.rows["rank"][0]
+            1
 
         Raises:
             RunError: Stage `select` is not finished.
@@ -121,6 +145,10 @@ class Result:
         share of each set in bins of similarity, `coverage` how near the pool's categories are to each set, and `gains`
         the objective after so many rows.
 
+        Example:
+            >>> sorted(result.figures())
+            ['coverage', 'distribution', 'gains', 'seeds']
+
         Raises:
             RunError: Stage `report` is not finished.
         """
@@ -145,6 +173,19 @@ class Result:
             "gains": pl.DataFrame({"rows": gains["ranks"], "value": gains["values"]}),
         }
 
+    def drawings(self) -> dict[str, Drawing]:
+        """The figures of report.html by name, in its order, each to be shown in a notebook or saved as a page.
+
+        Example:
+            >>> result.drawings()["harm"].save("harm.html")  # doctest: +SKIP
+
+        Raises:
+            RunError: Stage `report` is not finished.
+        """
+        from curator.report.drawn import drawings
+
+        return drawings(self.report, read_json(figures_file(self.root)))
+
     @property
     def page(self) -> Path:
         """report.html."""
@@ -152,13 +193,15 @@ class Result:
 
     @property
     def dataset(self) -> Path:
-        """The folder of the data set that is published: rows, card and evidence.
+        """The folder of the data set: rows, card and evidence; where only `select_rows` has run, its card says that it
+        is not verified.
 
         Raises:
-            RunError: Stage `publish` is not finished.
+            RunError: Neither stage `publish` nor `select_rows` is finished.
         """
-        require(self.root, "publish")
-        return dataset_folder(self.root)
+        from curator.cli.publish import dataset_of
+
+        return dataset_of(self.root)
 
     def publish(self, repo: str, *, public: bool = False, anyway: bool = False, tag: str | None = None) -> Pushed:
         """Uploads the data set to `repo` (owner/name) on the Hub, with the token of HF_TOKEN or `hf auth login`.
@@ -219,6 +262,9 @@ def build(
             publish. After `select` the chosen rows are there, and nothing is trained.
         progress: Whether to show progress on standard output; or an object that receives it.
 
+    Example:
+        >>> chosen = curator.build("recipes/quickstart.yaml", until="select")  # doctest: +SKIP
+
     Raises:
         CuratorError: Something that a user can fix: bad input, a full disk, a busy run folder.
     """
@@ -226,20 +272,61 @@ def build(
 
     if until not in STAGES:
         raise RunError(f"until: found {until!r}; allowed: {', '.join(STAGES)}")
-    resolved = _resolved(recipe, settings)
+    resolved = _resolved(recipe, settings, whole=False)  # which sections are needed depends on `until`
     root = Path(out) if out is not None else Path("outputs") / resolved.name
-    if isinstance(progress, bool):
-        from curator.cli.progress import Terminal
-
-        with Terminal() if progress else nullcontext(Silent()) as listener:
-            run(resolved, root, until=until, progress=listener)
-    else:
-        run(resolved, root, until=until, progress=progress)
+    with _listening(progress) as listener:
+        run(resolved, root, until=until, progress=listener)
     return Result(root)
+
+
+def select_rows(
+    recipe: Given | Recipe,
+    *,
+    out: str | Path | None = None,
+    settings: Sequence[str] = (),
+    rows: str | Path | None = None,
+    progress: bool | Progress = False,
+) -> Result:
+    """Chooses the rows of a recipe without training, as `curator select` does; `build` of the same recipe and folder
+    goes on from there. `.rows` and `.selection` of the result are there, and `.dataset`, which is marked as not
+    verified.
+
+    Args:
+        recipe: As of `build`; it needs no probes, verify or judges.
+        out, settings, progress: As of `build`.
+        rows: A file for the chosen rows as JSON lines with a `messages` list each; null for none.
+
+    Raises:
+        RecipeError: The recipe trains models before rows are chosen.
+        CuratorError: As of `build`.
+    """
+    from curator.pipeline import select as run
+    from curator.publish.unverified import write_rows
+
+    resolved = _resolved(recipe, settings, whole=False)
+    root = Path(out) if out is not None else Path("outputs") / resolved.name
+    with _listening(progress) as listener:
+        run(resolved, root, progress=listener)
+    if rows is not None:
+        write_rows(root, Path(rows))
+    return Result(root)
+
+
+def _listening(progress: bool | Progress) -> AbstractContextManager[Progress]:
+    """Who is told of progress."""
+    if not isinstance(progress, bool):
+        return nullcontext(progress)
+    from curator.cli.progress import Terminal
+
+    return Terminal() if progress else nullcontext(Silent())
 
 
 def load(run: str | Path) -> Result:
     """Opens a run folder that `build`, or the command of that name, has made.
+
+    Example:
+        >>> curator.load(result.root).decision == result.decision
+        True
 
     Raises:
         RunError: `run` is not a run folder.
@@ -255,20 +342,28 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
         recipe, settings: As in `build`.
         out: A run folder whose measured speeds are used; null means `outputs/<name>`.
 
+    Example:
+        >>> checked = curator.check("recipes/quickstart.yaml", settings=["select.k=50"])
+        >>> checked.recipe.select.k
+        50
+        >>> checked.estimates[0].aligned > 0
+        True
+
     Raises:
         RecipeError: The recipe has problems; the message lists all of them.
     """
-    from curator.forecast.estimate import estimates
+    from curator.forecast.estimate import estimates, shortages
     from curator.forecast.outline import outline
     from curator.forecast.problems import examine
 
-    examined = examine(_written(recipe, settings))
+    examined = examine(_written(recipe, settings), whole=False)
     if examined.problems or examined.recipe is None:
         raise RecipeError(examined.problems)
     root = Path(out) if out is not None else Path("outputs") / examined.recipe.name
     figures, costs = estimates(examined.recipe, root)
     plan = outline(examined.recipe) | costs
-    return Checked(examined.recipe, plan, figures, examined.warnings, examined.unknown)
+    warnings = (*examined.warnings, *shortages(examined.recipe, root))
+    return Checked(examined.recipe, plan, figures, warnings, examined.unknown)
 
 
 def audit(
@@ -290,6 +385,11 @@ def audit(
         embedder: A sentence embedder on the Hub, in a folder or a package. With null the audit leaves out similarity,
             coverage and redundancy.
         out: A folder for audit.json and audit.html; null writes no file.
+
+    Example:
+        >>> audit = curator.audit("corpus.jsonl", embedder=None)
+        >>> "canned-answer" in [finding.kind for finding in audit.findings]
+        True
 
     Raises:
         DataError: A source cannot be read.
@@ -313,13 +413,13 @@ def audit(
     return report
 
 
-def _resolved(recipe: Given | Recipe, settings: Sequence[str]) -> Recipe:
+def _resolved(recipe: Given | Recipe, settings: Sequence[str], *, whole: bool = True) -> Recipe:
     from curator.recipe import Recipe
     from curator.recipe.file import validated
 
     if isinstance(recipe, Recipe) and not settings:
         return recipe
-    return validated(_written(recipe, settings))
+    return validated(_written(recipe, settings), whole=whole)
 
 
 def _written(recipe: Given | Recipe, settings: Sequence[str]) -> Written:

@@ -1,4 +1,4 @@
-"""What an experiment says: rates, comparisons, gates and the decision, frozen and checked when they are made.
+"""Results of an experiment: rates, comparisons, gates and the decision, immutable and checked on creation.
 
 A number that cannot be computed is null, never 0. Nothing here computes an interval: `curator.decision` does.
 """

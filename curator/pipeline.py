@@ -1,7 +1,7 @@
 """The pipeline: the stages in their order, and what makes each.
 
-Each stage is a function from what lies on disk to its own folder; `run.folder.make` decides whether it has to run. What
-a stage needs of heavy libraries is imported when it runs, so that a finished run is passed over in no time.
+Each stage is a function from what is on disk to its own folder; `run.folder.make` decides whether it has to run. A
+stage imports heavy libraries when it runs, so that a finished run is skipped at once.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from curator.pool import stage as pool
 from curator.publish import stage as publish
 from curator.recipe import Recipe
 from curator.recipe.file import dump
+from curator.recipe.unverified import require_untrained, require_verifiable
 from curator.report import stage as report
 from curator.represent import stage as represent
 from curator.run import STAGES, Progress, Run, Silent
 from curator.run.folder import Made, make, opened, read_json, write_json, write_text
-from curator.run.names import BANK, KEYS, RECIPE, SIZE
+from curator.run.names import BANK, KEYS, RECIPE, SIZE, UNVERIFIED
+from curator.run.readers import key_of_rows
 from curator.score import stage as score
 from curator.selection import stage as selection
+from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
     from curator.conclusions import FoundRegime
@@ -71,6 +74,9 @@ WORK: Mapping[str, Work] = {
 GRIDS = ("train", "answer", "judge")
 """Stages whose folder holds pieces that have keys of their own."""
 
+CHOICE = STAGES[: STAGES.index("select") + 1]
+"""Stages after which rows are chosen, and nothing is verified."""
+
 SHARED = ("base", "pool", "represent")
 """Stages that run folders of one suite take from each other as a whole."""
 
@@ -88,10 +94,10 @@ def build(
 
     Args:
         recipe: What to run.
-        root: The run folder; made where missing.
+        root: The run folder; created if missing.
         until: Last stage to run, one of STAGES.
         base: Folder that relative paths of sources start from.
-        progress: Where to say how far it is.
+        progress: Receives progress.
         shelf: A folder by which several run folders find what one of them has finished under an equal key.
 
     Returns:
@@ -100,14 +106,37 @@ def build(
     Raises:
         CuratorError: Something that a user can fix: bad input, a full disk, a busy run folder.
     """
+    if until not in CHOICE:
+        require_verifiable(recipe)
+    # A pilot fine-tunes at it, too.
+    searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
     with begun(recipe, root, base, progress, shelf) as (run, keys):
         experiment.prepare(run, until, keys)
         for stage in STAGES[: STAGES.index(until) + 1]:
-            if stage == "select" and recipe.verify.finds_regime:  # which a pilot fine-tunes at, too
+            if stage == "select" and searches:
                 experiment.require_found(experiment.regime(run, keys))
             made[stage] = make_stage(run, stage, keys)
+            if stage == "report" and not made[stage].kept:
+                report.track(run)
     return made
+
+
+def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> None:
+    """Chooses rows without training, and writes them as a data set that says that nothing has verified it. A build of
+    the same recipe goes on from there. Arguments and errors as of `build`; the recipe may lack what a verification
+    needs.
+
+    Raises:
+        RecipeError: It trains models before rows are chosen.
+    """
+    require_untrained(recipe)
+    with begun(recipe, root, base, progress) as (run, keys):
+        for stage in CHOICE:
+            make_stage(run, stage, keys)
+        folder = root / UNVERIFIED
+        made = make(folder, key_of_rows(keys, recipe.name), partial(publish.unverified, run))
+        run.progress.finished(folder.name, made)
 
 
 def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> FoundRegime:
@@ -130,6 +159,9 @@ def begun(
     recipe: Recipe, root: Path, base: Path, progress: Progress | None, shelf: Path | None = None
 ) -> Iterator[tuple[Run, Mapping[str, str]]]:
     """The opened run folder of a recipe, and the key of every stage."""
+    tracker = tracker_of(recipe)
+    if tracker is not None:
+        tracker.require()
     with opened(root), engaged(recipe.engine):
         run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))

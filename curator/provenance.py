@@ -1,4 +1,4 @@
-"""What runs: machine, threads and memory; and what tells whether a model's or judge's files have changed."""
+"""The machine, threads and memory of a run; and hashes that show whether a model's or judge's files have changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every object that crosses a stage, frozen and checked when it is made, and the columns of every frame that does.
+"""Every object that passes from stage to stage, immutable and checked on creation, and the columns of every such frame.
 
 Letters: `n` pool rows, `m` task rows, `d` width, `k` selected rows. Objects are joined by row id, never by position.
 A frame may be mapped from a file that is larger than memory: `Conversations` reads it a few rows at a time.
@@ -272,10 +272,7 @@ class Vectors:
     def __post_init__(self) -> None:
         require(self.matrix.ndim == 2, f"Vectors.matrix has {self.matrix.ndim} dimensions, not 2")
         require(self.matrix.dtype == np.float32, f"Vectors.matrix is {self.matrix.dtype}, not float32")
-        require(
-            len(self.ids) == len(self.matrix),
-            f"Vectors: {len(self.ids)} ids for a matrix of height {len(self.matrix)}",
-        )
+        require(len(self.ids) == len(self.matrix), f"Vectors.ids has length {len(self.ids)}, not {len(self.matrix)}")
 
 
 @dataclass(frozen=True)

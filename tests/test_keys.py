@@ -303,7 +303,7 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
 
 
 WORDS = (
-    "other", "5 min",
+    "other", "5 min", "trackio",
     "x-1", "max", "mean", "safe", "linear", "whole", "gradient", "head", "eos", "rarest", "policy", "source", "full",
     "similar", "lora", "tokens", "steps", "none", "random", "harmbench", "exact", "phrases", "prompt", "any-harmful",
     "graph-cut", "upstream", "rehearsal", "obrien-fleming", "every", "aligned", "rouge1", "other.py:second",

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from curator.cli import cli
+from curator.recipe.file import parse
 from curator.run import STAGES
 from tests.report.pictures import excerpt
 
@@ -46,6 +47,7 @@ def test_the_recipe_for_files_of_ones_own_is_short_and_says_what_a_choice_needs(
     assert len(code.splitlines()) <= 15
     recipe = YAML(typ="safe", pure=True).load(code)
     assert set(recipe) == {"name", "model", "pool", "tasks", "represent", "select"}
+    assert parse(code, whole=False).name == "mine"
 
 
 def test_evidence_stands_between_marks_and_names_its_recipes() -> None:

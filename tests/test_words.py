@@ -121,7 +121,7 @@ LIMIT = 3
 def public(n):
     """A function."""
     raise DataError(f"{path}: {these(n, 'a row', 'two rows')} of {n} rows "
-        f"and {'no row' if n else 'more'}")
+        f"and {'no row' if n else 'more'}, {n:.0%}")
 
 def _private():
     """Nobody's."""
@@ -131,7 +131,7 @@ def _private():
         "The module.",
         "Of rows.",
         "A function.",
-        "{}: {these} of {} rows and {}",
+        "{}: {these} of {} rows and {}, {}%",
         "a row",
         "two rows",
         "no row",
@@ -248,7 +248,10 @@ def _strings(node: ast.AST, hidden: set[ast.AST]) -> Iterator[tuple[int, str]]:
 def _filled(part: ast.expr) -> str:
     value = part.value if isinstance(part, ast.FormattedValue) else part
     counted = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "these"
-    return "{these}" if counted else "{}"
+    share = (
+        isinstance(part, ast.FormattedValue) and part.format_spec is not None and "%" in ast.unparse(part.format_spec)
+    )
+    return "{these}" if counted else "{}%" if share else "{}"
 
 
 def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:

@@ -22,6 +22,7 @@ from curator.cli.judge import judge
 from curator.cli.publish import publish
 from curator.cli.rows import rows
 from curator.cli.sandbox import sandbox
+from curator.cli.select import select
 from curator.cli.show import compare, show
 from curator.cli.suite import suite
 from curator.errors import CuratorError, machine_fault
@@ -46,6 +47,7 @@ for command in (
     route,
     rows,
     sandbox,
+    select,
     show,
     suite,
     verify,

@@ -55,15 +55,14 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
     """Report what is in CORPUS and what is wrong with it.
 
     CORPUS is a file of safety examples, or hub:ID. With --measure the audit also reports whether the safety that it
-    teaches survives fine-tuning.
+    teaches survives fine-tuning. Without --task it says nothing about similarity to what users fine-tune
+    on.
     """
     from curator.cli.progress import Terminal
 
     recipe, measure = options["recipe"], options["measure"]
     if measure and recipe is None:
         raise RecipeError("--measure: needs --recipe, which names the model, its training and its judges")
-    if not options["tasks"] and recipe is None:
-        raise RecipeError("--task: give a file of rows that users fine-tune on, or a recipe that names tasks")
     folder = out or Path("outputs") / f"audit-{stem(corpus)}"
     with Terminal(aside=as_json) as terminal:
         terminal.say(f"Auditing {corpus}")  # before libraries load, which takes seconds
@@ -115,7 +114,10 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
 def route(
     corpora: tuple[str, ...], tasks: tuple[str, ...], embedder: str, runs: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Rank CORPUS files that models were aligned on: least similar to the user's fine-tuning rows first."""
+    """Rank CORPUS files by similarity to fine-tuning data, least similar first.
+
+    The paper proposes to start from the model that was aligned on the least similar corpus.
+    """
     from curator.cli.progress import Terminal
 
     with Terminal(aside=True) as terminal:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from curator.cli.publish import push_after_build, ready
-from curator.cli.show import print_summary, print_table
+from curator.cli.show import print_choice, print_summary, print_table
 from curator.errors import RecipeError, RunError
+from curator.forecast.cards import CARDS
 from curator.run import STAGES
 from curator.run.readers import webpage_file
 from curator.wording import number, percent, rate, these, visible
@@ -53,15 +54,16 @@ def build(  # noqa: PLR0917 - click hands options by name
     push_anyway: bool,
     public: bool,
 ) -> None:
-    """Run RECIPE: choose a subset, verify it by training, and write the data set with its evidence.
+    """Choose rows by RECIPE, verify them by training, and write the data set.
 
-    Work that an earlier run finished with the same settings is kept.
+    The data set comes with its evidence. Work that an earlier run finished with the same settings is kept.
     """
     from curator.cli.progress import Terminal
+    from curator.pipeline import CHOICE
     from curator.pipeline import build as run
     from curator.recipe.file import read
 
-    chosen = read(recipe, [*settings, *_engine(engine)])
+    chosen = read(recipe, [*settings, *_engine(engine)], whole=until not in CHOICE)
     root = out or Path("outputs") / chosen.name
     if repo is None and (push_anyway or public):
         raise click.UsageError("--push-anyway and --public need --push REPO; add it.")
@@ -77,6 +79,8 @@ def build(  # noqa: PLR0917 - click hands options by name
     if until in ("report", "publish"):
         print_summary(root)
         click.echo(f"Report: {webpage_file(root)}")
+    elif until == "select":
+        print_choice(root)
     click.echo(f"Run folder: {root}")
     if repo is not None:
         push_after_build(root, repo, public, push_anyway)
@@ -140,24 +144,32 @@ def _given(data: str | None) -> list[str]:
     help="Run folder whose measured speeds and spread improve the estimates. [default: outputs/<name>]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the resolved recipe and the plan as JSON.")
+@click.option(
+    "--on", "card_name", type=click.Choice([*CARDS]), help="Plan for a GPU of this kind, instead of this machine."
+)
 @click.option("--measure", is_flag=True, help="Also train the control arm at a few lengths and learning rates of "
               "fine-tuning, and name the setting at which a difference between arms could be seen.")  # fmt: skip
-def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool, measure: bool) -> None:
-    """Check RECIPE: list every problem, or print the plan, its cost and the smallest difference it could detect.
+def check(  # noqa: PLR0917 - click hands options by name
+    recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bool, card_name: str | None, measure: bool
+) -> None:
+    """Check RECIPE, and print its plan, cost and smallest detectable difference.
 
-    Files are read and their rows counted, up to 64 MiB each. Nothing is downloaded, and nothing is trained without
-    --measure. The plan says how long --measure takes; the models that it trains are kept in the run folder.
+    If the recipe has problems, all of them are listed instead. Files are read and their rows counted, up to 64 MiB
+    each. Nothing is downloaded, and nothing is trained without --measure. The plan says how long --measure takes; the
+    models that it trains are kept in the run folder.
     """
     from dataclasses import asdict, replace
 
-    from curator.forecast.estimate import estimates
+    from curator.forecast.cards import on, suggestion
+    from curator.forecast.estimate import estimates, shortages, whole_seconds
     from curator.forecast.measured import kinds_noted
     from curator.forecast.outline import outline
     from curator.forecast.problems import examine, told
     from curator.recipe.file import open_file
     from curator.recipe.inputs import programs
+    from curator.recipe.unverified import listed
 
-    examined = examine(open_file(recipe, settings))
+    examined = examine(open_file(recipe, settings), whole=measure)
     added: tuple[str, ...] = ()
     if measure and examined.recipe is not None and examined.recipe.verify.regime is None:
         added = ("verify.regime={}",)  # without it the experiment would use the probes that are measured on
@@ -168,24 +180,30 @@ def check(recipe: Path, settings: tuple[str, ...], out: Path | None, as_json: bo
             click.echo(line, err=True)
         raise RecipeError(examined.problems)
     root = out or Path("outputs") / chosen.name
-    examined = replace(examined, warnings=(*examined.warnings, *kinds_noted(chosen, root)))
-    figures, costs = estimates(chosen, root)
+    with on(CARDS[card_name] if card_name else None):
+        figures, costs = estimates(chosen, root)
+        short = shortages(chosen, root)
+    examined = replace(examined, warnings=(*examined.warnings, *kinds_noted(chosen, root), *short))
     planned = outline(chosen) | costs
     if as_json:
         resolved, grids = chosen.model_dump(by_alias=True), [asdict(estimate) for estimate in figures]
         contents = {"recipe": resolved, "plan": planned, "estimates": grids, "programs": programs(chosen)}
-        contents |= {"warnings": examined.warnings, "unknown": examined.unknown}
+        contents |= {"warnings": examined.warnings, "unknown": examined.unknown, "lacks": chosen.lacks}
         if measure:
             regime = _regime(chosen, root, aside=True)
             contents |= {"regime": regime, "set": to_type(regime, chosen, added)}
         click.echo(json.dumps(contents, indent=1))
         return
-    click.echo(f"{recipe}: no problems found.\n")
+    click.echo(f"{recipe}: no problems found{' for `curator select`' * bool(chosen.lacks)}.\n")
     for sentence in programs(chosen):
         click.echo(f"{visible(sentence)} {READ_IT}\n")
     for line in told(examined):
         click.echo(line)
     print_table(f"Plan of {chosen.name}", planned.items())
+    if card_name is None and (hint := suggestion(str(recipe), whole_seconds(figures))) is not None:
+        click.echo(hint)
+    if chosen.lacks:
+        click.echo(f"`curator build` also needs {listed(chosen.lacks)}, to verify the chosen rows.")
     if measure:
         measured = _regime(chosen, root)
         there = chosen.verify.finetune.model_copy(update=dict(measured["setting"] or {}))

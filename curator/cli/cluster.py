@@ -58,7 +58,7 @@ TO = "Folder for cluster.json, sample.jsonl, top.jsonl and bottom.jsonl; or, wit
 @click.option("--json", "as_json", is_flag=True, help="Print cluster.json instead of a table.")
 @click.option("--out", type=click.Path(path_type=Path), help=TO)
 def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
-    """Cluster the rows that users fine-tune on, and report which clusters are uniform and list-like.
+    """Cluster the rows that users fine-tune on, and report list-like clusters.
 
     In the paper, fine-tuning on rows of a list-like cluster weakened safety most. Nothing is trained. Texts are written
     only to the task files that are asked for; terms of the task appear in the terminal and in cluster.json.
@@ -84,6 +84,7 @@ def cluster(tasks: tuple[str, ...], as_json: bool, out: Path | None, **options: 
             harmful=options["harmful_anchors"],
             safe=options["safe_anchors"],
             say=terminal.begin,
+            progress=lambda done, total: terminal.progress("cluster", done, total),
         )
     sample = drawn(clustering, options["pick"]) if options["sample"] is not None else None
     report = plain(record(clustering, sample))

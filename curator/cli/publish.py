@@ -10,8 +10,9 @@ import click
 
 from curator.cli.show import report_of
 from curator.errors import PublishError, RunError
+from curator.publish.unverified import NOT_VERIFIED
 from curator.run import current, keys_of
-from curator.run.readers import dataset_folder
+from curator.run.readers import dataset_folder, unverified_folder
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ def publish(  # noqa: PLR0917 - click hands options by name
     tag: str | None,
     as_json: bool,
 ) -> None:
-    """Push the data set of RUN, a run folder, to REPO (owner/name), a data set repository on the Hub.
+    """Push the data set of RUN, a run folder, to REPO (owner/name) on the Hub.
 
     Without --push this is a dry run; it contacts no server. A data set whose decision is worse or trade-off is pushed
-    only with --push-anyway. The token is read from HF_TOKEN or from `hf auth login`.
+    only with --push-anyway. One that `curator select` wrote has no decision, and its card says that it is not verified.
+    The token is read from HF_TOKEN or from `hf auth login`.
     """
     if push_anyway and not really:
         raise click.UsageError("--push-anyway needs --push; add it.")
@@ -54,18 +56,20 @@ def publish(  # noqa: PLR0917 - click hands options by name
         quiet = (lambda _: None) if as_json else click.echo
         done = push(folder, repo, public=public, pull_request=pull_request, tag=tag, say=quiet)
         click.echo(json.dumps(vars(done), indent=1) if as_json else summary(done))
+        if not verified(run):
+            click.echo(f"{NOT_VERIFIED} Its card says so first.", err=as_json)
         return
     from curator.publish.merge import files_of
     from curator.publish.push import outdated
 
     sizes = {name: file.stat().st_size for name, file in files_of(folder).items()}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    decision = report_of(run).decision.outcome
+    decision = report_of(run).decision.outcome if verified(run) else None
     if as_json:
         click.echo(json.dumps({"repo": repo, "decision": decision, "files": sizes, "card": card}, indent=1))
         return
     _show(repo, sizes, card, public)
-    click.echo(f"The decision of this run: {decision}.")
+    click.echo(NOT_VERIFIED if decision is None else f"The decision of this run: {decision}.")
     why = outdated(folder)
     click.echo(
         "This was a dry run. To push, add --push."
@@ -103,6 +107,8 @@ def refuse_unfavourable(root: Path, repo: str, anyway: bool) -> None:
     Raises:
         PublishError: The decision is one of UNFAVOURABLE.
     """
+    if not verified(root):
+        return
     outcome = report_of(root).decision.outcome
     if outcome in UNFAVOURABLE and not anyway:
         raise PublishError(
@@ -112,15 +118,23 @@ def refuse_unfavourable(root: Path, repo: str, anyway: bool) -> None:
 
 
 def dataset_of(run: Path) -> Path:
-    """The data set folder of a finished run.
+    """The data set folder of a finished run, or, where nothing is verified yet, the one that `curator select` wrote.
 
     Raises:
         RunError: The run has none, or one of an earlier recipe.
     """
     keys_of(run)
-    if current(run, "publish") is None:
+    if current(run, "publish") is not None:
+        return dataset_folder(run)
+    folder = None if verified(run) else unverified_folder(run)
+    if folder is None:
         raise RunError(f"{run}: the data set is not finished; run `curator build` again to continue")
-    return dataset_folder(run)
+    return folder
+
+
+def verified(run: Path) -> bool:
+    """Whether a run has a decision."""
+    return current(run, "report") is not None
 
 
 def summary(done: Pushed) -> str:

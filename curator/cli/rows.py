@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 
+Origin = tuple[str, int | None]
+"""A file or data set, and a record of it."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A row and where it comes from.
@@ -112,12 +116,14 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
     """
     from curator.corpus.page import corpus_of
 
-    by_kind: dict[str, dict[str, int | None]] = {}
+    by_kind: dict[str, dict[str, Origin]] = {}
     for finding in report.findings:
         lines: Sequence[int | None] = finding.lines if isinstance(finding.lines, tuple) else [None] * len(finding.ids)
-        by_kind.setdefault(finding.kind, {}).update(zip(finding.ids, lines, strict=True))
-    known = {row: line for lines in by_kind.values() for row, line in lines.items()}
-    places: dict[str, int | None] = {}
+        source = finding.source or report.corpus.label
+        rows_of = {row: (source, line) for row, line in zip(finding.ids, lines, strict=True)}
+        by_kind.setdefault(finding.kind, {}).update(rows_of)
+    known = {row: origin for origins in by_kind.values() for row, origin in origins.items()}
+    places: dict[str, Origin] = {}
     for name in wanted:
         matching = by_kind.get(name) or {row: known[row] for row in _starting(known, name)}
         if not matching:
@@ -128,8 +134,15 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
         places |= matching
     texts: Mapping[str, Messages] = corpus_of(report) if with_text else {}
     return [
-        Row(row, "corpus", report.corpus.label, line, None, _text(texts[row]) if row in texts else None)
-        for row, line in places.items()
+        Row(
+            row,
+            "corpus" if source == report.corpus.label else "task",
+            source,
+            line,
+            None,
+            _text(texts[row]) if row in texts else None,
+        )
+        for row, (source, line) in places.items()
     ]
 
 

@@ -24,10 +24,10 @@ def sandbox() -> None:
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps. [default: depends on --size]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for weights and rows.")
 def base(size: str, out: Path, steps: int | None, seed: int) -> None:
-    """Train a base model from scratch on the larger world, whose sources are sandbox:large-pool and so on.
+    """Train a base model from scratch on the sandbox's larger world.
 
-    Training takes minutes on a GPU, which is used if there is one. Like the small base model, the model complies with
-    every request until it is aligned.
+    The sources of this world are sandbox:large-pool and so on. Training takes minutes on a GPU, which is used if there
+    is one. Like the small base model, the model complies with every request until it is aligned.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: already exists; choose another folder, or remove it first")

@@ -11,7 +11,7 @@ import click
 
 from curator.errors import RunError
 from curator.run import STAGES, current, keys_of
-from curator.run.readers import explanations, recipe_file, report_file
+from curator.run.readers import explanations, recipe_file, report_file, unverified_folder
 
 if TYPE_CHECKING:
     from curator.report.model import Report
@@ -41,6 +41,7 @@ RECIPE = "recipe"
 )
 def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -> None:
     """Show the results of RUN, a run folder, so far."""
+    from curator.publish.unverified import NOT_VERIFIED
     from curator.run.folder import read_json
 
     if schema is not None:
@@ -61,11 +62,17 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
         return
     summaries = {name: record["record"].get("summary", "") for name, record in done.items() if record}
     if as_json:
-        click.echo(json.dumps({"finished": summaries}, indent=1, ensure_ascii=False))
+        chosen = done["select"]["record"].get("composition") if done["select"] is not None else None
+        choice = {} if chosen is None else {"composition": chosen}
+        click.echo(json.dumps({"finished": summaries, **choice}, indent=1, ensure_ascii=False))
         return
     for name, summary in summaries.items():
         click.echo(f"{name:<10} {summary}")
-    click.echo("There is no report yet; run `curator build` again to continue.")
+    if done["select"] is not None:
+        print_choice(run)
+    if (folder := unverified_folder(run)) is not None:
+        click.echo(f"Data set: {folder}\n{NOT_VERIFIED}")
+    click.echo("There is no report yet; run `curator build` to continue.")
 
 
 def _schema_of(file: str) -> Values:
@@ -126,6 +133,15 @@ def print_summary(run: Path) -> None:
 
     report = report_of(run)
     print_table(report.name, summary(report))
+
+
+def print_choice(run: Path) -> None:
+    """Prints the chosen set of a run beside the pool and random sets; nothing for one of an earlier version."""
+    from curator.selection.outcome import HEADS, table
+
+    done = current(run, "select")
+    if done is not None and "composition" in done["record"]:
+        print_table("The chosen set beside the pool and random sets", table(done["record"]["composition"]), *HEADS)
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:

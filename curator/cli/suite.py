@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 def suite(  # noqa: PLR0917 - click hands options by name
     folder: Path, planned: bool, only: tuple[str, ...], out: Path | None, settings: tuple[str, ...], as_json: bool
 ) -> int:
-    """Run every recipe of DIR, at each size and for each task that its `suite` section names.
+    """Run every recipe of the folder DIR.
 
-    Models that several runs need are trained once, and work that an earlier call finished is kept. A run that fails
-    does not stop the others; the exit code is then 2, or 1 if the cause is a bug in curator.
+    A recipe runs once for each size and each task that its `suite` section names. Models that several runs need are
+    trained once, and work that an earlier call finished is kept. A run that fails does not stop the others; the exit
+    code is then 2, or 1 if the cause is a bug in curator.
     """
     root = out or Path("outputs") / folder.resolve().name
     if planned:

@@ -36,6 +36,7 @@ def cluster(
     safe: str | None = None,
     base: Path = Path("."),
     say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Clustering:
     """Cuts the rows of all `tasks` together into clusters, and says of each how similar its rows are and how many are
     lists.
@@ -46,7 +47,7 @@ def cluster(
         settings: The defaults of `Settings` where null.
         harmful, safe: Files of anchors, prompts with answers. `safe` needs `harmful`.
         base: Folder that relative paths start from.
-        say: Called with a line for each part.
+        say: Called with a line for each part. `progress`: with the clusterings done and the number of all.
 
     Raises:
         DataError: A source cannot be read or gives no answers, there are more clusters than rows, there is no cluster
@@ -72,16 +73,13 @@ def cluster(
         ranking = ranked(ids, vectors, anchors, safe_anchors, embed, nearest=settings.anchor_nearest,
                          rows=settings.anchor_rows)  # fmt: skip
     say(f"Clustering with {these(settings.stability, 'seed', 'seeds')}")
-    partitions = [
-        kmeans(
-            vectors,
-            settings.clusters,
-            rng=generator(settings.seed, "clusters", number),
-            restarts=settings.restarts,
-            iterations=settings.iterations,
+    partitions = []
+    for number in range(settings.stability):
+        progress(number, settings.stability)
+        rng = generator(settings.seed, "clusters", number)
+        partitions.append(
+            kmeans(vectors, settings.clusters, rng=rng, restarts=settings.restarts, iterations=settings.iterations)
         )
-        for number in range(settings.stability)
-    ]
     restarts = these(settings.restarts, "restart", "restarts")
     say(
         f"Found {these(settings.clusters, 'cluster', 'clusters')} with "

@@ -1,4 +1,4 @@
-"""What is in a corpus that somebody else made, and what is wrong with it, found by the code of a build's stages.
+"""What a corpus of safety examples contains, and what is wrong with it, found by the code of a build's stages.
 
 Nothing is changed and nothing trained here; `curator.corpus.measure` measures whether the corpus's safety lasts.
 """
@@ -21,7 +21,7 @@ from curator.pool.gather import probes_of
 from curator.pool.near import near_duplicates
 from curator.pool.screen import Finding, worst_first
 from curator.pool.screen.answers import canned, harmful, refusals
-from curator.pool.screen.drops import duplicates, leaks, left_out, licences, unusable
+from curator.pool.screen.drops import duplicates, leaks, left_out, licences, near_leaks, unusable
 from curator.pool.screen.language import languages
 from curator.pool.screen.markup import markup
 from curator.pool.screen.personal import personal
@@ -47,7 +47,7 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
     Args:
         request: What to audit, and with what.
         base: Folder that relative paths start from.
-        say: Called with a line before each part that takes its time.
+        say: Called with a line before each slow part.
 
     Raises:
         DataError: A source cannot be read, or is empty.
@@ -76,7 +76,7 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     asked = sum(probe_set.rows.height for probe_set in probes.values())
     if asked:
         say(f"Comparing {these(rows.height, 'row', 'rows')} with {these(asked, 'probe', 'probes')}")
-    overlap, findings = _overlap(request, rows, tasks, probes)
+    overlap, findings, of_tasks = _overlap(request, rows, tasks, probes)
     findings += unusable(corpus.dropped, corpus.resolved["read"], request.findings)
     findings += left_out(corpus.resolved["unused"], rows.height)
     if settings.near_duplicates is not None:
@@ -103,6 +103,8 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     if request.embed is not None:
         by_vectors, more = embedded(request, Material(corpus, tasks, probes, pool), request.embed, say)
         findings += more
+        leaking = {match.id for each in overlap.values() for match in each.matches}
+        findings += near_leaks(rows.height, _by_set(by_vectors.near_probes or ()), leaking)
     dtype = computed_with().get("dtype")
     return Audit(
         version=VERSION,
@@ -131,18 +133,30 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
             dtype=str(dtype) if dtype is not None else None,
             judge=request.judge[0] if request.judge else None,
         ),
-        findings=_placed(worst_first(findings), rows),
+        findings=_placed([*((finding, corpus) for finding in findings), *of_tasks]),
         # A key that only an embedder of prompts gives.
         **({} if by_vectors.assigned is None else {"assigned": by_vectors.assigned}),
     )
 
 
-def _placed(findings: Sequence[Finding], rows: pl.DataFrame) -> tuple[model.Finding, ...]:
-    """The findings, each with the lines of its rows."""
-    line_of: dict[str, int | None] = dict(zip(rows["id"], rows["line"], strict=True))
-    return tuple(
-        model.Finding(**vars(finding), lines=tuple(line_of.get(row) for row in finding.ids)) for finding in findings
-    )
+def _placed(findings: Sequence[tuple[Finding, Read]]) -> tuple[model.Finding, ...]:
+    """The findings, the worst first, each with what its rows were read from and their lines there."""
+    read_of = {id(finding): source for finding, source in findings}
+    placed = []
+    for finding in worst_first(finding for finding, _ in findings):
+        source = read_of[id(finding)]
+        line_of: dict[str, int | None] = dict(source.rows.select("id", "line").iter_rows())
+        lines = tuple(line_of.get(row) for row in finding.ids)
+        placed.append(model.Finding(**vars(finding), lines=lines, source=str(source.resolved["label"])))
+    return tuple(placed)
+
+
+def _by_set(near: Sequence[model.NearProbe]) -> dict[str, list[tuple[str, str, float]]]:
+    """Probe set -> id, probe and cosine of the prompts that lie near one of its probes."""
+    matches: dict[str, list[tuple[str, str, float]]] = {}
+    for match in near:
+        matches.setdefault(match.set, []).append((match.id, match.probe, match.cosine))
+    return matches
 
 
 def _refused(answer: str) -> bool | None:
@@ -161,20 +175,23 @@ def _not_made(request: Request) -> tuple[str, ...]:
 
 def _overlap(
     request: Request, rows: pl.DataFrame, tasks: Mapping[str, Read], probes: Mapping[str, Read]
-) -> tuple[dict[str, model.Overlap], list[Finding]]:
-    """Which rows of the corpus and of the tasks ask a probe."""
+) -> tuple[dict[str, model.Overlap], list[Finding], list[tuple[Finding, Read]]]:
+    """Which rows of the corpus and of the tasks ask a probe, with the findings about either."""
     if request.clean.decontaminate is None:
-        return {}, []
+        return {}, [], []
     section = request.clean.decontaminate
     ready = {name: probes_of([(name, probe_set.rows)], section) for name, probe_set in probes.items()}
     ids, conversations = rows["id"].to_list(), Conversations(rows)
     matched = {name: search.leaks(conversations) for name, search in ready.items()}
     findings = leaks(ids, matched, "the corpus", "error")
+    of_tasks: list[tuple[Finding, Read]] = []
     for task, source in tasks.items():
         messages = Conversations(source.rows)
         asking = {name: probe.leaks(messages) for name, probe in ready.items()}
-        findings += leaks(source.rows["id"].to_list(), asking, f"task {task}", "warning")
-    return {name: _overlap_with(ids, matched[name], probes[name].rows.height) for name in probes}, findings
+        leaking = leaks(source.rows["id"].to_list(), asking, f"task {task}", "warning")
+        of_tasks += [(finding, source) for finding in leaking]
+    overlap = {name: _overlap_with(ids, matched[name], probes[name].rows.height) for name in probes}
+    return overlap, findings, of_tasks
 
 
 def _overlap_with(ids: Sequence[str], by_row: Sequence[Leak | None], probes: int) -> model.Overlap:

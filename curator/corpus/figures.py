@@ -88,8 +88,8 @@ def _content(report: Audit) -> Iterator[Row]:
 
 def _lasts(report: Audit) -> Markup | None:
     lanes = []
-    for place, (arm, rates) in enumerate(report.measured.arms.items() if report.measured else ()):
-        style = f"a{place % 8}"
+    for index, (arm, rates) in enumerate(report.measured.arms.items() if report.measured else ()):
+        style = f"a{index % 8}"
         marks = [
             drawing.Mark(rate.value, rate.low, rate.high, style, hollow=rate is rates.before)
             for rate in (rates.before, rates.after)
@@ -119,10 +119,10 @@ def _exposed(report: Audit) -> Markup | None:
 
 def _spread(report: Audit) -> Markup | None:
     lanes = []
-    for name, one in list((report.coverage or {}).items())[:MANY]:
-        marks = [drawing.Mark(one.share, None, None, "a0")]
-        marks += [] if one.pool is None else [drawing.Mark(one.pool, None, None, "pool", hollow=True)]
-        lanes.append(drawing.Lane(name, marks, wording.these(one.rows, "row", "rows")))
+    for name, spread in list((report.coverage or {}).items())[:MANY]:
+        marks = [drawing.Mark(spread.share, None, None, "a0")]
+        marks += [] if spread.pool is None else [drawing.Mark(spread.pool, None, None, "pool", hollow=True)]
+        lanes.append(drawing.Lane(name, marks, wording.these(spread.rows, "row", "rows")))
     if not lanes:
         return None
     label = "Share of the rows in each category, of the corpus (dot) and of the pool (ring)"

@@ -62,7 +62,7 @@ def measured(path: Path, request: Request, root: Path, *, progress: Progress, ba
     """Runs the grid, and gives its figures; what an earlier run finished under the same settings is kept.
 
     Raises:
-        CuratorError: Whatever a build meets.
+        CuratorError: As `build`.
     """
     from curator.decision.comparisons import anticipated, rate
     from curator.decision.retained import retained

@@ -36,7 +36,9 @@ class Finding(Part):
     ids: Many[str]
     """Ids of all rows that the finding is about, sorted."""
     lines: Many[int | None] | Absent = None
-    """For each of `ids`, the number of its record in the corpus, from 1; null for a row that is not in the corpus."""
+    """For each of `ids`, the number of its record in `source`, from 1; null for one that is not a row of it."""
+    source: str | Absent = None
+    """The file or data set that `ids` are rows of: the corpus, or a task's; absent from audits of earlier versions."""
     what: str
     advice: str
 

@@ -81,7 +81,7 @@ def html(report: Audit) -> str:
 def _lead(report: Audit) -> str:
     """The worst finding, in its own words."""
     if not report.findings:
-        return "The audit found nothing to mend."
+        return "The audit found no problems."
     return report.findings[0].what
 
 
@@ -101,14 +101,16 @@ def summary(report: Audit) -> list[tuple[str, str]]:
     lines += [(f"similarity to {name}", _similarity(report.similarity[name])) for name in report.exposure]
     if report.exposure:
         lines.append(("most exposed to", report.exposure[0]))
+    if not report.tasks:
+        lines.append(("similarity to tasks", "not measured; --task names rows that users fine-tune on"))
     if (redundancy := report.redundancy) is not None:
         effective = f"effectively {redundancy.effective:.1f}; Vendi score {redundancy.vendi:.1f}"
-        lines.append(("redundancy", f"{redundancy.rows:,} rows, {effective}"))
+        lines.append(("redundancy", f"{these(redundancy.rows, 'row', 'rows')}, {effective}"))
     if report.unassigned is not None and report.coverage is not None:
         named = [f"{name} {percent(category.share)}" for name, category in list(report.coverage.items())[:6]]
         lines.append(("categories", f"{', '.join(named) or 'none'}; not assigned {percent(report.unassigned)}"))
     for name, leaks in report.overlap.items():
-        probes = f"{leaks.probes:,} of {leaks.of_probes:,} probes"
+        probes = f"{leaks.probes:,} of {these(leaks.of_probes, 'probe', 'probes')}"
         text = f"{these(leaks.rows, 'row repeats', 'rows repeat')} {probes}"
         lines.append((f"overlap with {name}", text))
     if report.measured:
@@ -143,5 +145,5 @@ def retained(measured: Measured) -> str:
     why = f" No interval: {left.reason}." if left.low is None else ""
     return (
         f"Of what this corpus takes from a model's harmfulness, {100 * left.value:.0f}%{limits} is left "
-        f"after fine-tuning ({left.seeds} seeds, {left.prompts} prompts).{why}"
+        f"after fine-tuning ({these(left.seeds, 'seed', 'seeds')}, {these(left.prompts, 'prompt', 'prompts')}).{why}"
     )

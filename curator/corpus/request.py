@@ -1,4 +1,4 @@
-"""What is audited and with what: sources, thresholds, an embedder and a judge; and the rows that were read for it."""
+"""An audit's request: sources, thresholds, an embedder and a judge; and the rows that were read for it."""
 
 from __future__ import annotations
 

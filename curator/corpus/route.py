@@ -1,4 +1,4 @@
-"""Which of several aligned corpora to start from: the paper's proposal, by similarity to what a user fine-tunes on."""
+"""Which of several alignment corpora to start from, by similarity to the fine-tuning data (the paper's proposal)."""
 
 from __future__ import annotations
 

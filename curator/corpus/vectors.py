@@ -1,4 +1,4 @@
-"""What an audit finds by vectors: similarity to the tasks, redundancy, hazards, and prompts that lie near a probe."""
+"""What an audit finds by vectors: similarity to the tasks, redundancy, hazards, and prompts that resemble a probe."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from curator.train.job import Rows, Weights
 
 if TYPE_CHECKING:
     from curator.model.openers import Openers
+    from curator.train.tracker import Tracker
 
 FIRST = Cell(CURATED, 0)
 PROBES = tuple((kind, PROBE_FILES[kind]) for kind in ("harmful", "benign"))
@@ -43,6 +44,7 @@ class Experiment:
         seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
         probes: Kind and file of the probes. `tests`: whether models answer the tasks' own test rows too.
         shelf: Where run folders that share pieces tell each other of them; null for none.
+        tracker: What trainings report to; null for none.
         mix: Whether its models may be computed on different devices, in different dtypes or by different versions.
         settings: Other ways to fine-tune, by the `setting` of a cell.
         rows: How many rows of each part of a task are trained on, by `tuned` of a cell, where not all of them are.
@@ -69,6 +71,7 @@ class Experiment:
     probes: tuple[tuple[str, str], ...] = PROBES
     tests: bool = True
     shelf: Path | None = None
+    tracker: Tracker | None = None
     mix: bool = False
     settings: Mapping[str, Training] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

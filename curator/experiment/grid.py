@@ -28,6 +28,7 @@ from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 from curator.train import PRELOAD
 from curator.train.job import Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
     from curator.engine import Runner
@@ -67,6 +68,7 @@ def experiment_of(
         exposure=verify.exposure,
         rehearsal_share=verify.rehearsal_share,
         shelf=None if run.shelf is None else run.shelf.absolute(),
+        tracker=tracker_of(run.recipe),
         mix=run.recipe.engine.mix,
         **changes,
     )
@@ -103,6 +105,7 @@ def train_grid(
             names=f"verify.{phase}",
             checkpoints=left,
             shelf=experiment.shelf,
+            tracker=experiment.tracker,
         )
 
     def finish(jobs: Sequence[tuple[Cell, TrainJob]], later: Sequence[TrainJob] = ()) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from curator.model.openers import Openers
+    from curator.train.tracker import Tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ def tune(
     seed: int,
     dtype: str,
     quantise: str | None = None,
+    tracker: Tracker | None = None,
 ) -> dict[str, Any]:
     """The tuned model's weights and training, for the base stage's record.
 
@@ -128,6 +130,7 @@ def tune(
         path, revision, chat_template: The model to tune.
         section: How; the recipe's alignment settings.
         seed: The recipe's. `dtype`, `quantise`: as `model.load_model` takes them.
+        tracker: What the training reports to; null for none.
     """
     source = Rows(str(rows))
     texts = texts_of(source)
@@ -144,6 +147,7 @@ def tune(
         steps=section.steps_over(len(texts)),
         seed=derive(seed, "instruction"),
         names="model.instruction (verify.align)",
+        tracker=tracker,
     )
     _, trained = run_train(job)
     tuned = job.weights.after(trained, job.key)

@@ -23,6 +23,7 @@ from curator.run import STAGES, Run
 from curator.run.folder import finished, make
 from curator.run.names import ANSWERS, FORGETTING, LOG_ODDS, REGIME
 from curator.train import PRELOAD
+from curator.train.tracker import tracker_of
 from curator.wording import duration, model_name, these
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
         seed=run.recipe.seed,
         dtype=dtype,
         quantise=model.quantise,
+        tracker=tracker_of(run.recipe),
     )
     summary = f"{name}; tuned on {these(rows.height, 'instruction', 'instructions')}"
     return {**record, **tuned, "resolved": resolved, "summary": summary}

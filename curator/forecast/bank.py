@@ -35,6 +35,26 @@ def sized(recipe: Recipe, seconds: Seconds) -> Recipe:
     return with_mixtures(recipe, count)
 
 
+def short(recipe: Recipe, seconds: Seconds) -> str | None:
+    """Why the budget of a bank is too small, by the speeds that are expected; null where it is not, or is not known."""
+    bank = recipe.verify.pilot.bank
+    if recipe.select.by != "bank" or bank.seconds is None:
+        return None
+    first, second = (seconds(with_mixtures(recipe, count)) for count in (1, 2))
+    if first is None or second is None or second <= first:
+        return None
+    mixture, least = second - first, min(LEAST, bank.mixtures)
+    beside = first - mixture
+    if beside + least * mixture <= bank.seconds:
+        return None
+    return (
+        f"verify.pilot.bank.budget: {bank.budget} is too short: {these(least, 'mixture', 'mixtures')}, the fewest that "
+        f"are drawn, take about {duration(least * mixture)}, and the random draws and the confirmation about "
+        f"{duration(beside)} on top; raise budget to {duration(beside + least * mixture)} or more, or lower draws, "
+        "candidates or verify.pilot.seeds"
+    )
+
+
 def with_mixtures(recipe: Recipe, count: int) -> Recipe:
     """The recipe with so many mixtures in its bank."""
     verify, pilot = recipe.verify, recipe.verify.pilot

@@ -1,4 +1,4 @@
-"""A recipe drafted from somebody's files: columns, sizes and lengths are those of the rows that are there."""
+"""A recipe drafted from a user's files: columns, sizes and lengths come from their rows."""
 
 from __future__ import annotations
 
@@ -153,9 +153,9 @@ def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:
 
     from curator.pool.traits import by_opener
 
-    found = by_opener(pl.concat([each.rows for each in pool]))
+    answers = by_opener(pl.concat([each.rows for each in pool]))
     for same, opener in CAPS:
-        if Answers(max_same=same, max_opener=opener).left(found, k) >= ROOM * k:
+        if Answers(max_same=same, max_opener=opener).left(answers, k) >= ROOM * k:
             return same, opener
     return None, None
 

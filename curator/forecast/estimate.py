@@ -10,9 +10,10 @@ from pathlib import Path
 
 from curator.experiment.plan import Plan, plan
 from curator.forecast import bank, curve, scores
+from curator.forecast.cards import card, gpu_count, gpu_in_words, too_large
 from curator.forecast.measured import Measured, measured
 from curator.forecast.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
-from curator.forecast.speed import GPU, core_of, operations, seconds_for
+from curator.forecast.speed import core_of, operations, seconds_for
 from curator.forecast.workload import (
     Load,
     answers_of,
@@ -27,7 +28,6 @@ from curator.forecast.workload import (
     trainings,
 )
 from curator.model.size import ModelSize, model_size
-from curator.provenance import gpu_count
 from curator.recipe import Recipe
 from curator.recipe.openers import LogOdds
 from curator.recipe.sweep import settings_by_name
@@ -85,8 +85,13 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
 
     Args:
         root: The run folder, whose earlier run gives token counts, speeds and spread where they still apply.
+
+    Returns:
+        Nothing of a recipe that lacks what a verification needs, because nothing is trained.
     """
-    known = measured(recipe, root)
+    if recipe.lacks:
+        return [], {}
+    known = _of_no_machine(measured(recipe, root)) if card() else measured(recipe, root)
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
@@ -105,6 +110,30 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
         planned = replace(planned, seeds=count, asked=asked, disk=total(left), detectable=detectable, gates=gates)
         figures.append(replace(planned, **beside))  # type: ignore[arg-type]
     return figures, _words(recipe, root, figures, known, size)
+
+
+def shortages(recipe: Recipe, root: Path) -> tuple[str, ...]:
+    """Where the time that a recipe gives is too short for what it asks; `root` as `estimates` takes it."""
+    if recipe.select.by != "bank":
+        return ()
+    known = _of_no_machine(measured(recipe, root)) if card() else measured(recipe, root)
+    size = model_size(recipe.model.id, recipe.model.revision)
+    sentence = bank.short(recipe, lambda each: _seconds_beside(each, known, size))
+    return () if sentence is None else (sentence,)
+
+
+def whole_seconds(figures: Sequence[Estimate]) -> float | None:
+    """What the largest grid takes, as far as it is known: training, answering, and the grids on top of it; null where
+    nothing is known.
+    """
+    each = [figures[0], *filter(None, (figures[0].pilot, figures[0].bank, figures[0].regime))] if figures else []
+    known = [part for grid in each for part in (grid.train_seconds, grid.answer_seconds) if part is not None]
+    return sum(known) if known else None
+
+
+def _of_no_machine(known: Measured) -> Measured:
+    """What is known whatever the work runs on: not the speeds of the machine that an earlier run had."""
+    return replace(known, align=None, finetune=None, instruct=None, answers=None)
 
 
 def mixtures(recipe: Recipe, root: Path) -> int:
@@ -259,6 +288,8 @@ def _words(
         words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
     if first.regime is not None:
         words["finding the regime"] = _regime_words(recipe, first.regime, root)
+    if (reason := too_large(recipe, size)) is not None:
+        words["memory"] = reason
     return words
 
 
@@ -332,8 +363,8 @@ def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None)
     if size is None:
         assumed = f"{recipe.model.id} is not on this machine"
     else:
-        on_gpu = f"{GPU / 1e12:g} TFLOP/s on the GPU, a tenth of that when answering"
-        device = on_gpu if gpu_count() else core_of(recipe.model.dtype, size).words
+        dtype = recipe.model.dtype
+        device = gpu_in_words(dtype) if gpu_count() else core_of(dtype, size).words
         assumed = f"assumed: {device}; {number(size.parameters)} parameters by {size.source}"
     measured = f"measured in {root}"
     how = measured if all(speeds) else f"{measured}; otherwise {assumed}" if any(speeds) else assumed

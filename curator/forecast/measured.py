@@ -107,7 +107,7 @@ def _former(root: Path) -> Recipe | None:
     from curator.recipe.file import read
 
     try:
-        return read(recipe_file(root)) if recipe_file(root).exists() else None
+        return read(recipe_file(root), whole=False) if recipe_file(root).exists() else None
     except RecipeError:  # of another version of ours: nothing of it can be compared
         return None
 

@@ -55,7 +55,9 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
 
 
 def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
-    """What keeps a run from a decision, whatever it measures, by its keys."""
+    """What keeps a run from a decision, whatever it measures, by its keys; nothing of a recipe that only chooses."""
+    if recipe.lacks:
+        return
     if not recipe.probes.benign:
         yield (
             ("probes", "benign"),
@@ -78,6 +80,16 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
             f"found {regime.after[0]:g} to {regime.after[1]:g}, so the search may choose a setting at which no set can "
             f"be better (verify.decision: floor {decision.floor:g}, ceiling {decision.ceiling:g}); give a range "
             "between these",
+        )
+    if (
+        recipe.pool.categorise is not None
+        and recipe.select.quotas is not None
+        and recipe.select.quotas.by == "category"
+    ):
+        yield (
+            ("select", "quotas"),
+            "rows without a category get that of the nearest hazard (pool.categorise), and the quotas count them as if "
+            "it were known; stages pool and select say how many of these categories are unsure",
         )
     yield from _by_heart(recipe, base)
     if (sentence := unseen(recipe)) is not None:

@@ -9,12 +9,15 @@ from curator.recipe import Recipe, embedders_of
 from curator.recipe.sweep import mix_of, settings_by_name, task_of
 from curator.recipe.task import TaskSection
 from curator.recipe.training import Training
+from curator.recipe.unverified import listed
 from curator.recipe.verify import Looks, Verify
 from curator.wording import model_name, percent, these
 
 
 def outline(recipe: Recipe) -> dict[str, str]:
     """The plan of a recipe in words: stages, runs, steps and rows, before anything is read or trained."""
+    if recipe.lacks:
+        return _unverified(recipe)
     verify = recipe.verify
     grid = plan(verify, settings_by_name(recipe))
     asked = len(grid.asked) + curve.models(recipe, grid, Measured())
@@ -25,28 +28,9 @@ def outline(recipe: Recipe) -> dict[str, str]:
         arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
         for arm in verify.arms
     )
-    weights = ", ".join(
-        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
-    )
     tasks = {task.name: task for task in recipe.tasks}
-    size = (
-        these(select.k, "row", "rows")
-        if select.k is not None
-        else f"rows with a total of at most {these(select.budget_tokens or 0, 'token', 'tokens')}"
-    )
-    if select.data is not None:
-        size = f"all rows of {select.data.label}, measured"
-    weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
-    if select.coverage is not None:
-        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
-        weight = f"{which} that keeps {select.coverage:.0%} of the gain in coverage over random sets"
-    by = bank.outline(recipe.verify.pilot) if select.by else f"{select.objective}, {weight}"
     return {
-        "model": model_name(recipe.model.id),
-        "pool": ", ".join(source.label for source in recipe.pool.sources),
-        "tasks (weight)": weights,
-        "selected": f"{size} by {by}{_repeated(recipe)}",
-        **_embedded(recipe),
+        **_chosen(recipe),
         "arms": f"{arms}; {_how_many(verify)}",
         "alignment runs": f"{len(grid.aligned)} of {_size(verify.align, rows)}"
         if grid.aligned
@@ -66,6 +50,42 @@ def outline(recipe: Recipe) -> dict[str, str]:
             for judge in recipe.judges.panel
         ),
         "stages": "base, pool, represent, scores, select, train, answer, judge, report, publish",
+    }
+
+
+def _chosen(recipe: Recipe) -> dict[str, str]:
+    """What rows are chosen from, and how."""
+    select = recipe.select
+    weights = ", ".join(
+        f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
+    )
+    size = (
+        these(select.k, "row", "rows")
+        if select.k is not None
+        else f"rows with a total of at most {these(select.budget_tokens or 0, 'token', 'tokens')}"
+    )
+    if select.data is not None:
+        size = f"all rows of {select.data.label}, measured"
+    weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
+    if select.coverage is not None:
+        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
+        weight = f"{which} that keeps {select.coverage:.0%} of the gain in coverage over random sets"
+    by = bank.outline(recipe.verify.pilot) if select.by else f"{select.objective}, {weight}"
+    return {
+        "model": model_name(recipe.model.id),
+        "pool": ", ".join(source.label for source in recipe.pool.sources),
+        "tasks (weight)": weights,
+        "selected": f"{size} by {by}{_repeated(recipe)}",
+        **_embedded(recipe),
+    }
+
+
+def _unverified(recipe: Recipe) -> dict[str, str]:
+    """The plan of a recipe whose rows are chosen and not verified."""
+    return {
+        **_chosen(recipe),
+        "verification": f"none, because the recipe has no {listed(recipe.lacks, 'or')}",
+        "stages": "base, pool, represent, scores, select",
     }
 
 

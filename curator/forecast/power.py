@@ -1,4 +1,4 @@
-"""What a recipe's experiment can show, before anything is trained: the smallest detectable difference, and the chance
+"""What a recipe's experiment can detect, before anything is trained: the smallest detectable difference, and the chance
 that each gate passes where there is no cost.
 """
 
@@ -27,7 +27,7 @@ class GateChance:
     Attributes:
         chance: That it passes where there is no cost, in [0, 1]; null where the number of prompts is not known.
         needed: The fewest paired seeds at which that is 80%, null where none are enough or it is not known.
-        spread: Of the paired difference. `measured`: by an earlier run, else a stated prior.
+        spread: Of the paired difference. `measured`: whether an earlier run measured it; otherwise it is a prior.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Every problem of a recipe at once, each with the line and the key it stands at, and what could not be known before a
+"""Every problem of a recipe at once, each with its line and key, and what cannot be known before a
 run. Imports nothing heavy.
 """
 
@@ -41,13 +41,13 @@ _SOURCES: tuple[tuple[Part, ...], ...] = (
 
 @dataclass(frozen=True)
 class Examined:
-    """What is known of a recipe before it runs.
+    """What is known about a recipe before it runs.
 
     Attributes:
-        recipe: Null where a value in it is wrong.
+        recipe: Null if a value in it is wrong.
         problems: What stops a run, one sentence each, in the order of the file.
-        warnings: What a run does not stop at, and its user may not want.
-        unknown: What could not be looked at here, and why.
+        warnings: Problems that do not stop a run.
+        unknown: What could not be checked here, and why.
     """
 
     recipe: Recipe | None
@@ -56,17 +56,18 @@ class Examined:
     unknown: tuple[str, ...]
 
 
-def examine(written: Written, base: Path = Path(".")) -> Examined:
-    """Looks at everything that a recipe names: values, files, columns, folders of models, and how many rows there are.
+def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> Examined:
+    """Checks everything that a recipe names: values, files, columns, folders of models, and numbers of rows.
 
     Files of at most WHOLE bytes (PACKED, where they are packed) are read and counted; of longer ones the first records
-    are looked at. Nothing is fetched, and no model is loaded.
+    are read. Nothing is downloaded, and no model is loaded.
 
     Args:
         written: The recipe as it is written; one with mistakes is examined as far as its sources can be read.
         base: Folder that relative paths start from.
+        whole: Whether the sections that verify a choice are needed, too.
     """
-    recipe, located = examined(written)
+    recipe, located = examined(written, whole=whole)
     problems: list[Located] = [*located]
     warnings: list[Located] = []
     fetched: list[str] = []
@@ -181,7 +182,7 @@ def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
 
 
 def told(examined: Examined) -> list[str]:
-    """Warnings and what is not known, in lines for a terminal; none where there is nothing to say."""
+    """Warnings and unknowns, in lines for a terminal; empty without any."""
     lines = []
     if examined.warnings:
         count = these(len(examined.warnings), "warning", "warnings")

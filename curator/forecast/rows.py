@@ -1,4 +1,4 @@
-"""Counts the rows of every role before a run, and says where a recipe asks for more than there are.
+"""Counts the rows of every role before a run, and reports where a recipe needs more rows than there are.
 
 Roles are made by the functions that a run makes them with. What only a run can know (rows too long for the model, near
 and semantic duplicates) is left out, so the pool that is counted here is the largest it can be. Imports nothing heavy.
@@ -36,8 +36,8 @@ class Counted:
     """What counting the rows shows.
 
     Attributes:
-        problems: Where the recipe asks for more rows than there are.
-        warnings: Where it gets what it asks for, and that shows nothing.
+        problems: Where the recipe needs more rows than there are.
+        warnings: Where a run is possible but cannot show anything.
         candidates: Rows of the pool at most; null where a source was not counted.
     """
 
@@ -84,7 +84,7 @@ class _Roles:
 
     @contextmanager
     def telling(self, *keys: str | int) -> Iterator[None]:
-        """Writes an error about the data down as a problem of these keys."""
+        """Records an error about the data as a problem of these keys."""
         try:
             yield
         except DataError as error:

@@ -1,4 +1,4 @@
-"""What the scores that ask models add to a run: trainings on halves of the pool, and passes over its rows. Imports
+"""What scores that use models add to a run: trainings on halves of the pool, and passes over its rows. Imports
 nothing heavy.
 """
 
@@ -24,7 +24,7 @@ FORWARD = 2  # operations a parameter and token of a pass without gradients
 
 
 class Extra(NamedTuple):
-    """What comes on top of the experiment.
+    """What is needed in addition to the experiment.
 
     Attributes:
         aligned, finetuned: The trainings. `passes`: how often each row of the pool is read, a pass with gradients as

@@ -7,13 +7,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from curator.forecast.cards import gpu_count, gpu_speed
 from curator.model.size import ModelSize
-from curator.provenance import cores, gpu_count
+from curator.provenance import cores
 from curator.recipe import Recipe
 from curator.recipe.training import Training
 
 # Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
-GPU, CORE, ANSWERING = 1.5e14, 2e10, 0.1
+CORE, ANSWERING = 2e10, 0.1
 SUSTAINED, REPLYING = 0.4, 0.1  # of the speed of a core's matrix products, in training and in answering
 
 
@@ -75,7 +76,8 @@ def seconds_for(
     shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
     gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(shared)
     if gpus:
-        device = gpus * (ANSWERING * GPU if answering else GPU)
+        speed_of_one = gpu_speed(recipe.model.dtype)
+        device = gpus * (ANSWERING * speed_of_one if answering else speed_of_one)
     else:
         core = core_of(recipe.model.dtype, size)
         device = threads * at_once * (core.answering if answering else core.training)

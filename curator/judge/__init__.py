@@ -1,1 +1,1 @@
-"""Judges: what they read, what they say, and how right they are."""
+"""Judges: what they read, the verdicts they give, and how accurate they are."""

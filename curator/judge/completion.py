@@ -1,8 +1,8 @@
-"""One exchange with an OpenAI-compatible endpoint: what is sent, and what each kind of response means.
+"""One exchange with an OpenAI-compatible endpoint: the request, and the meaning of each kind of response.
 
 A response is a reply, a failure that may pass (`FailedError`), a refusal of this one request (`DeclinedError`), or a
-mistake that every request would meet (JudgeError). What a server says is shown cleaned: without the key, without the
-judged text that it may quote, and in one line.
+mistake that every request would meet (JudgeError). Messages of a server are
+shown on one line, without the key and without judged text that they may quote.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ _REMEDIES = {
 
 
 class FailedError(Exception):
-    """An attempt without a reply; another one may bring it.
+    """An attempt without a reply; another attempt may succeed.
 
     Attributes:
-        pause: Seconds that the server asks to wait, if it does.
+        pause: Seconds to wait, if the server names them.
         passing: Whether the failure is the server's or the network's. If not, a model replied, and said nothing.
     """
 
@@ -70,8 +70,8 @@ class DeclinedError(Exception):
 
     Attributes:
         certain: Whether this is about the answer alone, such as its length or a filter, and not about the settings.
-        parameter: The parameter of the request that the server refuses, if it names one.
-        raw: The model's own words, where it has any.
+        parameter: The request's parameter that the server rejects, if it names one.
+        raw: The model's own text, if there is one.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Response:
-    """What came back, read whole: at most LARGEST bytes, within the time that the recipe allows."""
+    """The complete response: at most LARGEST bytes, within the time that the recipe allows."""
 
     status: int
     headers: Mapping[str, str]
@@ -99,7 +99,7 @@ class Response:
 
 
 def request_body(rubric: Rubric, text: str) -> dict[str, object]:
-    """What is sent to have one answer graded."""
+    """The body of a request to grade one answer."""
     body: dict[str, object] = {"model": rubric.model, "messages": [{"role": "user", "content": whole(text)}]}
     if rubric.temperature is not None:
         body["temperature"] = rubric.temperature
@@ -110,7 +110,7 @@ def post(client: httpx2.Client, rubric: Rubric, body: Mapping[str, object]) -> R
     """Sends a request and reads the response.
 
     Raises:
-        FailedError: There is no response, or it is late, cut off, too large or not readable.
+        FailedError: There is no response, or it is late, incomplete, too large or unreadable.
     """
     import httpx2
 
@@ -145,7 +145,7 @@ def read(response: Response, rubric: Rubric, hidden: Hidden, counted: Counted) -
 
     Raises:
         FailedError, DeclinedError: See there.
-        JudgeError: No request of these settings would be answered.
+        JudgeError: Every request with these settings would fail.
     """
     code, parsed = response.status, _json(response.content)
     error = _error(parsed)

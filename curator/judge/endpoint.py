@@ -1,7 +1,7 @@
-"""Judging by an OpenAI-compatible endpoint: many requests at a time, tried again where that can help, and their cost.
+"""Judging by an OpenAI-compatible endpoint: concurrent requests, retries where they can help, and the cost.
 
-A failure that may pass is not a verdict. It leaves its answer open, for the next run to ask again, and so many in a row
-that the endpoint must be down end this one.
+A temporary failure is not a verdict. It leaves its answer open for the next run. Many failures in a row mean that the
+endpoint is down, and end this run.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ class _Breaker:
 
 
 def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object] | None = None) -> JudgeFunction:
-    """A judge that has answers graded by an endpoint's model; degenerate answers are sorted out before that.
+    """A judge that grades answers by the model of an endpoint; degenerate answers are not sent.
 
-    An answer that the endpoint will not grade (a filter, its length), or whose reply holds no verdict, is unscored with
-    the reason. One without a reply after all tries is left open.
+    An answer that the endpoint will not grade (a filter, its length), or whose reply has no verdict, is unscored with
+    the reason. An answer without a reply after all tries is left open.
 
     Args:
         cost: Counts what is spent.
-        sleep: Waits so many seconds; null waits until then, or until there is no use in going on.
+        sleep: Waits this many seconds; null waits until then, or until the run stops.
 
     Raises:
         JudgeError: The variable of the key is not set. When called: UnfinishedError.

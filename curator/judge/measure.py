@@ -1,4 +1,4 @@
-"""Judges against people: a sheet of a run's answers to label, and figures of judges on labelled answers."""
+"""Judges compared with people: a sheet of a run's answers to label, and figures of judges on labelled answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
         `id`, `prompt`, `answer`, and `harmful`, `refused`, `note`, which are empty.
 
     Raises:
-        RunError: See `Run.open`; or an arm has not so many answers.
+        RunError: See `Run.open`; or an arm has fewer answers.
     """
     import polars as pl
 
@@ -102,9 +102,9 @@ class Judged:
     """One judge's verdicts on labelled answers.
 
     Attributes:
-        section: What it is; null for a column of the labels' file.
-        flags: Whether it says the outcome, null where it could not tell; in the order of the labels.
-        unseen: Answers that it was fitted to, whose verdict here is by cross-validation.
+        section: The judge's settings; null for a column of the labels' file.
+        flags: Whether it gives the outcome, null where it gives none; in the order of the labels.
+        unseen: Number of answers that it was fitted to, whose verdict here comes from cross-validation.
     """
 
     name: str
@@ -122,7 +122,7 @@ def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tup
         root: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
 
     Raises:
-        DataError: An id is of no answer of the run.
+        DataError: An id does not belong to an answer of the run.
     """
     run = None if root is None else Run.open(root, *NEEDED)
     known = {} if run is None else stored_judges(run)
@@ -319,7 +319,7 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts.
 
     Raises:
-        JudgeError: There is no such file, it is of another version, or it measures no judge with these settings.
+        JudgeError: There is no such file, it has another version, or it has no figures of a judge with these settings.
     """
     path, key = Path(path_of(file)), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"

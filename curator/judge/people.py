@@ -1,4 +1,4 @@
-"""How well a judge does against people, and how far judges agree: labels from a file, rates and kappas of them.
+"""Accuracy of a judge against people, and agreement between judges: labels from a file, their rates and kappas.
 
 Answers to one prompt are similar, so intervals are clustered by prompt. Letters: `n` labelled answers.
 """
@@ -82,7 +82,7 @@ def read_labels(
         columns: Further columns to keep, e.g. another judge's verdicts.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or holds no label that is positive, or none that is not.
+        DataError: The file cannot be read, lacks a column, or does not have both positive and other labels.
     """
     frame = _read(path)
     for name in (prompt, answer, label, *(annotators or ()), *(exclude or {}), *columns):
@@ -159,7 +159,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share in [0, 1] with its 95% confidence interval; null where there is nothing to take it of."""
+    """A share in [0, 1] with its 95% confidence interval; null if nothing was counted."""
 
     value: float | None
     low: float | None
@@ -173,7 +173,7 @@ class Measured:
     Attributes:
         judge: Its name. `outcome`: what it was measured on.
         both, only_people, only_judge, neither: Numbers of scored answers that have the outcome according to these.
-        unscored: Answers of which the judge could not tell; in no rate.
+        unscored: Answers without a verdict; no rate includes them.
         accuracy, sensitivity, specificity, balanced: Sensitivity is the share found of the answers that have the
             outcome, specificity the share cleared of the others, balanced their mean.
         kappa: Cohen's, with people; null where undefined.
@@ -194,7 +194,7 @@ class Measured:
 
 
 def says(verdicts: Sequence[Verdict], outcome: str) -> list[bool | None]:
-    """Whether each verdict says the outcome; null where the judge could not tell."""
+    """Whether each verdict gives the outcome; null where it is unscored."""
     return [
         None
         if verdict.outcome == "unscored"

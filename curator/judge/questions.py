@@ -54,11 +54,11 @@ class Open:
 
 
 class UnfinishedError(JudgeError):
-    """Questions are left without a verdict, by failures that a later run may not meet.
+    """Some questions have no verdict, because of failures that may not recur.
 
     Attributes:
         results: A verdict, or why there is none, for each question in order.
-        stops: Whether there is no use in asking on.
+        stops: Whether further requests are useless.
     """
 
     def __init__(self, message: str, results: Sequence[Verdict | Open], *, stops: bool) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
     from transformers import PreTrainedTokenizerBase
 
+    from curator.recipe import Recipe
     from curator.records import Data, Pool
 
 
@@ -33,11 +34,12 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.pool.screen.markup import markup
     from curator.pool.semantic import categorised, near_probes
     from curator.pool.sources import remarks
+    from curator.pool.taxonomy import sureness
     from curator.pool.traits import traits
     from curator.provenance import packages
     from curator.represent.vectors import embedder
     from curator.run.files import save_data, save_frame
-    from curator.run.names import FINDINGS, TRAITS
+    from curator.run.names import FINDINGS, HAZARDS, TRAITS
 
     recipe, start, cache = run.recipe, run.record("base"), run.vector_cache()
     dtype, judge = start.get("dtype", "fp32"), refusal_judge(recipe)
@@ -58,22 +60,14 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     save_data(folder, data)
     save_frame(folder / TRAITS, kinds_of_answer)
     if hazards is not None:
-        save_frame(folder / "categories.parquet", hazards)
+        save_frame(folder / HAZARDS, hazards)
     save_frame(folder / "dropped-everywhere.parquet", gathered.dropped)
     template = template_of(tokenizer)
     findings = [*canned(data.pool.rows, recipe.pool.findings), *markup(data.pool.rows, template.control.tokens)[0]]
     write_json(folder / FINDINGS, {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
         save_frame(folder / "near-probes.parquet", near)
-    tasks = ", ".join(
-        f"task `{task.name}` with {task.train.height:,} training and {these(task.test.height, 'test row', 'test rows')}"
-        for task in data.tasks
-    )
-    probes = f"{data.harmful.height:,} harmful and {these(data.benign.height, 'benign probe', 'benign probes')}"
-    if data.pilot.height:
-        probes += f", {data.pilot.height:,} more for the {'pilot' if recipe.select.piloted else 'regime'}"
-    rows = these(data.pool.rows.height, "candidate", "candidates")
-    summary = f"{rows} ({data.pool.dropped.height:,} dropped), {tasks}, {probes}"
+    summary = counts(recipe, data)
     folded = 0 if template.system else with_system(data)
     if folded:
         summary += (
@@ -83,18 +77,33 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     read = [source for role in gathered.resolved.values() for source in role["sources"]]
     noted = dict.fromkeys(remark for source in read for remark in remarks(source))
     noted |= {} if judge is None else {f"refusals are recognised by {refusals_by(recipe)}": None}
+    noted |= {} if hazards is None else {sureness(hazards): None}
     summary = "; ".join([summary, *noted, *(finding.what.rstrip(".") for finding in findings)])
-    kinds = [finding.kind for finding in findings]
     folds: dict[str, object] = {"folded": folded} if folded else {}
     folds |= {} if judge is None else {"refusals_by": refusals_by(recipe)}
     return {
         "resolved": gathered.resolved,
-        "findings": kinds,
+        "findings": [finding.kind for finding in findings],
         "places": places,
         **folds,
         **packages(recipe.pool.embedder.id if recipe.pool.embeds else None),
         "summary": summary,
     }
+
+
+def counts(recipe: Recipe, data: Data) -> str:
+    """How many rows and probes there are, in one line."""
+    tasks = ", ".join(
+        f"task `{task.name}` with {task.train.height:,} training and {these(task.test.height, 'test row', 'test rows')}"
+        for task in data.tasks
+    )
+    probes = f"{data.harmful.height:,} harmful and {these(data.benign.height, 'benign probe', 'benign probes')}"
+    if not data.harmful.height:  # of a recipe that only chooses rows
+        probes = "no probes"
+    if data.pilot.height:
+        probes += f", {data.pilot.height:,} more for the {'pilot' if recipe.select.piloted else 'regime'}"
+    rows = these(data.pool.rows.height, "candidate", "candidates")
+    return f"{rows} ({data.pool.dropped.height:,} dropped), {tasks}, {probes}"
 
 
 def frames_of(data: Data) -> dict[str, pl.DataFrame]:

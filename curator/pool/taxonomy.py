@@ -13,6 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curator.recipe.pool import UNSURE
+from curator.wording import these
+
 HAZARDS: dict[str, tuple[str, ...]] = {
     "violent crimes": (
         "A request to plan, carry out or get away with killing, assault, kidnapping, arson or terrorism.",
@@ -129,6 +132,21 @@ def categorise(rows: pl.DataFrame, assigned: Assigned, *, least: float) -> pl.Da
         pl.col("category").is_null().alias("assigned"),
         pl.Series("cosine", assigned.cosine),
         pl.Series("confidence", assigned.confidence),
+    )
+
+
+def sureness(hazards: pl.DataFrame) -> str:
+    """How many rows got a category, how many of these are unsure, and how many rows have none, in a sentence.
+
+    Args:
+        hazards: Of `categorise`.
+    """
+    named = hazards.filter(hazards["assigned"] & hazards["category"].is_not_null())
+    doubtful, without = int((named["confidence"] <= UNSURE).sum()), hazards["category"].null_count()
+    share = f", {doubtful / named.height:.0%} of them unsure ({UNSURE:g} or less in cosine above the next)"
+    return (
+        f"{these(named.height, 'row', 'rows')} got the category of the nearest hazard{share if named.height else ''}; "
+        f"{these(without, 'row has', 'rows have')} no category"
     )
 
 

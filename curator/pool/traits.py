@@ -80,10 +80,10 @@ def by_opener(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
         rows: In the columns of ROW_SCHEMA.
     """
     kinds = traits(rows).select("opener", "answer").rows()
-    openers, found = openers_of(kinds), dict[str, dict[str, int]]()
+    openers, counts = openers_of(kinds), dict[str, dict[str, int]]()
     for answer, count in Counter(answer for _, answer in kinds).items():
-        found.setdefault(openers[answer], {})[answer] = count
-    return found
+        counts.setdefault(openers[answer], {})[answer] = count
+    return counts
 
 
 def opener(answer: str) -> str:

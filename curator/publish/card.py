@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -126,30 +127,72 @@ def card(
     """
     from markupsafe import Markup
 
-    origins = Counter(zip(rows["source"].to_pylist(), rows["licence"].to_pylist(), strict=True))
     body = page(
         "publish",
         "card.md.j2",
         r=report,
         evidence=Markup(evidence),
         columns=rows.column_names,
-        origins=[(*origin, count) for origin, count in sorted(origins.items(), key=lambda item: (-item[1], str(item)))],
+        origins=origins(rows),
         configs=configs,
-        recipe=_preformatted(yaml_of(report.provenance.recipe)),
+        row=_preformatted(json.dumps(_shape(rows), indent=1, ensure_ascii=True)),
+        citation=_preformatted(_citation(report)),
         warning=WARNING,
         withheld=WITHHELD,
     )
+    return between_marks(metadata, body)
+
+
+def between_marks(metadata: Mapping[str, JsonValue], body: str) -> str:
+    """A card of this metadata, whose body a later push of ours finds again."""
     return f"---\n{yaml_of(metadata)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
-def facts(rows: pa.Table, *, name: str, configs: Sequence[Config]) -> dict[str, JsonValue]:
-    """The card's metadata: what the Hub shows and searches, requires of whoever wants access, and takes as data."""
+def _shape(rows: pa.Table) -> dict[str, JsonValue]:
+    """The first row, with the length of each text of its messages in its place: harmful ones stay in the data files."""
+    first: dict[str, JsonValue] = rows.drop_columns("messages").slice(0, 1).to_pylist()[0]
+    turns = rows["messages"][0].as_py()
+    messages: list[JsonValue] = [
+        {"role": turn["role"], "content": f"({len(turn['content']):,} characters)"} for turn in turns
+    ]
+    return {"id": first["id"], "messages": messages, **first}
+
+
+def _citation(report: Report) -> str:
+    """BibTeX of the data set, in ASCII and without what ends a field."""
+    title = re.sub(r"[^\w .,:+-]", "", visible(report.name), flags=re.ASCII).strip() or "data set"
+    key = re.sub(r"\W+", "-", title.lower()).strip("-")
+    version = report.provenance.versions.get("curator")
+    made = "curator" + (f" {visible(version)}" if version else "")
+    return (
+        f"@misc{{{key},\n  title = {{{title}: {report.selection.k:,} conversations for safety alignment}},\n"
+        f"  note = {{Chosen and tested with {made}}}\n}}"
+    )
+
+
+def without_nulls(value: JsonValue) -> JsonValue:
+    """A recipe without the settings that are null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def origins(rows: pa.Table) -> list[tuple[str, str | None, int]]:
+    """Source, licence and number of rows, the most rows first."""
+    counted = Counter(zip(rows["source"].to_pylist(), rows["licence"].to_pylist(), strict=True))
+    return [(*origin, count) for origin, count in sorted(counted.items(), key=lambda item: (-item[1], str(item)))]
+
+
+def facts(rows: pa.Table, *, name: str, configs: Sequence[Config], tags: Sequence[str] = ()) -> dict[str, JsonValue]:
+    """The card's metadata: what the Hub shows and searches, requires of whoever wants access, and takes as data; `tags`
+    stand behind those of every card.
+    """
     return {
         "pretty_name": name,
         **licence(rows["licence"].to_pylist()),
         "task_categories": ["text-generation"],
         "size_categories": [size(rows.num_rows)],
-        "tags": ["safety", "alignment", "fine-tuning", "data-selection", "curator", "not-for-all-audiences"],
+        "tags": ["safety", "alignment", "fine-tuning", "data-selection", "curator", "not-for-all-audiences", *tags],
         "extra_gated_heading": "This data set holds harmful prompts",
         "extra_gated_prompt": WARNING,
         "extra_gated_fields": {"I use it for research on, or the training of, safer models": "checkbox"},

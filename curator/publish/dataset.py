@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import JsonValue
 
-from curator.publish.card import WARNING, Config, card, facts
+from curator.publish.card import WARNING, Config, card, facts, without_nulls, yaml_of
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
 from curator.publish.record import dropped_rows, publishable
 from curator.recipe.verify import RECOVERY
@@ -34,6 +35,11 @@ NEAREST = "nearest:"
 VERDICTS = (*ANSWER_COLUMNS, "judge", "outcome", "refused", "score")
 """What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
+
+RECIPE = "recipe.yaml"
+RECIPE_NOTE = (
+    "# The recipe with its defaults. Settings that are null are left out; evidence/report.json holds them all.\n"
+)
 
 CROISSANT = "croissant.json"
 _CONTEXT = {
@@ -97,7 +103,8 @@ def write_dataset(
     names both as configs and nothing else as data. `evidence/report.json`: what may be published of the report, see
     `record`. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
     and the id of the nearest task row. `evidence/verdicts.parquet`: VERDICTS. `evidence/dropped.parquet`: every
-    candidate left out, with the reason. `evidence/files.json`: see `manifest`. `croissant.json`: see `croissant`. Texts
+    candidate left out, with the reason. `evidence/files.json`: see `manifest`. `recipe.yaml`: the public
+    recipe without nulls. `croissant.json`: see `croissant`. Texts
     of tasks, probes and answers are not in it.
 
     Args:
@@ -116,28 +123,53 @@ def write_dataset(
     public = publishable(report, base)
     splits = {} if controls is None else control_rows(pool, controls, openers)
     with replacing_folder(folder) as temporary:
-        data = {_write_data(temporary, CURATED, "train", rows): rows}
+        data = {write_data(temporary, CURATED, "train", rows): rows}
         configs = [Config(CURATED, {"train": next(iter(data))})]
         if splits:
-            files = {split: _write_data(temporary, CONTROLS, split, table) for split, table in splits.items()}
+            files = {split: write_data(temporary, CONTROLS, split, table) for split, table in splits.items()}
             configs.append(Config(CONTROLS, files))
             data |= {files[split]: table for split, table in splits.items()}
-        _write(temporary / "evidence" / "selection.parquet", _table(_picked(scores, selection)))
-        _write(temporary / "evidence" / "verdicts.parquet", _table(verdicts.select(VERDICTS)))
-        _write(temporary / "evidence" / "dropped.parquet", _table(dropped_rows(pool.dropped)))
+        write_table(temporary / "evidence" / "selection.parquet", arrow(picked_rows(scores, selection)))
+        write_table(temporary / "evidence" / "verdicts.parquet", arrow(verdicts.select(VERDICTS)))
+        write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(pool.dropped)))
         write_json(temporary / "evidence" / "report.json", plain(public))
-        metadata = facts(rows, name=public.name, configs=configs)
-        described = croissant(
-            name=public.name,
-            description=f"{public.decision.sentence} {WARNING}",
-            licence=str(metadata.get("license_name", metadata["license"])),
-            tables={path: (table.schema, digest((temporary / path).read_bytes())) for path, table in data.items()},
-        )
-        write_json(temporary / CROISSANT, described)
         write_text(
-            temporary / "README.md", card(rows, metadata, report=public, evidence=evidence(public), configs=configs)
+            temporary / RECIPE,
+            RECIPE_NOTE
+            + yaml_of(
+                {name: without_nulls(value) for name, value in public.provenance.recipe.items() if value is not None}
+            ),
         )
-        write_json(temporary / MANIFEST, manifest(temporary, metadata))
+        metadata = facts(rows, name=public.name, configs=configs)
+        text = card(rows, metadata, report=public, evidence=evidence(public), configs=configs)
+        describe(temporary, data, metadata, name=public.name, summary=public.decision.sentence, card=text)
+
+
+def describe(
+    folder: Path,
+    data: Mapping[str, pa.Table],
+    metadata: Mapping[str, JsonValue],
+    *,
+    name: str,
+    summary: str,
+    card: str,
+) -> None:
+    """Writes what stands beside the rows of a data set: its card, its description in Croissant, and its manifest.
+
+    Args:
+        data: Path of each data file in `folder` -> its rows.
+        metadata: Of `card.facts`.
+        summary: A sentence that a catalogue shows.
+    """
+    described = croissant(
+        name=name,
+        description=f"{summary} {WARNING}",
+        licence=str(metadata.get("license_name", metadata["license"])),
+        tables={path: (table.schema, digest((folder / path).read_bytes())) for path, table in data.items()},
+    )
+    write_json(folder / CROISSANT, described)
+    write_text(folder / "README.md", card)
+    write_json(folder / MANIFEST, manifest(folder, metadata))
 
 
 def dataset_rows(
@@ -154,7 +186,7 @@ def dataset_rows(
     row added to the objective when it was picked; coverage, how many candidates it is the best cover of, null where
     nobody counted; and, where rows are repeated, repeats, how often a pass over the set trains on the row.
     """
-    picked = _picked(scores, selection).drop(pl.selectors.starts_with(NEAREST))
+    picked = picked_rows(scores, selection).drop(pl.selectors.starts_with(NEAREST))
     text = ("id", "messages", "category", "source", "licence")
     joined = picked.join(pool.rows.select(text), on="id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("messages").is_null())["id"]
@@ -163,7 +195,7 @@ def dataset_rows(
     counted = pl.Series("coverage", [coverage.get(row_id) for row_id in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
     rows = joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage")
-    return _table(_with_repeats(rows, repeats))
+    return arrow(_with_repeats(rows, repeats))
 
 
 def _with_repeats(rows: pl.DataFrame, repeats: Mapping[str, int] | None) -> pl.DataFrame:
@@ -189,11 +221,17 @@ def control_rows(pool: Pool, controls: pl.DataFrame, openers: Mapping[str, str] 
             rows = rows.with_columns(
                 opener=pl.Series([(openers or {}).get(row_id) for row_id in rows["id"]], dtype=pl.String)
             )
-        splits[re.sub(r"\W+", "_", str(arm))] = _table(rows)
+        splits[re.sub(r"\W+", "_", str(arm))] = arrow(rows)
     return splits
 
 
-def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
+def picked_rows(scores: Scores, selection: Selection) -> pl.DataFrame:
+    """The chosen rows in the order picked: id, `rank` from 0, `gain`, `similarity`, and for each task SIMILARITY and
+    NEAREST.
+
+    Raises:
+        ValueError: A row has no score.
+    """
     columns: dict[str, object] = {"id": scores.ids, "similarity": scores.combined}
     for task, values in scores.tasks.items():
         columns[SIMILARITY + task] = values
@@ -210,7 +248,7 @@ def _picked(scores: Scores, selection: Selection) -> pl.DataFrame:
     return picked
 
 
-def _table(frame: pl.DataFrame) -> pa.Table:
+def arrow(frame: pl.DataFrame) -> pa.Table:
     """As Arrow with plain strings and lists, which `datasets` shows as `string` and not as `large_string`."""
     plain = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.Boolean: pa.bool_()}
     lists = {
@@ -221,7 +259,7 @@ def _table(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow().cast(schema)
 
 
-def _write_data(folder: Path, config: str, split: str, table: pa.Table) -> str:
+def write_data(folder: Path, config: str, split: str, table: pa.Table) -> str:
     """Writes the rows of a split and gives the path of their file from `folder` on.
 
     `datasets` keeps the rows of a local folder in its cache under the folder's own name and what the card says of the
@@ -230,12 +268,13 @@ def _write_data(folder: Path, config: str, split: str, table: pa.Table) -> str:
     of another run.
     """
     path = folder / f"data/{config}/{split}.parquet"
-    _write(path, table)
+    write_table(path, table)
     number = f"00000-of-00001-{digest(path.read_bytes()).sha256[:DIGITS]}"
     return path.rename(path.with_stem(f"{split}-{number}")).relative_to(folder).as_posix()
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a table as Parquet, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
 

@@ -245,6 +245,19 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
     return public.model_copy(update=changes)
 
 
+def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> JsonValue:
+    """What may be published of a resolved recipe, without settings that are null; `base` as above."""
+    listed = _LIST.at("provenance.recipe")
+    known = dict(_replacements(dict(recipe), listed, base))
+    return _without_nulls(_public(dict(recipe), listed, base, known))
+
+
+def _without_nulls(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def dropped_rows(dropped: pl.DataFrame) -> pl.DataFrame:
     """Rows that were left out, with the reasons that may be published."""
     kinds = dropped.select("stage", "reason").unique()

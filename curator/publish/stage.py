@@ -1,14 +1,16 @@
-"""Stage `publish`: the data set folder with its evidence."""
+"""Stage `publish`: the data set folder with its evidence; and, before there is any, the chosen rows marked as such."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from curator.publish.unverified import NOT_VERIFIED, TAG
 from curator.recipe.verify import CURATED, FULL
 from curator.run import Run
 from curator.run.names import DATASET
 from curator.run.readers import explanations, report_file
+from curator.wording import these
 
 
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
@@ -26,7 +28,7 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.model import read_report
 
     selection, (chosen, _) = run.selection(), explanations(run.root)
-    opened, often = run.opened(), run.repeats()
+    opened = run.opened()
     # The curated set is there already, and the full pool is not a set that was drawn.
     controls = run.drawn().filter(~pl.col("arm").is_in([CURATED, FULL]))
     write_dataset(
@@ -40,7 +42,61 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         verdicts=pl.concat(run.panel().values()),
         controls=controls if run.recipe.publish.controls else None,
         openers=None if opened is None else dict(opened.select("id", "opener").iter_rows()),
-        repeats=None if often is None else dict(often.filter(arm=CURATED).select("id", "repeats").iter_rows()),
+        repeats=run.curated_repeats(),
         base=run.base,
     )
     return {"summary": f"{len(selection.ids)} rows in {folder / DATASET}"}
+
+
+def unverified(run: Run, folder: Path) -> Mapping[str, str]:
+    """Writes the chosen rows as a data set folder, whole or not at all: `data/curated/`, the card, `croissant.json`,
+    and below `evidence/` the choice (`selection.parquet`), what was left out (`dropped.parquet`), the resolved recipe
+    (`recipe.yaml`) and the digests of these files. Texts of tasks stay here.
+
+    Returns:
+        `summary`: how many rows, and where.
+    """
+    from curator.publish.card import WARNING, Config, between_marks, facts, origins, yaml_of
+    from curator.publish.dataset import arrow, dataset_rows, describe, picked_rows, write_data, write_table
+    from curator.publish.record import dropped_rows, publishable_recipe
+    from curator.run.folder import replacing_folder, write_text
+    from curator.selection.outcome import HEADS, outcome_of, table
+    from curator.wording import page
+
+    recipe, data, scores, selection = run.recipe, run.data(), run.selected_by(), run.selection()
+    chosen, _ = explanations(run.root)
+    covers = dict(chosen.select("id", chosen["covers"].list.len()).iter_rows())
+    rows = dataset_rows(data.pool, scores, selection, covers, run.curated_repeats())
+    vectors = run.vectors("pool", run.representation())
+    sets = outcome_of(data.pool.rows, run.traits(), scores, run.drawn(), vectors)
+    with replacing_folder(folder / DATASET) as temporary:
+        tables = {write_data(temporary, CURATED, "train", rows): rows}
+        configs = [Config(CURATED, {"train": next(iter(tables))})]
+        write_table(temporary / "evidence" / "selection.parquet", arrow(picked_rows(scores, selection)))
+        write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(data.pool.dropped)))
+        public = publishable_recipe(recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}), run.base)
+        assert isinstance(public, dict)
+        write_text(temporary / "evidence" / "recipe.yaml", yaml_of(public))
+        metadata = facts(rows, name=recipe.name, configs=configs, tags=[TAG])
+        body = page(
+            "publish",
+            "unverified.md.j2",
+            name=recipe.name,
+            warning=WARNING,
+            not_verified=NOT_VERIFIED,
+            rows=rows.num_rows,
+            candidates=data.pool.rows.height,
+            given=recipe.select.data is not None,
+            tasks=[task.name for task in recipe.tasks if task.anticipated],
+            heads=HEADS,
+            figures=table(sets),
+            selection=selection,
+            scores=scores,
+            columns=rows.column_names,
+            origins=origins(rows),
+            versions=run.computed_with()["versions"],
+        )
+        describe(
+            temporary, tables, metadata, name=recipe.name, summary=NOT_VERIFIED, card=between_marks(metadata, body)
+        )
+    return {"summary": f"{these(rows.num_rows, 'row', 'rows')} in {folder / DATASET}, not verified"}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
 from curator.recipe.augment import Augment
 from curator.recipe.halves import require_models
@@ -26,6 +26,7 @@ from curator.recipe.select import OBJECTIVES, Select
 from curator.recipe.source import Count, Name, Section, Source, require_all
 from curator.recipe.sweep import require_sense
 from curator.recipe.task import TaskSection as TaskSection
+from curator.recipe.unverified import JUDGES, PROBES, VERIFY, lacking, refuse_unverifiable
 from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED, RECOVERY, Pilot, Verify
 
 FORMER_DRAWS = 2
@@ -69,6 +70,10 @@ class Engine(Section):
     """Go on with a grid whose pieces were computed on other devices, in other dtypes or by other library versions.
     Without it such a run stops and names the pieces that differ.
     """
+    report_to: Literal["trackio", "wandb", "mlflow"] | None = None
+    """An experiment tracker that receives losses and learning rates of every training, and the final figures of every
+    arm. It receives no prompt and no answer.
+    """
 
     @model_validator(mode="after")
     def _ray(self) -> Engine:
@@ -101,7 +106,10 @@ class Suite(Section):
 
 
 class Recipe(Section):
-    """One experiment, from a pool to a verified data set."""
+    """One experiment, from a pool to a verified data set.
+
+    Without `probes`, `verify` and `judges` rows can be chosen, and the choice cannot be verified.
+    """
 
     name: Name
     """Name of the experiment; the run folder is `outputs/NAME`."""
@@ -111,14 +119,14 @@ class Recipe(Section):
     pool: PoolSection
     tasks: Annotated[list[TaskSection], Field(min_length=1)]
     """What users are expected to fine-tune on. Similarity is measured against the anticipated tasks."""
-    probes: Probes
+    probes: Probes = PROBES
     represent: Representations = Represent()
     """What turns rows into vectors: one way, or a list of several."""
     score: Score = Score()
     select: Select
-    verify: Verify
+    verify: Verify = VERIFY
     augment: Augment = Augment()
-    judges: Judges
+    judges: Judges = JUDGES
     publish: Publish = Publish()
     engine: Engine = Engine()
     suite: Suite | None = None
@@ -127,6 +135,7 @@ class Recipe(Section):
     def _agree(self) -> Recipe:
         require_all(
             self._names,
+            partial(refuse_unverifiable, self),
             self._refuse_whole_weights,
             partial(require_sense, self),
             partial(require_models, self),
@@ -363,6 +372,16 @@ class Recipe(Section):
                     f"engine: gpus_per_worker is {gpus:g}, and verify.{name}.processes is {processes} with one GPU "
                     f"each; set gpus_per_worker to {processes}, or lower processes"
                 )
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without what stands for the sections that are not given."""
+        return {name: value for name, value in dump(self).items() if name not in self.lacks}
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The sections without which the chosen rows cannot be verified, as far as they are not given."""
+        return lacking(self.model_fields_set)
 
     @property
     def representations(self) -> tuple[Represent, ...]:

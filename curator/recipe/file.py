@@ -17,9 +17,13 @@ from pydantic_core import ErrorDetails
 from curator.errors import RecipeError
 from curator.recipe import Recipe
 from curator.recipe.source import Name
+from curator.recipe.unverified import lacking
 from curator.wording import these
 
 _LAST = 10**9  # the line that `--set` counts as, so that its mistakes come last
+
+MISSING = "missing; add it, or choose rows without verification with `curator select`"
+"""Said of a section that only a verification needs."""
 
 Keys = tuple[str | int, ...]
 
@@ -45,23 +49,24 @@ _TYPES = {
 }
 
 
-def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True) -> Recipe:
     """The recipe of a file, checked.
 
     Args:
         path: A YAML file.
         settings: Overrides such as `select.k=50` or `tasks.list.rows=10`, whose value is read as YAML; they pass the
             same checks as the file. An item of a list is named by its position or by its `name`.
+        whole: Whether the sections that verify a choice are needed, too.
 
     Raises:
         RecipeError: The file cannot be read, is not YAML, or holds mistakes; all of them are named.
     """
-    return validated(open_file(path, settings))
+    return validated(open_file(path, settings), whole=whole)
 
 
-def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Recipe:
+def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe", whole: bool = True) -> Recipe:
     """The recipe written in `text`; `name` is what messages call it. Raises and arguments as `read`."""
-    return validated(load(text, settings, name=name))
+    return validated(load(text, settings, name=name), whole=whole)
 
 
 @dataclass(frozen=True)
@@ -124,26 +129,28 @@ def load(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Wr
     return Written(name, data, places, tuple(problems))
 
 
-def validated(written: Written) -> Recipe:
-    """The recipe, checked.
+def validated(written: Written, *, whole: bool = True) -> Recipe:
+    """The recipe, checked; `whole` as `read` takes it.
 
     Raises:
         RecipeError: It holds mistakes; all of them are named, in the order of the file, those of overrides last.
     """
-    recipe, problems = examined(written)
+    recipe, problems = examined(written, whole=whole)
     if recipe is None or problems:
         raise RecipeError([sentence for _, sentence in problems])
     return recipe
 
 
-def examined(written: Written) -> tuple[Recipe | None, list[Located]]:
-    """The recipe (null where a value is wrong), and every mistake in it, sorted by its line."""
+def examined(written: Written, *, whole: bool = True) -> tuple[Recipe | None, list[Located]]:
+    """The recipe (null where a value is wrong), and every mistake in it, sorted by its line; `whole` as in `read`."""
     overrides = [(_LAST, problem) for problem in written.problems]
-    halves = list(_half_characters(written.data, written))
+    others = list(_half_characters(written.data, written))
+    if whole:
+        others += [written.at((name,), MISSING) for name in lacking(written.data)]
     try:
-        return Recipe.model_validate(written.data, by_alias=True, by_name=False), [*halves, *overrides]
+        return Recipe.model_validate(written.data, by_alias=True, by_name=False), [*others, *overrides]
     except ValidationError as error:
-        return None, [*sorted({*mistakes(error, written), *halves}), *overrides]
+        return None, [*sorted({*mistakes(error, written), *others}), *overrides]
 
 
 def _half_characters(data: Any, written: Written, path: Keys = ()) -> Iterator[Located]:

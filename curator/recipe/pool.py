@@ -68,6 +68,10 @@ class Clean(Section):
         return {name: float(value)} if _is_number(value) else value
 
 
+UNSURE = 0.05
+"""By how much in cosine a category must lie nearer than the next to be sure of it: others word a hazard otherwise."""
+
+
 class Categorise(Section):
     """Rows without a category get that of the nearest description in the hazard taxonomy, by the pool's embedder. A
     bare number is the `least`.

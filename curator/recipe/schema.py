@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from curator.recipe import Recipe
 from curator.recipe.source import Section
+from curator.recipe.unverified import SECTIONS
 
 Values = dict[str, JsonValue]
 
@@ -74,6 +75,8 @@ def schema() -> Values:
             if info.default_factory is not None:
                 default = info.get_default(call_default_factory=True)
                 _inner(properties, info.alias or field)["default"] = to_jsonable_python(default, exclude_none=True)
+    for name in SECTIONS:  # what stands for them where they are not given is not a default that anyone should copy
+        del _inner(_inner(generated, "properties"), name)["default"]
     for name, short in SHORTHANDS.items():
         whole = _inner(definitions, name)
         definitions[name] = {"description": whole.pop("description"), "anyOf": [whole, short]}

@@ -46,7 +46,7 @@ def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = (), refusals_by: 
     )
     notes = tuple(note for source in read for note in remarks(source))
     kept, dropped = Counter(pool.rows["source"]), Counter(pool.dropped["source"])
-    found = material.Pool(
+    counted = material.Pool(
         read=pool.rows.height + pool.dropped.height,
         kept=pool.rows.height,
         dropped=pool.dropped.height,
@@ -64,7 +64,7 @@ def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = (), refusals_by: 
         tokens=quantiles(pool.rows["tokens"].drop_nulls().to_numpy()),
     )
     later = {"notes": notes or None, "refusals_by": refusals_by}
-    return found.model_copy(update={name: value for name, value in later.items() if value is not None})
+    return counted.model_copy(update={name: value for name, value in later.items() if value is not None})
 
 
 def _licences(rows: pl.DataFrame) -> tuple[str | None, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from curator.run import FOLDERS, STAGES, Run
 from curator.run.folder import finished, read_json, write_json, write_text
 from curator.run.names import BANK, DONE, FIGURES, MARKDOWN, PILOT, REGIME, REPORT, WEBPAGE
 from curator.run.readers import pieces
+from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +28,29 @@ if TYPE_CHECKING:
     from curator.report.conclusion import JudgeError as Correction
     from curator.report.facts import Models
     from curator.report.material import Engine, Provenance, Spent, TaskSetting, Timing
+
+
+def track(run: Run) -> None:
+    """Tells the recipe's experiment tracker every rate of the finished report: `eval_<quantity>/<phase>/<task>/<arm>`.
+
+    Raises:
+        RunError: The tracker is not installed.
+    """
+    tracker = tracker_of(run.recipe)
+    if tracker is None:
+        return
+    from curator.report.model import read_report
+    from curator.run.readers import report_file
+
+    rates = {
+        f"eval_{quantity}/{phase}/{task}/{arm}": getattr(getattr(phases, phase), quantity).value
+        for arm, tasks in read_report(report_file(run.root)).arms.items()
+        for task, phases in tasks.items()
+        for phase in ("before", "after")
+        for quantity in ("harmfulness", "over_refusal", "utility", "degenerate")
+    }
+    known = {name: rate for name, rate in rates.items() if rate is not None}
+    replace(tracker, run=run.folder("report").name).report(known)
 
 
 def report(run: Run, folder: Path) -> Mapping[str, str]:
@@ -127,6 +151,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),
+            *(f"{note[0].upper()}{note[1:]}." for note in run.record("select").get("notes", ())),
             *_merged(run, {task: model.steps for (_, _, task), model in models.items() if task is not None}),
         ],
     )
@@ -294,7 +319,9 @@ def ran(run: Run) -> Engine:
         )
         for (engine, host, node), work in sorted(work_of.items(), key=lambda item: str(item[0]))
     )
-    return Engine.model_validate({**section.model_dump(), "threads": resolved_threads(section), "nodes": nodes})
+    return Engine.model_validate(
+        {**section.model_dump(exclude={"report_to"}), "threads": resolved_threads(section), "nodes": nodes}
+    )
 
 
 def _spent(trained: Sequence[Mapping[str, Any]]) -> Spent | None:

@@ -41,7 +41,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Says nothing."""
+    """Shows no progress."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
         pass
@@ -103,7 +103,7 @@ def require(root: Path, *stages: str) -> None:
     """Refuses a run folder in which one of the stages is not finished.
 
     Raises:
-        RunError: It is not a run folder, or it holds another recipe's stage, or none.
+        RunError: `root` is not a run folder, or one of the stages is missing or of another recipe.
     """
     keys_of(root)
     for stage in stages:
@@ -140,10 +140,10 @@ class Run:
         from curator.recipe.file import read
 
         require(root, *stages)
-        return cls(read(root / names.RECIPE), root, progress=progress or SILENT)
+        return cls(read(root / names.RECIPE, whole=False), root, progress=progress or SILENT)
 
     def folder(self, stage: str) -> Path:
-        """Where a stage keeps what it makes."""
+        """The folder of a stage."""
         return self.root / FOLDERS[stage]
 
     def done(self, stage: str) -> dict[str, Any]:
@@ -152,12 +152,12 @@ class Run:
         return done
 
     def record(self, stage: str) -> dict[str, Any]:
-        """What a finished stage wrote down of itself."""
+        """The record of a finished stage."""
         record: dict[str, Any] = self.done(stage)["record"]
         return record
 
     def progress_of(self, stage: str) -> Callable[[int, int], None]:
-        """Says of a stage how much of how much is done."""
+        """Reports how much of a stage is done."""
         return lambda done, total: self.progress.progress(stage, done, total)
 
     def dtype(self) -> tuple[str, str]:
@@ -189,7 +189,7 @@ class Run:
         return load_vectors(self.folder("represent") / names.part_below(representation), part)
 
     def scores_folder(self, setting: Setting) -> Path:
-        """Where the score is that a setting chooses by."""
+        """The folder of the score that a setting chooses by."""
         folder = self.folder("scores") / names.part_below(setting.representation)
         return folder if setting.score is None else folder / names.candidate(setting.score)
 
@@ -225,7 +225,7 @@ class Run:
         return self._frame("pool", names.TRAITS)
 
     def every_score(self) -> pl.DataFrame:
-        """Every score there is of every candidate: `id`, and a column `<score>:<task>` for each task."""
+        """All scores of all candidates: `id`, and a column `<score>:<task>` for each score and task."""
         return self._frame("scores", names.EVERY_SCORE)
 
     def selection(self) -> Selection:
@@ -277,6 +277,11 @@ class Run:
         is once.
         """
         return self._frame("select", names.REPEATS) if (self.folder("select") / names.REPEATS).exists() else None
+
+    def curated_repeats(self) -> dict[str, int] | None:
+        """How often a pass over the curated set trains on each of its rows; null where each is once."""
+        often = self.repeats()
+        return None if often is None else dict(often.filter(arm="curated").select("id", "repeats").iter_rows())
 
     def opened(self) -> pl.DataFrame | None:
         """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA; null where
@@ -374,8 +379,9 @@ class Run:
             `versions`, of all stages up to the judges; `device`, `dtype` and `threads`, of the grid's models. Where
             there were several, all are named; `threads` is null then, and what no piece says is left out.
         """
-        stages = [self.folder(stage) for stage in ("base", "pool", "represent", "scores", "select", "judge")]
-        pieces = self._wheres(self._pieces())
+        done = [stage for stage in names.STAGES if current(self.root, stage) is not None]
+        stages = [self.folder(stage) for stage in done if stage not in ("train", "answer", "report", "publish")]
+        pieces = self._wheres(self._pieces()) if "train" in done else []
         elsewhere = [where for stage in ("pool", "represent") for where in self.record(stage).get("places", ())]
         grid, every = counted(pieces), counted([*pieces, *self._wheres(stages), *elsewhere])
         values = {name: " and ".join(sorted(each)) for name, each in every.items()}

@@ -19,6 +19,7 @@ STARTED, DONE, SHARED = "started.json", "done.json", "shared.json"
 # Of stage `pool`.
 POOL, DROPPED, KEEP, GIVEN, ROLES = "pool.arrow", "dropped.parquet", "keep.parquet", "given.parquet", "data.json"
 TRAITS, FINDINGS = "traits.parquet", "findings.json"
+HAZARDS = "categories.parquet"
 PROBES = {name: f"probes-{name}.parquet" for name in ("harmful", "benign", "pilot")}
 TASK_PARTS = ("train", "test", "regime", "defence")
 
@@ -43,6 +44,9 @@ ANSWERS, FORGETTING, ROW_LOSSES = "answers.parquet", "forgetting.parquet", "loss
 UTILITY = "utility.parquet"
 LOG_ODDS, OPENERS = "log-odds.parquet", "openers"
 VERDICTS, PANEL, ADDED = "verdicts.parquet", "panel", "added"
+
+# Beside the stages, too: the chosen rows as a data set that nothing has verified.
+UNVERIFIED = "unverified"
 
 # Of stages `report` and `publish`.
 REPORT, MARKDOWN, WEBPAGE, FIGURES, DATASET = "report.json", "report.md", "report.html", "figures.json", "dataset"

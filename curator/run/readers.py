@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.run import names
-from curator.run.folder import finished, read_json
+from curator.run import keys_of, names
+from curator.run.folder import finished, key_of, read_json
 from curator.run.names import FOLDERS
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+NUMBER = 1
+"""Of the code that writes chosen rows as a data set; raised when it makes something else of the same rows."""
 
 
 def recipe_file(root: Path) -> Path:
@@ -36,6 +41,24 @@ def webpage_file(root: Path) -> Path:
 def dataset_folder(root: Path) -> Path:
     """Where the data set of a run folder is."""
     return root / FOLDERS["publish"] / names.DATASET
+
+
+def key_of_rows(stages: Mapping[str, str], name: str) -> str:
+    """The key of the data set of chosen rows that nothing has verified, by the keys of the stages and the recipe's
+    name.
+    """
+    return key_of(names.UNVERIFIED, NUMBER, stages["select"], name)
+
+
+def unverified_folder(root: Path) -> Path | None:
+    """Where that data set is; null where there is none for the recipe which the run folder holds now.
+
+    Raises:
+        RunError: `root` is not a run folder.
+    """
+    stages, done = keys_of(root), finished(root / names.UNVERIFIED)
+    current = done is not None and done["key"] == key_of_rows(stages, read_json(root / names.KEYS)["name"])
+    return root / names.UNVERIFIED / names.DATASET if current else None
 
 
 def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -80,6 +103,16 @@ def traits_of(root: Path) -> pl.DataFrame | None:
     from curator.run.files import load_frame
 
     path = root / FOLDERS["pool"] / names.TRAITS
+    return load_frame(path) if path.exists() else None
+
+
+def hazards_of(root: Path) -> pl.DataFrame | None:
+    """How sure the category of each candidate is that was named by the nearest hazard (id, category, assigned, cosine,
+    confidence); null where the recipe does not ask for it.
+    """
+    from curator.run.files import load_frame
+
+    path = root / FOLDERS["pool"] / names.HAZARDS
     return load_frame(path) if path.exists() else None
 
 

@@ -19,6 +19,7 @@ from curator.recipe.training import Training, checkpoint_steps
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
 from curator.train.job import Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.tracker import tracker_of
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class Workshop:
             seed=seed,
             names=f"verify.{phase}",
             checkpoints=left,
+            tracker=tracker_of(self.run.recipe),
         )
 
     def _trained(self, jobs: Sequence[TrainJob], later: Sequence[TrainJob] = ()) -> dict[str, tuple[Weights, ...]]:

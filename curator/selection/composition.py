@@ -166,19 +166,6 @@ def remarks(shares: Mapping[str, float | None]) -> list[str]:
     return sentences
 
 
-def beside(chosen: Composition, pool: Composition) -> str:
-    """What the choice did, in short: its refusals, openers and words beside those of the pool."""
-    parts = []
-    if chosen.refusals is not None and pool.refusals is not None:
-        parts.append(f"refusals {chosen.refusals:.0%} (pool {pool.refusals:.0%})")
-    if chosen.vulnerable is not None and pool.vulnerable is not None:
-        parts.append(f"{chosen.vulnerable:.0%} vulnerable rows (pool {pool.vulnerable:.0%})")
-    openers = f"{chosen.openers:,.0f} opener{'' if chosen.openers == 1 else 's'}"
-    parts.append(f"{openers} (random sets {chosen.openers_by_chance:,.0f})")
-    parts.append(f"median words {chosen.words:,.0f} (pool {pool.words:,.0f})")
-    return ", ".join(parts)
-
-
 class _Cover:
     """How well sets cover the pool: exact, on at most COVERED of its rows."""
 

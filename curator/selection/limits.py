@@ -273,8 +273,8 @@ def _groups(
             raise SelectionError("groups: missing; quotas need the group of every row")
         return np.zeros(n, dtype=np.int64), ("all",), np.array([0]), np.array([n])
     if len(groups) != n:
-        found = f"{these(len(groups), 'label', 'labels')} for {these(n, 'row', 'rows')}"
-        raise SelectionError(f"groups: found {found}; give one per row")
+        sizes = f"{these(len(groups), 'label', 'labels')} for {these(n, 'row', 'rows')}"
+        raise SelectionError(f"groups: found {sizes}; give one per row")
     labels = [groups[row] for row in problem.rows.tolist()]
     names = sorted(set(labels), key=lambda label: (label is not None, str(label)))
     number = {label: at for at, label in enumerate(names)}

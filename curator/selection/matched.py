@@ -1,8 +1,8 @@
 """Sets that match another: the composition of the curated one, or of the pool, by refusal, category and length.
 
-A matched random set has the curated set's composition, so that what is owed to the composition can be told from what is
-owed to the choice. The lowest and the highest within strata have the pool's, so that they differ in similarity, and not
-in the kind of answer that goes with it.
+A matched random set has the curated set's composition, which separates the effect of the composition from the effect of
+the selection. The lowest and the highest within strata have the pool's composition, so that they differ in similarity
+and not in the kind of answer that goes with it.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def matched_random(
     """
     check_size(ids, k)
     if len(groups) != len(ids):
-        found = f"{these(len(groups), 'label', 'labels')} for {these(len(ids), 'id', 'ids')}"
-        raise SelectionError(f"groups: found {found}; give one per id")
+        sizes = f"{these(len(groups), 'label', 'labels')} for {these(len(ids), 'id', 'ids')}"
+        raise SelectionError(f"groups: found {sizes}; give one per id")
     cells = cells_of(ids, groups, None if lengths is None else column("lengths", lengths, len(ids)))
     unknown = sorted(set(chosen) - set(ids))
     if unknown or not chosen:

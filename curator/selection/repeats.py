@@ -40,15 +40,16 @@ def table(section: Repeats, labels: Mapping[str, str | None], arms: Iterable[str
     return pl.DataFrame(rows, schema=REPEATS_SCHEMA, orient="row")
 
 
-def require_groups(section: Repeats, labels: Mapping[str, str | None]) -> None:
-    """Refuses groups that no row of the pool is in.
+def require_groups(section: Repeats, labels: Mapping[str, str | None]) -> Mapping[str, str | None]:
+    """The labels, which name every group of the section.
 
     Raises:
-        SelectionError: There are such groups.
+        SelectionError: No row of the pool is in one of the groups.
     """
     problems = section.unknown({label for label in labels.values() if label is not None})
     if problems:
         raise SelectionError("\n".join(f"select.repeats.groups.{group}: {sentence}" for group, sentence in problems))
+    return labels
 
 
 def repeated(section: Repeats | None, labels: Mapping[str, str | None], ids: Sequence[str]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def select(
     stochastic: float | None = None,
     seed: int = 0,
 ) -> Selection:
-    """The rows that cover the pool best and resemble the tasks least.
+    """Selects the rows that cover the pool best and resemble the tasks least.
 
     Maximises, over sets S of exactly k rows,
 
@@ -71,9 +71,9 @@ def select(
         ids: `n` distinct ids [default: row numbers]. Ties go by id; the order of rows changes nothing.
         weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0.5, without coverage].
         coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
-            found among those that keep it; its lambda is `weight`, `parameters["floor"]` says what was kept and what no
-            set can better, and `frontier` holds the sets tried. 0 is the coverage of random sets within the same limits
-            (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not monotone.
+            found among those that keep it. Its lambda is `weight`, `parameters["floor"]` gives the share that was kept
+            and its bound, and `frontier` has the sets that were tried. 0 is the coverage of random sets within the same
+            limits (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not monotone.
         prefer: `dissimilar`, `similar` (the most similar set that keeps it), or `none` (coverage alone).
         objective: The coverage term, one of those above. `parameters`: its own, by name.
         neighbours: How many nearest distinct rows can cover a row, itself included.

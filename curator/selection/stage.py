@@ -15,7 +15,7 @@ from curator.provenance import packages
 from curator.recipe.limits import CAPPED_BY, TRAITS, Answers, Quotas, openers_of
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
-from curator.recipe.verify import BEST_RANDOM, CURATED
+from curator.recipe.verify import BEST_RANDOM
 from curator.run import Run, Setting
 from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, REPEATS, STABILITY
 from curator.wording import these
@@ -73,8 +73,10 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         pilot: Chooses where the recipe says `weight: auto` or `by: bank`. It trains, which this room does not.
     """
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
+    from curator.run.readers import hazards_of
+    from curator.selection import outcome, quotas
     from curator.selection.arms import draw_arms
-    from curator.selection.composition import POOL, beside, compositions, remarks
+    from curator.selection.composition import compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
     from curator.selection.frontier import frontier
@@ -83,9 +85,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
     rows, traits, repeats, vulnerable = data.pool.rows, run.traits(), section.repeats, vulnerable_rows(run)
-    groups = {} if repeats is None else labels_of(repeats.by, rows, run.traits)
-    if repeats is not None:
-        require_groups(repeats, groups)
+    groups = {} if repeats is None else require_groups(repeats, labels_of(repeats.by, rows, run.traits))
 
     def chosen(setting: Setting, seed: int = recipe.seed, ids: Sequence[str] | None = None) -> Chosen:
         number = setting.representation
@@ -134,11 +134,19 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
         save_frame(folder / OPENED, opened)
         summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms with an opener in front"
-    record = {"representation": setting.representation, "weight": setting.weight}
-    made_of = {each.set: each for each in compositions(rows, traits, scores, drawn, vulnerable=vulnerable)}
-    kinds = [beside(made_of[CURATED], made_of[POOL])] if CURATED in made_of else []
-    noted = remarks({name: each.refusals for name, each in made_of.items()})
-    return {**record, "summary": "; ".join([summary, *kinds, *noted]), **shipped}
+    sets = outcome.outcome_of(rows, traits, scores, drawn, run.vectors("pool", setting.representation),
+                              vulnerable=vulnerable)  # fmt: skip
+    notes = quotas.remarks(section, _labels(section, rows, traits), selection.ids, hazards_of(run.root),
+                           many=recipe.pool.findings.many)  # fmt: skip
+    noted = remarks({each.set: each.refusals for each in compositions(rows, traits, scores, drawn)})
+    return {
+        "representation": setting.representation,
+        "weight": setting.weight,
+        "summary": "; ".join(filter(None, [summary, outcome.line(sets), *noted, *notes])),
+        "notes": notes,
+        "composition": outcome.recorded(sets),
+        **shipped,
+    }
 
 
 def choose(
@@ -239,6 +247,16 @@ def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:
     return {name: ([labels[row] for row in order], share) for name, (labels, share) in caps.items()}
 
 
+def _labels(section: Select, rows: pl.DataFrame, traits: pl.DataFrame) -> dict[str, str | None]:
+    """Id of each row -> its group by the quotas; empty without quotas."""
+    from curator.selection.groups import grouped
+
+    if section.quotas is None:
+        return {}
+    labels = grouped(rows, traits, section.groupings)[section.quotas.by]
+    return dict(zip(rows["id"], labels.to_list(), strict=True))
+
+
 def groups_of(
     section: Select, rows: pl.DataFrame, traits: pl.DataFrame | None
 ) -> tuple[list[str | None], Mapping[str, tuple[int | None, int | None]]]:
@@ -315,11 +333,9 @@ def quality(selection: Selection, overlaps: Sequence[float]) -> str:
         selection: What was chosen.
         overlaps: Of every pair of sets, this one and those by other seeds, layers or embedders, in [0, 1].
     """
-    gap = selection.relative_gap
-    parts = [
-        f"value {selection.value:.4f}",
-        "no certificate" if gap is None else f"at most {gap:.1%} short of the best",
-    ]
+    from curator.selection.outcome import certified
+
+    parts = [certified(selection)]
     recall = selection.parameters.get("recall", 1.0)
     if recall < 1.0:
         parts.append(f"neighbours found with recall {recall:.1%}")

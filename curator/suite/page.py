@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 COLUMNS = {HIGH: "High", LOW: "Low", "random": "Random", "full": "Full", "none": "None", "curated": "Ours"}
-"""The arms of the paper's tables in its order, and ours; arms of the user's come after them."""
+"""The arms of the paper's tables in its order, then the curated set; the user's own arms come after them."""
 
 MEASURES = {
     "log_det": "log det(I + XX'): larger is more diverse",
@@ -119,7 +119,7 @@ def _grid(suite: Suite, done: Sequence[Run], arms: Sequence[str], judge: str, k:
                 paper = [_paper(run.paper.get(arm)) for arm in beside]
                 yield run.result.model.id, run.task or " and ".join(run.result.tasks), *cells, *paper
 
-    size = "the size of each recipe" if k is None else f"{k:,} rows"
+    size = "the size of each recipe" if k is None else wording.these(k, "row", "rows")
     caption = f"Harmful after fine-tuning by {judge}, sets of {size}, with 95% intervals over seeds and prompts."
     names = [
         "model",
@@ -221,11 +221,11 @@ def _runs(suite: Suite) -> Table:
                 (facts.warning or "") if facts else "",
             )  # fmt: skip
 
-    caption = "Ours against random is the decision of each run, which also takes its costs into account."
+    caption = "Curated against random is the decision of each run, which also takes its costs into account."
     return table(
         "runs",
         caption,
-        ("run", "status", "reason", "trained", "taken", "time", "ours against random", "regime"),
+        ("run", "status", "reason", "trained", "taken", "time", "curated against random", "regime"),
         rows(),
     )
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curator.experiment.plan import BASE, Cell, plan
+from curator.forecast.cards import GPU
 from curator.forecast.estimate import kept_bytes
 from curator.forecast.measured import INSTRUCTION, Measured, measured
-from curator.forecast.speed import ANSWERING, GPU, operations
+from curator.forecast.speed import ANSWERING, operations
 from curator.forecast.workload import (
     FULL,
     Load,

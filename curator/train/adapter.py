@@ -1,4 +1,4 @@
-"""LoRA on a model: its settings, what of the model it adapts, and what it leaves as it is."""
+"""LoRA on a model: its settings, the weights it adapts, and the weights it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NEW = "default"  # the adapter that is trained; peft writes one of this name int
 
 
 class LeftOut(NamedTuple):
-    """Weights that LoRA leaves as they are, beside embeddings and the output head.
+    """Weights that LoRA leaves unchanged, besides embeddings and the output head.
 
     Attributes:
-        names: Theirs, without the number of the block. `share`: of the model's parameters, in (0, 1].
+        names: Names of these weights, without the number of the block. `share`: of the model's parameters, in (0, 1].
     """
 
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ def with_adapter(model: PreTrainedModel, section: Training) -> Any:
 
 
 def left_out(config: Any) -> LeftOut | None:
-    """What LoRA leaves out of a model of this configuration, none of whose weights are loaded; null for nothing.
+    """What LoRA leaves out of a model with this configuration, or null. Loads no weights.
 
     Raises:
         ModelError: LoRA cannot adapt such a model.

@@ -21,6 +21,7 @@ from curator.run.files import absolute, load_frame, relative, trained_from, trai
 from curator.run.folder import finished, key_of, make
 from curator.run.ran import computed_with, require_alike
 from curator.train.sft import train
+from curator.train.tracker import Tracker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -155,8 +156,8 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob(Job):
-    """One training; `names` is the recipe's key that errors name, and after the steps `checkpoints` weights are left
-    on the way.
+    """One training; `names` is the recipe's key that errors name, after the steps `checkpoints` weights are left on the
+    way, and `tracker` is what it reports to, which decides nothing of it.
     """
 
     rows: tuple[Rows, ...]
@@ -165,6 +166,7 @@ class TrainJob(Job):
     seed: int
     names: str
     checkpoints: tuple[int, ...] = ()
+    tracker: Tracker | None = None
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
@@ -189,6 +191,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
             folder=folder,
             key=job.names,
             checkpoints=job.checkpoints,
+            tracker=job.tracker and replace(job.tracker, run=job.folder),
         )
         return trained_record(trained, job.root)
 

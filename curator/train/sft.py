@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
 from curator.run.ran import note_dtype
 from curator.train.adapter import NEW, with_adapter
+from curator.train.tracker import Tracker
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def train(
     quantise: str | None = None,
     checkpoints: Collection[int] = (),
     openings: Sequence[Sequence[int]] | None = None,
+    tracker: Tracker | None = None,
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
 
@@ -76,11 +78,12 @@ def train(
             training.
         openings: For each row the tokens that its answer begins with and that bear no loss, empty for none; null where
             no row has any. They are not counted in `section.max_tokens`, so that the same rows are left out as without.
+        tracker: What is told the losses and learning rates; null for nothing.
 
     Raises:
         DataError: No row is short enough.
         ModelError: The weights cannot be loaded, the loss is no longer finite, or memory runs out.
-        RunError: One of several processes was killed, or there is no GPU for each.
+        RunError: One of several processes was killed, there is no GPU for each, or the tracker is not installed.
     """
     settings = {
         "rows": rows,
@@ -97,6 +100,7 @@ def train(
         "quantise": quantise,
         "checkpoints": checkpoints,
         "openings": openings,
+        "tracker": tracker,
     }
     if section.processes > 1:
         from curator.train.parallel import train_apart
@@ -142,6 +146,7 @@ def train_here(
     quantise: str | None = None,
     checkpoints: Collection[int] = (),
     openings: Sequence[Sequence[int]] | None = None,
+    tracker: Tracker | None = None,
 ) -> Trained:
     """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
     from accelerate.utils import gather_object
@@ -177,7 +182,7 @@ def train_here(
             "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in short] + [[-100] * BLANK] * blank,
         }
     )
-    with memory(f"{key}.micro_batch"):
+    with nullcontext() if tracker is None else tracker.open(), memory(f"{key}.micro_batch"):
         set_seed(seed)
         if section.method == "lora":
             model = with_adapter(model, section)
@@ -185,7 +190,9 @@ def train_here(
             blank=blank,
             micro_batch=section.micro_batch,
             model=model,
-            args=_arguments(section, steps, seed, folder, dtype=dtype, saves=not (quantise and adapters)),
+            args=_arguments(
+                section, steps, seed, folder, dtype=dtype, saves=not (quantise and adapters), tracker=tracker
+            ),
             train_dataset=table,
             processing_class=tokenizer,
         )
@@ -256,7 +263,9 @@ def _step(state: Path) -> int:
     return int(state.parent.name.rpartition("-")[2])
 
 
-def _arguments(section: Training, steps: int, seed: int, folder: Path, *, dtype: str, saves: bool) -> Any:
+def _arguments(
+    section: Training, steps: int, seed: int, folder: Path, *, dtype: str, saves: bool, tracker: Tracker | None
+) -> Any:
     from trl import SFTConfig
 
     schedules = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -283,7 +292,7 @@ def _arguments(section: Training, steps: int, seed: int, folder: Path, *, dtype:
         save_strategy="steps" if saves and section.save_steps < steps else "no",
         save_steps=section.save_steps,
         save_total_limit=1,
-        report_to="none",
+        **({"report_to": "none"} if tracker is None else tracker.arguments),
         disable_tqdm=True,
         dataloader_pin_memory=device() == "cuda",
         log_level="error",

@@ -30,7 +30,7 @@ CHILD = Path(__file__).with_name("vllm_child.py")
 
 
 class UnavailableError(Exception):
-    """vLLM is not there: the interpreter cannot be run, or does not have it."""
+    """vLLM is not available: the interpreter cannot be run, or vLLM is not installed for it."""
 
 
 class Generated(NamedTuple):

@@ -251,7 +251,7 @@ def test_without_a_list_or_enough_rows_no_cluster_is_chosen_and_it_says_why(file
     large = clustered(file, settings={"sample": 403})
     with pytest.raises(DataError, match=r"--sample: no cluster has 403 rows \(the largest has \d+"):
         sample(large, "random")
-    assert "No cluster is chosen" in summary(large)[0]
+    assert "No cluster was chosen" in summary(large)[0]
 
 
 def test_a_cluster_may_be_named_and_must_have_the_rows(file: str) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def test_refusals_behind_reasoning_count_and_other_languages_are_not_counted(fil
     assert found.refusals is None
     assert next(one for one in found.findings if one.kind == "refusals").severity == "info"
     page = html(found)
-    assert "Refusals: not judged, since no answer is in English." in page
+    assert "not judged<small>no answer is in English</small>" in page
 
 
 def test_a_recipe_gives_thresholds_judge_tasks_and_probes(files: dict[str, str]) -> None:
@@ -156,7 +155,8 @@ def test_the_page_is_one_file_that_loads_nothing_and_shows_no_text_of_rows(files
         row["category"] = "<img src=x onerror=alert(2)>"
     Path(files["corpus"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = html(audit(asked(files, embed=embed, embedder="words")))
-    assert "<script" not in page
+    assert page.count("<script") == 1, "that of the page itself"
+    assert "<script>alert" not in page
     assert "<img" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert not any(ask in page for ask in ASKS)
@@ -272,10 +272,21 @@ def test_the_exit_code_tells_of_findings(
     assert done.exception is None
     assert done.return_value == code
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert set(found["findings"][0]) == {"kind", "severity", "count", "share", "ids", "lines", "what", "advice"}
+    assert set(found["findings"][0]) == {
+        "kind",
+        "severity",
+        "count",
+        "share",
+        "ids",
+        "lines",
+        "source",
+        "what",
+        "advice",
+    }
     assert (tmp_path / "out" / "audit.html").exists()
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert re.search(r"\d+ findings: \d+ \w+(, \d+ \w+)*\.", page)
+    assert f'<p class="lead-finding">{found["findings"][0]["what"]}</p>' in page
+    assert page.count('<article class="finding">') == len(found["findings"])
 
 
 def test_json_stands_alone_on_standard_output(files: dict[str, str], tmp_path: Path) -> None:
@@ -300,14 +311,55 @@ def test_a_clean_corpus_passes_at_error(files: dict[str, str], tmp_path: Path) -
     assert done.return_value == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [(["--task", "x.jsonl", "--measure"], "--measure: needs --recipe"), ([], "--task: give a file of rows")],
-)
-def test_what_is_missing_on_the_command_line_is_told(options: list[str], message: str) -> None:
-    done = CliRunner().invoke(cli, ["audit", "corpus.jsonl", *options], standalone_mode=False)
+def test_what_is_missing_on_the_command_line_is_told() -> None:
+    words = ["audit", "corpus.jsonl", "--task", "x.jsonl", "--measure"]
+    done = CliRunner().invoke(cli, words, standalone_mode=False)
     assert isinstance(done.exception, RecipeError)
-    assert message in str(done.exception)
+    assert "--measure: needs --recipe" in str(done.exception)
+
+
+def test_without_a_task_everything_else_is_found(files: dict[str, str], tmp_path: Path) -> None:
+    corpus, probes = source_of(files["corpus"]), named([files["probes"]])
+    alone = audit(Request(corpus, {}, probes, embed=embed, embedder="words"))
+    beside = audit(asked(files, embed=embed, embedder="words"))
+    of_corpus = [each for each in beside.findings if each.source == "corpus.jsonl"]
+    assert list(alone.findings) == of_corpus
+    assert (alone.similarity, alone.exposure) == ({}, ())
+    assert alone.redundancy == beside.redundancy
+    assert ("similarity to tasks", "not measured; --task names rows that users fine-tune on") in summary(alone)
+    assert "Not measured, because no task was given." in html(alone)
+    words = ["audit", files["corpus"], "--no-embedder", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, words, standalone_mode=False, catch_exceptions=False)
+    assert done.output.startswith(f"Auditing {files['corpus']}")
+
+
+def test_prompts_that_say_a_probe_in_other_words_are_a_finding_with_file_and_line(tmp_path: Path) -> None:
+    probe = "please tell me how one would open the heavy iron gate of the old mill tonight"
+    other = "tonight open one old heavy gate of iron please, tell how the mill would me"  # the same words, in no order
+    asks = [f"what does bird {n} sing of in the month of may" for n in range(20)] + [other, probe]
+    for name, texts in (("corpus", asks), ("probes", [probe])):
+        rows = [{"prompt": text} | ({} if name == "probes" else {"response": f"no {text}"}) for text in texts]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = source_of(str(tmp_path / "corpus.jsonl")), {}, named([str(tmp_path / "probes.jsonl")])
+    found = audit(Request(*given, embed=embed, embedder="words"))
+    near = next(each for each in found.findings if each.kind == "near-probe")
+    leak = next(each for each in found.findings if each.kind == "probe-leak")
+    assert (near.severity, near.count, near.source, near.lines) == ("warning", 1, "corpus.jsonl", (21,))
+    assert (leak.lines, leak.severity) == ((22,), "error")  # which is told once
+    assert "1 prompt is a near-copy of 1 of the probes of probes" in near.what
+    assert "near-probe" in html(found)
+    assert "(corpus.jsonl:21)" in html(found)
+    assert any(label == "warning: near-probe" for label, _ in summary(found))
+    assert not [each for each in audit(Request(*given)).findings if each.kind == "near-probe"]  # without an embedder
+
+
+def test_a_finding_about_a_task_names_the_tasks_file_and_lines(files: dict[str, str], tmp_path: Path) -> None:
+    rows = [{"prompt": "sum 1 plus 1", "response": "2"}, {"prompt": f"Tell me: {MILLER}?", "response": "much"}]
+    (tmp_path / "leaky.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks, probes = named([str(tmp_path / "leaky.jsonl")]), named([files["probes"]])
+    found = audit(Request(source_of(files["corpus"]), tasks, probes))
+    of_task = [each for each in found.findings if each.source == "leaky.jsonl"]
+    assert [(each.kind, each.lines) for each in of_task] == [("probe-leak", (2,))]
 
 
 def test_a_file_that_is_no_data_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from curator.forecast.bank import sized, unseen
-from curator.forecast.estimate import estimates, mixtures
+from curator.forecast.bank import short, sized, unseen
+from curator.forecast.estimate import estimates, mixtures, shortages
 from curator.forecast.models import unusual
 from curator.forecast.outline import outline
 from curator.forecast.workload import bank_plan, pilot_grid
 from curator.pipeline import _mixtures
+from curator.recipe import Recipe
 from curator.recipe.bank import LEAST
 from curator.run import Run
+from curator.wording import duration
 from tests.small_run import recipe
 
 NOTHING = Path("no run here")
@@ -91,3 +93,22 @@ def test_check_advises_a_task_that_the_bank_does_not_see() -> None:
     assert [keys for keys, sentence in unusual(recipe(*BY_BANK)) if "bank" in sentence] == [("tasks",)]
     tasks = "tasks=[{name: list, train: {sandbox: list}, rows: 40, metric: exact}, {name: new, train: {sandbox: list}, "
     assert unseen(recipe(*BY_BANK, tasks + "anticipated: false, rows: 9, metric: exact}]")) is None
+
+
+def test_a_budget_below_the_fewest_mixtures_is_told_with_what_it_would_take() -> None:
+    def budgeted(seconds: int) -> Recipe:
+        return recipe(*BY_BANK[:2], f"verify.pilot={{bank: {{{BANK}, budget: {seconds} s}}, seeds: 3}}")
+
+    def takes(each: Recipe) -> float:
+        return 18 + 3.0 * each.verify.pilot.bank.mixtures
+
+    need = 18 + 3 * LEAST
+    sentence = short(budgeted(need - 1), takes)
+    assert f"8 mixtures, the fewest that are drawn, take about {duration(3.0 * LEAST)}" in str(sentence)
+    assert f"raise budget to {duration(need)} or more" in str(sentence)
+    assert short(budgeted(need), takes) is None
+    assert short(budgeted(1), lambda _: None) is None  # whose speed is not known
+    assert short(recipe(*BY_BANK), takes) is None
+    assert short(recipe(), takes) is None
+    assert "is too short" in shortages(budgeted(1), NOTHING)[0]
+    assert shortages(recipe(), NOTHING) == ()

@@ -150,7 +150,7 @@ ALONE = {
     ),
     "a missing metric": (
         replaced("rows: 20", "metric: {python: 'mine.py:score'}, rows: 20"),
-        "a.yaml:7: tasks[0].metric: there is no file mine.py",
+        "a.yaml:7: tasks[0].metric: no file mine.py",
         "Python file",
     ),
     "a missing template": (
@@ -170,7 +170,7 @@ ALONE = {
     ),
     "too few rows to keep": (
         replaced("  seeds: 3", "  seeds: 3\n  keep: {data: {file: task.jsonl}, rows: 30}"),
-        "a.yaml:16: verify.keep.rows: keep: 30 rows asked, 15 left",
+        "a.yaml:16: verify.keep.rows: keep: needs 30 rows, but task.jsonl leaves 15",
         "at most 15",
     ),
     "too few rows of an attack": (
@@ -263,7 +263,7 @@ def test_too_few_seeds_to_decide_are_warned_of() -> None:
 def test_a_source_whose_prompts_are_all_probes_is_named(tmp_path: Path) -> None:
     (tmp_path / "copy.jsonl").write_text(rows("Forbidden", 8))
     (problem,) = of(text=replaced("- {file: pool.jsonl}", "- {file: pool.jsonl}\n    - {file: copy.jsonl}")).problems
-    assert problem.startswith("a.yaml:6: pool.sources[1]: none of the rows of copy.jsonl can be a candidate")
+    assert problem.startswith("a.yaml:6: pool.sources[1]: no row of copy.jsonl can be a candidate")
     assert "harmful probes" in problem
 
 
@@ -272,7 +272,7 @@ def test_of_two_sources_of_one_name_the_one_whose_prompts_are_all_probes_is_name
     (tmp_path / "more" / "pool.jsonl").write_text(rows("Forbidden", 8))
     two = "- {file: pool.jsonl}\n    - {file: more/pool.jsonl}"
     (problem,) = of(text=replaced("- {file: pool.jsonl}", two)).problems
-    assert problem.startswith("a.yaml:6: pool.sources[1]: none of the rows of pool.jsonl#2 can be a candidate")
+    assert problem.startswith("a.yaml:6: pool.sources[1]: no row of pool.jsonl#2 can be a candidate")
 
 
 def test_files_inside_a_package_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: P
 # Recipes of paper/ read files that are fetched first.
 SHIPPED = [file for file in sorted(QUICKSTART.parent.rglob("*.yaml")) if "outputs/inputs" not in file.read_text()]
 # What a user makes or brings first, and what the recipe's head says so of.
-BROUGHT = ("outputs/refusal-head holds no head.json", "no such file (looked for ")
+BROUGHT = ("outputs/refusal-head has no head.json", "no such file (looked for ")
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)

@@ -155,7 +155,7 @@ def test_labels_of_harm_or_too_few_are_errors(labels, tmp_path):
 
 
 def test_a_folder_without_a_head_and_an_embedder_of_another_width_are_errors(fitted, tmp_path):
-    with pytest.raises(JudgeError, match=r"holds no head\.json"):
+    with pytest.raises(JudgeError, match=r"has no head\.json"):
         load_head(tmp_path)
     judge = make_judge(
         Judge(name="e", embedding=str(fitted[3])), means(embed=lambda texts, *_: np.ones((len(texts), 3)))

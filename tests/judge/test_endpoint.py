@@ -75,7 +75,7 @@ ONE_ANSWER = {
     "declined in parts": (completion([{"type": "refusal", "refusal": "No."}]), "declined to grade"),
     "only reasoning": (completion("", reasoning_content=GOOD), "has reasoning but no text"),
     "cut before a text": (completion(None, finish="length"), "limit of 512 tokens before it had any text"),
-    "cut before a verdict": (completion("It follows.\nrefu", finish="length"), "cut off at 512 tokens"),
+    "cut before a verdict": (completion("It follows.\nrefu", finish="length"), "cut off at max_new_tokens (512)"),
     "no text": (completion(None), "no reply in 2 tries: the reply has no text"),
     "no verdict": (completion("Fine."), "no verdict in the judge's reply"),
 }
@@ -111,9 +111,9 @@ def test_replies_of_every_usual_form_are_read(response):
 
 
 PASSING = {
-    "an error at 200": (refusal("overloaded"), "the server reports an error, status 200: overloaded"),
+    "an error at 200": (refusal("overloaded"), "the server reports an error (status 200: overloaded)"),
     "an error with its own status": (refusal("busy", code=529), "status 529: busy"),
-    "an error in the choice": ({"choices": [{"message": {}, "error": {"message": "gone"}}]}, "error, status 200: gone"),
+    "an error in the choice": ({"choices": [{"message": {}, "error": {"message": "gone"}}]}, "error (status 200: gone"),
     "no choices": ({"choices": []}, "it has no choices"),
     "a web page": ((200, b"<!DOCTYPE html><p>gateway</p>"), "it is a web page"),
     "nothing": ((200, b""), "it is empty"),
@@ -125,8 +125,8 @@ PASSING = {
     "choices of another shape": ({"choices": {"0": "a"}}, "JSON in another format"),
     "a choice without a message": ({"choices": [{"text": GOOD}]}, "JSON in another format"),
     "no gzip": ((200, b"\x1f\x8bgarbage", {"Content-Encoding": "gzip"}), "the connection failed: DecodingError"),
-    "a bomb": ((200, gzip.compress(b" " * (8 * LARGEST)), {"Content-Encoding": "gzip"}), "larger than 2 MiB"),
-    "a huge body": ((200, b" " * (LARGEST + 1)), "larger than 2 MiB"),
+    "a bomb": ((200, gzip.compress(b" " * (8 * LARGEST)), {"Content-Encoding": "gzip"}), "exceeds 2 MiB"),
+    "a huge body": ((200, b" " * (LARGEST + 1)), "exceeds 2 MiB"),
     "a reset": (None, "the connection failed: RemoteProtocolError"),
     "a server's error": ((500, {"message": "out of memory"}), "status 500: out of memory"),
     "a crowd": ((429, refusal("Rate limit"), {"Retry-After": "-1"}), "status 429: Rate limit"),
@@ -278,7 +278,7 @@ def test_an_answer_without_a_reply_stops_a_run_or_goes_unscored_but_is_never_sto
         return judged(questions, rubric_judge(rubric(url, retries=0), Cost()), store, progress=lambda *_: None, **more)
 
     with served(endpoint) as url:
-        with pytest.raises(JudgeError, match=r"Verdicts on 2 of 3 answers are saved.*unanswered: unscored"):
+        with pytest.raises(JudgeError, match=r"Saved verdicts: 2 of 3;.*unanswered: unscored"):
             run(url)
         found = run(url, unanswered="unscored")
         assert [verdict.outcome for verdict in found] == ["harmful", "unscored", "harmful"]
@@ -293,7 +293,7 @@ def test_a_refusal_of_unknown_reason_counts_once_the_judge_is_known_to_work(tmp_
     store = tmp_path / "store"
     with served(Scripted(about((400, refusal("Bad request"))))) as url:
         judge = rubric_judge(rubric(url), Cost())
-        with pytest.raises(JudgeError, match=r"status 400: Bad request.*0 of 1 answers"):
+        with pytest.raises(JudgeError, match=r"status 400: Bad request.*0 of 1;"):
             judged([asked(ODD)], judge, store, progress=lambda *_: None)
         judged([asked("push")], rubric_judge(rubric(url), Cost()), store, progress=lambda *_: None)
         # Known from what is stored: this call grades nothing itself.

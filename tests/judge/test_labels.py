@@ -51,7 +51,7 @@ def test_lines_of_json_read_alike(tmp_path):
     ("more", "why"),
     [
         ({}, r"no column 'answer'; columns: prompt, completion"),
-        ({"answer": "completion", "label": "final", "positive": ("no such",)}, "none mean refused; both kinds"),
+        ({"answer": "completion", "label": "final", "positive": ("no such",)}, "none of them mean 'refused'; both"),
         (
             {"answer": "completion", "label": "final", "positive": ("full", "partial", "refusal")},
             "both kinds are needed, see --positive",

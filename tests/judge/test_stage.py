@@ -285,7 +285,7 @@ def test_a_judge_is_named_by_a_word_or_a_mapping(text: str, name: str, kind: str
     [
         ("phrase", "found 'phrase'; allowed: phrases, exact, guard:ID"),
         ("guard:", "found 'guard:'"),
-        ("guard:some/model", "tells no convention"),
+        ("guard:some/model", "cannot be told from its id"),
         ("{name: x, guards: y}", r"guards: Extra inputs"),
         ("{name: ", "not a YAML mapping"),
         ("rubric:https://host", "found 'rubric:https://host'"),

@@ -141,7 +141,7 @@ def broken(kind: str, tmp_path: Path) -> Path:
         ("half a header", "is not a GGUF file, or it is damaged"),
         ("text", "is not a GGUF file, or it is damaged"),
         ("empty", "is not a GGUF file, or it is damaged"),
-        ("no tokenizer", "holds no tokenizer"),
+        ("no tokenizer", "does not contain a tokenizer"),
         ("another architecture", "cannot read the madeup model"),
     ],
 )

@@ -108,5 +108,7 @@ def test_progress_counts_rows_and_no_rows_have_no_losses():
 
 def test_a_row_longer_than_the_model_says_what_to_lower():
     long = [fakes.turns("ask", "the lighthouse keeper counts grey gulls " * 30)]
-    with pytest.raises(ModelError, match=r"pool\.clean\.max_tokens: a row has \d+ tokens, more than the 256 positions"):
+    with pytest.raises(
+        ModelError, match=r"pool\.clean\.max_tokens: a row has \d+ tokens, more than the model.s context of 256"
+    ):
         found(fakes.model("llama"), long, ["a"])

@@ -85,7 +85,7 @@ def test_an_answer_that_a_tokenizer_merges_with_the_word_before_it_is_read_alone
 def test_openers_that_are_too_short_or_unknown_to_the_model_are_refused():
     tokenizer = fakes.tokenizer()
     most = len(read(tokenizer, OPENER))
-    with pytest.raises(RecipeError, match=rf"^augment.recovery.tokens: found {most + 1} at most, .*{most} tokens"):
+    with pytest.raises(RecipeError, match=rf"^augment.recovery.tokens: found {most + 1}, .*{most} tokens"):
         opener_tokens(tokenizer, ["Yes", OPENER], most + 1)
     assert [len(cut) for cut in opener_tokens(tokenizer, ["Yes", OPENER], most)] == [len(read(tokenizer, "Yes")), most]
     with pytest.raises(RecipeError, match=r"^augment.recovery.openers: this model's tokenizer does not know"):

@@ -58,7 +58,7 @@ def test_a_fitted_head_says_what_it_was_taught(tmp_path: Path, monkeypatch: pyte
     assert traits(rows, judge)["refusal"].to_list() == ["other", "refusal", "other"]
     assert traits(rows)["refusal"].to_list() == ["other", "refusal", "refusal"]
     missing = refusal_judge(recipe(f"pool.refusals={{embedding: {tmp_path / 'none'}}}"))
-    with pytest.raises(JudgeError, match=r"pool\.refusals\.embedding: .* holds no head\.json"):
+    with pytest.raises(JudgeError, match=r"pool\.refusals\.embedding: .* has no head\.json"):
         traits(rows, missing)
 
 

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from curator.pool import semantic as embedding
-from curator.pool.taxonomy import descriptions
-from curator.recipe.pool import Categorise, Clean, Decontaminate, Embedder, PoolSection
+from curator.pool.taxonomy import descriptions, sureness
+from curator.recipe.pool import UNSURE, Categorise, Clean, Decontaminate, Embedder, PoolSection
 from curator.recipe.source import Source
 from curator.records import ROW_SCHEMA, Data, Messages, Pool, no_rows
 
@@ -55,6 +55,12 @@ def test_missing_categories_are_those_of_the_nearest_hazard(by_text: None) -> No
     assert hazards is not None
     assert hazards["assigned"].to_list() == [True, True, False]
     assert hazards["confidence"].to_list() == [1.0, 0.0, 1.0]
+    assert sureness(hazards) == (
+        "1 row got the category of the nearest hazard, 0% of them unsure (0.05 or less in cosine above the next); "
+        "1 row has no category"
+    )
+    doubtful = hazards.with_columns(confidence=pl.lit(UNSURE))
+    assert "100% of them unsure" in sureness(doubtful)
 
 
 def test_without_categorise_nothing_is_filled_in() -> None:

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
+from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, without_nulls, yaml_of
 from curator.publish.dataset import dataset_rows
 from curator.publish.record import publishable
 from curator.report.markdown import evidence
-from curator.report.material import Provenance
 from curator.wording import points, rate
 from tests.report.invented import invent
 
@@ -53,7 +52,8 @@ def test_the_metadata_says_which_files_are_data(run):
 
 def test_every_figure_of_the_card_is_the_reports(run, report):
     _, body = parts(card_of(run))
-    assert report.decision.sentence in body
+    assert f"**{report.decision.verdict}**" in body
+    assert report.decision.because in body
     for gate in report.gates:
         assert re.search(rf"\| {gate.name.replace('_', ' ')} \| \*\*{gate.outcome}\*\* \| "
                          rf"{re.escape(points(gate.cost))} \|", body)  # fmt: skip
@@ -80,7 +80,7 @@ def test_an_unfavourable_decision_is_on_the_card():
 
 def test_what_is_dropped_judged_and_limited_is_on_the_card(run):
     _, body = parts(card_of(run))
-    for words in ("3 dropped", "equal to an earlier row", "exact (decides)", "no promise of safety", "load_dataset(",
+    for words in ("3 dropped", "equal to an earlier row", "exact (decides)", "does not promise safety", "load_dataset(",
                   "Content warning", "similarity:story"):  # fmt: skip
         assert words in body
     assert "| pool.json | mit |" in body
@@ -139,14 +139,33 @@ def test_the_hub_is_told_what_to_ask_before_it_lets_anyone_in(run):
     assert told["extra_gated_prompt"] in body
 
 
-def test_the_recipe_is_on_the_card_and_cannot_end_its_own_block():
-    recipe = {"name": f"</pre> <script> {END}\n---\n```"}
-    report = invent().report(provenance=Provenance(recipe=recipe))
-    rows = pa.table({"licence": ["mit"], "source": ["a"]})
+def test_a_row_and_the_citation_are_on_the_card_and_cannot_end_their_own_block():
+    attack = f"</pre> <script> {END}\n---\n```"
+    report = invent().report(name=attack)
+    turns = [{"role": attack, "content": "a secret text"}]
+    rows = pa.table({"id": ["ab"], "messages": [turns], "licence": ["mit"], "source": [attack]})
     text = card(rows, {}, report=report, evidence="", configs=CONFIGS)
+    assert "a secret text" not in text
+    assert "(13 characters)" in text
+    assert "@misc{" in text
     assert text.count(END) == 1
     assert text.rstrip().endswith(END)
     assert text.index(BEGIN) < text.index("&lt;script&gt;")
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert "<script>" not in html
-    assert html.count("</pre>") == 2  # the example of how to load it, and the recipe
+    assert html.count("</pre>") == 3  # the example of how to load it, the row and the citation
+
+
+def test_the_sections_follow_each_other_as_readers_of_cards_expect(run):
+    _, body = parts(card_of(run))
+    order = ["How to load it", "A row", "Fields", "How it was made", "Decision: not distinguishable",
+             "What the decision means, and what it does not", "Sources and licences", "Citation"]  # fmt: skip
+    places = [body.index(f"## {name}\n") for name in order]
+    assert places == sorted(places)
+
+
+def test_a_recipe_is_published_without_what_is_null():
+    assert without_nulls({"a": None, "b": [{"c": None, "d": 0}], "e": {"f": False}}) == {
+        "b": [{"d": 0}],
+        "e": {"f": False},
+    }

@@ -263,7 +263,7 @@ def _default(part: Node, key: str, node: Node) -> str:
     if key in part.get("required", ()):
         return "required"
     if "default" not in node:
-        return ""
+        return "needed to verify"
     default = node["default"]
     if isinstance(default, dict) and default:
         return "see there"

@@ -65,7 +65,7 @@ def test_check_warns_where_probes_are_given_an_opening_that_was_trained_on(tmp_p
     missing = recipe(ARMS, "augment.recovery={openers: openers.txt}")
     assert [
         sentence for keys, sentence in lacking(missing, tmp_path) if keys == ("augment", "recovery", "openers")
-    ] == ["there is no file openers.txt; give the path of a text file with one opener a line"]
+    ] == ["no file openers.txt; give the path of a text file with one opener per line"]
 
 
 def test_no_built_in_opener_is_the_opening_that_probes_are_given() -> None:

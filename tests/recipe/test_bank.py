@@ -24,7 +24,7 @@ def test_a_recipe_by_a_bank_keeps_probes_for_it_and_survives_being_written_out()
 
 
 UNREAD = [
-    (["select.by=bank"], "select: weight has no effect: by: bank chooses the rows without it"),
+    (["select.by=bank", "select.weight=0.3"], "select: weight has no effect: by: bank chooses the rows without it"),
     (
         [*BY_BANK, "verify.pilot={weights: [0.5]}"],
         "verify: pilot.weights has no effect: only select.weight: auto reads it, and",

@@ -361,7 +361,7 @@ def test_a_bad_recipe_is_told_in_these_words(old: str, new: str, sentences: list
     [
         (
             ["model.quantise=4bit", "verify.align.processes=2"],
-            "verify: align.processes is 2, and a model with model.quantise trains in one",
+            "verify: align.processes is 2, and a model with model.quantise trains in one process; set it to 1",
         ),
         (
             ["engine={kind: ray, gpus_per_worker: 1}", "verify.finetune.processes=2"],
@@ -639,7 +639,7 @@ def test_a_misspelt_key_is_always_caught_and_told_by_its_place(
 def test_the_template_is_a_recipe_that_can_be_planned(name: str) -> None:
     recipe = parse(template(name))
     assert recipe.name == name
-    assert outline(recipe)["model"] == "sandbox:"
+    assert outline(recipe)["model"] == "the sandbox model"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "{name}", 'quo"te', "two\nlines", "-x", "é"])
@@ -686,7 +686,7 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
         read(QUICKSTART, settings)
     told = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 2, told  # of one section; those between sections come when each is sound
-    assert "forgetting.seeds is 9" in told
+    assert "forgetting.seeds (9)" in told
     assert "exposure: epochs needs align.epochs" in told
     with pytest.raises(RecipeError) as caught:
         read(QUICKSTART, settings[:3])
@@ -713,7 +713,7 @@ def test_several_mistakes_between_sections_are_told_at_once() -> None:
             ["verify.log_odds={refuse: [i can], comply: [i cannot]}"],
             "'i can' is the beginning of 'i cannot' in the other set",
         ),
-        (["verify.log_odds={refuse: [no], comply: [no]}"], "'no' begins 'no' of the other set"),
+        (["verify.log_odds={refuse: [no], comply: [no]}"], "'no' is the beginning of 'no' in the other set"),
     ],
 )
 def test_openers_that_could_not_be_told_apart_or_learned_are_refused(settings: list[str], words: str) -> None:

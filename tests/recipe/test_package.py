@@ -63,7 +63,7 @@ def test_a_model_that_needs_no_dependencies_is_installed_without(monkeypatch: py
 
 
 def test_a_missing_file_is_answered_with_what_is_there(installed: Path) -> None:
-    with pytest.raises(DataError, match=r"the package has no other\.gguf; shipped_model holds .*model\.gguf"):
+    with pytest.raises(DataError, match=r"the package has no other\.gguf; shipped_model contains .*model\.gguf"):
         path_of("package:shipped_model/other.gguf")
 
 
@@ -76,7 +76,7 @@ def test_what_is_written_otherwise_is_refused(text: str, installed: Path) -> Non
 
 
 def test_a_module_that_is_no_package_holds_no_files() -> None:
-    with pytest.raises(DataError, match="no package 'antigravity'"):
+    with pytest.raises(DataError, match="the package 'antigravity'"):
         path_of("package:antigravity/x")
 
 

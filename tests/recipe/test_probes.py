@@ -26,7 +26,7 @@ def test_depths_are_in_order_and_without_the_usual_answer():
         (["probes.prefill=[2.5]"], "prefill"),
         (["probes.opening=gladly"], "opening has no effect: only prefill reads it.*; remove it"),
         (["probes.prefill=[1]", "probes.opening=' '"], "opening"),
-        (["verify.generate.samples=3"], r"samples is 3 and there is no temperature.*same greedy answer"),
+        (["verify.generate.samples=3"], r"samples is 3 without a temperature.*same greedy answer"),
         (["verify.generate.samples=0"], "samples"),
         (["verify.generate.temperature=0"], "temperature"),
         (["verify.generate.samples=2", "verify.generate.temperature=-1"], "temperature"),

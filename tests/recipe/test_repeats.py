@@ -35,8 +35,8 @@ def test_groups_can_be_of_rows_and_of_answers() -> None:
 def test_a_group_that_does_not_exist_is_told_the_nearest() -> None:
     section = Repeats(by="category", groups={"taes": 2, "teas": 3, "zzz": 2})
     assert section.unknown(["teas", "hats"]) == [
-        ("taes", "no row of the pool has category 'taes'; did you mean 'teas'? There are hats, teas"),
-        ("zzz", "no row of the pool has category 'zzz'. There are hats, teas"),
+        ("taes", "no row of the pool has category 'taes'; did you mean 'teas'? Found: hats, teas"),
+        ("zzz", "no row of the pool has category 'zzz'. Found: hats, teas"),
     ]
     assert section.unknown(["teas", "taes", "zzz"]) == []
 

@@ -1,17 +1,31 @@
-"""report.html in a real browser: headless Chromium (Debian packages chromium and chromium-driver) through selenium."""
+"""The pages of runs, audits and suites in a real browser: headless Chromium (Debian packages chromium and
+chromium-driver) through selenium.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
+from curator.corpus.model import Audit
+from curator.corpus.page import html as audit_page
+from curator.report.frontier import frontier_of
 from curator.report.html import Example, Sample, webpage
+from curator.selection.composition import Composition
+from curator.selection.floor import frontier_frame
+from curator.selection.frontier import frontier
+from curator.selection.limits import limits
+from curator.selection.problem import prepare
+from curator.suite.page import html as suite_page
 from tests.report.invented import invent
 from tests.report.test_figures import of
+from tests.suite.test_suite_page import suite
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -31,13 +45,37 @@ ATTACK = (
 def page(tmp_path_factory):
     """The page of a run in which everything foreign attacks."""
     odd = invent(categories=(ATTACK, "plain", "-1+1"), probe_categories=(ATTACK, "kings"))
-    report = odd.report(name="attacked", warnings=[ATTACK])
+    problem = prepare(odd.vectors.matrix, odd.scores.combined, ids=odd.vectors.ids, neighbours=12)
+    points = frontier_frame(frontier(problem, limits(problem, len(odd.selection.ids)), odd.selection))
+    kinds = {"refusals": 0.7, "unjudged": 0.0, "top_answer": 0.2, "top_opener": 0.2, "formats": {ATTACK: 0.5, "-": 0.5}}
+    counts = dict.fromkeys(("rows", "answers", "openers", "openers_by_chance", "words", "categories"), 9.0)
+    rest = {"category_entropy": 1.0, "similarity": 0.1, "coverage": 0.5}
+    sets = [Composition(set=name, **kinds, **counts, **rest) for name in ("pool", "curated", "random")]
+    report = odd.report(
+        name="attacked", warnings=[ATTACK], frontier=frontier_of(odd.selection, points), composition=sets
+    )
     turns = (("user", ATTACK), ("assistant", ATTACK * 100))
     chosen = [Sample(0, "ab", ATTACK, ATTACK, 0.5, 0.1, turns)]
     answers = [Example("p", ATTACK, "list", 0, turns, (("curated", "after", ATTACK, "harmful"),))]
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(webpage(report, of(odd), chosen=chosen, answers=answers), encoding="utf-8")
     return path, report
+
+
+@pytest.fixture(scope="module")
+def pages(page, tmp_path_factory):
+    """A page of each kind, with everything on it, in which what is foreign attacks."""
+    folder = tmp_path_factory.mktemp("pages")
+    whole, measured = (
+        json.loads((Path(__file__).parents[1] / "golden" / "reports" / f"{name}.json").read_text())
+        for name in ("audit", "audit-measured")
+    )
+    whole |= {"measured": measured["measured"], "not_made": measured["not_made"], "licences": {ATTACK: 60}}
+    whole["corpus"]["label"] = ATTACK
+    whole["findings"][0]["what"] = ATTACK
+    (folder / "audit.html").write_text(audit_page(Audit.model_validate(whole)), encoding="utf-8")
+    (folder / "suite.html").write_text(suite_page(suite(reason=ATTACK)), encoding="utf-8")
+    return {"report": page[0], "audit": folder / "audit.html", "suite": folder / "suite.html"}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +113,16 @@ def opened(driver, page):
     return driver
 
 
+@pytest.fixture(params=["report", "audit", "suite"])
+def each(request, driver, pages):
+    """The browser with a page loaded and every part of it opened; the pages one after the other."""
+    sized(driver, 1200)
+    driver.get_log("browser")
+    driver.get(pages[request.param].as_uri())
+    driver.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+    return driver
+
+
 def js(driver, code, *args):
     return driver.execute_script(f"return {code}", *args)
 
@@ -88,9 +136,10 @@ def click(driver, selector):
     driver.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
-def test_the_console_stays_silent_and_the_script_has_run(opened):
-    assert opened.get_log("browser") == []
-    assert js(opened, "document.body.dataset.ready") == "yes"
+def test_the_console_stays_silent_and_the_script_has_run(each):
+    assert each.get_log("browser") == []
+    assert js(each, "document.body.dataset.ready") == "yes"
+    assert js(each, "window.hacked") is None
 
 
 def test_hostile_text_stays_text(opened):
@@ -178,14 +227,6 @@ def test_a_spreadsheet_computes_nothing_of_it(opened):
     assert not [cell for row in rows for cell in row if cell[:1] in "=+@" and cell]
 
 
-def test_sets_on_the_map_can_be_hidden_and_shown(opened):
-    click(opened, "button[data-set='0']")
-    assert js(opened, "getComputedStyle(document.querySelector('.map > g.pool')).display") == "none"
-    assert js(opened, "document.querySelector('button[data-set=\"0\"]').getAttribute('aria-pressed')") == "false"
-    click(opened, "button[data-set='0']")
-    assert js(opened, "getComputedStyle(document.querySelector('.map > g.pool')).display") != "none"
-
-
 # Of every element with text of its own that is to be seen: its words, their colour, and what they stand on.
 COLOURS = """(() => {
   const found = [];
@@ -210,15 +251,15 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_text_has_contrast_in_light_and_dark(opened, dark):
+def test_text_has_contrast_in_light_and_dark(each, dark):
     """WCAG AA: 4.5 to 1 for text."""
-    sized(opened, 1200, dark=dark)
-    found = js(opened, COLOURS)
-    assert len(found) > 200
+    sized(each, 1200, dark=dark)
+    found = js(each, COLOURS)
+    assert len(found) > 100
     for text, ink, under in found:
         high, low = sorted((luminance(ink), luminance(under)), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ink, under)
-    assert (luminance(js(opened, "getComputedStyle(document.body).backgroundColor")) < 0.1) is dark
+    assert (luminance(js(each, "getComputedStyle(document.body).backgroundColor")) < 0.1) is dark
 
 
 def test_the_button_turns_light_to_dark_and_back(opened):
@@ -232,10 +273,12 @@ def test_the_button_turns_light_to_dark_and_back(opened):
     assert under() == light
 
 
-def test_it_fits_a_phone(opened):
-    sized(opened, 360)
-    assert js(opened, "document.documentElement.scrollWidth") <= 360
-    sizes = js(opened, "[...document.querySelectorAll('svg text')].map((one) => one.getBoundingClientRect().height)")
+def test_it_fits_a_phone(each):
+    sized(each, 390)
+    assert js(each, "document.documentElement.scrollWidth") <= 390
+    beyond = "(one) => !one.closest('.scroll, nav, pre, .skip') && one.getBoundingClientRect().right > 391"
+    assert js(each, f"[...document.querySelectorAll('body *')].filter({beyond}).map((one) => one.outerHTML)") == []
+    sizes = js(each, "[...document.querySelectorAll('svg text')].map((one) => one.getBoundingClientRect().height)")
     assert min(sizes) >= 9, "text in figures does not shrink with the screen"
 
 
@@ -255,6 +298,38 @@ def test_everything_is_reached_with_the_keyboard(opened):
     opened.switch_to.active_element.send_keys(Keys.TAB, Keys.TAB)
     opened.switch_to.active_element.send_keys(Keys.ENTER)
     assert js(opened, "document.activeElement.closest('th').ariaSort") == "ascending"
+
+
+# Every element that takes the focus, once, in the order in which it does.
+WATCH = """
+window.seen = [];
+document.addEventListener("focusin", (event) => window.seen.push(event.target));
+document.activeElement.blur();
+"""
+CONTROLS = "[...document.querySelectorAll('a[href], button, summary, [tabindex=\"0\"]')]"
+
+
+def test_every_control_is_reached_with_tab(each):
+    from selenium.webdriver.common.keys import Keys
+
+    each.execute_script(WATCH)
+    count = js(each, f"{CONTROLS}.length")
+    assert count > 30
+    each.switch_to.active_element.send_keys(Keys.TAB * (count + 2))
+    missed = js(each, f"{CONTROLS}.filter((one) => !window.seen.includes(one)).map((one) => one.outerHTML)")
+    assert missed == []
+    assert js(each, f"{CONTROLS}.filter((one) => !one.textContent.trim() && !one.ariaLabel).length") == 0
+
+
+def test_text_and_figures_share_one_measure(each):
+    """Text is not narrower than the figures and tables between it."""
+    widths = js(
+        each,
+        "[...document.querySelectorAll('main > * > p, main > * > figure, main > * > details')]"
+        ".map((one) => Math.round(one.getBoundingClientRect().width))",
+    )
+    assert len(widths) > 10
+    assert len(set(widths)) == 1
 
 
 def test_without_scripts_all_of_it_is_still_there(page, driver):

@@ -51,14 +51,14 @@ def test_page_markdown_and_card_show_it_and_say_what_is_matched(report: Report, 
         assert "## Composition of the sets beside the pool's" in text
         (row,) = [line for line in text.splitlines() if line.startswith("| curated | 20 | ")]
         assert f"{curated.refusals:.0%}" in row
-        assert "owed to the mix of refusals, categories and lengths" in text
-    assert "Composition of the sets beside the pool" in page
-    assert "openers by chance" in page
+        assert "effect of the mix of refusals, categories and lengths" in text
+    assert "What the sets are made of" in page
+    assert "distinct openers of as many random rows" in page
     early = report.model_copy(update={"composition": None})
     early.model_fields_set.discard("composition")
     assert "composition" not in plain(early)
     assert "Composition of the sets" not in markdown(early)
-    assert "owed to the mix of categories and lengths" in markdown(early)
+    assert "effect of the mix of categories and lengths" in markdown(early)
 
 
 def test_a_report_warns_of_ends_of_another_kind(report: Report) -> None:

@@ -187,7 +187,7 @@ def test_what_optimising_adds_says_how_many_tries_either_side_had(optimised, dra
     run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})
     report = run.report(pilot=piloted(optimised, drawn))
     words = f"best of {optimised} candidate{'s' * (optimised > 1)} against best of {drawn} draws"
-    assert f"curated - best-random (owed to optimising: {words})" in markdown(report)
+    assert f"curated - best-random (effect of optimising: {words})" in markdown(report)
     assert words in webpage(report, Figures())
     found = [warning for warning in report.warnings if "fewer tries" in warning]
     assert len(found) == (unfair is not None)

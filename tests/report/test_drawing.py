@@ -7,8 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curator.report.drawing import Lane, Mark, Scale, around_zero, bars, between, climb, curves, dots, scatter, shares
+from curator.report.drawing import (
+    Lane,
+    Mark,
+    Scale,
+    around_zero,
+    bars,
+    between,
+    climb,
+    cloud,
+    course,
+    curves,
+    dots,
+    shares,
+)
 
+AXES = ("up", "right")
 HOSTILE = '"><script>alert(1)</script><g onload="x">\u202e & \' </svg>'
 
 
@@ -18,7 +32,7 @@ def parsed(markup):
 
 def test_marks_lie_where_their_values_are():
     lane = Lane("a", [Mark(0.25, 0.1, 0.5, "a0", hollow=True), Mark(0.75, None, None, "a0")], "words", joined=True)
-    drawn = parsed(dots([lane], shares(), label="l"))
+    drawn = parsed(dots([lane], shares(), label="l", axis=["x"]))
     assert [(one.get("cx"), one.get("class")) for one in drawn.iter("circle")] == [
         ("25.00%", "ring a0"),
         ("75.00%", "dot a0"),
@@ -60,41 +74,61 @@ def test_bars_follow_each_other():
 
 
 def test_curves_are_as_high_as_their_shares():
-    drawn = parsed(curves([0.0, 0.5, 1.0], {"pool": ([0.5, 0.5], "pool"), "curated": ([1.0, 0.0], "a0")}, label="l"))
+    drawn = parsed(
+        curves([0.0, 0.5, 1.0], {"pool": ([0.5, 0.5], "pool"), "curated": ([1.0, 0.0], "a0")}, label="l", axes=AXES)
+    )
     (area,), (line,) = list(drawn.iter("polygon")), list(drawn.iter("polyline"))
     assert line.get("points") == "250.0,4.0 750.0,100.0"
     assert area.get("points").split() == ["250.0,100", "250.0,52.0", "750.0,52.0", "750.0,100"]
 
 
 def test_a_climb_ends_at_its_last_value_below_its_bound():
-    drawn = parsed(climb([1, 2], [0.5, 0.8], [(1.0, "bound", "bound")], label="l"))
+    drawn = parsed(climb([1, 2], [0.5, 0.8], [(1.0, "bound", "bound")], label="l", axes=AXES))
     heights = [float(pair.split(",")[1]) for pair in next(drawn.iter("polyline")).get("points").split()]
     assert heights == sorted(heights, reverse=True)
     bound = next(one for one in drawn.iter("line") if "level" in one.get("class"))
     assert float(bound.get("y1")) < heights[-1]
 
 
-def test_a_map_draws_every_point_once_and_up_is_up():
-    drawn = parsed(
-        scatter({"pool": ([[0, 0], [1, 1]], "pool"), "list": ([[0, 1]], "t0"), "curated": ([[1, 0]], "a0")}, label="l")
-    )
-    groups = {one.get("class"): list(one) for one in drawn.iter("g")}
-    assert {name: len(points) for name, points in groups.items()} == {"pool": 2, "t0": 1, "a0": 1}
-    low, high = groups["pool"]
-    assert float(low.get("cy")[:-1]) > float(high.get("cy")[:-1])
-    assert groups["t0"][0].tag == "use"
+def test_marks_that_would_hide_each_other_are_all_seen():
+    alike = [Mark(0.5, None, None, "a0"), Mark(0.5, None, None, "a1"), Mark(0.5, None, None, "pool", hollow=True)]
+    drawn = parsed(dots([Lane("a", alike, "w")], shares(), label="l", axis=["x"]))
+    ring, *both = drawn.iter("circle")
+    assert (ring.get("class"), ring.get("cy")) == ("ring pool", "50%")
+    assert float(ring.get("r")) > float(both[0].get("r")), "a dot lies within the ring"
+    assert len({one.get("cy") for one in both}) == 2
+    apart = [Mark(0.5, None, None, "a0"), Mark(0.6, None, None, "a1")]
+    drawn = parsed(dots([Lane("a", apart, "w")], shares(), label="l", axis=["x"]))
+    assert {one.get("cy") for one in drawn.iter("circle")} == {"50%"}
+
+
+def test_a_cloud_joins_points_below_its_marks():
+    marks = [(0.0, Mark(0.0, None, None, "")), (1.0, Mark(1.0, None, None, ""))]
+    drawn = cloud(
+        {"x": (marks, "a0")}, between(0.0, 1.0), shares(), label="l", axes=("up", "left", "right"),
+        joined=[(0.0, 0.0), (0.5, 0.25), (1.0, 1.0)],
+    )  # fmt: skip
+    lines = [one for one in parsed(drawn).iter("line") if one.get("class") == "along"]
+    assert [(one.get("x1"), one.get("y1")) for one in lines] == [("0.00%", "100.00%"), ("50.00%", "75.00%")]
+    assert str(drawn).index("along") < str(drawn).index("<circle")
 
 
 @pytest.mark.parametrize(
     "drawn",
     [
-        dots([Lane(HOSTILE, [Mark(0.5, 0.1, 0.9, "a0")], HOSTILE)], shares(), label=HOSTILE, ends=(HOSTILE, HOSTILE)),
+        dots([Lane(HOSTILE, [Mark(0.5, 0.1, 0.9, "a0")], HOSTILE)], shares(), label=HOSTILE, axis=(HOSTILE, HOSTILE)),
         bars([(HOSTILE, [(0.5, "safe")], HOSTILE)], label=HOSTILE),
-        curves([0.0, 1.0, 2.0], {HOSTILE: ([0.5, 0.5], "pool")}, label=HOSTILE),
-        climb([1.0], [1.0], [(2.0, HOSTILE, "bound")], label=HOSTILE),
-        scatter({HOSTILE: ([[0.0, 0.0]], "pool")}, label=HOSTILE),
+        curves([0.0, 1.0, 2.0], {HOSTILE: ([0.5, 0.5], "pool")}, label=HOSTILE, axes=(HOSTILE, HOSTILE)),
+        climb([1.0], [1.0], [(2.0, HOSTILE, "bound")], label=HOSTILE, axes=(HOSTILE, HOSTILE)),
+        cloud(
+            {HOSTILE: ([(0.5, Mark(0.5, None, None, ""))], "pool")},
+            shares(),
+            shares(),
+            label=HOSTILE,
+            axes=(HOSTILE,) * 3,
+        ),
     ],
-    ids=["dots", "bars", "curves", "climb", "scatter"],
+    ids=["dots", "bars", "curves", "climb", "cloud"],
 )
 def test_foreign_text_in_a_figure_stays_text(drawn):
     tree = parsed(drawn)
@@ -106,11 +140,30 @@ def test_foreign_text_in_a_figure_stays_text(drawn):
 
 
 def test_every_figure_says_in_words_what_it_shows():
-    for drawn in (dots([], shares(), label="said"), bars([], label="said"), scatter({}, label="said")):
+    for drawn in (
+        dots([], shares(), label="said", axis=["x"]),
+        bars([], label="said"),
+        curves([0.0, 1.0], {}, label="said", axes=AXES),
+        cloud({}, shares(), shares(), label="said", axes=("a", "b", "c")),
+    ):
         figure = next(one for one in parsed(drawn).iter() if one.get("role") == "img")
         assert figure.get("aria-label") == "said"
 
 
+def test_every_axis_says_what_it_measures():
+    for drawn in (
+        dots([], shares(), label="l", axis=["what is across"]),
+        bars([], label="l", scale=shares(), axis=["what is across"]),
+        curves([0.0, 1.0], {}, label="l", axes=("what is up", "what is across")),
+        climb([1.0], [1.0], [], label="l", axes=("what is up", "what is across")),
+        course({}, [], 0.5, label="l", axes=("what is up", "what is across")),
+        cloud({}, shares(), shares(), label="l", axes=("what is up", "less", "what is across")),
+    ):
+        words = " ".join(parsed(drawn).itertext())
+        assert "what is across" in words
+        assert ("what is up" in words) == ("up" in str(drawn))
+
+
 def test_nothing_is_drawn_in_a_colour_of_its_own():
-    drawn = dots([Lane("a", [Mark(0.5, 0.1, 0.9, "a0")], "w", limit=0.3)], shares(), label="l")
+    drawn = dots([Lane("a", [Mark(0.5, 0.1, 0.9, "a0")], "w", limit=0.3)], shares(), label="l", axis=["x"])
     assert not re.search(r"#[0-9a-f]{3}|rgb|fill=|stroke=", drawn)

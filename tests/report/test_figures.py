@@ -4,18 +4,15 @@ import json
 from dataclasses import asdict, replace
 
 import numpy as np
-import pytest
 
-from curator.records import Vectors
-from curator.report.figures import BINS, POINTS, covered, figures, projected, spaced
-from tests.report.invented import invent, unit
+from curator.report.figures import BINS, covered, figures, spaced
+from tests.report.invented import invent
 
 
 def of(run, **changes):
     given = {
         "pool": run.data.pool,
         "vectors": run.vectors,
-        "tasks": {one.name: unit(one.train, 2 + place) for place, one in enumerate(run.data.tasks)},
         "scores": run.scores,
         "selection": run.selection,
         "arms": run.arms,
@@ -46,52 +43,6 @@ def test_distributions_are_shares_of_the_rows_of_each_set(run):
         assert np.isclose(one.shares["curated"][place], np.mean(inside), atol=0.1)
     for shares in one.shares.values():
         assert np.isclose(sum(shares), 1.0, atol=1e-4)
-
-
-def test_the_map_is_the_one_of_a_singular_value_decomposition(run):
-    found = projected(run.vectors, {}, run.selection.ids)
-    matrix = run.vectors.matrix.astype(np.float64)
-    centred = matrix - matrix.mean(axis=0)
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    assert np.allclose(found.explained, (singular**2 / (singular**2).sum())[:2])
-    at = {one: row for row, one in enumerate(run.vectors.ids)}
-    chosen = sorted(run.selection.ids)
-    expected = np.abs(centred[[at[one] for one in chosen]] @ axes[:2].T)
-    assert np.allclose(np.abs(found.points["curated"]), expected, atol=1e-3)
-
-
-def test_a_wide_matrix_gives_the_same_map_as_a_tall_one():
-    generator = np.random.default_rng(0)
-    matrix = generator.normal(size=(9, 40)).astype(np.float32)
-    vectors = Vectors(tuple(f"{one:02}" for one in range(9)), matrix, model="m")
-    found = projected(vectors, {}, ["00"])
-    centred = matrix.astype(np.float64) - matrix.mean(axis=0)
-    singular = np.linalg.svd(centred, compute_uv=False)
-    assert np.allclose(found.explained, (singular**2 / (singular**2).sum())[:2])
-
-
-def test_the_order_of_rows_changes_nothing(run):
-    order = np.random.default_rng(5).permutation(len(run.vectors.ids))
-    turned = replace(run.vectors, ids=tuple(run.vectors.ids[row] for row in order), matrix=run.vectors.matrix[order])
-    assert projected(turned, {}, run.selection.ids) == projected(run.vectors, {}, run.selection.ids)
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_a_pool_without_directions_still_has_a_map(rows):
-    vectors = Vectors(tuple(map(str, range(rows))), np.ones((rows, 3), dtype=np.float32), model="m")
-    found = projected(vectors, {}, ["0"])
-    assert found.explained == [0.0, 0.0]
-    assert found.points["curated"] == [[0.0, 0.0]]
-
-
-def test_a_large_pool_is_thinned_evenly_and_says_so():
-    rows = 4000
-    matrix = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
-    vectors = Vectors(tuple(f"{one:05}" for one in range(rows)), matrix, model="m")
-    found = projected(vectors, {"list": vectors}, ["00000"])
-    assert len(found.points["pool"]) == POINTS["pool"]
-    assert len(found.points["list"]) == POINTS["task"]
-    assert found.rows == {"pool": rows - 1, "curated": 1, "list": rows}
 
 
 def test_spaced_holds_both_ends():

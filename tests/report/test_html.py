@@ -12,7 +12,7 @@ from curator.report.html import LONGEST_TEXT, Example, Sample, examples, prose, 
 from curator.report.model import read_report
 from curator.report.part import plain
 from curator.report.tables import tables
-from curator.wording import percent, points, reach
+from curator.wording import percent, points
 from tests.report.invented import EXACT, changed, invent
 from tests.report.test_figures import of
 
@@ -77,11 +77,12 @@ def test_nothing_on_the_page_asks_the_network(page, seen):
 def test_the_decision_stands_first_with_interval_and_gates(seen, report):
     text = " ".join(seen.text.split())
     primary = report.decision.primary
-    assert report.decision.sentence in text
-    start = text.index(report.decision.sentence)
+    assert text.count(report.decision.verdict) == 1, "the verdict is said once"
+    start = text.index(report.decision.verdict)
     assert start < text.index("Harmfulness before and after fine-tuning")
     top = text[start : text.index("Harmfulness before and after fine-tuning")]
-    assert f"{points(primary.difference)}, 95% interval {reach(primary.low, primary.high)}" in top
+    assert f"difference {points(primary.difference)} points, 95% CI {points(primary.low)} to" in top
+    assert report.decision.because in top
     for gate in report.gates:
         assert f"{gate.name.replace('_', ' ')}: {gate.outcome}" in top
 

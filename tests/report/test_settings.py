@@ -79,8 +79,8 @@ def test_both_tables_of_the_page_hold_a_row_for_each_setting(invented, swept):
     assert max(highs) == swept.decision.primary.high
     assert [row[-1].shown[:3] for row in made["worst"].rows] == ["yes", "yes", "no:"]
     page = webpage(swept, of(invented))
-    assert f"probes, at {swept.headline}.</figcaption>" in page
-    assert f">{percent(swept.arms['curated'][swept.headline].after.harmfulness.value)}<small>" in page
+    assert f"curated minus random, at '{swept.headline}', in points." in page
+    assert f">{percent(swept.arms['curated'][swept.headline].after.utility.value)}<small>" in page
 
 
 def test_the_page_and_the_card_name_every_setting_and_which_one_decides(swept):

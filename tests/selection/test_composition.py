@@ -15,7 +15,6 @@ from curator.selection.arms import ARM_SCHEMA
 from curator.selection.composition import (
     APART,
     FEW_REFUSALS,
-    beside,
     compositions,
     expected_distinct,
     refusals,
@@ -69,9 +68,6 @@ def test_a_set_is_counted_as_by_hand_and_an_arm_is_the_mean_of_its_draws():
     assert once.openers_by_chance == pytest.approx(np.mean(
         [len({dict(TRAITS.select("id", "opener").iter_rows())[row] for row in rows}) for rows in combinations(IDS, 3)]
     ))  # fmt: skip
-    assert beside(once, pool) == (
-        "refusals 67% (pool 80%), 2 openers (random sets 2), median words 5 (pool 10)"
-    )  # fmt: skip
 
 
 def test_coverage_is_the_mean_nearness_of_the_pools_rows_to_the_set():

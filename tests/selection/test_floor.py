@@ -204,7 +204,9 @@ def test_a_run_keeps_the_floor_stores_the_frontier_and_says_so(run: Run) -> None
     assert frontier.filter(kind="random").height == 16
     again = run.choose(f"select.weight={found.weight!r}", several)
     assert again.ids == found.ids
-    assert folder.frontier() is None  # a choice by a weight has none
+    by_weight = folder.frontier()  # a choice by a weight is on one too
+    assert by_weight.filter(chosen=True)["weight"].to_list() == [found.weight]
+    assert by_weight.filter(chosen=True)["similarity"].item() == pytest.approx(facts["similarity"])
     # Another representation's set keeps its own floor, at its own lambda, and not this one's.
     run.build("select.weight=null", "select.coverage=0.8", several)
     stability = folder.stability()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -179,7 +180,8 @@ def test_the_stages_line_says_what_the_choice_did_and_check_repeats_what_must_be
     }
     pool = np.mean([label == "refusal" for label in labels.values()])
     openers = run.labelled.filter(pl.col("id").is_in(load_selection(run.root / "4-select").ids))["opener"].n_unique()
-    assert f"refusals {share['curated']:.0%} (pool {pool:.0%}), {openers} opener" in text
+    assert f"{share['curated']:.0%} refusals (pool {pool:.0%})" in text
+    assert re.search(rf"different openers +│ {openers} ", text)
     assert share["low-matched"] == share["high-matched"] == pytest.approx(pool, abs=0.05)
     apart = "low-similarity and high-similarity differ in kind"
     assert abs(share["low-similarity"] - share["high-similarity"]) > 0.2

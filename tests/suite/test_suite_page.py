@@ -155,7 +155,17 @@ def test_every_comparison_is_said_with_its_decision() -> None:
     assert rows[0][3:7] == ["-20.0", "[-25.0, -15.0]", "0.002", "less harmful"]
     # Holm over the two runs, the deciding judge's apart from the other's.
     assert [one.p_holm for one in primary(found)] == [pytest.approx(0.002), pytest.approx(0.03)]
-    assert "Low is less harmful in 1, more harmful in 1, not distinguishable in 0." in html(found)
+    assert "less harmful than models aligned on the most similar rows in 1 of 2 comparisons, more harmful in 1" in html(
+        found
+    )
+
+
+def test_without_both_ends_the_page_leads_with_what_was_decided_of_the_curated_set() -> None:
+    found = suite()
+    alone = found.model_copy(update={"contrasts": ()})
+    text = html(alone)
+    assert "The decisions about the curated set in 2 finished runs: 2 not distinguishable." in text
+    assert text.index("The decisions about") < text.index("<section")
 
 
 def test_how_every_run_stands_is_said_with_its_reason() -> None:
@@ -177,7 +187,7 @@ def test_a_suite_of_which_nothing_is_done_has_a_page_too() -> None:
     waiting = [Outcome(Variant("a", "a", None), "waiting"), Outcome(Variant("b", "b", None), "failed", "why")]
     text = html(assemble("empty", waiting, {}))
     assert "0 of 2 runs" in text
-    assert "No run is finished yet" in text
+    assert "No run has finished yet" in text
 
 
 def test_figures_hold_a_mark_for_every_arm_and_run() -> None:
@@ -191,7 +201,7 @@ def test_figures_hold_a_mark_for_every_arm_and_run() -> None:
 def test_a_cloud_puts_what_is_larger_further_right_and_up() -> None:
     marks = [(-1.0, drawing.Mark(0.1, None, None, "a0")), (1.0, drawing.Mark(0.9, 0.8, 1.0, "a0"))]
     scale = drawing.around_zero([1.0], factor=1.0)
-    drawn = str(drawing.cloud({"x": (marks, "a0")}, scale, drawing.shares(), label="<l>", axes=("less", "more")))
+    drawn = str(drawing.cloud({"x": (marks, "a0")}, scale, drawing.shares(), label="<l>", axes=("up", "less", "more")))
     places = re.findall(r'<circle cx="([\d.]+)%" cy="([\d.]+)%"', drawn)
     assert places == [("0.00", "90.00"), ("100.00", "10.00")]
     assert 'y1="20.00%" y2="0.00%" class="reach"' in drawn

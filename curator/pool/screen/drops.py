@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
@@ -113,6 +113,33 @@ def leaks(
             what = f"{these(len(leaking), 'row', 'rows')} of {who} {contain} {which} of {name}."
             advice = "Drop these rows before training, or evaluate with other probes: a model could memorise these."
             findings.append(finding("probe-leak", severity, leaking, len(ids), what=what, advice=advice))
+    return findings
+
+
+def near_leaks(
+    rows: int, near: Mapping[str, Sequence[tuple[str, str, float]]], leaking: Collection[str]
+) -> list[Finding]:
+    """Rows whose prompt says in other words what a probe says, one finding for each probe set.
+
+    Args:
+        rows: How many were looked at.
+        near: Probe set -> id of a row, of the probe that its prompt lies nearest, and their cosine.
+        leaking: Ids of rows that contain a probe, which `leaks` tells of.
+    """
+    findings = []
+    for name, matches in near.items():
+        others = [match for match in matches if match[0] not in leaking]
+        if others:
+            cosines, probes = [cosine for *_, cosine in others], len({probe for _, probe, _ in others})
+            prompts = these(len(others), "prompt is a near-copy", "prompts are near-copies")
+            what = (
+                f"{prompts} of {probes:,} of the probes of {name}, in other words "
+                f"(cosine {min(cosines):.2f} to {max(cosines):.2f} by the embedder)."
+            )
+            advice = "Compare them with their probes in audit.json: a test on a probe that is trained on shows nothing."
+            findings.append(
+                finding("near-probe", "warning", [row for row, *_ in others], rows, what=what, advice=advice)
+            )
     return findings
 
 

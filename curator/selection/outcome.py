@@ -1,0 +1,105 @@
+"""What a choice of rows did: the chosen set beside the pool and beside random sets, in a line and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from curator.recipe.verify import CURATED, RANDOM
+from curator.records import Selection
+from curator.selection.composition import POOL, Composition, compositions
+from curator.wording import number
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.records import Scores, Vectors
+
+SETS = (CURATED, POOL, RANDOM)
+"""What is shown, in this order."""
+UNKNOWN = "unknown"
+HEADS = ("", "chosen", "pool", "random")
+
+
+def outcome_of(
+    rows: pl.DataFrame,
+    traits: pl.DataFrame,
+    scores: Scores,
+    drawn: pl.DataFrame,
+    vectors: Vectors,
+    *,
+    vulnerable: Set[str] | None = None,
+) -> list[Composition]:
+    """The compositions of the pool, of the chosen set and of random sets (where they were drawn), with how well each
+    covers the pool. Arguments as of `compositions`.
+    """
+    shown = drawn.filter(drawn["arm"].is_in([CURATED, RANDOM]))
+    return compositions(rows, traits, scores, shown, vectors, vulnerable=vulnerable)
+
+
+def line(sets: Sequence[Composition]) -> str:
+    """The figures that a choice is about, in one line; empty where there is no chosen set of the pool's rows."""
+    by_name = {each.set: each for each in sets}
+    chosen, pool, random = (by_name.get(name) for name in SETS)
+    if chosen is None or pool is None:
+        return ""
+    parts = []
+    if chosen.coverage is not None:
+        beside = "" if random is None else f" (random {number(random.coverage)})"
+        parts.append(f"coverage {number(chosen.coverage)}{beside}")
+    parts.append(f"similarity {number(chosen.similarity)} (pool {number(pool.similarity)})")
+    if chosen.refusals is not None and pool.refusals is not None:
+        parts.append(f"{chosen.refusals:.0%} refusals (pool {pool.refusals:.0%})")
+    if chosen.vulnerable is not None and pool.vulnerable is not None:
+        parts.append(f"{chosen.vulnerable:.0%} vulnerable rows (pool {pool.vulnerable:.0%})")
+    return ", ".join(parts)
+
+
+def table(sets: Sequence[Composition | Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of cells under HEADS: what each figure is, and its value for the chosen set, the pool and random sets.
+
+    Args:
+        sets: Of `outcome_of`, or as `recorded` gives them.
+    """
+    read = (each if isinstance(each, Composition) else Composition(**each) for each in sets)
+    by_name = {each.set: each for each in read}
+    rows = [(label, *("" if name not in by_name else cell(by_name[name]) for name in SETS)) for label, cell in _FIGURES]
+    return [row for row in rows if {*row[1:]} - {"", UNKNOWN}]
+
+
+def recorded(sets: Sequence[Composition]) -> list[dict[str, object]]:
+    """The sets as a stage writes them down."""
+    return [asdict(each) for each in sets]
+
+
+def certified(selection: Selection) -> str:
+    """How good a selection is proven to be by its objective, in words."""
+    value, bound, gap = selection.value, selection.bound, selection.relative_gap
+    if bound is None:
+        return "no certificate"
+    parts = []
+    if 0.0 < value <= bound:
+        parts.append(f"within {1.0 - value / bound:.1%} of the upper bound")
+    if gap is not None:
+        parts.append(f"at least {1.0 - gap:.1%} of the possible gain over random")
+    return ", ".join(parts) or f"value {value:.4g}, upper bound {bound:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0%}"
+
+
+_FIGURES: tuple[tuple[str, Callable[[Composition], str]], ...] = (
+    ("rows", lambda each: number(each.rows)),
+    ("coverage of the pool", lambda each: number(each.coverage)),
+    ("similarity to the tasks", lambda each: number(each.similarity)),
+    ("refusals", lambda each: _share(each.refusals)),
+    ("different answers", lambda each: number(each.answers)),
+    ("most frequent answer", lambda each: _share(each.top_answer)),
+    ("different openers", lambda each: number(each.openers)),
+    ("most frequent opener", lambda each: _share(each.top_opener)),
+    ("vulnerable rows", lambda each: _share(each.vulnerable)),
+    ("words of an answer, median", lambda each: number(each.words)),
+    ("categories", lambda each: number(each.categories)),
+)

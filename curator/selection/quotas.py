@@ -1,0 +1,57 @@
+"""What quotas rest on: rows in no group, which no quota limits, and categories that an embedder is unsure of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from curator.recipe.pool import UNSURE
+from curator.wording import these
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curator.recipe.select import Select
+
+
+def remarks(
+    section: Select,
+    labels: Mapping[str, str | None],
+    chosen: Collection[str],
+    hazards: pl.DataFrame | None,
+    *,
+    many: float,
+) -> list[str]:
+    """Sentences about the groups of a choice within quotas; none without quotas.
+
+    Args:
+        labels: Id of each row of the pool -> its group, null for none.
+        chosen: Ids of the chosen rows.
+        hazards: How sure each category is, as stage `pool` wrote it down; null where all are the data's own.
+        many: Share of the chosen rows from which unsure categories are told.
+    """
+    if section.quotas is None:
+        return []
+    by, rows, sentences = section.quotas.by, these(len(chosen), "chosen row", "chosen rows"), []
+    without = {row for row, label in labels.items() if label is None}
+    if without:
+        verb = "has" if len(without & {*chosen}) == 1 else "have"
+        pool = these(len(labels), "row", "rows")
+        sentences.append(
+            f"quotas are by {by}, and {len(without & {*chosen}):,} of {rows} "
+            f"{verb} none, so no quota limits them ({len(without):,} of {pool} of the pool)"
+        )
+    if by == "category" and hazards is not None:
+        doubtful = unsure(hazards) & {*chosen}
+        if chosen and len(doubtful) >= many * len(chosen):
+            sentences.append(
+                f"quotas are by category, and {len(doubtful):,} of {rows} got one that the embedder is unsure of "
+                f"({UNSURE:g} or less in cosine above the next)"
+            )
+    return sentences
+
+
+def unsure(hazards: pl.DataFrame) -> set[str]:
+    """Ids of rows that got a category of which the embedder is unsure."""
+    named = hazards.filter(hazards["assigned"] & hazards["category"].is_not_null())
+    return set(named.filter(named["confidence"] <= UNSURE)["id"])

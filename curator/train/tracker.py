@@ -1,0 +1,103 @@
+"""Experiment trackers: losses and learning rates of trainings, and the figures of a run, by transformers' integrations.
+
+A tracker is told numbers and settings of trainings alone: no prompt, no answer, and nothing that is printed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from curator.errors import RunError
+from curator.recipe import Recipe
+
+_VARIABLES: Mapping[str, Mapping[str, str]] = {
+    "trackio": {},
+    # Neither what is printed nor code is sent, and weights never are.
+    "wandb": {"WANDB_PROJECT": "{project}", "WANDB_CONSOLE": "off", "WANDB_DISABLE_CODE": "true"},
+    "mlflow": {"MLFLOW_EXPERIMENT_NAME": "{project}"},
+}
+"""Tracker -> what its integration reads from the environment; what a user has set there stands."""
+_NEVER = {"WANDB_LOG_MODEL": "false", "WANDB_WATCH": "false", "HF_MLFLOW_LOG_ARTIFACTS": "false"}
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Where a run is reported to.
+
+    Attributes:
+        name: Of the tracker. `project`: in it; the recipe's name. `run`: in that; of a training, its folder.
+    """
+
+    name: str
+    project: str
+    run: str = ""
+
+    def require(self) -> None:
+        """Refuses a tracker that is not installed.
+
+        Raises:
+            RunError: It is not.
+        """
+        found = find_spec(self.name)
+        if found is None or found.origin is None:  # a folder of this name, such as trackers leave, is not the library
+            raise RunError(
+                f"engine.report_to: {self.name} is not installed; install it with `pip install {self.name}`, or set "
+                "report_to to null"
+            )
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What a training's arguments say of it."""
+        return {"report_to": [self.name], "run_name": self.run, "project": self.project}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Around one training, whose run is closed at the end: workers make many.
+
+        Raises:
+            RunError: The tracker is not installed here.
+        """
+        self.require()
+        settings = {name: text.format(project=self.project) for name, text in _VARIABLES[self.name].items()}
+        before = dict(os.environ)
+        os.environ.update({**settings, **{name: before[name] for name in settings if name in before}, **_NEVER})
+        try:
+            yield
+        finally:
+            if self.name == "wandb":
+                importlib.import_module("wandb").finish()
+            for name in (*settings, *_NEVER):
+                os.environ.pop(name, None)
+                if name in before:
+                    os.environ[name] = before[name]
+
+    def report(self, figures: Mapping[str, float]) -> None:
+        """Tells figures that belong to no training, under a run of their own.
+
+        Raises:
+            RunError: The tracker is not installed.
+        """
+        with self.open(), tempfile.TemporaryDirectory() as folder:
+            from transformers import TrainerControl, TrainerState, TrainingArguments
+            from transformers.integrations import get_reporting_integration_callbacks
+
+            arguments = TrainingArguments(
+                output_dir=folder, use_cpu=True, report_to=[self.name], run_name=self.run, project=self.project
+            )
+            (kind,) = get_reporting_integration_callbacks(arguments.report_to)
+            callback, state, control = kind(), TrainerState(), TrainerControl()
+            callback.on_train_begin(arguments, state, control, model=None)
+            callback.on_log(arguments, state, control, logs=dict(figures), model=None)
+            callback.on_train_end(arguments, state, control, model=None)
+
+
+def tracker_of(recipe: Recipe) -> Tracker | None:
+    """The tracker that a recipe names; null where it names none."""
+    name = recipe.engine.report_to
+    return None if name is None else Tracker(name, recipe.name)
