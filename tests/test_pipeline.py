@@ -228,7 +228,7 @@ def test_an_arm_equal_to_its_control_is_not_distinguishable(copy_of_run: Path) -
 
 
 def test_a_second_build_on_a_busy_folder_is_refused(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "busy"), pytest.raises(RunError, match=r"another curator .* is at work on it"):
+    with run.opened(tmp_path / "busy"), pytest.raises(RunError, match=r"in use by another curator"):
         build(recipe(), tmp_path / "busy")
 
 

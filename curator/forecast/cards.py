@@ -132,7 +132,8 @@ def suggestion(recipe: str, seconds: float | None) -> str | None:
     """A sentence that names `--on`, where the plan takes longer than LONG on a machine without a GPU; else null."""
     if card() is not None or gpu_count() or seconds is None or seconds < LONG:
         return None
+    days = these(round(seconds / 86400), "day", "days")
     return (
-        f"This machine has no GPU, and the plan takes {these(round(seconds / 86400), 'day', 'days')} here. To plan for "
-        f"a GPU: curator check {recipe} --on h100 (or {', '.join(name for name in CARDS if name != 'h100')})"
+        f"This machine has no GPU, and the plan takes {days} here. To plan for a GPU: "
+        f"curator check {recipe} --on h100 (or {', '.join(name for name in CARDS if name != 'h100')})"
     )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import polars as pl
     from transformers import PreTrainedTokenizerBase
 
-    from curator.recipe import Recipe
     from curator.records import Data, Pool
 
 
@@ -67,7 +66,7 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     write_json(folder / FINDINGS, {"findings": [asdict(finding) for finding in findings]})
     if (near := near_probes(data, recipe.pool, cache, dtype=dtype)) is not None:
         save_frame(folder / "near-probes.parquet", near)
-    summary = counts(recipe, data)
+    summary = _counts(data, "pilot" if recipe.select.piloted else "regime")
     folded = 0 if template.system else with_system(data)
     if folded:
         summary += (
@@ -91,8 +90,8 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def counts(recipe: Recipe, data: Data) -> str:
-    """How many rows and probes there are, in one line."""
+def _counts(data: Data, search: str) -> str:
+    """How many rows of each role there are; `search` names what the pilot's probes are for."""
     tasks = ", ".join(
         f"task `{task.name}` with {task.train.height:,} training and {these(task.test.height, 'test row', 'test rows')}"
         for task in data.tasks
@@ -101,7 +100,7 @@ def counts(recipe: Recipe, data: Data) -> str:
     if not data.harmful.height:  # of a recipe that only chooses rows
         probes = "no probes"
     if data.pilot.height:
-        probes += f", {data.pilot.height:,} more for the {'pilot' if recipe.select.piloted else 'regime'}"
+        probes += f", {data.pilot.height:,} more for the {search}"
     rows = these(data.pool.rows.height, "candidate", "candidates")
     return f"{rows} ({data.pool.dropped.height:,} dropped), {tasks}, {probes}"
 

@@ -170,11 +170,15 @@ def _citation(report: Report) -> str:
     )
 
 
-def without_nulls(value: JsonValue) -> JsonValue:
+def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """A recipe without the settings that are null."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+    def kept(value: JsonValue) -> JsonValue:
+        if isinstance(value, dict):
+            return without_nulls(value)
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return {key: kept(value) for key, value in recipe.items() if value is not None}
 
 
 def origins(rows: pa.Table) -> list[tuple[str, str | None, int]]:

@@ -135,10 +135,7 @@ def write_dataset(
         write_json(temporary / "evidence" / "report.json", plain(public))
         write_text(
             temporary / RECIPE,
-            RECIPE_NOTE
-            + yaml_of(
-                {name: without_nulls(value) for name, value in public.provenance.recipe.items() if value is not None}
-            ),
+            RECIPE_NOTE + yaml_of(without_nulls(public.provenance.recipe)),
         )
         metadata = facts(rows, name=public.name, configs=configs)
         text = card(rows, metadata, report=public, evidence=evidence(public), configs=configs)

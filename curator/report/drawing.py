@@ -199,7 +199,7 @@ def course(
     drawn = words = Markup("")
     for share, text in shares().ticks:
         drawn += Markup('<polyline points="{}" class="grid"/>').format(line([(0.0, share), (1.0, share)]))
-        words += Markup('<text x="0" y="{:.2f}%" dy="-3">{}</text>').format(100 - 100 * share, text)
+        words += Markup('<text x="0" y="{:.2f}%" dx="9" dy="-3">{}</text>').format(100 - 100 * share, text)
     drawn += Markup('<polyline points="{}" class="level"/>').format(line([(0.0, level), (1.0, level)]))
     for number, (marks, style) in enumerate(sets.values()):
         limits = [(x, mark.low, mark.high) for x, mark in marks if mark.low is not None and mark.high is not None]
@@ -238,9 +238,9 @@ def cloud(
         return f"{100 - float(up.at(value)[:-1]):.2f}%"
 
     drawn = Markup("").join(
-        Markup('<line x1="0" x2="100%" y1="{0}" y2="{0}" class="grid"/><text x="0" y="{0}" dy="-3">{1}</text>').format(
-            y(value), words
-        )
+        Markup(
+            '<line x1="0" x2="100%" y1="{0}" y2="{0}" class="grid"/><text x="0" y="{0}" dx="9" dy="-3">{1}</text>'
+        ).format(y(value), words)
         for value, words in up.ticks
     )
     for (x, value), (end, end_value) in pairwise(joined):
@@ -296,7 +296,7 @@ def _apart(lane: Lane, scale: Scale) -> list[tuple[Mark, int]]:
     """Each mark and its height in percent, the rings first: a dot in a ring is seen, and marks of one kind that would
     hide each other stand above each other.
     """
-    near, levels = 0.012 * (scale.high - scale.low), (50, 18, 82)
+    near, levels = 0.012 * (scale.high - scale.low), (50, 18, 82, 34, 66)
     placed: list[tuple[Mark, int]] = []
     for mark in sorted(lane.marks, key=lambda mark: not mark.hollow):
         taken = {up for other, up in placed if other.hollow is mark.hollow and abs(other.value - mark.value) < near}

@@ -36,10 +36,9 @@ def remarks(
     without = {row for row, label in labels.items() if label is None}
     if without:
         verb = "has" if len(without & {*chosen}) == 1 else "have"
-        pool = these(len(labels), "row", "rows")
         sentences.append(
-            f"quotas are by {by}, and {len(without & {*chosen}):,} of {rows} "
-            f"{verb} none, so no quota limits them ({len(without):,} of {pool} of the pool)"
+            f"quotas are by {by}, and {len(without & {*chosen}):,} of {rows} {verb} none, so no quota limits them "
+            f"({len(without):,} of {these(len(labels), 'row', 'rows')} of the pool)"
         )
     if by == "category" and hazards is not None:
         doubtful = unsure(hazards) & {*chosen}

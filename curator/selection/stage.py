@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.recipe.augment import Recovery
+    from curator.recipe.repeats import Repeats
     from curator.records import Data, Scores, Selection, Vectors
     from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
@@ -114,8 +115,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
     save_frame(folder / STABILITY, agreement)
     given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
-    if choice.best_draw is not None:
-        given[BEST_RANDOM] = choice.best_draw
+    given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
     drawn = draw_arms(
         rows, traits, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
         mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
@@ -127,8 +127,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     summary = _summary(run, choice, selection, agreement["overlap"].to_list())
     if repeats is not None:
         save_frame(folder / REPEATS, table(repeats, groups, dict.fromkeys(drawn["arm"]), selection.ids))
-        trained = len(repeated(repeats, groups, selection.ids))
-        summary += f"; one pass trains on {these(trained, 'row', 'rows')}, some repeated by {repeats.by}"
+        summary += _pass(repeats, len(repeated(repeats, groups, selection.ids)))
     recovery, shipped = recipe.augment.recovery, packages()
     if recovery is not None:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
@@ -366,6 +365,10 @@ def _sets(
         ids = chosen(setting, recipe.seed + number).selection.ids
         sets[f"{names[setting.representation]}, other seed {number}"] = ids
     return sets
+
+
+def _pass(repeats: Repeats, rows: int) -> str:
+    return f"; one pass trains on {these(rows, 'row', 'rows')}, some repeated by {repeats.by}"
 
 
 def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:

@@ -86,14 +86,14 @@ def _headline(suite: Suite) -> str:
     """What the finished runs say, in a sentence: of low against high similarity, or, without those arms, of ours."""
     contrasts = primary(suite)
     if contrasts:
-        counts = Counter[str](pair.outcome for pair in contrasts)
+        counts: Counter[str] = Counter(pair.outcome for pair in contrasts)
         return (
             "After fine-tuning, models aligned on the rows least similar to the task were less harmful than models "
             f"aligned on the most similar rows in {counts['less harmful']:,} of "
             f"{wording.these(len(contrasts), 'comparison', 'comparisons')}, more harmful in "
             f"{counts['more harmful']:,}, and not distinguishable in {counts[OPEN]:,}."
         )
-    decided = Counter[str](run.result.decision.outcome for run in suite.runs if run.found)
+    decided: Counter[str] = Counter(run.result.decision.outcome for run in suite.runs if run.found)
     if not decided:
         return "No run has finished yet."
     each = ", ".join(f"{decided[name]:,} {name}" for name in ("durable", "trade-off", "worse", OPEN) if decided[name])

@@ -72,7 +72,7 @@ def test_stages_in_one_process_have_the_threads_of_all_local_workers_and_of_one_
 
 def test_without_ray_the_engine_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r"engine\.kind: ray needs Ray.*pip install .*\.\[ray\]"):
+    with pytest.raises(RunError, match=r"engine\.kind: Ray is not installed.*pip install .*\.\[ray\]"):
         build(recipe("engine.kind=ray"), tmp_path / "run")
 
 

@@ -170,7 +170,7 @@ ALONE = {
     ),
     "too few rows to keep": (
         replaced("  seeds: 3", "  seeds: 3\n  keep: {data: {file: task.jsonl}, rows: 30}"),
-        "a.yaml:16: verify.keep.rows: keep: needs 30 rows, but task.jsonl leaves 15",
+        "a.yaml:16: verify.keep.rows: keep: needs 30 rows, but",
         "at most 15",
     ),
     "too few rows of an attack": (

@@ -49,7 +49,7 @@ CASES = {
     "line.jsonl": (a_long_line, "longer than 16 MiB"),
     "line.csv": (a_long_line, "longer than 16 MiB"),
     "line.json": (a_long_line, "larger than 256 MiB"),
-    "large.parquet": (lambda path: sized(path, b"PAR1", TWO_GIB), "is not Parquet"),
+    "large.parquet": (lambda path: sized(path, b"PAR1", TWO_GIB), "cannot be read as Parquet"),
 }
 
 

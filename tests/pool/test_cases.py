@@ -115,16 +115,16 @@ def test_a_key_that_stands_twice_breaks_its_record_where_it_is_needed(tmp_path: 
     (tmp_path / "r.jsonl").write_text(good + '{"prompt": "x", "response": "a", "response": "b"}\n', encoding="utf-8")
     result = read(Source(file=str(tmp_path / "r.jsonl")))
     assert result.dropped.select("line", "kind", "reason").rows() == [
-        (31, "broken-records", "the record names the key 'response' twice")
+        (31, "broken-records", "the record has the duplicate key 'response'")
     ]
     inside = '[{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]'
     nested = f'{{"messages": {inside}}}\n{{"messages": {json.dumps([ASK, TELL])}, "meta": {{"a": 1, "a": 2}}}}\n'
     (tmp_path / "n.jsonl").write_text(nested, encoding="utf-8")
     result = read(Source(file=str(tmp_path / "n.jsonl"), broken=0.5))
     assert turns(result) == [[ASK, TELL]]
-    assert result.dropped["reason"].to_list() == ["turn 1 names the key 'content' twice"]
+    assert result.dropped["reason"].to_list() == ["turn 1 has the duplicate key 'content'"]
     (tmp_path / "o.json").write_text('{"a": 1, "a": 2}', encoding="utf-8")
-    with pytest.raises(DataError, match="names the key 'a' twice"):
+    with pytest.raises(DataError, match="has the duplicate key 'a'"):
         read(Source(file=str(tmp_path / "o.json")))
 
 
@@ -357,7 +357,7 @@ def test_answers_with_label_false_are_not_taught_and_counted(
     result = read(source)
     assert result.rows["line"].sort().to_list() == list(range(2, 21, 2))
     assert result.resolved["kinds"] == {"rejected-answers": 10}
-    assert remarks(result.resolved) == [f"{name}: 10 rows carry label false and are left out"]
+    assert remarks(result.resolved) == [f"{name}: 10 rows have the label false and are left out"]
     finding = next(f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "rejected-answers")
     assert finding.count == 10
     assert read(source.model_copy(update={"where": {"label": [True, False]}})).rows.height == 20
@@ -399,7 +399,7 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
     both = Source.model_validate({"file": str(path), "columns": {"prompt": 0, "response": 1}, "category": "2"})
     assert texts(read(both)) == [[topic, f"answer {n}"] for n, topic in enumerate(TOPICS)]
     assert set(read(both).rows["category"]) == {"x"}
-    with pytest.raises(DataError, match=r"columns names the column '3', which is not in the data"):
+    with pytest.raises(DataError, match=r"columns names the column '3', which the data does not have"):
         read(Source(file=str(path), columns={"prompt": 3}), prompts_only=True)
     with pytest.raises(DataError) as error:
         read(Source(file=str(path)), prompts_only=True)
@@ -432,11 +432,11 @@ def test_columns_that_look_meaningful_and_are_not_used_are_named_once(
     source = lines(made, columns={"prompt": "prompt"})
     result = read(source)
     assert result.resolved["unused"] == ["rejected", "notes", "label"]
-    assert remarks(result.resolved) == ["rows.jsonl: not used: columns rejected, notes, label"]
+    assert remarks(result.resolved) == ["rows.jsonl: unused columns rejected, notes, label"]
     findings = [f for f in audit(Request(source, {}, {}), base=tmp_path).findings if f.kind == "unused-columns"]
     assert [f.what for f in findings] == ["The columns rejected, notes, label were not used."]
     facts = pool_facts(Pool(result.rows, result.dropped), [result.resolved])
-    assert facts.notes == ("rows.jsonl: not used: columns rejected, notes, label",)
+    assert facts.notes == ("rows.jsonl: unused columns rejected, notes, label",)
 
 
 def test_a_column_that_only_later_rows_have_is_named_too(
@@ -470,4 +470,4 @@ def test_the_report_counts_rows_by_kind_and_reads_drops_of_earlier_versions() ->
 def test_a_name_of_a_file_that_is_not_utf8_is_refused_in_a_sentence() -> None:
     with pytest.raises(DataError) as error:
         source_of("rows\udcff.jsonl")
-    assert str(error.value) == r"rows\udcff.jsonl: the name is not UTF-8; rename the file"
+    assert str(error.value) == r"rows\udcff.jsonl: the file name is not UTF-8; rename the file"

@@ -82,7 +82,7 @@ def test_a_csv_record_that_spans_lines_is_numbered_as_one(tmp_path: Path) -> Non
         (b"null", "the record is null, not an object"),
         (b"3.5", "the record is a number, not an object"),
         (b'{"a": "\xe9"', "the line is not UTF-8 (byte 8)"),
-        (b'{"a": 1, "a": 2}', "the record names the key 'a' twice"),
+        (b'{"a": 1, "a": 2}', "the record has the duplicate key 'a'"),
         (b'{"a": ' + b"1" * 5000 + b"}", "the line is not JSON (Exceeds the limit (4300 digits) for integer"),
         (b"[" * 100_000, "the line is not JSON (maximum recursion depth exceeded"),
     ],
@@ -100,8 +100,8 @@ def test_a_csv_row_of_another_length_gives_its_number_and_reason(tmp_path: Path)
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n1\n1,2,3\n", encoding="utf-8")
     assert list(records(path))[1:] == [
-        (2, "the row has 1 field, the header 2"),
-        (3, "the row has 3 fields, the header 2"),
+        (2, "the row has 1 field, but the header has 2"),
+        (3, "the row has 3 fields, but the header has 2"),
     ]
 
 
@@ -160,7 +160,7 @@ REFUSED = {
     "garbage.parquet": (
         b"PAR1garbage",
         "garbage.parquet: cannot be read as Parquet (Parquet magic bytes not found in footer. "
-        "Either the file is corrupted or this is not a parquet file.)",
+        "Either the file is corrupted or this is not a parquet file.); the file is damaged or in another format",
     ),
     "garbage.json.gz": (
         b"garbage",

@@ -257,7 +257,7 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
         (
             {"rows": 31},
             "task first: needs 31 training rows, but task.jsonl leaves 30 (40 read; dropped: none; "
-            "10 set aside for test); ask for at most 30",
+            "10 set aside for test); set rows to at most 30",
         ),
         (
             {"test": HeldOut(rows=40)},
@@ -266,8 +266,8 @@ def test_two_sources_of_a_role_share_no_row_and_no_label(
         ),
         (
             {"keep": [*pairs("keep", 6), *pairs("pool", 6)]},
-            "keep: 10 rows asked, 6 left of keep.jsonl (12 read; dropped: 6 leak); "
-            "ask for at most 6, or give more rows",
+            "keep: needs 10 rows, but keep.jsonl leaves 6 (12 read; dropped: 6 leak); "
+            "set verify.keep.rows to at most 6, or give more rows",
         ),
         (
             {"pool": pairs("task", 40), "rows": None},

@@ -161,7 +161,7 @@ def test_offline_a_branch_is_refused_and_a_commit_goes_to_the_cache(
         ),
         (
             answer(errors.RevisionNotFoundError, 404),
-            "owner/name: has no revision 'v9'; give a branch, a tag or a commit",
+            "owner/name: the data set has no revision 'v9'; give a branch, a tag or a commit",
         ),
         (
             answer(errors.HfHubHTTPError, 503),
@@ -179,14 +179,17 @@ def test_what_the_hub_refuses_is_said_in_words(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_name_that_is_none_is_refused_without_a_network() -> None:
-    with pytest.raises(DataError, match=r"^a b/c: is no name of a Hub data set \(.*\); write owner/name$"):
+    with pytest.raises(DataError, match=r"^a b/c: not a valid name of a Hub data set \(.*\); write owner/name$"):
         read(Source(hub="a b/c"))
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' is a gated dataset"), "owner/name: is gated; "),
+        (
+            datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' is a gated dataset"),
+            "owner/name: the data set is gated; ",
+        ),
         (datasets.exceptions.DatasetNotFoundError("Dataset doesn't exist"), "owner/name: no such data set on the Hub"),
         (RuntimeError("Dataset scripts are no longer supported"), "owner/name: cannot be loaded with config default, "),
         (ConnectionError("Couldn't reach"), "owner/name at 01234567: the Hub cannot be reached (Couldn't reach); "),

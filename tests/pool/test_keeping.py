@@ -67,7 +67,7 @@ def test_semantic_duplicates_leave_by_the_vectors_that_are_handed_in(lines: Line
     dropped = found.data.pool.dropped
     assert set(dropped["stage"]) == {"semantic"}
     assert dropped["match"].is_in(found.data.pool.rows["id"].to_list()).all()
-    with pytest.raises(DataError, match="semantic_duplicates: needs an embedder"):
+    with pytest.raises(DataError, match="semantic_duplicates: this needs an embedder"):
         gathered(lines, [rows], Clean(semantic_duplicates=0.9))
 
 

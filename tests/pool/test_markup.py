@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -70,8 +71,9 @@ def test_control_tokens_are_counted_by_row_in_any_turn():
     spelled = next(found for found in findings if found.kind == "control-tokens")
     assert (spelled.severity, spelled.count) == ("warning", 2)
     assert spelled.ids == tuple(sorted(rows["id"][:2]))
-    assert (
-        spelled.what == "2 rows spell tokens that only a chat template should write: <|im_end|> (2), <|im_start|> (1)."
+    assert spelled.what == (
+        "2 rows contain text of control tokens that only a chat template should write: "
+        "<|im_end|> (2), <|im_start|> (1)."
     )
     assert markup(rows, ["</s>"])[1] == {}
     assert markup(rows, [])[1] == {}
@@ -93,10 +95,11 @@ def test_an_audit_reports_both_in_its_file_and_on_its_page(tmp_path: Path):
     assert (kinds["wrapped-prompts"].count, kinds["control-tokens"].count) == (1, 2)
     assert found.control_tokens is not None
     assert found.control_tokens["</s>"] == 1
-    assert dict(summary(found))["warning: control-tokens"].startswith("2 rows spell tokens")
+    assert dict(summary(found))["warning: control-tokens"].startswith("2 rows contain text of control tokens")
     page = html(found)
-    assert "Rows that spell tokens of chat templates:" in page
-    assert "<code>&#60;/s&#62;</code> 1" in page
+    assert re.search(
+        r"<td[^>]*>token of a chat template</td>\s*<td[^>]*>&(?:#60|lt);/s&(?:#62|gt);</td>\s*<td[^>]*>1</td>", page
+    )
     earlier = plain(found)
     assert earlier.pop("control_tokens") == {
         "</s>": 1,

@@ -104,7 +104,7 @@ def test_what_is_mixed_in_is_never_probed_and_test_rows_are_never_mixed_in(colle
 
 def test_too_few_rows_to_mix_in_are_told(collect, lines):
     regime = Regime(data=lines(pairs("attack", 3), "attack.jsonl"), harmful_share=0.5)
-    with pytest.raises(DataError, match=r"regime of first: 10 rows asked, 3 found in attack.jsonl .*lower the share"):
+    with pytest.raises(DataError, match=r"regime of first: needs 10 rows, but attack.jsonl has 3 .*lower the share"):
         collect(task={"regime": regime})
     with pytest.raises(DataError, match=r"defence of first: needs 80 safety rows, but the pool has 30; lower"):
         collect(task={"defence": Defence(safety_mix=0.8)})
@@ -128,7 +128,7 @@ def test_a_given_set_joins_the_pool_and_its_own_rows_are_no_candidates(collect, 
     assert data.given["candidate"].sum() == 3
     assert data.given.height == 7
     assert asked(data.candidates) == {f"pool {n}" for n in range(30)}
-    with pytest.raises(DataError, match=r"given: 40 rows, and the pool has 30 \(0 of them the same\)"):
+    with pytest.raises(DataError, match=r"given: the data set has 40 rows, and the pool has 30 \(0 of them the same\)"):
         collect(given=lines(pairs("many", 40), "given.jsonl"))
 
 

@@ -73,11 +73,12 @@ def test_audit_check_and_build_print_names_with_markup_as_they_are(
     assert Path(name).name in done.output
     done = command("build", *words, "--until", "pool", "--out", str(tmp_path / "run"))
     assert done.exception is None
-    assert f"{Path(name).name}: not used: column rejected" in done.output
+    assert f"{Path(name).name}: unused column rejected" in done.output
 
 
 @pytest.mark.parametrize(
-    ("name", "fault"), [("rows\udcff.jsonl", "the name is not UTF-8"), ("", "is not a file"), ("hub:", "is not a file")]
+    ("name", "fault"),
+    [("rows\udcff.jsonl", "the file name is not UTF-8"), ("", "is not a file"), ("hub:", "is not a file")],
 )
 def test_audit_refuses_a_name_that_nothing_can_be_read_from(corpus: Callable[..., str], name: str, fault: str) -> None:
     done = command("audit", name, "--task", corpus("task.jsonl", [pair(1)]), "--no-embedder")

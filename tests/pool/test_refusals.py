@@ -93,10 +93,10 @@ def test_a_run_says_whose_word_it_is_and_draws_by_it(plain_run: Path, tmp_path: 
     run = Run(shutil.copytree(plain_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors")))
     by_phrases = run.labelled["refusal"]
     output = run.build("pool.refusals=exact")
-    assert "refusals are recognised by the judge exact (the sandbox's own world)" in output
+    assert "refusals are recognised by the judge exact (the rules of the sandbox)" in output
     assert (run.labelled["refusal"] == "refusal").sum() > (by_phrases == "refusal").sum()
     record = read_json(run.root / "1-pool" / "done.json")
-    assert record["refusals_by"] == "the judge exact (the sandbox's own world)"
+    assert record["refusals_by"] == "the judge exact (the rules of the sandbox)"
 
 
 def test_report_and_card_say_whose_word_it_is(plain_run: Path) -> None:

@@ -159,7 +159,7 @@ def test_answers_in_other_languages_are_not_judged_by_phrases_and_called_no_refu
     assert few.what == (
         "50% of 6 English answers open with a refusal phrase. 2 answers in other languages were not checked."
     )
-    assert said(1, 2)[0].what.startswith("4 answers are not judged")
+    assert said(1, 2)[0].what.startswith("Refusals were not counted in 4 answers")
 
 
 def test_answers_of_pictures_or_marks_alone_are_as_many_as_they_are() -> None:

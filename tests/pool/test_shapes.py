@@ -222,7 +222,7 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "true for an answer": ({"prompt": "ask", "response": True}, "response is true or false, not text"),
     "half a character": (
         {"prompt": "ask", "response": "\ud83d"},
-        "the text of the assistant holds half of a surrogate pair, not a character",
+        "the text of the assistant contains half of a surrogate pair, not a character",
     ),
 }
 UNUSABLE_TURNS: dict[str, tuple[Any, str]] = {

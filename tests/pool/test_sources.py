@@ -121,11 +121,11 @@ def test_where_that_keeps_nothing_says_what_the_column_holds(lines: Callable[...
     with pytest.raises(DataError) as error:
         read(lines(WHERE_ROWS, where={"safe": "true"}))
     assert str(error.value) == (
-        "rows.jsonl: where keeps none of 4 rows; safe holds false, null, true; correct the value or its type"
+        "rows.jsonl: where keeps none of 4 rows; safe has false, null, true; correct the value or its type"
     )
     with pytest.raises(DataError) as error:
         read(lines([pair(n, note=f"private {n}") for n in range(30)], where={"note": "x"}))
-    assert "note holds 30 different values" in str(error.value)
+    assert "note has 30 different values" in str(error.value)
 
 
 def test_where_on_a_missing_column_lists_the_columns(lines: Callable[..., Source]) -> None:

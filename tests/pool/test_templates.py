@@ -76,7 +76,7 @@ def test_a_probe_that_the_template_refuses_is_told_before_any_training(tmp_path:
     refusing = "{% if 'harbour' in messages[0]['content'] %}{{ raise_exception('no') }}{% endif %}{% for"
     probes = tmp_path / "probes.jsonl"
     probes.write_text("".join(json.dumps({"prompt": f"where is harbour {n}?"}) + "\n" for n in range(30)))
-    with pytest.raises(DataError, match="harmful probes: the model's chat template cannot write 30 rows"):
+    with pytest.raises(DataError, match="harmful probes: the model's chat template cannot format 30 rows"):
         pool_of(tmp_path, CHATML.replace("{% for", refusing, 1), [], f"probes.harmful=[{{file: {probes}}}]")
 
 
@@ -86,7 +86,7 @@ def test_a_system_text_stands_before_the_first_message_and_is_counted(tmp_path: 
     folder = pool_of(tmp_path, GEMMA, rows, eos_token="<|im_end|>")
     record = record_of(folder)
     assert record["folded"] == 2
-    assert "the system text of 2 rows stands before the user's first message" in record["summary"]
+    assert "the system text of 2 rows is put before the user's first message" in record["summary"]
     tokenizer = load_tokenizer(str(tmp_path / "model"))
     kept = {
         row["messages"][-1]["content"]: row["tokens"]
@@ -110,7 +110,10 @@ def test_rows_that_spell_the_models_control_tokens_stay_whole_and_are_counted(tm
     answer = "the mark <|im_end|> ends a turn, and this goes on"
     folder = pool_of(tmp_path, CHATML, [fakes.turns("which mark?", answer)])
     record = record_of(folder)
-    assert "1 row spells tokens that only a chat template should write: <|im_end|> (1)" in record["summary"]
+    assert (
+        "1 row contains text of control tokens that only a chat template should write: <|im_end|> (1)"
+        in record["summary"]
+    )
     (found,) = json.loads((folder / "findings.json").read_text())["findings"]
     rows = load_frame(folder / POOL)
     assert found["ids"] == [row["id"] for row in rows.to_dicts() if row["messages"][-1]["content"] == answer]

@@ -175,7 +175,7 @@ def test_shares_that_fall_on_one_step_are_told_by_check() -> None:
     ("settings", "message"),
     [
         (["tasks.list.probe_at=[0.5, 0.25]"], "probe_at: found 0.5, 0.25; allowed: rising shares of fine-tuning"),
-        (["tasks.list.probe_at=[0.5, 0.5]"], "probe_at is 0.5, 0.5; allowed"),
+        (["tasks.list.probe_at=[0.5, 0.5]"], "probe_at: found 0.5, 0.5; allowed"),
         (["tasks.list.probe_at=[0.0, 0.5]"], "probe_at"),
         (["tasks.list.probe_at=[0.5, 1.5]"], "probe_at"),
         (["tasks.list.probe_at=[]"], "probe_at"),

@@ -45,7 +45,7 @@ def test_halves_depend_on_which_rows_there_are_and_more_rows_hold_fewer():
 def test_a_half_with_fewer_rows_than_are_selected_gives_all_and_one_with_fewer_than_asked_is_an_error():
     halves = halved(IDS[:7], Alignments(None, 1, tuned=False), k=12, seed=5)
     assert sorted(halves[0].aligned) == sorted(halves[1].scored)
-    with pytest.raises(DataError, match=r"score\.rows: found 4; half of the pool has 3 rows"):
+    with pytest.raises(DataError, match=r"score\.rows: found 4, but half of the pool has 3 rows"):
         halved(IDS[:7], Alignments(4, 1, tuned=False), k=2, seed=5)
     with pytest.raises(DataError, match="the pool has 1 row"):
         halved(IDS[:1], Alignments(None, 1, tuned=False), k=1, seed=5)

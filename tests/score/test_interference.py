@@ -155,7 +155,9 @@ def test_task_rows_that_are_too_long_are_left_out_and_none_at_all_is_an_error():
     model, long = fakes.model("llama"), fakes.turns("a", "the grey gulls " * 60)
     mixed = Texts(["0", *LIST.ids], [long, *LIST.rows])
     assert take(model, section(), tasks={"list": mixed})[0].parameters["rows"] == {"list": 3}
-    with pytest.raises(DataError, match=r"verify\.finetune\.max_tokens: no row of task 'list' has 250 tokens or fewer"):
+    with pytest.raises(
+        DataError, match=r"verify\.finetune\.max_tokens: every row of task 'list' has more than 250 tokens"
+    ):
         take(model, section(), tasks={"list": Texts(["0"], [long])})
 
 

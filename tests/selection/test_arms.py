@@ -187,7 +187,7 @@ def test_a_random_draw_within_a_budget_is_full():
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(SelectionError, match="k: found 0; it must be a whole number from 1 to the 200 rows"):
+    with pytest.raises(SelectionError, match="k: found 0; it must be a whole number from 1 to 200"):
         arms.random(IDS, 0, RNG)
     with pytest.raises(SelectionError, match="k: found 201"):
         arms.low_similarity(IDS, np.zeros(200), 201)

@@ -85,7 +85,7 @@ def test_nearest_task_rows_are_joined_by_id():
         assert row["similarity"] == number
     assert others["similarity"].to_list() == [float(one[1:]) for one in others["id"]]
     short = Scores(("r00",), "s", np.zeros(1), {}, {}, -1, 1)
-    with pytest.raises(SelectionError, match="scores: row 'r01' is missing"):
+    with pytest.raises(SelectionError, match="scores: no score for row 'r01'"):
         explain(problem, bounds, found, short)
 
 

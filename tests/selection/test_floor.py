@@ -181,7 +181,8 @@ def test_a_recipe_says_a_weight_or_a_floor_and_without_both_a_floor_and_caps_are
     with pytest.raises(ValidationError, match=r"graph-cut with theta 0\.6 is not monotone"):
         Select(k=3, objective="graph-cut", parameters={"theta": 0.6}, coverage=0.8)
     with pytest.raises(
-        RecipeError, match=r"verify: pilot\.seeds is of select\.weight: auto, and select\.coverage finds"
+        RecipeError,
+        match=r"verify: pilot\.seeds has no effect: only select\.weight: auto reads it, and select\.coverage finds",
     ):
         recipe("select.weight=null", "select.coverage=0.8", "verify.pilot.seeds=5")
 

@@ -114,14 +114,14 @@ def test_shares_that_no_set_has_are_refused_with_the_largest_set_that_could():
         composed(half, every, [True] * 12, 8)
     assert composed(half, every, [True] * 12, 6) == {("other",): 3, ("refusal",): 3}
     named_wrongly = Within(by=["refusal"], shares={"refusal": {"refusals": 1.0}})
-    with pytest.raises(SelectionError, match=r"within\.shares\.refusal: no row .* 'refusals'; there are other, ref"):
+    with pytest.raises(SelectionError, match=r"within\.shares\.refusal: no row .* 'refusals'; found: other, ref"):
         composed(named_wrongly, every, [True] * 12, 4)
     apart = [("refusal", "a")] * 5 + [("other", "b")] * 5
     crossed = Within(
         by=["refusal", "category"],
         shares={"refusal": {"refusal": 0.7, "other": 0.3}, "category": {"a": 0.3, "b": 0.7}},
     )
-    with pytest.raises(SelectionError, match=r"no mix of the rows that may be chosen has these shares of refusal and"):
+    with pytest.raises(SelectionError, match=r"no mix of the rows that can be chosen has these shares of refusal and"):
         composed(crossed, apart, [True] * 10, 4)
 
 
@@ -155,6 +155,6 @@ def test_a_set_within_strata_is_certified_and_never_better_than_the_best_one(see
 def test_rows_that_must_be_in_and_do_not_fit_their_stratum_are_named():
     x = np.eye(12, dtype=np.float32)
     scores = Scores(tuple(IDS), "s", np.zeros(12), {}, {}, -1, 1)
-    section = Select(k=3, within=["category"], include=["r4", "r5"])
+    section = Select(k=3, weight=0.0, within=["category"], include=["r4", "r5"])
     with pytest.raises(SelectionError, match=r"select\.include: names 2 rows of group 'b', whose max is 1"):
         choose(section, ROWS, Vectors(tuple(IDS), x, "made-up"), scores, weight=0.0, task_cover=None, seed=0)

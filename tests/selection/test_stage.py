@@ -183,7 +183,7 @@ def test_the_stages_line_says_what_the_choice_did_and_check_repeats_what_must_be
     assert f"{share['curated']:.0%} refusals (pool {pool:.0%})" in text
     assert re.search(rf"different openers +│ {openers} ", text)
     assert share["low-matched"] == share["high-matched"] == pytest.approx(pool, abs=0.05)
-    apart = "low-similarity and high-similarity differ in kind"
+    apart = "differ in more than similarity"
     assert abs(share["low-similarity"] - share["high-similarity"]) > 0.2
     assert apart in text
     words = [part for setting in (*SMALL, "select.weight=-4", f"verify.arms={arms}")

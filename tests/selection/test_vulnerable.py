@@ -136,7 +136,7 @@ def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
     [
         (
             {"exclude": ["r00", "r03", "r04"]},
-            "select.vulnerable: of rows that are vulnerable, min is 4 and only 2 rows",
+            "select.vulnerable: of rows that are vulnerable, min is 4, but only 2 rows",
         ),
         ({"include": ["r01", "r02"]}, r"select\.include: names 2 rows of group 'not vulnerable', whose max is 1"),
         ({"answers": {"max_same": None, "max_opener": 0.2}, "exclude": ["r10"]}, r"select\.vulnerable"),
@@ -162,7 +162,7 @@ def test_strata_have_about_equal_shares_of_vulnerable_rows() -> None:
     assert split({"a": 10, "b": 6, "c": 4}, {"a": (9, 9), "b": (9, 9), "c": (9, 9)}, 10) == {"a": 5, "b": 3, "c": 2}
     assert split({"a": 10, "b": 6}, {"a": (1, 20), "b": (6, 1)}, 6) == {"a": 1, "b": 5}
     assert split({"a": 0, "b": 2}, {"a": (0, 0), "b": (1, 1)}, 1) == {"a": 0, "b": 1}
-    with pytest.raises(SelectionError, match="from 5 to 7"):
+    with pytest.raises(SelectionError, match="allow 5 to 7"):
         split({"a": 10, "b": 6}, {"a": (1, 20), "b": (6, 1)}, 4)
 
 
@@ -178,7 +178,7 @@ WRONG = [
     ),
     ([FORGOTTEN, "select.vulnerable={share: 1.2}"], "select.vulnerable.share"),
     ([FORGOTTEN, "select.vulnerable={share: 0.2, top: 1.0}"], "select.vulnerable.top"),
-    (["select={data: {file: x.jsonl}, vulnerable: {share: 0.2}}"], "vulnerable goes with rows that are chosen"),
+    (["select={data: {file: x.jsonl}, vulnerable: {share: 0.2}}"], "vulnerable chooses rows, and data gives them"),
 ]
 
 
@@ -198,7 +198,7 @@ def test_check_names_shares_that_the_pool_is_too_small_for(tmp_path: Path) -> No
     few = problems("select.k=100", "select.vulnerable={share: 0.9, top: 0.1}")
     assert "select.vulnerable: share 0.9 of k (100) is 90 vulnerable rows, and top 0.1 of the pool" in few
     many = problems("select.k=100", "select.vulnerable={share: 0.0, top: 0.9}")
-    assert "leaves 100 rows that are not vulnerable" in many
+    assert "needs 100 other rows" in many
     assert "select.vulnerable" not in problems("select.k=20", "select.vulnerable={share: 0.5}")
 
 

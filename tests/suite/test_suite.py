@@ -202,7 +202,7 @@ def test_a_run_from_before_a_key_existed_is_done(ran: dict[str, Any]) -> None:
 def test_two_commands_do_not_run_one_suite(ran: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     with opened(ran["root"]):
         assert run(str(ran["recipes"]), "--out", str(ran["root"])) == 2
-    assert "at work on it" in capsys.readouterr().err
+    assert "in use by another curator" in capsys.readouterr().err
 
 
 def test_a_piece_that_was_taken_is_no_second_copy_on_disk(ran: dict[str, Any]) -> None:

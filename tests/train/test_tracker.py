@@ -18,7 +18,7 @@ from curator.errors import RunError
 from curator.model.load import load_tokenizer
 from curator.pipeline import build
 from curator.recipe.training import Training
-from curator.train import tracking
+from curator.train import tracker as trackers
 from curator.train import trainer as _loaded  # noqa: F401 - its libraries look for trackers when they are loaded
 from curator.train.sft import train
 from curator.train.tracker import Tracker, tracker_of
@@ -52,7 +52,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     library = types.ModuleType("wandb")
     library.finish = lambda: found.append(("finish", None))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "wandb", library)
-    monkeypatch.setattr(tracking, "find_spec", lambda _: types.SimpleNamespace(origin="here"))
+    monkeypatch.setattr(trackers, "find_spec", lambda _: types.SimpleNamespace(origin="here"))
     return found
 
 
@@ -98,7 +98,7 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_runs(tmp_path:
     found = recipe("engine.report_to=mlflow")
     assert tracker_of(found) == Tracker("mlflow", "quickstart")
     assert tracker_of(recipe()) is None
-    if tracking.find_spec("mlflow") is not None:
+    if trackers.find_spec("mlflow") is not None:
         pytest.skip("mlflow is installed here")
     with pytest.raises(RunError, match=r"engine\.report_to: mlflow is not installed; install it with `pip install ml"):
         build(found, tmp_path / "run")
@@ -109,7 +109,7 @@ def test_a_folder_of_a_trackers_name_is_not_the_tracker(tmp_path: Path, monkeypa
     (tmp_path / "trackio").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "trackio", raising=False)
-    if tracking.find_spec("trackio").origin is not None:  # type: ignore[union-attr]
+    if trackers.find_spec("trackio").origin is not None:  # type: ignore[union-attr]
         pytest.skip("trackio is installed here")
     with pytest.raises(RunError, match="trackio is not installed"):
         Tracker("trackio", "project").require()
