@@ -22,6 +22,7 @@ SMALL = [
     "tasks.list.test.rows=20",
     "probes.harmful.0.rows=30",
     "probes.benign.0.rows=15",
+    "pool.refusals=phrases",
     "select.k=20",
     "select.neighbours=16",
     "select.weight=0.3",

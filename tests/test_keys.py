@@ -103,13 +103,14 @@ VLLM = [
 
 PILOTED = [
     "verify.pilot={weights: [0.0, 1.0]}",
-    "score={from: depth}",
+    "score={from: forgetting}",
+    "select={k: 9, weight: auto, vulnerable: {share: 0.5}}",
     "model.id=owner/model",
     "verify.align={method: full, steps: 2}",
     "suite=null",
 ]
 
-FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9, vulnerable: {share: 0.5}}", "score={from: forgetting}"]
+FLOOR = [*GIVEN, "select={k: 9, coverage: 0.9}", "score={from: cosine}"]
 BANK = [
     "verify.pilot={bank: {mixtures: 9, groupings: [opener], concentrations: [0.5], tasks: [list], budget: 20 min}}",
     "verify.log_odds={refuse: [No], comply: [Yes]}",
@@ -286,11 +287,16 @@ def at(value: Any, path: Sequence[Any]) -> Any:
     return value
 
 
+TAKEN: dict[Any, list[Any]] = {}
+"""Values that a key of this name has taken somewhere: they are tried first, since most others are refused."""
+
+
 def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
     """The recipe with another value in one leaf, for every value that it may take of those tried."""
     section, key = at(dumped, path[:-1]), path[-1]
     old = section[key]
-    for new in candidates(old):
+    known = [value for value in TAKEN.get(key, ()) if type(value) is not type(old) or value != old]
+    for new in (*known, *candidates(old)):
         section[key] = new  # in place: copying the whole for every try takes most of the time
         try:
             recipe = Recipe.model_validate(dumped, by_alias=True, by_name=False)
@@ -299,6 +305,8 @@ def flipped(dumped: dict[str, Any], path: tuple[Any, ...]) -> Iterator[Recipe]:
         finally:
             section[key] = old
         if recipe.model_dump(by_alias=True) != dumped:
+            if new not in TAKEN.setdefault(key, []):
+                TAKEN[key].append(new)
             yield recipe
 
 

@@ -64,7 +64,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize("r", [0, 4])
 def test_an_impossible_r_is_an_error(r):
-    with pytest.raises(ValueError, match="from 1 to the 3 rows"):
+    with pytest.raises(ValueError, match="it must be from 1 to 3"):
         nearest(unit_rows(0, 2, 3), unit_rows(1, 3, 3), r)
 
 

@@ -44,7 +44,7 @@ probes:
   harmful: [{{file: {DATA}/probes/jailbreakbench.json}}]
   benign: [{{file: {DATA}/benign/xstest_prompts.csv, where: {{label: safe}}}}]
 represent: {{from: sentence-transformers, id: {embedder}, max_tokens: {48 if rows else 128}}}
-select: {{k: {k}}}
+select: {{k: {k}, prefer: dissimilar}}
 verify:
   align: {{steps: 1}}
   finetune: {{steps: 1}}
@@ -84,6 +84,7 @@ def test_eight_hundred_real_rows_give_a_certified_subset(llama_folder: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_real_pool_gives_500_certified_rows(llama_folder: str, tmp_path: Path) -> None:
     build(parse(_recipe(llama_folder, rows=None, k=500)), tmp_path, until="select")
     dropped = pl.read_parquet(tmp_path / "1-pool" / "dropped.parquet")

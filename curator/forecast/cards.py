@@ -1,6 +1,6 @@
 """Graphics cards that a plan can be made for without having one: their memory, and what they are assumed to sustain.
 
-Imports nothing heavy.
+Imports nothing, since the command line names the cards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curator import provenance
 from curator.wording import these
 
 if TYPE_CHECKING:
@@ -84,6 +83,8 @@ def card() -> Card | None:
 
 def gpu_count() -> int:
     """How many GPUs the machine has that is planned for."""
+    from curator import provenance
+
     return provenance.gpu_count() if card() is None else 1
 
 

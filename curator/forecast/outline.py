@@ -68,8 +68,10 @@ def _chosen(recipe: Recipe) -> dict[str, str]:
         size = f"all rows of {select.data.label}, measured"
     weight = f"weight {select.weight:g}" if isinstance(select.weight, float) else _pilot_in_words(recipe)
     if select.coverage is not None:
-        which = {"none": "coverage alone"}.get(select.prefer, f"the most {select.prefer} set")
-        weight = f"{which} that keeps {select.coverage:.0%} of the gain in coverage over random sets"
+        kept = f"the most {select.prefer} set that keeps {select.coverage:.0%} of the gain in coverage over random sets"
+        weight = "coverage alone" if select.prefer == "none" else kept
+    shares = select.answers.shares if select.answers is not None else {}
+    weight += "".join(f", at most {share:.0%} of the rows with one {what}" for what, share in shares.items())
     by = bank.outline(recipe.verify.pilot) if select.by else f"{select.objective}, {weight}"
     return {
         "model": model_name(recipe.model.id),

@@ -35,15 +35,15 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 6,
+    "pool": 7,
     "represent": 4,
     "scores": 2,
     "select": 6,
     "train": 4,
     "answer": 2,
     "judge": 4,
-    "report": 11,
-    "publish": 6,
+    "report": 12,
+    "publish": 7,
 }
 """Raised when a stage's code makes something else from equal settings and inputs."""
 

@@ -143,9 +143,11 @@ def sureness(hazards: pl.DataFrame) -> str:
     """
     named = hazards.filter(hazards["assigned"] & hazards["category"].is_not_null())
     doubtful, without = int((named["confidence"] <= UNSURE).sum()), hazards["category"].null_count()
-    share = f", {doubtful / named.height:.0%} of them unsure ({UNSURE:g} or less in cosine above the next)"
+    share = ""
+    if named.height:
+        share = f", {doubtful / named.height:.0%} of them unsure ({UNSURE:g} or less in cosine above the next)"
     return (
-        f"{these(named.height, 'row', 'rows')} got the category of the nearest hazard{share if named.height else ''}; "
+        f"{these(named.height, 'row', 'rows')} got the category of the nearest hazard{share}; "
         f"{these(without, 'row has', 'rows have')} no category"
     )
 

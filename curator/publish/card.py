@@ -170,17 +170,6 @@ def _citation(report: Report) -> str:
     )
 
 
-def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A recipe without the settings that are null."""
-
-    def kept(value: JsonValue) -> JsonValue:
-        if isinstance(value, dict):
-            return without_nulls(value)
-        return [kept(item) for item in value] if isinstance(value, list) else value
-
-    return {key: kept(value) for key, value in recipe.items() if value is not None}
-
-
 def origins(rows: pa.Table) -> list[tuple[str, str | None, int]]:
     """Source, licence and number of rows, the most rows first."""
     counted = Counter(zip(rows["source"].to_pylist(), rows["licence"].to_pylist(), strict=True))

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
-from curator.publish.card import WARNING, Config, card, facts, without_nulls, yaml_of
+from curator.publish.card import WARNING, Config, card, facts, yaml_of
 from curator.publish.merge import MANIFEST, Digest, digest, manifest
-from curator.publish.record import dropped_rows, publishable
+from curator.publish.record import dropped_rows, publishable, without_nulls
 from curator.recipe.verify import RECOVERY
 from curator.records import ANSWER_COLUMNS, Pool, Scores, Selection
 from curator.report.model import Report
@@ -37,9 +37,7 @@ VERDICTS = (*ANSWER_COLUMNS, "judge", "outcome", "refused", "score")
 
 
 RECIPE = "recipe.yaml"
-RECIPE_NOTE = (
-    "# The recipe with its defaults. Settings that are null are left out; evidence/report.json holds them all.\n"
-)
+RECIPE_NOTE = "# The recipe with its defaults. A setting that is left out is null; evidence/report.json holds all.\n"
 
 CROISSANT = "croissant.json"
 _CONTEXT = {

@@ -190,13 +190,13 @@ def _metadata(text: str) -> tuple[dict[str, Any], str]:
         facts = YAML(typ="rt").load(front[1])
     except YAMLError as error:
         raise PublishError(
-            f"README.md: the metadata of the card in the repository is no YAML ({str(error).splitlines()[0]}); mend it "
+            f"README.md: the metadata of the card in the repository is not YAML ({str(error).splitlines()[0]}); fix it "
             "there first, or push to another repository"
         ) from error
     if facts is None:
         return {}, text[front.end() :]
     if not isinstance(facts, dict):
-        raise PublishError("README.md: the metadata of the card in the repository is no mapping; mend it there first")
+        raise PublishError("README.md: the metadata of the card in the repository is not a mapping; fix it there first")
     return facts, text[front.end() :]
 
 

@@ -246,16 +246,25 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
 
 
 def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> JsonValue:
-    """What may be published of a resolved recipe, without settings that are null; `base` as above."""
+    """What may be published of a resolved recipe, as `without_nulls` leaves it; `base` as above."""
     listed = _LIST.at("provenance.recipe")
     known = dict(_replacements(dict(recipe), listed, base))
-    return _without_nulls(_public(dict(recipe), listed, base, known))
+    public = _public(dict(recipe), listed, base, known)
+    return without_nulls(public) if isinstance(public, dict) else public
 
 
-def _without_nulls(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A recipe without the settings that are null, but for those at which null switches a default off."""
+    from curator.recipe.schema import switched_off
+
+    off = switched_off()
+
+    def kept(value: JsonValue) -> JsonValue:
+        if isinstance(value, dict):
+            return {key: kept(item) for key, item in value.items() if item is not None or key in off}
+        return [kept(item) for item in value] if isinstance(value, list) else value
+
+    return {key: kept(value) for key, value in recipe.items() if value is not None or key in off}
 
 
 def dropped_rows(dropped: pl.DataFrame) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from itertools import pairwise
+from typing import get_args
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
@@ -23,6 +24,7 @@ SHORTHANDS: dict[str, Values] = {
     "Decontaminate": {"type": "number"},
     "LogOdds": {"const": "pilot"},
     "NearDuplicates": {"type": "number"},
+    "Refusals": TEXT,
     "RegimeSearch": {"const": "auto"},
     "Within": {"type": "array"},
 }
@@ -57,6 +59,20 @@ def sections() -> dict[str, type[Section]]:
             known[kind.__name__] = kind
             waiting.append(kind)
     return known
+
+
+def switched_off() -> frozenset[str]:
+    """Keys at which null says something: it is not what they are without it."""
+    nulls = {"answers"}  # its default depends on how rows are chosen
+    for section in sections().values():
+        for name, field in section.model_fields.items():
+            if not field.is_required() and field.get_default(call_default_factory=True) and _optional(field.annotation):
+                nulls.add(field.alias or name)
+    return frozenset(nulls)
+
+
+def _optional(annotation: object) -> bool:
+    return annotation is type(None) or any(_optional(part) for part in get_args(annotation))
 
 
 def schema() -> Values:

@@ -16,7 +16,7 @@ class PilotRound(Part):
     after: ShareOrNull
     """Harmful after."""
     degenerate: ShareOrNull
-    """No language, after."""
+    """Degenerate answers, after."""
     costly: bool
     place: Count
     kept: bool

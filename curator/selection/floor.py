@@ -92,7 +92,7 @@ def keep(
     bounds: Limits,
     *,
     coverage: float,
-    prefer: str = "dissimilar",
+    prefer: str = "none",
     stochastic: float | None = None,
     seed: int = 0,
 ) -> Kept:

@@ -399,7 +399,8 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
     floor = selection.parameters.get("floor")
     if floor is not None:
         kept = "as much as random sets" if floor["share"] is None else f"{floor['share']:.1%}"
-        size += f" that keep {kept} of the coverage above random, weight {selection.weight:.3g}"
+        size += f" that keep {kept} of the coverage above random sets within the same limits"
+        size += f", weight {selection.weight:.3g}"
     return f"{size}, {quality(selection, overlaps)}"
 
 

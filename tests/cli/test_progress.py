@@ -27,7 +27,7 @@ def test_each_step_of_a_stage_has_its_own_clock(clock: list[float]) -> None:
     terminal.progress("select", 0, 10)  # answers follow the trainings
     clock[0] = 140.0
     terminal.progress("select", 4, 10)
-    assert lines(terminal)[-1] == "select     4 of 10, 10.0 s each, about 60 s left"
+    assert lines(terminal)[-1] == "select     4 of 10, 10.0 s each, about 1 min 0 s left"
 
 
 def test_pieces_that_were_there_already_say_nothing_of_the_speed(clock: list[float]) -> None:
@@ -35,4 +35,4 @@ def test_pieces_that_were_there_already_say_nothing_of_the_speed(clock: list[flo
     terminal.progress("train", 900, 1000)
     clock[0] = 30.0
     terminal.progress("train", 910, 1000)
-    assert lines(terminal) == ["train      910 of 1000, 3.0 s each, about 270 s left"]
+    assert lines(terminal) == ["train      910 of 1,000, 3.0 s each, about 4 min 30 s left"]

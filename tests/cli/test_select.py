@@ -52,7 +52,7 @@ def test_rows_show_and_why_read_such_a_run(chosen: tuple[str, Path]) -> None:
     _, root = chosen
     ids = Run.open(root).selection().ids
     assert [line.split()[0] for line in ran("rows", root).output.splitlines()] == list(ids)
-    assert f"{ids[0]} is chosen" in ran("show", root, "--why", ids[0]).output
+    assert f"Row {ids[0]} was chosen" in ran("show", root, "--why", ids[0]).output
     shown = ran("show", root).output
     assert "coverage of the pool" in shown
     assert NOT_VERIFIED in shown

@@ -257,7 +257,7 @@ def test_without_a_list_or_enough_rows_no_cluster_is_chosen_and_it_says_why(file
 def test_a_cluster_may_be_named_and_must_have_the_rows(file: str) -> None:
     found = clustered(file, settings={"of": 20, "sample": 5})
     assert sample(found, "random").cluster == 20
-    with pytest.raises(DataError, match=r"--sample: found 500, and cluster 20 has \d+ rows"):
+    with pytest.raises(DataError, match=r"--sample: found 500, but cluster 20 has \d+ rows"):
         sample(clustered(file, settings={"of": 20, "sample": 500}), "random")
 
 
@@ -368,9 +368,9 @@ def test_a_task_without_answers_is_refused(tmp_path: Path) -> None:
 
 def test_anchors_that_do_not_do_are_refused(file: str, anchors: tuple[str, str], tmp_path: Path) -> None:
     empty = planted_task.write(tmp_path / "empty.jsonl", [])
-    with pytest.raises(DataError, match=r"empty.jsonl: holds no rows"):
+    with pytest.raises(DataError, match=r"empty.jsonl: no rows found"):
         clustered(file, harmful=empty)
-    with pytest.raises(DataError, match=r"--anchor-nearest: found 4, and --safe-anchors .* holds 3 anchors"):
+    with pytest.raises(DataError, match=r"--anchor-nearest: found 4, but --safe-anchors .* has 3 anchors"):
         clustered(file, harmful=anchors[0], safe=anchors[1], settings={"anchor_nearest": 4})
     with pytest.raises(DataError, match=r"--safe-anchors: needs --harmful-anchors"):
         clustered(file, safe=anchors[1])

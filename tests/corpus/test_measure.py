@@ -65,7 +65,7 @@ def test_with_a_pool_a_matched_random_subset_is_the_control_and_there_is_a_decis
     done = measured(folder, "against", "--pool", str(folder / "pool.jsonl"))
     found = json.loads((folder / "against" / "audit.json").read_text())["measured"]
     assert set(found["arms"]) == {"curated", "matched-random", "random", "none"}
-    assert "curated against matched-random" in found["sentence"]
+    assert "for random sets of the same size and mix (" in found["sentence"]
     assert found["outcome"] in DECISIONS
     assert "decision" in done.output
     report = json.loads((folder / "against" / "run" / "8-report" / "report.json").read_text())

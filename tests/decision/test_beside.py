@@ -74,8 +74,8 @@ def test_an_outcome_that_one_seed_makes_decides_nothing():
     assert found.beside.deciding == (3,)
     assert found.beside.seeds[3].without == "not distinguishable"
     assert (
-        "with all seeds the comparison says less harmful, but without seed 3 its interval contains zero"
-        in found.sentence.lower()
+        "With all seeds the comparison says 'less harmful', but without seed 3 its interval contains zero"
+        in found.sentence
     )
 
 

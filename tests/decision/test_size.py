@@ -118,6 +118,7 @@ LIMIT = 0.035 + 2 * np.sqrt(0.035 * 0.965 / STUDIES)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [3, 6, 8, 12])
 def test_decisions_are_seldom_false_with_a_fixed_number_of_seeds(seeds, monkeypatch):
     without_bootstrap(monkeypatch)
@@ -128,6 +129,7 @@ def test_decisions_are_seldom_false_with_a_fixed_number_of_seeds(seeds, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "futility"),
     [

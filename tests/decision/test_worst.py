@@ -205,6 +205,7 @@ def false(world, seeds, studies):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [3, 6, 10])
 @pytest.mark.parametrize("world", WORLDS)
 def test_decisions_about_the_worst_case_are_seldom_false(world, seeds):

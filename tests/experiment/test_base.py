@@ -37,8 +37,8 @@ def folder_of(path: Path, template: str | None = CHATML, config: object = None, 
     [
         ({"template": NO_HEADER}, "model.chat_template: the template writes '<|im_start|>assistant"),
         ({"template": None}, "model.chat_template: the tokenizer of .* has no chat template of its own"),
-        ({"pad_token": "[PAD]"}, "model.id: token id 320 lies outside the 320 embeddings of the model"),
-        ({"eos_token": "<|eot|>"}, "model.id: token id 320 lies outside the 320 embeddings of the model"),
+        ({"pad_token": "[PAD]"}, "model.id: the model has no embedding for token id 320"),
+        ({"eos_token": "<|eot|>"}, "model.id: the model has no embedding for token id 320"),
         ({"config": MAMBA}, "model.id: LoRA cannot adapt a mamba model"),
     ],
 )

@@ -105,7 +105,7 @@ def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
     label_of = dict(zip(start.problem.ids, labels["opener"], strict=True))
     counts = np.unique([label_of[row] for row in balanced.ids], return_counts=True)[1]
     assert counts.max() - counts.min() <= 1
-    assert balanced.what.startswith("more different openers: as many rows of each opener")
+    assert balanced.what.startswith("more different openers: equally many rows of each opener")
     assert not [*offered(world, predictors(world, ("different openers", 1, 0.001)))[0]]
 
 
@@ -135,7 +135,10 @@ def test_observed_sets_come_from_the_least_harm_on_and_costly_ones_last(world):
     reading = world[-1]
     best = reading.subsets.sort("harm")["subset"][0]
     costly = reading.subsets.with_columns(costly=pl.col("subset") == best)
-    order = [each.what.partition(" ")[0] for each in offered(world, replace(reading, subsets=costly))[2]]
+    order = [
+        each.what.removeprefix("the bank's set ").partition(",")[0]
+        for each in offered(world, replace(reading, subsets=costly))[2]
+    ]
     assert order[-1] == best
     harm = dict(reading.subsets.select("subset", "harm").iter_rows())
     assert [harm[name] for name in order[:-1]] == sorted(harm[name] for name in order[:-1])

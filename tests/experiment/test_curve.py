@@ -120,10 +120,10 @@ def test_every_share_falls_on_the_nearest_step_and_none_is_lost(shares, steps):
 
 def test_shares_that_fall_on_one_step_are_said():
     assert together((0.1, 0.25, 0.5), 2) == [
-        "the shares 0.1, 0.25, 0.5 fall on the same step, 1 of 2, and are one point of the curve"
+        "the shares 0.1, 0.25, 0.5 fall on the same step (1 of 2) and give one point of the curve"
     ]
     assert together((0.5, 0.99), 40) == [
-        "the shares 0.99, 1 fall on the same step, 40 of 40, and are one point of the curve"
+        "the shares 0.99, 1 fall on the same step (40 of 40) and give one point of the curve"
     ]
     assert together((0.1, 0.25, 0.5), 40) == []
 

@@ -59,7 +59,7 @@ def test_the_looks_were_fixed_beforehand_and_the_last_one_taken_stands_in_the_re
         assert primary[name] == last[name]
     assert report["sequential"]["looks"] == looks
     assert report["sequential"]["stopped"] == last["action"]
-    assert f"at {last['seeds']} of at most 4 seeds" in report["decision"]["sentence"]
+    assert f"{last['seeds']} of at most 4 seeds" in report["decision"]["sentence"]
     assert f"**stop: {last['action']}**" in (grown / "8-report" / "report.md").read_text()
     assert all(comparison["level"] == 0.05 for comparison in report["comparisons"][1:])
 

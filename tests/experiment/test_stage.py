@@ -84,7 +84,7 @@ def test_the_report_tells_the_whole_pilot(full_run: Path) -> None:
     assert report_of(full_run)["pilot"] == table_of(full_run)
     told = (full_run / "8-report" / "report.md").read_text()
     assert "All 6 candidates of the pilot" in told
-    assert f"asked {table_of(full_run)['probes']} harmful probes of the pilot's own" in told
+    assert f"evaluated on {table_of(full_run)['probes']} harmful probes of the pilot's own" in told
 
 
 def killed_in_the_pilot(root: str) -> None:
@@ -213,7 +213,9 @@ def test_a_metric_that_changes_is_judged_again_and_one_that_is_gone_is_told_at_o
     assert [stage for stage, kept in told if not kept] == ["judge", "report"]
     assert report_of(root)["arms"]["random"]["list"]["after"]["utility"]["value"] == pytest.approx(0.25)
     file.write_text("def half(answer, reference):\n    return 7\n")
-    with pytest.raises(JudgeError, match=r"scored none of \d+ answers; the metric gave 7; allowed: 0 to 1; mend it"):
+    with pytest.raises(
+        JudgeError, match=r"scored none of \d+ answers \(the metric gave 7; allowed: 0 to 1\); fix the function"
+    ):
         build(recipe(*settings), root, until="report")
     file.unlink()
     with pytest.raises(RecipeError, match=r"metric.py is not a file; give the path of a Python file"):
@@ -280,8 +282,10 @@ def test_without_a_set_there_is_nothing_to_verify(tmp_path: Path) -> None:
     ("settings", "told"),
     [
         (["select.data={file: x.jsonl}"], "found k and data"),
-        (["select.k=null", "select.data={file: x.jsonl}", "select.weight=auto"], "auto chooses rows by a pilot"),
-        (["select.k=null", "select.data={file: x.jsonl}", "select.include=[a]"], "include chooses rows, and data"),
+        (["select.k=null", "select.data={file: x.jsonl}", "select.weight=auto", "select.answers=null"],
+         "auto chooses rows by a pilot"),
+        (["select.k=null", "select.data={file: x.jsonl}", "select.include=[a]", "select.answers=null"],
+         "include chooses rows, and data"),
         (["verify.arms=[curated, random, best-random]"], "set select.weight to auto"),
         (["select.weight=auto", "verify.pilot.random_draws=0", "verify.arms=[curated, random, best-random]"], "more"),
         (["verify.exposure=epochs"], "exposure: epochs needs align.epochs"),

@@ -85,8 +85,10 @@ def test_one_other_setting_is_a_recipe_that_fine_tunes_so(plain_run: Path, tmp_p
     swept, direct = built(tmp_path / "swept", plain_run, OTHER), built(tmp_path / "direct", plain_run, *DIRECT)
     assert answers(swept, NAME).equals(answers(direct, "list"))
     ours, theirs = report_of(swept), report_of(direct)
-    assert {**ours["decision"], "sentence": ""} == {**theirs["decision"], "sentence": ""}
-    assert ours["decision"]["sentence"].replace(NAME, "list") == theirs["decision"]["sentence"]
+    words = ("sentence", "verdict")
+    assert {**ours["decision"], **dict.fromkeys(words)} == {**theirs["decision"], **dict.fromkeys(words)}
+    for name in words:
+        assert ours["decision"][name].replace(NAME, "list") == theirs["decision"][name]
     assert ours["gates"] == theirs["gates"]
     assert ours["arms"]["curated"][NAME] == theirs["arms"]["curated"]["list"]
     weights = Run(recipe(OTHER), swept).models()["random", 0, "list", "learning_rate=3e-4,method=lora"]

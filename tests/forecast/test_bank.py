@@ -35,7 +35,7 @@ def test_a_bank_costs_a_training_of_each_set_and_seed_and_its_confirmation_comes
     assert found.pilot is not None
     # 4 candidates and 4 draws on 3 seeds, then 2 and 2 on 6 of which 3 are there already.
     assert (found.pilot.aligned, found.pilot.seeds) == (8 * 3 + 4 * 3, 6)
-    assert words["bank"].startswith("adds to the figures above: alignment 48 runs")
+    assert words["bank"].startswith("in addition to the figures above: alignment 48 runs")
     assert "20 mixtures and 4 random draws; disk for weights" in words["bank"]
     assert "alignment 36 runs" in words["confirmation"]
     assert "a bank of 20 mixtures over category" in outline(recipe(*BY_BANK))["selected"]

@@ -118,7 +118,7 @@ def test_settings_of_a_task_train_on_their_own_rows_and_by_their_own_method() ->
     words = outline(swept)
     assert "list@rows=12,method=lora: 9 of 3 steps x 4 rows (lora)" in words["fine-tuning runs"]
     assert "list: 9 of 10 steps x 4 rows (full)" in words["fine-tuning runs"]
-    assert words["decision"].startswith("about the worst of 4 anticipated tasks or settings")
+    assert words["decision"].startswith("over the worst of 4 anticipated tasks or settings")
     assert "decision" not in outline(recipe())
 
 

@@ -128,7 +128,9 @@ def test_speeds_are_those_that_measuring_took(checked: tuple[Path, str]) -> None
 def test_without_the_flag_nothing_is_trained_and_without_the_section_nothing_is_said(tmp_path: Path) -> None:
     said = check(tmp_path / "run", flags=())
     assert "finding the regime" not in said
-    assert "adds to the figures above" in " ".join(check(tmp_path / "run", "verify.regime=auto", flags=()).split())
+    assert "in addition to the figures above" in " ".join(
+        check(tmp_path / "run", "verify.regime=auto", flags=()).split()
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -70,6 +70,7 @@ def test_every_part_has_a_limit_and_together_they_leave_eight_minutes_in_time() 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_script_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.gpu.run", "--dry", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

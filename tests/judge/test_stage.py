@@ -186,7 +186,7 @@ def test_a_sheet_hides_the_arm_and_its_labels_measure_the_runs_judges(answered: 
     assert sheet["id"].n_unique() == 80
     assert sheet.equals(sample(answered, 40, seed=0))
     assert not sheet.equals(sample(answered, 40, seed=1))
-    with pytest.raises(RunError, match="fewer than 91; lower --per-arm"):
+    with pytest.raises(RunError, match="--per-arm: found 91, but arm 'curated'"):
         sample(answered, 91, seed=0)
     # People agree with the phrases judge, but for one answer.
     truth = verdicts(answered, "phrases").filter(pl.col("kind") == "harmful", pl.col("phase") == "after")
@@ -320,7 +320,7 @@ def test_the_commands_print_what_the_steps_find(answered: Path, tmp_path: Path) 
     rows.with_columns(pl.Series("harmful", ["yes", "no"] * 9 + ["", ""])).write_csv(sheet)
     words = ["measure", "--run", str(answered), "--labels", str(sheet), "--outcome", "harmful", "words", "exact"]
     text = printed(*words, "--store", str(tmp_path / "error.json"))
-    assert "20 rows, 0 excluded, 2 without a label; 9 of 18 are harmful (yes)" in text
+    assert "20 rows, 0 excluded, 2 without a label; people call 9 of 18 harmful (yes)" in text
     stored = json.loads((tmp_path / "error.json").read_text())
     assert stored["run"] == "quickstart"
     assert set(stored["judges"][0]["arms"]) == {"curated", "random"}

@@ -44,7 +44,7 @@ def sized(path: Path, start: bytes, size: int) -> None:
 CASES = {
     "garbage.jsonl": (lambda path: path.write_bytes(b"some words\n" * 5000), "can be read"),
     "binary.jsonl": (lambda path: path.write_bytes(os.urandom(64) + b"\0" * 2**20), "binary"),
-    "empty.json": (lambda path: path.touch(), "holds no rows"),
+    "empty.json": (lambda path: path.touch(), "no rows found"),
     "folder.json": (lambda path: path.mkdir(), "is a folder"),
     "line.jsonl": (a_long_line, "longer than 16 MiB"),
     "line.csv": (a_long_line, "longer than 16 MiB"),

@@ -95,14 +95,14 @@ def test_a_run_says_whose_word_it_is_and_draws_by_it(plain_run: Path, tmp_path: 
     output = run.build("pool.refusals=exact")
     assert "refusals are recognised by the judge exact (the rules of the sandbox)" in output
     assert (run.labelled["refusal"] == "refusal").sum() > (by_phrases == "refusal").sum()
-    record = read_json(run.root / "1-pool" / "done.json")
+    record = read_json(run.root / "1-pool" / "done.json")["record"]
     assert record["refusals_by"] == "the judge exact (the rules of the sandbox)"
 
 
 def test_report_and_card_say_whose_word_it_is(plain_run: Path) -> None:
     report = read_report(report_file(plain_run))
-    assert "Refusals are told by phrases." in markdown(report)
+    assert "Refusals are identified by phrases." in markdown(report)
     told = report.model_copy(update={"pool": report.pool.model_copy(update={"refusals_by": "the judge exact"})})
-    assert "Refusals are told by the judge exact." in markdown(told)
+    assert "Refusals are identified by the judge exact." in markdown(told)
     caption, *_ = TABLES["composition"](told, None)  # type: ignore[arg-type]
-    assert "Refusals are told by the judge exact." in caption
+    assert "Refusals are identified by the judge exact." in caption

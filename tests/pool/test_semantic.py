@@ -93,7 +93,7 @@ def test_rows_of_a_heavy_source_are_covered_first() -> None:
 
     def chosen(weights: dict[str, float]) -> set[str]:
         found = choose(
-            Select(k=1),
+            Select(k=1, weight=0.5),
             pool,
             Vectors(ids, matrix, "m"),
             scores,

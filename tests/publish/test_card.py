@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, without_nulls, yaml_of
+from curator.publish.card import BEGIN, END, Config, card, facts, licence, size, yaml_of
 from curator.publish.dataset import dataset_rows
-from curator.publish.record import publishable
+from curator.publish.record import publishable, without_nulls
 from curator.report.markdown import evidence
 from curator.wording import points, rate
 from tests.report.invented import invent
@@ -162,6 +162,11 @@ def test_the_sections_follow_each_other_as_readers_of_cards_expect(run):
              "What the decision means, and what it does not", "Sources and licences", "Citation"]  # fmt: skip
     places = [body.index(f"## {name}\n") for name in order]
     assert places == sorted(places)
+
+
+def test_a_null_that_switches_a_default_off_is_published():
+    given = {"clean": {"near_duplicates": None, "max_rows": None}, "answers": {"max_same": None}, "weight": None}
+    assert without_nulls(given) == {"clean": {"near_duplicates": None}, "answers": {"max_same": None}}
 
 
 def test_a_recipe_is_published_without_what_is_null():

@@ -10,7 +10,7 @@ from datasets import load_dataset
 from ruamel.yaml import YAML
 
 from curator.publish.dataset import VERDICTS, control_rows, dataset_rows
-from curator.publish.record import publishable
+from curator.publish.record import publishable, without_nulls
 from curator.report.material import Model, Provenance
 from curator.report.part import plain
 
@@ -109,7 +109,9 @@ def test_publishing_changes_no_figure(report):
 def test_writing_again_gives_the_same_bytes(run, report, write, tmp_path):
     first, second = (write(tmp_path / name, run, report) for name in ("a", "b"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert len(names) == 8
+    assert len(names) == 9
+    recipe = YAML(typ="safe").load(first / "recipe.yaml")
+    assert recipe == without_nulls(publishable(report).provenance.recipe)
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 

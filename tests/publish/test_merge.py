@@ -122,7 +122,7 @@ def test_a_config_that_we_no_longer_write_goes():
 
 @pytest.mark.parametrize("theirs", ["---\na: [\n---\n", "---\n- a\n---\n"])
 def test_a_card_that_cannot_be_read_is_told_and_left(theirs):
-    with pytest.raises(PublishError, match="mend it there first"):
+    with pytest.raises(PublishError, match="fix it there first"):
         merged_card(OURS, theirs, {})
 
 

@@ -131,7 +131,7 @@ def test_publish_refuses_what_build_refuses(hub, root, outcome, how):
 def test_push_anyway_needs_push(hub, root):
     import click
 
-    with pytest.raises(click.UsageError, match="add --push"):
+    with pytest.raises(click.UsageError, match="needs --push; add it"):
         invoked("publish", root, REPO, "--push-anyway")
     assert not hub.asked
 

@@ -252,7 +252,7 @@ def test_half_of_a_character_is_written_as_a_mark(run, report, write, tmp_path):
     told = report.model_copy(update={"provenance": Provenance(recipe={"pool": {"sources": [{"licence": "a\ud800"}]}})})
     folder = write(tmp_path / "dataset", run, told)
     assert "a\ufffd" in (folder / "evidence" / "report.json").read_text(encoding="utf-8")
-    assert "licence:" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "licence:" in (folder / "recipe.yaml").read_text(encoding="utf-8")
 
 
 # A run that `build` made, whose recipe holds a canary wherever such a recipe can

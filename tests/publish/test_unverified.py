@@ -64,7 +64,8 @@ def test_its_card_says_first_that_nothing_was_verified_and_it_holds_no_evidence_
     assert evidence == {"selection.parquet", "dropped.parquet", "recipe.yaml", "files.json"}
     assert json.loads((folder / "croissant.json").read_text())["description"].startswith(NOT_VERIFIED)
     written = (folder / "evidence" / "recipe.yaml").read_text()
-    assert "null" not in written
+    assert "weight: null" not in written
+    assert "near_duplicates: null" in written  # it switches a default off
     assert not {"probes:", "verify:", "judges:"} & set(written.splitlines())
 
 

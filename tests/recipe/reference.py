@@ -56,6 +56,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Quota": {"min": 5, "max": 40},
     "Quotas": {"min": 5, "max": 40, "groups": {"weapons": {"min": 10}}},
     "Recovery": {"openers": "openers.txt"},
+    "Refusals": {"judge": "exact", "embedding": "outputs/head"},
     "Regime": {"harmful_share": 0.1, "identity_share": 0.1, "data": {"file": "data/attack.jsonl"}},
     "RegimeSearch": {"steps": [10, 20, 40], "learning_rates": [1e-4, 2e-4]},
     "Repeats": {"groups": {"weapons": 2}},

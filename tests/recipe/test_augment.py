@@ -18,7 +18,9 @@ ARMS = "verify.arms=[curated, random, curated+recovery, random+recovery]"
 def test_a_recovery_arm_needs_its_section_and_the_section_such_an_arm() -> None:
     with pytest.raises(RecipeError, match=r"arm 'curated\+recovery' .* add `augment: \{recovery: \{\}\}`"):
         recipe(ARMS)
-    with pytest.raises(RecipeError, match=r"augment: recovery is of the arms curated\+recovery and random\+recovery"):
+    with pytest.raises(
+        RecipeError, match=r"augment: recovery has no effect: only the arms curated\+recovery and random\+recovery"
+    ):
         recipe("augment.recovery={}")
     assert recipe(ARMS, "augment.recovery={}").augment.recovery == Recovery()
     assert recipe().augment.recovery is None
@@ -43,7 +45,7 @@ def test_openers_are_the_lines_of_the_file_each_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"^augment\.recovery\.openers: .*no-such.* cannot be read \(No such file"):
         Recovery(openers="no-such.txt").texts(tmp_path)
     (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(RecipeError, match="holds no opener"):
+    with pytest.raises(RecipeError, match="contains no opener"):
         Recovery(openers="empty.txt").texts(tmp_path)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="it is not UTF-8"):

@@ -89,6 +89,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *over("probes.harmful.0", made["probes"]),
         *over("probes.benign.0", made["benign"]),
         "select.k=12",
+        "select.answers=null",
         "select.neighbours=8",
         "verify.seeds=1",
         "verify.arms.none.seeds=1",

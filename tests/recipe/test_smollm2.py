@@ -43,6 +43,7 @@ FEW = [
     *(f"tasks.{task}.{setting}" for task in ("alpaca", "dialogue", "gsm8k") for setting in ("rows=8", "test.rows=2")),
     "score.n=4",
     "select.k=8",
+    "select.answers=null",  # a share of eight rows is less than one
     "select.neighbours=8",
     "verify.seeds=1",
     "verify.arms=[curated, random, {name: none, seeds: 1}]",
@@ -131,6 +132,7 @@ def test_the_recipe_runs_on_eight_rows(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @of_data
 def test_the_command_of_the_readme_runs_on_real_rows(home: Path, tmp_path: Path) -> None:
     text = (RECIPES / "README.md").read_text()
@@ -170,6 +172,7 @@ def killed(command: list[str], folder: Path, there: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_moment_it_ends_with_the_same_report(home: Path, tmp_path: Path) -> None:
     settings = one_task(tmp_path / "rows", "model.dtype=bf16", "verify.align.steps=3", "verify.align.save_steps=1")
     root = tmp_path / "hurt" / "run"

@@ -42,8 +42,10 @@ def photograph(page: Path, folder: Path, *, width: int = 960) -> None:
 
 
 def excerpt(printed: str) -> str:
-    """A line for each finished stage, and the decision out of the table behind them."""
-    stages = [line for line in printed.splitlines() if re.match(rf"({'|'.join(STAGES)}) +[\d.]+ s  ", line)]
+    """What each finished stage says first, and the decision out of the table behind them."""
+    stages = [
+        line.partition(";")[0] for line in printed.splitlines() if re.match(rf"({'|'.join(STAGES)}) +[\d.]+ s  ", line)
+    ]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
     named = [name for name, _ in cells if name]
     decision, after = (next(n for n, cell in enumerate(cells) if cell[0] == name) for name in named[:2])

@@ -166,7 +166,7 @@ def test_the_plan_costs_what_a_curve_adds(curve_run: Path, tmp_path: Path) -> No
 def test_shares_that_fall_on_one_step_are_told_by_check() -> None:
     told = dict(unusual(recipe(CURVE, "verify.finetune.steps=2")))
     assert told["tasks", 0, "probe_at"] == (
-        "the shares 0.1, 0.25, 0.5 fall on the same step, 1 of 2, and are one point of the curve"
+        "the shares 0.1, 0.25, 0.5 fall on the same step (1 of 2) and give one point of the curve"
     )
     assert not [keys for keys, _ in unusual(recipe(CURVE, "verify.finetune.steps=40")) if keys[-1] == "probe_at"]
 

@@ -27,7 +27,7 @@ from tests.selection.selection_twins import unit_rows
 @pytest.fixture(scope="module")
 def report():
     x, score = unit_rows(4, 60, d=8), np.random.default_rng(4).standard_normal(60)
-    found = select(x, score, 10, coverage=0.7, neighbours=12)
+    found = select(x, score, 10, coverage=0.7, prefer="dissimilar", neighbours=12)
     return invent().report(frontier=frontier_of(found, frontier_frame(found.frontier)))
 
 
@@ -66,7 +66,7 @@ def test_without_a_floor_nothing_is_said_and_where_none_is_kept_nothing_is_drawn
     assert "What the set covers" not in markdown(plain_report)
     assert figure(plain_report) is None
     x = np.tile(np.eye(2, dtype=np.float32)[0], (8, 1))
-    found = select(x, np.arange(8.0), 3, coverage=0.9)
+    found = select(x, np.arange(8.0), 3, coverage=0.9, prefer="dissimilar")
     same = invent().report(frontier=frontier_of(found, frontier_frame(found.frontier)))
     assert figure(same) is None
     assert "Random sets cover as much as any set that was found, so the floor excludes nothing." in markdown(same)

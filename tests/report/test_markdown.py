@@ -49,7 +49,7 @@ def test_the_decision_comes_first_with_its_interval_and_gates(report):
         assert row[2] == points(gate.cost)
         assert row[3] == f"[{points(gate.low)}, {points(gate.high)}]"
     regime = report.regime
-    assert f"random, the control, from {rate(*limits(regime.before))} harmful" in first
+    assert f"takes the control, random, from {rate(*limits(regime.before))} harmful" in first
 
 
 def test_the_page_tells_what_coverage_is_by_and_what_similarity_where_they_have_names():

@@ -76,6 +76,7 @@ def vectors_of(dtype: str, rows):
 
 @needs_smollm
 @pytest.mark.slow
+@pytest.mark.long
 def test_vectors_of_a_real_model_in_bf16_are_those_in_fp32_and_order_500_scores_alike() -> None:
     rows = some(520)
     exact, rounded = vectors_of("fp32", rows), vectors_of("bf16", rows)

@@ -207,7 +207,7 @@ def test_the_embedder_of_the_pool_and_that_of_the_recipe_share(tmp_path: Path) -
 def test_gradients_are_a_representation_like_any_other(tmp_path: Path) -> None:
     gradients = "{from: gradients, dimensions: 64, of: head}"
     record = made(tmp_path / "run", f"represent={gradients}", "pool.sources.0.rows=60", "select.k=5")
-    assert record["summary"] == f"{record['rows']} vectors of 64 numbers (gradients of head)"
+    assert record["summary"] == f"{record['rows']} vectors of 64 dimensions (gradients of head)"
     assert load_vectors(tmp_path / "run/2-represent", "pool").matrix.shape[1] == 64
     seeded = f"represent={gradients[:-1]}, seed: 1}}"
     assert made(tmp_path / "seeded", seeded, "pool.sources.0.rows=60", "select.k=5")["cached"] == 0

@@ -82,9 +82,9 @@ def test_what_is_noted_is_of_one_piece_and_not_of_the_one_around_it(tmp_path: Pa
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"device": "NVIDIA H100"}, "device NVIDIA H100 and not cpu"),
-        ({"dtype": "bfloat16"}, "dtype bfloat16 and not float32"),
-        ({"versions": {"torch": "2.11.0", "peft": "0.21.2"}}, "torch 2.11.0 and not 2.13.0"),
+        ({"device": "NVIDIA H100"}, "device NVIDIA H100 instead of cpu"),
+        ({"dtype": "bfloat16"}, "dtype bfloat16 instead of float32"),
+        ({"versions": {"torch": "2.11.0", "peft": "0.21.2"}}, "torch 2.11.0 instead of 2.13.0"),
     ],
 )
 def test_pieces_that_differ_in_more_than_threads_are_refused(other: dict[str, object], words: str) -> None:
@@ -118,7 +118,7 @@ def test_a_grid_is_not_gone_on_with_elsewhere_unless_the_recipe_mixes(
             assert marker.parent.name == stage or where["dtype"] == "float32"
             altered(marker.parent, device="NVIDIA H100", dtype="bfloat16")
     trained = sorted((tmp_path / "5-train").rglob("weights"))
-    with pytest.raises(RunError, match=r"engine\.mix: .*5-train/before/curated-0.*device NVIDIA H100 and not cpu"):
+    with pytest.raises(RunError, match=r"engine\.mix: .*5-train/before/curated-0.*device NVIDIA H100 instead of cpu"):
         build(recipe(*asked, "verify.seeds=2"), tmp_path)
     assert sorted((tmp_path / "5-train").rglob("weights")) == trained, "nothing is trained first"
     # What is done is not refused, and the report says where it was computed, not where it was written.

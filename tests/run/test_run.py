@@ -224,7 +224,7 @@ def test_a_stage_of_another_recipe_is_as_good_as_none(copy_of_run: Path) -> None
         "train", "answer", "judge", "report", "publish",
     }  # fmt: skip
     assert (copy_of_run / FOLDERS["train"] / "done.json").exists()
-    with pytest.raises(RunError, match="stage train is not finished"):
+    with pytest.raises(RunError, match="the stage `train` is not finished"):
         Run.open(copy_of_run, "train")
     build(recipe(), copy_of_run, until="select")
     assert {stage: current(copy_of_run, stage) for stage in STAGES} == before

@@ -109,7 +109,7 @@ def test_a_base_is_written_whole_and_nothing_is_overwritten(tmp_path: Path) -> N
     assert "▁moonskiff" in known.get_vocab()
     assert {path.name for path in (tmp_path / "bases").iterdir()} == {"one"}
     before = (tmp_path / "bases" / "one" / "model.safetensors").read_bytes()
-    with pytest.raises(RunError, match="exists already"):
+    with pytest.raises(RunError, match="already exists"):
         made("--size", "0.8M", "--steps", "2", "--out", str(tmp_path / "bases" / "one"))
     made("--size", "0.8M", "--steps", "2", "--out", str(tmp_path / "two"))
     assert (tmp_path / "two" / "model.safetensors").read_bytes() == before

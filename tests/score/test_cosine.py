@@ -185,5 +185,5 @@ def test_one_row_ranks_in_the_middle_and_parts_of_other_rows_are_refused():
     assert rank_sum([made_up([3]), made_up([7])]).combined.tolist() == [0.5]
     with pytest.raises(DataError, match="at least two"):
         rank_sum([made_up([1, 2])])
-    with pytest.raises(DataError, match="of 3 rows"):
+    with pytest.raises(DataError, match="has 3 rows"):
         rank_sum([made_up([1, 2]), made_up([1, 2, 3])])

@@ -185,7 +185,7 @@ def test_the_metagradient_of_a_run_is_that_of_its_recipe_and_is_kept(plain_run, 
         assert of_models(run, root / "models", k=20)["metagradient"].combined.tolist() == score.combined.tolist()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("curator.score.metagradient.LARGEST", 1000)
-        with pytest.raises(ModelError, match="the model has 613,504 parameters; allowed: 1,000 at most"):
+        with pytest.raises(ModelError, match="the model has 613,504 parameters; allowed: at most 1,000"):
             of_models(run, root / "others", k=20)
 
 

@@ -121,7 +121,10 @@ def test_representations_that_are_called_alike_are_numbered():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["verify.forgetting={seeds: 4}"], r"forgetting\.seeds is 4, more than the 3 of arm 'random'; lower it"),
+        (
+            ["verify.forgetting={seeds: 4}"],
+            r"forgetting\.seeds \(4\) is above the seeds of arm 'random' \(3\); lower it",
+        ),
         ([FORGETTING, "verify.stage=rehearsal"], "stage rehearsal aligns none; set forgetting to null"),
         (["verify.forgetting={rows: 9}"], "found 9; allowed: 10 or more"),
     ],

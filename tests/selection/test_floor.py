@@ -67,14 +67,16 @@ def test_the_set_keeps_the_floor_and_no_set_is_past_the_certified_ends(seed, n, 
 @given(seeds, st.integers(20, 60), floors)
 def test_the_weight_found_chooses_the_same_set_and_the_order_of_rows_changes_nothing(seed, n, coverage):
     x, score = unit_rows(seed, n, copies=n // 6), np.random.default_rng(seed).standard_normal(n)
-    found = select(x, score, n // 5, coverage=coverage, neighbours=8, ids=list(range(n)))
+    found = select(x, score, n // 5, coverage=coverage, prefer="dissimilar", neighbours=8, ids=list(range(n)))
     again = select(x, score, n // 5, weight=found.weight, neighbours=8, ids=list(range(n)))
     assert (found.ids, found.value, found.bound) == (again.ids, again.value, again.bound)
     assert found.relative_gap == pytest.approx(again.relative_gap)
     assert len(tried(found)) <= 12
     assert sum(row["chosen"] for row in found.frontier) == 1
     order = np.random.default_rng(seed).permutation(n)
-    other = select(x[order], score[order], n // 5, coverage=coverage, neighbours=8, ids=order.tolist())
+    other = select(
+        x[order], score[order], n // 5, coverage=coverage, prefer="dissimilar", neighbours=8, ids=order.tolist()
+    )
     assert other.ids == found.ids
     assert other.weight == pytest.approx(found.weight, rel=1e-9)
 
@@ -85,7 +87,7 @@ def test_a_lower_floor_gives_less_similar_sets_and_a_bare_weight_can_lose_all_co
     x = centres[rng.integers(12, size=400)] + 0.4 * rng.standard_normal((400, 16))
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     score = x @ x[0].astype(np.float64)
-    sets = {share: select(x, score, 24, coverage=share) for share in (1.0, 0.9, 0.7, 0.4)}
+    sets = {share: select(x, score, 24, coverage=share, prefer="dissimilar") for share in (1.0, 0.9, 0.7, 0.4)}
     at = {share: found.parameters["floor"] for share, found in sets.items()}
     assert [facts["similarity"] for facts in at.values()] == sorted(
         (facts["similarity"] for facts in at.values()), reverse=True
@@ -119,7 +121,13 @@ def test_every_monotone_objective_has_a_floor_with_all_limits(objective):
         "groups": [row % 3 for row in range(n)], "quotas": {0: (4, 6)}, "include": [1], "exclude": [2],
         "caps": {"pair": ([row // 2 for row in range(n)], 0.1)},
     }  # fmt: skip
-    call = {"objective": objective, "task_cover": np.full(n, 0.2), "neighbours": 8, "coverage": 0.8}
+    call = {
+        "objective": objective,
+        "task_cover": np.full(n, 0.2),
+        "neighbours": 8,
+        "coverage": 0.8,
+        "prefer": "dissimilar",
+    }
     found = select(x, score, 12, **call, **limits)
     assert len(set(found.ids)) == 12
     assert found.parameters["floor"]["share"] >= 0.8 - 1e-9
@@ -134,7 +142,7 @@ def test_every_monotone_objective_has_a_floor_with_all_limits(objective):
 
 def test_where_no_set_covers_more_than_a_random_one_the_floor_excludes_none():
     x = np.tile(np.eye(2, dtype=np.float32)[0], (8, 1))
-    found = select(x, np.arange(8.0), 3, coverage=0.9)
+    found = select(x, np.arange(8.0), 3, coverage=0.9, prefer="dissimilar")
     assert set(found.ids) == {"0", "1", "2"}
     assert found.parameters["floor"]["share"] is None
     whole = select(unit_rows(1, 6), np.arange(6.0), 6, coverage=0.9)
@@ -147,7 +155,10 @@ def test_what_has_no_floor_is_refused_in_words():
     x, score = unit_rows(0, 10), np.arange(10.0)
     with pytest.raises(SelectionError, match="the objective is not monotone with these parameters"):
         select(x, score, 3, coverage=0.9, objective="graph-cut", parameters={"theta": 2.0})
-    assert select(x, score, 3, coverage=0.9, objective="graph-cut").parameters["floor"]["share"] >= 0.9
+    assert (
+        select(x, score, 3, coverage=0.9, prefer="dissimilar", objective="graph-cut").parameters["floor"]["share"]
+        >= 0.9
+    )
     with pytest.raises(SelectionError, match="coverage: given together with weight"):
         select(x, score, 3, coverage=0.9, weight=0.1)
     for wrong in (0, 1.1, True, "much"):
@@ -195,11 +206,11 @@ def run(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_keeps_the_floor_stores_the_frontier_and_says_so(run: Run) -> None:
     several = "represent=[{from: hidden-states, layer: 1}, {from: hidden-states, layer: 2}]"
-    text = run.build("select.weight=null", "select.coverage=0.8", several)
+    text = run.build("select.weight=null", "select.coverage=0.8", "select.prefer=dissimilar", several)
     found, folder = load_selection(run.root / "4-select"), Folder.open(run.root, "select")
     facts, frontier = found.parameters["floor"], folder.frontier()
     assert facts["share"] >= 0.8
-    assert f"20 rows that keep {facts['share']:.1%} of the coverage above random, weight {found.weight:.3g}" in text
+    assert f"20 rows that keep {facts['share']:.1%} of the coverage above random sets within the same limits" in text
     assert frontier.schema == FRONTIER_SCHEMA
     assert frontier.filter(chosen=True)["weight"].to_list() == [found.weight] == [folder.record("select")["weight"]]
     assert frontier.filter(kind="random").height == 16
@@ -209,13 +220,15 @@ def test_a_run_keeps_the_floor_stores_the_frontier_and_says_so(run: Run) -> None
     assert by_weight.filter(chosen=True)["weight"].to_list() == [found.weight]
     assert by_weight.filter(chosen=True)["similarity"].item() == pytest.approx(facts["similarity"])
     # Another representation's set keeps its own floor, at its own lambda, and not this one's.
-    run.build("select.weight=null", "select.coverage=0.8", several)
+    run.build("select.weight=null", "select.coverage=0.8", "select.prefer=dissimilar", several)
     stability = folder.stability()
     vectors, scores = folder.vectors("pool", 1), None
     from curator.run import Setting
 
     scores = folder.scores(Setting(0.0, None, 1))
-    other = select(vectors.matrix, scores.combined, 20, ids=vectors.ids, neighbours=16, coverage=0.8)
+    other = select(
+        vectors.matrix, scores.combined, 20, ids=vectors.ids, neighbours=16, coverage=0.8, prefer="dissimilar"
+    )
     assert other.weight != found.weight
     assert stability["shared"].to_list() == [len(set(other.ids) & set(found.ids))]
     assert "was chosen as #1 of 20" in invoke("show", str(run.root), "--why", found.ids[0])

@@ -346,10 +346,10 @@ def test_a_groups_own_quota_is_named_by_its_own_key_whatever_the_group_is_called
     rows = pl.DataFrame({"id": list("abcd"), "category": ["it's: a]"] * 2 + ["b"] * 2, "tokens": [3] * 4})
     scores = Scores(tuple("abcd"), "s", np.zeros(4), {}, {}, -1, 1)
     given = (rows, Vectors(tuple("abcd"), x, "made-up"), scores)
-    section = Select(k=3, quotas={"groups": {"it's: a]": {"min": 3}}})
+    section = Select(k=3, weight=0.0, quotas={"groups": {"it's: a]": {"min": 3}}})
     with pytest.raises(SelectionError) as caught:
         choose(section, *given, weight=0.0, task_cover=None, seed=0)
-    assert str(caught.value).startswith("select.quotas.groups.it's: a]: of category \"it's: a]\", min is 3 and only 2")
+    assert str(caught.value).startswith("select.quotas.groups.it's: a]: of category \"it's: a]\", min is 3, but only 2")
 
 
 def test_a_groups_own_limits_stand_in_place_of_those_of_all() -> None:

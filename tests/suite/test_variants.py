@@ -64,7 +64,7 @@ def test_only_names_recipes_and_runs(tmp_path: Path) -> None:
     place = folder(tmp_path, second=SMALL.replace("name: small", "name: second"))
     assert [one.name for one in variants(place, only=["small"])] == list(RUNS)
     assert [one.name for one in variants(place, only=["second-8-list", RUNS[1]])] == ["second-8-list", RUNS[1]]
-    with pytest.raises(RecipeError, match="--only third") as error:
+    with pytest.raises(RecipeError, match="--only: no run 'third'") as error:
         variants(place, only=["third"])
     assert "second-16-misdeeds" in str(error.value)
 
@@ -89,7 +89,7 @@ def test_a_recipe_that_cannot_be_read_is_a_run_with_a_problem(tmp_path: Path) ->
     assert [(one.name, one.recipe is None) for one in found] == [
         ("a", True), ("b", True), *((name, False) for name in RUNS)
     ]  # fmt: skip
-    assert "no YAML" in str(found[0].problem)
+    assert "invalid YAML" in str(found[0].problem)
     assert "selcet" in str(found[1].problem)
 
 

@@ -94,6 +94,7 @@ def jobs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_adapter_trained_in_two_processes_is_that_of_one(llama_folder, tmp_path, jobs, capfd):
     one = fit(llama_folder, tmp_path / "one")
     two = fit(llama_folder, tmp_path / "two", processes=2)
@@ -135,7 +136,9 @@ def test_a_killed_process_ends_all_and_the_next_try_goes_on_to_the_weights_of_on
 
 @pytest.mark.slow
 def test_what_a_process_raises_is_raised_here_and_nothing_is_left(llama_folder, tmp_path, jobs):
-    with pytest.raises(ModelError, match=r"^verify.align.learning_rate: found 1e\+30, .* loss of step [23] is not fin"):
+    with pytest.raises(
+        ModelError, match=r"^verify.align.learning_rate: training diverged at 1e\+30 \(the loss of step [23] is not fin"
+    ):
         fit(llama_folder, tmp_path / "two", processes=2, method="full", learning_rate=1e30)
     assert not list((tmp_path / "two").iterdir())
     assert gone(jobs, 0)
@@ -217,7 +220,7 @@ def test_of_several_errors_the_one_a_user_can_act_on_is_raised_and_else_the_firs
 def test_fewer_gpus_than_processes_are_told_before_any_is_started(monkeypatch):
     monkeypatch.setattr(parallel, "device", lambda: "cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(RunError, match=r"^verify.align.processes: found 2, and this machine shows 1 GPU\(s\)"):
+    with pytest.raises(RunError, match=r"^verify.align.processes: found 2, but this machine shows 1 GPU,"):
         parallel.train_apart({}, processes=2, key="verify.align")
 
 
@@ -229,7 +232,7 @@ def test_one_process_takes_one_gpu_of_several_and_keeps_its_batch(tmp_path, monk
         return torch.device("cpu")
 
     monkeypatch.setattr(transformers.TrainingArguments, "_setup_devices", property(two_gpus))
-    settings = _arguments(Training(**SETTINGS), 6, 5, tmp_path, dtype="fp32", saves=False)
+    settings = _arguments(Training(**SETTINGS), 6, 5, tmp_path, dtype="fp32", saves=False, tracker=None)
     assert (settings.n_gpu, settings.train_batch_size) == (1, 8)
 
 

@@ -89,7 +89,7 @@ def test_the_earlier_adapter_is_at_work_in_training_and_stays_as_it_is(base: str
 
 def test_without_bitsandbytes_it_is_told_what_to_install(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"model.quantise: needs bitsandbytes.*quantise"):
+    with pytest.raises(ModelError, match=r"model.quantise: the package bitsandbytes is not installed.*quantise"):
         load_model(base, quantise="4bit")
 
 
@@ -113,7 +113,7 @@ LORA = ("model.quantise=4bit", "verify.align.method=lora", "verify.finetune.meth
     [
         ("score={from: interference}", "gradients of all weights"),
         ("verify.forgetting={rows: 10}", "gradients of all weights"),
-        ("verify.generate.engine=vllm", "whole weights"),
+        ("verify.generate.engine=vllm", "does not read quantised weights"),
     ],
 )
 def test_what_four_bits_cannot_do_is_told(setting: str, message: str) -> None:
