@@ -153,7 +153,7 @@ def family(
     """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
 
     On harmfulness: the treatment and every other arm against the control, the treatment against every other arm, and
-    the least similar rows against the most similar ones (CONTRASTS),
+    the least similar rows against the most similar ones where both were run (CONTRASTS),
     after fine-tuning (weighted, and on each task apart, unanticipated ones too) and before. On over-refusal, utility
     and degenerate share: the treatment against the control, before and after, weighted. Where harmfulness was followed
     through fine-tuning, end and area are two outcomes: `primary` says of which of them the pairs above are compared,

@@ -365,7 +365,7 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
         largest = _largest_k(limits, ids)
         raise SelectionError(
             f"k: {limits.k} is impossible because of {_named(limits, ids)}; "
-            + (f"lower k to at most {largest}" if largest else "no smaller k is possible either")
+            + (f"lower k to at most {largest}, or raise the cap" if largest else "no smaller k is possible either")
         )
 
 

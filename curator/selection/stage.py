@@ -410,7 +410,7 @@ def _in_words_of_the_recipe(error: str, section: Select) -> str:
 
     for name, key in CAPPED_BY.items():
         error = error.replace(f"caps[{name!r}]", f"select.answers.{key}")
-    error = re.sub(r"raise the caps?\b", "raise select.answers", error)
+    error = re.sub(r"raise the caps?\b", "raise select.answers (null switches a cap off)", error)
     if section.vulnerable is not None:
         error = re.sub(rf"caps\['(?:{RESISTANT}|{VULNERABLE})'\]", "select.vulnerable", error)
         if section.quotas is not None:

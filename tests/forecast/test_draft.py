@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from curator.cli import cli
 from curator.errors import DataError
-from curator.forecast.draft import LENGTHS, SIGNS, longest, looked
+from curator.forecast.draft import CAPS, LENGTHS, SIGNS, Looked, caps, longest, looked
 from curator.recipe.file import read
 
 
@@ -54,12 +54,26 @@ def test_it_passes_check_at_once_and_holds_what_the_files_hold(files: Path) -> N
     assert "no problems found" in checked.output
     recipe = read("mine.yaml")
     assert recipe.select.k == 40  # a fifth of 200 rows
+    assert recipe.select.answers is not None
+    assert recipe.select.answers.shares == {}  # every answer begins alike
     assert (recipe.tasks[0].name, recipe.tasks[0].rows, recipe.tasks[0].test.rows) == ("task", 72, 18)
     assert recipe.tasks[0].train.columns == {"prompt": "dialogue", "response": "summary"}
     assert [source.file for source in recipe.probes.harmful] == ["harmful.txt"]
     text = Path("mine.yaml").read_text()
     assert "200 rows" in text
     assert "1 categories" not in text
+
+
+def test_the_caps_are_the_first_that_leave_room_for_the_rows_chosen(files: Path) -> None:
+    def pool(openers: int) -> list[Looked]:
+        rows = [{"prompt": f"Ask {n}", "response": f"opener {n % openers} says number {n}"} for n in range(200)]
+        Path("varied.json").write_text(json.dumps(rows))
+        return [looked("varied.json", files)]
+
+    assert caps(40, pool(200)) == CAPS[0] == (0.02, 0.05)
+    assert caps(40, pool(25)) == (0.02, 0.05)  # 2 rows of each opener leave 50, which is 40 and a quarter
+    assert caps(40, pool(24)) == (0.02, 0.1)
+    assert caps(40, pool(2)) == (None, None)
 
 
 def test_without_probes_open_ones_on_the_hub_stand_in(files: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_impossible_cap_is_named_by_its_key_with_the_largest_k(run: Run) -> N
         run.choose(f"select.k={openers * 3}", "select.answers={max_same: null, max_opener: 0.001}")
     assert str(error.value).startswith(
         f"select.k: {openers * 3} is impossible because of select.answers.max_opener (share 0.001, at most 1 row of "
-        f"one label); lower k to at most {openers}"
+        f"one label); lower k to at most {openers}, or raise select.answers (null switches a cap off)"
     )
     assert len(run.choose(f"select.k={openers}", "select.answers={max_same: null, max_opener: 0.001}").ids) == openers
 
