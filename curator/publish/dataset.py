@@ -37,7 +37,7 @@ VERDICTS = (*ANSWER_COLUMNS, "judge", "outcome", "refused", "score")
 
 
 RECIPE = "recipe.yaml"
-RECIPE_NOTE = "# The recipe with its defaults. A setting that is left out is null; evidence/report.json holds all.\n"
+RECIPE_NOTE = "# The recipe with its defaults. A setting that is left out is null.\n"
 
 CROISSANT = "croissant.json"
 _CONTEXT = {

@@ -50,14 +50,23 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
 
 def unverified(run: Run, folder: Path) -> Mapping[str, str]:
     """Writes the chosen rows as a data set folder, whole or not at all: `data/curated/`, the card, `croissant.json`,
-    and below `evidence/` the choice (`selection.parquet`), what was left out (`dropped.parquet`), the resolved recipe
-    (`recipe.yaml`) and the digests of these files. Texts of tasks stay here.
+    the resolved recipe (`recipe.yaml`), and below `evidence/` the choice (`selection.parquet`), what was left out
+    (`dropped.parquet`) and the digests of these files. Texts of tasks stay here.
 
     Returns:
         `summary`: how many rows, and where.
     """
     from curator.publish.card import WARNING, Config, between_marks, facts, origins, yaml_of
-    from curator.publish.dataset import arrow, dataset_rows, describe, picked_rows, write_data, write_table
+    from curator.publish.dataset import (
+        RECIPE,
+        RECIPE_NOTE,
+        arrow,
+        dataset_rows,
+        describe,
+        picked_rows,
+        write_data,
+        write_table,
+    )  # fmt: skip
     from curator.publish.record import dropped_rows, publishable_recipe
     from curator.run.folder import replacing_folder, write_text
     from curator.selection.outcome import HEADS, outcome_of, table
@@ -76,7 +85,7 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
         write_table(temporary / "evidence" / "dropped.parquet", arrow(dropped_rows(data.pool.dropped)))
         public = publishable_recipe(recipe.model_dump(mode="json", by_alias=True, exclude={"engine"}), run.base)
         assert isinstance(public, dict)
-        write_text(temporary / "evidence" / "recipe.yaml", yaml_of(public))
+        write_text(temporary / RECIPE, RECIPE_NOTE + yaml_of(public))
         metadata = facts(rows, name=recipe.name, configs=configs, tags=[TAG])
         body = page(
             "publish",

@@ -61,9 +61,9 @@ def test_its_card_says_first_that_nothing_was_verified_and_it_holds_no_evidence_
     first = next(line for line in body.splitlines() if line.strip() and not line.startswith(("<!--", "#")))
     assert first.startswith("> **Not verified.** No model was trained on this set.")
     evidence = {path.name for path in (folder / "evidence").iterdir()}
-    assert evidence == {"selection.parquet", "dropped.parquet", "recipe.yaml", "files.json"}
+    assert evidence == {"selection.parquet", "dropped.parquet", "files.json"}
     assert json.loads((folder / "croissant.json").read_text())["description"].startswith(NOT_VERIFIED)
-    written = (folder / "evidence" / "recipe.yaml").read_text()
+    written = (folder / "recipe.yaml").read_text()
     assert "weight: null" not in written
     assert "near_duplicates: null" in written  # it switches a default off
     assert not {"probes:", "verify:", "judges:"} & set(written.splitlines())
