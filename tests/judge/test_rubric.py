@@ -40,12 +40,10 @@ class Endpoint:
             fault = self.faults.pop(0) if self.faults else None
             self.present += 1
             self.most = max(self.most, self.present)
-        try:
-            time.sleep(self.pause)
-            self.play(handler, fault)
-        finally:
-            with self.lock:
-                self.present -= 1
+        time.sleep(self.pause)
+        with self.lock:  # before the answer is sent: with it, the asker may at once be here again
+            self.present -= 1
+        self.play(handler, fault)
 
     def play(self, handler, fault):
         if fault == "cut":
