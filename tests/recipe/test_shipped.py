@@ -33,6 +33,8 @@ def test_all_recipes_are_found() -> None:
         "size/lora-0.8m.yaml",
         "size/lora-60m.yaml",
         "size/lora-8m.yaml",
+        "smollm2-bank.yaml",
+        "smollm2-contrast.yaml",
         "smollm2-study.yaml",
         "smollm2.yaml",
     ]
