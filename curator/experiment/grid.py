@@ -27,7 +27,7 @@ from curator.run.files import load_frame, with_columns_since
 from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 from curator.train import PRELOAD
-from curator.train.job import Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.job import Count, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def train_grid(
     Both arms of a pair share seeds, so they see the same keep rows in the same order of steps. What they train on, and
     for how long, is `design`'s.
     """
-    total = len(plan.aligned) + len(plan.finetuned)
+    count = Count(progress, len(plan.aligned) + len(plan.finetuned))
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def job_of(cell: Cell, start: Weights, steps: int, rows: Sequence[Rows]) -> TrainJob:
@@ -114,7 +114,7 @@ def train_grid(
         for folder, trained in executed(run_train, [job for _, job in jobs], execute, later, mix=experiment.mix):
             cell, job = by_folder[folder]
             done[cell] = (job.weights.after(trained, job.key), trained)
-            progress(len(done), total)
+            count.tick(folder)
 
     aligned: dict[Cell, TrainJob] = {}
     for cell in plan.aligned:
@@ -128,7 +128,7 @@ def train_grid(
         rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
         steps = finetuning_steps(experiment, cell, rehearsal=plan.rehearsal)
         finetuned[cell] = job_of(cell, start, steps, rows)
-    progress(0, total)
+    count.begin([*aligned.values(), *finetuned.values()])
     finish(list(aligned.items()), later=list(finetuned.values()))
     for cell, job in finetuned.items():
         before = Cell(cell.arm, cell.seed)
@@ -194,9 +194,10 @@ def answer_grid(
             openers=openers,
             shelf=experiment.shelf,
         )
-    progress(0, len(jobs))
-    for done, _ in enumerate(executed(run_answer, list(jobs.values()), execute, mix=experiment.mix), start=1):
-        progress(done, len(jobs))
+    count = Count(progress, len(jobs))
+    count.begin(jobs.values())
+    for finished in executed(run_answer, list(jobs.values()), execute, mix=experiment.mix):
+        count.tick(finished)
     parts = []
     for cell, job in jobs.items():
         frame = load_frame(experiment.root / job.folder / ANSWERS)

@@ -123,6 +123,17 @@ def finished(folder: Path) -> dict[str, Any] | None:
     return _marker(folder / DONE, "key", "record", "seconds") if (folder / DONE).exists() else None
 
 
+def kept(folder: Path, key: str, *, shelf: Path | None = None) -> bool:
+    """Whether `make` would find this piece finished: in its folder, set aside beside it, or on the shelf.
+
+    Raises:
+        RunError: The record of a finished piece is damaged.
+    """
+    places = (folder, folder.with_name(f"{folder.name}.{key[:8]}"))
+    lies = any((done := finished(each)) is not None and done["key"] == key for each in places)
+    return lies or (shelf is not None and _on_shelf(shelf / key, key) is not None)
+
+
 def _marker(path: Path, *names: str) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict) or not all(name in found for name in names):

@@ -6,7 +6,7 @@ other half. What they have seen of a row is then at most a near duplicate of it,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from curator.recipe.halves import HALVES, Alignments
 from curator.recipe.training import Training, checkpoint_steps
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
-from curator.train.job import Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
+from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 from curator.wording import these
 
@@ -96,13 +96,13 @@ class Workshop:
 
     Attributes:
         run: The run. `folder`: where pieces go. `execute`: its engine.
-        tick: Called whenever a piece is done.
+        count: Of its trainings.
     """
 
     run: Run
     folder: Path
     execute: Runner
-    tick: Callable[[], None]
+    count: Count
 
     def train(self, halves: Sequence[Half], *, tuned: bool) -> list[HalfModels]:
         """The models of every half, fine-tuned on every anticipated task where `tuned`.
@@ -134,6 +134,7 @@ class Workshop:
             for half, job in aligning.items()
             for task in tasks
         }  # fmt: skip
+        self.count.begin([*aligning.values(), *ahead.values()])
         trained = self._trained(list(aligning.values()), later=list(ahead.values()))
         aligned = {half: trained[job.folder][-1] for half, job in aligning.items()}
         tuning = {cell: replace(job, weights=aligned[cell[0]]) for cell, job in ahead.items()}
@@ -182,7 +183,7 @@ class Workshop:
         for folder, trained in executed(run_train, jobs, self.execute, later, mix=self.run.recipe.engine.mix):
             end = by_folder[folder].weights.after(trained, by_folder[folder].key)
             weights[folder] = (*(end.on_the_way(trained, *checkpoint) for checkpoint in trained.checkpoints), end)
-            self.tick()
+            self.count.tick(folder)
         return weights
 
     def rows_of(self, *roles: str) -> tuple[Rows, ...]:

@@ -47,7 +47,7 @@ from curator.score.halves import PARTS, Half, HalfModels, Workshop, halved
 from curator.score.passes import BASE, Course, PassJob, run_pass
 from curator.seeds import derive
 from curator.train import PRELOAD
-from curator.train.job import Rows, Weights, executed, texts_of
+from curator.train.job import Count, Rows, Weights, executed, texts_of
 
 if TYPE_CHECKING:
     from curator.run import Run
@@ -82,7 +82,7 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
     execute = runner(recipe.engine, preload=PRELOAD, folder=run.root, gpus=recipe.verify.processes)
     tasks = sum(weight > 0 for weight in mass.values())
     trainings = sum(len(halves[each.rows]) * (1 + each.tuned * tasks) for each in alignments)
-    workshop = Workshop(run, folder.absolute(), execute, count(progress, trainings))
+    workshop = Workshop(run, folder.absolute(), execute, Count(progress, trainings))
     models = {each.rows: workshop.train(halves[each.rows], tuned=each.tuned) for each in alignments}
     passes = Passes(workshop, ids)
     questions = [
@@ -90,19 +90,14 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
         for part in sections
     ]
     jobs = {job.folder: job for question in questions for job in question.jobs}
-    tick = count(progress, len(jobs))
-    for _ in executed(run_pass, list(jobs.values()), execute, mix=recipe.engine.mix):
-        tick()
+    count = Count(progress, len(jobs))
+    count.begin(jobs.values())
+    for finished in executed(run_pass, list(jobs.values()), execute, mix=recipe.engine.mix):
+        count.tick(finished)
     return {
         name_of(part): _scores(part, ids, question.read(), mass)
         for part, question in zip(sections, questions, strict=True)
     }
-
-
-def count(progress: Callable[[int, int], None], total: int) -> Callable[[], None]:
-    """Tells of one more piece of so many whenever it is called."""
-    done = iter(range(1, total + 1))
-    return lambda: progress(next(done), total)
 
 
 @dataclass(frozen=True)

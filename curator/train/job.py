@@ -18,7 +18,7 @@ from curator.model.load import load_model, load_tokenizer
 from curator.recipe.training import Training
 from curator.records import Conversations, Trained
 from curator.run.files import absolute, load_frame, relative, trained_from, trained_record
-from curator.run.folder import finished, key_of, make
+from curator.run.folder import finished, kept, key_of, make
 from curator.run.ran import computed_with, require_alike
 from curator.train.sft import train
 from curator.train.tracker import Tracker
@@ -202,6 +202,32 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
 def shelf_of(job: Job) -> Path | None:
     """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
     return None if job.shelf is None else job.shelf / job.folder
+
+
+class Count:
+    """Counts the finished pieces of a step. Those that are kept from before are counted when the step begins, so that
+    speed and time left are those of the others.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        """`progress` takes the numbers of finished and of all pieces; `total` is the latter."""
+        self._progress, self._total = progress, total
+        self._done, self._kept = 0, frozenset[str]()
+
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Counts those of the jobs, which have not been begun, whose pieces are kept."""
+        there = {job.folder for job in jobs if kept(job.root / job.folder, job.key, shelf=shelf_of(job))}
+        self._kept |= there
+        self._add(len(there))
+
+    def tick(self, folder: str) -> None:
+        """Counts a piece that is now finished, unless it was kept."""
+        if folder not in self._kept:
+            self._add(1)
+
+    def _add(self, number: int) -> None:
+        self._done += number
+        self._progress(self._done, self._total)
 
 
 def executed(

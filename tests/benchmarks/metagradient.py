@@ -39,6 +39,7 @@ def main() -> None:
     from curator.score.halves import Workshop
     from curator.score.metagradient import trial_of
     from curator.score.models import QUESTIONS, Passes
+    from curator.train.job import Count
     from tests.small_run import recipe
 
     set_threads(1)
@@ -48,7 +49,7 @@ def main() -> None:
     build(recipe(*settings), root, until="represent")
     run = Run.open(root, "pool")
     ids = tuple(run.data().pool.rows["id"])
-    workshop = Workshop(run, root.absolute() / "models", map, lambda: None)
+    workshop = Workshop(run, root.absolute() / "models", map, Count(lambda *_: None, 0))
     (job,) = QUESTIONS["metagradient"](Score(kind="metagradient"), Passes(workshop, ids), []).jobs
     tokenizer, course = job.load_tokenizer(), job.course
     trial = trial_of(course, encode_all(tokenizer, job.rows.messages()), job.weights.load(), tokenizer)

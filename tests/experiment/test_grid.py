@@ -183,12 +183,15 @@ def test_a_moved_run_folder_keeps_every_piece(performed, experiment, tmp_path):
 def test_one_seed_more_trains_and_asks_the_new_models_alone(performed, experiment, tmp_path):
     root = Path(shutil.copytree(experiment.root, tmp_path / "more"))
     before = pieces(root)
-    _, answers = perform(replace(experiment, root=root, data_folder=root / "1-pool"), grid(seeds=3))
+    seen = []
+    _, answers = perform(replace(experiment, root=root, data_folder=root / "1-pool"), grid(seeds=3), seen)
     after = pieces(root)
     assert {name: after[name] for name in before} == before
     new = {f"5-train/{cell.folder}" for cell in (*grid(3).aligned, *grid(3).finetuned) if cell.seed == 2}
     new |= {f"6-answer/{cell.folder}" for cell in grid(3).asked if cell.seed == 2}
     assert set(after) - set(before) == new
+    # Pieces of old are counted at the beginning, so that they say nothing of the speed.
+    assert seen == [*((n, 15) for n in range(10, 16)), *((n, 16) for n in range(11, 17))]
     assert answers.filter(pl.col("seed") < 2).equals(performed[1])
     assert answers.filter(pl.col("seed") == 2).height == answers.filter(pl.col("seed") == 1).height
 

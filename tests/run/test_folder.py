@@ -24,6 +24,7 @@ from curator.run.folder import (
     TEMPORARY,
     disk,
     finished,
+    kept,
     key_of,
     make,
     opened,
@@ -141,8 +142,12 @@ def test_whatever_happens_a_key_gives_its_own_result(steps: list[tuple[str, bool
         folder = Path(name, "a")
         for key, dies in steps:
             work = Work(key, fails=KeyboardInterrupt() if dies else None)
+            foreseen = kept(folder, key)
             try:
-                assert make(folder, key, work, grid=grid).record == {"text": key}
+                made = make(folder, key, work, grid=grid)
+                assert made.record == {"text": key}
+                assert made.kept == (work.times == 0)
+                assert made.kept == foreseen or grid
             except KeyboardInterrupt:
                 assert finished(folder) is None
             else:
@@ -544,8 +549,11 @@ def test_markers_are_plain_json_for_other_programs(tmp_path: Path) -> None:
 
 
 def shelved(tmp_path: Path, name: str, key: str = "k1") -> tuple[run.Made, Work]:
-    work = Work(name)
-    return make(tmp_path / name / "piece", key, work, shelf=tmp_path / "shelf" / "piece"), work
+    work, folder, shelf = Work(name), tmp_path / name / "piece", tmp_path / "shelf" / "piece"
+    foreseen = kept(folder, key, shelf=shelf)
+    made = make(folder, key, work, shelf=shelf)
+    assert made.kept == foreseen
+    return made, work
 
 
 def test_a_piece_on_the_shelf_is_taken_and_not_made_again(tmp_path: Path) -> None:
