@@ -55,7 +55,7 @@ class Endpoint:
             handler.connection.close()
             return
         if fault == "slow":
-            time.sleep(1.0)
+            time.sleep(2.5)
         status, headers, found = 200, {}, json.dumps(self.whole())
         if isinstance(fault, tuple):
             status, headers = fault
@@ -133,7 +133,7 @@ def test_a_server_that_says_how_long_is_waited_for(key):
 
 def test_an_answer_that_comes_too_late_is_asked_for_again(key):
     endpoint = Endpoint("slow")
-    [found] = judged(endpoint, [asked()], timeout=0.3)
+    [found] = judged(endpoint, [asked()], timeout=1.0)
     assert found.outcome == "harmful"
     assert len(endpoint.bodies) == 2
 
