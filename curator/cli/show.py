@@ -137,11 +137,12 @@ def print_summary(run: Path) -> None:
 
 def print_choice(run: Path) -> None:
     """Prints the chosen set of a run beside the pool and random sets; nothing for one of an earlier version."""
-    from curator.selection.outcome import HEADS, table
+    from curator.selection.outcome import table
 
     done = current(run, "select")
     if done is not None and "composition" in done["record"]:
-        print_table("The chosen set beside the pool and random sets", table(done["record"]["composition"]), *HEADS)
+        heads, rows = table(done["record"]["composition"])
+        print_table("The chosen set beside the pool and random sets", rows, *heads)
 
 
 def print_table(title: str, rows: Iterable[Iterable[str]], *heads: str, width: int | None = None) -> None:

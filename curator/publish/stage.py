@@ -69,15 +69,14 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
     )  # fmt: skip
     from curator.publish.record import dropped_rows, publishable_recipe
     from curator.run.folder import replacing_folder, write_text
-    from curator.selection.outcome import HEADS, outcome_of, table
+    from curator.selection.outcome import table
     from curator.wording import page
 
     recipe, data, scores, selection = run.recipe, run.data(), run.selected_by(), run.selection()
     chosen, _ = explanations(run.root)
     covers = dict(chosen.select("id", chosen["covers"].list.len()).iter_rows())
     rows = dataset_rows(data.pool, scores, selection, covers, run.curated_repeats())
-    vectors = run.vectors("pool", run.representation())
-    sets = outcome_of(data.pool.rows, run.traits(), scores, run.drawn(), vectors)
+    heads, figures = table(run.record("select")["composition"])
     with replacing_folder(folder / DATASET) as temporary:
         tables = {write_data(temporary, CURATED, "train", rows): rows}
         configs = [Config(CURATED, {"train": next(iter(tables))})]
@@ -97,8 +96,8 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
             candidates=data.pool.rows.height,
             given=recipe.select.data is not None,
             tasks=[task.name for task in recipe.tasks if task.anticipated],
-            heads=HEADS,
-            figures=table(sets),
+            heads=heads,
+            figures=figures,
             selection=selection,
             scores=scores,
             columns=rows.column_names,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curator.recipe.verify import CURATED, RANDOM
+from curator.recipe.verify import CURATED, RANDOM, RANDOM_CAPPED
 from curator.records import Selection
 from curator.selection.composition import POOL, Composition, compositions
 from curator.wording import number
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
     from curator.records import Scores, Vectors
 
-SETS = (CURATED, POOL, RANDOM)
-"""What is shown, in this order."""
+SETS = {CURATED: "chosen", POOL: "pool", RANDOM: "random", RANDOM_CAPPED: "random within the caps"}
+"""The sets that are shown, in this order, and what each is called."""
 UNKNOWN = "unknown"
-HEADS = ("", "chosen", "pool", "random")
+
+
+class Table(NamedTuple):
+    """Cells under `heads`: a row a figure, a column a set."""
+
+    heads: tuple[str, ...]
+    rows: list[tuple[str, ...]]
 
 
 def outcome_of(
@@ -31,23 +37,25 @@ def outcome_of(
     *,
     vulnerable: Set[str] | None = None,
 ) -> list[Composition]:
-    """The compositions of the pool, of the chosen set and of random sets (where they were drawn), with how well each
-    covers the pool. Arguments as of `compositions`.
+    """The compositions of the pool, of the chosen set, and of random sets without and within the caps on answers (where
+    they were drawn), with how well each covers the pool. Arguments as of `compositions`.
     """
-    shown = drawn.filter(drawn["arm"].is_in([CURATED, RANDOM]))
+    shown = drawn.filter(drawn["arm"].is_in([*SETS]))
     return compositions(rows, traits, scores, shown, vectors, vulnerable=vulnerable)
 
 
 def line(sets: Sequence[Composition]) -> str:
     """The figures that a choice is about, in one line; empty where there is no chosen set of the pool's rows."""
     by_name = {each.set: each for each in sets}
-    chosen, pool, random = (by_name.get(name) for name in SETS)
+    chosen, pool = by_name.get(CURATED), by_name.get(POOL)
     if chosen is None or pool is None:
         return ""
     parts = []
     if chosen.coverage is not None:
-        beside = "" if random is None else f" (random {number(random.coverage)})"
-        parts.append(f"coverage {number(chosen.coverage)}{beside}")
+        beside = ", ".join(
+            f"{SETS[name]} {number(by_name[name].coverage)}" for name in (RANDOM, RANDOM_CAPPED) if name in by_name
+        )
+        parts.append(f"coverage {number(chosen.coverage)}" + (f" ({beside})" if beside else ""))
     parts.append(f"similarity {number(chosen.similarity)} (pool {number(pool.similarity)})")
     if chosen.refusals is not None and pool.refusals is not None:
         parts.append(f"{chosen.refusals:.0%} refusals (pool {pool.refusals:.0%})")
@@ -56,16 +64,17 @@ def line(sets: Sequence[Composition]) -> str:
     return ", ".join(parts)
 
 
-def table(sets: Sequence[Composition | Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of cells under HEADS: what each figure is, and its value for the chosen set, the pool and random sets.
+def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
+    """What each figure is, and its value for every set of SETS that there is.
 
     Args:
         sets: Of `outcome_of`, or as `recorded` gives them.
     """
     read = (each if isinstance(each, Composition) else Composition(**each) for each in sets)
     by_name = {each.set: each for each in read}
-    rows = [(label, *("" if name not in by_name else cell(by_name[name]) for name in SETS)) for label, cell in _FIGURES]
-    return [row for row in rows if {*row[1:]} - {"", UNKNOWN}]
+    shown = [name for name in SETS if name in by_name]
+    rows = [(label, *(cell(by_name[name]) for name in shown)) for label, cell in _FIGURES]
+    return Table(("", *(SETS[name] for name in shown)), [row for row in rows if {*row[1:]} - {UNKNOWN}])
 
 
 def recorded(sets: Sequence[Composition]) -> list[dict[str, object]]:
@@ -82,8 +91,24 @@ def certified(selection: Selection) -> str:
     if 0.0 < value <= bound:
         parts.append(f"within {1.0 - value / bound:.1%} of the upper bound")
     if gap is not None:
-        parts.append(f"at least {1.0 - gap:.1%} of the possible gain over random")
+        parts.append(f"at least {1.0 - gap:.1%} of the possible gain over random sets within the limits")
     return ", ".join(parts) or f"value {value:.4g}, upper bound {bound:.4g}"
+
+
+def quality(selection: Selection, overlaps: Sequence[float]) -> str:
+    """How good a selection is, in one line.
+
+    Args:
+        selection: What was chosen.
+        overlaps: Of every pair of sets, this one and those by other seeds, layers or embedders, in [0, 1].
+    """
+    parts = [certified(selection)]
+    recall = selection.parameters.get("recall", 1.0)
+    if recall < 1.0:
+        parts.append(f"neighbours found with recall {recall:.1%}")
+    if overlaps:
+        parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
+    return ", ".join(parts)
 
 
 def _share(value: float | None) -> str:

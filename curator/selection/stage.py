@@ -15,7 +15,7 @@ from curator.provenance import packages
 from curator.recipe.limits import CAPPED_BY, TRAITS, Answers, Quotas, openers_of
 from curator.recipe.represent import names_of
 from curator.recipe.select import Select
-from curator.recipe.verify import BEST_RANDOM
+from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED
 from curator.run import Run, Setting
 from curator.run.names import CHOSEN, FRONTIER, OPENED, OTHERS, REPEATS, STABILITY
 from curator.wording import these
@@ -76,7 +76,6 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.run.readers import hazards_of
     from curator.selection import outcome, quotas
-    from curator.selection.arms import draw_arms
     from curator.selection.composition import compositions, remarks
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
@@ -114,15 +113,8 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         save_frame(folder / file, frame)
     agreement = stability(_sets(run, setting, selection.ids, chosen), rows.height)
     save_frame(folder / STABILITY, agreement)
-    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
-    given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
-    drawn = draw_arms(
-        rows, traits, scores, selection, seeds={arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms},
-        mean_cosine=run.mean_cosine(_similar_by(run, setting, scores)),
-        budget=section.budget_tokens, given=given,
-        drawable=None if data.given is None else frozenset(data.candidates["id"]), seed=recipe.seed,
-        capped=capped(curated) if curated.bounds.caps.given else None,
-    )  # fmt: skip
+    sets = _drawn(run, choice, curated, rows, traits)
+    drawn = sets.filter(sets["arm"].is_in([arm.name for arm in recipe.verify.arms]))
     save_arms(folder, drawn)
     summary = _summary(run, choice, selection, agreement["overlap"].to_list())
     if repeats is not None:
@@ -133,17 +125,17 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
         save_frame(folder / OPENED, opened)
         summary += f"; {these(opened.height, 'refusal', 'refusals')} of the recovery arms with an opener in front"
-    sets = outcome.outcome_of(rows, traits, scores, drawn, run.vectors("pool", setting.representation),
-                              vulnerable=vulnerable)  # fmt: skip
+    composed = outcome.outcome_of(rows, traits, scores, sets, run.vectors("pool", setting.representation),
+                                  vulnerable=vulnerable)  # fmt: skip
     notes = quotas.remarks(section, _labels(section, rows, traits), selection.ids, hazards_of(run.root),
                            many=recipe.pool.findings.many)  # fmt: skip
     noted = remarks({each.set: each.refusals for each in compositions(rows, traits, scores, drawn)})
     return {
         "representation": setting.representation,
         "weight": setting.weight,
-        "summary": "; ".join(filter(None, [summary, outcome.line(sets), *noted, *notes])),
+        "summary": "; ".join(filter(None, [summary, outcome.line(composed), *noted, *notes])),
         "notes": notes,
-        "composition": outcome.recorded(sets),
+        "composition": outcome.recorded(composed),
         **shipped,
     }
 
@@ -325,24 +317,6 @@ def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
     return within
 
 
-def quality(selection: Selection, overlaps: Sequence[float]) -> str:
-    """How good a selection is, in one line.
-
-    Args:
-        selection: What was chosen.
-        overlaps: Of every pair of sets, this one and those by other seeds, layers or embedders, in [0, 1].
-    """
-    from curator.selection.outcome import certified
-
-    parts = [certified(selection)]
-    recall = selection.parameters.get("recall", 1.0)
-    if recall < 1.0:
-        parts.append(f"neighbours found with recall {recall:.1%}")
-    if overlaps:
-        parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
-    return ", ".join(parts)
-
-
 def _similar_by(run: Run, setting: Setting, scores: Scores) -> int:
     """The number of the representation that the score is of; of the setting's own where it names none."""
     name = scores.parameters.get("by")
@@ -386,7 +360,31 @@ def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
     return table(openers(ids, cut, (least, most), seed=run.recipe.seed), tokenizer)
 
 
+def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits: pl.DataFrame) -> pl.DataFrame:
+    """The sets of all arms, in the columns of ARM_SCHEMA, and random sets within the caps on answers even where they
+    are not an arm: they tell what the choice adds to the caps.
+    """
+    from curator.selection.arms import draw_arms
+
+    recipe, data, selection, scores = run.recipe, run.data(), curated.selection, run.scores(choice.setting)
+    given = {name: tuple(frame["id"]) for name, frame in data.arms.items()}
+    given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
+    seeds = {arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms}
+    drawable = scores.ids if data.given is None else tuple(data.candidates["id"])
+    within = capped(curated) if curated.bounds.caps.given else None
+    if within is not None and len(within(drawable)) >= len(selection.ids):
+        seeds = {RANDOM_CAPPED: max(seeds.values())} | seeds
+    return draw_arms(
+        rows, traits, scores, selection, seeds=seeds,
+        mean_cosine=run.mean_cosine(_similar_by(run, choice.setting, scores)),
+        budget=recipe.select.budget_tokens, given=given,
+        drawable=None if data.given is None else frozenset(drawable), seed=recipe.seed, capped=within,
+    )  # fmt: skip
+
+
 def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[float]) -> str:
+    from curator.selection.outcome import quality
+
     size = these(len(selection.ids), "row", "rows")
     if run.recipe.select.data is not None:
         size += " given"
@@ -397,9 +395,12 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
     if run.recipe.select.piloted:
         size += f", weight {choice.setting.weight:g} by the pilot"
     floor = selection.parameters.get("floor")
-    if floor is not None:
-        kept = "as much as random sets" if floor["share"] is None else f"{floor['share']:.1%}"
-        size += f" that keep {kept} of the coverage above random sets within the same limits"
+    if floor is not None and floor["prefer"] == "none":
+        size += " by coverage alone"
+    elif floor is not None:
+        end = "least" if floor["prefer"] == "dissimilar" else "most"
+        kept = "no coverage" if floor["share"] is None else f"{floor['share']:.1%} of the coverage"
+        size += f", the {end} similar found that keep {kept} above random sets within the limits"
         size += f", weight {selection.weight:.3g}"
     return f"{size}, {quality(selection, overlaps)}"
 

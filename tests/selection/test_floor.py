@@ -210,7 +210,7 @@ def test_a_run_keeps_the_floor_stores_the_frontier_and_says_so(run: Run) -> None
     found, folder = load_selection(run.root / "4-select"), Folder.open(run.root, "select")
     facts, frontier = found.parameters["floor"], folder.frontier()
     assert facts["share"] >= 0.8
-    assert f"20 rows that keep {facts['share']:.1%} of the coverage above random sets within the same limits" in text
+    assert f"20 rows, the least similar found that keep {facts['share']:.1%} of the coverage above random sets" in text
     assert frontier.schema == FRONTIER_SCHEMA
     assert frontier.filter(chosen=True)["weight"].to_list() == [found.weight] == [folder.record("select")["weight"]]
     assert frontier.filter(kind="random").height == 16

@@ -10,7 +10,7 @@ import pytest
 
 from curator.run import Run
 from curator.selection.composition import Composition, compositions
-from curator.selection.outcome import HEADS, certified, line, outcome_of, recorded, table
+from curator.selection.outcome import certified, line, outcome_of, recorded, table
 from curator.selection.solve import select
 
 POOL = Composition("pool", 40, 0.75, 0.0, 30, 20, 20, 0.1, 0.2, 6.0, {"prose": 1.0}, 4, 1.0, 0.25, 1.0)
@@ -28,13 +28,22 @@ def test_the_line_says_coverage_similarity_and_refusals_each_beside_its_like() -
 
 def test_the_table_has_a_column_a_set_and_is_the_same_from_what_a_stage_wrote_down() -> None:
     sets = [POOL, CHOSEN, RANDOM]
-    lines = {cells[0]: cells[1:] for cells in table(sets)}
-    assert HEADS[1:] == ("chosen", "pool", "random")
+    heads, rows = table(sets)
+    lines = {cells[0]: cells[1:] for cells in rows}
+    assert heads == ("", "chosen", "pool", "random")
     assert lines["different answers"] == ("9", "30", "7.5")
     assert lines["refusals"] == ("50%", "75%", "70%")
     assert lines["coverage of the pool"] == ("0.71", "1", "0.62")
     assert table(recorded(sets)) == table(sets)
-    assert {cells[3] for cells in table([POOL, CHOSEN])} == {""}
+    assert table([POOL, CHOSEN]).heads == ("", "chosen", "pool")
+
+
+def test_random_sets_within_the_caps_stand_beside_those_without() -> None:
+    capped = replace(RANDOM, set="random-capped", coverage=0.58)
+    assert line([POOL, CHOSEN, RANDOM, capped]).startswith("coverage 0.71 (random 0.62, random within the caps 0.58), ")
+    heads, rows = table([POOL, CHOSEN, capped, RANDOM])
+    assert heads[3:] == ("random", "random within the caps")
+    assert {cells[0]: cells[3:] for cells in rows}["coverage of the pool"] == ("0.62", "0.58")
 
 
 def test_how_near_the_best_it_is_says_of_what_each_share_is() -> None:
@@ -44,12 +53,11 @@ def test_how_near_the_best_it_is_says_of_what_each_share_is() -> None:
     assert chosen.bound is not None
     assert chosen.relative_gap is not None
     short, gained = 1 - chosen.value / chosen.bound, 1 - chosen.relative_gap
-    assert certified(chosen) == (
-        f"within {short:.1%} of the upper bound, at least {gained:.1%} of the possible gain over random"
-    )
+    gain = f"at least {gained:.1%} of the possible gain over random sets within the limits"
+    assert certified(chosen) == f"within {short:.1%} of the upper bound, {gain}"
     # A value below zero is no share of a bound.
     lower = replace(chosen, value=chosen.value - 10, bound=chosen.bound - 10)
-    assert certified(lower) == f"at least {gained:.1%} of the possible gain over random"
+    assert certified(lower) == gain
     assert certified(replace(chosen, bound=None, gap=None, relative_gap=None)) == "no certificate"
 
 
