@@ -100,7 +100,7 @@ def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
     if traits is None:
         return ()
     drawn = drawn_sets(root).filter(pl.col("arm").is_in([arm.name for arm in recipe.verify.arms]))
-    return tuple(f"verify.arms: as chosen in {root}, {sentence}" for sentence in remarks(refusals(traits, drawn)))
+    return tuple(f"select: in {root}, {sentence}" for sentence in remarks(refusals(traits, drawn)))
 
 
 def _former(root: Path) -> Recipe | None:

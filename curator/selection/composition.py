@@ -22,7 +22,7 @@ from curator.records import Scores, Vectors
 
 POOL = "pool"
 FEW_REFUSALS = 0.5
-"""A set holds hardly any refusals where its share of them is below this much of the pool's."""
+"""A set whose share of refusals is below this much of the pool's teaches another kind of answer."""
 FEWEST_REFUSALS = 0.1
 """Share of refusals in the pool from which that is said."""
 APART = 0.2
@@ -152,8 +152,8 @@ def remarks(shares: Mapping[str, float | None]) -> list[str]:
     low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
     if pool is not None and pool >= FEWEST_REFUSALS:
         sentences += [
-            f"the arm `{arm}` has hardly any refusals ({share:.0%}, the pool {pool:.0%}), so it teaches another kind "
-            f"of answer{_INSTEAD.get(arm, '')}"
+            f"{'the chosen set' if arm == CURATED else f'the arm `{arm}`'} has less than half of the pool's share of "
+            f"refusals ({share:.0%}, the pool {pool:.0%}), so it teaches another kind of answer{_INSTEAD.get(arm, '')}"
             for arm, share in shares.items()
             if share is not None and share < FEW_REFUSALS * pool
         ]

@@ -133,6 +133,11 @@ def test_one_answer_for_everything_is_an_error_and_for_some_a_warning() -> None:
     assert [(one.severity, one.count) for one in canned(rows(made(6)))] == [("warning", 6)]
     assert canned(rows(made(2))) == []
     assert canned(rows(made(2)[:3])) == []
+    two = canned(rows([*made(24)[:24], *((f"q {n}", "No.") for n in range(12))]))
+    assert [one.what for one in two] == [
+        "67% of the rows share one identical answer.",
+        "33% of the rows share another identical answer.",
+    ]
 
 
 def test_refusals_are_counted_by_the_function_that_is_handed_in() -> None:

@@ -67,6 +67,8 @@ def test_a_report_warns_of_ends_of_another_kind(report: Report) -> None:
     sets = [Composition(**{**pool, "set": name, "refusals": share}) for name, share in kinds.items()]
     warnings = invent().report(composition=sets).warnings
     (few, apart) = [warning for warning in warnings if "refusals" in warning and "judge" not in warning]
-    assert few.startswith("The arm `high-similarity` has hardly any refusals (29%, the pool 80%)")
+    assert few.startswith(
+        "The arm `high-similarity` has less than half of the pool's share of refusals (29%, the pool 80%)"
+    )
     assert apart.startswith("The arms `low-similarity` (99% of refusals) and `high-similarity` (29% of refusals)")
     assert apart.endswith("to see the effect of similarity alone.")

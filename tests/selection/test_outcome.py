@@ -12,6 +12,7 @@ from curator.run import Run
 from curator.selection.composition import Composition, compositions
 from curator.selection.outcome import certified, line, outcome_of, recorded, table
 from curator.selection.solve import select
+from curator.wording import at_least
 
 POOL = Composition("pool", 40, 0.75, 0.0, 30, 20, 20, 0.1, 0.2, 6.0, {"prose": 1.0}, 4, 1.0, 0.25, 1.0)
 CHOSEN = replace(POOL, set="curated", rows=10, refusals=0.5, answers=9, openers=8, similarity=-0.125, coverage=0.71)
@@ -52,12 +53,14 @@ def test_how_near_the_best_it_is_says_of_what_each_share_is() -> None:
     chosen = select(x, np.zeros(60), 6, neighbours=60)
     assert chosen.bound is not None
     assert chosen.relative_gap is not None
-    short, gained = 1 - chosen.value / chosen.bound, 1 - chosen.relative_gap
-    gain = f"at least {gained:.1%} of the possible gain over random sets within the limits"
-    assert certified(chosen) == f"within {short:.1%} of the upper bound, {gain}"
+    share, gained = chosen.value / chosen.bound, 1 - chosen.relative_gap
+    gain = f"at least {at_least(gained)} of the possible gain over random sets within the limits"
+    assert certified(chosen) == f"at least {at_least(share)} of the upper bound, {gain}"
     # A value below zero is no share of a bound.
     lower = replace(chosen, value=chosen.value - 10, bound=chosen.bound - 10)
     assert certified(lower) == gain
+    # What is proven is rounded down.
+    assert "at least 46.9% of the possible gain" in certified(replace(chosen, relative_gap=0.5304))
     assert certified(replace(chosen, bound=None, gap=None, relative_gap=None)) == "no certificate"
 
 

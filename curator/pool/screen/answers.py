@@ -33,7 +33,7 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
         if share < limits.canned:
             break
         severity = "error" if share >= limits.canned_error else "warning"
-        what = f"{share:.0%} of the rows share one identical answer."
+        what = f"{share:.0%} of the rows share {'another' if findings else 'one'} identical answer."
         advice = (
             "Rewrite the answers to fit their requests, or keep only a few of these rows. A model aligned on them "
             "learns a single sentence, which fine-tuning overwrites."
