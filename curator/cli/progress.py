@@ -90,7 +90,7 @@ class Terminal:
         self.done = done
         if self.task is not None:
             self.bar.update(self.task, completed=done, total=total)
-        if not self.console.is_terminal and done > self.first and now - self.last_line >= EVERY:
+        if not self.console.is_terminal and self.first < done < total and now - self.last_line >= EVERY:
             self.last_line = now
             speed = (done - self.first) / (now - self.began)
             left = duration((total - done) / speed)

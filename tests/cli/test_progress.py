@@ -36,3 +36,10 @@ def test_pieces_that_were_there_already_say_nothing_of_the_speed(clock: list[flo
     clock[0] = 30.0
     terminal.progress("train", 910, 1000)
     assert lines(terminal) == ["train      910 of 1,000, 3.0 s each, about 4 min 30 s left"]
+
+
+def test_the_last_piece_has_no_time_left_to_tell(clock: list[float]) -> None:
+    terminal = Terminal(Console(file=io.StringIO(), width=200))
+    for clock[0], done in ((0.0, 0), (40.0, 1), (80.0, 2)):
+        terminal.progress("train", done, 2)
+    assert lines(terminal) == ["train      1 of 2, 40.0 s each, about 40 s left"]
