@@ -31,6 +31,7 @@ SMALL = [
     "verify.seeds=3",
     "verify.align.steps=4",
     "verify.finetune.steps=2",
+    "judges.panel=[{name: exact, sandbox: exact}, {name: phrases, refusal: phrases}]",
     "engine.workers=1",
 ]
 

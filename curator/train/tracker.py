@@ -18,8 +18,13 @@ from curator.recipe import Recipe
 
 _VARIABLES: Mapping[str, Mapping[str, str]] = {
     "trackio": {},
-    # Neither what is printed nor code is sent, and weights never are.
-    "wandb": {"WANDB_PROJECT": "{project}", "WANDB_CONSOLE": "off", "WANDB_DISABLE_CODE": "true"},
+    # Neither what is printed nor code is sent, and weights never are. It prints nothing of its own for every training.
+    "wandb": {
+        "WANDB_PROJECT": "{project}",
+        "WANDB_CONSOLE": "off",
+        "WANDB_DISABLE_CODE": "true",
+        "WANDB_SILENT": "true",
+    },
     "mlflow": {"MLFLOW_EXPERIMENT_NAME": "{project}"},
 }
 """Tracker -> what its integration reads from the environment; what a user has set there stands."""
@@ -61,7 +66,7 @@ class Tracker:
         """Around one training, whose run is closed at the end: workers make many.
 
         Raises:
-            RunError: The tracker is not installed here.
+            RunError: The tracker is not installed here, or it failed.
         """
         self.require()
         settings = {name: text.format(project=self.project) for name, text in _VARIABLES[self.name].items()}
@@ -69,6 +74,13 @@ class Tracker:
         os.environ.update({**settings, **{name: before[name] for name in settings if name in before}, **_NEVER})
         try:
             yield
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != self.name:
+                raise
+            raise RunError(
+                f"engine.report_to: {self.name} failed ({type(error).__name__}: {error}); correct its settings and run "
+                "the same command again, or set report_to to null"
+            ) from error
         finally:
             if self.name == "wandb":
                 importlib.import_module("wandb").finish()

@@ -94,6 +94,19 @@ def test_what_a_user_has_set_stands_and_weights_are_never_sent(
     assert os.environ["WANDB_LOG_MODEL"] == "end"
 
 
+def test_an_error_of_the_tracker_is_told_as_its_own_and_others_pass(told: list[tuple[str, Any]]) -> None:
+    kind = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
+    with (
+        pytest.raises(RunError, match=r"^engine\.report_to: wandb failed \(UsageError: no key\); correct its settings"),
+        Tracker("wandb", "project").open(),
+    ):
+        raise kind("no key")
+    with pytest.raises(ValueError, match="of the training"), Tracker("wandb", "project").open():
+        raise ValueError("of the training")
+    assert told == [("finish", None), ("finish", None)]
+    assert "WANDB_CONSOLE" not in os.environ
+
+
 def test_a_tracker_that_is_not_installed_is_named_before_anything_runs(tmp_path: Path) -> None:
     found = recipe("engine.report_to=mlflow")
     assert tracker_of(found) == Tracker("mlflow", "quickstart")
