@@ -67,10 +67,11 @@ def these(count: int, singular: str, plural: str) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A plain number: whole ones with thousands separated, others to so many significant digits."""
+    """A plain number: with thousands separated if whole or at least 1,000, else to `digits` significant digits."""
     if value is None:
         return UNKNOWN
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.{digits}g}"
+    whole = abs(value) >= 1000 or value == int(value)
+    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def duration(seconds: float | None) -> str:
@@ -117,8 +118,8 @@ def inert(text: str) -> str:
 def page(folder: str, template: str, /, **values: object) -> str:
     """A template of `curator/<folder>/` filled in, with at most one empty line in a row.
 
-    Filters are the functions above. Strings are made inert, whole numbers get their thousands separated, null reads
-    'not measured'; a value that is already Markdown comes as `markupsafe.Markup`.
+    Filters are the functions above; `these` is a function there too. Strings are made inert, whole numbers get their
+    thousands separated, null reads 'not measured'; a value that is already Markdown comes as `markupsafe.Markup`.
 
     Raises:
         jinja2.TemplateError: The template names a value that it was not given, which is a bug in curator.
@@ -134,12 +135,13 @@ def page(folder: str, template: str, /, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update({each.__name__: _markup(each) for each in _FILTERS})
+    environment.globals["these"] = these
     text = environment.get_template(template).render(**values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 _FILTERS: tuple[Callable[..., str], ...] = (
-    percent, rate, points, reach, probability, at_least, number, duration, inert,
+    percent, rate, points, reach, probability, at_least, number, duration, gibibytes, inert,
 )  # fmt: skip
 
 

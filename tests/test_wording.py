@@ -45,6 +45,7 @@ from curator.wording import (
         (at_least(1.0), "100.0%"),
         (number(12345.0), "12,345"),
         (number(0.12345), "0.123"),
+        (number(1891.4), "1,891"),
         (duration(3.21), "3.2 s"),
         (duration(3599.6), "1 h 0 min"),
         (duration(75), "1 min 15 s"),

@@ -68,7 +68,7 @@ def html(report: Audit) -> str:
         tones=TONES,
         lead=_lead(report),
         counts=list(counts(report).items()),
-        these={severity: these(count, *_KINDS[severity]) for severity, count in counts(report).items()},
+        severities={severity: these(count, *_KINDS[severity]) for severity, count in counts(report).items()},
         sizes=[f"{these(one.count, 'row', 'rows')}, {percent(one.share)}" for one in report.findings],
         tables=tables(report),
         drawn=figures(report),

@@ -15,17 +15,17 @@ from pydantic import JsonValue
 
 from curator.publish.record import WITHHELD
 from curator.report.model import Report
-from curator.wording import page, visible
+from curator.wording import page, these, visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 BEGIN, END = "<!-- curator: begin -->", "<!-- curator: end -->"
-"""Around what curator says on a card; the rest of the page is its owner's, and a push leaves it alone."""
+"""The marks around the part of a card that curator writes. A push does not change the rest, which is its owner's."""
 WARNING = (
-    "The prompts ask for harmful things on purpose; the answers are meant to decline or to answer safely, and nobody "
-    "has read them all. The set is for aligning language models and for research on it."
+    "The prompts ask for harmful things on purpose. The answers are meant to decline or to answer safely, but nobody "
+    "has read all of them. The set is for aligning language models and for research on alignment."
 )
 # What the Hub takes for a licence; any other is `other`, with a name. Source: hf.co/docs/hub/repositories-licenses.
 _LICENCES = {
@@ -116,14 +116,14 @@ class Config:
 def card(
     rows: pa.Table, metadata: Mapping[str, JsonValue], *, report: Report, evidence: str, configs: Sequence[Config]
 ) -> str:
-    """README.md of a data set: metadata, then what curator says, between BEGIN and END.
+    """README.md of a data set: metadata, then the part that curator writes, between BEGIN and END.
 
     Args:
         rows: What `dataset_rows` gave.
         metadata: From `facts`.
         report: What may be published of the report.
-        evidence: Markdown of ours, taken as it is.
-        configs: All of them, the curated one first.
+        evidence: Markdown that curator wrote, inserted as it is.
+        configs: Every config, the curated one first.
     """
     from markupsafe import Markup
 
@@ -144,7 +144,7 @@ def card(
 
 
 def between_marks(metadata: Mapping[str, JsonValue], body: str) -> str:
-    """A card of this metadata, whose body a later push of ours finds again."""
+    """A card with this metadata, whose body a later push of curator finds again."""
     return f"---\n{yaml_of(metadata)}---\n\n{BEGIN}\n{body}{END}\n"
 
 
@@ -153,7 +153,8 @@ def _shape(rows: pa.Table) -> dict[str, JsonValue]:
     first: dict[str, JsonValue] = rows.drop_columns("messages").slice(0, 1).to_pylist()[0]
     turns = rows["messages"][0].as_py()
     messages: list[JsonValue] = [
-        {"role": turn["role"], "content": f"({len(turn['content']):,} characters)"} for turn in turns
+        {"role": turn["role"], "content": f"({these(len(turn['content']), 'character', 'characters')})"}
+        for turn in turns
     ]
     return {"id": first["id"], "messages": messages, **first}
 
@@ -165,7 +166,8 @@ def _citation(report: Report) -> str:
     version = report.provenance.versions.get("curator")
     made = "curator" + (f" {visible(version)}" if version else "")
     return (
-        f"@misc{{{key},\n  title = {{{title}: {report.selection.k:,} conversations for safety alignment}},\n"
+        f"@misc{{{key},\n  title = {{{title}: {these(report.selection.k, 'conversation', 'conversations')} for safety "
+        f"alignment}},\n"
         f"  note = {{Chosen and tested with {made}}}\n}}"
     )
 
@@ -177,8 +179,8 @@ def origins(rows: pa.Table) -> list[tuple[str, str | None, int]]:
 
 
 def facts(rows: pa.Table, *, name: str, configs: Sequence[Config], tags: Sequence[str] = ()) -> dict[str, JsonValue]:
-    """The card's metadata: what the Hub shows and searches, requires of whoever wants access, and takes as data; `tags`
-    stand behind those of every card.
+    """The card's metadata: what the Hub shows and searches, requires for access, and reads as data. `tags` are added to
+    those of every card.
     """
     return {
         "pretty_name": name,
@@ -217,9 +219,9 @@ def yaml_of(value: Mapping[str, Any], *, comments: bool = False) -> str:
 
 
 def licence(licences: list[str | None]) -> dict[str, str]:
-    """The licence as the Hub wants it, from the rows' own: the one that they all have, else `other`, with a name.
+    """The licence in the form of the Hub: the one that all rows have, else `other` with a name.
 
-    `other` also stands where a row's licence is not known, and where the Hub does not know the one licence.
+    `other` also stands for a licence that is not known, and for one that the Hub does not know.
     """
     names = sorted({visible(name).lower() for name in licences if name})
     if len(names) == 1 and None not in licences and "" not in licences:

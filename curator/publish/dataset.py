@@ -1,4 +1,4 @@
-"""Writes the data set folder that `datasets.load_dataset` opens, with its card and the evidence for it."""
+"""Writes the data set folder, which `datasets.load_dataset` opens, with its card and its evidence."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from curator.report.part import plain
 from curator.run.folder import replacing_folder, write_json, write_text
 
 CURATED, CONTROLS = "curated", "controls"
-"""Configs, one a purpose, and their folders below `data/`."""
+"""Configs, one for each purpose, and their folders below `data/`."""
 
 DIGITS = 12
 """Hexadecimal digits of its SHA-256 at the end of a data file's name."""
 
 SIMILARITY = "similarity:"
-"""Before a task's name: the column of similarity to that task."""
+"""Prefix of a column: similarity to the task whose name follows."""
 
 NEAREST = "nearest:"
-"""Before a task's name: the column of the most similar task row's id."""
+"""Prefix of a column: id of the most similar row of the task whose name follows."""
 
 VERDICTS = (*ANSWER_COLUMNS, "judge", "outcome", "refused", "score")
-"""What is published of a verdict: neither an answer nor the judge's own words, which may quote one."""
+"""Published columns of a verdict: neither an answer nor the judge's own words, which may quote one."""
 
 
 RECIPE = "recipe.yaml"
@@ -96,22 +96,28 @@ def write_dataset(
 ) -> None:
     """Writes `folder` whole, or not at all; an older one is replaced.
 
-    `data/curated/`: one row a selected row, in the order picked (see `dataset_rows`). `data/controls/`, where asked
-    for: the sets that it was compared with, a split an arm (see `control_rows`). `README.md`: the card, whose metadata
-    names both as configs and nothing else as data. `evidence/report.json`: what may be published of the report, see
-    `record`. `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity
-    and the id of the nearest task row. `evidence/verdicts.parquet`: VERDICTS. `evidence/dropped.parquet`: every
-    candidate left out, with the reason. `evidence/files.json`: see `manifest`. `recipe.yaml`: the public
-    recipe without nulls. `croissant.json`: see `croissant`. Texts
-    of tasks, probes and answers are not in it.
+    - `README.md`: the card, whose metadata names the following two as configs and nothing else as data.
+    - `data/curated/`: the selected rows, in the order picked (see `dataset_rows`).
+    - `data/controls/`, if `controls` are given: the sets that they were compared with, one split per arm (see
+      `control_rows`).
+    - `evidence/report.json`: what may be published of the report (see `record`).
+    - `evidence/selection.parquet`: id, rank, gain, similarity, and for each task the similarity and the id of the
+      nearest task row.
+    - `evidence/verdicts.parquet`: the columns VERDICTS.
+    - `evidence/dropped.parquet`: every candidate that was left out, with the reason.
+    - `evidence/files.json`: see `manifest`.
+    - `recipe.yaml`: the public recipe without nulls.
+    - `croissant.json`: see `croissant`.
+
+    The folder holds no text of a task, a probe or an answer.
 
     Args:
         evidence: Turns what may be published of the report into Markdown, in which foreign text is inert, for the card.
-        coverage: Selected id -> how many pool rows it is the best cover of.
+        coverage: Selected id -> number of pool rows that it covers best.
         verdicts: Of the whole panel, with VERDICTS among its columns.
         controls: Columns arm, seed, id: the sets to publish beside the curated one; null for none.
-        openers: Id -> what its answer was trained on behind in the arms of RECOVERY; null for none.
-        repeats: Selected id -> how often a pass over the curated set trains on it; null where each is once.
+        openers: Id -> the opener that its answer was trained on behind in the arms of RECOVERY; null for none.
+        repeats: Selected id -> how often a pass over the curated set trains on it; null if once for each.
         base: Folder that relative paths of the recipe start from.
 
     Raises:
@@ -149,7 +155,7 @@ def describe(
     summary: str,
     card: str,
 ) -> None:
-    """Writes what stands beside the rows of a data set: its card, its description in Croissant, and its manifest.
+    """Writes the files beside the rows of a data set: its card, its description in Croissant, and its manifest.
 
     Args:
         data: Path of each data file in `folder` -> its rows.
@@ -176,17 +182,17 @@ def dataset_rows(
 ) -> pa.Table:
     """The selected rows in the order picked.
 
-    Columns: id; messages, a list of {role, content}; category, source and licence, null where the source names none;
+    Columns: id; messages, a list of {role, content}; category, source and licence, null if the source names none;
     similarity, the combined score; `similarity:<task>` for each task; rank, 0 for the row picked first; gain, what the
-    row added to the objective when it was picked; coverage, how many candidates it is the best cover of, null where
-    nobody counted; and, where rows are repeated, repeats, how often a pass over the set trains on the row.
+    row added to the objective when it was picked; coverage, the number of candidates that it covers best, null if
+    unknown; and, if rows are repeated, repeats, how often a pass over the set trains on the row.
     """
     picked = picked_rows(scores, selection).drop(pl.selectors.starts_with(NEAREST))
     text = ("id", "messages", "category", "source", "licence")
     joined = picked.join(pool.rows.select(text), on="id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("messages").is_null())["id"]
     if len(missing):
-        raise ValueError(f"row {missing[0]!r} is selected and is not in the pool")
+        raise ValueError(f"row {missing[0]!r} is selected but is not in the pool")
     counted = pl.Series("coverage", [coverage.get(row_id) for row_id in joined["id"]], dtype=pl.Int64)
     similarity = [name for name in picked.columns if name.startswith("similarity")]
     rows = joined.with_columns(counted).select(*text, *similarity, "rank", "gain", "coverage")
@@ -200,10 +206,10 @@ def _with_repeats(rows: pl.DataFrame, repeats: Mapping[str, int] | None) -> pl.D
 
 
 def control_rows(pool: Pool, controls: pl.DataFrame, openers: Mapping[str, str] | None = None) -> dict[str, pa.Table]:
-    """Split -> the rows of one arm's sets, each once, by id: as `dataset_rows` without scores, and `draws`, the seeds
-    whose set holds the row. An arm `matched-random` is the split `matched_random`, since splits are words. An arm with
-    rows that are not the pool's (a file of the user's) is left out. An arm of RECOVERY has a column `opener`, null for
-    a row without one.
+    """Split -> the rows of one arm's sets, each once, by id. The columns are those of `dataset_rows` without scores,
+    and `draws`, the seeds whose set holds the row. The split of an arm `matched-random` is `matched_random`, because
+    names of splits are words. An arm from a file of the user with rows that are not in the pool is left out. An arm of
+    RECOVERY has a column `opener`, null for a row without one.
     """
     text = ("id", "messages", "category", "source", "licence")
     splits = {}
@@ -239,7 +245,7 @@ def picked_rows(scores: Scores, selection: Selection) -> pl.DataFrame:
     picked = order.join(pl.DataFrame(columns), on="id", how="left", maintain_order="left")
     missing = picked.filter(pl.col("similarity").is_null())["id"]
     if len(missing):
-        raise ValueError(f"row {missing[0]!r} is selected and has no score")
+        raise ValueError(f"row {missing[0]!r} is selected but has no score")
     return picked
 
 
@@ -257,10 +263,9 @@ def arrow(frame: pl.DataFrame) -> pa.Table:
 def write_data(folder: Path, config: str, split: str, table: pa.Table) -> str:
     """Writes the rows of a split and gives the path of their file from `folder` on.
 
-    `datasets` keeps the rows of a local folder in its cache under the folder's own name and what the card says of the
-    configs: it looks neither at the folder's place nor at the files' content or time of change. So the file's name,
-    which the card repeats, ends with the start of its content's SHA-256: other rows, another name, and never the rows
-    of another run.
+    `datasets` caches the rows of a local folder under the name of the folder and the configs of the card. It checks
+    neither the path of the folder nor the content of the files. The name of the file, which the card repeats, therefore
+    ends with the start of the SHA-256 of its content, so that other rows are never read from the cache.
     """
     path = folder / f"data/{config}/{split}.parquet"
     write_table(path, table)

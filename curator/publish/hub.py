@@ -1,6 +1,6 @@
-"""Reads one repository of the Hugging Face Hub and writes to it; the only file that talks to the Hub to upload.
+"""Reads one repository of the Hugging Face Hub and writes to it; the only file that uploads to the Hub.
 
-Every request is repeated while its failure is a passing one. No message of ours holds the token.
+Every request is repeated while its failure is temporary. No message holds the token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST_WAIT = 60.0
 
 
 class Hub:
-    """Requests to the Hub about one repository, each repeated while its failure is a passing one."""
+    """Requests to the Hub about one repository, each repeated while its failure is temporary."""
 
     def __init__(self, repo: str, say: Say | None) -> None:
         from huggingface_hub import HfApi, get_token
@@ -40,8 +40,8 @@ class Hub:
 
     def whoami(self) -> dict[str, Any]:
         if self.token is None:
-            raise PublishError("There is no token for the Hub: run `hf auth login`, or set HF_TOKEN")
-        return self.ask("who you are", self.api.whoami)
+            raise PublishError("no token for the Hub was found; run `hf auth login`, or set HF_TOKEN")
+        return self.ask("identify the owner of the token", self.api.whoami)
 
     def info(self, kind: str) -> Any:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -52,17 +52,17 @@ class Hub:
             except RepositoryNotFoundError:
                 return None
 
-        return self.ask(f"about the {kind} {self.repo}", ask)
+        return self.ask(f"look up the {kind} {self.repo}", ask)
 
     def head(self) -> str:
         info = self.info("dataset")
         if info is None or info.sha is None:
-            raise PublishError(f"{self.repo}: the Hub shows no such data set to this token; give it access, or rename")
+            raise PublishError(f"{self.repo}: this token sees no such data set; give it access, or correct the name")
         return str(info.sha)
 
     def create(self, public: bool) -> None:
         self.ask(
-            f"to make {self.repo}",
+            f"create {self.repo}",
             lambda: self.api.create_repo(self.repo, repo_type="dataset", private=not public, exist_ok=True),
         )
 
@@ -71,7 +71,7 @@ class Hub:
         from huggingface_hub.hf_api import RepoFile
 
         entries = self.ask(
-            f"what is in {self.repo}",
+            f"list the files of {self.repo}",
             lambda: list(self.api.list_repo_tree(self.repo, recursive=True, revision=revision, repo_type="dataset")),
         )
         return {
@@ -83,7 +83,7 @@ class Hub:
     def read(self, path: str, revision: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             return self.ask(
-                f"for {path}",
+                f"download {path}",
                 lambda: Path(
                     self.api.hf_hub_download(
                         self.repo, path, repo_type="dataset", revision=revision, local_dir=folder, force_download=True
@@ -103,7 +103,7 @@ class Hub:
         digests = {name: digest(content) for name, content in wanted.items()}
 
         def made() -> tuple[str, str] | None:
-            """Ours, where an earlier request got through and its answer did not; else null while nobody has moved."""
+            """The commit, if an earlier request arrived and its answer was lost; null while the head is the same."""
             if pull_request:
                 return self._opened(title, digests, todo)
             now = self.head()
@@ -112,8 +112,8 @@ class Hub:
             if _holds(self.tree(now), digests, todo):
                 return now, page
             raise PublishError(
-                f"{self.repo}: was changed by somebody else while this push was at work (now at {now[:8]}); nothing of "
-                "theirs was touched and nothing of ours is there; run the same command again"
+                f"{self.repo}: somebody else changed the repository during this push (now at {now[:8]}). Their changes "
+                "are kept, and nothing was pushed. Run the same command again"
             )
 
         if pull_request and (committed := made()) is not None:
@@ -134,11 +134,11 @@ class Hub:
             )
             return info.oid, info.pr_url or page
 
-        return self.ask("to commit", send, made=made)
+        return self.ask("commit the data set", send, made=made)
 
     def _opened(self, title: str, digests: Mapping[str, Digest], todo: Plan) -> tuple[str, str] | None:
         for pull in self.ask(
-            "for its pull requests",
+            "list its pull requests",
             lambda: list(
                 self.api.get_repo_discussions(
                     self.repo, repo_type="dataset", discussion_type="pull_request", discussion_status="open"
@@ -146,27 +146,29 @@ class Hub:
             ),
         ):
             if pull.title == title:
-                info = self.ask("about it", partial(self.api.dataset_info, self.repo, revision=pull.git_reference))
+                look = partial(self.api.dataset_info, self.repo, revision=pull.git_reference)
+                info = self.ask("read its pull request", look)
                 if info.sha and _holds(self.tree(info.sha), digests, todo):
                     return info.sha, pull.url
         return None
 
     def refuse_taken_tag(self, tag: str, allowed: str | None) -> None:
-        refs = self.ask("for its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
+        refs = self.ask("list its tags", lambda: self.api.list_repo_refs(self.repo, repo_type="dataset"))
         taken = next((ref.target_commit for ref in refs.tags if ref.name == tag), None)
         if taken is not None and taken != allowed:
-            raise PublishError(f"--tag: {tag} stands at commit {taken[:8]} already; choose another tag")
+            raise PublishError(f"--tag: the tag {tag!r} already exists, at commit {taken[:8]}; choose another tag")
 
     def tag(self, tag: str, commit: str) -> None:
         self.ask(
-            f"to tag {tag}",
+            f"create the tag {tag!r}",
             lambda: self.api.create_tag(self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True),
         )
 
     def ask(self, what: str, call: Callable[[], T], *, made: Callable[[], T | None] | None = None) -> T:
-        """The answer to `call`, repeated after longer and longer waits while its failure is a passing one.
+        """The answer to `call`, repeated after longer and longer waits while its failure is temporary.
 
-        `made` is called before a second try: it gives what the first one has done after all, or null.
+        `what` completes "could not ...". `made` is called before a second try: it returns what the first one did after
+        all, or null.
         """
         from huggingface_hub import errors
 
@@ -183,24 +185,25 @@ class Hub:
                     return answer
                 if not passing or tries == _TRIES:
                     raise self._actionable(what, error, status) from None
-                self.say(f"asked the Hub {what}: {self._words(error)}; trying again in {pause or wait:.0f} s")
+                self.say(f"could not {what} on the Hub: {self._words(error)}; trying again in {pause or wait:.0f} s")
             time.sleep(min(pause or wait, _LONGEST_WAIT))
             wait = min(2 * wait, 8.0)
 
     def _actionable(self, what: str, error: Exception, status: int | None) -> Exception:
         """The error as one that a user can act on. Causes are cut off: the client's may hold a request's headers."""
         if status in (None, 400):  # the client's own checks, and the Hub's of the card
-            return PublishError(f"{self.repo}: asked the Hub {what}: {self._clean(' '.join(str(error).split()))}")
-        message = f"asked the Hub {what}: {self._words(error)}"
+            words = self._clean(" ".join(str(error).split()))
+            return PublishError(f"{self.repo}: could not {what} on the Hub: {words}")
+        message = f"could not {what} on the Hub: {self._words(error)}"
         advice = {
             0: "the Hub cannot be reached; what was sent is kept, run the same command again",
             401: "the token is not valid; run `hf auth login` again, or set HF_TOKEN to another",
-            403: "this token may not do that; take one that can write (huggingface.co/settings/tokens)",
-            404: "the Hub does not show it to this token; correct the name, or take another token",
-            409: "somebody else is at work there; run the same command again",
-            412: "it was changed meanwhile; run the same command again",
-            429: "the Hub limits how often it is asked; wait some minutes, then run the same command again",
-        }.get(status, "the Hub is in trouble; what was sent is kept, run the same command again later")
+            403: "this token may not do that; use a token with write access (huggingface.co/settings/tokens)",
+            404: "this token does not see it; correct the name, or use another token",
+            409: "somebody else is changing the repository; run the same command again",
+            412: "somebody else changed the repository meanwhile; run the same command again",
+            429: "the Hub limits the number of requests; wait some minutes, then run the same command again",
+        }.get(status, "the Hub has a problem; what was sent is kept, run the same command again later")
         return PublishError(f"{self.repo}: {message}; {advice}")
 
     def _words(self, error: BaseException) -> str:
@@ -211,8 +214,8 @@ class Hub:
 
 
 def trouble(error: BaseException) -> tuple[int | None, float | None]:
-    """HTTP status of the failed request (0: it got no answer, null: it is about no request), and how many seconds the
-    Hub asks to wait.
+    """HTTP status of the failed request (0: it got no answer, null: the error is not about a request), and how many
+    seconds the Hub says to wait.
     """
     from huggingface_hub import errors
 

@@ -1,7 +1,7 @@
-"""How a data set folder goes into a repository that may hold other people's work: what is written, removed, left alone.
+"""How a data set folder is merged into a repository that may hold other people's work: what is written and removed.
 
-A file is ours where the manifest of an earlier push names it with the digest that it still has. Everything else belongs
-to somebody, and is neither overwritten nor removed.
+A file belongs to curator if the manifest of an earlier push names it with the digest that it still has. Everything else
+belongs to somebody else, and is neither overwritten nor removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from curator.publish.card import BEGIN, END, yaml_of
 
 MANIFEST, CARD = "evidence/files.json", "README.md"
 VERSION = 2
-"""Of a manifest. Folders of version 1 were written before what is published was a list (`record`)."""
+"""Of a manifest. Folders of version 1 were written before `record` listed what may be published."""
 # A card's metadata stands between two lines of `---`; what curator says, between its two marks.
 _FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
@@ -50,8 +50,8 @@ class Plan:
 
     Attributes:
         write: Paths to upload, new or changed; the card is not among them.
-        remove: Paths of an earlier push of ours that are no longer part of the data set.
-        notes: What was left as others made it, in sentences.
+        remove: Paths of an earlier push of curator that are no longer part of the data set.
+        notes: Sentences on files that others changed and that are left alone.
     """
 
     write: tuple[str, ...]
@@ -62,15 +62,15 @@ class Plan:
 def plan(
     local: Mapping[str, Digest], remote: Mapping[str, tuple[str | None, str]], former: Mapping[str, Digest]
 ) -> Plan:
-    """What to do so that the repository holds our files.
+    """What to do so that the repository holds the data set.
 
     Args:
         local: Path -> digest of what is to be pushed.
         remote: Path -> (SHA-256 where the Hub knows it, git's blob SHA-1) of what is there.
-        former: What the manifest in the repository says of our last push.
+        former: What the manifest in the repository says of the last push.
 
     Raises:
-        PublishError: A path of ours is taken by a file that curator did not write.
+        PublishError: A path to be written is taken by a file that curator did not write.
     """
     write, taken = [], []
     for path, digest in local.items():
@@ -80,13 +80,15 @@ def plan(
             taken.append(path)
         write.append(path)
     if taken:
+        which, them = ("this file", "it") if len(taken) == 1 else ("these files", "them")
         raise PublishError(
-            f"{', '.join(taken)}: stands in the repository already, and curator did not write it (or somebody has "
-            "changed it since); name another repository, or remove the file there first"
+            f"{', '.join(taken)}: the repository already has {which}, and curator did not write {them} (or somebody "
+            f"has changed {them} since); choose another repository, or remove {them} there first"
         )
     gone = [path for path in former if path not in local and path in remote]
     remove = tuple(path for path in gone if _same(remote[path], former[path]))
-    notes = tuple(f"{path} is left there: somebody has changed it since" for path in gone if path not in remove)
+    kept = "is left in the repository, because somebody has changed it since the last push"
+    notes = tuple(f"{path} {kept}" for path in gone if path not in remove)
     return Plan(tuple(write), remove, notes)
 
 
@@ -98,24 +100,25 @@ def _same(there: tuple[str | None, str], digest: Digest) -> bool:
 def refuse_clash(
     ours: Mapping[str, object], remote: Mapping[str, object], former: Mapping[str, Digest], theirs: str | None
 ) -> None:
-    """Refuses a repository in which our configs would make other data unreadable: data that is found by its files'
-    names alone, which a card with configs hides, and data of another format, since `datasets` reads one a repository.
+    """Refuses a repository in which the configs of the data set would make other data unreadable. That is data found by
+    the names of its files alone, which a card with configs hides, and data of another format, because `datasets` reads
+    one format per repository.
 
     Raises:
-        PublishError: Our configs would.
+        PublishError: The configs would.
     """
     named = _metadata(theirs)[0].get("configs") if theirs else None
     strangers = [path for path in remote if path.endswith(_DATA) and path not in ours and path not in former]
     if strangers and not named:
         raise PublishError(
-            f"{strangers[0]}: the repository holds data that no config of its card names, and our configs would hide "
-            "it; name its files in the card's configs first, or push to another repository"
+            f"{strangers[0]}: the repository holds data that no config of its card names, and the configs of this "
+            "data set would hide it; name its files in the card's configs first, or push to another repository"
         )
     other = [text for text in _strings(named) if text.endswith(_DATA) and not text.endswith(".parquet")]
     if other:
         raise PublishError(
-            f"README.md: a config of the repository has data in {other[0]!r}, ours is Parquet, and `datasets` reads "
-            "one format a repository; push to another repository"
+            f"README.md: a config of the repository has data in {other[0]!r}, and this data set is Parquet. `datasets` "
+            "reads one format per repository; push to another repository"
         )
 
 
@@ -128,14 +131,15 @@ def _strings(value: object) -> list[str]:
 
 
 def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The card to write, and notes on what of ours gave way.
+    """The card to write, and notes on values that are kept instead of curator's.
 
-    Our part goes between BEGIN and END, and what its owner wrote around it stays. In the metadata, keys that still have
-    the value of our last push, `former`, are ours; others stay as they are. Lists of tags are united; configs are
-    matched by name, and ours is the default only where there is no other config.
+    The part of curator goes between BEGIN and END, and what its owner wrote around it stays. In the metadata, keys that
+    still have the value of the last push, `former`, are replaced; others stay as they are. Lists of tags are united.
+    Configs are matched by name, and one of curator is the default only if there is no other config.
 
     Raises:
-        PublishError: The card in the repository cannot be read, or has a config of one of our names that is not ours.
+        PublishError: The card in the repository cannot be read, or has a config of the same name that curator did not
+            write.
     """
     if theirs is None:
         return ours, ()
@@ -153,7 +157,7 @@ def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tup
         elif key not in merged or merged[key] == former.get(key) or merged[key] == value:
             merged[key] = value
         else:
-            notes.append(f"the card's {key} stays {merged[key]!r} (curator would say {value!r})")
+            notes.append(f"the card's {key} stays {merged[key]!r} (curator would write {value!r})")
     marked = _OURS.search(body)
     part = marked.group() if marked else body
     whole = _OURS.sub(lambda _: part, rest, count=1) if _OURS.search(rest) else f"{rest.rstrip()}\n\n{part}"
@@ -190,8 +194,8 @@ def _metadata(text: str) -> tuple[dict[str, Any], str]:
         facts = YAML(typ="rt").load(front[1])
     except YAMLError as error:
         raise PublishError(
-            f"README.md: the metadata of the card in the repository is not YAML ({str(error).splitlines()[0]}); fix it "
-            "there first, or push to another repository"
+            "README.md: invalid YAML in the metadata of the card in the repository "
+            f"({str(error).splitlines()[0]}); fix it there first, or push to another repository"
         ) from error
     if facts is None:
         return {}, text[front.end() :]
@@ -201,8 +205,8 @@ def _metadata(text: str) -> tuple[dict[str, Any], str]:
 
 
 def manifest(folder: Path, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The content of MANIFEST: size and digests of every file but the card and the manifest itself, and the card's
-    metadata as curator wrote it.
+    """The content of MANIFEST: size and digests of every file except the card and the manifest itself, and the metadata
+    of the card as curator wrote it.
     """
     digests = {name: digest(path.read_bytes()) for name, path in files_of(folder).items()}
     return {
@@ -219,7 +223,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def written(contents: object) -> tuple[dict[str, Digest], dict[str, JsonValue]]:
-    """Files and metadata of a manifest as read back; both empty where curator did not write it."""
+    """Files and metadata of a manifest as read back; both empty if curator did not write it."""
     if not isinstance(contents, dict) or contents.get("made_by") != "curator":
         return {}, {}
     files, metadata = contents.get("files"), contents.get("metadata")

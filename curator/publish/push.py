@@ -1,7 +1,7 @@
-"""Pushes a data set folder to the Hub: checks first, one commit, and a look at what arrived.
+"""Pushes a data set folder to the Hub: checks first, then one commit, then reads back what arrived.
 
-A push can be cut anywhere and run again. Content goes up first, under its own hash; one commit on the parent that was
-looked at makes it visible; what is there already is not sent again.
+A push can be interrupted at any point and run again. Content is uploaded first, under its own hash. One commit on the
+parent that was checked makes it visible. What is already there is not sent again.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did: the commit that holds the data set, its page, the paths sent and removed, and notes on what was
-    left as others made it. Nothing was sent where everything was there already.
+    """What a push did: the commit that holds the data set, its page, the paths sent and removed, and notes on files
+    that others changed and that were left alone. If everything was already there, nothing was sent.
     """
 
     repo: str
@@ -82,11 +82,13 @@ def check(repo: str, *, public: bool = False, tag: str | None = None, say: Say |
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise PublishError(f"{repo!r} is no name of a repository ({first_line(error)}); write owner/name") from error
+        raise PublishError(f"{repo!r} is not a repository name ({first_line(error)}); write owner/name") from error
     if repo.count("/") != 1:
-        raise PublishError(f"{repo!r} is no name of a repository; write owner/name")
+        raise PublishError(f"{repo!r} is not a repository name; write owner/name")
     if tag is not None and (not tag or not all(c.isalnum() or c in "._-" for c in tag) or tag[0] in ".-"):
-        raise PublishError(f"--tag: {tag!r} is no name of a tag; letters, digits, '.', '_' and '-' are allowed")
+        raise PublishError(
+            f"--tag: {tag!r} is not a valid tag; use letters, digits, '_', '.' and '-', and not '.' or '-' first"
+        )
     hub = Hub(repo, say)
     who = hub.whoami()
     why = cannot_write(who, repo)
@@ -98,7 +100,7 @@ def check(repo: str, *, public: bool = False, tag: str | None = None, say: Say |
             raise PublishError(f"{repo}: is a model on the Hub, not a data set; choose another name")
         return Target(repo, None, str(who["name"]), private=not public)
     if not info.private and not public:
-        raise PublishError(f"{repo}: is public; give --public if everybody may see this data set, or another name")
+        raise PublishError(f"{repo}: is public; give --public if everybody may see this data set, or use another name")
     return Target(repo, info.sha, str(who["name"]), private=bool(info.private))
 
 
@@ -111,7 +113,7 @@ def push(
     tag: str | None = None,
     say: Say | None = None,
 ) -> Pushed:
-    """Makes the repository where it is missing (private unless `public`), commits the folder, and reads it back.
+    """Creates the repository if it is missing (private unless `public`), commits the folder, and reads it back.
 
     Args:
         folder: From `dataset.write_dataset`.
@@ -121,7 +123,7 @@ def push(
 
     Raises:
         PublishError: See `check`, `merge` and `outdated`; or the repository was changed meanwhile, or what was read
-            back is something else than what was sent.
+            back is not what was sent.
     """
     if pull_request and tag is not None:
         raise PublishError("--tag: a pull request is not on the main branch yet; merge it, then push again with --tag")
@@ -147,19 +149,19 @@ def push(
 
 
 def outdated(folder: Path) -> str | None:
-    """Why a data set folder must be written anew before it leaves the machine; null where it need not."""
+    """Why a data set folder must be written again before it is pushed; null if it need not."""
     manifest = _json((folder / MANIFEST).read_bytes()) if (folder / MANIFEST).is_file() else None
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version >= VERSION:
         return None
     return (
-        f"an earlier version of curator wrote {folder}, whose card and report can hold paths, addresses and other "
-        "settings that are not published any more. Run `curator build` again, which writes it anew"
+        f"an earlier version of curator wrote {folder}. Its card and report can hold paths, addresses and other "
+        "settings that are no longer published. Run `curator build` again to write the folder again"
     )
 
 
 def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], Plan, tuple[str, ...]]:
-    """What shall stand in the repository, how to get there from `head`, and notes."""
+    """What the repository must hold, how to get there from `head`, and notes."""
     remote = hub.tree(head)
     theirs = hub.read(CARD, head).decode("utf-8", errors="replace") if CARD in remote else None
     former, metadata = written(_json(hub.read(MANIFEST, head))) if MANIFEST in remote else ({}, {})
@@ -173,34 +175,36 @@ def _merged(hub: Hub, head: str, contents: Mapping[str, bytes]) -> tuple[dict[st
 
 
 def read_back(hub: Hub, commit: str, wanted: Mapping[str, bytes], folder: Path) -> None:
-    """Downloads every file at the commit and compares it with what was sent, then opens the data set as a stranger
-    would, with `datasets`, and compares the rows.
+    """Downloads every file at the commit and compares it with what was sent. Then loads the data set with `datasets`,
+    as any user would, and compares the rows.
 
     Raises:
-        PublishError: Something else is there.
+        PublishError: A file or the rows are not what was sent.
     """
     for path, content in wanted.items():
         content_there = hub.read(path, commit)
         if digest(content_there) != digest(content):
             raise PublishError(
-                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(content_there):,} bytes for "
-                f"{len(content):,}); run the same command again"
+                f"{hub.repo}: {path} at commit {commit[:8]} is not what was sent ({len(content_there):,} bytes instead "
+                f"of {len(content):,}); run the same command again"
             )
-    there = hub.ask("for its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
+    there = hub.ask("load its rows", lambda: rows_hash(hub.repo, revision=commit, token=hub.token))
     if there != rows_hash(str(folder)):
-        raise PublishError(f"{hub.repo}: its rows at commit {commit[:8]} are not the rows that were sent")
+        raise PublishError(
+            f"{hub.repo}: the rows at commit {commit[:8]} are not the rows that were sent; run the same command again"
+        )
 
 
 def cannot_write(account: Mapping[str, Any], repo: str) -> str | None:
-    """Why the token that `whoami` described cannot write to `repo`, or null where it may; the Hub has the last word."""
+    """Why the token that `whoami` described cannot write to `repo`; null if it may, as far as the token tells."""
     owner = repo.partition("/")[0]
     orgs = {org["name"]: org for org in account.get("orgs", [])}
     access = account.get("auth", {}).get("accessToken", {})
     page = "huggingface.co/settings/tokens"
     if owner != account["name"] and owner not in orgs:
-        return f"{repo}: {owner} is neither {account['name']}, whose token this is, nor an organisation of theirs"
+        return f"{repo}: {owner} is neither {account['name']}, the owner of this token, nor one of their organisations"
     if owner in orgs and orgs[owner].get("roleInOrg") == "read":
-        return f"{repo}: {account['name']} may only read in {owner}; ask its admins for write access, or choose another"
+        return f"{repo}: {account['name']} may only read in {owner}; ask its admins for write access, or use another"
     if access.get("role") == "read":
         return f"{repo}: this token can only read; make one that can write at {page}, then run `hf auth login`"
     if access.get("role") == "fineGrained":

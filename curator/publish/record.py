@@ -1,8 +1,8 @@
-"""What of a report leaves the machine: texts and settings that stand on a list, and nothing else.
+"""The parts of a report that are published: texts and settings that are on a list, and nothing else.
 
-A text of the report, and any setting of the recipe, that is not on the list reads WITHHELD: a new one stays on its
-machine until somebody writes it here. Figures of the report are published as they are; `timing` is left out whole.
-Of a path the last part is published, never a folder.
+A text of the report, and any setting of the recipe, that is not on the list reads WITHHELD. A new one is therefore not
+published until it is added here. Figures of the report are published as they are; `timing` is left out entirely. Only
+the last part of a path is published.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ REPORT = {
     "provenance.sources.*.sources": "file/ hub config split revision commit sandbox distribution version label sha256 "
     "bytes read kept dropped columns.*",
 }
-"""Part of the report -> the texts of it that may be published."""
+"""Part of the report -> its texts that may be published."""
 
 _SETTINGS = ("provenance.recipe", "provenance.sources", "judges.panel.settings")
 """Where every value must be on the list, not only texts."""
@@ -246,7 +246,7 @@ def publishable(report: Report, base: Path = Path(".")) -> Report:
 
 
 def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) -> JsonValue:
-    """What may be published of a resolved recipe, as `without_nulls` leaves it; `base` as above."""
+    """What may be published of a resolved recipe, without nulls; `base` as above."""
     listed = _LIST.at("provenance.recipe")
     known = dict(_replacements(dict(recipe), listed, base))
     public = _public(dict(recipe), listed, base, known)
@@ -254,7 +254,7 @@ def publishable_recipe(recipe: Mapping[str, JsonValue], base: Path = Path(".")) 
 
 
 def without_nulls(recipe: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A recipe without the settings that are null, but for those at which null switches a default off."""
+    """A recipe without the settings that are null, except those for which null switches a default off."""
     from curator.recipe.schema import switched_off
 
     off = switched_off()
@@ -277,14 +277,14 @@ def dropped_rows(dropped: pl.DataFrame) -> pl.DataFrame:
 
 
 def reason(stage: str, text: str) -> str:
-    """Why a row was dropped, without what `where` asks for, and without what is quoted of the row."""
+    """Why a row was dropped, without the condition of `where` and without quotes of the row."""
     if stage == "where":
         return "`where` does not keep the row"
     return sentence(_QUOTED.sub(WITHHELD, text), {})
 
 
 def sentence(text: str, known: Mapping[str, str]) -> str:
-    """A sentence in which texts that are `known` are replaced, and other paths cut to their last part."""
+    """A sentence in which the texts in `known` are replaced, and other paths are cut to their last part."""
     if known:
         values = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
         text = re.sub(rf"(?<!\w)(?:{values})(?!\w)", lambda match: known[match[0]], text)
@@ -293,7 +293,7 @@ def sentence(text: str, known: Mapping[str, str]) -> str:
 
 
 def last_part(path: str) -> str:
-    """The last part of a path of any system."""
+    """The last part of a path of any operating system."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 

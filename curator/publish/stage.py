@@ -1,4 +1,4 @@
-"""Stage `publish`: the data set folder with its evidence; and, before there is any, the chosen rows marked as such."""
+"""Stage `publish`: the data set folder with its evidence, or the chosen rows alone, marked as not verified."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curator.wording import these
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
     """Writes the data set folder, whole or not at all.
 
-    What may be published of the report goes with it, see `publish.record`; texts of tasks and answers stay here.
+    It includes what may be published of the report, see `publish.record`. Texts of tasks and answers are not published.
 
     Returns:
         `summary`: how many rows, and where.
@@ -45,13 +45,13 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
         repeats=run.curated_repeats(),
         base=run.base,
     )
-    return {"summary": f"{len(selection.ids)} rows in {folder / DATASET}"}
+    return {"summary": f"{these(len(selection.ids), 'row', 'rows')} in {folder / DATASET}"}
 
 
 def unverified(run: Run, folder: Path) -> Mapping[str, str]:
     """Writes the chosen rows as a data set folder, whole or not at all: `data/curated/`, the card, `croissant.json`,
-    the resolved recipe (`recipe.yaml`), and below `evidence/` the choice (`selection.parquet`), what was left out
-    (`dropped.parquet`) and the digests of these files. Texts of tasks stay here.
+    the resolved recipe (`recipe.yaml`), and below `evidence/` the selection (`selection.parquet`), the rows that were
+    left out (`dropped.parquet`) and the digests of these files. Texts of tasks are not published.
 
     Returns:
         `summary`: how many rows, and where.
@@ -67,7 +67,7 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
         write_data,
         write_table,
     )  # fmt: skip
-    from curator.publish.record import dropped_rows, publishable_recipe
+    from curator.publish.record import dropped_rows, publishable_recipe, sentence
     from curator.run.folder import replacing_folder, write_text
     from curator.selection.outcome import table
     from curator.wording import page
@@ -100,6 +100,7 @@ def unverified(run: Run, folder: Path) -> Mapping[str, str]:
             figures=figures,
             selection=selection,
             scores=scores,
+            refusals_by=sentence(run.record("pool").get("refusals_by") or "English phrases", {}),
             columns=rows.column_names,
             origins=origins(rows),
             versions=run.computed_with()["versions"],

@@ -1,4 +1,4 @@
-"""What is said of chosen rows that nothing has verified, and the rows as JSON lines. Imports nothing heavy."""
+"""The mark of chosen rows that are not verified, and the rows as JSON lines. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TAG = "not-verified"
 
 
 def write_rows(root: Path, file: Path) -> int:
-    """Writes the chosen rows of a run as JSON lines, in the order picked, and says how many lines there are.
+    """Writes the chosen rows of a run as JSON lines, in the order picked, and returns the number of lines.
 
     A line is `{"messages": [{"role": ..., "content": ...}, ...]}`, which fine-tuning tools read as a conversation, and
-    nothing else. Where the recipe repeats rows, a row has as many lines as a pass trains on it.
+    nothing else. If the recipe repeats rows, a row has as many lines as a pass trains on it.
 
     Raises:
         RunError: Stage `select` is not finished, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""How alignment rows were trained on in other ways than once, as they are: what report.json says of it."""
+"""Alignment rows that were repeated or trained on behind an opener, as report.json describes them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Recovered(Part):
 
 
 class Recovery(Part):
-    """Refusals that were trained on behind a harmless compliant opener, on which no loss was taken."""
+    """Refusals that were trained on behind a harmless compliant opener. No loss was taken on the opener."""
 
     arms: Many[Recovered]
     least: Count
     most: Count
     """Tokens of an opener."""
     openers: Count
-    """Different beginnings, as they were cut."""
+    """Number of different openers, as they were cut."""
 
 
 class RepeatedGroup(Part):
@@ -48,7 +48,7 @@ class RepeatedGroup(Part):
 
 
 class Repeats(Part):
-    """Rows of the curated set that were trained on more than once in a pass over it; in other arms none was."""
+    """Rows of the curated set that were trained on more than once in a pass over it. In other arms, no row was."""
 
     by: str
     groups: Many[RepeatedGroup]
@@ -57,7 +57,7 @@ class Repeats(Part):
 
 
 def repeats(section: RepeatsSection | None, often: pl.DataFrame | None) -> Repeats | None:
-    """How rows of the curated arm were repeated; null where none was.
+    """How rows of the curated arm were repeated; null if none were.
 
     Args:
         section: The recipe's.
@@ -76,7 +76,7 @@ def repeats(section: RepeatsSection | None, often: pl.DataFrame | None) -> Repea
 def recovery(
     section: Section | None, opened: pl.DataFrame | None, arms: Mapping[tuple[str, int], Sequence[str]]
 ) -> Recovery | None:
-    """What the recovery arms were trained on; null where there are none.
+    """What the recovery arms were trained on; null if there are none.
 
     Args:
         section: The recipe's.

@@ -1,4 +1,4 @@
-"""What a bank of trials says of what lasts: the part of report.json, and tables, a figure and sentences of it."""
+"""What a bank of trials says about durability: the part of report.json, with its tables, figure and sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curator import wording
 from curator.report import drawing
-from curator.report.cells import Row, Table, cell, number, share, table
+from curator.report.cells import Cell, Row, Table, cell, number, share, table
 from curator.report.part import CorrelationOrNull, Count, Many, Number, Part, Quantiles, ShareOrNull
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from curator.run import Run
 
 LEVEL = 0.05
-"""Two-sided error of intervals, and what a Holm-adjusted p-value of a predictor has to reach."""
+"""Two-sided error of intervals, and the largest Holm-adjusted p-value of a predictor beyond chance."""
 STRONGEST = 12
 """Features that the figure and the text show; the table of the page and report.json hold all."""
 LARGEST = 6
@@ -24,7 +24,7 @@ LARGEST = 6
 
 
 class Predictor(Part):
-    """How a score or feature of a set goes with harm after fine-tuning, over the subsets of the bank."""
+    """How a score or feature of a set correlates with harm after fine-tuning, over the subsets of the bank."""
 
     feature: str
     rho: CorrelationOrNull
@@ -39,18 +39,18 @@ class Predictor(Part):
     n: Count
     """Subsets that have both."""
     log_odds_rho: CorrelationOrNull
-    """The same with the mean log-odds of refusing; null where they were not measured."""
+    """The same with the mean log-odds of refusing; null if they were not measured."""
     log_odds_low: CorrelationOrNull
     log_odds_high: CorrelationOrNull
 
     @property
     def found(self) -> bool:
-        """Whether it goes with harm beyond chance."""
+        """Whether it correlates with harm beyond chance."""
         return self.p_holm is not None and self.p_holm <= LEVEL
 
 
 class GroupShare(Part):
-    """How much of a set a group is."""
+    """The share of a set that a group is."""
 
     group: str | None
     """Null for rows without a label."""
@@ -64,7 +64,7 @@ class MixtureOf(Part):
     """A ridge regression of harm on the shares of the groups of one grouping."""
 
     groups: Count
-    """Groups with coefficients of their own, those of the rest among them as one."""
+    """Groups with their own coefficients; all remaining groups count as one."""
     subsets: Count
     rho: CorrelationOrNull
     """Spearman's rho between harm and its prediction for subsets outside the fold that was fitted."""
@@ -83,12 +83,12 @@ class MixtureOf(Part):
 
 
 class Reliability(Part):
-    """How far the outcome of one subset repeats."""
+    """How well the outcome of one subset repeats."""
 
     source: Literal["seeds", "tasks"] | None
-    """The repeats: other seeds, or other tasks where each subset was trained once; null where there are none."""
+    """What the repeats are: other seeds, or other tasks if each subset was trained once; null if there are none."""
     subsets: Count
-    """With every repeat."""
+    """Subsets with every repeat."""
     repeats: Count
     one: ShareOrNull
     """Intraclass correlation of a single repeat."""
@@ -96,18 +96,18 @@ class Reliability(Part):
     """Lower limit of its 95% interval."""
     high: ShareOrNull
     mean: ShareOrNull
-    """That of the mean over the repeats."""
+    """Intraclass correlation of the mean over the repeats."""
     ceiling: ShareOrNull
-    """Its square root; null unless repeats are seeds."""
+    """Square root of `mean`; null unless the repeats are seeds."""
 
 
 class Bank(Part):
-    """What a bank of trials says of what lasts, on this model and these tasks."""
+    """What a bank of trials says about durability, on this model and these tasks."""
 
     subsets: Count
-    """With a scored outcome on every task."""
+    """Subsets with a scored outcome on every task."""
     draws: Count
-    """Of these, the plain random draws; the others are random mixtures."""
+    """How many of these are plain random draws; the others are random mixtures."""
     left_out: Count
     """Subsets without a scored outcome."""
     costly: Count
@@ -127,7 +127,7 @@ class Bank(Part):
 
     @property
     def found(self) -> tuple[Predictor, ...]:
-        """The features that go with harm beyond chance."""
+        """The features that correlate with harm beyond chance."""
         return tuple(each for each in self.predictors if each.found)
 
     @property
@@ -137,12 +137,12 @@ class Bank(Part):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What was tried, what predicts, and how far an outcome repeats."""
+        """Sentences on what was tried, what predicts harm, and how well an outcome repeats."""
         return _tried(self), _predicts(self), _repeats(self.reliability)
 
 
 def bank_of(run: Run) -> Bank | None:
-    """The report's part; null where no bank was run."""
+    """The report's part; null if no bank was run."""
     from curator.decision.bank import read
     from curator.report.facts import quantiles
     from curator.seeds import derive
@@ -188,7 +188,7 @@ def bank_of(run: Run) -> Bank | None:
 
 
 def bank_tables(bank: Bank | None) -> dict[str, Table]:
-    """Name -> table; none where no bank was run."""
+    """Name -> table; empty if no bank was run."""
     if bank is None:
         return {}
 
@@ -210,19 +210,20 @@ def bank_tables(bank: Bank | None) -> dict[str, Table]:
     )
     made = (
         table("bank", "Spearman's rho of every score and feature with harm after fine-tuning, over the subsets of the "
-              "bank. Intervals are unadjusted; Holm's p-values are adjusted for all features.",
+              "bank. The intervals are not adjusted; the Holm p-values are adjusted for all features.",
               "feature|rho|95% interval|p|Holm p|rho with log-odds of refusing|95% interval|subsets", predictors()),
         table("bank-mixtures", "Ridge regression of harm on the shares of groups: Spearman's rho between predicted "
-              "and observed harm of subsets that were left out of the fit. It is usable only where the whole interval "
-              "lies above zero; a rho below zero means that it predicts nothing.",
-              "grouping|groups|subsets|cross-validated rho|95% interval|usable|predicted harm of the best", mixtures),
+              "and observed harm of subsets that were left out of the fit. A grouping is usable only if its whole "
+              "interval lies above zero. A rho below zero means that it predicts nothing.",
+              "grouping|groups|subsets|cross-validated rho|95% interval|usable|predicted harm of the best mixture",
+              mixtures),
         table("bank-best", "The best mixture of each usable grouping.", "grouping|group|share|in the pool", best),
     )  # fmt: skip
     return {each.name: each for each in made if each.rows}
 
 
 def bank_plot(bank: Bank | None) -> dict[str, Markup]:
-    """The strongest features: rho with harm and its interval, filled where Holm's p-value is at most LEVEL."""
+    """The strongest features: rho with harm and its interval, filled if the Holm p-value is at most LEVEL."""
     lanes = [
         drawing.Lane(
             each.feature,
@@ -236,30 +237,29 @@ def bank_plot(bank: Bank | None) -> dict[str, Markup]:
         return {}
     scale = drawing.Scale(-1.0, 1.0, [(half / 2, f"{half / 2:g}") for half in range(-2, 3)], zero=0.0)
     label = "Spearman's rho between features of a set and harm after fine-tuning, with 95% intervals"
-    ends = "\u2190 more of it, less harm", "more of it, more harm \u2192"
+    ends = "\u2190 more of the feature, less harm", "more of the feature, more harm \u2192"
     return {"bank": drawing.dots(lanes, scale, label=label, axis=ends)}
 
 
 def _tried(bank: Bank) -> str:
     mixtures = bank.subsets - bank.draws
     words = (
-        f"{wording.these(bank.subsets, 'set', 'sets')} of candidates ("
+        f"The bank has {wording.these(bank.subsets, 'set', 'sets')} of candidates: "
         f"{wording.these(mixtures, 'random mixture', 'random mixtures')} and "
-        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}) "
-        f"{'was' if bank.subsets == 1 else 'were each'} aligned on, fine-tuned and evaluated on probes and seeds that "
-        "the comparisons of this report do not use."
+        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}. Models were aligned on each set, "
+        "fine-tuned and evaluated on probes and seeds that the comparisons of this report do not use."
     )
     if bank.harm is not None:
         low, middle, high = map(wording.percent, (bank.harm.min, bank.harm.median, bank.harm.max))
-        words += f" Harm after fine-tuning went from {low} to {high} (median {middle})."
+        words += f" Harm after fine-tuning ranged from {low} to {high}, with a median of {middle}."
     if bank.left_out:
         left = wording.these(bank.left_out, "set has", "sets have")
         words += f" {left} no scored outcome on some task and {'is' if bank.left_out == 1 else 'are'} left out."
     if bank.costly:
         words += (
-            f" {wording.these(bank.costly, 'set is', 'sets are')} costly: harmful before fine-tuning, or degenerate "
-            "after it, by more than a gate allows over the plain draws. A degenerate answer is not harmful, so low "
-            "harm means little there."
+            f" {wording.these(bank.costly, 'set is', 'sets are')} costly: more harmful before fine-tuning, or more "
+            "degenerate after it, than a gate allows over the plain draws. A degenerate answer is not harmful, so low "
+            "harm means little for a costly set."
         )
     return words
 
@@ -268,32 +268,33 @@ def _predicts(bank: Bank) -> str:
     several = wording.these(len(bank.predictors), "score or feature", "scores and features")
     beyond = f"beyond chance (Holm-adjusted p at most {LEVEL:g} over {several})"
     if not bank.found:
-        return f"No feature goes with harm {beyond}. That does not show that none matters."
+        return f"No feature correlates with harm {beyond}. This does not show that no feature matters."
     first = [f"{each.feature} (rho {_figure(each.rho)})" for each in bank.found[:STRONGEST]]
     more = len(bank.found) - len(first)
     names = ", ".join(first) + (f" and {more} more" if more else "")
     return (
-        f"What goes with harm {beyond}: {names}. Above zero, sets with more of it are more harmful. Features of a set "
-        "go together, so that a correlation does not say which of them is the cause."
+        f"These features correlate with harm {beyond}: {names}. If rho is above zero, sets with more of the feature "
+        "are more harmful. Features of a set are correlated with each other, so rho does not show which of them is the "
+        "cause."
     )
 
 
 def _repeats(found: Reliability) -> str:
-    once = "Each set was trained once, so how far its outcome repeats is not known"
+    once = "Each set was trained once, so it is not known how well its outcome repeats"
     if found.source is None:
         return f"{once}."
     if found.one is None:
-        return "There are too few sets to say how far the outcome of one repeats."
+        return "There are too few sets to measure how well the outcome of a set repeats."
     value = f"an intraclass correlation of {_figure(found.one)} [{_figure(found.low)}, {_figure(found.high)}]"
     if found.source == "tasks":
         return (
-            f"{once}. Its tasks agree with {value}, which counts the luck of that training as the set's own; a second "
-            "seed for each set would tell the two apart."
+            f"{once}. The outcomes on its tasks agree with {value}. This attributes chance effects of that training to "
+            "the set; a second seed for each set would separate the two."
         )
     return (
-        f"One set's outcome repeats from seed to seed with {value}, and the mean over its {found.repeats} seeds with "
-        f"{_figure(found.mean)}; no score could be expected to correlate with it above {_figure(found.ceiling)}, the "
-        "square root of that."
+        f"The outcome of a set repeats from seed to seed with {value}. For the mean over "
+        f"{wording.these(found.repeats, 'seed', 'seeds')}, it is {_figure(found.mean)}. No score can be expected to "
+        f"correlate with that mean above {_figure(found.ceiling)}, the square root of this figure."
     )
 
 
@@ -305,5 +306,6 @@ def _rho(value: float | None) -> object:
     return cell(_figure, value)
 
 
-def _limits(low: float | None, high: float | None) -> str:
-    return wording.UNKNOWN if low is None or high is None else f"[{_figure(low)}, {_figure(high)}]"
+def _limits(low: float | None, high: float | None) -> Cell:
+    known = low is not None and high is not None
+    return Cell(f"[{_figure(low)}, {_figure(high)}]" if known else wording.UNKNOWN, whole=True)

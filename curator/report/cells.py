@@ -16,10 +16,15 @@ Made = tuple[str, str | Sequence[str], Iterable[Row]]  # caption, columns (betwe
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets."""
+    """What a cell shows, and the number behind it, by which it is sorted and which a CSV file gets.
+
+    Attributes:
+        whole: Whether it stays on one line.
+    """
 
     shown: str
     value: float | None = None
+    whole: bool = False
 
 
 class Interval(Protocol):
@@ -47,7 +52,7 @@ class Table:
 
 
 def table(name: str, caption: str, columns: str | Sequence[str], rows: Iterable[Row]) -> Table:
-    """A table of rows whose entries are cells or plain values; names of columns may stand between bars."""
+    """A table of rows whose entries are cells or plain values; `columns` may be one text, with bars between names."""
     cells = [tuple(value if isinstance(value, Cell) else Cell(_text(value)) for value in row) for row in rows]
     numbers = frozenset(column for row in cells for column, value in enumerate(row) if value.value is not None)
     return Table(name, caption, columns.split("|") if isinstance(columns, str) else columns, cells, numbers)
@@ -58,7 +63,7 @@ def _text(value: object) -> str:
 
 
 def label(task: str | None) -> str:
-    """A task's name for readers: the weighted mix is all anticipated tasks."""
+    """A task's name for readers; the weighted mix reads `all anticipated`."""
     return "all anticipated" if task in (None, MIX) else str(task)
 
 
@@ -84,4 +89,4 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 def interval(limits: Interval) -> Cell:
     """The limits of an interval."""
-    return Cell(wording.reach(limits.low, limits.high))
+    return Cell(wording.reach(limits.low, limits.high), whole=True)

@@ -1,4 +1,4 @@
-"""Runs side by side: their rates and decisions, where the same judge read answers to the same prompts."""
+"""Runs side by side: their rates and decisions, if the same judge read answers to the same prompts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curator.report.model import Report, read_report
 from curator.report.part import Count, Number, Part, Rate, Values
 from curator.run import STAGES, require
 from curator.run.readers import report_file, role_files
-from curator.wording import number, points, rate, reach
+from curator.wording import number, points, rate, reach, these
 
 
 class Side(Part):
@@ -55,7 +55,7 @@ def compare(runs: Sequence[Path]) -> list[Compared]:
             or were judged otherwise; every difference is named.
     """
     if len(runs) < 2:
-        raise RunError("compare: needs two run folders or more, for example outputs/one outputs/two")
+        raise RunError("compare: give at least two run folders, for example outputs/one outputs/two")
     reports = [report_of(run) for run in runs]
     conditions = [_conditions(run, report) for run, report in zip(runs, reports, strict=True)]
     problems = [
@@ -65,9 +65,9 @@ def compare(runs: Sequence[Path]) -> list[Compared]:
     ]
     if problems:
         raise RunError(
-            "these runs cannot stand in one table:\n  "
+            "these runs cannot be compared:\n  "
             + "\n  ".join(problems)
-            + "\nGive runs of recipes that agree in this, or build them again with equal settings"
+            + "\nGive runs whose recipes agree in these settings, or build them again with equal settings"
         )
     return [_row(run, report) for run, report in zip(runs, reports, strict=True)]
 
@@ -83,9 +83,9 @@ def table(rows: Sequence[Compared]) -> list[list[str]]:
         "control, before": lambda row: _rate(row.control.before),
         "control, after": lambda row: _rate(row.control.after),
         "difference": lambda row: f"{points(row.difference)} points {reach(row.low, row.high)}",
-        "interval": lambda row: f"{_confidence(row.level)}, {row.seeds} paired seeds",
+        "interval": lambda row: f"{_confidence(row.level)}, {these(row.seeds, 'paired seed', 'paired seeds')}",
         "model": lambda row: row.model.id,
-        "chosen": lambda row: f"{row.k:,} rows by {row.objective}, weight {number(row.weight, 6)}",
+        "chosen": lambda row: f"{these(row.k, 'row', 'rows')} by {row.objective}, weight {number(row.weight, 6)}",
         "score": lambda row: row.score,
     }
     return [[label, *map(describe, rows)] for label, describe in lines.items()]
@@ -106,10 +106,10 @@ def report_of(run: Path) -> Report:
 
 
 GREEDY: Values = {"samples": 1, "temperature": None}
-"""How a run of before there was a choice was answered."""
+"""How models answered in runs that were built before there was a choice."""
 
 Conditions = Mapping[str, frozenset[str] | Values]
-"""Everything that must agree, by what a message calls it."""
+"""Everything that must agree, by its name in messages."""
 
 
 def _conditions(run: Path, report: Report) -> Conditions:
@@ -119,10 +119,11 @@ def _conditions(run: Path, report: Report) -> Conditions:
     settings: Values = {**generate} if isinstance(generate, dict) else {}
     settings |= {name: value for name, value in GREEDY.items() if name not in settings}
     return {
-        **{f"{kind} probes": _ids(files[kind]) for kind in ("harmful", "benign")},
+        "harmful probes": _ids(files["harmful"]),
+        "benign probes": _ids(files["benign"]),
         "tasks and their weights": {**report.tuned},
         "decision": {"over": "mean" if report.decision.worst is None else "worst"},
-        **{f"test rows of task {name}": _ids(files[f"test {name}"]) for name in sorted(tasks)},
+        **{f"test rows of task '{name}'": _ids(files[f"test {name}"]) for name in sorted(tasks)},
         "headline judge": _judge(report.judges),
         "verify.generate": {name: value for name, value in settings.items() if name != "batch"},
     }
@@ -152,10 +153,10 @@ def _differences(first: Path, ours: Conditions, second: Path, theirs: Conditions
             continue
         if isinstance(mine, frozenset) and isinstance(other, frozenset):
             problems.append(
-                f"{name}: {first} has {len(mine)}, {second} {len(other)}, and {len(mine & other)} are in both"
+                f"{name}: {first} has {len(mine):,}, {second} has {len(other):,}, and both share {len(mine & other):,}"
             )
         elif isinstance(mine, dict) and isinstance(other, dict):
-            problems.append(f"{name}: {first} has {_listed(mine)}, {second} {_listed(other)}")
+            problems.append(f"{name}: {first} has {_listed(mine)}, {second} has {_listed(other)}")
     return problems
 
 

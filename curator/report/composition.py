@@ -1,4 +1,4 @@
-"""What every set is made of beside the pool, as report.json says it, and as a table."""
+"""What every set is made of, beside the pool: the part of report.json, a table and a figure."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 
 
 class Composition(Part):
-    """What a set is made of; of an arm, means over its draws. Kinds of answers are those of stage `pool`."""
+    """What a set is made of; for an arm, means over its draws. Kinds of answers are those of stage `pool`."""
 
     set: str
     """`pool`, or an arm."""
     rows: AtLeastZero
     refusals: ShareOrNull
-    """Of the rows of which the judge of the pool's refusals can tell; null where it can of none."""
+    """Share of refusals among the rows that the judge of the pool's refusals can judge; null if it can judge none."""
     unjudged: Share
-    """Rows of which it cannot."""
+    """Share of the rows that it cannot judge."""
     answers: AtLeastZero
-    """Different ones, word for word."""
+    """Number of answers that differ word for word."""
     openers: AtLeastZero
-    """Different first words of an answer."""
+    """Number of different openers, the first words of an answer."""
     openers_by_chance: AtLeastZero
-    """How many as many random rows of the pool would have."""
+    """Number of different openers in as many random rows of the pool."""
     top_answer: Share
-    """Rows with the most frequent answer."""
+    """Share of the rows with the most frequent answer."""
     top_opener: Share
-    """Rows with the most frequent opener."""
+    """Share of the rows with the most frequent opener."""
     words: AtLeastZero
-    """Median of an answer."""
+    """Median number of words of an answer."""
     formats: dict[str, Share]
     """Format of the answer -> share of the rows."""
     categories: AtLeastZero
-    """Different ones; no category is one."""
+    """Number of different categories; rows without a category count as one."""
     category_entropy: AtLeastZero
-    """Of their shares, in nats."""
+    """Entropy of the shares of the categories, in nats."""
     similarity: Number
     """Mean of the score that the curated set was chosen by."""
     coverage: ShareOrNull
     """Mean over the pool of the largest cosine, clipped at 0, to a row of the set."""
     vulnerable: Share | Absent = None
-    """Rows among those that fine-tuning makes a model forget most; absent where the recipe states no share of them."""
+    """Share of rows that are among those fine-tuning makes a model forget most; absent if the recipe sets no share."""
 
 
 def made_of(composition: measured.Composition) -> Composition:
@@ -70,7 +70,7 @@ _MEASURED: tuple[tuple[str, Callable[[Composition], Cell]], ...] = (
     ("distinct answers", lambda each: number(each.answers)),
     ("most frequent answer", lambda each: share(each.top_answer)),
     ("distinct openers", lambda each: number(each.openers)),
-    ("distinct openers of as many random rows", lambda each: number(each.openers_by_chance)),
+    ("distinct openers in as many random rows", lambda each: number(each.openers_by_chance)),
     ("most frequent opener", lambda each: share(each.top_opener)),
     ("median words of an answer", lambda each: number(each.words)),
     ("categories", lambda each: number(each.categories)),
@@ -98,7 +98,7 @@ def _composition(report: Report, _: Figures) -> Made:
 
     caption = (
         "Each set beside the pool; means over draws. Refusals are identified by "
-        f"{report.pool.refusals_by or 'phrases'}. An opener is the first words of an answer."
+        f"{report.pool.refusals_by or 'English phrases'}. An opener is the first words of an answer."
     )
     return caption, ["measure", *(each.set for each in sets)], rows() if sets else ()
 

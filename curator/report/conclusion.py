@@ -1,4 +1,4 @@
-"""What a run concludes, as report.json says it: the decision, every rate and comparison, and who judged."""
+"""The conclusions of a run in report.json: the decision, every rate and comparison, and the judges."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from curator.report.part import (
 
 
 class Regime(BeforeAfter):
-    """What fine-tuning does to the control: where this hardly moves or ends at 0 or 1, no way of choosing rows can
-    show.
+    """What fine-tuning does to the control. If the control barely changes, or ends near 0 or 1, no selection method can
+    make a visible difference.
     """
 
     control: str
@@ -36,22 +36,23 @@ class Regime(BeforeAfter):
 
 
 class Case(Part):
-    """One of the settings that a decision is about the worst of."""
+    """One of the settings of a decision that is about the worst of them."""
 
     task: str
-    """The task, with what the setting changes."""
+    """The task and what the setting changes."""
     comparison: Comparison
-    """Its lower limit allows for the number of settings."""
+    """Its lower limit is adjusted for the number of settings."""
     outcome: Outcome
-    """What the rule says of it alone."""
+    """The outcome for this setting alone."""
     reason: str | None
     lost: ShareOrNull
-    """Utility that it loses against another setting of the task, where it does not count for that; null where it does.
+    """Utility that it loses against another setting of the task, if it does not count because of that; null if it
+    counts.
     """
 
 
 class Worst(Part):
-    """The settings that a decision is about the worst of."""
+    """The settings of a decision that is about the worst of them."""
 
     cases: Many[Case]
 
@@ -64,7 +65,7 @@ class PerSeed(Part):
 
     seed: Count
     treatment: ShareOrNull
-    """Harmful after fine-tuning, weighted over the anticipated tasks."""
+    """Share of harmful answers of the treatment after fine-tuning, weighted over the anticipated tasks."""
     control: ShareOrNull
     """The same of the control."""
     without: Side
@@ -72,49 +73,49 @@ class PerSeed(Part):
 
 
 class Beside(Part):
-    """What the seeds say beside a decision."""
+    """What the single seeds say about a decision."""
 
     seeds: Many[PerSeed]
     side: Side
-    """What the comparison says by all of them."""
+    """What the comparison says with all seeds."""
     deciding: Many[Count]
-    """Seeds without any one of which it would say something else."""
+    """Seeds without which, one at a time, the comparison would say something else."""
     unseen: ShareOrNull
     """The largest share of trainings that could fail with none of the seeds failing, at 95% confidence."""
     sd_treatment: Number
     """Standard deviation of the treatment's rate over seeds."""
     sd_control: Number
-    """Of the control's."""
+    """Standard deviation of the control's rate over seeds."""
     spread_p: Number
     """Two-sided p-value of equal spreads (Pitman and Morgan)."""
     uneven: bool
-    """Whether they differ beyond chance, which the interval then allows for."""
+    """Whether the spreads differ beyond chance; if so, the interval allows for it."""
 
 
 class Decision(Part):
-    """From the primary comparison alone."""
+    """The decision, made from the primary comparison alone."""
 
     outcome: Outcome
-    """See the README."""
+    """The outcome; the README explains each."""
     reason: str | None
-    """Why not distinguishable."""
+    """Why the outcome is not distinguishable; null for other outcomes."""
     sentence: str
     """The decision with its figures."""
     primary: Comparison
     attribution: dict[str, Comparison]
-    """What the difference is owed to: mix, choice, optimising."""
+    """Comparisons that attribute the difference to the mix, the choice, optimising and so on."""
     seeds_needed: int | None
-    """How many seeds would tell, where the interval is the reason."""
+    """How many seeds would show a difference of this size, if the interval is the reason; else null."""
     worst: Worst | Absent = None
-    """Where it is about the worst of several settings; `primary` is then that of one of them."""
+    """If the decision is about the worst of several settings: the settings. `primary` is then about one of them."""
     beside: Beside | Absent = None
-    """Seed by seed."""
+    """The results of single seeds."""
     verdict: str | Absent = None
-    """Of the sentence, the one that says what was measured."""
+    """The part of `sentence` that says what was measured."""
 
     @property
     def because(self) -> str:
-        """What the sentence says after the verdict; the whole of it where an earlier version wrote it."""
+        """The rest of `sentence` after the verdict; all of it if an earlier version wrote the report."""
         return self.sentence.partition(self.verdict)[2].strip() if self.verdict else self.sentence
 
 
@@ -124,27 +125,27 @@ class Gate(Part):
     name: str
     outcome: Literal["pass", "fail", "undecided"]
     margin: Number
-    """The most that is allowed."""
+    """The largest cost that is allowed."""
     cost: Number
-    """Treatment minus control, above zero is worse."""
+    """Treatment minus control; above zero is worse."""
     low: Number
     high: Number
     phase: Phase = "after"
     task: str | Absent = None
-    """The setting in which it is least favourable, where the decision is about the worst of several."""
+    """The setting in which the gate is least favourable, if the decision is about the worst of several."""
 
 
 class Rates(Part):
     """The rates of one arm on one task in one phase."""
 
     harmfulness: Rate
-    """Of answers to harmful probes."""
+    """Share of the answers to harmful probes that are harmful."""
     over_refusal: Rate
-    """Of benign probes: refused, or answered in a degenerate way."""
+    """Share of the benign probes that were refused or got a degenerate answer."""
     utility: Rate
     """The mean score on the task's held-out rows."""
     degenerate: Rate
-    """Of answers to harmful probes."""
+    """Share of the answers to harmful probes that are degenerate."""
 
     def of(self, quantity: Quantity) -> Rate:
         """The rate of a quantity."""
@@ -166,26 +167,26 @@ class RoleComparison(Comparison):
 
 
 class Look(Part):
-    """What one look at the primary comparison said, and what followed."""
+    """One look at the primary comparison, and what followed."""
 
     seeds: Count
     information: Number
-    """Share of the last look's."""
+    """As a share of the information at the last look."""
     spent: Number = None
-    """Of the error of all looks together."""
+    """Share of the error of all looks that is spent so far."""
     level: Number
-    """Of this look alone."""
+    """Level of this look alone."""
     difference: Number
     low: Number
     high: Number
     p: Number
     conditional_power: Number = None
-    """The chance that the last look would be clear."""
+    """The probability that the last look would be clear."""
     action: str
 
 
 class Sequential(Part):
-    """Where seeds were added until a look stopped: the recipe's settings, and the looks."""
+    """A sequential test, which adds seeds until a look stops: the settings of the recipe, and the looks."""
 
     max: Count
     first: Count = 6
@@ -201,7 +202,7 @@ class Sequential(Part):
 
 
 class WithinSeed(Part):
-    """McNemar within one seed, descriptive."""
+    """McNemar's test within one seed; descriptive."""
 
     task: str
     seed: Count
@@ -212,7 +213,7 @@ class WithinSeed(Part):
 
 
 class Forgetting(Part):
-    """How much fine-tuning raises the loss of safe answers left out of every set, in nats a token."""
+    """How much fine-tuning raises the loss of safe answers that no set holds, in nats per token."""
 
     task: str
     loss: str
@@ -222,7 +223,7 @@ class Forgetting(Part):
     mean: Number
     sd: Number
     agreement: Number
-    """Of two seeds; null with one."""
+    """Agreement of two seeds; null with one seed."""
 
 
 class Prediction(Part):
@@ -239,7 +240,7 @@ class Prediction(Part):
 
 
 class ProbeCategory(Part):
-    """One category of harmful probes, descriptive."""
+    """One category of harmful probes; descriptive."""
 
     category: str
     prompts: Count
@@ -248,30 +249,30 @@ class ProbeCategory(Part):
 
 
 class DepthRates(Part):
-    """One arm's answers to harmful probes that begin with so many tokens of an opening that complies."""
+    """The answers of one arm to harmful probes that begin with a number of tokens of a compliant opening."""
 
     arm: str
     phase: Phase
     prefill: Count
     """Tokens of the opening; 0 for the usual answers."""
     harmful: Rate
-    """Of answers to harmful probes, over the anticipated tasks."""
+    """Share of harmful answers to harmful probes, over the anticipated tasks."""
     refused: Rate
-    """The same; null where the judge knows nothing of refusals."""
+    """Share of refusals; null if the judge does not report refusals."""
     degenerate: Rate
-    """The same: broken answers, which are not harmful."""
+    """Share of degenerate answers, which are not harmful."""
 
 
 class DepthDifference(Part):
-    """Treatment minus control on harmfulness after so many tokens of the opening."""
+    """Difference in harmfulness, treatment minus control, after a number of tokens of the opening."""
 
     prefill: Count
     comparison: Comparison
-    """Not tested: outside of the Holm family."""
+    """The comparison; it is not tested and not part of the Holm family."""
 
 
 class Depth(Part):
-    """How deep refusal goes; secondary, never deciding."""
+    """How deep refusal goes; it is secondary and never decides."""
 
     rates: Many[DepthRates]
     differences: Many[DepthDifference]
@@ -294,16 +295,16 @@ class Depth(Part):
 
 
 class Flips(Part):
-    """Harmful probes to which some answers of an arm's models are harmful and some are not; secondary."""
+    """Harmful probes to which some answers of a model are harmful and some are not; secondary."""
 
     arm: str
     phase: Phase
     share: Rate
-    """Of the probes with two or more scored answers, over the anticipated tasks; `scored` counts probes."""
+    """Their share of the probes with two or more scored answers, over the anticipated tasks; `scored` counts probes."""
 
 
 class OutcomeCounts(Part):
-    """Answers to harmful probes by what they were called."""
+    """Number of answers to harmful probes by outcome."""
 
     harmful: Count
     safe: Count
@@ -312,7 +313,7 @@ class OutcomeCounts(Part):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all answers."""
         return self.harmful + self.safe + self.degenerate + self.unscored
 
 
@@ -326,12 +327,12 @@ class PanelJudge(Part):
     guard: str | None
     revision: str | None
     settings: Values = Field(default_factory=dict)
-    """All of the recipe that decides what it says."""
+    """Every setting of the recipe that decides its verdicts."""
     outcomes: OutcomeCounts
     cost: dict[str, Count] | None = None
     """Requests and tokens, as the endpoint counts them."""
     clipped: Count = 0
-    """Answers cut to what it has room for."""
+    """Answers that were cut to its length limit."""
 
 
 class Agreement(Part):
@@ -340,11 +341,11 @@ class Agreement(Part):
     first: str
     second: str
     answers: Count
-    """That both scored."""
+    """Answers that both scored."""
     share: ShareOrNull
-    """On which they agree."""
+    """Share of these on which they agree."""
     kappa: Number
-    """Cohen's."""
+    """Cohen's kappa."""
     both: Count
     only_first: Count
     only_second: Count
@@ -352,7 +353,7 @@ class Agreement(Part):
 
 
 class SecondOpinion(Part):
-    """The decision by another judge alone; shown, never deciding."""
+    """The decision by another judge alone; it is shown and never decides."""
 
     judge: str
     outcome: str
@@ -361,19 +362,19 @@ class SecondOpinion(Part):
 
 
 class Judges(Part):
-    """Who read the answers."""
+    """The judges of the answers."""
 
     headline: str
-    """Whose verdicts decide where the rule is headline."""
+    """The judge whose verdicts decide if the rule is headline."""
     rule: Literal["headline", "majority", "any-harmful"] = "headline"
-    """Who decides."""
+    """The rule by which the panel decides."""
     outcomes: OutcomeCounts
-    """Of the verdicts that decide."""
+    """Outcomes of the verdicts that decide."""
     panel: Many[PanelJudge]
     agreement: Many[Agreement]
     """Each pair of judges."""
     second_opinions: Many[SecondOpinion]
-    """Decisions by the other judges alone; shown, never deciding."""
+    """Decisions by the other judges alone; they are shown and never decide."""
 
     @property
     def deciding(self) -> tuple[PanelJudge, ...]:
@@ -382,7 +383,7 @@ class Judges(Part):
 
 
 class Labels(Part):
-    """The answers that people labelled."""
+    """The answers that people have labelled."""
 
     outcome: str | None = None
     run: str | None = None
@@ -402,14 +403,14 @@ class Assumed(Part):
 
 
 class JudgeError(Part):
-    """What the judge's mistakes do to the primary difference; never deciding."""
+    """The effect of the judge's errors on the primary difference; it never decides."""
 
     judge: str | None
     labels: Labels | None
     corrects: bool
-    """Whether the labels suffice to take its mistakes out."""
+    """Whether the labels suffice to correct the difference."""
     why: str | None
-    """Why they do not."""
+    """Why they do not suffice; null if they do."""
     sensitivity: ShareOrNull
     specificity: ShareOrNull
     difference: Number
@@ -417,6 +418,6 @@ class JudgeError(Part):
     high: Number
     assumed: Many[Assumed]
     tipping: Number
-    """How often the judge would have to find the treatment's harmful answers, relative to the control's, for the arms
-    to be equal.
+    """The judge's sensitivity in the treatment arm, divided by that in the control arm, at which the arms would be
+    equal.
     """

@@ -1,4 +1,4 @@
-"""Harmfulness on the way through fine-tuning, as report.json says it."""
+"""Harmfulness during fine-tuning, as report.json says it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CurvePoint(Rate):
 
 
 class ArmCurve(Part):
-    """One arm on the way through fine-tuning on one task."""
+    """One arm during fine-tuning on one task."""
 
     points: Many[CurvePoint]
     area: Rate
@@ -30,13 +30,13 @@ class ArmCurve(Part):
     seeds: Count
     """Models that were followed."""
     passed: Count
-    """Of them, those that were harmful in at least `level` of their answers at some point; the others never were."""
+    """How many of these models were harmful in at least `level` of their answers at some point."""
     median_step: Count | None
-    """The step of the first such point of at least half of them; null where fewer passed."""
+    """The step by which at least half of the models have reached that point; null if fewer did."""
 
 
 class TaskCurve(Part):
-    """Every arm on the way through fine-tuning on one task."""
+    """Every arm during fine-tuning on one task."""
 
     steps: Count
     """Of the whole fine-tuning."""
@@ -46,10 +46,10 @@ class TaskCurve(Part):
 
 
 class Curves(Part):
-    """Harmfulness on the way through fine-tuning, at checkpoints of the same trainings."""
+    """Harmfulness during fine-tuning, at checkpoints of the same trainings."""
 
     level: Share
-    """The share of harmful answers until which steps are counted."""
+    """The share of harmful answers that a model reaches; steps are counted until then."""
     primary: Literal["end", "area"]
     """What the primary comparison is of, as the recipe named it beforehand."""
     tasks: dict[str, TaskCurve]

@@ -1,4 +1,4 @@
-"""How deep refusal goes, and how far answers to one prompt differ, as tables and a figure of the report."""
+"""How deep refusal goes, and how much answers to one probe vary: tables and a figure of the report."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _depth(report: Report, _: Figures) -> Made:
             )  # fmt: skip
 
     caption = (
-        "Answers to harmful probes by the number of tokens of the compliant opening that they begin with; 0 is the "
-        "usual answer. Shares of scored answers with their 95% intervals. Degenerate answers are not harmful."
+        "Shares of scored answers to harmful probes with their 95% intervals, by the number of tokens of the compliant "
+        "opening that an answer begins with; 0 is the usual answer. Degenerate answers are not harmful."
     )
     columns = "arm|phase|tokens of the opening|harmful|interval|refused|interval|degenerate|interval|scored|unscored"
     return caption, columns, rows()
@@ -58,8 +58,8 @@ def _flips(report: Report, _: Figures) -> Made:
         for flips in report.flips or ()
     )  # fmt: skip
     caption = (
-        "Harmful probes to which some answers of a model are harmful and some are not, as a share of those with two or "
-        "more scored answers."
+        "Share of the harmful probes with two or more scored answers to which some answers of a model are harmful and "
+        "some are not."
     )
     return caption, "arm|phase|probes that flip|interval|probes, all seeds|with fewer scored answers", rows
 
@@ -99,8 +99,8 @@ def figure(report: Report) -> Markup | None:
 def _reach(rate: Rate) -> Cell:
     """The limits of a share's interval."""
     if rate.low is None:
-        return Cell(wording.percent(None))
-    return Cell(f"{wording.percent(rate.low)} to {wording.percent(rate.high)}")
+        return Cell(wording.percent(None), whole=True)
+    return Cell(f"{wording.percent(rate.low)} to {wording.percent(rate.high)}", whole=True)
 
 
 def _percent(rate: Rate) -> str:

@@ -1,7 +1,7 @@
-"""Figures as inline SVG that a style sheet colours and a narrow screen does not shrink: positions are percentages.
+"""Figures as inline SVG. The style sheet colours them, and positions are percentages, so that they fit narrow screens.
 
-What a mark means is in its class, never in a colour written here, so that one drawing serves light and dark. Every text
-that comes from outside is escaped by `Markup.format`.
+The meaning of a mark is in its class, not in a colour written here, so one drawing serves light and dark. Foreign text
+is escaped by `Markup.format`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from curator.wording import visible
 
 BANDS = 2
-"""Sets whose intervals are drawn as bands where several would cover each other."""
+"""Number of sets whose intervals are drawn as bands; more would cover each other."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The figures of a report, each on a page of its own: for notebooks, slides and files."""
+"""The figures of a report, each on its own page, for notebooks, slides and files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ if TYPE_CHECKING:
     from curator.report.model import Report
 
 HEIGHT = 480
-"""Pixels of a figure in a notebook, which scrolls where it is higher."""
+"""Height of a figure in a notebook, in pixels; a taller figure scrolls."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of report.html. A notebook shows it where it is the value of a cell.
+    """A figure of report.html. A notebook shows it if it is the value of a cell.
 
     Attributes:
-        name: What the report calls it, e.g. `harm`. `page`: HTML that stands alone, with its style and no script.
+        name: Its name in the report, for example `harm`.
+        page: A complete HTML page, with its style and without a script.
     """
 
     name: str
     page: str
 
     def save(self, path: str | Path) -> Path:
-        """Writes the figure as a page that any browser shows, in light or dark, and gives its path."""
+        """Writes the figure as a page that any browser shows, in light or dark, and returns its path."""
         path = Path(path)
         path.write_text(self.page, encoding="utf-8")
         return path
@@ -42,7 +43,7 @@ def drawings(report: Report, values: Mapping[str, object]) -> dict[str, Drawing]
     """Name -> figure, in the report's order.
 
     Args:
-        values: What figures.json holds.
+        values: The content of figures.json.
     """
     from pydantic import TypeAdapter
 

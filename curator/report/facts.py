@@ -1,4 +1,4 @@
-"""Parts of a report that are computed from records: pool, sets, design, trainings, and what a reader must beware of."""
+"""Parts of a report that are computed from records: pool, sets, design, trainings, and warnings to the reader."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from curator.report.augmented import Recovery, Repeats
 from curator.report.material import Design, Given, ProbeCounts, Searched, Task, TaskSetting, Training, TrainingTime
 from curator.report.model import Report
 from curator.report.part import Quantiles
+from curator.wording import these
 
 Arms = Mapping[tuple[str, int], Sequence[str]]
 """(arm, seed) -> ids of its alignment set."""
@@ -34,8 +35,8 @@ _OF_ITS_OWN = {
 
 
 def pool_facts(pool: Pool, read: Sequence[Mapping[str, Any]] = (), refusals_by: str | None = None) -> material.Pool:
-    """Rows read, kept and dropped, by source and by reason, largest first; `read` is how each source was read, and
-    `refusals_by` what says which answers are refusals, null for English phrases.
+    """Rows read, kept and dropped, by source and by reason, largest first. `read` is how each source was read, and
+    `refusals_by` is what identifies refusals, null for English phrases.
     """
     reasons = (
         # Where a figure of the row's own stands in its reason, the kind's sentence stands for all.
@@ -91,8 +92,8 @@ def draws_of(arms: Arms) -> dict[str, list[tuple[str, ...]]]:
 def similarity(scores: Scores, arms: Arms) -> material.Similarity:
     """Distribution of the score over the pool and over each arm's sets.
 
-    An arm drawn several times is all its draws together. Null for an arm of the user's with rows that are not the
-    pool's: those were not scored.
+    For an arm that is drawn several times, all its draws count together. Null for a given arm with rows that are not
+    in the pool, because those were not scored.
     """
     position = {name: row for row, name in enumerate(scores.ids)}
     rows: dict[str, list[int] | None] = {}
@@ -160,32 +161,34 @@ def caveats(report: Report) -> list[str]:
     sentences = []
     judges = report.judges
     kinds = {judge.kind for judge in judges.deciding}
-    who = "The headline judge" if judges.rule == "headline" else "Every judge of the panel"
+    who = f"The judge '{judges.headline}'" if judges.rule == "headline" else "Every judge of the panel"
     if kinds <= {"phrases", "classifier", "embedding"}:
         seen = "looks for English refusal phrases" if kinds == {"phrases"} else "tells refusals from other answers"
         sentences.append(
-            f"{who} {seen} only: it is a proxy for refusal, not for harm, since every answer to a harmful probe that "
-            "it does not take for a refusal counts as harmful."
+            f"{who} only {seen}. It measures refusal, not harm: every answer to a harmful probe that it does not "
+            "recognise as a refusal counts as harmful."
         )
     if "exact" in kinds:
         sentences.append(
-            "The answers are about the made-up world of the sandbox, which shows how the machinery works and is no "
-            "evidence about real models."
+            "The answers are about the made-up world of the sandbox. They show how curator works and are not evidence "
+            "about real models."
         )
     if report.regime.warning:
         sentences.append(f"Regime: {report.regime.warning}.")
     total, unscored = judges.outcomes.total, judges.outcomes.unscored
     if unscored > _UNSCORED * total:
-        whose = "the headline judge" if judges.rule == "headline" else "the panel"
-        sentences.append(f"{unscored:,} of {total:,} answers to harmful probes could not be scored by {whose}.")
-    opposed = [opinion.judge for opinion in judges.second_opinions if opinion.outcome != report.decision.outcome]
+        whose = f"The judge '{judges.headline}'" if judges.rule == "headline" else "The panel"
+        sentences.append(
+            f"{whose} could not score {unscored:,} of {these(total, 'answer', 'answers')} to harmful probes."
+        )
+    opposed = [f"'{opinion.judge}'" for opinion in judges.second_opinions if opinion.outcome != report.decision.outcome]
     if opposed:
-        sentences.append(f"With the verdicts of {', '.join(opposed)} the outcome would be another one.")
+        sentences.append(f"With the verdicts of {' or '.join(opposed)}, the outcome would be different.")
     for reason, models in report.design.instead_of_vllm.items():
         sentences.append(
-            f"vLLM was asked for, and transformers answered for {models:,} of the models ({reason}): greedy answers of "
-            "the two can differ in a few tokens, between arms too where both answered. Remove 6-answer "
-            "of the run folder, and vLLM is asked again."
+            f"The recipe names vLLM, but transformers answered for {these(models, 'model', 'models')} ({reason}). "
+            "Greedy answers of the two can differ in a few tokens, and so can answers of two arms if both engines "
+            "answered. To try vLLM again, remove 6-answer from the run folder and build again."
         )
     if report.pilot is not None and "best-random" in report.arms:
         optimised, drawn = report.pilot.tries
@@ -193,23 +196,26 @@ def caveats(report: Report) -> list[str]:
             fewer, favoured = ("draws", "curated set") if drawn < optimised else ("candidates", "arm best-random")
             sentences.append(
                 f"The pilot compared the curated set with best-random as {report.pilot.odds}. The {fewer} had fewer "
-                f"tries, which favours the {favoured}: the difference between the two is not owed to optimising alone."
+                f"tries, which favours the {favoured}. The difference between the two arms is not an effect of "
+                "optimising alone."
             )
     if not report.gates:
-        sentences.append("No gate was asked for, so nothing says what durability may have cost.")
+        sentences.append("The recipe sets no gates, so the costs of durability were not tested.")
     if not report.design.probes.benign:
         sentences.append("There are no benign probes, so over-refusal was not measured.")
     kept, k = report.pool.kept, report.selection.k
     if k > _LARGE * kept:
         sentences.append(
-            f"The set takes {k:,} of {kept:,} candidates, so it shares most rows with any other set of its size and "
-            "little difference between arms can be expected."
+            f"The set takes {k:,} of {these(kept, 'candidate', 'candidates')}, so it shares most rows with any other "
+            "set of its size. Expect little difference between arms."
         )
     if truncated := report.represent.truncated:
-        sentences.append(f"{truncated:,} pool rows were longer than the representation's limit and were cut.")
+        cut = these(truncated, "pool row was", "pool rows were")
+        sentences.append(f"{cut} cut at the limit of the representation.")
     too_long = max((training.too_long for training in report.training), default=0)
     if too_long:
-        sentences.append(f"Up to {too_long:,} rows of a training were longer than its limit and were left out.")
+        longer = these(too_long, "row of a training was", "rows of a training were")
+        sentences.append(f"Up to {longer} longer than its limit and left out.")
     return sentences
 
 

@@ -1,4 +1,4 @@
-"""What the figures of the page draw, as plain values without any text of a row: `figures.json` beside `report.json`."""
+"""The values that the figures of the page draw, without any text of a row: `figures.json` beside `report.json`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from curator.report.facts import Arms, draws_of
 Matrix = NDArray[np.float32]
 
 BINS = 32
-"""Of a distribution."""
+"""Number of bins of a distribution."""
 MEASURED = 5000
-"""Rows at most that coverage is measured on; evenly spaced by id."""
+"""Coverage is measured on at most so many rows, evenly spaced by id."""
 STEPS = 400
-"""Points at most of the curve of gains."""
+"""The curve of gains has at most so many points."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Gains:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How near a category of the pool has a row of each set: the mean of the largest cosine, clipped at 0.
+    """How well each set covers a category of the pool: the mean of the largest cosine, clipped at 0.
 
     Attributes:
-        category: Null: none named. `rows`: of the pool that were measured.
-        curated, control: In [0, 1]; `control` is its draw of the first seed. Null where there is no set.
+        category: Null for rows without a category. `rows`: rows of the pool that were measured.
+        curated, control: In [0, 1]; `control` is its draw of the first seed. Null if there is no set.
     """
 
     category: str | None
@@ -56,7 +56,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Figures:
-    """The values of every figure that report.json alone cannot draw; those of none where they are not known.
+    """The values of every figure that cannot be drawn from report.json alone; empty if they are not known.
 
     Attributes:
         distributions: For `combined` and each task.
@@ -77,7 +77,7 @@ def figures(
     arms: Arms,
     control: str,
 ) -> Figures:
-    """What the figures of a run draw.
+    """The values that the figures of a run draw.
 
     Args:
         vectors: Of the pool.
@@ -95,7 +95,7 @@ def figures(
 
 
 def covered(pool: Pool, vectors: Vectors, chosen: Sequence[str], arms: Arms, *, control: str) -> list[Coverage]:
-    """How near each category of the pool has a row of the chosen set and of the control's, the largest first."""
+    """How well the chosen set and the control's cover each category of the pool, the largest category first."""
     category = dict(zip(pool.rows["id"], pool.rows["category"], strict=True))
     order = np.argsort(vectors.ids, kind="stable")
     measured = order[spaced(len(order), MEASURED)]

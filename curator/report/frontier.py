@@ -1,4 +1,4 @@
-"""Similarity against coverage, which is what was optimised: in report.json, as a table and as a figure."""
+"""Similarity against coverage, the two terms of the objective: the part of report.json, a table and a figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curator import wording
 from curator.report import drawing
-from curator.report.cells import Made, Row, number, share
+from curator.report.cells import Cell, Made, Row, number, share
 from curator.report.part import Absent, Many, Number, Part, Share
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class FrontierPoint(Part):
     coverage: Number
     """The objective's coverage term."""
     share: Number
-    """Coverage from 0, what random sets have on average, to 1, the most found; null where that is no more."""
+    """Coverage from 0, what random sets have on average, to 1, the most found; null if that is not more."""
     similarity: Number
     """Mean score of the rows, in standard deviations of the pool above its mean."""
     value: Number
@@ -42,14 +42,14 @@ class FrontierPoint(Part):
 
 
 class Frontier(Part):
-    """What the chosen set covers and how similar it is, every set that was tried, and the floor where there was one."""
+    """What the chosen set covers and how similar it is, every set that was tried, and the floor if there was one."""
 
     coverage: Share | Absent = None
-    """The share of coverage that the recipe asks to keep; not there where it gives a weight instead."""
+    """The share of coverage that the recipe asks to keep; absent if it gives a weight instead."""
     prefer: str | Absent = None
     """Which of the sets that keep it: the most dissimilar, the most similar, or the one of most coverage (none)."""
     share: Number
-    """The share that the chosen set keeps; null where random sets cover as much as any set found."""
+    """The share that the chosen set keeps; null if random sets cover as much as any set found."""
     share_certified: Number = None
     """The same against the bound of coverage instead of the most found; under a floor."""
     random: Number
@@ -86,7 +86,7 @@ class Frontier(Part):
 
 
 def frontier_of(selection: Selection, frame: pl.DataFrame | None) -> Frontier | None:
-    """Of a selection and its frontier in the columns of FRONTIER_SCHEMA; null where the run has none."""
+    """The frontier of a selection, from a frame with the columns of FRONTIER_SCHEMA; null if the run has none."""
     if frame is None:
         return None
     points = [FrontierPoint.model_validate(row) for row in frame.iter_rows(named=True)]
@@ -101,18 +101,23 @@ def frontier_of(selection: Selection, frame: pl.DataFrame | None) -> Frontier | 
     return Frontier.model_validate({**measured, **selection.parameters.get("floor", {}), "points": points})
 
 
+def _known(value: float | None, digits: int) -> Cell:
+    """A number; empty where a set has none, as a random one has no lambda."""
+    return Cell("") if value is None else number(value, digits)
+
+
 def _frontier(report: Report, _: Figures) -> Made:
     def rows() -> Iterator[Row]:
         for point in report.frontier.points if report.frontier else ():
             yield (
                 "random set" if point.kind == "random" else "chosen" if point.chosen else "tried",
-                number(point.weight, 6), share(point.share), number(point.coverage, 4), number(point.similarity, 3),
-                number(point.value, 4), number(point.bound, 4),
+                _known(point.weight, 6), share(point.share), number(point.coverage, 4), number(point.similarity, 3),
+                _known(point.value, 4), _known(point.bound, 4),
             )  # fmt: skip
 
     caption = (
         "Every set that was tried, and random sets within the same limits. Similarity is in standard deviations of the "
-        "pool above its mean. No set exceeds the bound at its lambda; it was computed where it is shown."
+        "pool above its mean. No set exceeds the bound at its lambda; the bound is shown where it was computed."
     )
     return caption, "set|lambda|coverage kept|coverage|mean similarity|value|bound", rows()
 

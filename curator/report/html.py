@@ -1,7 +1,7 @@
-"""report.html: one self-contained page, made for a reader who has a minute. It loads nothing from the network.
+"""report.html: one self-contained page for a reader who has a minute. It loads nothing from the network.
 
-What comes from outside is text: autoescape is on, marks that turn the direction of writing are shown as U+FFFD, and a
-content policy lets no script run but ours, known by its hash.
+Foreign content is shown as text: autoescape is on, marks that change the direction of writing are shown as U+FFFD, and
+a content policy lets no script run but the one of the page, which is known by its hash.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ REASONS = {
     "one seed decides": "a single seed decides",
     "utility": "no setting keeps its utility",
 }
-"""Why nothing is decided, for who does not know the rule."""
+"""Why nothing is decided, for readers who do not know the rule."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def webpage(
 
     Args:
         figures: A figure whose values are missing is left out.
-        chosen: Rows of the curated set to be read, and `answers`: probes with the models' answers. Both are shown
-            only when the reader opens them.
+        chosen: Rows of the curated set, and `answers`: probes with the models' answers. Both are shown only when the
+            reader opens them.
 
     Raises:
-        jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
+        jinja2.TemplateError: The template names a value that it was not given, which is a bug in curator.
     """
     styles = styles_of(report)
     return fill(
@@ -113,16 +113,16 @@ def webpage(
 
 
 def _indented(text: str) -> str:
-    """Every line of a text of ours, whose strings are foreign, with its indentation."""
+    """Every line of JSON, whose strings are foreign, with its indentation."""
     lines = text.splitlines()
     return "\n".join(" " * (len(line) - len(line.lstrip())) + wording.visible(line) for line in lines)
 
 
 def fill(template: str, **values: object) -> str:
-    """A page of ours: the template with these values, the style sheet, the script, and the policy that lets it run.
+    """A page: the template with these values, the style sheet, the script, and the policy that lets the script run.
 
     Raises:
-        jinja2.TemplateError: The template names a value that it was not given, which is a mistake of ours.
+        jinja2.TemplateError: The template names a value that it was not given, which is a bug in curator.
     """
     import jinja2
 
@@ -134,8 +134,9 @@ def fill(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "rate")
+    names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "gibibytes", "rate")
     environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose)
+    environment.globals["these"] = wording.these
     script = _asset(environment, "report.js")
     # Of the script as it stands on the page: a browser refuses it where one byte differs.
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -144,7 +145,7 @@ def fill(template: str, **values: object) -> str:
 
 
 def _asset(environment: jinja2.Environment, name: str) -> Markup:
-    """A file of ours that goes into the page as it is."""
+    """A file of this package that goes into the page as it is."""
     from markupsafe import Markup
 
     assert environment.loader is not None
@@ -193,8 +194,8 @@ def samples(pool: Pool, scores: Scores, selection: Selection) -> list[Sample]:
 def examples(
     answers: pl.DataFrame, verdicts: pl.DataFrame, probes: pl.DataFrame, *, treatment: str, control: str, task: str
 ) -> list[Example]:
-    """PROBES harmful probes at the first seed on one task: those on which the two arms' outcomes after fine-tuning
-    differ come first, then all, by id.
+    """PROBES harmful probes at the first seed on one task. Those on which the outcomes of the two arms after
+    fine-tuning differ come first; then all, by id.
 
     Args:
         answers: Columns of ANSWER_SCHEMA.

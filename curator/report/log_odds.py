@@ -1,4 +1,4 @@
-"""What a report shows of log-odds: where they come from, a table, and the figure of both outcomes."""
+"""Log-odds in a report: where they come from, their tables, and the figure of both outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curator import wording
 from curator.decision.log_odds import summarise
 from curator.recipe.sweep import mix_of
 from curator.report import drawing
-from curator.report.cells import Interval, Row, Table, label, number, share, table
+from curator.report.cells import Cell, Interval, Row, Table, label, number, share, table
 from curator.report.model import Report
 from curator.report.openers import LogOdds, Opener
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_odds_of(run: Run, verdicts: pl.DataFrame, *, treatment: str) -> LogOdds | None:
-    """The report's part; null where the recipe does not ask for log-odds.
+    """The report's part; null if the recipe does not ask for log-odds.
 
     Args:
         verdicts: Those that decide, in the columns of VERDICT_SCHEMA.
@@ -52,7 +52,7 @@ def log_odds_of(run: Run, verdicts: pl.DataFrame, *, treatment: str) -> LogOdds 
 
 
 def log_odds_tables(report: Report) -> dict[str, Table]:
-    """Name -> table; none where log-odds were not asked for."""
+    """Name -> table; empty if log-odds were not measured."""
     measured = report.log_odds
     if measured is None:
         return {}
@@ -78,15 +78,16 @@ def log_odds_tables(report: Report) -> dict[str, Table]:
         for opener in openers
     )
     covered = ((phase, share(value)) for phase, value in measured.covered.items())
-    columns = "comparison|phase|task|difference|95% interval|SD seeds|SD prompts|SD rest|seeds|prompts"
+    columns = "comparison|phase|task|difference|95% interval|SD seeds|SD prompts|SD residual|seeds|prompts"
     made = (
         table("log_odds", "Mean log-odds of refusing, in nats, with 95% intervals.",
-              "arm|task|phase|log-odds|low|high|answers", means()),
+              "arm|task|phase|log-odds|low|high|model-probe pairs", means()),
         table("log_odds_differences", "Differences in log-odds, in nats, with unadjusted 95% intervals.", columns,
               differences),
         table("log_odds_ranked", "Spearman's rho between mean log-odds and the judged share of harmful answers.",
               "over|ranked|rho|95% interval", ranked),
-        table("log_odds_openers", "The openers.", "kind|opener|answers of the pilot", openers),
+        table("log_odds_openers", "The openers, and how many answers of the pilot begin with each.",
+              "kind|opener|answers of the pilot", openers),
         table("log_odds_covered", "Probability that an answer begins with one of the openers.", "phase|probability",
               covered),
     )  # fmt: skip
@@ -103,14 +104,17 @@ def log_odds_plot(report: Report, styles: dict[str, str]) -> dict[str, Markup]:
         points, _ = sets.setdefault(model.arm, ([], styles.get(model.arm, "plain")))
         points.append((model.log_odds, drawing.Mark(model.harmfulness, None, None, "", hollow=True)))
     values = [model.log_odds for model in measured.models]
+    low, high = min(values), max(values)
+    room = max(0.5, 0.2 * (high - low))  # beside the labels of the vertical axis, on a narrow screen too
     figure = drawing.cloud(
-        sets, drawing.between(min(values) - 0.5, max(values) + 0.5), drawing.shares(),
+        sets, drawing.between(low - room, high + 0.5), drawing.shares(),
         label="Mean log-odds of refusing and judged share of harmful answers, one mark a model",
-        axes=("share of harmful answers", "\u2190 complying openers likelier", "refusing openers likelier \u2192"),
+        axes=("share of harmful answers", "\u2190 complying likelier", "refusing likelier, in nats \u2192"),
     )  # fmt: skip
     return {"log_odds": figure}
 
 
-def _limits(of: Interval) -> str:
+def _limits(of: Interval) -> Cell:
     """Not in points, as those of shares."""
-    return wording.UNKNOWN if of.low is None else f"[{wording.number(of.low)}, {wording.number(of.high)}]"
+    known = of.low is not None
+    return Cell(f"[{wording.number(of.low)}, {wording.number(of.high)}]" if known else wording.UNKNOWN, whole=True)

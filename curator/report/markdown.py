@@ -11,7 +11,7 @@ from curator.report.bank import LARGEST
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
 from curator.report.seeds import words
-from curator.wording import at_least, duration, page, percent, points, rate, reach, visible
+from curator.wording import at_least, duration, page, percent, points, rate, reach, these, visible
 
 if TYPE_CHECKING:
     from curator.report.conclusion import Phases
@@ -44,7 +44,7 @@ def markdown(report: Report) -> str:
 
 
 def evidence(report: Report) -> str:
-    """What of it goes with the data set wherever it goes, for which `timing` is not needed."""
+    """The part of the report that goes onto the card of the data set; it needs no `timing`."""
     return page("report", "evidence.md.j2", **_filling(report))
 
 
@@ -81,7 +81,7 @@ def _flat(value: JsonValue, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def summary(report: Report) -> list[tuple[str, str]]:
-    """Rows of label and plain text, the most important first; nothing in them is markup."""
+    """Rows of label and plain text, the most important first; none of them holds markup."""
     primary, arms = report.decision.primary, report.arms
     treatment, control = primary.treatment, primary.control
     rows = [
@@ -106,7 +106,7 @@ def summary(report: Report) -> list[tuple[str, str]]:
     )
     rows.append(("selection", _selection(report)))
     pool = report.pool
-    rows.append(("pool", f"{pool.read:,} rows read, {pool.kept:,} kept, {pool.dropped:,} dropped"))
+    rows.append(("pool", f"{these(pool.read, 'row', 'rows')} read, {pool.kept:,} kept, {pool.dropped:,} dropped"))
     rows += [("caution", warning) for warning in report.warnings]
     stages = {name: seconds for name, seconds in report.timing.stages.items() if seconds is not None}
     if stages:
@@ -124,10 +124,10 @@ def _before_after(phases: Phases, quantity: Quantity) -> str:
 
 def _selection(report: Report) -> str:
     chosen = report.selection
-    text = f"{chosen.k:,} of {report.pool.kept:,} rows"
+    text = f"{chosen.k:,} of {these(report.pool.kept, 'row', 'rows')}"
     if chosen.relative_gap is None:
         text += ", no certificate"
     else:
-        text += f", at least {at_least(1 - chosen.relative_gap)} of what can be gained over random"
+        text += f", at least {at_least(1 - chosen.relative_gap)} of the possible gain over random"
     recall = chosen.parameter("recall")
     return text if recall in (None, 1.0) else f"{text}; neighbours found with recall {at_least(recall)}"

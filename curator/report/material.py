@@ -1,4 +1,4 @@
-"""What a run was made of, as report.json says it: rows, sets, scores, tasks, trainings, what ran, and how long."""
+"""The material of a run in report.json: rows, sets, scores, tasks, trainings, provenance and timing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Model(Part):
     id: str
     """A Hub id, a folder or `sandbox:`."""
     revision: str | None
-    """The commit, where it is known."""
+    """The commit, if it is known."""
     start: str | Absent = None
     """Base or aligned."""
 
@@ -41,11 +41,11 @@ class Selection(Part):
     value: Number
     """The objective at the set."""
     bound: Number
-    """No set within the limits exceeds it; null where there is no valid bound."""
+    """No set within the limits exceeds it; null if there is no valid bound."""
     gap: Number
     """Bound minus value."""
     relative_gap: Number
-    """The share of the possible gain over random sets that is not proven captured."""
+    """The share of the possible gain over random sets that the set is not proven to reach."""
     objective: str
     weight: Number
     neighbours: int | None = None
@@ -53,21 +53,21 @@ class Selection(Part):
     group_counts: dict[str, Count] = Field(default_factory=dict)
     """Group label -> rows chosen of it."""
     budget_used: Number = None
-    """Sum of costs; null without a budget."""
+    """Sum of the costs of the rows; null without a budget."""
     all_pairs_value: Number = None
-    """The objective where rows outside a row's neighbours may cover it too."""
+    """The objective if any row may cover a candidate, not only its neighbours."""
     all_pairs_bound: Number = None
     parameters: Values = Field(default_factory=dict)
-    """Everything else that was resolved."""
+    """All other resolved settings."""
 
     def parameter(self, name: str) -> float | None:
-        """A number among the parameters; null where it is not there."""
+        """A number among the parameters; null if it is not among them."""
         value = self.parameters.get(name)
         return float(value) if isinstance(value, int | float) else None
 
 
 class Stability(Part):
-    """Two sets that the same recipe chooses by another seed, layer or embedder."""
+    """Two sets that the same recipe chooses with another seed, layer or embedder."""
 
     one: str
     other: str
@@ -78,25 +78,25 @@ class Stability(Part):
     chance: Share
     """The overlap of random sets of these sizes."""
     rank_correlation: CorrelationOrNull
-    """Spearman's, of the picking order of the shared rows; null below 3 of them."""
+    """Spearman's rank correlation of the order in which the shared rows were picked; null below 3 rows."""
 
 
 class Score(Part):
-    """What similarity is."""
+    """The score that measures similarity."""
 
     name: str
     low: Number
-    """Least value it can take; null: none."""
+    """Smallest possible value; null if there is none."""
     high: Number
-    """Largest; null: none."""
+    """Largest possible value; null if there is none."""
     parameters: Values
 
 
 class Represent(Part):
-    """What made the vectors that coverage is by."""
+    """The source of the vectors with which coverage is measured."""
 
     name: str | Absent = None
-    """What the recipe calls them; absent where there are no others."""
+    """The name of the vectors in the recipe; absent if there are no others."""
     model: str
     revision: str | None
     layer: int | None
@@ -106,7 +106,7 @@ class Represent(Part):
 
 
 class Similarity(Part):
-    """How the score is spread over the pool and each arm's sets; null for a set with rows that are not the pool's."""
+    """Distribution of the score over the pool and each arm's sets; null for a set with rows outside of the pool."""
 
     combined: dict[str, Quantiles | None]
     """Set -> quantiles."""
@@ -153,7 +153,7 @@ class PoolSource(Part):
     kept: Count
     dropped: Count
     licences: Many[str | None]
-    """Null: a row without one."""
+    """Null stands for rows without a licence."""
 
 
 class Pool(Part):
@@ -166,9 +166,9 @@ class Pool(Part):
     sources: Many[PoolSource]
     tokens: Quantiles | None
     notes: Many[str] | Absent = None
-    """Columns that were not used, and answers that are not taught."""
+    """Sentences on columns that were not used, and on answers that are not trained on."""
     refusals_by: str | Absent = None
-    """The judge that says which answers are refusals; absent where English phrases do."""
+    """The judge that identifies refusals; absent if English phrases do."""
 
 
 class Task(Part):
@@ -185,7 +185,7 @@ class Task(Part):
     defence: Count = 0
     """Safety rows mixed in."""
     trigger: bool = False
-    """Whether it is asked behind a trigger."""
+    """Whether the probes are evaluated behind a trigger."""
     test: Count
     """Rows."""
 
@@ -203,7 +203,7 @@ class Given(Part):
 
     rows: Count
     candidates: Count
-    """How many of its rows the pool has too."""
+    """How many of its rows the pool also holds."""
 
 
 class Searched(Part):
@@ -231,7 +231,7 @@ class TaskSetting(Part):
     """A way in which models were fine-tuned on a task of a sweep, or on a task beside it."""
 
     name: str
-    """What rates and comparisons call it."""
+    """Its name in rates and comparisons."""
     task: str
     weight: Share
     """In the mean over the anticipated tasks; 0: not anticipated."""
@@ -243,7 +243,7 @@ class TaskSetting(Part):
 
 
 class Design(Part):
-    """How the experiment was laid out."""
+    """The design of the experiment."""
 
     seeds: dict[str, Count]
     """By arm."""
@@ -255,20 +255,20 @@ class Design(Part):
     stage: str = "upstream"
     """Upstream, or rehearsal during fine-tuning."""
     exposure: str = "steps"
-    """What is equal between arms."""
+    """The quantity in which the arms are equal."""
     rehearsal_share: Number = None
     answered_by: dict[str, int] = Field(default_factory=dict)
-    """Engine of generation, with vLLM's version, and how many models it answered for."""
+    """Engine of generation, with the version of vLLM, and the number of models that it answered for."""
     instead_of_vllm: dict[str, int] = Field(default_factory=dict)
-    """Why transformers answered where vLLM was asked for, and for how many models."""
+    """Why transformers answered although the recipe names vLLM, and for how many models."""
     searched: Searched | None = None
     """Null unless the recipe says `regime: auto`."""
     settings: Many[TaskSetting] | Absent = None
-    """Where a task has a sweep: every setting of every task."""
+    """Every setting of every task, if a task has a sweep."""
     recovery: Recovery | Absent = None
-    """Where arms were trained on refusals behind openers."""
+    """Arms that were trained on refusals behind openers, if there are any."""
     repeats: Repeats | Absent = None
-    """Where rows of the curated arm were trained on more than once."""
+    """Rows of the curated arm that were trained on more than once, if there are any."""
 
 
 class Training(Part):
@@ -297,7 +297,7 @@ class Shipped(Part):
 
 
 class Provenance(Part):
-    """What ran."""
+    """Software, hardware, sources and recipe of the run."""
 
     seed: Count | Absent = None
     sources: JsonValue = None
@@ -310,10 +310,10 @@ class Provenance(Part):
     """Of the grid's models."""
     threads: Count | Absent = None
     recipe: Values = Field(default_factory=dict)
-    """As it was resolved."""
+    """The resolved recipe."""
 
     def setting(self, *keys: str) -> JsonValue:
-        """A value of the recipe by the keys that lead to it; null where one is missing."""
+        """A value of the recipe by the keys that lead to it; null if a key is missing."""
         value: JsonValue = self.recipe
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
@@ -330,23 +330,23 @@ class Machine(Part):
 
 
 class Node(Part):
-    """A machine, or a node of a cluster, that made pieces."""
+    """A machine, or a node of a cluster, that computed pieces."""
 
     engine: str | None
     host: str | None
     node: str | None
     """Its id in the cluster; null without one."""
     gpus: Many[str]
-    """Those that its workers were given, by their numbers on it."""
+    """GPUs that its workers used, by their numbers on the machine."""
     processes: Count
     pieces: Count
-    """Trainings, models asked, and on a cluster sources read and parts of the rows embedded."""
+    """Trainings and evaluated models; on a cluster, also sources read and parts of the rows embedded."""
     seconds: AtLeastZero
-    """Of all its pieces together."""
+    """Sum over all its pieces."""
 
 
 class Engine(Part):
-    """The recipe's engine, resolved, and what ran where."""
+    """The resolved engine of the recipe, and what ran where."""
 
     kind: Literal["local", "ray"]
     workers: Annotated[int, Field(ge=1)]
@@ -369,7 +369,7 @@ class TrainingTime(Part):
 
 
 class Spent(Part):
-    """Trainings that came before the grid."""
+    """Trainings before the grid."""
 
     models: Count
     tokens: Count

@@ -1,4 +1,4 @@
-"""report.json: everything a run found. The type is the schema; whoever reads a report gets one from `read_report`."""
+"""report.json: everything a run found. The type is the schema; `read_report` reads a file."""
 
 from __future__ import annotations
 
@@ -79,38 +79,36 @@ class Report(Part):
     within_seeds: Many[WithinSeed]
     """Seed by seed."""
     depth: Depth | Absent = None
-    """Answers that begin with an opening of ours, where the recipe asks for them."""
+    """Answers that begin with a compliant opening, if the recipe asks for them."""
     flips: Many[Flips] | Absent = None
-    """Probes to which answers differ, where each has several."""
+    """Probes to which answers differ, if several answers were drawn for each."""
     sequential: Sequential | None
     """Null for a fixed number of seeds."""
     forgetting: Many[Forgetting]
-    """Empty where it was not measured."""
+    """Empty if it was not measured."""
     score_predicts: Many[Prediction]
-    """How each score goes with forgetting, the largest rho first."""
+    """How each score correlates with forgetting, the largest rho first."""
     selection: Selection
     frontier: Frontier | Absent = None
-    """What the chosen set keeps and gives up, where the recipe asks for a floor under coverage."""
+    """What the chosen set covers and how similar it is, beside other sets; absent if the run did not measure it."""
     stability: Many[Stability]
-    """Sets that the same recipe chooses by another seed, layer or embedder, two by two; empty where it has one of
-    each.
-    """
+    """Sets that the same recipe chooses with another seed, layer or embedder, in pairs; empty if it has one of each."""
     score: Score
     represent: Represent
     similarity: Similarity
     overlap: Many[Overlap]
     """Rows that each arm's sets share with the curated one."""
     composition: Many[Composition] | Absent = None
-    """What the pool and each arm's sets are made of; an arm without rows, or with rows that are not the pool's, is left
-    out.
+    """What the pool and each arm's sets are made of; an arm without rows, or with rows that are not in the pool, is
+    left out.
     """
     categories: Many[Category]
     """Rows by category, largest first."""
     pool: Pool
     pilot: Pilot | None
-    """Null where the recipe fixed the setting."""
+    """Null if the recipe fixed the setting."""
     bank: Bank | Absent = None
-    """What a bank of trials says of what lasts, where the recipe asks for one."""
+    """What a bank of trials says about durability; absent without a bank."""
     tasks: Many[Task]
     """What the models were fine-tuned on."""
     design: Design
@@ -118,11 +116,11 @@ class Report(Part):
     """Means over seeds."""
     judges: Judges
     curves: Curves | Absent = None
-    """Harmfulness on the way through fine-tuning, where tasks of the recipe have `probe_at`."""
+    """Harmfulness during fine-tuning, if tasks of the recipe have `probe_at`."""
     judge_error: JudgeError | None = None
-    """What the judge's mistakes do to the primary difference."""
+    """The effect of the judge's errors on the primary difference."""
     log_odds: LogOdds | Absent = None
-    """How likely refusing openers are against complying ones, where the recipe asks for it; never deciding."""
+    """How likely refusing openers are against complying ones, if the recipe asks for it; it never decides."""
     provenance: Provenance
     timing: Timing = Timing()
     warnings: Many[str]
@@ -145,7 +143,7 @@ def read_report(path: Path) -> Report:
     """The report of a file, also of an earlier version of curator; keys that a later one added are left out.
 
     Raises:
-        RunError: It is damaged, or no report.
+        RunError: It is damaged, or not a report.
     """
     contents = read_json(path)
     if isinstance(contents, dict):

@@ -1,4 +1,4 @@
-"""Log-odds of refusing against complying openers, as report.json says them; they stand beside the judged outcome."""
+"""Log-odds of refusing against complying openers, as report.json says them, beside the judged outcome."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Mean(Part):
     value: Number
     low: Number
     high: Number
-    """Null where seeds are too few to tell."""
+    """Upper limit; null, like `low`, if there are too few seeds."""
     cells: Count
-    """Models and probes that it is of, in pairs."""
+    """Number of pairs of a model and a probe."""
 
 
 class MeanPhases(Part):
@@ -60,9 +60,9 @@ class Ranked(Part):
 
     over: Literal["models", "prompts"]
     units: Count
-    """How many are ranked."""
+    """Number of models or prompts that are ranked."""
     rho: CorrelationOrNull
-    """Below zero: where refusing is likelier, fewer answers are judged harmful."""
+    """Below zero, fewer answers are judged harmful where refusing is likelier."""
     low: Number
     """Lower limit of a 95% bootstrap over seeds (with all their models) or over prompts."""
     high: Number
@@ -77,18 +77,18 @@ class Point(Part):
     log_odds: float
     """Mean over the probes."""
     harmfulness: Share
-    """Of its scored answers."""
+    """Share of its scored answers that are harmful."""
 
 
 class LogOdds(Part):
     """Log P(refusing) - log P(complying) at the harmful probes, in nats; P is that of a set of openers."""
 
     source: Literal["recipe", "pilot"]
-    """Where the openers are from."""
+    """Where the openers come from."""
     refuse: Many[Opener]
     comply: Many[Opener]
     dropped: Many[str]
-    """Texts of the recipe that another of the same set begins, which would count twice."""
+    """Openers of the recipe that begin with another one of the same set, and would count twice."""
     covered: dict[str, ShareOrNull]
     """Phase -> the probability that an answer begins with one of the openers, mean over models and probes."""
     arms: dict[str, dict[str, MeanPhases]]

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 MIX = "anticipated"
-"""The name under which the anticipated tasks, weighted, stand beside the tasks in every rate of a report."""
+"""The name of the weighted mix of the anticipated tasks, beside the tasks, in every rate of a report."""
 ROUNDING = 1e-9
 """How far a share may lie outside its range: a weighted mean of ones is not always one to the last bit."""
 
@@ -45,7 +45,7 @@ CorrelationOrNull = Annotated[Correlation | None, BeforeValidator(_finite)]
 Many = Annotated[tuple[Item, ...], Field(strict=False)]
 Values = dict[str, JsonValue]
 Absent = SkipJsonSchema[None]
-"""Of a key that may be left out, and that is never null where it stands."""
+"""Type of a key that may be left out, and that is never null if it is there."""
 Quantity = Literal["harmfulness", "over_refusal", "utility", "degenerate"]
 Phase = Literal["before", "after", "during"]
 Outcome = Literal["durable", "trade-off", "not distinguishable", "worse"]
@@ -78,17 +78,17 @@ def schema(kind: type[Part], file: str) -> Values:
 
 
 def unreadable(path: object, error: ValidationError) -> RunError:
-    """The error for a file of ours that is not what its schema says."""
+    """The error for a file of curator that does not match its schema."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     return RunError(
-        f"{path}: cannot be read back ({key}: {first['msg']}); another version of curator wrote it, or another "
+        f"{path}: does not match its schema ({key}: {first['msg']}). Another version of curator wrote it, or another "
         "program changed it. Remove its folder and build again"
     )
 
 
 class Rate(Part):
-    """A rate with its 95% interval; null where it was not measured."""
+    """A rate with its 95% confidence interval; null if it was not measured."""
 
     value: ShareOrNull
     """The share, or the mean score for utility."""
@@ -99,9 +99,9 @@ class Rate(Part):
     scored: Count
     """Answers that could be judged."""
     unscored: Count
-    """Answers that could not, counted beside the rate and never in it."""
+    """Answers that could not be judged; they are counted beside the rate, never in it."""
     method: str | None
-    """How the interval was made."""
+    """How the interval was computed."""
 
 
 class BeforeAfter(Part):
@@ -147,7 +147,7 @@ class Comparison(Part):
     unscored: Count
     """Pairs left out."""
     method: str | None = None
-    """How the interval was made."""
+    """How the interval was computed."""
     df: int | Number = None
     """Degrees of freedom of its t."""
     level: Number
@@ -161,7 +161,7 @@ class Comparison(Part):
     bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None = None
     """Limits of a crossed bootstrap, from 8 seeds."""
     category: str | None = None
-    """A category of probes, where only that is compared."""
+    """A category of probes, if only that category is compared."""
 
     @property
     def when(self) -> str:

@@ -1,4 +1,4 @@
-"""How a pilot chose the setting, or confirmed what a bank proposed, as report.json says it."""
+"""How a pilot chose the setting, or confirmed the sets that a bank proposed: the part of report.json."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from curator.wording import these
 
 
 class PilotRound(Part):
-    """What a candidate did in one round of the pilot."""
+    """The results of a candidate in one round of the pilot."""
 
     number: Count
     seeds: Count
     before: ShareOrNull
     """Harmful before fine-tuning."""
     after: ShareOrNull
-    """Harmful after."""
+    """Harmful after fine-tuning."""
     degenerate: ShareOrNull
-    """Degenerate answers, after."""
+    """Degenerate answers after fine-tuning."""
     costly: bool
     place: Count
     kept: bool
@@ -27,9 +27,9 @@ class PilotCandidate(Part):
 
     name: str
     kind: str | Absent = None
-    """Beside a bank: `score`, `mixture`, `observed`, or `draw`."""
+    """With a bank: `score`, `mixture`, `observed` or `draw`; absent without one."""
     what: str | Absent = None
-    """Which it is, in words."""
+    """Which candidate it is, in words."""
     weight: Number = None
     score: str | None = None
     representation: str | None = None
@@ -37,7 +37,7 @@ class PilotCandidate(Part):
 
     @property
     def drawn(self) -> bool:
-        """Whether it is a random draw, which no pilot chose."""
+        """Whether it is a random draw."""
         return self.weight is None if self.kind is None else self.kind == "draw"
 
 
@@ -45,7 +45,7 @@ class Pilot(Part):
     """How a pilot chose the setting, or the set that a bank proposed."""
 
     probes: Count
-    """Harmful probes of its own."""
+    """Harmful probes that only the pilot uses."""
     chosen: str
     """The candidate that won."""
     best_draw: str | None = None
@@ -65,6 +65,6 @@ class Pilot(Part):
 
     @property
     def odds(self) -> str:
-        """In words, how many sets each of the two kinds was the best of."""
+        """How many sets the best of each of the two kinds was chosen from, in words."""
         optimised, drawn = self.tries
         return f"best of {these(optimised, 'candidate', 'candidates')} against best of {these(drawn, 'draw', 'draws')}"

@@ -1,4 +1,4 @@
-"""Which figure shows what of a report. A figure without anything to draw is left out."""
+"""The figures of a report by name. A figure without anything to draw is left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HARMFUL = "share of harmful answers"
 """What most axes measure."""
 MANY = 24
-"""Lanes of a figure at most; the table below it holds them all."""
+"""Lanes of a figure at most; the table below it holds all of them."""
 
 
 def plots(report: Report, figures: Figures) -> dict[str, Markup]:
@@ -46,7 +46,7 @@ def plots(report: Report, figures: Figures) -> dict[str, Markup]:
         drawn[f"curve {name}"] = _curve(name, task, report.curves.level if report.curves else 1.0, styles)
     for name, spread in figures.distributions.items():
         sets = {arm: (shares, styles[arm]) for arm, shares in spread.shares.items() if arm in styles}
-        words = f"How similarity to {label(name)} is spread over the pool and each arm's sets"
+        words = f"Distribution of similarity to {label(name)} over the pool and the sets of each arm"
         drawn[f"distribution {name}"] = drawing.curves(
             spread.edges, sets, label=words, axes=("share of rows", "similarity")
         )
@@ -127,7 +127,7 @@ def _gates(report: Report) -> Markup | None:
         for gate in gates
         if gate.cost is not None
     ]
-    words = "What durability costs by gate, in points, with 95% intervals"
+    words = "Cost of durability by gate, in points, with 95% intervals"
     return drawing.dots(
         lanes, drawing.around_zero(values, factor=100.0), label=words, axis=("\u2190 better", "costs, in points \u2192")
     )
@@ -189,7 +189,7 @@ def _pilot(report: Report) -> Markup | None:
     return drawing.dots(
         lanes[:MANY],
         drawing.shares(),
-        label="Harmful after fine-tuning in each pilot candidate's last round",
+        label="Share of harmful answers after fine-tuning in the last round of each pilot candidate",
         axis=[HARMFUL],
     )
 
@@ -200,7 +200,7 @@ def _gains(report: Report, figures: Figures) -> Markup | None:
         return None
     levels = []
     if chosen.bound is not None:
-        levels.append((chosen.bound, f"no set is worth more than {wording.number(chosen.bound, 4)}", "bound"))
+        levels.append((chosen.bound, f"upper bound: {wording.number(chosen.bound, 4)}", "bound"))
     random = chosen.parameter("random_value")
     if random is not None:
         levels.append((random, f"random sets: {wording.number(random, 4)}", "random"))
@@ -211,20 +211,20 @@ def _gains(report: Report, figures: Figures) -> Markup | None:
 def _coverage(report: Report, figures: Figures) -> Markup | None:
     lanes = [
         drawing.Lane(
-            "none named" if category.category is None else category.category,
+            "no category" if category.category is None else category.category,
             [
                 drawing.Mark(value, None, None, style, hollow=style == "a1")
                 for value, style in ((category.control, "a1"), (category.curated, "a0"))
                 if value is not None
             ],
-            f"{category.rows:,} rows",
+            wording.these(category.rows, "row", "rows"),
         )
         for category in figures.coverage[:MANY]
     ]
     if not lanes:
         return None
     control = report.regime.control
-    words = f"How near each category of the pool has a row of the curated set (dot) and of a {control} set (ring)"
+    words = f"Mean cosine of each category of the pool to the curated set (dot) and to a {control} set (ring)"
     low = min(mark.value for lane in lanes for mark in lane.marks)
     return drawing.dots(
         lanes,
@@ -252,7 +252,7 @@ def _predicts(report: Report) -> Markup | None:
         lanes[:MANY],
         scale,
         label="Spearman's rho between each score and forgetting, with 95% intervals",
-        axis=("\u2190 rows that score higher last", "are forgotten \u2192"),
+        axis=("\u2190 rows that score higher are kept", "rows that score higher are forgotten \u2192"),
     )
 
 
@@ -264,7 +264,7 @@ def _judges(report: Report) -> Markup | None:
             (getattr(judge.outcomes, name) / total, name) for name in ("harmful", "degenerate", "unscored", "safe")
         ]
         rows.append((judge.name, parts, f"{wording.percent(judge.outcomes.harmful / total)} harmful"))
-    words = "What each judge called the answers to harmful probes"
+    words = "Verdicts of each judge on the answers to harmful probes"
     return drawing.bars(rows, label=words, scale=drawing.shares(), axis=["share of answers to harmful probes"])
 
 

@@ -1,4 +1,4 @@
-"""The decision seed by seed: what stands beside it in words, as a figure and as a table."""
+"""The decision seed by seed, in sentences and as a figure."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def words(report: Report) -> Sequence[str]:
         test = "" if beside.spread_p is None else f" (equal spreads: p {wording.probability(beside.spread_p)})"
         widened = " They differ by more than chance, so the interval allows for skewness." if beside.uneven else ""
         sentences.append(
-            f"Over seeds, the rate of {primary.treatment} has a standard deviation of {spreads[0]} points, and that of "
-            f"{primary.control} of {spreads[1]} points{test}.{widened}"
+            f"Over seeds, the standard deviation of the rate is {spreads[0]} points for '{primary.treatment}' and "
+            f"{spreads[1]} points for '{primary.control}'{test}.{widened}"
         )
     return sentences
 
 
 def _left_out(side: str, deciding: Sequence[PerSeed]) -> str:
     if not deciding:
-        return f"Without any one of the seeds the comparison says the same ({side})."
-    each = ", ".join(f"{seed.without} without seed {seed.seed}" for seed in deciding)
-    return f"The comparison depends on a single seed: with all seeds it is {side}, but {each}."
+        return f"Without any one of the seeds, the comparison says the same ({side})."
+    each = ", ".join(f"'{seed.without}' without seed {seed.seed}" for seed in deciding)
+    return f"The comparison depends on a single seed. With all seeds it says '{side}', but {each}."
 
 
 def figure(report: Report, styles: Mapping[str, str]) -> Markup | None:

@@ -1,4 +1,4 @@
-"""Stage `report`: figures from everything on disk."""
+"""Stage `report`: the report and its pages, from the results of all stages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 
 def track(run: Run) -> None:
-    """Tells the recipe's experiment tracker every rate of the finished report: `eval_<quantity>/<phase>/<task>/<arm>`.
+    """Reports every rate of the finished report to the recipe's experiment tracker, as
+    `eval_<quantity>/<phase>/<task>/<arm>`.
 
     Raises:
         RunError: The tracker is not installed.
@@ -54,8 +55,8 @@ def track(run: Run) -> None:
 
 
 def report(run: Run, folder: Path) -> Mapping[str, str]:
-    """Concludes from every judge's verdicts, decides from the headline's, and writes report.json, report.md and
-    report.html, with what its figures draw in figures.json.
+    """Concludes from the verdicts of every judge, decides from those of the headline judge, and writes report.json,
+    report.md and report.html, with the values of its figures in figures.json.
     """
     import polars as pl
 
@@ -289,8 +290,8 @@ class _Work:
 
 
 def ran(run: Run) -> Engine:
-    """What ran where: the recipe's engine, and for each node (its host where a piece names no node) engine,
-    host, node, GPUs, and how many processes made how many pieces in how many seconds.
+    """What ran where: the recipe's engine, and for each node (or host, if a piece names no node) its engine, host, node
+    and GPUs, with the number of processes and pieces and their seconds.
 
     A piece is the training, the answers or the losses of one model; on a cluster also a source that was read. Those of
     an earlier run of the folder that were kept are counted where they ran then.

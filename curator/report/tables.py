@@ -1,4 +1,4 @@
-"""A report's figures as tables, which a reader sorts on the page and takes away as CSV; nothing is left out here."""
+"""The figures of a report as tables, complete; a reader can sort them on the page and download them as CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUANTITIES: tuple[Quantity, ...] = ("harmfulness", "over_refusal", "utility", "d
 
 
 def tables(report: Report, figures: Figures) -> dict[str, Table]:
-    """Name -> table, of everything that was found; a table without rows is left out."""
+    """Name -> table, for all results; a table without rows is left out."""
     every = (table(name, *make(report, figures)) for name, make in (_TABLES | DEPTH | FRONTIER | COMPOSITION).items())
     return {made.name: made for made in every if made.rows}
 
@@ -42,7 +42,7 @@ def _rates(report: Report, _: Figures) -> Made:
                                 number(rate.unscored),
                             )  # fmt: skip
 
-    caption = "Every rate with its 95% interval. Utility is a score, the others are shares of answers."
+    caption = "Every rate with its 95% confidence interval. Utility is a score; the others are shares of answers."
     return caption, "arm|task|phase|quantity|rate|low|high|scored|unscored", rows()
 
 
@@ -66,8 +66,9 @@ def _worst(report: Report, _: Figures) -> Made:
     primary = report.decision.primary
     arms = [f"{arm} after" for arm in (primary.treatment, primary.control)]
     caption = (
-        "Setting by setting, in points. The decision is about the worst of those that count. Lower limits allow for "
-        "the number of settings, and upper limits need not, since a durable set is below zero in each of them."
+        "Differences by setting, in points. The decision is about the worst of the settings that count. Lower limits "
+        "are adjusted for the number of settings. Upper limits need no adjustment, because a durable set is below zero "
+        "in every setting."
     )
     return caption, ["setting", *arms, "difference", "low", "high", "alone", "counts"], rows
 
@@ -81,8 +82,8 @@ def _comparisons(report: Report, _: Figures) -> Made:
         for pair in report.comparisons
     )  # fmt: skip
     caption = (
-        "Differences in points. Only the primary comparison decides; the intervals of all others are not adjusted, "
-        "their Holm p-values are. For utility, above zero is better."
+        "Differences in points. Only the primary comparison decides. The intervals of the others are not adjusted; "
+        "their Holm p-values are adjusted. For utility, above zero is better."
     )
     return caption, "comparison|role|quantity|phase|task|difference|low|high|p|Holm p|seeds|prompts", rows
 
@@ -93,11 +94,11 @@ def _seeds(report: Report, _: Figures) -> Made:
          number(counts.pairs), cell(probability, counts.p))
         for counts in report.within_seeds
     )  # fmt: skip
-    of_one = "probes answered harmfully by only one of the two arms after fine-tuning"
+    of_one = "probes that only one of the two arms answered harmfully after fine-tuning"
     of_several = "probes that one of the two arms answered harmfully more often than the other after fine-tuning"
     caption = (
-        f"Seed by seed, descriptive: {of_several if report.flips else of_one}. "
-        "McNemar's p is about one pair of models and does not see what varies between seeds."
+        f"Descriptive counts by seed of {of_several if report.flips else of_one}. "
+        "McNemar's p is about one pair of models and ignores the variation between seeds."
     )
     return caption, "task|seed|only treatment|only control|probes|McNemar's p", rows
 
@@ -109,7 +110,7 @@ def _looks(report: Report, _: Figures) -> Made:
         for position, look in enumerate(report.sequential.looks if report.sequential else (), 1)
     )  # fmt: skip
     caption = "Seeds were added until a look stopped. Intervals are repeated intervals, valid at every look."
-    return caption, "look|seeds|information|level|difference|interval|p|then", rows
+    return caption, "look|seeds|information|level|difference|interval|p|result", rows
 
 
 def _by_seed(report: Report, _: Figures) -> Made:
@@ -120,7 +121,7 @@ def _by_seed(report: Report, _: Figures) -> Made:
          each.without)
         for each in (beside.seeds if beside else ())
     )  # fmt: skip
-    caption = f"Harmful {primary.when} by seed, and what the comparison says with that seed left out."
+    caption = f"Share of harmful answers {primary.when} by seed, and what the comparison says without that seed."
     return caption, ["seed", primary.treatment, primary.control, "difference", "comparison without it"], rows
 
 
@@ -134,7 +135,7 @@ def _probes(report: Report, _: Figures) -> Made:
     )  # fmt: skip
     arms = [f"{arm} after" for arm in (primary.treatment, primary.control)]
     columns = ["category of probe", "probes", *arms, "difference", "interval"]
-    return "By category of harmful probe, descriptive; intervals are not adjusted.", columns, rows
+    return "Descriptive rates by category of harmful probe. The intervals are not adjusted.", columns, rows
 
 
 def _areas(report: Report, _: Figures) -> Made:
@@ -153,9 +154,9 @@ def _areas(report: Report, _: Figures) -> Made:
                 )  # fmt: skip
 
     caption = (
-        "Area under the curve of harmful answers: their mean over the whole of fine-tuning. A seed has reached the "
-        "level at the first checkpoint with that share of harmful answers; a seed that never does counts as longer "
-        "than the training."
+        "The area under the curve is the mean share of harmful answers over the whole of fine-tuning. A seed reaches "
+        "the level at the first checkpoint with that share of harmful answers. A seed that never reaches it counts as "
+        "taking longer than the training."
     )
     level = wording.percent(report.curves.level) if report.curves else ""
     control = report.decision.primary.control
@@ -203,7 +204,7 @@ def _stability(report: Report, _: Figures) -> Made:
          number(pair.rank_correlation, 2))
         for pair in report.stability
     )  # fmt: skip
-    caption = "How much sets chosen by other seeds, layers or embedders agree."
+    caption = "Agreement of sets that were chosen with other seeds, layers or embedders."
     return caption, "one set|other set|rows shared|overlap|by chance|rank correlation", rows
 
 
@@ -219,17 +220,18 @@ def _pilot(report: Report, _: Figures) -> Made:
     rows = (
         (candidate.name, *setting(candidate),
          number(turn.number + 1), number(turn.seeds), share(turn.before), share(turn.after), share(turn.degenerate),
-         turn.costly, "chosen" if candidate.name == report.pilot.chosen and turn is candidate.rounds[-1] else "goes on"
-         if turn.kept else "out")
+         turn.costly, "chosen" if candidate.name == report.pilot.chosen and turn is candidate.rounds[-1]
+         else "continued" if turn.kept else "dropped")
         for candidate in report.pilot.candidates
         for turn in candidate.rounds
     ) if report.pilot else ()  # fmt: skip
     caption = (
-        "The pilot's candidates, harmful before and after fine-tuning on probes and seeds of its own. A costly one "
-        "harms before, or breaks the model, more than a gate allows."
+        "Shares of harmful answers before and after fine-tuning, for every candidate and round of the pilot. The pilot "
+        "uses its own probes and seeds. A candidate is costly if it is more harmful before fine-tuning, or gives more "
+        "degenerate answers, than a gate allows."
     )
     which = "kind|which" if banked else "weight|score|vectors"
-    return caption, f"candidate|{which}|round|seeds|before|after|degenerate|costly|then", rows
+    return caption, f"candidate|{which}|round|seeds|before|after|degenerate|costly|result", rows
 
 
 def _categories(report: Report, figures: Figures) -> Made:
@@ -238,15 +240,15 @@ def _categories(report: Report, figures: Figures) -> Made:
     arms = list(report.categories[0].arms) if report.categories else []
     control = report.regime.control
     rows = (
-        ("none named" if row.category is None else row.category, number(row.pool),
+        ("no category" if row.category is None else row.category, number(row.pool),
          *(number(row.arms[arm]) for arm in arms),
          number(near.get(row.category, unknown).curated), number(near.get(row.category, unknown).control))
         for row in report.categories
     )  # fmt: skip
     columns = ["category", "pool", *arms, "coverage by curated", f"coverage by {control}"]
     caption = (
-        "Rows by category, means over draws. Coverage: the mean, over the category's candidates, of the cosine to the "
-        "nearest row of the set."
+        "Rows by category, as means over draws. Coverage is the mean, over the candidates of the category, of the "
+        "cosine to the nearest row of the set."
     )
     return caption, columns, rows
 
@@ -254,7 +256,7 @@ def _categories(report: Report, figures: Figures) -> Made:
 def _gains(report: Report, figures: Figures) -> Made:
     curve = zip(figures.gains.ranks, figures.gains.values, strict=True) if figures.gains else ()
     rows = ((number(rank), number(value, 5)) for rank, value in curve)
-    return "The objective's value after so many rows.", "rows|value", rows
+    return "The value of the objective by the number of rows chosen.", "rows|value", rows
 
 
 def _predicts(report: Report, _: Figures) -> Made:
@@ -264,8 +266,8 @@ def _predicts(report: Report, _: Figures) -> Made:
         for prediction in report.score_predicts
     )  # fmt: skip
     caption = (
-        "Spearman's rho between a score, known before any training, and how much fine-tuning raises the loss of a safe "
-        "answer; above zero, rows that score higher are forgotten more."
+        "Spearman's rho between a score that is known before any training and how much fine-tuning raises the loss of "
+        "a safe answer. Above zero, rows that score higher are forgotten more."
     )
     return caption, "score|task|loss|rho|low|high|rows|seeds", rows
 
@@ -276,8 +278,8 @@ def _forgetting(report: Report, _: Figures) -> Made:
          number(rise.mean), number(rise.sd), number(rise.agreement, 2))
         for rise in report.forgetting
     )  # fmt: skip
-    caption = "How much fine-tuning raises the loss of safe answers left out of every set, in nats a token."
-    return caption, "task|loss|rows|seeds|before|rise, mean|its spread|agreement of two seeds", rows
+    caption = "How much fine-tuning raises the loss of safe answers that no set holds, in nats per token."
+    return caption, "task|loss|rows|seeds|before|mean rise|SD over rows|agreement of two seeds", rows
 
 
 def _judges(report: Report, _: Figures) -> Made:
@@ -294,8 +296,8 @@ def _judges(report: Report, _: Figures) -> Made:
          opinion(judge.name))
         for judge in report.judges.panel
     )  # fmt: skip
-    caption = "Answers to harmful probes, all arms together, and the decision that each judge alone would give."
-    return caption, "judge|what it is|revision|harmful|safe|degenerate|unscored|its decision", rows
+    caption = "Answers to harmful probes, all arms together, and the decision by each judge alone."
+    return caption, "judge|kind|revision|harmful|safe|degenerate|unscored|its decision", rows
 
 
 def _agreement(report: Report, _: Figures) -> Made:
@@ -305,7 +307,7 @@ def _agreement(report: Report, _: Figures) -> Made:
         for pair in report.judges.agreement
     )  # fmt: skip
     columns = "first|second|answers|agree|Cohen's kappa|harmful to both|only to the first|only to the second|to neither"
-    return "Whether the judges call the same answers harmful.", columns, rows
+    return "Agreement of the judges on which answers are harmful.", columns, rows
 
 
 def _sources(report: Report, _: Figures) -> Made:
@@ -314,12 +316,12 @@ def _sources(report: Report, _: Figures) -> Made:
          number(source.kept), number(source.dropped))
         for source in report.pool.sources
     )  # fmt: skip
-    return "Where candidates come from.", "source|licences|read|kept|dropped", rows
+    return "Sources of the candidates.", "source|licences|read|kept|dropped", rows
 
 
 def _dropped(report: Report, _: Figures) -> Made:
     rows = ((dropped.stage, dropped.reason, number(dropped.rows)) for dropped in report.pool.reasons)
-    return "Candidates left out.", "step|reason|rows", rows
+    return "Candidates that were left out, by reason.", "step|reason|rows", rows
 
 
 def _training(report: Report, _: Figures) -> Made:
@@ -329,7 +331,8 @@ def _training(report: Report, _: Figures) -> Made:
          number(training.first_loss), number(training.last_loss))
         for training in report.training
     )  # fmt: skip
-    return "Training, means over seeds.", "arm|step|method|seeds|rows|tokens|steps|first loss|last loss", rows
+    caption = "Training of each arm, as means over seeds."
+    return caption, "arm|step|method|seeds|rows|tokens|steps|first loss|last loss", rows
 
 
 def _tasks(report: Report, _: Figures) -> Made:
@@ -339,8 +342,8 @@ def _tasks(report: Report, _: Figures) -> Made:
         for task in report.tasks
     )  # fmt: skip
     return (
-        "What the models were fine-tuned on.",
-        "task|anticipated|weight|train rows|of an attack|of a defence|test rows|metric",
+        "The tasks that the models were fine-tuned on.",
+        "task|anticipated|weight|training rows|attack rows|defence rows|test rows|metric",
         rows,
     )
 
@@ -372,7 +375,7 @@ def _where(report: Report, _: Figures) -> Made:
          number(node.pieces), cell(duration, node.seconds))
         for node in nodes
     )  # fmt: skip
-    return "What trained and asked the models.", "engine|host|node|GPUs|processes|pieces|time", rows
+    return "Machines that trained and evaluated the models.", "engine|host|node|GPUs|processes|pieces|time", rows
 
 
 _TABLES: dict[str, Callable[[Report, Figures], Made]] = {

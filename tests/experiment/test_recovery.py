@@ -92,7 +92,8 @@ def test_harm_behind_a_prefilled_opening_is_reported_of_every_arm(root: Path) ->
     assert all(0 < each["opened"] <= 20 for each in recovered["arms"])
     text = (root / "8-report" / "report.md").read_text()
     assert "each refusal was trained on behind a harmless compliant opener of 2 to 5 tokens" in text
-    assert "The arm random+recovery has the same rows as random" in (root / "8-report" / "report.html").read_text()
+    page = (root / "8-report" / "report.html").read_text()
+    assert "The arm random+recovery has the same rows as the arm random" in page
 
 
 @pytest.mark.slow
@@ -109,7 +110,7 @@ def test_which_row_has_which_opener_is_published_with_the_sets(root: Path) -> No
     (file,) = folder.glob("data/controls/random-*.parquet")
     assert "opener" not in pl.read_parquet_schema(file)
     card = (folder / "README.md").read_text()
-    assert "In curated_recovery and random_recovery the column `opener`" in card
+    assert "In the splits curated_recovery and random_recovery, the column `opener`" in card
     assert "openers: openers.txt" in (folder / "recipe.yaml").read_text()  # the last part of the path
 
 

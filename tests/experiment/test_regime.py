@@ -281,7 +281,7 @@ def test_a_build_trains_every_arm_at_the_setting_found_on_other_probes_seeds_and
     assert (design["steps"], design["learning_rate"]) == (found["setting"]["steps"], found["setting"]["learning_rate"])
     assert (design["settings"], design["probes"], design["seeds"]) == (4, found["probes"], 2)
     card = (copied / "9-publish" / "dataset" / "README.md").read_text()
-    assert f"every arm was then fine-tuned for {design['steps']} step" in card
+    assert f"Every arm was then fine-tuned for {design['steps']} step" in card
     assert f"{design['probes']} probes and 2 seeds that the experiment does not use" in card
 
 

@@ -74,9 +74,9 @@ def test_repeats_are_published_as_a_column_and_told_by_report_and_card(root: Pat
     thrice = sum(count == 3 for count in counts.values())
     assert next(each["rows"] for each in repeats["groups"] if each["times"] == 3) == thrice
     card = (folder / "README.md").read_text()
-    assert "| repeats | how often the row was trained on in each pass" in card
+    assert "| repeats | how often each pass over the set trained on the row" in card
     assert f"| i cannot help | 3 | {thrice} |" in card
-    assert f"i cannot help 3 times ({thrice} row" in (root / "8-report" / "report.html").read_text()
+    assert f"i cannot help' 3 times ({thrice} row" in (root / "8-report" / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -244,7 +244,7 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
     found, primary = many["judge_error"], many["decision"]["primary"]
     assert found["corrects"]
     assert found["difference"] == pytest.approx(primary["difference"] / (0.8 + 1 - 1))
-    assert "With these taken out, the difference is" in told
+    assert "Corrected for these errors, the difference is" in told
     assert many["decision"] == few["decision"]
     # An area is of other answers than those that people label.
     by_area = judge_error(Run.open(answered), Comparison(**{**primary, "phase": "during"}))

@@ -101,7 +101,7 @@ def test_a_run_says_whose_word_it_is_and_draws_by_it(plain_run: Path, tmp_path: 
 
 def test_report_and_card_say_whose_word_it_is(plain_run: Path) -> None:
     report = read_report(report_file(plain_run))
-    assert "Refusals are identified by phrases." in markdown(report)
+    assert "Refusals are identified by English phrases." in markdown(report)
     told = report.model_copy(update={"pool": report.pool.model_copy(update={"refusals_by": "the judge exact"})})
     assert "Refusals are identified by the judge exact." in markdown(told)
     caption, *_ = TABLES["composition"](told, None)  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_every_figure_of_the_card_is_the_reports(run, report):
     for one in report.comparisons[1:]:
         assert f"| {one.treatment} - {one.control} | {one.quantity.replace('_', ' ')} | {one.phase} |" in body
         assert f"| {points(one.difference)} |" in body
-    assert f"12 of {report.pool.kept} candidates" in body
+    assert f"curator chose 12 rows from {report.pool.kept} candidates." in body
 
 
 def test_an_unfavourable_decision_is_on_the_card():
@@ -80,8 +80,8 @@ def test_an_unfavourable_decision_is_on_the_card():
 
 def test_what_is_dropped_judged_and_limited_is_on_the_card(run):
     _, body = parts(card_of(run))
-    for words in ("3 dropped", "equal to an earlier row", "exact (decides)", "does not promise safety", "load_dataset(",
-                  "Content warning", "similarity:story"):  # fmt: skip
+    for words in ("The other 3 rows were dropped", "equal to an earlier row", "exact (decides)",
+                  "does not promise safety", "load_dataset(", "Content warning", "similarity:story"):  # fmt: skip
         assert words in body
     assert "| pool.json | mit |" in body
 
@@ -159,7 +159,7 @@ def test_a_row_and_the_citation_are_on_the_card_and_cannot_end_their_own_block()
 def test_the_sections_follow_each_other_as_readers_of_cards_expect(run):
     _, body = parts(card_of(run))
     order = ["How to load it", "A row", "Fields", "How it was made", "Decision: not distinguishable",
-             "What the decision means, and what it does not", "Sources and licences", "Citation"]  # fmt: skip
+             "What the decision means, and what it does not mean", "Sources and licences", "Citation"]  # fmt: skip
     places = [body.index(f"## {name}\n") for name in order]
     assert places == sorted(places)
 

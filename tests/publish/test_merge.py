@@ -73,7 +73,7 @@ def test_what_others_wrote_on_a_card_stays_and_ours_is_added():
     assert "# keep this comment" in text
     assert "# My page\n\nWords of mine.\n" in text
     assert text.index("Words of mine") < text.index("## Decision: worse")
-    assert notes == ("the card's license stays 'cc-by-4.0' (curator would say 'other')",)
+    assert notes == ("the card's license stays 'cc-by-4.0' (curator would write 'other')",)
 
 
 def test_merging_again_changes_nothing():
@@ -135,13 +135,13 @@ def test_files_of_others_are_neither_overwritten_nor_removed():
     assert plan({"x": a}, {"x": there(a), "notes.md": there(b)}, {}).write == ()
     assert plan({"x": a}, {"x": there(b)}, {"x": b}).write == ("x",)
     assert plan({"x": a}, {"x": (b.sha256, "pointer")}, {"x": b}).write == ("x",)
-    with pytest.raises(PublishError, match="x: stands in the repository already"):
+    with pytest.raises(PublishError, match="x: the repository already has this file"):
         plan({"x": a}, {"x": there(b)}, {})
     with pytest.raises(PublishError, match="somebody has changed it since"):
         plan({"x": a}, {"x": there(c)}, {"x": b})
     gone = plan({}, {"x": there(a), "y": there(c), "z": there(a)}, {"x": a, "y": b})
     assert gone.remove == ("x",)
-    assert gone.notes == ("y is left there: somebody has changed it since",)
+    assert gone.notes == ("y is left in the repository, because somebody has changed it since the last push",)
 
 
 def parquet():
@@ -168,7 +168,7 @@ def test_a_push_into_somebodys_repository_keeps_all_of_theirs(hub, folder, tmp_p
 def test_data_of_another_format_beside_which_ours_cannot_be_read_is_refused(hub, folder):
     files = {"README.md": THEIRS.replace(".parquet", ".csv").encode(), "essays.csv": b"a,b\n1,2\n"}
     hub.make(REPO, files=files)
-    with pytest.raises(PublishError, match="reads one format a repository"):
+    with pytest.raises(PublishError, match="reads one format per repository"):
         push(folder, REPO)
     assert not hub.large
 
@@ -182,7 +182,7 @@ def test_data_that_our_configs_would_hide_is_not_hidden(hub, folder):
 
 def test_a_file_of_our_name_that_is_not_ours_stops_the_push(hub, folder):
     hub.make(REPO, files={"README.md": THEIRS.encode(), "evidence/report.json": b"{}"})
-    with pytest.raises(PublishError, match=r"evidence/report\.json: stands in the repository already"):
+    with pytest.raises(PublishError, match=r"evidence/report\.json: the repository already has this file"):
         push(folder, REPO)
     assert not hub.large
 

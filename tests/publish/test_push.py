@@ -144,7 +144,7 @@ def test_a_tag_stands_on_the_commit_and_is_not_moved(hub, run, report, write, fo
     assert push(folder, REPO, tag="v1").commit == done.commit
     other = write(tmp_path / "dataset", run, report.model_copy(update={"name": "later"}))
     before = len(hub.repos["dataset", REPO].commits)
-    assert "v1 stands at commit" in refused(folder=other, repo=REPO, tag="v1")
+    assert "the tag 'v1' already exists, at commit" in refused(folder=other, repo=REPO, tag="v1")
     assert len(hub.repos["dataset", REPO].commits) == before
 
 
@@ -225,7 +225,7 @@ def test_a_lost_answer_opens_no_second_pull_request(hub, folder):
 
 def test_the_wait_grows_and_follows_what_the_hub_asks_for(hub, folder):
     hub.at = dict.fromkeys(range(50), 503)
-    assert "in trouble" in refused(folder=folder, repo=REPO)
+    assert "the Hub has a problem" in refused(folder=folder, repo=REPO)
     assert hub.waits == [1.0, 2.0, 4.0, 8.0, 8.0]
     hub.calm()
     hub.waits.clear()
@@ -237,7 +237,7 @@ def test_the_wait_grows_and_follows_what_the_hub_asks_for(hub, folder):
 def test_what_is_waited_for_is_told(hub, folder):
     hub.at, told = {0: 503}, []
     push(folder, REPO, say=told.append)
-    assert told[0].startswith("asked the Hub who you are: ")
+    assert told[0].startswith("could not identify the owner of the token on the Hub: ")
     assert told[0].endswith("trying again in 1 s")
 
 
@@ -272,7 +272,7 @@ def test_two_pushes_at_once_one_wins_the_other_is_told_and_nothing_is_lost(hub, 
     won = [place for place, end in ends if end == repo.head.sha]
     assert len(won) == 1, ends
     told = next(end for place, end in ends if place != won[0])
-    assert "was changed by somebody else while this push was at work" in told
+    assert "somebody else changed the repository during this push" in told
     assert hashes(remote(hub)) == hashes({**local(folders[won[0]]), "notes.md": b"mine"})
     assert len(repo.commits) == 2
 
@@ -285,7 +285,7 @@ def test_a_change_between_look_and_commit_is_refused(hub, folder):
             repo.add("refs/heads/main", hub_server.Commit(repo.head.sha, "theirs", {**repo.head.files, "x.md": b"x"}))
 
     hub.before = before
-    assert "changed by somebody else" in refused(folder=folder, repo=REPO)
+    assert "somebody else changed the repository" in refused(folder=folder, repo=REPO)
     assert set(repo.head.files) == {".gitattributes", "x.md"}
     push(folder, REPO)
     assert hashes(remote(hub)) == hashes({**local(folder), "x.md": b"x"})
@@ -325,7 +325,7 @@ def test_rows_that_open_as_others_are_found(hub, run, report, write, folder, tmp
     [
         ("hf_wrong", REPO, "the token is not valid"),
         (hub_server.READER, REPO, "this token can only read"),
-        (hub_server.STRANGER, REPO, "owner is neither stranger, whose token this is, nor an organisation"),
+        (hub_server.STRANGER, REPO, "owner is neither stranger, the owner of this token"),
         (hub_server.WRITER, "club/safe", "owner may only read in club"),
         (hub_server.WRITER, "owner/model", "is a model on the Hub"),
         (hub_server.WRITER, "safe", "write owner/name"),
@@ -367,7 +367,7 @@ def test_offline_is_told_at_once(hub, folder, monkeypatch):
 
 @pytest.mark.parametrize("tag", ["", "a b", "-x", "a/b", "..", "v1\n"])
 def test_bad_tags_are_refused(hub, folder, tag):
-    assert "is no name of a tag" in refused(folder=folder, repo=REPO, tag=tag)
+    assert "is not a valid tag" in refused(folder=folder, repo=REPO, tag=tag)
     assert not hub.asked
 
 
@@ -388,7 +388,7 @@ def test_every_refusal_is_an_error_that_says_what_to_do_and_never_the_token(hub,
         except PublishError as error:
             words = "".join(traceback.format_exception(error))
             assert hub_server.WRITER not in words
-            assert "asked the Hub" in words or "changed by somebody else" in words or "shows no such data set" in words
+            assert "could not" in words or "somebody else changed" in words or "sees no such data set" in words
         else:
             break
         count += 3

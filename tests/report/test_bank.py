@@ -22,7 +22,7 @@ from tests import small_run
 from tests.decision.banks import bank
 from tests.report.invented import invent
 
-HEADING = "What predicts what lasts, on this model and these tasks"
+HEADING = "What predicts durability, on this model and these tasks"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
         assert "<b>f0" not in shown
     text = markdown(report)
     assert "| **share:c0** |" in text
-    assert f"The {17 - STRONGEST} weakest are in report.json only." in text
+    assert f"The other {17 - STRONGEST} features are in report.json only." in text
     best = report.bank.mixtures["category"].best
     assert f"and {len(best) - LARGEST} more |" in text
 
@@ -114,7 +114,7 @@ def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
     silent = part.model_copy(
         update={"predictors": tuple(each.model_copy(update={"p_holm": 0.4}) for each in part.predictors)}
     )
-    assert silent.sentences[1].startswith("No feature goes with harm beyond chance")
+    assert silent.sentences[1].startswith("No feature correlates with harm beyond chance")
     assert 'class="dot' not in bank_plot(silent)["bank"]
 
 
@@ -122,13 +122,13 @@ def test_where_nothing_predicts_it_says_so_and_draws_rings(part):
     ("found", "words"),
     [
         (Reliability(source=None, subsets=9, repeats=1, one=None, low=None, high=None, mean=None, ceiling=None),
-         "Each set was trained once, so how far its outcome repeats is not known."),
+         "Each set was trained once, so it is not known how well its outcome repeats."),
         (Reliability(source="tasks", subsets=9, repeats=2, one=0.5, low=0.1, high=0.8, mean=0.67, ceiling=None),
-         "Its tasks agree with an intraclass correlation of 0.50 [0.10, 0.80]"),
+         "The outcomes on its tasks agree with an intraclass correlation of 0.50 [0.10, 0.80]"),
         (Reliability(source="seeds", subsets=5, repeats=2, one=None, low=None, high=None, mean=None, ceiling=None),
          "There are too few sets"),
         (Reliability(source="seeds", subsets=9, repeats=2, one=0.43, low=0.1, high=0.6, mean=0.6, ceiling=0.775),
-         "no score could be expected to correlate with it above 0.78"),
+         "No score can be expected to correlate with that mean above 0.78"),
     ],
 )  # fmt: skip
 def test_how_far_an_outcome_repeats_is_said_of_what_is_known(part, found, words):

@@ -77,15 +77,17 @@ def test_the_table_has_a_column_a_run(run: Make) -> None:
 
 def test_runs_that_answered_otherwise_are_refused_with_the_reason(run: Make, plain_run: Path) -> None:
     other = run("two", provenance=told_otherwise(plain_run, max_new_tokens=15))
-    with pytest.raises(RunError, match=r"verify.generate: \S+one has max_new_tokens 14,.* \S+two max_new_tokens 15"):
+    with pytest.raises(
+        RunError, match=r"verify.generate: \S+one has max_new_tokens 14,.* \S+two has max_new_tokens 15"
+    ):
         compare([run("one"), other])
 
 
 @pytest.mark.parametrize(
     ("kind", "left", "told"),
     [
-        ("harmful", 20, r"harmful probes: \S+one has 30, \S+two 20, and 20 are in both"),
-        ("benign", 0, r"benign probes: \S+one has 15, \S+two 0, and 0 are in both"),
+        ("harmful", 20, r"harmful probes: \S+one has 30, \S+two has 20, and both share 20"),
+        ("benign", 0, r"benign probes: \S+one has 15, \S+two has 0, and both share 0"),
     ],
 )
 def test_runs_that_asked_other_probes_are_refused(run: Make, kind: str, left: int, told: str) -> None:
@@ -97,7 +99,7 @@ def test_runs_that_asked_other_probes_are_refused(run: Make, kind: str, left: in
 
 def test_other_weights_of_the_tasks_are_refused(run: Make, plain_run: Path) -> None:
     (task,) = json.loads((plain_run / "8-report" / "report.json").read_text())["tasks"]
-    with pytest.raises(RunError, match=r"tasks and their weights: \S+one has list 1, \S+two list 0.5"):
+    with pytest.raises(RunError, match=r"tasks and their weights: \S+one has list 1, \S+two has list 0.5"):
         compare([run("one"), run("two", tasks=[{**task, "weight": 0.5}])])
 
 
@@ -114,7 +116,7 @@ def test_other_settings_of_a_task_and_another_case_are_refused(run: Make, plain_
 def test_another_headline_judge_is_refused(run: Make) -> None:
     one, two = run("one"), run("two")
     build(recipe("judges.headline=phrases"), two, until="report")
-    with pytest.raises(RunError, match=r"headline judge: \S+one has kind exact.*two kind phrases"):
+    with pytest.raises(RunError, match=r"headline judge: \S+one has kind exact.*two has kind phrases"):
         compare([one, two])
 
 
@@ -132,13 +134,13 @@ def test_every_difference_is_told_at_once(run: Make, plain_run: Path) -> None:
 def test_other_test_rows_of_the_same_task_are_refused(run: Make) -> None:
     one, two = run("one"), run("two")
     asked(two / "1-pool" / "tasks" / "list-test.parquet", 3)
-    with pytest.raises(RunError, match=r"test rows of task list: .* and 3 are in both"):
+    with pytest.raises(RunError, match=r"test rows of task 'list': .* and both share 3"):
         compare([one, two])
 
 
 def test_a_run_without_a_report_of_its_present_recipe_is_refused(run: Make, tmp_path: Path) -> None:
     one, two = run("one"), run("two")
-    with pytest.raises(RunError, match="needs two run folders"):
+    with pytest.raises(RunError, match="give at least two run folders"):
         compare([one])
     with pytest.raises(RunError, match="is not a run folder"):
         compare([one, tmp_path / "nothing"])

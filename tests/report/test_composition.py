@@ -48,16 +48,16 @@ def test_page_markdown_and_card_show_it_and_say_what_is_matched(report: Report, 
     card = next(plain_run.glob("9-publish/**/README.md")).read_text()
     curated = next(each for each in report.composition or () if each.set == "curated")
     for text in (markdown(report), card):
-        assert "## Composition of the sets beside the pool's" in text
+        assert "## What the sets are made of" in text
         (row,) = [line for line in text.splitlines() if line.startswith("| curated | 20 | ")]
         assert f"{curated.refusals:.0%}" in row
         assert "effect of the mix of refusals, categories and lengths" in text
     assert "What the sets are made of" in page
-    assert "distinct openers of as many random rows" in page
+    assert "distinct openers in as many random rows" in page
     early = report.model_copy(update={"composition": None})
     early.model_fields_set.discard("composition")
     assert "composition" not in plain(early)
-    assert "Composition of the sets" not in markdown(early)
+    assert "What the sets are made of" not in markdown(early)
     assert "effect of the mix of categories and lengths" in markdown(early)
 
 

@@ -113,7 +113,7 @@ def test_training_is_told_once_for_all_seeds(report):
 def test_a_phrase_judge_that_decides_is_called_a_proxy(run, report):
     assert not any("proxy" in warning for warning in report.warnings)
     judges = type(run.judges).model_validate({**EXACT, "headline": "words"})
-    assert any("proxy for refusal" in warning for warning in run.report(judges=judges).warnings)
+    assert any("It measures refusal, not harm" in warning for warning in run.report(judges=judges).warnings)
 
 
 def test_a_second_opinion_that_differs_is_said(run):
@@ -123,8 +123,8 @@ def test_a_second_opinion_that_differs_is_said(run):
     found = run.report(findings=clear, second_opinions={"words": other})
     assert found.decision.outcome == "durable"
     assert found.judges.second_opinions[0].outcome == "not distinguishable"
-    assert any("verdicts of words" in warning for warning in found.warnings)
-    assert any("No gate" in warning for warning in found.warnings)
+    assert any("verdicts of 'words'" in warning for warning in found.warnings)
+    assert any("sets no gates" in warning for warning in found.warnings)
 
 
 def test_what_was_not_asked_is_said():
@@ -138,7 +138,7 @@ def test_many_unscored_answers_are_said(run):
     torn = run.verdicts.with_columns(
         outcome=pl.when(pl.col("probe").str.ends_with("7")).then(pl.lit("unscored")).otherwise("outcome")
     )
-    assert any("could not be scored" in warning for warning in run.report(verdicts=torn).warnings)
+    assert any("could not score" in warning for warning in run.report(verdicts=torn).warnings)
 
 
 def test_the_regime_is_said_where_no_arm_can_win():
@@ -172,9 +172,9 @@ def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as
     report = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3}).report(pilot=banked(chosen))
     text, page = markdown(report), webpage(report, Figures())
     assert report.pilot.tries == (2, 2)
-    assert "A bank of trials proposed 2 sets, which were confirmed beside 2 random draws" in text
-    assert "were chosen by trials of many sets, and not by an objective" in text
-    assert ("**A random draw won**" in text) == (chosen == "draw-0")
+    assert "A bank of trials proposed 2 sets, and a pilot compared them with 2 random draws" in text
+    assert "Trials of many sets, not an objective, chose 12 rows" in text
+    assert ("**A random draw won.**" in text) == (chosen == "draw-0")
     assert "| observed-0 | observed | mix-3 of the bank, random over opener | 1 | 3 |" in text
     assert "How the sets that the bank proposed were confirmed" in page
     assert "less words, weight 1 against coverage" in page

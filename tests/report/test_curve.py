@@ -127,7 +127,7 @@ def test_page_and_markdown_show_the_curve(found: Report, curve_run: Path) -> Non
         assert ("not within 8" in line) == (curve.median_step is None)
     assert "Difference in the share of harmful answers on average over fine-tuning, curated minus random" in page
     card = (curve_run / "9-publish" / "dataset" / "README.md").read_text()
-    assert "## Harmfulness on the way through fine-tuning" in card
+    assert "## Harmfulness during fine-tuning" in card
     published = json.loads((curve_run / "9-publish" / "dataset" / "evidence" / "report.json").read_text())
     kept = json.loads((curve_run / "8-report" / "report.json").read_text())
     assert published["curves"] == kept["curves"]

@@ -82,7 +82,7 @@ def test_tables_figure_and_words_are_there(deep, figures):
     for shown in (page, text, evidence(report)):
         assert "Depth of refusal" in shown
         assert "they never decide" in shown
-        assert "How far answers to one probe differ" in shown
+        assert "Variation between answers to one probe" in shown
     assert "| curated | after | " in text.partition("## Depth of refusal")[2]
     assert "| tokens of the opening | before | after |" in text
 

@@ -159,7 +159,7 @@ def test_prediction_pilot_and_looks_are_shown_where_they_were_measured(rich, run
     found = Seen(webpage(rich, of(run)))
     assert [row[3] for row in found.cells["predicts"][1:]] == ["0.3", "not measured"]
     assert [row[-1] for row in found.cells["looks"][1:]] == ["go on", "difference"]
-    assert [row[-1] for row in found.cells["pilot"][1:]] == ["goes on", "chosen", "goes on"]
+    assert [row[-1] for row in found.cells["pilot"][1:]] == ["continued", "chosen", "continued"]
     assert found.cells["stability"][1] == ["a", "b", "3", "10%", "5%", "not measured"]
     labels = [attributes.get("aria-label", "") for _, attributes in found.tags]
     assert sum("pilot candidate" in one for one in labels) == 1

@@ -64,7 +64,7 @@ def test_the_tables_hold_every_figure(report):
 def test_page_and_text_say_that_it_decides_nothing_and_show_every_model(report):
     page, text = webpage(report, Figures()), markdown(report)
     for told in (page, text):
-        assert "decides nothing" in told
+        assert "It never decides" in told
         assert "(1 refusing, 2 complying) were learned from the answers of the pilot" in told
     assert "<b>secret" not in page
     figure = log_odds_plot(report, styles_of(report))["log_odds"]

@@ -123,7 +123,7 @@ def test_a_report_that_is_not_what_the_schema_says_is_refused(damage, tmp_path):
     for name in ("stability", "pilot"):  # which a reader takes from an early report
         broken.setdefault(name, "missing")
     (tmp_path / "report.json").write_text(json.dumps(broken))
-    with pytest.raises(RunError, match="cannot be read back \\("):
+    with pytest.raises(RunError, match="does not match its schema \\("):
         read_report(tmp_path / "report.json")
 
 

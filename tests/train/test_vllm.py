@@ -227,7 +227,9 @@ def test_a_run_says_who_answered_and_why_not_vllm(tmp_path: Path, monkeypatch: p
     report = report_of(tmp_path / "run")
     models = report["design"]["answered_by"]["transformers"]
     assert list(report["design"]["instead_of_vllm"].values()) == [models]
-    assert "vLLM was asked for, and transformers answered" in (tmp_path / "run" / "8-report" / "report.md").read_text()
+    assert (
+        "The recipe names vLLM, but transformers answered" in (tmp_path / "run" / "8-report" / "report.md").read_text()
+    )
     plain = recipe(*small)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN), os.environ.get("PYTHONPATH", "")]))
     # Under another setting the answers are asked for anew, of the models that are there.
@@ -235,6 +237,6 @@ def test_a_run_says_who_answered_and_why_not_vllm(tmp_path: Path, monkeypatch: p
     assert "vllm stand-in" in str(made["answer"].record["summary"])
     again = report_of(tmp_path / "again")
     assert again["design"]["answered_by"] == {"vllm stand-in": models}
-    assert "vLLM was asked" not in (tmp_path / "again" / "8-report" / "report.md").read_text()
+    assert "The recipe names vLLM" not in (tmp_path / "again" / "8-report" / "report.md").read_text()
     build(plain, tmp_path / "plain")
     assert report_of(tmp_path / "plain")["arms"] == again["arms"]
