@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from curator import wording
+from curator.recipe.verify import RANDOM_CAPPED
 from curator.report import drawing
 from curator.report.cells import Cell, Made, Row, number, share
 from curator.report.part import Absent, AtLeastZero, Number, Part, Share, ShareOrNull
@@ -100,6 +101,8 @@ def _composition(report: Report, _: Figures) -> Made:
         "Each set beside the pool; means over draws. Refusals are identified by "
         f"{report.pool.refusals_by or 'English phrases'}. An opener is the first words of an answer."
     )
+    if any(each.set == RANDOM_CAPPED for each in sets):
+        caption += f" '{RANDOM_CAPPED}' are random sets within the caps on answers; other random sets obey no caps."
     return caption, ["measure", *(each.set for each in sets)], rows() if sets else ()
 
 

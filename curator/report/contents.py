@@ -34,7 +34,7 @@ from curator.report.openers import LogOdds
 from curator.report.part import Comparison, Part
 from curator.report.pilot import Pilot
 from curator.run.files import finite, plain
-from curator.selection.composition import remarks
+from curator.selection.composition import POOL, remarks
 
 if TYPE_CHECKING:
     from curator.decision.depth import Depth, Flips
@@ -165,7 +165,8 @@ def assemble(
     more |= {} if bank is None else {"bank": bank}
     more |= {"depth": conclusion.Depth.model_validate(depth)} if depth is not None and depth.rates else {}
     more |= {} if frontier is None else {"frontier": frontier}
-    kinds = remarks({each.set: each.refusals for each in composition})
+    of_arms = {POOL, *(arm for arm, _ in arms)}
+    kinds = remarks({each.set: each.refusals for each in composition if each.set in of_arms})
     noted = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in kinds]
     return report.model_copy(update={"warnings": (*warnings, *caveats(report), *noted), **more})
 

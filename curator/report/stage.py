@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.conclusions import Comparison
-    from curator.records import Data
+    from curator.records import Data, Scores, Vectors
     from curator.report.conclusion import JudgeError as Correction
     from curator.report.facts import Models
     from curator.report.material import Engine, Provenance, Spent, TaskSetting, Timing
+    from curator.selection.composition import Composition
 
 
 def track(run: Run) -> None:
@@ -76,8 +77,6 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     from curator.report.material import Model, Stability
     from curator.report.part import plain
     from curator.report.pilot import Pilot
-    from curator.selection.composition import compositions
-    from curator.selection.vulnerable import vulnerable_rows
 
     recipe, data = run.recipe, run.data()
     utility = run.utility()
@@ -103,7 +102,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     forgotten, predictions = predicted(run)
     by_rule, decided = recipe.judges.rule != "headline", deciding_verdicts(run)
     findings = concluded(recipe.judges.headline, decided)
-    judged, answered, traits = run.record("judge"), run.record("answer"), run.traits()
+    judged, answered = run.record("judge"), run.record("answer")
     contents = assemble(
         name=recipe.name,
         model=Model(id=recipe.model.id, revision=start["revision"]),
@@ -148,7 +147,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         depth=depth(decided, anticipated(mix_of(recipe)), "curated", recipe.verify.control),
         flips=flips(decided, anticipated(mix_of(recipe))),
         frontier=frontier_of(selection, run.frontier()),
-        composition=compositions(data.pool.rows, traits, scores, run.drawn(), vectors, vulnerable=vulnerable_rows(run)),
+        composition=_composed(run, scores, vectors),
         warnings=[
             *(warning for warning in [run.mixture()] if warning is not None),
             *_notes(start),
@@ -211,6 +210,18 @@ def _settings(run: Run, data: Data, models: Models) -> list[TaskSetting] | None:
                 )
             )
     return settings
+
+
+def _composed(run: Run, scores: Scores, vectors: Vectors) -> list[Composition]:
+    """Of the pool, of every arm's sets, and of random sets within the caps on answers where those are not an arm."""
+    from curator.selection.composition import Composition, compositions
+    from curator.selection.vulnerable import vulnerable_rows
+
+    composed = compositions(
+        run.data().pool.rows, run.traits(), scores, run.drawn(), vectors, vulnerable=vulnerable_rows(run)
+    )
+    shown = (Composition(**each) for each in run.record("select").get("composition", ()))
+    return [*composed, *(each for each in shown if each.set not in {other.set for other in composed})]
 
 
 def _as_resolved(run: Run) -> Judges:

@@ -27,7 +27,7 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
         groups[tuple(words(last(messages, "assistant")))].append(row)
     if rows.height < limits.fewest:
         return []
-    findings = []
+    findings: list[Finding] = []
     for _, ids in sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0])):
         share = len(ids) / rows.height
         if share < limits.canned:
