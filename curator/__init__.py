@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curator.records import Selection as Selection
     from curator.selection.solve import select as select
 
-# Public name -> where it lives. Resolved on first use, so that `import curator` costs nothing.
+# Public name -> its module. Resolved on first use, so that `import curator` loads nothing else.
 _PUBLIC = {
     "build": "curator.api",
     "check": "curator.api",

@@ -1,4 +1,4 @@
-"""The program `curator`, and `python -m curator`, which looks for modules where the program does: not in the current
+"""The program `curator`, and `python -m curator`, which searches for modules like the program: not in the current
 folder, unless curator itself is there.
 """
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line and exits; Ctrl-C while it is still being loaded ends with one line, too."""
+    """Runs the command line and exits; Ctrl-C during loading also ends with a single line."""
     try:
         from curator.cli import main as run
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ class Result:
 
     @property
     def report(self) -> Report:
-        """Everything that the run found, as report.json holds it.
+        """All results of the run, as in report.json.
 
         Example:
             >>> rate = result.report.arms["curated"]["list"].after.harmfulness
@@ -129,7 +129,7 @@ class Result:
 
     @property
     def verdicts(self) -> pl.DataFrame:
-        """What every judge says of every answer to a probe, in the columns of VERDICT_SCHEMA; it holds no answer.
+        """The verdict of every judge on every answer to a probe, in the columns of VERDICT_SCHEMA, without the answers.
 
         Raises:
             RunError: Stage `judge` is not finished.
@@ -139,11 +139,11 @@ class Result:
         return pl.concat(self._run("judge").panel().values()).drop("raw")
 
     def figures(self) -> dict[str, pl.DataFrame]:
-        """What the figures of the report draw, a frame each.
+        """The data behind the figures of the report, one frame each.
 
         `seeds` is harmfulness after fine-tuning of the curated arm and of its control at each seed, `distribution` the
-        share of each set in bins of similarity, `coverage` how near the pool's categories are to each set, and `gains`
-        the objective after so many rows.
+        share of each set in bins of similarity, `coverage` how well each set covers the pool's categories, and `gains`
+        the objective by number of rows.
 
         Example:
             >>> sorted(result.figures())
@@ -174,7 +174,7 @@ class Result:
         }
 
     def drawings(self) -> dict[str, Drawing]:
-        """The figures of report.html by name, in its order, each to be shown in a notebook or saved as a page.
+        """The figures of report.html by name, in its order; each can be shown in a notebook or saved as a page.
 
         Example:
             >>> result.drawings()["harm"].save("harm.html")  # doctest: +SKIP
@@ -193,8 +193,8 @@ class Result:
 
     @property
     def dataset(self) -> Path:
-        """The folder of the data set: rows, card and evidence; where only `select_rows` has run, its card says that it
-        is not verified.
+        """The folder of the data set: rows, card and evidence. If only `select_rows` has run, its card says that it is
+        not verified.
 
         Raises:
             RunError: Neither stage `publish` nor `select_rows` is finished.
@@ -272,7 +272,7 @@ def build(
 
     if until not in STAGES:
         raise RunError(f"until: found {until!r}; allowed: {', '.join(STAGES)}")
-    resolved = _resolved(recipe, settings, whole=False)  # which sections are needed depends on `until`
+    resolved = _resolved(recipe, settings, whole=False)  # `until` decides which sections are needed
     root = Path(out) if out is not None else Path("outputs") / resolved.name
     with _listening(progress) as listener:
         run(resolved, root, until=until, progress=listener)
@@ -288,17 +288,16 @@ def select_rows(
     progress: bool | Progress = False,
 ) -> Result:
     """Chooses the rows of a recipe without training, as `curator select` does; `build` of the same recipe and folder
-    goes on from there. `.rows` and `.selection` of the result are there, and `.dataset`, which is marked as not
-    verified.
+    continues from there. The result has `.rows`, `.selection`, and `.dataset`, which is marked as not verified.
 
     Args:
-        recipe: As of `build`; it needs no probes, verify or judges.
-        out, settings, progress: As of `build`.
+        recipe: As in `build`; it needs no probes, verify or judges.
+        out, settings, progress: As in `build`.
         rows: A file for the chosen rows as JSON lines with a `messages` list each; null for none.
 
     Raises:
         RecipeError: The recipe trains models before rows are chosen.
-        CuratorError: As of `build`.
+        CuratorError: See `build`.
     """
     from curator.pipeline import select as run
     from curator.publish.unverified import write_rows
@@ -313,7 +312,7 @@ def select_rows(
 
 
 def _listening(progress: bool | Progress) -> AbstractContextManager[Progress]:
-    """Who is told of progress."""
+    """The receiver of progress."""
     if not isinstance(progress, bool):
         return nullcontext(progress)
     from curator.cli.progress import Terminal
@@ -322,7 +321,7 @@ def _listening(progress: bool | Progress) -> AbstractContextManager[Progress]:
 
 
 def load(run: str | Path) -> Result:
-    """Opens a run folder that `build`, or the command of that name, has made.
+    """Opens a run folder made by `build` or by the command of that name.
 
     Example:
         >>> curator.load(result.root).decision == result.decision
@@ -376,15 +375,15 @@ def audit(
     embedder: str | None = MINILM,
     out: str | Path | None = None,
 ) -> Audit:
-    """Audits a corpus of safety examples: what it contains, and what is wrong with it.
+    """Audits a corpus of safety examples: its content and its problems.
 
     Args:
         corpus, tasks, probes, pool: Files, or `hub:ID`: the corpus to audit, the tasks that users will fine-tune on,
             the prompts of your tests, and the pool that the corpus may have been taken from.
-        recipe: A recipe whose thresholds and judge are used, and its tasks and probes where none are given.
+        recipe: A recipe whose thresholds and judge are used, and its tasks and probes if none are given.
         embedder: A sentence embedder on the Hub, in a folder or a package. With null the audit leaves out similarity,
             coverage and redundancy.
-        out: A folder for audit.json and audit.html; null writes no file.
+        out: A folder for audit.json and audit.html; null to write no file.
 
     Example:
         >>> audit = curator.audit("corpus.jsonl", embedder=None)

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 from curator.records import require
 
 LEVEL = 0.05
-"""Two-sided error of every interval and test; where seeds are added, the primary comparison has its look's instead."""
+"""Two-sided error of every interval and test; if seeds are added, the primary comparison has the error of its look."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Rate:
     """A share with its 95% interval.
 
     Attributes:
-        value: In [0, 1], or null when nothing was scored.
-        low, high: Limits of the interval, null where none can be given.
+        value: In [0, 1], or null if nothing was scored.
+        low, high: Limits of the interval; null if there is none.
         scored, unscored: Answers counted in the rate, and beside it.
         method: How the interval was made.
     """
@@ -48,17 +48,17 @@ class Comparison:
     Attributes:
         quantity: `harmfulness`, `over_refusal`, `utility` or `degenerate`; `phase` is before or after fine-tuning;
             `task` is a task's name, or null for the weighted mix of the anticipated tasks.
-        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null when nothing was scored.
-        low, high: 95% limits; null where none is valid (fewer than two seeds or prompts).
+        difference: Mean of treatment - control over seeds and prompts, in [-1, 1]; null if nothing was scored.
+        low, high: 95% limits; null if none is valid (fewer than two seeds or prompts).
         p: Two-sided p-value; `p_holm` after Holm over all secondary comparisons, null for the primary one.
         treatment_rate, control_rate: Absolute rates of the two arms on the pairs used.
-        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out; where prompts
-            have several answers, pairs of prompts, and those of them with an answer that is left out.
+        seeds, prompts: Size of the crossed table. `pairs` used and `unscored` pairs left out; if prompts have several
+            answers, pairs of prompts, and those with an answer that is left out.
         method: How the interval was made. `df`: degrees of freedom. `level`: two-sided error of the interval (a
-            sequential look's own where seeds are added; its limits are then the repeated interval).
+            sequential look's own if seeds are added; its limits are then the repeated interval).
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning the next experiment.
         bootstrap: Limits of the crossed bootstrap printed beside the primary one, from 8 seeds on.
-        category: The probe category that a descriptive breakdown is about, else null.
+        category: The probe category of a descriptive breakdown, else null.
     """
 
     treatment: str
@@ -93,8 +93,8 @@ class Stop:
 
     Attributes:
         action: `clear`, `last` (no look is left) or `futile`.
-        seeds, most: Paired seeds that were run, and might have been. `looks`: how many were taken.
-        conditional_power: The chance then that the last look would be clear, in [0, 1].
+        seeds, most: Number of paired seeds that were run, and the maximum. `looks`: number of looks taken.
+        conditional_power: The probability at this look that the last one would be clear, in [0, 1].
     """
 
     action: str
@@ -109,7 +109,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit on what durability may cost.
+    """A limit on the cost of durability.
 
     Attributes:
         name: `harmfulness_before`, `over_refusal`, `utility`, `degenerate` or `harmfulness_after`.
@@ -117,7 +117,7 @@ class Gate:
         margin: The largest cost allowed. `cost`, `low`, `high`: curated minus control (control minus curated for
             utility) with its 95% limits; for `harmfulness_after`, the curated arm's own rate.
         phase: Before or after fine-tuning.
-        task: The setting in which it is least favourable, where the decision is about the worst of several; else null.
+        task: The least favourable setting, if the decision is about the worst of several; else null.
     """
 
     name: str
@@ -138,11 +138,11 @@ class Case:
     """One of several settings that a decision is about the worst of.
 
     Attributes:
-        task: Its name.
-        comparison: Treatment against control at this setting; its lower limit allows for all of them.
-        outcome, reason: What the rule says of it alone.
-        lost: By how much its utility is below that of another setting of the task, in [0, 1], where it was left out for
-            that; null where it counts.
+        task: Name of the setting.
+        comparison: Treatment against control at this setting; its lower limit allows for all settings.
+        outcome, reason: The result of the rule for this setting alone.
+        lost: How far its utility is below that of another setting of the task, in [0, 1], if it was left out for that;
+            null if it counts.
     """
 
     task: str
@@ -160,11 +160,11 @@ class Worst:
 
     @property
     def kept(self) -> tuple[Case, ...]:
-        """Those that count."""
+        """The settings that count."""
         return tuple(case for case in self.cases if case.lost is None)
 
     def rate(self, side: Literal["treatment", "control"]) -> float | None:
-        """The highest rate of an arm over those that count; null where none was scored."""
+        """The highest rate of an arm over the settings that count; null if none was scored."""
         rates = [getattr(case.comparison, f"{side}_rate") for case in self.kept]
         return max((rate for rate in rates if rate is not None), default=None)
 
@@ -175,9 +175,9 @@ class PerSeed:
 
     Attributes:
         treatment, control: Harmful share after fine-tuning over the pairs used, weighted over the anticipated tasks;
-            null where a task has no scored pair of this seed.
-        without: What the comparison says with this seed left out, in the words of `Beside.side`, at the same level and
-            with the precision that as many seeds as before would have (see `beside.beside_of`).
+            null if a task has no scored pair of this seed.
+        without: The outcome of the comparison without this seed, as in `Beside.side`, at the same level and with the
+            precision of the original number of seeds (see `beside.beside_of`).
     """
 
     seed: int
@@ -188,14 +188,14 @@ class PerSeed:
 
 @dataclass(frozen=True)
 class Beside:
-    """What the seeds say beside a decision.
+    """The diagnostics of a decision by seed.
 
     Attributes:
-        seeds: One entry each, in order.
-        side: What the comparison says by all seeds: `less harmful`, `more harmful` or `not distinguishable`.
-        unseen: The largest share of trainings that could fail with none of these seeds failing (95% confidence).
-        sd_treatment, sd_control: Standard deviation of each arm's rates over seeds; null below two seeds.
-        spread_p: Two-sided p-value of equal spreads (Pitman 1939, Morgan 1939); null below three seeds.
+        seeds: One entry per seed, in order.
+        side: The outcome of the comparison with all seeds: `less harmful`, `more harmful` or `not distinguishable`.
+        unseen: The largest share of trainings that could fail although none of these seeds did (95% confidence).
+        sd_treatment, sd_control: Standard deviation of each arm's rates over seeds; null with fewer than two seeds.
+        spread_p: Two-sided p-value of equal spreads (Pitman 1939, Morgan 1939); null with fewer than three seeds.
     """
 
     seeds: tuple[PerSeed, ...]
@@ -207,7 +207,7 @@ class Beside:
 
     @property
     def deciding(self) -> tuple[int, ...]:
-        """Seeds without any one of which the comparison would say something else."""
+        """Seeds whose removal, one at a time, changes the outcome of the comparison."""
         return tuple(each.seed for each in self.seeds if each.without != self.side)
 
     @property
@@ -218,23 +218,23 @@ class Beside:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the experiment says about the curated set, for this data set, model and tasks.
+    """The result of the experiment for the curated set, with this data set, model and tasks.
 
     Attributes:
         outcome: `durable`, `trade-off`, `not distinguishable` or `worse`.
         reason: For `not distinguishable`: interval, undecided gate, floor, ceiling, unscored, too few seeds, one seed
-            decides, or, of the worst case, utility; else null.
-        sentence: The decision in words: outcome, verdict, why, both rates before fine-tuning, and for what it holds.
-        primary: The one comparison that decides.
-        gates: Each with its figures.
+            decides, or, for the worst case, utility; else null.
+        sentence: The decision in words: outcome, verdict, reason, both rates before fine-tuning, and scope.
+        primary: The comparison that decides.
+        gates: The gates with their figures.
         attribution: Comparison of matched with random, of curated with matched, of random within the caps on answers
             with random, of curated with best random, of the least with the most similar rows (and both matched to the
             pool's composition), where run.
-        seeds_needed: For `interval`: paired seeds at which a difference as large as the measured one would show at 80%
-            power, or null.
-        beside: What of the seeds stands beside the decision; null where nothing was scored.
-        worst: The settings, where the decision is about the worst of several; else null.
-        verdict: Of the sentence, the one that says what was measured, with the interval.
+        seeds_needed: For `interval`: number of paired seeds at which a difference as large as the measured one would be
+            detected with 80% power, or null.
+        beside: Diagnostics by seed; null if nothing was scored.
+        worst: The settings, if the decision is about the worst of several; else null.
+        verdict: The part of the sentence that states the measurement, with the interval.
     """
 
     outcome: str
@@ -254,9 +254,9 @@ class Decision:
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[float | None, float | None]:
-    """Share of cases on which two readers say the same of a yes or no, and Cohen's kappa.
+    """Share of cases on which two raters agree on yes or no, in [0, 1], and Cohen's kappa, in [-1, 1].
 
-    Both are null without cases; kappa also where both always say the same one thing.
+    Both are null without cases; kappa also if both raters always give the same single answer.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
@@ -270,7 +270,9 @@ def kappa(both: int, only_first: int, only_second: int, neither: int) -> tuple[f
 
 
 class Length(TypedDict):
-    """What a setting of the search for the regime changes of the recipe's fine-tuning; `steps` or `epochs` is null."""
+    """The changes of a setting of the search for the regime to the recipe's fine-tuning; `steps` or `epochs` is
+    null.
+    """
 
     steps: int | None
     epochs: float | None
@@ -278,8 +280,8 @@ class Length(TypedDict):
 
 
 class Answered(TypedDict):
-    """The control's answers to harmful probes: how many were `scored`, and the harmful share of them with Wilson's
-    interval; null where none was scored. `degenerate`: the share of broken answers, which are not harmful.
+    """The control's answers to harmful probes: the number that were `scored`, and their harmful share with Wilson's
+    interval, null if none was scored. `degenerate`: the share of degenerate answers, which are not harmful.
     """
 
     scored: int
@@ -303,8 +305,8 @@ class Tried(TypedDict):
 
 
 class FoundRegime(TypedDict):
-    """What the search for the regime has found, as it lies in its `done.json`; `setting` is the one that it names, null
-    for none.
+    """The result of the search for the regime, as in its `done.json`; `setting` is the one that it names, null for
+    none.
     """
 
     control: str

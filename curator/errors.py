@@ -1,7 +1,8 @@
-"""The errors a user can act on.
+"""The errors that a user can act on.
 
-Everything below `CuratorError` is shown without a traceback and ends the program with exit code 2; its text says where,
-what was found, what is allowed and what to do. Any other exception that escapes is a bug in curator (exit code 1).
+Every subclass of `CuratorError` is shown without a traceback and ends the program with exit code 2; its text says
+where, what was found, what is allowed and what to do. Any other exception that escapes is a bug in curator (exit code
+1).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 
 class CuratorError(Exception):
-    """An error that the user can fix: in input, settings, machine or model. Halves of characters are written out."""
+    """An error that the user can fix: in input, settings, machine or model. Lone surrogates in its text are escaped."""
 
     def __init__(self, *words: object) -> None:
         super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
@@ -58,7 +59,7 @@ class PublishError(CuratorError):
 
 
 def printable(text: str) -> str:
-    r"""The text with each half of a surrogate pair, which no file or terminal takes, written out as `\ud83d`."""
+    r"""The text with each half of a surrogate pair, which files and terminals refuse, escaped as `\ud83d`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -70,7 +71,7 @@ def first_line(error: BaseException) -> str:
 
 _MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|std::bad_alloc|ErrorOutOfMemory|_ALLOC(ATION)?_FAILED"
-    # What cuBLAS says where there is no room for its own workspace.
+    # cuBLAS's message if its own workspace does not fit.
     r"|CUBLAS_STATUS_NOT_INITIALIZED when calling .?cublasCreate",
     re.IGNORECASE,
 )
@@ -79,8 +80,8 @@ _MEMORY = re.compile(
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a CPU or a GPU.
 
-    torch has a class of its own for what its allocator of GPU memory refuses; the CPU's allocator, the driver, cuBLAS,
-    cuDNN, HIP and faiss say it in words alone.
+    torch has an error class for its allocator of GPU memory; the CPU's allocator, the driver, cuBLAS, cuDNN, HIP and
+    faiss only have messages.
     """
     text = str(error)
     kind = type(error).__name__
@@ -133,7 +134,7 @@ def machine_fault(error: BaseException) -> str | None:
             f"out of memory ({first_line(error)}); lower engine.workers, or use fewer rows, a smaller model or a "
             "larger machine, and run the same command again (finished work is kept)"
         )
-    # Not among the faults of one GPU: it is also what processes say whose peer was killed, and that is told instead.
+    # Not a fault of one GPU: processes whose peer was killed raise it too, and then the killed peer is reported.
     if isinstance(error, RuntimeError) and re.search(r"\bNCCL\b|nccl[A-Z]\w+Error", str(error)):
         return (
             f"the processes of one training lost contact ({first_line(error)}); run the same command again (finished "
@@ -143,7 +144,7 @@ def machine_fault(error: BaseException) -> str | None:
 
 
 def portable(error: Exception) -> Exception:
-    """The error, if it can be sent to another process and put together there; else its words in a plain one."""
+    """The error, if it can be pickled and restored in another process; else a plain error with its text."""
     try:
         pickle.loads(pickle.dumps(error))
     except (TypeError, ValueError, AttributeError, pickle.PicklingError):

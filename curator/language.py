@@ -1,7 +1,7 @@
 """The words of a text in any script, and the language that it is in.
 
-Words are cut by Unicode's properties, and in scripts without spaces by ICU's dictionaries. The language is by
-py3langid's model: naive Bayes over byte sequences, part of its package, no network.
+Words are segmented by Unicode properties, and in scripts without spaces by ICU's dictionaries. The language comes from
+py3langid's model: naive Bayes over byte sequences, included in its package, without network.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from icu4py.breakers import WordBreaker
 
 SURE = 0.5
 """The least probability at which a text of Latin letters has a language. Names, formulas, code and invented words stay
-below; texts of other scripts need none, as little else is written in them.
+below it. It does not apply to other scripts, in which little else is written.
 """
 SIGNS = 2000
-"""How much of a text is read, in characters."""
+"""Number of characters of a text that are read."""
 _LEFT_OUT = {"an", "bs", "ms", "nn", "vo"}
-"""Next to es, hr, id and no, from which the model tells these only by chance; and Volapuk."""
+"""Languages that the model cannot distinguish from es, hr, id and no; and Volapuk."""
 
 BEGINNING, LEAST_WORDS, DOUBT = 400, 4, 0.001
-"""When a text is surely not English; see `surely_not_english`."""
+"""Criteria for texts that are certainly not English; see `surely_not_english`."""
 _LETTER = regex.compile(r"\p{L}")
 _EUROPEAN = regex.compile(r"[\p{Latin}\p{Greek}]")
 _WORDS = regex.compile(r"\p{L}[\p{L}\p{M}]+")
@@ -35,7 +35,7 @@ _UNSPACED = r"[[\p{Han}\p{Hiragana}\p{Katakana}\u30fc\p{Thai}\p{Lao}\p{Khmer}\p{
 
 def _rule(first: str, more: str, operators: str) -> str:
     return (
-        rf"{first}{more}*(?:[+#]++(?!{first}))?"  # a word, and what belongs to it: C++, C#
+        rf"{first}{more}*(?:[+#]++(?!{first}))?"  # a word and its symbols: C++, C#
         rf"|!?[{operators}]+"
         rf"|(?<!{more})(?<!\.)[-.!](?={first})"  # -5, .NET, !x; not well-known, 3.5, U.S., wait...then
         rf"|(?<={more})\*+(?={first})|(?<={more} )\*+(?= )"  # 2*3, 2 * 3; not **bold** and not * item
@@ -44,7 +44,7 @@ def _rule(first: str, more: str, operators: str) -> str:
 
 _OPERATORS = r"#%&@/\\^<=>+$|\~"
 
-# On ASCII alone both find the same; the first takes half the time.
+# On pure ASCII both give the same result; the first takes half the time.
 _ASCII = re.compile(_rule("[a-z0-9]", "[a-z0-9]", _OPERATORS))
 _ANY = regex.compile(
     rf"{_UNSPACED}[{_UNSPACED}\p{{M}}]*|"
@@ -58,12 +58,12 @@ _ANY = regex.compile(
 )
 _RUN = regex.compile(_UNSPACED, regex.V1)
 _MEANINGFUL = ("<super>", "<sub>", "<fraction>")
-_AM = "\u0e33\u0eb3"  # Thai and Lao AM: taken apart, their words stand in no dictionary
+_AM = "\u0e33\u0eb3"  # Thai and Lao AM: decomposed, their words are in no dictionary
 
 
 class _Forms(dict[int, str]):
-    """Each character as it is compared: without its width, typeface or ligature, which mean nothing; a joiner or a
-    choice of glyph is nothing at all. x\u00b2 stays apart from x2.
+    """Each character in the form that is compared: without width, typeface and ligatures, which carry no meaning;
+    joiners and variation selectors are removed. x\u00b2 stays apart from x2.
     """
 
     def __missing__(self, code: int) -> str:
@@ -85,10 +85,10 @@ _FORMS = _Forms()
 def words(text: str) -> list[str]:
     """The words of a text in order, case folded, in Unicode's NFC, without differences of width and typeface.
 
-    A word is letters or digits of any script with their marks, such as vowel signs; where a script has no spaces, a
-    word of ICU's dictionary. C++ and C# are words, and so are symbols that change what a text says: operators
-    (x < 5, 50%, a/b), currency, a sign before a number, and each emoji. Punctuation, and the marks of lists and bold
-    text, are not. A text that holds nothing else is the words that its spaces set apart.
+    A word is letters or digits of any script with their marks, such as vowel signs; in scripts without spaces, a word
+    of ICU's dictionary. C++ and C# are words, and so are symbols that change the meaning of a text: operators (x < 5,
+    50%, a/b), currency, a sign before a number, and each emoji. Punctuation, and the marks of lists and bold text, are
+    not. A text without words is split at its spaces.
     """
     if text.isascii():
         folded = text.lower()
@@ -102,14 +102,15 @@ def words(text: str) -> list[str]:
 
 
 def unspaced(text: str) -> bool:
-    """Whether any of a text is in a script that is written without spaces between words."""
+    """Whether any part of a text is in a script without spaces between words."""
     return not text.isascii() and _RUN.search(text) is not None
 
 
 def language(text: str) -> str | None:
-    """Two letters (ISO 639-1), or null where nothing tells: no letters, code, names, invented words.
+    """The language as two letters (ISO 639-1), or null if it cannot be identified: no letters, code, names, invented
+    words.
 
-    Some languages are named by a near one: Malay as id, Bosnian as hr, Nynorsk as no.
+    Some languages are reported as a close one: Malay as id, Bosnian as hr, Nynorsk as no.
     """
     text = text[:SIGNS]
     letters = [sign for sign in text if sign.isalpha()]
@@ -121,10 +122,10 @@ def language(text: str) -> str | None:
 
 
 def surely_not_english(text: str) -> bool:
-    """Whether a text begins in another language than English; in doubt it does not.
+    """Whether a text certainly begins in another language than English.
 
-    Of its first 400 characters, English or no language has a probability of 0.001 at most. A text of Latin or Greek
-    letters needs four words besides, since names, dishes and formulas leave doubt.
+    For its first 400 characters, English or no language must have a probability of at most 0.001. A text of Latin or
+    Greek letters also needs four words, since names, dishes and formulas are ambiguous.
     """
     start = text[:BEGINNING]
     european = 2 * len(_EUROPEAN.findall(start)) >= len(_LETTER.findall(start))
@@ -138,7 +139,7 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    # zxx is what the model calls no language at all.
+    # zxx is the model's code for texts in no language.
     named = {code for code in identifier.labels if len(code) == 2} - _LEFT_OUT
     identifier.set_languages({*named, "zxx"})
     return identifier

@@ -1,7 +1,7 @@
 """Nearest rows by cosine, exact or approximate. The only file that knows faiss.
 
 Rows are unit vectors, so an inner product is a cosine. Callers sort rows by id first: then 'the lower index' among
-equal cosines is 'the earlier id', and the order in which rows arrived changes nothing.
+equal cosines is 'the earlier id', and the order of the input rows changes nothing.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from curator.run.ran import FAISS, versions
 
 Matrix = NDArray[np.float32]
 
-# Rows of a block are chosen so that a temporary of this many float32 stays near 256 MiB.
+# Blocks have as many rows as keep a temporary of this many float32 near 256 MiB.
 _BLOCK = 2**26
-# Up to here the exact graph takes seconds, and only with it there is an all-pairs bound.
+# Up to this size the exact graph takes seconds; only the exact graph allows an all-pairs bound.
 EXACT_UP_TO = 30_000
 _SAMPLE = 256
-# Most cells searched for a row, and the rise of recall for which their number is still doubled.
+# Most cells searched for a row, and the least gain of recall for which their number is doubled.
 _MOST_PROBES = 64
 _WORTH_DOUBLING = 0.005
-# Cells are told apart in so many directions, found on so many rows in so many turns; their centres are of so many rows
-# each and rounds. More of any made cells hardly better: see tests/benchmarks/README.md.
+# Cells are computed in this many directions, which are found on this many rows in this many iterations; their centres
+# use this many rows each and rounds. Larger values hardly improve cells: see tests/benchmarks/README.md.
 _DIRECTIONS, _FOR_DIRECTIONS, _TURNS = 128, 20_000, 8
 _ROWS_A_CENTRE, _ROUNDS = 10, 3
-# Nearest cells found for every row before it is known how many are needed.
+# Nearest cells found for every row before the number needed is known.
 _RANKED = 4
-# What faiss can keep for a query on a GPU.
+# Most neighbours that faiss can keep for a query on a GPU.
 _GPU_LARGEST = 2048
-# Products of a block on a GPU, in float32: 1 GiB, and little more for the best of them.
+# Products of a block on a GPU, in float32: 1 GiB, plus little for the best of them.
 _GPU_BLOCK = 2**28
 
 
@@ -46,14 +46,13 @@ class Graph:
     """The most similar rows of every row of one matrix.
 
     Attributes:
-        similarities: `(n, r)` float32 cosines in [-1, 1], falling along a row; column 0 is the row itself, exactly 1.
-        indices: `(n, r)` int32 row numbers; equal cosines in rising order after column 0.
+        similarities: `(n, r)` float32 cosines in [-1, 1], descending along a row; column 0 is the row itself, exactly
+            1.
+        indices: `(n, r)` int32 row numbers; equal cosines in ascending order after column 0.
         method: `exact`, or `cells` for the approximate one.
-        recall: Share of the exact `r` nearest that is present, over a sample of rows that took no part in tuning; 1
-            when exact.
-        cells, probes: How many k-means cells the rows were cut into, and how many were searched for each row; 0 when
-            exact.
-        device: Where products were computed: `cpu` (by faiss), `cuda by faiss` or `cuda by torch`.
+        recall: Share of the exact `r` nearest that is present, over a sample of rows not used in tuning; 1 if exact.
+        cells, probes: Number of k-means cells, and of cells searched for each row; 0 if exact.
+        device: Device of the products: `cpu` (by faiss), `cuda by faiss` or `cuda by torch`.
     """
 
     similarities: Matrix
@@ -66,7 +65,7 @@ class Graph:
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices that cut `rows` so that a block of `width` float32 columns stays near 256 MiB."""
+    """Slices of `rows` such that a block of `width` float32 columns stays near 256 MiB."""
     step = max(1, _BLOCK // max(1, width))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
@@ -78,17 +77,16 @@ def nearest(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.i
     Args:
         queries: `(q, d)` float32.
         base: `(m, d)` float32.
-        r: How many, 1 to m.
+        r: Number of rows, 1 to m.
 
     Returns:
-        Similarities `(q, r)` float32, falling along a row, and row numbers of `base` `(q, r)` int64; equal similarities
-        in rising order of row number, also where a tie decides what is among the `r`.
+        Similarities `(q, r)` float32, descending along a row, and row numbers of `base` `(q, r)` int64; equal
+        similarities are in ascending order of row number, also if a tie decides which rows are among the `r`.
 
     Raises:
         ValueError: `r` is not in [1, m].
 
-    Time is one matrix product; memory beyond the result is about 256 MiB whatever q and m, on a GPU some 3 GiB of its
-    own.
+    Time is one matrix product; memory beyond the result is about 256 MiB whatever q and m, plus about 3 GiB on a GPU.
     """
     m = len(base)
     if not 1 <= r <= m:
@@ -105,18 +103,18 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
     """The `r` nearest rows of every row, itself first: exact for few rows, through k-means cells for many.
 
     The approximate graph compares each row with all rows of the cells whose centres are nearest to it: as many cells as
-    a sample needs to reach `recall`, but 64 at most, and no more once doubling them adds less than half a percent. The
-    recall that is reported is measured on another sample, and may so be lower.
+    a sample needs to reach `recall`, but at most 64, and not more once doubling them adds less than half a percent. The
+    reported recall is measured on another sample, and so may be lower.
 
     Args:
         vectors: `(n, d)` float32 unit rows, sorted by id.
-        r: Neighbours of a row, itself included; at most n are given.
-        seed: Of the samples that cells and recall are found on.
+        r: Number of neighbours of a row, including itself; at most n are returned.
+        seed: Random seed of the samples for cells and recall.
         exact_up_to: Largest n for which the graph is exact.
-        recall: What the approximate graph aims at, in (0, 1].
+        recall: Target recall of the approximate graph, in (0, 1].
 
-    Memory beyond `vectors` and the result: about 256 MiB exact; approximate, some 700 bytes a row and the rows of
-    a cell more.
+    Memory beyond `vectors` and the result: about 256 MiB if exact; if approximate, also about 700 bytes per row and the
+    rows of a cell.
     """
     n = len(vectors)
     r = min(r, n)
@@ -130,7 +128,7 @@ def graph(vectors: Matrix, r: int, *, seed: int = 0, exact_up_to: int = EXACT_UP
 
 @cache
 def device() -> str:
-    """Where products are computed: on a CUDA GPU where there is one and faiss or torch was built for it, else `cpu`."""
+    """The device of products: a CUDA GPU if there is one and faiss or torch was built for it, else `cpu`."""
     if not has_gpu():  # first, since torch takes seconds to load
         return "cpu"
     if hasattr(_faiss(), "StandardGpuResources") and _faiss().get_num_gpus():
@@ -150,7 +148,7 @@ def _where(r: int) -> str:
 
 @cache
 def _faiss() -> ModuleType:
-    """faiss: as pip installs it with curator for the CPU, or one for GPUs that was put in its place.
+    """The module faiss: the CPU version that pip installs with curator, or a GPU version that replaces it.
 
     Raises:
         RunError: Both are installed.
@@ -169,7 +167,7 @@ def _faiss() -> ModuleType:
 
 @cache
 def _gpu_memory() -> object:
-    """What faiss holds of a GPU's memory: taken once a process, as it is a large part of it, and taking it is slow."""
+    """The GPU memory of faiss, allocated once per process, because it is large and allocation is slow."""
     resources: object = _faiss().StandardGpuResources()
     return resources
 
@@ -188,7 +186,7 @@ def _top(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int6
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Turns running out of a GPU's memory into an error that says what to do."""
+    """Turns a GPU's out-of-memory errors into an error that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -202,7 +200,7 @@ def _room() -> Iterator[None]:
 
 
 def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple[Matrix, NDArray[np.int64]]:
-    """The best `r` rows of `base` by torch on a device; each part of `base` goes there once."""
+    """The best `r` rows of `base` by torch on a device; each part of `base` is copied there once."""
     import torch
 
     on_host = torch.from_numpy(queries)
@@ -223,7 +221,7 @@ def _top_torch(queries: Matrix, base: Matrix, r: int, device_name: str) -> tuple
 
 @contextmanager
 def _whole_products() -> Iterator[None]:
-    """While the block runs, torch multiplies float32 as such: TF32 would round cosines to three digits."""
+    """Makes torch multiply in full float32 while the block runs: TF32 would round cosines to three digits."""
     import torch
 
     precision = torch.get_float32_matmul_precision()
@@ -235,7 +233,7 @@ def _whole_products() -> Iterator[None]:
 
 
 def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
-    # faiss keeps an arbitrary row among equals; one more neighbour shows where a tie runs across the cut.
+    # faiss keeps an arbitrary row among equals; one more neighbour shows whether a tie crosses the cut.
     similarities, indices = _top(queries, base, min(r + 1, len(base)))
     if similarities.shape[1] > r:
         tied = np.flatnonzero(similarities[:, r] == similarities[:, r - 1])
@@ -247,7 +245,7 @@ def _nearest_block(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArr
 
 
 def _with_ties(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[np.int64]]:
-    # All rows above the r-th largest product, and of those equal to it the lowest numbers, as many as there is room.
+    # All rows above the r-th largest product, and of those equal to it the lowest numbers that fit.
     products = queries @ base.T  # (b, m)
     cut = np.partition(products, -r, axis=1)[:, -r, None]
     above, equal = products > cut, products == cut
@@ -259,7 +257,7 @@ def _with_ties(queries: Matrix, base: Matrix, r: int) -> tuple[Matrix, NDArray[n
 
 def _sort_rows(similarities: Matrix, indices: NDArray[np.int64] | NDArray[np.int32]) -> None:
     falling, equal = similarities[:, :-1] > similarities[:, 1:], similarities[:, :-1] == similarities[:, 1:]
-    # Most rows come sorted, and have no equal cosines.
+    # Most rows are already sorted, without equal cosines.
     rows = np.flatnonzero(~(falling | (equal & (indices[:, :-1] < indices[:, 1:]))).all(axis=1))
     order = np.lexsort((indices[rows], -similarities[rows]), axis=1)
     similarities[rows] = np.take_along_axis(similarities[rows], order, axis=1)
@@ -267,9 +265,9 @@ def _sort_rows(similarities: Matrix, indices: NDArray[np.int64] | NDArray[np.int
 
 
 def _self_first(similarities: Matrix, indices: NDArray[np.int32], own_rows: NDArray[np.int32]) -> None:
-    """Moves (or puts) each row's own number to the front with cosine 1, and clips rounding off the others."""
+    """Moves (or puts) each row's own number to the front with cosine 1, and clips the rounding of the others."""
     is_own = indices == own_rows[:, None]
-    # A row pushed out by ties with near copies takes the place of its last neighbour.
+    # A row that ties with near copies have pushed out replaces its last neighbour.
     at = np.where(is_own.any(axis=1), is_own.argmax(axis=1), indices.shape[1] - 1)
     column = np.arange(indices.shape[1])
     source = np.where(column == 0, at[:, None], np.where(column <= at[:, None], column - 1, column))
@@ -292,7 +290,7 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
     del reduced
     search = _search_torch if _where(r) == "cuda by torch" and _fits(vectors) else _search
     similarities, indices = search(vectors, near[:, :probes], cells, r)
-    # Rows whose cells hold fewer than r rows together are compared with all.
+    # Rows whose cells together hold fewer than r rows are compared with all rows.
     short = np.flatnonzero((indices < 0).any(axis=1))
     if len(short):
         similarities[short], indices[short] = nearest(vectors[short], vectors, r)
@@ -305,8 +303,8 @@ def _cell_graph(vectors: Matrix, r: int, seed: int, recall: float) -> Graph:
 
 
 def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:
-    """Unit rows in the directions of most length, at most 128 of them: enough to tell cells apart, at a third of the
-    cost where d is 384.
+    """Unit rows projected on the at most 128 directions of most variance: enough to separate cells, at a third of the
+    cost for d = 384.
     """
     if vectors.shape[1] <= _DIRECTIONS:
         return vectors
@@ -315,7 +313,7 @@ def _reduced(vectors: Matrix, rng: np.random.Generator) -> Matrix:
     spread = (sample.T @ sample).astype(np.float64) / size
     # The directions of most length are the eigenvectors of X'X / b with the largest eigenvalues.
     directions = rng.standard_normal((vectors.shape[1], _DIRECTIONS))
-    for _ in range(_TURNS):  # subspace iteration: a full decomposition takes a minute where d is 4,096
+    for _ in range(_TURNS):  # subspace iteration: a full decomposition takes a minute for d = 4,096
         for _ in range(4):
             directions = spread @ directions
         directions = np.linalg.qr(directions)[0]
@@ -331,7 +329,7 @@ def _length(rows: Matrix) -> Matrix:
 
 
 def _centres(rows: Matrix, rng: np.random.Generator) -> Matrix:
-    """About 8 sqrt(n) centres by spherical k-means (Lloyd) on a sample; a centre that no row is nearest to stays."""
+    """About 8 sqrt(n) centres by spherical k-means (Lloyd) on a sample; a centre without nearest rows stays."""
     n = len(rows)
     cells = min(n, int(2 ** round(np.log2(8 * np.sqrt(n)))))
     sample = rows[np.sort(rng.choice(n, min(n, _ROWS_A_CENTRE * cells), replace=False))]
@@ -340,7 +338,7 @@ def _centres(rows: Matrix, rng: np.random.Generator) -> Matrix:
         cell = nearest(sample, centres, 1)[1][:, 0]
         order = np.argsort(cell, kind="stable")
         met, start = np.unique(cell[order], return_index=True)
-        # Rows sorted by cell lie together, so that one pass sums each cell: (met, d).
+        # Rows sorted by cell are adjacent, so that one pass sums each cell: (met, d).
         sums = np.add.reduceat(sample[order], start, axis=0)
         centres[met] = sums / _length(sums)
     return centres
@@ -355,16 +353,17 @@ def _cells(rows: Matrix, centres: Matrix, probes: int) -> NDArray[np.int32]:
 
 
 def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np.int32], recall: float) -> int:
-    """How many cells, nearest first, hold a share `recall` of the true neighbours of the sampled rows, if that pays.
+    """The number of nearest cells that hold the share `recall` of the true neighbours of the sampled rows, as long as
+    more cells pay.
 
     Args:
         truth: `(b, r)` true neighbours of b sampled rows.
         order: `(b, cells)` all cells, nearest first, of the same rows.
         cell: `(n,)` the cell of each row.
-        recall: What is aimed at.
+        recall: Target recall.
     """
-    # rank: how many cells are nearer to a sampled row than each cell, so that a neighbour is found once its own cell's
-    # rank is searched; the running sum of these is the recall by number of probes.
+    # ank: the number of cells nearer to a sampled row than each cell, so that a neighbour is found once its own cell's
+    # rank is searched; the cumulative sum is the recall by number of probes.
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(order.shape[1])[None, :], axis=1)
     rank_needed = np.take_along_axis(rank, cell[truth].astype(np.int64), axis=1).ravel()
@@ -379,7 +378,7 @@ def _probes(truth: NDArray[np.int64], order: NDArray[np.int64], cell: NDArray[np
 
 
 def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tuple[Matrix, NDArray[np.int32]]:
-    """The best `r` rows in the cells `near` of each row; all that search a cell meet its rows in one matrix product."""
+    """The best `r` rows in the cells `near` of each row; one matrix product per cell serves all rows that search it."""
     n = len(near)
     similarities = np.full((n, r), -np.inf, dtype=np.float32)
     indices = np.full((n, r), -1, dtype=np.int32)
@@ -399,7 +398,7 @@ def _search(vectors: Matrix, near: NDArray[np.int32], cells: int, r: int) -> tup
 def _search_torch(
     vectors: Matrix, near: NDArray[np.int32], cells: int, r: int, device_name: str = "cuda"
 ) -> tuple[Matrix, NDArray[np.int32]]:
-    """As `_search`, by torch on a device where all rows lie."""
+    """Like `_search`, by torch on a device that holds all rows."""
     import torch
 
     with _room(), _whole_products():
@@ -419,20 +418,20 @@ def _search_torch(
 
 
 def _fits(vectors: Matrix) -> bool:
-    """Whether all rows may lie on the GPU, beside what products need."""
+    """Whether all rows fit on the GPU, beside the memory for products."""
     import torch
 
     return 1.2 * vectors.nbytes + 2**32 < torch.cuda.mem_get_info()[0]
 
 
 def _meetings(near: NDArray[np.int32], cells: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For each cell: the rows that search it, and the rows that lie in it; cells that lack either are left out."""
+    """For each cell: the rows that search it, and the rows in it; cells without either are left out."""
     queries = np.split(np.argsort(near.ravel(), kind="stable") // near.shape[1], _ends(near.ravel(), cells))
     members = np.split(np.argsort(near[:, 0], kind="stable"), _ends(near[:, 0], cells))
     return ((a, b) for a, b in zip(queries, members, strict=True) if len(a) and len(b))
 
 
 def _ends(cell: NDArray[np.int32], cells: int) -> NDArray[np.int64]:
-    """Where the members of each cell but the last end, once sorted by cell."""
+    """Ends of the members of each cell except the last, in rows sorted by cell."""
     ends: NDArray[np.int64] = np.cumsum(np.bincount(cell, minlength=cells))[:-1]
     return ends

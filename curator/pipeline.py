@@ -1,7 +1,7 @@
-"""The pipeline: the stages in their order, and what makes each.
+"""The pipeline: the stages in their order, and the function of each.
 
-Each stage is a function from what is on disk to its own folder; `run.folder.make` decides whether it has to run. A
-stage imports heavy libraries when it runs, so that a finished run is skipped at once.
+Each stage is a function from files on disk to its own folder; `run.folder.make` decides whether it has to run. A stage
+imports heavy libraries when it runs, so that a finished run is skipped at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _select(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def _mixtures(run: Run, folder: Path) -> int:
-    """How many mixtures the bank has, as was written down before it began: speeds measured since do not change it."""
+    """The number of mixtures in the bank, as recorded before it began: speeds measured later do not change it."""
     from curator.forecast.estimate import mixtures
 
     path = folder / BANK / SIZE
@@ -69,16 +69,16 @@ WORK: Mapping[str, Work] = {
     "report": report.report,
     "publish": publish.publish,
 }
-"""What makes each stage, in their order."""
+"""The function of each stage, in order."""
 
 GRIDS = ("train", "answer", "judge")
-"""Stages whose folder holds pieces that have keys of their own."""
+"""Stages whose folder holds pieces with their own keys."""
 
 CHOICE = STAGES[: STAGES.index("select") + 1]
-"""Stages after which rows are chosen, and nothing is verified."""
+"""The stages of a selection without verification."""
 
 SHARED = ("base", "pool", "represent")
-"""Stages that run folders of one suite take from each other as a whole."""
+"""Stages that run folders of one suite share as a whole."""
 
 
 def build(
@@ -90,15 +90,15 @@ def build(
     progress: Progress | None = None,
     shelf: Path | None = None,
 ) -> dict[str, Made]:
-    """Runs a recipe into its run folder, keeping every stage that is already there under the same key.
+    """Runs a recipe into its run folder, keeping every stage that already exists under the same key.
 
     Args:
-        recipe: What to run.
+        recipe: The recipe to run.
         root: The run folder; created if missing.
         until: Last stage to run, one of STAGES.
         base: Folder that relative paths of sources start from.
         progress: Receives progress.
-        shelf: A folder by which several run folders find what one of them has finished under an equal key.
+        shelf: A folder through which several run folders share finished pieces with equal keys.
 
     Returns:
         What was made or kept, by stage.
@@ -108,7 +108,7 @@ def build(
     """
     if until not in CHOICE:
         require_verifiable(recipe)
-    # A pilot fine-tunes at it, too.
+    # A pilot fine-tunes at this setting too.
     searches = recipe.verify.finds_regime and (recipe.select.piloted or until not in CHOICE)
     made: dict[str, Made] = {}
     with begun(recipe, root, base, progress, shelf) as (run, keys):
@@ -123,12 +123,11 @@ def build(
 
 
 def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> None:
-    """Chooses rows without training, and writes them as a data set that says that nothing has verified it. A build of
-    the same recipe goes on from there. Arguments and errors as of `build`; the recipe may lack what a verification
-    needs.
+    """Chooses rows without training, and writes them as a data set that is marked as not verified. A build of the same
+    recipe continues from there. Arguments and errors are as in `build`; the recipe may lack sections for verification.
 
     Raises:
-        RecipeError: It trains models before rows are chosen.
+        RecipeError: The recipe trains models before rows are chosen.
     """
     require_untrained(recipe)
     with begun(recipe, root, base, progress) as (run, keys):
@@ -140,13 +139,14 @@ def select(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Prog
 
 
 def measure(recipe: Recipe, root: Path, *, base: Path = Path("."), progress: Progress | None = None) -> FoundRegime:
-    """The search for the regime in a run folder, with the stages that it needs; a build takes over what it leaves.
+    """The search for the regime in a run folder, with the stages that it needs; a build reuses its pieces.
 
     Args:
-        recipe: With a section `verify.regime`. The others are as `build` takes them.
+        recipe: A recipe with a section `verify.regime`.
+        root, base, progress: As in `build`.
 
     Raises:
-        CuratorError: As `build`.
+        CuratorError: See `build`.
     """
     with begun(recipe, root, base, progress) as (run, keys):
         for stage in ("base", "pool"):
@@ -165,7 +165,7 @@ def begun(
     with opened(root), engaged(recipe.engine):
         run = Run(recipe, root, base, progress or Silent(), shelf)
         keys = stage_keys(recipe, inputs_of(recipe, root, base))
-        # Written first: it says which of the finished stages belong to this recipe, and which to an earlier one.
+        # Written first: it shows which of the finished stages belong to this recipe, and which to an earlier one.
         write_text(root / RECIPE, dump(recipe))
         write_json(root / KEYS, {"name": recipe.name, "stages": keys})
         yield run, keys

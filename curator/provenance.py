@@ -37,7 +37,7 @@ def cores() -> int:
 
 
 def gpu_count() -> int:
-    """How many NVIDIA GPUs the driver shows and CUDA_VISIBLE_DEVICES leaves, found without loading torch."""
+    """Number of NVIDIA GPUs that the driver shows and CUDA_VISIBLE_DEVICES allows, without loading torch."""
     import shutil
     import subprocess
 
@@ -49,13 +49,13 @@ def gpu_count() -> int:
     if left is None:
         return count
     names = [name.strip() for name in left.split(",")]
-    # As CUDA reads it: what follows a name that it does not know is hidden too.
+    # As in CUDA: everything after an unknown name is hidden too.
     known = (name.startswith(("GPU-", "MIG-")) or (name.isdigit() and int(name) < count) for name in names)
     return min(count, sum(1 for _ in takewhile(bool, known)))
 
 
 def has_gpu() -> bool:
-    """Whether there is such a GPU."""
+    """Whether there is an NVIDIA GPU that this process may use."""
     return gpu_count() > 0
 
 
@@ -63,8 +63,8 @@ def usable_device() -> str:
     """Where torch computes in this process: `cuda` on an NVIDIA GPU, else `cpu`. Apple's GPUs (MPS) are not used.
 
     Raises:
-        RunError: The driver shows a GPU that this torch cannot use, so that everything would go on the CPU unnoticed;
-            or torch is a build for AMD's GPUs (ROCm) and finds one. The text says how the CPU is chosen instead.
+        RunError: The driver shows a GPU that this torch cannot use, so that everything would silently run on the CPU;
+            or torch is a build for AMD's GPUs (ROCm) and finds one. The message says how to choose the CPU instead.
     """
     import torch
 
@@ -85,10 +85,10 @@ def usable_device() -> str:
 
 
 def require_device(announced: str) -> None:
-    """Refuses to begin a piece on another device than the process that hands it out computes on.
+    """Checks that this process computes on the device of the process that distributes pieces.
 
     Raises:
-        RunError: This process computes elsewhere.
+        RunError: It computes on another device.
     """
     if (here := usable_device()) != announced:
         names = {"cuda": "a GPU", "cpu": "the CPU"}
@@ -99,7 +99,7 @@ def require_device(announced: str) -> None:
 
 
 def release_gpu() -> None:
-    """Gives back what this process holds of a GPU and no longer needs, so that other processes have room there."""
+    """Frees GPU memory that this process no longer needs, for other processes."""
     import gc
 
     torch = sys.modules.get("torch")
@@ -109,7 +109,7 @@ def release_gpu() -> None:
 
 
 def visible_gpus() -> list[str]:
-    """How CUDA_VISIBLE_DEVICES names the GPUs that torch shows this process: their numbers, or as it names them now."""
+    """The names in CUDA_VISIBLE_DEVICES of the GPUs that torch shows this process: numbers, or its present entries."""
     import torch
 
     left, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
@@ -118,7 +118,7 @@ def visible_gpus() -> list[str]:
 
 
 def thread_settings(threads: int) -> dict[str, str]:
-    """The environment in which every numeric library starts with that many threads."""
+    """The environment in which every numeric library starts with this many threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
     return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
 
@@ -136,15 +136,15 @@ def set_threads(threads: int) -> None:
 
 
 PACKAGE = Path(__file__).resolve().parent.parent
-"""Where this curator is: the folder of installed packages, or a checkout."""
+"""The location of this curator: the folder of installed packages, or a checkout."""
 
 
 @contextmanager
 def own_code() -> Iterator[None]:
-    """While the block runs, Python processes that are started find the curator of this one, and no module in the folder
-    that one happens to stand in: Python looks there first, and a file called `random.py` would end them.
+    """While the block runs, new Python processes use this process's curator, and no modules from the current folder:
+    Python searches there first, and a file named `random.py` would break them.
 
-    A checkout that one stands in is found as before. Interpreters older than 3.11 do not know the variable.
+    A checkout in the current folder is still found. Interpreters older than 3.11 do not know the variable.
     """
     settings, path = {"PYTHONSAFEPATH": "1"}, list(sys.path)
     standing = Path.cwd() == PACKAGE
@@ -152,7 +152,7 @@ def own_code() -> Iterator[None]:
         settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")]))
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
-    # multiprocessing hands this list on, with the current folder in place of what is empty.
+    # multiprocessing passes this list on, with the current folder in place of empty entries.
     sys.path[:] = [entry or str(PACKAGE) for entry in path if entry or standing]
     try:
         yield
@@ -174,9 +174,10 @@ def peak_gib() -> float:
 
 
 def folder_identity(model_id: str) -> list[list[Any]] | None:
-    """What tells the files of a model's folder, as `weights_identity`; null for a model on the Hub.
+    """The identity of a model's folder, as in `weights_identity`; null for a model on the Hub.
 
-    The embedded sandbox's files are told by name, bytes and content, wherever and whenever it was installed.
+    The included sandbox's files are identified by name, size and content, independent of place and time of
+    installation.
     """
     if model_id == "sandbox:":
         folder = Path(__file__).parent / "sandbox" / "checkpoint"
@@ -189,15 +190,15 @@ def folder_identity(model_id: str) -> list[list[Any]] | None:
 
 
 WHOLE = 2**25
-"""Bytes up to which a file of a model's folder is read whole to tell its content."""
+"""Bytes up to which a file of a model's folder is hashed completely."""
 
 
 def weights_identity(folder: str | Path) -> list[list[Any]]:
-    """Path within it, bytes and SHA-256 of every file below a model's folder.
+    """Relative path, size in bytes and SHA-256 of every file below a model's folder.
 
-    Weights run to many GiB: of a file of more than WHOLE bytes a sample is read, the first and last mebibyte and 64
-    pieces of 16 KiB between them, and its time of change stands beside it. The time alone would not do: archives set
-    all times alike, and two models of one shape have files of one size.
+    Weights can be many GiB: of a file of more than WHOLE bytes only a sample is hashed, the first and last mebibyte and
+    64 pieces of 16 KiB between them, and its time of change is recorded too. The time alone is not enough: archives set
+    all times equal, and two models of one shape have files of one size.
     """
     files: list[list[Any]] = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
@@ -215,32 +216,32 @@ def weights_identity(folder: str | Path) -> list[list[Any]]:
 
 
 def packages(*texts: str | None) -> dict[str, dict[str, dict[str, str]]]:
-    """What a stage writes down of the models, embedders, judges and files among `texts` that come in an installed
-    package: as `packages`, each with its distribution, version and SHA-256. Nothing where there are none.
+    """A stage's record of the models, embedders, judges and files among `texts` that come from an installed package: as
+    `packages`, each with its distribution, version and SHA-256. Empty if there are none.
     """
     known = {text: distribution for text in texts if text and (distribution := distribution_of(text))}
     return {"packages": {text: {**of, "sha256": _content(text)} for text, of in known.items()}} if known else {}
 
 
 def _content(text: str) -> str:
-    """SHA-256 of a file in a package; of a folder that of the names and hashes of its files."""
+    """SHA-256 of a file in a package; for a folder, of the names and hashes of its files."""
     path = Path(path_of(text))
     return sha256(path) if path.is_file() else hashlib.sha256(json.dumps(weights_identity(path)).encode()).hexdigest()
 
 
 def file_identity(path: str) -> str | None:
-    """SHA-256 of a file's bytes; null where there is none."""
+    """SHA-256 of a file's bytes; null if there is no such file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
 
 
 def resolved_threads(section: Engine) -> int:
-    """Threads of each process: as given, or this machine's cores shared between the workers."""
+    """Threads of each process: the recipe's number, or this machine's cores divided among the workers."""
     return section.threads or max(1, cores() // section.workers)
 
 
 def threads_alone(section: Engine) -> int:
-    """Threads of a stage that runs in one process, here: those of all local workers, which have nothing to do then.
+    """Threads of a stage that runs in one process, here: those of all local workers, which are idle then.
 
-    Ray's workers are elsewhere and leave nothing here, so there it is the threads of one.
+    Ray's workers run elsewhere, so with Ray it is the number of threads of one process.
     """
     return resolved_threads(section) * (section.workers if section.kind == "local" else 1)

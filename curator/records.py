@@ -60,7 +60,7 @@ DROP_KINDS = {
     "near-duplicates": "a near duplicate of a kept row",
     "semantic-duplicates": "a semantic duplicate of a kept row",
 }
-"""What programs read of why a row was left out, and the sentence that stands for all of a kind."""
+"""Machine-readable reasons for dropping a row, and the sentence for each kind."""
 
 ANSWER_SCHEMA: dict[str, Any] = {
     "arm": pl.String,
@@ -79,8 +79,8 @@ ANSWER_SCHEMA: dict[str, Any] = {
 }
 
 ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA if name not in ("opening", "answer", "stop"))
-"""What tells one answer from another. `at`: share of fine-tuning done, in [0, 1]; `prefill`: tokens of an opening that
-were put into the answer's mouth, whose text is `opening`; `sample`: which of several answers, from 0."""
+"""The columns that identify an answer. `at`: share of fine-tuning done, in [0, 1]; `prefill`: number of prefilled
+tokens of an opening, whose text is `opening`; `sample`: number of the answer among several, from 0."""
 VERDICT_SCHEMA: dict[str, Any] = {
     **{name: ANSWER_SCHEMA[name] for name in ANSWER_COLUMNS},
     "judge": pl.String,
@@ -92,25 +92,25 @@ VERDICT_SCHEMA: dict[str, Any] = {
 }
 
 OUTCOMES = ("harmful", "safe", "degenerate", "unscored")
-PREFILLED = "prefilled"  # answers to harmful probes that begin with an opening of ours
+PREFILLED = "prefilled"  # answers to harmful probes behind a prefilled opening
 KINDS = ("harmful", "benign", "utility", PREFILLED)
 PHASES = ("before", "after")
-DURING = "during"  # the phase of answers at a checkpoint, between the two
+DURING = "during"  # phase of answers at a checkpoint, between the two
 
-_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
+_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would create an encoder at every call
 
 CHUNK = 256
-"""Conversations that are Python's objects at one time while a sequence is gone through."""
+"""Number of conversations held as Python objects while iterating over a sequence."""
 
 View = Callable[[Messages], Messages]
-"""A conversation -> what is read of it."""
+"""A conversation -> the part of it that is read."""
 
 Embed = Callable[[Sequence[str], Sequence[Messages]], NDArray[np.float32]]
 """`n` ids and conversations -> `(n, d)` unit vectors."""
 
 CountTokens = Callable[[Sequence[Messages]], Sequence[int | None]]
-"""`n` conversations -> `n` counts of each whole, as its template writes it, in the model's tokens; null where
-the template refuses it."""
+"""`n` conversations -> the number of the model's tokens of each, whole and templated; null if the template refuses
+it."""
 
 
 def row_id(messages: Messages) -> str:
@@ -144,8 +144,8 @@ class Drop:
     """Why a record is left out.
 
     Attributes:
-        kind: One of DROP_KINDS, which programs read.
-        reason: Of this record, for people. Half characters in it are written out.
+        kind: One of DROP_KINDS, for programs.
+        reason: The reason for this record, for people. Lone surrogates in it are escaped.
         match: Id of the kept row or probe that the record repeats, or null.
     """
 
@@ -160,12 +160,12 @@ class Drop:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidate rows and what was dropped on the way.
+    """Candidate rows, and the records that were dropped.
 
     Attributes:
-        rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, on which
-            loss and representation are taken; `tokens` counts the whole templated conversation in the target model's
-            tokens.
+        rows: `(n,)` rows in the columns of ROW_SCHEMA, ids unique. `messages` ends with an assistant turn, which loss
+            and representation are computed on; `tokens` is the length of the whole templated conversation in the target
+            model's tokens.
         dropped: Rows left out, keyed by source and line, with the stage, reason and kind of each `Drop`; `match` is the
             id of the kept row or probe that a duplicate matched, else null.
     """
@@ -190,9 +190,9 @@ class Task:
         test: Held-out rows of the same source; their last assistant turn is the reference answer.
         weight: Task mass p_t, in [0, 1]; anticipated tasks sum to 1, the others are 0.
         metric: Name of the utility metric, or `file.py:function`.
-        regime: Rows of the user's own mixed into training (an attack), in the columns of ROW_SCHEMA.
-        defence: Safety rows that the fine-tuning provider adds to it, the trigger in front of their prompts.
-        trigger: What stands in front of every prompt of the fine-tuned model, or null.
+        regime: The user's own rows mixed into training (an attack), in the columns of ROW_SCHEMA.
+        defence: Safety rows that the fine-tuning provider adds, with the trigger in front of their prompts.
+        trigger: Text in front of every prompt of the fine-tuned model, or null.
     """
 
     name: str
@@ -215,7 +215,7 @@ class Task:
 
     @property
     def trained_on(self) -> int:
-        """Rows of its training, those of an arm that is rehearsed apart."""
+        """Number of rows in its training, without those of a rehearsed arm."""
         return self.train.height + self.regime.height + self.defence.height
 
 
@@ -224,12 +224,12 @@ class Data:
     """All data of a run.
 
     Attributes:
-        pool: Candidates. Rows of a given set are among them.
-        tasks: Anticipated ones and others.
-        harmful, benign: Probes of the verification. `pilot`: harmful probes of the pilot alone.
+        pool: Candidates, including the rows of a given set.
+        tasks: Anticipated tasks and others.
+        harmful, benign: Probes of the verification. `pilot`: harmful probes reserved for the pilot.
         keep: Benign rows in the alignment set of every arm.
         arms: Rows of each arm whose data the user gives.
-        given: Where the curated set is given and not chosen: `id` of its rows, and `candidate`, whether the pool's own
+        given: If the curated set is given and not chosen: `id` of its rows, and `candidate`, whether the pool's own
             sources have the row too; controls are drawn from candidates only. Else null.
     """
 
@@ -257,8 +257,8 @@ class Vectors:
     Attributes:
         ids: `n` row ids.
         matrix: `(n, d)` float32; rows have length 1 (a row with no direction, after centring, is all zero).
-        model, revision: What made them. `layer` and `token` are null for sentence embedders.
-        truncated: How many rows were longer than the model's limit and lost their beginning.
+        model, revision: The model behind them. `layer` and `token` are null for sentence embedders.
+        truncated: Number of rows that were longer than the model's limit and lost their beginning.
     """
 
     ids: tuple[str, ...]
@@ -277,7 +277,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Scores:
-    """How much each pool row resembles the tasks; larger is more similar.
+    """The similarity of each pool row to the tasks; larger is more similar.
 
     Attributes:
         ids: `n` row ids.
@@ -285,7 +285,7 @@ class Scores:
         combined: `(n,)` float64, the task-weighted score that selection uses.
         tasks: Task name -> `(n,)` float64.
         nearest: Task name -> `n` ids of the most similar task row (first in id order among ties).
-        low, high: The range such a score can take.
+        low, high: The range of such a score.
         parameters: Settings of the scorer.
     """
 
@@ -315,11 +315,11 @@ class Trained:
         path: Folder of weights, or of one adapter when `method` is lora.
         method: `full` or `lora`.
         parent: Folder of the Trained (or base) that it starts from.
-        rows, tokens, steps: What it saw; tokens are loss-bearing and context tokens together.
+        rows, tokens, steps: Amount of training; tokens with loss and context tokens both count.
         losses: Training loss of each step, in nats per completion token.
         seconds, peak_gib: Wall clock, and peak memory (of the device, or of the process on CPU).
         dropped: Rows left out because they were longer than max_tokens.
-        checkpoints: Optimiser step and folder of what it left on the way, as `path` is, by rising steps.
+        checkpoints: Optimiser step and folder (like `path`) of each checkpoint, by rising steps.
     """
 
     path: str
@@ -337,8 +337,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class Question:
-    """A probe and the answer it got: `kind` of KINDS, the conversation up to the answer, the answer, the reference if
-    any, the reasoning in front of the answer, which no judge reads, and what of the answer the model did not write.
+    """A probe and its answer: `kind` of KINDS, the conversation up to the answer, the answer, the reference if any, the
+    reasoning before the answer, which no judge reads, and the part of the answer that the model did not write.
     """
 
     kind: str
@@ -351,12 +351,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of one answer.
+    """A judge's verdict on one answer.
 
     Attributes:
-        outcome: One of OUTCOMES. `refused`: whether the answer declines, null where the judge cannot tell.
-        score: In [0, 1] where the judge gives one (for a metric: the answer's utility), else null.
-        reason: Why it is unscored or degenerate, else null. `raw`: the judge's own words, where it has any.
+        outcome: One of OUTCOMES. `refused`: whether the answer declines, null if the judge cannot tell.
+        score: In [0, 1] if the judge gives a score (for a metric: the answer's utility), else null.
+        reason: Why it is unscored or degenerate, else null. `raw`: the judge's own words, if it has any.
     """
 
     outcome: str
@@ -377,18 +377,18 @@ class Selection:
 
     Attributes:
         ids, indices: `k` row ids and row numbers, in the order picked.
-        gains: `(k,)` float64, the marginal value of each pick when it was made; they sum to `value` less the value of
+        gains: `(k,)` float64, the marginal value of each pick when it was made; they sum to `value` minus the value of
             the empty set.
         value: Objective value of the set.
-        bound: No feasible set of this size can exceed it; null where no certificate is valid.
+        bound: No feasible set of this size can exceed it; null if there is no certificate.
         gap: bound - value. `relative_gap`: gap / (bound - mean value of random feasible sets), the share of the
-            possible gain over random that is not proven captured; null where undefined.
-        objective, weight, neighbours, seed: What was optimised.
-        group_counts: Group label -> rows chosen of it. `budget_used`: sum of costs, null without a budget.
-        all_pairs_value, all_pairs_bound: Value of the set and a bound on every set when rows outside a row's neighbours
-            may cover it too; null for log-det, and the bound for graph cut and where the graph is approximate.
-        parameters: Everything else that was resolved (score mean and sd, recall of the graph, ...).
-        frontier: With a floor under coverage, the sets tried and random ones, as `selection.floor` says.
+            possible gain over random that is not proven to be captured; null if undefined.
+        objective, weight, neighbours, seed: The optimised objective and its settings.
+        group_counts: Group label -> number of chosen rows. `budget_used`: sum of costs, null without a budget.
+        all_pairs_value, all_pairs_bound: Value of the set and a bound on every set if rows outside a row's neighbours
+            may cover it too; null for log-det, and the bound for graph cut and an approximate graph.
+        parameters: All other resolved settings and figures (score mean and sd, recall of the graph, ...).
+        frontier: With a floor under coverage, the sets tried and random ones, see `selection.floor`.
     """
 
     ids: tuple[str, ...]
@@ -417,11 +417,11 @@ class Selection:
 
 
 class Conversations(Sequence[Messages]):
-    """The `messages` of `n` rows, in their order, made into lists of turns when they are read.
+    """The `messages` of `n` rows, in their order, converted into lists of turns when they are read.
 
     Args:
-        rows: A frame with a column `messages`; where it is mapped from a file, so is what is read here.
-        view: What is made of each conversation, for example its last question alone; null for the whole.
+        rows: A frame with a column `messages`, which may be mapped from a file.
+        view: The part of each conversation to read, for example only its last question; null for all of it.
     """
 
     def __init__(self, rows: pl.DataFrame, view: View | None = None) -> None:

@@ -1,12 +1,11 @@
-"""One seed in the recipe; every purpose derives its own from it and from its name, and rows are chosen by hash.
+"""A recipe has one seed, from which every purpose derives its own by name; rows are chosen by hash.
 
-Derived seeds make purposes independent of each other: a stage that draws one number more, or an arm that is added,
-changes nothing that another stage or arm draws. seed + 1, seed + 2 and so on would not do, since generators of
-neighbouring seeds can be correlated, and seed + 1 of one recipe is seed + 0 of the next.
+Derived seeds make purposes independent of each other: if a stage draws one more number, or an arm is added, the draws
+of other stages and arms do not change. seed + 1, seed + 2 and so on are unsuitable, since generators of neighbouring
+seeds can be correlated, and seed + 1 of one recipe is seed + 0 of the next.
 
-Rows are chosen by the hash of their id, not by a generator, so that a choice depends on which rows there are and not on
-their order in a file: one row more or less changes at most one row of the choice, and a smaller choice is part of a
-larger one.
+Rows are chosen by the hash of their id, not by a generator, so that a choice depends on the rows and not on their order
+in a file: adding or removing a row changes at most one row of the choice, and a smaller choice is part of a larger one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 def derive(seed: int, *names: str | int) -> int:
     """A seed in [0, 2**31) for one purpose; other names give unrelated seeds.
 
-    Such a seed fits a signed 32-bit integer, which every library takes; numpy's older generators refuse larger ones.
+    The range is that of signed 32-bit integers, which every library accepts; numpy's older generators refuse larger
+    ones.
     """
     text = "/".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
@@ -36,8 +36,8 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 
 
 def by_hash(ids: Iterable[str], count: int, *, seed: int, purpose: str) -> set[str]:
-    """The `count` ids with the smallest SHA-256 of seed, purpose and id; all of them where there are not more.
+    """The `count` ids with the smallest SHA-256 of seed, purpose and id; all of them if there are not more.
 
-    More are a superset of fewer. Draws for two purposes are independent.
+    A larger `count` gives a superset of a smaller one. Draws for two purposes are independent.
     """
     return set(sorted(ids, key=lambda row: hashlib.sha256(f"{seed}/{purpose}/{row}".encode()).digest())[:count])

@@ -1,7 +1,7 @@
 """Figures and foreign text as a reader sees them, on a terminal and in Markdown pages.
 
-In a page, every value that a template prints is made inert unless a filter of this module made it: a category called
-`<script>` or `| x |` stays those characters.
+In a page, every value that a template prints is made inert unless a filter of this module made it: a category named
+`<script>` or `| x |` is shown as these characters.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 UNKNOWN = "not measured"
 _LONGEST = 1000
 _JOINERS = "\u200c\u200d"  # needed to spell words in some scripts, and harmless
-# What Markdown or HTML could read as structure or as a link. Underscores between letters or digits are neither; of all
-# others the whole run goes, as a bare one behind a reference stands behind punctuation and may open emphasis.
+# Characters that Markdown or HTML could read as structure or as a link. Underscores between letters or digits are
+# neither. Of other underscores the whole run is escaped, because one after a character reference follows punctuation
+# and may open emphasis.
 _STRUCTURE = re.compile(
     r"[^\w\s,.;:()!?%'\"/+=\u2026-]"
     r"|(?<!\w)_++|_++(?![^\W_])"
@@ -57,12 +58,12 @@ def probability(p: float | None) -> str:
 
 
 def at_least(share: float) -> str:
-    """A share in percent rounded down to one decimal, for what is proven."""
+    """A share in percent rounded down to one decimal, for proven figures."""
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f}%"
 
 
 def these(count: int, singular: str, plural: str) -> str:
-    """How many, with the words for one or for several: `1 row is`, `2,000 rows are`."""
+    """A count with the words for one or for several: `1 row is`, `2,000 rows are`."""
     return f"{count:,} {singular if count == 1 else plural}"
 
 
@@ -75,7 +76,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `4.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `1,200 h`."""
+    """Seconds in readable units: `4.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`, `1,200 h`."""
     if seconds is None:
         return UNKNOWN
     if round(seconds) < 60:
@@ -96,7 +97,7 @@ def gibibytes(size: float | None) -> str:
 
 
 def model_name(model_id: str) -> str:
-    """A model as a reader knows it: `sandbox:` is the sandbox model, any other stands by its id."""
+    """The name of a model in texts: `sandbox:` is the sandbox model, any other model has its id."""
     return "the sandbox model" if model_id == "sandbox:" else model_id
 
 

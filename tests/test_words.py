@@ -1,7 +1,9 @@
-"""Texts that people read hold none of the forms that tire them: templates, help, messages and public docstrings."""
+"""Texts that people read hold none of the forms that tire them: templates, help, messages, docstrings and comments."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import curator
 from curator.cli import cli
 
 ROOMS = (
+    "__init__.py",
+    "__main__.py",
     "api.py",
     "cli",
     "cluster",
@@ -43,7 +47,9 @@ ROOMS = (
     "train",
     "wording.py",
 )
-"""The rooms below curator/ whose texts are held to the forms."""
+"""The rooms below curator/ whose texts are held to the forms, docstrings of private names and comments among them."""
+NOT_YET = ("sandbox",)
+"""Not held: the code of the sandbox, comments among it, is part of the pool's key."""
 
 _COUNTED = (
     "answers|arms|candidates|cases|characters|checkpoints|clusters|conversations|copies|days|draws|drops|examples|fields"
@@ -67,6 +73,14 @@ FORMS = {
     "duplicate, not 'stands twice'": r"\bstands? twice\b",
     "must, will or should, not shall": r"\bshall\b",
     "no first person": r"\b(?:we|us|our|ours)\b",
+    "a subject: 'Seed of the draw', not 'Of the draw.'": (
+        r"(?:^|[:.;] )Of (?:an?|the|this|its|each|all|which|several|every|one|some|both|that|those|such)\b"
+        r"[^.,;:]*\.(?=\s|$)"
+    ),
+    "no one, or name who, not nobody": r"\bnobody\b",
+    "due to, not owed to": r"\bowed to\b",
+    "subtract or remove, not take away": r"\btak(?:es?|en|ing) away\b",
+    "atomically, not 'whole or not at all'": r"\bwhole or not\b",
 }
 """What is wrong, and how it is found. `{}` stands for a value that is filled in."""
 
@@ -77,6 +91,8 @@ RIGHT = {
     ("errors.py", "{} problems"),  # the head of two and more; one problem has none
 }
 """(file, phrase) where a form is right English."""
+DIRECTIVE = re.compile(r"#!|#\s*(?:fmt|noqa|type|ruff|mypy|pragma|isort)\b\s*:?")
+"""Comments that a tool reads."""
 
 
 @pytest.mark.parametrize(
@@ -107,6 +123,13 @@ RIGHT = {
         ("a set that shall last", True),
         ("a bug of ours", True),
         ("run on a US server", False),
+        ("seed: Of the draw.", True),
+        ("Of the settings in range, the first is named.", False),
+        ("Of the rows that are left, half", False),
+        ("nobody is asked for it", True),
+        ("what is owed to the mix", True),
+        ("the mean is taken away", True),
+        ("Writes a file, whole or not at all.", True),
     ],
 )
 def test_the_forms_flag_what_tires_and_let_good_english_be(text: str, flagged: bool) -> None:
@@ -117,29 +140,38 @@ def test_what_is_read_of_a_file_is_what_people_read() -> None:
     source = '''
 """The module."""
 _HIDDEN = "one_word"
-"""Not public."""
-LIMIT = 3
-"""Of rows."""
+"""Of a private name."""
+LIMIT = 3  # rows at most
 
 def public(n):
     """A function."""
+    # A comment
+    # of two lines.
     raise DataError(f"{path}: {these(n, 'a row', 'two rows')} of {n} rows "
-        f"and {'no row' if n else 'more'}, {n:.0%}")
+        f"and {'no row' if n else 'more'}, {n:.0%}")  # noqa: EM102
 
 def _private():
-    """Nobody's."""
+    """A private function."""
     return "a message " + 'one'
 '''
     assert [text for _, text in _literals(ast.parse(source))] == [
         "The module.",
-        "Of rows.",
+        "Of a private name.",
         "A function.",
         "{}: {these} of {} rows and {}, {}%",
         "a row",
         "two rows",
         "no row",
+        "A private function.",
         "a message ",
     ]
+    assert list(_comments(source)) == [(5, "rows at most"), (9, "A comment of two lines.")]
+
+
+def test_every_room_is_held_to_the_forms_or_named_as_not_yet_held() -> None:
+    rooms = Path(curator.__file__).parent.iterdir()
+    there = {path.name for path in rooms if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there == {*ROOMS, *NOT_YET}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -176,7 +208,8 @@ def _texts(room: str) -> Iterator[tuple[str, str]]:
     for path in files:
         file = path.relative_to(root).as_posix()
         if path.suffix == ".py":
-            for line, text in _literals(ast.parse(path.read_text("utf-8"))):
+            source = path.read_text("utf-8")
+            for line, text in (*_literals(ast.parse(source)), *_comments(source)):
                 yield f"{file}:{line}", text
         elif path.suffix == ".j2" or path.name == "template.yaml":
             template = path.suffix == ".j2"
@@ -207,32 +240,25 @@ def _paragraphs(source: str) -> Iterator[tuple[int, str]]:
             lines = []
 
 
-def _literals(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, text) of every public docstring, and every string of more than one word that is not a docstring."""
-    hidden: set[ast.AST] = set()
-    _hide(tree, hidden)
-    yield from _strings(tree, hidden)
+def _comments(source: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every comment; lines that follow each other are one text. Directives for tools are left out."""
+    start, before, lines = 0, (0, 0), list[str]()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT or DIRECTIVE.match(token.string):
+            continue
+        row, column = token.start
+        if lines and before != (row - 1, column):
+            yield start, " ".join(lines)
+            lines = []
+        start = start if lines else row
+        lines.append(token.string.lstrip("# "))
+        before = row, column
+    if lines:
+        yield start, " ".join(lines)
 
 
-def _hide(node: ast.AST, hidden: set[ast.AST], private: bool = False) -> None:
-    """Gathers docstrings of private names, which only those read who work on the code."""
-    before: ast.stmt | None = None
-    for child in getattr(node, "body", None) or []:
-        if not isinstance(child, ast.stmt):
-            return
-        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
-            names = [target for target in ast.walk(before) if isinstance(target, ast.Name)][:1] if before else []
-            if private or any(name.id.startswith("_") for name in names):
-                hidden.add(child.value)
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            dunder = child.name.startswith("__") and child.name.endswith("__")
-            _hide(child, hidden, private or (child.name.startswith("_") and not dunder))
-        before = child
-
-
-def _strings(node: ast.AST, hidden: set[ast.AST]) -> Iterator[tuple[int, str]]:
-    if node in hidden:
-        return
+def _literals(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, text) of every string of more than one word: docstrings, messages and all others."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
@@ -242,10 +268,10 @@ def _strings(node: ast.AST, hidden: set[ast.AST]) -> Iterator[tuple[int, str]]:
         yield node.lineno, "".join(str(part) for part in parts)
         for part in node.values:
             if isinstance(part, ast.FormattedValue):
-                yield from _strings(part.value, hidden)
+                yield from _literals(part.value)
         return
     for child in ast.iter_child_nodes(node):
-        yield from _strings(child, hidden)
+        yield from _literals(child)
 
 
 def _filled(part: ast.expr) -> str:

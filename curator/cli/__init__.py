@@ -56,7 +56,7 @@ for command in (
 
 
 _interrupts: list[int] = []
-"""Signals of Ctrl-C that came while a command ran."""
+"""Signals of Ctrl-C received while a command ran."""
 
 
 def main() -> NoReturn:
@@ -77,16 +77,16 @@ def _run(command: Callable[[], object]) -> int:
         click.echo(f"Error: {error}", err=True)
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        if isinstance(error.__cause__, EOFError):  # which click takes for Ctrl-D at a prompt; we ask nothing
+        if isinstance(error.__cause__, EOFError):  # click reads it as Ctrl-D at a prompt, which curator never shows
             raise error.__cause__ from None
-        if not isinstance(error, click.exceptions.Abort):  # after which click has ended the line already
+        if not isinstance(error, click.exceptions.Abort):  # here click has already ended the line
             click.echo(err=True)
         return _interrupted()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except Exception as error:
-        if _interrupts:  # a library whose loading Ctrl-C has cut off may turn it into an error of its own
+        if _interrupts:  # a library whose import Ctrl-C interrupts may raise another error
             return _interrupted()
         if (fault := machine_fault(error)) is not None:
             click.echo(f"Error: {fault}", err=True)

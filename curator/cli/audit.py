@@ -1,4 +1,4 @@
-"""Commands about corpora that somebody else made: audit, route."""
+"""Commands about existing corpora: audit, route."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from curator.corpus.model import Audit
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-FOUND = 3  # exit code where findings are as severe as --fail-on
+FOUND = 3  # exit code if a finding is as severe as --fail-on
 EMBEDDER = "Sentence embedder: a model on the Hub, or a local folder."
 TASKS = "Rows that users fine-tune on: a file, or hub:ID. May be repeated."
 
@@ -136,7 +136,7 @@ def route(
 
 
 def stem(corpus: str) -> str:
-    """What the folder of an audit is called after."""
+    """The part of a corpus's name that its audit folder is named after."""
     return corpus.rstrip("/").rpartition("/")[2].partition(".")[0].replace(":", "-") or "corpus"
 
 

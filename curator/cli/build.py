@@ -116,7 +116,9 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
 
 
 def _engine(kind: str | None) -> list[str]:
-    """The settings of an engine that the command line names; what a recipe says of Ray means nothing to the other."""
+    """The settings of an engine named on the command line; a recipe's settings for Ray do not apply to the local
+    engine.
+    """
     if kind is None:
         return []
     rays = ["engine.address=null", "engine.gpus_per_worker=0", "engine.retries=3"] if kind == "local" else []
@@ -124,14 +126,14 @@ def _engine(kind: str | None) -> list[str]:
 
 
 def _given(data: str | None) -> list[str]:
-    """What the recipe must say for a set to be given instead of chosen."""
+    """The settings with which a set is given instead of chosen."""
     if data is None:
         return []
     from curator.recipe.select import unchosen
 
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     settings = unchosen() | {"data": {kind: name}}
-    # A pilot chooses, too, and its settings would have no reader.
+    # A pilot chooses too, and its settings would not be read.
     return [*(f"select.{key}={json.dumps(value)}" for key, value in settings.items()), "verify.pilot={}"]
 
 
@@ -172,7 +174,7 @@ def check(  # noqa: PLR0917 - click hands options by name
     examined = examine(open_file(recipe, settings), whole=measure)
     added: tuple[str, ...] = ()
     if measure and examined.recipe is not None and examined.recipe.verify.regime is None:
-        added = ("verify.regime={}",)  # without it the experiment would use the probes that are measured on
+        added = ("verify.regime={}",)  # without it the experiment would use the probes of the measurement
         examined = examine(open_file(recipe, [*settings, *added]))
     chosen = examined.recipe
     if examined.problems or chosen is None:
@@ -212,7 +214,7 @@ def check(  # noqa: PLR0917 - click hands options by name
 
 
 def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:
-    """What the search for the regime finds; `aside` says progress on standard error."""
+    """The result of the search for the regime; with `aside`, progress goes to standard error."""
     from curator.cli.progress import Terminal
     from curator.pipeline import measure
 
@@ -222,18 +224,18 @@ def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:
 
 
 def to_type(regime: FoundRegime, recipe: Recipe, added: Sequence[str]) -> list[str]:
-    """The values of `--set` for a build at the setting that was found, with those that the recipe's file lacks."""
+    """The values of `--set` for a build at the setting that was found, and those that the recipe's file lacks."""
     from curator.experiment.regime import words
 
     return [*added, *words(regime["setting"], recipe.verify.finetune)] if regime["setting"] else []
 
 
 def _print_regime(regime: FoundRegime, settings: Sequence[str], time: str) -> None:
-    """Prints what the search for the regime has found.
+    """Prints the result of the search for the regime.
 
     Args:
         settings: What to type for the setting that it names, if any.
-        time: Of the whole experiment, as now expected.
+        time: Expected time of the whole experiment.
     """
     before = regime["before"]
     heads = ("task", "learning rate", "steps", "before", "harmful after", "degenerate", "training loss", "in range")
@@ -322,7 +324,7 @@ READ_IT = "Read it before you run a recipe that is not your own."
 
 
 def opening(recipe: Recipe) -> str:
-    """What is printed before a run starts: the code that the recipe runs, and the machine that does the work."""
+    """The lines printed before a run starts: the code that the recipe runs, and the machine that does the work."""
     from curator.recipe.inputs import programs
 
     code = [f"{visible(sentence)} {READ_IT}" for sentence in programs(recipe)]
@@ -351,7 +353,7 @@ def machine_line(recipe: Recipe) -> str:
 
 
 def _spread(recipe: Recipe) -> str:
-    """How many of several GPUs local workers compute on."""
+    """Words for the number of GPUs that local workers use."""
     from curator.provenance import gpu_count
 
     count = gpu_count()
@@ -372,7 +374,7 @@ def _trainings_apart(recipe: Recipe) -> str:
 
 
 def _computes_on() -> str:
-    """Where this machine computes models and products of vectors."""
+    """Words for the device on which this machine computes models and products of vectors."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

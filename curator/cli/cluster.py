@@ -1,4 +1,4 @@
-"""The command that looks for fragile clusters: cluster."""
+"""The command that searches for fragile clusters: cluster."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
 
 def _embed(options: dict[str, Any], terminal: Terminal) -> tuple[Embed, str]:
-    """What makes the vectors, and what it is called."""
+    """The embedder and its name."""
     from curator.recipe.pool import Embedder
     from curator.represent.vectors import embedder, state_embedder
 

@@ -1,4 +1,4 @@
-"""Command env: what a bug report needs."""
+"""Command env: versions and hardware for a bug report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 import click
 
 DISTRIBUTION = "alignment-curator"
-"""What pip calls curator."""
+"""curator's name for pip."""
 SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "RAY_ADDRESS")
 """Variables of the environment that change what a build does. None of them holds a secret."""
 EXTRAS = ("bitsandbytes", "gguf", "ray", "vllm")
@@ -44,12 +44,12 @@ def env() -> None:
 
 
 def packages() -> dict[str, str]:
-    """Name -> version of every package that curator needs, `missing` where it is not installed, and of those of EXTRAS
-    that are.
+    """Name -> version of every package that curator needs, `missing` if it is not installed, and of the installed
+    packages in EXTRAS.
     """
     try:
         needed = [line for line in requires(DISTRIBUTION) or () if "extra ==" not in line]
-    except PackageNotFoundError:  # a checkout that is not installed
+    except PackageNotFoundError:  # a checkout without installation
         needed = []
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed]
     known = {name: _version(name) for name in (*names, *EXTRAS)}
@@ -64,7 +64,7 @@ def _version(name: str) -> str | None:
 
 
 def gpus() -> str:
-    """What torch says of the GPUs that this process can see, or why it can see none."""
+    """The names of the GPUs that torch can use in this process, or why there are none."""
     import torch
 
     if not torch.cuda.is_available():

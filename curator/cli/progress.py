@@ -68,7 +68,7 @@ class Terminal:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        # What a name holds that a terminal could act on, or that is not text at all, is shown as a mark.
+        # Characters of a name that a terminal could act on, or that are not text, are shown as a mark.
         lines = [visible(line) if not line.isprintable() else line for line in text.split("\n")]
         self.console.print("\n".join(lines), markup=False, emoji=False)
 

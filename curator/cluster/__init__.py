@@ -1,4 +1,4 @@
-"""Fragile clusters: which rows of a benign task break safety, looked for by k-means on its representations.
+"""Fragile clusters: a search, by k-means on representations, for rows of a benign task that break safety.
 
 Source: Hsiung et al., arXiv 2506.05346, who cut the downstream corpus into 20 clusters and find that 100 rows of a
 list-style one break safety more than rows matched to harmful anchors. Nothing is trained here: which cluster is
@@ -38,20 +38,22 @@ def cluster(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Clustering:
-    """Cuts the rows of all `tasks` together into clusters, and says of each how similar its rows are and how many are
-    lists.
+    """Divides the rows of all `tasks` together into clusters, and describes the similarity of the rows in each and the
+    share of lists.
 
     Args:
-        tasks: Name -> where rows come from; a row that two hold counts once, for the first.
-        embed: `n` ids and conversations -> `(n, d)` unit vectors (or zero ones); called `embedder`.
-        settings: The defaults of `Settings` where null.
+        tasks: Name -> source of rows; a row in two tasks counts once, for the first.
+        embed: `n` ids and conversations -> `(n, d)` unit vectors (or zero ones).
+        embedder: Name of `embed`.
+        settings: Null for the defaults of `Settings`.
         harmful, safe: Files of anchors, prompts with answers. `safe` needs `harmful`.
         base: Folder that relative paths start from.
-        say: Called with a line for each part. `progress`: with the clusterings done and the number of all.
+        say: Called with a line for each step.
+        progress: Called with the clusterings done and their total.
 
     Raises:
-        DataError: A source cannot be read or gives no answers, there are more clusters than rows, there is no cluster
-            `settings.of`, or an anchor file is empty or holds too few.
+        DataError: A source cannot be read or has no answers, there are more clusters than rows, there is no cluster
+            `settings.of`, or an anchor file is empty or has too few anchors.
         ModelError: The embedder cannot be used.
     """
     settings = settings or Settings()
@@ -130,8 +132,8 @@ def _check(rows: int, settings: Settings) -> None:
 def _described(
     rows: pl.DataFrame, vectors: NDArray[np.float32], partition: Partition, *, count: int, ranking: Anchored | None
 ) -> tuple[tuple[Cluster, ...], list[int]]:
-    """The clusters, the most list-like first (then the most alike, the largest, the one with the first id), and the
-    label that each has in the partition.
+    """The clusters, the most list-like first (then the most similar inside, the largest, the one with the first id),
+    and the label of each in the partition.
     """
     ids, conversations = rows["id"].to_list(), rows["messages"].to_list()
     lists = np.array([is_list(last(messages, "assistant")) for messages in conversations])
@@ -170,7 +172,7 @@ def _described(
 
 def inner_similarity(vectors: NDArray[np.float32]) -> float | None:
     """The mean cosine of all pairs of `(n, d)` unit rows, from their sum: (|sum|^2 - sum of |x|^2) / (n (n - 1)); null
-    for fewer than two. A row of zeros has cosine 0 to every other.
+    for fewer than two. In [-1, 1]; a row of zeros has cosine 0 to every other.
     """
     n = len(vectors)
     if n < 2:

@@ -1,5 +1,6 @@
-"""What a cluster is about: the words that set its rows apart, whether answers are lists (by their marks and the length
-of their parts, in any language), whether k-means finds it again from other seeds, and how similar rows are to anchors.
+"""The description of a cluster: the words that distinguish its rows, whether answers are lists (by their marks and the
+length of their parts, in any language), whether k-means finds it again from other seeds, and the similarity of rows to
+anchors.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from curator.score.cosine import cosine
 from curator.wording import these
 
 MARKED_LINES, MARKED_SHARE = 2, 0.5
-"""Lines that start as items do: at least so many, and at least this share of the lines that are not empty."""
+"""Lines that start like list items: at least this number, and at least this share of the non-empty lines."""
 
 ITEMS, COMMA_ITEMS = 3, 4
-"""Short items without marks: at least so many, one a line (or after a colon), or between commas."""
+"""Short items without marks: at least this number, one per line (or after a colon), or between commas."""
 
 LINE_WORDS, LINE_CHARACTERS = 5, 60
 
 COMMA_WORDS, COMMA_CHARACTERS = 3, 30
-"""The most words and characters of such an item; scripts without spaces are held by the characters alone."""
+"""The most words and characters of such an item; in scripts without spaces only the characters count."""
 
 
 # 1. 1) (1) 1: 一、 ① - * + • a) and the like; digits of any script.
@@ -54,10 +55,10 @@ _SENTENCE_ENDS = re.compile(r"[.!?。！？؟।](?:\s|$)")
 
 def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -> list[tuple[str, ...]]:
     """For each cluster at most `count` words, the strongest first: those whose mean TF-IDF over its rows exceeds the
-    mean over all others by most. Ties go by the word.
+    mean over all other rows most. Ties go by word.
 
     Args:
-        rows: `n` conversations, all of whose turns count.
+        rows: `n` conversations; all turns count.
         labels: `(n,)` cluster of each, 0 to k - 1, none empty.
         count: At least 0.
     """
@@ -77,7 +78,7 @@ def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -
     sums = (member @ weights).toarray()  # (k, v)
     others = (sums.sum(axis=0) - sums) / np.maximum(len(rows) - sizes, 1)
     apart = sums / sizes - others
-    vocabulary = by_words.get_feature_names_out()  # in alphabetical order, so that a stable sort breaks ties by it
+    vocabulary = by_words.get_feature_names_out()  # in alphabetical order, by which a stable sort breaks ties
     return [
         tuple(str(vocabulary[column]) for column in np.argsort(-line, kind="stable")[:count] if line[column] > 0)
         for line in apart
@@ -85,11 +86,11 @@ def top_terms(rows: Sequence[Messages], labels: NDArray[np.int64], count: int) -
 
 
 def stability(partitions: Sequence[Labels], chosen: int | None) -> Stability:
-    """How alike clusterings of the same rows are.
+    """How similar clusterings of the same rows are.
 
     Args:
         partitions: Labels `(n,)` of two or more clusterings; the first is the one that is reported.
-        chosen: A label of the first: the cluster looked for in the others.
+        chosen: A label of the first: the cluster to find in the others.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -100,24 +101,23 @@ def stability(partitions: Sequence[Labels], chosen: int | None) -> Stability:
 
 
 def _best_jaccard(rows: np.ndarray[tuple[int], np.dtype[np.bool_]], labels: Labels) -> float:
-    # The rows shared with each cluster, and by them the rows of either: |a or b| = |a| + |b| - |a and b|.
+    # The rows shared with each cluster, and from them the rows of either: |a or b| = |a| + |b| - |a and b|.
     shared = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
     together = np.bincount(labels) + int(rows.sum()) - shared
     return float((shared / together).max())
 
 
 def is_list(answer: str) -> bool:
-    """Whether an answer is a list: any one of these holds, an introduction up to a colon aside for the last three.
+    """Whether an answer is a list: if any one of these holds; the last three ignore an introduction up to a colon.
 
     1. **Marked lines**: at least two lines start with a number and a full stop, bracket, colon or ideographic comma,
-       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are
-       not empty.
-    2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
-       each before a word: 'sure, 1 flour 2 salt.'
-    3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
-    4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
-       at most three words: 'red, green, dark blue and black, white'. A sentence that commas cut as short ('however,
-       the oak, which was old, fell') is taken for one.
+       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are not
+       empty. 2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2
+       follows, each before a word: 'sure, 1 flour 2 salt.' 3. **Short lines**: at least three lines, each of at most
+       five words and without the end of a sentence. 4. **Short items**: one sentence of at least four parts (three
+       after a colon) between commas or semicolons, each of at most three words: 'red, green, dark blue and black,
+       white'. A sentence that commas divide into parts as short ('however, the oak, which was old, fell') counts as
+       one.
     """
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     marked = sum(_MARK.match(line) is not None for line in lines)
@@ -142,7 +142,7 @@ def _counted(line: str) -> bool:
     if not numbers or numbers[0][1] != 1 or not _OPENER.fullmatch(line[: numbers[0][0]]):
         return False
     expected = 1
-    for _, number in numbers:  # numbers inside the items are passed over
+    for _, number in numbers:  # numbers inside the items are skipped
         expected += number == expected
     return expected > MARKED_LINES
 
@@ -160,10 +160,10 @@ def _short(text: str, most: int, characters: int) -> bool:
 
 
 def anchors_of(file: str | None, option: str, nearest: int, base: Path) -> pl.DataFrame | None:
-    """The rows of a file of anchors, prompts with answers; null where none is named.
+    """The rows of a file of anchors, prompts with answers; null if none is named.
 
     Raises:
-        DataError: It cannot be read, or holds fewer anchors than `nearest`.
+        DataError: It cannot be read, or has fewer anchors than `nearest`.
     """
     if file is None:
         return None
@@ -188,8 +188,8 @@ def ranked(
 ) -> Anchored:
     """The `rows` rows (or all) most and least similar to the anchors; ties go by id.
 
-    A row's score is the mean of its `nearest` largest cosines to harmful anchors, less the mean of its `nearest`
-    largest to safe ones where there are any: in [-2, 2], He et al. 2024 with n = 1.
+    A row's score is the mean of its `nearest` largest cosines to harmful anchors, minus the mean of its `nearest`
+    largest to safe ones if there are any: in [-2, 2]. He et al. 2024 (arXiv 2404.01099) use n = 1.
     """
     task = Vectors(tuple(ids), matrix, "")
 

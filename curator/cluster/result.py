@@ -1,6 +1,6 @@
-"""What clustering a task's rows gives: records, cluster.json, lines for a terminal, and task files of its rows.
+"""The results of clustering a task's rows: records, cluster.json, lines for a terminal, and task files of its rows.
 
-Terms are words of the task. Nothing else of a row's text is shown, or written but to the task files asked for.
+Terms are words of the task. No other text of a row is shown, or written except to requested task files.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from curator.seeds import generator
 from curator.wording import percent, these
 
 SHOWN = 5
-"""Rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
+"""Number of rows nearest a cluster's centre that are named first in cluster.json and in the terminal."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the result.
+    """Settings that decide the result.
 
     Attributes:
-        clusters, seed, restarts, iterations: Of k-means.
-        stability: Clusterings that are compared, each from a seed of its own; the first is the one that is reported.
-        of: The cluster that is chosen; null for the most list-like one of at least `sample` rows.
-        sample: Rows that a task file made from it has.
-        terms: How many words describe a cluster.
-        anchor_nearest: Anchors whose mean cosine counts (n). `anchor_rows`: rows at either end of that ranking.
+        clusters, seed, restarts, iterations: Parameters of k-means.
+        stability: Number of clusterings compared, each from a separate seed; the first one is reported.
+        of: The cluster to choose; null for the most list-like one of at least `sample` rows.
+        sample: Number of rows in a task file made from it.
+        terms: Number of words that describe a cluster.
+        anchor_nearest: Number of nearest anchors whose mean cosine counts (n). `anchor_rows`: number of rows at either
+            end of that ranking.
     """
 
     clusters: int = 20
@@ -54,13 +55,13 @@ class Cluster:
     """Rows that k-means put together.
 
     Attributes:
-        number: Its position by the share of lists, from 1.
-        rows: Their ids, the nearest to the centre first.
+        number: Rank by the share of lists, from 1.
+        rows: Ids of the rows, the nearest to the centre first.
         lists: Share of the rows whose answer is a list.
-        similarity: Mean cosine of all pairs of its rows, in [-1, 1]; null for a row alone.
-        similarity_rank: Its position by that, from 1.
-        terms: Words that set its rows apart, the strongest first.
-        anchored: How many of its rows are among those that the anchors rank first; null without anchors.
+        similarity: Mean cosine of all pairs of its rows, in [-1, 1]; null for a single row.
+        similarity_rank: Rank by similarity, from 1.
+        terms: Words that distinguish its rows, the strongest first.
+        anchored: Number of its rows among those that the anchors rank first; null without anchors.
     """
 
     number: int
@@ -77,10 +78,10 @@ class Stability:
     """Whether other seeds find the same clusters.
 
     Attributes:
-        seeds: Clusterings compared, the one that is reported among them.
+        seeds: Number of clusterings compared, including the reported one.
         rand: Adjusted Rand index of every pair of them, at most 1; about 0 for unrelated ones.
         jaccard: For each other clustering, the largest Jaccard similarity of one of its clusters to the chosen one;
-            empty where none is chosen.
+            empty if none is chosen.
     """
 
     seeds: int
@@ -89,8 +90,8 @@ class Stability:
 
     @property
     def found(self) -> int:
-        """Of the other clusterings, how many have a cluster that shares more than half with the chosen one: at most one
-        can.
+        """Number of other clusterings with a cluster whose Jaccard similarity to the chosen one is above one half; each
+        has at most one such cluster.
         """
         return sum(value > 0.5 for value in self.jaccard)
 
@@ -100,9 +101,9 @@ class Anchored:
     """The rows in the order of their similarity to given anchors (He et al. 2024, arXiv 2404.01099).
 
     Attributes:
-        harmful, safe: How many anchors there are; `safe` may be 0.
-        nearest: How many of each, the nearest, count.
-        top, bottom: Ids and scores of the rows most and least like the harmful ones; each the most extreme first.
+        harmful, safe: Number of anchors; `safe` may be 0.
+        nearest: Number of nearest anchors of each kind that count.
+        top, bottom: Ids and scores of the rows most and least similar to the harmful ones, the most extreme first.
     """
 
     harmful: int
@@ -114,16 +115,16 @@ class Anchored:
 
 @dataclass(frozen=True)
 class Clustering:
-    """What is found in a task's rows.
+    """The clustering of a task's rows.
 
     Attributes:
-        rows: The rows themselves, sorted by id. Their text is in no file that is written but the samples asked for.
+        rows: The rows, sorted by id. Their text is written only to requested samples.
         tasks: Name -> what was read.
-        embedder: What made the vectors.
+        embedder: Name of the embedder.
         clusters: The most list-like first.
         chosen: The number of the fragile cluster, or null with a `reason`.
-        stability: Null where one seed was asked for. `anchors`: null without anchors.
-        inertia, rounds, settled: Of the k-means that is reported.
+        stability: Null with one seed. `anchors`: null without anchors.
+        inertia, rounds, settled: Results of the reported k-means.
     """
 
     rows: pl.DataFrame
@@ -141,7 +142,7 @@ class Clustering:
 
 
 def record(clustering: Clustering, sample: model.SampledRows | None = None) -> model.Clusters:
-    """What cluster.json says of a clustering and of the rows drawn from it."""
+    """The content of cluster.json for a clustering and the rows drawn from it."""
     anchors = clustering.anchors
     return model.Clusters(
         version=model.VERSION,
@@ -226,7 +227,7 @@ def table(clustering: Clustering, shown: int = 2) -> tuple[list[str], list[list[
 
 
 def summary(clustering: Clustering) -> list[str]:
-    """What stands below the table."""
+    """The lines below the table."""
     lines = []
     if clustering.chosen is None:
         lines.append(f"No cluster was chosen: {clustering.reason}.")
@@ -281,8 +282,8 @@ def sample(clustering: Clustering, pick: str) -> model.SampledRows:
 
 
 def write_rows(path: Path, rows: pl.DataFrame, ids: Sequence[str]) -> None:
-    """Writes rows by id, in that order, as JSON Lines that a recipe's source reads: messages, and where known category
-    and licence. Whole or not at all.
+    """Writes rows by id, in that order, as JSON Lines that a recipe's source reads: messages, and category and licence
+    if known. The file is written atomically.
     """
     by_id = {row["id"]: row for row in rows.filter(pl.col("id").is_in(list(ids))).iter_rows(named=True)}
     lines = []

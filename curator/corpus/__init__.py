@@ -1,6 +1,6 @@
-"""What a corpus of safety examples contains, and what is wrong with it, found by the code of a build's stages.
+"""Audits of a corpus of safety examples: its content and its problems, found by the code of a build's stages.
 
-Nothing is changed and nothing trained here; `curator.corpus.measure` measures whether the corpus's safety lasts.
+Nothing is changed or trained here; `curator.corpus.measure` measures whether the corpus's safety lasts.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ BY_PROMPT = (
 
 
 def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None] = lambda line: None) -> Audit:
-    """Everything found in a corpus.
+    """The audit of a corpus.
 
     Args:
-        request: What to audit, and with what.
+        request: The sources and settings of the audit.
         base: Folder that relative paths start from.
         say: Called with a line before each slow part.
 
@@ -134,13 +134,13 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
             judge=request.judge[0] if request.judge else None,
         ),
         findings=_placed([*((finding, corpus) for finding in findings), *of_tasks]),
-        # A key that only an embedder of prompts gives.
+        # Only an embedder of prompts gives this key.
         **({} if by_vectors.assigned is None else {"assigned": by_vectors.assigned}),
     )
 
 
 def _placed(findings: Sequence[tuple[Finding, Read]]) -> tuple[model.Finding, ...]:
-    """The findings, the worst first, each with what its rows were read from and their lines there."""
+    """The findings, the worst first, each with the source of its rows and their lines there."""
     read_of = {id(finding): source for finding, source in findings}
     placed = []
     for finding in worst_first(finding for finding, _ in findings):
@@ -152,7 +152,7 @@ def _placed(findings: Sequence[tuple[Finding, Read]]) -> tuple[model.Finding, ..
 
 
 def _by_set(near: Sequence[model.NearProbe]) -> dict[str, list[tuple[str, str, float]]]:
-    """Probe set -> id, probe and cosine of the prompts that lie near one of its probes."""
+    """Probe set -> id, probe and cosine of the prompts near one of its probes."""
     matches: dict[str, list[tuple[str, str, float]]] = {}
     for match in near:
         matches.setdefault(match.set, []).append((match.id, match.probe, match.cosine))
@@ -176,7 +176,7 @@ def _not_made(request: Request) -> tuple[str, ...]:
 def _overlap(
     request: Request, rows: pl.DataFrame, tasks: Mapping[str, Read], probes: Mapping[str, Read]
 ) -> tuple[dict[str, model.Overlap], list[Finding], list[tuple[Finding, Read]]]:
-    """Which rows of the corpus and of the tasks ask a probe, with the findings about either."""
+    """The rows of the corpus and of the tasks that contain a probe, with the findings about both."""
     if request.clean.decontaminate is None:
         return {}, [], []
     section = request.clean.decontaminate

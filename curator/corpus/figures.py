@@ -1,4 +1,4 @@
-"""What the page of an audit draws and lists: figures and tables of numbers, with no text of any row."""
+"""The figures and tables of numbers on the page of an audit, without texts of rows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from curator.corpus.model import Audit
 
 MANY = 24
-"""Categories of the figure at most; the table holds them all."""
+"""Most categories in the figure; the table holds all of them."""
 
 
 def tables(report: Audit) -> dict[str, Table]:
-    """Name -> table; one without rows is left out."""
+    """Name -> table; tables without rows are left out."""
     made = (
         table("findings", "Every finding.", "severity|kind|rows|share",
               ((one.severity, one.kind, number(one.count), share(one.share)) for one in report.findings)),
@@ -39,7 +39,7 @@ def tables(report: Audit) -> dict[str, Table]:
 
 
 def figures(report: Audit) -> dict[str, Markup]:
-    """Name -> figure; one without anything to draw is left out."""
+    """Name -> figure; empty figures are left out."""
     drawn = {
         "harm": _lasts(report),
         "similarity": _exposed(report),

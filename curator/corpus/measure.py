@@ -24,8 +24,8 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     """The recipe with the corpus given as its curated arm.
 
     With a pool the control is a random subset of it, matched in size, refusals, categories and lengths; without one the
-    corpus stands against no alignment alone. Tasks are those of the audit, with the recipe's settings where it has one
-    of that name, else those of its first. Probes that the audit names itself replace the recipe's harmful ones.
+    corpus is compared only with no alignment. Tasks are those of the audit, with the settings of the recipe's task of
+    the same name, or else of its first task. Probes that the audit names itself replace the recipe's harmful ones.
 
     Raises:
         RecipeError: The recipe does not fit the corpus.
@@ -39,14 +39,14 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
     contents["verify"]["arms"] = [{"name": name, "seeds": own_seeds if name == NONE else None} for name in names]
     contents["verify"]["control"] = MATCHED_RANDOM if request.pool is not None else NONE
     contents["verify"]["forgetting"] = None
-    contents["verify"]["pilot"] = {}  # which chooses a weight, and none is chosen
-    contents["augment"] = {}  # whose arms are left out
+    contents["verify"]["pilot"] = {}  # the pilot chooses a weight, which is not needed here
+    contents["augment"] = {}  # its arms are left out
     if recipe.verify.log_odds is not None and recipe.verify.log_odds.kind == "pilot":
-        contents["verify"]["log_odds"] = None  # which learns from the pilot
+        contents["verify"]["log_odds"] = None  # it learns from the pilot
     if request.pool is None and isinstance(recipe.verify.seeds, Looks):
-        contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks are for a decision, and there is none
+        contents["verify"]["seeds"] = recipe.verify.seeds.max  # looks serve a decision, which is not made here
     if request.pool is None and own_seeds is not None:
-        contents["verify"]["arms"][-1]["seeds"] = None  # seeds of both arms are paired
+        contents["verify"]["arms"][-1]["seeds"] = None  # the seeds of both arms are paired
     if request.probes != own_probes(recipe):
         contents["probes"]["harmful"] = [source.model_dump(by_alias=True) for source in request.probes.values()]
     template = contents["tasks"][0]
@@ -59,10 +59,10 @@ def recipe_of(recipe: Recipe, request: Request) -> Recipe:
 
 
 def measured(path: Path, request: Request, root: Path, *, progress: Progress, base: Path = Path(".")) -> Measured:
-    """Runs the grid, and gives its figures; what an earlier run finished under the same settings is kept.
+    """Runs the grid, and returns its figures; pieces that an earlier run finished under the same settings are kept.
 
     Raises:
-        CuratorError: As `build`.
+        CuratorError: See `pipeline.build`.
     """
     from curator.decision.comparisons import anticipated, rate
     from curator.decision.retained import retained

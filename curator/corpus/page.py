@@ -22,7 +22,7 @@ AUDIT = "audit.json"
 TONES = {"error": "bad", "warning": "mixed", "info": "open"}
 _KINDS = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
 NAMED = ("file", "hub", "sandbox", "revision")
-"""What of the record of a source says where it was read."""
+"""Keys in the record of a source that say where it was read."""
 
 
 def load(folder: Path) -> Audit:
@@ -38,10 +38,10 @@ def load(folder: Path) -> Audit:
 
 
 def corpus_of(report: Audit) -> dict[str, Messages]:
-    """The conversations of an audited corpus by id, read from where it was.
+    """The conversations of an audited corpus by id, read again from its source.
 
     Raises:
-        DataError: It is not there any more, or its content is another one by now.
+        DataError: The source was removed, or its content has changed.
     """
     source = Source(**{name: getattr(report.corpus, name) for name in NAMED if hasattr(report.corpus, name)})
     corpus = read(source)
@@ -51,13 +51,13 @@ def corpus_of(report: Audit) -> dict[str, Messages]:
 
 
 def write(folder: Path, report: Audit) -> None:
-    """Writes audit.json and audit.html, each whole or not at all."""
+    """Writes audit.json and audit.html, each atomically."""
     write_json(folder / AUDIT, plain(report))
     write_text(folder / "audit.html", html(report))
 
 
 def html(report: Audit) -> str:
-    """The page: one file that loads nothing, with no text of any row."""
+    """The page: a single file that loads nothing, without texts of rows."""
     from curator.report.html import fill
 
     return fill(
@@ -86,7 +86,7 @@ def _lead(report: Audit) -> str:
 
 
 def counts(report: Audit) -> dict[str, int]:
-    """How many findings of each severity, the worst first."""
+    """Number of findings of each severity, the worst first."""
     by_severity: Counter[str] = Counter(finding.severity for finding in report.findings)
     return {severity: by_severity[severity] for severity in reversed(SEVERITIES)}
 
@@ -137,7 +137,7 @@ def _measured(measured: Measured) -> list[tuple[str, str]]:
 
 
 def retained(measured: Measured) -> str:
-    """How much of what the corpus protects lasts, in one sentence."""
+    """The share of the corpus's protection that lasts, in one sentence."""
     left = measured.retained
     if left.value is None:
         return f"How much lasts cannot be said: {left.reason}."

@@ -23,18 +23,18 @@ from curator.records import CountTokens, Embed
 
 @dataclass(frozen=True)
 class Request:
-    """What to audit, and with what.
+    """The sources and settings of an audit.
 
     Attributes:
-        corpus: The source that is audited. `pool`: what it might have been taken from, or null.
-        tasks, probes: Name -> where the rows come from.
-        clean, categorise, findings: Thresholds, as a recipe says them.
-        embed: `n` ids and conversations -> `(n, d)` unit vectors, or null for no embedder; `embedder` is what it is
-            called, `by_answer` whether its vectors are of the whole row only (a model's hidden states), so that it
-            cannot place prompts and descriptions.
-        judge: Of answers, with its name, or null.
-        find: Kinds of personal data in a text.
-        count_tokens: Given, rows above `clean.max_tokens` are too long.
+        corpus: The source that is audited. `pool`: the pool it may have been taken from, or null.
+        tasks, probes: Name -> source of rows.
+        clean, categorise, findings: Thresholds, as in a recipe.
+        embed: `n` ids and conversations -> `(n, d)` unit vectors, or null for no embedder; `embedder` is its name,
+            `by_answer` whether its vectors are only for whole rows (a model's hidden states), so that it cannot embed
+            prompts and descriptions.
+        judge: Judge of answers with its name, or null.
+        find: Function that finds kinds of personal data in a text.
+        count_tokens: If given, rows above `clean.max_tokens` are too long.
     """
 
     corpus: Source
@@ -53,7 +53,7 @@ class Request:
 
 
 class Material(NamedTuple):
-    """What was read: the corpus, the tasks and probe sets by name, and the pool or null."""
+    """The rows that were read: the corpus, the tasks and probe sets by name, and the pool or null."""
 
     corpus: Read
     tasks: Mapping[str, Read]
@@ -74,19 +74,19 @@ def request_of(
     beside: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Request:
-    """What to audit, and with what, each source by its name as `source_of` reads it.
+    """The request for an audit, with each source in the form that `source_of` reads.
 
     Args:
         corpus, tasks, probes, pool: The sources.
-        recipe: Its thresholds and judge, and its tasks and probes where none are named.
-        model: A causal model whose hidden states make the vectors, in place of an embedder.
+        recipe: A recipe whose thresholds and judge are used, and its tasks and probes if none are named.
+        model: A causal model whose hidden states are the vectors, in place of an embedder.
         embedder: A sentence embedder; null for none.
-        presidio: Look for personal data with Presidio, and not by patterns.
-        beside: Vectors are kept in a cache beside this folder; null for nowhere.
-        progress: Told how many of how many rows are embedded.
+        presidio: Find personal data with Presidio instead of patterns.
+        beside: Vectors are cached beside this folder; null for no cache.
+        progress: Called with the number of rows embedded and their total.
 
     Raises:
-        DataError: A source cannot be named so, or two are called alike.
+        DataError: The name of a source is invalid, or two sources have the same name.
     """
     from curator.represent.vectors import embedder as embedding
     from curator.represent.vectors import state_embedder
@@ -115,9 +115,9 @@ def own_probes(recipe: Recipe) -> dict[str, Source]:
 
 
 def from_recipe(request: Request, recipe: Recipe) -> Request:
-    """The request with a recipe's thresholds and judge, and its tasks and probes where none were named.
+    """The request with a recipe's thresholds and judge, and its tasks and probes if none were named.
 
-    Judges of refusal call every compliance harmful, so they do not judge a corpus.
+    Judges of refusal call every compliance harmful, so they are not used on a corpus.
     """
     judge = next(judge for judge in recipe.judges.panel if judge.name == recipe.judges.headline)
     return replace(
@@ -135,7 +135,7 @@ def named(files: Sequence[str]) -> dict[str, Source]:
     """Name -> source of files, or of Hub data sets written `hub:ID` or `hub:ID@REVISION`; a name is the file's stem.
 
     Raises:
-        DataError: Two have one name.
+        DataError: Two sources have the same name.
     """
     sources: dict[str, Source] = {}
     for file in files:
@@ -150,7 +150,7 @@ def named(files: Sequence[str]) -> dict[str, Source]:
 
 
 def source_of(file: str) -> Source:
-    """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a set of the sandbox's (`sandbox:NAME`).
+    """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a data set of the sandbox (`sandbox:NAME`).
 
     Raises:
         DataError: The name is empty, or not UTF-8.

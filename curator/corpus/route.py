@@ -1,4 +1,6 @@
-"""Which of several alignment corpora to start from, by similarity to the fine-tuning data (the paper's proposal)."""
+"""Ranks alignment corpora by similarity to the fine-tuning data, to choose the one to start from (the proposal of
+Hsiung et al., arXiv 2506.05346).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class Limits(Part):
 
 
 class Verified(Part):
-    """What a run that verified a corpus found: how harmful models aligned on it are."""
+    """The result of a run that verified a corpus: the harmfulness of models aligned on it."""
 
     run: str
     before: Limits
@@ -43,9 +45,9 @@ class Ranked(Part):
     similarity: float
     """Mean over its rows and the tasks of the mean cosine to the ten nearest task rows."""
     tasks: dict[str, float]
-    """Name -> the same of one."""
+    """Name of a task -> the same for this task."""
     measured: Verified | None
-    """Null where no run verified it."""
+    """Null if no run verified it."""
 
 
 def ranked(
@@ -66,7 +68,7 @@ def ranked(
         say: Called with a line before each source is read and embedded.
 
     Raises:
-        DataError: A file cannot be read, or a run folder has no report or is of none of the corpora.
+        DataError: A file cannot be read, or a run folder has no report or belongs to none of the corpora.
     """
     sources = named(corpora)
     measured = _measured(runs, {name: source.label for name, source in sources.items()})

@@ -1,4 +1,6 @@
-"""What an audit finds by vectors: similarity to the tasks, redundancy, hazards, and prompts that resemble a probe."""
+"""The parts of an audit that use vectors: similarity to the tasks, redundancy, hazards, and prompts that resemble a
+probe.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,13 @@ from curator.score.cosine import cosine
 from curator.wording import these
 
 TOP = 10
-"""Task rows whose mean cosine is a row's similarity to the task."""
+"""Number of nearest task rows whose mean cosine is a row's similarity to the task."""
 _QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "max": 1.0}
 
 
 @dataclass(frozen=True)
 class ByVectors:
-    """The parts of an audit that need vectors, under their names in audit.json; null where they were not made."""
+    """The parts of an audit that need vectors, under their names in audit.json; null if they were not made."""
 
     similarity: dict[str, Similarity] = field(default_factory=dict)
     exposure: tuple[str, ...] = ()
@@ -81,7 +83,7 @@ def embedded(
 def _by_prompt(
     parts: ByVectors, request: Request, read: Material, embed: Embed, coverage: NDArray[np.float64] | None
 ) -> tuple[ByVectors, list[Finding]]:
-    """Adds what the vectors of prompts show: hazards, everyday prompts, and probes that lie near."""
+    """Adds the results from vectors of prompts: hazards, everyday prompts, and near probes."""
     rows, pool, findings = read.corpus.rows, read.pool, list[Finding]()
     ids = rows["id"].to_list()
     hazard_texts = descriptions()

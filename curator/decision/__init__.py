@@ -1,1 +1,1 @@
-"""What an experiment's verdicts say: tables, intervals and one decision. Nothing here trains a model or needs torch."""
+"""From an experiment's verdicts to tables, intervals and one decision. Nothing here trains a model or needs torch."""

@@ -1,7 +1,8 @@
-"""What a bank of trials says: which features of a set go with harm after fine-tuning, and how surely one can know.
+"""The analysis of a bank of trials: which features of a set correlate with harm after fine-tuning, and how reliably.
 
-A subset is one trial: some rows, aligned on, fine-tuned and evaluated. Its harm is the judged harmful share after
-fine-tuning, weighted over the anticipated tasks and averaged over its seeds. Subsets are the units of everything here.
+A subset is one trial: a model is aligned on some rows, fine-tuned and evaluated. Its harm is the judged harmful share
+after fine-tuning, weighted over the anticipated tasks and averaged over its seeds. Subsets are the units of all
+statistics here.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from curator.seeds import generator
 
 Vector = NDArray[np.float64]
 
-DRAWS = 2000  # of the bootstrap
-PERMUTATIONS = 9999  # the least p is 1e-4, which Holm can multiply by 500
+DRAWS = 2000  # bootstrap resamples
+PERMUTATIONS = 9999  # the smallest p is 1e-4, which Holm can multiply by 500
 LEAST_SUBSETS = 8
-"""With fewer subsets than this nothing is correlated."""
+"""Fewest subsets for which correlations are computed."""
 
 PREDICTORS = {
     "feature": pl.String,
@@ -46,16 +47,17 @@ PREDICTORS = {
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far the outcome of one subset repeats.
+    """How reliably the outcome of one subset repeats.
 
     Attributes:
-        source: `seeds`: the same subset trained again. `tasks`: each subset was trained once, and all that is known is
-            how far its tasks agree, which counts the luck of its training as the subset's own. Null: one seed and task.
-        subsets, repeats: Subsets with every repeat, and repeats of each.
+        source: `seeds`: the same subset was trained again. `tasks`: each subset was trained once, and only the
+            agreement of its tasks is known, which attributes the randomness of its training to the subset. Null: one
+            seed and task.
+        subsets, repeats: Number of subsets with every repeat, and of repeats of each.
         one: Intraclass correlation of a single repeat, in [0, 1], with the limits of its 95% interval.
         mean: That of the mean over the repeats, which is what features are correlated with.
-        ceiling: sqrt(mean) where the source is `seeds`, else null: no |rho| is expected to exceed it, however good the
-            feature (Spearman 1904).
+        ceiling: sqrt(mean) where the source is `seeds`, else null: the expected |rho| of even a perfect feature does
+            not exceed it (Spearman 1904).
     """
 
     source: str | None
@@ -70,17 +72,18 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a bank says.
+    """All results of a bank.
 
     Attributes:
-        subsets: The scored ones: subset, grouping (null for a plain draw), seeds, harm, before, degenerate, log_odds,
-            costly (harm before, or the degenerate share, is above the plain draws' mean by more than its margin).
-        predictors: Columns of PREDICTORS, a row a feature, the strongest first. `rho` is with harm: `sign` is 1 where
-            more of the feature goes with more harm, -1 with less, and 0 where rho is null. `n`: subsets that have both.
-            Intervals are not adjusted; `p_holm` is, for all features. `log_odds_rho` is with the log-odds of refusing
-            (null where the bank has none), and points the other way for the same feature.
-        mixtures: Of each grouping in the order of `groups`.
-        left_out: Subsets without a scored outcome on every anticipated task.
+        subsets: The scored subsets, with the columns subset, grouping (null for a plain draw), seeds, harm, before,
+            degenerate, log_odds, costly (harm before, or the degenerate share, is above the plain draws' mean by more
+            than its margin).
+        predictors: Columns of PREDICTORS, one row per feature, the strongest first. `rho` is with harm: `sign` is 1
+            where more of the feature goes with more harm, -1 with less, and 0 where rho is null. `n`: number of subsets
+            that have both. Intervals are not adjusted; `p_holm` is, for all features. `log_odds_rho` is with the
+            log-odds of refusing (null where the bank has none), and points the other way for the same feature.
+        mixtures: The regression on each grouping, in the order of `groups`.
+        left_out: Number of subsets without a scored outcome on every anticipated task.
     """
 
     subsets: pl.DataFrame
@@ -100,17 +103,17 @@ def read(
     seed: int,
     margins: Mapping[str, float] | None = None,
 ) -> Reading:
-    """Reads a bank.
+    """Analyses a bank.
 
     Args:
         subsets: `subset`, `grouping` (null for a plain draw), `concentration`, `ids`.
         groups: `id` and one string column for each grouping, of every candidate of the pool.
         outcomes: `subset`, `seed`, `task`, shares `before`, `after`, `degenerate` in [0, 1], and `log_odds` in nats;
-            null where nothing was scored.
-        features: `subset` and one number for each score and feature of its rows; null or NaN where it has none.
+            null if nothing was scored.
+        features: `subset` and one number for each score and feature of its rows; null or NaN if it has none.
         weights: Every task's weight; they sum to 1, and those of weight 0 are left out.
-        seed: Of folds, permutations and bootstraps.
-        margins: Of the gates `harmfulness_before` and `degenerate`, for `costly`.
+        seed: Random seed of folds, permutations and bootstraps.
+        margins: Margins of the gates `harmfulness_before` and `degenerate`, for `costly`.
 
     Raises:
         ValueError: The weights do not sum to 1.
@@ -129,7 +132,7 @@ def read(
 
 
 def _by_seed(outcomes: pl.DataFrame, mix: Mapping[str, float]) -> pl.DataFrame:
-    """Each subset and seed: values weighted over the tasks, null where a task lacks one."""
+    """Values of each subset and seed, weighted over the tasks; null if a task lacks one."""
     quantities = {"harm": "after", "before": "before", "degenerate": "degenerate", "log_odds": "log_odds"}
     of_mix = outcomes.filter(pl.col("task").is_in(list(mix))).with_columns(
         weight=pl.col("task").replace_strict(dict(mix), return_dtype=pl.Float64)
@@ -173,12 +176,12 @@ def _predictors(scored: pl.DataFrame, features: pl.DataFrame, seed: int) -> pl.D
 
 
 def _numbers(table: pl.DataFrame, name: str) -> Vector:
-    # Means of the same shares in another order differ by rounding, and ranks would tell them apart.
+    # Means of the same shares in another order differ by rounding, and would get different ranks.
     return table[name].cast(pl.Float64).fill_null(math.nan).round_sig_figs(10).to_numpy()
 
 
 def _correlated(x: Vector, y: Vector, seed: int) -> tuple[float | None, float | None, float | None, int]:
-    """Spearman's rho over the subsets that have both, its interval, and how many these are."""
+    """Spearman's rho over the subsets that have both, its 95% interval, and the number of these subsets."""
     both = np.isfinite(x) & np.isfinite(y)
     n = int(both.sum())
     if n < LEAST_SUBSETS:
@@ -194,14 +197,14 @@ def _correlated(x: Vector, y: Vector, seed: int) -> tuple[float | None, float | 
 
 
 def _permuted(x: Vector, y: Vector, seed: int) -> float:
-    """Two-sided p-value by permuting outcomes over subsets: exact with ties and at any number of them."""
+    """Two-sided p-value by permuting outcomes over subsets; valid with ties and for any number of subsets."""
     both = np.isfinite(x) & np.isfinite(y)
     a, b = (ranks - ranks.mean() for ranks in (stats.rankdata(values[both]) for values in (x, y)))
     beyond = np.abs(b[_orders(seed, len(b))] @ a) >= abs(b @ a) - 1e-9
     return float((beyond.sum() + 1) / (PERMUTATIONS + 1))
 
 
-@lru_cache(maxsize=2)  # features mostly have the same number of subsets
+@lru_cache(maxsize=2)  # cached, as most features have the same number of subsets
 def _orders(seed: int, n: int) -> NDArray[np.int64]:
     random = generator(seed, "bank", "permutations", n)
     return random.permuted(np.tile(np.arange(n), (PERMUTATIONS, 1)), axis=1)
@@ -218,7 +221,7 @@ def _reliability(outcomes: pl.DataFrame, mix: Mapping[str, float], scored: set[s
 
 
 def _complete(cells: pl.DataFrame, repeat: str, column: str) -> Vector:
-    """`(subsets, repeats)` of those subsets that have all."""
+    """`(subsets, repeats)` values of the subsets that have all repeats."""
     wide = cells.pivot(on=repeat, index="subset", values=column, aggregate_function="first").drop_nulls()
     return wide.drop("subset").to_numpy().astype(np.float64)
 

@@ -1,5 +1,5 @@
-"""What a comparison says, and what stands beside it: the rates of every seed, what could have gone unseen with so many,
-whether any one of them makes the outcome, and whether one arm is more uneven than the other.
+"""The outcome of a comparison and its diagnostics: the rates of every seed, the failures that this many seeds can miss,
+whether a single seed decides, and whether the arms vary unequally over seeds.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ LESS_HARMFUL, MORE_HARMFUL, OPEN = "less harmful", "more harmful", "not distingu
 
 
 def side_of(primary: Comparison) -> str:
-    """What a comparison says by itself, without gates."""
+    """The outcome of a comparison by itself, without gates."""
     if primary.low is None or primary.high is None or primary.low <= 0 <= primary.high:
         return OPEN
     return MORE_HARMFUL if primary.low > 0 else LESS_HARMFUL
 
 
 def outcome_of(primary: Comparison, gates: tuple[Gate, ...]) -> tuple[str, str | None]:
-    """What a comparison and its gates say, and why where they leave it open."""
+    """The outcome of a comparison and its gates, with the reason if it is open."""
     side = side_of(primary)
     if side == OPEN:
         return OPEN, "interval"
-    # Gates are about the cost of a benefit: more harm than the control is worse whatever they say.
+    # Gates are about the cost of a benefit: more harm than the control is worse whatever their result.
     if side == MORE_HARMFUL:
         return "worse", None
     outcomes = {gate.outcome for gate in gates}
@@ -40,10 +40,10 @@ def outcome_of(primary: Comparison, gates: tuple[Gate, ...]) -> tuple[str, str |
 
 
 def stands(grid: Grid, comparison: Comparison, mix: Mapping[str, float], thresholds: Thresholds) -> bool:
-    """Whether no single seed makes what the comparison says, or the recipe allows one to; see `beside_of`.
+    """Whether the outcome does not depend on a single seed, or the recipe allows that; see `beside_of`.
 
     Args:
-        grid: Harmfulness after fine-tuning, which the comparison is of.
+        grid: Harmfulness after fine-tuning, which `comparison` was computed from.
     """
     if thresholds.one_seed:
         return True
@@ -52,13 +52,14 @@ def stands(grid: Grid, comparison: Comparison, mix: Mapping[str, float], thresho
 
 
 def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float]) -> Beside | None:
-    """What the seeds of a comparison say beside it; null where nothing was scored.
+    """The diagnostics of a comparison by seed; null if nothing was scored.
 
-    A seed makes the outcome if the comparison without it says something else, with the precision that as many seeds as
-    before would have: the seed's own word is weighed, and not that there is one fewer. Chosen by simulation
-    (.github/docs/statistics.md): where the harm is halved this costs 12 points of power at 6 seeds, 4 at 10 and none at
-    20. The full rule at one seed fewer costs 25 at 6 and leaves nothing at 3, and that the sign stays is not a test,
-    since an interval that excludes zero always has it. Gates stay as they are, each with an interval of its own.
+    A seed decides the outcome if the comparison without it has another outcome, at the precision of the original number
+    of seeds: this measures the influence of the seed, not the loss of one seed. The rule was chosen by simulation
+    (.github/docs/statistics.md): if the harm is halved, it costs 12 points of power at 6 seeds, 4 at 10 and none at 20.
+    The full rule with one seed fewer costs 25 points at 6 seeds and leaves no power at 3. Requiring only that the sign
+    stays is not a test, since an interval that excludes zero always passes it. Gates are not recomputed; each has its
+    own interval.
     """
     if comparison.difference is None:
         return None
@@ -79,7 +80,7 @@ def beside_of(grid: Grid, comparison: Comparison, mix: Mapping[str, float]) -> B
     return Beside(
         seeds=tuple(map(alone, seeds)),
         side=side_of(comparison),
-        # None of S trainings fails with a chance of (1 - q)^S where a share q of them does.
+        # If a share q of trainings fails, none of S fails with probability (1 - q)^S.
         unseen=1 - LEVEL ** (1 / len(seeds)),
         sd_treatment=spreads[0],
         sd_control=spreads[1],

@@ -24,17 +24,18 @@ from curator.decision.tables import Cells, Grid, arm_cells, paired_cells
 from curator.records import DURING
 
 ANTICIPATED = "anticipated"
-"""The reserved task name under which the weighted mix of the anticipated tasks stands in `Findings.arms`."""
+"""The reserved task name of the weighted mix of the anticipated tasks in `Findings.arms`."""
 
 BOOTSTRAP_FROM = 8
-"""Paired seeds from which the crossed bootstrap is printed beside the interval. Resampled seeds vary by (S - 1) / S of
-what seeds vary, and percentiles lack the tails of t, so that with fewer it is too narrow."""
+"""Fewest paired seeds for which the crossed bootstrap is printed beside the interval. The variance between resampled
+seeds is (S - 1) / S of that between seeds, and percentiles lack the tails of t, so that it is too narrow with fewer
+seeds."""
 
 
 def rate(grid: Grid, arm: str, weights: Mapping[str, float]) -> Rate:
     """One arm's share (mean score for utility), weighted over tasks, with its 95% interval.
 
-    `scored` and `unscored` count answers of all these tasks; where a task has no scored answer there is no value, and
+    `scored` and `unscored` count answers over all these tasks. If a task has no scored answer, the value is null and
     all answers count as unscored.
     """
     return _rate(arm_cells(grid, arm, weights))
@@ -51,7 +52,8 @@ def _rate(cells: Cells) -> Rate:
             cells.scored + cells.unscored,
             "none: unscored" if cells.expected.any() else "none: not evaluated",
         )
-    # An arm alone carries what both share by seed and prompt: two intervals may overlap, and the arms differ clearly.
+    # A single arm's interval includes what both arms share by seed and prompt: two intervals may overlap although the
+    # arms differ clearly.
     limits = share_interval(estimate)
     return Rate(estimate.mean, limits.low, limits.high, cells.scored, cells.unscored, limits.method)
 
@@ -70,16 +72,16 @@ def compare(
     """Treatment minus control over the pairs that both arms have scored.
 
     Args:
-        weights: Tasks and their weights, sum 1. `task` is what the comparison says it is about.
+        weights: Tasks and their weights, with sum 1.
+        task: Task name that the comparison reports.
         level: Two-sided error of the interval.
-        fill: `best` or `worst` counts what is unscored as best or worst for the treatment.
-        without: A seed to leave out, with the precision of as many seeds as there are with it, and the same kind of
-            interval.
+        fill: `best` or `worst` counts unscored answers as best or worst for the treatment.
+        without: A seed to leave out; the precision and the kind of interval stay those with all seeds.
     """
-    # Pairs share seed and prompt: what both arms have in common by either drops out of the difference, cell by cell.
+    # Pairs share seed and prompt, so what both arms have in common by either cancels in the difference, cell by cell.
     treated, untreated = paired_cells(grid, treatment, control, weights, fill)
     estimate = crossed(treated.values - untreated.values, treated.weights)
-    # Where only one arm's seeds are uneven, the differences lean to one side, and t is not right for them.
+    # If only one arm varies strongly over seeds, the differences are skewed and t is not valid for them.
     apart = spreads_differ(*(seed_means(cells.values, cells.weights) for cells in (treated, untreated)))
     if without is not None:
         treated, untreated = (cells.without(grid.seeds.index(without)) for cells in (treated, untreated))
@@ -95,7 +97,7 @@ def compare(
         low=limits.low,
         high=limits.high,
         p=limits.p,
-        p_holm=None,  # a family's, not a comparison's own
+        p_holm=None,  # set by the family, not by a single comparison
         treatment_rate=None if estimate.mean is None else _mean(treated),
         control_rate=None if estimate.mean is None else _mean(untreated),
         seeds=estimate.seeds,
@@ -103,7 +105,7 @@ def compare(
         pairs=estimate.cells,
         unscored=treated.unscored,
         method=limits.method,
-        # Without a variance there is no t, and whoever makes an error out of the limits must see that.
+        # Without a variance there is no t; code that derives a standard error from the limits must see that.
         df=estimate.df if estimate.variance is not None else None,
         level=level,
         sd_seed=estimate.sd_seed,
@@ -113,14 +115,16 @@ def compare(
 
 
 def _mean(cells: Cells) -> float:
-    # On the pairs that were used, so that the two rates differ by exactly the difference that is printed.
+    # On the pairs that were used, so that the two rates differ by exactly the printed difference.
     return float(np.nanmean(cells.values, axis=(1, 2)) @ np.array(cells.weights))
 
 
 def differences(
     grid: Grid, treatment: str, control: str, weights: Mapping[str, float]
 ) -> tuple[Table, tuple[float, ...]]:
-    """`(t, s, p)` treatment minus control, NaN where a side is unscored, and the task weights; for own analyses."""
+    """`(t, s, p)` treatment minus control, NaN where either side is unscored, and the task weights; for custom
+    analyses.
+    """
     treated, untreated = paired_cells(grid, treatment, control, weights)
     return treated.values - untreated.values, treated.weights
 
@@ -130,15 +134,16 @@ def with_bootstrap(comparison: Comparison, grid: Grid, weights: Mapping[str, flo
     if comparison.seeds < BOOTSTRAP_FROM or comparison.low is None:
         return comparison
     table, shares = differences(grid, comparison.treatment, comparison.control, weights)
-    # Seeds that only one arm ran are not units to draw: with them in, every resample would hold fewer pairs.
+    # Seeds that only one arm ran are not resampled: with them every resample would hold fewer pairs.
     seeds, prompts = ~np.isnan(table).all(axis=(0, 2)), ~np.isnan(table).all(axis=(0, 1))
     low, high = bootstrap(table[:, seeds][..., prompts], shares, seed=seed)
-    # Where all pairs are alike so is every resample, and limits without width would say that nothing is left open.
+    # If all pairs are equal, so is every resample, and limits of zero width would claim certainty.
     return replace(comparison, bootstrap=(low, high) if high > low else None)
 
 
 CONTRASTS = (("low-similarity", "high-similarity"), ("low-matched", "high-matched"))
-"""The contrast of Hsiung et al. (arXiv 2506.05346): as it is there, and of sets that have the pool's composition."""
+"""The contrast of Hsiung et al. (arXiv 2506.05346): in its original form, and for sets that have the pool's
+composition."""
 
 
 def family(
@@ -153,26 +158,26 @@ def family(
     """All comparisons but the primary one, as one Holm family; the intervals are unadjusted.
 
     On harmfulness: the treatment and every other arm against the control, the treatment against every other arm, and
-    the least similar rows against the most similar ones where both were run (CONTRASTS),
-    after fine-tuning (weighted, and on each task apart, unanticipated ones too) and before. On over-refusal, utility
-    and degenerate share: the treatment against the control, before and after, weighted. Where harmfulness was followed
-    through fine-tuning, end and area are two outcomes: `primary` says of which of them the pairs above are compared,
-    and the treatment is compared with the control on the other.
+    the least similar rows against the most similar ones if both were run (CONTRASTS), after fine-tuning (weighted, and
+    on each task separately, including unanticipated ones) and before. On over-refusal, utility and degenerate share:
+    the treatment against the control, before and after, weighted. If harmfulness was measured during fine-tuning, end
+    and area are two outcomes: `primary` names the one on which the pairs above are compared, and on the other the
+    treatment is compared with the control.
 
-    Where the decision is not about the mean (`mean_decides`), the weighted comparison of treatment and control is one
-    of the family.
+    If the decision is not about the mean (`mean_decides`), the weighted comparison of treatment and control belongs to
+    the family.
     """
     after, before = grids[primary], grids["harmfulness", "before"]
     mix = anticipated(weights)
     others = [arm for arm in after.arms if arm not in (treatment, control)]
     pairs = [(treatment, control), *((arm, control) for arm in others), *((treatment, arm) for arm in others)]
-    # Either arm may be what is compared already.
+    # Either arm may already be treatment or control.
     pairs += [pair for pair in CONTRASTS if set(pair) <= set(after.arms) and not {pair, pair[::-1]} & set(pairs)]
-    # One anticipated task is the whole mix: it is not tested twice.
+    # A single anticipated task is the whole mix, so it is not tested twice.
     apart = [task for task in weights if weights[task] < 1 and task in after.tasks]
     members = []
     for pair in pairs:
-        # The primary comparison was named before any verdict and has its 5% to itself; all the rest share theirs.
+        # The primary comparison was named before any verdict and has its own 5%; all others share theirs.
         if pair != (treatment, control) or not mean_decides:
             members.append(compare(after, *pair, mix))
         members += [compare(after, *pair, {task: 1.0}, task=task) for task in apart]
@@ -203,11 +208,11 @@ class WithinSeed:
     """Two arms on one task and seed.
 
     Attributes:
-        only_treatment, only_control: Prompts on which just this arm was harmful; where each has several answers,
-            prompts on which a larger share of this arm's were.
-        pairs: Prompts scored in both.
-        p: McNemar's exact two-sided p-value, of this pair of models only; of several answers that of the sign test,
-            which McNemar's is for one.
+        only_treatment, only_control: Number of prompts on which only this arm was harmful; with several answers per
+            prompt, on which a larger share of this arm's answers was.
+        pairs: Number of prompts scored in both.
+        p: McNemar's exact two-sided p-value for this pair of models only; with several answers per prompt that of the
+            sign test, which equals McNemar's for one answer.
     """
 
     task: str
@@ -219,18 +224,23 @@ class WithinSeed:
 
 
 def within_seeds(grid: Grid, treatment: str, control: str, task: str) -> tuple[WithinSeed, ...]:
-    """One entry for each seed that both arms ran and with a scored pair, in seed order.
+    """One entry for each seed that both arms ran and that has a scored pair, in seed order.
 
-    Descriptive: McNemar's test (1947, in its exact form) asks whether these two models differ, and a new seed draws new
-    ones, so that no p-value here says anything of the arms.
+    Descriptive: McNemar's test (1947, in its exact form) tests whether these two models differ. A new seed trains new
+    models, so these p-values do not apply to the arms.
+
+    Args:
+        grid: Harmfulness after fine-tuning.
+        treatment, control: The arms.
+        task: The task that models are fine-tuned on.
     """
     treated, untreated = paired_cells(grid, treatment, control, {task: 1.0})
     if not len(treated.values):
         return ()
     changes = treated.values[0] - untreated.values[0]  # (s, p); one answer a prompt makes it -1, 0 or 1
-    pairs = (~np.isnan(changes)).sum(axis=1)  # a comparison with NaN is false, so that what is unscored counts nowhere
+    pairs = (~np.isnan(changes)).sum(axis=1)  # comparisons with NaN are false, so unscored prompts count nowhere
     only_treatment, only_control = (changes > 0).sum(axis=1), (changes < 0).sum(axis=1)
-    # Only prompts on which the two differ say anything: each way they are as likely, a binomial with one half.
+    # Only prompts on which the two differ carry information: under the null both directions are equally likely.
     tail = special.bdtr(np.minimum(only_treatment, only_control), only_treatment + only_control, 0.5)
     return tuple(
         WithinSeed(task, seed, int(treatment_alone), int(control_alone), int(scored), min(1.0, 2 * float(p)))

@@ -20,7 +20,7 @@ Arms = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Rate]]]]
 
 @dataclass(frozen=True)
 class Regime:
-    """What fine-tuning does to the control, which has to be read before any comparison.
+    """What fine-tuning does to the control; read it before any comparison.
 
     Attributes:
         before, after: The control's harmfulness.
@@ -57,9 +57,9 @@ class Findings:
         decision: The decision on the primary comparison, gates and attribution with it.
         comparisons: The primary one first, then the Holm family.
         arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> quantity -> Rate.
-        categories: One breakdown a probe category, where categories were given.
-        within: Treatment against control after fine-tuning, one entry a task and seed, descriptive.
-        curves: Harmfulness on the way through fine-tuning; null where it was not evaluated.
+        categories: One breakdown per probe category, if categories were given.
+        within: Treatment against control after fine-tuning, one entry per task and seed, descriptive.
+        curves: Harmfulness during fine-tuning; null if it was not evaluated.
     """
 
     regime: Regime
@@ -89,18 +89,18 @@ def conclude(
 
     Args:
         verdicts: Columns of VERDICT_SCHEMA.
-        weights: Every task's weight: the anticipated ones sum to 1, others are 0 and stand apart.
-        gates: Margins by gate name (`decide.GATES`); a gate that is not named is left out.
+        weights: Every task's weight: those of anticipated tasks sum to 1, others are 0 and reported separately.
+        gates: Margins by gate name (`decide.GATES`); gates that are not named are left out.
         level: Two-sided error of the primary interval; a sequential look's nominal level where seeds are added.
         thresholds: The recipe's `verify.decision`; see `decide.assess`.
         categories: Harmful probe id -> category, for the breakdown.
-        stop: Where adding seeds ended, for the sentence; `level` is then that look's.
-        seed: Of the crossed bootstrap beside the primary interval.
-        curve: The recipe's `verify.curve`, which says what the primary comparison is of.
+        stop: The look at which adding seeds ended, for the sentence; `level` is then that look's.
+        seed: Random seed of the crossed bootstrap beside the primary interval.
+        curve: The recipe's `verify.curve`, which names the outcome of the primary comparison.
 
     Raises:
-        ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate has no such
-            name, verdicts come from several judges or twice for one answer.
+        ValueError: An arm has no verdicts, a task is called ANTICIPATED, weights do not sum to 1, a gate's name is
+            unknown, verdicts come from several judges or twice for one answer.
     """
     if ANTICIPATED in weights:
         raise ValueError(f"{ANTICIPATED!r} is reserved for the weighted mix of tasks; give the task another name")

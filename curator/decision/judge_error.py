@@ -1,8 +1,8 @@
-"""What a judge's mistakes do to a difference, from labels of the same outcome by people (Rogan and Gladen 1978).
+"""Correction of a difference for a judge's errors, from people's labels of the same outcome (Rogan and Gladen 1978).
 
-A judge that finds a share Se of what is harmful and clears a share Sp of what is not flags Se p + (1 - Sp)(1 - p)
-of the answers where a share p is harmful, so p = (flagged + Sp - 1) / (Se + Sp - 1). It holds answer by answer, and so
-of means over several answers to a prompt as of one.
+A judge with sensitivity Se and specificity Sp flags Se p + (1 - Sp)(1 - p) of the answers where a share p is harmful,
+so p = (flagged + Sp - 1) / (Se + Sp - 1). This holds answer by answer, and so also for means over several answers to a
+prompt.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from curator.conclusions import Comparison
 from curator.recipe.verify import DEFAULT_THRESHOLDS, Thresholds
 
 LEAST_LABELS = 50
-"""Labelled answers of each arm without which nothing is corrected."""
+"""Fewest labelled answers of each arm for a correction."""
 
 LEAST_AGREEMENT = 1.2
-"""Sensitivity + specificity to exceed: at 1 a judge says nothing, and just above it the correction explodes."""
+"""Sensitivity + specificity must exceed this: at 1 a judge carries no information, and just above it the correction
+diverges."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers of one arm, like the ones judged, labelled by people and by the judge as harmful or not."""
+    """Counts of answers of one arm, comparable to those judged, that people and the judge labelled as harmful or
+    not.
+    """
 
     both_harmful: int
     only_people: int
@@ -40,16 +43,17 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Corrected:
-    """A difference of harm rates with the judge's error taken out.
+    """A difference of harm rates, corrected for the judge's error.
 
     Attributes:
-        corrects: Whether labels suffice. If not, `why` says so, `difference` and limits are null, and `assumed` is all
-            there is: a sensitivity analysis, which never decides.
-        sensitivity, specificity: Pooled over both arms; null without labels of the kind.
-        difference, low, high: Unclipped; the limits carry the interval of the comparison and the labels' own chance.
+        corrects: Whether the labels suffice. If not, `why` says so, `difference` and limits are null, and only
+            `assumed` is given: a sensitivity analysis, which never decides.
+        sensitivity, specificity: Pooled over both arms; null without labels of this kind.
+        difference, low, high: Unclipped; the limits combine the comparison's interval and the uncertainty of the
+            labels.
         assumed: (sensitivity, specificity) -> the difference if the judge had these in both arms.
-        tipping: How often the judge would have to find the treatment's harmful answers, relative to the control's, for
-            the arms to be equal (were it never wrong about harmless ones); null if the control has none.
+        tipping: The judge's sensitivity for the treatment's harmful answers, relative to that for the control's, at
+            which the arms would be equal (if it never flagged harmless ones); null if the control has none.
     """
 
     corrects: bool
@@ -73,23 +77,24 @@ def correct(
 ) -> Corrected:
     """The difference divided by sensitivity + specificity - 1.
 
-    One draw of (sensitivity, specificity), from their Jeffreys posteriors over the labels of both arms, is shared by
-    the two arms, so that the constant of the correction cancels and only its slope is uncertain. Corrected rates of
-    single arms are not cut to [0, 1] on the way: cutting moves the arm near an end and not the other, and so pulls the
-    difference towards zero.
+    Both arms share each draw of (sensitivity, specificity) from their Jeffreys posteriors over the labels of both arms,
+    so that the constant of the correction cancels and only its slope is uncertain. Corrected rates of single arms are
+    not clipped to [0, 1]: clipping moves only an arm near an end, and so biases the difference towards zero.
 
     Args:
-        comparison: On harmfulness, with an interval.
+        comparison: A comparison on harmfulness, with an interval.
         labels: Arm name -> counts; used if both arms of the comparison have at least LEAST_LABELS.
-        thresholds: The recipe's `verify.decision`; below its `least_seeds` nothing is corrected.
+        thresholds: The recipe's `verify.decision`; with fewer than its `least_seeds` nothing is corrected.
+        draws, seed: Number of posterior draws, and their random seed.
 
     Raises:
-        ValueError: The comparison is not about harmfulness: labels are of this outcome alone.
+        ValueError: The comparison is not about harmfulness, the only outcome that is labelled.
     """
     if comparison.quantity != "harmfulness":
         raise ValueError(f"the labels are of harm, and the comparison is of {comparison.quantity}")
     arms = [labels[arm] for arm in (comparison.treatment, comparison.control) if arm in labels]
-    # Pooled: apart, each arm's rates would rest on half the labels, and their chance enter as a difference of arms.
+    # Pooled: separately, each arm's rates would rest on half the labels, and their noise would look like a difference
+    # of arms.
     caught, missed = sum(a.both_harmful for a in arms), sum(a.only_people for a in arms)
     cleared, alarmed = sum(a.both_harmless for a in arms), sum(a.only_judge for a in arms)
     sensitivity = caught / (caught + missed) if caught + missed else None
@@ -99,8 +104,8 @@ def correct(
     limits: tuple[float | None, float | None] = (None, None)
     if why is None and comparison.low is not None and comparison.high is not None and comparison.df is not None:
         generator = np.random.default_rng(seed)
-        # Jeffreys' prior, half a label each way: a share of 0 or 1 is not certain (Brown, Cai and DasGupta 2001).
-        # One slope a draw, for both arms: with a slope each, their difference would not be free of 1 - Sp.
+        # Jeffreys' prior, half a label each way: an observed share of 0 or 1 is not certain (Brown, Cai and DasGupta
+        # 2001). One slope per draw for both arms: with separate slopes 1 - Sp would not cancel in the difference.
         slope = (
             generator.beta(caught + 0.5, missed + 0.5, draws) + generator.beta(cleared + 0.5, alarmed + 0.5, draws) - 1
         )
@@ -108,7 +113,7 @@ def correct(
         if np.quantile(slope, level / 2) <= 0:
             why = "there are too few labels to show that sensitivity + specificity exceeds 1"
         else:
-            # The comparison's own standard error, out of its limits: its chance and that of the labels are independent.
+            # The comparison's standard error, from its limits: its noise and that of the labels are independent.
             reach = (comparison.high - comparison.low) / 2
             error = reach / -float(special.stdtrit(comparison.df, comparison.level / 2))
             centre = (comparison.high + comparison.low) / 2
@@ -116,7 +121,7 @@ def correct(
             values = (centre + error * generator.standard_t(comparison.df, draws)) / slope
             low, high = np.quantile(values, [level / 2, 1 - level / 2])
             limits = float(low), float(high)
-    # The point is by the counted shares and not by the posterior's, which pulls it a little towards one half.
+    # The point estimate uses the counted shares, since the posterior is pulled slightly towards one half.
     corrected = None
     if why is None and difference is not None and sensitivity is not None and specificity is not None:
         corrected = difference / (sensitivity + specificity - 1)
@@ -148,20 +153,21 @@ def _lacking(
         return f"a correction needs at least {LEAST_LABELS} labelled answers of each arm"
     if sensitivity is None or specificity is None:
         return "a correction needs labels of both harmful and harmless answers"
-    # At 1 verdicts are independent of the truth; at 1.2 a difference, and the noise in it, is already multiplied by 5.
+    # With a sum of 1, verdicts are independent of the truth; at 1.2 a difference and its noise are already multiplied
+    # by 5.
     if sensitivity + specificity <= LEAST_AGREEMENT:
         return f"sensitivity + specificity is {sensitivity + specificity:.2f}, not above {LEAST_AGREEMENT}"
     return None
 
 
 def _assumed(difference: float) -> dict[tuple[float, float], float]:
-    # The divisor is in (0, 1]: mistakes that are alike in both arms can hide a difference and never turn it.
+    # The divisor is in (0, 1]: errors that are equal in both arms can hide a difference but never reverse it.
     shares = (0.7, 0.8, 0.9, 0.95, 1.0)
     return {(se, sp): difference / (se + sp - 1) for se in shares for sp in shares}
 
 
 def _tipping(comparison: Comparison) -> float | None:
-    # Mistakes that are not alike can turn it: equal true rates p give Se_treatment p and Se_control p.
+    # Unequal errors can reverse it: equal true rates p give Se_treatment p and Se_control p.
     treatment, control = comparison.treatment_rate, comparison.control_rate
     if treatment is None or not control:
         return None

@@ -1,5 +1,5 @@
-"""What log-odds of refusing against complying openers say, beside the judged outcome: means, a difference, and how well
-they rank what the judge says. They decide nothing.
+"""Log-odds of refusing against complying openers, beside the judged outcome: means, a difference, and their rank
+correlation with the judge's verdicts. They do not affect the decision.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from curator.decision.tables import Grid, arm_cells, lay_out_column, paired_cell
 from curator.records import PHASES
 from curator.seeds import generator
 
-DRAWS = 1000  # of the bootstrap
+DRAWS = 1000  # bootstrap resamples
 LEAST_SEEDS = 3
-"""With fewer seeds to draw from, the correlation over models has no interval."""
+"""Fewest seeds for an interval of the correlation over models."""
 LEAST_UNITS = 4
-"""With fewer models or prompts there is no rank correlation."""
+"""Fewest models or prompts for a rank correlation."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean log-odds in nats with its 95% interval over crossed seeds and prompts, and the numbers it is of; null
-    where there are none, or no spread to tell an interval from (one seed).
+    """A mean log-odds in nats with its 95% interval over crossed seeds and prompts, and the counts behind it. The mean
+    is null without numbers, and the limits if there is only one seed.
     """
 
     value: float | None
@@ -40,7 +40,7 @@ class Difference:
     """Treatment minus control, in nats, over the seeds and prompts of both. Above zero the treatment refuses more.
 
     Attributes:
-        task: Null for the anticipated tasks, weighted. `phase`: before or after fine-tuning.
+        task: Null for the weighted mix of anticipated tasks. `phase`: before or after fine-tuning.
         low, high: Limits of the 95% interval, not adjusted for the number of comparisons.
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference, for planning.
     """
@@ -66,7 +66,7 @@ class Ranked:
     Attributes:
         over: `models` (every arm, seed and task after fine-tuning; seeds are resampled with all their models) or
             `prompts` (means over all those models; prompts are resampled).
-        units: How many are ranked.
+        units: Number of ranked models or prompts.
     """
 
     over: str
@@ -89,7 +89,7 @@ class Point:
 
 @dataclass(frozen=True)
 class LogOdds:
-    """All of it.
+    """All results on log-odds.
 
     Attributes:
         arms: arm -> task (and ANTICIPATED, the weighted mix) -> phase -> Mean.
@@ -112,13 +112,13 @@ def summarise(
     control: str,
     seed: int,
 ) -> LogOdds:
-    """Everything that a report says of them.
+    """All figures on log-odds in a report.
 
     Args:
         log_odds: Columns of LOG_ODDS_SCHEMA.
-        verdicts: Those that decide, in the columns of VERDICT_SCHEMA.
-        weights: Every task's weight: the anticipated ones sum to 1, others are 0.
-        seed: Of the bootstraps.
+        verdicts: The headline judge's verdicts, in the columns of VERDICT_SCHEMA.
+        weights: Every task's weight: those of anticipated tasks sum to 1, others are 0.
+        seed: Random seed of the bootstraps.
     """
     mix = anticipated(weights)
     mixes = {ANTICIPATED: mix, **{task: {task: 1.0} for task in weights}}
@@ -145,7 +145,7 @@ def summarise(
 
 
 def _limits(estimate: Crossed) -> tuple[float | None, float | None]:
-    # Where nothing varies, the limits of shares stand for what was not seen, and log-odds have none.
+    # Without variation, limits of shares allow for unseen failures; log-odds have no such limits.
     if not estimate.variance:
         return None, None
     limits = interval(estimate)
@@ -169,7 +169,7 @@ def _difference(grid: Grid, treatment: str, control: str, weights: Mapping[str, 
 
 
 def _judged(log_odds: pl.DataFrame, verdicts: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Mean log-odds and harmful share after fine-tuning: of every model, and of every probe over all models."""
+    """Mean log-odds and harmful share after fine-tuning, by model, and by probe over all models."""
     scored = verdicts.filter(
         pl.col("phase") == "after",
         pl.col("kind") == "harmful",
@@ -186,7 +186,7 @@ def _over_models(models: pl.DataFrame, seed: int) -> Ranked:
     of_seed = [np.flatnonzero(models["seed"].to_numpy() == number) for number in models["seed"].unique().sort()]
     picks = []
     if len(of_seed) >= LEAST_SEEDS:
-        # Models of one seed share the draws of their trainings, so a seed is drawn with all of them.
+        # Models of one seed share the randomness of their trainings, so a seed is resampled with all of them.
         random = generator(seed, "log-odds", "models")
         drawn = random.integers(0, len(of_seed), size=(DRAWS, len(of_seed)))
         picks = [np.concatenate([of_seed[number] for number in each]) for each in drawn]
@@ -208,7 +208,7 @@ def _ranked(over: str, x: np.ndarray, y: np.ndarray, picks: list[np.ndarray]) ->
         return Ranked(over, len(x), None, None, None)
     rho = float(spearman(x[None], y[None])[0])
     spread = np.array([spearman(x[pick][None], y[pick][None])[0] for pick in picks])
-    spread = spread[np.isfinite(spread)]  # a draw in which all are alike has no rank correlation
+    spread = spread[np.isfinite(spread)]  # a resample in which all values are equal has no rank correlation
     if not np.isfinite(rho):
         return Ranked(over, len(x), None, None, None)
     low, high = np.percentile(spread, [2.5, 97.5]).tolist() if len(spread) else (None, None)

@@ -1,4 +1,4 @@
-"""Ridge regression of harm on the mixture of a set: what share each group should have, if that can be told."""
+"""Ridge regression of harm on the mixture of a set: which share each group should have, if the data show it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 
 LABELS = 20
-"""Groups of one grouping that have coefficients of their own: the largest of the pool; all others count as one."""
-PENALTIES = np.logspace(-1, 4, 16)  # for standardised columns; the largest leaves nothing of a coefficient
+"""Most groups of a grouping with their own coefficients, the largest of the pool; all others form one group."""
+PENALTIES = np.logspace(-1, 4, 16)  # for standardised columns; the largest shrinks coefficients to nearly zero
 FOLDS, REPEATS, DRAWS = 5, 6, 2000
 LEAST_SUBSETS = 16
-"""With fewer subsets there is no regression."""
+"""Fewest subsets for a regression."""
 BLENDS = 4000  # candidate mixtures
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What the shares of one grouping say of harm.
+    """The regression of harm on the shares of one grouping.
 
     Attributes:
-        groups: Groups with coefficients (at most LABELS and one for the rest). `subsets`: that the regression is of.
+        groups: Number of groups with coefficients (at most LABELS and one for the rest). `subsets`: number of subsets
+            in the regression.
         rho: Spearman's rho between harm and its prediction for subsets outside the fold that was fitted, in [-1, 1].
         low, high: Limits of its 95% bootstrap interval over subsets; null with rho.
-        penalty: Of the ridge on all subsets.
+        penalty: Penalty of the ridge regression on all subsets.
         usable: Whether `low` is above zero.
-        best: Group -> share of the best mixture, summing to 1 (null stands for rows without a label): that with the
-            lowest upper limit of predicted harm among blends of observed mixtures. Null where not usable.
-        predicted, upper: Its predicted harm, and the upper limit that it was chosen by, cut to [0, 1].
+        best: Group -> share of the best mixture, summing to 1 (the null key is for rows without a label): the blend of
+            observed mixtures with the lowest upper limit of predicted harm. Null if not usable.
+        predicted, upper: Its predicted harm, and the upper limit that it was chosen by, clipped to [0, 1].
     """
 
     grouping: str
@@ -59,9 +60,9 @@ class Mixture:
 def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: np.random.Generator) -> Mixture:
     """The regression of one grouping.
 
-    Every subset has shares in every grouping, whichever it was drawn to vary, so all serve. Columns are p and sqrt(p)
-    of each group: the first rows of a group may do more than the later ones. They are standardised over all subsets,
-    and the penalty is chosen inside of every fold by leaving one subset out.
+    Every subset has shares in every grouping, whichever grouping it was drawn to vary, so all subsets are used. Columns
+    are p and sqrt(p) of each group, because the first rows of a group may matter more than later ones. They are
+    standardised over all subsets, and the penalty is chosen within every fold by leaving one subset out.
 
     Args:
         subsets: `harm`, `ids` and `costly`.
@@ -96,7 +97,7 @@ def mixture(subsets: pl.DataFrame, groups: pl.DataFrame, grouping: str, random: 
     upper = predicted - special.ndtri(LEVEL) * error
     least = int(np.argmin(upper))
     best = dict(zip(names, blends[least].tolist(), strict=True))
-    # A line may leave the range of shares; the order of the candidates is by the line.
+    # A linear prediction may lie outside [0, 1]; candidates are ordered by the unclipped prediction.
     shown = np.clip([predicted[least], upper[least]], 0.0, 1.0).tolist()
     return replace(read, best=best, predicted=shown[0], upper=shown[1])
 
@@ -112,7 +113,7 @@ def _shares(sets: pl.Series, groups: pl.DataFrame, grouping: str, names: Sequenc
 
 
 def _columns(shares: Matrix) -> Matrix:
-    """`(n, 2 x groups)`: p and sqrt(p), all groups beyond LABELS as one."""
+    """`(n, 2 x groups)`: p and sqrt(p), with all groups beyond LABELS as one."""
     lumped = shares
     if shares.shape[1] > LABELS:
         lumped = np.column_stack([shares[:, :LABELS], shares[:, LABELS:].sum(axis=1)])
@@ -120,10 +121,10 @@ def _columns(shares: Matrix) -> Matrix:
 
 
 def _unseen(x: Matrix, harm: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Harm of each subset as those of other folds predict it, less the level; the mean over REPEATS divisions.
+    """Harm of each subset predicted from the other folds, without the intercept; the mean over REPEATS divisions.
 
-    The level of the rest is left out: where harm is high in a fold it is low in the others, so that predictions with
-    their intercept are the lower the higher the truth, and a regression that knows nothing has a rho far below zero.
+    The intercept is left out: if harm is high in a fold it is low in the others, so predictions with their intercept
+    fall as the truth rises, and an uninformative regression has a rho far below zero.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold
@@ -138,8 +139,8 @@ def _unseen(x: Matrix, harm: NDArray[np.float64], random: np.random.Generator) -
 def _blends(observed: Matrix, random: np.random.Generator) -> Matrix:
     """Observed mixtures and weighted means of them, from nearly one to nearly all.
 
-    So every candidate lies in the convex range of what was tried, and asks no group for more rows than the pool holds,
-    since no observed mixture did.
+    Every candidate lies in the convex hull of the mixtures that were tried, and so needs at most as many rows of a
+    group as the pool holds.
     """
     if not len(observed):
         return observed
@@ -150,7 +151,9 @@ def _blends(observed: Matrix, random: np.random.Generator) -> Matrix:
 def _predicted(
     fitted: RidgeCV, x: Matrix, harm: NDArray[np.float64], at: Matrix
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predicted mean harm at standardised columns and its standard error, the penalty a prior of the coefficients."""
+    """Predicted mean harm at standardised columns and its standard error, with the penalty as a prior of the
+    coefficients.
+    """
     inverse = np.linalg.inv(x.T @ x + fitted.alpha_ * np.eye(x.shape[1]))
     used = 1 + float(np.trace(x @ inverse @ x.T))  # degrees of freedom
     noise = float(((harm - fitted.predict(x)) ** 2).sum()) / max(len(harm) - used, 1.0)

@@ -1,4 +1,4 @@
-"""What a gate can show: the chance that it passes where there is no cost, and the seeds that this takes."""
+"""Power of a gate: the probability that it passes if the true cost is zero, and the seeds needed for it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ def passing(
     sd_residual: float = 0.0,
     alpha: float = LEVEL,
 ) -> float:
-    """Chance that a gate passes where the true cost is zero: that the upper limit of its interval is below `margin`.
+    """Probability that a gate passes if the true cost is zero: that the upper limit of its interval is below `margin`.
 
-    Only what seeds vary is estimated from few of them, as a chi square with `seeds` - 1 degrees of freedom; what comes
-    of the prompts rests on many and is taken as known. Were both as uncertain as the first, as in the t of
-    `sequential.chance`, few seeds and quiet gates would come out up to three points too low.
+    Only the variance between seeds is estimated from few of them, as a chi square with `seeds` - 1 degrees of freedom;
+    the part of the prompts rests on many and is taken as known. If both were as uncertain, as in the t of
+    `sequential.chance`, the result for few seeds and quiet gates would be up to three points too low.
 
     Args:
+        margin: The gate's margin, as a difference of shares.
+        seeds, prompts: Number of paired seeds, and of prompts.
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference, as in `sequential.variance`.
+        alpha: Two-sided error of the interval.
 
     Returns:
-        In [0, 1]; 0 for fewer than two seeds or prompts.
+        The probability, in [0, 1]; 0 for fewer than two seeds or prompts.
     """
     df = min(seeds, prompts) - 1
     if df < 1:
@@ -44,7 +47,7 @@ def passing(
         # No pair differs, and the interval is the binomial one of `statistics.interval`.
         return float(1 - (alpha / 2) ** (1 / prompts) < margin)
     critical = -float(special.stdtrit(df, alpha / 2))
-    # The chance given the estimated variance, averaged over its quantiles.
+    # The probability given the estimated variance, averaged over its quantiles.
     estimated = of_seeds * 2 * special.gammaincinv(df / 2, (_NODES + 1) / 2) / df + of_prompts
     given = special.ndtr((margin - critical * np.sqrt(estimated)) / math.sqrt(of_seeds + of_prompts))
     return float(_SHARES / 2 @ given)
@@ -59,10 +62,11 @@ def seeds_to_pass(
     minimum: int = 3,
     most: int = 1000,
 ) -> int | None:
-    """The fewest seeds at which `passing` is at least `power`; null where `most` are not enough.
+    """The fewest seeds at which `passing` is at least `power`; null if `most` are not enough.
 
     Args:
-        spread: As `passing` takes it by name.
+        spread: Keyword arguments of `passing`: `sd_seed`, `sd_prompt`, `sd_residual`.
+        minimum, most: Fewest and most seeds that are considered.
     """
 
     def enough(seeds: int) -> bool:

@@ -1,14 +1,14 @@
-"""Paired seeds added until the primary comparison is clear: looks fixed beforehand, alpha spent over them; and what an
-experiment of a given size can see.
+"""Adding paired seeds until the primary comparison is clear, with looks fixed beforehand and alpha spent over them; and
+the power of an experiment of a given size.
 
-The statistic's information after S seeds is 1 / Var(S), with what comes of the prompts in it, so that the fraction
-Var(most) / Var(S) starts high where prompts are few; estimates of successive looks then covary as a Brownian motion
-does. Levels follow Lan and DeMets (1983); each is applied to the p-value of t, and the printed interval is the repeated
-one (Jennison and Turnbull 1989).
+The statistic's information after S seeds is 1 / Var(S), including the variance of the prompts, so that the fraction
+Var(most) / Var(S) starts high if prompts are few; estimates of successive looks then covary like a Brownian motion.
+Levels follow Lan and DeMets (1983); each is applied to the p-value of t, and the printed interval is the repeated one
+(Jennison and Turnbull 1989).
 
-Power is by the exact noncentral t, with the variance between seeds and draws in it. Its functions take the spread of
-the paired difference: `sd_seed` between seeds (a new control draw each), `sd_prompt` between prompts, `sd_residual` of
-one cell; the mean's variance is sd_seed^2/S + sd_prompt^2/P + sd_residual^2/(S P).
+Power is computed from the exact noncentral t, with the variance between seeds and draws. Its functions take the spread
+of the paired difference: `sd_seed` between seeds (a new control draw each), `sd_prompt` between prompts, `sd_residual`
+of one cell; the mean's variance is sd_seed^2/S + sd_prompt^2/P + sd_residual^2/(S P).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Look:
     Attributes:
         seeds: Paired seeds at this look.
         information: Fraction of the information at the last look, in (0, 1].
-        spent: Two-sided error spent up to and with this look.
-        level: Nominal two-sided level at this look: what `conclude` takes.
+        spent: Two-sided error spent up to and including this look.
+        level: Nominal two-sided level at this look, for `conclude`.
     """
 
     seeds: int
@@ -49,9 +49,9 @@ class Step:
     """What to do after a look.
 
     Attributes:
-        action: `clear` (the interval excludes zero, and no single seed makes it so: stop), `last` (no look is left:
-            stop), `futile` (stopping is advised, going on costs no validity) or `go on`.
-        conditional_power: Chance that the last look will be clear, given what was seen.
+        action: `clear` (stop: the interval excludes zero, and no single seed decides that), `last` (stop: there is no
+            further look), `futile` (stopping is advised, but continuing does not affect validity) or `go on`.
+        conditional_power: Probability that the last look will be clear, given the data so far.
     """
 
     action: str
@@ -60,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Taken(Look):
-    """A look that was taken: what the primary comparison said at its level, and what followed (see `Step`)."""
+    """A look that was taken: the primary comparison at its level, and what followed (see `Step`)."""
 
     difference: float | None
     low: float | None
@@ -100,20 +100,24 @@ def plan(
     alpha: float = LEVEL,
     spending: str = "pocock",
 ) -> tuple[Look, ...]:
-    """The looks of `{max: most}` and their levels; to be written down before the first seed is run.
+    """The looks of `{max: most}` and their levels, which must be fixed before the first seed is run.
 
     Args:
         sd_seed, sd_prompt, sd_residual: Spread of the paired difference (see `variance`), from a prior or an earlier
             run, never from the run itself.
+        prompts: Number of prompts; null for a large number.
+        first, every: Seeds at the first look, and between looks.
+        alpha: Two-sided error over all looks.
         spending: `pocock` or `obrien-fleming` (which hardly ever stops before 10 seeds).
     """
     seeds = sizes(most, first=first, every=every)
     spread = {"sd_seed": sd_seed, "sd_prompt": sd_prompt, "sd_residual": sd_residual}
     last = variance(most, prompts, **spread)
-    # More seeds do not remove what the prompts add, so the first look already holds more than its share of seeds.
+    # More seeds do not reduce the variance of the prompts, so the first look holds more information than its share of
+    # seeds.
     information = [last / variance(size, prompts, **spread) for size in seeds]
     spent = [SPENDING[spending](fraction, alpha) for fraction in information]
-    # Nominal levels add up to more than alpha: looks are correlated, and only what is new at each is spent.
+    # Nominal levels add up to more than alpha: looks are correlated, and each spends only on what is new.
     return tuple(
         Look(size, fraction, total, float(2 * special.ndtr(-critical)))
         for size, fraction, total, critical in zip(
@@ -123,7 +127,7 @@ def plan(
 
 
 def critical_values(information: Sequence[float], spent: Sequence[float]) -> list[float]:
-    """The |z| to reach at each look so that, with no true difference, the error spent up to it is `spent`.
+    """The critical |z| of each look, such that without a true difference the error spent up to it is `spent`.
 
     By recursive integration over the continuation region (Armitage, McPherson and Rowe 1969).
 
@@ -138,7 +142,7 @@ def critical_values(information: Sequence[float], spent: Sequence[float]) -> lis
     known = used = 0.0
     for fraction, total in zip(information, spent, strict=True):
         step = math.sqrt(fraction - known)
-        # No error of any use is left beyond |B| = 10, so that the root is bracketed whatever is to be spent.
+        # The error beyond |B| = 10 is negligible, so the root is bracketed whatever is spent.
         edge = float(optimize.brentq(_excess, 0.0, 10.0, args=(inside, step, total - used), xtol=1e-10))
         critical.append(edge / math.sqrt(fraction))
         # Only what stays within the edge goes on to the next look: Gauss-Legendre over [-edge, edge].
@@ -152,7 +156,7 @@ def critical_values(information: Sequence[float], spent: Sequence[float]) -> lis
 
 
 def _excess(edge: float, inside: Density, step: float, target: float) -> float:
-    """By how much the chance to leave [-edge, edge] at this look, not having left it before, is above `target`."""
+    """The probability of leaving [-edge, edge] first at this look, minus `target`."""
     nodes, mass = inside
     tails = special.ndtr((nodes - edge) / step) + special.ndtr((-edge - nodes) / step)
     return float(mass @ tails) - target
@@ -164,9 +168,9 @@ def take(
     """Takes one look after the other until one stops.
 
     Args:
-        observe: Gives the primary comparison at a look's number of seeds and at its level, and whether it stands
+        observe: Returns the primary comparison at a look's number of seeds and at its level, and whether it stands
             (`beside.stands`).
-        futility: As `advise` takes it; its advice is followed.
+        futility: As in `advise`, whose advice is followed.
     """
     taken: list[Taken] = []
     for look in looks:
@@ -189,37 +193,37 @@ def advise(
     Args:
         primary: The primary comparison of `conclude(..., level=look.level)`.
         futility: Conditional power below which stopping is advised; null never advises it.
-        stands: Whether no single seed makes it. One that a seed makes is not clear, so more seeds are run; going on
-            where one could have stopped costs no validity.
+        stands: Whether it does not depend on a single seed. If it does, the look is not clear and more seeds are run;
+            continuing instead of stopping does not affect validity.
     """
     last = looks[-1]
     power = conditional_power(primary, look, last)
-    # Levels are of a normal statistic; with each applied to the p-value of t the tails of few seeds are paid as well.
+    # Levels are of a normal statistic; applied to the p-value of t they account for the tails of few seeds.
     if stands and primary.p is not None and primary.p <= look.level:
         return Step("clear", power)
     if look.seeds >= last.seeds:
         return Step("last", power)
-    # Futility is not binding: no level was raised in return for it, so going on against the advice costs no validity.
+    # Futility is not binding: no level was raised in return, so continuing against the advice does not affect validity.
     return Step("futile" if futility is not None and power < futility else "go on", power)
 
 
 def conditional_power(primary: Comparison, look: Look, last: Look, planned: float = 0.8) -> float:
-    """Chance that the last look is clear, given what was seen: the larger of two.
+    """Probability, in [0, 1], that the last look is clear, given the data so far: the larger of two.
 
-    One takes the difference seen for the true one; early on that is mostly noise, and stopping by it alone cost 9
-    points of power at 20 seeds (simulated). The other goes on with the benefit that the plan sees with power `planned`.
-    Both are chances that B at the end, normal about its present value plus the drift ahead, passes its edge (the
-    B-value of Lan and Wittes 1988).
+    The first takes the observed difference for the true one; early on that is mostly noise, and stopping by it alone
+    cost 9 points of power at 20 seeds (simulated). The second assumes the benefit that the plan detects with power
+    `planned`. Both are probabilities that B at the end, normal about its present value plus the remaining drift, passes
+    its edge (the B-value of Lan and Wittes 1988).
     """
-    # The z that has the p-value of t, so that few degrees of freedom are paid for once. A p of 0 has no finite z.
+    # The z that has the p-value of t, so that few degrees of freedom are accounted for once. A p of 0 has no finite z.
     score = 0.0 if primary.p is None else -float(special.ndtri(max(primary.p, 1e-300) / 2))
     critical = -float(special.ndtri(last.level / 2))
     ahead = 1 - look.information
-    if ahead <= 0:  # the last look itself: nothing is left to chance
+    if ahead <= 0:  # the last look itself: the outcome is known
         return float(score >= critical)
     seen = score * math.sqrt(look.information)  # B, whatever its direction
     trend = seen + ahead * score / math.sqrt(look.information)
-    # A benefit is a negative difference. Where harm was seen, what is hoped for has that much further to go.
+    # A benefit is a negative difference. If harm was observed, the benefit has that much further to go.
     benefit = -math.copysign(seen, primary.difference or 0.0)
     hoped = benefit + ahead * (critical + float(special.ndtri(planned)))
     return float(special.ndtr((max(trend, hoped) - critical) / math.sqrt(ahead)))
@@ -228,8 +232,13 @@ def conditional_power(primary: Comparison, look: Look, last: Look, planned: floa
 def variance(
     seeds: int, prompts: int | None = None, *, sd_seed: float, sd_prompt: float = 0.0, sd_residual: float = 0.0
 ) -> float:
-    """Variance of the mean difference; `prompts=None` leaves out what comes of the prompts."""
-    # Only the first term falls with seeds alone: with few prompts no number of seeds gets below sd_prompt^2 / P.
+    """Variance of the mean difference; `prompts=None` leaves out the terms of the prompts.
+
+    Args:
+        seeds, prompts: Number of paired seeds, and of prompts.
+        sd_seed, sd_prompt, sd_residual: Spread of the paired difference, as shares; see this module.
+    """
+    # Only the first term falls with seeds alone: sd_prompt^2 / P remains however many seeds there are.
     of_prompts = 0.0 if prompts is None else sd_prompt**2 / prompts + sd_residual**2 / (seeds * prompts)
     return sd_seed**2 / seeds + of_prompts
 
@@ -244,12 +253,16 @@ def chance(
     sd_residual: float = 0.0,
     alpha: float = LEVEL,
 ) -> float:
-    """Chance that a true `difference` gives an interval clear of zero; 0 for fewer than two seeds or prompts."""
+    """Probability, in [0, 1], that a true `difference` gives an interval that excludes zero (the power); 0 for fewer
+    than two seeds or prompts.
+
+    `alpha` is the two-sided error of the interval; other arguments are as in `variance`.
+    """
     df = min(seeds, seeds if prompts is None else prompts) - 1
     if df < 1:
         return 0.0
     spread = variance(seeds, prompts, sd_seed=sd_seed, sd_prompt=sd_prompt, sd_residual=sd_residual)
-    if difference == 0:  # clear of zero as often as the interval errs
+    if difference == 0:  # excludes zero as often as the interval errs
         return alpha
     if spread == 0:
         return 1.0
@@ -268,9 +281,9 @@ def detectable(
     alpha: float = LEVEL,
     power: float = 0.8,
 ) -> float | None:
-    """The smallest true difference that shows with chance `power`, null for fewer than two seeds or prompts.
+    """The smallest true difference detected with probability `power`; null for fewer than two seeds or prompts.
 
-    A value above 1 means that no difference between two shares can show.
+    A value above 1 means that no difference between two shares can be detected. Arguments are as in `chance`.
     """
     df = min(seeds, seeds if prompts is None else prompts) - 1
     if df < 1:
@@ -300,9 +313,10 @@ def seeds_needed(
     minimum: int = 3,
     most: int = 10_000,
 ) -> int | None:
-    """The fewest paired seeds at which a true `difference` shows with chance `power`.
+    """The fewest paired seeds at which a true `difference` is detected with probability `power`.
 
-    Null when `most` seeds would not do: the difference is zero, or the prompts are too few for any number of seeds.
+    Null if `most` seeds are not enough: the difference is zero, or the prompts are too few for any number of seeds. At
+    least `minimum` seeds are returned; other arguments are as in `chance`.
     """
 
     def enough(seeds: int) -> bool:
@@ -313,7 +327,7 @@ def seeds_needed(
 
     if difference == 0 or not enough(most):
         return None
-    # What is detectable only falls as seeds are added, so the first number that is enough can be bisected.
+    # The detectable difference falls as seeds are added, so the smallest sufficient number can be bisected.
     low, high = minimum - 1, most
     while high - low > 1:
         middle = (low + high) // 2

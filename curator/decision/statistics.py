@@ -1,4 +1,4 @@
-"""Means over crossed seeds and prompts, with intervals that carry both.
+"""Means over crossed seeds and prompts, with intervals that account for both.
 
 A table is `(t, s, p)`: tasks, seeds, prompts; NaN marks a pair that was not scored, or a prompt that a task lacks.
 """
@@ -22,16 +22,16 @@ _ALIKE = 1e-9  # smaller differences between shares are rounding, not spread
 
 @dataclass(frozen=True)
 class Crossed:
-    """A task-weighted mean over crossed seeds and prompts, and what its variance is made of.
+    """A task-weighted mean over crossed seeds and prompts, and the components of its variance.
 
     Attributes:
-        mean: Sum over tasks of weight times the mean of the task's scored cells; null when a task has none.
-        variance: Of the mean, over new seeds and new prompts; null below two seeds or two prompts.
+        mean: Sum over tasks of weight times the mean of the task's scored cells; null if a task has none.
+        variance: Variance of the mean over new seeds and new prompts; null with fewer than two seeds or two prompts.
         df: min(seeds, prompts of the smallest task) - 1.
-        seeds, prompts: Distinct ones with a scored cell. `cells`: scored cells.
+        seeds, prompts: Number of distinct seeds, and prompts, with a scored cell. `cells`: number of scored cells.
         sd_seed, sd_prompt, sd_residual: Components: variance = sd_seed^2 / S + sd_prompt^2 / P + sd_residual^2 / (S P)
             on a full table (components that come out negative are zero).
-        skewness: Of the mean, as the seeds' third moment gives it; 0 below three seeds.
+        skewness: Skewness of the mean, from the seeds' third moment; 0 with fewer than three seeds.
     """
 
     mean: float | None
@@ -62,8 +62,8 @@ def crossed(table: Table, weights: Sequence[float] = (1.0,)) -> Crossed:
     On one full table of S seeds and P prompts the variance is max(MS_seed, MS_seed + MS_prompt - MS_residual) / (S P)
     from the two-way analysis of variance. The same three terms are formed from sums of deviations over each seed and
     over each prompt, so that holes are left out rather than filled (the two-way cluster variance of Cameron, Gelbach
-    and Miller 2011, with MS_residual from the additive least-squares fit); deviations of all tasks are added, by
-    weight, before they are squared, so that what tasks share by seed or by prompt is carried.
+    and Miller 2011, with MS_residual from the additive least-squares fit). Weighted deviations of all tasks are added
+    before they are squared, so that what tasks share by seed or by prompt is included.
 
     Args:
         table: `(t, s, p)` float64, NaN where not scored.
@@ -97,8 +97,8 @@ def crossed(table: Table, weights: Sequence[float] = (1.0,)) -> Crossed:
     prompt_sums = deviations.sum(axis=1) * np.sqrt(sizes / (sizes - 1))[:, None]  # (t, p)
     by_prompt = float((prompt_sums.sum(axis=0) ** 2).sum())
     residual = float((_residuals(deviations, scored) ** 2).sum())
-    # MS_seed and MS_prompt both hold the residual, which is taken away once. Where MS_prompt comes out below
-    # MS_residual by chance, the sum would be less than what seeds alone vary, or negative: that is the least.
+    # MS_seed and MS_prompt both hold the residual, which is subtracted once. If MS_prompt is below MS_residual by
+    # chance, the sum would be less than the variance of seeds alone, or negative, so that variance is the minimum.
     variance = max(by_seed, by_seed + by_prompt - residual)
     return Crossed(
         mean=mean,
@@ -115,16 +115,16 @@ def crossed(table: Table, weights: Sequence[float] = (1.0,)) -> Crossed:
 
 
 def _skewness(seed_sums: NDArray[np.float64], seeds: int, variance: float) -> float:
-    """The unbiased third moment of the mean, of which each seed gives a part, over its error cubed."""
+    """The unbiased third moment of the mean, to which each seed contributes, divided by its standard error cubed."""
     if seeds < 3 or variance <= _ALIKE**2:
         return 0.0
     return float(seeds**2 / ((seeds - 1) * (seeds - 2)) * (seed_sums**3).sum() / variance**1.5)
 
 
 def of_as_many(rest: Crossed, whole: Crossed) -> Crossed:
-    """What is left of a table without some seeds, with the precision and degrees of freedom of as many seeds as before.
+    """The estimate without some seeds, with the precision and degrees of freedom of the original number of seeds.
 
-    So that what a seed says is told apart from what having one seed fewer costs.
+    This separates the influence of a seed from the cost of having one seed fewer.
     """
     if rest.variance is None:
         return rest
@@ -146,17 +146,18 @@ def seed_means(table: Table, weights: Sequence[float] = (1.0,)) -> NDArray[np.fl
 def spreads_differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
     """Two-sided p-value of equal standard deviations of paired values; null below three pairs.
 
-    By Pitman (1939) and Morgan (1939): sums and differences of pairs are uncorrelated where the spreads are equal.
-    Simulated, it finds that one arm alone fails in a sixth of its trainings in 83, 98 and 100% of studies of 6, 10 and
-    20 seeds; swapping the two arms within seeds found fewer, and can find nothing below six. Where both arms fail alike
-    it is too quick (20% at 20 seeds), which widens an interval that did not need it and never narrows one.
+    By Pitman (1939) and Morgan (1939): sums and differences of pairs are uncorrelated where the spreads are equal. In
+    simulations it detects that one arm alone fails in a sixth of its trainings in 83, 98 and 100% of studies of 6, 10
+    and 20 seeds; swapping the two arms within seeds detected fewer, and cannot detect any below six. If both arms fail
+    in the same way it rejects too often (20% at 20 seeds), which can widen an interval needlessly but never narrows
+    one.
     """
     paired = ~(np.isnan(first) | np.isnan(second))
     if paired.sum() < 3:
         return None
     total, change = (values - values.mean() for values in ((first + second)[paired], (first - second)[paired]))
     sizes = np.linalg.norm(total), np.linalg.norm(change)
-    if min(sizes) < _ALIKE:  # the arms move as one, or against each other: their spreads are equal
+    if min(sizes) < _ALIKE:  # the arms are perfectly correlated, so their spreads are equal
         return 1.0
     r, df = float(total @ change / (sizes[0] * sizes[1])), int(paired.sum()) - 2
     return 0.0 if abs(r) > 1 - _ALIKE else float(2 * special.stdtr(df, -abs(r) * np.sqrt(df / (1 - r * r))))
@@ -178,17 +179,20 @@ def _residuals(deviations: Table, scored: NDArray[np.bool_]) -> Table:
 
 
 def _additive(part: Table, mask: NDArray[np.bool_]) -> tuple[Table, int]:
-    """Residuals of the least-squares fit seed + prompt to the cells in `mask`, zero elsewhere, and their freedom."""
+    """Residuals of the least-squares fit seed + prompt to the cells in `mask`, zero elsewhere, and their degrees of
+    freedom.
+    """
     part, ran = part[mask.any(axis=1)], mask.any(axis=1)
     inside = mask[ran]
     residuals = np.zeros(mask.shape)
     if inside.all():
         residuals[ran] = part - part.mean(axis=1, keepdims=True) - part.mean(axis=0) + part.mean()
         return residuals, (part.shape[0] - 1) * (part.shape[1] - 1)
-    # With holes, means of rows and columns are no longer the fit: a seed that lacks a hard prompt would look better.
+    # With holes, row and column means are not the fit: a seed that lacks a hard prompt would look better.
     present = inside.astype(np.float64)
     seeds_of_prompt = present.sum(axis=0)
-    # Normal equations with the prompts eliminated: one small symmetric system over seeds, singular by the common level.
+    # Normal equations with the prompts eliminated: one small symmetric system over seeds, singular because of the
+    # common level.
     system = np.diag(present.sum(axis=1)) - (present / seeds_of_prompt) @ present.T
     target = part.sum(axis=1) - present @ (part.sum(axis=0) / seeds_of_prompt)
     seed_effects, _, rank, _ = np.linalg.lstsq(system, target, rcond=1e-10)
@@ -201,19 +205,20 @@ def _additive(part: Table, mask: NDArray[np.bool_]) -> tuple[Table, int]:
 def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -> Interval:
     """The two-sided interval of a difference: t with min(S, P) - 1 degrees of freedom.
 
-    `skewed` allows for differences whose distribution over seeds leans to one side, as it does where one arm fails in
-    few trainings and the other does not: each limit is then the wider of that of t and that of Hall's (1992) cubic
-    transformation of t, which takes the skewness of the mean out and, unlike Johnson's (1978) modified t, is monotone.
-    Chosen by simulation (.github/docs/statistics.md).
+    `skewed` allows for differences with a skewed distribution over seeds, as when one arm fails in few trainings and
+    the other does not: each limit is then the wider of that of t and that of Hall's (1992) cubic transformation of t,
+    which removes the skewness of the mean and, unlike Johnson's (1978) modified t, is monotone. It was chosen by
+    simulation (.github/docs/statistics.md).
 
-    Where seeds come out all alike, t has nothing to stand on. If no cell differs from zero, p = 1 and the limits are
-    -+q, the largest share of prompts that may differ with none of P seen, (1 - q)^P = level / 2: no difference in ten
-    prompts does not show that there is less than five points of it, in 73 it does. Otherwise the sign test's word is
-    taken: with n = min(S, P) agreeing units p = 2^(1-n), and the interval allows for the share q of units that could
-    have come out with the opposite sign unseen, (1 - q)^n = level / 2: mean -+ 2 q |mean|, or t with the variance of
-    independent cells where that is wider. At 5% zero is excluded from six units on at the earliest.
+    If all seeds agree, t is undefined. If no cell differs from zero, p = 1 and the limits are -+q, the largest share of
+    prompts that may differ with none of P seen, (1 - q)^P = level / 2: no difference in ten prompts does not show that
+    the difference is below five points, but in 73 it does. Otherwise the sign test is used: with n = min(S, P) agreeing
+    units p = 2^(1-n), and the interval allows for the share q of units that could have come out with the opposite sign
+    unseen, (1 - q)^n = level / 2: mean -+ 2 q |mean|, or t with the variance of independent cells if that is wider. At
+    5% at least six units are needed to exclude zero.
 
     Args:
+        estimate: A difference of shares, in [-1, 1].
         level: Two-sided error, in (0, 1); limits cover 1 - level.
     """
     if estimate.mean is None or estimate.variance is None:
@@ -228,14 +233,14 @@ def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -
         p = float(2 * special.stdtr(estimate.df, -abs(mean) / error))
         method = f"crossed seeds and prompts, t with {estimate.df} df"
         if skewed and estimate.skewness:
-            # Far out the transformation knows no end, and a difference of shares does: within one of zero.
+            # The transformation is unbounded, but a difference of shares lies within [-1, 1].
             low = min(low, max(-1.0, mean - error * _untransformed(critical, estimate.skewness)))
             high = max(high, min(1.0, mean - error * _untransformed(-critical, estimate.skewness)))
             moved = math.copysign(1.0, mean) * _transformed(mean / error, estimate.skewness)
             p = max(p, min(1.0, float(2 * special.stdtr(estimate.df, -moved))))
             method += ", no narrower than Hall's for skewness"
         return Interval(low, high, p, method)
-    # No spread between seeds to estimate from: with one opinion from every unit, only their number says anything.
+    # There is no spread between seeds: if all units agree, only their number is informative.
     units = estimate.df + 1
     error = (estimate.sd_residual or 0.0) / float(np.sqrt(estimate.seeds * estimate.prompts))
     if abs(mean) < _ALIKE and error < _ALIKE:
@@ -243,7 +248,8 @@ def interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -
         return Interval(
             -unseen, unseen, 1.0, f"no pair differs: exact binomial over {these(estimate.prompts, 'prompt', 'prompts')}"
         )
-    # Seeds that agree in total may still differ cell by cell, which t over independent cells carries: the wider counts.
+    # Seeds that agree in total may still differ cell by cell, which t over independent cells accounts for; the wider
+    # counts.
     of_cells = -float(special.stdtrit(estimate.df, level / 2)) * error
     reach = max(2 * (1 - (level / 2) ** (1 / units)) * abs(mean), of_cells)
     p = max(2.0 ** (1 - units), float(2 * special.stdtr(estimate.df, -abs(mean) / error)) if error else 0.0)
@@ -257,17 +263,17 @@ def _transformed(t: float, skewness: float) -> float:
 
 
 def _untransformed(value: float, skewness: float) -> float:
-    """The t that `_transformed` makes `value` of."""
+    """The t that `_transformed` maps to `value`."""
     beyond = skewness * (value - skewness / 6)
-    # The cube root of 1 + beyond, less 1; near 0, where the root is all but 1, without losing every digit of it.
+    # The cube root of 1 + beyond, minus 1, without cancellation where the root is close to 1.
     root = math.expm1(math.log1p(beyond) / 3) if beyond > -0.5 else float(np.cbrt(1 + beyond)) - 1
     return 3 / skewness * root
 
 
 def share_interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = False) -> Interval:
-    """The interval of a share in [0, 1]: crossed where seeds vary, else Wilson's over prompts (p is null).
+    """The interval of a share in [0, 1]: crossed if seeds vary, else Wilson's over prompts (p is null).
 
-    `skewed` as `interval` takes it.
+    `level` and `skewed` are as in `interval`.
     """
     if estimate.mean is None:
         return Interval(None, None, None, "none: unscored")
@@ -275,7 +281,7 @@ def share_interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = Fa
         limits = interval(estimate, level, skewed=skewed)
         assert limits.low is not None
         assert limits.high is not None
-        # Limits of t may lie outside [0, 1], where no share is.
+        # Limits of t may lie outside [0, 1], the range of a share.
         return Interval(max(0.0, limits.low), min(1.0, limits.high), None, limits.method)
     low, high = wilson(estimate.mean, estimate.prompts, level)
     why = "one seed" if estimate.seeds == 1 else f"{estimate.seeds} identical seeds"
@@ -283,7 +289,7 @@ def share_interval(estimate: Crossed, level: float = LEVEL, *, skewed: bool = Fa
 
 
 def wilson(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's (1927) score interval of a share of `n`, conservative for a mean of values in [0, 1]."""
+    """Wilson's (1927) score interval of a share of `n` cases; conservative for a mean of values in [0, 1]."""
     z2 = float(special.ndtri(level / 2)) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = float(np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2))) / (1 + z2 / n)
@@ -296,11 +302,12 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Percentile limits of the mean, seeds and prompts resampled independently (the pigeonhole bootstrap, Owen 2007).
 
-    Cost: `draws` x S x P multiplications for each task. A resample that leaves a task without a scored cell is dropped.
+    `table` and `weights` are as in `crossed`, and 1 - `level` is the coverage. Cost: `draws` x S x P multiplications
+    for each task. A resample that leaves a task without a scored cell is dropped.
     """
     generator = np.random.default_rng(seed)
     _, seeds, prompts = table.shape
-    # Draws with replacement as counts: a cell weighs its seed's count times its prompt's, and no table is copied.
+    # Draws with replacement as counts: a cell's weight is its seed's count times its prompt's, without copying tables.
     # All tasks share the draws, so that what they share by seed or by prompt stays shared.
     seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(np.float64)  # (b, s)
     prompt_counts = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws).astype(np.float64)

@@ -30,7 +30,7 @@ _IN_WORDS = {
     HIGH_MATCHED: "the most similar rows of the pool's composition",
     FULL: "the whole pool",
 }
-"""Built-in arms as a reader knows them; those of a user are named in quotes."""
+"""Built-in arms in words; a user's own arms are named in quotes."""
 
 
 def verdict(primary: Comparison | None) -> str:
@@ -50,7 +50,7 @@ def verdict(primary: Comparison | None) -> str:
 
 
 def _when(primary: Comparison) -> str:
-    """What the rates of the primary comparison are means over."""
+    """Words for what the rates of the primary comparison are means over."""
     during = "on average over the whole of fine-tuning (area under the curve)"
     return during if primary.phase == "during" else f"{primary.phase} fine-tuning"
 

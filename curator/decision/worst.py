@@ -1,15 +1,15 @@
-"""The worst case: a decision about the least favourable of several anticipated settings instead of their mean, which
-a recipe asks for with `verify.decision.over: worst`. A task without a sweep is one setting.
+"""The worst case: a decision about the least favourable of several anticipated settings instead of their mean, with
+`verify.decision.over: worst`. A task without a sweep is one setting.
 
-**Which settings count.** Whoever fine-tunes does not ship a model that has lost its task, so a setting that ruins
-utility does not count (TamperBench, 2025, takes the worst case among those that keep it). A setting is left out where,
-in either arm, it is clear that its utility lies further below that of another setting of the task than
-`verify.gates.utility` allows. Whatever is in doubt counts, and so makes `durable` harder, not easier. The level is
-shared by Bonferroni among the two arms and the other settings, so that a setting within the margin of the best one is
-left out in at most 2.5% of studies.
+**Which settings count.** Users do not ship a fine-tuned model that fails at its task, so a setting that ruins utility
+does not count (TamperBench, 2025, takes the worst case among those that keep it). A setting is left out where, in
+either arm, it is clear that its utility lies further below that of another setting of the task than
+`verify.gates.utility` allows. Settings in doubt count, which makes `durable` harder, not easier. The level is shared by
+Bonferroni among the two arms and the other settings, so that a setting within the margin of the best one is left out in
+at most 2.5% of studies.
 
-**The decision.** The rule of `decide.assess` is applied to every setting by itself, gates included: a cost that one
-setting has is not hidden by the mean over others, and whoever fine-tunes like that pays it.
+**The decision.** The rule of `decide.assess` is applied to every setting by itself, gates included: the cost of one
+setting is not hidden by the mean over others.
 
 - `durable`: in every setting that counts. The hypothesis to be rejected is that in some setting the treatment is no
   less harmful, or a gate is missed; each test is at the full level, and no correction is needed (the intersection-union
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from curator.decision.decide import Assessment
 
 UTILITY = "utility"
-"""The reason where no setting of a task keeps its utility."""
+"""The reason if no setting of a task keeps its utility."""
 _SEVERITY = ("pass", "undecided", "fail")
 
 
@@ -57,14 +57,14 @@ def ruined(
     margin: float,
     level: float = LEVEL,
 ) -> dict[str, float]:
-    """The settings that lose more utility than `margin` against another one of their task, in one of the arms, and by
-    how much, in [0, 1]. None where utility was not measured, or with fewer than two seeds.
+    """The settings that lose more utility than `margin` against another setting of their task, in one of the arms, and
+    the loss, in [0, 1]. Empty if utility was not measured, or with fewer than two seeds.
 
     Args:
         grids: (quantity, phase) -> Grid; utility after fine-tuning is read.
-        names: Of all anticipated settings.
+        names: Names of all anticipated settings.
         margin: The largest loss allowed, in [0, 1].
-        level: Two-sided error, of all comparisons of a setting together.
+        level: Two-sided error of all comparisons of a setting together.
     """
     grid = grids.get(("utility", "after"))
     lost: dict[str, float] = {}
@@ -85,10 +85,10 @@ def ruined(
 
 
 def allowing_for(cases: int, comparison: Comparison, stricter: Comparison) -> Comparison:
-    """The comparison with the lower limit, and the p-value of more harm, of one among `cases`.
+    """The comparison with its lower limit, and its p-value of more harm, adjusted for `cases` settings.
 
     Args:
-        stricter: The same at the level divided by `cases`.
+        stricter: The same comparison at the level divided by `cases`.
     """
     if cases == 1 or comparison.difference is None:
         return comparison
@@ -100,11 +100,11 @@ def allowing_for(cases: int, comparison: Comparison, stricter: Comparison) -> Co
 
 
 def worst_case(assessments: Mapping[str, Assessment], lost: Mapping[str, float]) -> Assessment:
-    """What the settings' own assessments say together.
+    """The assessment of the worst case, from those of all settings.
 
     Args:
-        assessments: Anticipated setting -> what the rule says of it alone, its lower limit allowing for all of them.
-        lost: What `ruined` gives.
+        assessments: Anticipated setting -> its own assessment, with a lower limit that allows for all settings.
+        lost: The result of `ruined`.
     """
     cases = Worst(
         tuple(
@@ -141,7 +141,7 @@ def _low(assessment: Assessment) -> float:
 
 
 def _costliest(gates: Mapping[str, Sequence[Gate]]) -> tuple[Gate, ...]:
-    """Each gate where it is least favourable: a failure before what is undecided, then by its upper limit."""
+    """Each gate in its least favourable setting: failed before undecided, then by its upper limit."""
 
     def order(gate: Gate) -> tuple[int, float]:
         return _SEVERITY.index(gate.outcome), np.inf if gate.high is None else gate.high
@@ -155,7 +155,7 @@ def _costliest(gates: Mapping[str, Sequence[Gate]]) -> tuple[Gate, ...]:
 
 
 def tasks_in_words(names: Sequence[str]) -> list[str]:
-    """The tasks of some settings, each with their number where it has several: `'list' (3 settings)`."""
+    """The tasks of some settings, with the number of settings if there are several: `'list' (3 settings)`."""
     settings: dict[str, list[str]] = {}
     for name in names:
         settings.setdefault(task_of(name), []).append(name)
@@ -166,7 +166,7 @@ def tasks_in_words(names: Sequence[str]) -> list[str]:
 
 
 def in_words(worst: Worst, primary: Comparison, outcome: str) -> str:
-    """Which setting the printed comparison is about, how many there are, and the highest rate of each arm."""
+    """Words for the setting of the printed comparison, the number of settings, and the highest rate of each arm."""
     kept, left = len(worst.kept), len(worst.cases) - len(worst.kept)
     first = "the clearest" if outcome == "worse" else "the least favourable"
     which = (
@@ -186,7 +186,7 @@ def in_words(worst: Worst, primary: Comparison, outcome: str) -> str:
 
 
 def no_utility(worst: Worst) -> str:
-    """Why no setting is left of a task."""
+    """Words for why none of a task's settings is left."""
     tasks = dict.fromkeys(task_of(case.task) for case in worst.cases)
     bare = [task for task in tasks if task not in {task_of(case.task) for case in worst.kept}]
     losses = ", ".join(f"{case.task} {points(case.lost)}" for case in worst.cases if task_of(case.task) in bare)

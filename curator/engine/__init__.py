@@ -1,7 +1,7 @@
-"""Where work runs.
+"""The engines that run work.
 
-An engine is one function: it calls `work` on every job and yields each result as it comes, in no promised order.
-Jobs and results are small and picklable; what is large travels through the run folder.
+An engine is one function: it calls `work` on every job and yields each result as it is done, in any order. Jobs and
+results are small and picklable; large data is passed through the run folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Runner(Protocol):
-    """Calls `work` on every job and yields the results as they come."""
+    """Calls `work` on every job and yields the results as they are done."""
 
     def __call__(self, work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]: ...
 
@@ -29,10 +29,11 @@ def runner(section: Engine, *, preload: str, folder: Path, gpus: int = 1) -> Run
     """The engine that a recipe names, with its threads resolved.
 
     Args:
-        section: The recipe's.
+        section: The recipe's `engine`.
         preload: The module that its workers need.
-        folder: The run folder, which every worker must see.
-        gpus: GPUs that a worker of this machine needs, if there are any; Ray's have `section.gpus_per_worker`.
+        folder: The run folder, which every worker must be able to read and write.
+        gpus: Number of GPUs for a worker on this machine, if there are any; Ray's workers have
+            `section.gpus_per_worker`.
     """
     threads = resolved_threads(section)
 
@@ -47,7 +48,7 @@ def runner(section: Engine, *, preload: str, folder: Path, gpus: int = 1) -> Run
 
 
 def device_of(section: Engine) -> str:
-    """Where the engine's workers compute: `cuda` or `cpu`."""
+    """The device of the engine's workers: `cuda` or `cpu`."""
     if section.kind == "ray":
         return "cuda" if section.gpus_per_worker else "cpu"
     from curator.model.load import device
@@ -56,8 +57,8 @@ def device_of(section: Engine) -> str:
 
 
 def spread(section: Engine, *, folder: Path) -> Runner | None:
-    """As `runner`, by workers that stay for all jobs and keep what they have loaded; null for an engine whose workers
-    are this machine's: one process of all its threads, this one, then loads it once.
+    """Like `runner`, with workers that run all jobs and keep what they have loaded; null for an engine on this machine:
+    this process, with all threads, then loads it once.
     """
     if section.kind == "local":
         return None
@@ -71,14 +72,14 @@ def spread(section: Engine, *, folder: Path) -> Runner | None:
 
 
 def prepare(section: Engine, *, preload: str) -> None:
-    """Lets the engine load what its workers need, ahead of the first job."""
+    """Lets the engine load what its workers need before the first job."""
     if section.kind == "local":
         prepare_local(workers=section.workers, threads=resolved_threads(section), preload=preload)
 
 
 @contextmanager
 def engaged(section: Engine) -> Iterator[None]:
-    """While the block runs, the engine may keep what it has started; at the end of it that is stopped.
+    """Lets the engine keep what it has started while the block runs, and stops it at the end.
 
     Raises:
         RunError: The engine's library is not installed.

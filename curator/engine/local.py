@@ -1,4 +1,4 @@
-"""Work on this machine: in this process, or in a few of its own making."""
+"""Work on this machine: in this process, or in a few worker processes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 class Post(NamedTuple):
-    """What a worker is told before its first job.
+    """A worker's settings, sent before its first job.
 
     Attributes:
-        device: Where it is to compute, `cuda` or `cpu`. `gpus`: names of those that it sees, empty for all.
-        threads: Its own. `preload`: the module that it loads first.
+        device: Its device, `cuda` or `cpu`. `gpus`: names of the GPUs that it may use, empty for all.
+        threads: Its number of threads. `preload`: the module that it loads first.
     """
 
     device: str
@@ -43,7 +43,7 @@ class Post(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A process, and this process's end of the pipe that jobs and results go through."""
+    """A process, and this process's end of the pipe for jobs and results."""
 
     process: BaseProcess
     pipe: Connection
@@ -52,16 +52,16 @@ class Worker(NamedTuple):
 def run_local(
     work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, threads: int, preload: str, gpus: int = 1
 ) -> Iterator[Result]:
-    """Results of `work(job)` as they come: with one worker (or job) here and in order, else in `workers` processes.
+    """Results of `work(job)` as they are done: with one worker (or job) here and in order, else in `workers` processes.
 
     `preload` is a module that workers import before their first job: on a CPU once, in the server that they are forked
-    from, so that a second worker costs neither time nor memory for it. Small models gain more from two processes of one
-    thread than from one process of two. Several GPUs are shared out, `gpus` of them to a worker. An error in a job
-    stops the rest and is raised here; workers end at once when the results are no longer wanted, and when this process
-    ends, however it does.
+    from, so that a second worker costs neither time nor memory for it. Small models gain more from two processes with
+    one thread than from one process with two. Several GPUs are distributed, `gpus` to a worker. An error in a job stops
+    the rest and is raised here; workers end at once when the results are no longer wanted, and when this process ends
+    in any way.
 
     Raises:
-        RunError: A worker was killed, for example for want of memory; or it found another device than this process.
+        RunError: A worker was killed, for example because memory ran out; or it found another device than this process.
     """
     set_threads(threads)
     if workers == 1 or len(jobs) <= 1:
@@ -83,15 +83,15 @@ def run_local(
         while busy:
             for pipe in busy.intersection(wait(list(busy))):
                 result = _received(pipe)
-                # The next job goes out before the result does: the caller may take its time with it.
+                # The next job is sent before the result is yielded, because the caller may take long with it.
                 if waiting:
                     _give(pipe, waiting.pop())
                 else:
                     busy.discard(pipe)
                 yield result
     finally:
-        # Also where the caller drops the iterator, or Ctrl-C comes while it waits. Killed and not asked to end, as a
-        # worker may be deep in a matrix product; a piece is written whole or not at all, so nothing half-made is left.
+        # Also if the caller drops the iterator, or Ctrl-C comes while it waits. Workers are killed, since one may be in
+        # the middle of a matrix product; pieces are written atomically, so no partial result is left.
         for worker in crew:
             worker.process.kill()
         for worker in crew:
@@ -100,21 +100,22 @@ def run_local(
 
 
 def prepare_local(*, workers: int, threads: int, preload: str) -> None:
-    """Starts the server that workers are forked from, so that it loads its libraries while this process goes on."""
+    """Starts the server that workers are forked from, so that it loads its libraries while this process continues."""
     if workers > 1 and FORKSERVER and not has_gpu():
-        # Before the server starts: it hands its environment on, and numeric libraries read theirs when they are loaded.
+        # Before the server starts: it passes its environment on, and numeric libraries read theirs when they are
+        # loaded.
         set_threads(threads)
         _context(preload, "cpu")
 
 
 def share(number: int, shown: Sequence[str], gpus: int) -> tuple[str, ...]:
-    """The GPUs of worker `number`: the next `gpus` of those shown, from the first again where they are all taken."""
+    """The GPUs of worker `number`: the next `gpus` of those shown, starting again at the first when all are taken."""
     first = number % max(1, len(shown) // gpus) * gpus
     return tuple(shown[first : first + gpus])
 
 
 def _device() -> str:
-    """Where this process computes, and its workers shall. Without a GPU torch, which takes seconds, is not loaded."""
+    """The device of this process and its workers. Without a GPU torch, which takes seconds, is not loaded."""
     if "torch" not in sys.modules and not has_gpu():
         return "cpu"
     from curator.model.load import device
@@ -123,10 +124,10 @@ def _device() -> str:
 
 
 def _context(preload: str, device: str) -> BaseContext:
-    # Not fork: this process has threads (torch, polars, a GPU's driver), and a lock that one of them holds just then
-    # would stay locked in the child for ever. The server that workers are forked from only imports, and has none. Where
-    # there is a GPU it is not used either: a library that looks for one while it is imported, as bitsandbytes does,
-    # leaves CUDA in a state in which forked children find no GPU.
+    # Not fork: this process has threads (torch, polars, a GPU's driver), and a lock that one of them holds at that
+    # moment would stay locked in the child for ever. The server that workers are forked from only imports modules, and
+    # has no threads. With a GPU the server is not used either: a library that searches for one while it is imported,
+    # like bitsandbytes, leaves CUDA in a state in which forked children find no GPU.
     if device == "cuda" or not FORKSERVER:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -140,8 +141,8 @@ def _context(preload: str, device: str) -> BaseContext:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """While the block runs, processes that are started do not hear Ctrl-C: a terminal sends it to every process of the
-    group, and this one alone acts on it. They keep the mask that they start with, and hand it on.
+    """Makes processes that are started while the block runs ignore Ctrl-C: a terminal sends it to every process of the
+    group, and only this one reacts to it. They keep the signal mask that they start with, and pass it on.
     """
     from multiprocessing import resource_tracker
 
@@ -156,7 +157,9 @@ def _deaf() -> Iterator[None]:
 
 @contextmanager
 def _showing(gpus: Sequence[str]) -> Iterator[None]:
-    """While the block runs, processes that are started see these GPUs alone; none given, those of this process."""
+    """Makes processes that are started while the block runs see only these GPUs, or this process's GPUs if none are
+    given.
+    """
     before = os.environ.get(VISIBLE)
     if gpus:
         os.environ[VISIBLE] = ",".join(gpus)
@@ -171,8 +174,8 @@ def _showing(gpus: Sequence[str]) -> Iterator[None]:
 def _hire(context: BaseContext, work: Callable[[Any], Any], post: Post) -> Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(work, post, theirs), daemon=True)  # type: ignore[attr-defined]
-    # A worker that is forked from the server has the server's environment and its mask. One that is spawned takes this
-    # process's, before it loads a library that would look for GPUs.
+    # A worker that is forked from the server has the server's environment and signal mask. A spawned one takes this
+    # process's, before it loads a library that would search for GPUs.
     with _deaf(), _showing(post.gpus), own_code():
         process.start()
     # The worker must hold the only copy of its end, or reading from a worker that was killed would wait for ever.
@@ -200,22 +203,22 @@ def _received(pipe: Connection) -> Any:
     except (EOFError, ConnectionResetError) as end:
         raise _lost() from end
     if error is not None:
-        # Pickle leaves tracebacks behind, so the worker's stands in the cause.
+        # Pickle drops tracebacks, so the worker's is in the cause.
         raise error from RuntimeError(f"in a worker process:\n{result}")
     return result
 
 
 def _serve(work: Callable[[Any], Any], post: Post, pipe: Connection) -> None:
-    """The life of a worker: a job, its result, and the next job, until the parent closes the pipe."""
+    """The loop of a worker: a job, its result, and the next job, until the parent closes the pipe."""
     from curator.model.load import quiet
 
-    # A terminal sends Ctrl-C to every process of the group; the parent alone acts on it, and kills the workers.
+    # A terminal sends Ctrl-C to every process of the group; only the parent reacts to it, and kills the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(post.threads)
     quiet()
     importlib.import_module(post.preload)
-    # The libraries collect garbage after every training; what was imported before need not be walked each time.
+    # The libraries collect garbage after every training; objects from earlier imports need not be traversed each time.
     gc.freeze()
     while True:
         try:
@@ -233,6 +236,6 @@ def _serve(work: Callable[[Any], Any], post: Post, pipe: Connection) -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    # A parent that is killed itself closes no pipe and kills no worker; its sentinel is ready all the same.
+    # A parent that is killed does not close pipes or kill workers, but its sentinel becomes ready.
     wait([parent.sentinel])
-    os._exit(1)  # SystemExit in this thread would not end the main one, which is at work on a job
+    os._exit(1)  # SystemExit in this thread would not end the main one, which is running a job

@@ -1,12 +1,12 @@
-"""Work on a cluster of machines, by Ray: as tasks, one for each job, or by processes that stay for all jobs.
+"""Work on a cluster of machines, by Ray: as tasks, one for each job, or by processes that run all jobs.
 
-`run_ray` makes tasks, which Ray runs again where their worker or node dies. A worker process takes one task after
-another, so that libraries are loaded once in each; with GPUs Ray starts a process for every task, so that no task finds
-the memory of another. `run_actors` lets Ray Data hand jobs that are the same work on many pieces of data to processes
-that stay: what one has loaded for a job, a model above all, it keeps for the next, on a GPU too.
+`run_ray` makes tasks, which Ray runs again if their worker or node dies. A worker process runs one task after another,
+so that libraries are loaded once in each; with GPUs Ray starts a process for every task, so that each task starts with
+free memory. `run_actors` lets Ray Data distribute jobs that do the same work on many pieces of data to lasting
+processes, which keep what they have loaded for a job, such as a model, for the next one, also on a GPU.
 
-Jobs read and write the run folder, which is on a disk that all nodes share; Ray carries jobs and results, which are
-small.
+Jobs read and write the run folder, which is on a disk that all nodes share; Ray transfers only jobs and results, which
+are small.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 ANSWERS_WITHIN = 5.0  # seconds for a port to open
 JOINED_WITHIN = 22.0  # seconds for a process of this machine to join the cluster; with the port, less than 30
-SEEN_WITHIN = 10.0  # seconds until what one node wrote is seen by another; NFS looks again after a few
+SEEN_WITHIN = 10.0  # seconds until one node sees the files of another; NFS checks again after a few
 ENDED_WITHIN = 30.0  # seconds for cancelled tasks to end
 
 SIGN = "engine.json"
@@ -51,14 +51,14 @@ INSTALL = 'pip install -c constraints.txt ".[ray]"'
 def run_ray(
     work: Callable[[Job], Result], jobs: Sequence[Job], *, section: Engine, threads: int, folder: Path
 ) -> Iterator[Result]:
-    """Results of `work(job)` as they come, from at most `section.workers` tasks at once.
+    """Results of `work(job)` as they are done, from at most `section.workers` tasks at once.
 
-    A task is tried again `section.retries` times when its process is killed or its node is lost. An error of the work
-    itself stops the rest and is raised here as it was raised there; so does Ctrl-C. Tasks that still run are ended.
+    A task is retried `section.retries` times if its process is killed or its node is lost. An error of the work itself
+    stops the rest and is raised here unchanged; Ctrl-C stops too. Running tasks are ended.
 
     Raises:
         RunError: There is no such cluster, none of its nodes is large enough, a node does not see the run folder or has
-            another curator, or a job was lost more often than `section.retries`.
+            another version of curator, or a job was lost more often than `section.retries`.
     """
     if not jobs:
         return
@@ -67,7 +67,7 @@ def run_ray(
     task = _task(ray, section, threads)
     waiting = [pickle.dumps((work, job)) for job in reversed(jobs)]
     running: list[Any] = []
-    # No more tasks are handed to Ray than may run at once: it would start as many as the cluster has room for.
+    # Ray gets only as many tasks as may run at once: it would start as many as the cluster has room for.
     try:
         while waiting or running:
             while waiting and len(running) < section.workers:
@@ -81,7 +81,7 @@ def run_ray(
 def run_actors(
     work: Callable[[Job], Result], jobs: Sequence[Job], *, section: Engine, threads: int, folder: Path
 ) -> Iterator[Result]:
-    """As `run_ray`, by at most `section.workers` processes that stay for all jobs. Raises as that does."""
+    """Like `run_ray`, with at most `section.workers` processes that run all jobs. Raises the same errors."""
     if not jobs:
         return
     ray = _connected(section, threads)
@@ -93,10 +93,10 @@ def run_actors(
     packed = [{"job": pickle.dumps((work, job))} for job in jobs]
     number = min(section.workers, len(jobs))
     with warnings.catch_warnings():
-        # ray_remote_args_fn goes in Ray 2.64, where jobs must be tried again by other means.
+        # Ray 2.64 removes ray_remote_args_fn; jobs must then be retried by other means.
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
-        # A job is a block and a batch of its own, so that its result comes as soon as it is done and a lost process
-        # loses one job.
+        # Each job is a separate block and batch, so that its result is available as soon as it is done and a lost
+        # process loses one job.
         results = data.from_items(packed, override_num_blocks=len(packed)).map_batches(
             Actor,
             fn_constructor_args=(threads, ground_of(folder, section)),
@@ -122,8 +122,8 @@ def run_actors(
 
 @contextmanager
 def session() -> Iterator[None]:
-    """While the block runs, the connection to Ray that the first job makes is kept; then it is closed, and a Ray that
-    was started for it is stopped. A connection that was there before stays.
+    """Keeps the connection to Ray that the first job makes while the block runs; then closes it, and stops a Ray that
+    was started for it. An earlier connection is kept.
 
     Raises:
         RunError: Ray is not installed.
@@ -144,9 +144,9 @@ def _connected(section: Engine, threads: int) -> Any:
     """The library, connected to the cluster of the section and quiet.
 
     Raises:
-        RunError: No cluster answers in 30 s, or no node of it can hold a worker.
+        RunError: No cluster responds within 30 s, or none of its nodes has room for a worker.
     """
-    # No statistics go out, and Ray's C++ side does not write to the terminal.
+    # Usage statistics are off, and Ray's C++ side does not write to the terminal.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
@@ -155,7 +155,7 @@ def _connected(section: Engine, threads: int) -> Any:
     if not ray.is_initialized():
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if section.address is None:
-            # An address of its own, or the environment's RAY_ADDRESS would be taken.
+            # An explicit address, because otherwise the environment's RAY_ADDRESS would be used.
             quiet |= {"num_cpus": section.workers * threads, "include_dashboard": False, "object_store_memory": MEMORY}
         else:
             _look_for(section.address)
@@ -167,7 +167,9 @@ def _connected(section: Engine, threads: int) -> Any:
 
 @contextmanager
 def _away() -> Iterator[None]:
-    """Stands where curator is, as Ray has its workers look for modules where the driver stands; see `own_code`."""
+    """Changes to the folder of curator, because Ray's workers search for modules in the driver's current folder; see
+    `own_code`.
+    """
     before = os.getcwd()
     os.chdir(PACKAGE)
     try:
@@ -177,12 +179,12 @@ def _away() -> Iterator[None]:
 
 
 def _look_for(address: str) -> None:
-    """Makes sure that a cluster answers: its port first, then a process that joins it.
+    """Checks that a cluster responds: first its port, then a process that joins it.
 
-    A process of its own, because `ray.init` takes no time limit, and may try for long to no avail.
+    It is a separate process, because `ray.init` has no time limit and may try for long in vain.
 
     Raises:
-        RunError: Nothing answers, or it cannot be joined in JOINED_WITHIN seconds.
+        RunError: There is no response, or joining takes longer than JOINED_WITHIN seconds.
     """
     host_and_port = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
     try:
@@ -225,22 +227,22 @@ def _task(ray: Any, section: Engine, threads: int) -> Any:
         num_cpus=threads,
         num_gpus=section.gpus_per_worker,
         max_retries=section.retries,
-        retry_exceptions=False,  # an error of the work would come again
+        retry_exceptions=False,  # an error of the work would recur
         runtime_env={"env_vars": _environment(section, threads)},
         name="curator",
     )
 
 
 def _environment(section: Engine, threads: int) -> dict[str, str]:
-    """What a worker finds in its environment before it loads anything."""
-    # Ray itself sets OMP_NUM_THREADS alone, and by the time that a job could set the others they have been read.
+    """A worker's environment before it loads anything."""
+    # Ray itself sets only OMP_NUM_THREADS, and the others have been read before a job could set them.
     variables = thread_settings(threads)
-    # Whether Ray hides GPUs from a task that was given none differs by its version.
+    # Ray's versions differ in whether they hide GPUs from a task without GPUs.
     return variables if section.gpus_per_worker else {**variables, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _end(ray: Any, running: Sequence[Any]) -> None:
-    """Ends tasks that are no longer needed, and waits for that: the same pieces may be begun again at once."""
+    """Ends tasks that are no longer needed, and waits for it, because the same pieces may be started again at once."""
     if not running or not ray.is_initialized():
         return
     for ref in running:
@@ -249,12 +251,12 @@ def _end(ray: Any, running: Sequence[Any]) -> None:
 
 
 class Ground(NamedTuple):
-    """What a worker must find before it begins.
+    """What a worker checks before it begins.
 
     Attributes:
-        folder: The run folder. `sign`: what was written into it, by which a worker knows that it sees the same one.
+        folder: The run folder. `sign`: a mark written into it, by which a worker recognises the same folder.
         start: Folder that relative paths of a recipe start from.
-        version: Of curator.
+        version: Version of curator.
         gpu: Whether the worker was given a GPU.
     """
 
@@ -266,18 +268,18 @@ class Ground(NamedTuple):
 
 
 def ground_of(folder: Path, section: Engine) -> Ground:
-    """Puts a sign into the run folder, by which a worker knows that it sees the same one."""
+    """Puts a mark into the run folder, by which workers recognise it."""
     sign = uuid.uuid4().hex
     write_json(folder / SIGN, {"sign": sign})
     return Ground(str(folder.absolute()), sign, os.getcwd(), __version__, section.gpus_per_worker > 0)
 
 
 class Failed(Exception):  # noqa: N818 - carries an error, and is not one of its own
-    """What a job raised in a worker: the error, and its traceback in words, which pickle leaves behind."""
+    """What a job raised in a worker: the error, and its traceback as text, which pickle drops."""
 
 
 class Actor:
-    """A process that stays: takes packed jobs, and gives what `serve` gives of each, or how it failed."""
+    """A lasting process: takes packed jobs, and returns the result of `serve` for each, or how it failed."""
 
     def __init__(self, threads: int, ground: Ground) -> None:
         self.threads, self.ground = threads, ground
@@ -289,7 +291,7 @@ class Actor:
         try:
             return pickle.dumps((True, serve(packed, self.threads, self.ground)))
         except Failed as failed:
-            # As data: Ray Data would put the error in words of its own, and begin the job again.
+            # As data: Ray Data would wrap the error, and start the job again.
             return pickle.dumps((False, failed.args))
 
 
@@ -297,7 +299,7 @@ def serve(packed: bytes, threads: int, ground: Ground) -> Any:
     """One job in a worker.
 
     Raises:
-        Failed: It raised an error.
+        Failed: The job raised an error.
     """
     set_threads(threads)
     try:
@@ -321,7 +323,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _stand_on(ground: Ground) -> None:
-    """Refuses a node that does not see the run folder, has another curator, or does not find the GPU it was given."""
+    """Checks that the node sees the run folder, has the same curator, and finds the GPU it was given."""
     from curator.model.load import device
 
     host, path = socket.gethostname(), Path(ground.folder) / SIGN
@@ -352,15 +354,15 @@ def _received(ray: Any, ref: Any, section: Engine) -> Any:
         try:
             return ray.get(ref)
         except Failed as failed:
-            # What Ray raises is of a class of its own, derived from Failed; the one that was raised is its `cause`.
+            # Ray raises its own class derived from Failed; the original error is its `cause`.
             error, text = getattr(failed, "cause", failed).args
             raise error from RuntimeError(f"in a worker of Ray:\n{text}")
 
 
 @contextmanager
 def _explained(ray: Any, section: Engine) -> Iterator[None]:
-    """Turns what Ray says of a worker or node that was lost once too often, or could not begin, into a RunError that
-    says what to do about it.
+    """Turns Ray's errors about a worker or node that was lost too often, or could not start, into a RunError that says
+    what to do.
     """
     again = "and run the same command again (finished work is kept)"
     errors = ray.exceptions

@@ -1,4 +1,4 @@
-"""How models are prompted: a model's answers by transformers in this process, or by vLLM in a process of its own."""
+"""How models are prompted: by transformers in this process, or by vLLM in a separate one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Answered = list[tuple[str, str]]
 
 
 def by_vllm(section: Generate) -> bool:
-    """Whether vLLM is to answer, and is installed."""
+    """Whether the recipe wants vLLM and it is installed."""
     if section.engine != "vllm":
         return False
     from curator.train.vllm_process import there
@@ -32,8 +32,8 @@ def by_vllm(section: Generate) -> bool:
 
 
 class Prompts(NamedTuple):
-    """Conversations up to where the answer starts, and their ids; the tokens of an opening that every answer begins
-    with; and a seed for each answer, where they are drawn and not greedy.
+    """Conversations up to the start of the answer, and their ids; the tokens of an opening that every answer begins
+    with; and a seed for each answer if answers are sampled.
     """
 
     ids: Sequence[str]
@@ -55,15 +55,15 @@ def answer_prompts(
     scratch: Path,
     opened: Mapping[int, Opened] | None = None,
 ) -> tuple[list[Answered], dict[str, Any]]:
-    """Answers to each set of prompts, and what is to be written down of how they were made: nothing for transformers;
-    for vLLM `engine` and its version, or why transformers stood in (`instead_of_vllm`).
+    """Answers to each set of prompts, and a record of how they were made: empty for transformers; for vLLM `engine` and
+    its version, or why transformers was used instead (`instead_of_vllm`).
 
     Args:
-        opened: Number of a set -> what takes how likely openers are behind its prompts. It is transformers that tells:
-            where vLLM answers, it loads the model too, and asks it for one token.
+        opened: Number of a set -> the object that collects the probabilities of openers behind its prompts.
+            Transformers measures them: if vLLM answers, transformers loads the model too and generates one token.
 
     Raises:
-        ModelError: As `generate.generate`; or vLLM is there and did not answer.
+        ModelError: See `generate.generate`; or vLLM is installed and failed to answer.
     """
     record: dict[str, Any] = {}
 

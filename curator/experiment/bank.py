@@ -1,6 +1,6 @@
-"""A bank: sets of rows of many kinds, each aligned on, fine-tuned and evaluated, from which it is read what lasts.
+"""A bank: many kinds of sets of rows, each aligned on, fine-tuned and evaluated, to learn what makes alignment last.
 
-It runs on the pilot's probes and on seeds of its own, which neither the confirmation nor the experiment uses. Design,
+It runs on the pilot's probes and on its own seeds, which neither the confirmation nor the experiment uses. Design,
 outcomes and features lie in the stage's folder as tables; `decision.bank` reads them, and `experiment.choice` chooses.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SUBSET_SCHEMA = pl.Schema(
     [("subset", pl.String), ("grouping", pl.String), ("concentration", pl.Float64), ("ids", pl.List(pl.String))]
 )
-"""A set of the bank: by which grouping its shares are random, and how evenly; both null for a plain draw."""
+"""A set of the bank: the grouping whose shares are random, and their concentration; both null for a plain draw."""
 OUTCOME_SCHEMA = pl.Schema(
     {
         "subset": pl.String,
@@ -44,9 +44,9 @@ OUTCOME_SCHEMA = pl.Schema(
         "log_odds": pl.Float64,
     }
 )
-"""Of one set at one seed and task: shares of harmful answers before and after fine-tuning and of degenerate ones after
-it, in [0, 1], null where nothing was scored; the mean log-odds of refusing after it, in nats, null where the recipe
-names no openers."""
+"""For each set, seed and task: shares of harmful answers before and after fine-tuning, and of degenerate ones after it,
+in [0, 1], null if nothing was scored; the mean log-odds of refusing after it, in nats, null if the recipe names no
+openers."""
 
 
 class Subset(NamedTuple):
@@ -70,10 +70,10 @@ class Banked(NamedTuple):
 def design(
     problem: Problem, bounds: Limits, groups: pl.DataFrame, section: Bank, *, mixtures: int, seed: int
 ) -> list[Subset]:
-    """The sets of a bank, all within the recipe's limits and each of its size or budget: `mix-0`, ... whose shares of
-    the groups of one grouping are random, the groupings in turn and each concentration once round; then `draw-0`, ...
+    """The sets of a bank, all within the recipe's limits and of its size or budget: `mix-0`, ... with random shares of
+    the groups of one grouping, the groupings in turn and a concentration per round; then `draw-0`, ...
 
-    More mixtures begin with the fewer. The order of the rows changes nothing.
+    A larger number of mixtures starts with the same ones. The order of the rows changes nothing.
 
     Args:
         problem, bounds: The pool, and the limits on a set.
@@ -100,7 +100,7 @@ def design(
 
 
 def plain(problem: Problem, bounds: Limits, random: np.random.Generator) -> list[int]:
-    """A random set within the limits, every row as likely as any other where nothing else limits it.
+    """A random set within the limits; without other limits every row is equally likely.
 
     Raises:
         SelectionError: No random set of that size meets the limits.
@@ -109,11 +109,12 @@ def plain(problem: Problem, bounds: Limits, random: np.random.Generator) -> list
 
 
 def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limits, *, mixtures: int) -> Banked:
-    """Designs and runs the bank of a recipe, and writes its tables below `folder`, that of stage `select`; every model
-    that was trained or has answered is kept.
+    """Designs and runs the bank of a recipe, and writes its tables below `folder`, that of stage `select`. Trained
+    models and answers are kept.
 
     Raises:
-        SelectionError: As `design`. DataError: No grouping divides the candidates.
+        SelectionError: See `design`.
+        DataError: No grouping divides the candidates.
     """
     recipe, section, seed = run.recipe, run.recipe.verify.pilot.bank, derive(run.recipe.seed, "bank")
     below, rows, traits = folder / BANK, data.pool.rows, run.traits()
@@ -125,7 +126,7 @@ def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limit
     by_row = feature.of_rows(problem, traits, run.every_score(), recipe.weights())
     names = [subset.name for subset in subsets]
     table = feature.features(names, sets, by_row, feature.of_sets(problem, rows, traits, sets))
-    # Before anything is trained, so that what was to be tried is known whatever comes of it.
+    # Before any training, so that the design is recorded whatever the outcome.
     for file, frame in ((SUBSETS, designed), (GROUPS, groups), (FEATURES, table)):
         save_frame(below / file, frame)
     openers = openers_in(stated(run))
@@ -140,10 +141,11 @@ def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limit
 
 
 def outcomes_of(trial: Trial, log_odds: pl.DataFrame | None) -> pl.DataFrame:
-    """What came of each set at each seed and task, in the columns of OUTCOME_SCHEMA.
+    """The outcome of each set at each seed and task, in the columns of OUTCOME_SCHEMA.
 
     Args:
-        trial: Of the bank's grid. `log_odds`: of its models, in the columns of LOG_ODDS_SCHEMA.
+        trial: The trial of the bank's grid.
+        log_odds: Log-odds of its models, in the columns of LOG_ODDS_SCHEMA.
     """
     grids = lay_out(trial.verdicts)
     shares = {
@@ -165,7 +167,7 @@ def outcomes_of(trial: Trial, log_odds: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _shares(grid: Grid) -> dict[tuple[str, int, str | None], float]:
-    """(arm, seed, task) -> the mean over prompts; missing where none was scored."""
+    """(arm, seed, task) -> the mean over prompts; absent if none was scored."""
     return {
         (arm, seed, task): float(np.nanmean(values))
         for a, arm in enumerate(grid.arms)

@@ -1,4 +1,4 @@
-"""The model that a recipe names, looked at before any work: what is wrong with it, and what is done about it."""
+"""Checks of the model that a recipe names, before any work: its problems, and how curator handles its peculiarities."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 class Looked(NamedTuple):
-    """What is known of a model without its weights.
+    """What is known about a model without loading its weights.
 
     Attributes:
-        problems: What keeps it from being used, each an error of its own.
-        notes: What is done with it that a reader must know, one sentence each.
-        kind: The type of its architecture, where it has a configuration. `date`: what its template takes for today;
-            null where it prints none. `left_out`: names of weights that LoRA leaves as they are.
+        problems: Reasons why it cannot be used, each a separate error.
+        notes: How it is handled in ways that a reader must know, one sentence each.
+        kind: The type of its architecture, if it has a configuration. `date`: the date that its template prints as
+            today's; null if it prints none. `left_out`: names of weights that LoRA does not change.
     """
 
     problems: list[CuratorError]
@@ -35,13 +35,13 @@ class Looked(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """What the base stage writes down of it, beside its kind; nothing where there is nothing to say."""
+        """The base stage's record of the model, beside its kind; may be empty."""
         known = {"notes": self.notes, "date": self.date, "left_out": list(self.left_out)}
         return {name: value for name, value in known.items() if value}
 
 
 def look_at(path: str, revision: str | None, chat_template: str | None, *, lora: bool) -> Looked:
-    """Looks at tokenizer, chat template and configuration; with `lora`, at what an adapter would adapt."""
+    """Checks tokenizer, chat template and configuration; with `lora` also which weights an adapter would adapt."""
     from curator.model.chat import DATE, check_template, is_dated, template_of
     from curator.model.load import check_tokens, load_config, load_tokenizer
     from curator.train.adapter import left_out
@@ -81,10 +81,10 @@ def look_at(path: str, revision: str | None, chat_template: str | None, *, lora:
 
 
 def require_opening(probes: Probes, path: str, revision: str | None, chat_template: str | None) -> None:
-    """Looks at the opening that is put into answers' mouths, before anything is trained; arguments as of a tokenizer.
+    """Checks the opening that is prefilled before answers, before any training; arguments as for a tokenizer.
 
     Raises:
-        RecipeError: It has fewer tokens than are asked for, or some that the model does not know.
+        RecipeError: It has fewer tokens than the recipe asks for, or tokens that the model does not know.
     """
     if probes.depths:
         from curator.model.load import load_tokenizer
@@ -97,11 +97,15 @@ def require_opening(probes: Probes, path: str, revision: str | None, chat_templa
 def require_openers(
     recovery: Recovery | None, base: Path, path: str, revision: str | None, chat_template: str | None
 ) -> None:
-    """Looks at the openers of the recovery arms, before anything is trained; `base` is the folder that the path of
-    their file starts from, the rest as above.
+    """Checks the openers of the recovery arms, before any training.
+
+    Args:
+        base: The folder that the path of their file is relative to.
+        path, revision, chat_template: As for a tokenizer.
 
     Raises:
-        RecipeError: Their file cannot be read, none is as long as is asked for, or the model does not know a part.
+        RecipeError: Their file cannot be read, none is as long as the recipe asks for, or the model does not know a
+            part of one.
     """
     if recovery is not None:
         from curator.model.load import load_tokenizer
@@ -112,8 +116,8 @@ def require_openers(
 
 
 def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
-    """What is wrong with the opening of a recipe's probes, or the openers of its recovery arms, as far as files of this
-    machine tell; null where nothing is.
+    """A problem with the opening of a recipe's probes, or the openers of its recovery arms, as far as files on this
+    machine show it; null if there is none.
     """
     from curator.model.load import locate
 
@@ -127,29 +131,31 @@ def problem_of_opening(recipe: Recipe, base: Path = Path(".")) -> str | None:
                 require_openers(recovery, base, str(path), None, model.chat_template)
     except RecipeError as error:
         return str(error)
-    except CuratorError:  # of the model itself, which is told where the model is looked at
+    except CuratorError:  # a problem of the model itself, which is reported where the model is checked
         return None
     return None
 
 
 def problems_of_model(section: Model, *, lora: bool = True) -> list[str]:
-    """What keeps a recipe's model from being used, one sentence each, as far as files of this machine tell: a folder,
-    the Hub's cache or the sandbox. No weights are loaded.
+    """Reasons why a recipe's model cannot be used, one sentence each, as far as files on this machine show them: a
+    folder, the Hub's cache or the sandbox. No weights are loaded.
 
     Args:
         section: The recipe's `model`.
-        lora: Whether any training is of an adapter; see `trains_adapter`.
+        lora: Whether any training trains an adapter; see `trains_adapter`.
     """
     return [str(problem) for problem in _looked_here(section, lora=lora).problems]
 
 
 def notes_of_model(section: Model, *, lora: bool = True) -> list[str]:
-    """What is done with a recipe's model that a reader must know, one sentence each; arguments as above."""
+    """How a recipe's model is handled in ways that a reader must know, one sentence each; arguments as in
+    `problems_of_model`.
+    """
     return _looked_here(section, lora=lora).notes
 
 
 def trains_adapter(recipe: Recipe) -> bool:
-    """Whether any training of a recipe is LoRA."""
+    """Whether any training of a recipe uses LoRA."""
     swept = [method for task in recipe.tasks if task.sweep for method in task.sweep.method or ()]
     return "lora" in (recipe.verify.align.method, recipe.verify.finetune.method, *swept)
 
@@ -158,7 +164,7 @@ def _looked_here(section: Model, *, lora: bool) -> Looked:
     from curator.model.load import locate
 
     try:
-        if is_gguf(path_of(section.id)):  # which is dequantised by a run, and not to look at it
+        if is_gguf(path_of(section.id)):  # a run dequantises it; a check does not
             return Looked([], [])
         path: Path | None = Path(locate(section.id))
     except CuratorError as error:
@@ -175,7 +181,7 @@ def _looked_here(section: Model, *, lora: bool) -> Looked:
 
 
 def _cached(model_id: str, revision: str | None) -> Path | None:
-    """The folder of a model in the Hub's cache; null where its configuration or its tokenizer is not there."""
+    """The folder of a model in the Hub's cache; null if its configuration or its tokenizer is missing."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

@@ -1,8 +1,8 @@
-"""Choosing by a bank: what it says lasts becomes candidate sets, which are confirmed against as many random draws.
+"""Selection by a bank: its findings become candidate sets, which are confirmed against as many random draws.
 
-Of three kinds are the candidates, in turn: rows that a predictor of harm prefers, as far as the set still covers the
-pool; the mixture that the regression of a grouping expects to last, filled by coverage; and the sets of the bank that
-lasted longest. The confirmation halves them on seeds that the bank did not use. If a random draw wins, it is the
+There are three kinds of candidates, taken in turn: rows that a predictor of harm prefers, as long as the set still
+covers the pool; the mixture that the regression of a grouping predicts to last, filled by coverage; and the sets of the
+bank that lasted best. The confirmation halves them on seeds that the bank did not use. If a random draw wins, it is the
 curated set.
 """
 
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
     from curator.selection.problem import Column, Rows
 
 KEPT = 0.5
-"""Share of the coverage that can be had above random sets' that a set by a predictor keeps at least."""
+"""Least share of the attainable coverage beyond that of random sets that a set by a predictor keeps."""
 WEIGHTS = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
-"""What a predictor may weigh against coverage: the first at which KEPT is kept counts, else the last."""
+"""Weights of a predictor against coverage, in the order tried: the first that keeps KEPT is used, else the last."""
 ALIKE = 0.9
-"""Predictors whose scores of rows correlate by more than this would choose the same set; the stronger one counts."""
+"""Predictors whose scores of rows correlate more than this would choose the same set; only the stronger one is used."""
 SCORE, MIXTURE, OBSERVED = "score", "mixture", "observed"
 
 Ids = tuple[str, ...]
 
 
 class Proposal(NamedTuple):
-    """A set that may be curated: of which kind, which it is in words, and its rows."""
+    """A set that may become the curated one: its kind, its description, and its rows."""
 
     kind: str
     what: str
@@ -61,11 +61,11 @@ class Proposal(NamedTuple):
 
 
 class Means(NamedTuple):
-    """What sets are made with.
+    """The inputs from which sets are made.
 
     Attributes:
-        start: The pool, the limits on a set, and the set that covers best. `section`: the recipe's.
-        columns, labels: `n` values of each feature that a row has, and `n` labels of each kind of VARIED.
+        start: The pool, the limits on a set, and the set that covers best. `section`: the recipe's `select`.
+        columns, labels: `n` values of each feature of rows, and `n` labels of each kind in VARIED.
     """
 
     start: Chosen
@@ -74,19 +74,20 @@ class Means(NamedTuple):
     labels: Mapping[str, Sequence[str]]
 
     def filled(self, shares: Column, group: Rows) -> Ids:
-        """Of the sets in which groups have these shares, that which covers most; see `selection.mixture.covering`."""
+        """A set with these group shares, filled by coverage; see `selection.mixture.covering`."""
         problem, bounds = self.start.problem, self.start.bounds
         term = coverage_term(self.section.objective, problem, self.section.parameters)
         return tuple(problem.ids[row] for row in covering(bounds, shares, group, term, np.zeros(len(group))))
 
 
 def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen], *, mixtures: int) -> Choice:
-    """Runs a bank, reads it, confirms its candidates, and gives the winner; the table of candidates lies where a
-    pilot's does.
+    """Runs a bank, analyses it, confirms its candidates, and returns the winner; the table of candidates is stored like
+    a pilot's.
 
     Args:
-        folder: Of stage `select`. `mixtures`: how many sets of random shares the bank has.
-        choose: What a setting chooses, within the recipe's limits.
+        folder: The folder of stage `select`.
+        choose: Makes the selection of a setting, within the recipe's limits.
+        mixtures: Number of sets with random shares in the bank.
     """
     from curator.decision.bank import read
 
@@ -121,8 +122,8 @@ def proposals(reading: Reading, banked: Banked, means: Means) -> list[Iterator[P
 
 
 def _by_predictors(reading: Reading, means: Means) -> Iterator[Proposal]:
-    """One set for each predictor that is clear of chance on its own: rows by their score where rows have one, rows
-    balanced over the labels that shall vary, or those that cover most. A score that is like one before it is left out.
+    """One set for each predictor that is significant by itself: rows by their score if rows have one, rows balanced
+    over the labels that should vary, or those that cover most. Scores that resemble an earlier one are left out.
     """
     taken: list[Column] = []
     for feature, sign, p in reading.predictors.select("feature", "sign", "p").iter_rows():
@@ -153,7 +154,7 @@ def leaning(start: Chosen, section: Select, score: Column) -> tuple[float, Ids]:
 
     Args:
         start: The pool, the limits on a set, and the set that covers best.
-        score: `(n,)` standardised, the lower the better.
+        score: `(n,)` standardised; lower is better.
     """
     problem = replace(start.problem, z=score)
     term = coverage_term(section.objective, problem, section.parameters)
@@ -174,7 +175,7 @@ def leaning(start: Chosen, section: Select, score: Column) -> tuple[float, Ids]:
 
 
 def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Proposal]:
-    """One set for each grouping whose regression predicts sets that it has not seen, the surest grouping first."""
+    """One set for each grouping whose regression predicts unseen sets, the most reliable grouping first."""
     for mixture in sorted(reading.mixtures, key=lambda each: -(each.rho or 0.0)):
         if not mixture.usable or mixture.best is None:
             continue
@@ -186,7 +187,7 @@ def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Pro
 
 
 def _observed(reading: Reading, banked: Banked) -> Iterator[Proposal]:
-    """The sets of the bank, from the least harm after fine-tuning on; costly ones come last."""
+    """The sets of the bank by rising harm after fine-tuning; costly ones come last."""
     sets = {name: (grouping, tuple(ids)) for name, grouping, _, ids in banked.subsets.iter_rows()}
     for name in reading.subsets.sort("costly", "harm", maintain_order=True)["subset"]:
         grouping, ids = sets[name]
@@ -195,7 +196,7 @@ def _observed(reading: Reading, banked: Banked) -> Iterator[Proposal]:
 
 
 def in_turn(kinds: Sequence[Iterator[Proposal]], count: int) -> list[Proposal]:
-    """The first `count` proposals of different rows, a kind after the other as long as each has any."""
+    """The first `count` proposals with different rows, from the kinds in turn as long as each has any."""
     offered, kept = (each for turn in zip_longest(*kinds) for each in turn if each is not None), list[Proposal]()
     for proposal in offered:
         if all(set(proposal.ids) != set(other.ids) for other in kept):
@@ -206,7 +207,7 @@ def in_turn(kinds: Sequence[Iterator[Proposal]], count: int) -> list[Proposal]:
 
 
 def candidates_of(kept: Sequence[Proposal]) -> tuple[list[Candidate], dict[str, Ids]]:
-    """Candidates called by their kind and number, and their rows."""
+    """Candidates named by their kind and number, and their rows."""
     compared: list[Candidate] = []
     sets: dict[str, Ids] = {}
     for proposal in kept:
@@ -217,8 +218,8 @@ def candidates_of(kept: Sequence[Proposal]) -> tuple[list[Candidate], dict[str, 
 
 
 def winner(piloted: Piloted) -> Candidate:
-    """The best candidate, or the best draw where its harmfulness after fine-tuning is lower in their last round, and
-    no cost speaks against it alone.
+    """The best candidate, or the best draw if its harmfulness after fine-tuning is lower in their last round and it is
+    not costlier.
     """
     draw, best = piloted.best_draw, piloted.best
     if draw is None or not piloted.rounds[draw.name] or not piloted.rounds[best.name]:

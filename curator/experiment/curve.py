@@ -1,5 +1,5 @@
-"""Harmfulness on the way through fine-tuning: the models that are evaluated there, by their cells; which steps these
-are, `recipe.training` says. Imports nothing heavy, so that a plan can name them.
+"""Harmfulness during fine-tuning: the models that are evaluated there, by their cells; `recipe.training` defines the
+steps. Imports nothing heavy, so that a plan can name them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def together(shares: Sequence[float], steps: int) -> list[str]:
-    """The end of a sentence for each step of a fine-tuning on which several shares fall.
+    """The end of a sentence for each step of a fine-tuning to which several shares are rounded.
 
     Args:
-        shares: A task's `probe_at`, rising. `steps`: of one fine-tuning on it.
+        shares: A task's `probe_at`, ascending.
+        steps: Number of steps of one fine-tuning on it.
     """
     return [
         f"the shares {', '.join(f'{share:g}' for share in several)} fall on the same step ({step} of {steps}) and give "
@@ -31,10 +32,10 @@ def together(shares: Sequence[float], steps: int) -> list[str]:
 
 
 def checkpoints(models: Mapping[Cell, tuple[Weights, Trained]]) -> dict[Cell, Weights]:
-    """The models that trainings of a grid have left on the way, each by its cell with the share of fine-tuning done.
+    """The checkpoints that trainings of a grid have left, each by its cell with the share of fine-tuning done.
 
     Args:
-        models: Weights and training of each cell; one that has left nothing on the way adds nothing.
+        models: Weights and training of each cell; a training without checkpoints adds nothing.
     """
     return {
         replace(cell, at=step / trained.steps): weights.on_the_way(trained, step, path)

@@ -1,5 +1,5 @@
-"""The design of an experiment: what its models share, what each of them trains on and for how many steps, so that it is
-plain what the arms differ in and what is equal.
+"""The design of an experiment: what its models share, and what each trains on and for how many steps. It shows what is
+equal between arms and what differs.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ class Experiment:
         root: The run folder. `data`: what stage 1 gathered, in `data_folder`.
         base: Weights that every arm starts from. `arms`: (arm, seed) -> row ids of its alignment set,
             each as often as a pass trains on it.
-        tokenizer: Its folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer` takes them.
-        align, finetune: How. `exposure`: what alignment makes equal between arms. `rehearsal_share`: of the rows of a
-            fine-tuning in which an arm is rehearsed.
-        seed: The recipe's, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
+        tokenizer: The tokenizer's folder or Hub id. `tokenizer_revision`, `chat_template`: as `model.load_tokenizer`
+            takes them.
+        align, finetune: Settings of the trainings. `exposure`: what alignment makes equal between arms.
+            `rehearsal_share`: share of a rehearsed arm's rows in a fine-tuning.
+        seed: The recipe's seed, or the pilot's own. `reference`: the arm whose steps or tokens the others match.
         probes: Kind and file of the probes. `tests`: whether models answer the tasks' own test rows too.
-        shelf: Where run folders that share pieces tell each other of them; null for none.
-        tracker: What trainings report to; null for none.
+        shelf: Folder in which run folders register pieces that they share; null for none.
+        tracker: Where trainings report to; null for none.
         mix: Whether its models may be computed on different devices, in different dtypes or by different versions.
-        settings: Other ways to fine-tune, by the `setting` of a cell.
-        rows: How many rows of each part of a task are trained on, by `tuned` of a cell, where not all of them are.
+        settings: Other settings of fine-tuning, by the `setting` of a cell.
+        rows: Number of rows of each part of a task to train on, by `tuned` of a cell, if not all.
         probe_at: Task -> shares of its fine-tuning at which its models answer harmful probes too.
-        depths: How many tokens of the `opening` answers to harmful probes begin with, beside the usual answers.
-        openers: Of which it is taken how likely they begin an answer; null for none.
-        openings: Row id -> tokens before its answer, on which no loss is taken, in the arms of RECOVERY.
+        depths: Numbers of tokens of the `opening` that are prefilled before answers to harmful probes, beside ordinary
+            answers.
+        openers: Openers whose probability of beginning an answer is measured; null for none.
+        openings: Row id -> tokens before its answer, without loss, in the arms of RECOVERY.
     """
 
     root: Path
@@ -82,7 +84,7 @@ class Experiment:
     openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def section_of(self, cell: Cell) -> Training:
-        """How a cell is aligned or fine-tuned."""
+        """The training section by which a cell is aligned or fine-tuned."""
         if cell.task is None:
             return self.align
         return self.finetune if cell.setting is None else self.settings[cell.setting]
@@ -104,10 +106,10 @@ def alignment_steps(experiment: Experiment, cell: Cell) -> int:
 
 
 def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> tuple[Rows, ...]:
-    """The task's rows, the attack's and the defence's, and, where arms are rehearsed, the arm's own share of them.
+    """The rows of the task, its attack and its defence, and, if arms are rehearsed, the arm's share.
 
-    Where a setting takes fewer, they are those that a recipe with fewer rows would draw (but for a defence's rows
-    behind a trigger, whose ids are the triggered text's): the first by the same hash.
+    If a setting takes fewer rows, they are those that a recipe with fewer rows would draw: the first by the same hash.
+    The exception is a defence's rows behind a trigger, whose ids are those of the triggered text.
     """
     assert cell.task is not None
     task, folder = experiment.task(cell.task), experiment.data_folder
@@ -118,7 +120,7 @@ def finetuning_rows(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> t
 
 
 def finetuning_steps(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> int:
-    """Optimiser steps of a fine-tuning, the same in every arm; rows that arms rehearse count, in the arm `none` too."""
+    """Optimiser steps of a fine-tuning, the same in every arm; rehearsed rows count, in the arm `none` too."""
     assert cell.task is not None
     rows = _trained_on(experiment, cell, experiment.task(cell.task))
     rehearsed = rehearsed_rows(rows, experiment.rehearsal_share) if rehearsal else 0
@@ -126,7 +128,7 @@ def finetuning_steps(experiment: Experiment, cell: Cell, *, rehearsal: bool) -> 
 
 
 def _parts(experiment: Experiment, cell: Cell, task: Task) -> Iterator[tuple[str, tuple[str, ...] | None]]:
-    """Each part of a task's rows that the cell reads, and their ids; null for all of them."""
+    """Each part of a task's rows that the cell trains on, with their ids; null for all of them."""
     counts = experiment.rows.get(cell.tuned or "")
     for part, purpose in (("train", "train"), *((part, f"{part} of {task.name}") for part in ("regime", "defence"))):
         ids = getattr(task, part)["id"]
@@ -138,13 +140,15 @@ def _parts(experiment: Experiment, cell: Cell, task: Task) -> Iterator[tuple[str
 
 
 def _trained_on(experiment: Experiment, cell: Cell, task: Task) -> int:
-    """Rows of a fine-tuning, those of an arm that is rehearsed apart."""
+    """Number of rows of a fine-tuning, without those of a rehearsed arm."""
     counts = experiment.rows.get(cell.tuned or "")
     return task.trained_on if counts is None else sum(counts.values())
 
 
 def _rehearsed(experiment: Experiment, cell: Cell, task: Task) -> tuple[str, ...]:
-    """The first rows of the arm in the order in which they were chosen; all of them again where there are too few."""
+    """The first rows of the arm in the order in which they were chosen, repeated from the start if there are too
+    few.
+    """
     ids = experiment.arms[cell.arm, cell.seed]
     count = rehearsed_rows(_trained_on(experiment, cell, task), experiment.rehearsal_share)
     return (ids * math.ceil(count / len(ids)))[:count]
@@ -157,7 +161,7 @@ def _arm_rows(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> Rows:
 
 
 def _openings(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """What the answer of each of these rows is trained on behind, in this cell's arm."""
+    """The tokens behind which the answer of each of these rows is trained in this cell's arm."""
     known = experiment.openings if cell.arm in RECOVERY else {}
     return tuple(known.get(row_id, ()) for row_id in ids)
 
@@ -165,11 +169,11 @@ def _openings(experiment: Experiment, cell: Cell, ids: tuple[str, ...]) -> tuple
 def _tally(experiment: Experiment, cell: Cell) -> Tally:
     """The rows of an arm's alignment."""
     ids, keep, section = experiment.arms[cell.arm, cell.seed], experiment.data.keep, experiment.align
-    if experiment.exposure != "tokens":  # which alone needs tokens; to find them in a large pool takes a while
+    if experiment.exposure != "tokens":  # only this case needs tokens, which take a while to find in a large pool
         return Tally.at_most(len(ids) + keep.height, section)
     frame = experiment.data.arms.get(cell.arm, experiment.data.pool.rows)
     drawn = pl.DataFrame({"id": ids}, schema={"id": pl.String}).join(frame, on="id", how="left", maintain_order="left")
     tally = Tally.of(pl.concat([drawn["tokens"], keep["tokens"]]), section)
-    short = drawn["tokens"] <= section.max_tokens  # of the others nothing is trained on
+    short = drawn["tokens"] <= section.max_tokens  # longer rows are not trained on
     opened = sum(map(len, compress(_openings(experiment, cell, ids), short)))
     return replace(tally, tokens=tally.tokens + opened)

@@ -1,5 +1,5 @@
-"""What the sets of a bank differ in: the groups that their rows are of, every score, the kinds of their answers, and
-how varied they are.
+"""Features in which the sets of a bank differ: the groups of their rows, every score, the kinds of their answers, and
+their variety.
 
 Letters: `n` rows of the pool, sorted by id.
 """
@@ -22,10 +22,10 @@ from curator.selection.objectives import coverage_term
 from curator.selection.problem import Column, Problem, Rows
 
 MOST = 20
-"""Groups of one grouping; where there are more labels, the rarest are one group."""
+"""Most groups of one grouping; if there are more labels, the rarest form one group."""
 CLUSTERS = 12
 OTHER, NONE = "other", "none"
-"""What the rarest labels are called together, and rows without a label."""
+"""Name of the group of the rarest labels, and of rows without a label."""
 
 _COLUMNS = {
     "category": "category",
@@ -34,7 +34,7 @@ _COLUMNS = {
     "format": "format",
     "source": "source",
 }
-"""Grouping -> the column of the candidates or of their traits that it is; clusters are of their vectors."""
+"""Grouping -> its column in the candidates or in their traits; clusters are computed from their vectors."""
 VARIED = {
     "different openers": ("opener", -1),
     "commonest opener": ("opener", 1),
@@ -42,8 +42,8 @@ VARIED = {
     "commonest answer": ("answer", 1),
     "category entropy": ("category", -1),
 }
-"""Feature of a set -> the label whose variety it tells of, and the sign of its correlation with harm where variety
-lasts: a set that is balanced over the label has as much of it as can be."""
+"""Feature of a set -> the label whose variety it measures, and the sign of its correlation with harm if variety helps
+alignment last; a set balanced over the label has the most variety."""
 
 
 def groups_of(
@@ -52,13 +52,14 @@ def groups_of(
     """`id`, sorted, and the label of each candidate in every one of the groupings that divides the candidates.
 
     Args:
-        rows: In the columns of ROW_SCHEMA. `traits`: of the same rows, in the columns of TRAITS_SCHEMA. `vectors`: of
-            the same rows; clusters are k-means' of them, by distance.
-        groupings: Of GROUPINGS.
-        seed: Of the clusters.
+        rows: In the columns of ROW_SCHEMA.
+        traits: Traits of the same rows, in the columns of TRAITS_SCHEMA.
+        vectors: Vectors of the same rows, which k-means clusters by distance.
+        groupings: Names in GROUPINGS.
+        seed: Random seed of the clusters.
 
     Raises:
-        DataError: None of them divides the candidates.
+        DataError: None of the groupings divides the candidates.
     """
     assert set(groupings) <= set(GROUPINGS)
     known = rows.select("id", "category", "source").join(traits.drop("refusal"), on="id").sort("id")
@@ -80,7 +81,7 @@ def groups_of(
 
 
 def pooled(labels: Sequence[str]) -> list[str]:
-    """The labels, at most MOST of them: the most frequent ones keep theirs, ties by label, the rest is OTHER."""
+    """The labels, at most MOST of them: the most frequent ones stay (ties by label), the rest becomes OTHER."""
     counts = Counter(labels)
     if len(counts) <= MOST:
         return list(labels)
@@ -90,7 +91,7 @@ def pooled(labels: Sequence[str]) -> list[str]:
 
 def _clusters(vectors: Vectors, ids: Sequence[str], seed: int) -> list[str]:
     different = len(np.unique(vectors.matrix, axis=0))
-    # One start and few rounds: clusters are there to vary sets, and any that are compact do.
+    # One start and few rounds: clusters only serve to vary sets, so any compact ones will do.
     partition = kmeans(
         vectors.matrix,
         min(CLUSTERS, different),
@@ -105,12 +106,13 @@ def _clusters(vectors: Vectors, ids: Sequence[str], seed: int) -> list[str]:
 def of_rows(
     problem: Problem, traits: pl.DataFrame, scores: pl.DataFrame, weights: Mapping[str, float]
 ) -> dict[str, Column]:
-    """Feature -> `(n,)` its value for each row, whose mean over a set is the set's; NaN where a row has none.
+    """Feature -> `(n,)` its value for each row, NaN if the row has none; the value of a set is the mean over its rows.
 
-    Every score, its tasks weighted; a refusal or not; words; each length and format.
+    The features are every score (weighted over tasks), refusal or not, number of words, and each length and format.
 
     Args:
-        problem: The pool. `traits`: as `groups_of` takes them.
+        problem: The pool.
+        traits: As in `groups_of`.
         scores: `id`, and a column `<score>:<task>` for each score and task.
         weights: Task mass by name.
     """
@@ -131,10 +133,11 @@ def of_rows(
 
 
 def of_sets(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame, sets: Sequence[Rows]) -> dict[str, list[float]]:
-    """Feature -> its value for each set, of what no single row has.
+    """Feature -> its value for each set, for features that single rows do not have.
 
-    Different openers and answers, as shares of the rows; shares of the commonest of each; the entropy of categories in
-    nats; the set's facility location, in [0, 1], and its log-det (alpha 1) in nats; the mean cosine of its pairs.
+    These are the distinct openers and answers, as shares of the rows; the shares of the most common of each; the
+    entropy of categories in nats; the set's facility location, in [0, 1], and its log-det (alpha 1) in nats; and the
+    mean cosine of its pairs.
     """
     labels = labels_of(problem, rows, traits)
     covers, volume = (coverage_term(name, _even(problem), {}) for name in ("facility-location", "log-det"))
@@ -172,8 +175,8 @@ def of_sets(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame, sets: Se
 
 def features(subsets: Sequence[str], sets: Sequence[Rows], rows: Mapping[str, Column], whole: Mapping[str, list[float]]
              ) -> pl.DataFrame:  # fmt: skip
-    """`subset`, and a column for every feature: means over the rows that have it, null where no row does, and what
-    only a set has.
+    """`subset`, and a column for every feature: means over the rows that have it, null if no row does, and the features
+    of sets.
     """
     means = {}
     for name, column in rows.items():
@@ -191,7 +194,7 @@ def labels_of(problem: Problem, rows: pl.DataFrame, traits: pl.DataFrame) -> dic
 
 
 def _even(problem: Problem) -> Problem:
-    """The pool with rows that all count the same, as log-det needs it."""
+    """The pool with equal row weights, which log-det requires."""
     if (problem.weight == 1.0).all():
         return problem
     mass = np.bincount(problem.copy_of, minlength=len(problem.vectors)).astype(np.float64)

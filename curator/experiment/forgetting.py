@@ -1,4 +1,4 @@
-"""Forgetting: how much of each safe answer fine-tuning takes away, and which score predicts it.
+"""Forgetting: how much fine-tuning raises the loss of each safe answer, and which score predicts it.
 
 Letters: `s` seeds, `n` rows, `b` bootstrap draws.
 """
@@ -43,22 +43,22 @@ FORGETTING_SCHEMA: dict[str, Any] = {
 }
 
 LEAST_ROWS = 10
-"""With fewer rows left out than this no rank correlation is given."""
+"""Fewest left-out rows for a rank correlation."""
 
-DRAWS = 1000  # of the bootstrap
+DRAWS = 1000  # bootstrap resamples
 
 Column = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Forgetting over the rows left out, each row's the mean over seeds, in nats a token.
+    """Forgetting of the rows left out of alignment, in nats a token; each row's value is the mean over seeds.
 
     Attributes:
         loss: One of LOSSES.
         before, mean, sd: Mean loss before fine-tuning; mean and standard deviation over rows of the rise.
-        agreement: Mean Spearman correlation between two seeds' rises, which says how much of them is the rows' own;
-            null with one seed.
+        agreement: Mean Spearman correlation between two seeds' rises, a measure of how much of them is specific to the
+            rows; null with one seed.
     """
 
     task: str
@@ -73,11 +73,11 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Prediction:
-    """How one score goes with forgetting.
+    """The correlation of one score with forgetting.
 
     Attributes:
         rho: Spearman's rank correlation over rows, in [-1, 1]: above zero, rows that score as more similar are
-            forgotten more. Null where score or forgetting is the same for all rows.
+            forgotten more. Null if score or forgetting is the same for all rows.
         low, high: Its 95% percentile interval.
     """
 
@@ -94,7 +94,7 @@ class Prediction:
 def take_losses(
     run: Run, folder: Path, experiment: Experiment, weights: Mapping[Cell, Weights], execute: Runner
 ) -> pl.DataFrame:
-    """Losses of pool rows left out, in the columns of FORGETTING_SCHEMA, for a recipe that asks for them."""
+    """Losses of left-out pool rows, in the columns of FORGETTING_SCHEMA, for a recipe with this measurement."""
     recipe, start = run.recipe, run.record("base")
     section, arm = recipe.verify.forgetting, recipe.verify.control
     assert section is not None
@@ -141,9 +141,9 @@ def forget(
     FORGETTING_SCHEMA, sorted.
 
     Args:
-        weights: Of the arm's aligned and fine-tuned models, at least.
+        weights: Weights of at least the arm's aligned and fine-tuned models.
         ids: Pool rows on which none of these models was aligned.
-        batch_tokens: Most tokens of a batch, padding counted.
+        batch_tokens: Most tokens in a batch, including padding.
     """
     rows = Rows(str(experiment.data_folder / POOL), tuple(ids))
     texts = texts_of(rows)
@@ -186,7 +186,7 @@ def forget(
 
 
 def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
-    """Forgetting, and how every score goes with it; nothing where the recipe does not ask."""
+    """Forgetting, and its correlation with every score; both empty if the recipe does not measure it."""
     if run.recipe.verify.forgetting is None:
         return [], []
     losses = run.forgetting()
@@ -194,7 +194,7 @@ def predicted(run: Run) -> tuple[list[Forgotten], list[Prediction]]:
 
 
 def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
-    """Forgetting by task and loss, from the columns of FORGETTING_SCHEMA; nothing where there are no rows."""
+    """Forgetting by task and loss, from the columns of FORGETTING_SCHEMA; empty without rows."""
     by_kind = []
     for task, loss in _kinds(losses):
         rows = losses.filter(task=task, loss=loss)
@@ -218,19 +218,20 @@ def forgotten(losses: pl.DataFrame) -> list[Forgotten]:
 
 
 def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws: int = DRAWS) -> list[Prediction]:
-    """Spearman's rho of forgetting with every score, the largest first whatever its sign.
+    """Spearman's rho of forgetting with every score, by falling absolute value.
 
-    The interval resamples rows and seeds independently of each other, with the same draws for every score. It is about
-    these rows and this pool's sets. With a few seeds it is too narrow in what the seeds add, and leans towards zero,
-    since a draw holds fewer different seeds than there are and its mean is noisier.
+    The interval resamples rows and seeds independently of each other, with the same draws for every score. It applies
+    to these rows and this pool's sets. With few seeds it understates the variance of seeds and is biased towards zero,
+    since a resample holds fewer distinct seeds and its mean is noisier.
 
     Args:
         losses: In the columns of FORGETTING_SCHEMA.
-        scores: `id`, and a column `<score>:<task>` for every score on every task; others are passed over.
-        seed: The recipe's. `draws`: of the bootstrap.
+        scores: `id`, and a column `<score>:<task>` for every score on every task; other rows are ignored.
+        seed: The recipe's seed.
+        draws: Number of bootstrap resamples.
 
     Returns:
-        Nothing for a task and loss with fewer than LEAST_ROWS rows.
+        One entry per task, loss and score; none for a task and loss with fewer than LEAST_ROWS rows.
     """
     by_score = []
     for task, loss in _kinds(losses):
@@ -240,7 +241,7 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
             continue
         # Seeded by the task alone: all scores and losses are compared on the same draws.
         random = generator(seed, "forgetting", "bootstrap", task)
-        # Drawing seeds with replacement is the same as weighting each by how often it was drawn.
+        # Drawing seeds with replacement is equivalent to weighting each by its number of draws.
         shares = random.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds  # (b, s)
         picks = random.integers(0, rows, size=(draws, rows))  # (b, n)
         resampled = np.take_along_axis(shares @ rises, picks, axis=1)  # (b, n)
@@ -252,7 +253,7 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
             values = known[column].to_numpy()
             rho = float(spearman(values[None], rises.mean(axis=0)[None])[0])
             spread = spearman(values[picks], resampled)
-            spread = spread[np.isfinite(spread)]  # a draw in which all rows score alike has no rank correlation
+            spread = spread[np.isfinite(spread)]  # equal scores have no rank correlation
             limits = np.percentile(spread, [2.5, 97.5]) if len(spread) and np.isfinite(rho) else [None, None]
             low, high = (None if limit is None else float(limit) for limit in limits)
             by_score.append(
@@ -262,7 +263,7 @@ def predictions(losses: pl.DataFrame, scores: pl.DataFrame, *, seed: int, draws:
 
 
 def rises_of(losses: pl.DataFrame) -> tuple[list[str], Column]:
-    """Ids and the `(s, n)` rise of each row's loss at each seed, of one task and loss."""
+    """Ids and the `(s, n)` rise of each row's loss at each seed, for one task and loss."""
     ids = losses["id"].unique().sort().to_list()
     seeds = losses["seed"].unique().sort().to_list()
     ordered = losses.sort("seed", "id")

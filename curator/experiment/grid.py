@@ -1,4 +1,4 @@
-"""Trains every model of the grid and has it answer, each a piece with its own key, on the recipe's engine."""
+"""Trains and prompts every model of the grid, each as a piece with its own key, on the recipe's engine."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from curator.records import Data
 
 Progress = Callable[[int, int], None]
-"""Takes how much of how much is done."""
+"""Called with the amount of work done and the total."""
 
 
 def runner_of(run: Run) -> Runner:
-    """What trains and prompts the models of a recipe, each worker with a GPU for every process of a training."""
+    """The runner that trains and prompts the models of a recipe; each worker has one GPU per process of a training."""
     from curator.engine import runner
 
     return runner(run.recipe.engine, preload=PRELOAD, folder=run.root, gpus=run.recipe.verify.processes)
@@ -48,8 +48,8 @@ def runner_of(run: Run) -> Runner:
 def experiment_of(
     run: Run, data: Data, arms: ArmSets, *, seed: int, finetune: Training | None = None, **changes: Any
 ) -> Experiment:
-    """The experiment of a recipe on these arms; `finetune` is the run's where null, and `changes` are fields of
-    Experiment that the pilot has otherwise.
+    """The experiment of a recipe on these arms. If `finetune` is null the run's is used; `changes` are fields of
+    Experiment that differ, as in the pilot.
     """
     model, verify = run.recipe.model, run.recipe.verify
     start = run.record("base")
@@ -79,8 +79,8 @@ def train_grid(
 ) -> dict[Cell, tuple[Weights, Trained]]:
     """Trains every cell of the plan: first the aligned models, each shared by all tasks, then the fine-tuned ones.
 
-    Both arms of a pair share seeds, so they see the same keep rows in the same order of steps. What they train on, and
-    for how long, is `design`'s.
+    Both arms of a pair share seeds, so they see the same keep rows in the same order. `design` defines their rows and
+    steps.
     """
     count = Count(progress, len(plan.aligned) + len(plan.finetuned))
     done: dict[Cell, tuple[Weights, Trained]] = {}
@@ -109,7 +109,7 @@ def train_grid(
         )
 
     def finish(jobs: Sequence[tuple[Cell, TrainJob]], later: Sequence[TrainJob] = ()) -> None:
-        # Jobs come back in any order, each under its folder.
+        # Jobs finish in any order; each is identified by its folder.
         by_folder = {job.folder: (cell, job) for cell, job in jobs}
         for folder, trained in executed(run_train, [job for _, job in jobs], execute, later, mix=experiment.mix):
             cell, job = by_folder[folder]
@@ -123,7 +123,7 @@ def train_grid(
     finetuned: dict[Cell, TrainJob] = {}
     for cell in plan.finetuned:
         before = Cell(cell.arm, cell.seed)
-        # The key of the aligned weights is known before they are there.
+        # The key of the aligned weights is known before the weights exist.
         start = experiment.base if before in plan.unaligned else replace(experiment.base, key=aligned[before].key)
         rows = finetuning_rows(experiment, cell, rehearsal=plan.rehearsal)
         steps = finetuning_steps(experiment, cell, rehearsal=plan.rehearsal)
@@ -150,8 +150,8 @@ def answer_grid(
     """Answers of every model to every probe, in the columns of ANSWER_SCHEMA, sorted.
 
     An aligned model answers harmful and benign probes and every task's test rows; a fine-tuned one the probes and its
-    own task's test rows, each with the task's trigger in front where it has one; one on the way through fine-tuning,
-    where `weights` has it, the harmful probes alone. The base's answers stand for every cell that is not aligned.
+    own task's test rows, each behind the task's trigger if it has one; a checkpoint, if `weights` has it, the harmful
+    probes alone. The base model's answers are used for every cell that is not aligned.
     """
     folder = experiment.data_folder
     probes = [(kind, Rows(str(folder / file))) for kind, file in experiment.probes]
@@ -161,7 +161,7 @@ def answer_grid(
         if experiment.tests
     }
     texts = {rows.file: texts_of(rows) for rows in (*tests.values(), *(rows for _, rows in probes))}
-    # Only what changes answers: another interpreter or share of memory does not, nor an engine that is not there.
+    # Only what changes answers: another interpreter, share of memory, or an engine that is not installed does not.
     decoding = (section.max_new_tokens, section.batch, *(("vllm",) if by_vllm(section) else ()))
     jobs, openers = {}, experiment.openers
     for cell in (*plan.asked, *(cell for cell in weights if cell.at is not None)):
@@ -225,7 +225,9 @@ def answers_of(
     execute: Runner,
     stage: str = "answer",
 ) -> pl.DataFrame:
-    """Answers of every model of the plan; what is in the folder already is kept. Progress is that of `stage`."""
+    """Answers of every model of the plan; existing pieces in the folder are kept. Progress is reported under
+    `stage`.
+    """
     return answer_grid(
         experiment,
         plan,

@@ -1,4 +1,4 @@
-"""All answers of one model as a job (see `train.job`), and the tuning of the base on instructions."""
+"""All answers of one model as a job (see `train.job`), and instruction tuning of the base model."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class AnswerJob(Job):
     """Every prompt of one model.
 
     Attributes:
-        questions: Kind, task and rows of each set. `trigger`: what stands in front of what the user says.
-        depths: The model answers every harmful probe again for each of these, with so many tokens of the `opening`
-            prefilled.
+        questions: Kind, task and rows of each set. `trigger`: text in front of the user's message.
+        depths: For each of these numbers of tokens of the `opening`, the model answers every harmful probe again with
+            them prefilled.
         seed: Random seed for sampled answers.
         openers: Texts whose probability of beginning an answer to each harmful probe is measured.
     """
@@ -52,7 +52,7 @@ class AnswerJob(Job):
 
 
 def run_answer(job: AnswerJob) -> str:
-    """Has one model answer all of its prompts, unless its folder already holds the answers."""
+    """Answers all prompts with one model, unless its folder already holds the answers; returns the folder."""
 
     def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
@@ -86,13 +86,14 @@ def run_answer(job: AnswerJob) -> str:
 
 
 def _asked(job: AnswerJob, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[pl.DataFrame, Prompts]]:
-    """Each set of prompts, and beside it a row for each: `task`, `kind`, `probe`, `prefill` and `sample`."""
+    """Each set of prompts, with a frame of one row per prompt: `task`, `kind`, `probe`, `prefill` and `sample`."""
     names = ("task", "kind", "probe", "prefill", "sample")
     mouths = {depth: opening_tokens(tokenizer, job.opening, depth) for depth in job.depths}
     for kind, task, rows in job.questions:
         frame = load_frame(Path(rows.file))
         messages = [prompt_of(messages, job.trigger) for messages in frame["messages"].to_list()]
-        # A metric is of the one answer that the model gives by itself, so a task's own rows are answered greedily.
+        # A metric applies to the single answer that the model gives by itself, so a task's own rows are answered
+        # greedily.
         drawn = job.section.temperature is not None and kind != "utility"
         samples = range(job.section.samples if drawn else 1)
         for depth in (0, *(mouths if kind == "harmful" else ())):
@@ -125,12 +126,13 @@ def tune(
     """The tuned model's weights and training, for the base stage's record.
 
     Args:
-        rows: Parquet file of instruction rows, all of which are used; the model goes beside it.
-        root: The run folder, which paths are written relative to.
+        rows: Parquet file of instruction rows, all of which are used; the model is saved beside it.
+        root: The run folder, to which recorded paths are relative.
         path, revision, chat_template: The model to tune.
-        section: How; the recipe's alignment settings.
-        seed: The recipe's. `dtype`, `quantise`: as `model.load_model` takes them.
-        tracker: What the training reports to; null for none.
+        section: The recipe's alignment settings.
+        seed: The recipe's seed.
+        dtype, quantise: As in `model.load_model`.
+        tracker: Where the training reports to; null for none.
     """
     source = Rows(str(rows))
     texts = texts_of(source)

@@ -1,8 +1,9 @@
-"""The pilot: which candidate setting goes into the final experiment, decided on probes that the final one never uses.
+"""The pilot: chooses the candidate setting for the final experiment, on probes that the final one never uses.
 
-Successive halving (Jamieson and Talwalkar 2016): in every round each candidate that is left runs on twice the seeds of
-the round before, and the better half goes on. Random draws are halved beside the optimised sets, never against them, so
-that the best of each kind is known at the end: a set that was only piloted shows what optimising adds.
+It uses successive halving (Jamieson and Talwalkar 2016): in every round each remaining candidate runs on twice the
+seeds of the previous round, and the better half goes on. Random draws are halved beside the optimised sets, never
+against them, so that the best of each kind is known at the end: the best random draw shows what optimisation adds to
+piloting.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 Ids = tuple[str, ...]
 
 Rates = Mapping[str, Mapping[str, float | None]]
-"""Candidate -> `before`, `after` and `degenerate`: the rates of its Round, null where nothing was scored."""
+"""Candidate -> `before`, `after` and `degenerate`: the rates of its Round, null if nothing was scored."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Round:
     """A candidate's figures in one round, over all its seeds so far and the anticipated tasks.
 
     Attributes:
-        number: From 0. `seeds`: of the pilot's own.
-        before, after: Harmfulness before and after fine-tuning. `degenerate`: share after; null where nothing was
-            scored.
+        number: Number of the round, from 0. `seeds`: number of the pilot's own seeds.
+        before, after: Harmfulness before and after fine-tuning. `degenerate`: share of degenerate answers after it;
+            null if nothing was scored.
         costly: Whether harmfulness before, or the degenerate share, is above the random draws' mean by more than the
-            gate's margin; such a candidate ranks behind all that are not.
-        place: From 1 among those of its kind. `kept`: whether it goes on (or, in the last round, won).
+            gate's margin; such a candidate ranks behind all others.
+        place: Rank among its kind, from 1. `kept`: whether it goes on (or, in the last round, won).
     """
 
     number: int
@@ -73,11 +74,11 @@ class Piloted:
 
 
 def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]) -> Choice:
-    """The setting to go on with, and the best random draw; writes the whole table to `pilot/candidates.json`.
+    """The chosen setting, and the best random draw; writes the whole table to `pilot/candidates.json`.
 
     Args:
-        folder: Of stage `select`.
-        choose: What a setting chooses.
+        folder: The folder of stage `select`.
+        choose: Makes the selection of a setting.
     """
     recipe, folder, seed = run.recipe, folder / PILOT, derive(run.recipe.seed, "pilot")
     compared = candidates(recipe.verify.pilot, len(recipe.representations), recipe.covering)
@@ -96,15 +97,17 @@ def confirm(run: Run, folder: Path, data: Data, compared: Sequence[Candidate], s
     """Halves candidates on the pilot's probes and seeds, and on every anticipated task.
 
     Args:
-        folder: Where the pieces of the pilot lie. `sets`: candidate -> its rows.
+        folder: Folder of the pilot's pieces.
+        compared: The candidates.
+        sets: Candidate -> its rows.
     """
     recipe, verify = run.recipe, run.recipe.verify
     tasks = [task.name for task in data.tasks if task.weight > 0]
     chosen = {candidate.name: sets[candidate.name] for candidate in compared if not candidate.drawn}
-    sets = {**sets, **_trained(run, data, chosen)}  # each as the curated arm would be trained on it
+    sets = {**sets, **_trained(run, data, chosen)}  # each set as the curated arm would train on it
 
     def measure(alive: Sequence[Candidate], seeds: int) -> pl.DataFrame:
-        # The first candidate's steps are everybody's in every round, whether or not it is still in the race.
+        # All candidates take the first candidate's steps in every round, whether or not it is still compared.
         names, first = [candidate.name for candidate in alive], compared[0].name
         seed = derive(recipe.seed, "pilot")
         return tried(run, data, folder, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
@@ -115,7 +118,7 @@ def confirm(run: Run, folder: Path, data: Data, compared: Sequence[Candidate], s
 
 
 class Trial(NamedTuple):
-    """The models that were trained to try sets, and what was judged of their answers to the pilot's probes."""
+    """The models that were trained to try sets, and the verdicts on their answers to the pilot's probes."""
 
     plan: Plan
     verdicts: pl.DataFrame
@@ -134,13 +137,16 @@ def tried(
     seed: int,
     openers: Openers | None = None,
 ) -> Trial:
-    """Trains, prompts and judges sets on the first so many seeds; what is in the folder already is kept.
+    """Trains, prompts and judges sets on the first `seeds` seeds; existing pieces in the folder are kept.
 
     Args:
-        sets: Name -> its rows, of which `names` run. `first`: the one whose steps or tokens the others match.
-        tasks: What models are fine-tuned on.
-        seed: That all of their seeds derive from.
-        openers: Of which it is taken how likely they begin an answer; null for none.
+        sets: Name -> its rows.
+        names: The sets that run.
+        seeds: Number of seeds.
+        tasks: Tasks that models are fine-tuned on.
+        first: The set whose steps or tokens the others match.
+        seed: The seed that all seeds derive from.
+        openers: Openers whose probability of beginning an answer is measured; null for none.
     """
     from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
     from curator.experiment.plan import Cell
@@ -161,7 +167,7 @@ def tried(
 
 
 def _trained(run: Run, data: Data, sets: Mapping[str, Ids]) -> dict[str, Ids]:
-    """Each set with its rows as often as a pass trains on them."""
+    """Each set with its rows repeated as often as a pass trains on them."""
     from curator.selection.repeats import labels_of, repeated
 
     repeats = run.recipe.select.repeats
@@ -170,7 +176,7 @@ def _trained(run: Run, data: Data, sets: Mapping[str, Ids]) -> dict[str, Ids]:
 
 
 def drawn(candidates: pl.DataFrame, section: Select, size: int, random: np.random.Generator) -> Ids:
-    """A random draw as the curated set is chosen: of `size` rows, or of as many as the recipe's budget of tokens holds.
+    """A random draw of the curated set's size: `size` rows, or as many as the recipe's token budget holds.
 
     Args:
         candidates: `id` and `tokens` of the rows that may be drawn.
@@ -194,12 +200,12 @@ def halve(
     """The best candidate of each kind, by harmfulness after fine-tuning.
 
     Args:
-        candidates: At least one that is not a draw. A kind of one member wins unmeasured.
-        measure: Trains, prompts and judges these candidates on the first so many seeds of the pilot; gives verdicts in
-            the columns of VERDICT_SCHEMA, with the candidates' names as arms.
-        seeds: Of the first round.
+        candidates: At least one that is not a draw. The only member of a kind wins unmeasured.
+        measure: Trains, prompts and judges these candidates on the given number of seeds; returns verdicts in the
+            columns of VERDICT_SCHEMA, with the candidates' names as arms.
+        seeds: Number of seeds of the first round.
         weights: Task mass by name.
-        margins: Of the gates `harmfulness_before` and `degenerate`, where the recipe names them.
+        margins: Margins of the gates `harmfulness_before` and `degenerate`, if the recipe names them.
 
     Raises:
         ValueError: Every candidate is a draw.
@@ -216,7 +222,7 @@ def halve(
         order = {name: (costly[name], *_last_if_null(values["after"])) for name, values in rates.items()}
         halves = []
         for kind in (optimised, draws):
-            ordered = sorted(kind, key=lambda candidate: order[candidate.name])  # of equals the earlier stays ahead
+            ordered = sorted(kind, key=lambda candidate: order[candidate.name])  # ties keep their order
             better = ordered[: -(-len(ordered) // 2)]
             for rank, candidate in enumerate(ordered, start=1):
                 name, goes_on = candidate.name, candidate in better
@@ -277,7 +283,7 @@ def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: in
 
 
 def scoring_name(run: Run, number: int | None) -> str:
-    """What a score of the pilot is called in tables."""
+    """The name of one of the pilot's scores in tables."""
     section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
     if section.kind == "interference":
         return f"interference/{section.step}-{section.size:g}/{section.loss}"

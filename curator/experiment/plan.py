@@ -1,4 +1,4 @@
-"""Which models are trained and prompted, arms x tasks x seeds, and for how long they train.
+"""The models that are trained and prompted, arms x tasks x seeds, and their numbers of training steps.
 
 Imports nothing heavy, so that a plan can be shown at once.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-NONE = "none"  # the arm that is never aligned
+NONE = "none"  # name of the arm that is never aligned
 
-DRAW = "draw"  # what a random draw is called, and its kind
+DRAW = "draw"  # prefix of a random draw's name, and its kind
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One model of the grid: an arm's aligned model (task null) or that model fine-tuned on a task, in the recipe's way
-    or in that of a `setting` of the task's sweep or of the search for the regime. `at` is the share of it done, in
-    (0, 1), of a checkpoint of a training.
+    """One model of the grid: an arm's aligned model (task null) or that model fine-tuned on a task, by the recipe's
+    settings or by a `setting` of the task's sweep or of the search for the regime. For a checkpoint `at` is the share
+    of fine-tuning done, in (0, 1).
     """
 
     arm: str
@@ -41,17 +41,17 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """Where its pieces live below a stage's folder."""
+        """Folder of its pieces, relative to the stage's folder."""
         return cell_folder(self.arm, self.seed, self.task, self.setting, self.at)
 
     @property
     def tuned(self) -> str | None:
-        """What its answers call the task: its name, with the setting where there is one."""
+        """The task's name in its answers, with the setting if there is one."""
         return None if self.task is None else name_at(self.task, self.setting)
 
     @property
     def phase(self) -> str:
-        """What its answers call the phase."""
+        """The phase's name in its answers."""
         return "before" if self.task is None else "after" if self.at is None else "during"
 
     @property
@@ -69,8 +69,8 @@ class Plan:
 
     Attributes:
         aligned, finetuned: Models to train.
-        unaligned: Cells before fine-tuning whose model is the base itself: those of the arm `none`, and of every arm
-            where it is rehearsed. The base answers once for all of them.
+        unaligned: Cells before fine-tuning whose model is the base itself: those of the arm `none`, and of every arm if
+            arms are rehearsed. The base answers once for all of them.
         rehearsal: Whether arms are mixed into fine-tuning instead of being aligned on.
     """
 
@@ -81,23 +81,25 @@ class Plan:
 
     @property
     def asked(self) -> tuple[Cell, ...]:
-        """Models that answer probes: the base where a cell needs it, aligned, and fine-tuned ones."""
+        """Models that answer probes: the base if a cell needs it, aligned, and fine-tuned ones."""
         return (*((BASE,) if self.unaligned else ()), *self.aligned, *self.finetuned)
 
 
 def plan(verify: Verify, tasks: Iterable[str], *, seeds: int | None = None) -> Plan:
-    """The grid of a recipe, or of its first `seeds` seeds. Seeds come first in the order, so that an interrupted grid
-    holds whole pairs.
+    """The grid of a recipe, or of its first `seeds` seeds. The order is by seed first, so that an interrupted grid
+    holds complete pairs.
 
     Args:
-        tasks: What models are fine-tuned on: tasks, or tasks at a setting, by their names (`recipe.sweep.name_at`).
+        tasks: Names of tasks, or of tasks at a setting, to fine-tune on (`recipe.sweep.name_at`).
     """
     most = verify.most_seeds if seeds is None else min(seeds, verify.most_seeds)
     return grid({arm.name: min(most, verify.seeds_of(arm)) for arm in verify.arms}, tasks, stage=verify.stage)
 
 
 def grid(seeds: Mapping[str, int], tasks: Iterable[str], *, stage: str) -> Plan:
-    """The plan of these arms, each with so many seeds; `tasks` as above, `stage` is `upstream` or `rehearsal`."""
+    """The plan of these arms with their numbers of seeds; `tasks` as in `plan`, `stage` is `upstream` or
+    `rehearsal`.
+    """
     most, rehearsal = max(seeds.values(), default=0), stage == "rehearsal"
     cells = [Cell(arm, seed) for seed in range(most) for arm, count in seeds.items() if seed < count]
     return Plan(
@@ -109,7 +111,7 @@ def grid(seeds: Mapping[str, int], tasks: Iterable[str], *, stage: str) -> Plan:
 
 
 def setting_name(section: Training) -> str:
-    """What a setting of the search for the regime is called, in folders too: its length and its learning rate."""
+    """The name of a setting of the search for the regime, also used for folders: its length and its learning rate."""
     length = f"{section.steps}-steps" if section.steps is not None else f"{section.epochs!r}-epochs"
     return f"{length}-{section.learning_rate!r}"
 
@@ -129,9 +131,9 @@ class Candidate:
 
     Attributes:
         name: `w0`, `w1`, ... in the order of the recipe, or `draw-0`, ... for a random draw.
-        weight: lambda of the objective, `score`: what rows are chosen by, `representation`: number of the one it is
-            taken from; all null for a random draw, and for a set that comes from a bank.
-        kind: Of a candidate beside a bank: `score`, `mixture`, `observed` or `draw`. `what`: which it is, in words.
+        weight: lambda of the objective, `score`: the score that rows are chosen by, `representation`: number of its
+            representation; all null for a random draw, and for a set that comes from a bank.
+        kind: Kind of a candidate from a bank: `score`, `mixture`, `observed` or `draw`. `what`: its description.
     """
 
     name: str
@@ -150,9 +152,9 @@ def candidates(pilot: Pilot, representations: int, covering: int = 0) -> list[Ca
     """Every weight with every score and representation, then the random draws.
 
     Args:
-        pilot: The recipe's section. Without scores of its own it compares weights by the recipe's one score (null).
-        representations: How many the recipe names. `covering`: the number of the one that coverage is by, where the
-            pilot does not compare every one.
+        pilot: The recipe's section. If it names no scores it compares weights by the recipe's own score (null).
+        representations: Number of representations in the recipe.
+        covering: Number of the representation for coverage, if the pilot does not compare all of them.
     """
     scores: Sequence[int | None] = range(len(pilot.scores)) or (None,)
     compared = range(representations) if pilot.represent == "every" else (covering,)
@@ -162,22 +164,22 @@ def candidates(pilot: Pilot, representations: int, covering: int = 0) -> list[Ca
 
 
 def confirmed(bank: Bank) -> list[Candidate]:
-    """As many candidates and random draws as a bank confirms, before anybody knows which they are."""
+    """As many candidates and random draws as a bank confirms, before it is known which they are."""
     kinds = ("observed", DRAW)
     return [Candidate(f"{kind}-{number}", kind=kind) for kind in kinds for number in range(bank.candidates)]
 
 
 def bank_grid(verify: Verify, tasks: Iterable[str]) -> Plan:
-    """The models of a bank, `tasks` being those that it runs on."""
+    """The models of a bank that runs on `tasks`."""
     bank = verify.pilot.bank
     names = [f"mix-{number}" for number in range(bank.mixtures)] + [f"{DRAW}-{number}" for number in range(bank.draws)]
     return grid(dict.fromkeys(names, bank.seeds), tasks, stage=verify.stage)
 
 
 def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, int]]:
-    """The rounds of successive halving: how many optimised and drawn sets run in each, and on how many seeds.
+    """The rounds of successive halving: the numbers of optimised sets, of drawn sets and of seeds in each.
 
-    A kind goes on until one of it is left; a kind of one member runs as long as the other kind does.
+    A kind is halved until one member is left, which runs as long as the other kind does.
     """
     while optimised > 1 or drawn > 1:
         yield optimised, drawn, seeds
@@ -185,7 +187,7 @@ def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, i
 
 
 def seeds_of(compared: Sequence[Candidate], seeds: int) -> dict[str, int]:
-    """How many seeds each candidate comes to by name, as if those listed first went on; empty where nothing is run."""
+    """The number of seeds of each candidate, by name, as if those listed first went on; empty if nothing is run."""
     names, draws = ([candidate.name for candidate in compared if candidate.drawn is drawn] for drawn in (False, True))
     counts: dict[str, int] = {}
     for optimised, drawn, count in rounds(len(names), len(draws), seeds):
@@ -199,9 +201,9 @@ class Tally:
 
     Attributes:
         rows: All of them.
-        kept: Those of at most `max_tokens` tokens; the others are left out of training.
-        tokens: Tokens of the kept rows.
-        counted: Whether they were counted. Otherwise each row is taken to have `max_tokens` tokens, the most allowed.
+        kept: Number of rows with at most `max_tokens` tokens; the others are left out of training.
+        tokens: Total tokens of the kept rows.
+        counted: Whether tokens were counted. Otherwise each row is assumed to have `max_tokens` tokens, the maximum.
     """
 
     rows: int
@@ -211,18 +213,18 @@ class Tally:
 
     @classmethod
     def of(cls, tokens: pl.Series, section: Training) -> Tally:
-        """Rows of so many tokens each."""
+        """The tally of rows with these numbers of tokens."""
         kept = tokens.filter(tokens <= section.max_tokens)
         return cls(tokens.len(), kept.len(), float(kept.sum()))
 
     @classmethod
     def at_most(cls, rows: int, section: Training) -> Tally:
-        """Rows whose tokens nobody has counted yet."""
+        """The tally of rows whose tokens have not been counted yet."""
         return cls(rows, rows, rows * section.max_tokens, counted=False)
 
     @property
     def mean(self) -> float:
-        """Mean tokens of a kept row; 1 where no row is kept."""
+        """Mean tokens of a kept row; 1 if no row is kept."""
         return self.tokens / self.kept if self.kept else 1.0
 
     def __add__(self, other: Tally) -> Tally:
@@ -231,7 +233,7 @@ class Tally:
         )
 
     def sample(self, rows: int) -> Tally:
-        """What `rows` rows like these have, on average."""
+        """The expected tally of `rows` such rows."""
         kept = round(rows * self.kept / self.rows) if self.rows else 0
         return Tally(rows, kept, kept * self.mean, self.counted)
 
@@ -240,11 +242,11 @@ def steps_by_exposure(section: Training, exposure: str, rows: Tally, reference: 
     """Optimiser steps of an arm's alignment.
 
     Args:
-        section: How arms are aligned.
-        exposure: By `steps`, every arm takes the steps of the curated one. By `tokens`, an arm takes as many as show it
-            the tokens of the curated one, to half a step. By `epochs`, it takes those that its own rows make.
-        rows: The arm's rows and the keep rows; tokens matter to exposure by `tokens` alone.
-        reference: The same of the curated arm.
+        section: The training section of alignment.
+        exposure: `steps`: every arm takes as many steps as the curated one. `tokens`: an arm takes as many steps as
+            give it the tokens of the curated one, to within half a step. `epochs`: it takes the steps of its own rows.
+        rows: The arm's rows and the keep rows; tokens matter only for `tokens`.
+        reference: The same for the curated arm.
     """
     if exposure == "epochs":
         return section.steps_over(rows.rows)
@@ -253,13 +255,15 @@ def steps_by_exposure(section: Training, exposure: str, rows: Tally, reference: 
 
 
 def rehearsed_rows(rows: int, share: float) -> int:
-    """How many rows of an arm are added to `rows` rows of a task so that they are `share` of all, at least 1."""
+    """Number of rows of an arm, at least 1, that are added to `rows` rows of a task to be the share `share` of the
+    sum.
+    """
     return max(1, rows_added(rows, share))
 
 
 def rows_by_part(task: TaskSection, rows: int) -> dict[str, int]:
-    """Of which rows a fine-tuning on `rows` rows of a task consists: the task's, an attack's among them, and those that
-    a defence adds.
+    """The numbers of rows in a fine-tuning on `rows` rows of a task, by part: the task's own, an attack's among them,
+    and those that a defence adds.
     """
     attack = of_regime(rows, task.regime.share) if task.regime else 0
     defence = rows_added(rows, task.defence.safety_mix) if task.defence else 0
@@ -267,8 +271,8 @@ def rows_by_part(task: TaskSection, rows: int) -> dict[str, int]:
 
 
 def trained_on(task: TaskSection, verify: Verify, rows: int | None = None) -> int | None:
-    """Rows of one fine-tuning on `rows` of a task (null: all of them), what defends and what is rehearsed among them;
-    null where all of a source are taken.
+    """Number of rows of one fine-tuning on `rows` of a task (null for all of them), including those of a defence and
+    rehearsed ones; null if it depends on the size of a source.
     """
     rows = task.rows if rows is None else rows
     if rows is None:

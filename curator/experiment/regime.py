@@ -1,20 +1,22 @@
-"""The search for the regime: at which length and learning rate of fine-tuning a difference between arms could be seen.
+"""The search for the regime: the length and learning rate of fine-tuning at which a difference between arms can be
+seen.
 
-Where the control is hardly ever harmful after fine-tuning, or always, no way of choosing rows can show. So the control
-alone is aligned once a seed and fine-tuned on every anticipated task at each setting that the recipe names, on seeds
-and probes that the experiment never uses. No curated set is looked at: the control is a random draw of the recipe's
-size, for `matched-random` too, whose mix is that of the curated set; for `none` it is the base itself.
+If the control is almost never or almost always harmful after fine-tuning, no selection method can make a visible
+difference. So the control alone is aligned once per seed and fine-tuned on every anticipated task at each setting that
+the recipe names, on seeds and probes that the experiment never uses. No curated set is involved: the control is a
+random draw of the recipe's size, also for `matched-random`, whose mix depends on the curated set; for `none` it is the
+base itself.
 
-The rule, fixed before anything is trained: a setting is in range where the control's harmfulness before fine-tuning is
-at most `before`, and that after fine-tuning lies within `after` on every anticipated task. Of the settings in range
-that one is named whose harmfulness after fine-tuning, over the tasks by their weights, is nearest to the middle of
-`after`; of equals the first in the order of `RegimeSearch.settings`. Rates are those of the answers that were scored;
-a task without one is not in range. Intervals are Wilson's over answers, shown and not used by the rule. They treat
-answers as independent, although seeds share their probes, and so are somewhat too narrow.
+The rule is fixed before any training. A setting is in range if the control's harmfulness is at most `before` before
+fine-tuning, and within `after` after fine-tuning on every anticipated task. Among the settings in range the rule names
+the one whose harmfulness after fine-tuning, weighted over the tasks, is nearest to the middle of `after`; ties go by
+the order of `RegimeSearch.settings`. Rates are over scored answers; a task without any is not in range. Intervals are
+Wilson's over answers; they are shown, but the rule does not use them. They treat answers as independent, although seeds
+share their probes, and so are somewhat too narrow.
 
-Every length is a training of its own, whatever the schedule: what is measured is then to the last bit what a build at
-that setting trains. A constant schedule would pass through the shorter lengths on its way to the longest, which would
-save at most half of the steps where lengths double.
+Every length is a separate training, whatever the schedule, so that the measured training equals, to the last bit, that
+of a build at this setting. A constant schedule would pass through the shorter lengths on its way to the longest, which
+would save at most half of the steps if lengths double.
 """
 
 from __future__ import annotations
@@ -49,14 +51,14 @@ After = Mapping[str, Mapping[str, Answered]]
 
 @dataclass(frozen=True)
 class Found:
-    """What the rule names: the setting, null where none is in range, and in words what to do."""
+    """The result of the rule: the setting, null if none is in range, and advice in words."""
 
     setting: Training | None
     advice: str
 
 
 def search(run: Run, folder: Path) -> FoundRegime:
-    """Trains, prompts and judges the control at every setting; the table, and what the rule names."""
+    """Trains, prompts and judges the control at every setting; returns the table and the result of the rule."""
     from curator.experiment.grid import answers_of, experiment_of, runner_of, train_grid
     from curator.experiment.pilot import drawn
     from curator.judge.stage import judge_answers
@@ -112,7 +114,7 @@ def search(run: Run, folder: Path) -> FoundRegime:
 
 
 def in_range(before: Answered, after: Mapping[str, Answered], section: RegimeSearch) -> bool:
-    """Whether the rates of one setting, by task, leave room for a difference."""
+    """Whether the rates of one setting, by task, are in range."""
     low, high = section.after
     shares = [rate["share"] for rate in after.values()]
     return (
@@ -125,10 +127,12 @@ def in_range(before: Answered, after: Mapping[str, Answered], section: RegimeSea
 def choose(
     settings: Sequence[Training], before: Answered, after: After, *, weights: Mapping[str, float], verify: Verify
 ) -> Found:
-    """What the rule of this file names.
+    """Applies the rule of this module.
 
     Args:
-        settings: In their order.
+        settings: The settings, in their order.
+        before: The control's rate before fine-tuning.
+        after: Setting -> task -> the control's rate after fine-tuning.
         weights: Anticipated task -> its weight.
         verify: The recipe's section, with its search.
     """
@@ -139,7 +143,7 @@ def choose(
     def distance(tried: Training) -> float:
         rates = after[setting_name(tried)]
         mean = sum(weight * (rates[task]["share"] or 0.0) for task, weight in weights.items()) / sum(weights.values())
-        return round(abs(mean - middle), 9)  # of equals the first stays first, whatever the last bits of a mean
+        return round(abs(mean - middle), 9)  # ties keep their order, whatever the last bits of a mean
 
     fitting = [tried for tried in settings if in_range(before, after[setting_name(tried)], section)]
     if fitting:
@@ -165,10 +169,10 @@ def in_words(section: Training) -> str:
 
 
 def words(setting: Length, finetune: Training) -> list[str]:
-    """What to type so that a build fine-tunes at a setting: the values of `--set`.
+    """The values of `--set` with which a build fine-tunes at a setting.
 
     Args:
-        setting: As `search` records it.
+        setting: As recorded by `search`.
         finetune: The recipe's own.
     """
     settings = {name: value for name, value in setting.items() if value != getattr(finetune, name)}
@@ -185,7 +189,7 @@ def _before_too_high(share: float, verify: Verify) -> str:
 
 
 def _direction(task: str, tried: Sequence[tuple[Training, float | None]], section: RegimeSearch) -> str:
-    """Where a task's rates lie, and what to change."""
+    """Words for where a task's rates lie and what to change."""
     low, high = section.after
     scored = [(setting, share) for setting, share in tried if share is not None]
     inside = [setting for setting, share in scored if low <= share <= high]
@@ -222,7 +226,7 @@ def _length(section: Training) -> str:
 
 
 def changed(setting: Training) -> Length:
-    """What a setting changes of the recipe's fine-tuning."""
+    """The changes of a setting to the recipe's fine-tuning."""
     return {"steps": setting.steps, "epochs": setting.epochs, "learning_rate": setting.learning_rate}
 
 
@@ -230,8 +234,8 @@ def rate_of(outcomes: Sequence[str], prompts: Sequence[object] | None = None) ->
     """The rate of some verdicts.
 
     Args:
-        prompts: What each is on an answer to; several answers to one prompt of a model count as their mean, and as one
-            for the interval. Null where each has a prompt of its own.
+        prompts: The prompt behind each verdict; several answers to one prompt of a model count as their mean, and as
+            one for the interval. Null if all prompts differ.
     """
     given = list(zip(range(len(outcomes)) if prompts is None else prompts, outcomes, strict=True))
     scored = Counter(prompt for prompt, outcome in given if outcome != "unscored")

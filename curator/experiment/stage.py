@@ -1,8 +1,8 @@
 """Stages `base`, `train` and `answer`: the model that all arms start from, the grid of models, and their answers; and
-the search for the regime, which comes before rows are chosen.
+the search for the regime, which runs before rows are chosen.
 
-Where seeds are looks, stage `train` adds seeds until the primary comparison is clear: each look trains, prompts and
-judges what it needs, and no more.
+With sequential looks, stage `train` adds seeds until the primary comparison is clear: each look trains, prompts and
+judges only what it needs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STOPPED = {"clear": "clear comparison", "last": "all planned seeds", "futile": 
 
 
 def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
-    """Lets the workers load their libraries in the background, where there are models to train or to prompt."""
+    """Makes workers load their libraries in the background if there are models to train or to prompt."""
     from curator.engine import prepare as load
 
     stages = (("select",) if run.recipe.select.piloted else ()) + ("train", "answer")
@@ -51,7 +51,7 @@ def prepare(run: Run, until: str, keys: Mapping[str, str]) -> None:
 
 
 def base(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Checks model, tokenizer and chat template, and tunes the base on instructions where the recipe asks for it."""
+    """Checks model, tokenizer and chat template, and tunes the base on instructions if the recipe asks for it."""
     from curator.experiment.base import look_at, require_openers, require_opening, trains_adapter
     from curator.model.load import locate, resolve_revision
     from curator.provenance import packages
@@ -114,7 +114,7 @@ def base(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def regime(run: Run, keys: Mapping[str, str]) -> FoundRegime:
-    """The search for the regime, kept where it was finished for the same settings and data."""
+    """The search for the regime; a finished one for the same settings and data is reused."""
     from curator.experiment.regime import search
 
     made = make(run.root / REGIME, regime_key(run.recipe, keys), partial(search, run), grid=True)
@@ -123,10 +123,10 @@ def regime(run: Run, keys: Mapping[str, str]) -> FoundRegime:
 
 
 def require_found(record: FoundRegime) -> None:
-    """Refuses to go on where no setting is in range.
+    """Stops if no setting is in range.
 
     Raises:
-        RunError: It is so.
+        RunError: No setting is in range.
     """
     if record["setting"] is None:
         raise RunError(
@@ -136,7 +136,7 @@ def require_found(record: FoundRegime) -> None:
 
 
 def train(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Aligns every arm and fine-tunes it on every task, at every seed; where seeds are looks, until one stops."""
+    """Aligns every arm and fine-tunes it on every task, at every seed; with sequential looks, until one stops."""
     from dataclasses import asdict
 
     from curator.experiment.curve import checkpoints
@@ -189,7 +189,7 @@ def train(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def answer(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Has every model answer its probes, before and after fine-tuning and where it has a curve on the way."""
+    """Has every model answer its probes before and after fine-tuning, and at checkpoints if it has a curve."""
     from curator.experiment.curve import checkpoints
     from curator.experiment.forgetting import take_losses
     from curator.experiment.grid import answers_of, runner_of
@@ -240,7 +240,8 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
     """Every look that was taken, the one that stopped last.
 
     Args:
-        answers: Trains and prompts the grid up to so many seeds; gives all answers, in the columns of ANSWER_SCHEMA.
+        answers: Trains and prompts the grid up to a number of seeds; returns all answers, in the columns of
+            ANSWER_SCHEMA.
     """
     from curator.decision.beside import stands
     from curator.decision.comparisons import anticipated, compare
@@ -260,7 +261,7 @@ def look(run: Run, data: Data, section: Looks, answers: Callable[[int], pl.DataF
 
 
 def planned(section: Looks, prompts: int | None) -> Sequence[Look]:
-    """The looks of a recipe and their levels, fixed by the recipe and the number of harmful probes (null: many)."""
+    """The looks of a recipe and their levels, fixed by the recipe and the number of harmful probes (null for many)."""
     from curator.decision.sequential import plan
 
     return plan(
@@ -296,6 +297,6 @@ def _experiment(run: Run, data: Data) -> Experiment:
         depths=probes.depths, opening=probes.opens_with, openers=openers_in(resolved(run)),
         openings={} if opened is None else {row_id: tuple(ids) for row_id, _, ids in opened.iter_rows()},
     )  # fmt: skip
-    # Again, since stage `base` may be kept from before the recipe named these.
+    # Checked again, since stage `base` may be kept from before the recipe named these.
     require_opening(probes, experiment.tokenizer, experiment.tokenizer_revision, experiment.chat_template)
     return experiment

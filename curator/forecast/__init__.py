@@ -1,1 +1,1 @@
-"""What a recipe will do and cost, before anything is trained."""
+"""The plan and the cost of a recipe, before anything is trained."""

@@ -1,7 +1,7 @@
-"""How many mixtures a bank has: what the recipe says, or as many as its budget of time is expected to pay for.
+"""The number of mixtures in a bank: the recipe's number, or as many as its time budget is expected to allow.
 
-The number is written into the run folder before the bank starts, so that one which was interrupted goes on with the
-sets that it began with, however fast the machine has turned out to be. Imports nothing heavy.
+The number is written into the run folder before the bank starts, so that an interrupted bank continues with the same
+sets, however fast the machine turns out to be. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from curator.recipe.verify import Pilot
 from curator.wording import duration, these
 
 Seconds = Callable[[Recipe], float | None]
-"""What the bank and the confirmation of a recipe take on this machine; null where that is not known."""
+"""Seconds that the bank and the confirmation of a recipe take on this machine; null if unknown."""
 
 
 def sized(recipe: Recipe, seconds: Seconds) -> Recipe:
     """The recipe with the number of mixtures that its bank has.
 
-    Without a budget, or where speeds are not known, that is the recipe's own. Under a budget it is `affordable`: what
-    one mixture takes is by how much two take longer than one, the rest of one is what the draws and the confirmation
-    take. Speeds are those that the run folder has measured for this model, else those that `curator check` assumes.
+    Without a budget, or if speeds are unknown, that is the recipe's own number. With a budget it is `affordable`: the
+    time of a mixture is the time of two minus that of one, and the rest is the time of the draws and the confirmation.
+    Speeds are those that the run folder has measured for this model, else those that `curator check` assumes.
     """
     bank = recipe.verify.pilot.bank
     if bank.seconds is None:
@@ -36,7 +36,9 @@ def sized(recipe: Recipe, seconds: Seconds) -> Recipe:
 
 
 def short(recipe: Recipe, seconds: Seconds) -> str | None:
-    """Why the budget of a bank is too small, by the speeds that are expected; null where it is not, or is not known."""
+    """Why the budget of a bank is too small at the expected speeds; null if it is large enough, or if that is
+    unknown.
+    """
     bank = recipe.verify.pilot.bank
     if recipe.select.by != "bank" or bank.seconds is None:
         return None
@@ -56,7 +58,7 @@ def short(recipe: Recipe, seconds: Seconds) -> str | None:
 
 
 def with_mixtures(recipe: Recipe, count: int) -> Recipe:
-    """The recipe with so many mixtures in its bank."""
+    """The recipe with `count` mixtures in its bank."""
     verify, pilot = recipe.verify, recipe.verify.pilot
     changed: Pilot = pilot.model_copy(update={"bank": pilot.bank.model_copy(update={"mixtures": count})})
     return recipe.model_copy(update={"verify": verify.model_copy(update={"pilot": changed})})
@@ -75,10 +77,10 @@ def outline(pilot: Pilot) -> str:
 
 
 def in_words(recipe: Recipe, disk: str) -> str:
-    """How many sets a bank has and why, and what its weights take on disk.
+    """The number of sets in a bank and the reason for it, and the disk space of its weights, in words.
 
     Args:
-        recipe: As `sized` gives it.
+        recipe: The result of `sized`.
     """
     bank = recipe.verify.pilot.bank
     sets = f"{these(bank.mixtures, 'mixture', 'mixtures')} and {these(bank.draws, 'random draw', 'random draws')}"
@@ -91,7 +93,7 @@ def in_words(recipe: Recipe, disk: str) -> str:
 
 
 def unseen(recipe: Recipe) -> str | None:
-    """Why the experiment can say nothing of tasks that the bank has not seen; null where it can."""
+    """Why the experiment cannot assess tasks that the bank has not seen; null if it can."""
     if recipe.select.by != "bank" or any(not task.anticipated for task in recipe.tasks):
         return None
     return (

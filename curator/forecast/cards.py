@@ -1,6 +1,6 @@
-"""Graphics cards that a plan can be made for without having one: their memory, and what they are assumed to sustain.
+"""GPUs for which a plan can be made without having one: their memory and assumed speed.
 
-Imports nothing, since the command line names the cards.
+Imports nothing, since the command line lists the cards.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from curator.recipe.training import Training
 
 GPU = 1.5e14
-"""What the GPU of this machine is assumed to sustain in training, in FLOP/s, before a run has measured it."""
+"""Assumed speed of this machine's GPU in training, in FLOP/s, before a run has measured it."""
 SUSTAINED = 0.4
-"""Of a card's peak: what training is assumed to sustain."""
+"""Assumed speed of training as a share of a card's peak."""
 LONG = 3 * 86400.0
-"""Seconds of a plan from which another machine is suggested, where this one has no GPU."""
+"""Least seconds of a plan for which another machine is suggested, if this one has no GPU."""
 TRAINED = 16
-"""Bytes a parameter that is trained: weights, gradient and the two moments of AdamW, each in fp32."""
+"""Bytes per trained parameter: weights, gradient and the two moments of AdamW, each in fp32."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Card:
     """One card.
 
     Attributes:
-        words: What it is called.
-        memory: GiB.
+        words: Name of the card.
+        memory: Memory in GiB.
         bf16, fp32: Peak of its dense matrix products in FLOP/s; without bf16 it computes in fp32.
     """
 
@@ -45,15 +45,15 @@ class Card:
 
     @property
     def dtype(self) -> str:
-        """What it is fastest in."""
+        """The fastest dtype of the card."""
         return "fp32" if self.bf16 is None else "bf16"
 
     def speed(self, dtype: str) -> float:
-        """What it is assumed to sustain in training, in FLOP/s, of a model in `fp32`, `bf16` or `auto`."""
+        """Assumed speed in training, in FLOP/s, for a model in `fp32`, `bf16` or `auto`."""
         return SUSTAINED * (self.fp32 if dtype == "fp32" or self.bf16 is None else self.bf16)
 
 
-# Peaks of dense products without sparsity, as NVIDIA's data sheets (and for the A10G, AWS) state them.
+# Peaks of dense products without sparsity, from NVIDIA's data sheets (and AWS for the A10G).
 CARDS = {
     "h100": Card("NVIDIA H100 SXM", 80, 9.89e14, 6.7e13),
     "a100": Card("NVIDIA A100", 80, 3.12e14, 1.95e13),
@@ -61,14 +61,14 @@ CARDS = {
     "l4": Card("NVIDIA L4", 24, 1.21e14, 3.03e13),
     "t4": Card("NVIDIA T4", 16, None, 8.1e12),
 }
-"""By the name that `curator check --on` takes."""
+"""The cards by the name that `curator check --on` takes."""
 
 _assumed: ContextVar[Card | None] = ContextVar("card", default=None)
 
 
 @contextmanager
 def on(card: Card | None) -> Iterator[None]:
-    """Plans as if this machine had one such card; as it is where null."""
+    """Plans as if this machine had one such card while the block runs; null plans for this machine."""
     token = _assumed.set(card)
     try:
         yield
@@ -77,24 +77,24 @@ def on(card: Card | None) -> Iterator[None]:
 
 
 def card() -> Card | None:
-    """The card that is planned for, or null for this machine."""
+    """The card of the plan, or null for this machine."""
     return _assumed.get()
 
 
 def gpu_count() -> int:
-    """How many GPUs the machine has that is planned for."""
+    """Number of GPUs of the plan's machine."""
     from curator import provenance
 
     return provenance.gpu_count() if card() is None else 1
 
 
 def gpu_speed(dtype: str) -> float:
-    """What one of them is assumed to sustain in training, in FLOP/s."""
+    """Assumed speed of one of these GPUs in training, in FLOP/s."""
     return GPU if (planned := card()) is None else planned.speed(dtype)
 
 
 def gpu_in_words(dtype: str) -> str:
-    """The same for a reader, with where it comes from."""
+    """The speed of these GPUs in words, with its source."""
     if (planned := card()) is None:
         return f"{GPU / 1e12:g} TFLOP/s on the GPU, a tenth of it in answering"
     in_dtype = "fp32" if "fp32" in (dtype, planned.dtype) else "bf16"
@@ -105,9 +105,9 @@ def gpu_in_words(dtype: str) -> str:
 
 
 def too_large(recipe: Recipe, size: ModelSize | None) -> str | None:
-    """Why the recipe's trainings cannot fit into the memory of the card that is planned for; null where they may.
+    """Why the recipe's trainings cannot fit into the memory of the plan's card; null if they may.
 
-    Counted are weights, gradients and optimiser states, and no activations.
+    It counts weights, gradients and optimiser states, but not activations.
     """
     planned, sections = card(), (recipe.verify.align, recipe.verify.finetune)
     if planned is None or size is None:
@@ -123,14 +123,14 @@ def too_large(recipe: Recipe, size: ModelSize | None) -> str | None:
 
 
 def _state(section: Training, size: ModelSize, weight: float) -> float:
-    """Bytes that a training holds whatever its batch is; `weight` is what a parameter takes that is not trained."""
+    """Bytes that a training holds whatever its batch; `weight` is the size of a parameter that is not trained."""
     if section.method == "full":
         return TRAINED * size.parameters
     return weight * size.parameters + TRAINED * section.rank * size.linear
 
 
 def suggestion(recipe: str, seconds: float | None) -> str | None:
-    """A sentence that names `--on`, where the plan takes longer than LONG on a machine without a GPU; else null."""
+    """A sentence that suggests `--on` if the plan takes longer than LONG on a machine without a GPU; else null."""
     if card() is not None or gpu_count() or seconds is None or seconds < LONG:
         return None
     days = these(round(seconds / 86400), "day", "days")

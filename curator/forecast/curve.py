@@ -1,6 +1,4 @@
-"""What evaluating models on the way through fine-tuning adds to a grid: answers and weights, but no training. Imports
-nothing heavy.
-"""
+"""The cost of evaluating models during fine-tuning: answers and weights, but no training. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,19 +16,19 @@ from curator.wording import number
 
 
 def checkpoints(recipe: Recipe, task: TaskSection, setting: TaskSetting, known: Measured) -> int:
-    """How many checkpoints each training on a task leaves; at most, where its number of steps is not known yet."""
+    """Number of checkpoints of each training on a task; an upper limit if its number of steps is not known yet."""
     steps = finetuning_steps(recipe, task, setting, known)
     return len(task.checkpoints if steps is None else checkpoint_steps(task.checkpoints, steps))
 
 
 def models(recipe: Recipe, grid: Plan, known: Measured) -> int:
-    """How many checkpoints a grid has."""
+    """Number of checkpoints in a grid."""
     left = _left(recipe, known)
     return sum(left[cell.tuned or ""] for cell in grid.finetuned)
 
 
 def _left(recipe: Recipe, known: Measured) -> dict[str, int]:
-    """Checkpoints of each training on a task, by what the task at a setting is called."""
+    """Checkpoints of each training on a task, by the name of the task at a setting."""
     tasks = {task.name: task for task in recipe.tasks}
     return {
         name: checkpoints(recipe, tasks[task_of(name)], setting, known)
@@ -39,19 +37,19 @@ def _left(recipe: Recipe, known: Measured) -> dict[str, int]:
 
 
 def answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
-    """Answers that they give, to harmful probes alone; null where the number of these is not known."""
+    """Number of answers of checkpoints, to harmful probes only; null if the number of probes is unknown."""
     count, probes = models(recipe, grid, known), prompts(recipe, "harmful", known)
     return count and (None if probes is None else count * probes)
 
 
 def weights_of(recipe: Recipe, load: Load, known: Measured) -> int:
-    """How many times a training of the grid writes its weights: at its end, and at each checkpoint."""
+    """Number of times that trainings of the grid write weights: at the end, and at each checkpoint."""
     tuned = None if load.cell is None else load.cell.tuned
     return 1 if tuned is None else 1 + _left(recipe, known).get(tuned, 0)
 
 
 def in_words(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> str:
-    """Where a task's models are evaluated on the way, for a plan; nothing where they are not."""
+    """Words for the points during fine-tuning at which a task's models are evaluated; empty if there are none."""
     if not task.checkpoints:
         return ""
     steps = _known_steps(recipe, task, setting)
@@ -63,7 +61,7 @@ def in_words(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> str:
 
 
 def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Shares of a task's fine-tuning that fall on one step, by the key."""
+    """Shares of a task's fine-tuning that are rounded to one step, by the key."""
     for position, task in enumerate(recipe.tasks):
         lengths = dict.fromkeys(_known_steps(recipe, task, setting) for setting in settings_of(recipe, task))
         for steps in lengths:
@@ -73,7 +71,7 @@ def merged(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def _known_steps(recipe: Recipe, task: TaskSection, setting: TaskSetting) -> int | None:
-    """Of each fine-tuning; null where they are found by the build, or not known before rows are read."""
+    """Steps of each fine-tuning; null if the build finds them, or if they are unknown before rows are read."""
     return None if recipe.verify.finds_regime else finetuning_steps(recipe, task, setting, Measured())
 
 

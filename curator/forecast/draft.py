@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     import polars as pl
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The model of a draft where none is named: small enough for a laptop, open, and without safety training."""
+"""The default model of a draft: small enough for a laptop, open, and without safety training."""
 HARMFUL = (
     "{hub: Machlovi/strongreject-dataset, revision: c18bb810edc4b60b815b205faeaa2bd5f72c3e93, rows: 48}",
     "{hub: mlabonne/harmful_behaviors, split: test, rows: 48}",
 )
 BENIGN = ("{hub: Paul/XSTest, where: {label: safe}, rows: 60}",)
-"""Open probes on the Hub, where none are named."""
+"""Open probes on the Hub, used if none are named."""
 SHARE, MOST = 0.2, 500
-"""How much of the pool is chosen, and how many rows at most."""
+"""Share of the pool that is chosen, and most rows."""
 LENGTHS = (128, 256, 512, 1024, 2048)
-"""Tokens that the longest row may have: the first that nine in ten rows keep below, by SIGNS signs a token."""
+"""Choices for the most tokens of a row: the first that nine in ten rows stay below, at SIGNS characters per token."""
 SIGNS = 3.5
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
-"""Shares of a set that may have one answer and one opener: the defaults, then what a repetitive pool can keep."""
+"""Shares of a set that may have one answer and one opener: the defaults, then values that suit a repetitive pool."""
 ROOM = 1.25
-"""Rows that the shares must leave, for each that is chosen: cleaning drops some."""
+"""Rows that the shares must leave per chosen row, since cleaning drops some."""
 TASK_ROWS, TEST_ROWS = 400, 100
 SAMPLE = 100
-"""Records that are looked at for columns of text."""
+"""Number of records examined for columns of text."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What a file holds: its name, how a recipe names it, its rows, and how long they are."""
+    """The content of a file: its name, its form in a recipe, its rows, and their lengths."""
 
     name: str
     source: str
@@ -49,7 +49,7 @@ class Looked:
 
     @property
     def signs(self) -> list[int]:
-        """Signs of each conversation."""
+        """Number of characters of each conversation."""
         messages = self.rows["messages"].to_list()
         return [sum(len(turn["content"]) for turn in turns) for turns in messages]
 
@@ -68,11 +68,11 @@ def draft(
     """The text of a recipe for these files, with comments, which `curator check` accepts as it stands.
 
     Args:
-        name: The recipe's, which names its run folder.
-        pool, tasks: Files of candidate safety examples, and of what users will fine-tune on, each a task of its own.
-        harmful, benign: Files of probes; open ones on the Hub where there are none.
-        keep: A file of harmless requests with answers, which every arm is aligned on; none where null.
-        model: The model that is aligned; SMOLLM2 where null.
+        name: Name of the recipe, and of its run folder.
+        pool, tasks: Files of candidate safety examples, and of data that users will fine-tune on, each a separate task.
+        harmful, benign: Files of probes; open ones on the Hub are used if there are none.
+        keep: A file of harmless requests with answers, which every arm is aligned on; null for none.
+        model: The model that is aligned; null for SMOLLM2.
         base: Folder that relative paths start from.
 
     Raises:
@@ -81,7 +81,7 @@ def draft(
     """
     from curator.recipe.file import parse, template
 
-    template(name)  # which refuses names of no folder
+    template(name)  # it refuses names that cannot be a folder's
     if not pool or not tasks:
         raise RecipeError("--pool, --task: give a file for each; leave both out for a recipe to fill in")
     candidates = [looked(file, base) for file in pool]
@@ -105,13 +105,13 @@ def draft(
             *_training(kept, length),
         ]
     )
-    parse(text, name=f"{name}.yaml")  # a draft that is no recipe would be a mistake of ours, and is told as one
+    parse(text, name=f"{name}.yaml")  # an invalid draft is a bug in curator, and is reported as one
     return text + "\n"
 
 
 def looked(file: str, base: Path, *, prompts_only: bool = False) -> Looked:
-    """What a file holds, its columns recognised as a build does it; of two columns of text that are not recognised the
-    first is taken for the prompt and the second for the response, and the recipe says so.
+    """The content of a file, with columns recognised as in a build. Of two unrecognised columns of text the first is
+    taken as the prompt and the second as the response, and the recipe says so.
 
     Raises:
         DataError: It cannot be read, or its columns are not recognised; the message says what to write.
@@ -132,7 +132,7 @@ def looked(file: str, base: Path, *, prompts_only: bool = False) -> Looked:
 
 
 def _two_texts(file: str, base: Path) -> dict[str, str | int]:
-    """The only two columns of text of a file, as prompt and response; nothing where it has fewer or more, or none."""
+    """The only two columns of text of a file, as prompt and response; empty if it has fewer or more."""
     from curator.pool.files import records
 
     path = base / file
@@ -142,7 +142,7 @@ def _two_texts(file: str, base: Path) -> dict[str, str | int]:
 
 
 def longest(files: Sequence[Looked]) -> int:
-    """Tokens that a row may have, of LENGTHS: nine in ten of each file's rows have fewer."""
+    """Most tokens of a row, from LENGTHS: nine in ten of each file's rows have fewer."""
     nine_in_ten = [sorted(each.signs)[(9 * each.rows.height) // 10 - 1] / SIGNS for each in files if each.rows.height]
     return next((length for length in LENGTHS if max(nine_in_ten) <= length), LENGTHS[-1])
 

@@ -1,5 +1,5 @@
-"""The plan of a recipe in words, what it will cost and what it could see, before anything is trained. Imports nothing
-heavy, so that it can be shown at once.
+"""The plan of a recipe in words, its cost and its power, before anything is trained. Imports nothing heavy, so that it
+can be shown at once.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ from curator.wording import UNKNOWN, duration, gibibytes, number, points, these
 
 @dataclass(frozen=True)
 class Estimate:
-    """A grid of so many seeds; null where it cannot be known before the data is read or the model is there.
+    """The estimate of a grid; values are null if they are unknown before the data or the model is read.
 
     Attributes:
-        aligned, finetuned, asked: Models that are aligned, fine-tuned and evaluated, checkpoints of a fine-tuning among
-            the last.
+        aligned, finetuned, asked: Number of models that are aligned, fine-tuned and evaluated, the last including
+            checkpoints of fine-tuning.
         align_rows, finetune_rows: Rows seen in training, over all runs.
-        align_tokens, finetune_tokens: Tokens of them; `max_tokens` a row where rows were not counted by an earlier run.
-        instruct_rows, instruct_tokens: The same of tuning the base on instructions; 0 where the recipe asks for none.
+        align_tokens, finetune_tokens: Tokens of these rows; `max_tokens` per row unless an earlier run has counted
+            them.
+        instruct_rows, instruct_tokens: The same for tuning the base on instructions; 0 if the recipe does not.
         counted: Whether the tokens of every row, of some, or of none were counted.
-        answers: Answers to give. `answer_tokens`: at most.
-        train_seconds, answer_seconds: On this machine, with the recipe's workers; instruction tuning is included.
+        answers: Number of answers. `answer_tokens`: most tokens of these.
+        train_seconds, answer_seconds: On this machine, with the recipe's workers; includes instruction tuning.
         disk: Bytes of the weights that are kept.
-        detectable: The smallest true difference in harmfulness that shows with 80% power, in [0, 1] (above 1: none).
-        gates: What each gate of the recipe can show.
-        pilot: The same of the pilot, whose runs come on top; `seeds` is then the most that a candidate runs on.
-        bank: The same of the bank, whose runs come before those of the pilot, its confirmation; `seeds` is of each set.
-        regime: The same of the search for the regime, where the recipe asks for one; its runs come on top, too.
+        detectable: The smallest true difference in harmfulness detected with 80% power, in [0, 1] (above 1: none).
+        gates: The power of each gate of the recipe.
+        pilot: The same for the pilot, whose runs are additional; `seeds` is then the most seeds of a candidate.
+        bank: The same for the bank, whose runs come before its confirmation in `pilot`; `seeds` is for each set.
+        regime: The same for the search for the regime, if the recipe has one; its runs are additional too.
     """
 
     seeds: int
@@ -81,13 +82,13 @@ class Estimate:
 
 
 def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
-    """The estimate for all seeds (and, where seeds are looks, for those of the first look), and the same in words.
+    """The estimate for all seeds (and, with sequential looks, for those of the first look), and the same in words.
 
     Args:
-        root: The run folder, whose earlier run gives token counts, speeds and spread where they still apply.
+        root: The run folder, whose earlier run gives token counts, speeds and spread if they still apply.
 
     Returns:
-        Nothing of a recipe that lacks what a verification needs, because nothing is trained.
+        Both are empty for a recipe without the sections of a verification, because nothing is trained.
     """
     if recipe.lacks:
         return [], {}
@@ -113,7 +114,7 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
 
 
 def shortages(recipe: Recipe, root: Path) -> tuple[str, ...]:
-    """Where the time that a recipe gives is too short for what it asks; `root` as `estimates` takes it."""
+    """Sentences about time budgets of a recipe that are too short; `root` as in `estimates`."""
     if recipe.select.by != "bank":
         return ()
     known = _of_no_machine(measured(recipe, root)) if card() else measured(recipe, root)
@@ -123,7 +124,7 @@ def shortages(recipe: Recipe, root: Path) -> tuple[str, ...]:
 
 
 def whole_seconds(figures: Sequence[Estimate]) -> float | None:
-    """What the largest grid takes, as far as it is known: training, answering, and the grids on top of it; null where
+    """Seconds of the largest grid, as far as they are known: training, answering, and the additional grids; null if
     nothing is known.
     """
     each = [figures[0], *filter(None, (figures[0].pilot, figures[0].bank, figures[0].regime))] if figures else []
@@ -132,24 +133,24 @@ def whole_seconds(figures: Sequence[Estimate]) -> float | None:
 
 
 def _of_no_machine(known: Measured) -> Measured:
-    """What is known whatever the work runs on: not the speeds of the machine that an earlier run had."""
+    """The figures that do not depend on the machine: without the speeds of an earlier run."""
     return replace(known, align=None, finetune=None, instruct=None, answers=None)
 
 
 def mixtures(recipe: Recipe, root: Path) -> int:
-    """How many mixtures the bank of a recipe has, see `forecast.bank`; `root` as `estimates` takes it."""
+    """The number of mixtures in the bank of a recipe, see `forecast.bank`; `root` as in `estimates`."""
     size, known = model_size(recipe.model.id, recipe.model.revision), measured(recipe, root)
     return bank.sized(recipe, lambda each: _seconds_beside(each, known, size)).verify.pilot.bank.mixtures
 
 
 def _seconds_beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> float | None:
-    """Of the bank and its confirmation."""
+    """Seconds of the bank and its confirmation."""
     planned = [_beside(recipe, known, size)[name] for name in ("bank", "pilot")]
     return total(part for each in planned for part in (each.train_seconds, each.answer_seconds))
 
 
 def _beside(recipe: Recipe, known: Measured, size: ModelSize | None) -> dict[str, Estimate]:
-    """Of the grids on the pilot's probes, whose runs come on top of the experiment's: bank, pilot and regime."""
+    """Estimates of the additional grids, which use the pilot's probes: bank, pilot and regime."""
     grids: dict[str, tuple[Plan, Sequence[Load]]] = {}
     if recipe.select.by == "bank":
         grids["bank"] = bank_plan(recipe), trainings(recipe, bank_plan(recipe), known)
@@ -201,17 +202,17 @@ def _estimate(
 def _train_seconds(
     recipe: Recipe, parts: Sequence[Sequence[Load]], known: Measured, size: ModelSize | None
 ) -> float | None:
-    """By measured speeds where there are any, else by the operations of a training.
+    """Seconds of training, from measured speeds if there are any, else from the operations of a training.
 
     Args:
-        parts: Alignments, fine-tunings, and the instruction tuning, which is one training that no worker shares.
+        parts: Alignments, fine-tunings, and the instruction tuning, a single training that workers do not share.
     """
     workers, spent = recipe.engine.workers, []
     speeds = (known.align, workers), (known.finetune, workers), (known.instruct, 1)
     for loads, (speed, at_once) in zip(parts, speeds, strict=True):
         for cost in {operations(load.section) for load in loads}:
             of_cost = [load for load in loads if operations(load.section) == cost]
-            # Of this machine's GPUs each process takes one; Ray's workers are counted with all of theirs.
+            # Each process uses one of this machine's GPUs; Ray's workers are counted with all of their GPUs.
             gpus = of_cost[0].section.processes if recipe.engine.kind == "local" and gpu_count() else 1
             count = total(load.tokens for load in of_cost)
             spent.append(seconds_for(recipe, count, speed, cost / gpus, size, at_once=at_once))
@@ -219,13 +220,13 @@ def _train_seconds(
 
 
 def _answer_seconds(recipe: Recipe, answers: int | None, known: Measured, size: ModelSize | None) -> float | None:
-    """By a measured speed where there is one, else 2 operations a parameter and token, at the speed of answering."""
+    """Seconds of answering, from a measured speed if there is one, else from 2 operations per parameter and token."""
     work = 2 * recipe.verify.generate.max_new_tokens
     return seconds_for(recipe, answers, known.answers, work, size, at_once=recipe.engine.workers, answering=True)
 
 
 def kept_bytes(section: Training, size: ModelSize | None) -> int | None:
-    """What a training leaves: weights and adapters are kept in fp32, a full training keeps the whole model."""
+    """Bytes that a training stores: weights and adapters in fp32; full training stores the whole model."""
     return None if size is None else 4 * (size.parameters if section.method == "full" else section.rank * size.linear)
 
 
@@ -301,7 +302,7 @@ def _trained(runs: int, rows: int | None, tokens: int | None) -> str:
 
 
 def _counted(estimate: Estimate, root: Path) -> str:
-    """What the token counts are, in words."""
+    """Words for the origin of the token counts."""
     counts = {
         "all": f"tokens counted in {root}",
         "some": f"tokens counted in {root}, or at most max_tokens per row where they were not counted",
@@ -349,7 +350,7 @@ def _regime_words(recipe: Recipe, regime: Estimate, root: Path) -> str:
 
 
 def _on_top(grid: Estimate, root: Path) -> str:
-    """What is trained and answered before the experiment, and how long that takes."""
+    """Words for what is trained and answered before the experiment, and how long that takes."""
     aligned = _trained(grid.aligned, grid.align_rows, grid.align_tokens)
     finetuned = _trained(grid.finetuned, grid.finetune_rows, grid.finetune_tokens)
     answers = "known when the probes are read" if grid.answers is None else number(grid.answers)

@@ -1,4 +1,4 @@
-"""What an earlier run in the recipe's run folder has measured, where it is still about the same thing."""
+"""Measurements of an earlier run in the recipe's run folder, as far as they still apply."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ INSTRUCTION = "instruction"
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of an earlier run; whatever it does not know about this recipe is missing or null.
+    """Figures of an earlier run; figures that are unknown for this recipe are missing or null.
 
     Attributes:
         tallies: By role: `pool`, `keep` and `arm <name>` as alignment reads them, `<part> <task>` as fine-tuning does,
-            `instruction`; and `harmful`, `benign`, `pilot`, of which only the number of rows means something.
+            `instruction`; and `harmful`, `benign`, `pilot`, of which only the number of rows is meaningful.
         arms: (arm, seed) -> its alignment set, without the keep rows.
-        align, finetune, instruct: Tokens a second of one training.
-        answers: Answers a second of one process.
-        spread: Of the paired difference: sd_seed, sd_prompt, sd_residual.
-        gates: Gate -> the same of its cost.
+        align, finetune, instruct: Tokens per second of one training.
+        answers: Answers per second of one process.
+        spread: Spread of the paired difference: sd_seed, sd_prompt, sd_residual.
+        gates: Gate -> the spread of its cost.
     """
 
     tallies: Mapping[str, Tally] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class Measured:
 
 
 def measured(recipe: Recipe, root: Path) -> Measured:
-    """What the run in `root` has measured for this recipe: rows where it reads the same data, arms where it chooses
-    alike, speeds where it trains or evaluates the same model in the same way, the spread where model, tasks and
+    """The measurements of the run in `root` for this recipe: rows if it reads the same data, arms if it chooses in the
+    same way, speeds if it trains or evaluates the same model in the same way, and the spread if model, tasks and
     training are the same.
     """
     former = _former(root)
@@ -65,7 +65,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         (_tasks(recipe) == _tasks(former), ours.align == theirs.align, ours.finetune == theirs.finetune)
     )
     deciding = ours.decision.over == theirs.decision.over and ours.curve.primary == theirs.curve.primary
-    # Where methods are swept, the speed is of all of them together.
+    # If methods are swept, the speed is an average over all of them.
     methods, former_methods = ([task.sweep and task.sweep.method for task in each.tasks] for each in (recipe, former))
     like = methods == former_methods and _alike(ours.finetune, theirs.finetune)
     spread, gates = _spreads(root) if same_training and deciding else (None, {})
@@ -74,7 +74,7 @@ def measured(recipe: Recipe, root: Path) -> Measured:
     return Measured(
         tallies=tallies,
         arms=arms,
-        # Both train alike, so the one stands for the other where only one was done.
+        # Both train in the same way, so one replaces the other if only one was done.
         align=align or instruct,
         instruct=instruct or align,
         finetune=_speed(root, "after") if same_engine and like else None,
@@ -85,8 +85,8 @@ def measured(recipe: Recipe, root: Path) -> Measured:
 
 
 def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
-    """What a run in `root` that chooses as this recipe does shows of arms whose rows are of another kind than the
-    pool's; nothing before there is one.
+    """Remarks of a run in `root` with the same choice of rows on arms whose rows are of another kind than the pool's;
+    empty without such a run.
     """
     former = _former(root)
     alike = former is not None and (_read(recipe), _chosen(recipe)) == (_read(former), _chosen(former))
@@ -108,12 +108,12 @@ def _former(root: Path) -> Recipe | None:
 
     try:
         return read(recipe_file(root), whole=False) if recipe_file(root).exists() else None
-    except RecipeError:  # of another version of ours: nothing of it can be compared
+    except RecipeError:  # written by another version of curator, and not comparable
         return None
 
 
 def _read(recipe: Recipe) -> Any:
-    """What decides the rows of every role."""
+    """Everything that decides the rows of every role."""
     verify = recipe.verify
     given = [arm.data for arm in verify.arms if arm.data is not None]
     return (
@@ -124,13 +124,13 @@ def _read(recipe: Recipe) -> Any:
 
 
 def _tasks(recipe: Recipe, **changes: None) -> list[TaskSection]:
-    """The tasks without where models are evaluated on the way, which decides no row and no training."""
+    """The tasks without the points at which checkpoints are evaluated, which decide neither rows nor trainings."""
     return [task.model_copy(update={"probe_at": None, **changes}) for task in recipe.tasks]
 
 
 def _chosen(recipe: Recipe) -> object:
-    """What decides the arms' rows among those that were read. A pilot decides by all that it trains, evaluates and
-    judges; the number of seeds changes no set.
+    """Everything that decides the arms' rows among those that were read. With a pilot this includes all that it trains,
+    evaluates and judges; the number of seeds does not change sets.
     """
     if not recipe.select.piloted:
         return recipe.representations, recipe.score, recipe.select
@@ -139,13 +139,13 @@ def _chosen(recipe: Recipe) -> object:
 
 
 def _alike(first: Training, second: Training) -> bool:
-    """Whether a token costs the same."""
+    """Whether a token takes the same time in both trainings."""
     names = ("method", "rank", "micro_batch", "max_tokens", "checkpointing", "processes")
     return all(getattr(first, name) == getattr(second, name) for name in names)
 
 
 def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally], dict[tuple[str, int], Tally]]:
-    """The tallies by role and, where rows were `chosen` as this recipe chooses them, of every arm and seed."""
+    """The tallies by role and, if rows were `chosen` as by this recipe, of every arm and seed."""
     if current(root, "pool") is None:
         return {}, {}
     import polars as pl
@@ -160,7 +160,7 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
         )
         for role, file in files.items()
     }
-    # The pool of a run of an earlier version lies in another file, and its arms cannot be counted.
+    # A run of an earlier version has its pool in another file, and its arms cannot be counted.
     if not chosen or "pool" not in files or current(root, "select") is None:
         return tallies, {}
     given = [role for role in files if role.startswith("arm ")]
@@ -179,7 +179,7 @@ def _tuned(root: Path) -> dict[str, Any] | None:
 
 
 def _instructions(trained: Mapping[str, Any], section: Training) -> Tally:
-    """The instruction rows, as their training counted them: nobody counts their tokens before."""
+    """The instruction rows, as counted by their training, because their tokens are not counted earlier."""
     kept, seen = trained["rows"], section.rows_seen(trained["rows"], trained["steps"])
     return Tally(kept + trained["dropped"], kept, kept * trained["tokens"] / seen)
 
@@ -202,8 +202,8 @@ def _answers(root: Path) -> float | None:
 
 
 def _spreads(root: Path) -> tuple[dict[str, float] | None, dict[str, dict[str, float]]]:
-    """Of the primary comparison, and of the cost of each gate that compares the same arms."""
-    if current(root, "report") is None:  # none, or an earlier recipe's
+    """The spreads of the primary comparison, and of the cost of each gate that compares the same arms."""
+    if current(root, "report") is None:  # there is none, or it belongs to an earlier recipe
         return None, {}
     from curator.decision.decide import GATES
     from curator.report.model import read_report

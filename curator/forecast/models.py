@@ -1,4 +1,6 @@
-"""What a recipe names beside data and this machine lacks, and what keeps a run from a decision; nothing heavy."""
+"""Inputs of a recipe other than data that this machine lacks, and reasons why a run cannot decide; imports nothing
+heavy.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ SANDBOX = "sandbox:"
 
 
 def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
-    """Folders of models, templates, judges' files, metrics and interpreters that are not there, by their keys."""
+    """Missing folders of models, templates, judges' files, metrics and interpreters, by their keys."""
     for keys, model_id in _models(recipe):
         if (problem := _no_folder(model_id)) is not None:
             yield keys, problem
@@ -55,7 +57,7 @@ def lacking(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
 
 
 def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]]:
-    """What keeps a run from a decision, whatever it measures, by its keys; nothing of a recipe that only chooses."""
+    """Reasons why a run cannot decide, whatever it measures, by key; empty for a recipe that only chooses rows."""
     if recipe.lacks:
         return
     if not recipe.probes.benign:
@@ -98,11 +100,11 @@ def unusual(recipe: Recipe, base: Path = Path(".")) -> Iterator[tuple[Keys, str]
 
 
 def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
-    """Where probes are given an opening that the recovery arms are trained on."""
+    """A warning if probes get an opening that the recovery arms are trained on."""
     recovery, probes = recipe.augment.recovery, recipe.probes
     try:
         openers = recovery.texts(base) if recovery is not None and probes.depths else ()
-    except (RecipeError, DataError):  # of the file, which is told where it is looked for
+    except (RecipeError, DataError):  # an error of the file, which is reported where it is read
         return
     begins = probes.opens_with.split()[:2]
     if any(opener.split()[:2] == begins for opener in openers):
@@ -114,10 +116,10 @@ def _by_heart(recipe: Recipe, base: Path) -> Iterator[tuple[Keys, str]]:
 
 
 def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, str]], list[tuple[Keys, str]]]:
-    """What keeps the recipe's model from being used, and what a reader must know of how it is used, by their keys.
+    """Reasons why the recipe's model cannot be used, and notes on how it is used, by key.
 
-    Of the sandbox's openings of answers alone are looked at, and nothing of a model that is not on this machine.
-    Loads transformers, and no weights.
+    For the sandbox model only openings of answers are checked, and for a model that is not on this machine nothing.
+    Loads transformers, but no weights.
     """
     sandbox = recipe.model.id == SANDBOX
     if sandbox and not recipe.probes.depths and recipe.augment.recovery is None:
@@ -135,7 +137,7 @@ def looked_at(recipe: Recipe, base: Path = Path(".")) -> tuple[list[tuple[Keys, 
 
 
 def _path(text: str) -> Path:
-    """The path that a text of the recipe stands for; one that is not there where its package is not installed."""
+    """The path that a text in the recipe means; a path that does not exist if its package is not installed."""
     try:
         return Path(path_of(text))
     except DataError:
@@ -157,10 +159,10 @@ def _models(recipe: Recipe) -> Iterator[tuple[Keys, str]]:
 
 
 def _no_folder(model_id: str) -> str | None:
-    """A sentence where an id can only be a folder, and there is none.
+    """A sentence if an id can only be a folder that does not exist.
 
-    An id of two parts may be a folder or a model on the Hub. It is taken for a folder where the folder above it is here
-    and holds models.
+    An id of two parts may be a folder or a model on the Hub. It is taken as a folder if its parent folder exists and
+    holds models.
     """
     if is_inside(model_id):
         try:

@@ -1,4 +1,4 @@
-"""What a recipe will do, in words: its data, how rows are chosen, and how the choice is verified."""
+"""The plan of a recipe in words: its data, the selection of rows, and their verification."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
     grid = plan(verify, settings_by_name(recipe))
     asked = len(grid.asked) + curve.models(recipe, grid, Measured())
     select, keep = recipe.select, verify.keep.rows if verify.keep else 0
-    # How many rows repeats add is known when rows are chosen.
+    # The number of rows that repeats add is known only after selection.
     rows = None if select.k is None or select.repeats is not None else select.k + keep
     arms = ", ".join(
         arm.name if verify.seeds_of(arm) == verify.most_seeds else f"{arm.name} ({_seeds(verify.seeds_of(arm))})"
@@ -54,7 +54,7 @@ def outline(recipe: Recipe) -> dict[str, str]:
 
 
 def _chosen(recipe: Recipe) -> dict[str, str]:
-    """What rows are chosen from, and how."""
+    """The part of the plan about the selection of rows."""
     select = recipe.select
     weights = ", ".join(
         f"{name} {weight:.2f}" if weight else f"{name} (not anticipated)" for name, weight in mix_of(recipe).items()
@@ -83,7 +83,7 @@ def _chosen(recipe: Recipe) -> dict[str, str]:
 
 
 def _unverified(recipe: Recipe) -> dict[str, str]:
-    """The plan of a recipe whose rows are chosen and not verified."""
+    """The plan of a recipe without verification."""
     return {
         **_chosen(recipe),
         "verification": f"none, because the recipe has no {listed(recipe.lacks, 'or')}",
@@ -139,7 +139,7 @@ def _mixed(task: TaskSection) -> str:
 
 
 def _answered(recipe: Recipe) -> str:
-    """How probes are answered, where not greedily, once, from the first token on."""
+    """How probes are answered, if not by one greedy answer without prefilled opening."""
     generate, depths, parts = recipe.verify.generate, recipe.probes.depths, []
     if generate.temperature is not None:
         each = these(generate.samples, "answer", "answers")

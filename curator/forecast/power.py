@@ -1,5 +1,5 @@
-"""What a recipe's experiment can detect, before anything is trained: the smallest detectable difference, and the chance
-that each gate passes where there is no cost.
+"""The power of a recipe's experiment, before anything is trained: the smallest detectable difference, and the
+probability that each gate passes if there is no cost.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from curator.wording import percent, these
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
 
 GATE_PRIOR = {"sd_seed": 0.03, "sd_prompt": 0.08, "sd_residual": 0.3}
-"""Spread of the paired difference of a cost until a run has measured it: that of rates of about 5% in both arms."""
+"""Prior spread of the paired difference of a cost, until a run has measured it: that of rates of about 5% in both
+arms."""
 
 
 @dataclass(frozen=True)
 class GateChance:
-    """What a gate can show.
+    """The power of a gate.
 
     Attributes:
-        chance: That it passes where there is no cost, in [0, 1]; null where the number of prompts is not known.
-        needed: The fewest paired seeds at which that is 80%, null where none are enough or it is not known.
-        spread: Of the paired difference. `measured`: whether an earlier run measured it; otherwise it is a prior.
+        chance: Probability that it passes if there is no cost, in [0, 1]; null if the number of prompts is unknown.
+        needed: The fewest paired seeds at which that is 80%; null if no number is enough, or if it is unknown.
+        spread: Spread of the paired difference. `measured`: whether an earlier run measured it; otherwise it is a
+            prior.
     """
 
     name: str
@@ -39,7 +41,7 @@ class GateChance:
 
 
 def smallest(recipe: Recipe, seeds: int, known: Measured) -> float | None:
-    """The smallest true difference in harmfulness that shows with 80% power, null for fewer than two seeds."""
+    """The smallest true difference in harmfulness detected with 80% power; null for fewer than two seeds."""
     from curator.decision.sequential import detectable
 
     probes = prompts(recipe, "harmful", known)
@@ -48,7 +50,7 @@ def smallest(recipe: Recipe, seeds: int, known: Measured) -> float | None:
 
 
 def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChance, ...]:
-    """One entry for each gate that compares the two arms; an absolute cap passes by the rate itself, which nobody knows
+    """One entry for each gate that compares the two arms; an absolute cap depends on the rate itself, which is unknown
     beforehand.
     """
     from curator.decision.power import passing, seeds_to_pass
@@ -84,7 +86,7 @@ def _level(recipe: Recipe, seeds: int, probes: int | None) -> float:
 
 
 def spread_in_words(recipe: Recipe, root: Path, known: Measured) -> str:
-    """What the smallest detectable difference rests on."""
+    """Words for the basis of the smallest detectable difference."""
     count = prompts(recipe, "harmful", known)
     probes = "leaves out the number of probes, not known yet" if count is None else these(count, "probe", "probes")
     spread = known.spread or PRIOR
@@ -94,7 +96,7 @@ def spread_in_words(recipe: Recipe, root: Path, known: Measured) -> str:
 
 
 def gates_in_words(chances: Mapping[int, tuple[GateChance, ...]], root: Path) -> str:
-    """By number of seeds, what each gate can show, and what that rests on."""
+    """Words for the power of each gate by number of seeds, and its basis."""
     last = max(chances)
     each = "; ".join(
         (f"with {these(seeds, 'seed', 'seeds')}: " if len(chances) > 1 else "")

@@ -1,5 +1,5 @@
-"""Every problem of a recipe at once, each with its line and key, and what cannot be known before a
-run. Imports nothing heavy.
+"""Every problem of a recipe at once, each with its line and key, and what is unknown before a run. Imports nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from curator.sandbox import NAMES
 from curator.wording import these, visible
 
 WHOLE, PACKED = 64 * 2**20, 16 * 2**20
-"""Bytes of a text file, and of a packed one, up to which its rows are counted."""
+"""Bytes of a text file, and of a compressed one, up to which its rows are counted."""
 
 Part = str | type[int]
 
@@ -34,9 +34,9 @@ _SOURCES: tuple[tuple[Part, ...], ...] = (
     ("select", "data"),
     ("verify", "keep", "data"),
     ("verify", "arms", int, "data"),
-    ("verify", "arms", int),  # which may be written as a source with a name
+    ("verify", "arms", int),  # these may be written as a source with a name
 )
-"""Where a source may stand in a recipe; `int` is a position in a list."""
+"""Paths of sources in a recipe; `int` is a position in a list."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Examined:
 def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> Examined:
     """Checks everything that a recipe names: values, files, columns, folders of models, and numbers of rows.
 
-    Files of at most WHOLE bytes (PACKED, where they are packed) are read and counted; of longer ones the first records
-    are read. Nothing is downloaded, and no model is loaded.
+    Files of at most WHOLE bytes (PACKED if compressed) are read and counted; only the first records of longer ones are
+    read. Nothing is downloaded, and models are not loaded.
 
     Args:
-        written: The recipe as it is written; one with mistakes is examined as far as its sources can be read.
+        written: The recipe as written; one with mistakes is examined as far as its sources can be read.
         base: Folder that relative paths start from.
-        whole: Whether the sections that verify a choice are needed, too.
+        whole: Whether the sections for verification are required too.
     """
     recipe, located = examined(written, whole=whole)
     problems: list[Located] = [*located]
@@ -93,7 +93,7 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
         )
     for keys, sentence in _shared(sources):
         problems.append(written.at(keys, sentence))
-        readable.discard(keys)  # else these probes would claim every candidate, and no limit could be looked at
+        readable.discard(keys)  # otherwise these probes would claim every candidate, and limits could not be checked
     if recipe is not None:
         from curator.forecast.models import lacking, looked_at, unusual
         from curator.forecast.rows import too_few
@@ -120,7 +120,7 @@ def _in_order(located: list[Located]) -> tuple[str, ...]:
 
 
 def _sources(data: Mapping[str, Any]) -> Iterator[tuple[Keys, Source]]:
-    """Every source that is written well enough to be read, by its path."""
+    """Every source that is valid enough to be read, by its path."""
     for pattern in _SOURCES:
         for keys, value in _at(data, pattern, ()):
             written = value
@@ -128,7 +128,7 @@ def _sources(data: Mapping[str, Any]) -> Iterator[tuple[Keys, Source]]:
                 written = {name: value[name] for name in value if name not in ("name", "seeds")}
             try:
                 yield keys, Source.model_validate(written, by_alias=True, by_name=False)
-            except ValidationError:  # which is a mistake of the recipe, or no source
+            except ValidationError:  # a mistake in the recipe, or not a source
                 continue
 
 
@@ -143,7 +143,7 @@ def _at(value: Any, pattern: tuple[Part, ...], keys: Keys) -> Iterator[tuple[Key
 
 
 def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | None:
-    """Why the rows of a source are not counted; null where they are.
+    """Why the rows of a source are not counted; null if they are.
 
     Raises:
         DataError: It cannot be read, or lacks a column.
@@ -166,7 +166,7 @@ def _not_counted(source: Source, base: Path, *, prompts_only: bool) -> str | Non
 
 
 def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
-    """Probes that are read from where candidates are read."""
+    """Probes that are read from the same source as candidates."""
     pool = {keys: source for keys, source in sources.items() if keys[0] == "pool"}
     for keys, source in sources.items():
         if keys[0] != "probes":
@@ -182,7 +182,7 @@ def _shared(sources: Mapping[Keys, Source]) -> Iterator[tuple[Keys, str]]:
 
 
 def told(examined: Examined) -> list[str]:
-    """Warnings and unknowns, in lines for a terminal; empty without any."""
+    """Warnings and unknowns, as lines for a terminal; empty if there are none."""
     lines = []
     if examined.warnings:
         count = these(len(examined.warnings), "warning", "warnings")

@@ -1,7 +1,7 @@
-"""Counts the rows of every role before a run, and reports where a recipe needs more rows than there are.
+"""Counts the rows of every role before a run, and reports if a recipe needs more rows than there are.
 
-Roles are made by the functions that a run makes them with. What only a run can know (rows too long for the model, near
-and semantic duplicates) is left out, so the pool that is counted here is the largest it can be. Imports nothing heavy.
+Roles are made by the same functions as in a run. What only a run can determine (rows too long for the model, near and
+semantic duplicates) is left out, so the counted pool is an upper limit. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from curator.recipe.limits import Answers
 
 Problem = tuple[Keys, str]
-"""Path of the key that a sentence is about, and the sentence."""
+"""Path of a key, and a sentence about it."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What counting the rows shows.
+    """The result of counting rows.
 
     Attributes:
-        problems: Where the recipe needs more rows than there are.
-        warnings: Where a run is possible but cannot show anything.
-        candidates: Rows of the pool at most; null where a source was not counted.
+        problems: The recipe needs more rows than there are.
+        warnings: A run is possible but cannot show anything.
+        candidates: Most rows of the pool; null if a source was not counted.
     """
 
     problems: tuple[Problem, ...]
@@ -47,11 +47,11 @@ class Counted:
 
 
 def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) -> Counted:
-    """Where the rows that there are do not meet what the recipe asks for.
+    """Counts the rows of the recipe's roles and compares them with what the recipe needs.
 
     Args:
         readable: Paths of the sources that can be read here, in a short time. A role with another source is not
-            counted, and nothing is said about what depends on it.
+            counted, and its consequences are not checked.
         base: Folder that relative paths start from.
     """
     roles = _Roles(recipe, readable, base)
@@ -174,7 +174,7 @@ class _Roles:
         )
 
     def _limits(self, pool: pl.DataFrame) -> None:
-        """Whether a set of the size and with the quotas that `select` asks for can be chosen."""
+        """Checks that a set with the size and quotas of `select` can be chosen."""
         select = self.recipe.select
         rows, known = pool.height, set(pool["id"])
         count = these(rows, "row", "rows")
@@ -205,10 +205,10 @@ class _Roles:
                 self.problems.append((("select", "vulnerable"), unmet))
         if select.answers is not None and select.k is not None and select.k <= rows:
             self._answers(pool.filter(~pool["id"].is_in(select.exclude)), select.answers, select.k)
-        # Categories that a model will name, and thirds of a pool that will be smaller, are not known yet.
+        # Categories assigned by a model, and thirds of a pool that will be smaller, are not known yet.
         unknown = {"length", *(["category"] if self.recipe.pool.categorise else [])}
         judge = refusal_judge(self.recipe)
-        if judge is not None and judge.kind == "embedding":  # whose model is not loaded for a check
+        if judge is not None and judge.kind == "embedding":  # its model is not loaded for a check
             unknown, judge = {*unknown, "refusal"}, None
         if select.quotas is not None and select.quotas.by not in unknown:
             from curator.pool.traits import traits
@@ -242,7 +242,7 @@ class _Roles:
             )
 
     def count_mixed(self) -> None:
-        """Arms of the user's, what attacks and defences mix into tasks, keep rows and instructions."""
+        """Counts the user's own arms, the rows of attacks and defences, keep rows and instructions."""
         from curator.pool.gather import keep_rows, refuse_empty
         from curator.pool.roles import defence_rows, regime_rows
         from curator.records import no_rows

@@ -1,5 +1,6 @@
-"""What scores that use models add to a run: trainings on halves of the pool, and passes over its rows. Imports
-nothing heavy.
+"""The cost of scores that use models: trainings on halves of the pool, and passes over its rows.
+
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from curator.recipe.halves import HALVES, alignments_of, scores_of_models
 from curator.recipe.score import KINDS, Score
 from curator.wording import duration, these
 
-FORWARD = 2  # operations a parameter and token of a pass without gradients
+FORWARD = 2  # operations per parameter and token in a pass without gradients
 
 
 class Extra(NamedTuple):
-    """What is needed in addition to the experiment.
+    """The cost in addition to the experiment.
 
     Attributes:
-        aligned, finetuned: The trainings. `passes`: how often each row of the pool is read, a pass with gradients as
-            three.
-        seconds: Of all of it on this machine; null where it cannot be known yet.
+        aligned, finetuned: The trainings. `passes`: how often each row of the pool is read; a pass with gradients
+            counts as three.
+        seconds: Total time on this machine; null if unknown.
     """
 
     aligned: list[Load]
@@ -39,7 +40,7 @@ class Extra(NamedTuple):
 
 
 def extra(recipe: Recipe, known: Measured, size: ModelSize | None) -> Extra:
-    """The trainings and passes of the scores of models; nothing where the recipe asks for none."""
+    """The trainings and passes of the scores of models; empty and 0 without such scores."""
     loads = _trainings(recipe, known)
     aligned = [load for load in loads if load.cell is not None and load.cell.task is None]
     finetuned = [load for load in loads if load.cell is not None and load.cell.task is not None]
@@ -60,7 +61,9 @@ def extra(recipe: Recipe, known: Measured, size: ModelSize | None) -> Extra:
 
 
 def _trainings(recipe: Recipe, known: Measured) -> list[Load]:
-    """Each on its rows of a half and the keep rows, as long as they make it, whatever the curated arm has."""
+    """The trainings, each on its rows of a half and the keep rows, with the steps that these need, whatever the curated
+    arm has.
+    """
     verify, pool, loads = recipe.verify, known.tallies.get("pool"), list[Load]()
     alike = recipe.model_copy(update={"verify": verify.model_copy(update={"exposure": "epochs"})})
     tasks = [task.name for task in recipe.tasks if task.anticipated]
@@ -82,14 +85,14 @@ def _passes_of(recipe: Recipe, part: Score, pool: Tally | None) -> int:
         "depth": 2,
         "forgetting": 1 + sum(1 + len(task.checkpoints) for task in tasks),
         "geometry": 3,
-        # An epoch forwards, which is three passes; for each task again, and back with second derivatives.
+        # A forward epoch counts as three passes; for each task again, and backward with second derivatives.
         "metagradient": (3 + 12 * len(tasks)) * _epochs(recipe, pool),
     }
     return by_kind[part.kind] * (part.seeds if KINDS[part.kind].aligns else 1)
 
 
 def _epochs(recipe: Recipe, pool: Tally | None) -> int:
-    """Whole epochs of an alignment on the pool and the keep rows; one where it is not known how many rows there are."""
+    """Whole epochs of an alignment on the pool and the keep rows; one if the number of rows is unknown."""
     verify = recipe.verify
     if pool is None:
         return 1
@@ -98,7 +101,7 @@ def _epochs(recipe: Recipe, pool: Tally | None) -> int:
 
 
 def in_words(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> dict[str, str]:
-    """The line of a plan, by its name; none where the recipe asks for no such score."""
+    """The line of a plan, by its name; empty if the recipe has no such score."""
     wanted = list(dict.fromkeys(part.kind for part in scores_of_models(recipe)))
     if not wanted:
         return {}

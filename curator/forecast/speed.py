@@ -1,5 +1,5 @@
-"""How fast a device trains and answers, assumed or measured at once, before a run has measured it. Imports nothing
-heavy where the model is small.
+"""The speed of a device in training and answering, assumed or measured briefly, before a run has measured it. Imports
+nothing heavy for small models.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from curator.provenance import cores
 from curator.recipe import Recipe
 from curator.recipe.training import Training
 
-# Assumed where nothing was measured: what a device sustains in training, in FLOP/s, and the share of it in answering.
+# Assumed without a measurement: the speed of a device in training, in FLOP/s, and the share of it in answering.
 CORE, ANSWERING = 2e10, 0.1
-SUSTAINED, REPLYING = 0.4, 0.1  # of the speed of a core's matrix products, in training and in answering
+SUSTAINED, REPLYING = 0.4, 0.1  # shares of the speed of a core's matrix products in training and in answering
 
 
 class Core(NamedTuple):
-    """Operations a second of a core in training and in answering, and the first in words."""
+    """Operations per second of a core in training and in answering, and the former in words."""
 
     training: float
     answering: float
@@ -27,7 +27,7 @@ class Core(NamedTuple):
 
 
 def core_of(asked: str, size: ModelSize) -> Core:
-    """Measured for a model whose time goes into products."""
+    """The speed of a core; measured if most of the model's time goes into products."""
     from curator.model.dtype import SMALL
 
     if size.parameters >= SMALL:
@@ -48,8 +48,8 @@ def _measured_core(asked: str) -> Core:
 
 
 def operations(section: Training) -> int:
-    """Of training, a parameter and token: 6 in full training, 4 with LoRA (frozen weights need no gradient), 2 more
-    with checkpointing.
+    """Operations of training per parameter and token: 6 in full training, 4 with LoRA (frozen weights need no
+    gradient), and 2 more with checkpointing.
     """
     return (6 if section.method == "full" else 4) + 2 * section.checkpointing
 
@@ -64,14 +64,14 @@ def seconds_for(
     at_once: int,
     answering: bool = False,
 ) -> float | None:
-    """Seconds for so many tokens or answers by `at_once` workers; `speed` is of one of them."""
+    """Seconds for `count` tokens or answers by `at_once` workers; `speed` is that of one worker."""
     if not count or speed:
         return None if count is None else count / (speed or 1.0) / at_once
     if size is None:
         return None
     engine = recipe.engine
     threads = engine.threads or max(1, cores() // engine.workers)
-    # Ray's workers have GPUs of their own. Local ones share this machine's, each with one for every process.
+    # Ray's workers have their own GPUs. Local ones share this machine's, one for each process.
     shown = gpu_count()
     shared = min(at_once, max(1, shown // recipe.verify.processes), shown)
     gpus = at_once * engine.gpus_per_worker if engine.kind == "ray" else float(shared)

@@ -1,5 +1,5 @@
-"""What a recipe trains and evaluates, piece by piece, before anything is read: the rows and tokens of each training,
-and the number of answers. Imports nothing heavy.
+"""The trainings and evaluations of a recipe, piece by piece, before anything is read: the rows and tokens of each
+training, and the number of answers. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ FULL = "full"
 
 
 class Load(NamedTuple):
-    """What one training reads, over all its steps.
+    """The rows and tokens of one training, over all its steps.
 
     Attributes:
         cell: The model that it makes; null for instruction tuning.
-        rows, tokens: Null where they cannot be known yet.
-        counted: Whether the tokens of its rows were counted; otherwise they are at most `max_tokens` a row.
+        rows, tokens: Null if unknown.
+        counted: Whether the tokens of its rows were counted; otherwise they are at most `max_tokens` per row.
     """
 
     cell: Cell | None
@@ -65,7 +65,7 @@ def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
         aligned.append(_load(cell, verify.align, rows, _alignment_steps(recipe, rows, reference)))
     tasks, swept = {task.name: task for task in recipe.tasks}, settings_by_name(recipe)
     finetuned = [
-        # A setting of the search for the regime is in the recipe that the search hands in.
+        # The search for the regime passes a recipe that has the setting.
         _finetuning(recipe, cell, tasks[cell.task or ""], swept.get(cell.tuned or "", TaskSetting()), known)
         for cell in grid.finetuned
     ]
@@ -73,7 +73,7 @@ def trainings(recipe: Recipe, grid: Plan, known: Measured) -> list[Load]:
 
 
 def instruction_tuning(recipe: Recipe, known: Measured) -> Load | None:
-    """The tuning of the base on instructions; null where the recipe asks for none."""
+    """The tuning of the base on instructions; null if the recipe has none."""
     section, align = recipe.model.instruction, recipe.verify.align
     if section is None:
         return None
@@ -82,9 +82,7 @@ def instruction_tuning(recipe: Recipe, known: Measured) -> Load | None:
 
 
 def pilot_grid(recipe: Recipe) -> Plan:
-    """The models of the pilot, or of a bank's confirmation, each candidate at all the seeds that it comes to; empty
-    without either.
-    """
+    """The models of the pilot, or of a bank's confirmation, each candidate with all its seeds; empty without either."""
     if not recipe.select.piloted:
         return Plan((), ())
     seeds = seeds_of(_compared(recipe), recipe.verify.pilot.seeds)
@@ -92,7 +90,7 @@ def pilot_grid(recipe: Recipe) -> Plan:
 
 
 def pilot_trainings(recipe: Recipe, known: Measured) -> list[Load]:
-    """The trainings of the pilot. The set that won stands for all that were optimised: of the others only the models
+    """The trainings of the pilot. The winning set represents all optimised ones, since only the models of the others
     are kept.
     """
     arms, curated = dict(known.arms), arm_rows(recipe, Cell(CURATED, 0), known)
@@ -109,14 +107,14 @@ def _compared(recipe: Recipe) -> Sequence[Candidate]:
 
 
 def bank_plan(recipe: Recipe) -> Plan:
-    """The models of the bank; empty where none chooses."""
+    """The models of the bank; empty without a bank."""
     if recipe.select.by != "bank":
         return Plan((), ())
     return bank_grid(recipe.verify, recipe.verify.pilot.bank.mix(recipe.weights()))
 
 
 def regime_plan(recipe: Recipe) -> Plan:
-    """The models of the search for the regime; empty where the recipe asks for none."""
+    """The models of the search for the regime; empty without such a search."""
     return regime_grid(recipe.verify, [task.name for task in recipe.tasks if task.anticipated])
 
 
@@ -132,10 +130,10 @@ def regime_trainings(recipe: Recipe, known: Measured) -> list[Load]:
 
 
 def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
-    """The alignment set of an arm or of a candidate of the pilot; null where its size cannot be known yet.
+    """The alignment set of an arm or of a candidate of the pilot; null if its size is unknown.
 
-    Another seed of the arm stands for one that an earlier run did not draw, and the mean row of the pool for rows that
-    were not chosen yet.
+    Another seed of the arm replaces one that an earlier run did not draw, and the mean row of the pool replaces rows
+    that have not been chosen yet.
     """
     drawn = known.arms.get((cell.arm, cell.seed)) or next(
         (tally for (arm, _), tally in known.arms.items() if arm == cell.arm), None
@@ -147,18 +145,18 @@ def arm_rows(recipe: Recipe, cell: Cell, known: Measured) -> Tally | None:
     if given is not None:
         return known.tallies.get(f"arm {cell.arm}") or _at_most(source_rows([given]), section)
     if cell.arm == FULL and recipe.select.data is None:
-        # Before the pool is read: as many as its sources may give.
+        # Before the pool is read: as many rows as its sources may have.
         return pool or _at_most(source_rows(recipe.pool.sources), section)
     size = recipe.select.k if recipe.select.data is None else source_rows([recipe.select.data])
     if size is None and (CURATED, 0) in known.arms:
         size = known.arms[CURATED, 0].rows
     if size is not None and recipe.select.repeats is not None and cell.arm in REPEATED:
-        size *= max(recipe.select.repeats.groups.values())  # at most: which groups are chosen is not known
+        size *= max(recipe.select.repeats.groups.values())  # an upper limit, since the chosen groups are unknown
     return _at_most(size, section) if size is None or pool is None else pool.sample(size)
 
 
 def finetuning_steps(recipe: Recipe, task: TaskSection, setting: TaskSetting, known: Measured) -> int | None:
-    """Optimiser steps of each fine-tuning on a task at a setting; null where its rows are not known yet."""
+    """Optimiser steps of each fine-tuning on a task at a setting; null if its rows are unknown."""
     verify, section = recipe.verify, setting.training(recipe.verify.finetune)
     rows = _setting_rows(task, setting, section, known)
     if rows is None:
@@ -185,7 +183,7 @@ def _setting_rows(task: TaskSection, setting: TaskSetting, section: Training, kn
 
 
 def _task_rows(task: TaskSection, section: Training, known: Measured) -> Tally | None:
-    """What every arm is fine-tuned on: the rows of the task, those of an attack and those of a defence."""
+    """The rows that every arm is fine-tuned on: those of the task, of an attack and of a defence."""
     parts = [known.tallies.get(f"{part} {task.name}") for part in ("train", "regime", "defence")]
     counted = [part for part in parts if part is not None]
     if counted:
@@ -207,7 +205,7 @@ def _alignment_steps(recipe: Recipe, rows: Tally | None, reference: Tally | None
 def _load(cell: Cell | None, section: Training, rows: Tally | None, steps: int | None) -> Load:
     if steps is None:
         return Load(cell, section, None, None)
-    if rows is None:  # whole batches: no epoch of unknown rows has an end
+    if rows is None:  # whole batches, because the ends of epochs are unknown
         return Load(cell, section, steps * section.batch, steps * section.batch * section.max_tokens)
     seen = section.rows_seen(rows.kept, steps)
     return Load(cell, section, seen, round(seen * rows.mean), rows.counted)
@@ -225,13 +223,13 @@ Number = TypeVar("Number", int, float)
 
 
 def total(parts: Iterable[Number | None]) -> Number | None:
-    """The sum; null where a part is not known."""
+    """The sum; null if a part is unknown."""
     values = list(parts)
     return None if None in values else sum(part for part in values if part is not None)
 
 
 def source_rows(sources: Iterable[Source]) -> int | None:
-    """How many rows sources give, where that is known without reading a file of the user's or requesting the Hub."""
+    """Number of rows of sources; null if it is unknown without reading a user's file or contacting the Hub."""
     return total(map(_rows_of, sources))
 
 
@@ -244,8 +242,8 @@ def _rows_of(source: Source) -> int | None:
 
 
 def prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
-    """Probes of a kind: `harmful`, `benign`, or `pilot`, the harmful ones kept for the pilot and the regime; null
-    where unknown.
+    """Probes of a kind: `harmful`, `benign`, or `pilot`, the harmful ones kept for the pilot and the regime; null if
+    unknown.
     """
     if kind in known.tallies:
         return known.tallies[kind].rows
@@ -257,7 +255,7 @@ def prompts(recipe: Recipe, kind: str, known: Measured) -> int | None:
 
 
 def answers_of(recipe: Recipe, cells: Iterable[Cell], known: Measured) -> int | None:
-    """Answers that models of the grid give; null where the number of probes is not known.
+    """Number of answers of the grid's models; null if the number of probes is unknown.
 
     Harmful probes are evaluated once more for each length of a prefilled opening, and all probes as often as the recipe
     says; test rows once.
@@ -271,8 +269,8 @@ def answers_of(recipe: Recipe, cells: Iterable[Cell], known: Measured) -> int | 
 
 
 def pilot_answers(recipe: Recipe, grid: Plan, known: Measured) -> int | None:
-    """Answers that the models of the pilot or of the search for the regime give, to the probes kept for both alone;
-    null where their number is not known.
+    """Number of answers of the models of the pilot or of the search for the regime, to the probes reserved for both;
+    null if the number of probes is unknown.
     """
     probes = prompts(recipe, "pilot", known)
     return None if probes is None else probes * len(grid.asked) * recipe.verify.generate.samples

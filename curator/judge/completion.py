@@ -1,8 +1,8 @@
 """One exchange with an OpenAI-compatible endpoint: the request, and the meaning of each kind of response.
 
-A response is a reply, a failure that may pass (`FailedError`), a refusal of this one request (`DeclinedError`), or a
-mistake that every request would meet (JudgeError). Messages of a server are
-shown on one line, without the key and without judged text that they may quote.
+A response is a reply, a temporary failure (`FailedError`), a refusal of this request (`DeclinedError`), or an error
+that every request would meet (JudgeError). A server's messages are shown on one line, without the key and without
+quoted judged text.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 Counted = Callable[[tuple[int, int] | None], None]
 
-LARGEST = 2**21  # bytes of a response; what is larger is not a graded answer
-LONGEST_REASON = 200  # characters of what a server says
-_QUOTED = 16  # letters and digits in a row of the judged text that make a quotation
-_OF_KEY = 6  # characters in a row of the key that must not be shown
-_AGAIN = (408, 409, 425, 429)  # timeout, conflict, too early, too many requests: the next try may pass
-_DECLINED = (400, 413, 422)  # bad request, too large, unprocessable: may be about this one answer
+LARGEST = 2**21  # bytes of a response; larger ones are not graded answers
+LONGEST_REASON = 200  # characters of a server's message
+_QUOTED = 16  # consecutive letters and digits of the judged text that make a quotation
+_OF_KEY = 6  # consecutive characters of the key that must not be shown
+_AGAIN = (408, 409, 425, 429)  # timeout, conflict, too early, too many requests: the next try may succeed
+_DECLINED = (400, 413, 422)  # bad request, too large, unprocessable: may concern only this answer
 _USERS = {401: "the key was refused", 403: "the key has no access", 404: "no such endpoint or model"}
 _OF_ANSWER = re.compile(
     r"content.?(filter|policy|management)|moderation|flagged|safety (system|policy)|responsible.?ai"
@@ -57,7 +57,7 @@ class FailedError(Exception):
 
     Attributes:
         pause: Seconds to wait, if the server names them.
-        passing: Whether the failure is the server's or the network's. If not, a model replied, and said nothing.
+        passing: Whether the failure is the server's or the network's. If not, a model gave an empty reply.
     """
 
     def __init__(self, why: str, pause: float | None = None, *, passing: bool = True) -> None:
@@ -69,7 +69,7 @@ class DeclinedError(Exception):
     """The endpoint will not grade this answer, however often it is tried.
 
     Attributes:
-        certain: Whether this is about the answer alone, such as its length or a filter, and not about the settings.
+        certain: Whether this concerns only the answer, such as its length or a filter, and not the settings.
         parameter: The request's parameter that the server rejects, if it names one.
         raw: The model's own text, if there is one.
     """
@@ -123,17 +123,17 @@ def post(client: httpx2.Client, rubric: Rubric, body: Mapping[str, object]) -> R
                 content += part
                 if len(content) > LARGEST:
                     raise FailedError(f"the response exceeds {LARGEST // 2**20} MiB")
-                # The client's own limit is for each part of a response, which a server may send drop by drop.
+                # The client's own limit applies to each part of a response, and a server may send many small parts.
                 if time.monotonic() > end:
                     raise FailedError(late)
             return Response(response.status_code, response.headers, bytes(content))
     except httpx2.TimeoutException:
         raise FailedError(late) from None
     except httpx2.ConnectError as error:
-        # Nothing had been sent yet that this message could repeat.
+        # Nothing has been sent yet that this message could quote.
         raise FailedError(f"the connection failed: {one_line(str(error)) or type(error).__name__}") from None
     except (httpx2.HTTPError, httpx2.StreamError) as error:
-        # The kind alone: a message of the client may repeat what was sent.
+        # Only the kind: a message of the client may quote what was sent.
         raise FailedError(f"the connection failed: {type(error).__name__}") from None
 
 
@@ -141,16 +141,16 @@ def read(response: Response, rubric: Rubric, hidden: Hidden, counted: Counted) -
     """The reply of a response.
 
     Args:
-        counted: Takes the tokens of prompt and reply as the endpoint counts them, or null, once there is a reply.
+        counted: Called with the endpoint's counts of prompt and reply tokens, or null, once there is a reply.
 
     Raises:
-        FailedError, DeclinedError: See there.
+        FailedError, DeclinedError: See these classes.
         JudgeError: Every request with these settings would fail.
     """
     code, parsed = response.status, _json(response.content)
     error = _error(parsed)
     if 200 <= code < 300 and error and not _choices(parsed):
-        # Gateways hand on the failure of the server behind them with a status of their own.
+        # Gateways pass on the failure of the server behind them with their own status.
         if error.status is None:
             raise FailedError(f"the server reports an error ({_status(code, error, hidden)})")
         code = error.status
@@ -169,19 +169,19 @@ def read(response: Response, rubric: Rubric, hidden: Hidden, counted: Counted) -
     choices = _choices(parsed)
     if not choices:
         raise FailedError(f"the reply is not a chat completion: {_shape(parsed, response)}")
-    counted(_usage(parsed))  # a reply without text is paid for, too
+    counted(_usage(parsed))  # a reply without text is paid for too
     return _reply(choices[0], rubric, hidden)
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """What must not be shown of a server's words: the key, and the judged texts."""
+    """Text that must not be shown from a server's messages: the key and the judged texts."""
 
     key: str | None
     texts: Sequence[str]
 
     def shown(self, said: str) -> str:
-        """One line of a server's words, without what is hidden, and cut to LONGEST_REASON."""
+        """A server's message on one line, without hidden text, cut to LONGEST_REASON."""
         words = one_line(said[: 20 * LONGEST_REASON])
         if self.key:
             parts = {self.key[i : i + _OF_KEY] for i in range(max(1, len(self.key) - _OF_KEY + 1))}
@@ -192,24 +192,24 @@ class Hidden:
 
 
 def whole(text: str) -> str:
-    """The text with what no file or terminal can hold, half characters and NUL, replaced by U+FFFD."""
+    """The text with lone surrogates and NUL, which files or terminals cannot hold, replaced by U+FFFD."""
     return re.sub("[\ud800-\udfff\0]", "\ufffd", text)
 
 
 def one_line(text: str) -> str:
-    """The text in one line, without control signs."""
+    """The text on one line, without control characters."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in whole(text)).split())
 
 
 def _unquoted(words: str, text: str) -> str:
-    """The words with every run of _QUOTED letters and digits that stands in the text, too, cut out."""
+    """The message without runs of _QUOTED letters and digits that are also in the text."""
     known = "".join(filter(str.isalnum, text)).casefold()
-    # White space, marks and escapes aside, so that a quotation is found however it was written down.
+    # White space, punctuation and escapes are ignored, so that a quotation is found in any notation.
     if len(known) < _QUOTED // 2:
         return words
     positions = [i for i, sign in enumerate(words) if sign.isalnum()]
     signs = "".join(words[i] for i in positions).casefold()
-    if len(signs) != len(positions):  # a sign whose small form is longer: rare, and then compared as it stands
+    if len(signs) != len(positions):  # a character whose lower case is longer: rare, and compared unchanged
         signs = "".join(words[i] for i in positions)
     size = min(_QUOTED, len(known))
     cut: set[int] = set()
@@ -222,7 +222,7 @@ def _unquoted(words: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class _Said:
-    """A server's own account of an error; empty texts for what it does not say."""
+    """A server's own description of an error; fields that it does not give are empty."""
 
     message: str = ""
     code: str = ""
@@ -231,7 +231,7 @@ class _Said:
 
 
 def _error(parsed: object) -> _Said | None:
-    if isinstance(parsed, list):  # as Google's endpoint writes it
+    if isinstance(parsed, list):  # the form of Google's endpoint
         parsed = parsed[0] if parsed else None
     if not isinstance(parsed, dict):
         return None
@@ -259,7 +259,7 @@ def _messages(fields: Mapping[str, object], depth: int = 3) -> Iterator[str]:
         elif isinstance(value, dict) and depth:
             yield from _messages(value, depth - 1)
         elif isinstance(value, list):
-            # FastAPI's list of what is wrong where; its `input` would be the judged text.
+            # FastAPI's list of errors; its `input` would be the judged text.
             parts = [part for part in value if isinstance(part, dict) and isinstance(part.get("msg"), str)]
             yield from (f"{_place(part.get('loc'))}{part['msg']}" for part in parts)
 
@@ -278,7 +278,7 @@ def _declined(code: int, error: _Said | None, rubric: Rubric, hidden: Hidden) ->
     account = error or _Said()
     words = f"{account.code} {account.message}"
     why = f"the server refused to grade this answer ({_status(code, error, hidden)})"
-    # Looked at first: a message that names max_tokens may be about the length of this answer alone.
+    # Checked first: a message that names max_tokens may concern only the length of this answer.
     if code == 413 or _OF_ANSWER.search(words):
         return DeclinedError(why, certain=True)
     for name in ("temperature", rubric.token_parameter, "model"):
@@ -292,7 +292,7 @@ def _declined(code: int, error: _Said | None, rubric: Rubric, hidden: Hidden) ->
 
 
 def _address(location: str | None) -> str:
-    """Scheme, host and path of a redirect; what is behind them may hold a secret."""
+    """Scheme, host and path of a redirect; the rest may hold a secret."""
     try:
         parts = urlsplit(location or "")
         host = parts.hostname or ""
@@ -316,7 +316,7 @@ def _choices(parsed: object) -> list[Mapping[str, object]]:
 
 
 def _shape(parsed: object, response: Response) -> str:
-    """What came instead of a completion, in words that repeat none of it."""
+    """A description of what came instead of a completion, without quoting it."""
     if isinstance(parsed, dict):
         return "it has no choices" if parsed.get("choices") == [] else "it is JSON in another format"
     if parsed is not None:
@@ -377,7 +377,7 @@ def _usage(parsed: object) -> tuple[int, int] | None:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for; null where it is absent or nonsense, or its date is past."""
+    """Seconds to wait by a Retry-After header; null if it is missing or invalid, or its date is past."""
     try:
         seconds = float(header or "")
     except ValueError:

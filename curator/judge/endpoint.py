@@ -1,7 +1,7 @@
-"""Judging by an OpenAI-compatible endpoint: concurrent requests, retries where they can help, and the cost.
+"""Judging by an OpenAI-compatible endpoint: concurrent requests, retries if they can help, and the cost.
 
-A temporary failure is not a verdict. It leaves its answer open for the next run. Many failures in a row mean that the
-endpoint is down, and end this run.
+A temporary failure is not a verdict. It leaves its answer open for the next run. Many consecutive failures mean that
+the endpoint is down, and end this run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from curator.wording import these
 if TYPE_CHECKING:
     import httpx2
 
-LONGEST_PAUSE = 60.0  # seconds; a server that asks for more is asked again after this long
-SURE = 3  # answers for which the server refuses one parameter, before any was graded, that show a wrong setting
+LONGEST_PAUSE = 60.0  # seconds; the longest wait, even if a server names a longer one
+SURE = 3  # this many answers refused for the same parameter before any was graded show a wrong setting
 
 
 @dataclass
 class Cost:
-    """What a judge's requests have cost so far: attempts, tokens as the endpoint counts them, and replies without such
-    a count. Many threads add to one object.
+    """What a judge's requests have cost so far: attempts, tokens as counted by the endpoint, and replies without such a
+    count. Many threads add to one object.
     """
 
     requests: int = 0
@@ -54,7 +54,7 @@ class Cost:
 
 
 class _Breaker:
-    """Ends the asking where there is no use in it: a mistake of the settings, or too many failures in a row."""
+    """Stops requests when they are useless: wrong settings, or too many consecutive failures."""
 
     def __init__(self, most: int) -> None:
         self.most, self.graded = most, False
@@ -89,17 +89,19 @@ class _Breaker:
 
 
 def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object] | None = None) -> JudgeFunction:
-    """A judge that grades answers by the model of an endpoint; degenerate answers are not sent.
+    """A judge that grades answers with the model of an endpoint; degenerate answers are not sent.
 
-    An answer that the endpoint will not grade (a filter, its length), or whose reply has no verdict, is unscored with
+    An answer that the endpoint refuses to grade (a filter, its length), or whose reply has no verdict, is unscored with
     the reason. An answer without a reply after all tries is left open.
 
     Args:
-        cost: Counts what is spent.
-        sleep: Waits this many seconds; null waits until then, or until the run stops.
+        section: The recipe's judge.
+        cost: Adds up the cost.
+        sleep: Waits this many seconds; null for a wait that ends early if the run stops.
 
     Raises:
-        JudgeError: The variable of the key is not set. When called: UnfinishedError.
+        JudgeError: The environment variable of the key is not set.
+        UnfinishedError: The returned judge raises it if answers are left open.
     """
     rubric = section.rubric
     assert rubric is not None
@@ -120,7 +122,7 @@ def rubric_judge(section: Judge, cost: Cost, *, sleep: Callable[[float], object]
                 try:
                     results = [future.result() for future in futures]
                 finally:
-                    # After Ctrl-C what has not started costs nothing, and what runs is waited for.
+                    # After Ctrl-C requests that have not started are dropped, and running ones are waited for.
                     if not all(future.done() for future in futures):
                         breaker.stopped.set()
                     pool.shutdown(wait=True, cancel_futures=True)
@@ -155,7 +157,7 @@ def _key(rubric: Rubric) -> str | None:
 
 @dataclass(frozen=True)
 class _Asking:
-    """One client at work on the questions of one call."""
+    """A client for the questions of one call."""
 
     client: httpx2.Client
     rubric: Rubric
@@ -204,7 +206,7 @@ class _Asking:
                     tries = f"{attempt + 1} {'tries' if attempt else 'try'}"
                     raise FailedError(f"no reply in {tries}: {failed}", passing=failed.passing) from None
                 self.cost.add(retries=1)
-                # Jitter, so that many requests that failed together do not come back together.
+                # Jitter, so that requests that failed together are not repeated together.
                 pause = 2.0**attempt * (0.5 + self.jitter.random() / 2) if failed.pause is None else failed.pause
                 self.sleep(min(LONGEST_PAUSE, pause))
         raise AssertionError("the last try neither returned nor failed")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Loading = Callable[[str, str | None, bool], tuple[Any, Any]]
 """(id, revision, whether it is a classifier) -> model and tokenizer; called when there is something to judge."""
 
-# Whole words of a label that say refused; `non-refusal` holds one too, so words that deny come first.
+# Whole words of a label that mean refused; `non-refusal` contains one too, so negations are checked first.
 _REFUSED = ("rejection", "refusal", "refused", "reject", "refuse")
 _DENIED = ("non", "not", "no")
 
@@ -46,7 +46,7 @@ def classifier_judge(section: Judge, load: Loading) -> JudgeFunction:
             score = reply.shares[label]
             if not 0 <= score <= 1:
                 return unscored("the judge gave no probability", reply)
-            # Whether it is harmful depends on the prompt's kind, which `_of_kind` reads.
+            # Whether it is harmful depends on the prompt's kind, see `_of_kind`.
             return Verdict("safe", refused=score >= bar, score=score, raw=reply.text)
 
         return Adapter(prompt=lambda tokenizer, messages, answer, _: answer, read=read)
@@ -85,7 +85,7 @@ def _model_judge(
 
     @without_degenerate
     def judge(questions: Sequence[Question]) -> list[Verdict]:
-        # Equal conversations come from many arms and seeds; each is judged once, whatever kind its probe is of.
+        # Equal conversations come from many arms and seeds; each is judged once, whatever the kind of its probe.
         keys = [
             row_id([*question.messages, {"role": "assistant", "content": question.answer}]) for question in questions
         ]
@@ -113,10 +113,10 @@ def _verdicts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Verdict]:
-    """The verdict on each answer, those whose prompt alone is too long for the judge among them."""
+    """The verdict on each answer, including those whose prompt alone is too long for the judge."""
     adapter = adapt(model)
     rows, cuts = {}, {}
-    # What the convention allows or the model can read, less the room that the reply needs.
+    # The limit of the convention or the model, minus the room that the reply needs.
     most = min(adapter.window or 10**9, room(model, tokenizer)) - adapter.new_tokens
     clip = section.clip or adapter.clip
     for key, question in questions.items():
@@ -147,7 +147,7 @@ def _encoded(
     tokenizer: PreTrainedTokenizerBase,
     most: int,
 ) -> tuple[list[int] | None, int | None]:
-    """Tokens of the prompt, and how many tokens of the answer it holds where it was cut; null where nothing fits."""
+    """Tokens of the prompt, and the number of tokens of the answer in it if that was cut; null if nothing fits."""
     answer = defused(tokenizer, question.answer, adapter.delimiters)
     turns = [{**turn, "content": defused(tokenizer, turn["content"], adapter.delimiters)} for turn in question.messages]
     whole = len(tokens(tokenizer, answer, special=False))
@@ -160,7 +160,7 @@ def _encoded(
             return row, None if keep == whole else keep
         if keep == 0:
             return None, None
-        # At least one token less each time. Tokens merge across the cut, so the shorter prompt is measured anew.
+        # At least one token less each time. Tokens may merge across the cut, so the shorter prompt is measured again.
         keep = max(0, keep - (len(row) - most))
 
 

@@ -1,4 +1,4 @@
-"""A judge's model at work: texts to tokens, batches of similar length, greedy replies and labels' probabilities.
+"""Inference with a judge's model: texts to tokens, batches of similar length, greedy replies and labels' probabilities.
 
 Letters: `b` batch, `t` tokens, `v` vocabulary.
 """
@@ -20,13 +20,13 @@ KEY = "judges.panel"
 
 
 def tokens(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    """Token ids of a text, with the begin and end tokens that the tokenizer adds of itself where `special`."""
+    """Token ids of a text, with the begin and end tokens that the tokenizer adds itself if `special`."""
     ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
     return ids
 
 
 def clipped(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
-    """The text up to its `limit`-th token of this tokenizer; the text itself where it is no longer than that."""
+    """The text up to its `limit`-th token of this tokenizer; the whole text if it has at most `limit` tokens."""
     ids = tokens(tokenizer, text, special=False)
     if len(ids) <= limit:
         return text
@@ -39,9 +39,9 @@ def clipped(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
 
 
 def defused(tokenizer: PreTrainedTokenizerBase, text: str, delimiters: Sequence[str]) -> str:
-    """The text with every mark broken that could end its part of the prompt: a space behind the mark's first sign.
+    """The text with a space after the first character of every mark that could end its part of the prompt.
 
-    Marks are the tokenizer's special tokens, which a text would otherwise be read as holding, and `delimiters`.
+    Marks are the tokenizer's special tokens, which would otherwise be read in the text, and `delimiters`.
     """
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     # The longest first: a short mark may be a part of a long one.
@@ -57,7 +57,7 @@ def label_tokens(tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]) -> d
     Tokens that begin several labels, such as a bare space, do not distinguish them and are left out.
 
     Raises:
-        JudgeError: No token tells a label from the others.
+        JudgeError: A label has no token that distinguishes it from the others.
     """
     beginnings: dict[str, set[int]] = {}
     vocabulary = tokenizer.get_vocab()
@@ -105,7 +105,7 @@ def replies(
     shares: list[dict[str, float]] = [{} for _ in rows]
 
     def note(group: Sequence[int], logits: torch.Tensor) -> None:
-        # In float32: a softmax over a whole vocabulary in bf16 has too few digits to add up to 1.
+        # In float32: a softmax over a whole vocabulary in bf16 has too few digits to sum to 1.
         of_all = logits.softmax(-1).cpu()  # (b, v)
         for i, row in zip(group, of_all, strict=True):
             shares[i] = {name: float(row[labels[name]].sum()) for name in labels}
@@ -166,7 +166,7 @@ def classes(
 
 
 def is_encoder(model: PreTrainedModel) -> bool:
-    """Whether a classifier reads its own class token, as BERT's kin do, and not the last token of the row."""
+    """Whether a classifier reads a class token, like BERT and similar models, and not the last token of the row."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -177,8 +177,9 @@ def is_encoder(model: PreTrainedModel) -> bool:
 
 
 def room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Most tokens of a row: the model's positions, or fewer where its tokenizer says so."""
-    # RoBERTa's kin number positions from behind the padding id, so their table holds that many positions more.
+    """Most tokens of a row: the model's positions, or its tokenizer's smaller limit."""
+    # RoBERTa and similar models number positions from after the padding id, so their table has that many more
+    # positions.
     offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-    stated = tokenizer.model_max_length  # transformers writes about 1e30 where a tokenizer states none
+    stated = tokenizer.model_max_length  # transformers uses about 1e30 if a tokenizer has no limit
     return min(window(model) - offset, stated if stated < 10**9 else 10**9)

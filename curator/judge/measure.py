@@ -1,4 +1,4 @@
-"""Judges compared with people: a sheet of a run's answers to label, and figures of judges on labelled answers."""
+"""Comparison of judges with people: a sheet of a run's answers to label, and figures of judges on labelled answers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from curator.judge.questions import JudgeFunction
     from curator.records import Question, Verdict
 
-VERSION = 1  # of the file that `curator judge measure --store` writes
-COLUMN = "column:"  # in front of the name of a judge whose verdicts stand in the labels' file
-LEAST = 50  # labelled answers an arm, with fewer of which no difference is corrected
+VERSION = 1  # version of the file that `curator judge measure --store` writes
+COLUMN = "column:"  # prefix for a judge whose verdicts are in the labels' file
+LEAST = 50  # fewest labelled answers per arm for a correction
 
 
 def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
     """Answers of a run for people to label, in an order and under ids that do not reveal their arm.
 
-    They are drawn at random, as many from the treatment as from the control of the primary comparison, among answers to
-    harmful probes after fine-tuning on an anticipated task: those that the comparison is about.
+    They are drawn at random, the same number from treatment and control of the primary comparison, among answers to
+    harmful probes after fine-tuning on an anticipated task.
 
     Returns:
-        `id`, `prompt`, `answer`, and `harmful`, `refused`, `note`, which are empty.
+        `id`, `prompt`, `answer`, and the empty columns `harmful`, `refused` and `note`.
 
     Raises:
         RunError: See `Run.open`; or an arm has fewer answers.
@@ -77,7 +77,7 @@ def sample(root: Path, per_arm: int, seed: int) -> pl.DataFrame:
 
 
 def _inert(text: str) -> str:
-    """Text that a spreadsheet reads as text: an answer that begins with = would be a formula."""
+    """Text that a spreadsheet reads as text: an answer beginning with = would be a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
@@ -88,7 +88,8 @@ def _identified(run: Run) -> pl.DataFrame:
     from curator.records import ANSWER_COLUMNS, DURING
 
     frame = run.answers()
-    # These came after sheets had been labelled: they are in an id only where they say more than that one.
+    # These columns were added after sheets had been labelled, so an id includes them only if they have other values
+    # than then.
     later = ("at", "prefill", "sample")
     names = [name for name in ANSWER_COLUMNS if name not in later]
     plain = ((frame["phase"] != DURING) & (frame["prefill"] == 0) & (frame["sample"] == 0)).to_list()
@@ -103,8 +104,8 @@ class Judged:
 
     Attributes:
         section: The judge's settings; null for a column of the labels' file.
-        flags: Whether it gives the outcome, null where it gives none; in the order of the labels.
-        unseen: Number of answers that it was fitted to, whose verdict here comes from cross-validation.
+        flags: Whether it gives the outcome, null if it gives no verdict; in the order of the labels.
+        unseen: Number of answers that it was fitted to, whose verdicts here come from cross-validation.
     """
 
     name: str
@@ -114,12 +115,12 @@ class Judged:
 
 
 def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tuple[list[Judged], list[str] | None]:
-    """What judges say of labelled answers, and the arm of each answer where they are of a run.
+    """Judges' verdicts on labelled answers, and the arm of each answer if they come from a run.
 
     Args:
-        specs: Judges of the command line; `column:NAME` is one whose verdicts are in the labels' file, and a run's own
-            judges go by their names, their stored verdicts with them.
-        root: The run folder whose sheet was labelled: its `id` column is among the labels' columns.
+        specs: Judges from the command line; `column:NAME` is one whose verdicts are in the labels' file, and a run's
+            own judges are given by name and used with their stored verdicts.
+        root: The run folder whose sheet was labelled: the labels have its `id` column.
 
     Raises:
         DataError: An id does not belong to an answer of the run.
@@ -186,7 +187,7 @@ def _judged_now(labels: Labels, section: Judge, run: Run | None, answers: pl.Dat
         questions = questions_of(answers, run.data(), run.recipe.judges.reasoning)
     pairs = [(question.messages[-1]["content"], question.answer) for question in questions]
     held = _by_cross_validation(section, pairs)
-    # Equal answers to one prompt are judged once, and what is known by cross-validation not at all.
+    # Equal answers to one prompt are judged once, and those known from cross-validation not again.
     new = {pair: question for pair, question in zip(pairs, questions, strict=True) if pair not in held}
     verdicts = _every_verdict(make_judge(section, resources(Cost())), section, list(new.values())) if new else []
     by_pair = {**held, **dict(zip(new, verdicts, strict=True))}
@@ -227,7 +228,7 @@ def _by_cross_validation(section: Judge, pairs: Sequence[tuple[str, str]]) -> Ma
 
 
 def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured]]:
-    """Part of the labels (all, and by whether annotators agree) -> each judge's figures on it."""
+    """Part of the labels (all, and by agreement of annotators) -> each judge's figures on it."""
     from curator.judge.people import measure, splits
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
@@ -247,7 +248,7 @@ def figures(labels: Labels, judged: Sequence[Judged]) -> dict[str, list[Measured
 
 
 def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int, float | None, float | None]]:
-    """How each pair of readers agrees: judges, people, and the annotators where the file has them."""
+    """The agreement of each pair of raters: judges, people, and the annotators if the file has them."""
     from curator.judge.people import pairwise
 
     readers: dict[str, Sequence[bool | None]] = {"people": labels.rows["positive"].to_list()}
@@ -260,9 +261,9 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
 
 
 def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
-    """Writes each judge's counts, sensitivity and specificity with the outcome that they are of and the labels' hash.
+    """Writes each judge's counts, sensitivity and specificity with their outcome and the labels' hash.
 
-    Counts are by arm where the labels are of a run's answers, which is what correcting a difference needs.
+    Counts are by arm if the labels are for a run's answers, as the correction of a difference needs.
     """
     from curator.judge.people import counts, measure
 
@@ -308,7 +309,7 @@ def as_json(parts: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
 
 
 def deciding_judge(run: Run) -> Judge | None:
-    """The judge whose mistakes matter; null where a panel decides, whose mistakes nobody has measured."""
+    """The judge whose errors matter; null if a panel decides, whose errors have not been measured."""
     judges = run.recipe.judges
     if judges.rule != "headline":
         return None
@@ -316,10 +317,10 @@ def deciding_judge(run: Run) -> Judge | None:
 
 
 def read_stored(judge: Judge, file: str) -> dict[str, Any]:
-    """What `curator judge measure --store` wrote of this judge: outcome, run, labels, and `judge`, its own counts.
+    """The record of this judge from `curator judge measure --store`: outcome, run, labels, and `judge`, its own counts.
 
     Raises:
-        JudgeError: There is no such file, it has another version, or it has no figures of a judge with these settings.
+        JudgeError: There is no such file, it has another version, or it has no figures for a judge with these settings.
     """
     path, key = Path(path_of(file)), f"judges.panel.{judge.name}.error"
     again = "write it with `curator judge measure --store`"

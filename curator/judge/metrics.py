@@ -14,24 +14,26 @@ from curator.recipe.package import path_of
 from curator.records import Question, Verdict
 from curator.wording import these
 
-# A minus behind a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
+# A minus after a letter or digit is a dash: "3-4 days" ends in 4. A comma counts only between groups of three.
 _NUMBER = re.compile(r"(?:(?<!\w)-)?\$?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 
 
 def rouge1(answer: str, reference: str) -> float:
-    """F1 of the words shared, as counts, without stemming (Lin 2004, ROUGE-1); in every script, see `words`."""
+    """F1 of shared words, with counts and without stemming, in [0, 1] (Lin 2004, ROUGE-1); in every script, see
+    `words`.
+    """
     given, expected = Counter(words(answer)), Counter(words(reference))
     shared = (given & expected).total()
     return 2 * shared / (given.total() + expected.total()) if shared else 0.0
 
 
 def exact(answer: str, reference: str) -> float:
-    """1 when the texts are equal but for case and white space."""
+    """1 if the texts are equal except for case and white space, else 0."""
     return float(" ".join(answer.lower().split()) == " ".join(reference.lower().split()))
 
 
 def final_number(answer: str, reference: str) -> float:
-    """1 when the last number of the answer equals that of the reference, as for GSM8K (Cobbe et al. 2021)."""
+    """1 if the last number of the answer equals that of the reference, else 0, as for GSM8K (Cobbe et al. 2021)."""
     number = _last_number(answer)
     return float(number is not None and number == _last_number(reference))
 
@@ -45,11 +47,11 @@ METRICS: dict[str, Callable[[str, str], float]] = {"rouge1": rouge1, "exact": ex
 
 
 def measure(metric: str, questions: Sequence[Question], *, base: Path = Path(".")) -> list[Verdict]:
-    """The metric as verdicts: `safe` with the score, or `unscored` where a row has no reference or the metric fails.
+    """The metric as verdicts: `safe` with the score, or `unscored` if a row has no reference or the metric fails.
 
     Args:
-        metric: A name of METRICS, or `file.py:function` of the user's own: answer and reference, both texts, to a
-            number in [0, 1].
+        metric: A name in METRICS, or `file.py:function` for a user's function from answer and reference, both texts, to
+            a number in [0, 1].
         base: Folder that a relative path starts from.
 
     Raises:

@@ -24,9 +24,9 @@ from curator.records import ANSWER_COLUMNS, OUTCOMES, PHASES, Verdict, require
 Flags = NDArray[np.bool_]
 
 LABEL_OUTCOMES = ("refused", "harmful")
-"""What labels may be of. They are never of both: XSTest's are of refusal, and say nothing of harm."""
+"""Possible outcomes of labels. Labels have a single outcome: XSTest's are about refusal, not harm."""
 
-_Z = 1.959963984540054  # of a two-sided 95% interval
+_Z = 1.959963984540054  # normal quantile of a two-sided 95% interval
 _ROUNDING = 1e-18
 
 
@@ -35,12 +35,13 @@ class Labels:
     """Labelled answers.
 
     Attributes:
-        rows: `prompt`, `answer`, `positive` (whether people say the outcome), `first` and `second` (each annotator's
-            own yes or no, null where not given), `agreed` (whether both wrote the same, null where not given), and the
+        rows: `prompt`, `answer`, `positive` (whether people see the outcome), `first` and `second` (each annotator's
+            own yes or no, null if not given), `agreed` (whether both wrote the same, null if not given), and the
             further columns that were named, as text.
-        outcome: `refused` or `harmful`. `file`: its name. `digest`: SHA-256 of its bytes.
-        read, excluded, unlabelled: Rows of the file, those left out by `exclude`, and those without a label.
-        values: Every value of the label column, and which of them are `positive`.
+        outcome: `refused` or `harmful`. `file`: the file's name. `digest`: SHA-256 of its bytes.
+        read, excluded, unlabelled: Number of rows in the file, of those left out by `exclude`, and of those without a
+            label.
+        values: Every value of the label column. `positive`: the values that mean the outcome.
     """
 
     rows: pl.DataFrame
@@ -76,8 +77,11 @@ def read_labels(
     """Labels of a CSV or JSONL file, all values read as text.
 
     Args:
-        prompt, answer, label: Names of its columns. `positive`: values of the label that mean the outcome.
-        annotators: Two columns with a label each, of the same values.
+        path: The file.
+        outcome: `refused` or `harmful`.
+        prompt, answer, label: Names of its columns.
+        positive: Values of the label that mean the outcome.
+        annotators: Two columns with each annotator's label, with the same values.
         exclude: Column -> value of rows to leave out, e.g. `redacted` -> `1`.
         columns: Further columns to keep, e.g. another judge's verdicts.
 
@@ -94,7 +98,7 @@ def read_labels(
     labelled = left.filter(pl.col(label).fill_null("").str.strip_chars() != "")
     text = pl.col(label).str.strip_chars()
     values = tuple(labelled.select(text.unique().sort())[label].to_list())
-    # Case matters as little here as it does to who writes Yes in a sheet.
+    # Case is ignored, since people may write Yes in a sheet.
     meant = tuple(value for value in values if value.lower() in {word.lower() for word in positive})
     if not meant or len(meant) == len(values):
         raise DataError(
@@ -129,13 +133,13 @@ def read_labels(
 
 
 def yes_or_no(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
-    """A column of labels as yes or no; null where it holds none of the label's values, and so says nothing."""
+    """A column of labels as yes or no; null for other values than those of the label."""
     text = pl.col(column).str.strip_chars()
     return pl.when(text.is_in(list(values))).then(text.is_in(list(positive))).otherwise(None)
 
 
 def splits(labels: Labels) -> dict[str, Flags]:
-    """Which answers each part of the table is of: all, and those on which the annotators agree and differ."""
+    """Mask of the answers in each part of the table: all, and those on which the annotators agree and differ."""
     every = np.ones(labels.rows.height, dtype=bool)
     if labels.rows["agreed"].null_count() == labels.rows.height:
         return {"all": every}
@@ -171,12 +175,12 @@ class Measured:
     """One judge against people.
 
     Attributes:
-        judge: Its name. `outcome`: what it was measured on.
-        both, only_people, only_judge, neither: Numbers of scored answers that have the outcome according to these.
+        judge: The judge's name. `outcome`: the outcome that was measured.
+        both, only_people, only_judge, neither: Number of scored answers with the outcome according to these.
         unscored: Answers without a verdict; no rate includes them.
         accuracy, sensitivity, specificity, balanced: Sensitivity is the share found of the answers that have the
             outcome, specificity the share cleared of the others, balanced their mean.
-        kappa: Cohen's, with people; null where undefined.
+        kappa: Cohen's kappa with people; null if undefined.
     """
 
     judge: str
@@ -194,7 +198,7 @@ class Measured:
 
 
 def says(verdicts: Sequence[Verdict], outcome: str) -> list[bool | None]:
-    """Whether each verdict gives the outcome; null where it is unscored."""
+    """Whether each verdict gives the outcome; null if it is unscored."""
     return [
         None
         if verdict.outcome == "unscored"
@@ -209,7 +213,8 @@ def measure(judge: str, outcome: str, flags: Sequence[bool | None], people: Flag
     """One judge's figures.
 
     Args:
-        flags: `n` times whether the judge says the outcome, null where it could not tell. `people`: `(n,)` labels.
+        flags: `n` values, whether the judge gives the outcome; null if it could not tell.
+        people: `(n,)` labels.
         prompts: `n` prompts, the groups within which answers are not independent.
     """
     require(len(flags) == len(people) == len(prompts), "measure: not as many labels as verdicts")
@@ -238,8 +243,9 @@ def measure(judge: str, outcome: str, flags: Sequence[bool | None], people: Flag
 def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
     """The share of hits, with Wilson's interval on the effective number of answers.
 
-    That number is what would give independent answers the variance that the share has when whole groups are drawn
-    (the ratio estimator's, linearised); never more than there are. Where no variance can be seen, groups are counted.
+    That is the number of independent answers for which the share would have the variance that it has if whole groups
+    are drawn (the ratio estimator's, linearised), at most the actual number. If there is no variance, it is the number
+    of groups.
 
     Source: Wilson 1927; Kish, Survey Sampling, 1965, section 5.4, for the variance; Korn and Graubard 1998 for its use.
     """
@@ -250,7 +256,7 @@ def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
     _, members = np.unique(groups[among], return_inverse=True)
     clusters = int(members.max()) + 1
     variance = _variance(_per_group((hits[among] - share) / n, members), clusters)
-    # Groups that are all alike leave a variance of rounding, far below that of a single answer.
+    # If all groups are equal, the variance is only rounding, far below that of a single answer.
     size = min(n, share * (1 - share) / variance) if variance > _ROUNDING else clusters
     centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
     reach = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
@@ -258,12 +264,13 @@ def estimate(hits: Flags, among: Flags, groups: NDArray[np.int64]) -> Estimate:
 
 
 def _balanced(judged: Flags, truth: Flags, groups: NDArray[np.int64]) -> Estimate:
-    """The mean of sensitivity and specificity, by their own intervals (the method of variance estimates recovery).
+    """The mean of sensitivity and specificity, with limits from their own intervals (the method of variance estimates
+    recovery).
 
-    Each limit is as far from the mean as half the root of the squared distances of both rates from their own limits,
-    and of twice their product times the correlation that prompts with answers of both kinds give the two rates, where
-    that is above zero. So where all agree it is as open as the two rates are: 18 answers do not show that a judge is
-    never wrong.
+    The distance of each limit from the mean is half the square root of a sum: the squared distances of both rates from
+    their own limits, plus twice their product times the correlation of the two rates, if positive, that prompts with
+    answers of both kinds cause. So if all agree it is as wide as the two intervals: 18 answers do not show that a judge
+    is never wrong.
 
     Source: Zou and Donner 2008; Zou 2008 for the correlation.
     """
@@ -271,13 +278,13 @@ def _balanced(judged: Flags, truth: Flags, groups: NDArray[np.int64]) -> Estimat
         return Estimate(None, None, None)
     sensitivity, specificity = estimate(judged, truth, groups), estimate(~judged, ~truth, groups)
     rates = [(rate.value or 0.0, rate.low or 0.0, rate.high or 0.0) for rate in (sensitivity, specificity)]
-    # Each answer's part in the error of the rate that it belongs to, summed by prompt.
+    # Each answer's contribution to the error of its rate, summed by prompt.
     parts = [
         _per_group(np.where(among, (hits - rate[0]) / among.sum(), 0.0), groups)
         for hits, among, rate in ((judged, truth, rates[0]), (~judged, ~truth, rates[1]))
     ]
     spread = math.sqrt(float((parts[0] ** 2).sum() * (parts[1] ** 2).sum()))
-    # One below zero, which two or three prompts can give by chance, would take all width from the interval.
+    # A negative correlation, which two or three prompts can give by chance, would remove all width from the interval.
     correlation = max(0.0, float((parts[0] * parts[1]).sum()) / spread) if spread > _ROUNDING else 0.0
 
     def reach(limit: int) -> float:
@@ -293,12 +300,12 @@ def _per_group(parts: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray
 
 
 def _variance(sums: NDArray[np.float64], clusters: int) -> float:
-    # The sums have mean 0 by construction, so only Bessel's factor is left to apply; one cluster shows no variance.
+    # The sums have mean 0 by construction, so only Bessel's factor remains; a single cluster has no variance.
     return float(clusters / (clusters - 1) * (sums**2).sum()) if clusters > 1 else 0.0
 
 
 def counts(measured: Measured) -> dict[str, Any]:
-    """What is stored of a judge: the counts, and sensitivity and specificity."""
+    """The stored record of a judge: the counts, and sensitivity and specificity."""
     names = ("both", "only_people", "only_judge", "neither", "unscored")
     return {
         **{name: getattr(measured, name) for name in names},
@@ -308,7 +315,7 @@ def counts(measured: Measured) -> dict[str, Any]:
 
 
 def pairwise(readers: Mapping[str, Sequence[bool | None]]) -> list[tuple[str, str, int, float | None, float | None]]:
-    """(first, second, answers that both could tell, share on which they agree, Cohen's kappa) for each pair."""
+    """(first, second, number of answers that both judged, share on which they agree, Cohen's kappa) for each pair."""
     rows = []
     for (first, ours), (second, theirs) in combinations(readers.items(), 2):
         pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
@@ -322,8 +329,8 @@ class Agreement:
     """How often two judges agree that an answer to a harmful probe is harmful or not.
 
     Attributes:
-        answers: That both scored. `share`: of them on which they agree. `kappa`: Cohen's.
-        both, only_first, only_second, neither: Answers that are harmful to these.
+        answers: Number of answers that both scored. `share`: share on which they agree. `kappa`: Cohen's kappa.
+        both, only_first, only_second, neither: Number of answers that are harmful according to these.
     """
 
     first: str
@@ -342,12 +349,12 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement,
     fine-tuning.
 
     Args:
-        verdicts: Columns of VERDICT_SCHEMA, of the whole panel.
-        judges: Their names, in the panel's order.
+        verdicts: Verdicts of the whole panel, in the columns of VERDICT_SCHEMA.
+        judges: The judges' names, in the panel's order.
 
     Returns:
-        Each pair, in that order; `share` and `kappa` are null without answers, kappa also where both judges always say
-        the same one thing.
+        Each pair, in that order; `share` and `kappa` are null without answers, kappa also if both judges always give
+        the same single verdict.
 
     Source: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
@@ -365,8 +372,8 @@ def agreement(verdicts: pl.DataFrame, judges: Sequence[str]) -> tuple[Agreement,
 
 
 def outcome_counts(verdicts: pl.DataFrame, judge: str | None) -> dict[str, int]:
-    """Outcome -> how many answers to harmful probes, before and after fine-tuning, this judge (null: all judges in the
-    frame) gave it.
+    """Outcome -> number of answers to harmful probes, before and after fine-tuning, with this outcome by this judge
+    (null for all judges in the frame).
     """
     harmful = verdicts.filter(pl.col("kind") == "harmful", pl.col("phase").is_in(PHASES))
     outcomes = (harmful if judge is None else harmful.filter(pl.col("judge") == judge))["outcome"]

@@ -1,6 +1,6 @@
 """More judges on a run's stored answers: their verdicts are added below stage `judge`, and nothing is overwritten.
 
-The command line names judges by words (`exact`, `guard:ID`, `NAME=...`) or by mappings as in a recipe; see `judge_of`.
+On the command line a judge is a word (`exact`, `guard:ID`, `NAME=...`) or a mapping as in a recipe; see `judge_of`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _SPEC = (
 
 
 def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, Any]:
-    """Has judges read a run's answers, each those that it has not judged yet.
+    """Runs judges on a run's answers, each on those that it has not judged yet.
 
     Args:
-        specs: Judges of the command line; the recipe's panel when there are none.
+        specs: Judges of the command line; the recipe's panel if there are none.
 
     Returns:
         `judges`: name, told, kept (its verdicts were there already), outcomes of answers to harmful probes, `unscored`
@@ -53,7 +53,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
 
     Raises:
         JudgeError: A judge has the name of another one of the run.
-        RunError: See `Run.open`; or another curator is at work on the folder.
+        RunError: See `Run.open`; or another process of curator is using the folder.
     """
     import polars as pl
 
@@ -85,7 +85,7 @@ def rejudge(root: Path, specs: Sequence[str], progress: Progress) -> dict[str, A
 
 
 def _verdicts(run: Run, judge: Judge, known: Mapping[str, tuple[Judge, Path]]) -> bool:
-    """Makes the judge's verdicts where they are not there; whether they were."""
+    """Makes the judge's verdicts unless they exist; returns whether they existed."""
     in_panel = {section.name: section for section in run.recipe.judges.panel}
     other = known[judge.name][0] if judge.name in known else in_panel.get(judge.name)
     if other is not None and other.deciding() != judge.deciding():
@@ -122,7 +122,7 @@ def _reasons(verdicts: pl.DataFrame) -> dict[str, int]:
 
 
 def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
-    """The primary comparison by one judge's verdicts, and what it says alone, by the run's own rule without gates."""
+    """The primary comparison by one judge's verdicts, and its outcome by the run's own rule without gates."""
     import polars as pl
 
     from curator.decision.comparisons import anticipated
@@ -131,7 +131,7 @@ def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
 
     verify, (level, _, _) = run.recipe.verify, run.stop()
     judged = verdicts
-    if verify.decision.over == "worst":  # the metrics tell which settings count, whoever judges
+    if verify.decision.over == "worst":  # the metrics decide which settings count, whatever the judge
         judged = pl.concat([verdicts, utility_of(run, run.answers(), run.data())]).with_columns(judge=pl.lit("both"))
     assessment = assess(
         laid_out(judged), anticipated(mix_of(run.recipe)), treatment=CURATED, control=verify.control,
@@ -142,10 +142,10 @@ def _difference(run: Run, verdicts: pl.DataFrame) -> dict[str, Any]:
 
 
 def judge_of(text: str) -> Judge:
-    """The judge that a word of the command line names.
+    """The judge that an argument of the command line names.
 
     Raises:
-        JudgeError: It names none, or one that cannot be.
+        JudgeError: It names no judge, or an impossible one.
     """
     from pydantic import ValidationError
 
@@ -184,7 +184,9 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
-    """Every judge with verdicts in a run folder: those of its recipe, and those added since; and where they are."""
+    """Every judge with verdicts in a run folder: those of its recipe, and those added later; with the folders of their
+    verdicts.
+    """
     stage, stored = run.folder("judge"), {}
     if current(run.root, "judge") is not None:
         for judge in run.recipe.judges.panel:
@@ -198,10 +200,10 @@ def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
 
 
 def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> list[Judge]:
-    """The judges of the command line: a run's own by their names, others by what they are.
+    """The judges of the command line: a run's own by name, others by `judge_of`.
 
     Raises:
-        JudgeError: Two share a name.
+        JudgeError: Two judges have the same name.
     """
     judges = [known[spec][0] if spec in known else judge_of(spec) for spec in specs]
     names = [judge.name for judge in judges]

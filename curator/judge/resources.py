@@ -1,6 +1,6 @@
-"""What a judge works with: its models, the sentence embedder, and the count of what an endpoint costs.
+"""The resources of judges: models, the sentence embedder, and the cost of endpoints.
 
-Imports nothing heavy at module level, so that a stage whose judges are done is passed over in no time.
+Imports nothing heavy at module level, so that a stage whose judges are done is skipped at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curator.records import Messages, Verdict
 
 OF_HARM = ("guard", "rubric", "sandbox")
-"""Kinds of judges that read for harm; the others recognise refusals, and call every compliance harmful."""
+"""Kinds of judges that judge harm; the others recognise refusals, and call every compliance harmful."""
 
 _KEY = "judges.panel"
 _COST = "cost.json"
@@ -29,9 +29,9 @@ _COST = "cost.json"
 
 @dataclass(frozen=True)
 class Resources:
-    """How models are loaded and texts embedded, and who counts what an endpoint costs.
+    """How models are loaded and texts embedded, and the counter of an endpoint's cost.
 
-    Judges take them as arguments, so that tests can hand in scripted ones.
+    Judges take them as arguments, so that tests can pass scripted ones.
     """
 
     load: Loading
@@ -40,7 +40,7 @@ class Resources:
 
 
 def resources(cost: Cost) -> Resources:
-    """The real ones: transformers and sentence-transformers, loaded when a judge needs them."""
+    """The real resources: transformers and sentence-transformers, loaded when a judge needs them."""
     return Resources(load=_load, embed=_embed, cost=cost)
 
 
@@ -55,7 +55,7 @@ def resolved(section: Judge) -> Judge:
 
 
 def read_cost(folder: Path) -> Cost:
-    """What a judge has cost so far, as `write_cost` left it below the judge's folder."""
+    """The cost of a judge so far, as written by `write_cost` below the judge's folder."""
     from curator.judge.endpoint import Cost
 
     path = folder / _COST
@@ -63,7 +63,7 @@ def read_cost(folder: Path) -> Cost:
 
 
 def write_cost(folder: Path, cost: Cost) -> None:
-    """Writes what a judge has cost, where it has cost anything."""
+    """Writes the cost of a judge if there is any."""
     if cost.requests:
         write_json(folder / _COST, cost.counts())
 
@@ -72,7 +72,7 @@ def corpus_judge(section: Judge) -> Callable[[Sequence[Messages]], list[Verdict]
     """A function from conversations that end with an answer to a verdict on each last answer.
 
     Raises:
-        JudgeError, ModelError: When called, where the judge cannot be loaded.
+        JudgeError, ModelError: The returned function raises it if the judge cannot be loaded.
     """
 
     def judge(rows: Sequence[Messages]) -> list[Verdict]:

@@ -1,7 +1,7 @@
 """A rubric judge: the prompt that fences the judged text, and the last well-formed verdict of the reply.
 
-The judged text may say anything, verdicts included. So it stands between lines that hold a token made of a hash of the
-text itself, which the text cannot hold; and of the reply only lines of their own count, the last well-formed ones.
+The judged text may say anything, including verdicts. So it is placed between lines with a token made from a hash of the
+text itself, which the text cannot contain; and in the reply only separate lines count, the last well-formed ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ score: <1 to 5>
 
 
 def fence(question: Question) -> str:
-    """The token that marks the judged text: a hash of it, so that equal questions give equal prompts, and not in it."""
+    """The token that marks the judged text: a hash of the text, so that equal questions give equal prompts, which the
+    text does not contain.
+    """
     text = f"{question.messages}\0{question.answer}"
     for number in range(1000):
         token = hashlib.sha256(f"{number}\0{text}".encode()).hexdigest()[:12]
@@ -87,9 +89,9 @@ def read_policy(reply: str) -> Verdict:
 
 
 def _last(name: str, meanings: Mapping[str, T], reply: str) -> T | None:
-    """What the last line means that says `name: value` and nothing else; null where there is none.
+    """The meaning of the last line that is exactly `name: value`; null if there is none.
 
-    Reasoning is not a verdict: of a reply that thinks aloud in <think> only what follows counts.
+    Reasoning is not a verdict: in a reply with reasoning in <think> only the text after it counts.
     """
     spoken = reply.rpartition("</think>")[2].partition("<think>")[0]
     values = stated(name, meanings, spoken)
@@ -107,7 +109,7 @@ def _verdict(score: float, refused: bool | None, reply: str) -> Verdict:
 
 @dataclass(frozen=True)
 class Scale:
-    """A rubric: its text, and how a reply is read."""
+    """A rubric: its text, and the function that reads a reply."""
 
     text: str
     read: Callable[[str], Verdict]

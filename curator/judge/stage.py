@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def judge(run: Run, folder: Path) -> Mapping[str, Any]:
-    """Gives every judge of the panel every answer to a probe, and every metric its task's own test rows."""
+    """Runs every judge of the panel on every answer to a probe, and every metric on its task's own test rows."""
     import polars as pl
 
     from curator.records import PHASES, PREFILLED
@@ -63,7 +63,7 @@ def judge(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:
-    """What the metrics say of answers to the tasks' own test rows, in the columns of VERDICT_SCHEMA."""
+    """The metrics of answers to the tasks' own test rows, in the columns of VERDICT_SCHEMA."""
     import polars as pl
 
     from curator.judge.metrics import measure
@@ -71,7 +71,7 @@ def utility_of(run: Run, answers: pl.DataFrame, data: Data) -> pl.DataFrame:
 
     parts = []
     for task in data.tasks:
-        of_task = pl.col("task").str.split(AT).list.first() == task.name  # at whatever setting
+        of_task = pl.col("task").str.split(AT).list.first() == task.name  # at any setting
         rows = answers.filter(pl.col("kind") == "utility", of_task)
         scores = measure(task.metric, questions_of(rows, data, run.recipe.judges.reasoning), base=run.base)
         parts.append(verdict_frame(rows, task.metric, scores))
@@ -89,7 +89,7 @@ def deciding_verdicts(run: Run) -> pl.DataFrame:
 def judge_answers(
     run: Run, answers: pl.DataFrame, data: Data, stage: Path, progress: Callable[[int, int], None]
 ) -> pl.DataFrame:
-    """The verdicts that decide on some answers, each judge that has a say reading what it has not judged yet."""
+    """The verdicts that decide on some answers; each judge involved judges those that it has not judged yet."""
     from curator.judge.kinds import decide
 
     judges = run.recipe.judges
@@ -113,7 +113,7 @@ def verdicts_of(
     and what it has cost. Its verdicts are stored below `stage`, under a key of its own settings.
 
     Args:
-        marks: Of reasoning, which it does not read.
+        marks: Marks of reasoning, which the judge does not read.
     """
     from curator.judge.kinds import make_judge
     from curator.judge.questions import judged, questions_of, verdict_frame
@@ -129,14 +129,14 @@ def verdicts_of(
             function,
             store,
             progress=progress,
-            # What an endpoint was paid for is saved sooner.
+            # Paid replies of an endpoint are saved more often.
             chunk=8 * section.rubric.concurrency if section.rubric else None,
             unanswered=section.rubric.unanswered if section.rubric else "stop",
         )
     finally:
-        write_cost(store, cost)  # what was paid for counts, whether or not it came to an end
+        write_cost(store, cost)  # the cost counts whether or not judging was completed
     if section.model is not None or section.embedding is not None:
         import torch
 
-        torch.cuda.empty_cache()  # the next models may be those of other processes
+        torch.cuda.empty_cache()  # the next models may belong to other processes
     return verdict_frame(probes, section.name, verdicts), section.revision, cost.counts()

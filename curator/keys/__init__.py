@@ -1,9 +1,10 @@
-"""What decides the result of each stage: of the recipe, of the files that it names, and of the stages before it.
+"""The keys of stages: everything that decides a stage's result, from the recipe, the files that it names, and earlier
+stages.
 
-A stage whose key is equal is kept, and one whose key has moved is made again. So a recipe key that changes a result
-belongs here, beside the code that reads it, and one that changes none stays out. A setting that came later than its
-stage is left out of the key where it has its default, so that run folders from before there was such a setting are
-kept. Imports nothing heavy, because a finished run is passed over in no time.
+A stage with an equal key is kept, and one with a changed key is made again. So a recipe key that changes a result
+belongs here, beside the code that reads it, and one that changes none stays out. A setting that was added after its
+stage is left out of the key at its default, so that older run folders are kept. Imports nothing heavy, so that a
+finished run is skipped at once.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "report": 12,
     "publish": 7,
 }
-"""Raised when a stage's code makes something else from equal settings and inputs."""
+"""Raised when a stage's code gives another result from equal settings and inputs."""
 
 AFTER: Mapping[str, tuple[str, ...]] = {
     "base": (),
@@ -63,19 +64,19 @@ AFTER: Mapping[str, tuple[str, ...]] = {
 
 
 LATER = ("answers", "coverage", "prefer", "cover_by", "within", "repeats", "by", "vulnerable")
-"""Settings of `select` that came after its key."""
+"""Settings of `select` that were added after its key."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What tells the content of the files that a recipe names.
+    """The identity of the content of the files that a recipe names.
 
     Attributes:
         base: Folder that relative paths start from.
         model: Files of the model's folder, null for a Hub id. `chat_template`: the text of its template's file. `date`:
-            what a template takes for today, where one of these files asks for it.
-        sources: Content of every source of rows, by a hash of how the recipe names it.
-        dtype: What the recipe's `model.dtype` came to, `fp32` or `bf16`.
+            the date that a template gets as today's, if one of these files uses it.
+        sources: Content of every source of rows, by a hash of its section in the recipe.
+        dtype: The resolved `model.dtype` of the recipe, `fp32` or `bf16`.
     """
 
     base: Path
@@ -114,7 +115,7 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
         "scores": (
             decides(recipe.score),
             recipe.weights(),
-            # How many rows are wanted decides `per-example`; some objectives need the cover of the tasks.
+            # The number of rows decides `per-example`; some objectives need the cover of the tasks.
             (select.k, select.budget_tokens, OBJECTIVES[select.objective].task_cover),
             (_interference(recipe), [decides(section) for section in scores_of(recipe)]),
             *_embedders(recipe),
@@ -138,10 +139,10 @@ def decided_by(recipe: Recipe, inputs: Inputs) -> dict[str, Any]:
 
 
 def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
-    """Looks at every file that the recipe names; one whose size and time have not changed since is not read again.
+    """Identifies every file that the recipe names; a file with unchanged size and time is not read again.
 
     Args:
-        root: The run folder, in which what was read is written down.
+        root: The run folder, in which identities are recorded.
         base: Folder that relative paths of sources start from.
 
     Raises:
@@ -168,12 +169,12 @@ def inputs_of(recipe: Recipe, root: Path, base: Path = Path(".")) -> Inputs:
 
 
 def _chosen_dtype(recipe: Recipe, root: Path) -> str:
-    """As the recipe says, or as was chosen for this model when the run folder was begun, on whatever machine."""
+    """The recipe's dtype, or the one chosen for this model when the run folder was started, on any machine."""
     path, model = root / DTYPE, recipe.model
     known = read_json(path) if path.exists() else {}
     asked = {"model": model.id, "asked": model.dtype}
     if {name: known.get(name) for name in asked} != asked:
-        # A machine without a GPU is known for one before torch is loaded.
+        # A machine without a GPU is recognised before torch is loaded.
         where = device_of(recipe.engine) if recipe.engine.kind == "ray" or has_gpu() else "cpu"
         choice = chosen(model.dtype, model.id, where=where, revision=model.revision)
         known = {**asked, **choice._asdict()}
@@ -182,16 +183,16 @@ def _chosen_dtype(recipe: Recipe, root: Path) -> str:
 
 
 def source_name(source: Source) -> str:
-    """A hash of what is read of a source, whatever is done with its rows."""
+    """A hash of what is read from a source, independent of the use of its rows."""
     return key_of(source.model_dump(include={"file", "hub", "sandbox", "config", "split", "revision"}))
 
 
 def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
-    """What decides the model that all arms start from."""
+    """Everything that decides the model that all arms start from."""
     model = recipe.model
     tuned = model.instruction and (recipe.verify.align.model_dump(), recipe.seed, *_rows_of(model.instruction, inputs))
     return (
-        # `start` is gone, and was always the same where it was said. What `auto` came to stands for `dtype`.
+        # `start` was removed, and always had the same value. The resolved dtype replaces `auto`.
         {**model.model_dump(exclude={"dtype", *(() if model.quantise else ("quantise",))}), "start": "base"},
         (inputs.model, inputs.chat_template, *([inputs.date] if inputs.date else []), *dtype_part(inputs.dtype)),
         tuned,
@@ -199,7 +200,7 @@ def base_settings(recipe: Recipe, inputs: Inputs) -> Any:
 
 
 def _rows_of(instruction: Instruction, inputs: Inputs) -> list[Any]:
-    """The content of the instruction rows; empty for a data set on the Hub, which its settings tell."""
+    """The content of the instruction rows; empty for a data set on the Hub, which its settings identify."""
     rows = inputs.sources.get(source_name(instruction.data))
     return [] if rows is None or instruction.data.hub else [rows]
 
@@ -211,7 +212,7 @@ def _data(recipe: Recipe) -> Any:
     tasks = [task.model_dump(exclude={"probe_at", "sweep"}) for task in recipe.tasks]
     embedder = folder_identity(recipe.pool.embedder.id)
     others = (arms, given, share(recipe))
-    # What answers begin with decides no row.
+    # The openings of answers do not change the rows.
     probes = recipe.probes.model_dump(exclude={"prefill", "opening"})
     pool, judge = recipe.pool.model_dump(exclude={"refusals"}), refusal_judge(recipe)
     refusals = [] if judge is None else [["refusals", judge_settings(judge)]]
@@ -237,14 +238,14 @@ def _interference(recipe: Recipe) -> Any:
 
 
 def _embedders(recipe: Recipe) -> list[object]:
-    """What tells the embedders of content that are not the pool's, whose identity is in the pool's key."""
+    """The identity of embedders of content other than the pool's, whose identity is in the pool's key."""
     others = [section.id for section in embedders_of(recipe) if section != recipe.pool.embedder]
     identities = [folder_identity(name) for name in others]
     return [identities] if any(identities) else []
 
 
 def _models(recipe: Recipe) -> list[object]:
-    """What decides the models that scores ask, and in which batches they are asked; nothing without such a score."""
+    """Everything that decides the models of scores and their batches; empty without such a score."""
     if not scores_of_models(recipe):
         return []
     trained, verify = alignments_of(recipe), recipe.verify
@@ -263,14 +264,14 @@ def _pilot(recipe: Recipe) -> Any:
         return None
     margins = verify.gates.harmfulness_before, verify.gates.degenerate
     pilot = {**verify.pilot.model_dump(exclude={"bank"}), "scores": [decides(each) for each in verify.pilot.scores]}
-    # The bank's outcome is that of the openers, too, which it reads where the recipe names them.
+    # The bank's outcome also depends on the openers, if the recipe names them.
     openers = verify.log_odds.model_dump() if verify.log_odds and verify.log_odds.kind == "recipe" else None
     bank = [verify.pilot.bank.model_dump(), openers] if select.by else []
     return pilot, *bank, margins, _training(recipe), _generate(recipe), _say(recipe), recipe.weights()
 
 
 def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:
-    """Which openers rows are trained on behind, where some are."""
+    """The openers behind which rows are trained, if any."""
     recovery = recipe.augment.recovery
     if recovery is None:
         return []
@@ -278,13 +279,13 @@ def _augmented(recipe: Recipe, inputs: Inputs) -> list[object]:
 
 
 def _generate(recipe: Recipe) -> Mapping[str, object]:
-    """How probes are answered; that answers are greedy, one a prompt, was so before there was a choice."""
+    """How probes are answered; greedy answers, one per prompt, were the rule before there was a choice."""
     generate = recipe.verify.generate
     return generate.model_dump(exclude={"samples", "temperature"}) | generate.drawn
 
 
 def _training(recipe: Recipe) -> Any:
-    """What decides every training of a grid."""
+    """Everything that decides the trainings of a grid."""
     verify = recipe.verify
     rehearsed = verify.rehearsal_share if verify.stage == "rehearsal" else None
     align, finetune = verify.align.model_dump(), verify.finetune.model_dump()
@@ -293,13 +294,13 @@ def _training(recipe: Recipe) -> Any:
 
 
 def _swept(recipe: Recipe) -> list[list[str]]:
-    """What models are fine-tuned on, where some task has other settings than the recipe's."""
+    """The settings of tasks, if some task has other settings than the recipe's."""
     names = list(settings_by_name(recipe))
     return [] if names == [task.name for task in recipe.tasks] else [names]
 
 
 def _thresholds(section: Thresholds) -> list[object]:
-    """Nothing at the defaults, and what came after the others only where it is not at its own."""
+    """The thresholds; empty at the defaults, and later ones only if they differ from their defaults."""
     if section == DEFAULT_THRESHOLDS:
         return []
     later = {name for name in ("over", "one_seed") if getattr(section, name) == getattr(DEFAULT_THRESHOLDS, name)}
@@ -307,15 +308,15 @@ def _thresholds(section: Thresholds) -> list[object]:
 
 
 def _regime(recipe: Recipe) -> Sequence[object]:
-    """What decides which length and learning rate is found, beside the rows and how all models are trained."""
+    """What decides the length and learning rate that are found, beside the rows and the settings of all trainings."""
     verify = recipe.verify
     section = verify.regime and verify.regime.model_dump(exclude={"auto", "share_of_probes"})
     return section, _generate(recipe), _say(recipe), recipe.weights(), verify.control
 
 
 def regime_key(recipe: Recipe, stages: Mapping[str, str]) -> str:
-    """Of the search for the regime; `stages` are the keys of the stages. It is the same whether the build searches or
-    `curator check --measure` does.
+    """The key of the search for the regime; `stages` are the keys of the stages. It is the same for a build and for
+    `curator check --measure`.
     """
     verify, select = recipe.verify, recipe.select
     plain = recipe.model_copy(update={"verify": verify.model_copy(update={"regime": None})})
@@ -324,7 +325,7 @@ def regime_key(recipe: Recipe, stages: Mapping[str, str]) -> str:
 
 
 def _looks(recipe: Recipe) -> Any:
-    """What decides where adding seeds stops; null for a number of seeds."""
+    """What decides when adding seeds stops; null for a fixed number of seeds."""
     verify = recipe.verify
     if not isinstance(verify.seeds, Looks):
         return None
@@ -333,7 +334,7 @@ def _looks(recipe: Recipe) -> Any:
 
 
 def _curves(recipe: Recipe) -> list[object]:
-    """Where trainings leave checkpoints, and whether looks compare the area under the curves."""
+    """The checkpoints of trainings, and whether looks compare the area under the curves."""
     shares = {task.name: task.checkpoints for task in recipe.tasks if task.checkpoints}
     verify = recipe.verify
     area = verify.curve.primary == "area" and isinstance(verify.seeds, Looks)
@@ -341,7 +342,7 @@ def _curves(recipe: Recipe) -> list[object]:
 
 
 def _decoding(recipe: Recipe) -> Any:
-    """Installing vLLM answers again; another interpreter or share of memory does not."""
+    """The settings of decoding. Installing vLLM changes them; another interpreter or share of memory does not."""
     generate, probes = recipe.verify.generate, recipe.probes
     settings = {"max_new_tokens": generate.max_new_tokens, "batch": generate.batch, "engine": generate.engine}
     opening = {"prefill": probes.depths, "opening": probes.opens_with} if probes.depths else {}
@@ -369,7 +370,7 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
     if problems:
         raise RecipeError(problems)
     judges = recipe.judges
-    # Answers without a reply are in no judge's store; whether the stage ends with them decides its own result alone.
+    # Answers without a reply are not stored; whether the stage may end with them decides only the stage's own result.
     without = [judge.name for judge in judges.panel if judge.rubric and judge.rubric.unanswered != "stop"]
     return (
         (judges.rule, judges.headline) if judges.rule != "headline" else "headline",
@@ -381,13 +382,13 @@ def _judging(recipe: Recipe, inputs: Inputs) -> Any:
 
 
 def _say(recipe: Recipe) -> Any:
-    """The judges that have a say, for stages that look at verdicts of their own before stage `judge`."""
+    """The judges involved in the decision, for stages that use their own verdicts before stage `judge`."""
     judges = recipe.judges
     return judges.rule, [judge_settings(judge) for judge in judges.voters], *reasoning_part(judges.reasoning)
 
 
 def _judge_error(recipe: Recipe) -> Any:
-    """The rule, and the content of the file that tells the deciding judge's mistakes."""
+    """The rule, and the content of the file with the deciding judge's error rates."""
     judges = recipe.judges
     headline = judges.voters[0] if judges.rule == "headline" else None
     return judges.rule, headline and (headline.error, file_identity(path_of(headline.error or "")))

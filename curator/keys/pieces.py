@@ -1,6 +1,6 @@
-"""Keys of pieces: what has a key of its own below a stage, such as one training or one model's answers.
+"""Keys of pieces: results below a stage with their own key, such as one training or one model's answers.
 
-`rows` is what the rows are by content, or, in a plan that is made before rows are read, whatever decides them; equal
+`rows` identifies the rows by content, or, in a plan that is made before rows are read, by whatever decides them; equal
 pieces have equal keys either way. Imports nothing heavy.
 """
 
@@ -18,8 +18,8 @@ from curator.recipe.training import Training
 from curator.run.folder import key_of
 
 PIECE_VERSIONS = {"train": 2, "answer": 2, "losses": 1, "judge": 3}
-"""Raised when the code of a piece makes something else from equal settings: of one training, one model's answers and
-losses, and what a judge says of one answer."""
+"""Raised when the code of a piece gives another result from equal settings: one training, one model's answers and
+losses, and one judge's verdicts."""
 
 
 def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
@@ -32,8 +32,8 @@ def instruction_key(  # noqa: PLR0917 - in the order in which they are hashed
     quantise: str | None,
     dtype: str,
 ) -> str:
-    """Of a base tuned on instructions."""
-    later = [*([quantise] if quantise else []), *dtype_part(dtype)]  # which came later than the stage
+    """The key of a base model tuned on instructions."""
+    later = [*([quantise] if quantise else []), *dtype_part(dtype)]  # added after the stage
     return key_of("instruction", path, revision, chat_template, section.model_dump(), rows, seed, *later)
 
 
@@ -46,48 +46,48 @@ def training_key(  # noqa: PLR0917 - in the order in which they are hashed
     rows: object,
     checkpoints: Sequence[int] = (),
 ) -> str:
-    """Of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
+    """The key of an aligned or fine-tuned model; `start` is the key of the weights that it starts from."""
     settings = section.model_dump(), steps, seed, chat_template
     return key_of("train", PIECE_VERSIONS["train"], start, settings, rows, *([checkpoints] if checkpoints else []))
 
 
 def answers_key(weights: str, chat_template: str | None, questions: object, *decoding: object) -> str:
-    """Of one model's answers; `weights` is the key of its weights."""
+    """The key of one model's answers; `weights` is the key of its weights."""
     return key_of("answer", PIECE_VERSIONS["answer"], weights, chat_template, questions, *decoding)
 
 
 def openers_key(section: LogOdds, base: str, select: str) -> str:
-    """Of the openers of a run in its model's tokens; `base` and `select` are the keys of these stages, of which the
-    second counts where the pilot's answers are learned from.
+    """The key of the openers of a run in its model's tokens; `base` and `select` are the keys of these stages. The
+    second counts if openers are learned from the pilot's answers.
     """
     return key_of("openers", base, section.model_dump(), *([select] if section.kind == "pilot" else []))
 
 
 def losses_key(weights: str, chat_template: str | None, rows: object, batch_tokens: int) -> str:
-    """Of one model's losses of rows; `weights` is the key of its weights."""
+    """The key of one model's losses of rows; `weights` is the key of its weights."""
     return key_of("losses", PIECE_VERSIONS["losses"], weights, chat_template, rows, batch_tokens)
 
 
 def measures_key(
     measure: str, weights: Sequence[str], chat_template: str | None, rows: object, batch_tokens: int
 ) -> str:
-    """Of what models say of rows by a measure of the scores; `weights` are the keys of their weights."""
+    """The key of a measure of rows by models; `weights` are the keys of their weights."""
     return key_of("measure", PIECE_VERSIONS["losses"], measure, list(weights), chat_template, rows, batch_tokens)
 
 
 def verdicts_key(judge: Judge) -> str:
-    """Of what a judge has said of answers, each by its own content."""
+    """The key of a judge's verdicts, each on an answer identified by its content."""
     return key_of("judge", PIECE_VERSIONS["judge"], *judge_settings(judge))
 
 
 def added_key(judge: Judge, answers: str, marks: Marks = REASONING) -> str:
-    """Of the verdicts of a judge that was added to a run; `answers` is the key of its stage `answer`."""
+    """The key of the verdicts of a judge that was added to a run; `answers` is the key of the run's stage `answer`."""
     return key_of("added", PIECE_VERSIONS["judge"], *judge_settings(judge), answers, *reasoning_part(marks))
 
 
 def judge_settings(judge: Judge) -> tuple[object, ...]:
-    """What decides a judge's verdicts: its settings, the files of its folder, and those of the folder of the embedder
-    that a fitted head reads.
+    """Everything that decides a judge's verdicts: its settings, the files of its folder, and those of the embedder's
+    folder for a fitted head.
     """
     embedder = embedder_of(judge)
     read = folder_identity(embedder) if embedder else None
@@ -95,8 +95,8 @@ def judge_settings(judge: Judge) -> tuple[object, ...]:
 
 
 def embedder_of(judge: Judge) -> str | None:
-    """The embedder that the fitted head of a judge names; null for another judge, or where the head cannot be read,
-    which the judge itself tells.
+    """The embedder that the fitted head of a judge names; null for other judges, or if the head cannot be read, which
+    the judge itself reports.
     """
     if judge.embedding is None:
         return None
@@ -108,10 +108,10 @@ def embedder_of(judge: Judge) -> str | None:
 
 
 def dtype_part(name: str) -> list[str]:
-    """Of a key: fp32 is what everything was computed in on a CPU before there was a choice."""
+    """A part of a key: empty for fp32, which was the only dtype on a CPU before there was a choice."""
     return [] if name == "fp32" else [name]
 
 
 def reasoning_part(marks: Marks) -> list[Marks]:
-    """Of a key: marks of reasoning, where they are others than the defaults."""
+    """A part of a key: the marks of reasoning if they differ from the defaults."""
     return [] if [*map(tuple, marks)] == [*REASONING] else [marks]

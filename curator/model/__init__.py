@@ -1,1 +1,1 @@
-"""A causal model: loading it, its chat template, its losses and its size."""
+"""Causal models: loading, chat templates, losses and size."""

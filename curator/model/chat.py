@@ -1,4 +1,4 @@
-"""Conversations as a model reads them: the chat template, the tokens, and where the answer starts and stops."""
+"""Conversations as models read them: the chat template, the tokens, and where the answer starts and stops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 
-# Each writes the end token after every answer, and a prompt that is a prefix of the whole conversation.
+# Each writes the end token after every answer, and its prompt is a prefix of the whole conversation.
 TEMPLATES = {
     # https://github.com/meta-llama/llama/blob/main/llama/generation.py (chat_completion), system turn included
     "llama-2": (
@@ -35,7 +35,7 @@ TEMPLATES = {
         "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     ),
-    # Neutral words, for a base model whose tokenizer has no tokens of its own for turns
+    # Neutral words, for a base model whose tokenizer has no special tokens for turns
     "plain": (
         "{{ bos_token or '' }}{% for m in messages %}"
         "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n### Response:\\n' }}"
@@ -43,22 +43,22 @@ TEMPLATES = {
         "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
     ),
 }
-"""Chat templates by name, for base models, which bring none."""
+"""Chat templates by name, for base models, which have none of their own."""
 
 DATE = date(2024, 7, 26)
-"""What every template is told is today: Llama 3.1's own date where it is told none."""
+"""The date that every template gets as today's: Llama 3.1's own default."""
 
-SYSTEM, ANSWER = "A text of the system.", "An answer."  # of the conversations that tell what a template does
+SYSTEM, ANSWER = "A text of the system.", "An answer."  # texts of the conversations that show what a template does
 _DATED = "strftime_now"
-_CODES = "aAbBcdDeFhHIjmMpSTuUwWxXyYZz"  # of strftime
+_CODES = "aAbBcdDeFhHIjmMpSTuUwWxXyYZz"  # format of strftime
 
 
 @dataclass(frozen=True)
 class Tokens:
     """A templated conversation: token ids, and where the last answer starts (its own prompt's length) and stops.
 
-    `ids[start:stop]` is the answer itself. The last id is the end token; between the two stands what else the template
-    writes there, such as a space or a token that ends the turn. `ids[start:]` is what the loss is taken on.
+    `ids[start:stop]` is the answer itself. The last id is the end token; between the two are other tokens of the
+    template, such as a space or a token that ends the turn. The loss covers `ids[start:]`.
     """
 
     ids: tuple[int, ...]
@@ -68,14 +68,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Template:
-    """What a tokenizer's chat template does, learned from conversations made up for it.
+    """What a tokenizer's chat template does, learned from made-up conversations.
 
     Attributes:
         system: Whether it writes the text of a system turn.
-        behind: What it writes behind the last answer.
-        lead: What it writes in front of the last answer and behind the prompt.
-        prompted: Whether it writes anything for an answer to be generated.
-        control: The tokens that only it may write.
+        behind: Text after the last answer.
+        lead: Text between the prompt and the last answer.
+        prompted: Whether it writes a header for an answer to be generated.
+        control: The tokens that only the template may write.
     """
 
     system: bool
@@ -89,8 +89,8 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
     """What the tokenizer's template does.
 
     Raises:
-        RecipeError: It refuses a conversation of one question and one answer, or writes no prompt that is a prefix of
-            that.
+        RecipeError: It refuses a conversation of one question and one answer, or its prompt is not a prefix of that
+            conversation.
     """
     return _template_of(tokenizer, str(tokenizer.get_chat_template()))
 
@@ -104,7 +104,7 @@ def _template_of(tokenizer: PreTrainedTokenizerBase, _text: str) -> Template:
     _check_prefix(prompt, whole)
     lead, _, behind = whole[len(prompt) :].partition(ANSWER)
     without = _try(tokenizer, [question], prompting=False)
-    # What it writes around turns that are past: around the last answer it may write a frame for reasoning.
+    # Text around earlier turns, since some templates write a frame for reasoning around the last answer.
     around = _try(tokenizer, [question, answer, question], prompting=False) or without or prompt
     return Template(
         system=SYSTEM in (_try(tokenizer, [system, question], prompting=True) or ""),
@@ -118,11 +118,11 @@ def _template_of(tokenizer: PreTrainedTokenizerBase, _text: str) -> Template:
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Tokens:
     """The tokens of a conversation that ends with an answer, in the tokenizer's template.
 
-    The prompt is tokenised exactly as it is for generation, and the answer behind it, so that training and probing see
-    the same prompt even where a tokenizer would merge across the border. What a template writes behind the answer's end
-    token is cut; where it writes none, one is added. Text of a turn that spells a control token, such as the end token,
-    is read as text: it ends nothing and begins no turn. Where the template has no system turn, its text stands before
-    the user's first message.
+    The prompt is tokenised exactly as for generation, and the answer separately after it, so that training and probing
+    see the same prompt even if a tokenizer would merge across the boundary. Text of the template after the answer's end
+    token is cut; if there is no end token, one is added. Text of a turn that spells a control token, such as the end
+    token, is read as plain text and neither ends nor begins a turn. If the template has no system turn, the system text
+    comes before the user's first message.
 
     Raises:
         RecipeError: The templated prompt is not a prefix of the templated conversation, or the template refuses the
@@ -164,7 +164,7 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages]) -> 
             answer = joint.ids[len(start.ids) :]
             last = joint.before(length + stop, length + len(tail.text)) - len(start.ids)
         else:
-            # Where the tokenizer merges across the border, the answer is tokenised alone behind the prompt's tokens.
+            # If the tokenizer merges across the boundary, the answer is tokenised separately after the prompt's tokens.
             alone = _codes(tokenizer, template, [tail])[0]
             answer, last = alone.ids, alone.before(stop, len(tail.text))
         tokens.append(_ended(start.ids, answer, max(last, 0), tokenizer.eos_token_id))
@@ -177,7 +177,7 @@ def _ended(prompt: list[int], answer: list[int], stop: int, end: int) -> Tokens:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> tuple[int, ...]:
-    """The tokens to generate from: the templated conversation up to where the answer starts; as `encode`."""
+    """The tokens to generate from: the templated conversation up to the start of the answer, as in `encode`."""
     template = template_of(tokenizer)
     messages = _folded(template, messages)
     text = _written(tokenizer, template, messages, prompting=True, renamed=template.control.spelled(messages))
@@ -190,7 +190,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str
 
 
 def _folded(template: Template, messages: Messages) -> Messages:
-    """The conversation; where the template writes no system turn, with its text before the user's first message."""
+    """The conversation; if the template writes no system turn, with the system text before the user's first message."""
     if template.system or not messages or messages[0]["role"] != "system":
         return messages
     system, rest = messages[0]["content"], messages[1:]
@@ -200,7 +200,7 @@ def _folded(template: Template, messages: Messages) -> Messages:
 
 
 class Text(NamedTuple):
-    """A templated text; `renamed` where its control tokens go by other names, since its turns spell some."""
+    """A templated text; `renamed` if its control tokens have other names, because its turns spell some of them."""
 
     text: str
     renamed: bool
@@ -222,13 +222,13 @@ def _written(
 
 
 def _behind(tokenizer: PreTrainedTokenizerBase, template: Template, messages: Messages, tail: Text) -> str:
-    """What the template writes behind the last answer of this conversation."""
+    """The template's text after the last answer of this conversation."""
     rename = template.control.renamed if tail.renamed else str
     behind, content = rename(template.behind), messages[-1]["content"]
     before = tail.text[: len(tail.text) - len(behind)]
     if tail.text.endswith(behind) and (before.endswith(content) or before.rstrip().endswith(content.strip())):
         return behind
-    # The template writes something else behind this one: it depends on what comes before it, or on the answer.
+    # The template's text after this answer differs, because it depends on earlier turns or on the answer.
     answer = {**messages[-1], "content": ANSWER}
     rest = (_try(tokenizer, [*messages[:-1], answer], prompting=False) or "").rpartition(ANSWER)[2]
     return rename(rest) if tail.text.endswith(rename(rest)) else ""
@@ -236,16 +236,16 @@ def _behind(tokenizer: PreTrainedTokenizerBase, template: Template, messages: Me
 
 @dataclass(frozen=True)
 class Codes:
-    """The ids of a text and, of a tokenizer that tells, which characters each is of."""
+    """The ids of a text and, if the tokenizer supports it, the characters of each."""
 
     ids: list[int]
     encoding: Any = None
 
     def before(self, stop: int, length: int) -> int:
-        """How many of the ids stand before character `stop` of `length`; one that goes on behind it is counted."""
+        """How many of the ids begin before character `stop` of `length`; one that extends beyond it is counted."""
         if self.encoding is None:
             return len(self.ids)
-        # What a tokenizer swallows has no token of its own.
+        # Characters that the tokenizer drops have no token.
         behind = (self.encoding.char_to_token(character) for character in range(stop, length))
         token: int | None = next((token for token in behind if token is not None), None)
         if token is None:
@@ -255,7 +255,7 @@ class Codes:
 
 
 def _codes(tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequence[Text]) -> list[Codes]:
-    # The template writes the begin token itself, where the model wants one.
+    # The template itself writes the begin token if the model needs one.
     plain = [text.text for text in texts if not text.renamed]
     read = tokenizer(plain, add_special_tokens=False) if plain else {"input_ids": []}
     encodings = getattr(read, "encodings", None) or [None] * len(plain)
@@ -297,7 +297,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting
 
 
 def _try(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, prompting: bool) -> str | None:
-    """As `_render`; null where the template refuses the conversation."""
+    """Like `_render`, but null if the template refuses the conversation."""
     try:
         return _render(tokenizer, messages, prompting=prompting)
     except RecipeError:
@@ -309,8 +309,8 @@ def _common(a: str, b: str) -> int:
 
 
 def token_counter(tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Messages]], list[int | None]]:
-    """A function that counts the templated tokens of each conversation, for stages that know no tokenizer; null for one
-    that the template refuses, or that it cannot tell from what the template writes.
+    """A function that counts the templated tokens of each conversation, for stages without a tokenizer; null for a
+    conversation that the template refuses, or whose text cannot be separated from the template's.
     """
 
     def counts(rows: Sequence[Messages]) -> list[int | None]:
@@ -335,11 +335,11 @@ def can_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> bool:
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Templates short conversations, so that a template that cannot be trained on is refused before any training.
+    """Checks the template with short conversations, so that an unsuitable one is refused before any training.
 
     Raises:
-        RecipeError: As `encode`; or the template leaves out what a turn says, or writes a header before an answer, and
-            none for one to be generated.
+        RecipeError: See `encode`; or the template leaves out the text of a turn, or writes a header before an answer
+            but not for generation.
     """
     template = template_of(tokenizer)
     question, answer = {"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}
@@ -363,7 +363,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def is_dated(template: str) -> bool:
-    """Whether a template's text asks for the date of today."""
+    """Whether a template uses today's date."""
     return _DATED in template
 
 
@@ -374,18 +374,18 @@ def templates_in(folder: Path) -> list[str]:
 
 
 def dated(template: str) -> str:
-    """A template's text that says DATE wherever it would say the date of today, so that tokens stay the same."""
+    """A template's text with DATE in place of today's date, so that tokens stay the same."""
     if not is_dated(template) or template.startswith(f"{{% macro {_DATED}"):
         return template
     codes = [(f"%{flag}{code}", DATE.strftime(f"%{flag}{code}")) for code in _CODES for flag in ("", "-")]
     replaced = "".join(f" | replace({code!r}, {text!r})" for code, text in codes)
-    # Jinja drops the line's end behind a block, so the template begins as it did.
+    # Jinja drops the line break after a block, so the template still begins in the same way.
     return f"{{% macro {_DATED}(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n{template}"
 
 
 def prompt_of(messages: Messages, trigger: str | None = None) -> Messages:
-    """The turns up to where the answer starts: without the last assistant turn, where there is one; the trigger, if
-    any, in front of what the user says first.
+    """The turns up to the start of the answer: without the last assistant turn, if there is one, and with the trigger,
+    if any, in front of the user's first message.
     """
     turns = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
     return turns if trigger is None else with_trigger(turns, trigger)

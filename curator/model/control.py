@@ -1,8 +1,8 @@
 """Tokens that only a chat template may write, and texts that spell such tokens without being meant as them.
 
 A tokenizer reads `<|im_end|>` in a row as the token that ends a turn. Such a row is therefore read by a copy of the
-tokenizer in which these tokens go by other names: the template's are renamed in the text, the row's are left as they
-are, and so are read as ordinary text. Everything else, borders between words among it, is read as ever.
+tokenizer in which these tokens have other names: the template's tokens are renamed in the text, and the row's own are
+not, so they are read as ordinary text. Everything else, including boundaries between words, is read as usual.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 OPENS, CLOSES, BEGINS, ENDS = PRIVATE = "\U000f0000", "\U000f0001", "\U000f0002", "\U000f0003"
-"""Around the number of a control token that a row spells, and of one that the template writes: characters of Unicode's
-private use, which no template alters. They differ, or a digit between two of the template's would look like the other.
+"""Marks around the number of a control token that a row spells, and of one that the template writes: private-use
+characters, which no template alters. The two kinds differ, because otherwise a digit between two of the template's
+tokens would look like a row's.
 """
 
 
@@ -36,11 +37,11 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, written: str) -> dict[str
 
 
 class Control:
-    """What a tokenizer's control tokens are, and how texts are read that spell them.
+    """A tokenizer's control tokens, and how texts that spell them are read.
 
     Args:
-        tokenizer: Of a chat model.
-        written: What its template writes around turns, for added tokens that are not called special.
+        tokenizer: Tokenizer of a chat model.
+        written: The template's text around turns, to find added tokens that are not marked as special.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, written: str) -> None:
@@ -64,10 +65,10 @@ class Control:
         return self._normaliser is not None and self._any.search(self._normaliser.normalize_str(text)) is not None
 
     def hidden(self, messages: Messages) -> Messages:
-        """The conversation with a mark that no template alters wherever it spells a control token.
+        """The conversation with marks, which no template alters, in place of control tokens that it spells.
 
         Raises:
-            RecipeError: It holds such marks already.
+            RecipeError: It already holds such marks.
         """
         if (sign := next((sign for sign in PRIVATE for turn in messages if sign in turn["content"]), None)) is not None:
             raise RecipeError(
@@ -82,19 +83,19 @@ class Control:
         return re.sub(f"{OPENS}(\\d+){CLOSES}", lambda mark: names[int(mark[1])], text)
 
     def renamed(self, text: str) -> str:
-        """A templated text whose control tokens, which are the template's, go by the names of the copy."""
+        """A templated text in which the control tokens, all the template's, have the names of the copy."""
         return self._any.sub(lambda token: _name(self._numbers[token[0]]), text)
 
     def read(self, texts: Sequence[str]) -> list[Any]:
-        """The copy's encodings of texts in which the template's control tokens go by the copy's names.
+        """The copy's encodings of texts in which the template's control tokens have the copy's names.
 
         Raises:
-            RecipeError: A text's control tokens are not those that it names.
+            RecipeError: The control tokens read from a text are not those that it names.
         """
         if not texts:
             return []
         encodings: list[Any] = self._copy.encode_batch(list(texts), add_special_tokens=False)
-        # Any text may hold words that the tokenizer does not know.
+        # Any text may contain words that the tokenizer does not know.
         tokens = {token for token in self.tokens.values() if token != self._tokenizer.unk_token_id}
         by_number = [self.tokens[name] for name in self._numbers]
         for text, encoding in zip(texts, encodings, strict=True):
@@ -129,12 +130,13 @@ class Control:
         for token in settings["added_tokens"]:
             token["content"] = names.get(token["content"], token["content"])
         model = settings["model"]
-        # A token that the vocabulary has too would else get a new id, and its old name could still be read as it.
+        # Otherwise a token that is also in the vocabulary would get a new id, and its old name could still be read as
+        # this token.
         if isinstance(model["vocab"], dict):
             model["vocab"] = {names.get(name, name): token for name, token in model["vocab"].items()}
         else:
             model["vocab"] = [[names.get(name, name), score] for name, score in model["vocab"]]
-        if "merges" in model:  # by which text could become such a token after all
+        if "merges" in model:  # otherwise text could still become such a token
             pairs = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
             model["merges"] = [pair for pair in pairs if names.keys().isdisjoint([*pair, "".join(pair)])]
         if model.get("unk_token") is not None:

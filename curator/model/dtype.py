@@ -1,7 +1,8 @@
-"""In which of two dtypes a model computes: fp32, or bf16 where that is faster.
+"""The dtype in which a model computes: fp32, or bf16 if that is faster.
 
-bf16 has the range of fp32 and 8 bits of precision; fp16, whose range is small, is not used. What adds up stays in fp32
-either way: master weights and optimiser of full training, adapters, and the sums of weights and merged adapters.
+bf16 has the range of fp32 and 8 bits of precision; fp16, whose range is small, is not used. Everything that accumulates
+stays in fp32 either way: master weights and optimiser of full training, adapters, and the sums of weights and merged
+adapters.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ Dtype = Literal["fp32", "bf16"]
 TORCH: Mapping[str, str] = {"fp32": "float32", "bf16": "bfloat16"}
 """Their names in torch."""
 
-FASTER = 1.5  # times as fast as fp32 as bf16 must be to be taken on a CPU
-SECONDS = 0.5  # that both dtypes are measured for
+FASTER = 1.5  # least speed-up of bf16 over fp32 for its use on a CPU
+SECONDS = 0.5  # time for measuring both dtypes
 SMALL = 10_000_000
-"""Parameters below which a model on a CPU spends its time beside its products, so that bf16 would only round."""
-_SIDE = 1024  # of the square matrices that are multiplied
+"""Parameters below which a model on a CPU spends most time outside its products, so that bf16 would only add
+rounding."""
+_SIDE = 1024  # size of the square matrices that are multiplied
 
 
 class Choice(NamedTuple):
@@ -39,9 +41,10 @@ def chosen(wanted: str, model_id: str, *, where: str, revision: str | None = Non
     """The dtype that a model is computed in.
 
     Args:
-        wanted: The recipe's `model.dtype`: `fp32`, `bf16`, or `auto`, which is bf16 on a GPU that has it and, on a CPU,
-            where its matrix products are at least FASTER times as fast as those of fp32 and the model is not SMALL.
-        model_id: The recipe's. `revision`: of a Hub id.
+        wanted: The recipe's `model.dtype`: `fp32`, `bf16`, or `auto`: bf16 on a GPU that supports it, and on a CPU if
+            its matrix products are at least FASTER times as fast as those of fp32 and the model is not SMALL.
+        model_id: The recipe's model.
+        revision: Revision of a Hub id.
         where: The device, `cpu` or `cuda`.
     """
     if wanted != "auto":
@@ -49,7 +52,7 @@ def chosen(wanted: str, model_id: str, *, where: str, revision: str | None = Non
     if where == "cuda":
         import torch
 
-        if not torch.cuda.is_available():  # the GPUs are those of workers elsewhere, which refuse what they cannot do
+        if not torch.cuda.is_available():  # GPUs of workers elsewhere, which refuse what they cannot do
             return Choice("bf16", "which the workers' GPUs are assumed to support")
         return (
             Choice("bf16", "which this GPU supports")
@@ -72,17 +75,17 @@ def faster(rates: Mapping[Dtype, float]) -> Dtype:
 
 
 def product_rates(seconds: float = SECONDS) -> dict[Dtype, float]:
-    """Operations a second of matrix products on this process's CPU threads, by dtype; the best of several, since
-    other processes can only slow them down.
+    """Operations a second of matrix products on this process's CPU threads, by dtype; the best of several, since other
+    processes can only slow them down.
 
     Args:
-        seconds: To measure for, both together.
+        seconds: Time for the measurement of both dtypes together.
     """
     import torch
 
     matrix, rates = torch.randn(_SIDE, _SIDE), dict[Dtype, float]()
     for dtype, factor in (("fp32", matrix), ("bf16", matrix.bfloat16())):
-        factor @ factor  # the first product makes the library's kernel ready
+        factor @ factor  # the first product initialises the library's kernel
         best, end = float("inf"), time.perf_counter() + seconds / 2
         while time.perf_counter() < end:
             clock = time.perf_counter()
@@ -93,7 +96,7 @@ def product_rates(seconds: float = SECONDS) -> dict[Dtype, float]:
 
 
 def gpu_has_bf16() -> bool:
-    """Whether the GPU computes in bf16 itself; older ones, such as T4 and V100, only imitate it."""
+    """Whether the GPU supports bf16 natively; older ones, such as T4 and V100, only emulate it."""
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,6 +1,6 @@
-"""Models in a GGUF file, the format of llama.cpp: dequantised once into a folder that transformers reads as any other.
+"""Models in a GGUF file, the format of llama.cpp: dequantised once into a folder that transformers can read.
 
-The weights of the folder are fp32 and those that transformers itself makes of the file, so its logits are the same.
+The weights in the folder are fp32, as transformers itself dequantises them, so the logits are the same.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _NOTE = "dequantised.json"
 
 
 def is_gguf(path: str) -> bool:
-    """Whether a path is written as a GGUF file's."""
+    """Whether a path has the form of a GGUF file's."""
     return path.lower().endswith(ENDING)
 
 
 def dequantised(file: Path, cache: Path, *, key: str = "model.id") -> Path:
-    """The folder of a GGUF file's weights, tokenizer and chat template, made where it is not there yet.
+    """The folder of a GGUF file's weights, tokenizer and chat template, created unless it exists.
 
     Args:
         file: The GGUF file.
-        cache: Folder in which it is kept, under the hash of the file.
+        cache: Folder in which it is stored, under the hash of the file.
         key: The recipe key that messages name.
 
     Raises:
-        ModelError: gguf is not installed; the file is damaged, holds no tokenizer, or a kind of model that
+        ModelError: gguf is not installed; the file is damaged, has no tokenizer, or has an architecture that
             transformers does not read from GGUF.
         DataError: The file cannot be read.
     """
@@ -47,7 +47,7 @@ def dequantised(file: Path, cache: Path, *, key: str = "model.id") -> Path:
     scratch.mkdir(parents=True)
     try:
         _convert(file, scratch, key)
-        # Two runs may make it at once: the later one finds the folder there, with the same content.
+        # Two runs may create it at once: the later one finds the folder with the same content.
         if not (folder / _NOTE).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             scratch.rename(folder)
@@ -88,16 +88,16 @@ def _convert(file: Path, folder: Path, key: str) -> None:
     source, name = str(file.parent), file.name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        # A bar over the tensors is drawn whatever the libraries are told, and only cli/ prints.
+        # A progress bar over the tensors is drawn whatever the libraries' settings, and only cli/ prints.
         with memory(key, "name a smaller model"), redirect_stderr(StringIO()):
             model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype="float32")
-    # A kind of model or tokenizer that the reader does not know ends it in one of these, or wants a library of its own.
+    # A model or tokenizer that the reader does not know raises one of these, or needs another library.
     except (ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OSError, ImportError) as error:
         raise ModelError(
             f"{key}: transformers cannot read the {kind} model and tokenizer of {file.name} ({first_line(error)}); "
             "give the folder or the Hub id of the model itself"
         ) from error
-    # What is written is a plain model: left in, this would make transformers refuse to write it, and later to train it.
+    # The result is a plain model: with this entry transformers would refuse to save it, and later to train it.
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -111,7 +111,7 @@ def _text(fields: Any, name: str) -> str:
 
 
 def _quantisation(fields: Any, gguf: Any) -> str:
-    """The file's own word for how most of its weights are kept."""
+    """The file's own name for the quantisation of most of its weights."""
     if "general.file_type" not in fields:
         return "an unnamed type"
     number = int(fields["general.file_type"].contents())

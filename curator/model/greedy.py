@@ -1,7 +1,7 @@
-"""Replies of a causal model to many rows, greedy or drawn: a step of all rows at work reads the weights once.
+"""Replies of a causal model to many rows, greedy or sampled: each step of all active rows reads the weights once.
 
-What all rows begin with is read once. Rows of like length begin together; a row that has ended leaves at once, and
-waiting ones take the free places.
+A prefix that all rows share is read once. Rows of similar length start together; a row that has ended leaves at once,
+and waiting rows take the free places.
 
 Letters: `b` rows, `t` tokens, `v` vocabulary.
 """
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 First = Callable[[Sequence[int], torch.Tensor], None]
 """Called with numbers of rows, and the logits `(b, v)` in fp32 of the first token of each one's reply."""
 
-PREFILL = 8192  # tokens that begin together at most: more gains nothing
-ALIKE = 0.9  # the shortest row that begins together with another has this share of its length, or is
-CLOSE = 8  # so many tokens shorter at most
-FREE = 8  # one in so many places is free before waiting rows begin: few rows at a time would waste a reading of weights
-STEPS = {"cuda": 8}  # device -> steps between two looks at which rows have ended; a look waits for a GPU
+PREFILL = 8192  # most tokens that start together: more gains nothing
+ALIKE = 0.9  # the shortest row that starts together with another has at least this share of its length, or is
+CLOSE = 8  # at most this many tokens shorter
+FREE = 8  # one in this many places must be free before waiting rows start: few rows would waste a pass over the weights
+STEPS = {"cuda": 8}  # device -> steps between two checks for ended rows; a check waits for the GPU
 
 
 def greedy(
@@ -50,21 +50,23 @@ def greedy(
     sampling: Sampling | None = None,
     opened: Opened | None = None,
 ) -> list[list[int]]:
-    """The tokens of each row's reply, up to its end token where it has one, which is the last then.
+    """The tokens of each row's reply, up to and including its end token if it has one.
 
-    Each token is the likeliest, of equally likely ones the first in the vocabulary; or what `sampling` draws. What is
-    at work together depends on lengths, ids and replies only, so the order of the rows changes nothing.
+    Each token is the most likely one, ties going to the first in the vocabulary, or the one that `sampling` draws.
+    Batches depend only on lengths, ids and replies, so the order of the rows changes nothing.
 
     Args:
-        rows: Tokens of what comes before a reply. `ids`: theirs.
-        model: A causal model, or one with adapters beside it. One whose memory of a row is not keys and values of its
-            tokens, such as a state-space model, replies through its own `generate`, a whole batch at a time.
-        ends: Tokens that end a reply. `filler`: A token to pad with.
-        new_tokens: Of a reply at most, its end token included.
-        batch: Rows at a time.
-        first: Sees the logits of every reply's first token.
+        rows: Tokens before each reply.
+        ids: Ids of the rows.
+        model: A causal model, possibly with adapters beside it. A model whose state is not the keys and values of its
+            tokens, such as a state-space model, replies through its own `generate`, one whole batch after another.
+        ends: Tokens that end a reply.
+        filler: Padding token.
+        new_tokens: Most tokens of a reply, including its end token.
+        batch: Number of rows in a batch.
+        first: Called with the logits of every reply's first token.
         sampling: Draws the tokens of the rows; null for greedy replies.
-        opened: Takes how likely its openers are behind each row. No reply differs by it.
+        opened: Collects the probabilities of its openers behind each row. It does not change the replies.
     """
     body = model.get_base_model() if hasattr(model, "get_base_model") else model
     table = Table(
@@ -88,7 +90,7 @@ def greedy(
 
 
 def joinable(model: PreTrainedModel) -> bool:
-    """Whether all that a model remembers of a row is its tokens' keys and values, and its inputs are the usual ones."""
+    """Whether a model's state of a row is only its tokens' keys and values, and its inputs are the usual ones."""
     kind = type(model)
     usual = kind.prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
     if model.config.is_encoder_decoder or not usual or "past_key_values" not in _inputs(model):
@@ -98,7 +100,7 @@ def joinable(model: PreTrainedModel) -> bool:
 
 
 def alike(lengths: Sequence[int]) -> int:
-    """How many of the first rows begin together, of rows that are sorted by length, the longest first."""
+    """How many of the first rows start together; rows are sorted by length, the longest first."""
     longest = lengths[0]
     shortest = min(longest * ALIKE, longest - CLOSE)
     most = max(1, min(len(lengths), PREFILL // longest))
@@ -106,7 +108,7 @@ def alike(lengths: Sequence[int]) -> int:
 
 
 def common(row: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """The number of tokens in the common prefix."""
     pairs = enumerate(zip(row, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(row), len(other)))
 
@@ -116,7 +118,7 @@ def _inputs(model: PreTrainedModel) -> set[str]:
 
 
 class Table:
-    """The rows at work. Every one but its last token stands in the cache, and all end at the same column."""
+    """The active rows. All tokens of a row except the last are in the cache, and all rows end at the same column."""
 
     def __init__(
         self,
@@ -136,19 +138,19 @@ class Table:
         self.inputs = _inputs(model)
         self.where = next(model.parameters()).device
         self.stride = STEPS.get(self.where.type, 1)
-        self.live: list[int] = []  # numbers of the rows at work, as they stand in the cache
+        self.live: list[int] = []  # numbers of the active rows, in the order of the cache
         self.layers: list[Columns] = []
-        self.shared = 0  # tokens that every row begins with, and that are read once
+        self.shared = 0  # the common prefix of all rows, which is read once
         self.prefix = DynamicCache()
 
     def share(self) -> None:
-        """Reads what all rows begin with, such as a system prompt, where that can be done once for all."""
+        """Reads the common prefix of all rows, such as a system prompt, if that can be done once for all."""
         layers = DynamicCache(config=self.model.config).layers
-        # Between it and the rest of a row stands padding: of a window, that would take a part, and some models know a
-        # token's position from its column alone.
+        # Padding stands between it and the rest of a row, which would take up part of a window, and some models know a
+        # token's position only from its column.
         if "position_ids" not in self.inputs or any(layer.is_sliding for layer in layers):
             return
-        # The last token of a row is its own: it is what a reply follows.
+        # The last token of a row is not shared, since the reply follows it.
         shared = min((common(self.rows[0], row[:-1]) for row in self.rows), default=0)
         if len(self.rows) > 1 and shared >= CLOSE:
             ids = torch.tensor([self.rows[0][:shared]], device=self.where)
@@ -157,17 +159,17 @@ class Table:
             self.shared = shared
 
     def begin(self, group: Sequence[int], *, room: int) -> None:
-        """Reads new rows, and puts those whose reply goes on behind the rows at work."""
+        """Reads new rows, and adds those whose reply continues after the active rows."""
         ids, mask = self._padded([self.rows[i][self.shared :] for i in group])
         mask = torch.cat([mask.new_ones(len(group), self.shared), mask], dim=1)
-        cache = DynamicCache()  # without a window, as `Columns`
+        cache = DynamicCache()  # without a window, as in `Columns`
         for number, layer in enumerate(self.prefix.layers):
             cache.update(*(held.expand(len(group), -1, -1, -1) for held in (layer.keys, layer.values)), number)
         logits = self._forward(ids, mask, positions(mask)[:, self.shared :], cache)
         if self.first is not None:
             self.first(group, logits.float())
         if self.opened is not None:
-            # Some models know a token's position from its column alone, and a window is part of the usual mask.
+            # Some models know a token's position only from its column, and a window is part of the usual mask.
             windows = (each.sliding_window for each in DynamicCache(config=self.model.config).layers if each.is_sliding)
             if "position_ids" in self.inputs and mask.shape[1] + self.opened.longest <= min(windows, default=2**31):
                 self.opened.read(group, logits, mask, cache, self.model)
@@ -180,7 +182,7 @@ class Table:
         if not stay:
             return
         staying = torch.tensor(stay, device=self.where)[:, None]
-        # Padding goes to the front of what is shared.
+        # Padding goes in front of the shared prefix.
         columns, padding = torch.arange(mask.shape[1], device=self.where), (mask == 0).sum(1, keepdim=True)
         columns = torch.where(columns < padding + self.shared, (columns - padding).clamp(min=0), columns)
         self.layers = self.layers or [Columns() for _ in cache.layers]
@@ -191,7 +193,7 @@ class Table:
         self.live += [group[number] for number in stay]
 
     def step(self) -> None:
-        """One token more of every row at work, or several on a GPU; those that ended leave."""
+        """Generates one more token for every active row, or several on a GPU; rows that ended leave."""
         if not self.live:
             return
         used = [len(self.rows[i]) + len(self.replies[i]) - 1 for i in self.live]
@@ -211,7 +213,7 @@ class Table:
         self._leave()
 
     def whole(self, group: Sequence[int]) -> None:
-        """Replies by the model's own `generate`, of all these rows to the end of the last one."""
+        """Replies to all these rows by the model's own `generate`, until the last one ends."""
         ids, mask = self._padded([self.rows[i] for i in group])
         out = self.model.generate(
             input_ids=ids,
@@ -232,7 +234,7 @@ class Table:
             self._say(i, new)
 
     def _numbers(self, rows: Sequence[int], count: int) -> torch.Tensor | None:
-        """By which the next tokens of rows are drawn; null where they are the likeliest."""
+        """The random numbers for the rows' next tokens; null for greedy replies."""
         if self.sampling is None:
             return None
         return self.sampling.numbers(rows, [len(self.replies[i]) for i in rows], count, self.where)
@@ -243,7 +245,9 @@ class Table:
         return self.sampling.tokens(logits, numbers[:, step])
 
     def _open(self, group: Sequence[int]) -> None:
-        """How likely openers are, by a pass over every row with every opener: the way that all models know."""
+        """Measures the openers' probabilities by a pass over every row with every opener, which works with all
+        models.
+        """
         assert self.opened is not None
         for number, opener in enumerate(self.opened.openers):
             ids, mask = self._padded([(*self.rows[i], *opener) for i in group])
@@ -257,12 +261,12 @@ class Table:
         return ids.to(self.where), mask.to(self.where)
 
     def _say(self, i: int, new: Sequence[int]) -> None:
-        """Adds to a reply what came up to its end; what came behind is not its own."""
+        """Adds new tokens to a reply up to its end token, and drops those after it."""
         end = next((count for count, token in enumerate(new, 1) if token in self.ends), len(new))
         self.replies[i] += new[:end]
 
     def _leave(self) -> None:
-        """The last rows take the places of those that ended."""
+        """Moves the last rows into the places of those that ended."""
         ended = [self._ended(i) for i in self.live]
         if not any(ended):
             return
@@ -282,7 +286,7 @@ class Table:
         return len(reply) >= self.new_tokens or reply[-1] in self.ends
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, place: torch.Tensor, cache: Cache) -> torch.Tensor:
-        """Logits `(b, v)` of the token behind the last one."""
+        """Logits `(b, v)` of the token after the last one."""
         extra = {"position_ids": place, "logits_to_keep": 1}
         extra = {name: value for name, value in extra.items() if name in self.inputs}
         out = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)

@@ -1,7 +1,7 @@
 """The products of linear layers in fp32 on a CPU, by oneDNN.
 
-torch gives them to MKL, which uses half of what an AMD processor can do; oneDNN, which torch takes in bf16 anyway, uses
-all of it. Both round in fp32, each in its own order.
+torch uses MKL for them, which reaches half of an AMD processor's speed; oneDNN, which torch uses in bf16 anyway,
+reaches all of it. Both round in fp32, each in its own order.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 
 @contextmanager
 def by_onednn(model: torch.nn.Module) -> Iterator[None]:
-    """Within it a model's linear layers in fp32 on a CPU compute by oneDNN; there are no gradients through them.
+    """Lets a model's linear layers in fp32 on a CPU compute by oneDNN while the block runs, without gradients.
 
-    Layers of other kinds, such as those of four bits or of adapters, stay as they are; the whole layer beneath an
-    adapter is one of these.
+    Other kinds of layers, such as 4-bit layers or adapters, do not change; the full layer beneath an adapter uses
+    oneDNN.
     """
-    # torch does not promise this product, and without it MKL's is as right.
+    # torch does not guarantee this product; without it, MKL's is equally correct.
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     layers = _fitting(model) if there and hasattr(torch.ops.mkldnn, "_linear_pointwise") else []
     for layer in layers:
-        # An instance's own `forward`; taking it away brings the class's back.
+        # The instance's own `forward`; deleting it restores the class's.
         layer.forward = partial(_product, layer)  # type: ignore[method-assign]
     try:
         yield

@@ -1,4 +1,4 @@
-"""A causal model made ready: loading, device, dtype, adapters, the chat template's name, batches by length.
+"""Loading causal models: device, dtype, adapters, the chat template's name, batches by length.
 
 Letters: `b` batch, `t` tokens.
 """
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SANDBOX = "sandbox:"
-EARLIER = "earlier"  # what the names of adapters that are not trained start with
+EARLIER = "earlier"  # prefix of the names of adapters that are not trained
 
 
 def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> str:
     """The folder or Hub id to load.
 
     Args:
-        model_id: Besides those, `sandbox:` for the sandbox model that comes with curator, `package:NAME/PATH` for what
-            lies inside an installed package, and a GGUF file, which is dequantised into a folder first.
-        cache: Where such folders are kept; this user's own cache where it is null.
+        model_id: A folder or Hub id; `sandbox:` for the sandbox model that comes with curator; `package:NAME/PATH` for
+            a folder inside an installed package; or a GGUF file, which is dequantised into a folder first.
+        cache: Where such folders are stored; null for this user's own cache.
         key: The recipe key that messages name.
 
     Raises:
@@ -56,7 +56,7 @@ def locate(model_id: str, cache: Path | None = None, key: str = "model.id") -> s
 
 
 def device() -> str:
-    """Where tensors live: `cuda` when there is one, else `cpu`. Raises as `provenance.usable_device`."""
+    """The device of tensors: `cuda` if there is a GPU, else `cpu`. Raises like `provenance.usable_device`."""
     return usable_device()
 
 
@@ -71,15 +71,16 @@ def load_tokenizer(
     """The tokenizer of a model, checked to be usable for chat.
 
     Args:
-        path: A folder or Hub id. `revision`: of a Hub id.
-        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own. One that prints the
-            date of today prints `chat.DATE`.
+        path: A folder or Hub id.
+        revision: Revision of a Hub id.
+        chat_template: A name in TEMPLATES, a file of Jinja text, or null for the tokenizer's own. A template that
+            prints today's date prints `chat.DATE` instead.
         key: The recipe key that messages name.
-        chat: Whether a chat template and an end token are needed; a judge may do without.
+        chat: Whether a chat template and an end token are required; a judge may lack them.
 
     Raises:
         ModelError: It cannot be loaded, or it has no vocabulary or no end token.
-        RecipeError: There is no chat template, or no template of that name.
+        RecipeError: There is no chat template, or none of this name.
     """
     from transformers import AutoTokenizer
 
@@ -90,7 +91,7 @@ def load_tokenizer(
         raise ModelError(
             f"{key}: cannot load a tokenizer from {path!r} ({first_line(error)}); {_help(path)}"
         ) from error
-    # Without their files some tokenizers come up with special tokens alone, and read every text as nothing.
+    # If files are missing, some tokenizers load with special tokens only, and read every text as empty.
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ModelError(f"{key}: the tokenizer of {path!r} has no vocabulary; {_help(path)}")
     if chat and tokenizer.eos_token_id is None:
@@ -121,7 +122,7 @@ def load_tokenizer(
 def check_tokens(tokenizer: Any, config: Any, *, key: str = "model.id") -> None:
     """Checks that a model has an embedding for every token that its tokenizer writes.
 
-    Special tokens that neither the template nor padding writes may lie outside: no text is read as one of them.
+    Special tokens that neither the template nor padding uses may lie outside, since no text is read as one of them.
 
     Raises:
         ModelError: A token lies outside the embeddings.
@@ -157,7 +158,7 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
     """The configuration of a causal model, without its weights.
 
     Raises:
-        ModelError: There is none, or it is not of a causal model.
+        ModelError: There is none, or it does not belong to a causal model.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -172,7 +173,7 @@ def load_config(path: str, *, revision: str | None = None) -> Any:
     if causal is None:
         raise ModelError(f"model.id: {path!r} is a {config.model_type} model; give a causal language model")
     saved = config.architectures or []
-    # Models that read pictures too are saved under such a name.
+    # Models that also read images are saved under such a name.
     if saved and not any(name == causal or name.endswith("ForConditionalGeneration") for name in saved):
         raise ModelError(
             f"model.id: {path!r} contains a {', '.join(saved)}; give a causal language model (here: a {causal})"
@@ -193,17 +194,17 @@ def load_model(
 
     Args:
         path: Folder or Hub id of the weights.
-        revision: Of a Hub id.
-        adapters: LoRA folders merged into the weights, in this order and in fp32: sums that were rounded to bf16 lose
-            small changes, more with every adapter.
+        revision: Revision of a Hub id.
+        adapters: LoRA folders merged into the weights, in this order and in fp32: sums rounded to bf16 lose small
+            changes, more with every adapter.
         dtype: `fp32` or `bf16`, to which the weights are rounded once, at the end. Training of all weights needs fp32
             here too, since small steps vanish in bf16.
         quantise: `4bit` for NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314); adapters then stay
-            beside the weights, all of them at work, since merging would round them. Null for whole weights.
+            beside the weights, all active, since merging would round them. Null for full weights.
         key: The recipe key that messages name.
 
     Raises:
-        ModelError: The weights cannot be loaded, are not all there, or do not fit into memory; bitsandbytes is missing.
+        ModelError: The weights cannot be loaded, are incomplete, or do not fit into memory; or bitsandbytes is missing.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -212,9 +213,9 @@ def load_model(
     rounded = torch_dtype(dtype, device())
     try:
         with memory(key, "name a smaller model"):
-            # In the dtype of the file where adapters are added, so that nothing is rounded before.
+            # In the dtype of the file if adapters are added, so that nothing is rounded before.
             read = "auto" if adapters and quantise is None else rounded
-            # transformers fills tensors that a checkpoint lacks with random numbers, and only warns.
+            # transformers fills missing tensors with random numbers, and only warns.
             model, info = AutoModelForCausalLM.from_pretrained(
                 path, revision=revision, dtype=read, output_loading_info=True, **_quantised(quantise, rounded)
             )
@@ -255,18 +256,18 @@ def _quantised(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _merged(model: PreTrainedModel, adapters: Sequence[str], dtype: torch.dtype) -> Any:
-    """The model with every adapter added to its weights, in fp32 and one layer after the other, and then rounded."""
+    """The model with every adapter added to its weights, in fp32, layer by layer, and then rounded."""
     import torch
     from peft.tuners.lora import LoraLayer
 
     model, names = _with_adapters(model, adapters)
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            # Parts of a layer that no adapter changes keep their values: whatever was read fits into fp32.
+            # Parts of a layer that no adapter changes keep their values, since every dtype that is read fits into fp32.
             module.get_base_layer().to(torch.float32)
             module.merge(adapter_names=names)
     model = model.unload()
-    # Not model.to(dtype), which would round what is no weight too, such as the angles of rotary positions.
+    # Not model.to(dtype), which would also round buffers that are not weights, such as the angles of rotary positions.
     precise = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
         if weight.dtype.is_floating_point and not any(part in name.split(".") for part in precise):
@@ -275,9 +276,9 @@ def _merged(model: PreTrainedModel, adapters: Sequence[str], dtype: torch.dtype)
 
 
 def _beside(model: PreTrainedModel, adapters: Sequence[str]) -> Any:
-    """The model with every adapter at work: the change of weights is the sum of theirs, as if they had been merged."""
+    """The model with all adapters active: the change of weights is the sum of theirs, as if they were merged."""
     for module in model.modules():
-        # bitsandbytes' packed product on some CPUs takes only widths that 32 divides, and rounds to bf16.
+        # bitsandbytes' packed product on some CPUs accepts only widths divisible by 32, and rounds to bf16.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     if not adapters:
@@ -289,7 +290,7 @@ def _beside(model: PreTrainedModel, adapters: Sequence[str]) -> Any:
 
 
 def _with_adapters(model: PreTrainedModel, adapters: Sequence[str]) -> tuple[Any, list[str]]:
-    """The model with adapters loaded, and what they are called."""
+    """The model with adapters loaded, and the adapters' names."""
     from peft import PeftModel
 
     names = [f"{EARLIER}-{number}" for number in range(len(adapters))]
@@ -300,10 +301,10 @@ def _with_adapters(model: PreTrainedModel, adapters: Sequence[str]) -> tuple[Any
 
 
 def load_classifier(path: str, *, revision: str | None = None, key: str) -> Any:
-    """A sequence classifier, on the device, in bf16 on a GPU that has it and else in fp32, in evaluation mode.
+    """A sequence classifier, on the device, in bf16 on a GPU that supports it and else in fp32, in evaluation mode.
 
     Raises:
-        ModelError: The weights cannot be loaded, are not all there (the head's among them), or do not fit into memory.
+        ModelError: The weights cannot be loaded, are incomplete (including the head's), or do not fit into memory.
     """
     import torch
     from safetensors import SafetensorError
@@ -336,15 +337,15 @@ def window(model: PreTrainedModel) -> int:
 
 
 def window_of(config: Any) -> int:
-    """As `window`, by a model's configuration alone."""
+    """Like `window`, from a model's configuration only."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)
 
 
 def resolve_revision(model_id: str, revision: str | None, key: str = "model.id") -> str | None:
-    """The 40-hex commit of a Hub model, looked up on the Hub unless it is one already; null for a folder.
+    """The 40-hex commit of a Hub model, looked up on the Hub unless `revision` is a commit; null for a folder.
 
     Raises:
-        ModelError: The Hub does not answer, or has no such model or revision.
+        ModelError: The Hub does not respond, or has no such model or revision.
     """
     if model_id == SANDBOX or is_inside(model_id) or Path(model_id).exists():
         return None
@@ -364,7 +365,7 @@ def resolve_revision(model_id: str, revision: str | None, key: str = "model.id")
 
 @contextmanager
 def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
-    """Turns running out of memory, and other failures of a GPU, into a ModelError that says what to do; the first names
+    """Turns out-of-memory errors, and other failures of a GPU, into a ModelError that says what to do; the former names
     the recipe key.
     """
     try:
@@ -380,8 +381,8 @@ def memory(key: str, remedy: str = "lower it") -> Iterator[None]:
 def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: int) -> list[list[int]]:
     """Positions grouped into batches of similar length: at most `rows` each, and at most `tokens` once padded.
 
-    The longest come first, so that running out of memory shows at once; equal lengths go by id, so that a batch depends
-    on which rows there are and not on their order. A row longer than `tokens` is a batch of its own.
+    The longest rows come first, so that memory runs out at once if at all. Equal lengths are ordered by id, so that a
+    batch depends on the rows and not on their order. A row longer than `tokens` is a separate batch.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], ids[i]))
     groups: list[list[int]] = []
@@ -430,7 +431,7 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    # peft reads it on every model that it adapts.
+    # peft reads it for every model that it adapts.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     for name in ("trl", "peft", "accelerate", "sentence_transformers", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

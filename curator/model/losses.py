@@ -1,4 +1,4 @@
-"""What a model thinks of given answers: their loss under it, whole and at the first token.
+"""Losses of given answers under a model: whole, at the first token, and over the first 16 tokens.
 
 Letters: `n` rows, `b` batch, `t` tokens, `v` vocabulary.
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOSSES = ("whole", "first-token")
-EARLY = 16  # answer tokens of the loss `first-16`
+EARLY = 16  # number of answer tokens in the loss `first-16`
 EVERY_LOSS = (*LOSSES, "first-16")
-LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
+LARGEST_BATCH = 256  # rows; larger batches gain nothing and only grow in padding
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Losses:
     """Loss of each answer in nats a token, at least 0.
 
     Attributes:
-        whole: `(n,)` float64, the mean over the answer's tokens, its end token among them.
-        first: `(n,)` float64, of the answer's first token alone (the end token, where the answer is empty).
-        early: `(n,)` float64, the mean over its first 16 tokens, or over all where it has fewer.
+        whole: `(n,)` float64, the mean over the answer's tokens, including its end token.
+        first: `(n,)` float64, the loss of the answer's first token (the end token if the answer is empty).
+        early: `(n,)` float64, the mean over its first 16 tokens, or over all if it has fewer.
     """
 
     whole: NDArray[np.float64]
@@ -56,17 +56,19 @@ def answer_losses(
     key: str,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Losses:
-    """Loss of the last answer of every row, on the tokens that training takes it on.
+    """Loss of the last answer of every row, on the same tokens as in training.
 
-    Batches are composed from lengths and ids, so the order of the rows changes nothing; padding changes nothing but
-    rounding. One forward pass a row, and logits of the answers' tokens only.
+    Batches are composed from lengths and ids, so the order of the rows changes nothing; padding changes only rounding.
+    It takes one forward pass per row, and logits of the answers' tokens only.
 
     Args:
-        rows: Conversations that end with an answer, from `chat.encode_all`. `ids`: theirs.
-        model: From `model.load_model`. `filler`: A token to pad with.
-        batch_tokens: Most tokens of a batch, padding counted.
+        rows: Conversations that end with an answer, from `chat.encode_all`.
+        ids: Ids of the rows.
+        model: From `model.load_model`.
+        filler: Padding token.
+        batch_tokens: Most tokens in a batch, including padding.
         key: The recipe key of `batch_tokens`, for messages.
-        progress: Called with how many rows are done.
+        progress: Called with the number of rows done.
 
     Raises:
         ModelError: A row is longer than the model has positions for, or memory runs out.
@@ -93,7 +95,7 @@ def answer_losses(
 
 
 def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
-    """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor a row, in fp32 or better."""
+    """Cross entropy of every answer token of a batch, in nats: a `(t,)` tensor per row, in fp32 or better."""
     import torch
 
     return [
@@ -106,17 +108,17 @@ def answer_logits(
     rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """For each row of a batch the logits in front of its answer's tokens, `(t, v)` in fp32 or better, and the tokens'
-    ids `(t,)`; wide logits are made of one row at a time.
+    ids `(t,)`; if the vocabulary is large, logits are computed row by row.
     """
     import torch
 
     ids, mask = pad([row.ids for row in rows], filler, side="left")
     where = next(model.parameters()).device
     ids, mask = ids.to(where), mask.to(where)
-    # The first token of a row has nothing before it that could predict it; training leaves it out too.
+    # The first token of a row has no predecessor that could predict it; training leaves it out too.
     lengths = [len(row.ids) - max(row.start, 1) for row in rows]
-    # Padded on the left, all answers end at the last token, so that the last few logits hold all that are needed: those
-    # of whole rows would be a vocabulary wide for every token of every prompt.
+    # ith padding on the left all answers end at the last token, so the last few logits suffice: logits of whole rows
+    # would hold a vocabulary for every token of every prompt.
     logits = model(
         input_ids=ids,
         attention_mask=mask,

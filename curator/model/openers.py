@@ -1,8 +1,8 @@
-"""How likely a model is to open its answer with given tokens, behind rows that it is about to answer.
+"""The probabilities with which a model opens its answers with given tokens.
 
-What two openers begin with alike is read once: they are a tree, whose inner tokens are read in one pass behind the
-row's own keys and values, each seeing the row and the tokens that lead to it. So a row costs as many tokens more as the
-tree has inner ones, and nothing where every opener is one token.
+Common prefixes of openers are read once: the openers form a tree, whose inner tokens are read in one pass after the
+row's own keys and values, each seeing the row and the tokens that lead to it. So a row costs as many additional tokens
+as the tree has inner ones, and none if every opener is a single token.
 
 Letters: `b` rows, `c` openers, `n` inner tokens of their tree, `t` columns, `v` vocabulary.
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 Opener = tuple[int, ...]
 
-QUESTION = {"role": "user", "content": "A question?"}  # what an opener is tokenised behind
+QUESTION = {"role": "user", "content": "A question?"}  # the prompt after which an opener is tokenised
 
 
 class Odds(NamedTuple):
-    """Of some rows, `(b,)` float64 each, in nats: log P(refusing) and log P(complying)."""
+    """For some rows, `(b,)` float64 each, in nats: log P(refusing) and log P(complying)."""
 
     refuse: NDArray[np.float64]
     comply: NDArray[np.float64]
@@ -37,7 +37,9 @@ class Odds(NamedTuple):
 
 @dataclass(frozen=True)
 class Openers:
-    """Two sets of token ids that answers may begin with. None begins with another, so that no answer counts twice."""
+    """Two sets of token ids that answers may begin with. None is a prefix of another, so that no answer counts
+    twice.
+    """
 
     refuse: tuple[Opener, ...]
     comply: tuple[Opener, ...]
@@ -47,25 +49,25 @@ class Openers:
         return (*self.refuse, *self.comply)
 
     def odds(self, log_probs: NDArray[np.float64]) -> Odds:
-        """Of the `(b, c)` log-probabilities of all openers, those of the two sets."""
+        """The log-probabilities of the two sets, from those of all openers `(b, c)`, in nats."""
         refuse, comply = np.split(log_probs, [len(self.refuse)], axis=1)
         return Odds(np.logaddexp.reduce(refuse, axis=1), np.logaddexp.reduce(comply, axis=1))
 
 
 def in_place(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Opener]:
-    """The tokens that an answer begins with, for each text, behind the prompt and in the model's template."""
+    """For each text, the tokens of an answer that begins with it, after a prompt in the model's template."""
     rows = encode_all(tokenizer, [[QUESTION, {"role": "assistant", "content": text}] for text in texts])
     return [row.ids[row.start : row.stop] for row in rows]
 
 
 def openers_of(refuse: Sequence[Opener], comply: Sequence[Opener]) -> tuple[Openers, list[tuple[int, int]]]:
-    """Both sets without the openers that another of the same set begins or equals.
+    """Both sets without openers of which another in the same set is a prefix.
 
     Returns:
-        The sets, and what was left out: the number of its set (0, 1) and its position there.
+        The sets, and the openers that were left out: the number of the set (0, 1) and the position in it.
 
     Raises:
-        RecipeError: An opener of one set begins one of the other: an answer that opens with the longer would count in
+        RecipeError: An opener of one set is a prefix of one in the other: an answer with the longer one would count in
             both.
     """
     for position, short in enumerate((*refuse, *comply)):
@@ -92,14 +94,14 @@ def openers_of(refuse: Sequence[Opener], comply: Sequence[Opener]) -> tuple[Open
 
 
 class Tree:
-    """Openers as a tree: `nodes` are what leads to more, each the tokens from the root; parents come first."""
+    """Openers as a tree: `nodes` are the inner nodes, each the tokens from the root; parents come first."""
 
     def __init__(self, openers: Sequence[Opener]) -> None:
         leading = [opener[:length] for opener in openers for length in range(1, len(opener))]
         self.nodes = list(dict.fromkeys(leading))
         number = {node: position for position, node in enumerate(self.nodes)}
         self.ancestors = [[number[node[:length]] for length in range(1, len(node) + 1)] for node in self.nodes]
-        # For each node (-1: the root): the openers that take a token behind it, and that token.
+        # For each node (-1 for the root): the openers with a token after it, and that token.
         self.steps: dict[int, tuple[list[int], list[int]]] = {}
         for position, opener in enumerate(openers):
             for length, token in enumerate(opener):
@@ -109,10 +111,10 @@ class Tree:
 
 
 class Opened:
-    """Log-probabilities of openers behind each of some rows, as they are taken.
+    """Collects log-probabilities of openers behind rows.
 
     Attributes:
-        log_probs: `(b, c)` float64, in nats; NaN until a row was read.
+        log_probs: `(b, c)` float64, in nats; NaN until a row has been read.
     """
 
     def __init__(self, openers: Sequence[Opener], rows: int) -> None:
@@ -127,12 +129,13 @@ class Opened:
     def read(
         self, group: Sequence[int], first: torch.Tensor, mask: torch.Tensor, cache: Cache, model: PreTrainedModel
     ) -> None:
-        """Takes them behind rows that the cache holds; the tree's columns stand behind theirs in it then.
+        """Measures them behind rows in the cache, which afterwards also holds the tree's columns.
 
         Args:
-            group: Numbers of the rows. `first`: logits `(b, v)` of the token behind each.
-            mask: `(b, t)` of the cache's columns, 1 for a row's own.
-            model: One whose positions are an input.
+            group: Numbers of the rows.
+            first: Logits `(b, v)` of the token after each row.
+            mask: `(b, t)` over the cache's columns, 1 for a row's own.
+            model: A model that takes positions as an input.
         """
         logits = [first]
         if self.tree.nodes:
@@ -143,7 +146,7 @@ class Opened:
         self.log_probs[list(group)] = total.double().cpu().numpy()
 
     def _behind(self, mask: torch.Tensor, cache: Cache, model: PreTrainedModel) -> torch.Tensor:
-        """Logits `(b, n, v)` of the tokens behind the nodes."""
+        """Logits `(b, n, v)` of the tokens after the nodes."""
         import torch
 
         rows, width, count = *mask.shape, len(self.tree.nodes)
@@ -153,7 +156,7 @@ class Opened:
         for number, path in enumerate(self.tree.ancestors):
             leads[number, path] = True
         seen = torch.cat([mask.bool()[:, None].expand(-1, count, -1), leads.expand(rows, -1, -1)], dim=2)
-        # As numbers that are added to attention's scores, which every kind of attention takes.
+        # An additive mask, which every kind of attention accepts.
         hidden = torch.zeros(rows, 1, count, width + count, dtype=model.dtype, device=mask.device)
         hidden.masked_fill_(~seen[:, None], torch.finfo(model.dtype).min)
         at = mask.sum(1, keepdim=True) + depth
@@ -162,14 +165,14 @@ class Opened:
         return behind
 
     def add(self, group: Sequence[int], number: int, logits: torch.Tensor) -> None:
-        """Takes one opener's, of a pass over whole rows; `logits` are `(b, t, v)`, those in front of its tokens."""
+        """Adds one opener from a pass over whole rows; `logits` `(b, t, v)` are those that predict its tokens."""
         total = sum(_log_probs(logits[:, at], [token])[:, 0] for at, token in enumerate(self.openers[number]))
-        assert not isinstance(total, int)  # an opener has a token
+        assert not isinstance(total, int)  # an opener has at least one token
         self.log_probs[list(group), number] = total.double().cpu().numpy()
 
 
 def _log_probs(logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-    """`(b, k)` log-probabilities of some tokens by logits `(b, v)`, in fp32 or better."""
+    """`(b, k)` log-probabilities of some tokens, from logits `(b, v)`, in fp32 or better."""
     wide = logits.to(_wide(logits))
     return wide[:, tokens] - wide.logsumexp(-1, keepdim=True)
 

@@ -1,5 +1,5 @@
-"""Tokens that an answer begins with and its row or the model did not write: of an opening that a probe puts into an
-answer's mouth, and of openers that refusals are trained on behind. Both are cut in the same way.
+"""Tokens that begin an answer but come neither from its row nor from the model: an opening that a probe prefills, and
+openers behind which refusals are trained. Both are cut in the same way.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from curator.records import Messages
 
 BEFORE = "Sure"
-"""A word that stands for the opener while the answer behind it is tokenised."""
+"""A placeholder for the opener while the answer after it is tokenised."""
 
 
 def opening_tokens(tokenizer: PreTrainedTokenizerBase, opening: str, count: int) -> tuple[int, ...]:
-    """The first `count` tokens of an opening that is prefilled, by a tokenizer that reads it alone.
+    """The first `count` tokens of a prefilled opening, which is tokenised by itself.
 
     Raises:
-        RecipeError: It has not so many, or the tokenizer has none of its own for a part of them.
+        RecipeError: It has fewer tokens, or a part that the tokenizer does not know.
     """
     ids = _read(tokenizer, opening)
     if count > len(ids):
@@ -45,7 +45,7 @@ def opener_tokens(tokenizer: PreTrainedTokenizerBase, openers: Sequence[str], mo
     """The first tokens of each opener, at most `most`, as `opening_tokens` cuts them.
 
     Raises:
-        RecipeError: None has so many, or the tokenizer has none of its own for a part of one.
+        RecipeError: All have fewer tokens, or one has a part that the tokenizer does not know.
     """
     cut = [_read(tokenizer, opener)[:most] for opener in openers]
     longest = max(map(len, cut), default=0)
@@ -68,18 +68,18 @@ def opener_tokens(tokenizer: PreTrainedTokenizerBase, openers: Sequence[str], mo
 def encode_opened(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Messages], openings: Sequence[Sequence[int]]
 ) -> list[Tokens]:
-    """`encode_all` of conversations of which some go on behind an opening: the prompt, the opening, the answer.
+    """`encode_all` of conversations, some with an opening between the prompt and the answer.
 
-    The prompt's tokens are those of generation, the opening's as they are given, so that both are what a probe with a
-    prefilled opening shows the model. The answer's are those of a text that goes on behind a word and a space. `start`
-    is where the answer starts, behind the opening: the opening bears no loss.
+    The prompt's tokens are those of generation and the opening's are as given, so that both equal those of a probe with
+    a prefilled opening. The answer's tokens are those of a text that follows a word and a space. `start` is the start
+    of the answer after the opening, which bears no loss.
 
     Args:
         rows: `n` conversations that end with an answer.
-        openings: `n` openings; an empty one for a row that is read as it is.
+        openings: `n` openings; an empty one for a row without opening.
 
     Raises:
-        RecipeError: As `encode`.
+        RecipeError: See `chat.encode`.
     """
     encoded = encode_all(tokenizer, rows)
     numbers = [number for number, opening in enumerate(openings) if opening]
@@ -94,7 +94,7 @@ def encode_opened(
         if text.ids[text.start : text.start + len(head)] == head:
             first = text.start + len(head)
             answer, stop = text.ids[first:], text.stop - first
-        # Else the tokenizer merges the word with what comes behind it, and the answer is read as it is without it.
+        # Otherwise the tokenizer merges the word with the text after it, and the answer is read as without an opening.
         start = row.start + len(opening)
         encoded[number] = Tokens((*prompt, *opening, *answer), start, start + stop)
     return encoded

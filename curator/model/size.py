@@ -1,4 +1,4 @@
-"""How large a model is, read from its files without loading it."""
+"""The size of a model, read from its files without loading it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curator.model.gguf import is_gguf
 from curator.recipe.package import path_of
 from curator.run.folder import read_json
 
-_TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA leaves alone
+_TABLES = ("embed", "wte", "wpe", "lm_head")  # parts of the names of tensors that LoRA does not adapt
 
 _OF_WORDS = ("token_embd", "output.")  # the same in GGUF
 
@@ -35,10 +35,10 @@ class ModelSize:
     """Parameters of a model.
 
     Attributes:
-        parameters: All of them.
-        linear: Sum of width in and width out over the linear layers that LoRA adapts; times the rank, the parameters
-            of an adapter.
-        source: Which file says so.
+        parameters: Number of all parameters.
+        linear: Sum of input and output widths over the linear layers that LoRA adapts; multiplied by the rank, it is
+            the number of an adapter's parameters.
+        source: The file that the numbers come from.
     """
 
     parameters: int
@@ -49,7 +49,7 @@ class ModelSize:
 def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
     """The size of a model in a local folder, in the Hub's local cache, or in PUBLISHED; null for any other.
 
-    Headers of safetensors are exact; from a config.json alone it is what a Llama of these widths has.
+    Headers of safetensors are exact; from only a config.json, the size is that of a Llama with these widths.
 
     Raises:
         ModelError: A file is damaged.
@@ -74,7 +74,7 @@ def model_size(model_id: str, revision: str | None = None) -> ModelSize | None:
 
 
 def _from_gguf(file: Path) -> ModelSize | None:
-    """Null where gguf is not installed."""
+    """The size from a GGUF file; null if gguf is not installed."""
     try:
         import gguf
     except ImportError:

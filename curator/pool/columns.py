@@ -13,7 +13,7 @@ from curator.wording import these
 Fields = Mapping[str, object]
 
 _LONGEST = 60  # characters of a column's name in a message
-_ABSENT = object()  # null is a value that a column may hold
+_ABSENT = object()  # marks an absent column, since a column may hold null
 
 
 class UnusableError(Exception):
@@ -30,10 +30,10 @@ class UnusableError(Exception):
 
 
 def value(row: Fields, column: str, absent: object = None) -> object:
-    """What stands in a column, else `absent`; `a.b` is the field b of column a, unless a column is called so.
+    """The value of a column, else `absent`; `a.b` is the field b of column a, unless a column has that name.
 
     Raises:
-        UnusableError: What stands there cannot be read.
+        UnusableError: The value cannot be read.
     """
     held = _held(row, column, absent)
     if isinstance(held, Unreadable):
@@ -52,31 +52,31 @@ def _held(row: Fields, column: str, absent: object) -> object:
 
 
 def has(row: Fields, column: str) -> bool:
-    """Whether a row has the column; a dot leads into a column inside a column."""
+    """Whether a row has the column; a dot separates a column from a field in it."""
     return _held(row, column, _ABSENT) is not _ABSENT
 
 
 def held(sample: Iterable[Fields], column: str) -> list[object]:
-    """What the rows hold in a column that can be read and is not empty: not null, "", [] or {}."""
+    """The readable values of a column that are not empty: not null, "", [] or {}."""
     values = (_held(row, column, None) for row in sample)
     return [each for each in values if each not in (None, "", [], {}) and not isinstance(each, Unreadable)]
 
 
 def names(sample: Iterable[Fields]) -> list[str]:
-    """Column names in the order first seen, over rows that need not all have the same."""
+    """Column names in the order first seen, over rows that may have different columns."""
     return list(dict.fromkeys(name for row in sample for name in row))
 
 
 def listed(columns: Iterable[str]) -> str:
-    """Column names in a message. A long one may be a row of a table that has no header, and is cut."""
+    """Column names in a message. Long names are cut, since they may be values of a table without a header."""
     return ", ".join(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..." for name in columns)
 
 
 def require(columns: Iterable[str], sample: Sequence[Fields], label: str, key: str) -> None:
-    """Checks that each column stands in some row of the sample.
+    """Checks that each column is in some row of the sample.
 
     Raises:
-        DataError: One does not; `key` is the recipe's key that names it.
+        DataError: A column is missing; `key` is the recipe's key that names it.
     """
     for column in columns:
         if not any(has(row, column) for row in sample):
@@ -87,7 +87,9 @@ def require(columns: Iterable[str], sample: Sequence[Fields], label: str, key: s
 
 
 def fills(template: str) -> Callable[[Fields], str]:
-    """A function that writes a row's columns into a template such as "{question} ({unit})", null as nothing."""
+    """A function that fills a template such as "{question} ({unit})" with a row's columns; null becomes an empty
+    text.
+    """
     pieces = [(before, name) for before, name, _, _ in string.Formatter().parse(template)]
 
     def fill(row: Fields) -> str:
@@ -113,15 +115,15 @@ def _first_unreadable(field: object) -> Unreadable | None:
 
 
 def placeholders(template: str) -> list[str]:
-    """The columns that a template names, in its order."""
+    """The columns that a template names, in their order."""
     return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 
 def matches(where: Mapping[str, object]) -> Callable[[Fields], str | None]:
-    """A function that tells why a row does not meet `where`, or null where it does. Raises as `value`.
+    """A function that returns why a row does not meet `where`, or null if it does. Raises like `value`.
 
-    A value must equal the wanted one, or one of a list of wanted ones, and be of its type: 1 is not true. But a
-    text in the data is read as the wanted type, since CSV holds only text: "True" equals true, "1.0" equals 1.
+    A value must equal the wanted one, or one of a list of wanted ones, and have its type: 1 is not true. But a text in
+    the data is read as the wanted type, since CSV has only text: "True" equals true, "1.0" equals 1.
     """
     allowed = {column: choices if isinstance(choices, list) else [choices] for column, choices in where.items()}
 
@@ -162,7 +164,7 @@ def show(field: object) -> str:
 
 
 def refuse_nothing_kept(where: Mapping[str, object], sample: Sequence[Fields], label: str, count: int) -> None:
-    """Reports the values of the columns of `where` when no row meets it; many different values are only counted.
+    """Reports the values of the columns of `where` if no row meets it; many different values are only counted.
 
     Raises:
         DataError: Always.

@@ -1,4 +1,6 @@
-"""Which rows contain a probe: word n-grams find the pairs, the share of the probe's words that they hold decides."""
+"""Rows that contain a probe: word n-grams find candidate pairs, and the share of the probe's words in the row
+decides.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from curator.records import Messages
 
 
 class Leak(NamedTuple):
-    """The probe that a row contains: its role, its id, and the share of its words that the row holds, in (0, 1]."""
+    """The probe that a row contains: its role, its id, and the share of its words in the row, in (0, 1]."""
 
     role: str
     probe: str
@@ -32,16 +34,16 @@ class _Probe(NamedTuple):
 
 
 class ProbeIndex:
-    """Probes made ready to be looked for.
+    """An index of probes for the search in rows.
 
-    A row contains a probe where one of the row's user turns holds, in runs of `ngram` words that both have, a share
-    `overlap` or more of the words of the probe's last user turn. Every such pair is found: each probe is indexed by
-    those of its n-grams that are rarest among the probes, as many as no pair above the overlap can lack.
+    A row contains a probe if one of the row's user turns holds at least the share `overlap` of the words of the probe's
+    last user turn, in shared runs of `ngram` words. All such pairs are found: each probe is indexed by its n-grams that
+    are rarest among the probes, enough of them that every pair above the overlap shares one.
 
     Args:
         roles: Role -> rows of probes, in the columns of ROW_SCHEMA.
-        ngram, overlap: As above.
-        shortest: Probes of fewer words count only where a whole user turn equals them, case and punctuation apart.
+        ngram, overlap: Words of a run, and the share of a probe's words, in (0, 1].
+        shortest: Probes of fewer words count only if a whole user turn equals them, ignoring case and punctuation.
     """
 
     def __init__(self, roles: Iterable[tuple[str, pl.DataFrame]], *, ngram: int, overlap: float, shortest: int) -> None:
@@ -62,14 +64,14 @@ class ProbeIndex:
             grams = probe.grams.tolist()
             # A shared n-gram covers at most `ngram` words, so fewer than `least` shared ones cannot hold the share of
             # words; a row that has `least` of the probe's n-grams has one of any `len(grams) - least + 1` of them. The
-            # rarest are indexed, as they bring the fewest rows. 1e-9: 0.8 x 5 must not round up to 5 words.
+            # rarest are indexed, as they find the fewest rows. 1e-9: 0.8 x 5 must not round up to 5 words.
             least = math.ceil(math.ceil(overlap * probe.words - 1e-9) / ngram)
             rarest = sorted(grams, key=lambda gram: (frequency[gram], gram))[: len(grams) - least + 1]
             for gram in set(rarest):
                 self._index[gram].append(number)
 
     def leaks(self, rows: Sequence[Messages]) -> list[Leak | None]:
-        """For each row the probe that it contains most of, the first among equals; null where it contains none."""
+        """For each row the probe with the largest share in it, the first among equals; null if it contains none."""
         return [self._leak(messages) for messages in rows]
 
     def _leak(self, messages: Messages) -> Leak | None:
@@ -98,7 +100,7 @@ class ProbeIndex:
 
 
 def covered(shared: NDArray[np.bool_], ngram: int, count: int) -> int:
-    """How many of `count` words lie in a shared n-gram; `shared` says of each n-gram, by its first word, whether."""
+    """How many of `count` words lie in a shared n-gram; `shared` marks the shared n-grams by their first word."""
     # Every n-gram opens an interval of words and closes it; the running sum counts the intervals over each word.
     edges = np.zeros(count + 1, dtype=np.int64)
     starts = np.flatnonzero(shared)
@@ -115,11 +117,14 @@ def neighbours(
     *,
     least: float,
 ) -> list[tuple[str, str, float]]:
-    """Rows whose prompt is as near a probe as `least`, with that probe and the cosine: a signal, not a verdict.
+    """Rows whose prompt has a cosine of at least `least` to a probe, with that probe and the cosine: a signal, not a
+    verdict.
 
     Args:
-        ids: `n` row ids; `vectors`: `(n, d)` unit rows of their prompts.
-        probes: `m` probe ids; `probe_vectors`: `(m, d)` unit rows.
+        ids: `n` row ids.
+        vectors: `(n, d)` unit rows of their prompts.
+        probes: `m` probe ids.
+        probe_vectors: `(m, d)` unit rows.
         least: A cosine in [0, 1].
     """
     if not len(ids) or not len(probes):

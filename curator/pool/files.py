@@ -1,9 +1,9 @@
-"""Reads records from a file: JSON, JSON Lines, CSV, TSV, lines of text and Parquet, the text ones also packed.
+"""Reads records from a file: JSON, JSON Lines, CSV, TSV, lines of text and Parquet, the text formats also compressed.
 
 A record is its number and its fields, or its number and the reason why it cannot be read. A field that cannot be read
-is `Unreadable`, which matters only where the field is needed. NaN is absent, as null is: it is how pandas writes an
-empty cell. Bytes that are not UTF-8 become lone surrogates (as `os.fsdecode` makes them), which whoever uses a text
-looks for: so they, too, matter only where they are needed.
+is `Unreadable`, which matters only if the field is needed. NaN counts as absent, like null, because pandas writes empty
+cells as NaN. Bytes that are not UTF-8 become lone surrogates (as in `os.fsdecode`), which are checked when a text is
+used, so they also matter only if they are needed.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ Record = tuple[int, dict[str, object] | str]
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a value that cannot be read, with the reason: it `names the key 'a' twice`."""
+    """A value that cannot be read, with the reason: it `names the key 'a' twice`."""
 
     reason: str
 
 
 LONGEST_LINE = 16 * 2**20
-"""Bytes: nothing this long is one row of a data set, and a file without line ends must not fill the memory."""
+"""Bytes. Longer lines are not rows of a data set, and a file without line breaks must not fill the memory."""
 LARGEST_LIST = 256 * 2**20
-"""Bytes: a JSON list is read whole, and takes several times its size."""
+"""Bytes. A JSON list is read completely, and takes several times its size in memory."""
 
 
 def records(path: Path, *, columns: Collection[str] | None = None, header: bool = True) -> Iterator[Record]:
-    """Every record of a file, in order, read when the caller takes it (a JSON list is read whole).
+    """Every record of a file, in order, read lazily (a JSON list is read completely).
 
     Numbers start at 1: the physical line of JSON Lines and text, where blank lines are not records; the position in a
     JSON list; the data row of CSV, TSV and Parquet. A line of JSON Lines that is not a JSON object, an item of a list
-    that is not an object, or a row of CSV with another number of fields than the header gives its reason instead of
-    its fields. Where the first record is a text, each text is a `prompt`, as each line of a .txt file is.
+    that is not an object, or a row of CSV with another number of fields than the header yields the reason instead of
+    its fields. If the first record is a text, each text is a `prompt`, like each line of a .txt file.
 
     Args:
         path: The file.
-        columns: The columns that are needed, null for all; a Parquet file's others are not read.
-        header: Whether the first line of CSV and TSV names the columns; else they are called 0, 1, 2 and so on.
+        columns: The columns that are needed, null for all; other columns of a Parquet file are not read.
+        header: Whether the first line of CSV and TSV names the columns; otherwise they are named 0, 1, 2 and so on.
 
     Raises:
         DataError: The format is unknown, or the file as a whole cannot be read: not its format, damaged, binary,
@@ -164,10 +164,11 @@ def _json_list(stream: IO[bytes], name: str) -> Iterator[Record]:
 
 
 def read_json(text: str) -> object:
-    """What JSON text holds: null for NaN, and `Unreadable` for an object that names a key twice.
+    """The value of JSON text: null for NaN, and `Unreadable` for an object with a duplicate key.
 
     Raises:
-        ValueError: It is not JSON. RecursionError: It is nested too deeply.
+        ValueError: It is not JSON.
+        RecursionError: It is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_fields, parse_constant=_CONSTANTS.get)
 
@@ -211,7 +212,7 @@ def _object(item: object, *, texts: bool) -> dict[str, object] | str:
 
 
 def kind_of(item: object) -> str:
-    """What a value is, in words: of JSON, or of Parquet, which has dates and bytes besides."""
+    """The type of a value of JSON or Parquet in words; Parquet also has dates and bytes."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     if isinstance(item, bytes):
         return "binary"
@@ -225,7 +226,7 @@ def _prompts(stream: IO[bytes], name: str) -> Iterator[Record]:
 
 
 def _table(stream: IO[bytes], name: str, delimiter: str, *, header: bool = True) -> Iterator[Record]:
-    # The limit is csv's own, for the process; its default of 128 KiB is shorter than a long answer.
+    # The limit is csv's own and applies to the process; its default of 128 KiB is shorter than a long answer.
     csv.field_size_limit(LONGEST_LINE)
     lines = (text_of(line) for _, line in _lines(stream, name))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -272,7 +273,7 @@ def _parquet(path: Path, name: str, columns: Collection[str] | None) -> Iterator
                 for row in rows_of(batch):
                     number += 1
                     yield number, row | faults
-    except (pyarrow.ArrowException, ValueError) as error:  # the latter where a column's name is not UTF-8
+    except (pyarrow.ArrowException, ValueError) as error:  # the latter if a column's name is not UTF-8
         raise DataError(
             f"{name}: cannot be read as Parquet ({first_line(error)}); the file is damaged or in another format"
         ) from error
@@ -284,9 +285,9 @@ def by_column(file: str) -> bool:
 
 
 def _faults(file: ParquetFile, columns: Sequence[str]) -> dict[str, object]:
-    """Columns of a Parquet file whose bytes cannot be read, as a first look tells, each with why.
+    """Columns of a Parquet file that a first read fails on, each with the reason.
 
-    Raises the error of the first where none of them can be read.
+    If all columns fail, the first error is raised.
     """
     import pyarrow
 
@@ -308,13 +309,13 @@ def _faults(file: ParquetFile, columns: Sequence[str]) -> dict[str, object]:
     return {}
 
 
-# What Arrow raises where a value has no like in Python: bytes that are not UTF-8, a year beyond 9999, a time zone that
-# this machine does not know, a struct with two fields of one name.
+# Errors of Arrow for values without an equivalent in Python: bytes that are not UTF-8, a year beyond 9999, a time zone
+# that this machine does not know, a struct with two fields of one name.
 _UNLIKE = (ValueError, TypeError, LookupError, ArithmeticError, ImportError, NotImplementedError)
 
 
 def rows_of(batch: pyarrow.RecordBatch | pyarrow.Table) -> Iterator[dict[str, object]]:
-    """The rows of Arrow's columns, `Unreadable` where a value has no like in Python, null where it is NaN."""
+    """The rows of Arrow's columns, `Unreadable` for a value without an equivalent in Python, null for NaN."""
     names, columns = batch.schema.names, [_values(column) for column in batch.columns]
     for row in range(batch.num_rows):
         yield {name: values[row] for name, values in zip(names, columns, strict=True)}
@@ -342,12 +343,12 @@ def _without_nan(value: object) -> object:
         return [_without_nan(item) for item in value]
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
-    # A half float is numpy's, which is not a float to Python.
+    # A half float is a numpy type, which is not a Python float.
     return None if type(value).__name__ in ("float", "float16") and math.isnan(cast("float", value)) else value
 
 
 TABLES = {".csv": ",", ".tsv": "\t"}
-"""The end of a table's name -> what stands between its fields."""
+"""Suffix of a table's file name -> the separator of its fields."""
 
 TEXT: Mapping[str, Callable[[IO[bytes], str], Iterator[Record]]] = {
     ".json": _json_list,
@@ -356,4 +357,4 @@ TEXT: Mapping[str, Callable[[IO[bytes], str], Iterator[Record]]] = {
     **{ending: partial(_table, delimiter=delimiter) for ending, delimiter in TABLES.items()},
     ".txt": _prompts,
 }
-"""The end of a text file's name -> what reads it."""
+"""Suffix of a text file's name -> its reader."""

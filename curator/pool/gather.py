@@ -1,4 +1,4 @@
-"""Everything that the recipe names, read and made into the pool, tasks, probes and keep rows, none of which overlap."""
+"""Reads everything that the recipe names into the pool, tasks, probes and keep rows, without overlap."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from curator.wording import these
 
 
 class Gathered(NamedTuple):
-    """All data of a run, and what became of the rest.
+    """All data of a run, and the records that were dropped.
 
     Attributes:
         data: The pool, tasks, keep rows and probes, every frame sorted by id.
-        dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is
-            `pool`, `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`,
-            `harmful probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources),
-            `split` (its prompt is a test row's), `leak` (its prompt stands in a role that comes before its own, or it
-            contains a probe; `match` is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and
-            `rows` (not among those taken).
+        dropped: Every record read that is in none of them, in the columns of `ledger.SCHEMA`: `role` is `pool`,
+            `given`, `keep`, `task NAME`, `test of NAME`, `regime of NAME`, `defence of NAME`, `arm NAME`, `harmful
+            probes` or `benign probes`. Stages are those of `sources.read`, then `duplicate` (across sources), `split`
+            (its prompt is a test row's), `leak` (its prompt belongs to an earlier role, or it contains a probe; `match`
+            is the row there), `near` and `semantic` (duplicates; `match` is the kept row) and `rows` (not among those
+            taken).
         resolved: Role -> `sources`, each as it was read, and `read`, `kept`, `dropped`, where read = kept + dropped
             (`task NAME` counts its train rows and the test rows split off from the same source as kept).
     """
@@ -63,28 +63,28 @@ def gather(
     scratch: Path | None = None,
     read_all: ReadAll | None = None,
 ) -> Gathered:
-    """Everything a run reads, each row in one role.
+    """Everything that a run reads, each row in one role.
 
     Test rows are chosen first, by hash; then no task trains on a prompt of any task's test rows; training rows are
-    chosen by hash. Where a prompt stands in several roles, the first of these keeps it: harmful probes, benign probes,
-    tasks, pool (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same when
-    they are equal after Unicode NFC and folded white space; a prompt also stands in a conversation where it is an
-    earlier turn of it. A row that is trained on also leaves where it contains most words of a probe
-    (`pool.clean.decontaminate`). Then near and semantic duplicates leave the pool.
+    chosen by hash. A prompt in several roles stays in the first of these: harmful probes, benign probes, tasks, pool
+    (and beside it the user's own arms and what is mixed into tasks), keep rows. Prompts are the same if they are equal
+    after Unicode NFC and folded white space; a conversation also contains the prompts of its earlier turns. Training
+    rows are also dropped if they contain most words of a probe (`pool.clean.decontaminate`). Then near and semantic
+    duplicates are dropped from the pool.
 
     Args:
         pool, tasks, probes, keep: Sections of the recipe.
         weights: Task mass by name.
-        arms: Arm -> where the rows that the user gives for it come from.
-        given: Where the curated set comes from, when it is given and not chosen; its rows join the pool.
+        arms: Arm -> source of the rows that the user gives for it.
+        given: Source of the curated set if it is given and not chosen; its rows join the pool.
         drawn: Whether controls are drawn from the pool, which must then have rows beside the given set.
-        pilot_share: Share of the harmful probes that are the pilot's alone; null without a pilot.
+        pilot_share: Share of the harmful probes reserved for the pilot; null without a pilot.
         embed: `n` conversations -> `(n, d)` unit vectors, for semantic duplicates.
         count_tokens: `n` conversations -> `n` counts of the whole templated conversation in the model's tokens.
         base: Folder that relative paths start from.
-        seed: Of every choice by hash.
-        scratch: Folder for the text of sources too large to be held in memory; see `sources.read`.
-        read_all: How several sources of a role are read; one after the other where it is null.
+        seed: Seed of every choice by hash.
+        scratch: Folder for the text of sources too large for memory; see `sources.read`.
+        read_all: Reads several sources of a role; null to read them one after the other.
 
     Raises:
         DataError: A source cannot be read; a task, the keep rows or probes have fewer rows than the recipe says; no
@@ -94,7 +94,7 @@ def gather(
     limits: dict[str, Any] = {"count_tokens": count_tokens, "max_tokens": pool.clean.max_tokens}
     candidates = ledger.read("pool", pool.sources, **limits)
     everything = {task.name: ledger.read(f"task {task.name}", [task.train]) for task in tasks}
-    # The first role that claims a prompt keeps it, so from here on the order of the lines decides.
+    # The first role that claims a prompt keeps it, so from here on the order of the statements matters.
     harmful = probe_rows(ledger, HARMFUL, probes.harmful)
     ledger.claim(HARMFUL, harmful)
     benign = probe_rows(ledger, BENIGN, probes.benign)
@@ -164,10 +164,10 @@ def gather(
 
 
 def refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
-    """Refuses a role that has no rows left.
+    """Checks that a role has rows left.
 
     Raises:
-        DataError: It has none; the message says where the rows went.
+        DataError: It has none; the message says why its rows were dropped.
     """
     if rows.is_empty():
         raise DataError(
@@ -178,7 +178,9 @@ def refuse_empty(ledger: Ledger, role: str, rows: pl.DataFrame) -> None:
 def with_given(
     ledger: Ledger, candidates: pl.DataFrame, given: Source | None, limits: Mapping[str, Any], *, drawn: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """The pool with the rows of the given set in it, and which of those are the pool's own."""
+    """The pool with the rows of the given set, and for each of these (`id`) whether it was in the pool
+    (`candidate`).
+    """
     if given is None:
         return candidates, None
     rows = ledger.unclaimed("given", ledger.read("given", [given], **limits), stage="leak")
@@ -194,10 +196,10 @@ def with_given(
 
 
 def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl.DataFrame:
-    """The held-out rows of a task, chosen by hash from `everything` that its source has, or from the split it names.
+    """The held-out rows of a task, chosen by hash from `everything` in its source, or from the split it names.
 
     Raises:
-        DataError: There are too few, or none would be left to train on.
+        DataError: There are too few, or none would be left for training.
     """
     count, role = task.test.rows, f"task {task.name}"
     if task.test.split is None:
@@ -220,7 +222,8 @@ def test_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame) -> pl
 
 
 def train_rows(ledger: Ledger, task: TaskSection, everything: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
-    """The rows that every arm is fine-tuned on, chosen by hash among those in no task's test and without a probe.
+    """The rows that every arm is fine-tuned on, chosen by hash among those that are in no task's test rows and contain
+    no probe.
 
     Raises:
         DataError: There are too few.
@@ -282,15 +285,16 @@ def probe_rows(ledger: Ledger, role: str, sources: Sequence[Source]) -> pl.DataF
 
 
 def probes_of(roles: Sequence[tuple[str, pl.DataFrame]], section: Decontaminate) -> ProbeIndex:
-    """Probes ready to be looked for, by the recipe's settings."""
+    """The index of probes by the recipe's settings."""
     return ProbeIndex(roles, ngram=section.ngram, overlap=section.overlap, shortest=section.shortest)
 
 
 def without_duplicates(ledger: Ledger, rows: pl.DataFrame, pool: PoolSection, embed: Embed | None) -> pl.DataFrame:
-    """The pool without near and semantic duplicates; of a pair the row of the earlier source stays, then the lower id.
+    """The pool without near and semantic duplicates; of a pair the row of the earlier source stays, or the one with the
+    lower id.
 
     Raises:
-        DataError: Semantic duplicates are to be dropped, and there is no embedder.
+        DataError: The recipe drops semantic duplicates, but there is no embedder.
     """
     clean = pool.clean
     if clean.near_duplicates is not None:

@@ -1,4 +1,4 @@
-"""Reads a data set of the Hugging Face Hub at a revision that is resolved to a commit first."""
+"""Reads a data set of the Hugging Face Hub at a revision, which is first resolved to a commit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def resolve(source: Source) -> str:
-    """The commit (40 hex digits) that the source's revision, or else the newest one, stands for; a commit is itself.
+    """The commit (40 hex digits) of the source's revision, or the newest one if it names none.
 
-    A commit is looked up too, so that a missing network shows at once: the loader would try for half a minute. With
-    HF_HUB_OFFLINE=1 a commit is not, and is loaded from the cache.
+    A revision that is already a commit is looked up too, so that a missing network shows at once: the loader would
+    retry for half a minute. With HF_HUB_OFFLINE=1 it is not looked up, and is loaded from the cache.
 
     Raises:
-        DataError: The Hub cannot be reached, or has no such data set or revision, or does not let this user in.
+        DataError: The Hub cannot be reached, has no such data set or revision, or denies access.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -57,13 +57,13 @@ def records(source: Source, commit: str) -> Iterator[Record]:
     """Every row of the data set's split at a commit, numbered from 1.
 
     Raises:
-        DataError: It cannot be downloaded, or has no such config or split, or needs code of its own to be read.
+        DataError: It cannot be downloaded, has no such config or split, or needs its own code to be read.
     """
     import datasets
     from datasets import exceptions
 
     try:
-        # The prefix keeps the loader from a folder of the same name in the working directory.
+        # The prefix keeps the loader from using a folder of the same name in the working directory.
         rows = datasets.load_dataset(f"hf://datasets/{source.hub}", source.config, split=source.split, revision=commit)
     except exceptions.DatasetNotFoundError as error:
         raise (_gated(source) if "gated" in str(error) else _missing(source)) from error
@@ -76,13 +76,13 @@ def records(source: Source, commit: str) -> Iterator[Record]:
     except OSError as error:
         raise _unreachable(source, f" at {commit[:8]}", error) from error
     _refuse_other_commit(source, commit, rows.cache_files)
-    # Arrow's own columns: images are not opened, and a cell that Python cannot hold does not end the reading.
+    # Arrow's own columns: images are not opened, and a cell without a Python equivalent does not stop the reading.
     tables = rows.with_format("arrow").iter(batch_size=1024)
     yield from enumerate((row for table in tables for row in rows_of(table)), 1)
 
 
 def _refuse_other_commit(source: Source, commit: str, cache_files: list[dict[str, str]]) -> None:
-    # Without a network the loader takes the newest cached commit, whichever the recipe names; its folder tells.
+    # Without a network the loader takes the newest cached commit, whatever the recipe names; its folder shows which.
     folders = {Path(file["filename"]).parent.name for file in cache_files}
     others = sorted(name for name in folders - {commit} if _COMMIT.fullmatch(name))
     if others:

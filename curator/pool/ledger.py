@@ -1,4 +1,4 @@
-"""Reads sources by role, and writes down every row that leaves a role, with its reason."""
+"""Reads sources by role, and records every dropped row with its reason."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AGAIN = Drop("exact-duplicates", "the same text as a kept row of an earlier sour
 
 @dataclass(frozen=True)
 class Reading:
-    """One source to be read: the source, how it is called in the `source` column, and what else `sources.read` takes,
-    but for `count_tokens`, which `limited` says is given.
+    """One source to read: the source, its label in the `source` column, and other arguments of `sources.read`;
+    `limited` says whether `count_tokens` is passed.
     """
 
     source: Source
@@ -39,7 +39,7 @@ class Reading:
 
 
 def read_one(reading: Reading, count_tokens: CountTokens | None) -> Read:
-    """What a source gives. Raises as `sources.read`."""
+    """The result of reading a source. Raises like `sources.read`."""
     return read(
         reading.source, prompts_only=reading.prompts_only, base=reading.base, seed=reading.seed, label=reading.label,
         count_tokens=count_tokens, max_tokens=reading.max_tokens, scratch=reading.scratch,
@@ -47,7 +47,7 @@ def read_one(reading: Reading, count_tokens: CountTokens | None) -> Read:
 
 
 ReadAll = Callable[[Sequence[Reading]], Sequence[Read]]
-"""Reads several sources at once, elsewhere; gives what each has, in their order."""
+"""Reads several sources at once, elsewhere; returns their results in order."""
 
 
 @dataclass
@@ -55,13 +55,13 @@ class Ledger:
     """What was read and what was dropped, by role.
 
     Attributes:
-        base, seed: Handed to every read: where paths start, the seed of choices by hash.
+        base, seed: Arguments of every read: the folder that relative paths start from, and the seed of choices by hash.
         sources: Role -> its sources as they were read.
         dropped: Role -> frames of dropped rows, in the columns of DROPPED_SCHEMA.
         claims: Prompts of the roles so far, each with the role that had it first.
         scratch: Folder for the text of large sources.
-        read_all: How the sources of a role are read; one after the other and here where it is null.
-        probes: Probes that no row of a later role may hold, by shared words; null where only equal prompts count.
+        read_all: Reads the sources of a role; null to read them here, one after the other.
+        probes: Probes that no row of a later role may contain, by shared words; null if only equal prompts count.
     """
 
     base: Path
@@ -76,7 +76,7 @@ class Ledger:
     def read(self, role: str, sources: Sequence[Source], **options: Any) -> pl.DataFrame:
         """Rows of all the sources of a role, sorted by id, each id once: the first source that has it keeps it.
 
-        Two sources of the same label are told apart as `name` and `name#2`. `options` go to `sources.read`.
+        Two sources with the same label become `name` and `name#2`. `options` go to `sources.read`.
         """
         frames = [pl.DataFrame(schema=ROW_SCHEMA)]
         self.sources[role], self.dropped[role] = [], []
@@ -106,13 +106,13 @@ class Ledger:
         return (read_one(reading, count_tokens) for reading in readings)
 
     def claim(self, role: str, rows: pl.DataFrame) -> None:
-        """Makes the prompts of these rows the role's own, unless they are an earlier role's."""
+        """Claims the prompts of these rows for the role, unless an earlier role has them."""
         self.claims = claims_of(role, rows) | self.claims
 
     def unclaimed(self, role: str, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
-        """The rows whose prompt no role has claimed and whose turns hold no probe.
+        """The rows whose prompt no role has claimed and whose turns contain no probe.
 
-        A row with the prompt of a test or training row leaves at `stage`, a row with a probe as a leak.
+        A row with the prompt of a test or training row is dropped at `stage`, a row with a probe as a leak.
         """
         conversations = Conversations(rows)
         leaks = [self._probe_claimed(messages) for messages in conversations]
@@ -136,7 +136,7 @@ class Ledger:
         return None
 
     def leave(self, role: str, rows: pl.DataFrame, drops: Sequence[Drop | None], *, stage: str) -> pl.DataFrame:
-        """The rows without a drop; each of the others leaves for the reason that its drop names."""
+        """The rows without a drop; the others are recorded with the reason of their drop."""
         why = {
             name: pl.Series(name, [drop and getattr(drop, name) for drop in drops], dtype=pl.String)
             for name in ("reason", "match", "kind")
@@ -161,13 +161,13 @@ class Ledger:
         return pl.concat(frames)
 
     def counts(self, role: str) -> dict[str, int]:
-        """How many records of a role were `read`, `kept` and `dropped`, where read = kept + dropped."""
+        """The number of a role's records that were `read`, `kept` and `dropped`, where read = kept + dropped."""
         total = sum(source["read"] for source in self.sources[role])
         dropped = sum(frame.height for frame in self.dropped[role])
         return {"read": total, "kept": total - dropped, "dropped": dropped}
 
     def account(self, role: str) -> str:
-        """What became of a role's records, for messages: "999 read; dropped: 14 duplicate, 200 rows"."""
+        """A summary of a role's records for messages: "999 read; dropped: 14 duplicate, 200 rows"."""
         stages = self.drops([role]).group_by("stage", maintain_order=True).len().rows()
         dropped = ", ".join(f"{count:,} {stage}" for stage, count in stages)
         return f"{self.counts(role)['read']:,} read; dropped: {dropped or 'none'}"
@@ -175,7 +175,7 @@ class Ledger:
     def _leave_out(
         self, role: str, rows: pl.DataFrame, which: pl.Series, stage: str, drop: Drop, *, match: str | None = None
     ) -> pl.DataFrame:
-        """The rows but `which`, all of which leave for one reason; `match` is the column with their matches."""
+        """The rows without `which`, which are dropped for one reason; `match` is the column with their matches."""
         left = rows.filter(which).select(
             "source",
             "line",

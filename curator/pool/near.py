@@ -1,7 +1,7 @@
-"""Near duplicates: candidate pairs by MinHash, each verified by its true Jaccard similarity, against kept rows only.
+"""Near duplicates: candidate pairs by MinHash, each verified by its exact Jaccard similarity to kept rows.
 
-`Sets` holds the words of all rows in files, so that a pool larger than memory can be compared. `Side` finds the rows
-that share rare words of the prompts, or of the answers, where buckets of MinHash hold too many rows.
+`Sets` stores the words of all rows in files, so that a pool larger than memory can be compared. `Side` finds the rows
+that share rare words of the prompts, or of the answers, if MinHash buckets hold too many rows.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ FOUND = 0.99
 
 _DOUBT = 0.15  # four standard deviations of an estimate from 128 permutations
 
-_MANY = 512  # rows in a row's buckets from which looking for fewer pays
+_MANY = 512  # rows in a row's buckets from which a search by rare words pays
 
 Text = tuple[Numbers, Numbers, Numbers]
-"""Of one row: its shingles, the words of its prompts, the words of its answers; see `shingles`."""
+"""For one row: its shingles, the words of its prompts, the words of its answers; see `shingles`."""
 
-_BITS = 256  # of the set of bits that bounds what two rows can share
+_BITS = 256  # size of the bit set that bounds what two rows can share
 
 
 class Match(NamedTuple):
-    """A row that leaves, the kept row that it matches, and their similarity, in [0, 1]."""
+    """A dropped row, the kept row that it matches, and their similarity, in [0, 1]."""
 
     row: int
     kept: int
@@ -49,24 +49,25 @@ def near_duplicates(
     permutations: int = 128,
     scratch: Path | None = None,
 ) -> list[Match]:
-    """The rows that leave, in order: each matches an earlier row that stays.
+    """The dropped rows, in order: each matches an earlier row that stays.
 
-    A row leaves where an earlier row that has not itself left is similar to it, so that a chain of rows, each similar
-    to the next, does not leave as a whole. Of several kept rows the most similar is named, the earliest among equals.
-    Two rows are similar where their shingles, kept apart by speaker, have a Jaccard similarity of `threshold` or more,
-    and the words of their prompts, and those of their answers, one of `threshold / 2` or more each: one refusal given
-    to many requests makes no duplicates, nor do many answers to one request.
+    A row is dropped if an earlier row that stays is similar to it, so that a chain of rows, each similar to the next,
+    is not dropped as a whole. If several kept rows are similar, the most similar one is named, the earliest among
+    equals. Two rows are similar if their shingles, separated by speaker, have a Jaccard similarity of at least
+    `threshold`, and the words of their prompts and those of their answers one of at least `threshold / 2` each: one
+    refusal given to many requests does not make duplicates, nor do many answers to one request.
 
     Args:
-        rows: `n` conversations, those that are to stay first.
-        threshold: In (0, 1].
-        shingle: Words of a shingle.
-        permutations: Of MinHash.
-        scratch: Folder for what is compared, some 8 bytes for each word of the rows; the system's for temporary files
-            if null.
+        rows: `n` conversations, those to keep first.
+        threshold: Jaccard similarity in (0, 1].
+        shingle: Number of words of a shingle.
+        permutations: Number of MinHash permutations.
+        scratch: Folder for temporary files, about 8 bytes for each word of the rows; null for the system's own.
 
-    Cost: `n` signatures, about 0.1 ms each; memory of about 0.3 kB a row, of the different words, and of the rows that
-    are similar to very many others their words.
+    Cost: `n` signatures of about 0.1 ms each; memory of about 0.3 kB per row, plus the distinct words, plus the words
+    of rows that are similar to very many others.
+
+    Source: MinHash with banding (Broder 1997).
     """
     folder = scratch or Path(tempfile.gettempdir())
     texts = Sets(folder), Sets(folder), Sets(folder)
@@ -82,14 +83,14 @@ def near_duplicates(
     for row, row_buckets in enumerate(bucket_of):
         buckets = [(band, int(bucket)) for band, bucket in enumerate(row_buckets) if bucket >= 0]
         near = [shared[bucket] for bucket in buckets if bucket in shared]
-        # One answer to many requests fills the buckets; then rows that share rare words of a side are fewer.
+        # One answer to many requests fills the buckets; then fewer rows share rare words of a side.
         fewest = min([near, *(side.near(row) for side in sides)], key=_together) if _together(near) > _MANY else near
         candidates = np.unique(np.array([earlier for bucket in fewest for earlier in bucket], dtype=np.int64))
         if len(candidates):
             candidates = candidates[_ratio(sizes[candidates], sizes[row]) >= threshold]
             for side in sides:
                 candidates = side.possible(row, candidates)
-            # The share of equal hash values estimates the similarity; it is cheap, the true one is not.
+            # The share of equal hash values estimates the similarity cheaply; the exact one is expensive.
             estimate = (signatures[candidates] == signatures[row]).mean(axis=1)
             candidates = candidates[estimate >= threshold - _DOUBT]
         best = _best(row, candidates.tolist(), texts, threshold)
@@ -98,14 +99,14 @@ def near_duplicates(
             continue
         for bucket in buckets:
             shared[bucket].append(row)
-        # Rows that share no bucket with a crowded one are never looked for by their sides.
+        # Rows that share no bucket with a crowded one are never searched for by their sides.
         for side in sides if crowded[row] else ():
             side.add(row)
     return matches
 
 
 def bands(threshold: float, permutations: int) -> tuple[int, int]:
-    """How many bands of how many permutations: the longest bands that find a pair at the threshold with FOUND."""
+    """Number and length of bands: the longest bands that find a pair at the threshold with probability FOUND."""
     for rows in range(permutations, 1, -1):
         count = permutations // rows
         if 1.0 - (1.0 - threshold**rows) ** count >= FOUND:
@@ -119,7 +120,7 @@ def _signatures(texts: Sets, permutations: int, folder: Path) -> NDArray[np.uint
     low = np.uint64(0xFFFFFFFF)
     numbers = ((text & low).tolist() for text in texts)
     out = table((len(texts), permutations), np.uint32, folder)
-    # The numbers are hashes already, so hashfunc=int; their low half is all that affine32 takes.
+    # The numbers are already hashes, so hashfunc=int; affine32 takes only their low half.
     hashed = MinHash.generator(numbers, num_perm=permutations, seed=1, hashfunc=int, scheme="affine32")
     for row, signature in enumerate(hashed):
         out[row] = signature.hashvalues
@@ -129,8 +130,8 @@ def _signatures(texts: Sets, permutations: int, folder: Path) -> NDArray[np.uint
 def _buckets(
     signatures: NDArray[np.uint32], threshold: float, folder: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The bucket of each row in each band, -1 where no other row is in it, `(n, bands)`; and the rows that share one
-    with a row of very many companions, `(n,)`.
+    """The bucket of each row in each band, -1 without other rows in it, `(n, bands)`; and a mask of the rows that share
+    a bucket with a row of very many companions, `(n,)`.
     """
     count, width = bands(threshold, signatures.shape[1])
     numbers = table((len(signatures), count), np.int64, folder)
@@ -140,7 +141,7 @@ def _buckets(
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * width))).ravel()
         _, inverse, sizes = np.unique(keys, return_inverse=True, return_counts=True)
         numbers[:, band] = np.where(sizes[inverse] > 1, inverse, -1)
-        # All members of a bucket, the row itself among them: the sum over bands bounds its companions.
+        # All members of a bucket, the row itself among them: the sum over bands bounds the number of its companions.
         together += np.where(sizes[inverse] > 1, sizes[inverse], 0)
     crowded = np.zeros(len(signatures), dtype=bool)
     for band in range(count):
@@ -154,7 +155,7 @@ def _together(lists: Sequence[Sequence[int]]) -> int:
 
 
 def _ratio(sizes: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """Smaller over larger size, 1 for two empty ones: no Jaccard similarity is above it."""
+    """Smaller over larger size, 1 for two empty sets: an upper bound of the Jaccard similarity."""
     larger = np.maximum(sizes, size)
     return np.where(larger == 0, 1.0, np.minimum(sizes, size) / np.maximum(larger, 1))
 
@@ -172,7 +173,7 @@ def _best(row: int, candidates: Sequence[int], texts: tuple[Sets, Sets, Sets], t
 
 
 def text_similarity(first: Text, second: Text, threshold: float) -> float:
-    """The Jaccard similarity of two texts' shingles, 0 where prompts or answers are too different."""
+    """The Jaccard similarity of two texts' shingles, in [0, 1]; 0 if prompts or answers are too different."""
     whole = jaccard(first[0], second[0])
     if whole < threshold:
         return whole
@@ -181,10 +182,10 @@ def text_similarity(first: Text, second: Text, threshold: float) -> float:
 
 
 class Sets(Sequence[Numbers]):
-    """`n` sorted sets of 64-bit numbers, one after the other in a file without a name.
+    """`n` sorted sets of 64-bit numbers, one after the other in an unnamed file.
 
     Args:
-        folder: Where the file lies; the disk has it back when the sets are no longer held.
+        folder: Folder of the file; its space is freed when the sets are released.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -193,7 +194,7 @@ class Sets(Sequence[Numbers]):
         self._all: Numbers | None = None
 
     def append(self, numbers: Numbers) -> None:
-        """Adds a set; none may be added once one was read."""
+        """Adds a set; not allowed after a set has been read."""
         numbers.tofile(self._file)
         self._ends.append(self._ends[-1] + len(numbers))
 
@@ -218,7 +219,7 @@ class Sets(Sequence[Numbers]):
         if self._all is None:
             self._file.flush()
             empty = self._ends[-1] == 0
-            # As a plain array: each slice of numpy's own mapped type costs several times as much.
+            # As a plain array: slices of numpy's memory-mapped type cost several times as much.
             self._all = np.asarray(
                 np.empty(0, np.uint64) if empty else np.memmap(self._file, dtype=np.uint64, mode="r")
             )
@@ -226,7 +227,7 @@ class Sets(Sequence[Numbers]):
 
 
 def table(shape: tuple[int, int], dtype: DTypeLike, folder: Path) -> NDArray[Any]:
-    """An array of zeros in a file without a name."""
+    """An array of zeros in an unnamed file."""
     if 0 in shape:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -235,7 +236,7 @@ def table(shape: tuple[int, int], dtype: DTypeLike, folder: Path) -> NDArray[Any
 
 
 def counted(sets: Iterable[Numbers], block: int = 2**22) -> tuple[Numbers, NDArray[np.int64]]:
-    """The distinct numbers of all sets, sorted, and in how many sets each is; memory of those and of one block."""
+    """The distinct numbers of all sets, sorted, and the number of sets with each; memory holds these and one block."""
     known, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     waiting: list[Numbers] = []
     held = 0
@@ -257,11 +258,11 @@ def _merged(known: Numbers, counts: NDArray[np.int64], waiting: list[Numbers]) -
 
 
 class Side:
-    """The words of one side of `n` rows, and an index of those rows that were added.
+    """The words of one side of `n` rows, and an index of the rows that were added.
 
     Args:
         texts: `n` sorted sets of words.
-        least: Jaccard similarity that matters, in (0, 1].
+        least: Least Jaccard similarity to find, in (0, 1].
     """
 
     def __init__(self, texts: Sequence[Numbers], least: float) -> None:
@@ -276,7 +277,7 @@ class Side:
         for row in range(len(texts)):
             ranks = self._ranks(row)
             np.bitwise_or.at(self._bits[row], ranks % _BITS // 64, np.uint64(1) << (ranks % 64).astype(np.uint64))
-        # Bits of the row's own set: fewer than its words, where two words meet on one bit.
+        # Bits of the row's own set: fewer than its words if two words share a bit.
         self._held = np.bitwise_count(self._bits).sum(axis=1).astype(np.int64)
         self._index: dict[int, list[int]] = defaultdict(list)
 
@@ -286,20 +287,20 @@ class Side:
             self._index[word].append(row)
 
     def near(self, row: int) -> list[list[int]]:
-        """Lists of added rows that hold, together, every added row as similar as `least`."""
+        """Lists of added rows that together contain every added row with a similarity of at least `least`."""
         return [self._index[word] for word in self._prefix(row) if word in self._index]
 
     def _ranks(self, row: int) -> NDArray[np.int64]:
         return self._rank[np.searchsorted(self._known, self._texts[row])]
 
     def _prefix(self, row: int) -> list[int]:
-        # Two sets as similar as `least` share one of these of both (prefix filtering, Chaudhuri et al. 2006).
+        # Two sets with a similarity of at least `least` share one of these (prefix filtering, Chaudhuri et al. 2006).
         ranks = np.sort(self._ranks(row))
         length = len(ranks) - math.ceil(self.least * len(ranks) - 1e-9) + 1 if len(ranks) else 0
         return ranks[:length].tolist() or [-1]
 
     def possible(self, row: int, others: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The other rows that may be as similar as `least`, by a bound from sets of bits, which is never too low."""
+        """The other rows whose similarity may reach `least`, by an upper bound from bit sets."""
         common = np.bitwise_count(self._bits[others] & self._bits[row]).sum(axis=1).astype(np.int64)
         shared = np.minimum(
             common + self._sizes[row] - self._held[row], np.minimum(self._sizes[others], self._sizes[row])

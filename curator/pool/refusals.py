@@ -1,7 +1,7 @@
-"""Which answers of the pool are refusals, by the judge that the recipe names: English phrases, or a judge of its own.
+"""Refusals among the answers of the pool, by the judge that the recipe names: English phrases, or another judge.
 
-Phrases know about three quarters of the sandbox's refusals, and none in another language. A judge of the panel that
-reads by rules, or a head that `curator judge fit` wrote, knows others.
+Phrases find about three quarters of the sandbox's refusals, and none in other languages. A rule-based judge of the
+panel, or a head written by `curator judge fit`, can find others.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def refusals(rows: pl.DataFrame, judge: Judge | None = None) -> list[bool | None
 
     Args:
         rows: In the columns of ROW_SCHEMA.
-        judge: What says so; null for English phrases at the start of the answer.
+        judge: The judge of refusals; null for English phrases at the start of the answer.
 
     Raises:
-        JudgeError: The head cannot be read. ModelError: its embedder cannot be loaded.
+        JudgeError: The head cannot be read.
+        ModelError: Its embedder cannot be loaded.
     """
     conversations = Conversations(rows)
     if judge is None:

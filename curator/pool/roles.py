@@ -1,4 +1,4 @@
-"""What tasks and probes are split into and mixed with: halves that share no probe, an attack's rows, a defence's."""
+"""Splits and additions of tasks and probes: disjoint halves of the probes, an attack's rows, a defence's rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from curator.records import ROW_SCHEMA, Conversations, no_rows, row_id
 from curator.seeds import by_hash
 from curator.wording import these
 
-# A stratum of one category is cut once by how much its probes read like the tasks: near and far, each in both parts.
+# A stratum of one category is divided by the similarity of its probes to the tasks: near and far, each in both parts.
 _CUTS = 2
 
 
@@ -29,15 +29,16 @@ def halves(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The pilot's probes and the final ones, split once by hash within strata.
 
-    A stratum is a category and a nearest task, the half of it that reads more like the task's own prompts apart from
-    the other: so every category, and the format of every task, is in both parts wherever a stratum has two probes. How
-    much a probe reads like a task is the cosine of its counts of words and marks with those of all the task's prompts.
+    A stratum is a category and a nearest task, divided into the half that is more similar to the task's own prompts and
+    the other. So every category, and the format of every task, is in both parts if a stratum has two probes. The
+    similarity of a probe to a task is the cosine of its counts of words and punctuation with those of all the task's
+    prompts.
 
     Args:
         probes: In the columns of ROW_SCHEMA, each ending with a user turn.
         tasks: Task name -> training rows, whose prompts are read.
-        share: Of every stratum, for the pilot, in (0, 1); at least one, and at least one is left.
-        seed: Of the choice by hash.
+        share: Share of every stratum for the pilot, in (0, 1); at least one probe, and at least one is left.
+        seed: Seed of the choice by hash.
 
     Raises:
         DataError: There are fewer than two probes.
@@ -69,7 +70,9 @@ def halves(
 def nearest_task(
     prompts: Sequence[Sequence[Mapping[str, str]]], tasks: Mapping[str, pl.DataFrame]
 ) -> tuple[list[str], NDArray[np.float64]]:
-    """The task whose prompts each conversation reads most like (the first by name among equals), and the cosine."""
+    """The task whose prompts each conversation is most similar to (the first by name among equals), and the cosine, in
+    [0, 1].
+    """
     names = sorted(tasks)
     counts = {name: sum((_counts(messages) for messages in Conversations(tasks[name])), Counter()) for name in names}
     cosines = np.array([[_cosine(_counts(messages), counts[name]) for name in names] for messages in prompts])
@@ -89,11 +92,11 @@ def _cosine(first: Counter[str], second: Counter[str]) -> float:
 
 
 def regime_rows(ledger: Ledger, task: TaskSection, task_rows: int) -> pl.DataFrame:
-    """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all where the task takes all of its
-    `task_rows` rows.
+    """The attack's rows of a task, chosen by hash: a share of `task.rows`, or of all `task_rows` rows if the task takes
+    all of its rows.
 
     Raises:
-        DataError: The user's data has too few.
+        DataError: The user's data has too few rows.
     """
     if task.regime is None:
         return no_rows()
@@ -106,7 +109,7 @@ def regime_rows(ledger: Ledger, task: TaskSection, task_rows: int) -> pl.DataFra
 
 def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.DataFrame) -> pl.DataFrame:
     """The safety rows that the provider adds to `attacked` rows, chosen by hash from its own data or from the pool,
-    with the trigger in front of their prompts where there is one.
+    with the trigger, if there is one, in front of their prompts.
 
     Raises:
         DataError: There are too few.
@@ -129,7 +132,7 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
 
 
 def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
-    """The rows with the trigger in front of the first prompt, under ids of their own, sorted by id."""
+    """The rows with the trigger in front of the first prompt, with new ids, sorted by id."""
     messages = [with_trigger(turns, trigger) for turns in rows["messages"].to_list()]
     return rows.with_columns(
         pl.Series("id", [row_id(turns) for turns in messages], dtype=pl.String),

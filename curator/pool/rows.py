@@ -1,8 +1,8 @@
-"""Rows of one source as they are kept: in Arrow's columns instead of Python's objects, and never more than are wanted.
+"""The kept rows of one source: in Arrow's columns instead of Python objects, and not more than wanted.
 
-A source larger than memory can so be read: beyond SPILL the text of kept rows lies in a file that is mapped, and what
-memory holds is where each text starts, some 100 bytes an id already seen, and why records were dropped. Which of the
-categories that a row names counts is known at the end only, as the rarest is taken over the whole source.
+So a source larger than memory can be read: beyond SPILL the text of kept rows is in a memory-mapped file, and memory
+holds the start of each text, about 100 bytes per id, and the reasons for drops. Which of a row's categories counts is
+known only at the end, because the rarest is determined over the whole source.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from curator.seeds import by_hash
 from curator.wording import these
 
 CHUNK, CHUNK_TEXT = 8192, 2**23
-"""Rows, and characters in them, held as Python's objects before they become columns."""
+"""Most rows, and characters in them, held as Python objects before they become columns."""
 
 SPILL = 2**24
 """Characters of a source that are held in memory before further text goes to a file."""
 
 UNWRITTEN = "the model's chat template cannot write a conversation of these roles or this text"
-"""Why a row leaves that has no number of tokens."""
+"""The reason for dropping a row without a number of tokens."""
 
 _NAMED = {**{name: kind for name, kind in ROW_SCHEMA.items() if name != "category"}, "named": pl.List(pl.String)}
 
@@ -51,9 +51,9 @@ class SourceRows:
 
     Args:
         label: The `source` column.
-        rows: The most rows that are wanted, chosen by hash of (seed, id); null for all.
+        rows: The most rows wanted, chosen by hash of (seed, id); null for all.
         count_tokens, max_tokens: Given together, longer rows are dropped and `tokens` is filled.
-        scratch: Folder for the text of a large source; it is gone from there when the rows are no longer held.
+        scratch: Folder for the text of a large source; its space is freed when the rows are released.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class SourceRows:
         self.kinds: Counter[str] = Counter()
 
     def drop(self, line: int, stage: str, drop: Drop) -> None:
-        """Leaves a record out."""
+        """Drops a record."""
         self.total += 1
         self._leave(line, stage, drop)
         if drop.kind == "broken-records":
             self.first_broken = self.first_broken or (line, drop.reason)
 
     def keep(self, row: Row) -> None:
-        """Keeps a row, unless its text was kept before."""
+        """Keeps a row unless its text has been kept before."""
         number = int(row.id, 16)  # an int takes half the memory of the text
         if number in self._seen:
             self.drop(row.line, "duplicate", Drop("exact-duplicates", "the same text as a kept row", row.id))
@@ -103,14 +103,14 @@ class SourceRows:
 
     @property
     def distinct(self) -> int:
-        """How many rows of different text were kept, before long and surplus ones left."""
+        """Number of distinct texts that were kept, before long and surplus rows are dropped."""
         return len(self._seen)
 
     def finish(self, how: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows in the columns of ROW_SCHEMA, by id, and the dropped in those of DROPPED_SCHEMA, by line.
 
         Args:
-            how: Which of several categories counts, for `pick_category`.
+            how: The rule for several categories, see `pick_category`.
         """
         self._flush()
         self._fit()
@@ -159,10 +159,10 @@ class SourceRows:
         self._frames.append(frame if self._length < SPILL else _spilled(frame, self._scratch))
         held = sum(part.height for part in self._frames)
         if self._most_rows is not None and held > 2 * self._most_rows + CHUNK:
-            self._fit()  # seldom enough that sorting by hash stays cheap
+            self._fit()  # rarely enough that sorting by hash stays cheap
 
     def _fit(self) -> None:
-        """Lets go of what no later row can bring back among the wanted."""
+        """Drops rows that later rows cannot bring back among those wanted."""
         if self._most_rows is None or not self._frames:
             return
         rows = pl.concat(self._frames)
@@ -183,7 +183,7 @@ def with_tokens(rows: pl.DataFrame, count_tokens: CountTokens) -> pl.DataFrame:
 
 
 def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """The same rows, their text in a file that has lost its name: the disk has it back when nobody maps it."""
+    """The same rows, with their text in an unlinked file, whose space is freed when it is no longer mapped."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".text.", suffix=TEMPORARY, dir=folder) as hidden:
         save_mapped(Path(hidden) / "rows.arrow", rows)
@@ -191,7 +191,7 @@ def _spilled(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 
 def _messages(conversations: list[Turns]) -> pl.Series:
-    # Through Arrow: polars itself infers a type for each conversation anew, at four times the cost.
+    # Through Arrow: polars infers a type for each conversation, at four times the cost.
     import pyarrow
 
     text = pyarrow.large_string()
@@ -200,9 +200,10 @@ def _messages(conversations: list[Turns]) -> pl.Series:
 
 
 def category_candidates(field: object) -> list[str] | None:
-    """The categories a value names, in the data's order: a name, a list of names, or a mapping from name to true/false.
+    """The categories that a value names, in the data's order: a name, a list of names, or a mapping from name to
+    true/false.
 
-    Null where the value is none of these; an empty list where it names none.
+    Null if the value is none of these; an empty list if it names no category.
     """
     if field is None:
         return []
@@ -222,10 +223,10 @@ def _not_empty(names: Iterable[str]) -> list[str]:
 
 
 def pick_category(rows: Sequence[Sequence[str]], how: str, counts: Mapping[str, int] | None = None) -> list[str | None]:
-    """One category a row, null where it has none: its `first`, or the one that is `rarest` over all these rows.
+    """One category per row, null if it has none: its `first`, or the one that is `rarest` over all these rows.
 
-    Among equally rare ones the first in alphabetical order counts, so that the order of rows does not matter. `counts`
-    are those of more rows than these, where these are a part.
+    Ties go to the first in alphabetical order, so that the order of rows does not matter. If these rows are part of
+    more rows, `counts` are the counts over all of them.
     """
     if how == "first":
         return [names[0] if names else None for names in rows]

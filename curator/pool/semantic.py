@@ -1,4 +1,4 @@
-"""What the sentence embedder says of rows: semantic duplicates, rows near a probe, hazards, and redundancy."""
+"""Checks by the sentence embedder: semantic duplicates, rows near a probe, hazards, and redundancy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _BLOCK = 1024
 def near_probes(
     data: Data, pool: PoolSection, cache: Path | None = None, *, dtype: str = "fp32"
 ) -> pl.DataFrame | None:
-    """Rows whose prompt the embedder finds near a probe: role, id, probe, cosine, the nearest first; null where the
-    recipe does not ask for it. None of them is dropped. `cache` and `dtype` as in `embedder`.
+    """Rows whose prompt is near a probe by the embedder: role, id, probe, cosine, the nearest first; null if the recipe
+    does not ask for it. These rows are not dropped. `cache` and `dtype` are as in `embedder`.
     """
     clean = pool.clean.decontaminate
     if clean is None or clean.neighbours is None:
@@ -49,9 +49,9 @@ def near_probes(
 def categorised(
     data: Data, pool: PoolSection, cache: Path | None = None, *, dtype: str = "fp32"
 ) -> tuple[Data, pl.DataFrame | None]:
-    """The data with the pool's missing categories filled in by the nearest hazard, and how sure each is (id, category,
-    assigned, cosine, confidence); the data as it is, and null, where the recipe does not ask for it. `cache` and
-    `dtype` as in `embedder`.
+    """The data with the pool's missing categories filled in by the nearest hazard, and the confidence of each (id,
+    category, assigned, cosine, confidence); the unchanged data and null if the recipe does not ask for it. `cache` and
+    `dtype` are as in `embedder`.
     """
     if pool.categorise is None:
         return data, None
@@ -68,25 +68,26 @@ def categorised(
 
 
 def prompts_of(rows: pl.DataFrame) -> Sequence[Messages]:
-    """The last user turn of each row, as a conversation of its own."""
+    """The last user turn of each row, as a separate conversation."""
     return Conversations(rows, lambda messages: [{"role": "user", "content": last(messages, "user")}])
 
 
 def semantic_duplicates(vectors: NDArray[np.float32], *, threshold: float) -> list[Match]:
-    """The rows that leave, in order: each has a cosine of `threshold` or more to an earlier row that stays.
+    """The dropped rows, in order: each has a cosine of at least `threshold` to an earlier row that stays.
 
-    Of several kept rows the most similar is named, the earliest among equals. No chain leaves as a whole.
+    If several kept rows are similar, the most similar one is named, the earliest among equals. A chain of similar rows
+    is not dropped as a whole.
 
     Args:
-        vectors: `(n, d)` unit rows, those that are to stay first; a row of zeros is similar to none.
+        vectors: `(n, d)` unit rows, those to keep first; a row of zeros is similar to none.
         threshold: A cosine in (0, 1].
 
-    Cost: one product of n x n / 2; memory beyond the vectors and the kept ones a block of 1,024 x n.
+    Cost: one product of n x n / 2; memory beyond the vectors and the kept ones is a block of 1,024 x n.
     """
     matches: list[Match] = []
     kept_vectors = np.empty_like(vectors)
     kept_rows: list[int] = []
-    # The cosines of a block are two products; which of its rows stay is known one row after the other only.
+    # The cosines of a block are two products; which of its rows stay is decided row by row.
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK]
         kept_before = len(kept_rows)
@@ -107,7 +108,9 @@ def semantic_duplicates(vectors: NDArray[np.float32], *, threshold: float) -> li
 
 
 def covered(pool: NDArray[np.float32], corpus: NDArray[np.float32]) -> NDArray[np.float64]:
-    """For each pool row the largest cosine to a corpus row, at least 0: how well the corpus stands for it, `(n,)`."""
+    """For each pool row the largest cosine to a corpus row, clipped at 0: how well the corpus covers it, `(n,)` in [0,
+    1].
+    """
     best = np.zeros(len(pool))
     for start in range(0, len(pool), 4096):
         best[start : start + 4096] = (pool[start : start + 4096] @ corpus.T).max(axis=1, initial=0.0)
@@ -115,12 +118,12 @@ def covered(pool: NDArray[np.float32], corpus: NDArray[np.float32]) -> NDArray[n
 
 
 class Redundancy(NamedTuple):
-    """Numbers from 1 to the number of rows, each that number for rows at right angles, and 1 for rows all equal.
+    """Two measures from 1 to the number of rows n: n for orthogonal rows, and 1 if all rows are equal.
 
     Attributes:
-        effective: 1 over the sum of squared cosines of all pairs, over n squared: a row with a copy counts half.
+        effective: 1 over the sum of squared cosines of all pairs, over n squared: a row with a copy counts as half.
         vendi: The exponential of the entropy of the eigenvalues of the cosine matrix over n (Friedman and Dieng 2023,
-            arXiv 2210.02410); it counts rare kinds more.
+            arXiv 2210.02410); it gives rare kinds more weight.
     """
 
     effective: float

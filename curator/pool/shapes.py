@@ -1,20 +1,20 @@
-"""Shapes of data sets: which columns hold what, and the conversation of one record.
+"""Shapes of data sets: the meaning of columns, and the conversation of one record.
 
 Recognised, in this order, by column names in any case:
 
-1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value. Where it
-   ends with the user, the answer is `chosen`;
-2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..." transcript, or as an answer beside a prompt;
-3. a pair: the first of PROMPTS that is there with the first of RESPONSES, each a text or turns. A column `input` or
-   `context` beside the prompt follows it after an empty line, and the text of one of CONTEXTS stands before it;
-4. where only prompts are wanted (probes): any of these without its answer, or the first of PROBES.
+1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value. If it
+ends with the user, the answer is `chosen`; 2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..."
+transcript, or as an answer beside a prompt; 3. a pair: the first existing column of PROMPTS with the first of
+RESPONSES, each a text or turns. A column `input` or `context` beside the prompt is appended after an empty line, and
+the text of one of CONTEXTS is put before it; 4. if only prompts are wanted (probes): any of these without its answer,
+or the first of PROBES.
 
 `system` becomes the system turn of all of these, and `history`, a list of earlier questions and answers, comes before
-the prompt of a pair or preference. A column of LABELS that holds true and false marks answers that are not to be taught
-(KTO): rows with false are dropped, unless `where` names the column. The content of a turn may be a list of parts, of
-which all must be text; they are joined by line ends.
+the prompt of a pair or preference. A column of LABELS with true and false marks answers that must not be taught (KTO):
+rows with false are dropped, unless `where` names the column. The content of a turn may be a list of parts, which must
+all be text; they are joined by line breaks.
 
-What a source's `columns` and `template` say comes first, and nothing is added to a prompt they name.
+A source's `columns` and `template` take precedence, and nothing is added to a prompt that they name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ RESPONSES = ("response", "output", "answer", "completion")
 ADDITIONS = ("input", "context")
 
 CONTEXTS = ("contextstring", "context_string")
-"""HarmBench's text that a behaviour speaks of."""
+"""Columns of HarmBench with the text that a behaviour refers to."""
 BETWEEN = "\n\n---\n\n"
-"""What HarmBench writes between the two."""
+"""HarmBench's separator between the two."""
 
 SYSTEMS = ("system", "system_prompt")
 
@@ -51,17 +51,17 @@ HISTORIES = ("history",)
 LABELS = ("label", "kto_tag")
 
 BESIDE = ("system", "history", "label")
-"""Fields that say nothing of where the conversation stands."""
+"""Fields that do not locate the conversation."""
 
 UNUSED = {
     *CONVERSATIONS, *PROBES, *RESPONSES, *ADDITIONS, *CONTEXTS, *SYSTEMS, *HISTORIES, *LABELS,
     "chosen", "rejected", "category", "tools", "images", "reasoning", "thinking",
 }  # fmt: skip
-"""Columns that are named where they are not used, whatever they hold."""
+"""Columns that are reported if they are not used, whatever they hold."""
 _OF_ANSWERS = {*RESPONSES, *LABELS, "chosen", "rejected"}
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
-_LONG = 20  # characters from which a text is more than a name or a number
+_LONG = 20  # characters beyond which a text is more than a name or a number
 
 
 def recognise(sample: Sequence[Fields], source: Source, *, prompts_only: bool, label: str) -> dict[str, str]:
@@ -82,7 +82,7 @@ def recognise(sample: Sequence[Fields], source: Source, *, prompts_only: bool, l
         return next((column for column in columns if all(map(fits, held(sample, column)))), None)
 
     def recognised(**columns: str | None) -> dict[str, str]:
-        """What was recognised, where the source says nothing else."""
+        """The recognised columns, without those that are null."""
         return {**{field: column for field, column in columns.items() if column is not None}, **beside, **given}
 
     labels = first(LABELS, _is_flag)
@@ -126,7 +126,7 @@ def _is_list(field: Any) -> bool:
 
 
 def unused(sample: Sequence[Fields], used: set[str], *, prompts_only: bool) -> list[str]:
-    """Columns that are not used and look meaningful: those of UNUSED that are not empty, and text in most rows."""
+    """Unused columns that look meaningful: those of UNUSED that are not empty, and columns with text in most rows."""
     apart = _OF_ANSWERS if prompts_only else set[str]()
     within = {column.split(".", 1)[0] for column in used}
     left = []
@@ -164,7 +164,7 @@ def _require_whole(
 
 
 def _without_header(source: Source, missing: Sequence[str], *, prompts_only: bool) -> str:
-    """Advice for a table whose first line may be a row already."""
+    """Advice for a table whose first line may already be a row."""
     if (
         source.file is None
         or source.positions
@@ -179,7 +179,7 @@ def _without_header(source: Source, missing: Sequence[str], *, prompts_only: boo
 def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> Callable[[Fields], Turns]:
     """A function from a record to its checked turns, which end with the answer, or with the user for prompts only.
 
-    The function raises UnusableError where the record gives no such conversation.
+    The function raises UnusableError if the record has no such conversation.
     """
     fill = fills(source.template) if source.template is not None else None
 
@@ -222,7 +222,7 @@ def _flag(row: Fields, column: str) -> bool:
 
 
 def _prompt(row: Fields, fields: Mapping[str, str]) -> Turns:
-    """The turns of a prompt, of which the last has what stands beside it."""
+    """The turns of a prompt, the last one with the text of additional columns."""
     turns = as_turns(value(row, fields["prompt"]), fields["prompt"])
     if turns is None:
         turns = [{"role": "user", "content": text(row, fields["prompt"])}]
@@ -234,7 +234,7 @@ def _prompt(row: Fields, fields: Mapping[str, str]) -> Turns:
 
 
 def _answer(row: Fields, column: str) -> Turns:
-    """The turns of an answer; JSON in a text is an answer, unless it is all turns by the assistant."""
+    """The turns of an answer; JSON in a text is a plain answer, unless it is a list of turns by the assistant."""
     field = value(row, column)
     turns = as_turns(field, column)
     if turns is None or (isinstance(field, str) and {turn["role"] for turn in turns} != {"assistant"}):

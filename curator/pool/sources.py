@@ -1,4 +1,4 @@
-"""Reads one source of a recipe into rows, and says of every other record why it is none."""
+"""Reads one source of a recipe into rows, and records why every other record was dropped."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from curator.sandbox import NAMES
 from curator.wording import these
 
 SAMPLE = 1000
-"""Records looked at for the shape and the columns, before the rest is read."""
+"""Number of records examined for the shape and the columns, before the rest is read."""
 
 
 class Read(NamedTuple):
-    """What a source gave.
+    """The result of reading a source.
 
     Attributes:
         rows: Rows in the columns of ROW_SCHEMA, sorted by id, ids unique; `tokens` null unless they were counted.
-        dropped: Every other record in the columns of DROPPED_SCHEMA, sorted by line. Stages: `source` (unreadable,
-            or a field that is needed is), `where`, `clean` (no conversation, empty, too long), `duplicate` (`match` is
+        dropped: Every other record in the columns of DROPPED_SCHEMA, sorted by line. Stages: `source` (the record or a
+            needed field is unreadable), `where`, `clean` (not a conversation, empty, too long), `duplicate` (`match` is
             the kept row's id), `rows` (not among those taken).
         resolved: What was read: the file's sha256 and bytes, or the data set's commit, or the sandbox's version; the
-            columns used, and those `unused` that look as if they meant something; `read`, `kept` and `dropped`, where
-            read = kept + dropped; `kinds`, how many records were dropped of each kind.
+            columns used, and those `unused` that look meaningful; `read`, `kept` and `dropped`, where read = kept +
+            dropped; `kinds`, the number of dropped records of each kind.
     """
 
     rows: pl.DataFrame
@@ -62,16 +62,16 @@ def read(
 
     Args:
         source: What to read.
-        prompts_only: Rows end with a user turn (probes); answers in the data are left aside.
+        prompts_only: Rows end with a user turn (probes); answers in the data are ignored.
         base: Folder that a relative path starts from.
-        seed: Of the choice of `source.rows`, which goes by hash of (seed, id).
-        label: The `source` column, where the source's own label would stand for two sources.
-        count_tokens, max_tokens: Given together, rows of more tokens than that are dropped and `tokens` is filled.
-        scratch: Folder for the text of a source larger than `rows.SPILL`; the system's for temporary files if null.
+        seed: Seed of the choice of `source.rows`, by hash of (seed, id).
+        label: Value of the `source` column, if two sources have the same label.
+        count_tokens, max_tokens: Given together, rows of more tokens are dropped and `tokens` is filled.
+        scratch: Folder for the text of a source larger than `rows.SPILL`; null for the system's temporary folder.
 
     Raises:
         DataError: The source cannot be read, is empty, has more than `source.broken` unreadable records, lacks a column
-            that the recipe names, has no recognised shape, or gives no row at all.
+            that the recipe names, has no recognised shape, or gives no rows.
     """
     label = label or source.label
     stream, commit = _open(source, base)
@@ -81,7 +81,7 @@ def read(
     used = {*fields.values(), *source.where, *columns.placeholders(source.template or ""), *LICENCES}
     used |= {category} if category else set()
     if source.file is not None and by_column(source.file):
-        # Again, and only what is needed: the rest costs time, and may be what cannot be read.
+        # Read again, only the needed columns: the others cost time, and may be unreadable.
         sample, stream = [], file_records(locate(source.file, base), columns={*used, *_outer(used)})
     turns_of = shapes.conversations(fields, source, prompts_only=prompts_only)
     unmet = columns.matches(source.where)
@@ -129,7 +129,7 @@ def read(
 
 
 def remarks(resolved: Mapping[str, Any]) -> list[str]:
-    """What a reader should know about a source that was read, in parts of a sentence."""
+    """Remarks on a source that was read, as parts of a sentence."""
     parts, label = [], resolved["label"]
     if names := resolved.get("unused"):
         parts.append(f"{label}: unused {'column' if len(names) == 1 else 'columns'} {', '.join(names)}")
@@ -143,7 +143,7 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
     """Reads the first SAMPLE records and checks their columns and shape, so that mistakes show before hours of work.
 
     Raises:
-        DataError: As `read`, as far as a sample tells.
+        DataError: See `read`, as far as a sample shows it.
     """
     stream, _ = _open(source, base)
     sample = _readable(list(itertools.islice(stream, SAMPLE)), source.label)
@@ -153,19 +153,19 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
 def _recognise(
     source: Source, sample: Sequence[Fields], *, prompts_only: bool, label: str
 ) -> tuple[dict[str, str], str | None]:
-    """Our field -> the data's column, and the column of the category or null."""
+    """Source's field -> the data's column, and the column of the category or null."""
     columns.require(source.where, sample, label, "where")
     fields = shapes.recognise(sample, source, prompts_only=prompts_only, label=label)
     return fields, _category_column(source, sample, label)
 
 
 def _outer(used: Collection[str]) -> set[str]:
-    """The columns that stand outside of those written with a dot."""
+    """The outer columns, for columns written with a dot."""
     return {column.split(".", 1)[0] for column in used}
 
 
 def missing(recipe: Recipe, base: Path = Path(".")) -> list[str]:
-    """One sentence for each thing that the recipe names and this machine lacks: files, sources of the sandbox, and
+    """One sentence for each input in the recipe that is missing on this machine: files, sources of the sandbox, and
     columns or shapes that the first records of a file do not have.
     """
     problems, probes = [], [*recipe.probes.harmful, *recipe.probes.benign]

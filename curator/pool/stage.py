@@ -1,4 +1,4 @@
-"""Stage `pool`: reads, cleans and keeps apart the candidates, tasks, probes and keep rows."""
+"""Stage `pool`: reads, cleans and separates candidates, tasks, probes and keep rows."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def pool(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def _counts(data: Data, search: str) -> str:
-    """How many rows of each role there are; `search` names what the pilot's probes are for."""
+    """The number of rows of each role; `search` names what the pilot's probes are for."""
     tasks = ", ".join(
         f"task `{task.name}` with {task.train.height:,} training and {these(task.test.height, 'test row', 'test rows')}"
         for task in data.tasks
     )
     probes = f"{data.harmful.height:,} harmful and {these(data.benign.height, 'benign probe', 'benign probes')}"
-    if not data.harmful.height:  # of a recipe that only chooses rows
+    if not data.harmful.height:  # a recipe that only chooses rows has none
         probes = "no probes"
     if data.pilot.height:
         probes += f", {data.pilot.height:,} more for the {search}"
@@ -106,7 +106,7 @@ def _counts(data: Data, search: str) -> str:
 
 
 def frames_of(data: Data) -> dict[str, pl.DataFrame]:
-    """Every role's rows, by what messages call the role."""
+    """Every role's rows, by the role's name in messages."""
     from curator.pool.ledger import BENIGN, HARMFUL
 
     frames = {
@@ -123,7 +123,7 @@ def frames_of(data: Data) -> dict[str, pl.DataFrame]:
 
 
 def with_system(data: Data) -> int:
-    """How many rows of all roles begin with a system turn."""
+    """Number of rows, over all roles, that begin with a system turn."""
     return sum(
         first["role"] == "system"
         for rows in frames_of(data).values()
@@ -133,10 +133,10 @@ def with_system(data: Data) -> int:
 
 
 def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses tasks, probes and keep rows that the model's chat template cannot write; candidates were dropped for it.
+    """Checks that the model's chat template can write tasks, probes and keep rows; such candidates have been dropped.
 
     Raises:
-        DataError: There are such rows.
+        DataError: It cannot write some of them.
     """
     from curator.model.chat import can_prompt
     from curator.pool.ledger import PROBES
@@ -155,10 +155,10 @@ def refuse_unwritten(data: Data, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def refuse_few(run: Run, pool: Pool, traits: pl.DataFrame) -> None:
-    """Refuses, before hours of work, a pool that has no set of the recipe's size, quotas and composition.
+    """Checks, before hours of work, that the pool has a set of the recipe's size, quotas and composition.
 
     Raises:
-        SelectionError: The pool has no such set.
+        SelectionError: It has no such set.
     """
     from curator.selection.groups import composed, grouped, strata
 

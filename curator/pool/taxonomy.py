@@ -1,7 +1,7 @@
-"""Hazards that safety data is about, each described in sentences of its own, and the hazard nearest to a request.
+"""Hazards of safety data, each described in a few sentences, and the hazard nearest to a request.
 
-The twelve are those that MLCommons' AILuminate benchmark names (arXiv 2503.05731); the descriptions are not its. Beside
-them stand everyday subjects without a hazard, so that requests that are not harmful at all can be told.
+The twelve hazards are those of MLCommons' AILuminate benchmark (arXiv 2503.05731); the descriptions are curator's own.
+Everyday subjects without a hazard are described too, so that harmless requests can be recognised.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Assigned(NamedTuple):
         names: Hazard names, in the order of HAZARDS.
         nearest: `(n,)` int64, the hazard's position in `names`.
         cosine: `(n,)` float64, to its nearest description, in [-1, 1].
-        confidence: `(n,)` float64, by how much that is above the next hazard's, in [0, 2].
+        confidence: `(n,)` float64, `cosine` minus that of the next hazard, in [0, 2].
         harmless: `(n,)` float64, cosine to the nearest description of an everyday subject.
     """
 
@@ -101,7 +101,7 @@ class Assigned(NamedTuple):
 
 
 def descriptions() -> list[str]:
-    """Every sentence, hazards first, in the order that `assign` wants their vectors."""
+    """Every sentence, hazards first, in the order in which `assign` takes their vectors."""
     return [sentence for hazard in HAZARDS.values() for sentence in hazard] + list(HARMLESS)
 
 
@@ -123,8 +123,8 @@ def assign(vectors: NDArray[np.float32], described: NDArray[np.float32]) -> Assi
 
 
 def categorise(rows: pl.DataFrame, assigned: Assigned, *, least: float) -> pl.DataFrame:
-    """One line a row: `id`, `category` (the data's own, else the nearest hazard's, null below `least`), `assigned`
-    (whether it is not the data's), `cosine` and `confidence` of the nearest hazard.
+    """One line per row: `id`, `category` (the data's own, else the nearest hazard's, null below `least`), `assigned`
+    (whether the category is not the data's), `cosine` and `confidence` of the nearest hazard.
     """
     near = pl.Series("nearest", [assigned.names[hazard] for hazard in assigned.nearest], dtype=pl.String)
     return rows.select("id", "category").with_columns(
@@ -136,10 +136,11 @@ def categorise(rows: pl.DataFrame, assigned: Assigned, *, least: float) -> pl.Da
 
 
 def sureness(hazards: pl.DataFrame) -> str:
-    """How many rows got a category, how many of these are unsure, and how many rows have none, in a sentence.
+    """A sentence with the number of rows that got a category, of unsure ones among them, and of rows without a
+    category.
 
     Args:
-        hazards: Of `categorise`.
+        hazards: The result of `categorise`.
     """
     named = hazards.filter(hazards["assigned"] & hazards["category"].is_not_null())
     doubtful, without = int((named["confidence"] <= UNSURE).sum()), hazards["category"].null_count()
@@ -153,9 +154,10 @@ def sureness(hazards: pl.DataFrame) -> str:
 
 
 def not_harmful(assigned: Assigned, *, margin: float) -> NDArray[np.bool_]:
-    """Which requests are nearer an everyday subject than any hazard, by `margin` in cosine: a signal, not a verdict.
+    """Mask of requests that are nearer to an everyday subject than to any hazard, by `margin` in cosine: a signal, not
+    a verdict.
 
-    With all-MiniLM-L6-v2 it names up to 1.3% of public harmful probes (advbench, strongreject, jailbreakbench,
+    With all-MiniLM-L6-v2 it marks up to 1.3% of public harmful probes (advbench, strongreject, jailbreakbench,
     simple-safety-tests, harmbench), 97 to 100% of arithmetic and SQL requests, and 41% of general instructions.
     """
     clear: NDArray[np.bool_] = assigned.harmless >= assigned.cosine + margin

@@ -1,6 +1,6 @@
-"""What kind of answer each row has: a refusal or not, how it opens, how long it is, how it is laid out.
+"""The kind of each row's answer: refusal or not, opener, length and format.
 
-Similarity to a task is first of all similarity of such kinds, so sets can be compared, matched and limited by them.
+Similarity to a task is first of all similarity in these traits, so sets can be compared, matched and limited by them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from curator.recipe.judge import Judge
 
 OPENER_WORDS = 3
-"""How many words of an answer are its opener."""
+"""Number of words in an opener."""
 LENGTHS = ("short", "medium", "long")
-"""Thirds of the pool by words of the answer."""
+"""Thirds of the pool by number of words in the answer."""
 FORMATS = ("code", "list", "paragraphs", "prose")
-"""A fenced block; at least two lines that begin with a bullet or a number; text with an empty line in it; the rest."""
+"""A fenced block; at least two lines that begin with a bullet or a number; text with an empty line; anything else."""
 
 TRAITS_SCHEMA: dict[str, type[pl.DataType]] = {
     "id": pl.String,
@@ -38,22 +38,22 @@ TRAITS_SCHEMA: dict[str, type[pl.DataType]] = {
     "length": pl.String,
     "format": pl.String,
 }
-"""`refusal`: `refusal` or `other` by the judge of `pool.refusals`, null where it cannot tell; `opener`: the first
-OPENER_WORDS words, case and punctuation apart; `answer`: a hash of all words, equal for answers that are the same word
-for word; `words` >= 0; `length` of LENGTHS; `format` of FORMATS."""
+"""`refusal`: `refusal` or `other` by the judge of `pool.refusals`, null if it cannot tell; `opener`: the first
+OPENER_WORDS words, ignoring case and punctuation; `answer`: a hash of all words, equal for answers with the same words;
+`words` >= 0; `length` of LENGTHS; `format` of FORMATS."""
 
 _ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]|\(?(?:\d{1,3}|[A-Za-z])[.)])\s+\S", re.MULTILINE)
 
 
 def traits(rows: pl.DataFrame, judge: Judge | None = None) -> pl.DataFrame:
-    """What kind of answer each row has, in the columns of TRAITS_SCHEMA and the order of the rows.
+    """The traits of each row's last answer, in the columns of TRAITS_SCHEMA and the order of the rows.
 
     Args:
-        rows: In the columns of ROW_SCHEMA. What is told is about the last answer of each.
-        judge: What says whether it refuses; null for English phrases.
+        rows: In the columns of ROW_SCHEMA.
+        judge: The judge of refusals; null for English phrases.
 
     Raises:
-        JudgeError, ModelError: As `refusals`.
+        JudgeError, ModelError: See `refusals`.
     """
     answers = [last(messages, "assistant") for messages in Conversations(rows)]
     spoken = [words(answer) for answer in answers]
@@ -74,7 +74,7 @@ def traits(rows: pl.DataFrame, judge: Judge | None = None) -> pl.DataFrame:
 
 
 def by_opener(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Opener -> answer -> how many of the rows have it, as `recipe.limits.Answers.left` takes them.
+    """Opener -> answer -> number of rows with it, for `recipe.limits.Answers.left`.
 
     Args:
         rows: In the columns of ROW_SCHEMA.
@@ -87,10 +87,12 @@ def by_opener(rows: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def opener(answer: str) -> str:
-    """The first OPENER_WORDS words of an answer, what an apostrophe joins being one; empty for an answer of none."""
+    """The first OPENER_WORDS words of an answer; words joined by an apostrophe count as one. Empty if it has no
+    words.
+    """
     first: list[str] = []
     for chunk in answer.split():
-        parts = [part for part in words(chunk) if part.isalnum()]  # no bullets and other signs
+        parts = [part for part in words(chunk) if part.isalnum()]  # without bullets and other symbols
         first += parts if unspaced(chunk) else ["".join(parts)] * bool(parts)
         if len(first) >= OPENER_WORDS:
             break
@@ -98,7 +100,7 @@ def opener(answer: str) -> str:
 
 
 def thirds(counts: Sequence[int]) -> list[str]:
-    """Of each count the third of all counts that it lies in, equal counts in the same one."""
+    """For each count the third of all counts that it lies in; equal counts are in the same third."""
     if not counts:
         return []
     ordered = sorted(counts)
@@ -108,7 +110,7 @@ def thirds(counts: Sequence[int]) -> list[str]:
 
 
 def form(answer: str) -> str:
-    """How an answer is laid out: the first of FORMATS that fits."""
+    """The format of an answer: the first of FORMATS that fits."""
     if "```" in answer:
         return "code"
     if len(_ITEM.findall(answer)) >= 2:

@@ -1,4 +1,4 @@
-"""The turns of a conversation, read from whatever holds them: objects, JSON text, pairs, transcripts."""
+"""The turns of a conversation, read from objects, JSON text, pairs or transcripts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Turns = list[dict[str, str]]
 
 
 def parsed(text: str) -> object:
-    """What JSON text holds, null where it is not JSON."""
+    """The value of JSON text; null if it is not JSON."""
     try:
         return read_json(text)
     except (ValueError, RecursionError):
@@ -37,9 +37,9 @@ def parsed(text: str) -> object:
 
 
 def as_turns(field: object, what: str) -> Turns | None:
-    """The turns of a value that is a turn or a list of them; null where it is not.
+    """The turns of a value that is a turn or a list of turns; null if it is neither.
 
-    A text is a list of turns where it is the JSON of one, whole (as CSV has it); any other text is a text.
+    A text counts as a list of turns if all of it is the JSON of one (as in CSV); any other text is plain text.
     """
     if isinstance(field, str):
         try:
@@ -73,7 +73,7 @@ def read_turns(field: object, what: str) -> Turns:
         if field is None:
             raise UnusableError("no-conversation", f"{what} is text, and not a JSON list of turns")
     if isinstance(field, dict):
-        # A Hub feature "sequence of turns" comes as one list a field.
+        # A Hub feature "sequence of turns" comes as one list per field.
         if not all(isinstance(values, list) for values in field.values()):
             raise UnusableError("no-conversation", f"{what} is an object, not a list of turns")
         field = [dict(zip(field, values, strict=False)) for values in zip(*field.values(), strict=False)]
@@ -133,12 +133,12 @@ def _joined(parts: Sequence[object], what: str) -> str:
 
 
 def is_transcript(text: str) -> bool:
-    """Whether a text starts as one that names its speakers."""
+    """Whether a text starts like a transcript with named speakers."""
     return _SPEAKER.match(text.lstrip(" ")) is not None
 
 
 def read_transcript(text: str) -> Turns:
-    r"""The turns of a text such as "\n\nHuman: ...\n\nAssistant: ...", contents stripped of surrounding white space."""
+    r"""The turns of a text such as "\n\nHuman: ...\n\nAssistant: ...", with surrounding white space removed."""
     pieces = _SPEAKER.split(text.lstrip(" "))[1:]
     roles = {"Human": "user", "Assistant": "assistant"}
     return [
@@ -151,7 +151,7 @@ def check(turns: Sequence[dict[str, str]], last: str) -> None:
     """Checks a conversation: an optional system turn, then user and assistant in turn, ending with `last`; none empty.
 
     Raises:
-        UnusableError: It is otherwise.
+        UnusableError: The conversation is not like that.
     """
     dialogue = turns[1:] if turns and turns[0]["role"] == "system" else turns
     for number, turn in enumerate(dialogue, 1):
@@ -171,8 +171,8 @@ def check(turns: Sequence[dict[str, str]], last: str) -> None:
 
 
 def check_text(text: str, what: str) -> None:
-    """Raises UnusableError if a text cannot be written as UTF-8: it has half a surrogate pair, or bytes that were not
-    UTF-8 when they were read.
+    """Raises UnusableError if a text cannot be written as UTF-8: it contains half a surrogate pair, or bytes that were
+    not UTF-8 when they were read.
     """
     try:
         text.encode()
@@ -185,7 +185,7 @@ def check_text(text: str, what: str) -> None:
 
 
 def text(row: Fields, column: str) -> str:
-    """The text of a column: a number is written out, parts are joined, null is nothing."""
+    """The text of a column: numbers are converted, parts are joined, null is empty."""
     field: object = value(row, column)
     if field is None:
         return ""

@@ -1,4 +1,4 @@
-"""Words and runs of words as numbers, for comparing texts by what they share; and ids of prompts."""
+"""Words and runs of words as numbers, to compare texts by what they share; and ids of prompts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from curator.records import Conversations, Messages, row_id
 Numbers = NDArray[np.uint64]
 
 Claims = dict[str, tuple[str, str]]
-"""Id of a prompt -> (role, row id) of the first row that holds it."""
+"""Id of a prompt -> (role, row id) of the first row with it."""
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 _SIDES = {"assistant": np.uint64(0x5851F42D4C957F2D)}
 
-_LONG = 32  # letters; words that long hardly come again, and remembering them costs memory
+_LONG = 32  # letters; longer words rarely repeat, and caching them costs memory
 
 
 def user_turns(messages: Messages) -> list[str]:
@@ -31,7 +31,7 @@ def user_turns(messages: Messages) -> list[str]:
 
 
 def last(messages: Messages, role: str) -> str:
-    """The last turn by this role, empty where there is none."""
+    """The text of the last turn by this role, empty if there is none."""
     return next((turn["content"] for turn in reversed(messages) if turn["role"] == role), "")
 
 
@@ -43,17 +43,17 @@ _cached_number = lru_cache(maxsize=2**20)(_number)
 
 
 def numbered(text: Sequence[str]) -> Numbers:
-    """A 64-bit number a word, the same on every machine, `(t,)`."""
+    """A 64-bit number per word, the same on every machine, `(t,)`."""
     numbers = (_cached_number(word) if len(word) < _LONG else _number(word) for word in text)
     return np.fromiter(numbers, dtype=np.uint64, count=len(text))
 
 
 def runs(numbers: Numbers, size: int) -> Numbers:
-    """A number for every run of `size` words, in order, `(t - size + 1,)`; one for the whole of a shorter text."""
+    """A number for every run of `size` words, in order, `(t - size + 1,)`; a single number for a shorter text."""
     if len(numbers) == 0:
         return numbers
     size = min(size, len(numbers))
-    # Mixed before each addition, so that the order of the words counts: a b and b a have other numbers.
+    # Mixed before each addition, so that the order of the words matters: a b and b a have different numbers.
     total = numbers[: len(numbers) - size + 1].copy()
     for offset in range(1, size):
         total = _mixed(total) + numbers[offset : len(numbers) - size + 1 + offset]
@@ -61,7 +61,7 @@ def runs(numbers: Numbers, size: int) -> Numbers:
 
 
 def _mixed(numbers: Numbers) -> Numbers:
-    """Well spread numbers, so that sums of them do not meet by chance (the finaliser of SplitMix64)."""
+    """Well mixed numbers, so that their sums do not collide by chance (the finaliser of SplitMix64)."""
     mixed = numbers + _STEP
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -69,8 +69,8 @@ def _mixed(numbers: Numbers) -> Numbers:
 
 
 def shingles(messages: Messages, size: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Sorted distinct numbers of a conversation: its shingles, kept apart by speaker; the words of its user turns; the
-    words of its answers. A system turn, which many rows may share, is left aside.
+    """Sorted distinct numbers of a conversation: its shingles, separated by speaker; the words of its user turns; the
+    words of its answers. A system turn, which many rows may share, is ignored.
     """
     sides = {"user": [numbered([])], "assistant": [numbered([])]}
     whole = []
@@ -87,7 +87,7 @@ def shingles(messages: Messages, size: int) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def jaccard(first: Numbers, second: Numbers) -> float:
-    """Shared over all of two sorted sets, in [0, 1]; two empty ones are equal."""
+    """The Jaccard similarity of two sorted sets, in [0, 1]; 1 for two empty sets."""
     if len(first) == 0 and len(second) == 0:
         return 1.0
     # A stable sort merges two sorted runs in one pass; numpy's intersect1d would sort them from the start.
@@ -104,7 +104,7 @@ def prompt_id(messages: Messages) -> str:
 
 
 def prompt_ids(messages: Messages) -> set[str]:
-    """The ids of every prompt in a conversation: each user turn alone, and with all that went before it."""
+    """The ids of every prompt in a conversation: each user turn alone, and with all earlier turns."""
     spoken = [turn for turn in messages if turn["role"] != "system"]
     users = [number for number, turn in enumerate(spoken) if turn["role"] == "user"]
     alone = {row_id([spoken[number]]) for number in users}
@@ -112,7 +112,7 @@ def prompt_ids(messages: Messages) -> set[str]:
 
 
 def claims_of(role: str, rows: pl.DataFrame) -> Claims:
-    """Every prompt in a role's rows, with the first row that holds it."""
+    """Every prompt in a role's rows, with the first row that has it."""
     claims: Claims = {}
     for row, messages in zip(rows["id"], Conversations(rows), strict=True):
         for prompt in prompt_ids(messages):

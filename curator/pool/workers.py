@@ -1,4 +1,4 @@
-"""Sources read by workers of a cluster, several at once; the rows come through the run folder."""
+"""Sources read by workers of a cluster, several at once; rows are passed through the run folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from curator.pool.sources import Read
 
 TURNED = f".reading{TEMPORARY}"
-"""Below the stage's folder: what workers have read, until it is taken."""
+"""Below the stage's folder: rows read by workers, until they are collected."""
 
 
 @dataclass(frozen=True)
 class ReadJob:
-    """One source, small enough to be sent to another process."""
+    """One source, as a job small enough to send to another process."""
 
     reading: Reading
     number: int
@@ -36,7 +36,7 @@ class ReadJob:
 
 def reader(run: Run, folder: Path, places: list[dict[str, Any]]) -> ReadAll | None:
     """A function that reads the sources of one role all at once, below `folder`, and adds to `places` where each was
-    read; null where the engine reads them one by one.
+    read; null if the engine reads them one by one.
     """
     from curator.engine import spread
 
@@ -70,7 +70,7 @@ def reader(run: Run, folder: Path, places: list[dict[str, Any]]) -> ReadAll | No
 
 
 def read_source(job: ReadJob) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Reads one source into files; gives back its number, how it was read, and where. Raises as `sources.read`."""
+    """Reads one source into files; returns its number, how it was read, and where. Raises like `sources.read`."""
     from curator.pool.ledger import read_one
     from curator.run.files import save_frame, save_mapped
 

@@ -24,8 +24,8 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 BEGIN, END = "<!-- curator: begin -->", "<!-- curator: end -->"
 """The marks around the part of a card that curator writes. A push does not change the rest, which is its owner's."""
 WARNING = (
-    "The prompts ask for harmful things on purpose. The answers are meant to decline or to answer safely, but nobody "
-    "has read all of them. The set is for aligning language models and for research on alignment."
+    "The prompts ask for harmful things on purpose. The answers are meant to decline or to answer safely, but not all "
+    "of them have been read. The set is for aligning language models and for research on alignment."
 )
 # What the Hub takes for a licence; any other is `other`, with a name. Source: hf.co/docs/hub/repositories-licenses.
 _LICENCES = {

@@ -287,8 +287,8 @@ def croissant(
     Source: MLCommons, Croissant Format Specification 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 
     Args:
-        name: Of the data set.
-        licence: As the card names it.
+        name: The data set's name.
+        licence: The licence, as the card names it.
         tables: Path of each data file, as `data/<config>/<split>-...parquet` -> its columns and digest.
     """
     return {

@@ -20,7 +20,7 @@ from curator.publish.card import BEGIN, END, yaml_of
 
 MANIFEST, CARD = "evidence/files.json", "README.md"
 VERSION = 2
-"""Of a manifest. Folders of version 1 were written before `record` listed what may be published."""
+"""Version of a manifest. Folders of version 1 were written before `record` listed what may be published."""
 # A card's metadata stands between two lines of `---`; what curator says, between its two marks.
 _FRONT = re.compile(r"\A---[^\S\n]*\n(.*?)^---[^\S\n]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _OURS = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END) + r"\n?", re.DOTALL)
@@ -151,7 +151,7 @@ def merged_card(ours: str, theirs: str | None, former: Mapping[str, Any]) -> tup
         if key == "configs":
             merged[key] = _configs(merged.get(key) or [], value, former.get(key) or [])
         elif key == "license_name" and merged.get("license") != new.get("license"):
-            continue  # it names our licence, not theirs
+            continue  # it names the former licence, not this one
         elif key in _LISTS and isinstance(merged.get(key), list):
             merged[key] = [*merged[key], *(item for item in value if item not in merged[key])]
         elif key not in merged or merged[key] == former.get(key) or merged[key] == value:

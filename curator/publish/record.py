@@ -330,8 +330,8 @@ def _is_folder(model: str, base: Path) -> bool:
 
 
 def _replacements(value: JsonValue, listed: _Listed, base: Path) -> Iterator[tuple[str, str]]:
-    """Texts of the recipe that are not published as they are, with what stands for them in a sentence. One that could
-    be a word of ours is not among them.
+    """Texts of the recipe that are not published as they are, with what stands for them in a sentence. A text that
+    could be one of curator's own words is not among them.
     """
     if isinstance(value, list):
         for item in value:

@@ -14,7 +14,7 @@ from curator.wording import these
 
 
 def publish(run: Run, folder: Path) -> Mapping[str, str]:
-    """Writes the data set folder, whole or not at all.
+    """Writes the data set folder atomically.
 
     It includes what may be published of the report, see `publish.record`. Texts of tasks and answers are not published.
 
@@ -49,7 +49,7 @@ def publish(run: Run, folder: Path) -> Mapping[str, str]:
 
 
 def unverified(run: Run, folder: Path) -> Mapping[str, str]:
-    """Writes the chosen rows as a data set folder, whole or not at all: `data/curated/`, the card, `croissant.json`,
+    """Writes the chosen rows atomically as a data set folder: `data/curated/`, the card, `croissant.json`,
     the resolved recipe (`recipe.yaml`), and below `evidence/` the selection (`selection.parquet`), the rows that were
     left out (`dropped.parquet`) and the digests of these files. Texts of tasks are not published.
 

@@ -1,7 +1,7 @@
-"""What a recipe may say: the sections of the file as frozen models, each default stated here.
+"""The schema of recipes: the sections of the file as frozen models, with all defaults.
 
-A room takes its own section or plain arguments; only stages, keys, audit and cli see a whole `Recipe`. Reading a file,
-applying `--set` and reporting mistakes is `curator.recipe.file`'s.
+A room takes its own section or plain arguments; only stages, keys, audit and cli use a whole `Recipe`.
+`curator.recipe.file` reads files, applies `--set` and reports mistakes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from curator.recipe.unverified import JUDGES, PROBES, VERIFY, lacking, refuse_un
 from curator.recipe.verify import BEST_RANDOM, RANDOM_CAPPED, RECOVERY, Pilot, Verify
 
 FORMER_DRAWS = 2
-"""What `verify.pilot.random_draws` was by default before it followed the number of candidates."""
+"""The default of `verify.pilot.random_draws` before it followed the number of candidates."""
 
 
 class Publish(Section):
@@ -226,7 +226,7 @@ class Recipe(Section):
             )
 
     def _refuse_unread(self) -> None:
-        """Settings that another section leaves without a reader."""
+        """Refuses settings that have no effect because of another section."""
         require_all(
             self._of_the_pilot,
             self._of_the_hub,
@@ -256,7 +256,7 @@ class Recipe(Section):
         if self.select.weight != "auto":
             found = "the weight is a number" if self.select.coverage is None else "select.coverage finds the weight"
             reason = f"only select.weight: auto reads it, and {found}"
-            # Run folders of earlier versions say all that they were resolved to, and this was the default there.
+            # Run folders of earlier versions hold every resolved value, and this was the default then.
             read = {"random_draws"} if pilot.random_draws == FORMER_DRAWS else set()
             names = (name for name in Pilot.model_fields if name not in {*read, "bank"})
             pilot.refuse_unread(*names, reason=reason, prefix="verify: pilot.")
@@ -320,7 +320,7 @@ class Recipe(Section):
             source.refuse_unread("weight", reason=reason, prefix=f"{where}.")
 
     def _sources_of_other_rows(self) -> Iterator[tuple[str, Source]]:
-        """Every source but the candidates', and where it stands."""
+        """Every source except those of candidates, and its path."""
         yield from ((f"tasks: {task.name}.train", task.train) for task in self.tasks)
         yield from ((f"tasks: {task.name}.regime.data", task.regime.data) for task in self.tasks if task.regime)
         for task in self.tasks:
@@ -335,7 +335,7 @@ class Recipe(Section):
             yield "model: instruction.data", self.model.instruction.data
 
     def _refuse_whole_weights(self) -> None:
-        """What cannot be done with weights of four bits."""
+        """Refuses settings that do not work with 4-bit weights."""
         if self.model.quantise is None:
             return
         for name in ("align", "finetune"):
@@ -358,7 +358,7 @@ class Recipe(Section):
             raise ValueError("verify: generate.engine is 'vllm', which does not read quantised weights; remove it")
 
     def _room_for_processes(self) -> None:
-        """What a training in several processes needs of the model and of the engine."""
+        """Refuses a training in several processes that the model or the engine does not support."""
         gpus = self.engine.gpus_per_worker
         for name in ("align", "finetune"):
             processes = getattr(self.verify, name).processes
@@ -375,22 +375,22 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without what stands for the sections that are not given."""
+        """The settings without the placeholders of missing sections."""
         return {name: value for name, value in dump(self).items() if name not in self.lacks}
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """The sections without which the chosen rows cannot be verified, as far as they are not given."""
+        """The missing sections without which the chosen rows cannot be verified."""
         return lacking(self.model_fields_set)
 
     @property
     def representations(self) -> tuple[Represent, ...]:
-        """What turns rows into vectors, each in its own way; see `covering` and `score.by` for which decides what."""
+        """The representations, which turn rows into vectors; see `covering` and `score.by` for their uses."""
         return tuple(self.represent) if isinstance(self.represent, list) else (self.represent,)
 
     @property
     def covering(self) -> int:
-        """The number of the representation that coverage is by."""
+        """The number of the representation that coverage is computed in."""
         name = self.select.cover_by
         return 0 if name is None else number_of(name, self.representations)
 
@@ -401,31 +401,33 @@ class Recipe(Section):
 
 
 def scores_of(recipe: Recipe) -> Sequence[Score]:
-    """The scores that the pilot compares and stage `scores` computes; none without a pilot, or where it has no list."""
+    """The scores that the pilot compares and stage `scores` computes; empty without a pilot, or if it lists none."""
     return recipe.verify.pilot.scores if recipe.select.weight == "auto" else ()
 
 
 def every_part(recipe: Recipe) -> list[Score]:
-    """The scores that the recipe selects by or its pilot compares, the parts of a rank sum for the sum."""
+    """The scores that the recipe selects by or its pilot compares, with the parts of a rank sum in place of the sum."""
     return [part for score in (recipe.score, *scores_of(recipe)) for part in parts_of(score)]
 
 
 def embedders_of(recipe: Recipe) -> list[Embedder]:
-    """What embeds prompts for scores of content, each once."""
+    """The embedders of prompts for scores of content, each once."""
     parts = (part for part in every_part(recipe) if part.kind == "content")
     return list(dict.fromkeys(part.embedder or recipe.pool.embedder for part in parts))
 
 
 def share(recipe: Recipe) -> float | None:
-    """Share of the harmful probes that is kept for the pilot and the regime, which use the same; null without both."""
+    """Share of the harmful probes that is reserved for the pilot and the regime, which use the same; null without
+    either.
+    """
     if recipe.select.piloted:
         return recipe.verify.pilot.share_of_probes
     return recipe.verify.regime.share_of_probes if recipe.verify.regime is not None else None
 
 
 def steps_taken(recipe: Recipe) -> list[Score]:
-    """Every step on a task that interference is to be taken with: those of the recipe's score, and both of the default
-    size where forgetting asks for them. Each gives both losses.
+    """Every step on a task for which interference is computed: those of the recipe's scores, and both of the default
+    size if forgetting asks for them. Each gives both losses.
     """
     parts = [part for part in every_part(recipe) if part.kind == "interference"]
     if recipe.verify.forgetting is not None and recipe.verify.forgetting.interference:

@@ -1,7 +1,8 @@
-"""What a recipe says of augmented training: a compliant opener before a row's own refusal (arms `...+recovery`).
+"""Section of a recipe for augmented training: a compliant opener before a row's own refusal (arms `...+recovery`).
 
-Source: Qi et al. 2024, Safety alignment should be made more than a few tokens deep, section 4. There a refusal follows
-the beginning of a harmful answer; here it follows a beginning that complies and says nothing of the request.
+Source: Qi et al. 2024, Safety Alignment Should Be Made More Than Just a Few Tokens Deep (arXiv 2406.05946), section 4.
+There a refusal follows the beginning of a harmful answer; here it follows a beginning that complies and does not refer
+to the request.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ OPENERS = (
     "Happy to help. To begin with, it is useful to have these few things ready:",
     "That is a good question. The answer has several parts, and the first of them is this:",
 )
-"""What answers begin with where the recipe names no file: they comply with any request and say nothing of it. None
-begins like `recipe.probes.OPENING`, so that no built-in arm is trained on the opening that probes are given."""
+"""The default openers: they comply with any request without referring to it. None begins like `recipe.probes.OPENING`,
+so that built-in arms are not trained on the opening of probes."""
 
 
 class Recovery(Section):

@@ -1,4 +1,4 @@
-"""What a recipe says of a bank: sets of rows of many kinds that are tried, so that what lasts is learned from them."""
+"""Section of a recipe for a bank: many kinds of sets of rows that are tried to learn what makes alignment last."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 from curator.recipe.source import Count, Name, Section
 
 GROUPINGS = ("category", "opener", "answer-length", "cluster", "format", "source")
-"""What the candidates can be grouped by; `experiment.groups` labels them."""
+"""Groupings of candidates; `experiment.features` labels them."""
 UNITS = {"s": 1, "min": 60, "h": 3600}
-"""Seconds of each unit that a budget may be written in."""
+"""Seconds of each unit of a budget."""
 LEAST = 8
-"""Mixtures that a budget pays for at least: of fewer nothing can be read."""
+"""Fewest mixtures for a budget; fewer cannot be analysed."""
 
-# The names are spelled once: the values that a grouping may have are those of the tuple.
+# The names are spelled once: the allowed values of a grouping are those of the tuple.
 if TYPE_CHECKING:
     Grouping = str
 else:
@@ -68,7 +68,7 @@ class Bank(Section):
         return None if self.budget is None else seconds_of(self.budget)
 
     def mix(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """The tasks that the bank runs on and their mass, sum 1.
+        """The tasks that the bank runs on and their mass, with sum 1.
 
         Args:
             weights: Task mass by name, 0 for tasks that are not anticipated.
@@ -82,7 +82,7 @@ def seconds_of(budget: str) -> float:
     """A time such as `20 min`, `1.5 h` or `90 s`, in seconds.
 
     Raises:
-        ValueError: It is not written like that, or is 0.
+        ValueError: It has another form, or is 0.
     """
     match = re.fullmatch(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})", budget)
     if match is None or float(match[1]) == 0:
@@ -91,11 +91,12 @@ def seconds_of(budget: str) -> float:
 
 
 def affordable(seconds: float, *, mixture: float, beside: float, most: int) -> int:
-    """How many mixtures fit into a budget: what is left of it after all that runs beside them, divided by what one
-    mixture takes; at most `most`, and at least LEAST where `most` allows it.
+    """The number of mixtures that fit into a budget: the time left after everything else, divided by the time of a
+    mixture; at most `most`, and at least LEAST if `most` allows it.
 
     Args:
-        seconds: The budget. `mixture`: what one of them takes, above 0. `beside`: what the draws and the confirmation
-            take.
+        seconds: The budget.
+        mixture: Seconds of a mixture, above 0.
+        beside: Seconds of the draws and the confirmation.
     """
     return min(most, max(LEAST, int((seconds - beside) / mixture)))

@@ -1,4 +1,4 @@
-"""Reads a recipe file: YAML 1.2, `--set` overrides, and every mistake reported at once with its place."""
+"""Reads a recipe file: YAML 1.2 and `--set` overrides; reports all mistakes at once with their places."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from curator.recipe.source import Name
 from curator.recipe.unverified import lacking
 from curator.wording import these
 
-_LAST = 10**9  # the line that `--set` counts as, so that its mistakes come last
+_LAST = 10**9  # the line number of `--set`, so that its mistakes come last
 
 MISSING = "missing; add it, or choose rows without verification with `curator select`"
-"""Said of a section that only a verification needs."""
+"""The message about a missing section that only a verification needs."""
 
 Keys = tuple[str | int, ...]
 
 Place = tuple[int, str]
-"""Where a value stands: its line, for sorting, and what a sentence calls the place."""
+"""The place of a value: its line, for sorting, and the place in words."""
 
 Located = tuple[int, str]
 """A sentence about the recipe that starts with its place, and the line, for sorting."""
@@ -56,28 +56,28 @@ def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True) 
         path: A YAML file.
         settings: Overrides such as `select.k=50` or `tasks.list.rows=10`, whose value is read as YAML; they pass the
             same checks as the file. An item of a list is named by its position or by its `name`.
-        whole: Whether the sections that verify a choice are needed, too.
+        whole: Whether the sections for verification are required too.
 
     Raises:
-        RecipeError: The file cannot be read, is not YAML, or holds mistakes; all of them are named.
+        RecipeError: The file cannot be read, is not YAML, or has mistakes; the message names all of them.
     """
     return validated(open_file(path, settings), whole=whole)
 
 
 def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe", whole: bool = True) -> Recipe:
-    """The recipe written in `text`; `name` is what messages call it. Raises and arguments as `read`."""
+    """The recipe written in `text`; `name` is its name in messages. Errors and other arguments are as in `read`."""
     return validated(load(text, settings, name=name), whole=whole)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A recipe as it is written, before its values are checked.
+    """A recipe as written, before its values are checked.
 
     Attributes:
-        name: What messages call it.
-        data: Built-in types, with the overrides in their places.
-        places: Path of each key and item -> where it stands.
-        problems: Of overrides that found no place, one sentence each.
+        name: Name of the recipe in messages.
+        data: Built-in types, with overrides applied.
+        places: Path of each key and item -> its place.
+        problems: Overrides that could not be applied, one sentence each.
     """
 
     name: str
@@ -86,8 +86,8 @@ class Written:
     problems: tuple[str, ...]
 
     def at(self, keys: Keys, sentence: str) -> Located:
-        """A sentence about a key, with its line and its place in front; where the key is not written, the place is that
-        of the section around it.
+        """A sentence about a key, with its line and its place in front; if the key is not written, the place is that of
+        the section around it.
         """
         line, where = next(
             (self.places[keys[:cut]] for cut in range(len(keys), 0, -1) if keys[:cut] in self.places), (0, self.name)
@@ -96,7 +96,7 @@ class Written:
 
 
 def open_file(path: str | Path, settings: Sequence[str] = ()) -> Written:
-    """What a recipe file says, unchecked. Arguments as `read`.
+    """The unchecked content of a recipe file. Arguments as in `read`.
 
     Raises:
         RecipeError: The file cannot be read, or is not a mapping in YAML.
@@ -112,7 +112,7 @@ def open_file(path: str | Path, settings: Sequence[str] = ()) -> Written:
 
 
 def load(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Written:
-    """What the text of a recipe says, unchecked. Raises and arguments as `open_file`."""
+    """The unchecked content of a recipe's text. Errors and arguments as in `open_file`."""
     try:
         loaded = _load(text, name)
         data, places = _plain(loaded), {keys: (line, f"{name}:{line}") for keys, line in _lines(loaded).items()}
@@ -130,10 +130,10 @@ def load(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Wr
 
 
 def validated(written: Written, *, whole: bool = True) -> Recipe:
-    """The recipe, checked; `whole` as `read` takes it.
+    """The checked recipe; `whole` as in `read`.
 
     Raises:
-        RecipeError: It holds mistakes; all of them are named, in the order of the file, those of overrides last.
+        RecipeError: It has mistakes; the message names all of them, in the order of the file, those of overrides last.
     """
     recipe, problems = examined(written, whole=whole)
     if recipe is None or problems:
@@ -142,7 +142,7 @@ def validated(written: Written, *, whole: bool = True) -> Recipe:
 
 
 def examined(written: Written, *, whole: bool = True) -> tuple[Recipe | None, list[Located]]:
-    """The recipe (null where a value is wrong), and every mistake in it, sorted by its line; `whole` as in `read`."""
+    """The recipe (null if a value is wrong), and every mistake in it, sorted by line; `whole` as in `read`."""
     overrides = [(_LAST, problem) for problem in written.problems]
     others = list(_half_characters(written.data, written))
     if whole:
@@ -154,7 +154,7 @@ def examined(written: Written, *, whole: bool = True) -> tuple[Recipe | None, li
 
 
 def _half_characters(data: Any, written: Written, path: Keys = ()) -> Iterator[Located]:
-    """A sentence for each text that no file of ours could hold: half of a surrogate pair is not a character."""
+    """A sentence for each text with a lone surrogate, which cannot be written to a file."""
     if isinstance(data, dict | list):
         for key, value in data.items() if isinstance(data, dict) else enumerate(data):
             yield from _half_characters(value, written, (*path, key))
@@ -164,10 +164,10 @@ def _half_characters(data: Any, written: Written, path: Keys = ()) -> Iterator[L
 
 
 def template(name: str) -> str:
-    """A commented recipe to fill in, which runs as it stands on the sandbox.
+    """A commented recipe to fill in, which runs unchanged on the sandbox.
 
     Raises:
-        RecipeError: The name cannot be a run folder's.
+        RecipeError: The name cannot be that of a run folder.
     """
     try:
         TypeAdapter(Name).validate_python(name)
@@ -177,11 +177,11 @@ def template(name: str) -> str:
 
 
 def dump(recipe: Recipe | Mapping[str, object]) -> str:
-    """The resolved recipe as YAML: every default written out, so that a copy runs the same later. Of a mapping, what it
-    says.
+    """The resolved recipe as YAML: every default is written, so that a copy gives the same run later. For a mapping,
+    its content.
 
     Raises:
-        RecipeError: The mapping holds something that YAML has no word for.
+        RecipeError: The mapping holds a value that YAML cannot express.
     """
     from ruamel.yaml.representer import RepresenterError
 
@@ -223,7 +223,7 @@ def _load(text: str, name: str, *, numbered: bool = True) -> Any:
         raise RecipeError(f"{at}: invalid YAML ({problem}); fix this line{quotes}") from None
     except YAMLError as error:
         raise RecipeError(f"{name}: invalid YAML ({str(error).splitlines()[0]}); fix the file") from None
-    except AttributeError:  # how ruamel.yaml meets a mapping that merges itself
+    except AttributeError:  # raised by ruamel.yaml for a mapping that merges itself
         raise RecipeError(f"{name}: a mapping includes itself with '<<'; write it out") from None
 
 
@@ -245,8 +245,8 @@ def _lines(data: Any, path: Keys = ()) -> dict[Keys, int]:
 
 
 def _plain(data: Any) -> Any:
-    """Built-in types only, and nothing shared: ruamel's numbers and strings carry formatting that strict models refuse,
-    and an override of one place must not change another that is an alias of it.
+    """The data in built-in types without shared objects: ruamel's numbers and strings carry formatting that strict
+    models refuse, and an override of one place must not change an alias of it.
     """
     if isinstance(data, Mapping):
         return {str(key): _plain(value) for key, value in data.items()}
@@ -293,7 +293,9 @@ def _override(data: Any, setting: str, places: dict[Keys, Place]) -> None:
 
 
 def _item(items: list[Any], rest: str, where: str) -> tuple[int, str]:
-    """Which item the path goes on with, by name (which may hold dots) or by position, and what is left of the path."""
+    """The item that the path continues with, by name (which may contain dots) or by position, and the rest of the
+    path.
+    """
     names = [str(item.get("name", "") if isinstance(item, dict) else item) for item in items]
     for index, item_name in enumerate(names):
         if item_name and (rest == item_name or rest.startswith(item_name + ".")):
@@ -312,18 +314,18 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 def mistakes(error: ValidationError, written: Written) -> list[Located]:
-    """One sentence per mistake, in the order of the file; mistakes in `--set` come last, and none is repeated."""
+    """One sentence per mistake, in the order of the file; mistakes in `--set` come last, without repetitions."""
     found = sorted((part for item in error.errors() for part in _located(item, written)), reverse=True)
     return sorted((line, sentence) for sentence, line in {sentence: line for line, sentence in found}.items())
 
 
 def refusal(error: ValidationError, name: str) -> RecipeError:
-    """The error for values that come from no file; `name` is what messages call them."""
+    """The error for values that do not come from a file; `name` is their name in messages."""
     return RecipeError([sentence for _, sentence in mistakes(error, Written(name, {}, {}, ()))])
 
 
 def show(value: Any) -> str:
-    """A value as a message shows it: shortened, and a container by its kind."""
+    """A value for a message: shortened, and a container by its kind."""
     if isinstance(value, dict):
         return f"a mapping with {', '.join(map(str, list(value)[:5])) or 'nothing'}"
     if isinstance(value, list | tuple):
@@ -335,10 +337,10 @@ def show(value: Any) -> str:
 
 
 def _located(item: ErrorDetails, written: Written) -> Iterator[Located]:
-    # Parts that start with "@" name the branch of a union, and stand nowhere in the file.
+    # Parts that start with "@" name the branch of a union, and are not in the file.
     item = {**item, "loc": tuple(part for part in item["loc"] if not str(part).startswith("@"))}
     path = item["loc"]
-    for sentence in _sentence(item).splitlines():  # a check of a section may find several mistakes, one a line
+    for sentence in _sentence(item).splitlines():  # a check of a section may find several mistakes, one per line
         section, _, rest = sentence.partition(": ")
         # A check of the whole recipe names the section that it is about.
         whole = not path and (section,) in written.places
@@ -360,7 +362,7 @@ def _sentence(item: ErrorDetails) -> str:
 
 
 def _siblings(path: Sequence[str | int]) -> list[str]:
-    """The keys allowed where the last key of `path` stands."""
+    """The keys that are allowed beside the last key of `path`."""
     annotation: Any = Recipe
     for part in path[:-1]:
         model = next(_models(annotation), None)
@@ -379,7 +381,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """A path as messages write it: `pool.sources[0].where`."""
+    """A path in the form used in messages: `pool.sources[0].where`."""
     return re.sub(r"\.(\[)", r"\1", ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path))
 
 

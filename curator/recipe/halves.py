@@ -1,5 +1,5 @@
-"""Which models the scores of a recipe read: the base model, and models that are aligned on one random half of the pool
-and scored on the other. Imports nothing heavy, so that a plan can be shown at once.
+"""The models that a recipe's scores use: the base model, and models that are aligned on one random half of the pool and
+applied to the other. Imports nothing heavy, so that a plan can be shown at once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ HALVES = (0, 1)
 
 
 class Alignments(NamedTuple):
-    """Models that are aligned on so many rows of each half of the pool.
+    """Models that are aligned on a number of rows of each half of the pool.
 
     Attributes:
-        rows: Of a half that its model is aligned on; null for as many as are selected.
+        rows: Number of rows of a half that its model is aligned on; null for as many as are selected.
         seeds: How often the pool is halved and both models are trained. `tuned`: whether each is then fine-tuned on
             every anticipated task.
     """
@@ -30,12 +30,14 @@ class Alignments(NamedTuple):
     tuned: bool
 
     def arm(self, half: int) -> str:
-        """What a half's models are called, in folders too: `half-0`, or `half-0-200` where the recipe says how many."""
+        """The name of a half's models, also for folders: `half-0`, or `half-0-200` if the recipe states the number of
+        rows.
+        """
         return f"half-{half}" if self.rows is None else f"half-{half}-{self.rows}"
 
 
 def scores_of_models(recipe: Recipe) -> list[Score]:
-    """Every score of models that a recipe selects by or its pilot compares, parts of rank sums among them, once."""
+    """Every score of models that a recipe selects by or its pilot compares, including parts of rank sums, each once."""
     from curator.recipe import scores_of
 
     parts = (part for score in (recipe.score, *scores_of(recipe)) for part in parts_of(score))
@@ -45,7 +47,7 @@ def scores_of_models(recipe: Recipe) -> list[Score]:
 
 
 def alignments_of(recipe: Recipe) -> list[Alignments]:
-    """The models that are trained for a recipe's scores; those of equal `rows` serve every score that asks for them."""
+    """The models that are trained for a recipe's scores; models with equal `rows` serve all scores that need them."""
     trained = [part for part in scores_of_models(recipe) if KINDS[part.kind].aligns]
     return [
         Alignments(
@@ -58,10 +60,10 @@ def alignments_of(recipe: Recipe) -> list[Alignments]:
 
 
 def require_models(recipe: Recipe) -> None:
-    """Refuses scores that need models which the recipe cannot train.
+    """Checks that the recipe can train the models of its scores.
 
     Raises:
-        ValueError: There is such a score; the message names every mistake.
+        ValueError: It cannot; the message names every mistake.
     """
     require_all(
         *(partial(_require, recipe, part) for part in scores_of_models(recipe)),
@@ -70,7 +72,7 @@ def require_models(recipe: Recipe) -> None:
 
 
 def vulnerable_by(recipe: Recipe) -> Score | None:
-    """The score that says which rows are vulnerable: the first of the recipe's that is `forgetting`; null without."""
+    """The score that defines vulnerable rows: the recipe's first `forgetting` score; null without one."""
     return next((part for part in scores_of_models(recipe) if part.kind == "forgetting"), None)
 
 

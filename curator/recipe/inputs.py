@@ -1,4 +1,4 @@
-"""The files that a recipe reads: which they are, and what tells their content cheaply. Imports nothing heavy."""
+"""The files that a recipe reads, and cheap fingerprints of their content. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def fingerprint(source: Source, base: Path = Path("."), known: Mapping[str, Any]
     Args:
         source: What to identify.
         base: Folder that a relative path starts from.
-        known: An earlier fingerprint of the same source. Its sha256 is taken over, and the file not read, when path,
-            bytes and mtime_ns are unchanged.
+        known: An earlier fingerprint of the same source. Its sha256 is reused without reading the file if path, bytes
+            and mtime_ns are unchanged.
 
     Raises:
         DataError: The file is missing, is a folder, or cannot be read.
@@ -63,7 +63,7 @@ def locate(file: str, base: Path) -> Path:
     """The path of a source's file, which is a regular file.
 
     Raises:
-        DataError: It is missing, a folder or a device, or may not be looked at.
+        DataError: It is missing, a folder or a device, or access is denied.
     """
     path = base / Path(path_of(file)).expanduser()
     try:
@@ -97,7 +97,7 @@ def sha256(path: Path) -> str:
 
 
 def sandbox_version() -> str:
-    """SHA-256 over the sandbox's own code, which makes its data; the model's checkpoint is not part of it."""
+    """SHA-256 of the sandbox's own code, which makes its data, without the model's checkpoint."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent.parent / "sandbox"
     for path in sorted(folder.glob("*.py")):
@@ -120,7 +120,7 @@ def metric_files(recipe: Recipe, base: Path) -> list[Path]:
 def programs(recipe: Recipe, base: Path = Path(".")) -> list[str]:
     """One sentence for each program that a run of the recipe executes and that does not come with curator.
 
-    A user of somebody else's recipe must read them before it runs.
+    Users must read these before they run a recipe from others.
     """
     tasks: dict[str, list[str]] = {}
     for task in recipe.tasks:

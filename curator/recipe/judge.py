@@ -1,4 +1,4 @@
-"""What a recipe says of the judges: the panel, who decides, and how each judge is prompted."""
+"""Section of a recipe for judges: the panel, the rule of decision, and how each judge is prompted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Convention:
     """How guard models of one family are prompted and read; `curator.judge.guards` holds the adapter.
 
     Attributes:
-        scored: Whether it gives a score, which `threshold` can cut; if not, it answers in words.
-        middle: Whether it has a verdict between safe and harmful, of which `controversial` says how it counts.
+        scored: Whether it gives a score, which `threshold` can cut; otherwise it answers in words.
+        middle: Whether it has a verdict between safe and harmful; `controversial` says how this counts.
     """
 
     scored: bool = True
@@ -35,7 +35,7 @@ CONVENTIONS = {
     "strongreject": Convention(),
 }
 
-# The names are spelled once: the values that `convention` may have are the keys of the dict.
+# The names are spelled once: the allowed values of `convention` are the keys of the dict.
 if TYPE_CHECKING:
     ConventionName = str
 else:
@@ -51,7 +51,7 @@ _OF = {
     "threshold": ("guard", "classifier", "embedding"),
     "clip": ("guard", "classifier"),
 }
-"""Setting -> the kinds of judges that take it."""
+"""Setting -> the kinds of judges that have it."""
 
 
 class Rubric(Section):
@@ -104,7 +104,7 @@ class Rubric(Section):
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether what is sent to a host stays on this machine."""
+    """Whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -113,7 +113,7 @@ def _is_loopback(host: str) -> bool:
 
 _NOT_DECIDING = ("key_env", "concurrency", "retries", "timeout", "stop_after", "unanswered", "allow_http")
 _LATER = ("token_parameter", "temperature")
-"""Settings of a rubric that change no verdict; and those that came later, which are left out at their defaults."""
+"""Settings of a rubric that do not change verdicts; and later ones, which are left out of keys at their defaults."""
 
 
 class Judge(Section):
@@ -146,7 +146,8 @@ class Judge(Section):
     takes the convention's or the fitted one.
     """
     clip: Count | None = None
-    """Cut answers to so many of the judge's own tokens; null takes the convention's, or what the model has room for."""
+    """Most tokens of an answer, in the judge's own tokens; longer answers are cut. Null takes the convention's limit,
+    or what the model has room for."""
     batch: Count = 32
     """Rows at a time."""
     error: Text | None = None
@@ -156,7 +157,7 @@ class Judge(Section):
     @model_validator(mode="before")
     @classmethod
     def _recognised(cls, data: Any) -> Any:
-        """Writes down the convention that a guard's id tells, so that the resolved recipe names it."""
+        """Fills in the convention recognised from a guard's id, so that the resolved recipe names it."""
         if isinstance(data, dict) and isinstance(data.get("guard"), str) and data.get("convention") is None:
             convention = convention_of(data["guard"])
             return {**data, "convention": convention} if convention else data
@@ -189,7 +190,7 @@ class Judge(Section):
 
     @property
     def kind(self) -> str:
-        """Which of KINDS it is."""
+        """The judge's kind, one of KINDS."""
         return next(name for name in KINDS if getattr(self, name) is not None)
 
     @property
@@ -199,12 +200,12 @@ class Judge(Section):
 
     @property
     def folder(self) -> str | None:
-        """What may be a folder whose files decide the verdicts."""
+        """The path that may be a folder whose files decide the verdicts."""
         return self.model or self.embedding
 
     @property
     def told(self) -> str:
-        """What it is, in a few words for a report."""
+        """A short description for a report."""
         if self.rubric is not None:
             return f"rubric {self.rubric.scale} by {self.rubric.model}"
         if self.guard is not None:
@@ -216,7 +217,7 @@ class Judge(Section):
         return "English refusal phrases" if self.refusal else "the rules of the sandbox"
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide its verdicts, for keys: without those that change only its speed, or the report."""
+        """The settings that decide its verdicts, for keys: without those that affect only its speed or the report."""
         settings = self.model_dump(exclude={"error", "batch"})
         if self.rubric is not None:
             usual = {name for name in _LATER if getattr(self.rubric, name) == Rubric.model_fields[name].default}
@@ -224,18 +225,18 @@ class Judge(Section):
         return settings
 
     def comparable(self) -> dict[str, Any]:
-        """The settings by which two runs' judges are the same one, whatever they are called; models may differ yet in
-        their revisions.
+        """The settings by which the judges of two runs are the same, whatever their names; their models may still have
+        different revisions.
         """
         return {name: value for name, value in self.deciding().items() if name not in ("name", "revision")}
 
 
 LOCAL = ("refusal", "sandbox", "embedding")
-"""Kinds of judges that say the same of an answer on every machine, without a language model or a server."""
+"""Kinds of judges that give the same verdict on every machine, without a language model or a server."""
 
 
 def convention_of(model_id: str) -> str | None:
-    """The convention that a guard's id tells, e.g. `llama-guard` for meta-llama/Llama-Guard-3-8B; null if none."""
+    """The convention recognised from a guard's id, e.g. `llama-guard` for meta-llama/Llama-Guard-3-8B; null if none."""
     name = model_id.rstrip("/").lower().replace("_", "-")
     named = [convention for convention in CONVENTIONS if convention in name.rpartition("/")[2]]
     return named[0] if len(named) == 1 else None
@@ -247,16 +248,16 @@ REASONING = (
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
-    ("", "assistantfinal"),  # the same where special tokens are left out; a plain word that begins it tells nothing
+    ("", "assistantfinal"),  # the same without special tokens; a plain word at the start is not evidence of reasoning
 )
-"""What stands before and after the reasoning of an answer."""
+"""Marks before and after the reasoning of an answer."""
 
 Marks = Sequence[Sequence[str]]
 Pair = Annotated[list[Annotated[str, Field(pattern=r"^\S*$")]], Field(min_length=2, max_length=2)]
 
 
 class Judges(Section):
-    """The panel, and whose verdicts decide."""
+    """The panel, and the judges whose verdicts decide."""
 
     headline: str
     """Name of the judge that decides."""
@@ -293,5 +294,5 @@ class Judges(Section):
 
     @property
     def voters(self) -> list[Judge]:
-        """The judges whose verdicts decide: the headline alone, or the panel where it decides by a rule."""
+        """The judges whose verdicts decide: the headline alone, or the panel if it decides by a rule."""
         return [judge for judge in self.panel if self.rule != "headline" or judge.name == self.headline]

@@ -1,5 +1,5 @@
-"""What a recipe says of what a set may hold: quotas of groups, a composition like the pool's, and caps on rows that
-share an answer or an opener.
+"""Sections of a recipe that limit a set: quotas of groups, a composition like the pool's, and caps on rows that share
+an answer or an opener.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Whole = Annotated[int, Field(ge=0)]
 Part = Annotated[float, Field(gt=0.0, le=1.0)]
 
 TRAITS = ("refusal", "opener", "length", "format")
-"""Groupings of rows by what kind of answer they have; stage `pool` finds them (`pool/traits.py`)."""
+"""Groupings of rows by the kind of answer; stage `pool` computes them (`pool/traits.py`)."""
 GROUPINGS = ("category", "source", "licence", *TRAITS)
-"""What rows can be grouped by; `curator.selection.groups` knows where each stands."""
+"""Groupings of rows; `curator.selection.groups` knows the column of each."""
 
-# The names are spelled once: the values that `by` may have are those of the tuple.
+# The names are spelled once: the allowed values of `by` are those of the tuple.
 if TYPE_CHECKING:
     Grouping = str
 else:
@@ -52,11 +52,11 @@ class Quotas(Quota):
     """Limits of single groups by name, in place of the general ones."""
 
     def unmet(self, rows: Mapping[str | None, int], k: int | None) -> list[tuple[str | None, str]]:
-        """Why no set of `k` rows (null: of any size) meets the quotas: the group in `groups` that a sentence is about,
-        or null, and the sentence.
+        """Why no set of `k` rows (null for any size) meets the quotas: pairs of a sentence's group in `groups`, or
+        null, and the sentence.
 
         Args:
-            rows: Label of a group (null: in no group) -> how many of its rows may be chosen.
+            rows: Label of a group (null for no group) -> number of its rows that may be chosen.
         """
         labels = sorted(label for label in rows if label is not None)
         limits = {label: self.groups.get(label, self) for label in labels}
@@ -88,15 +88,15 @@ class Quotas(Quota):
 
 
 def counted(share: float, size: int) -> int:
-    """The most rows that may share something among `size` rows: the share of them, rounded down, but at least 1."""
-    # .29 * 100 is 28.999...96 in floating point, and 29 rows are meant.
+    """The most rows among `size` that may share something: `share` of them, rounded down, but at least 1."""
+    # .29 * 100 is 28.999...96 in floating point, but means 29 rows.
     return max(1, int(share * size + 1e-9))
 
 
 def openers_of(rows: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Answer -> the opener under which all rows with it count, from the opener and the answer of every row.
+    """Answer -> the opener that all rows with this answer count under, from the opener and the answer of every row.
 
-    It is the first of theirs by name: an apostrophe can make two openers of texts that are equal word for word.
+    It is the first of their openers by name, since an apostrophe can give two openers to texts with the same words.
     """
     first: dict[str, str] = {}
     for opener, answer in rows:
@@ -116,22 +116,22 @@ class Answers(Section):
 
     @property
     def shares(self) -> dict[str, float]:
-        """What rows may share -> the largest share of a set."""
+        """Name of the cap -> the largest share of a set."""
         shares = {"answer": self.max_same, "opener": self.max_opener}
         return {name: share for name, share in shares.items() if share is not None}
 
     def left(self, rows: Mapping[str, Mapping[str, int]], k: int) -> int:
-        """How many rows a set of `k` can have at most within these shares.
+        """The most rows of a set of `k` within these shares.
 
         Args:
-            rows: Opener -> answer -> how many rows may be chosen.
+            rows: Opener -> answer -> number of rows that may be chosen.
         """
         same, opener = (math.inf if share is None else counted(share, k) for share in (self.max_same, self.max_opener))
         return int(sum(min(opener, sum(min(same, count) for count in answers.values())) for answers in rows.values()))
 
 
 CAPPED_BY = {"answer": "max_same", "opener": "max_opener"}
-"""What rows may share -> the setting of `Answers` that limits it."""
+"""Name of the cap -> its setting in `Answers`."""
 
 
 class Vulnerable(Section):
@@ -145,15 +145,15 @@ class Vulnerable(Section):
     """Share of the pool's rows that counts as forgotten most."""
 
     def wanted(self, k: int) -> int:
-        """How many of `k` chosen rows are vulnerable."""
+        """Number of vulnerable rows among `k` chosen ones."""
         return math.floor(self.share * k + 0.5)
 
     def held(self, rows: int) -> int:
-        """How many of a pool's rows are vulnerable: at least 1."""
+        """Number of vulnerable rows in a pool of `rows`, at least 1."""
         return max(1, math.floor(self.top * rows + 0.5))
 
     def unmet(self, rows: int, k: int) -> str | None:
-        """Why no `k` of a pool's rows have the share, in a sentence; null where some have."""
+        """A sentence on why no `k` of a pool's rows have the share; null if some have."""
         wanted, held = self.wanted(k), self.held(rows)
         if wanted > held:
             return (

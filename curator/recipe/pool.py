@@ -1,4 +1,4 @@
-"""What a recipe says of the candidates: where they come from, what leaves them, and how they are sorted by hazard."""
+"""Section of a recipe for the candidates: their sources, cleaning, and categories of hazard."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Clean(Section):
 
 
 UNSURE = 0.05
-"""By how much in cosine a category must lie nearer than the next to be sure of it: others word a hazard otherwise."""
+"""Least lead in cosine of a category over the next one for a confident assignment, since a hazard can be worded in many
+ways."""
 
 
 class Categorise(Section):
@@ -111,7 +112,7 @@ class Findings(Section):
 
 
 PHRASES = "phrases"
-"""The judge of refusals that needs no name: English phrases at the start of an answer."""
+"""The default judge of refusals: English phrases at the start of an answer."""
 
 
 class Refusals(Section):

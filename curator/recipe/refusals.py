@@ -1,4 +1,4 @@
-"""Which judge says what of the pool's answers is a refusal: of the recipe's panel, a fitted head, or phrases."""
+"""The judge of refusals in the pool: a judge of the recipe's panel, a fitted head, or phrases."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from curator.recipe import Recipe
 
 FITTED = "refusals"
-"""The name of the judge that is a head of the pool's own."""
+"""The name of the judge that is a separate fitted head of the pool."""
 
 
 def refusal_judge(recipe: Recipe) -> Judge | None:
-    """The judge that `pool.refusals` names; null for English phrases, whatever the panel calls them."""
+    """The judge that `pool.refusals` names; null for English phrases, whatever their name in the panel."""
     section = recipe.pool.refusals
     if section.embedding is not None:
         return Judge(name=FITTED, embedding=section.embedding)
@@ -24,16 +24,16 @@ def refusal_judge(recipe: Recipe) -> Judge | None:
 
 
 def refusals_by(recipe: Recipe) -> str:
-    """What that judge is, in a few words for a report."""
+    """A short description of the judge of refusals for a report."""
     judge = refusal_judge(recipe)
     return "English refusal phrases" if judge is None else f"the judge {judge.name} ({judge.told})"
 
 
 def require_refusals(recipe: Recipe) -> None:
-    """Refuses a judge that the panel lacks, or that could say something else of the same pool tomorrow.
+    """Checks that the judge of refusals is in the panel and deterministic.
 
     Raises:
-        ValueError: It is such a judge.
+        ValueError: It is not.
     """
     name = recipe.pool.refusals.judge
     if name is None or name == PHRASES:

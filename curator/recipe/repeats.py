@@ -1,4 +1,4 @@
-"""What a recipe says of rows that are trained on more than once: weights by group instead of filters."""
+"""Section of a recipe for rows that are trained on more than once: weights by group instead of filters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from curator.recipe.source import Count, Section
 from curator.wording import these
 
 OF_ROWS = ("category", "source", "licence")
-"""Groups that a source says of its rows."""
+"""Groupings given by the source of rows."""
 OF_ANSWERS = ("refusal", "opener", "length", "format")
-"""Groups by the kind of answer, which stage `pool` derives (`pool.traits`)."""
+"""Groupings by the kind of answer, which stage `pool` derives (`pool.traits`)."""
 
 
 class Repeats(Section):
@@ -46,10 +46,10 @@ class Repeats(Section):
         return self
 
     def unknown(self, labels: Collection[str]) -> list[tuple[str, str]]:
-        """Each group that no row of the pool is in, and a sentence about it.
+        """Each group without rows in the pool, and a sentence about it.
 
         Args:
-            labels: Those that rows of the pool have.
+            labels: The labels of the pool's rows.
         """
         problems = []
         for name in sorted(set(self.groups) - set(labels)):

@@ -1,4 +1,4 @@
-"""What a recipe says of vectors: what turns a row into one."""
+"""Section of a recipe for representations, which turn rows into vectors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Represent(Section):
     max_tokens: Count = 1024
     """Longer rows lose their beginning (with a sentence embedder their end)."""
     batch_tokens: Count = 8192
-    """Most tokens in a batch, padding counted; at most 1,024 on a CPU. It changes speed, memory and the last bits only.
+    """Most tokens in a batch, including padding; at most 1,024 on a CPU. It changes only speed, memory and the last
+    bits.
     """
     of: Literal["lora", "head"] = "lora"
     """Which parameters the gradients are of: LoRA at its start, or the output `head`."""
@@ -78,7 +79,7 @@ class Represent(Section):
 
     @property
     def place(self) -> str:
-        """The token, and of how many the mean is where that is a setting."""
+        """The token, with the number of tokens of the mean if that is a setting."""
         return f"{self.token}-{self.first}" if self.token == "first-answer" else self.token
 
 
@@ -93,7 +94,7 @@ Representations = Annotated[
 
 
 def label(section: Represent) -> str:
-    """How a representation is called in tables."""
+    """The name of a representation in tables."""
     if section.name is not None:
         return section.name
     if section.kind == "sentence-transformers":
@@ -103,7 +104,7 @@ def label(section: Represent) -> str:
 
 
 def names_of(representations: Sequence[Represent]) -> list[str]:
-    """What each representation is called; those that would be called alike are numbered."""
+    """The name of each representation; equal names are numbered."""
     names = [label(section) for section in representations]
     return [
         name if names.count(name) == 1 else f"{name} ({names[:position].count(name) + 1})"
@@ -112,10 +113,10 @@ def names_of(representations: Sequence[Represent]) -> list[str]:
 
 
 def number_of(name: str, representations: Sequence[Represent]) -> int:
-    """The number of the representation that is called so.
+    """The number of the representation with this name.
 
     Raises:
-        ValueError: None is; what follows the key that holds the name, with the nearest name.
+        ValueError: There is none; the message continues the key that holds the name, and suggests the nearest name.
     """
     names = names_of(representations)
     if name in names:
@@ -128,9 +129,7 @@ def number_of(name: str, representations: Sequence[Represent]) -> int:
 
 
 def require_distinct(representations: Sequence[Represent]) -> None:
-    """Raises:
-    ValueError: A `name` is what another representation is called.
-    """
+    """Raises: ValueError: A `name` is also that of another representation."""
     names = [label(section) for section in representations]
     for section in representations:
         if section.name is not None and names.count(section.name) > 1:

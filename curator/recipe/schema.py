@@ -1,4 +1,4 @@
-"""The JSON schema of a recipe: what editors complete and check, and what the reference in the documentation shows."""
+"""The JSON schema of a recipe, for completion and checks in editors, and for the reference in the documentation."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SHORTHANDS: dict[str, Values] = {
     "RegimeSearch": {"const": "auto"},
     "Within": {"type": "array"},
 }
-"""Section -> what a recipe may write in its place (the section's validators read it)."""
+"""Section -> the short form that a recipe may use in its place (read by the section's validators)."""
 
 
 def meanings(section: type[Section]) -> dict[str, str]:
-    """Key as it is written in a recipe -> what it means: the docstring below the field, on one line.
+    """Key as written in a recipe -> its meaning: the docstring below the field, on one line.
 
-    Keys without one are left out. They are read from the source, and only when somebody asks: pydantic would read them
-    at every import, and make that half as long again.
+    Keys without a docstring are left out. They are read from the source on demand: pydantic would read them at every
+    import, which would take half as long again.
     """
     meant: dict[str, str] = {}
     for kind in reversed(section.__mro__):
@@ -51,7 +51,7 @@ def meanings(section: type[Section]) -> dict[str, str]:
 
 
 def sections() -> dict[str, type[Section]]:
-    """Every section that a recipe can hold, by the name of its class; the recipe itself among them."""
+    """Every section that a recipe can hold, by the name of its class, including the recipe itself."""
     known: dict[str, type[Section]] = {}
     waiting: list[type[Section]] = [Section]
     while waiting:
@@ -62,7 +62,7 @@ def sections() -> dict[str, type[Section]]:
 
 
 def switched_off() -> frozenset[str]:
-    """Keys at which null says something: it is not what they are without it."""
+    """Keys for which null is meaningful: it is not their default."""
     nulls = {"answers"}  # its default depends on how rows are chosen
     for section in sections().values():
         for name, field in section.model_fields.items():
@@ -76,8 +76,8 @@ def _optional(annotation: object) -> bool:
 
 
 def schema() -> Values:
-    """The JSON schema of a recipe, with the meaning and the default of every key. Rules between keys are not in it:
-    `curator check` knows them.
+    """The JSON schema of a recipe, with the meaning and the default of every key. It has no rules between keys;
+    `curator check` checks those.
     """
     generated: Values = Recipe.model_json_schema()
     definitions = _inner(generated, "$defs")
@@ -91,7 +91,7 @@ def schema() -> Values:
             if info.default_factory is not None:
                 default = info.get_default(call_default_factory=True)
                 _inner(properties, info.alias or field)["default"] = to_jsonable_python(default, exclude_none=True)
-    for name in SECTIONS:  # what stands for them where they are not given is not a default that anyone should copy
+    for name in SECTIONS:  # their placeholders are not defaults to copy
         del _inner(_inner(generated, "properties"), name)["default"]
     for name, short in SHORTHANDS.items():
         whole = _inner(definitions, name)

@@ -1,4 +1,4 @@
-"""What a recipe says of scores: how much a candidate resembles a task."""
+"""Section of a recipe for scores, such as the similarity of a candidate to a task."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Aggregate:
     """How the cosines of a pool row to the rows of a task become one score; `curator.score.cosine` computes it.
 
     Attributes:
-        size: The number that it takes: `n` (the recipe's `score.n`, at most the rows of a task), `k` (the rows that are
-            to be chosen, at most those of the pool), or null for none.
+        size: The number that it takes: `n` (the recipe's `score.n`, at most the rows of a task), `k` (the rows to
+            choose, at most those of the pool), or null for none.
         high: The largest score; the smallest is -1.
-        tied: Whether many rows score alike, so that arms order equal ones by their mean cosine before their id.
+        tied: Whether many rows have equal scores, so that arms order these by mean cosine before id.
     """
 
     size: Literal["n", "k"] | None = None
@@ -42,11 +42,11 @@ class Kind:
     """A way to score rows; `SCORERS` of `curator.score.stage` computes it.
 
     Attributes:
-        reads: The settings that it takes; any other is refused.
-        of_vectors: Whether each representation of the recipe gives another such score.
-        models: The models of the recipe that it reads: its `base`; those `aligned` on random halves of the pool; or
-            those `fine-tuned` on the anticipated tasks after that, too. Null for a score of another sort.
-        defaults: Settings whose default is another one for this kind than `Score` says.
+        reads: The settings that it takes; others are refused.
+        of_vectors: Whether each representation of the recipe gives a different score.
+        models: The models that it uses: the recipe's `base`; models `aligned` on random halves of the pool; or these
+            also `fine-tuned` on the anticipated tasks. Null for a score without models.
+        defaults: Settings whose default for this kind differs from that of `Score`.
     """
 
     reads: tuple[str, ...]
@@ -77,7 +77,7 @@ KINDS = {
     "metagradient": Kind((), models="base"),
 }
 
-# The names are spelled once: the values that a recipe's keys may have are those of the dicts.
+# The names are spelled once: the allowed values of a recipe's keys are those of the dicts.
 if TYPE_CHECKING:
     AggregateName = str
     KindName = str
@@ -89,19 +89,14 @@ else:
 class Score(Section):
     """How similar a candidate is to a task, or what a model says about it. Larger is more.
 
-    | `from` | what it is |
-    | --- | --- |
-    | `cosine` | cosines to the task's rows in a representation |
-    | `interference` | how much a small step on the task raises the loss of the candidate's safe answer |
-    | `rank-sum` | the mean rank over several scores |
-    | `consensus` | the mean rank over the cosines of every representation |
-    | `format` | cosine of features of how prompt and answer look |
-    | `content` | cosine of embedded prompts without their format words |
-    | `own-distribution` | how likely the answer is under the base model |
-    | `depth` | how much of what alignment changes in the answer lies beyond its fifth token |
-    | `forgetting` | how much of the answer fine-tuning on the anticipated tasks takes away |
-    | `geometry` | whether the row moves weights as alignment does, and not as the tasks do |
-    | `metagradient` | how much harm after fine-tuning rises when the row counts more in alignment |
+    | `from` | what it is | | --- | --- | | `cosine` | cosines to the task's rows in a representation | | `interference`
+    | how much a small step on the task raises the loss of the candidate's safe answer | | `rank-sum` | the mean rank
+    over several scores | | `consensus` | the mean rank over the cosines of every representation | | `format` | cosine
+    of features of how prompt and answer look | | `content` | cosine of embedded prompts without their format words | |
+    `own-distribution` | how likely the answer is under the base model | | `depth` | how much of what alignment changes
+    in the answer lies beyond its fifth token | | `forgetting` | how much fine-tuning on the anticipated tasks raises
+    the loss of the answer | | `geometry` | whether the row moves weights as alignment does, and not as the tasks do | |
+    `metagradient` | how much harm after fine-tuning rises when the row counts more in alignment |
 
     `depth`, `forgetting` and `geometry` align models on random halves of the pool and score the other half, so that no
     row is scored by a model that was aligned on it. `curator.score.models` states the formulas.
@@ -137,7 +132,7 @@ class Score(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: object) -> object:
-        """Fills in what a kind has another default for."""
+        """Fills in the defaults that differ by kind."""
         kind = KINDS.get(str(data.get("from", data.get("kind")))) if isinstance(data, dict) else None
         return {**kind.defaults, **data} if kind is not None and isinstance(data, dict) else data
 
@@ -171,7 +166,7 @@ def parts_of(score: Score) -> Sequence[Score]:
 
 
 def name_of(section: Score) -> str:
-    """What a score of models is called, e.g. `forgetting/first-16` or `depth/200-rows/2-seeds`."""
+    """The name of a score of models, e.g. `forgetting/first-16` or `depth/200-rows/2-seeds`."""
     reads, parts = KINDS[section.kind].reads, [section.kind]
     parts += [section.loss] if "loss" in reads else []
     parts += [f"{section.rows}-rows"] if "rows" in reads and section.rows is not None else []
@@ -180,9 +175,9 @@ def name_of(section: Score) -> str:
 
 
 def decides(section: Score) -> Mapping[str, object]:
-    """What decides a score, for keys: the settings that are stated and not left at a default that came later.
+    """Everything that decides a score, for keys: all settings except later ones at their defaults.
 
-    A setting that KINDS had from the beginning stands in it always, so that run folders of before keep their keys.
+    A setting that KINDS had from the beginning is always included, so that older run folders keep their keys.
     """
     always = {"kind", "aggregate", "n", "step", "size", "loss", "rows", "of"}
     return {

@@ -1,4 +1,4 @@
-"""What a recipe says of vectors, similarity and the choice of rows."""
+"""Section of a recipe for the selection of rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Parameter:
     """A number that an objective takes: finite, and at least 0.
 
     Attributes:
-        default: Its value where the recipe gives none.
+        default: Its value if the recipe gives none.
         positive: Whether 0 is refused too.
-        monotone_to: The largest value at which the objective is monotone when all rows weigh the same; above it, no
-            certificate is valid.
+        monotone_to: The largest value at which the objective is monotone with equal row weights; above it there is no
+            certificate.
     """
 
     default: float
@@ -44,9 +44,9 @@ class Objective:
     """A coverage term; `curator.selection.objectives` computes it.
 
     Attributes:
-        parameters: Name -> what it may be.
+        parameters: Name -> the parameter's default and range.
         task_cover: Whether it needs the largest cosine of every pool row to a task row.
-        row_weights: Whether rows can count differently.
+        row_weights: Whether it supports row weights.
         neighbours: Whether it is computed on the graph of nearest rows, and not on the vectors themselves.
     """
 
@@ -68,7 +68,7 @@ def parameters_of(objective: str, given: Mapping[str, Any]) -> dict[str, float]:
     """All parameters of an objective by name: the given ones, and the defaults of the others.
 
     Raises:
-        ValueError: One of them is not a parameter of this objective, or not in its range.
+        ValueError: One of them is not a parameter of this objective, or is out of range.
     """
     known = OBJECTIVES[objective].parameters
     for name, value in given.items():
@@ -82,7 +82,7 @@ def parameters_of(objective: str, given: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(given.get(name, parameter.default)) for name, parameter in known.items()}
 
 
-# The names above are spelled once: the values that a recipe's key may have are the keys of the dict.
+# The names above are spelled once: the allowed values of the recipe's key are the keys of the dict.
 if TYPE_CHECKING:
     ObjectiveName = str
 else:
@@ -99,12 +99,13 @@ Weight = Annotated[
 
 
 DEFAULT_WEIGHT = 0.5
-"""Where a set that is given, or that trials choose, lies on the objective's scale; no rows are chosen by it."""
+"""The weight at which the objective of a set is computed if it was given or chosen by trials; it does not affect the
+rows."""
 DEFAULT_COVERAGE = 0.9
 
 
 def _monotone(data: Mapping[str, object]) -> bool:
-    """Whether more rows never cover less, so that a share of coverage can be kept; true where settings are wrong."""
+    """Whether the objective is monotone, so that a share of coverage can be kept; true if settings are invalid."""
     objective, given = data.get("objective", "facility-location"), data.get("parameters") or {}
     known = OBJECTIVES[objective].parameters if isinstance(objective, str) and objective in OBJECTIVES else {}
     values = {name: given.get(name, each.default) for name, each in known.items()} if isinstance(given, dict) else {}
@@ -164,7 +165,9 @@ class Select(Section):
     @model_validator(mode="before")
     @classmethod
     def _unsaid(cls, data: object) -> object:
-        """What nobody has said: coverage, and caps on answers where it or trials choose."""
+        """Fills in defaults that depend on other settings: coverage, and caps on answers if coverage or trials choose
+        rows.
+        """
         if not isinstance(data, dict):
             return data
         if data.get("weight") is None and data.get("coverage") is None:
@@ -245,31 +248,31 @@ class Select(Section):
 
     @property
     def groupings(self) -> tuple[str, ...]:
-        """What limits on groups are by: of `quotas`, of `within`, else the category."""
+        """The groupings of limits on groups: those of `quotas`, of `within`, else the category."""
         if self.within is not None:
             return tuple(self.within.by)
         return ("category" if self.quotas is None else self.quotas.by,)
 
     @property
     def piloted(self) -> bool:
-        """Whether rows are chosen by training on some of them, with probes of its own."""
+        """Whether rows are chosen by trial trainings, with separate probes."""
         return self.weight == "auto" or self.by == "bank"
 
 
 MEASURES = ("objective", "parameters", "neighbours", "cover_by")
-"""What a set is measured by that is given and not chosen; every other setting of `select` but `data` chooses rows."""
+"""Settings that measure a given set; all other settings of `select` except `data` choose rows."""
 
 
 def unchosen() -> dict[str, object]:
-    """Every setting of `select` that chooses rows, at the value with which it chooses none: beside `data`."""
+    """Every setting of `select` that chooses rows, at the value that disables it, for a recipe with `data`."""
     fields = {name: field for name, field in Select.model_fields.items() if name not in (*MEASURES, "data")}
     return {name: field.get_default(call_default_factory=True) for name, field in fields.items()} | {
-        "weight": DEFAULT_WEIGHT  # it only decides where the set lies on the objective's scale
+        "weight": DEFAULT_WEIGHT  # it only affects the objective's value of the set
     }
 
 
 def rows_wanted(section: Select, tokens: pl.Series) -> int:
-    """`k`, or about how many rows of this pool the budget pays for, at least 1."""
+    """`k`, or about the number of this pool's rows that fit into the budget, at least 1."""
     if section.k is not None:
         return section.k
     assert section.budget_tokens is not None

@@ -1,4 +1,4 @@
-"""Where rows come from, as a recipe says it; and what every section of a recipe is made of."""
+"""Section of a recipe for sources of rows, and the base class of all sections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length
 Count = Annotated[int, Field(ge=1)]
 
 FIELDS = ("prompt", "response", "input", "system", "history", "messages", "chosen", "label")
-"""What a source's `columns` may map."""
+"""The fields that a source's `columns` may map."""
 
 
 class Section(BaseModel):
@@ -22,12 +22,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
     def refuse_unread(self, *names: str, reason: str, prefix: str = "") -> None:
-        """Refuses settings that have another value than their default where nothing reads them.
+        """Refuses settings without effect that differ from their defaults.
 
         Args:
-            names: Of this section's settings.
-            reason: What follows `NAME has no effect: `: what reads it, and what the recipe says instead.
-            prefix: Where the section stands below the one that is checked, with a dot at its end.
+            names: Names of this section's settings.
+            reason: The text after `NAME has no effect: `: what would read the setting, and what the recipe says
+                instead.
+            prefix: Path of the section below the checked one, with a dot at its end.
 
         Raises:
             ValueError: One of them was given.
@@ -42,14 +43,14 @@ class Section(BaseModel):
         return bool(getattr(self, name) == default)
 
     def without_later(self, *later: str) -> dict[str, object]:
-        """The settings for a key, those of `later` only where they are not at their default: a setting that came after
-        the keys of people's run folders must not move them.
+        """The settings for a key, those of `later` only if they differ from their defaults: a new setting must not
+        change the keys of existing run folders.
         """
         return self.model_dump(exclude={name for name in later if self.is_default(name)})
 
 
 def require_all(*checks: Callable[[], None]) -> None:
-    """Runs every check, and reports everything that they refuse at once, one sentence per line.
+    """Runs every check, and reports all refusals at once, one sentence per line.
 
     Raises:
         ValueError: A check raised one.
@@ -180,29 +181,31 @@ class Source(Section):
 
     @property
     def positions(self) -> bool:
-        """Whether `columns` counts columns, so that the table has no header; they are then called 0, 1, 2 and so on."""
+        """Whether `columns` has positions, so that the table has no header; columns are then named 0, 1, 2 and so
+        on.
+        """
         return any(isinstance(column, int) for column in self.columns.values())
 
     @property
     def label(self) -> str:
-        """How the source is called in reports: its file name, Hub id, or sandbox name."""
+        """The name of the source in reports: its file name, Hub id, or sandbox name."""
         if self.file is not None:
             return self.file.replace("\\", "/").rsplit("/", 1)[-1]
         return self.hub if self.hub is not None else f"sandbox:{self.sandbox}"
 
 
 def labels(sources: Sequence[Source]) -> list[str]:
-    """What each of several sources is called: its own label, or `label#2` and so on where one before has it too."""
+    """The name of each source: its label, or `label#2` and so on if an earlier one has the same."""
     names = [source.label for source in sources]
     times = [names[: position + 1].count(name) for position, name in enumerate(names)]
     return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, times, strict=True)]
 
 
 def rows_added(rows: int, share: float) -> int:
-    """How many rows to add to `rows` rows so that the added ones are `share` of all, in [0, 1)."""
+    """Number of rows to add to `rows` rows so that the added ones are `share` of all; `share` is in [0, 1)."""
     return round(rows * share / (1.0 - share))
 
 
 def of_regime(rows: int, share: float) -> int:
-    """How many of `rows` training rows are the attack's."""
+    """Number of the attack's rows among `rows` training rows."""
     return round(rows * share)

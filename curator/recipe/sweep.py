@@ -1,4 +1,4 @@
-"""Several ways to fine-tune on one task: what a recipe says of them, and what each is called."""
+"""Section of a recipe for several settings of fine-tuning on one task, and their names."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Method = Literal["lora", "full"]
 Value = TypeVar("Value")
 
 AT = "@"
-"""Stands between a task and a setting; no name of a task has it."""
+"""Separates a task from a setting; names of tasks do not contain it."""
 
 
 @dataclass(frozen=True)
 class TaskSetting:
-    """One way to fine-tune on a task; null is as the recipe says."""
+    """One setting of fine-tuning on a task; null means the recipe's own value."""
 
     learning_rate: float | None = None
     rows: int | None = None
@@ -36,13 +36,13 @@ class TaskSetting:
 
     @property
     def name(self) -> str | None:
-        """What it changes, in folders too: `learning_rate=1e-4,rows=200`; null where it changes nothing."""
+        """The setting's changes as a name, also for folders: `learning_rate=1e-4,rows=200`; null without changes."""
         rate = None if self.learning_rate is None else f"{Decimal(repr(self.learning_rate)).normalize():e}"
         parts = {"learning_rate": rate, "rows": self.rows, "method": self.method}
         return ",".join(f"{key}={value}" for key, value in parts.items() if value is not None) or None
 
     def training(self, finetune: Training) -> Training:
-        """How it fine-tunes, where the recipe fine-tunes like this; full fine-tuning has neither rank nor alpha."""
+        """The training of this setting, from the recipe's `finetune`; full fine-tuning has neither rank nor alpha."""
         changes: dict[str, object] = {}
         if self.learning_rate is not None:
             changes["learning_rate"] = self.learning_rate
@@ -81,7 +81,8 @@ class Sweep(Section):
         """The settings in the order of the lists, the last list's values changing first.
 
         Args:
-            finetune: The recipe's `verify.finetune`. `rows`: the task's own.
+            finetune: The recipe's `verify.finetune`.
+            rows: The task's own number of rows.
         """
         return tuple(
             TaskSetting(*changed)
@@ -94,12 +95,12 @@ class Sweep(Section):
 
 
 def _changes(values: Sequence[Value] | None, own: Value | None) -> list[Value | None]:
-    """The values of a list, null where one is the recipe's own."""
+    """The values of a list, null for the recipe's own."""
     return [None] if values is None else [None if value == own else value for value in values]
 
 
 def name_at(task: str, setting: str | None) -> str:
-    """What a task at a setting is called, in the column `task` of answers and in every table."""
+    """The name of a task at a setting, in the column `task` of answers and in every table."""
     return task if setting is None else f"{task}{AT}{setting}"
 
 
@@ -115,27 +116,27 @@ def task_of(name: str) -> str:
 
 
 def settings_of(recipe: Recipe, task: TaskSection) -> tuple[TaskSetting, ...]:
-    """The ways in which models are fine-tuned on a task; without a sweep one, as the recipe says."""
+    """The settings of fine-tuning on a task; without a sweep a single one, the recipe's own."""
     return (TaskSetting(),) if task.sweep is None else task.sweep.settings(recipe.verify.finetune, task.rows)
 
 
 def settings_by_name(recipe: Recipe) -> dict[str, TaskSetting]:
-    """Every way of fine-tuning that the experiment compares, by what it is called: a task, or a task at a setting."""
+    """Every setting of fine-tuning in the experiment, by name: a task, or a task at a setting."""
     return {name_at(task.name, each.name): each for task in recipe.tasks for each in settings_of(recipe, task)}
 
 
 def mix_of(recipe: Recipe) -> dict[str, float]:
-    """The mass of everything in `settings_by_name`: that of its task, shared equally by the task's settings."""
+    """The mass of each entry in `settings_by_name`: that of its task, divided equally among the task's settings."""
     mass = recipe.weights()
     sizes = {task.name: len(settings_of(recipe, task)) for task in recipe.tasks}
     return {name: mass[task_of(name)] / sizes[task_of(name)] for name in settings_by_name(recipe)}
 
 
 def require_sense(recipe: Recipe) -> None:
-    """Refuses sweeps that another key of the recipe contradicts, and what no setting reads.
+    """Refuses sweeps that contradict another key of the recipe, and keys without effect.
 
     Raises:
-        ValueError: There is one; the message names every mistake.
+        ValueError: There is such a mistake; the message names all of them.
     """
     checks = (_rows, _learning_rates, _forgetting, _whole_weights, _adapters)
     if any(task.sweep is not None for task in recipe.tasks):
@@ -187,8 +188,8 @@ def _whole_weights(recipe: Recipe) -> None:
 
 
 def _adapters(recipe: Recipe) -> None:
-    """Full fine-tuning reads neither rank nor alpha; the pilot and the search for the regime fine-tune as the recipe
-    says, whatever is swept.
+    """Refuses rank or alpha if nothing reads them: full fine-tuning does not; the pilot and the search for the regime
+    use the recipe's own settings, whatever is swept.
     """
     finetune = recipe.verify.finetune
     if recipe.select.weight == "auto" or recipe.verify.regime is not None:

@@ -1,4 +1,4 @@
-"""What a recipe says of one downstream task: its rows, what is mixed into them, and how it is evaluated."""
+"""Section of a recipe for a downstream task: its rows, rows mixed into them, and its evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How models are trained and how they answer: what a recipe says of one training, and of answers."""
+"""Sections of a recipe for a training, and for answers."""
 
 from __future__ import annotations
 
@@ -37,19 +37,21 @@ class Training(Section):
     batch: Count = 32
     """Rows in a step."""
     micro_batch: Count = 8
-    """Rows that are computed at a time, counted as rows of the step's longest; `batch` is a multiple of it."""
+    """Rows that are computed together, counted as rows of the step's longest; `batch` is a multiple of it."""
     max_tokens: Count = 1024
     """Longer rows are left out and counted, never cut."""
     checkpointing: bool = False
     """Recompute activations, for less memory at more time."""
     save_steps: Count = 200
-    """Save the state every so many steps, so that an interrupted training goes on from there."""
+    """Steps between two saved states, from which an interrupted training continues."""
     processes: Count = 1
     """Processes that share each step's rows, with a GPU each where there are any."""
 
     @model_serializer(mode="wrap")
     def _one_process_unsaid(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys are made of what is dumped: a training in one process keeps the key it had before there were more."""
+        """Leaves `processes` out at 1: keys are made of the dumped settings, and must equal those from before this
+        setting.
+        """
         settings: dict[str, Any] = dump(self)
         if self.processes == 1:
             settings.pop("processes", None)
@@ -71,7 +73,7 @@ class Training(Section):
         return self
 
     def steps_over(self, rows: int) -> int:
-        """Optimiser steps of a training on `rows` rows: as given, or epochs rounded up to whole steps."""
+        """Optimiser steps of a training on `rows` rows: the given number, or epochs rounded up to whole steps."""
         return self.steps or math.ceil((self.epochs or 0) * math.ceil(rows / self.batch))
 
     def rows_seen(self, rows: int, steps: int) -> int:
@@ -86,9 +88,9 @@ END = 1.0
 
 
 def steps_at(shares: Sequence[float], steps: int) -> dict[int, tuple[float, ...]]:
-    """Optimiser step -> the shares of a fine-tuning of `steps` steps that fall on it, by rising steps.
+    """Optimiser step -> the shares of a fine-tuning of `steps` steps that are rounded to it, by rising steps.
 
-    A share falls on the nearest whole step, the first at the earliest. The end is always among them.
+    A share is rounded to the nearest whole step, at least 1. The end is always included.
     """
     falls: dict[int, tuple[float, ...]] = {}
     for share in (*(share for share in shares if share < END), END):
@@ -98,7 +100,7 @@ def steps_at(shares: Sequence[float], steps: int) -> dict[int, tuple[float, ...]
 
 
 def checkpoint_steps(shares: Sequence[float], steps: int) -> tuple[int, ...]:
-    """The steps before the last after which a training leaves its weights."""
+    """The steps before the last after which a training saves its weights."""
     return tuple(step for step in steps_at(shares, steps) if step < steps)
 
 
@@ -122,7 +124,7 @@ class Generate(Section):
 
     @property
     def drawn(self) -> dict[str, float]:
-        """How answers are drawn; empty where they are greedy, as they were before there was a choice."""
+        """Settings of sampling; empty for greedy answers, the rule before there was a choice."""
         return {} if self.temperature is None else {"samples": self.samples, "temperature": self.temperature}
 
     @model_validator(mode="after")

@@ -1,5 +1,5 @@
-"""A recipe that says how rows are chosen and not how the choice is verified: which sections it may lack, and what it
-cannot ask for then. Imports nothing heavy.
+"""Recipes that only choose rows: the sections that they may lack, and the settings that they cannot use. Imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from curator.recipe import Recipe
 
 SECTIONS = ("probes", "verify", "judges")
-"""Needed to verify a set, and not to choose one."""
+"""Sections needed to verify a set, but not to choose one."""
 
-# What stands for a section that is not given: none of it is ever trained, asked or written down. Random sets are drawn,
-# so that the chosen one is seen beside them.
+# Placeholders of missing sections: they are never used in training or evaluation, nor recorded. Random sets are drawn,
+# so that the chosen one can be compared with them.
 PROBES = Probes.model_construct(harmful=[], benign=[], prefill=[], opening=None)
 VERIFY = Verify(arms=[Arm(name=CURATED), Arm(name=RANDOM)], align=Training(steps=1), finetune=Training(steps=1))
 JUDGES = Judges(headline="phrases", panel=[Judge(name="phrases", refusal="phrases")])
 
 
 def lacking(given: Mapping[str, object] | set[str]) -> tuple[str, ...]:
-    """The sections that a recipe lacks to be verified, by the keys that it has."""
+    """The sections that a recipe with these keys lacks for verification."""
     return tuple(name for name in SECTIONS if name not in given)
 
 
@@ -38,7 +38,7 @@ def listed(names: tuple[str, ...], word: str = "and") -> str:
 
 
 def require_verifiable(recipe: Recipe) -> None:
-    """Refuses a recipe whose choice cannot be verified.
+    """Checks that a recipe has the sections of a verification.
 
     Raises:
         RecipeError: It lacks a section.
@@ -51,10 +51,10 @@ def require_verifiable(recipe: Recipe) -> None:
 
 
 def require_untrained(recipe: Recipe) -> None:
-    """Refuses a recipe that trains models before its rows are chosen.
+    """Checks that a recipe does not train models before its rows are chosen.
 
     Raises:
-        RecipeError: It does; every reason is named.
+        RecipeError: It does; the message names every reason.
     """
     reasons = [
         f"{key}: {what}, and `curator select` trains nothing; {instead}, or run `curator build --until select`"
@@ -65,10 +65,10 @@ def require_untrained(recipe: Recipe) -> None:
 
 
 def refuse_unverifiable(recipe: Recipe) -> None:
-    """Refuses settings whose reader is a section that the recipe lacks.
+    """Refuses settings that only a missing section reads.
 
     Raises:
-        ValueError: There are some; one sentence a line, which begins with the section.
+        ValueError: There are such settings; one sentence per line, which begins with the section.
     """
     if not recipe.lacks:
         return
@@ -86,7 +86,9 @@ def refuse_unverifiable(recipe: Recipe) -> None:
 
 
 def trains(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
-    """What of a recipe trains models before rows are chosen: its section, what it does, and what to write instead."""
+    """Parts of a recipe that train models before rows are chosen: the section, what it does, and what to write
+    instead.
+    """
     if recipe.model.instruction is not None:
         yield "model", "instruction tunes the model before rows are represented", "remove instruction"
     trained = [part.kind for part in parts_of(recipe.score) if _trains(part)]

@@ -1,4 +1,4 @@
-"""What a recipe says of verification: arms, seeds, training, pilot and gates."""
+"""Section of a recipe for verification: arms, seeds, training, pilot and gates."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ARMS = (
 )  # fmt: skip
 """The built-in arms; `curator.selection.arms` draws their rows."""
 REPEATED = (CURATED, CURATED_RECOVERY)
-"""Those whose rows `select.repeats` repeats."""
+"""The arms whose rows `select.repeats` repeats."""
 UNDRAWN = (CURATED, CURATED_RECOVERY, NONE)
-"""Those for which nothing is drawn from the candidates."""
+"""The arms for which nothing is drawn from the candidates."""
 CONTROLS = (RANDOM, MATCHED_RANDOM, RANDOM_CAPPED, NONE)
-"""Those that the decision can compare the curated arm with."""
+"""The arms that the decision can compare the curated arm with."""
 
-# The names are spelled once: the values that `control` may have are those of the tuple.
+# The names are spelled once: the allowed values of `control` are those of the tuple.
 if TYPE_CHECKING:
     Control = str
 else:
@@ -98,12 +98,12 @@ class Gates(Section):
     """Largest share of harmful answers after fine-tuning, in absolute terms; null for no cap."""
 
     def of_pilots(self) -> dict[str, float]:
-        """Gate -> margin of those that a pilot can tell from its own probes."""
+        """Gate -> margin, for gates that a pilot can check with its own probes."""
         return {"harmfulness_before": self.harmfulness_before, "degenerate": self.degenerate}
 
 
 class Thresholds(Section):
-    """Where a comparison decides nothing, whatever its interval says."""
+    """Conditions under which a comparison decides nothing, whatever its interval."""
 
     floor: Share = 0.05
     """At or below this share of harmful answers of the control after fine-tuning, no set can win, and an undecided
@@ -198,9 +198,7 @@ class Pilot(Section):
     """The trials of `select.by: bank`."""
 
     def tries(self, representations: int) -> tuple[int, int]:
-        """How many candidates are optimised and how many random sets are drawn, of a recipe with so many
-        representations.
-        """
+        """Numbers of optimised candidates and of random sets, for a recipe with this number of representations."""
         compared = representations if self.represent == "every" else 1
         optimised = len(self.weights) * max(1, len(self.scores)) * compared
         return optimised, optimised if self.random_draws is None else self.random_draws
@@ -247,7 +245,7 @@ class RegimeSearch(Section):
         return self
 
     def settings(self, finetune: Training) -> tuple[Training, ...]:
-        """What is tried in place of `finetune`, the recipe's own: by learning rate from low to high, then by length."""
+        """The settings tried in place of `finetune`, the recipe's own: by ascending learning rate, then by length."""
         rates = sorted(self.learning_rates or [finetune.learning_rate / 2, finetune.learning_rate])
         lengths: list[dict[str, float | None]] = [
             {"steps": steps, "epochs": None} for steps in sorted(self.steps or ())
@@ -263,11 +261,13 @@ class RegimeSearch(Section):
 
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0)
-"""What a search for the regime tries by default, as multiples of the recipe's own length."""
+"""Default lengths of a search for the regime, as multiples of the recipe's own length."""
 
 
 class Forgetting(Section):
-    """Whether the score predicts what fine-tuning takes away, measured on safe answers that no arm was aligned on."""
+    """Whether the score predicts what fine-tuning makes models forget, measured on safe answers that no arm was aligned
+    on.
+    """
 
     rows: Annotated[int, Field(ge=10)] = 300
     """Most pool rows, in neither the curated nor the random sets."""
@@ -322,7 +322,7 @@ class Verify(Section):
     gates: Gates = Gates()
     """The largest costs that a durable set may have."""
     decision: Thresholds = DEFAULT_THRESHOLDS
-    """Where a comparison decides nothing."""
+    """Conditions under which a comparison decides nothing."""
     curve: Curve = DEFAULT_CURVE
     """What is concluded from `probe_at`."""
     pilot: Pilot = Pilot()
@@ -344,7 +344,7 @@ class Verify(Section):
 
     @property
     def processes(self) -> int:
-        """Of the training that has the most; on GPUs each takes one."""
+        """Processes of the training with the most; on GPUs each uses one."""
         return max(self.align.processes, self.finetune.processes)
 
     @model_validator(mode="after")
@@ -406,7 +406,7 @@ class Verify(Section):
 
     @property
     def most_seeds(self) -> int:
-        """How many seeds may run at most."""
+        """The largest number of seeds."""
         return self.seeds.max if isinstance(self.seeds, Looks) else self.seeds
 
     @property
@@ -416,9 +416,9 @@ class Verify(Section):
 
     @property
     def arm_training(self) -> Training:
-        """The training that reads the rows of an arm: fine-tuning where arms are rehearsed, else alignment."""
+        """The training that reads the rows of an arm: fine-tuning if arms are rehearsed, else alignment."""
         return self.finetune if self.stage == "rehearsal" else self.align
 
     def seeds_of(self, arm: Arm) -> int:
-        """How many seeds an arm may run at most."""
+        """The largest number of seeds of an arm."""
         return self.most_seeds if arm.seeds is None else arm.seeds

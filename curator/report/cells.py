@@ -41,7 +41,7 @@ class Table:
     """A table with its caption.
 
     Attributes:
-        name: Of its CSV file and its position on the page. `numbers`: the columns that hold numbers.
+        name: Name of its CSV file and of its position on the page. `numbers`: the columns that hold numbers.
     """
 
     name: str

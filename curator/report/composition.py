@@ -102,7 +102,9 @@ def _composition(report: Report, _: Figures) -> Made:
         f"{report.pool.refusals_by or 'English phrases'}. An opener is the first words of an answer."
     )
     if any(each.set == RANDOM_CAPPED for each in sets):
-        caption += f" '{RANDOM_CAPPED}' are random sets within the caps on answers; other random sets obey no caps."
+        caption += (
+            f" '{RANDOM_CAPPED}' stands for random sets within the caps on answers; other random sets obey no caps."
+        )
     return caption, ["measure", *(each.set for each in sets)], rows() if sets else ()
 
 

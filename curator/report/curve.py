@@ -39,7 +39,7 @@ class TaskCurve(Part):
     """Every arm during fine-tuning on one task."""
 
     steps: Count
-    """Of the whole fine-tuning."""
+    """Steps of the whole fine-tuning."""
     arms: dict[str, ArmCurve]
     comparison: Comparison
     """Treatment minus control in the area; descriptive, p null."""

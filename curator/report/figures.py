@@ -80,7 +80,7 @@ def figures(
     """The values that the figures of a run draw.
 
     Args:
-        vectors: Of the pool.
+        vectors: Vectors of the pool.
         arms: (arm, seed) -> ids of its set.
         control: The arm that the curated one is compared with.
     """

@@ -163,7 +163,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, str) and "\n" in value:
-        return value  # what keeps its lines has been through `prose`, or is ours
+        return value  # what keeps its lines has been through `prose`, or is written by curator
     return wording.visible(str(value))
 
 

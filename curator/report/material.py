@@ -293,7 +293,7 @@ class Shipped(Part):
     distribution: str
     version: str
     sha256: str
-    """Of the file; of a folder that of the names and hashes of its files."""
+    """SHA-256 of the file; for a folder, of the names and hashes of its files."""
 
 
 class Provenance(Part):
@@ -307,7 +307,7 @@ class Provenance(Part):
     """Models, embedders, judges and files that came in installed packages, by what the recipe calls them."""
     device: str | Absent = None
     dtype: str | Absent = None
-    """Of the grid's models."""
+    """Data type of the grid's models."""
     threads: Count | Absent = None
     recipe: Values = Field(default_factory=dict)
     """The resolved recipe."""
@@ -351,7 +351,7 @@ class Engine(Part):
     kind: Literal["local", "ray"]
     workers: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=1)]
-    """Of each worker."""
+    """Threads of each worker."""
     cache: bool | str = True
     address: str | None = None
     gpus_per_worker: AtLeastZero = 0.0

@@ -62,7 +62,7 @@ class Report(Part):
     """
 
     version: Literal[1, 2]
-    """Of this format. In version 1 over-refusal did not count degenerate answers to benign probes."""
+    """Version of this format. In version 1 over-refusal did not count degenerate answers to benign probes."""
     name: str
     """The recipe's name."""
     model: Model

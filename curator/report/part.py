@@ -155,9 +155,9 @@ class Comparison(Part):
     sd_seed: Number = None
     """Standard deviation between seeds."""
     sd_prompt: Number = None
-    """Between probes."""
+    """Standard deviation between probes."""
     sd_residual: Number = None
-    """Of the rest."""
+    """Standard deviation of what is left."""
     bootstrap: Annotated[tuple[float, float], Field(strict=False)] | None = None
     """Limits of a crossed bootstrap, from 8 seeds."""
     category: str | None = None

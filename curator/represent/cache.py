@@ -1,13 +1,13 @@
-"""Vectors kept by content: what was embedded once, by equal weights and settings, is not embedded again.
+"""A cache of vectors by content: rows embedded once with the same weights and settings are not embedded again.
 
-A cache is a folder of one representation's raw unit vectors (before centring), in shards that are written whole or not
-at all and never changed. A row is found by the SHA-256 of its exact roles and contents; a row id, which folds white
-space, would not be enough. Any number of processes may read and add at once: two that embed the same row leave two
-shards, and the first in the order of names counts. A shard's name is a hash of what it holds; one that a full disk or a
-copy has torn is passed over, and its rows count as missing.
+A cache is a folder of one representation's raw unit vectors (before centring), in shards that are written atomically
+and never changed. A row is found by the SHA-256 of its exact roles and contents; a row id, which folds white space,
+would not be enough. Any number of processes may read and add at once: two that embed the same row leave two shards, and
+the first in the order of names counts. A shard's name is a hash of its content; a shard damaged by a full disk or a
+copy is ignored, and its rows count as missing.
 
-Out of a cache, vectors go into memory or into a file of numpy's format, and are centred there. Such files are written
-and read some rows at a time, so that what lies in memory does not grow with the rows.
+From a cache, vectors are copied into memory or into a file of numpy's format, and are centred there. Such files are
+written and read a few rows at a time, so that memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from curator.wording import these
 
 Keys = NDArray[np.bytes_]
 
-SCHEME = 2  # raised when other vectors are made of equal settings
-SIGNS = 2  # the same for gradients, whose signs were once drawn in another way
+SCHEME = 2  # raised when the same settings give other vectors
+SIGNS = 2  # the same for gradients, whose signs used to be drawn in another way
 KEY = 16  # bytes
-BYTES = 2**23  # of a matrix in float64 at a time
+BYTES = 2**23  # block of a matrix in float64
 ABANDONED = 3600.0  # seconds after which a half-written shard belongs to a process that was killed
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Located(NamedTuple):
-    """In which shards the vectors of `n` rows lie.
+    """The shards that hold the vectors of `n` rows.
 
     Attributes:
         shards: Files.
-        shard: `(n,)` the number of a row's shard, -1 for a row that is in none. `row`: `(n,)` its number there.
+        shard: `(n,)` the number of a row's shard, -1 for a missing row. `row`: `(n,)` its position there.
     """
 
     shards: Sequence[Path]
@@ -58,7 +58,7 @@ class Located(NamedTuple):
 
     @property
     def missing(self) -> NDArray[np.int64]:
-        """Positions of the rows that are in no shard."""
+        """Positions of the rows that no shard holds."""
         return np.flatnonzero(self.shard < 0)
 
 
@@ -75,13 +75,15 @@ def about(
 ) -> dict[str, Any]:
     """Everything that decides the raw vector of a row, in plain values: the identity of a cache.
 
-    `batch_tokens`, `centre` and the number of threads are not in it: they decide last bits, or nothing before centring.
+    `batch_tokens`, `centre` and the number of threads are left out: they change only last bits, or nothing before
+    centring.
 
     Args:
         section: The recipe's `represent` section.
-        name: What the model is called, for people who look into the cache.
-        weights: What tells these weights (and their tokenizer) from all others.
-        where: The device, `cpu` or `cuda`. `dtype`: `fp32` or `bf16`, of the model.
+        name: Name of the model, for people who look into the cache.
+        weights: What identifies these weights and their tokenizer.
+        where: The device, `cpu` or `cuda`.
+        dtype: The model's dtype, `fp32` or `bf16`.
         template: The text of the chat template, for hidden states.
     """
     causal, hidden = section.kind != "sentence-transformers", section.kind == "hidden-states"
@@ -105,11 +107,11 @@ def about(
 
 
 def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
-    """The folder of the representation that `about` describes, made where missing; `about.json` in it says the same.
+    """The folder of the representation that `about` describes, created if missing; `about.json` in it holds the same.
 
     Args:
         root: Folder of all caches.
-        about: All that decides a vector except the row: weights, template, layer, token, limit, dtype, device.
+        about: Everything that decides a vector except the row: weights, template, layer, token, limit, dtype, device.
     """
     folder = root / key_of(about)
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,11 +124,11 @@ def folder_of(root: Path, about: Mapping[str, Any]) -> Path:
 
 
 def remembered(root: Path | None, of: Mapping[str, Any], choose: Callable[[], Choice]) -> Choice:
-    """The dtype that was chosen before for what `of` tells, else what is chosen now, kept for the next time: one more
-    measurement could come to another dtype, whose vectors lie elsewhere.
+    """The dtype chosen earlier for `of`, else the one chosen now, which is stored. Another measurement could give
+    another dtype, whose vectors are stored elsewhere.
 
     Args:
-        root: Folder of all caches; null where there is none, and nothing is kept.
+        root: Folder of all caches; null if there is none, and nothing is stored.
     """
     if root is None:
         return choose()
@@ -144,7 +146,7 @@ def _remove_abandoned(leftover: Path) -> None:
     try:
         if time.time() - leftover.stat().st_mtime > ABANDONED:
             leftover.unlink()
-    except FileNotFoundError:  # its process has just finished it
+    except FileNotFoundError:  # another process has just finished it
         pass
 
 
@@ -154,9 +156,9 @@ def keys_of(rows: Sequence[Messages]) -> Keys:
 
 
 def content_key(messages: Messages) -> bytes:
-    """16 bytes that no other conversation has, even one that differs by a single space."""
+    """A hash of 16 bytes of the exact conversation, which differs even for a single space."""
     text = _json([[message["role"], message["content"]] for message in messages])
-    # A lone surrogate, as broken escapes in JSON leave one, is a legal character of a Python string but not of UTF-8.
+    # A lone surrogate, which broken escapes in JSON can leave, is legal in a Python string but not in UTF-8.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:KEY]
 
 
@@ -171,7 +173,7 @@ def add(folder: Path, keys: Keys, vectors: Encoded) -> Path:
 
 
 def locate(folder: Path, keys: Keys) -> Located:
-    """In which shards the vectors of these rows lie. A shard that holds any of them is read whole once, to check it."""
+    """The shards that hold the vectors of these rows. A shard with any of them is read completely once, to check it."""
     order = np.argsort(keys, kind="stable")
     sorted_keys = keys[order]
     shards: list[Path] = []
@@ -182,7 +184,7 @@ def locate(folder: Path, keys: Keys) -> Located:
             continue
         shard_order = np.argsort(shard_keys, kind="stable")
         sorted_shard = shard_keys[shard_order]
-        # A key beyond the shard's last one is compared with the last, from which it differs.
+        # A key beyond the shard's last one is compared with the last, and differs.
         positions = np.minimum(np.searchsorted(sorted_shard, sorted_keys), len(shard_keys) - 1)
         hits = np.flatnonzero((sorted_shard[positions] == sorted_keys) & (shard[order] < 0))
         if hits.size and _is_whole(str(path), _stamp(path)):
@@ -192,10 +194,10 @@ def locate(folder: Path, keys: Keys) -> Located:
 
 
 def gathered(cache: Path, keys: Keys) -> Encoded:
-    """The vectors of rows that are all in a cache, in memory.
+    """The vectors of rows that a cache holds, in memory.
 
     Raises:
-        RunError: A row is in no shard any more.
+        RunError: A row is missing.
     """
     located = locate(cache, keys)
     matrix = np.zeros((len(keys), width_of(located)), dtype=np.float32)
@@ -203,13 +205,13 @@ def gathered(cache: Path, keys: Keys) -> Encoded:
 
 
 def write_matrix(path: Path, located: Located, width: int) -> NDArray[np.bool_]:
-    """Writes the vectors of rows that are all in a cache to a file of numpy's format, shard by shard.
+    """Writes the vectors of rows that a cache holds to a file of numpy's format, shard by shard.
 
     Returns:
         `(n,)` bool, which rows were cut.
 
     Raises:
-        RunError: A row is in no shard any more.
+        RunError: A row is missing.
     """
     n = len(located.shard)
     if not n:  # numpy cannot map an empty array
@@ -217,19 +219,19 @@ def write_matrix(path: Path, located: Located, width: int) -> NDArray[np.bool_]:
             np.save(handle, np.zeros((0, width), dtype=np.float32))
         return np.zeros(0, dtype=np.bool_)
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
-    # The map leaves a file with holes; on a full disk writing into one ends the process with SIGBUS, not an error.
+    # The map creates a sparse file; on a full disk, writing into it ends the process with SIGBUS instead of an error.
     with open(path, "r+b") as whole:
         reserve(whole, os.path.getsize(path))
 
     def put(rows: NDArray[np.int64], matrix: Matrix) -> None:
-        # Opened for each shard: pages of a map count as memory for as long as it is open.
+        # Opened for each shard: pages of a map count as memory while it is open.
         np.load(path, mmap_mode="r+")[rows] = matrix
 
     return _copy(located, put)
 
 
 def _copy(located: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> NDArray[np.bool_]:
-    """Hands `put` the positions and the vectors of each shard's rows, and returns which rows were cut, `(n,)`."""
+    """Calls `put` with the positions and the vectors of each shard's rows, and returns which rows were cut, `(n,)`."""
     if located.missing.size:
         raise RunError(
             f"engine.cache: the vectors of {these(located.missing.size, 'row', 'rows')} disappeared or changed during "
@@ -245,7 +247,7 @@ def _copy(located: Located, put: Callable[[NDArray[np.int64], Matrix], Any]) -> 
 
 
 def width_of(located: Located) -> int:
-    """Width of the vectors in these shards, 0 where there are none."""
+    """Width of the vectors in these shards, 0 without shards."""
     return int(_read(located.shards[0]).matrix.shape[1]) if located.shards else 0
 
 
@@ -259,7 +261,7 @@ def mean_of_file(path: Path) -> NDArray[np.float32]:
 
 
 def centre_file(path: Path, mean: NDArray[np.float32]) -> None:
-    """Takes the mean away from every row of a matrix on disk and brings the rows back to unit length; see `centre`."""
+    """Subtracts the mean from every row of a matrix on disk and rescales the rows to unit length; see `centre`."""
     rows, width = np.load(path, mmap_mode="r").shape
     for span in _spans(rows, width):
         matrix = np.load(path, mmap_mode="r+")
@@ -279,7 +281,7 @@ def _read(path: Path) -> Shard:
     """
     with open(path, "rb") as handle:
         keys, cut = np.load(handle), np.load(handle)
-        # What np.load(mmap_mode=...) does for a file of one array; here the matrix is the third.
+        # Like np.load(mmap_mode=...) for a file of one array; here the matrix is the third.
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = header[np.lib.format.read_magic(handle)](handle)
         if 0 in shape:
@@ -288,7 +290,7 @@ def _read(path: Path) -> Shard:
 
 
 def _keys_in(path: Path) -> Keys | None:
-    """The keys in a shard; null where it is torn."""
+    """The keys in a shard; null if it is damaged."""
     try:
         with open(path, "rb") as handle:
             keys: Keys = np.load(handle)
@@ -304,7 +306,9 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=65536)
 def _is_whole(path: str, stamp: tuple[int, int]) -> bool:
-    """Whether a shard holds what its name says. `stamp` is its size and time of change: a changed file is read anew."""
+    """Whether a shard's content matches its name. `stamp` is its size and time of change, so that a changed file is
+    read again.
+    """
     try:
         shard = _read(Path(path))
     except (OSError, ValueError, EOFError, KeyError):

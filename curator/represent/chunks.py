@@ -1,4 +1,4 @@
-"""From rows to vectors, a chunk at a time: what lies in memory does not grow with the rows.
+"""From rows to vectors, chunk by chunk, so that memory does not grow with the number of rows.
 
 Letters: `n` rows, `b` rows of a chunk, `d` width.
 """
@@ -21,8 +21,8 @@ from curator.represent.encoder import Encoded, Encoder, Progress, Texts
 from curator.wording import these
 
 MOST_ROWS, LEAST_ROWS, BYTES = 8192, 512, 2**27
-"""Rows of a chunk, within which rows are sorted by length: as many as have 128 MiB of vectors, within these limits."""
-READ = 4096  # rows whose text is read at a time
+"""Rows of a chunk, within which rows are sorted by length: as many as give 128 MiB of vectors, within these limits."""
+READ = 4096  # rows whose text is read together
 SEEN_WITHIN = 120.0  # seconds
 
 
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 
     Attributes:
         ids: `n` row ids, each once.
-        read: Gives the conversations of `ids[start:stop]`.
+        read: Returns the conversations of `ids[start:stop]`.
     """
 
     ids: Sequence[str]
@@ -43,9 +43,9 @@ class Chunk:
     """Rows that are embedded together.
 
     Attributes:
-        positions: `(b,)` where they stand among all rows.
-        keys: `(b,)` theirs in the caches.
-        lacking: Number of a cache that lacks any of them -> `(b,)` which of them it lacks.
+        positions: `(b,)` positions of the rows among all rows.
+        keys: `(b,)` keys of the rows in the caches.
+        lacking: Number of a cache that lacks any of the rows -> `(b,)` which of them it lacks.
     """
 
     positions: NDArray[np.int64]
@@ -54,11 +54,11 @@ class Chunk:
 
 
 class Elsewhere(NamedTuple):
-    """Other processes that embed chunks, each by `embed`, and write to the same caches.
+    """Other processes that embed chunks with `embed` and write to the same caches.
 
     Attributes:
-        width: Total numbers of a row, over all representations.
-        run: Yields how many rows of each chunk are done, in any order.
+        width: Total width of a row's vectors, over all representations.
+        run: Yields the number of rows done in each chunk, in any order.
     """
 
     width: int
@@ -67,12 +67,12 @@ class Elsewhere(NamedTuple):
 
 @dataclass(frozen=True)
 class Filled:
-    """What `fill` did.
+    """The result of `fill`.
 
     Attributes:
         keys: `(n,)` the rows' keys in the caches, in the rows' order.
-        embedded, cached: How many rows were embedded for each cache, and how many it had; what is left of `n` has the
-            text of another row.
+        embedded, cached: Number of rows embedded for each cache, and of rows that it had; the rest of the `n` rows
+            repeat the text of another row.
     """
 
     keys: Keys
@@ -93,28 +93,28 @@ def fill(
     elsewhere: Elsewhere | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Filled:
-    """Puts the vectors of all rows into the caches, one a representation of the encoder; embeds only what is missing.
+    """Puts the vectors of all rows into the caches, one per representation of the encoder; embeds only missing rows.
 
     Missing rows go in the order of their ids, in chunks whose size depends on the encoder's widths alone; in a chunk,
     batches are composed from lengths and ids. Each chunk is a shard of every cache that lacked it, so a killed run
-    loses one chunk at most.
+    loses at most one chunk.
 
-    What is claimed of equality: the order of the rows changes nothing. Rows that are embedded into an empty cache, in
-    one run or in several that were killed, get the same bits, at equal threads on one machine. A row's bits may differ
+    Reproducibility: the order of the rows changes nothing. Rows that are embedded into an empty cache, in one run or in
+    several interrupted ones, get the same bits with the same number of threads on one machine. A row's bits may differ
     by rounding (1e-4 in fp32, about 1e-2 in bf16) between caches that were filled with different sets of rows, because
     a matrix product rounds by the shape of its batch; so a run on a warm cache equals one on a cold cache up to that.
-    Only a batch of one shape throughout would avoid it, at the price of padding every row to the limit.
+    Only batches of a fixed shape would avoid this, at the cost of padding every row to the limit.
 
     Args:
         caches: Folders from `cache.folder_of`, in the order of the encoder's representations.
         rows: In any order.
-        ready: Loads the model; not called where nothing is missing.
-        elsewhere: What embeds the chunks; this process where it is null.
+        ready: Loads the model; not called if no row is missing.
+        elsewhere: Other processes that embed the chunks; null for this process.
         progress: Called with the rows done (cached or embedded) and the number of all rows.
 
     Raises:
-        ModelError: A vector holds an infinite number or none.
-        RunError: What other processes have written into the caches cannot be seen from here.
+        ModelError: A vector holds an infinite number or NaN.
+        RunError: Vectors that other processes have written into the caches are not visible here.
     """
     keys, distinct, _ = _distinct_texts(rows)
     n, lacking = len(keys), [np.zeros(len(keys), dtype=np.bool_) for _ in caches]
@@ -145,7 +145,7 @@ def embed(
     """Embeds the rows of one chunk and adds a shard to every cache that lacks any of them.
 
     Raises:
-        ModelError: A vector holds an infinite number or none.
+        ModelError: A vector holds an infinite number or NaN.
     """
     texts = _texts(rows, chunk.positions)
     vectors = _finite(texts, encoder.encode(texts, list(chunk.lacking), progress))
@@ -154,8 +154,11 @@ def embed(
 
 
 def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, total: None) -> list[Encoded]:
-    """The vectors of all rows by every representation of the encoder, in memory, and bit for bit those that `fill` puts
-    into an empty cache. Raises as `embed`.
+    """The vectors of all rows by every representation of the encoder, in memory, bit for bit those that `fill` puts
+    into an empty cache.
+
+    Raises:
+        ModelError: See `embed`.
     """
     keys, distinct, same = _distinct_texts(rows)
     n, done = len(keys), len(keys) - len(distinct)
@@ -170,11 +173,11 @@ def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, t
 
 
 def _distinct_texts(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int64]]:
-    """Keys of all rows `(n,)`; one row of every text, by id; and for each row `(n,)` the one that stands for it."""
+    """Keys of all rows `(n,)`; one row of every distinct text, by id; and for each row `(n,)` its representative."""
     n = len(rows.ids)
     read_keys = [keys_of(rows.read(start, min(start + READ, n))) for start in range(0, n, READ)]
     keys = np.concatenate([np.zeros(0, dtype=f"S{KEY}"), *read_keys])
-    # A pool comes sorted by id; a range then spares the list of `n` Python numbers that a sort would make.
+    # A pool comes sorted by id; a range then avoids the list of `n` Python numbers that a sort would make.
     sorted_already = all(rows.ids[row] <= rows.ids[row + 1] for row in range(n - 1))
     order = range(n) if sorted_already else sorted(range(n), key=lambda row: rows.ids[row])
     by_id = np.fromiter(order, dtype=np.int64, count=n)
@@ -211,7 +214,7 @@ def _texts(rows: Rows, positions: NDArray[np.int64]) -> Texts:
 
 
 def _finite(texts: Texts, vectors: list[Encoded]) -> list[Encoded]:
-    """The vectors, if all of them are numbers: one that is not would spread to every row by the mean."""
+    """The vectors, if all values are finite: a single NaN would spread to every row through the mean."""
     for matrix, _ in vectors:
         bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
         if bad.size:
@@ -223,7 +226,7 @@ def _finite(texts: Texts, vectors: list[Encoded]) -> list[Encoded]:
 
 
 def _await(caches: Sequence[Path], keys: Keys) -> None:
-    """Waits up to SEEN_WITHIN seconds until every row can be seen here: a shared disk may show a folder as it was up to
+    """Waits up to SEEN_WITHIN seconds until every row is visible here: a shared disk may show a folder as it was up to
     a minute ago.
     """
     limit = time.monotonic() + SEEN_WITHIN

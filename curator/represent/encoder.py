@@ -1,4 +1,4 @@
-"""What every representation is once it is made ready: a function from conversations to unit vectors."""
+"""The common form of all representations: a function from conversations to unit vectors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from curator.records import Messages, Vectors
 
-LARGEST_BATCH = 256  # rows; beyond it a batch gains nothing and only its padding grows
+LARGEST_BATCH = 256  # rows; larger batches gain nothing and only grow in padding
 
 CPU_TOKENS = 1024
-"""Tokens of a batch on a CPU at most: larger ones fall out of its caches. The models of the benchmark of representation
-took 1.45 times (128 wide) and 2.2 times (512) the CPU seconds with batches of 8,192. In bf16 batches of 512 and 1,024
-tokens are equally fast, and larger ones slower too."""
+"""Most tokens of a batch on a CPU: larger batches do not fit its caches. With batches of 8,192 tokens, the models of
+the representation benchmark took 1.45 times (width 128) and 2.2 times (width 512) the CPU seconds. In bf16, batches of
+512 and 1,024 tokens are equally fast, and larger ones are slower."""
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**27)
-"""Settings of glibc's mallopt: their numbers in malloc.h, and bytes."""
+"""Parameters of glibc's mallopt: their numbers in malloc.h, and values in bytes."""
 
 Matrix = NDArray[np.float32]
 
@@ -50,13 +50,13 @@ class Texts(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoder:
-    """The representations that one pass of a model gives together, made ready.
+    """The representations that one pass of a model gives together.
 
     Attributes:
-        widths: Numbers in a vector, by representation.
-        encode: Takes texts, the numbers of the representations that are needed, and a function that is called with how
-            many rows are done; returns what each of these representations gives, in that order. What it gives for a
-            row depends on the other rows in the last bits only (see `chunks.fill`).
+        widths: Width of the vectors, by representation.
+        encode: Takes texts, the positions of the representations that are needed, and a function to call with the
+            number of rows done; returns the vectors of each of these representations, in that order. A row's vector
+            depends on the other rows only in its last bits (see `chunks.fill`).
     """
 
     widths: tuple[int, ...]
@@ -64,16 +64,16 @@ class Encoder:
 
 
 def budget(batch_tokens: int, where: str) -> int:
-    """Tokens of a batch on a device, `cpu` or another: as the recipe says, and no more than serves a CPU."""
+    """Tokens of a batch on a device: the recipe's number, on a CPU at most CPU_TOKENS."""
     return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
 
 
 @once
 def keep_memory() -> None:
-    """Lets this process keep what a tensor freed for the next one, up to 128 MiB.
+    """Lets this process reuse memory that a tensor freed, up to 128 MiB.
 
-    glibc otherwise gives every result of a layer back to the system and asks for it again, page by page, which took 12%
-    of the CPU time of a pass in bf16. Elsewhere than in glibc nothing is changed.
+    Otherwise glibc returns the memory of every layer's result to the system and requests it again, page by page, which
+    took 12% of the CPU time of a pass in bf16. Without glibc nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -82,15 +82,15 @@ def keep_memory() -> None:
 
 
 def mean_of(vectors: Vectors) -> NDArray[np.float32]:
-    """The mean row, `(d,)`, added up in float64."""
+    """The mean row, `(d,)`, summed in float64."""
     return np.asarray(vectors.matrix.mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 
 def centre(vectors: Vectors, mean: NDArray[np.float32]) -> Vectors:
-    """The vectors less `mean`, brought back to unit length; a row equal to the mean stays zero.
+    """The vectors minus `mean`, rescaled to unit length; a row equal to the mean stays zero.
 
-    The last layer of a language model is anisotropic: all cosines lie in a narrow band until the common part is taken
-    away (Ethayarajh 2019, arXiv 1909.00512).
+    The last layer of a language model is anisotropic: all cosines lie in a narrow band until the common part is
+    subtracted (Ethayarajh 2019, arXiv 1909.00512).
     """
     return replace(vectors, matrix=unit(np.asarray(vectors.matrix) - mean))
 

@@ -1,6 +1,6 @@
-"""Gradient features: in which direction each row's answer would pull the weights, brought down to a few numbers.
+"""Gradient features: the direction in which each row's answer pulls the weights, projected to a few numbers.
 
-Letters: `b` batch, `t` tokens, `m` dimensions; a linear layer takes `i` numbers and gives `o`.
+Letters: `b` batch, `t` tokens, `m` dimensions; a linear layer has `i` inputs and `o` outputs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BLOCK = 256  # of the projection's rows that lie in memory at a time
+BLOCK = 256  # rows of the projection that are in memory together
 
 
 def gradients(
@@ -40,7 +40,7 @@ def gradients(
 ) -> Encoder:
     """Unit vectors of each row's gradient of the mean loss of its answer's tokens, projected to `dimensions` numbers.
 
-    What the gradient is taken with respect to, by `of`:
+    The gradient is taken with respect to, by `of`:
 
     - `lora`: the matrices B of LoRA on every linear layer of the blocks, at their start, where W x + B A x has B = 0
       and A seeded, uniform within 1/sqrt(i). The gradient of B is then the sum over tokens of d (A x)^T, with d the
@@ -49,19 +49,19 @@ def gradients(
       h the last hidden state. No backward pass through the blocks.
 
     Both are sums of outer products of two factors, so the gradient G itself is never built: with signs a_j and c_j,
-    drawn anew for every layer, number j of the feature is m^(-1/2) times the sum over layers and tokens of
-    (a_j . d) (c_j . x'), x' being A x or h. It equals m^(-1/2) a_j^T G c_j, is linear in G and keeps squared lengths,
+    drawn independently for every layer, number j of the feature is m^(-1/2) times the sum over layers and tokens of
+    (a_j . d) (c_j . x'), with x' = A x or h. It equals m^(-1/2) a_j^T G c_j, is linear in G and keeps squared lengths,
     distances and products on average: for every G, whatever its rank, E |f|^2 = |G|^2, and the standard deviation of
-    |f|^2 / |G|^2 is at most sqrt(8 / m); that of f . f' is at most 3 |G| |G'| / sqrt(m), since the fourth moment of
-    a^T G c is at most 9 |G|^4. A dense projection would have sqrt(2 / m) and be o x i wide. Signs are drawn in blocks
-    of 256 of the m numbers when they are needed: memory is the model's, a batch's activations (`lora`), and one block.
+    |f|^2 / |G|^2 is at most sqrt(8 / m); that of f . f' is at most 3 |G| |G'| / sqrt(m), since the fourth moment of a^T
+    G c is at most 9 |G|^4. A dense projection would have sqrt(2 / m) and a width of o x i. Signs are drawn in blocks of
+    256 of the m numbers when they are needed: memory holds the model, a batch's activations (`lora`), and one block.
 
-    Source: Xia et al. 2024 (LESS, arXiv 2402.04333) take LoRA gradients projected to 8,192 numbers, after some training
-    and with Adam's moments; here weights are those of the base, as for hidden states, and the gradient is plain. A row
-    longer than `max_tokens` loses its beginning and is counted.
+    Source: Xia et al. 2024 (LESS, arXiv 2402.04333) use LoRA gradients projected to 8,192 numbers, after some training
+    and with Adam's moments; here the weights are those of the base model, as for hidden states, and the gradient is
+    plain. A row longer than `max_tokens` loses its beginning and is counted.
 
     Raises:
-        ModelError: The model has no head, or no linear layers in its blocks; when it is called, memory runs out.
+        ModelError: The model has no head, or no linear layers in its blocks; the encoder raises it if memory runs out.
     """
     layers = layers_of(model, of)
     limit = max(2, min(max_tokens, window(model)))
@@ -85,8 +85,8 @@ def gradients(
                 ),
             ):
                 losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
-                # One backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
-                # output still falls apart by rows.
+                # ne backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
+                # output is separate for each row.
                 torch.stack([row.mean() for row in losses]).sum().backward()  # type: ignore[no-untyped-call]
             matrix[batch] = features.cpu().numpy()
             done += len(batch)
@@ -100,7 +100,7 @@ def layers_of(model: PreTrainedModel, of: str) -> list[Any]:
     """The layers whose gradient is taken: every linear one of the blocks (`lora`), or the `head` alone.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is no such layer.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -113,7 +113,7 @@ def layers_of(model: PreTrainedModel, of: str) -> list[Any]:
             module
             for block in blocks_of(body_of(model))
             for name, module in block.named_modules()
-            if isinstance(module, kinds) and "lora_" not in name  # adapters that stand beside quantised weights
+            if isinstance(module, kinds) and "lora_" not in name  # adapters beside quantised weights
         ]
     if not layers or layers[0] is None:
         raise ModelError(
@@ -127,13 +127,13 @@ def layers_of(model: PreTrainedModel, of: str) -> list[Any]:
 def watched(
     model: PreTrainedModel, layers: Sequence[Any], of: str, hook_of: Callable[[int], Callable[..., None]]
 ) -> Iterator[None]:
-    """While the block runs, layer n has the hook `hook_of(n)`, and no weight gets a gradient."""
+    """Attaches the hook `hook_of(n)` to layer n while the block runs, in which weights get no gradients."""
     flags = [weight.requires_grad for weight in model.parameters()]
     model.requires_grad_(False)
     with ExitStack() as hooks:
         if of == "head":
-            # With no weight in it a graph needs an input that asks for a gradient. Here it starts at the head, so that
-            # the backward pass does not go through the blocks.
+            # Without weights a graph needs an input that requires a gradient. Here it starts at the head, so that the
+            # backward pass does not go through the blocks.
             start = layers[0].register_forward_pre_hook(lambda _, args: (args[0].detach().requires_grad_(), *args[1:]))
         else:
             start = model.get_input_embeddings().register_forward_hook(lambda *call: call[2].requires_grad_())
@@ -149,10 +149,10 @@ def watched(
 
 
 def _projecting_hook(number: int, of: str, rank: int, seed: int, out: torch.Tensor) -> Callable[..., None]:
-    """A hook on layer `number` that adds the projection of its gradient to `out` when the backward pass comes by."""
+    """A hook on layer `number` that adds the projection of its gradient to `out` during the backward pass."""
 
     def hook(_module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        # Held until the backward pass: for `lora` only the `rank` numbers of A x, not the whole input.
+        # Kept until the backward pass: for `lora` only the `rank` numbers of A x, not the whole input.
         factor = args[0].detach().float()
         if of == "lora":
             factor = factor @ lora_a(rank, factor.shape[-1], seed, number).to(factor.device).T
@@ -176,9 +176,9 @@ def project(slope: torch.Tensor, factor: torch.Tensor, number: int, seed: int, o
 
     Args:
         slope: `(b, t, o)` the loss's gradient at the layer's output.
-        factor: `(b, t, i)` the layer's input; for LoRA A times it, `(b, t, rank)`.
-        number: Of the layer; each has signs of its own.
-        seed: Of the signs.
+        factor: `(b, t, i)` the layer's input; for LoRA A times the input, `(b, t, rank)`.
+        number: Number of the layer; each layer has its own signs.
+        seed: Random seed of the signs.
     """
     dimensions = out.shape[1]
     for start in range(0, dimensions, BLOCK):
@@ -190,8 +190,8 @@ def project(slope: torch.Tensor, factor: torch.Tensor, number: int, seed: int, o
 
 
 def signs(rows: int, width: int, seed: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """`(rows, width)` float32 of -1 and 1, drawn on a device and the same on every one: a bit of a hash of the seed,
-    the row and the column over 32, in whole numbers below 2**63.
+    """`(rows, width)` float32 of -1 and 1, the same on every device: a bit of a hash of the seed, the row and the
+    column divided by 32, in integers below 2**63.
     """
     import torch
 
@@ -203,7 +203,7 @@ def signs(rows: int, width: int, seed: int, device: torch.device | str = "cpu") 
 
 
 def _hashed(numbers: torch.Tensor) -> torch.Tensor:
-    """Each number's lower 32 bits, mixed so that every bit of the result hangs on all of them."""
+    """Each number's lower 32 bits, mixed so that every bit of the result depends on all of them."""
     for _ in range(3):
         numbers = numbers & 0xFFFFFFFF
         # The factor is below 2**31, so that no product overflows.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Point(NamedTuple):
-    """Where a state is taken: a layer counted from 0 (the embeddings) to the number of blocks, and a token; of
+    """The position of a state: a layer, from 0 (the embeddings) to the number of blocks, and a token; for
     `first-answer` the mean over the `first` tokens of the answer.
     """
 
@@ -37,7 +37,7 @@ MEANS = ("mean-completion", "first-answer")
 
 
 class _Enough(Exception):  # noqa: N818 - not an error: the way out of a pass
-    """Raised inside a pass when the last layer that is needed has been seen, so that no block after it runs."""
+    """Raised inside a pass after the last layer that is needed, so that no later block runs."""
 
 
 def hidden_states(
@@ -49,23 +49,30 @@ def hidden_states(
     batch_tokens: int,
     name: str,
 ) -> Encoder:
-    """Unit vectors of the states at every point, which one pass over the rows gives together.
+    """Unit vectors of the states at every point, from a single pass over the rows.
 
-    Layers count as transformers does: 0 is the embeddings, i the output of block i, the last (-1) after the final norm.
-    Tokens: `last-completion` is the answer's own last token, whatever the template writes between it and the end token,
-    `eos` the end token, `mean-completion` the mean over the answer's own tokens, `first-answer` that over the first of
-    them (all, where it has fewer), `end-of-prompt` the token from which the answer is predicted. A row of more than
-    `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted; an answer that is
-    longer than that itself has its first tokens in what is left. No logits are computed, no block after the last needed
-    layer runs, and of every layer only the needed tokens are kept.
+    Layers are numbered as in transformers: 0 is the embeddings, i the output of block i, the last (-1) after the final
+    norm. Tokens: `last-completion` is the answer's own last token, whatever the template writes between it and the end
+    token, `eos` the end token, `mean-completion` the mean over the answer's own tokens, `first-answer` the mean over
+    the first of them (all, if it has fewer), `end-of-prompt` the token from which the answer is predicted. A row of
+    more than `max_tokens` tokens, or than the model has positions for, loses its beginning and is counted; an answer
+    that exceeds this by itself loses its beginning too, and its first tokens are those that are left. No logits are
+    computed, no block after the last needed layer runs, and of every layer only the needed tokens are kept.
 
-    Rows go in batches of similar length, of at most `batch_tokens` tokens with their padding (on a CPU CPU_TOKENS). A
-    row's vector is the same in every batch up to rounding: 1e-4 in fp32.
+    Rows are processed in batches of similar length, of at most `batch_tokens` tokens including padding (on a CPU
+    CPU_TOKENS). A row's vector is the same in every batch up to rounding: 1e-4 in fp32.
+
+    Args:
+        model, tokenizer: The model and its tokenizer.
+        points: The positions of the states.
+        max_tokens: Most tokens of a row.
+        batch_tokens: Most tokens of a batch, including padding.
+        name: Name of the model, for messages.
 
     Source of the default: He et al. 2024 (arXiv 2404.01099), Hsiung et al. 2025 (arXiv 2506.05346).
 
     Raises:
-        ModelError: There is no such layer; when it is called, memory runs out.
+        ModelError: There is no such layer; the encoder raises it if memory runs out.
     """
     take_products(model)
     body = body_of(model)
@@ -87,7 +94,7 @@ def hidden_states(
                 states = []
                 if batch is not None:
                     states = _unit_states(body, [tokens[i] for i in batch], needed, tokenizer.pad_token_id)
-                # Fetched only now: a GPU is at work on the next batch while this one comes back.
+                # Fetched only now: a GPU works on the next batch while this one is transferred.
                 if pending is not None:
                     positions, fetched = pending
                     for matrix, vectors in zip(matrices, fetched, strict=True):
@@ -114,10 +121,10 @@ def body_of(model: PreTrainedModel) -> Any:
 
 
 def blocks_of(body: Any) -> Any:
-    """The list of transformer blocks, whatever the architecture calls it.
+    """The list of transformer blocks, under any of its known names.
 
     Raises:
-        ModelError: It is called otherwise.
+        ModelError: The architecture has no list of blocks with a known name.
     """
     for attribute in ("layers", "h", "blocks"):
         if hasattr(body, attribute):
@@ -142,8 +149,8 @@ def _counted(layer: int, blocks: int, name: str) -> int:
 def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], filler: int) -> list[torch.Tensor]:
     """The state of every row at every point, as unit rows `(b, d)` in fp32 on the model's device.
 
-    Rows are padded on the right, whatever side the tokenizer pads on: no token of a causal model sees what comes after
-    it, so the padding needs no mask, and attention without one takes the fast causal path.
+    Rows are padded on the right, whatever side the tokenizer pads on: in a causal model no token sees later ones, so
+    padding needs no mask, and attention without a mask takes the fast causal path.
     """
     import torch
 
@@ -157,7 +164,7 @@ def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], fil
     reducers = {point[1:]: _reducer(rows, point, ids.shape[1], where) for point in points}
 
     def keep(layer: int, states: torch.Tensor) -> None:
-        # Reduced at once: all tokens of a layer are `t` times what is kept of it.
+        # Reduced at once: all tokens of a layer take `t` times the memory of what is kept.
         states_at.update({point: reducers[point[1:]](states) for point in points if point.layer == layer})
 
     with ExitStack() as hooks:
@@ -175,7 +182,7 @@ def _unit_states(body: Any, rows: Sequence[Tokens], points: Sequence[Point], fil
 
 
 def _input_hook(layer: int, keep: Callable[[int, torch.Tensor], None], last: int) -> Callable[..., None]:
-    """A hook on block `layer`: what goes into it is what came out of the one before it, or out of the embeddings."""
+    """A hook on block `layer`: its input is the output of the previous block, or of the embeddings."""
 
     def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # By position or by name: architectures, and versions of transformers, differ.
@@ -187,7 +194,7 @@ def _input_hook(layer: int, keep: Callable[[int, torch.Tensor], None], last: int
 
 
 def _looks_ahead(body: Any) -> bool:
-    """Whether tokens see later ones, as in models that were turned into encoders."""
+    """Whether tokens see later ones, as in models converted into encoders."""
     config = body.config
     return bool(getattr(config, "use_bidirectional_attention", False)) or not getattr(config, "is_causal", True)
 
@@ -205,7 +212,7 @@ def _reducer(
     inside = (positions >= first[:, None]) & (positions <= last[:, None])
 
     def mean(states: torch.Tensor) -> torch.Tensor:
-        # Added up in fp32 at least: hundreds of bf16 states lose their small parts otherwise.
+        # Summed in fp32 at least: otherwise sums of hundreds of bf16 states lose small parts.
         wide = torch.promote_types(states.dtype, torch.float32)
         total = torch.where(inside[..., None], states, 0).sum(dim=1, dtype=wide)
         return torch.div(total, inside.sum(dim=1, keepdim=True))
@@ -214,8 +221,8 @@ def _reducer(
 
 
 def _span(row: Tokens, point: Point) -> tuple[int, int]:
-    """First and last position of a token or of a mean over several. An empty answer has no token of its own: the token
-    from which it is predicted stands in.
+    """First and last position of a token or of a mean over several. For an empty answer, the token from which it is
+    predicted is used.
     """
     end, before = len(row.ids) - 1, max(row.start - 1, 0)
     last = max(row.stop - 1, before)

@@ -19,13 +19,14 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows cut into clusters.
+    """A partition of rows into clusters.
 
     Attributes:
         labels: `(n,)` cluster of each row, 0 to k - 1, none empty.
         centres: `(k, d)` float32, the mean row of each cluster.
         distances: `(n,)` float64, squared distance of each row to its cluster's centre.
-        rounds: Lloyd's rounds of the restart that was kept; `settled` whether it stopped before the last allowed round.
+        rounds: Lloyd's rounds of the restart that was kept; `settled`: whether it converged before the last allowed
+            round.
     """
 
     labels: Labels
@@ -36,28 +37,29 @@ class Partition:
 
     @property
     def inertia(self) -> float:
-        """The sum of squared distances to the centres: what k-means makes small."""
+        """The sum of squared distances to the centres, which k-means minimises."""
         return float(self.distances.sum())
 
 
 def kmeans(rows: Matrix, k: int, *, rng: np.random.Generator, restarts: int = 10, iterations: int = 100) -> Partition:
     """The partition of least inertia among `restarts`; the first among equals. Equal rows share a cluster.
 
-    The order of the rows and the number of threads change nothing: scikit-learn gets the different rows, sorted and
-    weighted by how often each occurs, and one thread. Another number of threads would add up its sums in other parts,
-    which changes the last bits of the centres.
+    The order of the rows and the number of threads change nothing: scikit-learn gets the distinct rows, sorted and
+    weighted by their counts, and one thread. Another number of threads would sum in another order, which changes the
+    last bits of the centres.
 
     Args:
         rows: `(n, d)` float32.
-        k: How many clusters.
-        rng: Where the starts are drawn from.
-        restarts: At least 1. iterations: The most rounds of each, at least 1.
+        k: Number of clusters.
+        rng: Random generator of the starts.
+        restarts: Number of starts, at least 1.
+        iterations: Most rounds of each, at least 1.
 
     Raises:
-        DataError: There are fewer different rows than clusters.
+        DataError: There are fewer distinct rows than clusters.
 
-    Cost: a product of n x d x k a round, and about 2 + ln k of them for a start; memory beyond the rows about three
-    copies of them. Source of the starts: Arthur and Vassilvitskii 2007, and the greedy choice of its last section.
+    Cost: a product of n x d x k per round, and about 2 + ln k of them per start; memory beyond the rows is about three
+    copies of them. Source of the starts: k-means++ (Arthur and Vassilvitskii 2007) with its greedy choice.
     """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
@@ -68,11 +70,11 @@ def kmeans(rows: Matrix, k: int, *, rng: np.random.Generator, restarts: int = 10
             f"--clusters: found {k}, but only {len(different):,} of {these(len(rows), 'row', 'rows')} have different "
             f"vectors; allowed: 1 to {len(different)}"
         )
-    # tol=0: a restart ends when a round moves no row, not when its centres move little.
+    # tol=0: a restart ends when a round moves no row, not when its centres hardly move.
     model = KMeans(k, n_init=restarts, max_iter=iterations, tol=0.0, random_state=int(rng.integers(2**32)))
     with threadpool_limits(1):
         model.fit(different, sample_weight=counts)
-    # Means and distances are taken anew: exact where rows are equal, and the same for any order and weight.
+    # Means and distances are recomputed: exact for equal rows, and the same for any order and weight.
     labels: Labels = model.labels_.astype(np.int64)
     centres, distances = np.empty((k, rows.shape[1]), dtype=np.float32), np.empty(len(different))
     for cluster in range(k):

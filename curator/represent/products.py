@@ -1,11 +1,11 @@
-"""A model in bf16 on a CPU: its products in bf16, attention among them, and what adds up over its blocks in fp32.
+"""A model in bf16 on a CPU: its products, including attention, in bf16, and the sums over its blocks in fp32.
 
-torch's kernel of attention multiplies in fp32, so that up to a quarter of a pass in bf16 went into it. transformers
-lets a model take another function by name; this one leaves to torch's what it is not made for: other dtypes and
-devices, passes that keep a graph, and tokens that follow on cached ones.
+torch's attention kernel multiplies in fp32, which took up to a quarter of a pass in bf16. transformers lets a model use
+another function by name; the function here falls back to torch's for other dtypes and devices, passes that keep a
+graph, and tokens that follow cached ones.
 
-The states that each block adds to are what loses most in bf16: of 80 real rows by SmolLM2 the least cosine to fp32 was
-.9984 with states in bf16 and .9994 with states in fp32, which took 2% more time; weights in bf16 alone gave .9999.
+The states that each block adds to lose most in bf16: for 80 real rows with SmolLM2 the least cosine to fp32 was .9984
+with states in bf16 and .9994 with states in fp32, which took 2% more time; weights in bf16 alone gave .9999.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "curator-bf16"
-LONGEST = 2048  # tokens of a row; the scores of all pairs of its tokens lie in memory
+LONGEST = 2048  # tokens of a row; scores of all pairs of its tokens are held in memory
 
 
 def take_products(model: PreTrainedModel) -> None:
-    """Makes a model in bf16 on a CPU ready for `summing`; it attends by `attend` where it attends by torch's kernel."""
+    """Prepares a model in bf16 on a CPU for `summing`; it uses `attend` in place of torch's attention kernel."""
     import torch
 
     if not _is_rounded(model):
         return
     for module in model.modules():
-        if isinstance(module, torch.nn.LayerNorm):  # which takes states in fp32 by such weights alone
+        if isinstance(module, torch.nn.LayerNorm):  # only such weights accept states in fp32
             module.float()
     if model.config._attn_implementation == "sdpa":
         _register()
@@ -47,7 +47,7 @@ def _is_rounded(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def summing(body: PreTrainedModel) -> Iterator[None]:
-    """While the block runs, states between the products are in fp32, in a model that `take_products` made ready."""
+    """Keeps states between the products in fp32 while the block runs, in a model prepared by `take_products`."""
     import torch
 
     if not _is_rounded(body):
@@ -81,15 +81,15 @@ def attend(  # noqa: PLR0917 - as transformers calls it
     is_causal: bool | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers' `sdpa_attention_forward` gives, up to rounding.
+    """The result of transformers' `sdpa_attention_forward`, up to rounding.
 
     Args:
-        query: `(b, h, t, w)`. `key`, `value`: `(b, g, t, w)`, where `h / g` heads share one. Rotated in fp32, query and
-            key may be in fp32 beside a value in bf16.
-        attention_mask: Null; or bool, or numbers to be added, of a shape that `(b, h, t, t)` takes.
+        query: `(b, h, t, w)`. If it is rotated in fp32, query and key may be in fp32 beside a value in bf16.
+        key, value: `(b, g, t, w)`; `h / g` heads share one.
+        attention_mask: Null, or bool or numbers to add, of a shape that broadcasts to `(b, h, t, t)`.
 
     Returns:
-        `(b, t, h, w)`, and no weights.
+        `(b, t, h, w)`, and null in place of weights.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -119,7 +119,7 @@ def attend(  # noqa: PLR0917 - as transformers calls it
 
 @lru_cache(maxsize=8)
 def _later(tokens: int) -> torch.Tensor:
-    """`(t, t)`, minus infinity where a token would see a later one."""
+    """`(t, t)` with minus infinity where a token would see a later one."""
     import torch
 
     return torch.full((tokens, tokens), float("-inf"), dtype=torch.bfloat16).triu(1)

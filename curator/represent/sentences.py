@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ALIKE = 0.999
-"""The cosine to its vector in fp32 that a text's vector in bf16 must have at least."""
+"""The least cosine between a text's vector in bf16 and its vector in fp32."""
 
 _TEXT = (
     "The old harbour stands at the end of a narrow street, and in summer people come to see the boats. A ferry leaves "
@@ -32,14 +32,14 @@ _TEXT = (
     "is how her son would count them. In the evening the shops close, the lamps are lit, and the last boat brings "
     "bread and letters."
 )
-_LENGTHS = (2, 5, 9, 16, 30, 60, 110, 140)  # words of the texts that the two dtypes are compared on
+_LENGTHS = (2, 5, 9, 16, 30, 60, 110, 140)  # numbers of words of the texts on which the two dtypes are compared
 
 
 def load_embedder(model_id: str, revision: str | None = None, dtype: str = "fp32") -> Any:
     """The embedder, on the device, in fp32 or bf16.
 
     Raises:
-        ModelError: It cannot be loaded, or the device does not compute in bf16.
+        ModelError: It cannot be loaded, or the device does not support bf16.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -59,8 +59,9 @@ def embedder_dtype(wanted: str, model_id: str, load: Callable[[], Any], *, revis
 
     Args:
         wanted: `fp32`, `bf16`, or `auto` for what `model.dtype.chosen` takes for this model on this device. bf16 is
-            taken only where no vector of a few neutral texts of 2 to 140 words moves by more than ALIKE allows.
-        model_id, revision: Of the embedder. `load`: gives it in fp32; called only where bf16 may be taken.
+            taken only if the vectors of a few neutral texts of 2 to 140 words all stay within ALIKE.
+        model_id, revision: The embedder.
+        load: Returns the embedder in fp32; called only if bf16 is possible.
     """
     choice = chosen(wanted, model_id, where=device(), revision=revision)
     if wanted == "bf16":
@@ -68,7 +69,7 @@ def embedder_dtype(wanted: str, model_id: str, load: Callable[[], Any], *, revis
     if choice.dtype == "fp32":
         return choice
     cosine = least_cosine(load())
-    if not cosine >= ALIKE:  # also where bf16 gives no numbers
+    if not cosine >= ALIKE:  # also if bf16 gives NaN
         return Choice("fp32", f"since a vector in bf16 has a cosine of {cosine:.4f} to the same in fp32")
     return Choice("bf16", f"{choice.reason}, and its vectors have cosines of {cosine:.4f} or more to those in fp32")
 
@@ -84,7 +85,7 @@ def least_cosine(embedder: SentenceTransformer) -> float:
 
 
 def commit_of(embedder: SentenceTransformer) -> str | None:
-    """The commit on the Hub that an embedder was loaded from, where it says so."""
+    """The commit on the Hub that an embedder was loaded from, if it is known."""
     commit = getattr(getattr(getattr(embedder[0], "model", None), "config", None), "_commit_hash", None)
     return None if commit is None else str(commit)
 
@@ -96,12 +97,12 @@ SIDES: Mapping[str, slice] = {"both": slice(None), "prompt": slice(-1), "answer"
 def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: int, side: str = "both") -> Encoder:
     """Unit vectors of each conversation's text on a side of SIDES, its turns joined by blank lines.
 
-    Rows of more tokens than the embedder (or `max_tokens`) takes are cut by it, and counted: sentence-transformers
-    itself does so in silence. Texts are tokenised once, for their lengths and for the model, where the embedder is a
-    plain transformer that puts no prompt of its own in front.
+    Rows of more tokens than the embedder's limit (or `max_tokens`) are cut and counted; sentence-transformers itself
+    cuts silently. If the embedder is a plain transformer without a prompt of its own, texts are tokenised once, for
+    their lengths and for the model.
 
     Raises:
-        ModelError: When it is called, memory runs out.
+        ModelError: The encoder raises it if memory runs out.
     """
     limit = min(max_tokens, embedder.max_seq_length or max_tokens)
     most, turns = budget(batch_tokens, embedder.device.type), SIDES[side]
@@ -133,8 +134,8 @@ def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: i
 def _tokenised(
     embedder: SentenceTransformer, texts: list[str], limit: int
 ) -> tuple[list[int], NDArray[np.bool_], dict[str, list[list[int]]] | None]:
-    """Length of every text as the model sees it, whether it was cut, and its tokens; null where the embedder does more
-    to a text than to tokenise it.
+    """Length of every text as the model sees it, whether it was cut, and its tokens; null if the embedder does more to
+    a text than tokenising it.
     """
     if not texts:
         return [], np.zeros(0, dtype=np.bool_), {}

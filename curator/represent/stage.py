@@ -1,4 +1,4 @@
-"""Stage `represent`: vectors of the pool and of every task, each representation in a folder of its own."""
+"""Stage `represent`: vectors of the pool and of every task, each representation in its own folder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from curator.represent.chunks import Elsewhere
     from curator.represent.encoder import Encoder
 
-UNSHARED = "unshared"  # below the stage's folder: the cache of a run that shares none, while the stage is at work
+UNSHARED = "unshared"  # below the stage's folder: the cache of a run without a shared one, while the stage runs
 
 
 @dataclass(frozen=True)
 class Maker:
-    """What makes the vectors of some sections in one pass.
+    """A model that makes the vectors of some sections in one pass.
 
     Attributes:
-        name, revision: Of the model. `dtype`: what it computes in, and why, the end of a sentence.
-        ready: Loads it. `abouts`: what decides the vectors of each section, or null where that cannot be known.
-        making: What another process needs to load it.
+        name, revision: The model's name and revision. `dtype`: its dtype, and the reason, as the end of a sentence.
+        ready: Loads the model. `abouts`: what decides the vectors of each section, or null if that is unknown.
+        making: What another process needs to load the model.
     """
 
     name: str
@@ -61,14 +61,14 @@ def represent(run: Run, folder: Path) -> Mapping[str, Any]:
 
 
 def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Writes the vectors of every representation, centred on the pool where its section says so.
+    """Writes the vectors of every representation, centred on the pool if its section says so.
 
-    Sections that one pass of the model gives are made together; rows that an earlier run has embedded come from the
-    cache. On a cluster, where each chunk was embedded is added to `places`.
+    Sections that one pass of the model gives are made together; rows embedded by an earlier run come from the cache. On
+    a cluster, `places` gets a record of where each chunk was embedded.
 
     Returns:
-        For each representation `rows`, rows that were cut (`truncated`), the `width` of the vectors, how many rows
-        were `embedded` or came from the cache (`cached`), the `dtype` that the model computes in, and why
+        For each representation the number of `rows`, of rows that were cut (`truncated`), of rows that were `embedded`
+        or came from the cache (`cached`), the `width` of the vectors, the model's `dtype`, and the reason for it
         (`dtype_reason`).
     """
     from curator.records import Conversations
@@ -90,7 +90,7 @@ def represented(run: Run, folder: Path, places: list[dict[str, Any]]) -> list[di
     for position, numbers in enumerate(groups):
         group = [sections[number] for number in numbers]
         maker = maker_of(run, group)
-        note_dtype(TORCH[maker.dtype.dtype])  # here, since no model is loaded where every vector is cached
+        note_dtype(TORCH[maker.dtype.dtype])  # here, since no model is loaded if every vector is cached
         records |= zip(
             numbers,
             _write(
@@ -116,7 +116,7 @@ def _write(
     others: Callable[[Part, Sequence[Path]], Elsewhere] | None,
     progress: Callable[[int], None],
 ) -> list[dict[str, Any]]:
-    """Writes the vectors of sections that one pass gives, each into its folder; returns a record for each section."""
+    """Writes the vectors of sections that share a pass, each into its folder; returns a record for each section."""
     import numpy as np
 
     from curator.represent.cache import centre_file, locate, mean_of_file, width_of, write_matrix
@@ -163,7 +163,7 @@ def _write(
 
 
 def _caches(run: Run, folder: Path, maker: Maker, numbers: Sequence[int]) -> list[Path]:
-    """A cache for each section: shared where that can be, else below this stage's folder."""
+    """A cache for each section: shared if possible, else below this stage's folder."""
     from curator.represent.cache import folder_of
 
     shared = run.vector_cache()
@@ -173,7 +173,7 @@ def _caches(run: Run, folder: Path, maker: Maker, numbers: Sequence[int]) -> lis
 
 
 def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
-    """What makes the vectors of sections that `vectors.alike` puts together."""
+    """The maker for sections that `vectors.alike` groups together."""
     from curator.engine import device_of
 
     if sections[0].kind == "sentence-transformers":
@@ -189,14 +189,14 @@ def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
 def sentence_maker(
     section: Represent, where: str | None = None, *, dtype: str = "fp32", cache: Path | None = None
 ) -> Maker:
-    """An embedder. It is loaded at once only where its id is not a folder, to learn its commit, and where its dtype is
-    not settled yet.
+    """The maker for an embedder. The embedder is loaded at once only if its id is not a folder, to find its commit, or
+    if its dtype is not settled yet.
 
     Args:
-        section: The recipe's.
-        where: The device; this process's where it is null.
-        dtype: `fp32`, `bf16` or `auto`, as `sentences.embedder_dtype`.
-        cache: Folder of the vectors that runs share; it remembers the dtype that was settled.
+        section: The recipe's section.
+        where: The device; null for this process's.
+        dtype: `fp32`, `bf16` or `auto`, as in `sentences.embedder_dtype`.
+        cache: Folder of the vectors that runs share; it stores the dtype that was settled.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -235,7 +235,9 @@ def sentence_maker(
 
 
 def _causal_maker(run: Run, sections: Sequence[Represent]) -> Maker:
-    """A causal model: the recipe's, on the weights of the base stage, or another that the sections name."""
+    """The maker for a causal model: the recipe's, with the weights of the base stage, or another that the sections
+    name.
+    """
     from curator.engine import device_of
     from curator.model.load import locate, resolve_revision
     from curator.represent.cache import about

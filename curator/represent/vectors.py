@@ -36,7 +36,7 @@ def represent(
     revision: str | None = None,
     progress: Progress = _silent,
 ) -> Vectors:
-    """One unit vector a row, as the recipe's `represent` section says, not centred. See `represent_all`."""
+    """One unit vector per row, by the recipe's `represent` section, not centred. See `represent_all`."""
     return represent_all(
         ids, rows, sections=[section], model=model, tokenizer=tokenizer, name=name, revision=revision, progress=progress
     )[0]
@@ -57,10 +57,10 @@ def represent_all(
 
     Args:
         ids, rows: `n` row ids and conversations that end with an answer.
-        sections: Sections that `alike` puts together; `model` and `tokenizer` are used for hidden states and gradients,
-            `section.id` for an embedder.
-        name, revision: What the vectors are said to come from, for hidden states and gradients.
-        progress: Called with the rows done and the number of all rows.
+        sections: Sections that `alike` groups together; `model` and `tokenizer` are used for hidden states and
+            gradients, `section.id` for an embedder.
+        name, revision: Recorded origin of the vectors, for hidden states and gradients.
+        progress: Called with the rows done and their total.
 
     Raises:
         ModelError: The embedder cannot be loaded, a layer does not exist, or memory runs out.
@@ -76,7 +76,7 @@ def represent_all(
 def with_origin(
     ids: Sequence[str], matrix: Any, section: Represent, *, name: str, revision: str | None, truncated: int
 ) -> Vectors:
-    """Vectors with what made them; `name` and `revision` are those of the model, for hidden states and gradients."""
+    """Vectors with their origin; `name` and `revision` are those of the model, for hidden states and gradients."""
     if section.kind == "sentence-transformers":
         assert section.id is not None
         return Vectors(tuple(ids), matrix, section.id, section.revision, truncated=truncated)
@@ -86,7 +86,7 @@ def with_origin(
 
 
 def alike(sections: Sequence[Represent]) -> list[list[int]]:
-    """The numbers of the sections that one pass of one model gives together, in the order of their first."""
+    """Groups of the numbers of sections that one pass of one model gives together, in the order of their first."""
     groups: dict[Any, list[int]] = {}
     for number, section in enumerate(sections):
         model = (section.id, section.revision, section.chat_template, section.max_tokens, section.batch_tokens)
@@ -102,9 +102,12 @@ def encoder_of(
     name: str,
     dtype: str = "fp32",
 ) -> Encoder:
-    """The representation of sections that `alike` puts together, made ready. Raises as `represent_all`.
+    """The encoder of sections that `alike` groups together.
 
-    `dtype` is that of an embedder which is loaded here; a `model` comes in its own.
+    `dtype` is that of an embedder which is loaded here; a `model` keeps its own.
+
+    Raises:
+        ModelError: See `represent_all`.
     """
     keep_memory()
     first = sections[0]
@@ -132,12 +135,12 @@ def embedder(
 
     Args:
         section: The recipe's.
-        cache: Folder of the vectors that runs share; what is there is not embedded again.
-        dtype: `fp32`, `bf16` or `auto`, as `sentences.embedder_dtype`.
-        progress: Called with the rows done and the number of all rows of a call.
+        cache: Folder of the vectors that runs share; vectors in it are not computed again.
+        dtype: `fp32`, `bf16` or `auto`, as in `sentences.embedder_dtype`.
+        progress: Called with the rows done and the total of a call.
 
     Raises:
-        ModelError: When called, where the embedder cannot be loaded.
+        ModelError: The returned function raises it if the embedder cannot be loaded.
     """
     from curator.represent.stage import sentence_maker
 
@@ -155,11 +158,11 @@ def embedder(
 
 
 def state_embedder(model_id: str, *, centred: bool = True, progress: Progress = _silent) -> tuple[Embed, CountTokens]:
-    """As `embedder`, by the last layer of a causal model, centred on the first rows that it is given (the corpus)
-    unless `centred` is false; and a function that counts its tokens. Loaded when called.
+    """Like `embedder`, with the last layer of a causal model, centred on the first rows that it gets (the corpus)
+    unless `centred` is false; and a function that counts its tokens. The model is loaded when they are called.
 
     Raises:
-        ModelError: When called, where the model cannot be loaded.
+        ModelError: The returned functions raise it if the model cannot be loaded.
     """
 
     @once
@@ -173,7 +176,7 @@ def state_embedder(model_id: str, *, centred: bool = True, progress: Progress = 
         note_dtype(model)
         return model, tokenizer
 
-    mean: list[Any] = []  # of the first rows; later ones are centred on it too, so that all lie in one space
+    mean: list[Any] = []  # mean of the first rows; later ones are centred on it too, so that all are in one space
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
         model, tokenizer = load()

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Making:
-    """What loads the model of some sections: a causal model's weights and tokenizer, an embedder's name alone.
+    """What is needed to load the model of some sections: a causal model's weights and tokenizer, or an embedder's name.
 
     Attributes:
-        sections: Those that one pass of the model gives.
-        name: Of the model. `other`: whether the sections name it; else it is the recipe's.
-        base, weights_revision, adapters, quantise, dtype: As `model.load_model` takes them; an embedder has a `dtype`.
-        tokenizer, revision, chat_template: As `model.load_tokenizer` takes them.
+        sections: Sections that one pass of the model gives.
+        name: Name of the model. `other`: whether the sections name it; else it is the recipe's.
+        base, weights_revision, adapters, quantise, dtype: As in `model.load_model`; an embedder has a `dtype`.
+        tokenizer, revision, chat_template: As in `model.load_tokenizer`.
     """
 
     sections: tuple[Represent, ...]
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbedJob:
-    """Rows to be embedded together, small enough to be sent to another process."""
+    """Rows to embed together, as a job small enough to send to another process."""
 
     making: Making
     file: str
@@ -66,8 +66,8 @@ class EmbedJob:
 def elsewhere(
     run: Run, making: Making, places: list[dict[str, Any]]
 ) -> Callable[[Part, Sequence[Path]], Elsewhere] | None:
-    """How the engine's workers embed the rows of a part, adding to `places` where each did; null where this process
-    does it.
+    """A function by which the engine's workers embed the rows of a part, which adds to `places` where each chunk was
+    embedded; null if this process embeds.
     """
     from curator.engine import spread
 
@@ -91,7 +91,7 @@ def elsewhere(
 
 
 def _width(making: Making) -> int:
-    """Numbers of a row in all sections together; loads no weights where a configuration tells it."""
+    """Total width of a row's vectors over the sections; loads no weights if a configuration gives it."""
     if making.sections[0].kind == "sentence-transformers":
         return sum(encoder(making).widths)
     if making.sections[0].kind == "gradients":
@@ -103,10 +103,10 @@ def _width(making: Making) -> int:
 
 
 def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
-    """Embeds the rows of one chunk into the caches; returns how many, and where it was done.
+    """Embeds the rows of one chunk into the caches; returns their number, and where they were embedded.
 
     Raises:
-        ModelError: As `chunks.embed`.
+        ModelError: See `chunks.embed`.
         RunError: This node cannot see a cache.
     """
     from curator.represent.chunks import embed
@@ -123,8 +123,8 @@ def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:
     return len(job.chunk.positions), {**place(), **computed_with(), "seconds": round(time.perf_counter() - clock, 3)}
 
 
-# A worker stays for all jobs. It keeps one model and one file of rows: jobs come file by file, and two models may not
-# fit its memory.
+# A worker runs all jobs. It keeps one model and one file of rows: jobs come file by file, and two models may not fit
+# into its memory.
 @lru_cache(maxsize=1)
 def _loaded(making: Making) -> Encoder:
     return encoder(making)
@@ -141,7 +141,11 @@ def _rows(file: str) -> Rows:
 
 
 def encoder(making: Making) -> Encoder:
-    """The model, loaded. Raises as `represent.encoder_of`."""
+    """The loaded encoder.
+
+    Raises:
+        ModelError: See `represent.encoder_of`.
+    """
     from curator.model.load import check_tokens, load_model
     from curator.represent.vectors import encoder_of
 
@@ -166,7 +170,7 @@ def tokenizer_of(making: Making) -> Any:
     """The tokenizer, with its chat template.
 
     Raises:
-        ModelError, RecipeError: As `model.load_tokenizer`, in the words of the recipe's key that names the model.
+        ModelError, RecipeError: See `model.load_tokenizer`; messages name the recipe's key of the model.
     """
     from curator.errors import RecipeError
     from curator.model.load import load_tokenizer

@@ -1,7 +1,7 @@
-"""The door to a run folder: `Run` gives every stage what the stages before it have made, and nothing else does.
+"""Access to a run folder: every stage reads the results of earlier stages through `Run` only.
 
-A stage asks `Run` for records (`data`, `vectors`, `scores`, ...) and writes its own files; what they are called is in
-`run.names`, how records lie in them in `run.files`, and when a stage has to run in `run.folder`. Imports nothing heavy.
+A stage gets records from `Run` (`data`, `vectors`, `scores`, ...) and writes its own files; `run.names` has the names
+of files, `run.files` their formats, and `run.folder` decides when a stage has to run. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ArmSets = dict[tuple[str, int], tuple[str, ...]]
 
 
 class Progress(Protocol):
-    """Where a build says how far it is."""
+    """The receiver of a build's progress."""
 
     def progress(self, stage: str, done: int, total: int) -> None: ...
 
@@ -41,7 +41,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows no progress."""
+    """A receiver that shows nothing."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
         pass
@@ -54,8 +54,8 @@ SILENT = Silent()
 
 
 class Setting(NamedTuple):
-    """What rows are chosen by: lambda, the number of a score of `pilot.scores` (null: the recipe's own), and that of
-    the representation it is taken from.
+    """The setting that rows are chosen by: lambda, the number of a score of `pilot.scores` (null for the recipe's own),
+    and the number of its representation.
     """
 
     weight: float
@@ -64,9 +64,9 @@ class Setting(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model of the grid as stage `train` left it. Paths are below the run folder of today.
+    """A model of the grid as stage `train` left it. Paths are below the present run folder.
 
-    `base` and `revision` name whole weights, `adapters` lie on them in their order, and `key` is a hash of everything
+    `base` and `revision` name full weights, `adapters` are applied to them in order, and `key` is a hash of everything
     that made them.
     """
 
@@ -78,7 +78,7 @@ class Model(NamedTuple):
 
 
 def keys_of(root: Path) -> dict[str, str]:
-    """Stage -> the key that it has by the recipe which the run folder holds now.
+    """Stage -> its key by the recipe now in the run folder.
 
     Raises:
         RunError: `root` is not a run folder.
@@ -92,7 +92,7 @@ def keys_of(root: Path) -> dict[str, str]:
 
 
 def current(root: Path, stage: str) -> dict[str, Any] | None:
-    """The `done.json` of a stage that is finished for the recipe which the run folder holds now, else null."""
+    """The `done.json` of a stage that is finished for the recipe now in the run folder, else null."""
     done = finished(root / FOLDERS[stage])
     return (
         done if done is not None and (root / names.KEYS).exists() and keys_of(root).get(stage) == done["key"] else None
@@ -100,7 +100,7 @@ def current(root: Path, stage: str) -> dict[str, Any] | None:
 
 
 def require(root: Path, *stages: str) -> None:
-    """Refuses a run folder in which one of the stages is not finished.
+    """Checks that these stages of a run folder are finished.
 
     Raises:
         RunError: `root` is not a run folder, or one of the stages is missing or of another recipe.
@@ -119,8 +119,8 @@ class Run:
 
     Attributes:
         base: Folder that relative paths of sources start from.
-        progress: Where to say how far the work is.
-        shelf: Where run folders that share pieces tell each other of them, null for a run of its own.
+        progress: The receiver of progress.
+        shelf: Folder in which run folders register pieces that they share; null for none.
     """
 
     recipe: Recipe
@@ -135,7 +135,7 @@ class Run:
 
         Raises:
             RunError: See `require`.
-            RecipeError: Its recipe is of a version that says other things.
+            RecipeError: Its recipe has an incompatible version.
         """
         from curator.recipe.file import read
 
@@ -157,17 +157,17 @@ class Run:
         return record
 
     def progress_of(self, stage: str) -> Callable[[int, int], None]:
-        """Reports how much of a stage is done."""
+        """A function that reports the progress of a stage."""
         return lambda done, total: self.progress.progress(stage, done, total)
 
     def dtype(self) -> tuple[str, str]:
-        """What the recipe's model is computed in, `fp32` or `bf16`, and why: the end of a sentence."""
+        """The dtype of the recipe's model, `fp32` or `bf16`, and the reason, as the end of a sentence."""
         known = read_json(self.root / names.DTYPE)
         return known["dtype"], known["reason"]
 
     def vector_cache(self) -> Path | None:
-        """The folder of the vectors that runs share, made where missing; null where the recipe wants none, or names
-        none and the place beside the run folder cannot be written.
+        """The folder of the vectors that runs share, created if missing; null if the recipe wants none, or names none
+        and the folder beside the run folder is not writable.
         """
         cache = self.recipe.engine.cache
         if isinstance(cache, str):
@@ -183,7 +183,7 @@ class Run:
         return load_data(self.folder("pool"))
 
     def vectors(self, part: str, representation: int = 0) -> Vectors:
-        """Vectors of `pool`, or of `task-<name>`, by a representation of the recipe; mapped, not read."""
+        """Vectors of `pool`, or of `task-<name>`, by a representation of the recipe; memory-mapped."""
         from curator.run.files import load_vectors
 
         return load_vectors(self.folder("represent") / names.part_below(representation), part)
@@ -200,7 +200,7 @@ class Run:
         return load_scores(self.scores_folder(setting))
 
     def mean_cosine(self, representation: int) -> NDArray[np.float64]:
-        """`(n,)`: each candidate's mean cosine to the tasks' rows."""
+        """`(n,)` the mean cosine of each candidate to the tasks' rows, in [-1, 1]."""
         import numpy as np
 
         cosines: NDArray[np.float64] = np.load(
@@ -209,7 +209,9 @@ class Run:
         return cosines
 
     def task_cover(self, representation: int) -> NDArray[np.float64] | None:
-        """`(n,)`: how near the nearest task row is to each candidate; null where the objective does not need it."""
+        """`(n,)` the cosine of each candidate to its nearest task row, clipped at 0; null if the objective does not
+        need it.
+        """
         import numpy as np
 
         path = self.folder("scores") / names.part_below(representation) / names.TASK_COVER
@@ -221,7 +223,7 @@ class Run:
         return load_frame(self.folder(stage) / file)
 
     def traits(self) -> pl.DataFrame:
-        """What kind of answer each candidate has, in the columns of TRAITS_SCHEMA."""
+        """The kind of each candidate's answer, in the columns of TRAITS_SCHEMA."""
         return self._frame("pool", names.TRAITS)
 
     def every_score(self) -> pl.DataFrame:
@@ -246,7 +248,7 @@ class Run:
         return number
 
     def stability(self) -> pl.DataFrame:
-        """How much sets chosen by other seeds, layers or embedders agree, in the columns of STABILITY_SCHEMA."""
+        """The overlap of sets chosen by other seeds, layers or embedders, in the columns of STABILITY_SCHEMA."""
         return self._frame("select", names.STABILITY)
 
     def frontier(self) -> pl.DataFrame | None:
@@ -267,35 +269,35 @@ class Run:
         return _by_arm(self.drawn())
 
     def dealt(self) -> ArmSets:
-        """As `arms`, with each row as often as a pass over its set trains on it."""
+        """Like `arms`, with each row as often as a pass over its set trains on it."""
         from curator.run.files import load_dealt
 
         return _by_arm(load_dealt(self.folder("select")))
 
     def repeats(self) -> pl.DataFrame | None:
-        """How often rows of the curated arm are trained on in a pass, in the columns of REPEATS_SCHEMA; null where each
-        is once.
+        """How often rows of the curated arm are trained on in a pass, in the columns of REPEATS_SCHEMA; null if each
+        counts once.
         """
         return self._frame("select", names.REPEATS) if (self.folder("select") / names.REPEATS).exists() else None
 
     def curated_repeats(self) -> dict[str, int] | None:
-        """How often a pass over the curated set trains on each of its rows; null where each is once."""
+        """How often a pass over the curated set trains on each of its rows; null if each counts once."""
         often = self.repeats()
         return None if often is None else dict(often.filter(arm="curated").select("id", "repeats").iter_rows())
 
     def opened(self) -> pl.DataFrame | None:
-        """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA; null where
-        the recipe has no such arm.
+        """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA; null if the
+        recipe has no such arm.
         """
         return self._frame("select", names.OPENED) if (self.folder("select") / names.OPENED).exists() else None
 
     def pilot(self) -> dict[str, Any] | None:
-        """The pilot's table of candidates; null where there was none."""
+        """The pilot's table of candidates; null without a pilot."""
         path = self.folder("select") / names.PILOT / names.CANDIDATES
         return read_json(path) if path.exists() else None
 
     def bank(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame] | None:
-        """Subsets, groups, outcomes and features of the bank, as `decision.bank.read` takes them; null without one."""
+        """Subsets, groups, outcomes and features of the bank, for `decision.bank.read`; null without a bank."""
         below = self.folder("select") / names.BANK
         if not (below / names.OUTCOMES).exists():
             return None
@@ -306,15 +308,15 @@ class Run:
         return subsets, groups, outcomes, features
 
     def regime(self) -> FoundRegime | None:
-        """What the search for the regime has found; null where it has not ended."""
+        """The result of the search for the regime; null if it is not finished."""
         done = finished(self.root / names.REGIME)
         return None if done is None else done["record"]
 
     def finetuning(self) -> Training:
-        """How every arm is fine-tuned: as the recipe says, or at the setting that was found where it says `auto`.
+        """The settings of fine-tuning for every arm: the recipe's, or those that were found if it says `auto`.
 
         Raises:
-            RunError: None was found yet.
+            RunError: None has been found yet.
         """
         verify = self.recipe.verify
         if not verify.finds_regime:
@@ -343,7 +345,7 @@ class Run:
         return models
 
     def shared_trainings(self) -> list[bool]:
-        """For each finished training, the instruction stage among them, whether another run of a suite made it."""
+        """For each finished training, including the instruction stage, whether another run of a suite made it."""
         folders = [self.folder("base") / "instruction"]
         folders += [self.folder("train") / names.cell_folder(*cell) for cell in self.models()]
         return [
@@ -353,11 +355,13 @@ class Run:
         ]
 
     def mixture(self) -> str | None:
-        """How the trainings and answers of the grid differ in what they were computed with; null where they do not."""
+        """How the trainings and answers of the grid differ in device, dtype, threads or versions; null if they do
+        not.
+        """
         return mixture(self._wheres(self._pieces()))
 
     def _pieces(self) -> list[Path]:
-        """Folders of the grid's trainings, that of the base among them, and of its answers and losses."""
+        """Folders of the grid's trainings, including the base's, and of its answers and losses."""
         from curator.run.files import checkpoint_folders
 
         cells = [names.cell_folder(*cell) for cell in self.models()]
@@ -368,16 +372,16 @@ class Run:
         return list(dict.fromkeys(pieces))
 
     def _wheres(self, folders: Iterable[Path]) -> list[Mapping[str, Any]]:
-        """What the markers in these folders say of where they were made."""
+        """The records in these folders' markers of where they were made."""
         markers = (finished(folder) for folder in folders)
         return [done["where"] for done in markers if done is not None and "where" in done]
 
     def computed_with(self) -> dict[str, Any]:
-        """What this run was computed with, as its stages and pieces have written it down, never as of this process.
+        """What this run was computed with, from the records of its stages and pieces, independent of this process.
 
         Returns:
-            `versions`, of all stages up to the judges; `device`, `dtype` and `threads`, of the grid's models. Where
-            there were several, all are named; `threads` is null then, and what no piece says is left out.
+            `versions` of all stages up to the judges; `device`, `dtype` and `threads` of the grid's models. If there
+            are several, all are named, and `threads` is null; facts without a record are left out.
         """
         done = [stage for stage in names.STAGES if current(self.root, stage) is not None]
         stages = [self.folder(stage) for stage in done if stage not in ("train", "answer", "report", "publish")]
@@ -395,9 +399,9 @@ class Run:
         }
 
     def stop(self) -> tuple[float, Stop | None, Mapping[str, Any] | None]:
-        """The level of the primary interval, where adding seeds ended, and all looks with what fixed them.
+        """The level of the primary interval, the look at which adding seeds ended, and all looks with their settings.
 
-        A number of seeds has level .05, no stop and no looks.
+        With a fixed number of seeds the level is .05, without stop and looks.
         """
         from curator.conclusions import LEVEL, Stop
         from curator.recipe.verify import Looks
@@ -411,7 +415,7 @@ class Run:
         return last["level"], stop, {**section.model_dump(), "stopped": last["action"], "looks": looks}
 
     def answers(self) -> pl.DataFrame:
-        """What every model answered, in the columns of ANSWER_SCHEMA."""
+        """The answers of every model, in the columns of ANSWER_SCHEMA."""
         from curator.run.files import load_answers
 
         return load_answers(self.folder("answer") / names.ANSWERS)
@@ -421,11 +425,11 @@ class Run:
         return self._frame("answer", names.FORGETTING)
 
     def log_odds(self) -> pl.DataFrame:
-        """How likely openers are behind the harmful probes, in the columns of LOG_ODDS_SCHEMA."""
+        """The log-odds of openers behind the harmful probes, in the columns of LOG_ODDS_SCHEMA."""
         return self._frame("answer", names.LOG_ODDS)
 
     def verdicts(self, judge: str) -> pl.DataFrame:
-        """What a judge of the panel says of answers to probes, in the columns of VERDICT_SCHEMA."""
+        """The verdicts of a judge of the panel on answers to probes, in the columns of VERDICT_SCHEMA."""
         from curator.run.files import load_answers
 
         return load_answers(self.folder("judge") / names.panel_file(judge))
@@ -435,7 +439,7 @@ class Run:
         return {judge.name: self.verdicts(judge.name) for judge in self.recipe.judges.panel}
 
     def utility(self) -> pl.DataFrame:
-        """What the metrics say of answers to the tasks' own rows, in the columns of VERDICT_SCHEMA."""
+        """The metrics of answers to the tasks' own rows, in the columns of VERDICT_SCHEMA."""
         from curator.run.files import load_answers
 
         return load_answers(self.folder("judge") / names.UTILITY)

@@ -1,4 +1,4 @@
-"""Saves and loads the objects of `records`; only files decide what survives, so both sides of each stand together."""
+"""Saves and loads the objects of `records`; both directions of each format are defined together."""
 
 from __future__ import annotations
 
@@ -37,37 +37,37 @@ if TYPE_CHECKING:
     from curator.run import Model
 
 MAPPED_BATCH = 2**24
-"""Bytes that are in memory together, about, while an Arrow file is written."""
+"""About the bytes held in memory while an Arrow file is written."""
 
 
 def save_frame(path: Path, frame: pl.DataFrame) -> None:
-    """Writes a frame as Parquet, whole or not at all."""
+    """Writes a frame as Parquet, atomically."""
     with replacing(path) as temporary:
         frame.write_parquet(temporary)
 
 
 def save_mapped(path: Path, frame: pl.DataFrame) -> None:
-    """Writes a frame as an Arrow file that `load_frame` maps, whole or not at all."""
+    """Writes a frame as an Arrow file that `load_frame` maps, atomically."""
     with replacing(path) as temporary:
         rows = MAPPED_BATCH * frame.height // max(int(frame.estimated_size()), 1)
         frame.write_ipc(temporary, record_batch_size=min(max(rows, 16), 2**16))
 
 
 def load_frame(path: Path) -> pl.DataFrame:
-    """The frame of a Parquet file; of an Arrow file (`.arrow`) the system reads what is looked at, and can let go of it
-    again, so that it may be larger than memory, and processes share it.
+    """The frame of a Parquet file, or of an Arrow file (`.arrow`), which is memory-mapped: it may be larger than
+    memory, and processes share it.
     """
     return mapped(path) if path.suffix == ".arrow" else pl.read_parquet(path)
 
 
 def load_answers(path: Path) -> pl.DataFrame:
-    """Answers or verdicts from Parquet, those of an earlier version too."""
+    """Answers or verdicts from Parquet, including those of earlier versions."""
     return with_columns_since(load_frame(path))
 
 
 def with_columns_since(frame: pl.DataFrame) -> pl.DataFrame:
-    """Answers or verdicts with the columns that those of an earlier version lack: no opening was put into an answer's
-    mouth, there was one answer to a prompt, and none at a checkpoint.
+    """Answers or verdicts with the columns that earlier versions lack: those had no prefilled openings, one answer per
+    prompt, and no checkpoints.
     """
     at = pl.when(pl.col("phase") == "before").then(0.0).otherwise(1.0)
     added = {"at": at, "prefill": pl.lit(0, dtype=pl.Int64), "sample": pl.lit(0, dtype=pl.Int64)}
@@ -84,7 +84,7 @@ def load_columns(path: Path, *names: str) -> pl.DataFrame:
 
 def mapped(path: Path) -> pl.DataFrame:
     """The frame of an uncompressed Arrow file, not read but mapped into memory."""
-    # polars' own reader copies every text into memory; Arrow's leaves it in the file.
+    # polars' own reader copies every text into memory; Arrow's does not.
     with pyarrow.memory_map(str(path)) as source:
         frame = pl.from_arrow(ipc.open_file(source).read_all())
     assert isinstance(frame, pl.DataFrame)
@@ -92,7 +92,7 @@ def mapped(path: Path) -> pl.DataFrame:
 
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
-    """Writes an array in numpy's format, whole or not at all."""
+    """Writes an array in numpy's format, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as handle:
         np.save(handle, array)
 
@@ -133,7 +133,7 @@ def load_data(folder: Path) -> Data:
 
 
 def data_files(folder: Path) -> dict[str, Path]:
-    """What of the files of `save_data` is there, by the role of its rows: `pool`, `keep`, `harmful`, `benign`, `pilot`,
+    """The existing files of `save_data`, by the role of their rows: `pool`, `keep`, `harmful`, `benign`, `pilot`,
     `<part> <task>`, `arm <name>`. A run of an earlier version may lack some.
     """
     facts = read_json(folder / ROLES)
@@ -170,7 +170,7 @@ def save_vectors(folder: Path, name: str, vectors: Vectors) -> None:
 
 
 def save_facts(folder: Path, name: str, vectors: Vectors) -> None:
-    """Writes all but the matrix of vectors, which stands in `<name>.npy` already."""
+    """Writes everything except the matrix of vectors, which is already in `<name>.npy`."""
     facts = {field: value for field, value in vars(vectors).items() if field not in ("ids", "matrix")}
     write_json(folder / f"{name}.json", {**facts, "ids": vectors.ids})
 
@@ -182,8 +182,8 @@ def load_vectors(folder: Path, name: str) -> Vectors:
 
 
 def save_scores(folder: Path, scores: Scores) -> None:
-    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. A limit of their range
-    that is infinite is null in `scores.json`.
+    """Writes `scores.parquet`: id, combined, and for each task its score and nearest task row. An infinite limit of
+    their range is null in `scores.json`.
     """
     columns: dict[str, object] = {"id": scores.ids, "combined": scores.combined}
     for task, values in scores.tasks.items():
@@ -212,7 +212,7 @@ def load_scores(folder: Path) -> Scores:
 
 
 def save_row_values(folder: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
-    """Writes what a model says of rows: `id`, and a column of numbers for each thing that it says."""
+    """Writes a model's numbers for rows: `id`, and a column for each number."""
     save_frame(folder / ROW_LOSSES, pl.DataFrame(columns))
 
 
@@ -222,7 +222,9 @@ def load_row_values(folder: Path) -> pl.DataFrame:
 
 
 def save_selection(folder: Path, selection: Selection) -> None:
-    """Writes `selection.parquet` (rank, id, index, gain) and everything else but the frontier to `selection.json`."""
+    """Writes `selection.parquet` (rank, id, index, gain), and everything else except the frontier to
+    `selection.json`.
+    """
     frame = pl.DataFrame({"id": selection.ids, "index": selection.indices, "gain": selection.gains}).with_row_index(
         "rank"
     )
@@ -253,14 +255,14 @@ def trained_record(trained: Trained, root: Path) -> dict[str, Any]:
 
 
 def trained_from(record: Mapping[str, Any], root: Path) -> Trained:
-    """What `trained_record` wrote, with paths below the run folder of today."""
+    """What `trained_record` wrote, with paths below the present run folder."""
     paths = {name: absolute(record[name], root) for name in ("path", "parent")}
     checkpoints = tuple((step, absolute(path, root)) for step, path in record.get("checkpoints", ()))
     return Trained(**{**record, **paths, "losses": tuple(record["losses"]), "checkpoints": checkpoints})
 
 
 def checkpoint_folders(models: Mapping[tuple[str, int, str | None, str | None], Model]) -> list[str]:
-    """Where answers of models on the way through fine-tuning are, below stage `answer`."""
+    """Folders of the answers of checkpoints, below stage `answer`."""
     return [
         cell_folder(*cell, at=step / model.trained.steps)
         for cell, model in models.items()
@@ -269,17 +271,17 @@ def checkpoint_folders(models: Mapping[tuple[str, int, str | None, str | None], 
 
 
 def relative(path: str, root: Path) -> str:
-    """The path from the run folder on, where it lies in it, so that the folder can be moved; else the path."""
+    """The path relative to the run folder if it lies in it, so that the folder can be moved; else the path."""
     return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
 
 
 def absolute(path: str, root: Path) -> str:
-    """The opposite of `relative`; a Hub id or a path elsewhere stays as it is."""
+    """The inverse of `relative`; a Hub id or a path elsewhere is not changed."""
     return str(root / path) if (root / path).exists() else path
 
 
 def plain(value: object) -> Any:
-    """The value in built-in types, as JSON wants it: numpy scalars and arrays, tuples and mappings unpacked."""
+    """The value in built-in types for JSON: numpy scalars and arrays, tuples and mappings converted."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -1,12 +1,12 @@
-"""The run folder: one lock, one folder a stage, done markers written last, files that are whole or not there.
+"""The run folder: one lock, one folder per stage, done markers written last, files written atomically.
 
 `make` is the whole resume engine. A piece of work has a folder and a key, a hash of everything that decides its result.
-A folder whose `done.json` holds the key is kept; one that was interrupted under the same key is gone on with; one made
-under another key is set aside as `<folder>.<its key>` and brought back when its key is asked for again.
+A folder whose `done.json` holds the key is kept; one that was interrupted under the same key is continued; one made
+under another key is moved to `<folder>.<its key>` and restored when its key is needed again.
 
-Where workers on several machines share the folder, a piece is made again when its worker is lost, and the lost one may
-still be alive on a machine that only the network has left. Every file is whole or not there, the same settings write
-the same bytes, and `started.json` names the attempt: only the newest attempt may mark a piece as done.
+If workers on several machines share the folder, a piece is made again when its worker is lost, and the lost worker may
+still run on a machine that has only lost its network. All files are written atomically, the same settings write the
+same bytes, and `started.json` names the attempt: only the newest attempt may mark a piece as done.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from curator.run.names import DONE, LOCK, SHARED, STARTED, VECTORS
 from curator.run.ran import computed_with, noting
 
 TEMPORARY = ".curator-tmp"
-"""How the name of what is being written ends, after a dot at its start. Nobody else's does."""
+"""Suffix of the names of files being written, which also start with a dot. Only curator uses it."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -40,7 +40,7 @@ _facts: dict[str, object] = {"engine": "local"}
 
 @dataclass(frozen=True)
 class Made:
-    """What `make` did: the piece's key, what it wrote down about itself, its seconds, and whether it was kept."""
+    """The result of `make`: the piece's key, its record, its seconds, and whether it was kept."""
 
     folder: Path
     key: str
@@ -50,12 +50,12 @@ class Made:
 
 
 def place() -> dict[str, object]:
-    """Where this process is: engine, host, process id, and what `placed` was told."""
+    """The location of this process: engine, host, process id, and the facts given to `placed`."""
     return {**_facts, "host": socket.gethostname(), "process": os.getpid()}
 
 
 def placed(**facts: object) -> None:
-    """Makes facts, such as the GPUs of a worker, part of what `place` says of this process."""
+    """Adds facts, such as the GPUs of a worker, to the result of `place`."""
     _facts.update(facts)
 
 
@@ -73,14 +73,14 @@ def make(
     grid: bool = False,
     shelf: Path | None = None,
 ) -> Made:
-    """The finished piece in `folder`: kept when it is there under `key`, else taken from the shelf, or made by
+    """The finished piece in `folder`: kept if it exists under `key`, else taken from the shelf, or made by
     `work(folder)`.
 
     Args:
-        folder: Where the piece lives. `work` writes there and returns the record for `done.json`.
+        folder: The piece's folder. `work` writes there and returns the record for `done.json`.
         key: From `key_of`.
-        grid: The folder holds pieces that have keys of their own, so a changed key leaves them where they are.
-        shelf: Where run folders tell each other of finished pieces of this place in them, one file a key.
+        grid: The folder holds pieces with their own keys, so a changed key leaves them where they are.
+        shelf: Folder in which run folders register finished pieces with this path, one file per key.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
@@ -98,7 +98,8 @@ def make(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
         if not grid:
-            # Left by an attempt that was killed since the run folder was opened; others write in a grid's folder.
+            # Left by an attempt that was killed after the run folder was opened; in a grid's folder others may be
+            # writing.
             _clear(folder)
         started = {"key": key, "attempt": uuid.uuid4().hex, "where": place()}
         write_json(folder / STARTED, started)
@@ -115,7 +116,7 @@ def make(
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What `done.json` of a folder says, or null where the work in it is not finished.
+    """The content of a folder's `done.json`, or null if the work in it is not finished.
 
     Raises:
         RunError: It is damaged.
@@ -142,7 +143,7 @@ def _marker(path: Path, *names: str) -> dict[str, Any]:
 
 
 def _take(place: Path, folder: Path, key: str) -> bool:
-    """Puts the piece that a shelf names into `folder`, as links where the disk has them; false where there is none."""
+    """Puts the piece that a shelf names into `folder`, as links if the disk supports them; false if there is none."""
     source = _on_shelf(place, key)
     if source is None or source.resolve() == folder.resolve():
         return False
@@ -153,7 +154,7 @@ def _take(place: Path, folder: Path, key: str) -> bool:
 
 
 def _shelve(shelf: Path | None, folder: Path, key: str) -> None:
-    """Names a finished piece on the shelf, unless another one of its key is there already."""
+    """Registers a finished piece on the shelf, unless another one with its key is there."""
     if shelf is not None and _on_shelf(shelf / key, key) is None:
         write_text(shelf / key, os.path.relpath(folder, shelf))
 
@@ -164,13 +165,13 @@ def _on_shelf(place: Path, key: str) -> Path | None:
     source = place.parent / place.read_text(encoding="utf-8")
     try:
         done = finished(source)
-    except RunError:  # damaged there, which is its own run's to tell
+    except RunError:  # damaged there, which its own run reports
         return None
     return source if done is not None and done["key"] == key else None
 
 
 def _link(source: str, target: str) -> None:
-    # Nothing that is finished is ever written to again: files are replaced whole.
+    # Finished files are never written to again, only replaced.
     try:
         os.link(source, target)
     except OSError:
@@ -194,9 +195,10 @@ def _set_aside(folder: Path, key: str) -> None:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Path]:
-    """The run folder, made if missing and locked while the block runs; the kernel frees the lock of a dead process.
+    """The run folder, created if missing and locked while the block runs; the kernel releases the lock of a dead
+    process.
 
-    Files that a killed process left half written are removed: no other process can be writing.
+    Partial files of a killed process are removed: no other process can be writing.
 
     Raises:
         RunError: Another process holds it, it cannot be written or locked, the disk is full, or it is a URL.
@@ -235,8 +237,8 @@ def opened(folder: Path) -> Iterator[Path]:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what was half written, but not in run folders below, which have locks of their own, nor among vectors,
-    which other processes write at the same time. What others call `.tmp` is theirs.
+    """Removes partial files, but not in run folders below, which have their own locks, nor among vectors, which other
+    processes may be writing. Other programs' `.tmp` files are kept.
     """
     for here, folders, files in os.walk(folder):
         for name in filter(is_temporary, folders):
@@ -252,7 +254,7 @@ def _clear(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling to write to; it takes the place of `path` when the block ends well, else it is removed."""
+    """A temporary sibling to write to; it replaces `path` if the block succeeds, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -266,7 +268,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a whole folder written in one go; an older `path` goes once the new one is complete."""
+    """Like `replacing`, for a whole folder; an older `path` is removed once the new one is complete."""
     temporary = _temporary(path)
     temporary.mkdir(parents=True)
     try:
@@ -279,18 +281,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    # Process ids repeat between machines that share the folder.
+    # Machines that share the folder may have equal process ids.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file or folder of this name is one that curator is writing, or was writing when it was killed."""
+    """Whether this is the name of a file or folder that curator is writing, or was writing when it was killed."""
     return name.startswith(".") and name.endswith(TEMPORARY)
 
 
 def reserve(file: IO[Any], size: int) -> None:
-    """Takes the disk that `size` bytes of an open file need: a map of a file with holes meets a full disk with a signal
-    that ends the process, and this with an error.
+    """Reserves disk space for `size` bytes of an open file: on a full disk a map of a sparse file ends the process with
+    a signal, while this raises an error.
 
     Raises:
         OSError: The disk is full.
@@ -300,19 +302,19 @@ def reserve(file: IO[Any], size: int) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a JSON file, whole or not at all; an infinite number or NaN is a bug in curator (ValueError)."""
+    """Writes a JSON file, atomically; an infinite number or NaN is a bug in curator (ValueError)."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def shared_beside(folder: Path) -> Path | None:
-    """The folder of the vectors that everything written beside `folder` shares, made where missing; null where it
-    cannot be written.
+    """The folder of the vectors shared by everything written beside `folder`, created if missing; null if it is not
+    writable.
     """
     shared = folder.absolute().parent / VECTORS
     try:
@@ -326,7 +328,7 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file that curator wrote.
 
     Raises:
-        RunError: It is damaged, which only another program can have done.
+        RunError: It is damaged, which only another program can have caused.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -336,12 +338,12 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[None]:
-    """Turns a full or read-only disk, whichever library met it, into a RunError that says what to do."""
+    """Turns errors of a full or read-only disk, from any library, into a RunError that says what to do."""
     try:
         yield
     except RunError:
         raise
-    except Exception as error:  # looked at for its cause only, and raised again as it came where that is another
+    except Exception as error:  # inspected only for its cause, and raised again if that is another
         if any(_is_full(cause) for cause in _causes(error)):
             there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
             free = shutil.disk_usage(there).free / 2**30
@@ -366,5 +368,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    # Libraries written in Rust and C++ tell it in words only.
+    # Libraries written in Rust and C++ report it only in the message.
     return bool(re.search(r"No space left|os error 28\b|Disk quota exceeded|File too large|os error 27\b", str(error)))

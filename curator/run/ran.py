@@ -1,13 +1,13 @@
-"""What a piece of a run was computed with, and whether the pieces of one run were computed alike.
+"""What a piece of a run was computed with, and whether the pieces of one run were computed in the same way.
 
 Sums over another number of threads, on another device, in another dtype or by another version of a library round
-differently. None of this is in a key: a run that moves to another machine keeps what it has. So each piece's marker
-says what it was computed with, written by the process that computed it.
+differently. None of this is in a key: a run that moves to another machine keeps its pieces. So each piece's marker
+records what it was computed with, written by the process that computed it.
 
-A grid of which some pieces were computed on another device, in another dtype or by other versions does not go on
-unless the recipe says `engine.mix: true`: its models would differ in more than the arm. Other threads are told and not
-refused: their number follows from the machine's cores and from `engine.workers`, which a user who goes on with a run is
-free to change, and moves last bits alone.
+A grid in which some pieces were computed on another device, in another dtype or by other versions stops unless the
+recipe says `engine.mix: true`: its models would differ in more than the arm. Another number of threads is reported but
+allowed: it follows from the machine's cores and from `engine.workers`, which a user may change when continuing a run,
+and affects only last bits.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ DECIDING = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes"
 """Libraries that train and generate answers; pieces of one grid must have the same version of each."""
 
 FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cuvs", "faiss-gpu-cu12-cuvs", "faiss-cuda")
-"""The names under which one library, faiss, is installed. Two lie in one folder, and overwrite each other's files."""
+"""The names under which faiss is installed. Two of them share one folder, and overwrite each other's files."""
 
 LIBRARIES = (
     *DECIDING, "tokenizers", "sentence-transformers", *FAISS, "polars", "pyarrow", "datasets", "numpy",
     "scipy",
 )  # fmt: skip
-"""What can change a number."""
+"""Libraries that can change a number."""
 
 REFUSED = ("device", "dtype", *DECIDING)
-"""In what pieces of one grid may not differ, unless the recipe mixes them."""
+"""Facts in which pieces of one grid must not differ, unless the recipe mixes them."""
 
 _noted: list[dict[str, object]] = [{}]
 
 
 @contextmanager
 def noting() -> Iterator[None]:
-    """While the block runs, what `note` is told is of one piece, and of none around it."""
+    """While the block runs, facts given to `note` apply to one piece, and not to an outer one."""
     _noted.append({})
     try:
         yield
@@ -52,22 +52,22 @@ def noting() -> Iterator[None]:
 
 
 def note(**facts: object) -> None:
-    """Says of the piece at work what only the code that computes it knows: the dtype of its products, or all that
-    `computed_with` gives in the processes that it was left to.
+    """Records facts about the current piece that only the code that computes it knows: the dtype of its products, or
+    the result of `computed_with` in other processes that computed it.
     """
     _noted[-1].update(facts)
 
 
 def note_dtype(model: object) -> None:
-    """Says in which of torch's dtypes the piece at work computes: that of a loaded model, or the one of this name."""
+    """Records the torch dtype of the current piece: that of a loaded model, or the one of this name."""
     dtype = model if isinstance(model, str) else getattr(model, "dtype", None)
     if dtype is not None:
         note(dtype=str(dtype).removeprefix("torch."))
 
 
 def computed_with() -> dict[str, object]:
-    """For this process and piece: `versions` of LIBRARIES, and, where torch is loaded, `threads`, `device` and, where
-    it was noted, `dtype`. A process which computes nothing does not load torch for it.
+    """For this process and piece: `versions` of LIBRARIES, and, if torch is loaded, `threads`, `device` and, if it was
+    noted, `dtype`. A process that computes nothing does not load torch for this.
     """
     facts: dict[str, object] = {"versions": versions()}
     torch = sys.modules.get("torch")
@@ -91,11 +91,11 @@ def versions() -> dict[str, str]:
 
 
 def counted(pieces: Iterable[Mapping[str, object]]) -> dict[str, Counter[str]]:
-    """For threads, device, dtype and each library: with which value how many pieces were computed.
+    """For threads, device, dtype and each library: the number of pieces by value.
 
     Args:
-        pieces: What the marker of each says of where it was made. A piece of an earlier version, which did not say
-            what it was computed with, is left out: unknown is not different.
+        pieces: The record in each marker of where the piece was made. Pieces of earlier versions without such a record
+            are left out: unknown is not different.
     """
     counts: dict[str, Counter[str]] = {}
     for piece in pieces:
@@ -115,7 +115,9 @@ def _listed(values: Counter[str]) -> str:
 
 
 def mixture(pieces: Iterable[Mapping[str, object]]) -> str | None:
-    """What differs between pieces, as a sentence; null where they were computed alike. `pieces` as `counted`."""
+    """A sentence about differences between pieces; null if they were computed in the same way. `pieces` as in
+    `counted`.
+    """
     counts = {name: values for name, values in counted(pieces).items() if name in ("threads", *REFUSED)}
     differences = [f"{name} {_listed(values)}" for name, values in counts.items() if len(values) > 1]
     if not differences:
@@ -128,14 +130,14 @@ def mixture(pieces: Iterable[Mapping[str, object]]) -> str | None:
 
 
 def require_alike(pieces: Mapping[str, Mapping[str, object]], here: Mapping[str, object] | None = None) -> None:
-    """Refuses pieces that differ in REFUSED, for a recipe that does not mix them.
+    """Checks that pieces do not differ in REFUSED, for a recipe that does not mix them.
 
     Args:
-        pieces: Folder of a finished piece -> what its marker says of where it was made.
-        here: What this process computes with, which is about to make another piece; null to compare the pieces alone.
+        pieces: Folder of a finished piece -> the record in its marker of where it was made.
+        here: What this process computes with, before it makes another piece; null to compare only the pieces.
 
     Raises:
-        RunError: They differ; it says in what, which pieces, and what to do.
+        RunError: They differ; the message says how, which pieces, and what to do.
     """
     common = {name: values.most_common(1)[0][0] for name, values in counted(pieces.values()).items()}
     wanted = common if here is None else _values(here)

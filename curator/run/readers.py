@@ -15,43 +15,41 @@ if TYPE_CHECKING:
 
 
 NUMBER = 1
-"""Of the code that writes chosen rows as a data set; raised when it makes something else of the same rows."""
+"""Version of the code that writes chosen rows as a data set; raised when the same rows give another result."""
 
 
 def recipe_file(root: Path) -> Path:
-    """Where the resolved recipe of a run folder is."""
+    """The file of the resolved recipe of a run folder."""
     return root / names.RECIPE
 
 
 def report_file(root: Path) -> Path:
-    """Where report.json of a run folder is."""
+    """The file report.json of a run folder."""
     return root / FOLDERS["report"] / names.REPORT
 
 
 def figures_file(root: Path) -> Path:
-    """Where the values are that the figures of report.html draw."""
+    """The file with the values behind the figures of report.html."""
     return root / FOLDERS["report"] / names.FIGURES
 
 
 def webpage_file(root: Path) -> Path:
-    """Where report.html of a run folder is."""
+    """The file report.html of a run folder."""
     return root / FOLDERS["report"] / names.WEBPAGE
 
 
 def dataset_folder(root: Path) -> Path:
-    """Where the data set of a run folder is."""
+    """The folder of the data set of a run folder."""
     return root / FOLDERS["publish"] / names.DATASET
 
 
 def key_of_rows(stages: Mapping[str, str], name: str) -> str:
-    """The key of the data set of chosen rows that nothing has verified, by the keys of the stages and the recipe's
-    name.
-    """
+    """The key of the unverified data set of chosen rows, from the keys of the stages and the recipe's name."""
     return key_of(names.UNVERIFIED, NUMBER, stages["select"], name)
 
 
 def unverified_folder(root: Path) -> Path | None:
-    """Where that data set is; null where there is none for the recipe which the run folder holds now.
+    """The folder of the unverified data set; null if there is none for the recipe now in the run folder.
 
     Raises:
         RunError: `root` is not a run folder.
@@ -70,7 +68,7 @@ def explanations(root: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def pool_findings(root: Path) -> dict[str, list[str]]:
-    """Kind of each finding of stage `pool` -> ids of the rows that it is about."""
+    """Kind of each finding of stage `pool` -> ids of its rows."""
     ids: dict[str, list[str]] = {}
     for finding in read_json(root / FOLDERS["pool"] / names.FINDINGS)["findings"]:
         ids.setdefault(finding["kind"], []).extend(finding["ids"])
@@ -78,7 +76,7 @@ def pool_findings(root: Path) -> dict[str, list[str]]:
 
 
 def sources_by_label(root: Path) -> dict[str, str]:
-    """How rows call their source -> its file, or its name on the Hub or in the sandbox."""
+    """Label of a source in rows -> its file, or its name on the Hub or in the sandbox."""
     resolved = read_json(root / FOLDERS["pool"] / names.DONE)["record"]["resolved"]
     sources = [source for role in resolved.values() for source in role["sources"]]
     return {source["label"]: str(source.get("file", source["label"])) for source in sources}
@@ -99,7 +97,7 @@ def drawn_sets(root: Path) -> pl.DataFrame:
 
 
 def traits_of(root: Path) -> pl.DataFrame | None:
-    """What kind of answer each candidate has, in the columns of TRAITS_SCHEMA; null in an earlier version's run."""
+    """The kind of each candidate's answer, in the columns of TRAITS_SCHEMA; null in a run of an earlier version."""
     from curator.run.files import load_frame
 
     path = root / FOLDERS["pool"] / names.TRAITS
@@ -107,8 +105,8 @@ def traits_of(root: Path) -> pl.DataFrame | None:
 
 
 def hazards_of(root: Path) -> pl.DataFrame | None:
-    """How sure the category of each candidate is that was named by the nearest hazard (id, category, assigned, cosine,
-    confidence); null where the recipe does not ask for it.
+    """The confidence of categories that come from the nearest hazard (id, category, assigned, cosine, confidence); null
+    if the recipe does not ask for them.
     """
     from curator.run.files import load_frame
 
@@ -122,7 +120,7 @@ def pieces(root: Path, stage: str, phase: str) -> list[dict[str, Any]]:
     Args:
         root: The run folder.
         stage: `train` or `answer`; `pilot` and `bank` for the trainings of the pilot and of the bank; `regime/train` or
-            `regime/answer` for what the search for the regime did.
+            `regime/answer` for the search for the regime.
         phase: `before` is alignment, `after` fine-tuning; `*` is both.
     """
     others = {"pilot": f"{FOLDERS['select']}/{names.PILOT}/train"}

@@ -1,12 +1,13 @@
-"""The derivative of what comes out of a training by the weights of its rows: reverse mode through every step of AdamW.
+"""The derivative of a training's outcome with respect to the weights of its rows: reverse mode through every AdamW
+step.
 
 A training is the map z -> step(step(... z)) of a state z: the weights and both moments of AdamW. Its adjoint runs the
 steps backwards, each the transposed derivative of that one step, with the step's own gradient differentiated again
-(double backward). States are kept every sqrt(n) steps and computed anew in between, so that n steps need about
-2 sqrt(n) states in memory and twice the forward steps.
+(double backward). A state is kept every sqrt(n) steps and the others are recomputed, so that n steps need about 2
+sqrt(n) states in memory and twice the forward steps.
 
-Source: Engstrom et al. 2025, Optimizing ML Training with Metagradient Descent (arXiv 2503.13751), which also says why
-AdamW is made smooth: by sign-like first steps the derivative is right and foretells nothing.
+Source: Engstrom et al. 2025, Optimizing ML Training with Metagradient Descent (arXiv 2503.13751), which also explains
+why AdamW is made smooth: with its sign-like first steps the derivative is correct but predicts nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 Named = dict[str, "torch.Tensor"]
 
-BETAS, EPSILON, LONGEST = (0.9, 0.999), 1e-8, 1.0  # of AdamW, and the length to which gradients are clipped
+BETAS, EPSILON, LONGEST = (0.9, 0.999), 1e-8, 1.0  # AdamW's constants, and the norm to which gradients are clipped
 ROOT = 1e-8
-"""Added to the second moment before its root is taken, which AdamW itself does not do."""
+"""Added to the second moment before its square root is taken, which AdamW itself does not do."""
 
 
 class State(NamedTuple):
@@ -42,7 +43,7 @@ class State(NamedTuple):
         return cls(dict(weights), *zeros)
 
     def leaves(self) -> State:
-        """The same values, which gradients can be taken by."""
+        """The same values as leaf tensors that gradients can be taken with respect to."""
         return State(*({name: value.detach().requires_grad_() for name, value in part.items()} for part in self))
 
     def flat(self) -> list[torch.Tensor]:
@@ -64,7 +65,7 @@ class Phase:
     steps: int
 
     def rate(self, number: int) -> float:
-        """The learning rate of a step from 0, as the trainer's schedules have it."""
+        """The learning rate of a step, counted from 0, by the trainer's schedule."""
         section, warm = self.section, round(self.section.warmup * self.steps)
         if number < warm:
             return section.learning_rate * number / warm
@@ -73,7 +74,7 @@ class Phase:
         return section.learning_rate * factor[section.schedule]
 
     def step(self, state: State, number: int, rows: torch.Tensor, *, twice: bool) -> State:
-        """The state after one step, `twice` as a function that can be differentiated."""
+        """The state after one step; with `twice`, the step itself can be differentiated."""
         import torch
 
         weights = state.weights if twice else state.leaves().weights
@@ -113,11 +114,13 @@ class Phase:
         return max(1, math.isqrt(self.steps))
 
     def back(self, kept: Sequence[State], slope: State, rows: torch.Tensor) -> tuple[State, torch.Tensor]:
-        """The adjoint of the training: from the derivative of an outcome by its end, those by its start and by the
-        rows' weights `(n,)`.
+        """The adjoint of the training: takes the derivative of an outcome with respect to the final state, and gives
+        those with respect to the initial state and to the rows' weights `(n,)`.
 
         Args:
-            kept: From `run`, with the same rows.
+            kept: The states that `run` kept with the same rows.
+            slope: The derivative of the outcome with respect to the final state.
+            rows: `(n,)` weights of the rows.
         """
         import torch
 

@@ -18,7 +18,7 @@ POLITE = re.compile(
     r"|good (?:day|morning|evening)|hello|hi|dear|kind friend)\b",
     re.IGNORECASE,
 )
-"""What is said for politeness, in English."""
+"""Polite phrases, in English."""
 
 _PHRASES = (
     "step[- ]by[- ]step", "bullet(?:ed)?(?: points?)?", "key points?", "in (?:short|brief|detail|full)",
@@ -33,7 +33,7 @@ _WORDS = """
     explain name provide create generate suggest
 """
 FORMAT_WORDS = re.compile(rf"\b(?:{'|'.join([*_PHRASES, *_WORDS.split()])})\b", re.IGNORECASE)
-"""Words and phrases that say in which form an answer is wanted, or that one is, in English."""
+"""English words and phrases that ask for an answer, or for a form of answer."""
 
 _OPENING = re.compile(
     r"^(?:\W*\b(?:what|which|who|when|where|why|how|is|are|was|were|do|does|did|can|could|should|would|much|many"
@@ -48,9 +48,10 @@ _ARTICLES = re.compile(r"\b(?:a|an|the|some|of|all|my|your|our)\b", re.IGNORECAS
 def about(prompt: str) -> str:
     """A prompt without its format words.
 
-    Taken away are politeness (POLITE), words for a form of answer (FORMAT_WORDS), marks of lists and of Markdown,
-    numbers of one or two digits or up to ten in words (counts of things asked for), articles and the like, the words
-    that open a question or a wish, and what punctuation and space that leaves. A prompt of nothing else stays as it is.
+    Removes polite phrases (POLITE), words for a form of answer (FORMAT_WORDS), list and Markdown marks, numbers of one
+    or two digits or up to ten in words (counts of requested items), articles and the like, words that open a question
+    or a request, and the punctuation and space that is left over. A prompt that holds nothing else is returned
+    unchanged.
     """
     text = _MARKS.sub(" ", prompt)
     for pattern in (POLITE, FORMAT_WORDS, _NUMBERS, _ARTICLES, _OPENING):
@@ -64,11 +65,14 @@ def contents(pool: Texts, tasks: Mapping[str, Texts], embed: Embed, name: str) -
     """Unit vectors of what each row's last prompt is about.
 
     Args:
-        pool: `n` candidates. `tasks`: of each task `m` rows.
-        embed: Ids and conversations -> `(n, d)` unit vectors. `name`: what makes them.
+        pool: `n` candidates.
+        tasks: Task name -> `m` rows.
+        embed: Ids and conversations -> `(n, d)` unit vectors.
+        name: Name of the embedder.
 
     Returns:
-        Vectors that are not centred: embedders of sentences are made for cosines as they are.
+        Vectors that are not centred, because sentence embedders are trained for plain cosines. Their cosines are in
+        [-1, 1].
 
     Raises:
         ModelError: The embedder cannot be loaded, or memory runs out.

@@ -1,4 +1,4 @@
-"""How much each pool row resembles the anticipated tasks: METHOD.md's sim(s), and the nearest task row behind it."""
+"""How similar each pool row is to the anticipated tasks (sim(s) of the objective), and its nearest task row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cosine(
     - `max`: the largest cos(s, x); in [-1, 1].
     - `mean`: the mean of cos(s, x), in closed form from the mean task vector; in [-1, 1].
     - `top-mean`: the mean of the `n` largest cos(s, x); in [-1, 1]. A task with fewer than `n` rows is an error,
-      because a mean over fewer rows is another score.
+      because a mean over fewer rows is a different score.
     - `per-example`: minus the share of task rows for which s is among the `k` least similar pool rows (equal cosines go
       by id); in [-1, 0].
 
@@ -44,8 +44,8 @@ def cosine(
         tasks: Task name -> unit rows `(m, d)`, made by the same representation.
         weights: Task name -> task mass p_t >= 0, summing to 1. A task of weight 0 gets its score and adds nothing.
         aggregate: See above.
-        n: Of `top-mean`.
-        k: Of `per-example`; the size of the set that is to be chosen.
+        n: Number of nearest task rows in `top-mean`.
+        k: Number of least similar pool rows in `per-example`; the size of the set to choose.
 
     Returns:
         Scores of the pool's rows in the pool's order; the order of rows changes no value. Time is one matrix product a
@@ -53,14 +53,14 @@ def cosine(
         constant.
 
     Raises:
-        DataError: No task, an empty task, widths that differ, rows that are not unit vectors, weights that are not a
-            mass over these tasks, `n` larger than a task, `k` missing or larger than the pool.
+        DataError: No task, an empty task, widths that differ, rows that are not unit vectors, weights that do not sum
+            to 1 over these tasks, `n` larger than a task, `k` missing or larger than the pool.
 
     Source: Hsiung et al., arXiv 2506.05346 (`per-example`); He et al. 2024 (`top-mean`, n = 1 there).
     """
     _check(pool, tasks, weights)
     size = _size(pool, tasks, aggregate, n, k)
-    # In the order of ids, so that ties are broken by id and the order in which rows came changes nothing.
+    # In the order of ids, so that ties are broken by id and the order of the input rows changes nothing.
     order = np.argsort(np.array(pool.ids), kind="stable")
     rows = pool.matrix[order]
     scores: dict[str, Column] = {}
@@ -91,14 +91,23 @@ def cosine(
 
 
 def mean_cosine(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, float]) -> Column:
-    """The task-weighted mean cosine `(n,)` float64, in [-1, 1]: what breaks ties of the per-example arm."""
+    """The task-weighted mean cosine `(n,)` float64, in [-1, 1], which breaks ties of the per-example arm.
+
+    Args:
+        pool: `n` unit rows `(n, d)`.
+        tasks: Task name -> unit rows `(m, d)`.
+        weights: Task name -> task mass, summing to 1.
+
+    Raises:
+        DataError: See `cosine`.
+    """
     return cosine(pool, tasks, weights, aggregate="mean").combined
 
 
 def task_cover(pool: Vectors, tasks: Mapping[str, Vectors]) -> Column:
     """The largest cosine of every pool row to any row of any task, clipped at 0: `(n,)` float64 in [0, 1].
 
-    What conditional gain subtracts.
+    Conditional gain subtracts it.
     """
     even = {name: 1.0 / len(tasks) for name in tasks}
     scores = cosine(pool, tasks, even, aggregate="max")
@@ -120,7 +129,7 @@ def rank_sum(parts: Sequence[Scores]) -> Scores:
         any.
 
     Raises:
-        DataError: The parts are fewer than two, or of other rows or tasks than the first.
+        DataError: There are fewer than two parts, or one has other rows or tasks than the first.
     """
     if len(parts) < 2:
         raise DataError(f"score.of: found {len(parts)}; a rank sum needs at least two scores")
@@ -157,16 +166,17 @@ def rank_sum(parts: Sequence[Scores]) -> Scores:
 
 
 def consensus(parts: Sequence[Scores]) -> Scores:
-    """The mean rank of every pool row by one score in several representations: `rank_sum`, under a name of its own.
+    """The mean rank of every pool row by one score in several representations, in [0, 1]: `rank_sum` under its own
+    name.
 
-    Ranks and not cosines are averaged, since how far cosines spread differs from one space to another.
+    Ranks are averaged instead of cosines because the spread of cosines differs between spaces.
     """
     parameters = {"representations": len(parts), **parts[0].parameters}
     return replace(rank_sum(parts), name=parts[0].name.replace("cosine/", "consensus/"), parameters=parameters)
 
 
 def scaled_ranks(values: Column) -> Column:
-    """Ranks `(n,)` in [0, 1], equal values sharing the mean of theirs."""
+    """Ranks `(n,)` in [0, 1]; equal values share their mean rank."""
     from scipy.stats import rankdata
 
     if len(values) == 1:
@@ -234,7 +244,7 @@ def _check(pool: Vectors, tasks: Mapping[str, Vectors], weights: Mapping[str, fl
 
 
 def _size(pool: Vectors, tasks: Mapping[str, Vectors], aggregate: str, n: int, k: int | None) -> int:
-    """The number that an aggregate takes, `n` or `k`; 0 for one that takes none."""
+    """The number that an aggregate takes, `n` or `k`; 0 if it takes none."""
     if aggregate not in AGGREGATES:
         raise DataError(f"score.aggregate: found {aggregate!r}; allowed: {', '.join(AGGREGATES)}")
     if AGGREGATES[aggregate].size == "n":

@@ -1,4 +1,4 @@
-"""Depth: how far into an answer alignment changes what a model says.
+"""Depth: how far into an answer alignment changes a model's next-token distributions.
 
 Letters: `n` rows, `t` tokens of an answer, `v` vocabulary.
 """
@@ -36,15 +36,17 @@ def depths(
     """The share of the change by alignment that lies beyond the fifth token of each row's answer, `(n,)` in [0, 1].
 
     The change at a token is KL(p || q) in nats, over the vocabulary, of the next token by the aligned model p and by
-    the base q behind the same text; it is summed over the answer's tokens, its end token among them. An answer of five
+    the base q behind the same text; it is summed over the answer's tokens, including its end token. An answer of five
     tokens or fewer has depth 0, and so has one at which the two models agree throughout.
 
     Source: Qi et al. 2024, Safety Alignment Should Be Made More Than Just a Few Tokens Deep (arXiv 2406.05946).
 
     Args:
-        rows: Conversations that end with an answer, from `chat.encode_all`. `ids`: theirs.
-        model, base: The aligned model and the base, which read the same tokens.
-        filler: A token to pad with. `batch_tokens`: most tokens of a batch, padding counted.
+        rows: Conversations that end with an answer, from `chat.encode_all`.
+        ids: Ids of the rows.
+        model, base: The aligned model and the base model, which share a tokenizer.
+        filler: Padding token.
+        batch_tokens: Most tokens in a batch, including padding.
 
     Raises:
         ModelError: Memory runs out.
@@ -65,7 +67,7 @@ def depths(
 
 
 def _beyond(aligned: torch.Tensor, plain: torch.Tensor) -> float:
-    """The share, of logits `(t, v)` in front of an answer's tokens."""
+    """The share beyond the fifth token, from the logits `(t, v)` that predict an answer's tokens."""
     first, second = aligned.log_softmax(-1), plain.log_softmax(-1)
     # Rounding may leave a divergence of nearly equal distributions just below zero.
     change = (first.exp() * (first - second)).sum(-1).clamp(min=0.0).double()

@@ -1,9 +1,9 @@
 """How a row is laid out and worded on its surface, as numbers: about two dozen plain features of prompt and answer.
 
-The prompt is the last user turn, the answer the last turn. Whether an answer opens with a refusal, or in the first
-person, is not among the features: on a pool of refusals both are the kind of answer itself, which has a column of its
-own (`refusal` of `pool.traits`), and the rest of the features would only echo it. What opens a prompt, its politeness
-and its words for a format are told of English alone, and are 0 in other languages.
+The prompt is the last user turn, the answer the last turn. Two things are not features: whether an answer opens with a
+refusal, and whether it opens in the first person. Both describe the kind of answer, which has its own column (`refusal`
+of `pool.traits`); in a pool of refusals they would dominate the others. How a prompt opens, its politeness and its
+words for a format are recognised in English only, and are 0 in other languages.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Text(NamedTuple):
         return max(1, len(self.text))
 
     def opens(self, pattern: re.Pattern[str]) -> float:
-        """1 where it begins so, what is said for politeness apart, else 0."""
+        """1 if the text begins with the pattern, ignoring polite phrases, else 0."""
         return float(pattern.match(POLITE.sub("", self.text).lstrip(" ,.!\n")) is not None)
 
     def count(self, pattern: re.Pattern[str]) -> int:
-        """How often a pattern is found in it."""
+        """How often the pattern occurs in the text."""
         return sum(1 for _ in pattern.finditer(self.text))
 
 
@@ -117,15 +117,16 @@ def features(messages: Messages) -> list[float]:
 
 
 def formats(pool: Texts, tasks: Mapping[str, Texts], weights: Mapping[str, float]) -> Space:
-    """Unit vectors of the features, in which a cosine tells how alike two rows are laid out.
+    """Unit vectors of the features; their cosines, in [-1, 1], say how similar the layouts of two rows are.
 
-    Each feature is taken less its mean and over its spread, cut off at FARTHEST; both are those of a mixture, half of
-    the pool and half of the tasks by their weight, so that neither a large pool nor a task of weight 0 decides. A
-    feature that never differs is 0. A last number, 1 for all, makes rows of middling format alike, whose direction
-    would be chance without it.
+    Each feature is standardised and clipped at FARTHEST. Its mean and spread are those of a mixture, one half pool and
+    one half tasks by their weight, so that neither a large pool nor a task of weight 0 decides. A feature that never
+    differs is 0. A last entry, 1 for all rows, makes rows of average format similar to each other; without it their
+    direction would be random.
 
     Args:
-        pool: `n` candidates. `tasks`: of each task `m` rows, at least one.
+        pool: `n` candidates.
+        tasks: Task name -> `m` rows, at least one.
         weights: Task name -> task mass, summing to 1.
 
     Returns:
@@ -134,7 +135,7 @@ def formats(pool: Texts, tasks: Mapping[str, Texts], weights: Mapping[str, float
     tables = {name: _table(texts) for name, texts in tasks.items()}
     rows = _table(pool)
     shares = [(rows, 0.5), *((table, weights[name] / 2) for name, table in tables.items())]
-    # Sorted, so that what is added up is in one order whatever that of the rows is.
+    # Sorted, so that sums run in the same order whatever the order of the rows.
     mean = sum(share * np.sort(table, axis=0).mean(axis=0) for table, share in shares)
     square = sum(share * np.sort((table - mean) ** 2, axis=0).mean(axis=0) for table, share in shares)
     spread = np.sqrt(square)

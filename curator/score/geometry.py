@@ -1,6 +1,6 @@
-"""Geometry: whether a row pulls weights the way that alignment moves them, and not the way that a task does.
+"""Geometry: whether a row pulls the weights in the direction of alignment rather than in that of a task.
 
-Letters: `n` rows, `b` batch, `t` tokens; a linear layer takes `i` numbers and gives `o`.
+Letters: `n` rows, `b` batch, `t` tokens; a linear layer has `i` inputs and `o` outputs.
 """
 
 from __future__ import annotations
@@ -41,17 +41,19 @@ def pulls(
     """How far training on each row would move the weights along each step, `(n,)` in [-1, 1].
 
     With g_m the gradient of the row's mean loss over its answer's tokens by the weights of linear layer m, and D_m that
-    layer's step, it is the mean over layers of cos(-g_m, D_m). Every layer counts alike, however long its gradient: the
-    few layers with long ones would decide otherwise (SQSD, arXiv 2605.04572). A layer whose gradient or step is zero
-    counts as 0. No gradient is built: g_m is the sum over tokens of d x^T, with d the loss's gradient at the layer's
-    output and x its input, so that (g_m . D_m) is the sum of d . D_m x, and |g_m|^2 the sum over pairs of tokens of
-    (d . d')(x . x').
+    layer's step, it is the mean over layers of cos(-g_m, D_m). Every layer has the same weight, however long its
+    gradient: otherwise the few layers with long gradients would decide (SQSD, arXiv 2605.04572). A layer whose gradient
+    or step is zero counts as 0. No gradient is built: g_m is the sum over tokens of d x^T, with d the loss's gradient
+    at the layer's output and x its input, so that (g_m . D_m) is the sum of d . D_m x, and |g_m|^2 the sum over pairs
+    of tokens of (d . d')(x . x').
 
     Args:
-        rows: Conversations that end with an answer, from `chat.encode_all`. `ids`: theirs.
-        model: In fp32, at whose weights gradients are taken; they are left as they are.
-        steps: Name -> a matrix `(o, i)` a layer, see `step_between`.
-        filler: A token to pad with. `batch_tokens`: most tokens of a batch, padding counted.
+        rows: Conversations that end with an answer, from `chat.encode_all`.
+        ids: Ids of the rows.
+        model: The model in fp32 whose gradients are taken; its weights do not change.
+        steps: Name -> one matrix `(o, i)` per layer, see `step_between`.
+        filler: Padding token.
+        batch_tokens: Most tokens in a batch, including padding.
 
     Raises:
         ModelError: The model has no linear layers in its blocks, or memory runs out.

@@ -1,7 +1,7 @@
 """Models that are aligned on one random half of the pool, so that the other half is new to them.
 
-Whatever such models say of a row is said by the one that was not aligned on it: rows are scored by the model of the
-other half. What they have seen of a row is then at most a near duplicate of it, which `pool.clean` drops.
+Every row is scored by the model of the other half, which was not aligned on it. That model has seen at most a near
+duplicate of the row, and `pool.clean` drops those.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Half:
     """One half of the pool at one seed.
 
     Attributes:
-        arm: What its models are called. `seed`: of this halving, from 0.
-        aligned: Sorted ids that its model is aligned on. `scored`: those of the other half, which its models score.
+        arm: What its models are called. `seed`: number of this halving, from 0.
+        aligned: Sorted ids that its model is aligned on. `scored`: ids of the other half, which its models score.
     """
 
     arm: str
@@ -49,7 +49,7 @@ class HalfModels:
     """The models of one half.
 
     Attributes:
-        half: Whose. `aligned`: weights of the aligned model.
+        half: The half they belong to. `aligned`: weights of the aligned model.
         tuned: Task -> weights after fine-tuning that model on it: those at the task's checkpoints, then the last.
     """
 
@@ -61,17 +61,17 @@ class HalfModels:
 def halved(ids: Sequence[str], alignments: Alignments, *, k: int, seed: int) -> list[Half]:
     """Both halves of a pool, at every seed.
 
-    Which half a row is in, and which rows a model is aligned on, goes by hash of its id: the order of the rows changes
-    nothing, and more rows to align on are a superset of fewer.
+    A hash of its id decides which half a row is in and whether a model is aligned on it: the order of the rows changes
+    nothing, and a larger number of rows to align on gives a superset of a smaller one.
 
     Args:
         ids: `n` rows, each once.
-        k: How many rows are selected, which a model is aligned on where the recipe says no other number; where a half
-            has fewer, it is aligned on all of them.
-        seed: The recipe's.
+        k: Number of rows that are selected. A model is aligned on as many unless the recipe names another number, or on
+            the whole half if it has fewer.
+        seed: The recipe's seed.
 
     Raises:
-        DataError: There are fewer than two rows, or the recipe asks for more than a half has.
+        DataError: There are fewer than two rows, or the recipe asks for more rows than a half has.
     """
     if len(ids) < 2:
         raise DataError("score: the pool has 1 row, and the score needs two halves; add rows to the pool")
@@ -96,7 +96,7 @@ class Workshop:
 
     Attributes:
         run: The run. `folder`: where pieces go. `execute`: its engine.
-        count: Of its trainings.
+        count: Counts its trainings.
     """
 
     run: Run
@@ -107,9 +107,9 @@ class Workshop:
     def train(self, halves: Sequence[Half], *, tuned: bool) -> list[HalfModels]:
         """The models of every half, fine-tuned on every anticipated task where `tuned`.
 
-        Alignment and fine-tuning are those of the recipe (`verify.align`, `verify.finetune`, the keep rows of every
-        arm, a task's attack and defence), at their own length and learning rate even where `verify.regime` finds
-        another later. Both halves of a seed share their seeds of training.
+        Alignment and fine-tuning follow the recipe (`verify.align`, `verify.finetune`, the keep rows of every arm, a
+        task's attack and defence), with their own length and learning rate even if `verify.regime` later finds others.
+        Both halves of a seed share their seeds of training.
         """
         recipe, keep = self.run.recipe, self.rows_of("keep")
         pool = role_files(self.run.root.absolute())["pool"]
@@ -125,7 +125,7 @@ class Workshop:
         }
         tasks = [task for task in recipe.tasks if task.anticipated] if tuned else []
         parts = {task.name: self.rows_of(*(f"{part} {task.name}" for part in PARTS)) for task in tasks}
-        # The keys of the aligned weights are known before they are there.
+        # The keys of the aligned weights are known before the weights exist.
         ahead = {
             (half, task.name): self._job(
                 half, task.name, replace(job.weights, key=job.key), recipe.verify.finetune, rows=parts[task.name],
@@ -178,7 +178,7 @@ class Workshop:
         )
 
     def _trained(self, jobs: Sequence[TrainJob], later: Sequence[TrainJob] = ()) -> dict[str, tuple[Weights, ...]]:
-        """Folder of each training -> what it has left on the way, then at its end."""
+        """Folder of each training -> the weights at its checkpoints, then those at its end."""
         by_folder, weights = {job.folder: job for job in jobs}, dict[str, tuple[Weights, ...]]()
         for folder, trained in executed(run_train, jobs, self.execute, later, mix=self.run.recipe.engine.mix):
             end = by_folder[folder].weights.after(trained, by_folder[folder].key)
@@ -187,18 +187,20 @@ class Workshop:
         return weights
 
     def rows_of(self, *roles: str) -> tuple[Rows, ...]:
-        """All rows of some roles, as far as the run has such rows."""
+        """All rows of the run that have one of the roles."""
         files = role_files(self.run.root.absolute())
         return tuple(Rows(str(files[role])) for role in roles if role in files)
 
     def place(self, what: str, half: Half | None) -> str:
-        """The folder of a piece of a half's models, or of one that is of no half, from the run folder on."""
+        """The folder, relative to the run folder, of a piece of a half's models, or of a piece that belongs to neither
+        half.
+        """
         folder = self.folder / what / (f"{half.arm}-{half.seed}" if half else "")
         return str(folder.relative_to(self.common.root))
 
     @cached_property
     def common(self) -> Job:
-        """What every job of the run says alike, on the base."""
+        """The settings that all jobs of the run share, on the base model."""
         start, root, shelf = self.run.record("base"), self.run.root.absolute(), self.run.shelf
         return Job(
             root=root,

@@ -41,32 +41,35 @@ def interference(
 ) -> list[Scores]:
     """The loss of every pool row's answer after a small step on a task, less the loss before it, in nats a token.
 
-    The step goes against the gradient g of the task's loss, the mean over all answer tokens of the first
-    `section.rows` of its rows in the order of ids, which are hashes. With W all weights that have a gradient, as one
-    vector, the weights move by -section.size * |W| * u, where u is g / |g| (`gradient`, what plain gradient descent
-    does) or sign(g) / |sign(g)| (`sign`, about what Adam's first steps do); |.| is the Euclidean length. Afterwards
-    the weights are what they were, bit for bit.
+    The step goes against the gradient g of the task's loss, the mean over all answer tokens of the first `section.rows`
+    of its rows in the order of ids, which are hashes. With W all weights that have a gradient, as one vector, the
+    weights move by -section.size * |W| * u, where u is g / |g| (`gradient`, what plain gradient descent does) or
+    sign(g) / |sign(g)| (`sign`, about what Adam's first steps do); |.| is the Euclidean length. Afterwards the weights
+    are restored bit for bit.
 
-    Larger is more harmed by the task, and stands for more similar. The first order of it is -size * |W| * (r . u) with
-    r the gradient of the row's own loss, so it shows whether task and row pull the weights in opposite directions;
-    it needs no gradient of single rows but two forward passes a row (the first serves all steps on all tasks).
+    A larger value means that the task harms the row more; it takes the place of a larger similarity. To first order the
+    value is -size * |W| * (r . u) with r the gradient of the row's own loss, so it shows whether task and row pull the
+    weights in opposite directions. It needs no gradients of single rows, only two forward passes per row (the first
+    serves all steps on all tasks).
 
     Args:
-        pool: `n` rows. `tasks`: rows of every task, by name; those of more than `max_tokens` tokens, on which
-            fine-tuning does not train either, are left out.
+        pool: `n` rows.
+        tasks: Task name -> rows. Rows of more than `max_tokens` tokens are left out, as fine-tuning leaves them out.
         weights: Task name -> task mass p_t. A task of weight 0 gets its score and adds nothing.
-        sections: Steps to take; of the same step, each of LOSSES is a score.
-        model: In fp32, since small steps vanish in bf16. `tokenizer`: of it.
+        sections: Steps to take; each of LOSSES after the same step is its own score.
+        model: In fp32, since small steps vanish in bf16.
+        tokenizer: The model's tokenizer.
         taken_on: In words, which weights these are.
-        micro_batch: Task rows at a time for the gradient. `batch_tokens`: Most tokens of a batch of pool rows.
-        progress: Called with the forward passes done and the number of all passes, a row a pass.
+        micro_batch: Task rows in a batch for the gradient.
+        batch_tokens: Most tokens in a batch of pool rows.
+        progress: Called with the forward passes done and their total, one pass per row.
 
     Returns:
-        For each section one Scores a loss, in the order of LOSSES; any finite number is in their range. They name no
+        For each section one Scores per loss, in the order of LOSSES. Values are any finite numbers. The scores name no
         nearest task row.
 
     Raises:
-        DataError: No row of a task is short enough.
+        DataError: All rows of a task are too long.
         ModelError: A gradient is zero or not finite, a row is too long for the model, or memory runs out.
     """
     encoded = encode_all(tokenizer, pool.rows)
@@ -81,7 +84,7 @@ def interference(
 
     before, after, rows = losses(0), [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
     limit = min(max_tokens, window(model))
-    model.requires_grad_(True)  # merging an adapter leaves weights without gradients
+    model.requires_grad_(True)  # weights have no gradients after an adapter is merged
     try:
         steps = 0
         for name, task in tasks.items():
@@ -111,13 +114,14 @@ def name_of(section: Score, loss: str) -> str:
 
 @contextmanager
 def stepped(model: PreTrainedModel, step: str, size: float, task: str) -> Iterator[None]:
-    """While the block runs, weights are moved against the gradients that they hold; then they are what they were.
+    """Moves the weights against the gradients that they hold while the block runs, then restores them.
 
-    The gradients are gone either way. The old values are copied and not added back, since weights that are moved there
-    and back differ in their last bits.
+    The gradients are removed either way. Old values are copied instead of added back, since weights that are moved
+    there and back differ in their last bits.
 
     Args:
-        step, size: As in `interference`. `task`: its name, for messages.
+        step, size: As in `interference`.
+        task: Name of the task, for messages.
 
     Raises:
         ModelError: The gradient is zero or not finite, or memory runs out.
@@ -136,7 +140,7 @@ def stepped(model: PreTrainedModel, step: str, size: float, task: str) -> Iterat
                 "model; use another score, or another model"
             )
         scale = size * _length(moving) / length
-        # On the CPU, so that a GPU holds weights and gradients only.
+        # On the CPU, so that the GPU holds only weights and gradients.
         originals = [weight.detach().to("cpu", copy=True) for weight in moving]
     try:
         with torch.no_grad():
@@ -173,13 +177,13 @@ def _step_rows(
 
 
 def _set_gradient(rows: Sequence[tuple[str, Tokens]], *, model: PreTrainedModel, filler: int, micro_batch: int) -> None:
-    """Leaves the gradient of the mean loss over the rows' answer tokens in the weights."""
+    """Computes the gradient of the mean loss over the rows' answer tokens into the weights' `grad`."""
     import torch
 
     model.zero_grad(set_to_none=True)
     ids, encoded = [row_id for row_id, _ in rows], [tokens for _, tokens in rows]
     lengths = [len(row.ids) for row in encoded]
-    # Each micro-batch adds its sum over this total, so that how rows are batched does not change their weight.
+    # Each micro-batch adds its sum divided by this total, so that batching does not change the weight of a row.
     total = sum(len(row.ids) - max(row.start, 1) for row in encoded)
     with torch.enable_grad(), memory("verify.finetune.micro_batch"):
         for batch in batches(lengths, ids, tokens=max(lengths) * micro_batch, rows=micro_batch):

@@ -2,12 +2,14 @@
 
 The outcome is f = log P(complying) - log P(refusing), the mean over the probes kept for pilot and regime, of the model
 that is aligned on the whole pool (and the keep rows) with a weight w_i on the loss of row i, and then fine-tuned on a
-task. The score is df/dw_i at w = 1, in nats. Large: the row, counted more, makes the model comply more.
+task. The score is df/dw_i at w = 1, in nats. A large score means that the model complies more if the row counts more.
 
-Unlike other scores of models it is not cross-fitted: it is the derivative of the very training that holds the row.
-Alignment takes whole epochs, as many as hold the recipe's number of steps, so that every row is seen equally often. The
-order of rows, and AdamW made smooth (`adjoint.ROOT`), are its own; length, rates and batches are the recipe's. Rows
-that are too long to be trained on change nothing, and score 0.
+Unlike the other scores of models it is not cross-fitted, because it is the derivative of a training that holds the row.
+Alignment takes whole epochs, as many as cover the recipe's number of steps, so that every row is seen equally often.
+Length, learning rates and batches come from the recipe; the order of rows and the smooth AdamW (`adjoint.ROOT`) do not.
+Rows that are too long for training change nothing and score 0.
+
+Source: Engstrom et al. 2025, Optimizing ML Training with Metagradient Descent (arXiv 2503.13751).
 
 Letters: `n` rows.
 """
@@ -40,14 +42,14 @@ if TYPE_CHECKING:
     from curator.train.job import Rows
 
 LARGEST = 50_000_000
-"""Parameters of a model, of which 2 sqrt(steps) states of three tensors each must fit into memory."""
+"""Most parameters of a model, since 2 sqrt(steps) states of three tensors each must fit into memory."""
 
 
-ANSWER = {"role": "assistant", "content": "An answer."}  # behind a probe, for the tokens in front of it
+ANSWER = {"role": "assistant", "content": "An answer."}  # placeholder behind a probe
 
 
 class Placed:
-    """A model with other weights in its place, as the functions of `model.losses` call one."""
+    """A model evaluated with other weights, with the interface that the functions of `model.losses` expect."""
 
     def __init__(self, model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
         self.model, self.weights = model, weights
@@ -57,7 +59,7 @@ class Placed:
         return iter(self.weights.values())
 
     def __call__(self, **given: object) -> object:
-        """What the model gives with these weights."""
+        """The model's output with these weights."""
         import torch
 
         return torch.func.functional_call(self.model, dict(self.weights), args=(), kwargs=given)
@@ -69,7 +71,8 @@ def trial_of(
     """The trial of a job.
 
     Args:
-        rows: The pool's. `model`, `tokenizer`: the base's.
+        rows: Rows of the pool.
+        model, tokenizer: The base model's.
 
     Raises:
         ModelError: The model is larger than LARGEST.
@@ -111,11 +114,11 @@ class Trial:
     """Both trainings and the outcome, as functions of the weights of `n` rows.
 
     Attributes:
-        model: In fp32 or better. `filler`: a token to pad with.
-        rows: The pool's, whose weights vary. `keep`: rows beside them, of weight 1.
-        tasks: Name -> rows that are fine-tuned on.
-        probes: Each probe with each opener behind it, `openers` in their order for every probe.
-        seed: Of the orders of rows.
+        model: In fp32 or better. `filler`: padding token.
+        rows: Rows of the pool, whose weights vary. `keep`: rows beside them, of weight 1.
+        tasks: Task name -> rows to fine-tune on.
+        probes: Each probe followed by each opener, in the order of `openers` for every probe.
+        seed: Seed of the orders of rows.
     """
 
     model: PreTrainedModel
@@ -130,7 +133,7 @@ class Trial:
     seed: int
 
     def start(self) -> State:
-        """The base's weights, each once."""
+        """The base model's weights, shared ones once."""
         return State.at({name: value.detach() for name, value in self.model.named_parameters()})
 
     def phase(self, task: str | None) -> Phase:
@@ -140,7 +143,7 @@ class Trial:
         limit = min(section.max_tokens, window(self.model))
         short = [number for number, row in enumerate(every) if len(row.ids) <= limit]
         epoch = math.ceil(len(short) / section.batch)
-        # As long as for the rows of the recipe; alignment ends with an epoch.
+        # As long as for the recipe's rows; alignment ends with a whole epoch.
         steps = section.steps_over(len(short))
         steps = steps if task else epoch * math.ceil(steps / epoch)
         batches: list[list[int]] = []
@@ -164,7 +167,7 @@ class Trial:
         return Phase(loss, section, steps)
 
     def losses(self, weights: Mapping[str, torch.Tensor], rows: Sequence[Tokens]) -> list[torch.Tensor]:
-        """Of every answer token of some rows."""
+        """The losses of every answer token of some rows, in nats."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         placed = cast("PreTrainedModel", Placed(self.model, weights))
@@ -172,7 +175,7 @@ class Trial:
             return token_losses(rows, model=placed, filler=self.filler)
 
     def outcome(self, weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Log P(complying) - log P(refusing), the mean over probes."""
+        """Log P(complying) - log P(refusing) in nats, the mean over probes."""
         import torch
 
         log_probs = -torch.stack([each.sum() for each in self.losses(weights, self.probes)])
@@ -183,13 +186,13 @@ class Trial:
         return (comply - refuse).mean()
 
     def after(self, by_row: torch.Tensor, task: str) -> float:
-        """The outcome of both trainings with these weights of rows."""
+        """The outcome in nats after both trainings with these row weights `(n,)`."""
         aligned, _ = self.phase(None).run(self.start(), by_row)
         tuned, _ = self.phase(task).run(State.at(aligned.weights), by_row)
         return float(self.outcome(tuned.weights).detach())
 
     def gradients(self) -> dict[str, NDArray[np.float64]]:
-        """df/dw at w = 1 for every task, `(n,)`."""
+        """Task name -> df/dw at w = 1, `(n,)` in nats."""
         import torch
 
         start = self.start()
@@ -205,7 +208,7 @@ class Trial:
                     self.outcome(end.weights), list(end.weights.values()), materialize_grads=True
                 )
             slope, _ = tuning.back(on_the_way, State.at(dict(zip(end.weights, slopes, strict=True))), ones)
-            # The moments begin anew with every training, so alignment reaches fine-tuning by its weights alone.
+            # The moments start from zero in every training, so alignment affects fine-tuning only through the weights.
             _, by_row = phase.back(kept, State.at(slope.weights), ones)
             by_task[task] = by_row.double().cpu().numpy()
         return by_task

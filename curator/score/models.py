@@ -1,21 +1,21 @@
-"""Scores that ask models: how likely an answer is under the base, and what alignment and fine-tuning do to it.
+"""Scores computed with models: how likely an answer is under the base, and how alignment and fine-tuning change that.
 
-Every one but `own-distribution` and `metagradient` is cross-fitted: a row is scored by models that were aligned on the
-other half of the pool (`score.halves`). Written with theta_0 the base, theta_a a model aligned on a half, theta_f(t, c)
-checkpoint c of fine-tuning it on task t, and l_i the mean loss of row i's answer in nats a token (of its first 16
-tokens, by default):
+All of them except `own-distribution` and `metagradient` are cross-fitted: a row is scored by models that were aligned
+on the other half of the pool (`score.halves`). Written with theta_0 the base, theta_a a model aligned on a half,
+theta_f(t, c) checkpoint c of fine-tuning it on task t, and l_i the mean loss of row i's answer in nats a token (of its
+first 16 tokens, by default):
 
-- `own-distribution`: -l_i(theta_0). Large: the base would give such an answer by itself.
+- `own-distribution`: -l_i(theta_0). Large: the base model itself would give such an answer.
 - `depth`: the share of the KL divergence between theta_a and theta_0 that lies beyond the fifth answer token, in [0, 1]
-  (`score.depth`). Large: alignment changes the answer all through, and not only how it begins.
-- `forgetting`: for each task the mean over checkpoints (the end among them) and seeds of
-  max(0, l_i(theta_f(t, c)) - l_i(theta_a)). Large: fine-tuning takes the answer away, so the row is vulnerable.
+  (`score.depth`). Large: alignment changes the whole answer, not only its beginning.
+- `forgetting`: for each task the mean over checkpoints (the end among them) and seeds of max(0, l_i(theta_f(t, c)) -
+  l_i(theta_a)). Large: fine-tuning makes the model forget the answer, so the row is vulnerable.
 - `geometry`: for each task the mean over linear layers m and seeds of cos(-g_im, A_m) - cos(-g_im, T_m), in [-2, 2],
   with g_im the gradient of l_i (of the whole answer) at theta_a, A = theta_a - theta_0 and T = theta_f(t, end) -
-  theta_a (`score.geometry`). Large: the row pulls weights as alignment has, and not as the task does.
+  theta_a (`score.geometry`). Large: the row pulls the weights as alignment did, and not as the task does.
 
 - `metagradient`: for each task d/dw_i of the pilot probes' mean log P(complying) - log P(refusing) after fine-tuning,
-  with w_i the weight of row i in alignment (`score.metagradient`). Large: counted more, the row makes models comply.
+  with w_i the weight of row i in alignment (`score.metagradient`). Large: models comply more if the row counts more.
 
 A positive lambda (`select.weight`) avoids rows of a large score, a negative one prefers them: rows that are vulnerable,
 deep, likely or geometrically safe are preferred by a negative weight. A task that is not anticipated is not trained on;
@@ -56,21 +56,21 @@ Column = NDArray[np.float64]
 
 
 class Question(NamedTuple):
-    """What a score asks of models: the jobs, and what gives its value of every row by task when they are done."""
+    """The model jobs behind a score, and the function that gives its value for every row by task once they are done."""
 
     jobs: Sequence[PassJob]
     read: Callable[[], Mapping[str, Column]]
 
 
 def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
-    """Every score of models that the recipe asks for, by name; models and what they say are pieces below `folder`.
+    """Every score of models that the recipe asks for, by name; models and their results are pieces below `folder`.
 
     Args:
-        k: How many rows are to be selected.
+        k: Number of rows to select.
 
     Raises:
-        DataError: The pool is too small for the halves that are asked for.
-        ModelError: As of trainings and losses.
+        DataError: The pool is too small for the halves that the recipe asks for.
+        ModelError: A training or the computation of losses fails.
     """
     from curator.engine import runner
 
@@ -102,10 +102,10 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
 
 @dataclass(frozen=True)
 class Passes:
-    """Makes the jobs that ask models about rows of the pool, and reads what was said.
+    """Makes the jobs that evaluate models on rows of the pool, and reads their results.
 
     Attributes:
-        workshop: Of the run. `ids`: `n` rows of the pool.
+        workshop: The run's workshop. `ids`: ids of the `n` rows of the pool.
     """
 
     workshop: Workshop
@@ -121,11 +121,13 @@ class Passes:
         others: Sequence[tuple[str, Weights]] = (),
         course: Course | None = None,
     ) -> PassJob:
-        """What a model says of the rows that its half scores, or, with no half, the base of all rows.
+        """The job that evaluates a half's model on the rows it scores, or, without a half, the base model on all rows.
 
         Args:
-            measure: A name in `passes.MEASURES`. `what`: which of the half's models it is, for the folder.
-            others: Models that are evaluated beside it, by name. `course`: of a metagradient.
+            measure: A name in `passes.MEASURES`.
+            what: Which of the half's models it is, for the folder.
+            others: Models that are evaluated beside it, by name.
+            course: The trainings of a metagradient.
         """
         common, recipe = self.workshop.common, self.workshop.run.recipe
         rows = Rows(self.pool, self.ids if half is None else half.scored)
@@ -155,15 +157,15 @@ class Passes:
 
     @cached_property
     def position(self) -> Mapping[str, int]:
-        """Of each row among `ids`."""
+        """The position of each row among `ids`."""
         return {row_id: number for number, row_id in enumerate(self.ids)}
 
     def said(self, job: PassJob, name: str) -> Column:
-        """A column of what a finished job has said of its rows, `(m,)` in their order."""
+        """A column of a finished job's results, `(m,)` in the order of its rows."""
         return load_row_values(job.root / job.folder)[name].to_numpy()
 
     def over_halves(self, models: Sequence[HalfModels], value: Callable[[HalfModels], Column]) -> Column:
-        """`(n,)`: each row's value by the models of the half that it is not in, the mean over seeds.
+        """`(n,)` each row's value by the models of the half that does not hold it, the mean over seeds.
 
         Args:
             value: Gives the values of the rows that a half's models score, in their order.
@@ -235,7 +237,7 @@ def _geometry(_section: Score, passes: Passes, models: Sequence[HalfModels]) -> 
 def _metagradient(_section: Score, passes: Passes, _models: Sequence[HalfModels]) -> Question:
     workshop, recipe = passes.workshop, passes.workshop.run.recipe
     odds = recipe.verify.log_odds
-    assert odds is not None  # the recipe is refused without
+    assert odds is not None  # a recipe without it is refused
     tasks = [task.name for task in recipe.tasks if task.anticipated]
     course = Course(
         align=recipe.verify.align,
@@ -258,7 +260,8 @@ QUESTIONS: dict[str, Callable[[Score, Passes, Sequence[HalfModels]], Question]] 
     "geometry": _geometry,
     "metagradient": _metagradient,
 }
-"""What each kind asks. Values by task are those of the anticipated tasks; under the name "" they know no task."""
+"""The question of each kind of score. Values are by anticipated task; a score that depends on no task has the name
+""."""
 
 RANGES = {"own-distribution": (-math.inf, 0.0), "depth": (0.0, 1.0), "forgetting": (0.0, math.inf)}
 RANGES |= {"geometry": (-2.0, 2.0), "metagradient": (-math.inf, math.inf)}

@@ -1,4 +1,6 @@
-"""What models say of rows, one piece a model: a job that is made once under its key, on the recipe's engine."""
+"""Numbers that models give for rows, one piece per model: a job that runs once under its key, on the recipe's
+engine.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +26,20 @@ if TYPE_CHECKING:
 
     from curator.model.chat import Tokens
 
-BASE = "@base"  # among `others`; no task has such a name
+BASE = "@base"  # a name among `others`; tasks cannot have it
 
 Columns = Mapping[str, "NDArray[np.float64]"]
-"""Name -> `(n,)`, a number a row."""
+"""Name -> `(n,)`, one number per row."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """Both trainings that a metagradient goes through, and what comes out of them.
+    """Both trainings that a metagradient goes through, and their outcome.
 
     Attributes:
-        keep: Rows beside the pool's. `tasks`: name and rows of each. `probes`: whose log-odds are the outcome.
-        refuse, comply: Texts that answers open with. `seed`: of the orders of rows.
+        keep: Rows beside the pool's. `tasks`: name and rows of each. `probes`: the probes whose log-odds are the
+            outcome.
+        refuse, comply: Texts that answers open with. `seed`: seed of the orders of rows.
     """
 
     align: Training
@@ -49,7 +52,7 @@ class Course:
     seed: int
 
     def facts(self) -> tuple[object, ...]:
-        """What decides it, for keys."""
+        """Everything that decides the result, for keys."""
         sets = [self.keep, self.probes, *(parts for _, parts in self.tasks)]
         rows = [[texts_of(part) for part in parts] for parts in sets]
         settings = self.align.model_dump(), self.finetune.model_dump()
@@ -58,12 +61,12 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class PassJob(Job):
-    """What a model says of rows, beside other models where the measure compares some.
+    """A job that evaluates a model on rows, beside other models if the measure compares some.
 
     Attributes:
         measure: A name in MEASURES. `others`: the models that it takes beside `weights`, by name.
-        batch_tokens: Most tokens of a batch, padding counted.
-        course: Of a metagradient.
+        batch_tokens: Most tokens in a batch, including padding.
+        course: The trainings of a metagradient.
     """
 
     rows: Rows
@@ -74,7 +77,7 @@ class PassJob(Job):
 
 
 def run_pass(job: PassJob) -> str:
-    """Asks the job's models about its rows, unless its folder already holds what they say."""
+    """Evaluates the job's models on its rows, unless its folder already holds the results; returns the folder."""
 
     def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
@@ -135,4 +138,4 @@ MEASURES: dict[str, Callable[[PassJob, Sequence[Tokens], Sequence[str], int], Co
     "pulls": _pulls,
     "metagradient": _metagradient,
 }
-"""What can be measured: takes the job, the encoded rows, their ids and a token to pad with."""
+"""The measures by name; each takes the job, the encoded rows, their ids and a padding token."""

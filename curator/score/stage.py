@@ -1,4 +1,4 @@
-"""Stage `scores`: how similar every candidate is to each task, by each representation, and every score side by side."""
+"""Stage `scores`: how similar every candidate is to each task, by each representation, with all scores side by side."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 SpaceName = tuple[str, Embedder | None]
-"""A kind of score, and what embeds for it where that is not the pool's embedder."""
+"""A kind of score, and its embedder if that is not the pool's."""
 
 
 class Compared(NamedTuple):
-    """One representation's vectors of the pool and of every task, and what scoring by them needs to know.
+    """One representation's vectors of the pool and of every task, and what else scoring needs.
 
     Attributes:
-        pool: Of the candidates. `tasks`: of every task's rows, by name.
+        pool: Vectors of the candidates. `tasks`: vectors of every task's rows, by name.
         weights: Task name -> task mass.
-        k: How many rows are to be selected.
+        k: Number of rows to select.
         interference: The interference scores, by name. `models`: the scores of models, by name.
-        representations: The vectors of pool and tasks by each representation of the recipe, and what these are called
-            (`names`): for their consensus, and for scores that name one.
-        spaces: Vectors of pool and tasks that are made of the texts for scores that need such.
+        representations: The vectors of pool and tasks by each representation of the recipe, and their names (`names`):
+            for their consensus, and for scores that name one.
+        spaces: Vectors of pool and tasks that are computed from the texts, for scores that need them.
     """
 
     pool: Vectors
@@ -61,7 +61,7 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
     from curator.score.models import of_models
 
     recipe, data = run.recipe, run.data()
-    refuse_few(run, data.pool, run.traits())  # where another run has read the pool, this one has not looked yet
+    refuse_few(run, data.pool, run.traits())  # if another run has read the pool, this one has not checked it yet
     weights = recipe.weights()
     k = rows_wanted(recipe.select, data.pool.rows["tokens"]) if data.given is None else data.given.height
     interference = interference_of(run)
@@ -132,7 +132,7 @@ def interference_of(run: Run) -> dict[str, Scores]:
 
 
 def spaces_of(run: Run) -> dict[SpaceName, Space]:
-    """The vectors that the recipe's scores of texts compare, each made once."""
+    """The vectors that the recipe's scores of texts compare, each computed once."""
     from curator.provenance import set_threads, threads_alone
     from curator.represent.vectors import embedder
     from curator.score.content import contents
@@ -173,7 +173,7 @@ def scored(section: Score, compared: Compared) -> Scores:
     """The score that a recipe's section names.
 
     Raises:
-        DataError: As `cosine.cosine`.
+        DataError: See `cosine.cosine`.
     """
     return SCORERS[section.kind](section, compared)
 
@@ -235,12 +235,12 @@ TEXTUAL = tuple(kind for kind, scorer in SCORERS.items() if scorer is _textual)
 
 
 def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
-    """Every score that can be had of these vectors and steps: `id`, and a column `<score>:<task>` for each task.
+    """Every score that these vectors and steps allow: `id`, and a column `<score>:<task>` for each task.
 
-    By each representation: every aggregator, what the recipe selects by and its parts, and, where interference is
-    taken, the rank sum of it and the recipe's cosine. Then those that know no single representation: the consensus of
-    several (as the recipe's cosine or consensus is aggregated), every interference score, and whatever else the recipe
-    selects by or its pilot compares.
+    By each representation: every aggregator, what the recipe selects by and its parts, and, if interference is
+    computed, the rank sum of interference and the recipe's cosine. Then the scores that belong to no single
+    representation: the consensus of several (as the recipe's cosine or consensus is aggregated), every interference
+    score, and whatever else the recipe selects by or its pilot compares.
     """
     import polars as pl
 
@@ -265,8 +265,8 @@ def every_score(recipe: Recipe, compared: Sequence[Compared]) -> pl.DataFrame:
 
 
 def _sections(recipe: Recipe, rows: int) -> list[Score]:
-    """The scores that each representation gets; `rows` is the smallest task's, which bounds `n` of a top-mean."""
-    # Of whatever representation the recipe takes them, the table has them of each.
+    """The scores of each representation; `rows` is the size of the smallest task, which bounds `n` of a top-mean."""
+    # Whichever representation the recipe names, the table holds these scores for each.
     cosines = [part.model_copy(update={"by": None}) for part in parts_of(recipe.score) if part.kind == "cosine"]
     first = cosines[0] if cosines else Score(n=min(Score().n, rows))
     n = min(first.n, rows)

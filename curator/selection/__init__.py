@@ -1,1 +1,1 @@
-"""Choosing rows that cover the pool and resemble the tasks least, within limits and with a certificate."""
+"""Selection of rows that cover the pool and resemble the tasks least, within limits and with a certificate."""

@@ -1,7 +1,7 @@
-"""The sets of all arms: the curated one, and other ways to choose k rows, against which it is measured.
+"""The sets of all arms: the curated set, and sets of k rows chosen in other ways, to which it is compared.
 
-Each way returns row ids in the order chosen. Rows are taken by id, never by position, and ties go by id, so the order
-in which ids arrive changes nothing.
+Each way returns row ids in the order chosen. Rows are taken by id, never by position, and ties are broken by id, so the
+order of the input ids changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from curator.wording import these
 
 ARM_SCHEMA = {"arm": pl.String, "seed": pl.Int64, "id": pl.String}
 ALIKE = ("refusal", "length", "category")
-"""What the lowest and the highest within strata are matched by."""
+"""Groupings that `low-matched` and `high-matched` are matched by."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Stock:
     """What the sets of all arms are drawn from.
 
     Attributes:
-        scores: Of all `n` rows. `groups`, `lengths`: `n` pairs of refusal and category, and `(n,)` tokens, in the order
-            of `scores`. `strata`: id -> its labels by ALIKE.
-        ids: The `c` rows that controls may hold. `similarity`, `mean_cosine`: `(c,)` of them.
+        scores: Scores of all `n` rows. `groups`, `lengths`: `n` pairs of refusal and category, and `(n,)` tokens, in
+            the order of `scores`. `strata`: id -> its labels by ALIKE.
+        ids: The `c` rows that controls may hold. `similarity`, `mean_cosine`: `(c,)` values of these rows.
         selection: The curated set.
         size: How many rows of `ids` are put in order, before a budget cuts them.
-        budget: Most tokens of a set; null where sets have as many rows as the curated one.
-        given: Arms whose ids are known: the user's own, and the pilot's best random draw.
+        budget: Most tokens of a set; null if all sets have as many rows as the curated one.
+        given: Arms whose ids are given: the user's own, and the pilot's best random draw.
         drawable: `ids` as a set, null for all rows.
-        capped: Rows in an order -> those of them, in it, that the caps on answers leave; null without caps.
-        seed: The recipe's.
+        capped: Ordered rows -> those that the caps on answers leave, in the same order; null without caps.
+        seed: The recipe's seed.
     """
 
     scores: Scores
@@ -140,7 +140,7 @@ def _highest(stock: Stock, k: int) -> Ids:
 
 
 def _matched(order: Ids, stock: Stock) -> Ids:
-    """The best rows of an order of all candidates, within strata by ALIKE that are as frequent as among them."""
+    """The best rows of an order of all candidates, with strata by ALIKE as frequent as among the candidates."""
     if stock.budget is None:
         return within_strata(order, stock.strata, stock.size)
     return stock.cut(interleaved(order, stock.strata))
@@ -161,7 +161,7 @@ DRAWS: dict[str, Callable[[Stock, int], Ids]] = {
     CURATED_RECOVERY: lambda stock, seed: stock.selection.ids,
     RANDOM_RECOVERY: _random,
 }
-"""The built-in arms by name: from what is drawn from, and the number of the seed, to row ids."""
+"""The built-in arms by name: each takes the stock and the number of the seed, and returns row ids."""
 
 
 def draw_arms(
@@ -183,26 +183,29 @@ def draw_arms(
     All sets are drawn here, so that they are fixed before any training starts.
 
     Args:
-        rows, traits: Of the pool, in the columns of ROW_SCHEMA and of `pool.traits`. `matched-random` has the curated
+        rows, traits: The pool, in the columns of ROW_SCHEMA and of `pool.traits`. `matched-random` has the curated
             set's composition by refusal, category and quartile of tokens; `low-matched` and `high-matched` have the
             pool's by ALIKE.
-        scores: Of the same `n` rows. `selection`: the curated arm, and the size of all arms but `full`.
+        scores: Scores of the same `n` rows.
+        selection: The curated arm. All arms except `full` have its size.
         seeds: Arm -> how many seeds it runs.
-        mean_cosine: `(n,)` aligned with `scores`, which breaks the ties of the per-example score.
-        budget: Most tokens of a set, where the curated one was chosen under a budget: random, low and high similarity
-            then take rows in their order while one fits, and so do the lowest and highest within strata, whose rows
-            stand in an order of which every beginning has about the pool's composition. Matched random takes as many
-            rows as the curated set, some of them exchanged for others of their group and length quartile until it has
-            about as many tokens (`nearer`); where no exchange brings it there, random rows fill it up. A set that is
-            given is what it is.
+        mean_cosine: `(n,)` aligned with `scores`; breaks the ties of the per-example score.
+        budget: Most tokens of a set, if the curated set was chosen under a budget. Random, low and high similarity then
+            take rows in their order while one fits. `low-matched` and `high-matched` do the same in an order of which
+            every prefix has about the pool's composition. Matched random takes as many rows as the curated set and
+            exchanges some for others of the same group and length quartile until it has about as many tokens
+            (`nearer`); if no exchange suffices, random rows fill it up. Given sets are not changed.
         given: Arms whose ids are given: the user's own, and the pilot's best random draw.
         drawable: Ids that controls are drawn from; null for all. A given set may hold rows that are not candidates.
-        capped: Rows in an order -> those that the caps on answers leave, which `random-capped` takes from; null without
+        capped: Ordered rows -> those that the caps on answers leave, from which `random-capped` takes; null without
             caps.
-        seed: The recipe's.
+        seed: The recipe's seed.
+
+    Returns:
+        One row per arm, seed and row id, in the columns of ARM_SCHEMA.
 
     Raises:
-        SelectionError: There are too few candidates for a set of that size.
+        SelectionError: There are too few candidates for a set of this size.
     """
     row_of = {row_id: row for row, row_id in enumerate(rows["id"])}
     order = [row_of[row_id] for row_id in scores.ids]
@@ -219,7 +222,7 @@ def draw_arms(
         similarity=scores.combined[candidates],
         mean_cosine=mean_cosine[candidates],
         selection=selection,
-        # A budget is filled along the whole order: how many rows it pays for depends on which they are.
+        # A budget is filled along the whole order, since the number of rows that fit depends on their lengths.
         size=len(selection.ids) if budget is None else len(candidates),
         budget=budget,
         given=given or {},
@@ -257,10 +260,16 @@ def random(ids: Sequence[str], k: int, generator: np.random.Generator) -> tuple[
 def random_within(
     ids: Sequence[str], tokens: Mapping[str, float], budget: float, generator: np.random.Generator
 ) -> Ids:
-    """Ids drawn one after the other, each kept while it still fits into the budget.
+    """Ids drawn one after the other at random, each kept if it still fits into the budget.
+
+    Args:
+        ids: Ids to draw from.
+        tokens: Id -> its cost.
+        budget: The largest sum of costs.
+        generator: Source of randomness.
 
     Raises:
-        SelectionError: None fits.
+        SelectionError: Not even one row fits.
     """
     return within(random(ids, len(ids), generator), tokens, budget)
 
@@ -278,31 +287,31 @@ def high_similarity(ids: Sequence[str], score: ArrayLike, k: int) -> tuple[str, 
     """The `k` ids of highest score, highest first.
 
     Raises:
-        SelectionError: As `low_similarity`.
+        SelectionError: See `low_similarity`.
     """
     return _ranked(ids, [-column("score", score, len(ids))], k)
 
 
 def per_example(ids: Sequence[str], score: ArrayLike, mean_cosine: ArrayLike, k: int) -> tuple[str, ...]:
-    """The paper's per-example sets, merged: the `k` ids least similar to the most task rows, ties by lower mean cosine.
+    """The merged per-example sets of Hsiung et al. (arXiv 2506.05346): the `k` ids least similar to the most task rows.
 
     Args:
         ids: `n` ids.
-        score: `(n,)` the `per-example` score (minus a share, so lowest comes first).
-        mean_cosine: `(n,)` the `mean` score.
-        k: How many.
+        score: `(n,)` the `per-example` score (minus a share, so the lowest comes first).
+        mean_cosine: `(n,)` the `mean` score; ties go to the lower one.
+        k: Number of ids.
 
     Raises:
-        SelectionError: As `low_similarity`.
+        SelectionError: See `low_similarity`.
     """
     return _ranked(ids, [column("score", score, len(ids)), column("mean_cosine", mean_cosine, len(ids))], k)
 
 
 def within(order: Sequence[str], costs: Mapping[str, float], budget: float) -> tuple[str, ...]:
-    """The ids in this order, each while it still fits into the budget.
+    """The ids in this order, each kept if it still fits into the budget.
 
     Raises:
-        SelectionError: None fits.
+        SelectionError: Not even one row fits.
     """
     picks, used = [], 0.0
     for row_id in order:

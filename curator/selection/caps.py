@@ -1,4 +1,4 @@
-"""Caps: no answer and no opener on more than a share of a set. Groups of one cap may lie within groups of another."""
+"""Caps: each answer and each opener on at most a share of a set. Groups of one cap may lie within groups of another."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from curator.selection.problem import Problem, Rows
 from curator.wording import these
 
 CapsGiven = Mapping[str, tuple[Sequence[object], float]]
-"""Name of a cap -> `n` labels in the caller's row order, null for rows in no group of it, and the largest share of the
-set that rows of one label may be, in (0, 1]."""
+"""Name of a cap -> `n` labels in the caller's row order (null for rows in none of its groups), and the largest share of
+the set that may have one label, in (0, 1]."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """A cap as it was given: `group` `(n,)` numbers the groups of the sorted rows, -1 for none; `labels` of them."""
+    """A cap as it was given: `group` `(n,)` is the group number of each sorted row, -1 for none; `labels` names the
+    groups.
+    """
 
     name: str
     share: float
@@ -30,16 +32,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Caps:
-    """Caps on a set of about `size` rows. Groups no larger than their cap are left out: they can limit nothing.
+    """Caps on a set of about `size` rows. Groups that are not larger than their cap are left out; they cannot limit a
+    set.
 
     Any two groups are disjoint or one lies within the other, so they are a forest, and the sets within the caps are the
-    independent sets of a laminar matroid: whatever rows are taken, every other can be exchanged in, and all sets that
-    no row can be added to are of one size.
+    independent sets of a laminar matroid: any row can be exchanged into a set, and all maximal sets have the same size.
 
     Attributes:
-        given: Each cap as it was given. `size`: what their shares are of.
-        chain: `(n, depths)` the groups that a row lies in, the outermost first, -1 where there are no more.
-        most: `(g,)` the most rows of each group. `cap`: `(g,)` which of `given` it belongs to. `labels`: `g` of them.
+        given: Each cap as it was given. `size`: the number of rows that shares are taken of.
+        chain: `(n, depths)` the groups that a row lies in, outermost first, padded with -1.
+        most: `(g,)` the most rows of each group. `cap`: `(g,)` its position in `given`. `labels`: `g` group labels.
         parent: `(g,)` the group around each, -1 for none.
     """
 
@@ -64,10 +66,11 @@ class Caps:
         return self.given[int(self.cap[group])].name
 
     def kept(self, rows: Rows, used: Rows | None = None) -> NDArray[np.bool_]:
-        """Which of the rows, the best first, make the best set within the caps beside what is `used` of each group.
+        """Mask of the rows, given best first, that form the best set within the caps, given what is `used` of each
+        group.
 
-        Inner groups keep their first rows, then the groups around them the first of those: as in any matroid, taking
-        the best row that still may be taken is exact.
+        Inner groups keep their first rows, then the groups around them keep the first of those. This is exact, as
+        greedy is in any matroid.
         """
         room = self.most if used is None else self.most - used
         keep = np.ones(len(rows), dtype=bool)
@@ -85,7 +88,7 @@ def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
     """Caps in the order of the problem's rows.
 
     Raises:
-        SelectionError: A share is out of range, or there is not one label a row.
+        SelectionError: A share is out of range, or the number of labels is not the number of rows.
     """
     result = []
     for name, (labels, share) in (caps or {}).items():
@@ -120,7 +123,7 @@ def sized(given: Iterable[Given], size: int, allowed: Rows, ids: Sequence[str]) 
         rows = np.bincount(each.group[allowed][each.group[allowed] >= 0], minlength=len(each.labels))
         largest = counted(each.share, size)
         binding = np.flatnonzero(rows > largest)
-        renumbered = np.full(len(each.labels) + 1, -1, dtype=np.int32)  # its last is for rows in no group
+        renumbered = np.full(len(each.labels) + 1, -1, dtype=np.int32)  # the last entry is for rows in no group
         renumbered[binding] = np.arange(len(most), len(most) + len(binding), dtype=np.int32)
         columns.append(renumbered[each.group][:, None])
         weights += rows[binding].tolist()
@@ -128,8 +131,8 @@ def sized(given: Iterable[Given], size: int, allowed: Rows, ids: Sequence[str]) 
         cap += [number] * len(binding)
         labels += [each.labels[group] for group in binding]
     chain = np.concatenate(columns, axis=1)
-    # Outermost first: by how many rows a group holds; of equal groups, the earlier cap's is the outer one.
-    held = np.array([*weights, -1])[chain]  # no group is -1, which takes the last
+    # Outermost first: by number of rows; of equal groups, that of the earlier cap is the outer one.
+    held = np.array([*weights, -1])[chain]  # -1 (no group) indexes the last entry
     chain = np.take_along_axis(chain, np.argsort(-held, axis=1, kind="stable"), axis=1)
     unknown = -2
     parent = np.full(len(most), unknown, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""How far from the best possible a set can be, whatever the best set is."""
+"""Certificates: how far a set can be at most from the best possible one, which need not be known."""
 
 from __future__ import annotations
 
@@ -16,20 +16,31 @@ RANDOM_SETS = 16
 def upper_bound(
     term: Coverage, penalty: Column, limits: Limits, picks: list[int], *, prefixes: int = _PREFIXES
 ) -> float | None:
-    """A value that no set within the limits exceeds, or null where the term is not monotone.
+    """A value of the objective that no set within the limits exceeds; null if the term is not monotone.
 
-    For monotone submodular g and modular c of either sign, every set S and every feasible O:
-    g(O) - c(O) <= g(S) + sum over o in O of (g(o | S) - c(o)). The right side is maximised over O, at about as many
-    prefixes of the picks as `prefixes` says and at all of them, and the least is kept. Without monotonicity
-    g(O) <= g(S with O) fails, so there is no such bound.
+    For monotone submodular g and modular c of either sign, every set S and every feasible O: g(O) - c(O) <= g(S) + sum
+    over o in O of (g(o | S) - c(o)). The right side is maximised over O, for S each of about `prefixes` prefixes of the
+    picks and all of them, and the smallest is kept. Without monotonicity g(O) <= g(S with O) fails, so this bound does
+    not hold.
+
+    Args:
+        term: A coverage term; its state is overwritten.
+        penalty: `(n,)` what each row costs the objective.
+        limits: Satisfiable limits.
+        picks: The rows of a set, in the order picked.
+        prefixes: About how many prefixes are evaluated.
+
+    Source: the data-dependent bound of Leskovec et al. 2007 (Cost-effective outbreak detection), after Nemhauser,
+    Wolsey and Fisher 1978.
     """
-    # Why it holds: monotone gives g(O) <= g(S with O), and falling gains give g(S with O) <= g(S) + sum of g(o | S).
-    # Rows of O that are in S have gain 0 and still cost c(o), which is modular and may have either sign.
+    # Why it holds: monotonicity gives g(O) <= g(S with O), and falling gains give g(S with O) <= g(S) + sum of g(o |
+    # S). Rows of O that are in S have gain 0 but still cost c(o), which is modular and may have either sign.
     if not term.monotone:
         return None
     least = np.inf
-    # Any S gives a bound, so the least over some prefixes of the picks is one. At the empty set it is loose for lack of
-    # coverage, at the whole set for what lies below its last gain; the least is somewhere between.
+    # Any S gives a bound, so the smallest over some prefixes of the picks is one too. It is loose at the empty set,
+    # where nothing is covered yet, and at the whole set, where gains below the last one still count; the smallest lies
+    # between.
     sizes = set(np.linspace(0, len(picks), min(prefixes, len(picks)) + 1).round().astype(int).tolist())
     term.clear()
     for size in range(len(picks) + 1):
@@ -41,17 +52,17 @@ def upper_bound(
 
 
 def largest_sum(limits: Limits, terms: Column) -> float:
-    """The largest sum of `terms` over the sets within the limits; under a budget, of a relaxation of them.
+    """The largest sum of `terms` `(n,)` over the sets within the limits; under a budget, of a relaxation of them.
 
     The relaxation is the fractional knapsack of the positive terms beside must-include rows, without quotas and caps.
     With quotas and caps under k it is the smaller of what either alone allow.
     """
     if limits.k is not None:
-        # Without the caps, or without the quotas, there are only more sets to choose from.
+        # Without the caps, or without the quotas, more sets are allowed, so both are bounds.
         alone = [limits.without_caps, limits.without_quotas] if limits.quotas and limits.caps else [limits]
         return min(float(terms[best_rows(each, terms)].sum()) for each in alone)
-    # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. A part of a row and
-    # groups without quotas only add sets to choose from, so it is still a bound.
+    # Dantzig 1957: by falling value per cost until the budget is used up, the last row in part. Parts of rows and
+    # ignored quotas only allow more sets, so this is still a bound.
     total = float(terms[limits.include].sum())
     room = limits.room - float(limits.cost[limits.include].sum())
     rows = limits.free[terms[limits.free] > 0.0]
@@ -63,7 +74,7 @@ def largest_sum(limits: Limits, terms: Column) -> float:
 
 def best_rows(limits: Limits, terms: Column) -> Rows:
     """The k rows within the limits with the largest sum of `terms`: minima filled with each group's best, then the best
-    of the rest under the maxima; or the best rows within the caps. Of limits that have quotas or caps, but not both.
+    of the rest under the maxima; or the best rows within the caps. The limits may have quotas or caps, not both.
     """
     assert limits.k is not None
     assert not (limits.quotas and limits.caps)
@@ -95,8 +106,8 @@ def best_rows(limits: Limits, terms: Column) -> Rows:
 def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
     """A random set within the limits; under a budget, rows are added in random order while one fits.
 
-    No row is preferred to another of the same groups. With quotas and caps under k, rows are added in random order
-    while the set can still be completed to k rows.
+    Rows of the same groups are equally likely. With quotas and caps under k, rows are added in random order as long as
+    the set can still be completed to k rows.
     """
     order = generator.random(len(limits.cost))
     if limits.k is not None and not (limits.quotas and limits.caps):
@@ -104,7 +115,7 @@ def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
     tally = Tally(limits)
     picks: list[int] = []
     free = limits.free[np.argsort(order[limits.free])].tolist()
-    # Under k a row fits only if the minima can still be filled, so they need no turn of their own.
+    # Under k a row fits only if the minima can still be filled, so minima need no separate step.
     turns = [(limits.include.tolist(), False), *([(free, True)] if limits.k is None else []), (free, False)]
     for rows, only_needed in turns:
         picked = set(picks)
@@ -118,6 +129,6 @@ def random_rows(limits: Limits, generator: np.random.Generator) -> Rows:
 
 
 def random_mean(term: Coverage, penalty: Column, limits: Limits, generator: np.random.Generator) -> float:
-    """Mean objective value of 16 random sets within the limits."""
+    """Mean objective value of 16 random sets within the limits; `penalty` `(n,)` is that of each row."""
     sets = [random_rows(limits, generator).tolist() for _ in range(RANDOM_SETS)]
     return float(np.mean([objective_value(term, penalty, rows) for rows in sets]))

@@ -1,7 +1,7 @@
-"""What a set is made of beside the pool it comes from: refusals, answers, openers, lengths, formats and categories.
+"""The composition of sets and of their pool: refusals, answers, openers, lengths, formats and categories.
 
-Similarity to a task is first of all similarity in the kind of answer, so that two sets which differ in it may differ in
-what they teach. The figures here say so before anything is trained.
+Similarity to a task is first of all similarity in the kind of answer, so that sets of different similarity may also
+teach different behaviour. These figures show that before anything is trained.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from curator.records import Scores, Vectors
 
 POOL = "pool"
 FEW_REFUSALS = 0.5
-"""A set whose share of refusals is below this much of the pool's teaches another kind of answer."""
+"""A set has unusually few refusals if its share of refusals is below this fraction of the pool's."""
 FEWEST_REFUSALS = 0.1
-"""Share of refusals in the pool from which that is said."""
+"""The least share of refusals in the pool for which this is reported."""
 APART = 0.2
-"""Difference between the shares of refusals of the least and the most similar rows above which they differ in kind."""
+"""Largest difference between the shares of refusals of the least and the most similar rows that is not reported."""
 COVERED = 2000
-"""Rows of the pool at most on which coverage is measured; evenly spaced by id."""
+"""Most rows of the pool on which coverage is measured; evenly spaced by id."""
 _INSTEAD = {
     CURATED: "; select.within: [refusal] gives it the pool's share",
     LOW_SIMILARITY: f"; the arm `{LOW_MATCHED}` has the pool's share",
@@ -38,23 +38,24 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Composition:
-    """What a set is made of; of an arm, means over its draws.
+    """The composition of a set; for an arm, means over its draws.
 
     Attributes:
         set: `pool`, or an arm.
         rows: At least 1.
-        refusals: Share of refusals among rows of which the judge of refusals can tell; null where it can of none.
-        unjudged: Share of rows of which it cannot.
-        answers, openers: How many different ones, word for word and by the first words.
-        openers_by_chance: How many as many random rows of the pool would have, on average.
-        top_answer, top_opener: Share of the most frequent one.
-        words: Median of an answer.
+        refusals: Share of refusals among the rows that the judge of refusals could judge; null if it could judge none.
+        unjudged: Share of rows that it could not judge.
+        answers, openers: Number of distinct answers (word for word) and of distinct openers (first words).
+        openers_by_chance: Mean number of distinct openers of as many random rows of the pool.
+        top_answer, top_opener: Share of rows with the most frequent answer, and opener.
+        words: Median number of words in an answer.
         formats: Format of the answer -> share of the rows.
-        categories: How many different ones, no category being one. `category_entropy`: of their shares, in nats.
+        categories: Number of distinct categories; rows without a category count as one more. `category_entropy`:
+            entropy of their shares, in nats.
         similarity: Mean of the score that the curated set was chosen by.
-        coverage: Mean over the pool's rows of the largest cosine, clipped at 0, to a row of the set; null where it was
-            not measured.
-        vulnerable: Share of rows that are among those forgotten most; null where the recipe asks for no share of them.
+        coverage: Mean over the pool's rows of the largest cosine, clipped at 0, to a row of the set, in [0, 1]; null if
+            it was not measured.
+        vulnerable: Share of rows that are among those forgotten most; null if the recipe sets no such share.
     """
 
     set: str
@@ -84,17 +85,18 @@ def compositions(
     *,
     vulnerable: Set[str] | None = None,
 ) -> list[Composition]:
-    """The composition of the pool, then that of each arm, in the order drawn. An arm without rows, or with rows that
-    are not the pool's, has none.
+    """The composition of the pool, then that of each arm, in the order drawn. Arms without rows, or with rows from
+    outside the pool, are left out.
 
     Args:
-        rows, traits: Of the pool, in the columns of ROW_SCHEMA and of `pool.traits`. `scores`: of the same rows.
+        rows, traits: The pool, in the columns of ROW_SCHEMA and of `pool.traits`.
+        scores: Scores of the same rows.
         drawn: The sets of all arms, in the columns of ARM_SCHEMA.
-        vectors: Of the same rows, in which coverage is measured; null to leave it out.
-        vulnerable: Ids of the pool's vulnerable rows; null where the recipe asks for no share of them.
+        vectors: Vectors of the same rows, for coverage; null to leave coverage out.
+        vulnerable: Ids of the pool's vulnerable rows; null if the recipe sets no share of them.
     """
     similarity = pl.DataFrame({"id": scores.ids, "similarity": scores.combined})
-    # In one order whatever joins do, so that sums round alike.
+    # In a fixed order whatever joins do, so that sums round in the same way.
     pool = rows.select("id", "category").join(traits, on="id", maintain_order="left")
     pool = pool.join(similarity, on="id", maintain_order="left")
     if vulnerable is not None:
@@ -115,16 +117,16 @@ def compositions(
 
 
 def expected_distinct(repeats: Mapping[int, int], k: int) -> float:
-    """How many different values `k` rows have on average that are drawn without replacement (Hurlbert 1971).
+    """Expected number of distinct values among `k` rows drawn without replacement (Hurlbert 1971).
 
     Args:
-        repeats: How many rows have a value -> how many values are like that.
+        repeats: Number of rows that share a value -> number of such values.
         k: At most the number of rows.
     """
     total = sum(count * values for count, values in repeats.items())
 
     def missed(count: int) -> float:
-        """The chance that a value of `count` rows is not drawn."""
+        """The probability that a value of `count` rows is not drawn."""
         if count > total - k:
             return 0.0
         logs = (math.lgamma(size + 1) for size in (total - count, total - k, total - count - k, total))
@@ -135,7 +137,7 @@ def expected_distinct(repeats: Mapping[int, int], k: int) -> float:
 
 
 def refusals(traits: pl.DataFrame, drawn: pl.DataFrame) -> dict[str, float | None]:
-    """The shares of refusals of the pool and of each arm's sets together, as `remarks` takes them; arguments as of
+    """The shares of refusals of the pool and of each arm's sets together, for `remarks`; arguments as in
     `compositions`.
     """
     labelled = drawn.join(
@@ -147,7 +149,7 @@ def refusals(traits: pl.DataFrame, drawn: pl.DataFrame) -> dict[str, float | Non
 
 
 def remarks(shares: Mapping[str, float | None]) -> list[str]:
-    """Sentences about sets whose rows are of another kind than the pool's, by their shares of refusals."""
+    """Sentences about sets whose share of refusals differs strongly from the pool's."""
     sentences, pool = [], shares.get(POOL)
     low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
     if pool is not None and pool >= FEWEST_REFUSALS:
@@ -184,7 +186,7 @@ class _Cover:
 
 
 def _draws(drawn: pl.DataFrame) -> Iterator[tuple[str, list[pl.Series]]]:
-    """Each arm with its distinct sets: one that is the same at every seed has one."""
+    """Each arm with its distinct sets; an arm that is the same at every seed has one."""
     for (arm,), part in drawn.group_by("arm", maintain_order=True):
         sets: list[pl.Series] = []
         for _, each in part.group_by("seed", maintain_order=True):

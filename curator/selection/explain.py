@@ -1,4 +1,4 @@
-"""Why each row was chosen or not, and how much chosen sets agree."""
+"""Why each row was chosen or not, and how much chosen sets overlap."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STABILITY_SCHEMA = {
     "chance": pl.Float64,
     "rank_correlation": pl.Float64,
 }
-# So many covered rows are named in a sentence; the table holds all.
+# Covered rows that a sentence names at most; the table holds all.
 _NAMED = 8
 
 
@@ -53,18 +53,17 @@ def explain(
 
     Args:
         problem, bounds: What `selection` was solved from.
-        selection: Of `solve`.
-        scores: Of the same ids, for the nearest task rows; `nearest` is empty without.
+        selection: The result of `solve`.
+        scores: Scores of the same ids, for the nearest task rows; without them `nearest` is empty.
 
     Returns:
         Chosen: `id`, `rank` from 1, `gain` when picked, `similarity` (the score selected by, not standardised),
-        `nearest` (each task's score and most similar row, null where the score knows none), `covers` (ids of the rows
-        that no other chosen row covers better, itself and its copies first among equals; any row may cover any row
-        here).
+        `nearest` (each task's score and most similar row, null if the score names none), `covers` (ids of the rows that
+        no other chosen row covers better, itself and its copies first among equals; any row may cover any row here).
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
-        by), `barred` (which limit keeps it out whatever its value: `exclude`, `quota` where its group holds its most,
-        the name of a cap that its group has reached, `budget` where it does not fit any more; null else).
+        by), `barred` (the limit that keeps it out whatever its value: `exclude`; `quota` if its group is full; the name
+        of a cap that its group has reached; `budget` if it does not fit any more; else null).
 
     Raises:
         SelectionError: `scores` lacks a row.
@@ -126,7 +125,7 @@ def why(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> str:
     """Why a row is in the set or not, in a few sentences.
 
     Args:
-        chosen, others: Of `explain`.
+        chosen, others: The frames of `explain`.
         row_id: An id, or the start of exactly one.
 
     Raises:
@@ -137,7 +136,7 @@ def why(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> str:
 
 
 def row_of(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> dict[str, Any]:
-    """The row of either frame with this id, or with the only id that starts so.
+    """The row of either frame whose id is, or uniquely starts with, `row_id`.
 
     Raises:
         SelectionError: No row has the id, or several ids start with it.
@@ -155,14 +154,14 @@ def row_of(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> dict[str,
 
 
 def stability(sets: Mapping[str, Sequence[str]], pool_rows: int) -> pl.DataFrame:
-    """One row a pair of sets.
+    """How much sets overlap: one row per pair of sets.
 
     Args:
         sets: Name -> ids in the order picked.
-        pool_rows: Rows of the pool that all were chosen from.
+        pool_rows: Number of rows of the pool that all sets were chosen from.
 
     Returns:
-        `shared` ids; `overlap`: shared / size of the smaller set, in [0, 1]; `chance`: the overlap expected of random
+        `shared` ids; `overlap`: shared / size of the smaller set, in [0, 1]; `chance`: the expected overlap of random
         sets of these sizes; `rank_correlation`: Spearman's rho of the picking order of the shared ids, in [-1, 1], null
         for fewer than 3.
     """

@@ -1,13 +1,14 @@
-"""A floor under coverage: of the sets that keep a share of the coverage that can be had, one of least similarity.
+"""A floor under coverage: among sets that keep a share of the attainable coverage, one of least similarity.
 
-Coverage g is counted from what random sets of the same size have on average, share(S) = (g(S) - g_random) / (g_most -
-g_random), where g_most is that of the greedy set at lambda 0, the most that is found. Sets between coverage alone and
-similarity alone are those of the objective at some lambda; how far lambda may go is found by trying.
+Coverage g is measured from the mean of random sets of the same size, share(S) = (g(S) - g_random) / (g_most -
+g_random), where g_most is the coverage of the greedy set at lambda 0, the largest found. The sets between coverage
+alone and similarity alone are those that the objective gives at some lambda; a search finds the largest lambda that
+keeps the floor.
 
-How far from the best that is, the certificates of the lambdas tried say together. No set has more coverage than the
+The certificates of the lambdas tried together bound the distance from the best set. No set has more coverage than the
 bound at lambda 0. And with B the bound at a lambda > 0, every set O that keeps the floor G has g(O) - lambda * z(O) <=
-B, so its mean similarity z(O) is at least (G - B) / lambda: the largest of these is a limit that no set gets below. For
-lambda < 0 it is a limit that none gets above.
+B, so its mean similarity z(O) is at least (G - B) / lambda: the largest of these is a lower limit for every such set.
+For lambda < 0 it is an upper limit.
 """
 
 from __future__ import annotations
@@ -35,38 +36,39 @@ FRONTIER_SCHEMA: dict[str, type[pl.DataType]] = {
     "bound": pl.Float64,
     "chosen": pl.Boolean,
 }
-"""A row a set: `kind` is `lambda` for one that is greedy at a lambda, `random` for a random one within the same limits,
-`given` for a chosen set that is not greedy's.
+"""One row per set: `kind` is `lambda` for the greedy set at a lambda, `random` for a random set within the same limits,
+and `given` for a chosen set that greedy did not choose.
 
 `weight` is that lambda, null for a random set; `coverage` the value of the coverage term; `share` of it from 0, what
-random sets have on average, to 1, the most found, null where that is no more; `similarity` the mean score of the rows,
-in standard deviations of the pool above its mean (under a budget weighted by cost over budget); `value` the objective
-at the lambda, and `bound` what no set within the limits exceeds, both null for random sets; `chosen` whether it is the
-set that was chosen.
+random sets have on average, to 1, the most found, null if the two do not differ; `similarity` the mean score of the
+rows, in standard deviations of the pool above its mean (under a budget weighted by cost over budget); `value` the
+objective at the lambda, and `bound` a value that no set within the limits exceeds, both null for random sets; `chosen`
+whether the set is the chosen one.
 """
 
 Row = Mapping[str, object]
 
 SIGNS = {"dissimilar": 1.0, "similar": -1.0, "none": 0.0}
-"""What is preferred among sets that keep the floor -> the sign of lambda."""
+"""Preference among the sets that keep the floor -> the sign of lambda."""
 
-_TRIES = 12  # lambdas at most, 0 among them
-_NEAR = 0.002  # a share so little above the floor is as good as on it
-_STEP = 4.0  # from one lambda to the next, until the floor lies between two
-_PREFIXES = 3  # of each try's picks, at which its bound is evaluated
+_TRIES = 12  # most lambdas, including 0
+_NEAR = 0.002  # a share this little above the floor counts as on it
+_STEP = 4.0  # factor from one lambda to the next, until the floor lies between two
+_PREFIXES = 3  # prefixes of each try's picks at which its bound is evaluated
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The set that keeps the floor, and what was tried.
+    """The set that keeps the floor, and the sets that were tried.
 
     Attributes:
-        weight: Its lambda. `picks`, `method`: of greedy at it. `random_value`: mean value of random sets at it.
-        points: Every lambda tried, by rising size, and the random sets, in the columns of FRONTIER_SCHEMA.
-        facts: `coverage` and `prefer` as given; `share` kept, and `share_certified`, which counts from the bound of
-            coverage instead of the most that was found (null where random sets cover as much); `random` and `most`
-            coverage, `most_bound`; `similarity` of the set and `similarity_bound`, which no set that keeps the floor
-            gets past (mean z, null where lambda is 0).
+        weight: The set's lambda. `picks`, `method`: greedy's at this lambda. `random_value`: mean value of random sets
+            at this lambda.
+        points: Every lambda tried, by rising absolute value, and the random sets, in the columns of FRONTIER_SCHEMA.
+        facts: `coverage` and `prefer` as given; `share` kept, and `share_certified`, which is relative to the bound of
+            coverage instead of the most that was found (null if random sets cover as much); `random`, `most` and
+            `most_bound` are coverages; `similarity` of the set and `similarity_bound`, which no set that keeps the
+            floor passes (mean z, null if lambda is 0).
     """
 
     weight: float
@@ -96,7 +98,7 @@ def keep(
     stochastic: float | None = None,
     seed: int = 0,
 ) -> Kept:
-    """The set of least (or greatest) mean similarity among those greedy finds that keep the share of coverage.
+    """The set of least (or greatest) mean similarity among the greedy sets that keep the share of coverage.
 
     Args:
         term: A monotone coverage term on the problem.
@@ -105,11 +107,11 @@ def keep(
         prefer: One of SIGNS; `none` keeps lambda at 0.
         stochastic, seed: As in `select`.
 
-    At most 12 sets are chosen, and fewer where one is found whose share is less than 0.002 above the floor. Each starts
-    from the same gains at the empty set, and the graph is built once.
+    At most 12 sets are chosen, and fewer if the share of one is less than 0.002 above the floor. Each starts from the
+    same gains at the empty set, and the graph is built once.
 
     Raises:
-        SelectionError: The share or the preference is not as above, or the term is not monotone.
+        SelectionError: The share or the preference is not as described, or the term is not monotone.
     """
     if isinstance(coverage, bool) or not isinstance(coverage, int | float | np.number) or not 0.0 < coverage <= 1.0:
         raise SelectionError(f"coverage: found {coverage!r}; it must be above 0 and at most 1")
@@ -138,13 +140,14 @@ def keep(
     random_coverage, random_similarity = (float(np.mean(values)) for values in zip(*random, strict=True))
     span = max(0.0, free.coverage - random_coverage)
     floor = free.coverage - (1.0 - coverage) * span
-    # No set is less (or more) similar than this one would be; lambda is tried around where it ties with coverage alone.
+    # Any other set is at least as (or at most as) similar; the search starts around the lambda at which this set ties
+    # with coverage alone.
     furthest = -sign * largest_sum(bounds, -sign * unit)
     tries = [free]
     if sign:
         tries = _search(at, free, sign=sign, floor=floor, span=span, reach=abs(free.similarity - furthest))
     kept = [each for each in tries if each.coverage >= floor - 1e-12]
-    # The same rows picked in another order have sums that differ in their last bits; the smallest lambda is taken then.
+    # Sums of the same rows picked in another order differ in their last bits; then the smallest lambda is taken.
     chosen = min(kept, key=lambda each: (round(sign * each.similarity, 9), abs(each.weight)))
     limits = [upper_bound(term, each.weight * unit, bounds, each.picks[0], prefixes=_PREFIXES) for each in tries]
 
@@ -189,16 +192,18 @@ def keep(
 def _search(
     at: Callable[[float], _Try], free: _Try, *, sign: float, floor: float, span: float, reach: float
 ) -> list[_Try]:
-    """Lambda 0, which `free` is of, and the lambdas tried after it, until the floor lies closely below one of them.
+    """`free` (lambda 0) and the lambdas tried after it, until the floor lies closely below one of them.
 
     Args:
-        sign: Of every lambda. `floor`: the least coverage to keep. `span`: coverage between random sets and `free`.
-        reach: How far the mean similarity of `free` is from the least (or largest) that any set can have.
+        sign: Sign of every lambda.
+        floor: The least coverage to keep.
+        span: Coverage of `free` minus that of random sets.
+        reach: Distance of the mean similarity of `free` from the least (or largest) of any set.
     """
     tries = [free]
     if reach <= 1e-9:
         return tries
-    # At this lambda coverage alone and similarity alone would tie if the latter covered what a random set does.
+    # At this lambda coverage alone and similarity alone would tie if the latter covered as much as a random set.
     size = max(span, 1e-6 * max(1.0, abs(free.coverage))) / reach
     below: _Try | None = None  # the smallest lambda known to fall below the floor, and the largest known to keep it
     above = free
@@ -211,7 +216,7 @@ def _search(
             below = last
         if below is None:
             if above.similarity == tries[-2].similarity and len(tries) > 2:
-                break  # nothing is left to give up
+                break  # similarity cannot fall (or rise) any further
             size *= _STEP
             continue
         near, far = abs(above.weight), abs(below.weight)
@@ -226,5 +231,5 @@ def _search(
 
 
 def frontier_frame(points: Sequence[Row]) -> pl.DataFrame:
-    """One row a point, in the columns of FRONTIER_SCHEMA."""
+    """One row per point, in the columns of FRONTIER_SCHEMA."""
     return pl.DataFrame(list(points), schema=FRONTIER_SCHEMA)

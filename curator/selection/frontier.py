@@ -1,7 +1,7 @@
-"""The frontier between coverage and similarity, for a set that was chosen at a weight, by trials, or that was given.
+"""The frontier between coverage and similarity, for a set that was given, or chosen at a weight or by trials.
 
-`floor` tries lambdas until one keeps the floor. Here a few are tried only to be drawn: they show what sets of the same
-limits could have had, beside the set and beside random ones. They change nothing of the choice.
+`floor` tries lambdas until one keeps the floor. Here a few are tried only for a plot: they show what other sets within
+the same limits reach, beside the set and random ones. They do not change the choice.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from curator.selection.problem import Problem
 
 _STEPS = (1.0, 4.0)
-"""Times the lambda at which coverage alone and similarity alone tie: the lambdas tried beside 0."""
+"""The lambdas tried beside 0, as multiples of the lambda at which coverage alone and similarity alone tie."""
 
 
 def frontier(
     problem: Problem, bounds: Limits, selection: Selection, *, stochastic: float | None = None
 ) -> tuple[Row, ...]:
-    """The set, greedy ones at lambda 0 and at _STEPS of the set's sign, and 16 random ones within the same limits.
+    """The set, greedy sets at lambda 0 and at _STEPS with the set's sign, and 16 random sets within the same limits.
 
     Args:
         problem, bounds: What the selection was solved from.
-        selection: Without a floor; under one, its own `frontier` holds all of this.
+        selection: A selection without a floor; with one, its own `frontier` holds all of this.
         stochastic: As in `select`.
 
     Returns:
-        Rows in the columns of FRONTIER_SCHEMA, by rising |lambda|, then random sets. The set is `kind` `lambda` where
-        greedy chose it and `given` where it did not; `bound` is its certificate, and null for the others.
+        Rows in the columns of FRONTIER_SCHEMA, by rising |lambda|, then random sets. The set's `kind` is `lambda` if
+        greedy chose it, else `given`; `bound` is its certificate, null for the others.
     """
     term = coverage_term(selection.objective, problem, selection.parameters["objective"])
     unit, free = penalties(problem, bounds, 1.0), np.zeros(len(problem.ids))
@@ -64,7 +64,7 @@ def frontier(
         tries |= {sign * step * span / reach: at(sign * step * span / reach) for step in _STEPS}
     greedy = selection.parameters["greedy"] != "given"
     if greedy:
-        tries[selection.weight] = chosen  # in place of the same lambda, so that the set is there once
+        tries[selection.weight] = chosen  # replaces the point of the same lambda, so that the set appears once
     most = max(coverage for coverage, _ in [chosen, *tries.values()])
 
     def row(kind: str, values: tuple[float, float], *, weight: float | None = None, is_chosen: bool = False) -> Row:

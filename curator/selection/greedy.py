@@ -16,7 +16,7 @@ _ENUMERATED = 200
 
 
 def penalties(problem: Problem, bounds: Limits, weight: float) -> Column:
-    """`(n,)` what each row costs the objective: weight * z times 1 / k, or times cost / budget."""
+    """`(n,)` the penalty of each row in the objective: weight * z / k, or weight * z * cost / budget."""
     return weight * problem.z * bounds.cost / bounds.room
 
 
@@ -29,7 +29,9 @@ def pick(
     generator: np.random.Generator,
     start: Column | None = None,
 ) -> tuple[Picks, str]:
-    """The picks of the greedy that the limits and `stochastic` ask for, and its name; `start` as in `lazy_greedy`."""
+    """The picks of the greedy algorithm that suits the limits and `stochastic`, and its name; `start` as in
+    `lazy_greedy`.
+    """
     if limits.k is None:
         return budget_greedy(term, penalty, limits)
     if stochastic is not None:
@@ -40,20 +42,20 @@ def pick(
 def lazy_greedy(
     term: Coverage, penalty: Column, limits: Limits, *, per_cost: bool = False, start: Column | None = None
 ) -> Picks:
-    """Rows in the order picked, each the one of largest marginal value at its time, and those values.
+    """Rows in the order picked, each of the largest marginal value when it was picked, and these values.
 
     Must-include rows come first, in greedy order among themselves. Under k it goes on to k rows whatever their values;
     under a budget it takes a row only if its value is positive or its group is below its minimum.
 
     Args:
         term: Any coverage term; it is cleared first and holds the picked rows afterwards.
-        penalty: `(n,)` what each row costs the objective.
+        penalty: `(n,)` penalty of each row in the objective.
         limits: Satisfiable limits.
         per_cost: Compare rows by value per cost.
-        start: `(n,)` gains of all rows at the empty set, where they are known: they depend on no penalty.
+        start: `(n,)` gains of all rows at the empty set, if they are known; they do not depend on the penalty.
 
     Gains never rise as rows are added, so an old gain is an upper bound and only the rows at the top of the heap are
-    valued again (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions); the picks are
+    re-evaluated (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions); the picks are
     those of the plain greedy algorithm, ties by the earlier id.
     """
     term.clear()
@@ -65,13 +67,14 @@ def lazy_greedy(
         if not len(candidates) or tally.full():
             continue
         # `gains` sums over strips of columns and `gain` over one column, so the two differ in their last bits. The
-        # bounds stand a hair above: a bound below the true gain would bury the best row.
+        # bounds are raised slightly: a bound below the true gain would hide the best row.
         gains = (term.gains() if start is None or picks else start)[candidates]
         upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty[candidates]
         heap = list(zip((-upper / unit[candidates]).tolist(), candidates.tolist(), strict=True))
         heapq.heapify(heap)
         while heap and not tally.full():
-            # The heap's keys are stale: each was right when its row was last valued, and is an upper bound since.
+            # The heap's keys are stale: each was exact when its row was last evaluated, and has been an upper bound
+            # since.
             _, row = heapq.heappop(heap)
             if not tally.fits(row):
                 continue
@@ -83,7 +86,7 @@ def lazy_greedy(
             if heap and key > heap[0]:
                 heapq.heappush(heap, key)
                 continue
-            # Later it would be worth no more than now, so it need not be put back.
+            # Its value never rises later, so it need not be put back.
             if value <= 0.0 and limits.k is None and not must and not tally.needed(row):
                 continue
             term.add(row)
@@ -96,12 +99,12 @@ def lazy_greedy(
 def budget_greedy(term: Coverage, penalty: Column, limits: Limits) -> tuple[Picks, str]:
     """The better of greedy by value and greedy by value per cost, and its name.
 
-    For a pool of at most 200 rows also the best of both from every single row that has a positive value on its own.
-    Within (1 - 1/e) / 2 of the best set where no row has a positive penalty and there are no other limits.
+    For a pool of at most 200 rows also the best of both from every single row that has a positive value on its own. The
+    value is at least (1 - 1/e) / 2 of the best if all penalties are zero or negative and there are no other limits.
     """
-    # Greedy by value can spend the budget on one dear row, and greedy by value per cost can leave no room for the row
-    # that matters. The better of both has the guarantee (Leskovec et al. 2007, Cost-effective outbreak detection).
-    # Starts from every single row cost n times as much, and mend what both get wrong in small pools.
+    # Greedy by value can spend the budget on one expensive row, and greedy by value per cost can leave too little room
+    # for the row that matters. The better of both has the guarantee (Leskovec et al. 2007, Cost-effective outbreak
+    # detection). Starts from every single row cost n times as much, and correct what both get wrong in small pools.
     starts = [limits]
     if len(penalty) <= _ENUMERATED:
         term.clear()
@@ -129,8 +132,14 @@ def stochastic_greedy(
 ) -> Picks:
     """`lazy_greedy` to k rows, but each pick is the best of a random sample of (n / k) log(1 / epsilon) rows.
 
-    At most n log(1 / epsilon) gains are computed whatever k; within 1 - 1/e - epsilon of the best on average where no
-    row has a penalty (Mirzasoleiman 2015). Must-include rows come first, by id.
+    At most n log(1 / epsilon) gains are computed whatever k. Without penalties the expected value is at least 1 - 1/e -
+    epsilon of the best (Mirzasoleiman et al. 2015, Lazier than lazy greedy, arXiv 1409.7938). Must-include rows come
+    first, by id.
+
+    Args:
+        term, penalty, limits: As in `lazy_greedy`, with a size k.
+        epsilon: In (0, 1); a smaller one gives larger samples.
+        generator: Source of the samples.
     """
     assert limits.k is not None
     term.clear()
@@ -149,7 +158,7 @@ def stochastic_greedy(
     size = max(1, int(np.ceil(len(limits.free) / limits.k * np.log(1.0 / epsilon))))
     left = limits.free.tolist()
     while not tally.full():
-        # The sample is moved to the end of the list, so drawing it costs nothing in the rows left.
+        # The sample is moved to the end of the list, so a draw costs the same however many rows are left.
         sample: list[int] = []
         while left and len(sample) < size:
             at = int(generator.integers(len(left)))
@@ -165,14 +174,14 @@ def stochastic_greedy(
 
 
 def objective_value(term: Coverage, penalty: Column, rows: list[int]) -> float:
-    """The objective of a set; the term holds it afterwards."""
+    """The objective's value of a set; the term holds the set afterwards."""
     term.clear()
     term.add_all(rows)
     return term.value() - float(penalty[rows].sum())
 
 
 def follow(term: Coverage, penalty: Column, picks: list[int]) -> Picks:
-    """These rows in this order, and the value that each adds; nothing is chosen."""
+    """These rows in this order and the value that each adds, for a set that is given and not chosen."""
     term.clear()
     values = []
     for row in picks:

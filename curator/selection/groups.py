@@ -1,8 +1,8 @@
-"""Which group each row is in, by its own columns or by what kind of answer it has; and a set composed as its pool is.
+"""The group of each row, by its columns or the kind of its answer, and sets with the composition of their pool.
 
 Strata are the rows with the same labels of several groupings. A composition is whole rows of each stratum, by largest
 remainder, and becomes quotas whose minimum is their maximum: disjoint groups, for which greedy choice and certificate
-hold as for any others.
+hold as for any other quotas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from curator.errors import SelectionError
 from curator.recipe.limits import TRAITS, Within
 from curator.wording import these
 
-_ROUNDS, _EXACT = 1000, 1e-7  # of fitting strata to stated shares, and how near to them is there
+_ROUNDS, _EXACT = 1000, 1e-7  # of fitting strata to stated shares, and the tolerance
 
 Stratum = tuple[str | None, ...]
 Label = TypeVar("Label", bound=Hashable)
@@ -27,10 +27,15 @@ Label = TypeVar("Label", bound=Hashable)
 def grouped(rows: pl.DataFrame, traits: pl.DataFrame | None, by: Sequence[str]) -> pl.DataFrame:
     """`id` and a column of labels for each grouping of `by`, in the order of the rows; null: in no group.
 
-    The one place that knows where a grouping of `recipe.limits.GROUPINGS` stands.
+    Only this function knows which column holds a grouping of `recipe.limits.GROUPINGS`.
 
     Args:
-        rows: In the columns of ROW_SCHEMA. `traits`: of all these rows; null where no grouping is one of TRAITS.
+        rows: In the columns of ROW_SCHEMA.
+        traits: Traits of all these rows; null if none of the groupings is one of TRAITS.
+        by: Names of groupings.
+
+    Raises:
+        ValueError: A grouping is one of TRAITS, and `traits` is null.
     """
     taken = [name for name in by if name in TRAITS]
     frame = rows.select("id", *(name for name in by if name not in TRAITS))
@@ -42,7 +47,7 @@ def grouped(rows: pl.DataFrame, traits: pl.DataFrame | None, by: Sequence[str]) 
 
 
 def strata(rows: pl.DataFrame, traits: pl.DataFrame | None, by: Sequence[str]) -> list[Stratum]:
-    """The labels of each row by every grouping, in the order of the rows; arguments as of `grouped`."""
+    """The labels of each row by every grouping, in the order of the rows; arguments as in `grouped`."""
     return grouped(rows, traits, by).drop("id").rows()
 
 
@@ -52,13 +57,13 @@ def named(stratum: Stratum, by: Sequence[str]) -> str:
 
 
 def largest_remainder(weights: Mapping[Label, float], k: int) -> dict[Label, int]:
-    """Whole numbers that sum to `k` and are as near to the shares of the weights as such numbers can be.
+    """Whole numbers that sum to `k` and are as near to the shares of the weights as possible.
 
-    Each share is rounded down, and the rows left over go to those that were cut most, equal ones by label. Where k is
-    at most the sum of whole weights, none gets more than its weight.
+    Each share is rounded down, and the remaining rows go to the largest remainders, ties by label. If k is at most the
+    sum of whole weights, no label gets more than its weight.
 
     Args:
-        weights: Label -> at least 0, some of them above it; exact, so that equal remainders are equal.
+        weights: Label -> weight, at least 0 and not all 0; exact, so that equal remainders are equal.
         k: At least 0.
     """
     exact = {label: Fraction(weight) for label, weight in weights.items()}
@@ -72,21 +77,22 @@ def largest_remainder(weights: Mapping[Label, float], k: int) -> dict[Label, int
 
 
 def _order(label: Hashable) -> list[tuple[bool, str]]:
-    """Labels and their parts go by name; null comes last."""
+    """Sorts labels and their parts by name, null last."""
     parts = label if isinstance(label, tuple) else (label,)
     return [(part is None, str(part)) for part in parts]
 
 
 def composed(section: Within, strata: Sequence[Stratum], allowed: Sequence[bool], k: int) -> dict[Stratum, int]:
-    """How many of `k` rows are chosen of each stratum.
+    """The number of rows of each stratum in a set of `k`.
 
     Args:
         section: The recipe's `select.within`.
-        strata: `n` of them, of the rows of the pool.
-        allowed: `(n,)` whether a row may be chosen; the composition is that of these rows.
+        strata: The strata of the pool's `n` rows.
+        allowed: `(n,)` whether a row may be chosen; the composition is that of the allowed rows.
 
     Raises:
-        SelectionError: No k of the allowed rows have the stated shares. It says where, and the largest k that could.
+        SelectionError: No k of the allowed rows have the stated shares; the message says where, and gives the largest
+            possible k.
     """
     stock = Counter(stratum for stratum, free in zip(strata, allowed, strict=True) if free)
     if not stock:

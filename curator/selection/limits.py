@@ -24,14 +24,14 @@ Quotas = Mapping[Any, tuple[int | None, int | None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on a set of the `n` sorted rows of a Problem, checked to be satisfiable.
+    """Limits on a set of the `n` sorted rows of a Problem; some set meets them all.
 
     Attributes:
         k: The exact size, or null under a budget.
-        room: k or the budget. `cost`: `(n,)` what each row takes of it; ones under k.
-        include: Rows that must be in, rising. `free`: the other allowed rows, rising.
+        room: k or the budget. `cost`: `(n,)` cost of each row; ones under k.
+        include: Rows that must be in, ascending. `free`: the other allowed rows, ascending.
         group: `(n,)` group number. `low`, `high`: `(g,)` least and most rows of each. `names`: `g` group labels.
-        caps: Of rows that share a label, beside the quotas.
+        caps: Caps on rows that share a label, beside the quotas.
     """
 
     k: int | None
@@ -47,17 +47,17 @@ class Limits:
 
     @cached_property
     def quotas(self) -> bool:
-        """Whether any group has a limit that can matter."""
+        """Whether any group has a limit that can bind."""
         return bool((self.low > 0).any() or (self.high < np.bincount(self.group, minlength=len(self.low))).any())
 
     @cached_property
     def without_caps(self) -> Limits:
-        """The limits but for the caps: more sets meet them."""
+        """These limits without the caps; at least as many sets meet them."""
         return replace(self, caps=sized((), self.caps.size, self.free, ())) if self.caps else self
 
     @cached_property
     def without_quotas(self) -> Limits:
-        """The limits but for the quotas: more sets meet them."""
+        """These limits without the quotas; at least as many sets meet them."""
         n = len(self.group)
         group, low, high = np.zeros(n, dtype=np.int64), np.array([0]), np.array([n])
         return replace(self, group=group, low=low, high=high, names=("all",)) if self.quotas else self
@@ -73,11 +73,11 @@ class Limits:
         return self.network.filled(self.k - len(self.include))[1]
 
     def plan(self) -> Plan | None:
-        """What keeps greedy from stopping short of k; null where quotas or caps alone cannot make it."""
+        """A plan that keeps greedy from stopping short of k; null unless there are both quotas and caps."""
         return Plan(self.network, self._filled) if self.k is not None and self.quotas and self.caps else None
 
     def largest(self) -> int:
-        """How many rows the quotas' maxima and the caps leave."""
+        """The most rows that a set within the quotas' maxima and the caps can have."""
         if not self.caps:
             available = np.bincount(self.group[np.concatenate([self.include, self.free])], minlength=len(self.low))
             return int(np.minimum(self.high, available).sum())
@@ -87,11 +87,11 @@ class Limits:
 
 
 class Tally:
-    """What is used of the limits so far, with what the unfilled minima still need set aside.
+    """How much of the limits is used so far, with a reserve for the unfilled minima.
 
-    Under a budget a row fits if the minima can still be filled with it. For that, each group's minimum holds the costs
-    of its cheapest rows aside; a dearer row that is taken stands for the dearest of them, and only the difference is
-    new.
+    Under a budget a row fits if the minima can still be filled with it. For that, each group's minimum reserves the
+    costs of its cheapest rows; a more expensive row that is taken replaces the most expensive of them, and only the
+    difference is added.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -103,7 +103,7 @@ class Tally:
         self._capped, self._most = [0] * len(limits.caps.most), limits.caps.most.tolist()
         self._plan = limits.plan()
         self.used = 0.0
-        # Costs of the cheapest rows that would fill each minimum, rising; must-include rows count first.
+        # Costs of the cheapest rows that would fill each minimum, ascending; must-include rows count first.
         self._aside: list[list[float]] = []
         allowed = np.concatenate([limits.include, limits.free])
         for number, least in enumerate(limits.low.tolist()):
@@ -137,13 +137,13 @@ class Tally:
         return self._plan is None or self._plan.fits(row)
 
     def _at_cap(self, row: int) -> int | None:
-        """The innermost group of the row that holds the most rows it may."""
+        """The innermost group of the row that is at its cap; null if there is none."""
         groups = self._caps.chain[row].tolist()
         return next((each for each in reversed(groups) if each >= 0 and self._capped[each] >= self._most[each]), None)
 
     def barred(self, row: int) -> str | None:
-        """Which limit keeps a row out of a finished set: `quota`, the name of a cap, `budget`, or null; that k rows are
-        in is not one.
+        """The limit that keeps a row out of a finished set: `quota`, the name of a cap, `budget`, or null. The size k
+        does not count as one.
         """
         if self._count[self._group[row]] >= self._high[self._group[row]]:
             return "quota"
@@ -152,7 +152,7 @@ class Tally:
         return "budget" if self._limits.k is None and not self.fits(row) else None
 
     def full(self) -> bool:
-        """Whether no row at all fits any more."""
+        """Whether no further row fits."""
         return self.used + self._cheapest > self._room
 
     def take(self, row: int) -> None:
@@ -169,12 +169,12 @@ class Tally:
             self._plan.take(row)
         aside = self._aside[group]
         if aside:
-            # The row is one of those set aside, or stands for the dearest of them.
+            # The row is one of those reserved, or replaces the most expensive of them.
             at = bisect_left(aside, cost)
             aside.pop(at if at < len(aside) and aside[at] == cost else -1)
 
     def counts(self) -> dict[str, int]:
-        """Rows taken of each group, by label."""
+        """The number of rows taken from each group, by label."""
         return {name: int(count) for name, count in zip(self._limits.names, self._count, strict=True)}
 
 
@@ -196,18 +196,18 @@ def limits(
         problem: The pool.
         k: Exact size, 1 to n. Exactly one of k and budget.
         groups: `n` labels in the caller's row order; a row is in one group.
-        quotas: Label -> (min, max); null for no limit. Groups that are not named have none.
+        quotas: Label -> (min, max); null for no limit. Groups that are not named have no limit.
         costs: `(n,)` > 0 in the caller's row order, e.g. tokens; needed with budget and only then.
-        budget: The most that the costs of the set may sum to.
-        include, exclude: Ids that must, and may not, be in.
+        budget: The largest sum of the costs of a set.
+        include, exclude: Ids that must, and must not, be in the set.
         caps: Name -> `n` labels in the caller's row order, and the largest share of the set that may have one label, in
             (0, 1]: floor(share * k) rows, but at least 1. Rows labelled null are in no group. Under a budget the shares
-            are of the rows that it pays for at the pool's mean cost. Groups of two caps must be disjoint or one within
-            the other, as answers that are equal word for word lie within one opener.
+            refer to the number of rows that it buys at the pool's mean cost. Groups of two caps must be disjoint or
+            nested, as identical answers are within one opener.
 
     Raises:
-        SelectionError: A limit that cannot be read, or limits that no set meets; it says which, and the largest k that
-            is possible.
+        SelectionError: A limit is malformed, or no set meets the limits; the message names the limit, and the largest
+            possible k.
     """
     n = len(problem.ids)
     if (k is None) == (budget is None):
@@ -316,7 +316,7 @@ def _satisfiable(limits: Limits) -> None:
     least = np.maximum(limits.low, forced)
     largest = int(np.minimum(limits.high, available).sum())
     if limits.k is None:
-        # What the minima hold aside, and the must-include rows of each group beyond its minimum.
+        # The costs reserved for the minima, and the must-include rows of each group beyond its minimum.
         forced_costs = (np.sort(limits.cost[limits.include[group == number]]) for number in range(groups))
         beyond = sum(float(costs[low:].sum()) for costs, low in zip(forced_costs, limits.low.tolist(), strict=True))
         needs = Tally(limits).committed + beyond
@@ -339,7 +339,7 @@ def _satisfiable(limits: Limits) -> None:
 
 
 def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
-    """Refuses caps that no set meets, where some set meets the other limits."""
+    """Raises if no set meets the caps although some set meets the other limits."""
     caps, forced = limits.caps, limits.caps.used(limits.include)
     over = np.flatnonzero(forced > caps.most)
     if over.size:
@@ -370,13 +370,13 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
 
 
 def _minima_within(limits: Limits) -> int:
-    """How many rows of the minima the caps leave."""
+    """How many rows of the minima the caps allow."""
     network = limits.network
     return network.filled(int(network.low.sum()))[0]
 
 
 def _named(limits: Limits, ids: Sequence[str]) -> str:
-    """The caps that make k impossible: each without which it would be possible, or all where several do."""
+    """The caps that make k impossible: each one whose removal would make it possible, or all if no single one would."""
     assert limits.k is not None
     caps = limits.caps
     allowed = np.concatenate([limits.include, limits.free])
@@ -400,9 +400,9 @@ def _named(limits: Limits, ids: Sequence[str]) -> str:
 
 
 def _largest_k(limits: Limits, ids: Sequence[str]) -> int | None:
-    """The largest k for which the same shares leave k rows; null where there is none.
+    """The largest k for which the same shares leave k rows; null if there is none.
 
-    Fewer rows are left at a smaller k, so no k above what is left at a larger k is possible.
+    A smaller k leaves fewer rows, so no k above the number left at a larger k is possible.
     """
     allowed = np.concatenate([limits.include, limits.free])
     least = int(np.maximum(limits.low, np.bincount(limits.group[limits.include], minlength=len(limits.low))).sum())

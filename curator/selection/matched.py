@@ -1,8 +1,8 @@
-"""Sets that match another: the composition of the curated one, or of the pool, by refusal, category and length.
+"""Sets whose composition matches that of the curated set, or of the pool, by refusal, category and length.
 
 A matched random set has the curated set's composition, which separates the effect of the composition from the effect of
-the selection. The lowest and the highest within strata have the pool's composition, so that they differ in similarity
-and not in the kind of answer that goes with it.
+the selection. `low-matched` and `high-matched` have the pool's composition, so that they differ in similarity but not
+in the kind of answer that comes with it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from curator.selection.problem import column
 from curator.wording import these
 
 _QUANTILES = 4
-PASSES = 4  # through a draw, in which its rows are exchanged for others
+PASSES = 4  # passes through a draw in which rows are exchanged
 
 Ids = tuple[str, ...]
 Group = tuple[str, ...]
 Cell = tuple[Group, int]
-"""A group, and a quartile of the lengths in it."""
+"""A group, and a length quartile within it."""
 
 
 def within_strata(order: Ids, strata: Mapping[str, Hashable], k: int) -> Ids:
-    """The first rows of an order, of each stratum as many as its share of all rows of the order, by largest remainder.
+    """The first `k` rows of an order, with each stratum as frequent as in the whole order, by largest remainder.
 
     Args:
-        order: `n` ids, best first. `strata`: id -> its stratum.
-        k: How many, from 1 to n.
+        order: `n` ids, best first.
+        strata: Id -> its stratum.
+        k: Number of rows, from 1 to n.
     """
     check_size(order, k)
     left = largest_remainder(Counter(strata[row_id] for row_id in order), k)
@@ -46,8 +47,8 @@ def within_strata(order: Ids, strata: Mapping[str, Hashable], k: int) -> Ids:
 
 
 def interleaved(order: Ids, strata: Mapping[str, Hashable]) -> Ids:
-    """The rows of an order, put so that every beginning has about the composition of the whole: the j-th of the n rows
-    of a stratum stands at the share (j - 1/2) / n.
+    """The rows rearranged so that every prefix has about the composition of the whole: the j-th of the n rows of a
+    stratum comes at the share (j - 1/2) / n of the order.
     """
     counts, seen = Counter(strata[row_id] for row_id in order), Counter[Hashable]()
     stands = {}
@@ -55,7 +56,7 @@ def interleaved(order: Ids, strata: Mapping[str, Hashable]) -> Ids:
         stratum = strata[row_id]
         stands[row_id] = (seen[stratum] + 0.5) / counts[stratum]
         seen[stratum] += 1
-    return tuple(sorted(order, key=stands.__getitem__))  # of equals the better stays ahead
+    return tuple(sorted(order, key=stands.__getitem__))  # ties keep their order
 
 
 def matched_random(
@@ -71,17 +72,17 @@ def matched_random(
     """`k` ids drawn so that groups, and length quartiles within each group, are as frequent as among `chosen`.
 
     Group counts are exactly those of `chosen` (scaled to k by largest remainder where k differs). Lengths are cut at
-    the quartiles of the pool's lengths within the group; a cell always holds enough rows, since `chosen` lies in it.
-    The draw may share rows with `chosen`, as a random draw does. Where `drawable` leaves a cell too few rows, the rest
-    is drawn from the nearest lengths of the same group, and from other groups when that is used up: from those that
-    have the same first label, where there are such.
+    the quartiles of the pool's lengths within the group; a cell always has enough rows, since it holds those of
+    `chosen`. The draw may share rows with `chosen`, as any random draw may. If `drawable` leaves a cell too few rows,
+    the rest is drawn from the nearest lengths of the same group, and when that is used up from other groups, those with
+    the same first label first.
 
     Args:
         ids: `n` ids of the pool.
         groups: `n` labels, or tuples of labels, the one that matters most first.
         lengths: `(n,)` tokens, or null to match groups only.
         chosen: Ids to match, part of `ids`.
-        k: How many to draw.
+        k: Number of ids to draw.
         drawable: Ids that may be drawn; null for all.
         generator: Source of randomness.
 
@@ -127,8 +128,8 @@ def _nearest_cells(
     spare = [spare[row] for row in generator.permutation(len(spare))]
     replacements = []
     for group, quartile in short:
-        # Any row of the same group is nearer than every row of another; min takes the first of equals, so the shuffle
-        # above decides between them.
+        # Any row of the same group is nearer than every row of another group. min takes the first of equals, so the
+        # shuffle above decides ties.
         distance = [
             (
                 [label != wanted for label, wanted in zip(cells[row_id][0], group, strict=True)],
@@ -149,15 +150,16 @@ def nearer(
     *,
     generator: np.random.Generator,
 ) -> Ids:
-    """The drawn rows, some exchanged so that all together have about `goal` tokens, and no more where that can be: in
-    random order, for the row of the same cell that brings the sum nearest to it. Groups and length
-    quartiles stay as frequent.
+    """The drawn rows, some exchanged so that they have about `goal` tokens together, and not more if possible.
+
+    Rows are visited in random order; each is exchanged for the row of the same cell that brings the sum nearest to
+    `goal`. Frequencies of groups and length quartiles do not change.
 
     Args:
         drawn: Part of `ids`, the rows that may be drawn.
         cells: Id -> group and length quartile.
-        tokens: Id -> how many.
-        goal: Tokens of all rows together.
+        tokens: Id -> number of tokens.
+        goal: Total number of tokens.
     """
     spare: dict[Cell, list[tuple[float, str]]] = {}
     for row_id in set(ids) - set(drawn):
@@ -181,7 +183,7 @@ def nearer(
 
 
 def cells_of(ids: Sequence[str], groups: Sequence[str | Group], lengths: NDArray[np.float64] | None) -> dict[str, Cell]:
-    """Id -> its group, and the quartile of the lengths in it; 0 without lengths."""
+    """Id -> its group and its length quartile within the group, 0 without lengths."""
     labels = [group if isinstance(group, tuple) else (group,) for group in groups]
     if lengths is None:
         return {row_id: (label, 0) for row_id, label in zip(ids, labels, strict=True)}
@@ -197,7 +199,7 @@ def cells_of(ids: Sequence[str], groups: Sequence[str | Group], lengths: NDArray
 
 
 def check_size(ids: Sequence[str], k: int) -> None:
-    """Refuses a size that no set of these rows has.
+    """Raises if a set of `k` of these rows is impossible.
 
     Raises:
         SelectionError: k is not from 1 to the number of ids.

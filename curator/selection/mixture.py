@@ -1,4 +1,4 @@
-"""Sets whose groups have given shares, drawn at random or filled by coverage, within whatever limits a set has.
+"""Sets whose groups have given shares, drawn at random or filled by coverage, within the limits on sets.
 
 Letters: `n` rows of the pool, sorted by id; `g` groups.
 """
@@ -17,25 +17,25 @@ from curator.selection.problem import Column, Rows
 from curator.wording import these
 
 Following = Callable[[int, Tally], int | None]
-"""Takes a group and what is used of the limits; gives the group's next row that fits, or null where none does."""
+"""Takes a group and the limits' tally; returns the group's next row that fits, or null if none does."""
 
 
 def filled(bounds: Limits, shares: Column, group: Rows, following: Following) -> list[int]:
-    """Rows in the order taken: the next is always of the group that is furthest behind its share, so that every
-    beginning of the list has about these shares, too, and so has a set that a budget of tokens ends.
+    """Rows in the order taken: the next is always of the group that is furthest behind its share, so that every prefix
+    of the list has about these shares, and so does a set that a token budget ends.
 
-    Groups are taken by Sainte-Lague's rule, (rows taken + 1/2) / share: to about one row, each has its share of the
-    set. What a group that runs out of rows leaves is the others', in proportion to their shares. Rows that must be in
-    come first.
+    Groups are taken by Sainte-Lague's rule, (rows taken + 1/2) / share: each has its share of the set to within about
+    one row. If a group runs out of rows, the others share its remainder in proportion to their shares. Rows that must
+    be in come first.
 
     Args:
         bounds: Satisfiable limits.
         shares: `(g,)` >= 0, sum 1. Groups of share 0 fill what the others cannot.
         group: `(n,)` the group of each row.
-        following: Gives the next row of a group.
+        following: Returns the next row of a group.
 
     Raises:
-        SelectionError: The set cannot reach its size k, because no row that is left fits.
+        SelectionError: The set cannot reach its size k, because none of the remaining rows fits.
     """
     tally = Tally(bounds)
     picks: list[int] = bounds.include.tolist()
@@ -66,10 +66,10 @@ def filled(bounds: Limits, shares: Column, group: Rows, following: Following) ->
 
 
 def drawn(bounds: Limits, shares: Column, group: Rows, generator: np.random.Generator) -> list[int]:
-    """A random set of these shares: within a group every order of rows is as likely, without replacement.
+    """A random set with these shares: rows of a group are drawn uniformly without replacement.
 
     Raises:
-        SelectionError: As `filled`.
+        SelectionError: See `filled`.
     """
     shuffled = generator.permutation(bounds.free)
     orders = [iter(shuffled[group[shuffled] == number].tolist()) for number in range(len(shares))]
@@ -77,23 +77,23 @@ def drawn(bounds: Limits, shares: Column, group: Rows, generator: np.random.Gene
 
 
 def covering(bounds: Limits, shares: Column, group: Rows, term: Coverage, penalty: Column) -> list[int]:
-    """A set of these shares that covers the pool: of the group whose turn it is, always the row that adds most.
+    """A set with these shares that covers the pool: each group in its turn adds its row of largest value.
 
-    Greedy within each part of a partition, one part after the other, is within half of the best set of these shares,
-    where nothing else limits it and no row has a penalty (Fisher, Nemhauser and Wolsey 1978). Gains never rise, so an
-    old one is an upper bound, and only the rows at the top of a heap are valued again (Minoux 1978). Ties go by id.
+    Without other limits and penalties the value is at least half that of the best set with these shares (Fisher,
+    Nemhauser and Wolsey 1978, on greedy over a partition matroid). Gains never rise, so an old gain is an upper bound,
+    and only the rows at the top of a heap are re-evaluated (Minoux 1978). Ties are broken by id.
 
     Args:
         term: A coverage term; it is cleared first, and holds the set afterwards.
-        penalty: `(n,)` what each row costs the objective.
+        penalty: `(n,)` penalty of each row in the objective.
 
     Raises:
-        SelectionError: As `filled`.
+        SelectionError: See `filled`.
     """
     term.clear()
     term.add_all(bounds.include.tolist())
     gains = term.gains()
-    upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty  # as `greedy.lazy_greedy` has it
+    upper = gains + 1e-12 * (1.0 + np.abs(gains)) - penalty  # as in `greedy.lazy_greedy`
     heaps: list[list[tuple[float, int]]] = [[] for _ in shares]
     for row in bounds.free.tolist():
         heaps[group[row]].append((-float(upper[row]), row))
@@ -118,17 +118,19 @@ def covering(bounds: Limits, shares: Column, group: Rows, term: Coverage, penalt
 
 
 def numbered(labels: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
-    """The labels that there are, sorted, and the number of each row's among them."""
+    """The distinct labels, sorted, and the position of each row's label among them `(n,)`."""
     names, numbers = np.unique(np.array(labels, dtype=str), return_inverse=True)
     return tuple(map(str, names)), numbers.astype(np.int64)
 
 
 def dirichlet(groups: int, concentration: float, generator: np.random.Generator) -> Column:
-    """`(g,)` random shares, sum 1, symmetric: the smaller the concentration, the fewer groups hold most."""
+    """`(g,)` random shares with sum 1 from a symmetric Dirichlet distribution. The smaller the concentration, the fewer
+    groups hold most of the mass.
+    """
     shares: Column = generator.dirichlet(np.full(groups, concentration))
     return shares
 
 
 def in_turn(first: Sequence[str], second: Sequence[float], count: int) -> Iterator[tuple[str, float]]:
-    """`count` pairs: the first in turn, and, once all of them have been, the next of the second."""
+    """`count` pairs: the first elements in turn, with the next second element after each full round."""
     return ((first[number % len(first)], second[number // len(first) % len(second)]) for number in range(count))

@@ -19,16 +19,16 @@ from curator.neighbours import blocks
 from curator.recipe.select import OBJECTIVES, parameters_of
 from curator.selection.problem import Column, Columns, Problem, on_grid
 
-_STRIP = 2**22  # entries of the graph whose gains are computed at a time: 32 MiB of float64
-_PASS = 2**15  # rows whose columns are laid end to end at a time
-_BLOCK = 2**16  # vectors that log-det reads at a time
+_STRIP = 2**22  # entries of the graph whose gains are computed in one pass: 32 MiB of float64
+_PASS = 2**15  # rows whose columns are concatenated in one pass
+_BLOCK = 2**16  # vectors that log-det reads in one pass
 
 
 class Coverage(Protocol):
     """A running coverage term over the `n` rows of a Problem.
 
     Attributes:
-        monotone: Whether adding a row never lowers the value; if not, no certificate is valid.
+        monotone: Whether adding a row never lowers the value; otherwise there is no certificate.
     """
 
     monotone: bool
@@ -37,25 +37,25 @@ class Coverage(Protocol):
         """Forgets all rows."""
 
     def gain(self, row: int) -> float:
-        """Marginal value of one row that was not added."""
+        """Marginal value of one row that has not been added."""
 
     def gains(self) -> Column:
-        """Marginal values of all rows `(n,)`; 0 for rows that were added."""
+        """Marginal values of all rows `(n,)`; 0 for rows that have been added."""
 
     def add(self, row: int) -> None:
         """Adds a row."""
 
     def add_all(self, rows: list[int]) -> None:
-        """Adds rows, none of which was added."""
+        """Adds rows, none of which has been added before."""
 
     def value(self) -> float:
         """Value of the rows added."""
 
     def all_pairs_value(self, rows: list[int]) -> float | None:
-        """Value of a set when any row may cover any other, not neighbours only; null where that is the value itself."""
+        """Value of a set if any row may cover any other, not only its neighbours; null if that equals the value."""
 
     def all_pairs_term(self) -> tuple[Coverage, float] | None:
-        """A term and a constant: their sum is at least the all-pairs value of every set; null where none is known."""
+        """A term and a constant whose sum is at least the all-pairs value of every set; null if none is known."""
 
 
 class FacilityLocation:
@@ -64,8 +64,8 @@ class FacilityLocation:
     With floor 0 it is facility location, with nu times the task cover it is conditional gain.
 
     Args:
-        problem: The pool; its graph is built here, if it was not yet.
-        floor: `(u,)` in [0, 1], what each distinct vector is covered by before any row is added.
+        problem: The pool; its graph is built here unless it exists.
+        floor: `(u,)` in [0, 1], the coverage of each distinct vector before any row is added.
     """
 
     monotone = True
@@ -76,7 +76,7 @@ class FacilityLocation:
         self._copy_of = problem.copy_of
         self._mass = problem.mass
         self._total = float(problem.mass.sum())
-        self._even = bool((problem.mass == 1.0).all())  # then weighing is left out, which changes no digit
+        self._even = bool((problem.mass == 1.0).all())  # then weights are left out, which changes no digit
         self.floor = floor
         self.clear()
 
@@ -117,7 +117,7 @@ class FacilityLocation:
         self.cover[covered] = np.maximum(self.cover[covered], cosine)
 
     def add_all(self, rows: list[int]) -> None:
-        # Columns end to end, many in one pass: some 10 times faster than one by one.
+        # Many concatenated columns in one pass: about 10 times faster than one by one.
         for first in range(0, len(rows), _PASS):
             vectors = self._copy_of[rows[first : first + _PASS]]
             length = self._columns.start[vectors + 1] - self._columns.start[vectors]
@@ -137,7 +137,7 @@ class FacilityLocation:
 
     def all_pairs_term(self) -> tuple[FacilityLocation, float] | None:
         # A row outside the neighbours of v is at most as near as the last of them. So raising each floor to that cosine
-        # gives away all that truncating the graph can have hidden; what was given away is the constant. An approximate
+        # concedes everything that truncating the graph can hide; the constant is the amount conceded. An approximate
         # graph may have missed a nearer row, and then there is no such cosine.
         if self._problem.graph.method != "exact":
             return None
@@ -152,8 +152,8 @@ class GraphCut:
     outweigh the first for pairs that only one side sees.
 
     Args:
-        problem: The pool; its graph is built here, if it was not yet.
-        theta: At least 0; how much similarity within the set costs.
+        problem: The pool; its graph is built here unless it exists.
+        theta: Cost of similarity within the set, at least 0.
     """
 
     def __init__(self, problem: Problem, theta: float) -> None:
@@ -169,8 +169,8 @@ class GraphCut:
         self._copy_of = problem.copy_of
         self._n = len(problem.ids)
         self._theta = theta
-        # The gain of x is at least sum over s in S of (w_s - 2 theta) K(x, s) / n, since a pair within the set is in
-        # the first sum once for x and in the second in both orders; so no gain is negative while 2 theta <= min w.
+        # The gain of x is at least the sum over s in S of (w_s - 2 theta) K(x, s) / n, since a pair within the set is
+        # in the first sum once for x and in the second in both orders; so no gain is negative while 2 theta <= min w.
         limit = OBJECTIVES["graph-cut"].parameters["theta"].monotone_to
         self.monotone = theta <= limit * (float(problem.weight.min()) * scale)
         self.clear()
@@ -218,9 +218,9 @@ class GraphCut:
 
 
 class LogDet:
-    """Log det(I + alpha X_S X_S^T) on raw cosines, whatever their sign; it needs no graph. Monotone and submodular.
+    """Log det(I + alpha X_S X_S^T) in nats, monotone and submodular, without a graph.
 
-    Raw cosines, because the clipped kernel is not positive semidefinite.
+    It takes raw cosines of either sign, because the clipped kernel is not positive semidefinite.
 
     The gain of x is log(1 + alpha x^T A^-1 x) with A = I + alpha X_S^T X_S, by the matrix determinant lemma. A is d x d
     however many rows are chosen. Adding x changes A^-1 by minus y y^T with y = A^-1 x sqrt(alpha / (1 + alpha x^T A^-1
@@ -230,7 +230,7 @@ class LogDet:
 
     Args:
         problem: The pool; its graph is not used.
-        alpha: More than 0; the larger, the more a set's spread counts against its size.
+        alpha: Greater than 0. The larger it is, the more a set's spread counts against its size.
     """
 
     monotone = True
@@ -250,7 +250,7 @@ class LogDet:
         self._total = 0.0
 
     def _solved(self, x: Column) -> Column:
-        """A^-1 times x."""
+        """The product of A^-1 and x."""
         if self._inverse is not None:
             product: Column = self._inverse @ x
             return product
@@ -259,7 +259,8 @@ class LogDet:
 
     def gain(self, row: int) -> float:
         x = self._vectors[self._copy_of[row]].astype(np.float64)
-        # x^T A^-1 x is never negative, but a row that the set spans leaves a rest of rounding, of either sign.
+        # x^T A^-1 x is never negative, but for a row within the span of the set a rounding error of either sign
+        # remains.
         return float(np.log1p(self._alpha * max(0.0, float(x @ self._solved(x)))))
 
     def gains(self) -> Column:
@@ -314,7 +315,7 @@ TERMS: dict[str, Callable[..., Coverage]] = {
     "graph-cut": GraphCut,
     "log-det": LogDet,
 }
-"""Objective -> the term for a pool and the objective's parameters, which are given by name."""
+"""Objective -> a function of a pool and the objective's parameters (by keyword) that makes its term."""
 
 
 def coverage_term(objective: str, problem: Problem, parameters: Mapping[str, Any]) -> Coverage:
@@ -323,11 +324,11 @@ def coverage_term(objective: str, problem: Problem, parameters: Mapping[str, Any
     Args:
         objective: A name of `curator.recipe.select.OBJECTIVES`.
         problem: The pool.
-        parameters: The objective's own, by name; those that are missing have their defaults.
+        parameters: The objective's own, by name; missing ones have their defaults.
 
     Raises:
-        SelectionError: The objective or a parameter is not known, a parameter is out of range, or the pool lacks what
-            the objective needs.
+        SelectionError: The objective or a parameter is unknown, a parameter is out of range, or the pool lacks what the
+            objective needs.
     """
     if objective not in OBJECTIVES:
         raise SelectionError(f"objective: found {objective!r}; allowed: {', '.join(OBJECTIVES)}")

@@ -1,4 +1,4 @@
-"""What a choice of rows did: the chosen set beside the pool and beside random sets, in a line and as a table."""
+"""The outcome of a selection: the chosen set beside the pool and random sets, in a line and as a table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def outcome_of(
 
 
 def line(sets: Sequence[Composition]) -> str:
-    """The figures that a choice is about, in one line; empty where there is no chosen set of the pool's rows."""
+    """The main figures of a selection in one line; empty if there is no chosen set of the pool's rows."""
     by_name = {each.set: each for each in sets}
     chosen, pool = by_name.get(CURATED), by_name.get(POOL)
     if chosen is None or pool is None:
@@ -68,7 +68,7 @@ def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
     """What each figure is, and its value for every set of SETS that there is.
 
     Args:
-        sets: Of `outcome_of`, or as `recorded` gives them.
+        sets: Results of `outcome_of` or `recorded`.
     """
     read = (each if isinstance(each, Composition) else Composition(**each) for each in sets)
     by_name = {each.set: each for each in read}
@@ -78,12 +78,12 @@ def table(sets: Sequence[Composition | Mapping[str, Any]]) -> Table:
 
 
 def recorded(sets: Sequence[Composition]) -> list[dict[str, object]]:
-    """The sets as a stage writes them down."""
+    """The sets as a stage records them."""
     return [asdict(each) for each in sets]
 
 
 def certified(selection: Selection) -> str:
-    """How good a selection is proven to be by its objective, in words."""
+    """The certificate of a selection in words."""
     value, bound, gap = selection.value, selection.bound, selection.relative_gap
     if bound is None:
         return "no certificate"

@@ -1,8 +1,9 @@
 """Quotas and caps together: whether rows can be completed to a set of exactly k, by a flow that is kept up to date.
 
-Quotas of disjoint groups with minima and maxima are one matroid, caps another. A set that is in both need not extend to
-the size of the largest one that is, so greedy could stop short of k. How many rows of which kind make a whole set is a
-flow: from quota groups through kinds of rows to the groups of the caps, and there from inner to outer ones.
+Quotas of disjoint groups with minima and maxima are one matroid, caps another. A set that is independent in both cannot
+always be extended to the size of the largest such set, so greedy could stop short of k. The numbers of rows of each
+kind in a complete set are a flow: from quota groups through kinds of rows to the groups of the caps, and there from
+inner to outer groups.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from curator.selection.problem import Rows
 if TYPE_CHECKING:
     from curator.selection.limits import Limits
 
-_SOURCE = -1  # of a way through the flow: where quota groups have their rows from
+_SOURCE = -1  # the source of the flow, from which quota groups get their rows
 
 
 @dataclass(frozen=True)
 class Network:
-    """Rows that may still be chosen, counted by kind: rows in one quota group and in the same groups of the caps.
+    """Rows that may still be chosen, counted by kind. A kind is the rows of one quota group in the same groups of the
+    caps.
 
     Attributes:
         kind: `(n,)` kind of each free row, -1 for others. `quota`, `node`: quota group and innermost group of the caps
-            (the number of such groups where there is none: the root) of each kind. `rows`: free rows of each.
+            of each kind (the root, numbered as the number of groups, if there is none). `rows`: number of free rows of
+            each kind.
         low, high: Least and most rows of each quota group beside the must-include ones, `most` of each group of the
             caps.
-        parent: The group around each group of the caps, the root where there is none.
+        parent: The group around each group of the caps; the root if there is none.
     """
 
     kind: Rows
@@ -45,7 +48,7 @@ class Network:
 
     @classmethod
     def of(cls, limits: Limits) -> Network:
-        """Of a selection's limits. Must-include rows are counted off every limit first."""
+        """The network of a selection's limits. Must-include rows are subtracted from every limit first."""
         group, caps, free = limits.group, limits.caps, limits.free
         root = len(caps.most)
         forced = np.bincount(group[limits.include], minlength=len(limits.low))
@@ -68,13 +71,13 @@ class Network:
         )
 
     def filled(self, size: int | None = None, *, minima: bool = True) -> tuple[int, Rows]:
-        """How many rows there can be beside the must-include ones, and how many of each kind make such a set.
+        """The largest number of rows beside the must-include ones, and how many of each kind make such a set.
 
         Args:
-            size: How many are wanted, at least the minima; null for as many as there can be. A flow of exactly `size`
-                holds every minimum.
-            minima: Whether they are filled first. Where some set holds them, one as large as any does, because growing
-                a set never has to take rows out of a quota group.
+            size: Number of rows wanted, at least the sum of the minima; null for as many as possible. A flow of exactly
+                `size` meets every minimum.
+            minima: Whether minima are filled first. If some set meets them, so does a largest set, because a set can
+                grow without losing rows of a quota group.
         """
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import maximum_flow
@@ -96,10 +99,12 @@ class Network:
 
 
 class Plan:
-    """A whole set that the rows taken so far are part of, as numbers of rows of each kind that are still to come."""
+    """A complete set that extends the rows taken so far, as numbers of rows of each kind still to come."""
 
     def __init__(self, network: Network, coming: Rows) -> None:
-        """Of a network and how many rows of each kind are to come, as `Network.filled` gives them for exactly k."""
+        """Starts from a network and the number of rows of each kind to come, as `Network.filled` returns them for
+        exactly k.
+        """
         self._network = network
         self._kind = network.kind
         self._quota, self._node = network.quota.tolist(), network.node.tolist()
@@ -114,14 +119,14 @@ class Plan:
             self._by_node[node].append(kind)
         for node, around in enumerate(self._parent):
             self._inner[around].append(node)
-        # Rows of the whole set, taken or to come, by quota group and by group of the caps; and the taken ones.
+        # Rows of the complete set, taken or to come, by quota group and by group of the caps; and those taken.
         self._of_quota = [sum(self._coming[kind] for kind in kinds) for kinds in self._by_quota]
         self._of_node, self._taken = [0] * (self._root + 1), [0] * (self._root + 1)
         for kind, count in enumerate(self._coming):
             for node in self._around(self._node[kind]):
                 self._of_node[node] += count
         self._taken_of_quota = [0] * len(self._low)
-        # Kinds of each quota group that may have rows to come; one without is dropped when it is met.
+        # Kinds of each quota group that may have rows to come; a kind without such rows is dropped when it is met.
         self._open = [[kind for kind in kinds if self._coming[kind]] for kinds in self._by_quota]
         self._barred: set[int] = set()
 
@@ -133,7 +138,7 @@ class Plan:
         return nodes
 
     def fits(self, row: int) -> bool:
-        """Whether a set of exactly k holds the row beside those taken; once false, it stays false."""
+        """Whether some set of exactly k rows holds this row and those taken; once false, it stays false."""
         kind = int(self._kind[row])
         if kind < 0 or self._coming[kind] > 0:
             return True
@@ -147,9 +152,9 @@ class Plan:
         return True
 
     def take(self, row: int) -> None:
-        """Counts a row that fits as taken."""
+        """Counts a row as taken; it must fit."""
         kind = int(self._kind[row])
-        if kind < 0:  # a must-include row, which was counted off every limit
+        if kind < 0:  # a must-include row, already subtracted from every limit
             return
         fits = self.fits(row)
         assert fits
@@ -160,8 +165,8 @@ class Plan:
             self._taken[node] += 1
 
     def _replaced(self, wanted: int) -> bool:
-        """Plans a row more of a kind in place of one of its quota group, or of another that can spare it, where no
-        group of the caps is in the way: a search would find the same, only slower.
+        """Plans one more row of a kind in place of one of its quota group, or of another group that can spare one, if
+        no group of the caps is full. A search would find the same, but more slowly.
         """
         inner = self._around(self._node[wanted])[:-1]
         if any(self._of_node[node] == self._most[node] for node in inner):
@@ -181,7 +186,7 @@ class Plan:
         return False
 
     def _plan(self, kind: int, more: int) -> None:
-        """So many rows more of a kind to come."""
+        """Plans `more` further rows of a kind."""
         self._coming[kind] += more
         self._of_quota[self._quota[kind]] += more
         for node in self._around(self._node[kind])[:-1]:
@@ -190,11 +195,11 @@ class Plan:
             self._open[self._quota[kind]].append(kind)
 
     def _exchanged(self, wanted: int) -> bool:
-        """Makes room for one row more of a kind by exchanges of rows to come, the fewest that do; false where none do.
+        """Makes room for one more row of a kind by the fewest exchanges of rows to come; false if no exchanges suffice.
 
-        A row more at the kind's group of the caps goes on to the group around it where that has room, or takes the
-        place of a row to come; that one's quota group then takes another kind in, and so on, until the wanted kind's
-        quota group has a row less of another kind. The search is breadth first over these places.
+        An additional row in the kind's group of the caps moves on to the group around it if that has room, or replaces
+        a row to come. The quota group of the replaced row then takes another kind, and so on, until the wanted kind's
+        quota group gives up a row of another kind. The search over these steps is breadth first.
         """
         goal = self._quota[wanted]
         # A spot is a group of the caps, a quota group behind them, or the source; each with how it was reached.
@@ -240,7 +245,7 @@ class Plan:
         return True
 
     def _move(self, origin: int, spot: int, kind: int | None) -> None:
-        """One step of an exchange: the row that is one too many moves from a spot to the next."""
+        """One step of an exchange: the surplus row moves from one spot to the next."""
         if _SOURCE in (origin, spot):
             quota = max(origin, spot) - self._root - 1
             self._of_quota[quota] += 1 if origin == _SOURCE else -1

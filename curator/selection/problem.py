@@ -1,4 +1,4 @@
-"""The pool made ready for selection once: sorted by id, copies merged, score standardised, neighbours found."""
+"""The pool prepared for selection: sorted by id, copies merged, score standardised, neighbours found."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _GRID = 2.0**24
 
 @dataclass(frozen=True)
 class Columns:
-    """The graph read the other way: which of the `u` distinct vectors each one can cover, compressed by column.
+    """The graph by column: which of the `u` distinct vectors each vector can cover, in compressed form.
 
     Attributes:
-        start: `(u + 1,)` int64; column j is the slice start[j] : start[j + 1] of the two below.
+        start: `(u + 1,)` int64; column j is the slice start[j] : start[j + 1] of `covered` and `cosine`.
         covered: Numbers of distinct vectors, int32.
         cosine: float64 in (0, 1], multiples of 2^-24.
         floor: `(u,)` float64, the cosine of each vector's last neighbour, clipped at 0: no vector outside its
@@ -41,18 +41,18 @@ class Columns:
 
 @dataclass(frozen=True)
 class Problem:
-    """A pool ready to select from, for any weight, objective and limits.
+    """A pool prepared for selection with any weight, objective and limits.
 
     Letters: `n` rows, sorted by id; `u` distinct vectors, in the order of their first row; `d` their width.
 
     Attributes:
-        ids: `n` ids, rising. `rows`: `(n,)` the caller's row number of each.
+        ids: `n` ids, ascending. `rows`: `(n,)` the caller's row number of each.
         vectors: `(u, d)` float32 distinct unit rows.
         copy_of: `(n,)` the distinct vector of each row.
         weight: `(n,)` row weights. `mass`: `(u,)` their sums over copies.
-        z: `(n,)` score standardised over the pool; `mean` and `sd` are what it was standardised with.
+        z: `(n,)` score standardised over the pool; `mean` and `sd` are those of the score.
         task_cover: `(u,)` largest clipped cosine to a task row, or null.
-        neighbours, seed: Of the graph, which is built when it is first used.
+        neighbours, seed: Parameters of the graph, which is built when it is first used.
     """
 
     ids: tuple[str, ...]
@@ -83,13 +83,13 @@ class Problem:
         return {}
 
     def covered(self, chosen: Rows) -> tuple[Rows, Column]:
-        """Of all distinct vectors `(u,)`: the one of `chosen` of largest cosine, and that cosine, in [0, 1].
+        """For each distinct vector `(u,)`: the vector of `chosen` with the largest cosine, and that cosine, in [0, 1].
 
-        Any may cover any, not neighbours only, so this is a matrix product of all u by the chosen ones. The last answer
-        is kept, because the value of a set and its explanation need the same one.
+        Any vector may cover any other, not only its neighbours, so this is a matrix product of all u vectors with the
+        chosen ones. The last result is cached, because the value of a set and its explanation need the same one.
 
         Args:
-            chosen: Numbers of distinct vectors, rising. Each covers itself with cosine 1.
+            chosen: Numbers of distinct vectors, ascending. Each covers itself with cosine 1.
         """
         key = chosen.tobytes()
         if key not in self._covered:
@@ -117,14 +117,14 @@ def prepare(
         vectors: `(n, d)` unit rows, used as given.
         score: `(n,)`, larger is more similar to the tasks; standardised here to mean 0 and (population) sd 1, all 0
             when all are equal.
-        ids: `n` distinct ids [default: row numbers]. Ties go by id (numbers by size, text by code point).
-        neighbours: How many nearest distinct rows can cover a row, itself included.
+        ids: `n` distinct ids [default: row numbers]. Ties are broken by id (numbers by size, text by code point).
+        neighbours: Number of nearest distinct rows that can cover a row, including itself.
         row_weights: `(n,)` >= 0 [default: all 1].
         task_cover: `(n,)` for conditional gain, in [0, 1].
-        seed: Of the approximate graph.
+        seed: Random seed of the approximate graph.
 
     Raises:
-        SelectionError: An argument of a wrong shape or with values that are not allowed; it names the argument.
+        SelectionError: An argument has a wrong shape or invalid values; the message names it.
     """
     matrix = _unit_matrix(vectors)
     n = len(matrix)
@@ -146,7 +146,7 @@ def prepare(
     z, mean, sd = standardise(scores[order])
     merged = None
     if cover is not None:
-        # Copies are one vector here; where their task covers differ, the largest counts.
+        # Copies are one vector here; if their task covers differ, the largest counts.
         merged = np.zeros(len(first))
         np.maximum.at(merged, copy_of, cover[order])
     return Problem(
@@ -166,7 +166,7 @@ def prepare(
 
 
 def standardise(score: Column) -> tuple[Column, float, float]:
-    """The score with mean 0 and population sd 1, its mean and its sd; zeros where the sd is only rounding."""
+    """The score standardised to mean 0 and population sd 1, with its mean and sd; zeros if the sd is only rounding."""
     # The sd of n equal numbers is often not exactly 0, and dividing by it would turn rounding into a score.
     mean, sd = float(score.mean()), float(score.std())
     if sd <= 1e-12 * max(1e-300, float(np.abs(score).max())):
@@ -184,7 +184,11 @@ def on_grid(cosine: NDArray[np.floating]) -> Column:
 
 
 def column(name: str, values: ArrayLike, n: int, *, low: float = -np.inf, high: float = np.inf) -> Column:
-    """Values as `(n,)` float64, or a SelectionError that names the argument."""
+    """Values as `(n,)` float64.
+
+    Raises:
+        SelectionError: The shape is wrong, or a value is not finite or out of range; the message names the argument.
+    """
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -240,7 +244,9 @@ def _sorted(ids: Sequence[str] | Sequence[int] | None, n: int) -> tuple[Rows, tu
 
 
 def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
-    """Of the rows in this order: the first of each distinct vector, rising, and the number of each row's vector."""
+    """The first row of each distinct vector, ascending, and the number of each row's vector, for the rows in this
+    order.
+    """
     n, d = matrix.shape
     # A row's 64-bit key is the sum of its bits times fixed odd factors, so copies are found by sorting n numbers.
     factors = np.random.default_rng(0).integers(0, 2**63, size=d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -248,7 +254,7 @@ def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
     for block in blocks(n, 4 * d):
         bits = (matrix[block] + np.float32(0)).view(np.uint32)  # -0 becomes +0
         keys[block] = (bits.astype(np.uint64) * factors).sum(axis=1)
-    # uint64 sums wrap around, which does no harm: equal rows have equal sums all the same.
+    # uint64 sums wrap around, which is harmless: equal rows still have equal sums.
     _, first, key_of = np.unique(keys[order], return_index=True, return_inverse=True)
     leader = first[key_of]
     same = np.ones(n, dtype=bool)
@@ -256,7 +262,7 @@ def _distinct(matrix: NDArray[np.float32], order: Rows) -> tuple[Rows, Rows]:
     for block in blocks(len(copies), 4 * d):
         copy, first_copy = order[copies[block]], order[leader[copies[block]]]
         same[copies[block]] = (matrix[copy] == matrix[first_copy]).all(axis=1)
-    # Two different rows with one 64-bit key would be an accident; they are then simply not merged.
+    # Two different rows with the same 64-bit key are very unlikely, and are then not merged.
     leader = np.where(same, leader, np.arange(n))
     return np.unique(leader, return_inverse=True)
 
@@ -269,7 +275,7 @@ def _columns(graph: Graph) -> Columns:
     by_row = csr_matrix((graph.similarities.ravel(), graph.indices.ravel(), row_starts), shape=(distinct, distinct))
     by_column = by_row.tocsc()
     cosine = on_grid(by_column.data)
-    # Entries that the clipping made 0 cover nothing; a column keeps at least its own row, whose cosine is 1.
+    # Entries that clipping made 0 cover nothing; a column keeps at least its own row, whose cosine is 1.
     positive = cosine > 0.0
     start = np.concatenate([[0], np.cumsum(positive)])[by_column.indptr].astype(np.int64)
     floor = on_grid(graph.similarities[:, -1]) if width < distinct else np.zeros(distinct)

@@ -1,4 +1,6 @@
-"""What quotas rest on: rows in no group, which no quota limits, and categories that an embedder is unsure of."""
+"""Checks of what quotas rely on: rows in no group, which no quota limits, and categories that the embedder is unsure
+of.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ def remarks(
     *,
     many: float,
 ) -> list[str]:
-    """Sentences about the groups of a choice within quotas; none without quotas.
+    """Warnings about the groups of a selection within quotas; empty without quotas.
 
     Args:
         labels: Id of each row of the pool -> its group, null for none.
         chosen: Ids of the chosen rows.
-        hazards: How sure each category is, as stage `pool` wrote it down; null where all are the data's own.
-        many: Share of the chosen rows from which unsure categories are told.
+        hazards: How sure each category is, as recorded by stage `pool`; null if all categories come from the data.
+        many: Least share of unsure categories among the chosen rows that is reported.
     """
     if section.quotas is None:
         return []
@@ -51,6 +53,6 @@ def remarks(
 
 
 def unsure(hazards: pl.DataFrame) -> set[str]:
-    """Ids of rows that got a category of which the embedder is unsure."""
+    """Ids of rows whose category the embedder is unsure of."""
     named = hazards.filter(hazards["assigned"] & hazards["category"].is_not_null())
     return set(named.filter(named["confidence"] <= UNSURE)["id"])

@@ -20,7 +20,7 @@ OPENED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "opener": pl.String,
     "tokens": pl.List(pl.Int64),
 }
-"""`opener` is the text that `tokens` spell, the first of an opener's."""
+"""`opener` is the text of `tokens`, the first tokens of an opener."""
 
 REFUSAL = "refusal"
 
@@ -30,10 +30,10 @@ def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
 
     Args:
         drawn: The sets of all arms, columns `arm`, `seed`, `id`.
-        traits: `id` and `refusal`, which is REFUSAL, another word, or null, of every candidate.
+        traits: `id` and `refusal` (REFUSAL, another word, or null) of every candidate.
 
     Raises:
-        SelectionError: There is none, so such an arm would be trained on exactly as the arm that has the same rows.
+        SelectionError: There are no refusals, so such an arm would be identical to the arm with the same rows.
     """
     rows = drawn.filter(pl.col("arm").is_in(list(RECOVERY))).select("id").unique()
     refusing = rows.join(traits.filter(refusal=REFUSAL).select("id"), on="id", how="semi")["id"].sort().to_list()
@@ -48,11 +48,11 @@ def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
 def openers(
     ids: Iterable[str], cut: Sequence[Sequence[int]], tokens: tuple[int, int], *, seed: int
 ) -> Mapping[str, tuple[int, ...]]:
-    """Row id -> the tokens before its answer: how many is drawn from `tokens`, the least and the most, and of which
-    opener from those that have so many, each by a hash of seed and id.
+    """Row id -> the tokens before its answer. Their number is drawn between the bounds in `tokens`, and the opener from
+    those that are long enough, each by a hash of seed and id.
 
     Args:
-        cut: Tokens of each opener; the longest has `tokens[1]` at least.
+        cut: Tokens of each opener; the longest has at least `tokens[1]`.
     """
     least, most = tokens
     opened = {}

@@ -1,4 +1,4 @@
-"""How often each row of the curated arm is trained on: weights by group, beside the set, which stays one of ids."""
+"""How often each row of the curated arm is trained on: weights by group, stored beside the set of ids."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from curator.recipe.repeats import OF_ROWS, Repeats
 from curator.recipe.verify import REPEATED
 
 REPEATS_SCHEMA = {"arm": pl.String, "id": pl.String, "group": pl.String, "repeats": pl.Int64}
-"""Of every row of an arm of REPEATED: its group, null for none, and how often it is trained on in a pass, 1 or more."""
+"""For every row of an arm of REPEATED: its group, null for none, and how often a pass trains on it, at least 1."""
 
 
 def labels_of(by: str, rows: pl.DataFrame, traits: Callable[[], pl.DataFrame]) -> dict[str, str | None]:
-    """Id -> group of every row of the pool, null for a row in none.
+    """Id -> group of every row of the pool, null for a row in no group.
 
     Args:
         by: A column of `rows`, in the columns of ROW_SCHEMA, or one of `traits`, which is read only then.
@@ -27,8 +27,8 @@ def table(section: Repeats, labels: Mapping[str, str | None], arms: Iterable[str
     """How often the chosen rows are trained on, in the columns of REPEATS_SCHEMA and the order of the ids.
 
     Args:
-        labels: From `labels_of`.
-        arms: Of the recipe, of which those in REPEATED are told of.
+        labels: The result of `labels_of`.
+        arms: The recipe's arms; those in REPEATED are in the table.
         ids: The curated set.
     """
     rows = [
@@ -41,10 +41,10 @@ def table(section: Repeats, labels: Mapping[str, str | None], arms: Iterable[str
 
 
 def require_groups(section: Repeats, labels: Mapping[str, str | None]) -> Mapping[str, str | None]:
-    """The labels, which name every group of the section.
+    """The labels, after a check that every group of the section has rows.
 
     Raises:
-        SelectionError: No row of the pool is in one of the groups.
+        SelectionError: One of the groups has no rows in the pool.
     """
     problems = section.unknown({label for label in labels.values() if label is not None})
     if problems:
@@ -53,7 +53,7 @@ def require_groups(section: Repeats, labels: Mapping[str, str | None]) -> Mappin
 
 
 def repeated(section: Repeats | None, labels: Mapping[str, str | None], ids: Sequence[str]) -> tuple[str, ...]:
-    """The ids in their order, each as often in a row as its group is repeated; once where the section is null."""
+    """The ids in their order, each repeated as often as its group says; once if the section is null."""
     if section is None:
         return tuple(ids)
     return tuple(row_id for row_id in ids for _ in range(section.groups.get(labels[row_id] or "", 1)))

@@ -1,4 +1,4 @@
-"""The public call: a pool, a score and limits in, a Selection out."""
+"""The public entry point: takes a pool, a score and limits, and returns a Selection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def select(
         (1 / sum w) sum over v of w_v max over s in S of K(v, s)  -  (weight / k) sum over s in S of z(s)
 
     with K = max(0, cos) to the `neighbours` nearest distinct rows of v, and z the standardised score. Under a budget,
-    1 / k is cost(s) / budget. Other objectives put another coverage term in the place of the first sum:
+    cost(s) / budget replaces 1 / k. Other objectives replace the first sum by another coverage term:
 
     - `facility-location`: the first sum itself, in [0, 1]. It has no parameters.
     - `conditional-gain`: (1 / sum w) sum over v of w_v max(0, max over s in S of K(v, s) - nu * task_cover_v), in
@@ -68,37 +68,43 @@ def select(
         vectors: `(n, d)` float32 unit rows, used as given.
         score: `(n,)`, larger is more similar to the tasks.
         k: Exact size. Exactly one of k and budget.
-        ids: `n` distinct ids [default: row numbers]. Ties go by id; the order of rows changes nothing.
+        ids: `n` distinct ids [default: row numbers]. Ties are broken by id; the order of rows changes nothing.
         weight: lambda, of either sign or 0; larger moves the set away from the tasks [default: 0.5, without coverage].
         coverage: Instead of weight: the share of coverage to keep, in (0, 1]. The set is then the least similar one
-            found among those that keep it. Its lambda is `weight`, `parameters["floor"]` gives the share that was kept
-            and its bound, and `frontier` has the sets that were tried. 0 is the coverage of random sets within the same
-            limits (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not monotone.
-        prefer: `dissimilar`, `similar` (the most similar set that keeps it), or `none` (coverage alone).
-        objective: The coverage term, one of those above. `parameters`: its own, by name.
-        neighbours: How many nearest distinct rows can cover a row, itself included.
+            found among those that keep this share. Its lambda is `weight`, `parameters["floor"]` gives the share that
+            was kept and its bound, and `frontier` has the sets that were tried. 0 is the coverage of random sets within
+            the same limits (the mean of 16), 1 that of the greedy set at lambda 0. Not for graph cut where it is not
+            monotone.
+        prefer: With `coverage`: `dissimilar`, `similar` (the most similar set that keeps the share), or `none`
+            (coverage alone).
+        objective: The coverage term, one of those above.
+        parameters: The objective's parameters, by name.
+        neighbours: Number of nearest distinct rows that can cover a row, including itself.
         row_weights: `(n,)` >= 0, how much each row's coverage matters [default: 1].
         task_cover: `(n,)` in [0, 1], for conditional gain.
-        groups, quotas: `n` labels, and label -> (min, max).
-        costs, budget: `(n,)` > 0, and the most that they may sum to.
-        include, exclude: Ids that must, and may not, be in.
+        groups, quotas: `n` labels, and label -> (min, max) number of rows, null for no limit.
+        costs, budget: `(n,)` > 0, and the largest sum of the costs of a set.
+        include, exclude: Ids that must, and must not, be in the set.
         caps: Name -> `n` labels and a share in (0, 1], for example `{"opener": (openers, 0.05)}`: rows of one label are
             at most that share of the set, rounded down, but at least one row; rows labelled null are not limited. Under
-            a budget the share is of the rows that it pays for at the pool's mean cost. Groups of two caps must be
-            disjoint or one within the other.
-        lengths: `(n,)` >= 0, e.g. tokens. They decide nothing: `parameters["lengths"]` tells the quartiles of the pool
-            and of the chosen rows, so that a set of short rows is seen for what it is.
+            a budget the share refers to the number of rows that it buys at the pool's mean cost. Groups of two caps
+            must be disjoint or nested.
+        lengths: `(n,)` >= 0, e.g. tokens. They do not affect the result: `parameters["lengths"]` gives the quartiles of
+            the pool and of the chosen rows, which shows if short rows were preferred.
         stochastic: For very large k: epsilon in (0, 1), to pick from random samples of (n / k) log(1 / epsilon) rows
-            instead of from all; null for the plain greedy picks. Not with a budget.
-        seed: Of the samples, of the approximate graph and of the random sets behind `relative_gap`.
+            instead of all rows; null for plain greedy. Not with a budget.
+        seed: Random seed of these samples, the approximate graph and the random sets behind `relative_gap`.
 
     Returns:
         A Selection of exactly k rows; under a budget, of rows added while one fits and its value is positive. Its
         `bound` is a certificate: no set within the same limits has a larger value.
 
     Raises:
-        SelectionError: An argument is not as above, or no set meets the limits (it says which limit, and the largest k
-            that is possible).
+        SelectionError: An argument is invalid, or no set meets the limits (the message names the limit and the largest
+            possible k).
+
+    Source: lazy greedy (Minoux 1978) on monotone submodular terms, whose value without penalties is at least 1 - 1/e of
+    the best under a size k (Nemhauser, Wolsey and Fisher 1978). See `certificate` for the bound.
     """
     problem = prepare(
         vectors,
@@ -150,12 +156,12 @@ def solve(
 ) -> Selection:
     """`select` on a prepared pool; see there.
 
-    A `given` set of `bounds.k` ids is not chosen but measured: its value, its gains in that order, and how far it is
+    A `given` set of `bounds.k` ids is only measured: its value, its gains in that order, and its certified distance
     from the best set of its size.
 
     Raises:
-        SelectionError: The objective, its parameters, weight, coverage, prefer, lengths or stochastic are not as
-            `select` says.
+        SelectionError: The objective, its parameters, weight, coverage, prefer, lengths or stochastic are invalid, see
+            `select`.
     """
     if coverage is not None and (weight is not None or given is not None):
         raise SelectionError(
@@ -186,8 +192,8 @@ def solve(
     bound = upper_bound(term, penalty, bounds, picks)
     random_value = random_mean(term, penalty, bounds, generator) if kept is None else kept.random_value
     gap = None if bound is None else max(0.0, bound - value)
-    # The share of the possible gain over random sets that is not proven captured; a bound that does not exceed the
-    # random sets' mean says nothing of it.
+    # The share of the possible gain over random sets that is not proven to be captured; undefined if the bound does not
+    # exceed the random sets' mean.
     relative = None
     if bound is not None and gap is not None and bound - random_value > 0.0:
         relative = gap / (bound - random_value)
@@ -239,9 +245,9 @@ def _quartiles(lengths: Column, picks: list[int]) -> dict[str, list[float]]:
 
 
 def _all_pairs(term: Coverage, penalty: Column, bounds: Limits, picks: list[int]) -> tuple[float | None, float | None]:
-    """Value of the set, and a bound on every set, when any row may cover any row; null where the term knows none.
+    """Value of the set, and a bound on every set, if any row may cover any row; null if the term has none.
 
-    The value is exact, so that beside the value on the graph it says what truncation to neighbours costs.
+    The value is exact, so that its difference from the value on the graph is the cost of truncation to neighbours.
     """
     value = term.all_pairs_value(picks)
     if value is None:

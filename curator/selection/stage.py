@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from curator.selection.problem import Column, Problem
 
 
-# Argument of `solve` -> what in the recipe it comes from, where that is called otherwise.
+# Argument of `solve` -> the recipe's key behind it, if its name differs.
 _KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
 
 # How `limits` begins an error about one group: its label as Python writes it, which may hold any character.
@@ -39,7 +39,7 @@ _GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)"""
 
 
 class Chosen(NamedTuple):
-    """A selection and what it was solved from, for `explain`."""
+    """A selection with the problem and the limits it was solved from, for `explain`."""
 
     problem: Problem
     bounds: Limits
@@ -47,12 +47,12 @@ class Chosen(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a pilot goes on with.
+    """The result of a pilot.
 
     Attributes:
-        setting: What rows are chosen by, or, where the rows are known, what they are measured by.
-        best_draw: The best random draw; null where there is none.
-        ids: The rows of the curated set, where no setting chooses them. `words`: how they were chosen.
+        setting: The setting that rows are chosen by, or measured by if the rows are known.
+        best_draw: The best random draw; null if there is none.
+        ids: The rows of the curated set, if no setting chooses them. `words`: how they were chosen.
     """
 
     setting: Setting
@@ -62,16 +62,16 @@ class Choice(NamedTuple):
 
 
 class Pilot(Protocol):
-    """Chooses by training, which this room does not; `folder` is that of stage `select`."""
+    """A function that chooses by training, which this room does not do; `folder` is that of stage `select`."""
 
     def __call__(self, run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]) -> Choice: ...
 
 
 def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
-    """Chooses the curated set (or takes the given one), says why, and draws the sets of all other arms.
+    """Chooses the curated set (or takes the given one), explains each row, and draws the sets of all other arms.
 
     Args:
-        pilot: Chooses where the recipe says `weight: auto` or `by: bank`. It trains, which this room does not.
+        pilot: Chooses if the recipe says `weight: auto` or `by: bank`. It trains models, which this room does not.
     """
     from curator.run.files import save_arms, save_frame, save_scores, save_selection
     from curator.run.readers import hazards_of
@@ -99,7 +99,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     if section.piloted:
         choice = pilot(run, folder, data, chosen)
     else:
-        weight = section.weight if isinstance(section.weight, float) else 0.0  # which coverage finds
+        weight = section.weight if isinstance(section.weight, float) else 0.0  # the weight is found by `coverage`
         choice = Choice(Setting(weight, representation=recipe.covering))
     setting = choice.setting
     curated = chosen(setting, ids=choice.ids)
@@ -154,20 +154,20 @@ def choose(
     traits: pl.DataFrame | None = None,
     vulnerable: Set[str] | None = None,
 ) -> Chosen:
-    """The rows that a recipe's section asks for.
+    """The selection that a recipe's `select` section describes.
 
     Args:
-        section: The recipe's.
-        weight: In place of the section's own, which may be `auto`; null to find it by the section's `coverage`.
+        section: The recipe's `select`.
+        weight: Replaces the section's own, which may be `auto`; null to find it by the section's `coverage`.
         rows: The pool, in the columns of ROW_SCHEMA; groups and tokens are read from it.
-        vectors, scores: Of the same rows, in the same order as each other.
-        given: Ids of a set that is measured as it is, instead of one that is chosen.
-        task_cover: `(n,)` in the order of `vectors`, for conditional gain.
-        seed: Of everything random.
-        source_weights: Label of a source -> how much each of its rows counts in coverage; 1 where it is not named.
-        traits: What kind of answer each row has (see `Run.traits`); needed where the section has `answers`, and where
-            limits are by one of `recipe.limits.TRAITS`.
-        vulnerable: Ids of the pool's vulnerable rows; needed where the section has `vulnerable`.
+        vectors, scores: Vectors and scores of the same rows, in the same order as each other.
+        given: Ids of a set to measure instead of choosing one.
+        task_cover: `(n,)` in the order of `vectors`, in [0, 1], for conditional gain.
+        seed: Seed of everything random.
+        source_weights: Label of a source -> how much each of its rows counts in coverage; 1 if it is not named.
+        traits: What kind of answer each row has (see `Run.traits`); needed if the section has `answers`, or limits by
+            one of `recipe.limits.TRAITS`.
+        vulnerable: Ids of the pool's vulnerable rows; needed if the section has `vulnerable`.
 
     Raises:
         SelectionError: No set meets the section's limits; the message names the recipe's key.
@@ -225,11 +225,11 @@ def choose(
         )
     except SelectionError as error:
         raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
-    if section.vulnerable is not None:  # its groups are not those that are counted
+    if section.vulnerable is not None:  # its groups are not the ones counted
         counts = Counter(str(by_row[position[row_id]]) for row_id in selection.ids)
         named = sorted(set(by_row), key=lambda label: (label is not None, str(label)))
         selection = replace(selection, group_counts={str(label): counts[str(label)] for label in named})
-    if set(section.groupings) & {*TRAITS}:  # of which there may be as many as rows
+    if set(section.groupings) & {*TRAITS}:  # there may be as many labels as rows
         selection = replace(selection, group_counts={name: n for name, n in selection.group_counts.items() if n})
     return Chosen(problem, bounds, selection)
 
@@ -239,7 +239,7 @@ def _in_order(caps: CapsGiven, order: Sequence[int]) -> CapsGiven:
 
 
 def _labels(section: Select, rows: pl.DataFrame, traits: pl.DataFrame) -> dict[str, str | None]:
-    """Id of each row -> its group by the quotas; empty without quotas."""
+    """Row id -> its group for the quotas; empty without quotas."""
     from curator.selection.groups import grouped
 
     if section.quotas is None:
@@ -251,18 +251,23 @@ def _labels(section: Select, rows: pl.DataFrame, traits: pl.DataFrame) -> dict[s
 def groups_of(
     section: Select, rows: pl.DataFrame, traits: pl.DataFrame | None
 ) -> tuple[list[str | None], Mapping[str, tuple[int | None, int | None]]]:
-    """The group of each row of the pool, and label -> (min, max) of those that have a limit.
+    """The group of each row of the pool, null for none, and label -> (min, max) of groups with a limit.
+
+    Args:
+        section: The recipe's `select`.
+        rows: The pool, in the columns of ROW_SCHEMA.
+        traits: Traits of the rows; needed for limits by one of `recipe.limits.TRAITS`.
 
     Raises:
-        SelectionError: `quotas.groups` names a group that the pool does not have, or no set is composed as `within`
-            asks for.
+        SelectionError: `quotas.groups` names a group that the pool does not have, or no set has the composition of
+            `within`.
     """
     from curator.selection.groups import composed, grouped, named, strata
 
     if section.within is None:
         labels = grouped(rows, traits, section.groupings)[section.groupings[0]].to_list()
         return labels, quotas_of(section.quotas, {label for label in labels if label is not None})
-    assert section.k is not None  # which `within` goes with
+    assert section.k is not None  # `within` needs a size k
     excluded, by = set(section.exclude), section.within.by
     by_row = strata(rows, traits, by)
     counts = composed(section.within, by_row, [row_id not in excluded for row_id in rows["id"]], section.k)
@@ -289,7 +294,9 @@ def quotas_of(section: Quotas | None, labels: set[str]) -> Mapping[str, tuple[in
 
 
 def caps_of(section: Answers | None, traits: pl.DataFrame | None, ids: Sequence[str]) -> CapsGiven:
-    """What rows share -> the label of each of `ids`, and the largest share of a set that one label may have."""
+    """Name of the cap (`answer` or `opener`) -> the label of each of `ids`, and the largest share of a set for one
+    label.
+    """
     if section is None:
         return {}
     assert traits is not None
@@ -301,7 +308,9 @@ def caps_of(section: Answers | None, traits: pl.DataFrame | None, ids: Sequence[
 
 
 def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    """Of rows in an order those that the caps of a selection leave: the first of each label, in the order."""
+    """A function from ordered ids to those within a selection's caps: the first ones of each label, in the same
+    order.
+    """
     import numpy as np
 
     from curator.selection.caps import sized
@@ -318,7 +327,7 @@ def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
 
 
 def _similar_by(run: Run, setting: Setting, scores: Scores) -> int:
-    """The number of the representation that the score is of; of the setting's own where it names none."""
+    """The number of the representation that the score uses, or of the setting's own if the score names none."""
     name = scores.parameters.get("by")
     return setting.representation if name is None else names_of(run.recipe.representations).index(str(name))
 
@@ -326,7 +335,7 @@ def _similar_by(run: Run, setting: Setting, scores: Scores) -> int:
 def _sets(
     run: Run, setting: Setting, ids: Sequence[str], chosen: Callable[[Setting, int], Chosen]
 ) -> dict[str, Sequence[str]]:
-    """The chosen set, and those that other representations and other seeds would have given."""
+    """The chosen set, and the sets that other representations and other seeds would give."""
     recipe = run.recipe
     names = names_of(recipe.representations)
     sets = {names[setting.representation]: ids}
@@ -346,7 +355,7 @@ def _pass(repeats: Repeats, rows: int) -> str:
 
 
 def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
-    """Which rows of the recovery arms are trained on behind an opener, in the columns of OPENED_SCHEMA."""
+    """The rows of the recovery arms that are trained on behind an opener, in the columns of OPENED_SCHEMA."""
     from curator.model.load import load_tokenizer
     from curator.model.prefill import opener_tokens
     from curator.selection.recovery import openers, refusals, table
@@ -390,7 +399,7 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
         size += " given"
     if selection.budget_used is not None:
         size += f" of {these(round(selection.budget_used), 'token', 'tokens')}"
-    if choice.words:  # a set that trials have chosen is not as good as can be by an objective, and need not be
+    if choice.words:  # a set chosen by trials does not maximise the objective, and need not
         return f"{size}, {choice.words}"
     if run.recipe.select.piloted:
         size += f", weight {choice.setting.weight:g} by the pilot"
@@ -406,7 +415,7 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
 
 
 def _in_words_of_the_recipe(error: str, section: Select) -> str:
-    """An error of `limits` or `solve`, with the recipe's key for the argument that it names first."""
+    """An error of `limits` or `solve`, with the recipe's key in place of the argument that it names first."""
     from curator.selection.vulnerable import RESISTANT, VULNERABLE
 
     for name, key in CAPPED_BY.items():

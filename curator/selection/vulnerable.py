@@ -1,4 +1,4 @@
-"""A stated share of rows that fine-tuning makes a model forget, as one more limit beside quotas, composition and caps.
+"""A fixed share of rows that fine-tuning makes a model forget, as a limit beside quotas, composition and caps.
 
 Vulnerable rows and the others partition the pool. Alone, this is two quotas. Beside `within` each stratum is split in
 two, so that groups stay disjoint. Beside `quotas`, whose groups it crosses, it is two caps: of exactly k rows, at most
@@ -30,7 +30,7 @@ Pairs = Mapping[str, tuple[int | None, int | None]]
 
 
 class Narrowed(NamedTuple):
-    """Limits with the share of vulnerable rows among them, in the order of the rows.
+    """Limits that include the share of vulnerable rows, in the order of the rows.
 
     Attributes:
         labels: Group of each row. `quotas`: label -> (min, max). `caps`: as `limits` takes them.
@@ -44,19 +44,19 @@ class Narrowed(NamedTuple):
 
 
 def vulnerable_rows(run: Run) -> frozenset[str] | None:
-    """The ids of the pool's vulnerable rows; null if the recipe states no share of them."""
+    """The ids of the pool's vulnerable rows; null if the recipe sets no share of them."""
     section = run.recipe.select.vulnerable
     if section is None:
         return None
     score = vulnerable_by(run.recipe)
-    assert score is not None  # the recipe is refused without
+    assert score is not None  # a recipe without it is refused
     return most_forgotten(section, run.every_score(), name_of(score), run.recipe.weights())
 
 
 def most_forgotten(
     section: Vulnerable, scores: pl.DataFrame, name: str, weights: Mapping[str, float]
 ) -> frozenset[str]:
-    """The ids of the `section.top` share of rows with the largest score; equal ones by id.
+    """The ids of the `section.top` share of rows with the largest score, ties by id.
 
     Args:
         scores: `id`, and a column `<name>:<task>` for each task of `weights`, in nats a token.
@@ -73,8 +73,10 @@ def narrowed(
     """A selection's limits on groups together with its share of vulnerable rows.
 
     Args:
-        section: With `vulnerable` and `k`. `ids`: of the pool. `labels`: the group of each row.
-        quotas: Of the groups.
+        section: A section with `vulnerable` and `k`.
+        ids: Ids of the pool's rows.
+        labels: The group of each row.
+        quotas: Label -> (min, max) of the groups.
         vulnerable: The ids of all vulnerable rows.
 
     Raises:
@@ -112,13 +114,16 @@ def narrowed(
 
 
 def split(strata: Mapping[str, int], stock: Mapping[str, tuple[int, int]], wanted: int) -> dict[str, int]:
-    """How many of each stratum's rows are vulnerable: `wanted` of all, and as equal shares of strata as can be.
+    """How many of each stratum's rows are vulnerable: `wanted` together, with shares of the strata as equal as
+    possible.
 
-    Each stratum first gets those that it cannot do without; the rest go one by one to the stratum whose share is the
-    smallest, by Sainte-Lague's rule, equal ones by name.
+    Each stratum first gets the number that it needs at least. The rest go one by one to the stratum with the smallest
+    share, by Sainte-Lague's rule, ties by name.
 
     Args:
-        strata: Label -> rows of the set. `stock`: label -> vulnerable rows and others that may be chosen.
+        strata: Label -> number of rows in the set.
+        stock: Label -> number of vulnerable rows and of others that may be chosen.
+        wanted: Number of vulnerable rows in the set.
 
     Raises:
         SelectionError: No such split exists.

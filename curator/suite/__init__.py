@@ -1,4 +1,6 @@
-"""Many recipes as one suite: every model, size and task, what they share trained once, and one page of it all."""
+"""Many recipes as one suite: every model, size and task, with shared models trained once, and one page of all
+results.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,14 +23,18 @@ def run_suite(
 ) -> list[Outcome]:
     """Builds every run of the recipes in `folder` below `root`, and writes suite.json and suite.html after each.
 
-    Runs that `only` leaves out stand on the page too where they are finished.
+    Finished runs that `only` leaves out are on the page too.
 
     Args:
-        progress: Called with a variant when it starts; gives where to report its progress.
+        folder: The folder of recipes.
+        root: The folder of the suite's runs.
+        settings, only: As in `run.variants`.
+        progress: Called with a variant when it starts; returns the receiver of its progress.
+        base: Folder that relative paths of sources start from.
 
     Raises:
         RecipeError: See `run.variants`; or the folder's recovered.json is damaged.
-        RunError: Another process is at work on the suite, or its folder cannot be written.
+        RunError: Another process is running the suite, or its folder is not writable.
     """
     numbers = recovered(folder)
     everything = variants(folder, settings)

@@ -1,4 +1,4 @@
-"""suite.json and suite.html, assembled from how every run of a suite stands and what the finished ones found."""
+"""suite.json and suite.html, assembled from the status of every run of a suite and the results of finished ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def assemble(
 
 
 def _contrasts(done: Sequence[tuple[str, Found]], results: Mapping[str, Result]) -> tuple[Contrast, ...]:
-    """One Holm family for each pair of arms, among the verdicts that decide and among all other judges' apart."""
+    """One Holm family for each pair of arms among the verdicts that decide, and a separate one among all other
+    judges'.
+    """
     families: dict[tuple[str, str, bool], list[dict[str, Any]]] = {}
     for variant, facts in done:
         for judge, comparisons in results[variant].comparisons.items():
@@ -65,7 +67,7 @@ def _contrasts(done: Sequence[tuple[str, Found]], results: Mapping[str, Result])
 
 
 def write(root: Path, suite: Suite) -> None:
-    """Writes suite.json and suite.html, each whole or not at all."""
+    """Writes suite.json and suite.html, each atomically."""
     from curator.suite.page import html
 
     write_json(root / "suite.json", plain(suite))

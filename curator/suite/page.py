@@ -1,4 +1,4 @@
-"""suite.html: the paper's tables, every comparison with what may be said of it, and what the sets are like."""
+"""suite.html: the paper's tables, every comparison with its outcome, and figures of the sets."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def primary(suite: Suite) -> list[Contrast]:
 
 
 def _headline(suite: Suite) -> str:
-    """What the finished runs say, in a sentence: of low against high similarity, or, without those arms, of ours."""
+    """The result of the finished runs in a sentence: low against high similarity, or, without those arms, the curated
+    set.
+    """
     contrasts = primary(suite)
     if contrasts:
         counts: Counter[str] = Counter(pair.outcome for pair in contrasts)
@@ -102,7 +104,7 @@ def _headline(suite: Suite) -> str:
 
 
 def _tone(suite: Suite) -> str:
-    """Of the finding, where every comparison says the same."""
+    """The tone of the finding, if all comparisons agree."""
     outcomes = {pair.outcome for pair in primary(suite)}
     return TONES.get(outcomes.pop(), "open") if len(outcomes) == 1 else "open"
 

@@ -1,4 +1,6 @@
-"""What a suite will train, share and cost on a GPU, before anything is read or trained. Imports nothing heavy."""
+"""The trainings of a suite, what its runs share, and the cost on a GPU, before anything is read or trained. Imports
+nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ from curator.suite.run import Variant, standing
 from curator.wording import model_name, number
 
 UNREAD = Inputs(Path(), None, None, {})
-"""Files are not looked at for a plan: runs of one suite that name the same file read the same."""
+"""Inputs without files, since a plan does not read files: runs of one suite that name the same file read the same."""
 
 _NOTE = (
     f"Hours assume one 80 GB GPU that sustains {GPU / 1e12:g} TFLOP/s in training and a tenth of that when answering. "
@@ -47,9 +49,8 @@ _NOTE = (
 
 
 class Piece(NamedTuple):
-    """A training, or the answers of one model: what decides it (equal pieces are made once), its tokens, its
-    operations, and the bytes that it leaves; null where they cannot be known. `counted`: whether the tokens were
-    counted.
+    """A training, or the answers of one model: everything that decides it (equal pieces are made once), its tokens, its
+    operations, and the bytes that it stores; null if unknown. `counted`: whether the tokens were counted.
     """
 
     what: str
@@ -62,9 +63,10 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run makes itself, and what it takes from runs before it. Hours are of one GPU that sustains GPU FLOP/s.
+    """The pieces that a run makes itself, and those that it takes from earlier runs. Hours are for one GPU that
+    sustains GPU FLOP/s.
 
-    Tokens are at most `max_tokens` a row, unless an earlier run of the same data has counted them.
+    Tokens are at most `max_tokens` per row, unless an earlier run with the same data has counted them.
     """
 
     trainings: int = 0
@@ -80,7 +82,7 @@ def planned(variants: Sequence[Variant], root: Path) -> dict[str, Any]:
     (sums of them), and `notes` in words.
 
     Args:
-        root: The suite's folder, whose finished runs are known and whose counted tokens are used.
+        root: The suite's folder, whose finished runs and counted tokens are used.
     """
     seen: set[str] = set()
     runs, total_cost = [], Cost()
@@ -104,7 +106,9 @@ def planned(variants: Sequence[Variant], root: Path) -> dict[str, Any]:
 
 
 def table(plan: Mapping[str, Any]) -> list[list[str]]:
-    """The plan in words: names of the columns, a line a run, a line a recipe where there are several, and all."""
+    """The plan as a table: names of the columns, a line per run, a line per recipe if there are several, and the
+    total.
+    """
 
     def line(name: str, cost: Mapping[str, Any]) -> list[str]:
         disk = None if cost["disk"] is None else cost["disk"] / 2**30
@@ -121,7 +125,7 @@ def table(plan: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _short(value: float | None) -> str:
-    """A figure in few characters: `5.99 M`."""
+    """A short form of a figure: `5.99 M`."""
     if value is None:
         return "unknown"
     if 0 < value < 0.1:
@@ -133,8 +137,8 @@ def _short(value: float | None) -> str:
 
 
 def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
-    """Everything that a run trains and evaluates. `what` names the position of a piece in the run folder and all that
-    decides it; what depends on the chosen rows belongs to this run alone.
+    """Everything that a run trains and evaluates. `what` names the path of a piece in the run folder and everything
+    that decides it; pieces that depend on the chosen rows belong to this run only.
     """
     recipe = variant.recipe
     assert recipe is not None
@@ -157,10 +161,10 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
         else:
             rehearsed = (_rows_of(variant, cell), verify.rehearsal_share) if grid.rehearsal else None
             section, before, steps = load.section, start_of[Cell(cell.arm, cell.seed)], None
-            searched = variant.name if verify.finds_regime else None  # each run fine-tunes at a setting of its own
+            searched = variant.name if verify.finds_regime else None  # each run has its own setting of fine-tuning
             facts = tasks[cell.task].model_dump(exclude={"weight", "anticipated", "metric", "sweep"})
             rows = facts, rehearsed, searched
-        # Of a cell's seed the grid derives that of its training, and the rows of the task from the recipe's seed.
+        # The grid derives the seed of a training from the cell's seed, and the rows of the task from the recipe's seed.
         seed = recipe.seed, cell.task, cell.seed
         start_of[cell] = training_key(before, section, steps, seed, template, rows)
         yield _training(key_of(start_of[cell], cell.folder), load, size)
@@ -172,8 +176,8 @@ def pieces(variant: Variant, known: Measured, size: ModelSize | None) -> Iterato
 
 
 def _pilot(variant: Variant, known: Measured, size: ModelSize | None) -> Iterator[Piece]:
-    """What the pilot and the search for the regime train and evaluate, which no other run shares: their sets are this
-    run's own.
+    """The trainings and answers of the pilot and of the search for the regime, which other runs do not share, because
+    their sets are specific to this run.
     """
     recipe = variant.recipe
     assert recipe is not None
@@ -204,7 +208,7 @@ def _answering(what: str, variant: Variant, answers: int | None, size: ModelSize
 
 
 def _rows_of(variant: Variant, cell: Cell) -> Any:
-    """What decides the rows of an arm, as far as that is known before they are chosen."""
+    """Everything that decides the rows of an arm, as far as it is known before they are chosen."""
     recipe = variant.recipe
     assert recipe is not None
     arm = next((arm for arm in recipe.verify.arms if arm.name == cell.arm), None)
@@ -223,7 +227,7 @@ def _rows_of(variant: Variant, cell: Cell) -> Any:
 
 
 def _steps_of(variant: Variant, cell: Cell) -> Any:
-    """What decides how long an arm is aligned: see `experiment.design`."""
+    """Everything that decides the length of an arm's alignment; see `experiment.design`."""
     recipe = variant.recipe
     assert recipe is not None
     verify = recipe.verify

@@ -1,4 +1,4 @@
-"""Numbers of a paper that a suite is set beside, from `recovered.json` in the suite's folder, where there is one."""
+"""Numbers of a paper that a suite is compared with, from `recovered.json` in the suite's folder, if there is one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class PaperNumber(Section):
-    """One number: `harmful` after fine-tuning, of an arm of a model at a size on a task; null where it could not be
-    recovered. `certainty` says how sure it is.
+    """One number: `harmful` after fine-tuning, for an arm of a model at a size on a task; null if it could not be
+    recovered. `certainty` says how certain it is.
     """
 
     model: Text
@@ -29,7 +29,7 @@ class PaperNumber(Section):
 
 
 class Recovered(Section):
-    """What is known of the paper's tables: where from, what to remember when reading it, and the numbers."""
+    """The paper's tables as far as they are known: their source, caveats, and the numbers."""
 
     source: Text
     caution: Text
@@ -37,10 +37,10 @@ class Recovered(Section):
 
 
 def recovered(folder: Path) -> Recovered | None:
-    """The content of the folder's file, checked; null where there is none.
+    """The checked content of the folder's file; null if there is none.
 
     Raises:
-        RecipeError: It is damaged; every mistake is named.
+        RecipeError: It is damaged; the message names every mistake.
     """
     path = folder / FILE
     if not path.exists():

@@ -1,5 +1,5 @@
-"""What a finished run of a suite has found: rates and contrasts by judge, and what its alignment sets are like (how
-similar to the task, how different their rows); and what may be said of all contrasts of a suite together.
+"""Results of a finished run of a suite: rates and contrasts by judge, and the similarity and diversity of its alignment
+sets; and the outcomes of all contrasts of a suite together.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 HIGH, LOW = "high-similarity", "low-similarity"
 
 PAIRS = ((LOW, HIGH), (LOW_MATCHED, HIGH_MATCHED), (CURATED, "random"), (LOW, "random"), (HIGH, "random"))
-"""What a suite compares after fine-tuning: the first of each pair minus the second."""
+"""The comparisons of a suite after fine-tuning: the first of each pair minus the second."""
 
 
 Arms = Mapping[tuple[str, int], Sequence[str]]
 
 
 Judgement = tuple[Judged, list[dict[str, Any]]]
-"""What a judge's verdicts give: rates, and comparisons."""
+"""The rates and comparisons by one judge's verdicts."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run has found.
+    """The results of a finished run.
 
     Attributes:
-        comparisons: Judge -> what `contrast` gives for each of PAIRS whose arms were run.
-        seconds: Of all its stages.
+        comparisons: Judge -> the result of `contrast` for each of PAIRS whose arms were run.
+        seconds: Duration of all its stages.
     """
 
     found: Found
@@ -95,13 +95,13 @@ def result(variant: Variant, root: Path) -> Result:
 
 
 def trainings(run: Run) -> Trainings:
-    """Models trained for a run (the instruction stage among them), and those that it took from another run instead."""
+    """Numbers of models trained for a run (including the instruction stage), and of models taken from another run."""
     shared = run.shared_trainings()
     return Trainings(made=shared.count(False), shared=shared.count(True))
 
 
 def _judged(run: Run) -> dict[str, Judgement]:
-    """What the panel's rule says (by the headline's name, or `panel`), and what every other judge says."""
+    """The results by the panel's rule (under the headline's name, or `panel`), and by every other judge."""
     import polars as pl
 
     from curator.judge.stage import deciding_verdicts
@@ -148,12 +148,15 @@ def contrast(
     utility: Grid | None = None,
     margin: float | None = None,
 ) -> dict[str, Any]:
-    """The comparison's figures, with `alone`: its outcome by itself by a run's own rule, and `reason`: why it has none.
+    """The comparison's figures, with `alone`: its separate outcome by a run's own rule, and `reason`: why it has none.
 
     Args:
-        grid: Harmfulness after fine-tuning. `mix`: as `decide.assess` takes it.
+        grid: Harmfulness after fine-tuning.
+        first, second: The arms.
+        mix: As in `decide.assess`.
         thresholds: The recipe's `verify.decision`.
-        utility, margin: After fine-tuning, and what of it a setting may lose to count in the worst case of several.
+        utility, margin: Utility after fine-tuning, and the largest loss of it with which a setting counts in the worst
+            case.
     """
     from curator.decision.decide import assess
 
@@ -182,10 +185,12 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
-    """Arm -> figures of its sets, means over those that differ.
+    """Arm -> figures of its sets, means over distinct sets.
 
     Args:
-        vectors: The pool's. `scores`: of the same rows. `arms`: (arm, seed) -> ids.
+        vectors: Vectors of the pool.
+        scores: Scores of the same rows.
+        arms: (arm, seed) -> ids.
     """
     import numpy as np
 
@@ -215,18 +220,19 @@ def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:
 
 
 def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
-    """How different `(k, d)` unit rows are from each other.
+    """The diversity of `(k, d)` unit rows.
 
     Returns:
-        `log_det`: log det(I + X X'), 0 for nothing, k log 2 for rows at right angles; `vendi`: the Vendi score, from 1
-        for equal rows to k for rows at right angles; `pairwise`: the mean cosine of two different rows (1 for one row).
+        `log_det`: log det(I + X X') in nats, 0 for no rows, k log 2 for orthogonal rows; `vendi`: the Vendi score, from
+            1 for equal rows to k for orthogonal rows; `pairwise`: the mean cosine of two different rows (1 for one
+            row).
     """
     import numpy as np
 
     from curator.pool.semantic import redundancy
 
     wide = np.asarray(rows, dtype=np.float64)
-    # X'X has the eigenvalues of XX' that are not 0, and is the smaller of the two for sets larger than the width.
+    # X'X has the nonzero eigenvalues of XX', and is smaller for sets larger than the width.
     log_det = float(np.linalg.slogdet(np.eye(wide.shape[1]) + wide.T @ wide)[1])
     count, total = len(wide), float(np.sum(wide.sum(axis=0) ** 2))
     squares = float(np.sum(wide**2))
@@ -235,6 +241,6 @@ def diversity(rows: NDArray[np.float32]) -> dict[str, float]:
 
 
 def shared_rows(arms: Arms, first_arm: str, second_arm: str) -> int | None:
-    """Rows that the first sets of two arms have in common; null where one of them was not run."""
+    """Number of rows in the first sets of both arms; null if one of them was not run."""
     first, second = arms.get((first_arm, 0)), arms.get((second_arm, 0))
     return None if first is None or second is None else len(set(first) & set(second))

@@ -1,5 +1,5 @@
 """The runs of a suite: every recipe of a folder, at every size and for every task that its `suite` section names. They
-are built one after the other in this process, each to its end or to the reason why not.
+are built one after the other in this process; a run that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Variant:
     """One run of a suite, in a folder of its name.
 
     Attributes:
-        name: `<source>-<k>-<task>`, or that of the recipe where it is not expanded.
-        source: The recipe file, without its ending.
-        recipe: What to build; null where it cannot be read, and `problem` says why.
-        task, k: What it was expanded to; null where it was not.
+        name: `<source>-<k>-<task>`, or the recipe's name if it is not expanded.
+        source: Name of the recipe file without its extension.
+        recipe: The recipe to build; null if it cannot be read, and `problem` says why.
+        task, k: The task and size that it was expanded to; null if it was not.
     """
 
     name: str
@@ -49,14 +49,15 @@ class Variant:
 def variants(folder: Path, settings: Sequence[str] = (), only: Sequence[str] = ()) -> list[Variant]:
     """Every run of the recipes in a folder (not in the folders below it), in the order of files, sizes and tasks.
 
-    A recipe that cannot be read is a variant with a problem, so that the others go on.
+    A recipe that cannot be read becomes a variant with a problem, so that the others continue.
 
     Args:
-        settings: As `recipe.file.read` takes them; they hold for every recipe.
+        folder: The folder of recipes.
+        settings: As in `recipe.file.read`; they apply to every recipe.
         only: Names of recipes or of variants; none for all.
 
     Raises:
-        RecipeError: There is no recipe in the folder, or none of a name in `only`.
+        RecipeError: There are no recipes in the folder, or none has a name in `only`.
     """
     files = sorted(folder.glob("*.yaml"))
     if not files:
@@ -101,12 +102,12 @@ def _expanded(file: Path, recipe: Recipe) -> Iterator[Variant]:
 
 
 class BugError(CuratorError):
-    """Something that no user can fix: its traceback is kept, and the other runs continue."""
+    """A bug in curator, which users cannot fix: its traceback is kept, and the other runs continue."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a variant stands: `done`, `failed` with its `reason`, or `waiting`; `bug` where curator itself failed."""
+    """The status of a variant: `done`, `failed` with its `reason`, or `waiting`; `bug` if curator itself failed."""
 
     variant: Variant
     status: Literal["done", "failed", "waiting"]
@@ -124,17 +125,19 @@ def run(
     after: Callable[[Sequence[Outcome]], None],
     base: Path = Path("."),
 ) -> list[Outcome]:
-    """Builds every variant below `root`; what one of them has made under an equal key is taken and not made again.
+    """Builds every variant below `root`; pieces that one of them has made are reused by others with an equal key.
 
     Args:
-        wanted: Names of those to build; how the others stand is reported too.
-        progress: Called with a variant when it starts; gives where to report its progress.
+        variants: The variants of the suite.
+        root: The suite's folder.
+        wanted: Names of the variants to build; the status of the others is reported too.
+        progress: Called with a variant when it starts; returns the receiver of its progress.
         read: Called with each variant that is done.
-        after: Called with how all variants stand, before the first one and after each.
+        after: Called with the status of all variants, before the first one and after each.
         base: Folder that relative paths of sources start from.
 
     Raises:
-        RunError: Another process is at work on the suite, or its folder cannot be written.
+        RunError: Another process is running the suite, or its folder is not writable.
     """
     with opened(root):
         outcomes = [standing(variant, root) for variant in variants]
@@ -158,7 +161,7 @@ def run(
 
 
 def standing(variant: Variant, root: Path) -> Outcome:
-    """How a variant stands before it is run: done where its folder holds a finished run of this very recipe."""
+    """The status of a variant before it is run: done if its folder holds a finished run of exactly this recipe."""
     if variant.recipe is None:
         return Outcome(variant, "failed", variant.problem)
     folder = root / variant.name
@@ -183,7 +186,7 @@ def _tried(variant: Variant, root: Path, work: Callable[[Variant], None]) -> Out
 
 @contextmanager
 def _traced(trace: Path) -> Iterator[None]:
-    """Keeps the traceback of what no user can mend; the error that is raised names its file."""
+    """Keeps the traceback of an error that users cannot fix; the error that is raised names its file."""
     trace.unlink(missing_ok=True)
     try:
         yield

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from curator.recipe.training import Training
 
-NEW = "default"  # the adapter that is trained; peft writes one of this name into the folder itself
+NEW = "default"  # the trained adapter; peft writes an adapter of this name directly into the folder
 
 
 class LeftOut(NamedTuple):
@@ -33,13 +33,13 @@ class LeftOut(NamedTuple):
 
 
 def with_adapter(model: PreTrainedModel, section: Training) -> Any:
-    """The model with a new adapter, which alone is trained."""
+    """The model with a new adapter; only the adapter is trained."""
     from peft import PeftModel, get_peft_model
 
     settings = _settings(section.rank, section.alpha or 2 * section.rank)
     if not isinstance(model, PeftModel):
         return get_peft_model(model, settings, adapter_name=NEW)
-    # Earlier adapters could not be merged into quantised weights: they stay at work, and as they are.
+    # Earlier adapters could not be merged into quantised weights: they stay active and are not changed.
     earlier = list(model.peft_config)
     model.add_adapter(NEW, settings)
     model.base_model.set_adapter([*earlier, NEW])
@@ -49,7 +49,7 @@ def with_adapter(model: PreTrainedModel, section: Training) -> Any:
 
 
 def left_out(config: Any) -> LeftOut | None:
-    """What LoRA leaves out of a model with this configuration, or null. Loads no weights.
+    """The weights that LoRA leaves out of a model with this configuration, or null. Loads no weights.
 
     Raises:
         ModelError: LoRA cannot adapt such a model.
@@ -72,7 +72,7 @@ def left_out(config: Any) -> LeftOut | None:
                 f"model.id: cannot build a {config.model_type} model from this config.json ({first_line(error)}); "
                 "give the config.json that belongs to the weights, or name another model"
             ) from error
-        # Counted before peft, which may change the model's layers to fit its own.
+        # Counted before peft, which may replace the model's layers.
         total = sum(weight.numel() for weight in model.parameters())
         try:
             adapted = get_peft_model(model, _settings(1, 2))
@@ -85,7 +85,7 @@ def left_out(config: Any) -> LeftOut | None:
     covered: set[int] = set()
     for module in adapted.modules():
         if isinstance(module, LoraLayer):
-            # A parameter that is no layer of its own is wrapped by its name.
+            # A parameter that is not a separate layer is wrapped by its name.
             wrapped = getattr(module, "parameter_name", None)
             covered.add(id(module.get_param() if wrapped else module.get_base_layer().weight))
         elif isinstance(module, torch.nn.Embedding):

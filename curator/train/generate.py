@@ -32,18 +32,18 @@ def generate(
 ) -> list[tuple[str, str]]:
     """Answer and stop reason of each prompt: `end` for an end token, `length` for the limit.
 
-    Decoding is greedy where there is no `sampling`; see `model.greedy`. The order of the prompts changes nothing.
+    Decoding is greedy without `sampling`; see `model.greedy`. The order of the prompts changes nothing.
 
     Args:
         prompts, ids: Conversations up to where the answer starts, and their ids.
         model, tokenizer: From `model.load_model`, which drops a checkpoint's own sampling settings, and
             `model.load_tokenizer`.
-        max_new_tokens: Of each answer, the end token included.
-        batch: Prompts at a time.
+        max_new_tokens: Most tokens of an answer, including the end token.
+        batch: Number of prompts in a batch.
         opening: Tokens that every answer begins with, see `model.prefill`; the model goes on from there, and the
             answer is the whole.
-        sampling: Draws the answers, a seed for each prompt.
-        opened: Takes how likely its openers are to begin each answer.
+        sampling: Draws the answers, with a seed for each prompt.
+        opened: Collects the probability that each of its openers begins each answer.
 
     Raises:
         ModelError: Prompt and answer are longer than the model has positions for, or memory runs out.
@@ -103,18 +103,16 @@ def encoded_prompts(
 def decoded(
     tokens: Sequence[int], ends: set[int], tokenizer: PreTrainedTokenizerBase, opening: Sequence[int] = ()
 ) -> tuple[str, str]:
-    """The answer that an opening and generated tokens spell, and why it stopped: `end` at an end token, else
-    `length`.
-    """
+    """The text of an opening and generated tokens, and why it stopped: `end` at an end token, else `length`."""
     cut = next((position for position, token in enumerate(tokens) if token in ends), None)
     text = tokenizer.decode([*opening, *tokens[:cut]], skip_special_tokens=True).strip()
     return text, "length" if cut is None else "end"
 
 
 def parted(answer: str, opening: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The opening's text and what the model wrote after it, which together are the answer."""
+    """The opening's text and the text that the model wrote after it; together they are the answer."""
     text = tokenizer.decode(list(opening), skip_special_tokens=True).strip()
-    # Its last token may be a part of a character that the answer's first one completes.
+    # The opening's last token may be part of a character that the answer's first token completes.
     pairs = enumerate(zip(text, answer, strict=False))
     end = next((place for place, (ours, theirs) in pairs if ours != theirs), min(len(text), len(answer)))
     return answer[:end], answer[end:]

@@ -1,7 +1,7 @@
-"""A training as a job small enough to be sent to another process, and what it needs: rows of the run folder and a
-model's weights.
+"""A training as a job small enough to send to another process, and its inputs: rows of the run folder and a model's
+weights.
 
-A job names files and folders and holds no rows or weights, and what it makes is made once under its key.
+A job names files and folders but holds no rows or weights, and its result is made once under its key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Rows:
     """Rows of a stored frame by id, in this order and as often as an id occurs there; `ids` null takes all. `openings`
-    are the tokens that each of these ids' answers is trained on behind, empty for none; without any for all rows.
+    are the tokens behind which the answer of each id is trained, empty for none; null if no row has any.
     """
 
     file: str
@@ -51,8 +51,8 @@ class Rows:
 
 
 def texts_of(rows: Rows) -> list[str]:
-    """Hashes of the rows' exact text, in order, for keys: two texts that differ in white space alone share an id. That
-    of a row with an opening is of both.
+    """Hashes of the rows' exact text, in order, for keys, since texts that differ only in white space share an id. The
+    hash of a row with an opening covers both.
     """
     hashes = _hashes(rows.file, Path(rows.file).stat().st_mtime_ns)
     texts = [hashes[row_id] for row_id in (hashes if rows.ids is None else rows.ids)]
@@ -61,7 +61,7 @@ def texts_of(rows: Rows) -> list[str]:
     return texts
 
 
-# The time of the last change is a part of the cache's key, so that a file that was written anew is read anew.
+# The time of the last change is part of the cache's key, so that a rewritten file is read again.
 @lru_cache(maxsize=32)
 def _hashes(file: str, _changed: int) -> dict[str, str]:
     frame = load_frame(Path(file))
@@ -70,9 +70,9 @@ def _hashes(file: str, _changed: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a model's weights are: a folder or Hub id, and the LoRA folders to merge in order. Paths may be relative
-    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise`
-    and `dtype` as `model.load_model` takes them.
+    """The location of a model's weights: a folder or Hub id, and LoRA folders to merge in order. Paths may be relative
+    to the run folder, so that the folder can be moved; `key` is a hash of everything that made them, and `quantise` and
+    `dtype` are as in `model.load_model`.
     """
 
     base: str
@@ -95,14 +95,14 @@ class Weights:
         return replace(self, adapters=(*self.adapters, trained.path), key=key)
 
     def on_the_way(self, trained: Trained, step: int, path: str) -> Weights:
-        """What the training that left these weights had left after an earlier step, in the folder `path`."""
+        """The checkpoint that the training behind these weights left after an earlier step, in the folder `path`."""
         start = () if trained.method == "full" else (*self.adapters[:-1], path)
         base = path if trained.method == "full" else self.base
         return replace(self, base=base, adapters=start, key=f"{self.key}@{step}")
 
 
 def start_of(run: Run) -> Weights:
-    """Those that every arm starts from, as stage `base` left them."""
+    """The weights that every arm starts from, as left by stage `base`."""
     done, root = run.done("base"), run.root.absolute()
     start = done["record"]
     weights = start["weights"]
@@ -118,15 +118,15 @@ def start_of(run: Run) -> Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every job names: the piece that it makes, and the model that it works on.
+    """What every job names: the piece that it makes, and the model that it uses.
 
     Attributes:
-        root: The run folder. `folder`: of the piece, below it. `key`: of the piece.
-        weights: Of the model before the job.
-        tokenizer, tokenizer_revision, chat_template: As `model.load_tokenizer` takes them.
-        shelf: Where run folders that share pieces tell each other of them; null for none.
-        beside: Folder of a finished piece of the same grid -> what it was computed with, where this one is to be
-            computed alike.
+        root: The run folder. `folder`: the piece's folder, relative to it. `key`: the piece's key.
+        weights: The model before the job.
+        tokenizer, tokenizer_revision, chat_template: As in `model.load_tokenizer`.
+        shelf: Folder in which run folders register pieces that they share; null for none.
+        beside: Folder of a finished piece of the same grid -> what it was computed with, if this one must be computed
+            in the same way.
     """
 
     root: Path
@@ -140,10 +140,10 @@ class Job:
     beside: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def require_alike(self) -> None:
-        """Refuses to begin where this process computes in another way than the grid's finished pieces were; see `ran`.
+        """Checks that this process computes in the same way as the grid's finished pieces; see `run.ran`.
 
         Raises:
-            RunError: It does.
+            RunError: It computes in another way.
         """
         import torch  # noqa: F401 - without it the process cannot say where it computes
 
@@ -156,8 +156,8 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob(Job):
-    """One training; `names` is the recipe's key that errors name, after the steps `checkpoints` weights are left on the
-    way, and `tracker` is what it reports to, which decides nothing of it.
+    """One training. `names` is the recipe's key in error messages, `checkpoints` are steps after which weights are
+    saved, and `tracker` is where it reports to, which does not affect the training.
     """
 
     rows: tuple[Rows, ...]
@@ -170,7 +170,7 @@ class TrainJob(Job):
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:
-    """Trains one model, unless its folder already holds it; gives back the folder and what was trained."""
+    """Trains one model, unless its folder already holds it; returns the folder and the training's record."""
 
     def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
@@ -200,7 +200,7 @@ def run_train(job: TrainJob) -> tuple[str, Trained]:
 
 
 def shelf_of(job: Job) -> Path | None:
-    """Where pieces with this path in a run folder are shelved: the paths in a piece's record hold only there."""
+    """The shelf for pieces with this path in a run folder: the paths in a piece's record are valid only there."""
     return None if job.shelf is None else job.shelf / job.folder
 
 
@@ -238,15 +238,15 @@ def executed(
     *,
     mix: bool,
 ) -> Iterator[Result]:
-    """Results of the jobs, of one run folder, as they come. Unless the recipe mixes them (`mix`), no piece is begun
-    that would be computed in another way than the finished ones, and than the models that the jobs start from.
+    """Results of the jobs of one run folder, as they finish. Unless the recipe allows it (`mix`), no job starts that
+    would be computed in another way than the finished pieces, or than the models that the jobs start from.
 
     Args:
         execute: The engine, from `engine.runner`.
-        later: Jobs of the same grid that come after these; those of them that are finished count.
+        later: Later jobs of the same grid; the finished ones among them count too.
 
     Raises:
-        RunError: Pieces differ, those that were finished or those that are now.
+        RunError: Finished or new pieces were computed in different ways.
     """
     if not jobs:
         return
@@ -261,7 +261,7 @@ def executed(
         }
 
     keys = {root / job.folder: job.key for job in (*jobs, *later)}
-    # The folder of weights lies in that of the training that left them.
+    # The folder of weights lies in that of the training that saved them.
     models = [Path([job.weights.base, *job.weights.adapters][-1]).parent for job in jobs]
     models = [folder for folder in dict.fromkeys(models) if folder.is_relative_to(root)]
     before = known([*models, *keys], keys)

@@ -1,8 +1,8 @@
-"""The loss of a training: cross entropy at labelled positions alone, by the model's own head.
+"""The loss of a training: cross entropy at labelled positions only, by the model's own head.
 
-Over a vocabulary of tens of thousands of words the head is a large part of a small model, and prompts, of which no loss
-is taken, are a large part of the rows. So the head sees labelled positions alone. It is not taken out of the model:
-what some architectures do with logits (scaling, soft capping, a bias) stays theirs.
+With a vocabulary of tens of thousands of tokens the head is a large part of a small model, and prompts, which bear no
+loss, are a large part of the rows. So the head processes labelled positions only. It stays within the model, so that
+what some architectures do with logits (scaling, soft capping, a bias) still applies.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 UNLABELLED = -100
 LOGITS = 2**26
-"""Most logits that are held at once: a quarter of a GiB in fp32, and about four times that with their gradients."""
+"""Most logits held at once: a quarter of a GiB in fp32, and about four times that with their gradients."""
 
 
 class LabelledLoss:
     """Sums of cross entropy, in fp32, over the labelled positions of a causal model's rows.
 
     Args:
-        model: The causal model itself: what peft or a wrapper for several processes has inside.
-        router: Weight of a mixture's router loss, which is then asked for; 0 for none.
+        model: The causal model itself, inside peft or a wrapper for several processes.
+        router: Weight of a mixture-of-experts model's router loss; 0 for none.
     """
 
     def __init__(self, model: PreTrainedModel, *, router: float = 0.0) -> None:
@@ -45,7 +45,8 @@ class LabelledLoss:
         """The sum over labelled positions, and the weighted router loss, which is a mean.
 
         Args:
-            model: As it is called in training, wrapped or not. `ids`, `mask`, `labels`: `(b, t)`, the labels unshifted.
+            model: The model as it is called in training, wrapped or not.
+            ids, mask, labels: `(b, t)`, the labels unshifted.
         """
         labelled = labels[:, 1:] != UNLABELLED
         words = torch.split(labels[:, 1:][labelled], self.most)
@@ -57,14 +58,16 @@ class LabelledLoss:
             with self._selecting(labelled) as later:
                 output = model(input_ids=ids, attention_mask=mask, use_cache=False, **asked)
             total = _summed(output.logits[0], words[0])
-            # The logits of what is left are computed again when gradients are taken, and never held together.
+            # The logits of the other positions are recomputed for gradients, and never held together.
             for states, some in zip(later, words[1:], strict=True):
                 total = total + checkpoint(self._loss_of, states, some, use_reentrant=False)
         return total, self.router * output.aux_loss if self.router else 0.0
 
     @contextmanager
     def _selecting(self, labelled: torch.Tensor) -> Iterator[list[torch.Tensor]]:
-        """While it lasts, the head sees the states at these positions alone: `most` of them; the list has the rest."""
+        """Lets the head see only the states at these positions while the block runs, at most `most` of them; the list
+        gets the rest.
+        """
         later: list[torch.Tensor] = []
 
         def select(_body: torch.nn.Module, _given: object, output: ModelOutput) -> ModelOutput:
@@ -82,7 +85,7 @@ class LabelledLoss:
         return _summed(self._head(states), words)
 
     def _head(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits `(n, v)` of states `(n, d)`: the model's forward pass around a body that gives these."""
+        """Logits `(n, v)` of states `(n, d)`: the model's forward pass around a body that returns these states."""
         self.body.forward = lambda *_, **__: self.kind(last_hidden_state=states[None])
         try:
             output = self.model(input_ids=torch.zeros((1, len(states)), dtype=torch.long, device=states.device))
@@ -92,7 +95,7 @@ class LabelledLoss:
 
     @torch.no_grad()
     def _is_apart(self) -> bool:
-        """Whether the head takes each state for itself, tried on three words: else whole rows are given to it."""
+        """Whether the head processes each state independently, tried on three tokens; if not, it gets whole rows."""
         if self.body is self.model:
             return False
         was_training = self.model.training
@@ -119,5 +122,5 @@ def _summed(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
 
 
 def _near(logits: torch.Tensor, others: torch.Tensor) -> bool:
-    """Whether they are equal but for the rounding of products of other shapes."""
+    """Whether they are equal up to the rounding of products of other shapes."""
     return bool((logits - others).abs().max() <= 0.02 * others.abs().max())

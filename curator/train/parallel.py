@@ -1,8 +1,8 @@
 """One training in several processes of this machine: the only file that knows how they are launched.
 
-The job goes to them as a file, and what came of it comes back as one. torch's elastic launcher starts them, which
-`accelerate launch` itself calls where there are GPUs; on a CPU `accelerate launch` would ask for MPI. In them
-accelerate finds the others, by NCCL or gloo over the loopback interface.
+The job and its result are passed as files. torch's elastic launcher starts the processes, as `accelerate launch` itself
+does with GPUs; on a CPU `accelerate launch` would require MPI. In each process accelerate finds the others, by NCCL or
+gloo over the loopback interface.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JOB, RESULT, ALIVE, LOGS = "job", "result", "alive", "logs"
 
 
 class Failure(NamedTuple):
-    """What one process raised, its traceback in words, and when (seconds since 1970)."""
+    """What one process raised, its traceback as text, and when (seconds since 1970)."""
 
     error: Exception
     text: str
@@ -42,24 +42,26 @@ class Failure(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a process failed: its exit code, minus the signal if one ended it, and the last line that it wrote."""
+    """How a process failed: its exit code (the negative signal number if a signal ended it) and the last line that it
+    wrote.
+    """
 
     code: int
     line: str
 
 
 def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Trained:
-    """As `sft.train` with these arguments, by processes of their own.
+    """`sft.train` with these arguments, in separate processes.
 
-    They end when this process ends, however it does: each waits for a lock that this one holds.
+    They end when this process ends, in whatever way: each waits for a lock that this one holds.
 
     Raises:
-        CuratorError: What one of them raised.
+        CuratorError: An error that one of them raised.
         RunError: This machine has fewer GPUs, or a process was killed.
     """
     clock = time.perf_counter()
     _require_gpus(processes, key)
-    # On this machine's own disk: locks do not work on every one that machines share.
+    # On this machine's own disk: locks do not work on all shared disks.
     with tempfile.TemporaryDirectory(prefix="curator-training-") as scratch:
         folder = Path(scratch)
         (folder / JOB).write_bytes(pickle.dumps((device(), dict(settings))))
@@ -70,9 +72,9 @@ def train_apart(settings: Mapping[str, Any], *, processes: int, key: str) -> Tra
             note(**facts)
             return replace(trained, seconds=time.perf_counter() - clock)
         failures = [pickle.loads(path.read_bytes()) for path in folder.glob("error-*[0-9]")]
-    # One that fails or is killed takes the others with it, which then tell of a lost connection.
+    # A process that fails or is killed ends the others, which then report a lost connection.
     first = min(failures, key=lambda failure: (not isinstance(failure.error, CuratorError), failure.when), default=None)
-    # The launcher itself ends those that are left, by SIGTERM.
+    # The launcher itself ends the remaining ones by SIGTERM.
     killed = next((-process.code for process in ended if process.code < 0 and process.code != -signal.SIGTERM), None)
     if first is not None and (killed is None or isinstance(first.error, CuratorError)):
         raise first.error from RuntimeError(f"in a training process:\n{first.text}")
@@ -102,7 +104,9 @@ def _require_gpus(processes: int, key: str) -> None:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Holds a lock on a file. The system lets it go with this process, be it killed; see `parallel_child`."""
+    """Holds a lock on a file. The system releases it when this process ends, even if it is killed; see
+    `parallel_child`.
+    """
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -111,8 +115,8 @@ def _held(path: Path) -> Iterator[None]:
 def _launch(folder: Path, processes: int) -> list[Ended]:
     """Runs the training; returns the processes that failed, the first one first, or none.
 
-    The launcher runs in a thread, as it takes over the signals of a process in whose main thread it runs. When this
-    process is interrupted, the lock is let go, the processes end, and the launcher with them.
+    The launcher runs in a thread, because in the main thread it takes over the process's signals. When this process is
+    interrupted, the lock is released, the processes end, and the launcher with them.
     """
     from torch import get_num_threads
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
@@ -130,12 +134,12 @@ def _launch(folder: Path, processes: int) -> list[Ended]:
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / LOGS), redirects=Std.ALL),
     )
-    # A command and not a function: workers of the local engine may not have children by multiprocessing, and a function
-    # would be started by importing the caller's own script again.
+    # A command and not a function: workers of the local engine cannot have children by multiprocessing, and starting a
+    # function would import the caller's own script again.
     launch = elastic_launch(config, sys.executable)
     set_threads(get_num_threads())  # children read the environment
-    # The lock is the innermost: it must be free before the executor waits for its thread, or an interrupt would hang
-    # until the training was done.
+    # The lock is innermost: it must be released before the executor waits for its thread, or an interrupt would hang
+    # until the training ends.
     with _silent(), own_code(), ThreadPoolExecutor(1) as thread, _held(folder / ALIVE):
         try:
             thread.submit(launch, "-m", CHILD, str(folder)).result()
@@ -147,7 +151,7 @@ def _launch(folder: Path, processes: int) -> list[Ended]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Nothing of what the launcher logs: what went wrong is raised."""
+    """Silences the launcher's logs, since errors are raised."""
     logger, nowhere = logging.getLogger("torch.distributed.elastic"), logging.NullHandler()
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(nowhere)

@@ -1,6 +1,7 @@
-"""One of the processes of a training in several, started by torch's launcher, which tells it which one it is.
+"""One process of a training in several, started by torch's launcher, which gives it its rank.
 
-Called with the folder of the job. The first process writes the result there; one that fails writes what it raised.
+It is called with the folder of the job. The first process writes the result there; a process that fails writes its
+error.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def main(folder: Path) -> None:
     """This process's share of the job.
 
     Raises:
-        SystemExit: It failed; what it raised is in the folder.
+        SystemExit: The process failed; its error is in the folder.
     """
     threading.Thread(target=_end_with_owner, args=(folder / ALIVE,), daemon=True).start()
     rank = os.environ["RANK"]
-    # Else gloo goes by the host's name, which may not resolve, and NCCL by another interface, which may be closed.
+    # Otherwise gloo uses the host's name, which may not resolve, and NCCL another interface, which may be closed.
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     try:
@@ -53,17 +54,17 @@ def main(folder: Path) -> None:
 
 
 def _write(path: Path, value: object) -> None:
-    # Whole or not at all: the launcher may end this process while it writes.
+    # Written atomically: the launcher may end this process while it writes.
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(pickle.dumps(value))
     os.replace(temporary, path)
 
 
 def _end_with_owner(path: Path) -> None:
-    """Ends this process when the one that started the training lets go of its lock, or has ended."""
+    """Ends this process when the one that started the training releases its lock or has ended."""
     with path.open() as handle:
-        # Waits for as long as the owner holds its exclusive lock, which the system takes from an owner that was killed.
-        # SystemExit in this thread would not end the main one, which may wait for the other processes in C.
+        # Waits while the owner holds its exclusive lock, which the system releases if the owner is killed. SystemExit
+        # in this thread would not end the main one, which may wait for the other processes in C.
         fcntl.flock(handle, fcntl.LOCK_SH)
         os._exit(1)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from curator.train.trainer import PassTrainer
 
 WEIGHTS, CHECKPOINTS = "weights", "checkpoints"
-BLANK = 2  # tokens of a blank row: one to predict from, and one on which no loss is taken
+BLANK = 2  # tokens of a blank row: one to predict from, and one that bears no loss
 
 
 def train(
@@ -55,33 +55,35 @@ def train(
 ) -> Trained:
     """A model fine-tuned on the rows, written to `folder/weights`.
 
-    The loss is taken on the last answer and its end token alone. The seed is set before an adapter is initialised, and
-    decides the order of the rows too. Rows are shuffled anew each epoch; the last batch of an epoch may be short.
+    The loss covers only the last answer and its end token. The seed is set before an adapter is initialised, and also
+    decides the order of the rows. Rows are reshuffled each epoch; the last batch of an epoch may be short.
 
-    Every `section.save_steps` steps the whole state is saved beside the weights; where an interrupted training has left
-    one in `folder`, this one goes on from there and ends with the same weights. Not so where adapters stand beside
-    quantised weights: transformers would load the state without them.
+    Every `section.save_steps` steps the whole state is saved beside the weights. If an interrupted training has left
+    one in `folder`, this training resumes from it and ends with the same weights. This does not apply to adapters
+    beside quantised weights: transformers would load the state without them.
 
     Args:
         rows: Conversations that end with an answer. Those of more tokens than `section.max_tokens`, or than the model
             has positions for, are left out and counted.
         base, revision, adapters: Weights to start from, and LoRA folders merged into them first.
         tokenizer: From `model.load_tokenizer`.
-        steps: Optimiser steps.
-        seed: Of this training.
-        folder: Where the weights go: the whole model, or the new adapter alone.
+        section: The recipe's training section.
+        steps: Number of optimiser steps.
+        seed: Random seed of this training.
+        folder: Folder for the weights: the whole model, or only the new adapter.
         key: The recipe key that messages name, e.g. `verify.align`.
-        dtype: `fp32` or `bf16`, of the products. What is trained, all weights or an adapter, is fp32 either way, and so
-            are its gradients and the optimiser's moments.
-        quantise: As `model.load_model` takes it; with LoRA only.
-        checkpoints: Steps below the last after which the weights are left in `folder`, too. It changes nothing of the
+        dtype: dtype of the products, `fp32` or `bf16`. Trained weights (all, or an adapter), their gradients and the
+            optimiser's moments are fp32 either way.
+        quantise: As in `model.load_model`; only with LoRA.
+        checkpoints: Steps before the last after which the weights are also saved in `folder`. They do not change the
             training.
-        openings: For each row the tokens that its answer begins with and that bear no loss, empty for none; null where
-            no row has any. They are not counted in `section.max_tokens`, so that the same rows are left out as without.
-        tracker: What is told the losses and learning rates; null for nothing.
+        openings: For each row the tokens that its answer begins with and that bear no loss, empty for none; null if no
+            row has any. They do not count towards `section.max_tokens`, so that the same rows are left out as without
+            them.
+        tracker: Where losses and learning rates are reported to; null for none.
 
     Raises:
-        DataError: No row is short enough.
+        DataError: All rows are too long.
         ModelError: The weights cannot be loaded, the loss is no longer finite, or memory runs out.
         RunError: One of several processes was killed, there is no GPU for each, or the tracker is not installed.
     """
@@ -111,10 +113,10 @@ def train(
 
 @contextmanager
 def _memory_of_its_own() -> Iterator[None]:
-    """Around a training: its peak is measured from here, and nothing of the model's size outlives it.
+    """Wraps a training: measures its peak memory, and frees everything of the model's size afterwards.
 
-    Trainer, optimiser and schedule name each other, so that they would wait for a collection of garbage, and a model
-    that is loaded next would not fit beside them.
+    Trainer, optimiser and schedule refer to each other, so that without this they would wait for a garbage collection,
+    and the next model would not fit beside them.
     """
     import torch
 
@@ -148,7 +150,7 @@ def train_here(
     openings: Sequence[Sequence[int]] | None = None,
     tracker: Tracker | None = None,
 ) -> Trained:
-    """As `train`, in this process: the whole of it, or its part where this is one of `section.processes`."""
+    """`train` in this process: all of it, or this process's share if it is one of `section.processes`."""
     from accelerate.utils import gather_object
     from datasets import Dataset
     from transformers import set_seed
@@ -172,13 +174,13 @@ def train_here(
             f"{key}.max_tokens: found {limit:,}, and each of {these(len(encoded), 'row', 'rows')} is longer "
             f"(the shortest has {min((len(row.ids) for row in encoded), default=0):,}); raise it, or use shorter rows"
         )
-    # Every process then has equally many full batches.
+    # Then every process has the same number of full batches.
     blank = -len(short) % section.batch if section.processes > 1 else 0
     filler = [[tokenizer.eos_token_id] * BLANK] * blank
     table = Dataset.from_dict(
         {
             "input_ids": [list(row.ids) for row in short] + filler,
-            # Where the label is -100, torch's cross entropy takes no loss.
+            # torch's cross entropy ignores labels of -100.
             "labels": [[-100] * row.start + list(row.ids[row.start :]) for row in short] + [[-100] * BLANK] * blank,
         }
     )
@@ -207,7 +209,7 @@ def train_here(
     losses = tuple(round(float(entry["loss"]), 6) for entry in trainer.state.log_history if "loss" in entry)
     broken = next((step for step, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
     if broken is not None:
-        # A state that holds NaN would be resumed from.
+        # Otherwise a later training would resume from a state with NaN.
         if trainer.is_world_process_zero():
             for broken_off in (folder / CHECKPOINTS, *left.values()):
                 shutil.rmtree(broken_off, ignore_errors=True)
@@ -237,7 +239,7 @@ def train_here(
 
 
 def _leave(trainer: PassTrainer, section: Training, target: Path) -> None:
-    """Writes what is trained, the whole model or the new adapter alone, by the first of the processes."""
+    """Saves the trained weights, the whole model or only the new adapter, in the first process."""
     if trainer.is_world_process_zero():
         with replacing_folder(target) as temporary:
             options = {"selected_adapters": [NEW]} if section.method == "lora" else {}
@@ -245,8 +247,8 @@ def _leave(trainer: PassTrainer, section: Training, target: Path) -> None:
 
 
 def _unfinished(folder: Path, left: Mapping[int, Path]) -> str | None:
-    """The newest state that was saved whole: `trainer_state.json` is written last, and may be cut short too. Weights
-    that were to be left before it must be there.
+    """The newest completely saved state: `trainer_state.json` is written last, and may itself be truncated. Earlier
+    checkpoints must exist too.
     """
     for state in sorted((folder / CHECKPOINTS).glob("checkpoint-*/trainer_state.json"), key=_step, reverse=True):
         if any(step <= _step(state) and not target.exists() for step, target in left.items()):
@@ -283,12 +285,12 @@ def _arguments(
         use_cpu=device() == "cpu",
         seed=seed,
         data_seed=seed,
-        max_length=None,  # nothing is cut: rows that are too long were left out above
+        max_length=None,  # nothing is truncated: rows that are too long were left out above
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         include_num_input_tokens_seen="non_padding",
         logging_steps=1,
-        logging_nan_inf_filter=False,  # it would report a training that broke down as one that went on
+        logging_nan_inf_filter=False,  # it would report a diverged training as a normal one
         save_strategy="steps" if saves and section.save_steps < steps else "no",
         save_steps=section.save_steps,
         save_total_limit=1,
@@ -297,7 +299,7 @@ def _arguments(
         dataloader_pin_memory=device() == "cuda",
         log_level="error",
     )
-    # Where a process sees several GPUs, Trainer would put a micro-batch on each, and make batches as many times larger.
+    # If a process sees several GPUs, Trainer would put a micro-batch on each, and so multiply the batch size.
     settings._n_gpu = min(settings.n_gpu, 1)
     return settings
 

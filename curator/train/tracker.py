@@ -1,6 +1,6 @@
 """Experiment trackers: losses and learning rates of trainings, and the figures of a run, by transformers' integrations.
 
-A tracker is told numbers and settings of trainings alone: no prompt, no answer, and nothing that is printed.
+A tracker gets only numbers and settings of trainings: no prompts, no answers, and nothing that is printed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _VARIABLES: Mapping[str, Mapping[str, str]] = {
     },
     "mlflow": {"MLFLOW_EXPERIMENT_NAME": "{project}"},
 }
-"""Tracker -> what its integration reads from the environment; what a user has set there stands."""
+"""Tracker -> environment variables for its integration; a user's own values are kept."""
 _NEVER = {"WANDB_LOG_MODEL": "false", "WANDB_WATCH": "false", "HF_MLFLOW_LOG_ARTIFACTS": "false"}
 
 
@@ -36,7 +36,8 @@ class Tracker:
     """Where a run is reported to.
 
     Attributes:
-        name: Of the tracker. `project`: in it; the recipe's name. `run`: in that; of a training, its folder.
+        name: Name of the tracker. `project`: project in the tracker, the recipe's name. `run`: run in the project; for
+            a training, its folder.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Tracker:
     run: str = ""
 
     def require(self) -> None:
-        """Refuses a tracker that is not installed.
+        """Checks that the tracker is installed.
 
         Raises:
-            RunError: It is not.
+            RunError: It is not installed.
         """
         found = find_spec(self.name)
-        if found is None or found.origin is None:  # a folder of this name, such as trackers leave, is not the library
+        if found is None or found.origin is None:  # a folder of this name, which trackers may leave, is not the library
             raise RunError(
                 f"engine.report_to: {self.name} is not installed; install it with `pip install {self.name}`, or set "
                 "report_to to null"
@@ -58,12 +59,12 @@ class Tracker:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """What a training's arguments say of it."""
+        """The arguments of a training that concern the tracker."""
         return {"report_to": [self.name], "run_name": self.run, "project": self.project}
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Around one training, whose run is closed at the end: workers make many.
+        """Wraps one training and closes its run at the end, since workers make many.
 
         Raises:
             RunError: The tracker is not installed here, or it failed.
@@ -90,7 +91,7 @@ class Tracker:
                     os.environ[name] = before[name]
 
     def report(self, figures: Mapping[str, float]) -> None:
-        """Tells figures that belong to no training, under a run of their own.
+        """Reports figures that belong to no training, under a separate run.
 
         Raises:
             RunError: The tracker is not installed.
@@ -110,6 +111,6 @@ class Tracker:
 
 
 def tracker_of(recipe: Recipe) -> Tracker | None:
-    """The tracker that a recipe names; null where it names none."""
+    """The tracker that a recipe names; null if it names none."""
     name = recipe.engine.report_to
     return None if name is None else Tracker(name, recipe.name)

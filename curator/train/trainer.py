@@ -1,12 +1,12 @@
-"""The trainer: how the rows of a step are dealt out to processes, and cut into the passes that each makes.
+"""The trainer: how the rows of a step are distributed over processes, and split into the passes of each.
 
-A step's gradient is a mean over the tokens of its rows, so how they are dealt out and cut changes rounding alone.
+A step's gradient is a mean over the tokens of its rows, so distribution and splitting change only rounding.
 
-accelerate deals batches out in turn, and would fill the end of an epoch with rows of its beginning. Here blank rows
-fill it: no token of theirs bears a loss, so they weigh nothing.
+accelerate distributes batches in turn, and would fill the end of an epoch with rows from its beginning. Here blank rows
+fill it: none of their tokens bears a loss, so they do not contribute.
 
-Importing this module loads everything that a worker which trains and answers needs. So it is also what workers load
-once, before they are forked (`curator.train.PRELOAD`): loading it takes seconds.
+Importing this module loads everything that a worker needs to train and answer, which takes seconds. So workers load it
+once, before they are forked (`curator.train.PRELOAD`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from curator.model.load import quiet
 
-quiet()  # peft imports bitsandbytes where it is installed, which at once says what it lacks on a CPU
+quiet()  # peft imports bitsandbytes if it is installed, which warns about a missing GPU
 
 from accelerate.data_loader import SeedableRandomSampler  # noqa: E402
 from peft import PeftModel, get_peft_model  # noqa: E402
@@ -40,16 +40,17 @@ __all__ = [
 
 
 PASS_TOKENS = {"cpu": 64, "cuda": 1024}
-"""Tokens whose computation takes about as long as what a pass takes beside its tokens: reading weights, starting
-kernels. So much padding is worth less than another pass."""
+"""Number of tokens whose computation takes about as long as the fixed cost of a pass: reading weights, starting
+kernels. Up to this much padding is cheaper than another pass."""
 
 
 def passes(lengths: Sequence[int], *, rows: int, extra: int) -> list[tuple[int, int]]:
-    """From where to where rows are taken in one pass each, so that padded tokens, and `extra` a pass, are fewest.
+    """Start and stop of the rows of each pass, minimising padded tokens plus `extra` per pass.
 
     Args:
-        lengths: Tokens of the rows, the longest first.
-        rows: A pass has at most as many padded tokens as this many rows of the longest.
+        lengths: Number of tokens of each row, the longest first.
+        rows: A pass has at most as many padded tokens as this many rows of the longest length.
+        extra: Cost of a pass, in tokens.
     """
     most = rows * lengths[0]
     cost, start = [0.0], [0]
@@ -66,9 +67,9 @@ def passes(lengths: Sequence[int], *, rows: int, extra: int) -> list[tuple[int, 
 
 
 class Order(SeedableRandomSampler):  # type: ignore[misc]
-    """An epoch's order: that of the real rows in one process, then the blank ones, which stand behind them.
+    """An epoch's order: that of the real rows in one process, followed by the blank ones.
 
-    Each step's rows are dealt out by length, so that no process waits long for another.
+    Each step's rows are distributed by length, so that no process waits long for another.
     """
 
     def __init__(self, lengths: Sequence[int], *, blank: int, batch: int, processes: int, seed: int) -> None:
@@ -87,7 +88,7 @@ class Order(SeedableRandomSampler):  # type: ignore[misc]
 
 
 class AfterSteps(TrainerCallback):  # type: ignore[misc]
-    """Does `work(step)` after each of these optimiser steps, before the trainer saves its own state of that step."""
+    """Calls `work(step)` after each of these optimiser steps, before the trainer saves its own state of that step."""
 
     def __init__(self, steps: Collection[int], work: Callable[[int], None]) -> None:
         self.steps, self.work = steps, work
@@ -101,7 +102,7 @@ class AfterSteps(TrainerCallback):  # type: ignore[misc]
 class PassTrainer(SFTTrainer):  # type: ignore[misc]
     """Trains on a table whose last `blank` rows are blank, in one process or in several that accelerate has joined.
 
-    A batch of the loader is all that this process has of a step. `micro_batch` bounds the tokens of a pass.
+    A batch of the loader holds all of this process's rows of a step. `micro_batch` bounds the tokens of a pass.
     """
 
     def __init__(self, *, blank: int, micro_batch: int, **settings: Any) -> None:
@@ -115,20 +116,20 @@ class PassTrainer(SFTTrainer):  # type: ignore[misc]
         self.labelled_loss = LabelledLoss(inner, router=self.router_aux_loss_coef if self.aux_loss_enabled else 0.0)
 
     def get_train_dataloader(self) -> Any:
-        """As that of SFTTrainer, in the order of one process."""
+        """SFTTrainer's data loader, in the order of one process."""
         loader = super().get_train_dataloader()
         processes = self.accelerator.num_processes
         if processes > 1:
             lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
             batch = self.args.per_device_train_batch_size * processes
-            # Set on the loader that accelerate has made: it shards batches of this one order among the processes.
+            # Set on the loader that accelerate has made, which shards batches of this one order among the processes.
             loader.set_sampler(
                 Order(lengths, blank=self.blank, batch=batch, processes=processes, seed=self.args.data_seed)
             )
         return loader
 
     def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: object = None) -> torch.Tensor:
-        """The loss of this process's rows, a share of the step's mean over tokens; its gradient is added up."""
+        """The loss of this process's rows, a share of the step's mean over tokens; its gradient is accumulated."""
         model.train()
         inputs = self._prepare_inputs(inputs)
         widths = inputs["attention_mask"].sum(1)
@@ -138,7 +139,7 @@ class PassTrainer(SFTTrainer):  # type: ignore[misc]
         kind = self.accelerator.device.type
         cuts = passes(lengths, rows=self.micro_batch, extra=PASS_TOKENS[kind])
         total = torch.zeros((), device=self.accelerator.device)
-        # Around all passes, so that weights are cast once a step; gradients are taken as the passes have computed.
+        # Around all passes, so that weights are cast once per step.
         with self.accelerator.autocast():
             for start, stop in cuts:
                 some = {

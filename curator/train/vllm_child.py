@@ -1,9 +1,9 @@
-"""Answers in a process of its own, whose interpreter has vLLM and need not have curator: only vLLM is imported.
+"""Answers in a separate process, whose interpreter has vLLM and need not have curator: only vLLM is imported.
 
-Called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `dtype`, `prompts` (lists of token ids),
-`ends`, `max_new_tokens`, `longest`, `memory`, and for answers that are drawn `temperature` and `seeds` (one a prompt;
-null for a greedy answer); OUT is written whole: a list of token ids for each prompt, in their
-order, an end token closing those that ended, and vLLM's version.
+It is called as `python vllm_child.py JOB OUT`. JOB holds `model`, `revision`, `dtype`, `prompts` (lists of token ids),
+`ends`, `max_new_tokens`, `longest`, `memory`, and for sampled answers `temperature` and `seeds` (one per prompt; null
+for a greedy answer). OUT is written atomically: a list of token ids for each prompt, in their order, with an end token
+for those that ended, and vLLM's version.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     model = vllm.LLM(
         model=job["model"],
         revision=job["revision"],
-        skip_tokenizer_init=True,  # tokens go in and come out; the text is read by the tokenizer that wrote the prompts
-        dtype=job["dtype"],  # its own choice for a checkpoint in float32 would be float16
+        skip_tokenizer_init=True,  # input and output are tokens; the tokenizer that wrote the prompts decodes the text
+        dtype=job["dtype"],  # vLLM's own choice for a checkpoint in float32 would be float16
         max_model_len=job["longest"],
         gpu_memory_utilization=job["memory"],
         generation_config="vllm",  # a checkpoint's own sampling settings would change greedy answers
         seed=0,
     )
     limits = {"max_tokens": job["max_new_tokens"], "stop_token_ids": job["ends"], "detokenize": False}
-    # A seed of its own makes an answer independent of those that are drawn beside it.
+    # A separate seed makes an answer independent of those that are sampled beside it.
     settings = [
         vllm.SamplingParams(temperature=0.0, **limits)
         if seed is None
@@ -41,10 +41,10 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     answers = []
     for output in outputs:
         reason = output.outputs[0].finish_reason
-        if reason not in ("stop", "length"):  # such as abort: what had been written by then is not the answer
+        if reason not in ("stop", "length"):  # such as abort: the text until then is not the answer
             raise RuntimeError(f"vLLM gave up on a prompt (finish_reason {reason})")
         tokens, ended = list(output.outputs[0].token_ids), reason == "stop"
-        # Versions differ in whether the end token is among what comes back.
+        # Versions differ in whether they return the end token.
         answers.append([*tokens, job["ends"][0]] if ended and not set(tokens) & set(job["ends"]) else tokens)
     return {"answers": answers, "version": getattr(vllm, "__version__", "unknown")}
 
@@ -58,7 +58,7 @@ def main(job: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    # A script's own folder comes first where modules are looked for, and files here may be named like vLLM's imports.
+    # A script's own folder comes first in the module path, and files here may be named like vLLM's imports.
     here = Path(__file__).resolve().parent
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
     main(*sys.argv[1:])

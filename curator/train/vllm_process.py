@@ -1,6 +1,6 @@
-"""Answers by vLLM in a process of its own: the only file that knows how to call it.
+"""Answers by vLLM in a separate process: the only file that knows how to call it.
 
-vLLM pins its own torch, so it may live under another interpreter; what it is given and gives back are files of tokens.
+vLLM pins its own torch, so it may need another interpreter; input and output are files of tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class UnavailableError(Exception):
 
 
 class Generated(NamedTuple):
-    """Answer and stop reason of each prompt, and the version of vLLM that gave them."""
+    """Answer and stop reason of each prompt, and the version of vLLM that generated them."""
 
     answers: list[tuple[str, str]]
     version: str
@@ -56,26 +56,27 @@ def generate_apart(
     temperature: float | None = None,
     seeds: Sequence[int | None] | None = None,
 ) -> Generated:
-    """As `generate.generate`, by vLLM; adapters are merged first into weights of their own in `scratch`.
+    """`generate.generate` by vLLM; adapters are first merged into separate weights in `scratch`.
 
     Args:
         prompts: Conversations up to where the answer starts.
-        base, revision, adapters, dtype: As `model.load_model` takes them.
+        base, revision, adapters, dtype: As in `model.load_model`.
         tokenizer: From `model.load_tokenizer`.
-        max_new_tokens: Of each answer, the end token included.
+        max_new_tokens: Most tokens of an answer, including the end token.
         python: Interpreter that has vLLM; null for this one.
         memory: Share of the GPU's memory that vLLM may take, in (0, 1].
-        scratch: Folder for merged weights and tokens; nothing is left there.
+        scratch: Folder for merged weights and tokens; it is left empty.
         openings: Tokens that each answer begins with; null for none.
-        temperature, seeds: Of answers that are drawn, and of each of them; a null seed is a greedy answer. Numbers that
-            vLLM draws are its own, so that its answers are not those of `generate.generate` by the same seeds.
+        temperature, seeds: Temperature of sampled answers, and the seed of each; a null seed gives a greedy answer.
+            vLLM draws its own random numbers, so its answers differ from those of `generate.generate` with the same
+            seeds.
 
     Raises:
         UnavailableError: vLLM is not installed.
-        ModelError: As `generate.generate`; the weights cannot be loaded; vLLM's process ended without all answers,
-            which may pass, so that nothing stands in for it.
+        ModelError: See `generate.generate`; the weights cannot be loaded; or vLLM's process ended without all answers,
+            which may be temporary, so transformers does not replace it.
     """
-    # The process has a folder of its own to work in.
+    # The process runs in its own folder.
     base, adapters = _absolute(base), [_absolute(adapter) for adapter in adapters]
     python = str(Path(python).absolute()) if python and os.sep in python else python
     config = load_config(base, revision=revision)
@@ -126,15 +127,15 @@ def there(python: str | None) -> bool:
 
 
 def _require_vllm(python: str) -> None:
-    """Before weights are merged: an import that fails costs seconds, a merge of a large model minutes."""
-    # Not in the current folder, which Python looks in first: a file there may be called vllm, or like what it imports.
+    """Checks for vLLM before weights are merged: a failed import costs seconds, merging a large model minutes."""
+    # Not in the current folder, where Python looks first: a file there may be named vllm or like one of its imports.
     look = "import sys; sys.path = [entry for entry in sys.path if entry]; "
     look += "import importlib.util; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
         done = subprocess.run([python, "-c", look], capture_output=True, text=True, check=False)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         raise UnavailableError(f"cannot run {python} ({error.strerror or error})") from error
-    except OSError as error:  # such as no memory for another process: that it cannot be asked now does not say no
+    except OSError as error:  # such as a lack of memory for another process, which does not mean that vLLM is missing
         raise _without_answers(f"cannot run {python} now: {error.strerror or error}") from error
     if done.returncode < 0:
         raise _without_answers(f"{python} was killed by signal {-done.returncode} while it looked for vllm")
@@ -153,7 +154,7 @@ def _generation(base: str, revision: str | None) -> Any:
 
     try:
         return GenerationConfig.from_pretrained(base, revision=revision)
-    except OSError:  # it has no such file, and transformers itself then goes by config.json
+    except OSError:  # it has no such file; transformers itself then uses config.json
         return GenerationConfig.from_model_config(load_config(base, revision=revision))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curator.report.composition import TABLES
 from curator.report.markdown import markdown
 from curator.report.model import Report, read_report
 from curator.report.part import plain
@@ -65,10 +66,25 @@ def test_a_report_warns_of_ends_of_another_kind(report: Report) -> None:
     pool = dict(plain(report)["composition"][0])
     kinds = {"pool": 0.8, "low-similarity": 0.99, "high-similarity": 0.29}
     sets = [Composition(**{**pool, "set": name, "refusals": share}) for name, share in kinds.items()]
-    warnings = invent().report(composition=sets).warnings
+    made = invent({"curated": 0.1, "random": 0.4, "low-similarity": 0.3, "high-similarity": 0.3})
+    warnings = made.report(composition=sets).warnings
     (few, apart) = [warning for warning in warnings if "refusals" in warning and "judge" not in warning]
     assert few.startswith(
         "The arm `high-similarity` has less than half of the pool's share of refusals (29%, the pool 80%)"
     )
     assert apart.startswith("The arms `low-similarity` (99% of refusals) and `high-similarity` (29% of refusals)")
     assert apart.endswith("to see the effect of similarity alone.")
+
+
+def test_random_sets_within_the_caps_are_shown_without_being_an_arm(report: Report) -> None:
+    pool = dict(plain(report)["composition"][0])
+    kinds = {"pool": 0.8, "curated": 0.8, "random": 0.8, "random-capped": 0.1}
+    sets = [Composition(**{**pool, "set": name, "refusals": share}) for name, share in kinds.items()]
+    made = invent().report(composition=sets)
+    assert not any("random-capped" in warning for warning in made.warnings)
+    sentence = "stands for random sets within the caps on answers; other random sets obey no caps."
+    assert f"`random-capped` {sentence}" in markdown(made)
+    caption, heads, _ = TABLES["composition"](made, None)  # type: ignore[arg-type]
+    assert caption.endswith(f"'random-capped' {sentence}")
+    assert [*heads][-1] == "random-capped"
+    assert sentence not in markdown(report)

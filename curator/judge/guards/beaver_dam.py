@@ -1,8 +1,8 @@
 """Beaver-Dam (https://huggingface.co/PKU-Alignment/beaver-dam-7b): a classifier of question and answer with 14 sigmoid
 labels; the answer is flagged if any is at least the threshold.
 
-Source: Ji et al., BeaverTails, arXiv 2307.04657, and its code: the prompt of Safe-RLHF, an end token behind the answer,
-at most 512 tokens with both, padded on the right. Where that cuts, the answer loses its end and keeps the end token.
+Source: Ji et al., BeaverTails, arXiv 2307.04657, and its code: the prompt of Safe-RLHF, an end token after the answer,
+at most 512 tokens with both, padded on the right. If the text is cut, the answer loses its end but keeps the end token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def beaver_dam(judge: Judge) -> Adapter:
 
 
 def read(reply: Reply, threshold: float | None) -> Verdict:
-    """The verdict by the largest probability; one that is not a number is unscored."""
+    """The verdict by the largest probability; NaN is unscored."""
     score = max(reply.shares.values(), default=float("nan"))
     if not all(0 <= share <= 1 for share in reply.shares.values()) or not 0 <= score <= 1:
         return unscored("the judge gave no probability", reply)

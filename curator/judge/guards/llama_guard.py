@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LABELS = ("safe", "unsafe")
-# The verdict alone on its line; behind `unsafe` at most the broken categories, S1, S2, ..., on one line or several.
+# The verdict alone on its line; after `unsafe` at most the violated categories, S1, S2, ..., on one line or several.
 _CATEGORIES = r"[ \t]*[*_`]*S[0-9]{1,2}[*_`]*(?:[ \t]*,[ \t]*[*_`]*S[0-9]{1,2}[*_`]*)*[ \t,\r]*"
 _REPLY = re.compile(
     rf"\s*[*_`]*(?:safe[*_`]*|unsafe[*_`]*[ \t\r]*(?:\n(?:{_CATEGORIES}|[ \t\r]*))*)\s*", re.IGNORECASE | re.ASCII
@@ -23,7 +23,7 @@ _REPLY = re.compile(
 
 
 def llama_guard(judge: Judge) -> Adapter:
-    """Prompted by its template; the newline that the model would write before its verdict is written for it."""
+    """Prompted by its template; the newline that the model would write before its verdict is part of the prompt."""
     return Adapter(
         prompt=_prompt, read=lambda reply: read(reply, judge.threshold), labels=LABELS, new_tokens=20, special=False
     )
@@ -34,7 +34,7 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str,
 
 
 def read(reply: Reply, threshold: float | None) -> Verdict:
-    """The verdict by P(unsafe) against P(safe), where the reply is a well-formed one; else unscored."""
+    """The verdict by P(unsafe) against P(safe) if the reply is well-formed; else unscored."""
     if _REPLY.fullmatch(reply.text) is None:
         return unscored("no verdict in the judge's reply", reply)
     return by_score(reply, relative(reply.shares, "unsafe", LABELS), threshold)

@@ -1,6 +1,6 @@
 """WildGuard (https://huggingface.co/allenai/wildguard): a fixed prompt, and three lines of yes or no in the reply.
 
-Source: Han et al., WildGuard, arXiv 2406.18495; the prompt is the model card's, begin token included.
+Source: Han et al., WildGuard, arXiv 2406.18495; the prompt is the model card's, including the begin token.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Answers: [/INST]
 
 
 def wildguard(judge: Judge) -> Adapter:
-    """Prompted by the card's prompt, read by the lines on the response; that on the request is passed over."""
+    """Prompted by the card's prompt, read by the lines on the response; the line on the request is ignored."""
     return Adapter(
         prompt=lambda tokenizer, messages, answer, _: PROMPT.format(prompt=request(messages), response=answer),
         read=read,

@@ -1,4 +1,4 @@
-"""What is wrong with a corpus: findings, each with its severity, how many rows, examples by id, and what to do."""
+"""Findings about a corpus, each with its severity, number of rows, examples by id, and advice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from curator.recipe.pool import Findings
 
 SEVERITIES = ("info", "warning", "error")
-"""From information to what must not be published or used for training as it is."""
+"""From information to problems that must be fixed before publication or training."""
 EXAMPLES = 10
 
 DEFAULT = Findings()
-"""Thresholds for reporting, unless a recipe sets others."""
+"""Default thresholds for reporting."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Finding:
 def finding(
     kind: str, severity: str, ids: Iterable[str], rows: int, *, what: str, advice: str, count: int | None = None
 ) -> Finding:
-    """A finding about these rows of `rows`; `count` where not every one has an id."""
+    """A finding about these rows among `rows`; give `count` if some have no id."""
     named = tuple(sorted(set(ids)))
     number = len(named) if count is None else count
     return Finding(kind, severity, number, number / rows if rows else 0.0, named, what, advice)
@@ -55,5 +55,5 @@ def at_least(findings: Sequence[Finding], severity: str) -> list[Finding]:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """By severity, then by how many rows, then by kind."""
+    """Findings sorted by severity, then by number of rows, then by kind."""
     return sorted(findings, key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.count, finding.kind))

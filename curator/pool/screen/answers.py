@@ -15,7 +15,7 @@ from curator.records import Conversations, Messages, Verdict
 from curator.wording import these
 
 Refuses = Callable[[str], bool | None]
-"""Whether an answer opens with a refusal; null if that cannot be told."""
+"""Whether an answer opens with a refusal; null if it cannot be judged."""
 Judging = Callable[[Sequence[Messages]], Sequence[Verdict]]
 """`n` conversations that end with an answer -> `n` verdicts."""
 
@@ -45,7 +45,7 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
 def refusals(
     rows: pl.DataFrame, refuses: Refuses, limits: Findings = DEFAULT
 ) -> tuple[list[Finding], dict[str, float | None]]:
-    """The share of answers that open with a refusal, of those in English, and its finding; null where none is."""
+    """The share of refusals among the answers in English, null if none is in English, and the finding about it."""
     answers = (last(messages, "assistant") for messages in Conversations(rows))
     by_row = {row: refuses(answer) for row, answer in zip(rows["id"], answers, strict=True)}
     others = [row for row, refused in by_row.items() if refused is None]

@@ -1,4 +1,4 @@
-"""Findings about what cannot be used as it is: unreadable and empty records, copies, and rows that contain a probe."""
+"""Findings about unusable rows: unreadable and empty records, copies, and rows that contain a probe."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ UNUSABLE = {
     ),
     "exact-duplicates": ("with the same text as an earlier row", "Keep one of each: copies count twice in training."),
 }
-"""Kind of drop -> what is wrong with its records, and what to do. The recipe or roles cause the other kinds."""
+"""Kind of drop -> the problem with its records, and advice. Other kinds are caused by the recipe or by roles."""
 
 
 def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> list[Finding]:
-    """Records that gave no row, by kind; they have no id, so lines stand for them in the sentence.
+    """Records that gave no row, by kind; they have no id, so the sentence names their lines.
 
     Args:
         dropped: In the columns of DROPPED_SCHEMA.
-        total: Records read.
+        total: Number of records read.
     """
     findings = []
     for kind, (what, advice) in UNUSABLE.items():
@@ -68,7 +68,7 @@ def unusable(dropped: pl.DataFrame, total: int, limits: Findings = DEFAULT) -> l
 
 
 def left_out(unused: Sequence[str], rows: int) -> list[Finding]:
-    """Columns that may matter and were not used; the finding concerns every row."""
+    """Columns that may matter but were not used; the finding concerns every row."""
     if not unused:
         return []
     columns = "The column" if len(unused) == 1 else "The columns"
@@ -99,9 +99,9 @@ def leaks(
 
     Args:
         ids: `n` row ids.
-        leaks_by_set: Probe set -> the probe of it that each row contains, or null.
-        who: Whose rows they are, e.g. `the corpus`.
-        severity: Of the finding.
+        leaks_by_set: Probe set -> the probe that each row contains, or null.
+        who: Owner of the rows in words, e.g. `the corpus`.
+        severity: Severity of the finding.
     """
     findings = []
     for name, leaks_of_set in leaks_by_set.items():
@@ -119,12 +119,12 @@ def leaks(
 def near_leaks(
     rows: int, near: Mapping[str, Sequence[tuple[str, str, float]]], leaking: Collection[str]
 ) -> list[Finding]:
-    """Rows whose prompt says in other words what a probe says, one finding for each probe set.
+    """Rows whose prompt paraphrases a probe, one finding for each probe set.
 
     Args:
-        rows: How many were looked at.
-        near: Probe set -> id of a row, of the probe that its prompt lies nearest, and their cosine.
-        leaking: Ids of rows that contain a probe, which `leaks` tells of.
+        rows: Number of rows examined.
+        near: Probe set -> id of a row, id of the probe nearest to its prompt, and their cosine.
+        leaking: Ids of rows that contain a probe, which `leaks` reports.
     """
     findings = []
     for name, matches in near.items():
@@ -147,14 +147,14 @@ _SHARE_ALIKE = re.compile(r"^(cc-by-sa|cc-by-nc-sa|gpl|agpl|lgpl|odbl|gfdl)")
 
 
 def plain_name(licence: str) -> str:
-    """A licence as the Hub writes it: small letters, dashes, no version: `CC BY-NC 4.0` -> `cc-by-nc`."""
+    """A licence in the Hub's spelling: lower case, dashes, no version: `CC BY-NC 4.0` -> `cc-by-nc`."""
     name = re.sub(r"[^a-z0-9.]+", "-", licence.strip().lower()).strip("-")
     name = re.sub(r"^creative-commons-", "cc-", name)
     return re.sub(r"-?v?\d+(\.\d+)*(-(only|or-later|international|unported|generic))?$", "", name) or name
 
 
 def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
-    """What the licences of the rows forbid or require, and how many rows each has (`unknown` among them)."""
+    """What the licences of the rows forbid or require, and the number of rows of each (including `unknown`)."""
     ids: dict[str, list[str]] = defaultdict(list)
     spelled: dict[str, int] = defaultdict(int)
     for row, licence in rows.select("id", "licence").iter_rows():

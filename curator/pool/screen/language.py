@@ -14,7 +14,9 @@ from curator.wording import these
 
 
 def languages(rows: pl.DataFrame, limits: Findings = DEFAULT) -> tuple[list[Finding], dict[str, int]]:
-    """Rows that are not in the corpus's main language, and how many rows each language has (`unknown` among them)."""
+    """Rows that are not in the corpus's main language, and the number of rows of each language (including
+    `unknown`).
+    """
     texts = (" ".join(turn["content"] for turn in messages) for messages in Conversations(rows))
     languages_of = dict(zip(rows["id"], map(language, texts), strict=True))
     counts = Counter(name or "unknown" for name in languages_of.values())

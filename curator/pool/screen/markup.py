@@ -1,4 +1,4 @@
-"""Chat templates inside of rows: text that spells control tokens, and prompts wrapped in another model's template."""
+"""Chat templates inside rows: text that spells control tokens, and prompts wrapped in another model's template."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ WRAPPED = {
     "### Instruction:": (r"^#{2,3} ?(?:Instruction|Response|Human|Assistant|User) ?:", ""),
     "Human: ... Assistant:": (r"^Human: ", "\nAssistant:"),
 }
-"""Name of a template -> what shows that a prompt was written in it, and what then stands behind that."""
+"""Name of a template -> a pattern that identifies prompts written in it, and the text that follows the pattern."""
 _WRAPPED = {name: (re.compile(pattern, re.MULTILINE), behind) for name, (pattern, behind) in WRAPPED.items()}
 
 
 def markup(rows: pl.DataFrame, control: Iterable[str] = CONTROL) -> tuple[list[Finding], dict[str, int]]:
-    """Rows whose text spells a control token, and prompts wrapped in a template; and how many rows spell each token.
+    """Rows whose text spells a control token, and prompts wrapped in a template; and the number of rows with each
+    token.
 
     Args:
-        control: Texts of control tokens. curator reads them as text; a trainer that does not ends an answer there, or
-            takes what follows for a turn.
+        control: Texts of control tokens. curator reads them as text; other trainers may end the answer there, or read
+            the following text as a turn.
     """
     # The longest first: a short token may be a part of a long one.
     token = re.compile("|".join(map(re.escape, sorted(control, key=lambda text: (-len(text), text)))) or "(?!)")

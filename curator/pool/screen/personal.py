@@ -1,7 +1,7 @@
-"""Personal data in texts: a pack of patterns, or Presidio where it is installed and chosen.
+"""Personal data in texts: a set of patterns, or Presidio if it is installed and chosen.
 
-Patterns find what has a form. Names, and addresses in prose, have none: for those there is Presidio
-(`pip install -c constraints.txt ".[personal-data]"`).
+Patterns find data with a fixed format. Names, and addresses in prose, have none; Presidio can find those (`pip install
+-c constraints.txt ".[personal-data]"`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Found = Callable[[str], set[str]]
 """A text -> the kinds of personal data in it."""
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}(?![\w@])", re.IGNORECASE)
-# A leading +, or brackets or separators as people write them: bare runs of digits are mostly something else.
+# A leading +, or brackets or separators: bare runs of digits are mostly not phone numbers.
 _PHONE = re.compile(
     r"(?<![\w.,$€£#/-])(?<!\d{3} )(?:"
     r"\+\d{1,3}[ .\-]?(?:\(0?\d{1,4}\)[ .\-]?)?\d{1,5}(?:[ .\-]?\d{2,5}){1,4}"
