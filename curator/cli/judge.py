@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curator.cli.audit import EMBEDDER
 from curator.cli.show import print_table
 from curator.errors import DataError, RunError
 from curator.wording import percent, points, reach, these
@@ -88,9 +89,7 @@ def _read(options: Mapping[str, Any], *, outcome: str, columns: Sequence[str] = 
 
 @judge.command()
 @_columns
-@click.option(
-    "--embedder", required=True, metavar="ID", help="Sentence embedder: a model on the Hub, or a local folder."
-)
+@click.option("--embedder", required=True, metavar="ID", help=EMBEDDER)
 @click.option("--revision", help="Revision of an embedder on the Hub.")
 @click.option("--out", type=FILE, required=True, help="Folder to write; name it as `embedding` of a recipe's judge.")
 def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:

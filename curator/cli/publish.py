@@ -48,6 +48,9 @@ def publish(  # noqa: PLR0917 - click hands options by name
     """
     if push_anyway and not really:
         raise click.UsageError("--push-anyway needs --push; add it.")
+    from curator.publish.push import refuse_name
+
+    refuse_name(repo)
     folder = dataset_of(run)
     if really:
         refuse_unfavourable(run, repo, push_anyway)

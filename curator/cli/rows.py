@@ -1,17 +1,18 @@
-"""Command rows: the rows behind an id or a finding, with the file and line that each comes from."""
+"""Command rows: the rows behind an id or a finding, with the file and record that each comes from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from curator.errors import DataError, RunError
+from curator.errors import CuratorError, DataError, RunError
 from curator.run import current, keys_of
+from curator.wording import record_of, these, visible
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Origin = tuple[str, int | None]
 """A file or data set, and a record of it."""
+MOST = 10
+"""Rows that the start of an id may stand for."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,11 @@ class Row:
 @click.option("--text", "with_text", is_flag=True, help="Print the text of each row, which may be harmful.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON lines.")
 def rows(folder: Path, wanted: tuple[str, ...], with_text: bool, as_json: bool) -> None:
-    """Print the rows behind an id (or the start of one) or a finding, with file and line.
+    """Print the rows behind an id (or the start of one) or a finding, with file and record.
 
-    The first argument is a run folder, or the folder of an audit. Without an id or finding, the chosen rows of the run
-    are printed, or the findings of the audit are listed.
+    A record is a line of JSON Lines and text, else a position in the list or table, from 1. The first argument is a run
+    folder, or the folder of an audit. Without an id or finding, the chosen rows of the run are printed, or the findings
+    of the audit are listed.
     """
     if not folder.exists():
         raise RunError(f"{folder}: does not exist; give a run folder, or a folder that `curator audit` wrote")
@@ -103,7 +107,10 @@ def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
             raise RunError(
                 f"{name!r}: no row id of this run starts with it, and no finding has this name"
                 + (f"; findings: {', '.join(findings)}" if findings else "")
+                + f"; `curator rows {root}` lists the chosen rows with their ids"
             )
+        if name not in findings:
+            _refuse_many(name, {row.id for row in matching}, RunError)
         listed += matching
     return listed
 
@@ -131,6 +138,8 @@ def of_audit(report: Audit, wanted: Sequence[str], *, with_text: bool) -> list[R
                 f"{name!r}: no finding of this audit has this name, and no row id in its findings starts with it; "
                 f"findings: {', '.join(sorted(by_kind)) or 'none'}"
             )
+        if name not in by_kind:
+            _refuse_many(name, matching, DataError)
         places |= matching
     texts: Mapping[str, Messages] = corpus_of(report) if with_text else {}
     return [
@@ -165,14 +174,20 @@ def _starting(ids: Iterable[str], name: str) -> list[str]:
     return [row_id for row_id in ids if row_id == name or (name and row_id.startswith(name))]
 
 
+def _refuse_many(name: str, ids: Collection[str], error: type[CuratorError]) -> None:
+    """Refuses the start of more than MOST ids: what is asked for is a row, or a few."""
+    if len(ids) > MOST:
+        raise error(
+            f"{these(len(ids), 'row id starts', 'row ids start')} with {name!r}; give more characters of the id"
+        )
+
+
 def _text(messages: Messages) -> str:
     return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
 
 def _line(row: Row) -> str:
-    from curator.wording import visible
-
-    origin = row.source if row.line is None else f"{row.source}:{row.line}"
+    origin = row.source if row.line is None else record_of(row.source, row.line)
     parts = [row.id, row.role, origin, *([row.category] if row.category else [])]
     line = "  ".join(visible(part) for part in parts)
     return line if row.text is None else line + "\n" + "\n".join(f"    {visible(one)}" for one in row.text.splitlines())

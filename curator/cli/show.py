@@ -11,7 +11,7 @@ import click
 
 from curator.errors import RunError
 from curator.run import STAGES, current, keys_of
-from curator.run.readers import explanations, recipe_file, report_file, unverified_folder
+from curator.run.readers import explanations, recipe_file, report_file, to_continue, unverified_folder
 
 if TYPE_CHECKING:
     from curator.report.model import Report
@@ -72,7 +72,7 @@ def show(run: Path | None, as_json: bool, row: str | None, schema: str | None) -
         print_choice(run)
     if (folder := unverified_folder(run)) is not None:
         click.echo(f"Data set: {folder}\n{NOT_VERIFIED}")
-    click.echo("There is no report yet; run `curator build` to continue.")
+    click.echo(f"There is no report yet; {to_continue(run, 'report')}.")
 
 
 def _schema_of(file: str) -> Values:

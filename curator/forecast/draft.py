@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError, RecipeError
 from curator.recipe.limits import Answers
+from curator.recipe.package import is_inside, smollm2
 from curator.recipe.source import Source
 from curator.wording import these
 
 if TYPE_CHECKING:
     import polars as pl
 
-SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The default model of a draft: small enough for a laptop, open, and without safety training."""
 HARMFUL = (
     "{hub: Machlovi/strongreject-dataset, revision: c18bb810edc4b60b815b205faeaa2bd5f72c3e93, rows: 48}",
     "{hub: mlabonne/harmful_behaviors, split: test, rows: 48}",
@@ -27,25 +27,43 @@ BENIGN = ("{hub: Paul/XSTest, where: {label: safe}, rows: 60}",)
 """Open probes on the Hub, used if none are named."""
 SHARE, MOST = 0.2, 500
 """Share of the pool that is chosen, and most rows."""
-LENGTHS = (128, 256, 512, 1024, 2048)
-"""Choices for the most tokens of a row: the first that nine in ten rows stay below, at SIGNS characters per token."""
+SHORTEST, LONGEST, STEP = 128, 2048, 64
+"""The most tokens of a row: the least and the largest value that is drafted, and its step."""
 SIGNS = 3.5
+"""Characters per token, a little fewer than in English."""
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
 """Shares of a set that may have one answer and one opener: the defaults, then values that suit a repetitive pool."""
 ROOM = 1.25
 """Rows that the shares must leave per chosen row, since cleaning drops some."""
 TASK_ROWS, TEST_ROWS = 400, 100
-SAMPLE = 100
-"""Number of records examined for columns of text."""
+HARMFUL_ROWS, BENIGN_ROWS = 96, 60
+"""Most probes of each kind that are taken from files."""
+LABELS = ("label", "safe", "is_safe", "unsafe", "harmful")
+"""Columns of a file of probes that may tell harmful from harmless ones."""
+FEW = 12
+"""Most different values of such a column."""
+XSTEST = ("safe", "unsafe")
+"""The values of `label` in XSTest, which holds both kinds."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """The content of a file: its name, its form in a recipe, its rows, and their lengths."""
+    """The content of a file: its name, its form in a recipe, its rows and their lengths, and a sentence about a column
+    that says of what kind they are.
+    """
 
     name: str
-    source: str
+    source: Source
     rows: pl.DataFrame
+    labels: str = ""
+
+    def written(self, rows: int | None = None) -> str:
+        """As a recipe writes it in a line, with the number of rows to take."""
+        keys = {"file": json.dumps(self.source.file)}
+        keys |= {"columns": json.dumps(self.source.columns)} if self.source.columns else {}
+        keys |= {"where": json.dumps(self.source.where)} if self.source.where else {}
+        keys |= {"rows": str(rows)} if rows is not None else {}
+        return f"{{{', '.join(f'{key}: {text}' for key, text in keys.items())}}}"
 
     @property
     def signs(self) -> list[int]:
@@ -72,7 +90,7 @@ def draft(
         pool, tasks: Files of candidate safety examples, and of data that users will fine-tune on, each a separate task.
         harmful, benign: Files of probes; open ones on the Hub are used if there are none.
         keep: A file of harmless requests with answers, which every arm is aligned on; null for none.
-        model: The model that is aligned; null for SMOLLM2.
+        model: The model that is aligned; null for `recipe.package.smollm2`.
         base: Folder that relative paths start from.
 
     Raises:
@@ -86,7 +104,8 @@ def draft(
         raise RecipeError("--pool, --task: give a file for each; leave both out for a recipe to fill in")
     candidates = [looked(file, base) for file in pool]
     anticipated = [looked(file, base) for file in tasks]
-    probes = [looked(file, base, prompts_only=True) for file in (*harmful, *benign)]
+    refused = [looked(file, base, probes="unsafe") for file in harmful]
+    answered = [looked(file, base, probes="safe") for file in benign]
     kept = None if keep is None else looked(keep, base)
     rows = sum(each.rows.height for each in candidates)
     if rows < 20:
@@ -94,57 +113,68 @@ def draft(
     for each in anticipated:
         if each.rows.height < 20:
             raise DataError(f"--task {each.name}: found {these(each.rows.height, 'row', 'rows')}; give at least 20")
-    length = longest([*candidates, *anticipated])
+    lengths = longest([*candidates, *([] if kept is None else [kept])]), longest(anticipated)
     text = "\n".join(
         [
-            *_opening(name, model or SMOLLM2),
+            *_opening(name, model or smollm2()),
             *_pool(candidates),
             *_tasks(anticipated),
-            *_probes(probes[: len(harmful)], probes[len(harmful) :]),
-            *_choice(max(10, min(MOST, round(rows * SHARE))), candidates, length),
-            *_training(kept, length),
+            *_probes(refused, answered),
+            *_choice(max(10, min(MOST, round(rows * SHARE))), candidates, max(lengths)),
+            *_training(kept, *lengths),
         ]
     )
     parse(text, name=f"{name}.yaml")  # an invalid draft is a bug in curator, and is reported as one
     return text + "\n"
 
 
-def looked(file: str, base: Path, *, prompts_only: bool = False) -> Looked:
-    """The content of a file, with columns recognised as in a build. Of two unrecognised columns of text the first is
-    taken as the prompt and the second as the response, and the recipe says so.
+def looked(file: str, base: Path, *, probes: str | None = None) -> Looked:
+    """The content of a file, with columns recognised as in a build, or mapped as in `pool.sources.mapped`, and then the
+    recipe says so.
+
+    Args:
+        file, base: The file, and the folder that a relative path starts from.
+        probes: For a file of prompts, which of XSTEST are wanted if it holds both.
 
     Raises:
         DataError: It cannot be read, or its columns are not recognised; the message says what to write.
     """
-    from curator.pool.sources import read
+    from curator.pool.sources import mapped, read
 
     source = Source(file=file)
-    try:
-        rows = read(source, base=base, prompts_only=prompts_only).rows
-    except DataError:
-        pair = {} if prompts_only else _two_texts(file, base)
-        if not pair:
-            raise
-        source = Source(file=file, columns=pair)
-        rows = read(source, base=base).rows
-    named = f", columns: {json.dumps(source.columns)}" if source.columns else ""
-    return Looked(_name(source.label), f"{{file: {json.dumps(file)}{named}}}", rows)
+    if probes is None:
+        source = mapped(source, base)
+        return Looked(_name(source.label), source, read(source, base=base).rows)
+    rows = read(source, base=base, prompts_only=True).rows
+    column, values = _labels(file, base)
+    if column == "label" and set(values) == set(XSTEST):
+        source = source.model_copy(update={"where": {column: probes}})
+        rows = read(source, base=base, prompts_only=True).rows
+    counts = ", ".join(f"{value} ({count:,})" for value, count in sorted(values.items()))
+    return Looked(_name(source.label), source, rows, f"its column {column} has {counts}" if column else "")
 
 
-def _two_texts(file: str, base: Path) -> dict[str, str | int]:
-    """The only two columns of text of a file, as prompt and response; empty if it has fewer or more."""
+def _labels(file: str, base: Path) -> tuple[str, Counter[str]]:
+    """The column of LABELS that a file has, and the number of records with each of its values; an empty name if it has
+    none, or one value, or more than FEW.
+    """
     from curator.pool.files import records
+    from curator.recipe.inputs import locate
 
-    path = base / file
-    first = [row for _, row in islice(records(path), SAMPLE) if isinstance(row, dict)] if path.is_file() else []
-    texts = [column for column in (first[0] if first else ()) if all(isinstance(row.get(column), str) for row in first)]
-    return dict(zip(("prompt", "response"), texts, strict=True)) if len(texts) == 2 else {}
+    rows = [row for _, row in records(locate(file, base)) if isinstance(row, dict)]
+    for column in LABELS:
+        values = Counter(str(row[column]) for row in rows if isinstance(row.get(column), str | bool | int))
+        if 2 <= len(values) <= FEW:
+            return column, values
+    return "", Counter()
 
 
 def longest(files: Sequence[Looked]) -> int:
-    """Most tokens of a row, from LENGTHS: nine in ten of each file's rows have fewer."""
-    nine_in_ten = [sorted(each.signs)[(9 * each.rows.height) // 10 - 1] / SIGNS for each in files if each.rows.height]
-    return next((length for length in LENGTHS if max(nine_in_ten) <= length), LENGTHS[-1])
+    """Most tokens of a row: 99 in 100 of each file's rows have no more, at SIGNS characters per token, rounded up to a
+    multiple of STEP from SHORTEST to LONGEST.
+    """
+    tokens = max(sorted(each.signs)[math.ceil(0.99 * each.rows.height) - 1] / SIGNS for each in files)
+    return min(LONGEST, max(SHORTEST, math.ceil(tokens / STEP) * STEP))
 
 
 def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:
@@ -170,16 +200,21 @@ def _opening(name: str, model: str) -> list[str]:
         "# Drafted from your files. `curator check` says what it will cost; what you may want to change has a comment.",
         f"name: {json.dumps(name)}",
         "seed: 0",
-        f"model: {{id: {json.dumps(model)}}}    # a folder, a GGUF file, package:NAME/PATH, or a model on the Hub",
+        f"model: {{id: {json.dumps(model)}}}    # {_of_model(model)}",
         "",
     ]
+
+
+def _of_model(model: str) -> str:
+    kinds = "a folder, a GGUF file, package:NAME/PATH, or a model on the Hub"
+    return f"inside an installed package; or {kinds}" if is_inside(model) else kinds
 
 
 def _pool(files: Sequence[Looked]) -> list[str]:
     categories = {label for each in files for label in each.rows["category"].drop_nulls()}
     count = these(len(categories), "category", "categories")
     summary = count if categories else "without categories; name their column with category:"
-    lines = [f"    - {each.source}    # {these(each.rows.height, 'row', 'rows')}" for each in files]
+    lines = [f"    - {each.written()}    # {these(each.rows.height, 'row', 'rows')}" for each in files]
     return [
         f"pool:                       # candidate safety examples; {summary}",
         "  sources:",
@@ -196,7 +231,7 @@ def _tasks(files: Sequence[Looked]) -> list[str]:
         test = min(TEST_ROWS, each.rows.height // 5)
         name = each.name if names.count(each.name) == 1 else f"{each.name}-{number + 1}"
         rows = f"rows: {min(TASK_ROWS, each.rows.height - test)}, test: {{rows: {test}}}"
-        lines.append(f"  - {{name: {json.dumps(name)}, train: {each.source}, {rows}}}")
+        lines.append(f"  - {{name: {json.dumps(name)}, train: {each.written()}, {rows}}}")
     return [*lines, "  # - {name: another, anticipated: false, train: {file: ...}}    # measured and shown apart", ""]
 
 
@@ -204,11 +239,24 @@ def _probes(harmful: Sequence[Looked], benign: Sequence[Looked]) -> list[str]:
     return [
         "probes:",
         "  harmful:                  # requests that a safe model refuses",
-        *(f"    - {source}" for source in [each.source for each in harmful] or HARMFUL),
+        *(_sources(harmful, HARMFUL_ROWS) or [f"    - {source}" for source in HARMFUL]),
         "  benign:                   # harmless requests that sound harmful",
-        *(f"    - {source}" for source in [each.source for each in benign] or BENIGN),
+        *(_sources(benign, BENIGN_ROWS) or [f"    - {source}" for source in BENIGN]),
         "",
     ]
+
+
+def _sources(files: Sequence[Looked], most: int) -> list[str]:
+    """A line for each file of probes, which together give about `most`, with what it holds in a comment."""
+    lines = []
+    for each in files:
+        share = max(1, most // len(files))
+        rows = share if each.rows.height > share else None
+        notes = [f"of {these(each.rows.height, 'probe', 'probes')}", each.labels]
+        if each.labels and not each.source.where:
+            notes.append("where: {COLUMN: VALUE} keeps some of them")
+        lines.append(f"    - {each.written(rows)}    # {'; '.join(filter(None, notes))}")
+    return lines
 
 
 def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
@@ -223,20 +271,20 @@ def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
     ]
 
 
-def _training(keep: Looked | None, length: int) -> list[str]:
-    size = f"batch: 16, micro_batch: 8, max_tokens: {length}"
+def _training(keep: Looked | None, align: int, finetune: int) -> list[str]:
+    size = "batch: 16, micro_batch: 8, max_tokens"
     kept = (
         "  # keep: {data: {file: ...}, rows: 150}    # harmless requests with answers, or the model refuses those too"
     )
     if keep is not None:
-        kept = f"  keep: {{data: {keep.source}, rows: {min(150, keep.rows.height)}}}"
+        kept = f"  keep: {{data: {keep.written()}, rows: {min(150, keep.rows.height)}}}"
     return [
         "verify:",
         "  arms: [curated, random, matched-random, {name: none, seeds: 1}]",
         "  seeds: 6                  # paired seeds; more see smaller differences and take longer",
         kept,
-        f"  align: {{method: lora, learning_rate: 5e-4, schedule: cosine, steps: 40, {size}}}",
-        f"  finetune: {{method: lora, learning_rate: 2e-4, schedule: constant, steps: 12, {size}}}",
+        f"  align: {{method: lora, learning_rate: 5e-4, schedule: cosine, steps: 40, {size}: {align}}}",
+        f"  finetune: {{method: lora, learning_rate: 2e-4, schedule: constant, steps: 12, {size}: {finetune}}}",
         "  generate: {max_new_tokens: 32, batch: 64}",
         "  # regime: auto            # finds the length of finetune at which a difference could be seen",
         "judges:                     # whoever does not refuse a harmful request is counted as harmful",

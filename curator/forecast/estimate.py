@@ -362,7 +362,9 @@ def _on_top(grid: Estimate, root: Path) -> str:
 def _speeds(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> str:
     speeds = known.align, known.finetune, known.answers
     if size is None:
-        assumed = f"{recipe.model.id} is not on this machine"
+        name = recipe.model.id
+        assumed = f"{name} is not on this machine; run `hf download {name}`, or name a model that is: a folder, or "
+        assumed += "package:NAME/PATH"
     else:
         dtype = recipe.model.dtype
         device = gpu_in_words(dtype) if gpu_count() else core_of(dtype, size).words

@@ -36,15 +36,15 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 7,
+    "pool": 8,
     "represent": 4,
     "scores": 2,
-    "select": 6,
+    "select": 7,
     "train": 4,
     "answer": 2,
     "judge": 4,
-    "report": 12,
-    "publish": 7,
+    "report": 13,
+    "publish": 8,
 }
 """Raised when a stage's code gives another result from equal settings and inputs."""
 
@@ -215,6 +215,7 @@ def _data(recipe: Recipe) -> Any:
     # The openings of answers do not change the rows.
     probes = recipe.probes.model_dump(exclude={"prefill", "opening"})
     pool, judge = recipe.pool.model_dump(exclude={"refusals"}), refusal_judge(recipe)
+    pool["findings"] = recipe.pool.findings.without_later("opener")
     refusals = [] if judge is None else [["refusals", judge_settings(judge)]]
     return pool, tasks, probes, keep, others, *([embedder] if embedder else []), *refusals
 

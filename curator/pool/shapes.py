@@ -158,7 +158,8 @@ def _require_whole(
     example = ", ".join(f"{name}: COLUMN" for name in missing)
     raise DataError(
         f"{label}: no column was recognised as {' or '.join(missing)}; its columns: {listed(present)}; "
-        f"recognised: {'; '.join(recognised)}; or map columns in the recipe: columns: {{{example}}}"
+        f"recognised: {'; '.join(recognised)}; or map columns: {{{example}}} (`columns` of a "
+        f"source in a recipe, --columns of `curator audit`)"
         f"{_without_header(source, missing, prompts_only=prompts_only)}"
     )
 
@@ -173,7 +174,7 @@ def _without_header(source: Source, missing: Sequence[str], *, prompts_only: boo
         return ""
     example = ", ".join(f"{name}: {position}" for position, name in enumerate(missing))
     text = ", or save the prompts as a .txt file, one per line" if prompts_only else ""
-    return f"; if its first line is a row and not a header, map columns by position: columns: {{{example}}}{text}"
+    return f"; if its first line is a row and not a header, map columns by position: {{{example}}}{text}"
 
 
 def conversations(fields: Mapping[str, str], source: Source, *, prompts_only: bool) -> Callable[[Fields], Turns]:

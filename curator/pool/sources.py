@@ -23,10 +23,12 @@ from curator.recipe.package import path_of
 from curator.recipe.source import Source
 from curator.records import CountTokens, Drop, row_id
 from curator.sandbox import NAMES
-from curator.wording import these
+from curator.wording import in_lines, these
 
 SAMPLE = 1000
 """Number of records examined for the shape and the columns, before the rest is read."""
+TRIED = 100
+"""Number of records examined for two columns of text."""
 
 
 class Read(NamedTuple):
@@ -150,6 +152,40 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
     _recognise(source, sample, prompts_only=prompts_only, label=source.label)
 
 
+def mapped(source: Source, base: Path = Path(".")) -> Source:
+    """The source with its columns mapped where that can only be one way: a file without recognised columns, whose first
+    records have two columns of text, the first the prompt and the second the response unless a name says otherwise. Any
+    other source as it is.
+    """
+    if source.file is None or source.columns or source.template:
+        return source
+    try:
+        look(source, base=base)
+    except DataError:
+        return source.model_copy(update={"columns": _two_texts(source, base)})
+    return source
+
+
+def mapping(source: Source) -> str:
+    """Which columns of a source are read as what, in words; empty where nothing maps them."""
+    named = " and ".join(f"{column} as the {field}" for field, column in source.columns.items())
+    return f"{source.label}: reads the column {named}" if named else ""
+
+
+def _two_texts(source: Source, base: Path) -> dict[str, str | int]:
+    """The only two columns of text of a file, as prompt and response; nothing where it has fewer or more."""
+    try:
+        first = [row for _, row in itertools.islice(_open(source, base)[0], TRIED) if isinstance(row, dict)]
+    except DataError:  # whoever reads the source says so
+        return {}
+    texts = [column for column in (first[0] if first else ()) if all(isinstance(row.get(column), str) for row in first)]
+    if len(texts) != 2:
+        return {}
+    if texts[0].lower() in shapes.RESPONSES or texts[1].lower() in shapes.PROMPTS:
+        texts.reverse()
+    return dict(zip(("prompt", "response"), texts, strict=True))
+
+
 def _recognise(
     source: Source, sample: Sequence[Fields], *, prompts_only: bool, label: str
 ) -> tuple[dict[str, str], str | None]:
@@ -212,8 +248,12 @@ def _readable(sample: Sequence[Record], label: str) -> list[dict[str, Any]]:
     if not readable:
         line, reason = sample[0]
         first = these(len(sample), "record", "records")
-        raise DataError(f"{label}: none of its first {first} can be read; line {line}: {reason}")
+        raise DataError(f"{label}: none of its first {first} can be read; {_record(label, line)}: {reason}")
     return readable
+
+
+def _record(label: str, number: int) -> str:
+    return f"{'line' if in_lines(label.partition('#')[0]) else 'record'} {number:,}"
 
 
 def _refuse_broken(collected: SourceRows, source: Source) -> None:
@@ -223,8 +263,8 @@ def _refuse_broken(collected: SourceRows, source: Source) -> None:
         utf8 = "save the file as UTF-8" if "UTF-8" in reason else "fix the file"
         raise DataError(
             f"{collected.label}: {broken:,} of {these(collected.total, 'record', 'records')} cannot be read, more than "
-            f"the share of {source.broken:g} that `broken` allows; the first is line {line}: {reason}; {utf8}, or "
-            "raise `broken`"
+            f"the share of {source.broken:g} that `broken` allows; the first is {_record(collected.label, line)}: "
+            f"{reason}; {utf8}, or raise `broken`"
         )
 
 

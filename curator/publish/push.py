@@ -63,6 +63,23 @@ class Pushed:
     notes: tuple[str, ...]
 
 
+def refuse_name(repo: str) -> None:
+    """Refuses what cannot be the name of a repository, by the Hub's rules. Contacts no server.
+
+    Raises:
+        PublishError: It is not `owner/name`, or has other characters or more of them than the Hub allows.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # loaded on demand
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise PublishError(f"{repo!r} is not a repository name ({first_line(error)}); write owner/name") from error
+    if repo.count("/") != 1:
+        raise PublishError(f"{repo!r} is not a repository name; write owner/name")
+
+
 def check(repo: str, *, public: bool = False, tag: str | None = None, say: Say | None = None) -> Target:
     """Whether this user may push to `repo`, checked before any work: token, name, and what is there.
 
@@ -76,15 +93,7 @@ def check(repo: str, *, public: bool = False, tag: str | None = None, say: Say |
         PublishError: There is no token, it cannot write there, the name is bad or a model's, the repository is public
             and `public` is not given, or the Hub cannot be reached.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # loaded on demand
-
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise PublishError(f"{repo!r} is not a repository name ({first_line(error)}); write owner/name") from error
-    if repo.count("/") != 1:
-        raise PublishError(f"{repo!r} is not a repository name; write owner/name")
+    refuse_name(repo)
     if tag is not None and (not tag or not all(c.isalnum() or c in "._-" for c in tag) or tag[0] in ".-"):
         raise PublishError(
             f"--tag: {tag!r} is not a valid tag; use letters, digits, '_', '.' and '-', and not '.' or '-' first"

@@ -52,7 +52,7 @@ RECIPE = {
     "pool.embedder": "id@ revision",
     "pool.categorise": "least",
     "pool.refusals": "judge embedding/",
-    "pool.findings": "canned canned_error refusals effective fewest semantic near_probe everyday few some many",
+    "pool.findings": "canned canned_error opener refusals effective fewest semantic near_probe everyday few some many",
     "tasks": "name rows weight anticipated probe_at test.rows test.split metric/ metric.python/",
     "tasks.train": _SOURCE,
     "tasks.regime": "harmful_share identity_share",

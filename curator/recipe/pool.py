@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from curator.recipe.package import MINILM
 from curator.recipe.source import Count, Name, Section, Share, Source, labels
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Embedder(Section):
@@ -91,6 +90,8 @@ class Findings(Section):
     """Share of rows with one identical answer that is reported."""
     canned_error: Share = 0.5
     """Share of rows with one identical answer that is an error."""
+    opener: Share = 0.2
+    """Share of rows whose answers begin with the same three words that an audit reports."""
     refusals: Share = 0.05
     """Share of refusals below which there are too few."""
     effective: Annotated[float, Field(ge=0.0)] = 5.0

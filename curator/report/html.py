@@ -135,8 +135,8 @@ def fill(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "gibibytes", "rate")
-    environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose)
-    environment.globals["these"] = wording.these
+    environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose, coded=coded)
+    environment.globals.update({name: getattr(wording, name) for name in ("these", "record_of")})
     script = _asset(environment, "report.js")
     # Of the script as it stands on the page: a browser refuses it where one byte differs.
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -165,6 +165,16 @@ def _shown(value: object) -> str:
     if isinstance(value, str) and "\n" in value:
         return value  # what keeps its lines has been through `prose`, or is written by curator
     return wording.visible(str(value))
+
+
+def coded(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in wording.visible(text).split("`")]
+    if len(parts) % 2 == 0:  # a backtick is left over
+        return escape(wording.visible(text))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def prose(text: str) -> str:

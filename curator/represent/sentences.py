@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,23 +36,50 @@ _TEXT = (
 _LENGTHS = (2, 5, 9, 16, 30, 60, 110, 140)  # numbers of words of the texts on which the two dtypes are compared
 
 
-def load_embedder(model_id: str, revision: str | None = None, dtype: str = "fp32") -> Any:
-    """The embedder, on the device, in fp32 or bf16.
+def load_embedder(
+    model_id: str,
+    revision: str | None = None,
+    dtype: str = "fp32",
+    *,
+    key: str = "represent.id",
+    advice: str = "give a local folder, package:NAME/PATH, or a model on the Hub that you can access",
+) -> Any:
+    """The embedder, on the device, in fp32 or bf16. Where the Hub does not answer, it is loaded from the cache of this
+    machine at once.
+
+    Args:
+        model_id, revision: The embedder. `dtype`: the dtype it computes in.
+        key: The recipe key or option that messages name. `advice`: what they say to do.
 
     Raises:
         ModelError: It cannot be loaded, or the device does not support bf16.
     """
     from sentence_transformers import SentenceTransformer
 
+    path = locate(model_id, key=key)
+    cached = not Path(path).exists() and _out_of_reach(path, revision)
     try:
         where = device()
-        embedder = SentenceTransformer(locate(model_id, key="represent.id"), revision=revision, device=where)
+        embedder = SentenceTransformer(path, revision=revision, device=where, local_files_only=cached)
         return embedder.to(torch_dtype(dtype, where))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"represent.id: cannot load a sentence embedder from {model_id!r} ({first_line(error)}); give a local "
-            "folder, or a model on the Hub that you can access"
+            f"{key}: cannot load a sentence embedder from {model_id!r} ({first_line(error)}); {advice}"
         ) from error
+
+
+def _out_of_reach(model_id: str, revision: str | None) -> bool:
+    """Whether the Hub does not answer. Its client would try each file six times, for half a minute, and say so."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+
+    try:
+        HfApi().model_info(model_id, revision=revision, timeout=10)
+    except (HfHubHTTPError, HFValidationError):  # an answer, or no name to ask for: loading says what is wrong
+        return False
+    except (HTTPError, OSError):  # the client's root class
+        return True
+    return False
 
 
 def embedder_dtype(wanted: str, model_id: str, load: Callable[[], Any], *, revision: str | None = None) -> Choice:

@@ -187,7 +187,12 @@ def maker_of(run: Run, sections: Sequence[Represent]) -> Maker:
 
 
 def sentence_maker(
-    section: Represent, where: str | None = None, *, dtype: str = "fp32", cache: Path | None = None
+    section: Represent,
+    where: str | None = None,
+    *,
+    dtype: str = "fp32",
+    cache: Path | None = None,
+    wording: Mapping[str, str] | None = None,
 ) -> Maker:
     """The maker for an embedder. The embedder is loaded at once only if its id is not a folder, to find its commit, or
     if its dtype is not settled yet.
@@ -197,6 +202,7 @@ def sentence_maker(
         where: The device; null for this process's.
         dtype: `fp32`, `bf16` or `auto`, as in `sentences.embedder_dtype`.
         cache: Folder of the vectors that runs share; it stores the dtype that was settled.
+        wording: `key` and `advice` of messages, as in `sentences.load_embedder`.
 
     Raises:
         ModelError: It cannot be loaded.
@@ -210,9 +216,11 @@ def sentence_maker(
 
     quiet()
     assert section.id is not None
-    name, load = section.id, once(lambda: load_embedder(name, section.revision))
-    path = locate(name, key="represent.id")
-    weights: Any = weights_identity(path) if Path(path).is_dir() else commit_of(load())
+    words = {"key": "represent.id", **(wording or {})}
+    name, load = section.id, once(lambda: load_embedder(name, section.revision, **words))
+    path = Path(locate(name, key=words["key"]))
+    whole = any((path / file).is_file() for file in ("modules.json", "config.json"))  # else loading says what it lacks
+    weights: Any = weights_identity(str(path)) if whole else commit_of(load())
     where = where or device()
     choice = remembered(
         None if weights is None else cache,

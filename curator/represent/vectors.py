@@ -7,6 +7,7 @@ from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.model.dtype import TORCH
 from curator.recipe.pool import Embedder
 from curator.recipe.represent import Represent
 from curator.records import Messages, Vectors
@@ -129,7 +130,14 @@ def encoder_of(
 
 
 def embedder(
-    section: Embedder, cache: Path | None = None, *, dtype: str = "fp32", progress: Progress = _silent
+    section: Embedder,
+    cache: Path | None = None,
+    *,
+    dtype: str = "fp32",
+    progress: Progress = _silent,
+    at_once: bool = False,
+    key: str = "pool.embedder.id",
+    advice: str | None = None,
 ) -> Embed:
     """A function from ids and conversations to `(n, d)` unit vectors; the embedder is loaded when it is called.
 
@@ -138,17 +146,23 @@ def embedder(
         cache: Folder of the vectors that runs share; vectors in it are not computed again.
         dtype: `fp32`, `bf16` or `auto`, as in `sentences.embedder_dtype`.
         progress: Called with the rows done and the total of a call.
+        at_once: Whether it is found out now that the embedder can be loaded.
+        key: The recipe key or option that messages name. `advice`: what they advise, if not the usual.
 
     Raises:
-        ModelError: The returned function raises it if the embedder cannot be loaded.
+        ModelError: The embedder cannot be loaded; raised now with `at_once`, else by the returned function.
     """
     from curator.represent.stage import sentence_maker
 
     settings = Represent(kind="sentence-transformers", id=section.id, revision=section.revision, centre=False)
-    load = once(lambda: sentence_maker(settings, dtype=dtype, cache=cache))
+    wording = {"key": key} if advice is None else {"key": key, "advice": advice}
+    load = once(lambda: sentence_maker(settings, dtype=dtype, cache=cache, wording=wording))
+    if at_once:
+        load()
 
     def embed(ids: Sequence[str], rows: Sequence[Messages]) -> Any:
         maker = load()
+        note_dtype(TORCH[maker.dtype.dtype])  # where the vectors are used: it may have been made long before
         if cache is None or maker.abouts is None:
             return encoded(in_memory(ids, rows), maker.ready(), progress=progress)[0].matrix
         folder = folder_of(cache, maker.abouts[0])

@@ -108,8 +108,10 @@ def require(root: Path, *stages: str) -> None:
     keys_of(root)
     for stage in stages:
         if current(root, stage) is None:
+            from curator.run.readers import to_continue
+
             raise RunError(
-                f"{root}: the stage `{stage}` is not finished for the current recipe; run `curator build` to continue"
+                f"{root}: the stage `{stage}` is not finished for the current recipe; {to_continue(root, stage)}"
             )
 
 

@@ -14,13 +14,26 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-NUMBER = 1
+NUMBER = 2
 """Version of the code that writes chosen rows as a data set; raised when the same rows give another result."""
 
 
 def recipe_file(root: Path) -> Path:
     """The file of the resolved recipe of a run folder."""
     return root / names.RECIPE
+
+
+def to_continue(root: Path, stage: str) -> str:
+    """What gives a run folder the results of a stage that is not finished, the end of a sentence."""
+    from curator.recipe.file import open_file
+    from curator.recipe.unverified import lacking, listed
+
+    missing = lacking(open_file(recipe_file(root)).data) if recipe_file(root).exists() else ()
+    if not missing:
+        return "run `curator build` to continue"
+    if names.STAGES.index(stage) <= names.STAGES.index("select"):
+        return "run `curator select` to continue"
+    return f"to verify the chosen rows, add {listed(missing)} to the recipe, then run `curator build`"
 
 
 def report_file(root: Path) -> Path:

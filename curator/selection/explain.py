@@ -146,7 +146,7 @@ def row_of(chosen: pl.DataFrame, others: pl.DataFrame, row_id: str) -> dict[str,
     matches = exact if any(part.height for part in exact) else [frame.filter(starts) for frame in (chosen, others)]
     count = sum(part.height for part in matches)
     if not row_id or count == 0:
-        raise SelectionError(f"no row with id {row_id!r}; chosen.parquet and others.parquet list all ids")
+        raise SelectionError(f"no row with id {row_id!r}; `curator rows RUN` lists the chosen rows with their ids")
     if count > 1:
         ids = these(count, "row id starts", "row ids start")
         raise SelectionError(f"{ids} with {row_id!r}; give more characters of the id")

@@ -144,7 +144,7 @@ def raising(error: BaseException) -> Callable[[], Any]:
 def test_what_a_user_can_mend_ends_with_2_and_its_words_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert ends(raising(DataError("rows.jsonl:3: is empty")), capsys) == (2, "Error: rows.jsonl:3: is empty\n")
     several = RecipeError(["r.yaml:1: a", "r.yaml:2: b"])
-    assert ends(raising(several), capsys) == (2, "Error: 2 problems in the recipe:\n  r.yaml:1: a\n  r.yaml:2: b\n")
+    assert ends(raising(several), capsys) == (2, "Error: 2 problems:\n  r.yaml:1: a\n  r.yaml:2: b\n")
 
 
 def test_every_error_of_ours_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`curator rows`: what an id or a finding stands for, with file and line, and no text unless it is asked for."""
+"""`curator rows`: what an id or a finding stands for, with file and record, and no text unless it is asked for."""
 
 from __future__ import annotations
 
@@ -105,3 +105,40 @@ def test_an_audit_of_an_earlier_version_has_no_lines(audited: Path) -> None:
     file.write_text(json.dumps(contents))
     listed = pl.DataFrame(rows(audited, "canned-answer"))
     assert listed["line"].null_count() == listed.height == 20
+
+
+def test_a_record_is_named_as_a_line_only_where_it_is_one(tmp_path: Path) -> None:
+    rows_of = [{"prompt": f"Open gate {number}", "response": "I cannot open it."} for number in range(1200)]
+    table = "prompt,response\n" + "".join(f'{row["prompt"]},"{row["response"]}"\n' for row in rows_of)
+    (tmp_path / "list.json").write_text(json.dumps(rows_of, indent=1))
+    (tmp_path / "table.csv").write_text(table)
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, rows_of)))
+    for name, expected in (
+        ("list.json", "list.json, record 1,101"),
+        ("table.csv", "table.csv, record 1,101"),
+        ("lines.jsonl", "lines.jsonl:1101"),
+    ):
+        folder = tmp_path / f"audit-{name}"
+        words = ["audit", str(tmp_path / name), "--no-embedder", "--out", str(folder)]
+        done = CliRunner().invoke(cli, words)
+        assert done.exit_code == 0, done.exception
+        named = [line.rpartition("  corpus  ")[2] for line in run(folder, "canned-answer").output.splitlines()]
+        assert len(named) == 1200
+        assert expected in named
+        page = (folder / "audit.html").read_text()
+        assert (f"({name}, record " in page) == (name != "lines.jsonl")
+        assert ("(lines.jsonl:" in page) == (name == "lines.jsonl")
+        assert "state it as <code>licence</code> of the source" in page
+        assert "`" not in page.partition("<main")[2].partition("<script")[0]
+
+
+def test_the_start_of_many_ids_asks_for_more_of_it(plain_run: Path, tmp_path: Path) -> None:
+    ids = Run.open(plain_run, "pool").data().pool.rows["id"].to_list()
+    start = max("0123456789abcdef", key=lambda sign: sum(row.startswith(sign) for row in ids))
+    refused = run(plain_run, start)
+    assert f"row ids start with '{start}'; give more characters of the id" in str(refused.exception)
+    assert run(plain_run, ids[0]).exit_code == 0
+    advice = str(run(plain_run, "zzz").exception)
+    assert advice.endswith(f"`curator rows {plain_run}` lists the chosen rows with their ids")
+    why = CliRunner().invoke(cli, ["show", str(plain_run), "--why", "zzz"])
+    assert "`curator rows RUN` lists the chosen rows" in str(why.exception)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import curator
 from curator.cli import cli
-from curator.errors import RecipeError
+from curator.errors import RecipeError, RunError
 from curator.publish.unverified import NOT_VERIFIED
 from curator.recipe.file import dump
 from curator.run import Run
@@ -56,6 +57,11 @@ def test_rows_show_and_why_read_such_a_run(chosen: tuple[str, Path]) -> None:
     shown = ran("show", root).output
     assert "coverage of the pool" in shown
     assert NOT_VERIFIED in shown
+    advice = "to verify the chosen rows, add probes, verify and judges to the recipe, then run `curator build`"
+    assert shown.splitlines()[-1] == f"There is no report yet; {advice}."
+    with pytest.raises(RunError, match="the stage `report` is not finished") as refused:
+        _ = curator.load(root).decision
+    assert str(refused.value).endswith(advice)
     found = json.loads(ran("show", root, "--json").output)
     assert [each["set"] for each in found["composition"]] == ["pool", "curated", "random"]
 

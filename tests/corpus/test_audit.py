@@ -218,6 +218,7 @@ def test_probes_that_the_audit_names_are_asked_in_place_of_the_recipes(files: di
     [
         ("pool.findings.canned=0.01", "canned-answer", "warning"),
         ("pool.findings={canned: 0.01, canned_error: 0.01}", "canned-answer", "error"),
+        ("pool.findings.fewest=100", "repeated-opener", None),
         ("pool.findings.effective=0", "redundant", None),
         ("pool.findings.fewest=100", "redundant", None),
         ("pool.findings.semantic=1", "semantic-duplicates", None),

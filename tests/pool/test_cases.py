@@ -403,9 +403,7 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
         read(Source(file=str(path), columns={"prompt": 3}), prompts_only=True)
     with pytest.raises(DataError) as error:
         read(Source(file=str(path)), prompts_only=True)
-    assert "if its first line is a row and not a header, map columns by position: columns: {prompt: 0}" in str(
-        error.value
-    )
+    assert "if its first line is a row and not a header, map columns by position: {prompt: 0}" in str(error.value)
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"columns by position are only valid with .csv and .tsv"):
         read(Source(file=str(tmp_path / "p.jsonl"), columns={"prompt": 0}), prompts_only=True)

@@ -201,7 +201,7 @@ def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(Source(file="data/none.json"), base=tmp_path)
     looked = tmp_path / "data" / "none.json"
-    assert str(error.value) == f"data/none.json: no such file (looked for {looked}); correct the path in the recipe"
+    assert str(error.value) == f"data/none.json: no such file (looked for {looked}); correct the path"
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from curator.errors import DataError
 from curator.judge.phrases import refused
 from curator.language import language
 from curator.pool.screen import Finding, at_least, finding, worst_first
-from curator.pool.screen.answers import canned, refusals
+from curator.pool.screen.answers import alike, canned, refusals
 from curator.pool.screen.drops import licences, plain_name, unusable
 from curator.pool.screen.language import languages
 from curator.pool.screen.personal import patterns, personal, presidio
@@ -122,6 +122,8 @@ def test_licences_are_read_by_name_whatever_their_spelling() -> None:
 def test_licences_that_stand_in_the_way_are_findings(names: list[str | None], kinds: list[str]) -> None:
     found, counts = licences(rows([("a", str(n)) for n in range(len(names))], licence=names))
     assert [one.kind for one in found] == kinds
+    unstated = [one.what for one in found if one.kind == "licence-unknown"]
+    assert unstated == (["1 row does not state a licence."] if None in names else [])
     assert sum(counts.values()) == len(names)
 
 
@@ -138,6 +140,28 @@ def test_one_answer_for_everything_is_an_error_and_for_some_a_warning() -> None:
         "67% of the rows share one identical answer.",
         "33% of the rows share another identical answer.",
     ]
+
+
+def test_answers_that_begin_alike_are_a_finding_unless_they_are_one_answer() -> None:
+    def made(openers: int, ending: str = "{}") -> list[tuple[str, str]]:
+        answers = ["I can't help with " + ending.format(n) for n in range(openers)]
+        return [(f"q {n}", answers[n] if n < openers else f"number {n} is another answer") for n in range(40)]
+
+    (found,) = alike(rows(made(17)))
+    assert (found.kind, found.severity, found.count, found.share) == ("repeated-opener", "warning", 17, 17 / 40)
+    assert found.what == "42% of the answers begin with the same three words (17 different answers)."
+    assert found.ids == tuple(sorted(rows(made(17))["id"][:17]))
+    assert alike(rows(made(7))) == []  # below a fifth
+    assert [one.count for one in alike(rows(made(7)), Findings(opener=0.175))] == [7]
+    assert alike(rows(made(17, "it"))) == []  # a canned answer
+    mixed = made(17)
+    assert [one.count for one in alike(rows([(ask, mixed[0][1]) for ask, _ in mixed[:8]] + mixed[8:]))] == [17]
+    mostly = rows([(ask, mixed[0][1]) for ask, _ in mixed[:9]] + mixed[9:])
+    assert alike(mostly) == []
+    assert [one.count for one in canned(mostly)] == [9]
+    assert [one.count for one in alike(mostly, Findings(canned=0.5))] == [17]
+    assert alike(rows(made(17)[:19])) == []  # too few rows
+    assert alike(rows([(f"q {n}", "!" * (n + 1)) for n in range(40)])) == []  # no words
 
 
 def test_refusals_are_counted_by_the_function_that_is_handed_in() -> None:

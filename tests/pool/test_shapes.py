@@ -171,16 +171,16 @@ def test_columns_and_template_come_before_what_is_recognised(lines: Callable[...
             {},
             "rows.jsonl: no column was recognised as prompt or response; its columns: a, b; recognised: a conversation "
             "(messages, chat, conversations, conversation); chosen; a prompt (prompt, instruction, question, query, "
-            "input) with a response (response, output, answer, completion); or map columns in the recipe: "
-            "columns: {prompt: COLUMN, response: COLUMN}",
+            "input) with a response (response, output, answer, completion); or map columns: "
+            "{prompt: COLUMN, response: COLUMN} (`columns` of a source in a recipe, --columns of `curator audit`)",
         ),
         (
             {"prompt": "ask"},
             {},
             "rows.jsonl: no column was recognised as response; its columns: prompt; recognised: a conversation "
             "(messages, chat, conversations, conversation); chosen; a prompt (prompt, instruction, question, query, "
-            "input) with a response (response, output, answer, completion); or map columns in the recipe: "
-            "columns: {response: COLUMN}",
+            "input) with a response (response, output, answer, completion); or map columns: "
+            "{response: COLUMN} (`columns` of a source in a recipe, --columns of `curator audit`)",
         ),
         (
             {"prompt": "ask", "response": "tell"},
@@ -209,7 +209,8 @@ def test_probes_without_a_known_column_say_which_are_known(lines: Callable[..., 
     assert str(error.value) == (
         "rows.jsonl: no column was recognised as prompt; its columns: a; recognised: a conversation (messages, chat, "
         "conversations, conversation); chosen; a prompt (prompt, instruction, question, query, goal, behavior, "
-        "forbidden_prompt, prompts_final, text, input); or map columns in the recipe: columns: {prompt: COLUMN}"
+        "forbidden_prompt, prompts_final, text, input); or map columns: {prompt: COLUMN} (`columns` of a source in a "
+        "recipe, --columns of `curator audit`)"
     )
 
 

@@ -52,6 +52,14 @@ def test_a_dry_run_shows_files_sizes_and_card_and_asks_nobody(hub, root):
     assert not hub.asked
 
 
+@pytest.mark.parametrize("name", ["safe", "owner/safe/more", "bad name!", "owner/a--b", "owner/" + "a" * 97, "o/x.git"])
+@pytest.mark.parametrize("how", [(), ("--json",), ("--push",)])
+def test_a_name_that_the_hub_does_not_allow_is_refused_before_anything(hub, root, name, how):
+    with pytest.raises(PublishError, match=r"is not a repository name.*; write owner/name$"):
+        invoked("publish", root / "nowhere", name, *how)
+    assert not hub.asked
+
+
 def test_a_machine_reads_the_dry_run_as_json(root):
     told = json.loads(invoked("publish", root, REPO, "--json"))
     assert told["files"]["README.md"] == (dataset_folder(root) / "README.md").stat().st_size

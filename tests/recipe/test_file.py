@@ -415,7 +415,7 @@ def test_several_mistakes_are_told_together_in_the_order_of_the_file() -> None:
     assert told(text) == sentences
     with pytest.raises(RecipeError) as caught:
         parse(text, name="r.yaml")
-    assert str(caught.value) == "4 problems in the recipe:\n  " + "\n  ".join(sentences)
+    assert str(caught.value) == "4 problems:\n  " + "\n  ".join(sentences)
 
 
 @pytest.mark.parametrize(("content", "sentence"), NO_RECIPE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from curator.language import words
 from curator.pool.screen import DEFAULT, Finding, finding
+from curator.pool.traits import opener
 from curator.pool.words import last
 from curator.recipe.pool import Findings
 from curator.records import Conversations, Messages, Verdict
@@ -39,6 +40,34 @@ def canned(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
             "learns a single sentence, which fine-tuning overwrites."
         )
         findings.append(finding("canned-answer", severity, ids, rows.height, what=what, advice=advice))
+    return findings
+
+
+def alike(rows: pl.DataFrame, limits: Findings = DEFAULT) -> list[Finding]:
+    """Openers that many answers share, their first three words, case and punctuation apart; not where most of
+    these are one answer, which `canned` reports.
+    """
+    groups: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for row, messages in zip(rows["id"], Conversations(rows), strict=True):
+        answer = last(messages, "assistant")
+        groups[opener(answer)][row] = tuple(words(answer))
+    if rows.height < limits.fewest:
+        return []
+    findings = []
+    for begins, answers in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        share, counts = len(answers) / rows.height, Counter(answers.values())
+        if share < limits.opener:
+            break
+        most = max(counts.values())
+        if not begins or (2 * most > len(answers) and most >= limits.canned * rows.height):  # `canned` says so
+            continue
+        different = these(len(counts), "different answer", "different answers")
+        what = f"{share:.0%} of the answers begin with the same three words ({different})."
+        advice = (
+            "Vary how these answers begin, or choose rows with `select.answers.max_opener`, the largest share of a set "
+            "that may share an opener."
+        )
+        findings.append(finding("repeated-opener", "warning", answers, rows.height, what=what, advice=advice))
     return findings
 
 

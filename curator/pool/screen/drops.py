@@ -160,7 +160,7 @@ def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
     for row, licence in rows.select("id", "licence").iter_rows():
         ids[plain_name(licence) if licence else "unknown"].append(row)
         spelled[licence or "unknown"] += 1
-    findings = []
+    findings = list[Finding]()
 
     def note(kind: str, severity: str, names: list[str], what: tuple[str, str], advice: str) -> None:
         if names:
@@ -168,12 +168,11 @@ def licences(rows: pl.DataFrame) -> tuple[list[Finding], dict[str, int]]:
             sentence = f"{these(len(rows_of), *what)}: {', '.join(names)}."
             findings.append(finding(kind, severity, rows_of, rows.height, what=sentence, advice=advice))
 
-    names = sorted(name for name in ids if name != "unknown")
-    note(
-        "licence-unknown", "warning", ["unknown"] if ids["unknown"] else [],
-        ("row has no licence", "rows have no licence"),
-        "Find out the licence before publishing, and state it in the recipe (`licence`).",
-    )  # fmt: skip
+    names = sorted(ids)
+    if unknown := ids.pop("unknown", []):
+        what = f"{these(len(unknown), 'row does', 'rows do')} not state a licence."
+        advice = "Find out the licence before publishing, and state it as `licence` of the source in a recipe."
+        findings.append(finding("licence-unknown", "warning", unknown, rows.height, what=what, advice=advice))
     note(
         "licence-no-derivatives", "error", [name for name in names if re.search(r"(^|-)nd(-|$)", name)],
         ("row may not be changed or combined with others", "rows may not be changed or combined with others"),
