@@ -211,9 +211,7 @@ class Run:
         return cosines
 
     def task_cover(self, representation: int) -> NDArray[np.float64] | None:
-        """`(n,)` the cosine of each candidate to its nearest task row, clipped at 0; null if the objective does not
-        need it.
-        """
+        """`(n,)` the cosine of each candidate to its nearest task row, clipped at 0; null if not needed."""
         import numpy as np
 
         path = self.folder("scores") / names.part_below(representation) / names.TASK_COVER

@@ -128,12 +128,12 @@ REFUSED = {
     "latin.json": (
         b'[{"prompt": "\xe9", "response": "1"}]',
         "latin.json: 1 of 1 record cannot be read, more than the share of 0.05 that `broken` allows; the first is "
-        "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
+        "record 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
     ),
     "latin.csv": (
         b"prompt,response\n\xe9,1\n",
         "latin.csv: 1 of 1 record cannot be read, more than the share of 0.05 that `broken` allows; the first is "
-        "line 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
+        "record 1: the text of the user is not UTF-8 (byte 0xE9); save the file as UTF-8, or raise `broken`",
     ),
     "wide.csv": ("a,b\n1,2\n".encode("utf-16"), "wide.csv: the file is in UTF-16; save it as UTF-8"),
     "binary.jsonl": (

@@ -240,8 +240,8 @@ def test_the_advice_for_a_table_without_a_header_keeps_its_first_row(tmp_path: P
     with pytest.raises(DataError) as refused:
         read(source, prompts_only=True)
     advice = str(refused.value)
-    assert all(part in advice for part in ("not a header", "columns: {prompt: 0}", ".txt"))
-    with pytest.raises(DataError, match=r"not a header, .* columns: \{prompt: 0, response: 1\}$"):
+    assert all(part in advice for part in ("not a header", "map columns by position: {prompt: 0}", ".txt"))
+    with pytest.raises(DataError, match=r"not a header, map columns by position: \{prompt: 0, response: 1\}$"):
         read(source)
 
 

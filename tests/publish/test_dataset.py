@@ -132,7 +132,7 @@ def test_an_older_folder_goes_only_when_the_new_one_is_whole(run, report, write,
 
 def test_a_selected_row_that_is_nowhere_is_our_mistake(run):
     lost = replace(run.selection, ids=("nowhere", *run.selection.ids[1:]))
-    with pytest.raises(ValueError, match="'nowhere' is selected and has no score"):
+    with pytest.raises(ValueError, match="'nowhere' is selected but has no score"):
         dataset_rows(run.data.pool, run.scores, lost, {})
     fewer = replace(run.data.pool, rows=run.data.pool.rows.filter(pl.col("id") != run.selection.ids[3]))
     with pytest.raises(ValueError, match="is not in the pool"):
