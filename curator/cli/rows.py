@@ -80,12 +80,12 @@ def of_run(root: Path, wanted: Sequence[str], *, with_text: bool) -> list[Row]:
         RunError: The stage `pool` is not finished (or `select`, if `wanted` is empty), or a name matches nothing.
     """
     from curator.run.files import load_frame
-    from curator.run.readers import explanations, pool_findings, role_files, sources_by_label
+    from curator.run.readers import explanations, pool_findings, role_files, sources_by_label, to_continue
 
     keys_of(root)
     for stage in ("pool",) if wanted else ("pool", "select"):
         if current(root, stage) is None:
-            raise RunError(f"{root}: the stage `{stage}` is not finished; run `curator build` again to continue")
+            raise RunError(f"{root}: the stage `{stage}` is not finished; {to_continue(root, stage)}")
     frames = {role: load_frame(path) for role, path in role_files(root).items()}
     names = sources_by_label(root)
     if not wanted:

@@ -111,13 +111,14 @@ def is_list(answer: str) -> bool:
     """Whether an answer is a list: if any one of these holds; the last three ignore an introduction up to a colon.
 
     1. **Marked lines**: at least two lines start with a number and a full stop, bracket, colon or ideographic comma,
-       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are not
-       empty. 2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2
-       follows, each before a word: 'sure, 1 flour 2 salt.' 3. **Short lines**: at least three lines, each of at most
-       five words and without the end of a sentence. 4. **Short items**: one sentence of at least four parts (three
-       after a colon) between commas or semicolons, each of at most three words: 'red, green, dark blue and black,
-       white'. A sentence that commas divide into parts as short ('however, the oak, which was old, fell') counts as
-       one.
+       with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are
+       not empty.
+    2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
+       each before a word: 'sure, 1 flour 2 salt.'
+    3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
+    4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
+       at most three words: 'red, green, dark blue and black, white'. A sentence that commas divide into parts as short
+       ('however, the oak, which was old, fell') counts as one.
     """
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     marked = sum(_MARK.match(line) is not None for line in lines)

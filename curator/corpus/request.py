@@ -85,7 +85,7 @@ def request_of(
         columns: Which column of the corpus holds which field, as `columns` of a recipe's source.
         recipe: A recipe whose thresholds and judge are used, and its tasks and probes if none are named.
         model: A causal model whose hidden states are the vectors, in place of an embedder.
-        embedder: A sentence embedder; null for none. Whether it can be loaded is found out now.
+        embedder: A sentence embedder; null for none. Whether it is there is found out now.
         without: The option that a user writes for no embedder.
         presidio: Find personal data with Presidio instead of patterns.
         beside: Vectors are cached beside this folder; null for no cache.

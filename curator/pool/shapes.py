@@ -3,11 +3,11 @@
 Recognised, in this order, by column names in any case:
 
 1. a conversation: `messages`, `chat`, `conversations` or `conversation`, turns of role/content or from/value. If it
-ends with the user, the answer is `chosen`; 2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..."
-transcript, or as an answer beside a prompt; 3. a pair: the first existing column of PROMPTS with the first of
-RESPONSES, each a text or turns. A column `input` or `context` beside the prompt is appended after an empty line, and
-the text of one of CONTEXTS is put before it; 4. if only prompts are wanted (probes): any of these without its answer,
-or the first of PROBES.
+   ends with the user, the answer is `chosen`;
+2. a preference: `chosen`, as turns, as a "Human: ... Assistant: ..." transcript, or as an answer beside a prompt;
+3. a pair: the first existing column of PROMPTS with the first of RESPONSES, each a text or turns. A column `input` or
+   `context` beside the prompt is appended after an empty line, and the text of one of CONTEXTS is put before it;
+4. if only prompts are wanted (probes): any of these without its answer, or the first of PROBES.
 
 `system` becomes the system turn of all of these, and `history`, a list of earlier questions and answers, comes before
 the prompt of a pair or preference. A column of LABELS with true and false marks answers that must not be taught (KTO):

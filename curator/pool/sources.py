@@ -153,9 +153,9 @@ def look(source: Source, *, prompts_only: bool = False, base: Path = Path(".")) 
 
 
 def mapped(source: Source, base: Path = Path(".")) -> Source:
-    """The source with its columns mapped where that can only be one way: a file without recognised columns, whose first
-    records have two columns of text, the first the prompt and the second the response unless a name says otherwise. Any
-    other source as it is.
+    """The source with its columns mapped if it is a file without recognised columns, whose first records have exactly
+    two columns of text: the first is the prompt and the second the response, unless a name says otherwise. Any other
+    source as it is.
     """
     if source.file is None or source.columns or source.template:
         return source
@@ -173,17 +173,27 @@ def mapping(source: Source) -> str:
 
 
 def _two_texts(source: Source, base: Path) -> dict[str, str | int]:
-    """The only two columns of text of a file, as prompt and response; nothing where it has fewer or more."""
+    """The only two columns of strings of a file, as prompt and response; nothing if it has fewer or more, or if one of
+    them is a label, an id or has another meaning.
+    """
     try:
         first = [row for _, row in itertools.islice(_open(source, base)[0], TRIED) if isinstance(row, dict)]
     except DataError:  # whoever reads the source says so
         return {}
     texts = [column for column in (first[0] if first else ()) if all(isinstance(row.get(column), str) for row in first)]
-    if len(texts) != 2:
+    if len(texts) != 2 or not all(_is_text(column, [str(row[column]) for row in first]) for column in texts):
         return {}
     if texts[0].lower() in shapes.RESPONSES or texts[1].lower() in shapes.PROMPTS:
         texts.reverse()
     return dict(zip(("prompt", "response"), texts, strict=True))
+
+
+def _is_text(column: str, values: Sequence[str]) -> bool:
+    """Whether a column may be read as a prompt or an answer: its name has no other meaning, and most of its values have
+    several words, which labels and ids have not.
+    """
+    other = shapes.UNUSED - {*shapes.PROMPTS, *shapes.RESPONSES}
+    return column.lower() not in other and 2 * sum(len(value.split()) > 1 for value in values) >= len(values)
 
 
 def _recognise(

@@ -89,14 +89,19 @@ else:
 class Score(Section):
     """How similar a candidate is to a task, or what a model says about it. Larger is more.
 
-    | `from` | what it is | | --- | --- | | `cosine` | cosines to the task's rows in a representation | | `interference`
-    | how much a small step on the task raises the loss of the candidate's safe answer | | `rank-sum` | the mean rank
-    over several scores | | `consensus` | the mean rank over the cosines of every representation | | `format` | cosine
-    of features of how prompt and answer look | | `content` | cosine of embedded prompts without their format words | |
-    `own-distribution` | how likely the answer is under the base model | | `depth` | how much of what alignment changes
-    in the answer lies beyond its fifth token | | `forgetting` | how much fine-tuning on the anticipated tasks raises
-    the loss of the answer | | `geometry` | whether the row moves weights as alignment does, and not as the tasks do | |
-    `metagradient` | how much harm after fine-tuning rises when the row counts more in alignment |
+    | `from` | what it is |
+    | --- | --- |
+    | `cosine` | cosines to the task's rows in a representation |
+    | `interference` | how much a small step on the task raises the loss of the candidate's safe answer |
+    | `rank-sum` | the mean rank over several scores |
+    | `consensus` | the mean rank over the cosines of every representation |
+    | `format` | cosine of features of how prompt and answer look |
+    | `content` | cosine of embedded prompts without their format words |
+    | `own-distribution` | how likely the answer is under the base model |
+    | `depth` | how much of what alignment changes in the answer lies beyond its fifth token |
+    | `forgetting` | how much fine-tuning on the anticipated tasks raises the loss of the answer |
+    | `geometry` | whether the row moves weights as alignment does, and not as the tasks do |
+    | `metagradient` | how much harm after fine-tuning rises when the row counts more in alignment |
 
     `depth`, `forgetting` and `geometry` align models on random halves of the pool and score the other half, so that no
     row is scored by a model that was aligned on it. `curator.score.models` states the formulas.

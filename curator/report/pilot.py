@@ -45,7 +45,7 @@ class Pilot(Part):
     """How a pilot chose the setting, or the set that a bank proposed."""
 
     probes: Count
-    """Harmful probes that only the pilot uses."""
+    """Harmful probes of the pilot, which the experiment does not use."""
     chosen: str
     """The candidate that won."""
     best_draw: str | None = None

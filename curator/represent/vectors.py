@@ -146,7 +146,7 @@ def embedder(
         cache: Folder of the vectors that runs share; vectors in it are not computed again.
         dtype: `fp32`, `bf16` or `auto`, as in `sentences.embedder_dtype`.
         progress: Called with the rows done and the total of a call.
-        at_once: Whether it is found out now that the embedder can be loaded.
+        at_once: Whether it is found out now that the embedder is there.
         key: The recipe key or option that messages name. `advice`: what they advise, if not the usual.
 
     Raises:

@@ -105,7 +105,7 @@ def quality(selection: Selection, overlaps: Sequence[float]) -> str:
     parts = [certified(selection)]
     recall = selection.parameters.get("recall", 1.0)
     if recall < 1.0:
-        parts.append(f"neighbours found with recall {recall:.1%}")
+        parts.append(f"neighbours found with recall {at_least(recall)}")
     if overlaps:
         parts.append(f"overlap with other seeds or representations from {min(overlaps):.0%}")
     return ", ".join(parts)

@@ -382,7 +382,7 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
     drawable = scores.ids if data.given is None else tuple(data.candidates["id"])
     within = capped(curated) if curated.bounds.caps.given else None
     if within is not None and len(within(drawable)) >= len(selection.ids):
-        seeds = {RANDOM_CAPPED: max(seeds.values())} | seeds
+        seeds.setdefault(RANDOM_CAPPED, max(seeds.values()))
     return draw_arms(
         rows, traits, scores, selection, seeds=seeds,
         mean_cosine=run.mean_cosine(_similar_by(run, choice.setting, scores)),

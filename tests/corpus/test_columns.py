@@ -56,6 +56,16 @@ def test_a_known_name_says_which_of_two_columns_is_which() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("row_id", ["a1", "b2"]), ("kind", ["safe", "unsafe"]), ("rejected", ["I will not", "you go"])],
+)
+def test_ids_labels_and_columns_of_another_meaning_are_no_answers(column: str, values: list[str]) -> None:
+    rows = [{"q_text": f"what says {number}", column: values[number % 2]} for number in range(30)]
+    Path("corpus.json").write_text(json.dumps(rows))
+    assert source_of("corpus.json").columns == {}
+
+
 def test_probes_are_read_as_they_are() -> None:
     name = wrote("probes.json", "q_text", "a_text")
     assert named([name], prompts_only=True)["probes"].columns == {}

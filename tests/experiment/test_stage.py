@@ -84,7 +84,7 @@ def test_the_report_tells_the_whole_pilot(full_run: Path) -> None:
     assert report_of(full_run)["pilot"] == table_of(full_run)
     told = (full_run / "8-report" / "report.md").read_text()
     assert "6 candidates of the pilot" in told
-    assert f"evaluated on {table_of(full_run)['probes']} harmful probes. Only the pilot uses these probes" in told
+    assert f"evaluated on {table_of(full_run)['probes']} harmful probes. The experiment uses neither" in told
 
 
 def killed_in_the_pilot(root: str) -> None:

@@ -81,6 +81,22 @@ def test_random_sets_within_the_caps_are_drawn_anew_at_every_seed_without_the_qu
     assert max(Counter(category[row_id] for ids in capped for row_id in ids).values()) > 9  # three times the quota
 
 
+def test_what_a_choice_did_is_shown_beside_random_sets_within_the_caps_in_the_order_of_the_arms(run: Run) -> None:
+    caps = "select.answers={max_same: 0.05, max_opener: 0.1}"
+
+    def shown() -> list[str]:
+        record = json.loads((run.root / "4-select" / "done.json").read_text())["record"]
+        return [each["set"] for each in record["composition"]]
+
+    run.choose(caps, "verify.arms=[curated, random, random-capped]")
+    assert shown() == ["pool", "curated", "random", "random-capped"]
+    run.choose(caps, "verify.arms=[curated, random]")
+    assert shown() == ["pool", "curated", "random", "random-capped"]
+    assert set(load_arms(run.root / "4-select")["arm"]) == {"curated", "random"}  # shown, and not trained on
+    run.choose("select.answers=null", "verify.arms=[curated, random]")
+    assert shown() == ["pool", "curated", "random"]
+
+
 def test_under_a_budget_random_sets_within_the_caps_keep_both(run: Run) -> None:
     arms = "verify.arms=[curated, random, random-capped, none]"
     found = run.choose("select.k=null", "select.budget_tokens=300", "select.answers={max_opener: 0.1}", arms)
