@@ -97,6 +97,7 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
 
     Cross-validation grouped by prompt chooses its inputs and regularisation, and measures its accuracy.
     """
+    from curator.cli.progress import Terminal
     from curator.judge.embedding import fit as fitted
     from curator.judge.endpoint import Cost
     from curator.judge.resources import resources
@@ -105,8 +106,10 @@ def fit(embedder: str, revision: str | None, out: Path, **options: Any) -> None:
 
     labels = _read(options, outcome="refused")
     exact = resolve_revision(embedder, revision, "--embedder")
-    with disk(out):
-        _, figures, facts = fitted(labels, resources(Cost()).embed, embedder=embedder, revision=exact, folder=out)
+    with disk(out), Terminal(aside=True) as terminal:
+        terminal.begin(f"Embedding the parts of {these(labels.rows.height, 'answer', 'answers')}, then fitting")
+        embed = resources(Cost(), progress=terminal.embedding).embed
+        _, figures, facts = fitted(labels, embed, embedder=embedder, revision=exact, folder=out)
     _table("Refused or not, on held-out prompts", [figures])
     click.echo(
         f"The judge reads {', '.join(facts['parts'])} of an answer. Wrote {out}; name it in a recipe as "

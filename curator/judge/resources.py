@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from curator.recipe.judge import Judge
@@ -39,9 +40,14 @@ class Resources:
     cost: Cost
 
 
-def resources(cost: Cost) -> Resources:
-    """The real resources: transformers and sentence-transformers, loaded when a judge needs them."""
-    return Resources(load=_load, embed=_embed, cost=cost)
+def resources(cost: Cost, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Resources:
+    """The real resources: transformers and sentence-transformers, loaded when a judge needs them.
+
+    Args:
+        cost: The counter of an endpoint's cost.
+        progress: Called with the number of texts embedded and their total.
+    """
+    return Resources(load=_load, embed=partial(_embed, progress=progress), cost=cost)
 
 
 def resolved(section: Judge) -> Judge:
@@ -95,7 +101,7 @@ def _load(model_id: str, revision: str | None, classifier: bool) -> tuple[Any, A
     return model, load_tokenizer(path, revision=revision, key=key, chat=False)
 
 
-def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
+def _embed(texts: Sequence[str], embedder: str, revision: str | None, *, progress: Callable[[int, int], None]) -> Any:
     from curator.model.load import quiet
     from curator.recipe.represent import Represent
     from curator.represent.vectors import represent
@@ -103,4 +109,5 @@ def _embed(texts: Sequence[str], embedder: str, revision: str | None) -> Any:
     quiet()
     section = Represent(kind="sentence-transformers", id=embedder, revision=revision)
     rows = [[{"role": "assistant", "content": text}] for text in texts]
-    return represent([f"{row:08d}" for row in range(len(rows))], rows, section=section, name=embedder).matrix
+    ids = [f"{row:08d}" for row in range(len(rows))]
+    return represent(ids, rows, section=section, name=embedder, progress=progress).matrix

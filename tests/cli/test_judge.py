@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from curator.cli import cli
+from curator.cli.progress import Terminal
 from curator.errors import DataError, JudgeError, RunError
 from curator.judge import embedding
 from curator.judge import resources as judges
@@ -93,15 +94,19 @@ def test_a_fitted_judge_is_measured_on_its_own_labels_by_cross_validation(
 ) -> None:
     calls: list[int] = []
 
-    def embed(texts: Any, *_: Any) -> Any:
+    def embed(texts: Any, *_: Any, progress: Any) -> Any:
         calls.append(len(texts))
+        progress(len(texts), len(texts))
         rows = np.array([[1.0, 0.1] if "cannot" in text else [0.1, 1.0] for text in texts], dtype=np.float32)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     monkeypatch.setattr(judges, "_embed", embed)
     monkeypatch.setattr(embedding, "CHOICES", (("answer",),))
     out = tmp_path / "head"
+    counted: list[tuple[int, int]] = []
+    monkeypatch.setattr(Terminal, "embedding", lambda _, done, total: counted.append((done, total)))
     text = printed("judge", "fit", "--labels", labels, *OPTIONS, "--embedder", str(tmp_path), "--out", str(out))
+    assert counted == [(calls[0], calls[0])]  # said from the first texts on
     assert "Refused or not, on held-out prompts" in text
     facts = json.loads((out / "head.json").read_text())
     assert facts["labels"]["rows"] == 324
