@@ -43,7 +43,7 @@ def test_the_sandboxs_judge_knows_every_refusal_of_its_pool_and_phrases_do_not(p
 def test_a_fitted_head_says_what_it_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "CHOICES", (("answer", "first"),))
     monkeypatch.setattr(embedding, "STRENGTHS", (1.0,))
-    monkeypatch.setattr(resources, "_embed", toy)
+    monkeypatch.setattr(resources, "_embed", lambda texts, embedder, revision, *, progress: toy(texts))
     said = [("gate loaf", "yes"), ("oven gull", "no")]
     labelled = [
         {"prompt": f"prompt {number}", "label": label,
