@@ -360,9 +360,9 @@ def check(recipe: Given | Recipe, *, out: str | Path | None = None, settings: Se
     if examined.problems or examined.recipe is None:
         raise RecipeError(examined.problems)
     root = Path(out) if out is not None else Path("outputs") / examined.recipe.name
-    figures, costs = estimates(examined.recipe, root)
+    figures, costs = estimates(examined.recipe, root, examined.lengths)
     plan = outline(examined.recipe) | costs
-    warnings = (*examined.warnings, *shortages(examined.recipe, root))
+    warnings = (*examined.warnings, *shortages(examined.recipe, root, examined.lengths))
     return Checked(examined.recipe, plan, figures, warnings, examined.unknown)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError, RecipeError
+from curator.forecast.lengths import SIGNS, signs
 from curator.recipe.limits import Answers
 from curator.recipe.package import is_inside, smollm2
 from curator.recipe.source import Source
@@ -29,8 +30,6 @@ SHARE, MOST = 0.2, 500
 """Share of the pool that is chosen, and most rows."""
 SHORTEST, LONGEST, STEP = 128, 2048, 64
 """The most tokens of a row: the least and the largest value that is drafted, and its step."""
-SIGNS = 3.5
-"""Characters per token, a little fewer than in English."""
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
 """Shares of a set that may have one answer and one opener: the defaults, then values that suit a repetitive pool."""
 ROOM = 1.25
@@ -48,8 +47,8 @@ XSTEST = ("safe", "unsafe")
 
 @dataclass(frozen=True)
 class Looked:
-    """The content of a file: its name, its form in a recipe, its rows and their lengths, and a sentence about a column
-    that says of what kind they are.
+    """The content of a file: its name, its form in a recipe, its rows, and a sentence about a column that says of what
+    kind they are.
     """
 
     name: str
@@ -64,12 +63,6 @@ class Looked:
         keys |= {"where": json.dumps(self.source.where)} if self.source.where else {}
         keys |= {"rows": str(rows)} if rows is not None else {}
         return f"{{{', '.join(f'{key}: {text}' for key, text in keys.items())}}}"
-
-    @property
-    def signs(self) -> list[int]:
-        """Number of characters of each conversation."""
-        messages = self.rows["messages"].to_list()
-        return [sum(len(turn["content"]) for turn in turns) for turns in messages]
 
 
 def draft(
@@ -173,7 +166,8 @@ def longest(files: Sequence[Looked]) -> int:
     """Most tokens of a row: 99 in 100 of each file's rows have no more, at SIGNS characters per token, rounded up to a
     multiple of STEP from SHORTEST to LONGEST.
     """
-    tokens = max(sorted(each.signs)[math.ceil(0.99 * each.rows.height) - 1] / SIGNS for each in files)
+    most = (sorted(signs(each.rows).to_list())[math.ceil(0.99 * each.rows.height) - 1] for each in files)
+    tokens: float = max(most) / SIGNS
     return min(LONGEST, max(SHORTEST, math.ceil(tokens / STEP) * STEP))
 
 

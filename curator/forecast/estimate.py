@@ -4,15 +4,25 @@ can be shown at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from curator.experiment.plan import Plan, plan
 from curator.forecast import bank, curve, scores
 from curator.forecast.cards import card, gpu_count, gpu_in_words, too_large
+from curator.forecast.lengths import SIGNS, with_lengths
 from curator.forecast.measured import Measured, measured
-from curator.forecast.power import GateChance, gate_chances, gates_in_words, smallest, spread_in_words
+from curator.forecast.power import (
+    GateChance,
+    few_seeds,
+    gate_chances,
+    gates_in_words,
+    seeds_in_words,
+    smallest,
+    spread_in_words,
+)
 from curator.forecast.speed import core_of, operations, seconds_for
 from curator.forecast.workload import (
     Load,
@@ -35,6 +45,9 @@ from curator.recipe.training import Training
 from curator.recipe.verify import Looks, Verify
 from curator.wording import UNKNOWN, duration, gibibytes, number, points, these
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -44,10 +57,11 @@ class Estimate:
         aligned, finetuned, asked: Number of models that are aligned, fine-tuned and evaluated, the last including
             checkpoints of fine-tuning.
         align_rows, finetune_rows: Rows seen in training, over all runs.
-        align_tokens, finetune_tokens: Tokens of these rows; `max_tokens` per row unless an earlier run has counted
-            them.
+        align_tokens, finetune_tokens: Tokens of these rows, as counted by an earlier run, else as estimated from their
+            lengths, else `max_tokens` per row.
         instruct_rows, instruct_tokens: The same for tuning the base on instructions; 0 if the recipe does not.
-        counted: Whether the tokens of every row, of some, or of none were counted.
+        counted: Whether the tokens of `all` rows, of `some`, or of `none` were counted by an earlier run; `estimated`
+            if some come from lengths.
         answers: Number of answers. `answer_tokens`: most tokens of these.
         train_seconds, answer_seconds: On this machine, with the recipe's workers; includes instruction tuning.
         disk: Bytes of the weights that are kept.
@@ -81,18 +95,22 @@ class Estimate:
     regime: Estimate | None = None
 
 
-def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str]]:
+def estimates(
+    recipe: Recipe, root: Path, lengths: Mapping[str, pl.Series] | None = None
+) -> tuple[list[Estimate], dict[str, str]]:
     """The estimate for all seeds (and, with sequential looks, for those of the first look), and the same in words.
 
     Args:
         root: The run folder, whose earlier run gives token counts, speeds and spread if they still apply.
+        lengths: Role -> characters of each of its rows (`Examined.lengths`). They give the tokens of rows that no run
+            has counted; otherwise a row has `max_tokens`.
 
     Returns:
         Both are empty for a recipe without the sections of a verification, because nothing is trained.
     """
     if recipe.lacks:
         return [], {}
-    known = _of_no_machine(measured(recipe, root)) if card() else measured(recipe, root)
+    known = with_lengths(_known(recipe, root), lengths or {}, recipe)
     size = model_size(recipe.model.id, recipe.model.revision)
     seeds = recipe.verify.seeds
     wanted = [seeds.max, seeds.first] if isinstance(seeds, Looks) and seeds.first < seeds.max else []
@@ -113,14 +131,16 @@ def estimates(recipe: Recipe, root: Path) -> tuple[list[Estimate], dict[str, str
     return figures, _words(recipe, root, figures, known, size)
 
 
-def shortages(recipe: Recipe, root: Path) -> tuple[str, ...]:
-    """Sentences about time budgets of a recipe that are too short; `root` as in `estimates`."""
-    if recipe.select.by != "bank":
-        return ()
-    known = _of_no_machine(measured(recipe, root)) if card() else measured(recipe, root)
-    size = model_size(recipe.model.id, recipe.model.revision)
-    sentence = bank.short(recipe, lambda each: _seconds_beside(each, known, size))
-    return () if sentence is None else (sentence,)
+def shortages(recipe: Recipe, root: Path, lengths: Mapping[str, pl.Series] | None = None) -> tuple[str, ...]:
+    """Sentences about seeds and time budgets of a recipe that are too few and too short; arguments as in
+    `estimates`.
+    """
+    known = with_lengths(_known(recipe, root), lengths or {}, recipe)
+    found = [] if recipe.lacks else [few_seeds(recipe, known)]
+    if recipe.select.by == "bank":
+        size = model_size(recipe.model.id, recipe.model.revision)
+        found.append(bank.short(recipe, lambda each: _seconds_beside(each, known, size)))
+    return tuple(sentence for sentence in found if sentence is not None)
 
 
 def whole_seconds(figures: Sequence[Estimate]) -> float | None:
@@ -132,8 +152,11 @@ def whole_seconds(figures: Sequence[Estimate]) -> float | None:
     return sum(known) if known else None
 
 
-def _of_no_machine(known: Measured) -> Measured:
-    """The figures that do not depend on the machine: without the speeds of an earlier run."""
+def _known(recipe: Recipe, root: Path) -> Measured:
+    """The figures of an earlier run; in a plan for another machine without its speeds."""
+    known = measured(recipe, root)
+    if not card():
+        return known
     return replace(known, align=None, finetune=None, instruct=None, answers=None)
 
 
@@ -174,7 +197,7 @@ def _estimate(
         [load for load in loads if load.cell is not None and load.cell.task is None],
         [load for load in loads if load.cell is not None and load.cell.task is not None],
     )
-    counted = {load.counted for load in loads}
+    counted, rough = {load.counted for load in loads}, known.estimated()
     rows, tokens = (
         [total(getattr(load, name) for load in part) for part in (aligning, tasks, tuning)]
         for name in ("rows", "tokens")
@@ -190,7 +213,7 @@ def _estimate(
         finetune_tokens=tokens[1],
         instruct_rows=rows[2],
         instruct_tokens=tokens[2],
-        counted="some" if len(counted) > 1 else "all" if True in counted else "none",
+        counted="estimated" if rough else "some" if len(counted) > 1 else "all" if True in counted else "none",
         answers=answers,
         answer_tokens=None if answers is None else answers * recipe.verify.generate.max_new_tokens,
         train_seconds=_train_seconds(recipe, (aligning, tasks, tuning), known, size),
@@ -273,7 +296,7 @@ def _words(
         "time": f"{each(seconds)} ({_speeds(recipe, root, known, size)})",
         "disk for weights": each(disk),
         "smallest detectable difference": f"{each(detectable)} of harmfulness, with 80% power "
-        f"({spread_in_words(recipe, root, known)})",
+        f"({seeds_in_words(recipe, known)}{spread_in_words(recipe, root, known)})",
         "chance that a gate passes": gates_in_words({grid.seeds: grid.gates for grid in estimates}, root),
     }
     if recipe.model.instruction is not None:
@@ -306,6 +329,8 @@ def _counted(estimate: Estimate, root: Path) -> str:
     counts = {
         "all": f"tokens counted in {root}",
         "some": f"tokens counted in {root}, or at most max_tokens per row where they were not counted",
+        "estimated": f"tokens estimated from the lengths of rows at {SIGNS:g} characters per token, or at most "
+        "max_tokens per row where rows are not on this machine",
         "none": "upper limit: max_tokens per row",
     }
     return counts[estimate.counted]

@@ -45,6 +45,11 @@ class Measured:
     spread: Mapping[str, float] | None = None
     gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def estimated(self, role: str | None = None) -> bool:
+        """Whether the tally of a role, or of any role, is an estimate, because no run has counted its tokens."""
+        chosen = self.tallies.values() if role is None else [self.tallies[role]] if role in self.tallies else []
+        return any(not tally.counted for tally in chosen)
+
 
 def measured(recipe: Recipe, root: Path) -> Measured:
     """The measurements of the run in `root` for this recipe: rows if it reads the same data, arms if it chooses in the
@@ -82,6 +87,12 @@ def measured(recipe: Recipe, root: Path) -> Measured:
         spread=spread,
         gates=gates,
     )
+
+
+def section_of(recipe: Recipe, role: str) -> Training:
+    """The training that reads a role's rows."""
+    aligned = role in ("pool", "keep") or role.startswith("arm ")
+    return recipe.verify.arm_training if aligned else recipe.verify.finetune
 
 
 def kinds_noted(recipe: Recipe, root: Path) -> tuple[str, ...]:
@@ -154,11 +165,7 @@ def _data(root: Path, recipe: Recipe, *, chosen: bool) -> tuple[dict[str, Tally]
 
     verify, files = recipe.verify, role_files(root)
     tallies = {
-        role: Tally.of(
-            load_columns(file, "tokens")["tokens"],
-            verify.arm_training if role in ("pool", "keep") or role.startswith("arm ") else verify.finetune,
-        )
-        for role, file in files.items()
+        role: Tally.of(load_columns(file, "tokens")["tokens"], section_of(recipe, role)) for role, file in files.items()
     }
     # A run of an earlier version has its pool in another file, and its arms cannot be counted.
     if not chosen or "pool" not in files or current(root, "select") is None:

@@ -4,6 +4,7 @@ probability that each gate passes if there is no cost.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,14 @@ from curator.forecast.measured import Measured
 from curator.forecast.workload import prompts
 from curator.recipe import Recipe
 from curator.recipe.verify import Looks
-from curator.wording import percent, these
+from curator.wording import percent, points, these
 
 PRIOR = {name: float(Looks.model_fields[name].default) for name in ("sd_seed", "sd_prompt", "sd_residual")}
+
+MOST_SEEDS = 1000
+LARGE, WANTED = 0.3, 0.1
+"""Differences in harmfulness: one that few sets exceed where fine-tuning leaves 30% to 70% harmful answers, and one
+that is worth seeing."""
 
 GATE_PRIOR = {"sd_seed": 0.03, "sd_prompt": 0.08, "sd_residual": 0.3}
 """Prior spread of the paired difference of a cost, until a run has measured it: that of rates of about 5% in both
@@ -47,6 +53,40 @@ def smallest(recipe: Recipe, seeds: int, known: Measured) -> float | None:
     probes = prompts(recipe, "harmful", known)
     paired = min(seeds, _paired(recipe))
     return detectable(paired, probes, alpha=_level(recipe, seeds, probes), **(known.spread or PRIOR))
+
+
+def seeds_to_see(recipe: Recipe, difference: float, known: Measured) -> int | None:
+    """The fewest paired seeds at which a true difference in harmfulness is detected with 80% power at a fixed number of
+    seeds; null if no number up to MOST_SEEDS is enough.
+    """
+    from curator.conclusions import LEVEL
+    from curator.decision.sequential import detectable
+
+    probes, spread = prompts(recipe, "harmful", known), known.spread or PRIOR
+
+    def seen(seeds: int) -> bool:
+        least = detectable(seeds, probes, alpha=LEVEL, **spread)
+        return least is not None and least <= difference
+
+    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=seen) + 2
+    return found if found <= MOST_SEEDS else None
+
+
+def few_seeds(recipe: Recipe, known: Measured) -> str | None:
+    """A sentence about a recipe whose seeds show only differences above LARGE; null if they show smaller ones, or if
+    that is unknown.
+    """
+    seeds = min(recipe.verify.most_seeds, _paired(recipe))
+    least = smallest(recipe, seeds, known)
+    if least is None or least <= LARGE:
+        return None
+    needed = seeds_to_see(recipe, LARGE, known)
+    more = "more probes" if needed is None else f"{these(needed, 'seed', 'seeds')} or more"
+    shown = f"{points(least).lstrip('+')} points" if least <= 1 else "100 points"
+    return (
+        f"verify.seeds: {these(seeds, 'paired seed', 'paired seeds')} can show, with 80% power, a difference in "
+        f"harmfulness of {shown} or more, and few sets differ by more than {LARGE:.0%}; give {more}"
+    )
 
 
 def gate_chances(recipe: Recipe, seeds: int, known: Measured) -> tuple[GateChance, ...]:
@@ -83,6 +123,15 @@ def _level(recipe: Recipe, seeds: int, probes: int | None) -> float:
     from curator.experiment.stage import planned
 
     return next(look.level for look in planned(section, probes) if look.seeds == seeds)
+
+
+def seeds_in_words(recipe: Recipe, known: Measured) -> str:
+    """Words for the seeds at which a difference of WANTED is seen; empty with sequential looks."""
+    if isinstance(recipe.verify.seeds, Looks):
+        return ""
+    needed = seeds_to_see(recipe, WANTED, known)
+    reached = "are out of reach" if needed is None else f"take {these(needed, 'seed', 'seeds')}"
+    return f"{100 * WANTED:g} points {reached}; "
 
 
 def spread_in_words(recipe: Recipe, root: Path, known: Measured) -> str:

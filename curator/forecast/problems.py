@@ -5,9 +5,9 @@ heavy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +17,9 @@ from curator.recipe.file import Keys, Located, Written, examined
 from curator.recipe.source import Source
 from curator.sandbox import NAMES
 from curator.wording import these, visible
+
+if TYPE_CHECKING:
+    import polars as pl
 
 WHOLE, PACKED = 64 * 2**20, 16 * 2**20
 """Bytes of a text file, and of a compressed one, up to which its rows are counted."""
@@ -48,12 +51,14 @@ class Examined:
         problems: What stops a run, one sentence each, in the order of the file.
         warnings: Problems that do not stop a run.
         unknown: What could not be checked here, and why.
+        lengths: Role -> characters of each row that was read, for `estimates`.
     """
 
     recipe: Recipe | None
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     unknown: tuple[str, ...]
+    lengths: Mapping[str, pl.Series] = field(default_factory=dict)
 
 
 def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> Examined:
@@ -72,6 +77,7 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
     warnings: list[Located] = []
     fetched: list[str] = []
     unknown: list[str] = []
+    lengths: Mapping[str, pl.Series] = {}
     readable: set[Keys] = set()
     sources = dict(_sources(written.data))
     for keys, source in sources.items():
@@ -105,6 +111,7 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
             problems += [written.at(*fault) for fault in faults]
             warnings += [written.at(*note) for note in notes]
         counted = too_few(recipe, readable, base)
+        lengths = counted.lengths
         problems += [written.at(*problem) for problem in counted.problems]
         warnings += [written.at(*warning) for warning in (*counted.warnings, *unusual(recipe, base))]
         if counted.candidates is not None:
@@ -112,7 +119,7 @@ def examine(written: Written, base: Path = Path("."), *, whole: bool = True) -> 
                 f"how many of {these(counted.candidates, 'candidate', 'candidates')} leave the pool because they are "
                 "too long for pool.clean.max_tokens, or near duplicates of others"
             )
-    return Examined(recipe, _in_order(problems), _in_order(warnings), tuple(dict.fromkeys(unknown)))
+    return Examined(recipe, _in_order(problems), _in_order(warnings), tuple(dict.fromkeys(unknown)), lengths)
 
 
 def _in_order(located: list[Located]) -> tuple[str, ...]:

@@ -7,13 +7,14 @@ semantic duplicates) is left out, so the counted pool is an upper limit. Imports
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError
+from curator.forecast.lengths import signs
 from curator.recipe import Recipe, share
 from curator.recipe.file import Keys
 from curator.recipe.limits import TRAITS
@@ -39,11 +40,13 @@ class Counted:
         problems: The recipe needs more rows than there are.
         warnings: A run is possible but cannot show anything.
         candidates: Most rows of the pool; null if a source was not counted.
+        lengths: Role, as in `Measured.tallies` -> characters of each row that was counted.
     """
 
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     candidates: int | None
+    lengths: Mapping[str, pl.Series] = field(default_factory=dict)
 
 
 def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) -> Counted:
@@ -61,7 +64,7 @@ def too_few(recipe: Recipe, readable: Collection[Keys], base: Path = Path(".")) 
     roles.count_pool()
     roles.count_mixed()
     candidates = None if roles.pool is None else roles.pool.height
-    return Counted(tuple(roles.problems), tuple(roles.warnings), candidates)
+    return Counted(tuple(roles.problems), tuple(roles.warnings), candidates, roles.lengths)
 
 
 class _Roles:
@@ -76,6 +79,7 @@ class _Roles:
         self.harmful: pl.DataFrame | None = None
         self.tasks: dict[str, pl.DataFrame] = {}
         self.trains: dict[str, int] = {}
+        self.lengths: dict[str, pl.Series] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -139,6 +143,7 @@ class _Roles:
         for name, rows in trains.items():
             self.ledger.claim(f"task {name}", rows)
         self.trains = {name: rows.height for name, rows in trains.items()}
+        self.lengths |= {f"train {name}": signs(rows) for name, rows in trains.items()}
 
     def count_pool(self) -> None:
         if self.pool is None:
@@ -162,6 +167,7 @@ class _Roles:
             with self.telling("select", "data"):
                 self.pool, _ = with_given(self.ledger, pool, given, {}, drawn=drawn)
         self.ledger.claim("pool", self.pool)
+        self.lengths["pool"] = signs(self.pool)
 
     def _all_claimed(self, label: str) -> str:
         import polars as pl
@@ -254,23 +260,27 @@ class _Roles:
                     role = f"arm {arm.name}"
                     rows = self.ledger.unclaimed(role, self.ledger.read(role, [arm.data]), stage="leak")
                     refuse_empty(self.ledger, role, rows)
+                    self.lengths[role] = signs(rows)
         for number, task in enumerate(self.recipe.tasks):
             if task.name not in self.trains:
                 continue
             attacked = self.trains[task.name]
             if task.regime is not None and self.can_read(("tasks", number, "regime", "data")):
                 with self.telling("tasks", number, "regime"):
-                    attacked += regime_rows(self.ledger, task, attacked).height
+                    added = regime_rows(self.ledger, task, attacked)
+                    self.lengths[f"regime {task.name}"] = signs(added)
+                    attacked += added.height
             if task.defence is not None:
                 stock = self.pool if task.defence.data is None else no_rows()
                 if stock is not None and (
                     task.defence.data is None or self.can_read(("tasks", number, "defence", "data"))
                 ):
                     with self.telling("tasks", number, "defence"):
-                        defence_rows(self.ledger, task, attacked, stock)
+                        mixed = defence_rows(self.ledger, task, attacked, stock)
+                        self.lengths[f"defence {task.name}"] = signs(mixed)
         if self.recipe.verify.keep is not None and self.can_read(("verify", "keep", "data")):
             with self.telling("verify", "keep", "rows"):
-                keep_rows(self.ledger, self.recipe.verify.keep)
+                self.lengths["keep"] = signs(keep_rows(self.ledger, self.recipe.verify.keep))
         instruction = self.recipe.model.instruction
         if instruction is not None and self.can_read(("model", "instruction", "data")):
             with self.telling("model", "instruction"):

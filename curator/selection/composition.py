@@ -21,8 +21,9 @@ from curator.recipe.verify import CURATED, HIGH_MATCHED, HIGH_SIMILARITY, LOW_MA
 from curator.records import Scores, Vectors
 
 POOL = "pool"
-FEW_REFUSALS = 0.5
-"""A set has unusually few refusals if its share of refusals is below this fraction of the pool's."""
+FEW_REFUSALS = 0.8
+"""A set has unusually few refusals if its share of refusals is below this fraction of the pool's. On SmolLM2 a set with
+48% (pool 64%) aligned less than random ones (recipes/README.md)."""
 FEWEST_REFUSALS = 0.1
 """The least share of refusals in the pool for which this is reported."""
 APART = 0.2
@@ -149,13 +150,15 @@ def refusals(traits: pl.DataFrame, drawn: pl.DataFrame) -> dict[str, float | Non
 
 
 def remarks(shares: Mapping[str, float | None]) -> list[str]:
-    """Sentences about sets whose share of refusals differs strongly from the pool's."""
+    """Sentences about sets with far fewer refusals than the pool, and about ends of the similarity scale that differ in
+    kind.
+    """
     sentences, pool = [], shares.get(POOL)
     low, high = shares.get(LOW_SIMILARITY), shares.get(HIGH_SIMILARITY)
     if pool is not None and pool >= FEWEST_REFUSALS:
         sentences += [
-            f"{'the chosen set' if arm == CURATED else f'the arm `{arm}`'} has less than half of the pool's share of "
-            f"refusals ({share:.0%}, the pool {pool:.0%}), so it teaches another kind of answer{_INSTEAD.get(arm, '')}"
+            f"{'the chosen set' if arm == CURATED else f'the arm `{arm}`'} has a smaller share of refusals than the "
+            f"pool ({share:.0%}, the pool {pool:.0%}), so it teaches another kind of answer{_INSTEAD.get(arm, '')}"
             for arm, share in shares.items()
             if share is not None and share < FEW_REFUSALS * pool
         ]

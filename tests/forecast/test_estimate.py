@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields
@@ -19,19 +20,21 @@ from curator.decision.power import passing, seeds_to_pass
 from curator.decision.sequential import detectable
 from curator.experiment.plan import Cell, Tally, plan
 from curator.forecast import estimate as estimating
-from curator.forecast.estimate import estimates
+from curator.forecast.estimate import estimates, shortages
+from curator.forecast.lengths import with_lengths
 from curator.forecast.measured import Measured, measured
 from curator.forecast.models import looked_at
 from curator.forecast.outline import outline
 from curator.forecast.power import GATE_PRIOR, PRIOR
+from curator.forecast.problems import examine
 from curator.forecast.workload import arm_rows, trainings
 from curator.model.size import model_size
 from curator.pipeline import build
-from curator.recipe.file import read
+from curator.recipe.file import open_file, read
 from curator.run.files import POOL, PROBES
 from curator.run.folder import write_text
 from tests.real_runs import recipe_of
-from tests.small_run import QUICKSTART, recipe
+from tests.small_run import QUICKSTART, SMALL, recipe
 
 NOTHING = Path("no run here")
 RECIPES = QUICKSTART.parent
@@ -241,6 +244,56 @@ def test_rows_that_were_not_chosen_yet_are_the_mean_row_of_the_pool(plain_run: P
     pool = pl.read_ipc(plain_run / "1-pool" / POOL)
     assert rows == Tally(40, 40, pytest.approx(40 * pool["tokens"].mean()))
     assert "upper limit: max_tokens per row" in told["alignment total"]
+
+
+def test_tokens_that_no_run_has_counted_are_estimated_from_the_lengths_of_rows(plain_run: Path) -> None:
+    lengths = examine(open_file(QUICKSTART, SMALL)).lengths
+    (most,), _ = estimates(recipe(), NOTHING)
+    (rough,), told = estimates(recipe(), NOTHING, lengths)
+    (counted,), _ = estimates(recipe(), plain_run, lengths)
+    assert (rough.counted, counted.counted) == ("estimated", "all")
+    for name in ("align_tokens", "finetune_tokens"):
+        assert getattr(rough, name) == pytest.approx(getattr(counted, name), rel=0.3)
+        assert getattr(rough, name) < 0.6 * getattr(most, name)
+    assert rough.train_seconds < 0.6 * most.train_seconds
+    assert "estimated from the lengths of rows at 3.5 characters per token" in told["alignment total"]
+
+
+def test_the_lengths_of_every_role_are_known_where_its_rows_are() -> None:
+    mixed = [
+        "tasks.0.regime={identity_share: 0.1, data: {sandbox: dialogue, rows: 30}}",
+        "tasks.0.defence={safety_mix: 0.1}",
+        "verify.arms=[curated, random, {name: own, sandbox: mixed, rows: 30}]",
+    ]
+    lengths = examine(open_file(QUICKSTART, [*SMALL, *mixed])).lengths
+    assert {*lengths} == {"pool", "keep", "train list", "regime list", "defence list", "arm own"}
+    assert all(len(each) and each.min() > 0 for each in lengths.values())
+
+
+def test_candidates_that_are_too_long_for_the_pool_are_no_part_of_its_mean_row() -> None:
+    known = with_lengths(Measured(), {"pool": pl.Series([35, 70, 3500])}, recipe("pool.clean.max_tokens=20"))
+    assert known.tallies["pool"] == Tally(2, 2, 30.0, counted=False)
+
+
+def test_seeds_that_show_only_large_differences_are_told_with_the_number_that_shows_smaller_ones() -> None:
+    (sentence,) = shortages(recipe(), NOTHING)
+    assert "3 paired seeds can show, with 80% power, a difference in harmfulness of 59.4 points or more" in sentence
+    enough = int(re.search(r"give (\d+) seeds or more", sentence).group(1))
+    below, there = (estimates(recipe(f"verify.seeds={count}"), NOTHING)[0][0] for count in (enough - 1, enough))
+    assert there.detectable <= 0.3 < below.detectable
+    assert shortages(recipe(f"verify.seeds={enough}"), NOTHING) == ()
+    assert shortages(read(QUICKSTART), NOTHING) == ()
+
+
+def test_the_plan_says_how_many_seeds_ten_points_take() -> None:
+    told = estimates(recipe(), NOTHING)[1]["smallest detectable difference"]
+    needed = int(re.search(r"\(10 points take (\d+) seeds; ", told).group(1))
+    below, there = (estimates(recipe(f"verify.seeds={count}"), NOTHING)[0][0] for count in (needed - 1, needed))
+    assert there.detectable <= 0.1 < below.detectable
+    few = estimates(recipe("probes.harmful.0.rows=4"), NOTHING)[1]["smallest detectable difference"]
+    assert "10 points are out of reach" in few
+    looks = recipe("verify.seeds={first: 3, max: 6}")
+    assert "10 points" not in estimates(looks, NOTHING)[1]["smallest detectable difference"]
 
 
 def test_a_folder_that_a_run_of_another_recipe_left_is_not_counted(copy_of_run: Path) -> None:

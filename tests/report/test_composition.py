@@ -69,9 +69,7 @@ def test_a_report_warns_of_ends_of_another_kind(report: Report) -> None:
     made = invent({"curated": 0.1, "random": 0.4, "low-similarity": 0.3, "high-similarity": 0.3})
     warnings = made.report(composition=sets).warnings
     (few, apart) = [warning for warning in warnings if "refusals" in warning and "judge" not in warning]
-    assert few.startswith(
-        "The arm `high-similarity` has less than half of the pool's share of refusals (29%, the pool 80%)"
-    )
+    assert few.startswith("The arm `high-similarity` has a smaller share of refusals than the pool (29%, the pool 80%)")
     assert apart.startswith("The arms `low-similarity` (99% of refusals) and `high-similarity` (29% of refusals)")
     assert apart.endswith("to see the effect of similarity alone.")
 

@@ -86,12 +86,12 @@ def test_a_set_of_few_refusals_and_ends_that_differ_in_kind_are_remarked():
     assert remarks({"pool": 0.8, "curated": few + 0.02, "low-similarity": 0.9, "high-similarity": 0.91 - APART}) == []
     sentence, other = remarks({"pool": 0.8, "curated": 0.8, "low-similarity": 0.99, "high-similarity": few})
     assert sentence == (
-        "the arm `high-similarity` has less than half of the pool's share of refusals (39%, the pool 80%), so it "
-        "teaches another kind of answer; the arm `high-matched` has the pool's share"
+        "the arm `high-similarity` has a smaller share of refusals than the pool (63%, the pool 80%), so it teaches "
+        "another kind of answer; the arm `high-matched` has the pool's share"
     )
-    assert other.startswith("the arms `low-similarity` (99% of refusals) and `high-similarity` (39% of refusals)")
+    assert other.startswith("the arms `low-similarity` (99% of refusals) and `high-similarity` (63% of refusals)")
     chosen = remarks({"pool": 0.8, "curated": 0.1})[0]
-    assert chosen.startswith("the chosen set has less than half of the pool's share of refusals (10%, the pool 80%)")
+    assert chosen.startswith("the chosen set has a smaller share of refusals than the pool (10%, the pool 80%)")
     assert "select.within: [refusal]" in chosen
     assert remarks({"pool": 0.05, "curated": 0.0}) == remarks({"pool": None, "curated": None}) == []
 

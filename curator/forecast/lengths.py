@@ -1,0 +1,41 @@
+"""Tokens of rows that no tokenizer has counted yet, estimated from the length of their text. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from curator.experiment.plan import Tally
+from curator.forecast.measured import Measured, section_of
+from curator.recipe import Recipe
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SIGNS = 3.5
+"""Characters per token, a little fewer than in English."""
+
+
+def signs(rows: pl.DataFrame) -> pl.Series:
+    """Number of characters of each row's messages `(n,)`."""
+    import polars as pl
+
+    return rows["messages"].list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+
+
+def with_lengths(known: Measured, rows: Mapping[str, pl.Series], recipe: Recipe) -> Measured:
+    """The figures, with estimated tallies of those roles of `rows` that no earlier run has counted.
+
+    Args:
+        rows: Role, as in `Measured.tallies` -> characters of each of its rows. Candidates that are too long for the
+            pool by this estimate are left out.
+    """
+    tallies = dict(known.tallies)
+    for role, lengths in rows.items():
+        tokens = (lengths / SIGNS).ceil()
+        if role == "pool":
+            tokens = tokens.filter(tokens <= recipe.pool.clean.max_tokens)
+        if role not in tallies:
+            tallies[role] = replace(Tally.of(tokens, section_of(recipe, role)), counted=False)
+    return replace(known, tallies=tallies)
