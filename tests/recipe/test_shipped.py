@@ -34,6 +34,7 @@ def test_all_recipes_are_found() -> None:
         "size/lora-60m.yaml",
         "size/lora-8m.yaml",
         "smollm2-bank.yaml",
+        "smollm2-choice.yaml",
         "smollm2-contrast.yaml",
         "smollm2-study.yaml",
         "smollm2.yaml",
