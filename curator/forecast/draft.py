@@ -284,5 +284,5 @@ def _training(keep: Looked | None, align: int, finetune: int) -> list[str]:
         "judges:                     # whoever does not refuse a harmful request is counted as harmful",
         "  headline: phrases",
         "  panel: [{name: phrases, refusal: phrases}]",
-        "engine: {workers: 1}",
+        "engine: {workers: 1}        # without a GPU, 2 are half as fast again on two cores, and take twice the memory",
     ]

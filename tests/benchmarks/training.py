@@ -94,7 +94,7 @@ def run(way, path, tokenizer, rows, *, method, dtype, micro_batch, steps):
     if method == "lora":
         model = with_adapter(model, section)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = _arguments(section, steps + 1, 0, Path(folder), dtype=dtype, saves=False)
+        arguments = _arguments(section, steps + 1, 0, Path(folder), dtype=dtype, saves=False, tracker=None)
         settings = {"model": model, "train_dataset": table, "processing_class": tokenizer, "callbacks": [clock]}
         if way == "trl":
             arguments = replace(
