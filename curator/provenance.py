@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import ON_THE_CPU, RunError
+from curator.model.heap import return_freed
 from curator.recipe import Engine
 from curator.recipe.inputs import sha256
 from curator.recipe.package import distribution_of, path_of
@@ -98,13 +99,14 @@ def require_device(announced: str) -> None:
         )
 
 
-def release_gpu() -> None:
-    """Frees GPU memory that this process no longer needs, for other processes."""
+def release_memory() -> None:
+    """Frees memory that this process no longer needs, for other processes, the GPU's too."""
     import gc
 
+    gc.collect()
+    return_freed()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        gc.collect()
         torch.cuda.empty_cache()
 
 

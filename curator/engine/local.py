@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 from curator.errors import RunError, portable
-from curator.provenance import has_gpu, own_code, release_gpu, require_device, set_threads, visible_gpus
+from curator.provenance import has_gpu, own_code, release_memory, require_device, set_threads, visible_gpus
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ def run_local(
         return
     device = _device()
     context, shown = _context(preload, device), visible_gpus() if device == "cuda" else []
-    release_gpu()
+    release_memory()
     crew = [
         _hire(context, work, Post(device, share(number, shown, gpus), threads, preload))
         for number in range(min(workers, len(jobs)))

@@ -13,6 +13,7 @@ from curator.experiment.answers import Prompts, answer_prompts
 from curator.experiment.log_odds import opened_of, taken
 from curator.keys.pieces import instruction_key
 from curator.model.chat import prompt_of
+from curator.model.heap import return_freed
 from curator.model.prefill import opening_tokens
 from curator.recipe.training import Generate, Training
 from curator.records import ANSWER_SCHEMA, PREFILLED
@@ -64,6 +65,7 @@ def run_answer(job: AnswerJob) -> str:
         answers, record = answer_prompts(
             prompts, job.weights, tokenizer=tokenizer, section=job.section, scratch=folder, opened=opened
         )
+        return_freed()
         parts = []
         for (rows, (_, _, opening, _)), given in zip(asked, answers, strict=True):
             texts = [parted(answer, opening, tokenizer) if opening else (None, answer) for answer, _ in given]

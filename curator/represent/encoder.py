@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache as once
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +17,6 @@ CPU_TOKENS = 1024
 """Most tokens of a batch on a CPU: larger batches do not fit its caches. With batches of 8,192 tokens, the models of
 the representation benchmark took 1.45 times (width 128) and 2.2 times (width 512) the CPU seconds. In bf16, batches of
 512 and 1,024 tokens are equally fast, and larger ones are slower."""
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**27)
-"""Parameters of glibc's mallopt: their numbers in malloc.h, and values in bytes."""
 
 Matrix = NDArray[np.float32]
 
@@ -66,19 +60,6 @@ class Encoder:
 def budget(batch_tokens: int, where: str) -> int:
     """Tokens of a batch on a device: the recipe's number, on a CPU at most CPU_TOKENS."""
     return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
-
-
-@once
-def keep_memory() -> None:
-    """Lets this process reuse memory that a tensor freed, up to 128 MiB.
-
-    Otherwise glibc returns the memory of every layer's result to the system and requests it again, page by page, which
-    took 12% of the CPU time of a pass in bf16. Without glibc nothing changes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for name, size in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            mallopt(name, size)
 
 
 def mean_of(vectors: Vectors) -> NDArray[np.float32]:

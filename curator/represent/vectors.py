@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.model.dtype import TORCH
+from curator.model.heap import keep_freed
 from curator.recipe.pool import Embedder
 from curator.recipe.represent import Represent
 from curator.records import Messages, Vectors
 from curator.represent.cache import folder_of, gathered
 from curator.represent.chunks import encoded, fill, in_memory
-from curator.represent.encoder import Encoder, Progress, centre, keep_memory, mean_of
+from curator.represent.encoder import Encoder, Progress, centre, mean_of
 from curator.run.ran import note_dtype
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def encoder_of(
     Raises:
         ModelError: See `represent_all`.
     """
-    keep_memory()
+    keep_freed()
     first = sections[0]
     limits = {"max_tokens": first.max_tokens, "batch_tokens": first.batch_tokens}
     if first.kind == "sentence-transformers":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import shutil
@@ -17,7 +16,7 @@ from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.load import device, load_model, memory, window
 from curator.model.prefill import encode_opened
-from curator.provenance import peak_gib
+from curator.provenance import peak_gib, release_memory
 from curator.recipe.training import Training
 from curator.records import Messages, Trained
 from curator.run.folder import replacing_folder
@@ -126,9 +125,7 @@ def _memory_of_its_own() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()
-        if device() == "cuda":
-            torch.cuda.empty_cache()
+        release_memory()
 
 
 @_memory_of_its_own()

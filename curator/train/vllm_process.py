@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from curator.errors import ModelError, first_line, out_of_memory
 from curator.model.dtype import TORCH
 from curator.model.load import load_config, load_model, window_of
-from curator.provenance import release_gpu
+from curator.provenance import release_memory
 from curator.records import Messages
 from curator.run.folder import TEMPORARY
 from curator.train.generate import decoded, encoded_prompts, end_tokens
@@ -159,7 +159,7 @@ def _generation(base: str, revision: str | None) -> Any:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    release_gpu()  # vLLM takes its share of what is free
+    release_memory()  # vLLM takes its share of what is free
     with (folder / "log").open("w+", encoding="utf-8", errors="replace") as log:
         try:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder, check=False)
