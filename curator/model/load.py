@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -427,7 +428,10 @@ def quiet() -> None:
     """Silences progress bars and notices of the libraries: only cli/ prints."""
     import datasets
     import transformers
+    from tqdm import tqdm
 
+    # Its own lock is a semaphore of the system, which a worker that is ended leaves behind.
+    tqdm.set_lock(threading.RLock())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()

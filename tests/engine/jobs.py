@@ -26,6 +26,13 @@ def squared(number: int) -> int:
     return number * number
 
 
+def with_a_bar(number: int) -> int:
+    """A library shows the progress of a job."""
+    from tqdm.auto import tqdm
+
+    return sum(1 for _ in tqdm(range(number), disable=True))
+
+
 def product_of_matrices(seed: int) -> bytes:
     import torch
 

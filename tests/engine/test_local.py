@@ -188,6 +188,20 @@ def test_threads_reach_a_library_that_is_loaded_already() -> None:
     assert torch.get_num_threads() == 2
 
 
+BARS = """
+from curator.engine.local import run_local
+from tests.engine import jobs
+
+print(sorted(run_local(jobs.with_a_bar, [3, 4], workers=2, threads=1, preload="curator.train.trainer")))
+"""
+
+
+def test_workers_leave_no_semaphore_of_the_system_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", BARS], capture_output=True, text=True, check=True)
+    assert done.stdout == "[3, 4]\n"
+    assert "leaked" not in done.stderr
+
+
 def pids_in(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.rglob("*.pid")]
 
