@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache as once
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from curator.errors import ON_THE_CPU, RunError
-from curator.model.heap import return_freed
 from curator.recipe import Engine
 from curator.recipe.inputs import sha256
 from curator.recipe.package import distribution_of, path_of
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = (-3, 2**25), (-1, 2**27)
+"""Parameters of glibc's mallopt: their numbers in malloc.h, and values in bytes."""
 
 
 def machine() -> dict[str, Any]:
@@ -97,6 +101,36 @@ def require_device(announced: str) -> None:
             f"engine.workers: a worker process should compute on {names[announced]}, but torch there uses "
             f"{names[here]}; nothing was computed. Run the same command again, set engine.workers to 1, or {ON_THE_CPU}"
         )
+
+
+@once
+def keep_freed() -> None:
+    """Lets this process reuse memory that a tensor on a CPU freed, up to 128 MiB; without glibc nothing changes.
+
+    Otherwise glibc returns the memory of every layer's result to the system and requests it again, page by page, which
+    took 12% of the CPU time of a pass in bf16.
+    """
+    mallopt = _function("mallopt")
+    if mallopt is not None:
+        for name, size in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            mallopt(name, size)
+
+
+def return_freed() -> None:
+    """Returns free memory of this process to the system, also what lies between pieces in use; without glibc nothing
+    changes.
+
+    Otherwise a process keeps the largest state of every training before: in eleven short trainings of SmolLM2-135M one
+    grew from 3.2 to 7.5 GiB, though each needs less than 5.
+    """
+    trim = _function("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _function(name: str) -> Callable[..., int] | None:
+    """A function of glibc; null where there is none."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def release_memory() -> None:

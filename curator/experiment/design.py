@@ -20,7 +20,7 @@ from curator.records import Data, Task
 from curator.run.names import KEEP, POOL, arm_file, task_file
 from curator.run.names import PROBES as PROBE_FILES
 from curator.seeds import by_hash
-from curator.train.job import Job, Rows, Weights
+from curator.train.job import Rows, Weights
 
 if TYPE_CHECKING:
     from curator.model.openers import Openers
@@ -82,20 +82,6 @@ class Experiment:
     opening: str = ""
     openers: Openers | None = None
     openings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    @property
-    def common(self) -> Job:
-        """The settings that all of its jobs share, on the base model."""
-        return Job(
-            root=self.root,
-            folder="",
-            key="",
-            weights=self.base,
-            tokenizer=self.tokenizer,
-            tokenizer_revision=self.tokenizer_revision,
-            chat_template=self.chat_template,
-            shelf=self.shelf,
-        )
 
     def section_of(self, cell: Cell) -> Training:
         """The training section by which a cell is aligned or fine-tuned."""

@@ -19,15 +19,15 @@ from curator.experiment.design import (
 )
 from curator.experiment.jobs import AnswerJob, run_answer
 from curator.experiment.plan import BASE, Cell, Plan
-from curator.keys.pieces import answers_key
-from curator.recipe.training import Generate, Training
+from curator.keys.pieces import answers_key, training_key
+from curator.recipe.training import Generate, Training, checkpoint_steps
 from curator.records import Trained
 from curator.run import ArmSets, Run
 from curator.run.files import load_frame, with_columns_since
 from curator.run.names import ANSWERS, task_file
 from curator.seeds import derive
 from curator.train import PRELOAD
-from curator.train.job import Count, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of, train_job
+from curator.train.job import Count, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 
 if TYPE_CHECKING:
@@ -86,17 +86,25 @@ def train_grid(
     done: dict[Cell, tuple[Weights, Trained]] = {}
 
     def job_of(cell: Cell, start: Weights, steps: int, rows: Sequence[Rows]) -> TrainJob:
-        phase = "finetune" if cell.task else "align"
-        return train_job(
-            experiment.common,
-            str((stage / cell.folder).relative_to(experiment.root)),
-            start,
-            rows,
-            section=experiment.section_of(cell),
+        phase, section = "finetune" if cell.task else "align", experiment.section_of(cell)
+        seed = derive(experiment.seed, phase, cell.task or "", cell.seed)
+        texts = [texts_of(part) for part in rows]
+        left = checkpoint_steps(experiment.probe_at.get(cell.task or "", ()), steps)
+        return TrainJob(
+            root=experiment.root,
+            folder=str((stage / cell.folder).relative_to(experiment.root)),
+            key=training_key(start.key, section, steps, seed, experiment.chat_template, texts, left),
+            weights=start,
+            chat_template=experiment.chat_template,
+            tokenizer=experiment.tokenizer,
+            tokenizer_revision=experiment.tokenizer_revision,
+            rows=tuple(rows),
+            section=section,
             steps=steps,
-            seed=derive(experiment.seed, phase, cell.task or "", cell.seed),
-            phase=phase,
-            checkpoints=experiment.probe_at.get(cell.task or "", ()),
+            seed=seed,
+            names=f"verify.{phase}",
+            checkpoints=left,
+            shelf=experiment.shelf,
             tracker=experiment.tracker,
         )
 

@@ -13,8 +13,8 @@ from curator.experiment.answers import Prompts, answer_prompts
 from curator.experiment.log_odds import opened_of, taken
 from curator.keys.pieces import instruction_key
 from curator.model.chat import prompt_of
-from curator.model.heap import return_freed
 from curator.model.prefill import opening_tokens
+from curator.provenance import return_freed
 from curator.recipe.training import Generate, Training
 from curator.records import ANSWER_SCHEMA, PREFILLED
 from curator.run.files import load_frame, relative, save_frame, trained_record

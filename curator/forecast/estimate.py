@@ -136,11 +136,13 @@ def shortages(recipe: Recipe, root: Path, lengths: Mapping[str, pl.Series] | Non
     `estimates`.
     """
     known = with_lengths(_known(recipe, root), lengths or {}, recipe)
-    found = [] if recipe.lacks else [few_seeds(recipe, known)]
+    sentences: list[str | None] = []
     if recipe.select.by == "bank":
         size = model_size(recipe.model.id, recipe.model.revision)
-        found.append(bank.short(recipe, lambda each: _seconds_beside(each, known, size)))
-    return tuple(sentence for sentence in found if sentence is not None)
+        sentences.append(bank.short(recipe, lambda each: _seconds_beside(each, known, size)))
+    if not recipe.lacks:
+        sentences.append(few_seeds(recipe, known))
+    return tuple(sentence for sentence in sentences if sentence is not None)
 
 
 def whole_seconds(figures: Sequence[Estimate]) -> float | None:
@@ -329,8 +331,8 @@ def _counted(estimate: Estimate, root: Path) -> str:
     counts = {
         "all": f"tokens counted in {root}",
         "some": f"tokens counted in {root}, or at most max_tokens per row where they were not counted",
-        "estimated": f"tokens estimated from the lengths of rows at {SIGNS:g} characters per token, or at most "
-        "max_tokens per row where rows are not on this machine",
+        "estimated": f"tokens estimated from the number of characters, {SIGNS:g} a token; at most max_tokens per row "
+        "where the text is not on this machine",
         "none": "upper limit: max_tokens per row",
     }
     return counts[estimate.counted]

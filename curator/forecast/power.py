@@ -68,17 +68,17 @@ def seeds_to_see(recipe: Recipe, difference: float, known: Measured) -> int | No
         least = detectable(seeds, probes, alpha=LEVEL, **spread)
         return least is not None and least <= difference
 
-    found = bisect_left(range(2, MOST_SEEDS + 1), True, key=seen) + 2
-    return found if found <= MOST_SEEDS else None
+    fewest = bisect_left(range(2, MOST_SEEDS + 1), True, key=seen) + 2
+    return fewest if fewest <= MOST_SEEDS else None
 
 
 def few_seeds(recipe: Recipe, known: Measured) -> str | None:
-    """A sentence about a recipe whose seeds show only differences above LARGE; null if they show smaller ones, or if
-    that is unknown.
+    """A sentence about a recipe whose seeds show only differences above LARGE; null if they show smaller ones, if that
+    is unknown, or if they are too few to decide at all, which another sentence says.
     """
     seeds = min(recipe.verify.most_seeds, _paired(recipe))
     least = smallest(recipe, seeds, known)
-    if least is None or least <= LARGE:
+    if least is None or least <= LARGE or seeds < recipe.verify.decision.least_seeds:
         return None
     needed = seeds_to_see(recipe, LARGE, known)
     more = "more probes" if needed is None else f"{these(needed, 'seed', 'seeds')} or more"

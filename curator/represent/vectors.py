@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.model.dtype import TORCH
-from curator.model.heap import keep_freed
+from curator.provenance import keep_freed
 from curator.recipe.pool import Embedder
 from curator.recipe.represent import Represent
 from curator.records import Messages, Vectors

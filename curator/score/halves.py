@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curator.errors import DataError
+from curator.keys.pieces import training_key
 from curator.recipe.halves import HALVES, Alignments
-from curator.recipe.training import Training
+from curator.recipe.training import Training, checkpoint_steps
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
-from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of, train_job
+from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
 from curator.train.tracker import tracker_of
 from curator.wording import these
 
@@ -153,17 +154,26 @@ class Workshop:
         rows: Sequence[Rows],
         checkpoints: Sequence[float] = (),
     ) -> TrainJob:
-        phase = "finetune" if task else "align"
-        return train_job(
-            self.common,
-            self.place(f"trained/{task}" if task else "aligned", half),
-            start,
-            rows,
+        phase, common = "finetune" if task else "align", self.common
+        texts = [texts_of(part) for part in rows]
+        steps = section.steps_over(sum(map(len, texts)))
+        seed = derive(self.run.recipe.seed, "scores", phase, task or "", half.seed)
+        left = checkpoint_steps(checkpoints, steps)
+        return TrainJob(
+            root=common.root,
+            folder=self.place(f"trained/{task}" if task else "aligned", half),
+            key=training_key(start.key, section, steps, seed, common.chat_template, texts, left),
+            weights=start,
+            tokenizer=common.tokenizer,
+            tokenizer_revision=common.tokenizer_revision,
+            chat_template=common.chat_template,
+            shelf=common.shelf,
+            rows=tuple(rows),
             section=section,
-            steps=section.steps_over(sum(len(texts_of(part)) for part in rows)),
-            seed=derive(self.run.recipe.seed, "scores", phase, task or "", half.seed),
-            phase=phase,
-            checkpoints=checkpoints,
+            steps=steps,
+            seed=seed,
+            names=f"verify.{phase}",
+            checkpoints=left,
             tracker=tracker_of(self.run.recipe),
         )
 

@@ -7,16 +7,15 @@ A job names files and folders but holds no rows or weights, and its result is ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from curator.keys.pieces import training_key
 from curator.model.load import load_model, load_tokenizer
-from curator.recipe.training import Training, checkpoint_steps
+from curator.recipe.training import Training
 from curator.records import Conversations, Trained
 from curator.run.files import absolute, load_frame, relative, trained_from, trained_record
 from curator.run.folder import finished, kept, key_of, make
@@ -168,47 +167,6 @@ class TrainJob(Job):
     names: str
     checkpoints: tuple[int, ...] = ()
     tracker: Tracker | None = None
-
-
-def train_job(
-    common: Job,
-    folder: str,
-    start: Weights,
-    rows: Sequence[Rows],
-    *,
-    section: Training,
-    steps: int,
-    seed: int,
-    phase: str,
-    checkpoints: Sequence[float] = (),
-    tracker: Tracker | None = None,
-) -> TrainJob:
-    """The job of one alignment or fine-tuning, with its key.
-
-    Args:
-        common: What it shares with other jobs of its run: run folder, tokenizer, chat template and shelf.
-        folder: Of the piece, relative to the run folder. `start`: the weights that it starts from.
-        phase: `align` or `finetune`, the section in error messages.
-        checkpoints: Shares of its steps after which weights are saved.
-    """
-    left = checkpoint_steps(checkpoints, steps)
-    texts = [texts_of(part) for part in rows]
-    shared = {each.name: getattr(common, each.name) for each in fields(Job)}
-    named = {
-        "folder": folder,
-        "key": training_key(start.key, section, steps, seed, common.chat_template, texts, left),
-        "weights": start,
-    }
-    return TrainJob(
-        **(shared | named),
-        rows=tuple(rows),
-        section=section,
-        steps=steps,
-        seed=seed,
-        names=f"verify.{phase}",
-        checkpoints=left,
-        tracker=tracker,
-    )
 
 
 def run_train(job: TrainJob) -> tuple[str, Trained]:

@@ -47,13 +47,19 @@ def trained(given, threads, start, told):
             self.add_callback(Clock())
 
     trainer.PassTrainer = Clocked
-    sentence = "the baker in the harbour town weighs flour and salt while gulls cry over the roofs "
-    text = sentence * (given.tokens // len(sentence.split()) + 1)
-    rows = [[{"role": "user", "content": "What happens?"}, {"role": "assistant", "content": text}]] * BATCH
+    # Rows are from a third to five thirds as long as the mean, in an order of no meaning.
+    words = (
+        "the baker in the harbour town weighs flour and salt while gulls cry over the roofs " * given.tokens
+    ).split()
+    lengths = [given.tokens * (5 + 4 * (7 * number % BATCH)) // 45 for number in range(BATCH * given.steps)]
+    rows = [
+        [{"role": "user", "content": "What happens?"}, {"role": "assistant", "content": " ".join(words[:length])}]
+        for length in lengths
+    ]
     with tempfile.TemporaryDirectory() as folder:
         done = sft.train_here(
             rows, base=given.model, revision=None, adapters=(), tokenizer=load_tokenizer(given.model),
-            section=Training(method="lora", batch=BATCH, micro_batch=8, steps=given.steps, max_tokens=4 * given.tokens),
+            section=Training(method="lora", batch=BATCH, micro_batch=8, steps=given.steps, max_tokens=8 * given.tokens),
             steps=given.steps, seed=0, folder=Path(folder), key="align", dtype=given.dtype,
         )  # fmt: skip
     told.put((done.tokens, spent[-1], done.peak_gib))

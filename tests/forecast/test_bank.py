@@ -111,4 +111,4 @@ def test_a_budget_below_the_fewest_mixtures_is_told_with_what_it_would_take() ->
     assert short(recipe(*BY_BANK), takes) is None
     assert short(recipe(), takes) is None
     assert "is too short" in shortages(budgeted(1), NOTHING)[0]
-    assert shortages(recipe(), NOTHING) == ()
+    assert shortages(recipe("verify.seeds=6"), NOTHING) == ()

@@ -256,7 +256,7 @@ def test_tokens_that_no_run_has_counted_are_estimated_from_the_lengths_of_rows(p
         assert getattr(rough, name) == pytest.approx(getattr(counted, name), rel=0.3)
         assert getattr(rough, name) < 0.6 * getattr(most, name)
     assert rough.train_seconds < 0.6 * most.train_seconds
-    assert "estimated from the lengths of rows at 3.5 characters per token" in told["alignment total"]
+    assert "estimated from the number of characters, 3.5 a token" in told["alignment total"]
 
 
 def test_the_lengths_of_every_role_are_known_where_its_rows_are() -> None:

@@ -11,7 +11,7 @@ FRAGMENTED = """
 import torch
 from pathlib import Path
 
-from curator.model.heap import keep_freed
+from curator.provenance import keep_freed
 from curator.train import sft
 
 
