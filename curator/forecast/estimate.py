@@ -199,7 +199,7 @@ def _estimate(
         [load for load in loads if load.cell is not None and load.cell.task is None],
         [load for load in loads if load.cell is not None and load.cell.task is not None],
     )
-    counted, rough = {load.counted for load in loads}, known.estimated()
+    counted, rough = {load.counted for load in loads}, known.estimated
     rows, tokens = (
         [total(getattr(load, name) for load in part) for part in (aligning, tasks, tuning)]
         for name in ("rows", "tokens")

