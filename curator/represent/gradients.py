@@ -14,7 +14,7 @@ import numpy as np
 
 from curator.errors import ModelError
 from curator.model.chat import encode_all
-from curator.model.load import batches, memory, window
+from curator.model.load import batches, memory, mixed, window
 from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
 from curator.represent.hidden import blocks_of, body_of, cut
@@ -72,7 +72,8 @@ def gradients(
 
         rows = [cut(row, limit) for row in encode_all(tokenizer, texts.rows)]
         matrix, done = np.zeros((len(rows), dimensions), dtype=np.float32), 0
-        for batch in batches([len(row.ids) for row, _ in rows], texts.ids, tokens=most, rows=LARGEST_BATCH):
+        lengths = [len(row.ids) for row, _ in rows]
+        for batch in mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)):
             features = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
             with (
                 torch.enable_grad(),
@@ -85,7 +86,7 @@ def gradients(
                 ),
             ):
                 losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
-                # ne backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
+                # One backward pass for the batch: no row's loss depends on another row, so the gradient at a layer's
                 # output is separate for each row.
                 torch.stack([row.mean() for row in losses]).sum().backward()  # type: ignore[no-untyped-call]
             matrix[batch] = features.cpu().numpy()

@@ -13,7 +13,7 @@ import numpy as np
 
 from curator.errors import ModelError
 from curator.model.chat import Tokens, encode_all
-from curator.model.load import batches, memory, pad, window
+from curator.model.load import batches, memory, mixed, pad, window
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget
 from curator.represent.products import summing, take_products
 from curator.wording import these
@@ -89,7 +89,7 @@ def hidden_states(
         matrices = [np.zeros((len(tokens), width), dtype=np.float32) for _ in needed]
         done, pending = 0, None
         lengths = [len(row.ids) for row in tokens]
-        for batch in [*batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH), None]:
+        for batch in [*mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)), None]:
             with torch.inference_mode(), memory("represent.batch_tokens"):
                 states = []
                 if batch is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curator.errors import ModelError, first_line
 from curator.model.dtype import Choice, chosen, torch_dtype
-from curator.model.load import batches, device, locate, memory
+from curator.model.load import batches, device, locate, memory, mixed
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
 from curator.represent.products import take_products
 
@@ -143,7 +143,7 @@ def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: i
         plain = ["\n\n".join(message["content"] for message in messages[turns]) for messages in texts.rows]
         lengths, over, features = _tokenised(embedder, plain, limit)
         matrix, done = np.zeros((len(plain), width), dtype=np.float32), 0
-        for batch in batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH):
+        for batch in mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)):
             with memory("represent.batch_tokens"):
                 if features is None:
                     batch_texts = [plain[i] for i in batch]

@@ -22,6 +22,7 @@ from curator.model.load import (
     load_tokenizer,
     locate,
     memory,
+    mixed,
     pad,
     positions,
     resolve_revision,
@@ -395,6 +396,23 @@ def test_batches_hold_every_row_once_within_the_limits_whatever_the_order(data):
     order = data.draw(st.permutations(range(len(lengths))))
     again = batches([lengths[i] for i in order], [ids[i] for i in order], tokens=tokens, rows=most)
     assert [[order[i] for i in batch] for batch in again] == found
+    assert mixed(found)[:1] == found[:1]
+    assert sorted(mixed(found)) == sorted(found)
+
+
+def test_time_left_is_about_right_from_the_first_tenth_of_mixed_batches():
+    # Lengths like those of real rows: most are short. Sorted, the first tenth of the batches takes twice as long a row.
+    lengths = [20 + (i * 7919 % 360) ** 2 // 360 for i in range(4000)]
+    in_order = batches(lengths, [f"{i:04}" for i in range(4000)], tokens=2048, rows=32)
+
+    def told(groups: list[list[int]]) -> float:
+        """Time of all rows as told from the first tenth of the batches, over the time that they take by tokens."""
+        tokens, rows = ([sum(lengths[i] for i in group) for group in groups], [len(group) for group in groups])
+        tenth = len(groups) // 10
+        return sum(tokens[:tenth]) / sum(rows[:tenth]) * sum(rows) / sum(tokens)
+
+    assert told(in_order) > 2
+    assert 0.8 < told(mixed(in_order)) < 1.25
 
 
 @pytest.mark.parametrize(
