@@ -398,8 +398,8 @@ def batches(lengths: Sequence[int], ids: Sequence[str], *, tokens: int, rows: in
 
 
 def mixed(groups: list[list[int]]) -> list[list[int]]:
-    """The same batches, the first still first and the others in a fixed order that says nothing of their length, so that
-    the time left, told from the rows done so far, is neither too long nor too short.
+    """The same batches, the first still first and the others in a fixed order that does not depend on their lengths, so
+    that the time left, told from the rows done so far, is neither too long nor too short.
     """
     rest = groups[1:]
     random.Random(0).shuffle(rest)
