@@ -95,9 +95,9 @@ def fill(
 ) -> Filled:
     """Puts the vectors of all rows into the caches, one per representation of the encoder; embeds only missing rows.
 
-    Missing rows go in the order of their ids, in chunks whose size depends on the encoder's widths alone; in a chunk,
-    batches are composed from lengths and ids. Each chunk is a shard of every cache that lacked it, so a killed run
-    loses at most one chunk.
+    Missing rows go in the order of their ids, in chunks whose size depends on the encoder's widths, and on a CPU on the
+    size of its model; in a chunk, batches are composed from lengths and ids. Each chunk is a shard of every cache that
+    lacked it, so a killed run loses at most one chunk.
 
     Reproducibility: the order of the rows changes nothing. Rows that are embedded into an empty cache, in one run or in
     several interrupted ones, get the same bits with the same number of threads on one machine. A row's bits may differ
@@ -127,7 +127,7 @@ def fill(
         return Filled(keys, (0,) * len(caches), (len(distinct),) * len(caches))
     if elsewhere is None:
         encoder = ready()
-        for chunk in _with_lacking(_chunks(missing, sum(encoder.widths)), keys, lacking):
+        for chunk in _with_lacking(_chunks(missing, sum(encoder.widths), encoder.rows), keys, lacking):
             embed(chunk, rows, caches, encoder, progress=_from(done, n, progress))
             done += len(chunk.positions)
     else:
@@ -163,7 +163,7 @@ def encoded(rows: Rows, encoder: Encoder, *, progress: Progress = lambda done, t
     keys, distinct, same = _distinct_texts(rows)
     n, done = len(keys), len(keys) - len(distinct)
     whole = [Encoded(np.zeros((n, width), dtype=np.float32), np.zeros(n, dtype=np.bool_)) for width in encoder.widths]
-    for positions in _chunks(distinct, sum(encoder.widths)):
+    for positions in _chunks(distinct, sum(encoder.widths), encoder.rows):
         texts = _texts(rows, positions)
         vectors = _finite(texts, encoder.encode(texts, range(len(whole)), _from(done, n, progress)))
         for target, source in zip(whole, vectors, strict=True):
@@ -187,8 +187,9 @@ def _distinct_texts(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int
     return keys, by_id[np.sort(first)], same
 
 
-def _chunks(positions: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+def _chunks(positions: NDArray[np.int64], width: int, most: int | None = None) -> Iterator[NDArray[np.int64]]:
     size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(width, 1))))
+    size = size if most is None else min(size, most)
     for start in range(0, len(positions), size):
         yield positions[start : start + size]
 

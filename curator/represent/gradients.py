@@ -16,7 +16,7 @@ from curator.errors import ModelError
 from curator.model.chat import encode_all
 from curator.model.load import batches, memory, mixed, window
 from curator.model.losses import token_losses
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
 from curator.represent.hidden import blocks_of, body_of, cut
 from curator.seeds import derive
 
@@ -94,7 +94,7 @@ def gradients(
             progress(done)
         return [Encoded(unit(matrix), np.array([was_cut for _, was_cut in rows], dtype=np.bool_))] * len(numbers)
 
-    return Encoder((dimensions,), encode)
+    return Encoder((dimensions,), encode, stored_together(model))
 
 
 def layers_of(model: PreTrainedModel, of: str) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from curator.errors import ModelError
 from curator.model.chat import Tokens, encode_all
 from curator.model.load import batches, memory, mixed, pad, window
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together
 from curator.represent.products import summing, take_products
 from curator.wording import these
 
@@ -104,7 +104,7 @@ def hidden_states(
             pending = (batch, states) if batch is not None else None
         return [Encoded(matrix, over) for matrix in matrices]
 
-    return Encoder((width,) * len(counted), encode)
+    return Encoder((width,) * len(counted), encode, stored_together(body))
 
 
 def cut(row: Tokens, limit: int) -> tuple[Tokens, bool]:

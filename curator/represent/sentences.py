@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curator.errors import ModelError, first_line
 from curator.model.dtype import Choice, chosen, torch_dtype
 from curator.model.load import batches, device, locate, memory, mixed
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
 from curator.represent.products import take_products
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def sentences(embedder: SentenceTransformer, *, max_tokens: int, batch_tokens: i
             progress(done)
         return [Encoded(unit(matrix), over)] * len(numbers)
 
-    return Encoder((width,), encode)
+    return Encoder((width,), encode, stored_together(embedder))
 
 
 def _tokenised(

@@ -6,16 +6,18 @@ import multiprocessing
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from curator.errors import ModelError, RunError
 from curator.recipe.represent import Represent
-from curator.represent import cache, chunks
+from curator.represent import cache, chunks, encoder
 from curator.represent.cache import about, add, content_key, folder_of, gathered, keys_of, locate, write_matrix
 from curator.represent.chunks import encoded, fill, in_memory
-from curator.represent.encoder import Encoded, Encoder
+from curator.represent.encoder import Encoded, Encoder, stored_together
 from curator.run.folder import TEMPORARY, key_of
 
 
@@ -127,6 +129,21 @@ def test_a_run_that_was_killed_goes_on_with_the_same_pieces(tmp_path, small, sto
         fill(caches, texts(*range(35)), first)
     fill(caches, texts(*reversed(range(35))), second)
     assert first.pieces + second.pieces == whole.pieces
+
+
+def test_a_large_model_on_a_cpu_stores_its_rows_sooner(tmp_path, small, monkeypatch):
+    """So that an interrupted run loses minutes, and not all that it has done."""
+    spy, large = Spy(), torch.nn.Linear(100, 99, bias=True)  # 9,999 parameters
+    monkeypatch.setattr(encoder, "CPU_WORK", 40_000)
+    monkeypatch.setattr(encoder, "CPU_ROWS", 3)
+    assert stored_together(large) == 4
+    assert stored_together(torch.nn.Linear(100_000, 1)) == 3
+    assert stored_together(torch.nn.Linear(2, 2, device="meta")) is None
+    spy.dies_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        fill([tmp_path], texts(*range(11)), lambda: replace(Spy()(), encode=spy.encode, rows=stored_together(large)))
+    assert [len(ids) for ids, _ in spy.pieces] == [4, 4]
+    assert fill([tmp_path], texts(*range(11)), Spy()).embedded == (3,)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "changed", "no keys", "gone"])

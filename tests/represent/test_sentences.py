@@ -9,7 +9,8 @@ import pytest
 
 from curator.errors import ModelError
 from curator.recipe.represent import Represent
-from curator.represent.vectors import represent
+from curator.represent.encoder import CPU_WORK
+from curator.represent.vectors import encoder_of, represent
 from tests import fakes
 
 ROWS = [*fakes.conversations(6), fakes.turns("gull " * 300, "end"), fakes.turns("gull " * 300, "another end")]
@@ -48,6 +49,11 @@ def vectors(folder):
 def test_a_batch_equals_the_embedder_one_row_at_a_time(vectors, embedder):
     np.testing.assert_allclose(vectors.matrix, alone(embedder), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors.matrix, axis=1), 1, atol=1e-5)
+
+
+def test_an_embedder_stores_as_many_rows_together_as_its_size_allows(folder):
+    section = Represent(kind="sentence-transformers", id=folder)
+    assert encoder_of([section], name="unused").rows == CPU_WORK // 22_713_216
 
 
 def test_vectors_say_what_made_them_and_how_many_rows_were_cut(vectors, folder, embedder):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from curator.recipe.represent import Represent
-from curator.represent.vectors import alike, represent, represent_all
+from curator.represent import encoder
+from curator.represent.vectors import alike, encoder_of, represent, represent_all
 from tests import fakes
 
 ROWS = fakes.conversations()
@@ -54,6 +55,14 @@ def test_one_pass_gives_every_layer_and_token_as_passes_of_their_own_do(model):
         alone = represent(IDS, ROWS, section=section, model=model, tokenizer=fakes.tokenizer(), name="tiny")
         np.testing.assert_allclose(vectors.matrix, alone.matrix, atol=1e-5)
         assert (vectors.layer, vectors.token) == (section.layer, section.token)
+
+
+@pytest.mark.parametrize("kind", ["hidden-states", "gradients"])
+def test_a_model_stores_as_many_rows_together_as_its_size_allows(monkeypatch, model, kind):
+    monkeypatch.setattr(encoder, "CPU_WORK", 2**29)
+    made = encoder_of([Represent(kind=kind)], model=model, tokenizer=fakes.tokenizer(), name="tiny")
+    runs = model.get_decoder() if kind == "hidden-states" else model
+    assert made.rows == 2**29 // sum(weight.numel() for weight in runs.parameters()) > encoder.CPU_ROWS
 
 
 def test_many_places_cost_one_pass_a_batch(model):
