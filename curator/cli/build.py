@@ -73,7 +73,7 @@ def build(  # noqa: PLR0917 - click hands options by name
                 f"--push needs the data set, and --until {until} stops before it is made; remove one of them."
             )
         ready(repo, public)
-    with Terminal() as terminal:
+    with Terminal(workers=chosen.engine.workers) as terminal:
         terminal.say(opening(chosen))
         run(chosen, root, until=until, progress=terminal)
     if until in ("report", "publish"):
@@ -110,7 +110,7 @@ def verify(recipe: Path, data: str | None, out: Path | None, settings: tuple[str
             "`curator build` to choose one"
         )
     root = out or Path("outputs") / f"{chosen.name}-verify"
-    with Terminal() as terminal:
+    with Terminal(workers=chosen.engine.workers) as terminal:
         terminal.say(opening(chosen))
         run(chosen, root, until="report", progress=terminal)
     print_summary(root)
@@ -221,7 +221,7 @@ def _regime(recipe: Recipe, root: Path, *, aside: bool = False) -> FoundRegime:
     from curator.cli.progress import Terminal
     from curator.pipeline import measure
 
-    with Terminal(aside=aside) as terminal:
+    with Terminal(aside=aside, workers=recipe.engine.workers) as terminal:
         terminal.say(opening(recipe))
         return measure(recipe, root, progress=terminal)
 

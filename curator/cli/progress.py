@@ -6,6 +6,7 @@ Outside of a terminal (a log file, CI) only plain lines are printed.
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -35,7 +35,15 @@ class Rate(ProgressColumn):
     """Pieces per second, or seconds per piece."""
 
     def render(self, task: Task) -> Text:
-        return Text(rate(task.speed))
+        return Text(rate(task.fields["speed"]))
+
+
+class Left(ProgressColumn):
+    """Time left, which runs down between pieces."""
+
+    def render(self, task: Task) -> Text:
+        ends = task.fields["ends"]
+        return Text("-:--:--" if ends is None else str(timedelta(seconds=max(0, round(ends - time.monotonic())))))
 
 
 def rate(speed: float | None) -> str:
@@ -46,15 +54,20 @@ def rate(speed: float | None) -> str:
 
 
 class Terminal:
-    """Shows a build on standard output, or with `aside` on standard error; use as a context manager."""
+    """Shows a build on standard output, or with `aside` on standard error; use as a context manager.
 
-    def __init__(self, console: Console | None = None, *, aside: bool = False) -> None:
+    Speed and time left are told once as many pieces are done as there are `workers`: they begin together, so that the
+    first piece alone would make the rest seem to take as many times as long.
+    """
+
+    def __init__(self, console: Console | None = None, *, aside: bool = False, workers: int = 1) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, stderr=aside)
         stage = TextColumn("{task.description:<10}", markup=False)
         columns = (stage, BarColumn(), MofNCompleteColumn(), Rate(), TimeElapsedColumn())
-        left = (TextColumn("left"), TimeRemainingColumn())
+        left = (TextColumn("left"), Left())
         self.bar = Progress(*columns, *left, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task: TaskID | None = None
+        self.workers = workers
         self.stage, self.total, self.done, self.first = "", 0, 0, 0
         self.began = self.last_line = 0.0
 
@@ -86,21 +99,27 @@ class Terminal:
         if (stage, total) != (self.stage, self.total) or done < self.done:
             self._clear()
             self.stage, self.total, self.began, self.last_line, self.first = stage, total, now, now, done
-            self.task = self.bar.add_task(stage, total=total, completed=done)
+            self.task = self.bar.add_task(stage, total=total, completed=done, speed=None, ends=None)
+        new = done - self.first
+        if new >= self.workers and done != self.done:
+            speed = new / max(now - self.began, 1e-9)
+            left = (total - done) / speed
+            self._update(speed=speed, ends=now + left)
+            if not self.console.is_terminal and done < total and now - self.last_line >= EVERY:
+                self.last_line = now
+                self.say(f"{stage:<10} {done:,} of {total:,}, {rate(speed)}, about {duration(left)} left")
         self.done = done
-        if self.task is not None:
-            self.bar.update(self.task, completed=done, total=total)
-        if not self.console.is_terminal and self.first < done < total and now - self.last_line >= EVERY:
-            self.last_line = now
-            speed = (done - self.first) / (now - self.began)
-            left = duration((total - done) / speed)
-            self.say(f"{stage:<10} {done:,} of {total:,}, {rate(speed)}, about {left} left")
+        self._update(completed=done)
 
     def finished(self, stage: str, made: Made) -> None:
         self._clear()
         summary = made.record.get("summary", "")
         how = "kept" if made.kept else duration(made.seconds)
         self.say(f"{stage:<10} {how:>10}  {summary}")
+
+    def _update(self, **changes: float) -> None:
+        if self.task is not None:
+            self.bar.update(self.task, **changes)  # type: ignore[arg-type]
 
     def _clear(self) -> None:
         if self.task is not None:

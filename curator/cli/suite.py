@@ -44,6 +44,7 @@ def suite(  # noqa: PLR0917 - click hands options by name
 
         def progress(variant: Variant) -> Terminal:
             assert variant.recipe is not None
+            terminal.workers = variant.recipe.engine.workers
             terminal.say(opening(variant.recipe))
             return terminal
 

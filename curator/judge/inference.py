@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from curator.errors import JudgeError
 from curator.judge.guards.adapter import Reply
-from curator.model.load import batches, memory, pad, window
+from curator.model.batches import batches, pad
+from curator.model.load import memory, window
 
 if TYPE_CHECKING:
     import torch

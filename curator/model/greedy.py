@@ -16,10 +16,10 @@ import torch
 from transformers import Cache, DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from curator.model.batches import batches, pad, positions
 from curator.model.cache import Columns
 from curator.model.draws import drawing
 from curator.model.linear import by_onednn
-from curator.model.load import batches, pad, positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

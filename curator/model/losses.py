@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
+from curator.model.batches import batches, pad, positions
 from curator.model.chat import Tokens
-from curator.model.load import batches, memory, pad, positions, window
+from curator.model.load import memory, window
 from curator.wording import these
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import ModelError
+from curator.model.batches import batches, mixed
 from curator.model.chat import encode_all
-from curator.model.load import batches, memory, mixed, window
+from curator.model.load import memory, window
 from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
 from curator.represent.hidden import blocks_of, body_of, cut

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError, first_line
+from curator.model.batches import batches, mixed
 from curator.model.dtype import Choice, chosen, torch_dtype
-from curator.model.load import batches, device, locate, memory, mixed
+from curator.model.load import device, locate, memory
 from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
 from curator.represent.products import take_products
 

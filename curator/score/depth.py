@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.model.load import batches, memory
+from curator.model.batches import batches
+from curator.model.load import memory
 from curator.model.losses import LARGEST_BATCH, answer_logits
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.model.load import batches, memory
+from curator.model.batches import batches
+from curator.model.load import memory
 from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH
 from curator.represent.gradients import layers_of, watched

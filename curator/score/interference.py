@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import DataError, ModelError
+from curator.model.batches import batches
 from curator.model.chat import Tokens, encode_all
-from curator.model.load import batches, memory, window
+from curator.model.load import memory, window
 from curator.model.losses import LOSSES, Losses, answer_losses, token_losses
 from curator.recipe.score import Score
 from curator.records import Scores

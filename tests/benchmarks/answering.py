@@ -88,8 +88,8 @@ def plain(rows: Any, ids: Any, *, batch: int, model: Any, **asks: Any) -> list[l
     """Batch by batch, by the model's own `generate`."""
     import torch
 
+    from curator.model.batches import batches
     from curator.model.greedy import Table
-    from curator.model.load import batches
 
     table = Table(model, rows, first=None, **asks)
     lengths = [len(row) for row in rows]

