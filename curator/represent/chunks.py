@@ -58,10 +58,12 @@ class Elsewhere(NamedTuple):
 
     Attributes:
         width: Total width of a row's vectors, over all representations.
+        rows: As `Encoder.rows`, so that chunks are those of this process.
         run: Yields the number of rows done in each chunk, in any order.
     """
 
     width: int
+    rows: int | None
     run: Callable[[Sequence[Chunk]], Iterator[int]]
 
 
@@ -131,7 +133,9 @@ def fill(
             embed(chunk, rows, caches, encoder, progress=_from(done, n, progress))
             done += len(chunk.positions)
     else:
-        for count in elsewhere.run(list(_with_lacking(_chunks(missing, elsewhere.width), keys, lacking))):
+        for count in elsewhere.run(
+            list(_with_lacking(_chunks(missing, elsewhere.width, elsewhere.rows), keys, lacking))
+        ):
             done += count
             progress(done, n)
         _await(caches, keys[distinct])
@@ -187,7 +191,7 @@ def _distinct_texts(rows: Rows) -> tuple[Keys, NDArray[np.int64], NDArray[np.int
     return keys, by_id[np.sort(first)], same
 
 
-def _chunks(positions: NDArray[np.int64], width: int, most: int | None = None) -> Iterator[NDArray[np.int64]]:
+def _chunks(positions: NDArray[np.int64], width: int, most: int | None) -> Iterator[NDArray[np.int64]]:
     size = min(MOST_ROWS, max(LEAST_ROWS, BYTES // (4 * max(width, 1))))
     size = size if most is None else min(size, most)
     for start in range(0, len(positions), size):

@@ -71,10 +71,13 @@ def budget(batch_tokens: int, where: str) -> int:
     return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
 
 
-def stored_together(model: torch.nn.Module) -> int | None:
-    """Rows that this model embeds before they are stored: on a CPU by CPU_WORK; null on a GPU."""
+def stored_together(model: torch.nn.Module, where: str | None = None) -> int | None:
+    """Rows that a model embeds before they are stored: on a CPU by CPU_WORK; null on a GPU.
+
+    `where` is the device that it will run on, if it is not on it now.
+    """
     weights = list(model.parameters())
-    if weights[0].device.type != "cpu":
+    if (where or weights[0].device.type) != "cpu":
         return None
     return max(CPU_ROWS, CPU_WORK // sum(weight.numel() for weight in weights))
 

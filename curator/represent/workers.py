@@ -69,7 +69,7 @@ def elsewhere(
     """A function by which the engine's workers embed the rows of a part, which adds to `places` where each chunk was
     embedded; null if this process embeds.
     """
-    from curator.engine import spread
+    from curator.engine import device_of, spread
 
     execute = spread(run.recipe.engine, folder=run.root)
     if execute is None:
@@ -85,21 +85,33 @@ def elsewhere(
                 places.append(where)
                 yield rows
 
-        return Elsewhere(_width(making), embedded)
+        return Elsewhere(*_measures(making, device_of(run.recipe.engine)), embedded)
 
     return elsewhere_of
 
 
-def _width(making: Making) -> int:
-    """Total width of a row's vectors over the sections; loads no weights if a configuration gives it."""
-    if making.sections[0].kind == "sentence-transformers":
-        return sum(encoder(making).widths)
-    if making.sections[0].kind == "gradients":
-        return sum(section.dimensions for section in making.sections)
-    from curator.model.load import load_config
+def _measures(making: Making, where: str) -> tuple[int, int | None]:
+    """Total width of a row's vectors over the sections, and `Encoder.rows` on workers with this device; no weights are
+    loaded if a configuration gives them.
+    """
+    first = making.sections[0]
+    if first.kind == "sentence-transformers":
+        made = encoder(making)
+        return sum(made.widths), None if where == "cuda" else made.rows
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    config = load_config(making.base, revision=making.weights_revision).get_text_config()
-    return len(making.sections) * int(config.hidden_size)
+    from curator.model.load import load_config
+    from curator.represent.encoder import stored_together
+    from curator.represent.hidden import body_of
+
+    config = load_config(making.base, revision=making.weights_revision)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    if first.kind == "gradients":
+        return sum(section.dimensions for section in making.sections), stored_together(model, where)
+    width = len(making.sections) * int(config.get_text_config().hidden_size)
+    return width, stored_together(body_of(model), where)
 
 
 def embed_chunk(job: EmbedJob) -> tuple[int, dict[str, Any]]:

@@ -253,15 +253,21 @@ def test_a_model_without_a_chat_template_needs_one_named_where_it_is_named(tmp_p
 @pytest.mark.parametrize(
     "asked", ["{layer: 1}", "{from: gradients, dimensions: 40}", "[{layer: 1}, {layer: 2}, {layer: 2, token: eos}]"]
 )
-def test_workers_cut_chunks_as_this_process_does(asked: str) -> None:
-    """Which needs the widths that the model has, told without loading it."""
+def test_workers_cut_chunks_as_this_process_does(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which needs the widths and the size that the model has, told without loading it."""
+    from curator.represent import encoder as constants
     from curator.represent.vectors import alike
-    from curator.represent.workers import Making, _width, encoder
+    from curator.represent.workers import Making, _measures, encoder
+
+    monkeypatch.setattr(constants, "CPU_WORK", 2**28)
 
     sections, folder = recipe(f"represent={asked}").representations, str(sandbox.path())
     assert alike(sections) == [list(range(len(sections)))]
     making = Making(sections, "sandbox:", base=folder, tokenizer=folder)
-    assert _width(making) == sum(encoder(making).widths)
+    made = encoder(making)
+    assert made.rows not in {None, constants.CPU_ROWS}
+    assert _measures(making, "cpu") == (sum(made.widths), made.rows)
+    assert _measures(making, "cuda") == (sum(made.widths), None)
 
 
 def test_another_text_of_a_chat_template_or_model_named_here_makes_other_vectors(tmp_path: Path) -> None:

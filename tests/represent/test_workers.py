@@ -104,7 +104,7 @@ def test_vectors_that_are_not_seen_here_are_an_error_and_never_zeros(
     def unused() -> Encoder:
         raise AssertionError("nothing is embedded here")
 
-    lost = chunks.Elsewhere(3, lambda chunks: iter([1] * len(chunks)))
+    lost = chunks.Elsewhere(3, None, lambda chunks: iter([1] * len(chunks)))
     with pytest.raises(RunError, match=r"engine\.cache: 1 row that workers embedded cannot be seen in"):
         chunks.fill([tmp_path], rows, unused, elsewhere=lost)
 
@@ -118,7 +118,7 @@ def test_vectors_that_are_not_seen_here_are_an_error_and_never_zeros(
 
     told: list[tuple[int, int]] = []
     filled = chunks.fill(
-        [tmp_path], rows, unused, elsewhere=chunks.Elsewhere(3, embedded),
+        [tmp_path], rows, unused, elsewhere=chunks.Elsewhere(3, None, embedded),
         progress=lambda done, total: told.append((done, total)),
     )  # fmt: skip
     assert (filled.embedded, filled.cached, told) == ((1,), (0,), [(0, 1), (1, 1)])
