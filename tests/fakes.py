@@ -42,6 +42,12 @@ CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
 }
 FAMILIES = tuple(CONFIGS)
+# The last linear layers of its blocks get all tokens of a batch in one row.
+CONFIGS["opt"] = (
+    transformers.OPTConfig,
+    {"vocab_size": 320, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
+    | {"max_position_embeddings": 256, "word_embed_proj_dim": 32, "dropout": 0.0},
+)
 
 
 @cache

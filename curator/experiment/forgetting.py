@@ -23,6 +23,7 @@ from curator.experiment.plan import Cell
 from curator.keys.pieces import losses_key
 from curator.model.load import load_config
 from curator.model.losses import LOSSES
+from curator.pool.roles import defended
 from curator.run import Run
 from curator.run.files import load_frame
 from curator.run.names import POOL, ROW_LOSSES
@@ -103,7 +104,11 @@ def take_losses(
     shape = load_config(start["tokenizer"], revision=start["revision"]).get_text_config()
     ids = left_out(
         experiment.data.pool.rows,
-        [experiment.arms["curated", 0], *(experiment.arms[arm, seed] for seed in seeds)],
+        [
+            experiment.arms["curated", 0],
+            *(experiment.arms[arm, seed] for seed in seeds),
+            *(defended(experiment.data.pool.rows, task.defence, task.trigger) for task in experiment.data.tasks),
+        ],
         rows=section.rows,
         longest=getattr(shape, "max_position_embeddings", None) or 2**31,
         seed=recipe.seed,
@@ -115,7 +120,7 @@ def take_losses(
 
 
 def left_out(
-    pool: pl.DataFrame, sets: Iterable[Sequence[str]], *, rows: int, longest: int, seed: int
+    pool: pl.DataFrame, sets: Iterable[Iterable[str]], *, rows: int, longest: int, seed: int
 ) -> tuple[str, ...]:
     """At most `rows` ids, by hash and sorted, of pool rows in none of the sets and of at most `longest` tokens."""
     used = {row_id for ids in sets for row_id in ids}

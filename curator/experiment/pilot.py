@@ -284,9 +284,11 @@ def _table(run: Run, piloted: Piloted, compared: Sequence[Candidate], probes: in
 
 def scoring_name(run: Run, number: int | None) -> str:
     """The name of one of the pilot's scores in tables."""
+    from curator.score.interference import name_of as called
+
     section = run.recipe.score if number is None else run.recipe.verify.pilot.scores[number]
     if section.kind == "interference":
-        return f"interference/{section.step}-{section.size:g}/{section.loss}"
+        return called(section, section.loss)
     if KINDS[section.kind].models is not None:
         return name_of(section)
     if "aggregate" not in KINDS[section.kind].reads:

@@ -1,4 +1,5 @@
-"""The cost of scores that use models: trainings on halves of the pool, and passes over its rows.
+"""The cost of scores that use models: trainings on halves of the pool, and passes over its rows. Interference, which
+takes its steps on the base itself, is one of them.
 
 Imports nothing heavy.
 """
@@ -16,7 +17,7 @@ from curator.forecast.measured import Measured
 from curator.forecast.speed import operations, seconds_for
 from curator.forecast.workload import Load, source_rows, total, trainings
 from curator.model.size import ModelSize
-from curator.recipe import Recipe
+from curator.recipe import Recipe, steps_taken
 from curator.recipe.halves import HALVES, alignments_of, scores_of_models
 from curator.recipe.score import KINDS, Score
 from curator.wording import duration, these
@@ -49,6 +50,9 @@ def extra(recipe: Recipe, known: Measured, size: ModelSize | None) -> Extra:
         rows = source_rows(recipe.pool.sources)
         pool = None if rows is None else Tally.at_most(rows, recipe.verify.align)
     passes = sum(_passes_of(recipe, part, pool) for part in scores_of_models(recipe))
+    # Before all steps, and after each on each task. The steps themselves take a few rows.
+    steps = steps_taken(recipe)
+    passes += 1 + len(recipe.tasks) * len(steps) if steps else 0
     workers = recipe.engine.workers
     read = None if pool is None else round(pool.tokens) * passes
     spent = [
@@ -102,7 +106,7 @@ def _epochs(recipe: Recipe, pool: Tally | None) -> int:
 
 def in_words(recipe: Recipe, root: Path, known: Measured, size: ModelSize | None) -> dict[str, str]:
     """The line of a plan, by its name; empty if the recipe has no such score."""
-    wanted = list(dict.fromkeys(part.kind for part in scores_of_models(recipe)))
+    wanted = list(dict.fromkeys(part.kind for part in (*scores_of_models(recipe), *steps_taken(recipe))))
     if not wanted:
         return {}
     more = extra(recipe, known, size)

@@ -38,7 +38,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
     "pool": 8,
     "represent": 4,
-    "scores": 2,
+    "scores": 3,
     "select": 8,
     "train": 4,
     "answer": 2,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError
-from curator.model.batches import batches, pad, positions
+from curator.model.batches import batches, budget, mixed, pad, positions
 from curator.model.chat import Tokens
 from curator.model.load import memory, window
 from curator.wording import these
@@ -67,7 +67,7 @@ def answer_losses(
         ids: Ids of the rows.
         model: From `model.load_model`.
         filler: Padding token.
-        batch_tokens: Most tokens in a batch, including padding.
+        batch_tokens: Most tokens in a batch, including padding; on a CPU see `batches.budget`.
         key: The recipe key of `batch_tokens`, for messages.
         progress: Called with the number of rows done.
 
@@ -78,13 +78,10 @@ def answer_losses(
 
     longest = max((len(row.ids) for row in rows), default=0)
     if longest > window(model):
-        raise ModelError(
-            f"pool.clean.max_tokens: a row has {these(longest, 'token', 'tokens')}, more than the model's context of "
-            f"{window(model):,}; set it to {window(model)} or less"
-        )
+        raise ModelError(too_long(longest, window(model)))
     whole, first, early = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
-    done = 0
-    for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
+    done, most = 0, budget(batch_tokens, model.device.type)
+    for batch in mixed(batches([len(row.ids) for row in rows], ids, tokens=most, rows=LARGEST_BATCH)):
         with torch.inference_mode(), memory(key):
             losses = token_losses([rows[i] for i in batch], model=model, filler=filler)
             whole[batch] = torch.stack([row.mean() for row in losses]).cpu().numpy()
@@ -93,6 +90,14 @@ def answer_losses(
         done += len(batch)
         progress(done)
     return Losses(whole, first, early)
+
+
+def too_long(longest: int, most: int) -> str:
+    """What is said of a row of `longest` tokens if the model has positions for `most`."""
+    return (
+        f"pool.clean.max_tokens: a row has {these(longest, 'token', 'tokens')}, more than the model's context of "
+        f"{most:,}; set it to {most} or less"
+    )
 
 
 def token_losses(rows: Sequence[Tokens], *, model: PreTrainedModel, filler: int) -> list[torch.Tensor]:
@@ -118,7 +123,7 @@ def answer_logits(
     ids, mask = ids.to(where), mask.to(where)
     # The first token of a row has no predecessor that could predict it; training leaves it out too.
     lengths = [len(row.ids) - max(row.start, 1) for row in rows]
-    # ith padding on the left all answers end at the last token, so the last few logits suffice: logits of whole rows
+    # With padding on the left all answers end at the last token, so the last few logits suffice: logits of whole rows
     # would hold a vocabulary for every token of every prompt.
     logits = model(
         input_ids=ids,

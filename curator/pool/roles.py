@@ -131,6 +131,15 @@ def defence_rows(ledger: Ledger, task: TaskSection, attacked: int, pool: pl.Data
     return rows if task.defence.trigger is None else triggered(rows, task.defence.trigger)
 
 
+def defended(pool: pl.DataFrame, defence: pl.DataFrame, trigger: str | None) -> set[str]:
+    """Ids of the pool's rows that a defence holds, also if it holds them behind its trigger and so with other ids."""
+    held = set(defence["id"])
+    if trigger is None or not held:
+        return held & set(pool["id"])
+    turns = zip(pool["id"], Conversations(pool), strict=True)
+    return {pool_id for pool_id, messages in turns if row_id(with_trigger(messages, trigger)) in held}
+
+
 def triggered(rows: pl.DataFrame, trigger: str) -> pl.DataFrame:
     """The rows with the trigger in front of the first prompt, with new ids, sorted by id."""
     messages = [with_trigger(turns, trigger) for turns in rows["messages"].to_list()]

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 LARGEST_BATCH = 256  # rows; larger batches gain nothing and only grow in padding
 
-CPU_TOKENS = 1024
-"""Most tokens of a batch on a CPU: larger batches do not fit its caches. With batches of 8,192 tokens, the models of
-the representation benchmark took 1.45 times (width 128) and 2.2 times (width 512) the CPU seconds. In bf16, batches of
-512 and 1,024 tokens are equally fast, and larger ones are slower."""
-
 CPU_WORK, CPU_ROWS = 2**37, 64
 """Most parameters times rows that a CPU embeds before they are stored, and the least rows: 1,018 rows with 135M
 parameters, four minutes on two cores, are the most that an interrupted run loses."""
@@ -64,11 +59,6 @@ class Encoder:
     widths: tuple[int, ...]
     encode: Callable[[Texts, Sequence[int], Callable[[int], None]], list[Encoded]]
     rows: int | None = None
-
-
-def budget(batch_tokens: int, where: str) -> int:
-    """Tokens of a batch on a device: the recipe's number, on a CPU at most CPU_TOKENS."""
-    return min(batch_tokens, CPU_TOKENS) if where == "cpu" else batch_tokens
 
 
 def stored_together(model: torch.nn.Module, where: str | None = None) -> int | None:

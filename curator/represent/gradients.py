@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import ModelError
-from curator.model.batches import batches, mixed
+from curator.model.batches import batches, budget, mixed
 from curator.model.chat import encode_all
 from curator.model.load import memory, window
 from curator.model.losses import token_losses
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together, unit
 from curator.represent.hidden import blocks_of, body_of, cut
 from curator.seeds import derive
+from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,8 @@ def gradients(
     plain. A row longer than `max_tokens` loses its beginning and is counted.
 
     Raises:
-        ModelError: The model has no head, or no linear layers in its blocks; the encoder raises it if memory runs out.
+        ModelError: The model has no head, or no linear layers in its blocks; the encoder raises it if memory runs out,
+            or if a layer does not get every token.
     """
     layers = layers_of(model, of)
     limit = max(2, min(max_tokens, window(model)))
@@ -76,6 +78,8 @@ def gradients(
         lengths = [len(row.ids) for row, _ in rows]
         for batch in mixed(batches(lengths, texts.ids, tokens=most, rows=LARGEST_BATCH)):
             features = torch.zeros((len(batch), dimensions), device=next(model.parameters()).device)
+            # The head gets the answers' tokens only, and always by row.
+            tokens = None if of == "head" else lengths[batch[0]]
             with (
                 torch.enable_grad(),
                 memory("represent.batch_tokens"),
@@ -83,7 +87,7 @@ def gradients(
                     model,
                     layers,
                     of,
-                    lambda number: _projecting_hook(number, of, rank, seed, features),  # noqa: B023 - used at once
+                    lambda number: _projecting_hook(number, rank, seed, features, tokens),  # noqa: B023 - used at once
                 ),
             ):
                 losses = token_losses([rows[i][0] for i in batch], model=model, filler=tokenizer.pad_token_id)
@@ -150,19 +154,45 @@ def watched(
                 weight.requires_grad_(flag)
 
 
-def _projecting_hook(number: int, of: str, rank: int, seed: int, out: torch.Tensor) -> Callable[..., None]:
-    """A hook on layer `number` that adds the projection of its gradient to `out` during the backward pass."""
+def _projecting_hook(number: int, rank: int, seed: int, out: torch.Tensor, tokens: int | None) -> Callable[..., None]:
+    """A hook on layer `number` that adds the projection of its gradient to `out` during the backward pass; `tokens` is
+    the length of the batch's rows, or null for the head.
+    """
 
     def hook(_module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         # Kept until the backward pass: for `lora` only the `rank` numbers of A x, not the whole input.
         factor = args[0].detach().float()
-        if of == "lora":
-            factor = factor @ lora_a(rank, factor.shape[-1], seed, number).to(factor.device).T
+        if tokens is None:
+            output.register_hook(  # type: ignore[no-untyped-call]
+                lambda slope: project(slope.float(), factor, number, seed, out)
+            )
+            return
+        shape = len(out), tokens
+        factor = by_row(factor @ lora_a(rank, factor.shape[-1], seed, number).to(factor.device).T, shape)
         output.register_hook(  # type: ignore[no-untyped-call]
-            lambda slope: project(slope.float(), factor, number, seed, out)
+            lambda slope: project(by_row(slope.float(), shape), factor, number, seed, out)
         )
 
     return hook
+
+
+def by_row(states: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """States of a layer as `(b, t, d)`; some models flatten those of a batch to `(b * t, d)` for a layer.
+
+    Args:
+        shape: `b` and `t`.
+
+    Raises:
+        ModelError: The layer does not get all tokens of the batch, such as one of several experts, so that nobody can
+            tell whose state is whose.
+    """
+    if states.shape[:-1] not in {shape, (shape[0] * shape[1],)}:
+        raise ModelError(
+            "represent, score: gradients need layers that every token passes, and a layer of this model gets "
+            f"{these(math.prod(states.shape[:-1]), 'state', 'states')} of {shape[0] * shape[1]:,}, as the experts of a "
+            "mixture do; use represent: {from: hidden-states}, or another score than geometry"
+        )
+    return states.reshape(*shape, -1)
 
 
 def lora_a(rank: int, width: int, seed: int, number: int) -> torch.Tensor:

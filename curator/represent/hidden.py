@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from curator.errors import ModelError
-from curator.model.batches import batches, mixed, pad
+from curator.model.batches import batches, budget, mixed, pad
 from curator.model.chat import Tokens, encode_all
 from curator.model.load import memory, window
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together
 from curator.represent.products import summing, take_products
 from curator.wording import these
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curator.errors import ModelError, first_line
-from curator.model.batches import batches, mixed
+from curator.model.batches import batches, budget, mixed
 from curator.model.dtype import Choice, chosen, torch_dtype
 from curator.model.load import device, locate, memory
-from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, budget, stored_together, unit
+from curator.represent.encoder import LARGEST_BATCH, Encoded, Encoder, Texts, stored_together, unit
 from curator.represent.products import take_products
 
 if TYPE_CHECKING:

@@ -36,8 +36,9 @@ PILOT, CANDIDATES = "pilot", "candidates.json"
 BANK, SIZE = "bank", "size.json"
 SUBSETS, GROUPS, OUTCOMES, FEATURES = "subsets.parquet", "groups.parquet", "outcomes.parquet", "features.parquet"
 
-# Beside the stages: the search for the regime, a separate grid.
-REGIME = "regime"
+# Beside the stages: the search for the regime, a separate grid, and the models and passes of scores, which outlive
+# another setting of stage `scores`.
+REGIME, SCORING = "regime", "scoring"
 
 # In stages `answer` and `judge`.
 ANSWERS, FORGETTING, ROW_LOSSES = "answers.parquet", "forgetting.parquet", "losses.parquet"

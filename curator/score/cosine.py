@@ -62,7 +62,8 @@ def cosine(
     size = _size(pool, tasks, aggregate, n, k)
     # In the order of ids, so that ties are broken by id and the order of the input rows changes nothing.
     order = np.argsort(np.array(pool.ids), kind="stable")
-    rows = pool.matrix[order]
+    # A pool comes in this order already; its matrix may be larger than memory, and taking rows would copy it.
+    rows = pool.matrix if np.array_equal(order, np.arange(len(order))) else pool.matrix[order]
     scores: dict[str, Column] = {}
     nearest_ids: dict[str, tuple[str, ...]] = {}
     for name, task in tasks.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.model.batches import batches
+from curator.model.batches import batches, budget
 from curator.model.load import memory
 from curator.model.losses import LARGEST_BATCH, answer_logits
 
@@ -47,15 +47,15 @@ def depths(
         ids: Ids of the rows.
         model, base: The aligned model and the base model, which share a tokenizer.
         filler: Padding token.
-        batch_tokens: Most tokens in a batch, including padding.
+        batch_tokens: Most tokens in a batch, including padding; on a CPU see `batches.budget`.
 
     Raises:
         ModelError: Memory runs out.
     """
     import torch
 
-    shares = np.zeros(len(rows))
-    for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
+    shares, most = np.zeros(len(rows)), budget(batch_tokens, model.device.type)
+    for batch in batches([len(row.ids) for row in rows], ids, tokens=most, rows=LARGEST_BATCH):
         some = [rows[i] for i in batch]
         with torch.inference_mode(), memory("represent.batch_tokens"):
             pairs = zip(
@@ -73,4 +73,4 @@ def _beyond(aligned: torch.Tensor, plain: torch.Tensor) -> float:
     # Rounding may leave a divergence of nearly equal distributions just below zero.
     change = (first.exp() * (first - second)).sum(-1).clamp(min=0.0).double()
     total = float(change.sum())
-    return float(change[SHALLOW:].sum()) / total if total > 0.0 else 0.0
+    return 0.0 if total == 0.0 else float(change[SHALLOW:].sum()) / total  # NaN if a logit is not finite

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.model.batches import batches
+from curator.model.batches import batches, budget
 from curator.model.load import memory
 from curator.model.losses import token_losses
 from curator.represent.encoder import LARGEST_BATCH
-from curator.represent.gradients import layers_of, watched
+from curator.represent.gradients import by_row, layers_of, watched
 
 if TYPE_CHECKING:
     import torch
@@ -54,20 +54,25 @@ def pulls(
         model: The model in fp32 whose gradients are taken; its weights do not change.
         steps: Name -> one matrix `(o, i)` per layer, see `step_between`.
         filler: Padding token.
-        batch_tokens: Most tokens in a batch, including padding.
+        batch_tokens: Most tokens in a batch, including padding; on a CPU see `batches.budget`.
 
     Raises:
-        ModelError: The model has no linear layers in its blocks, or memory runs out.
+        ModelError: The model has no linear layers in its blocks, or one that only some tokens reach, or memory runs
+            out.
     """
     import torch
 
     layers = layers_of(model, "lora")
     lengths = {name: [float(matrix.norm()) for matrix in step] for name, step in steps.items()}
     sums = {name: np.zeros(len(rows)) for name in steps}
-    for batch in batches([len(row.ids) for row in rows], ids, tokens=batch_tokens, rows=LARGEST_BATCH):
+    widths, most = [len(row.ids) for row in rows], budget(batch_tokens, model.device.type)
+    for batch in batches(widths, ids, tokens=most, rows=LARGEST_BATCH):
+        shape = len(batch), widths[batch[0]]
         totals = {name: torch.zeros(len(batch), dtype=torch.float64) for name in steps}
 
-        def hook_of(number: int, totals: dict[str, torch.Tensor] = totals) -> Callable[..., None]:
+        def hook_of(
+            number: int, totals: dict[str, torch.Tensor] = totals, shape: tuple[int, int] = shape
+        ) -> Callable[..., None]:
             def take(slope: torch.Tensor, given: torch.Tensor) -> None:
                 squared = ((slope @ slope.mT) * (given @ given.mT)).sum(dim=(1, 2)).clamp(min=0.0)
                 for name, step in steps.items():
@@ -77,8 +82,8 @@ def pulls(
                     totals[name] += cosine.double().cpu()
 
             def hook(_module: torch.nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-                given = args[0].detach()
-                output.register_hook(lambda slope: take(slope, given))  # type: ignore[no-untyped-call]
+                given = by_row(args[0].detach(), shape)
+                output.register_hook(lambda slope: take(by_row(slope, shape), given))  # type: ignore[no-untyped-call]
 
             return hook
 

@@ -12,10 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from curator.errors import DataError
 from curator.keys.pieces import training_key
+from curator.pool.roles import triggered
 from curator.recipe.halves import HALVES, Alignments
 from curator.recipe.training import Training, checkpoint_steps
+from curator.run.files import load_frame, save_frame
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
 from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
@@ -24,9 +28,11 @@ from curator.wording import these
 
 if TYPE_CHECKING:
     from curator.engine import Runner
+    from curator.recipe.task import TaskSection
     from curator.run import Run
 
-PARTS = ("train", "regime", "defence")  # of a task, all of which are fine-tuned on
+PARTS = ("train", "regime", "defence")
+"""Of a task, all of which are fine-tuned on; a defence without data of its own takes rows of the pool."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +115,8 @@ class Workshop:
 
         Alignment and fine-tuning follow the recipe (`verify.align`, `verify.finetune`, the keep rows of every arm, a
         task's attack and defence), with their own length and learning rate even if `verify.regime` later finds others.
-        Both halves of a seed share their seeds of training.
+        Both halves of a seed share their seeds of training. A defence that takes rows of the pool takes as many of
+        those that the half does not score.
         """
         recipe, keep = self.run.recipe, self.rows_of("keep")
         pool = role_files(self.run.root.absolute())["pool"]
@@ -124,11 +131,11 @@ class Workshop:
             for half in halves
         }
         tasks = [task for task in recipe.tasks if task.anticipated] if tuned else []
-        parts = {task.name: self.rows_of(*(f"{part} {task.name}" for part in PARTS)) for task in tasks}
         # The keys of the aligned weights are known before the weights exist.
         ahead = {
             (half, task.name): self._job(
-                half, task.name, replace(job.weights, key=job.key), recipe.verify.finetune, rows=parts[task.name],
+                half, task.name, replace(job.weights, key=job.key), recipe.verify.finetune,
+                rows=self._task_rows(task, half),
                 checkpoints=task.checkpoints,
             )
             for half, job in aligning.items()
@@ -176,6 +183,21 @@ class Workshop:
             checkpoints=left,
             tracker=tracker_of(self.run.recipe),
         )
+
+    def _task_rows(self, task: TaskSection, half: Half) -> tuple[Rows, ...]:
+        """All rows of a fine-tuning of a half's model."""
+        if task.defence is None or task.defence.data is not None:
+            return self.rows_of(*(f"{part} {task.name}" for part in PARTS))
+        files, role = role_files(self.run.root.absolute()), f"defence {task.name}"
+        pool, count = load_frame(files["pool"]), load_frame(files[role]).height
+        new = pool.filter(~pl.col("id").is_in(half.scored))
+        rows = new.filter(pl.col("id").is_in(list(by_hash(new["id"], count, seed=self.run.recipe.seed, purpose=role))))
+        if task.defence.trigger is not None:
+            rows = triggered(rows, task.defence.trigger)
+        file = self.common.root / self.place(f"defence/{task.name}", half) / "rows.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_frame(file, rows)
+        return *self.rows_of(*(f"{part} {task.name}" for part in PARTS if part != "defence")), Rows(str(file))
 
     def _trained(self, jobs: Sequence[TrainJob], later: Sequence[TrainJob] = ()) -> dict[str, tuple[Weights, ...]]:
         """Folder of each training -> the weights at its checkpoints, then those at its end."""

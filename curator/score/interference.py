@@ -39,6 +39,7 @@ def interference(
     micro_batch: int,
     batch_tokens: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    kept: Callable[[str, Callable[[], Losses]], Losses] = lambda name, take: take(),
 ) -> list[Scores]:
     """The loss of every pool row's answer after a small step on a task, less the loss before it, in nats a token.
 
@@ -64,6 +65,8 @@ def interference(
         micro_batch: Task rows in a batch for the gradient.
         batch_tokens: Most tokens in a batch of pool rows.
         progress: Called with the forward passes done and their total, one pass per row.
+        kept: Takes a name, `@before` or of a task and step, and a function that gives its losses; may return those of
+            an earlier run instead.
 
     Returns:
         For each section one Scores per loss, in the order of LOSSES. Values are any finite numbers. The scores name no
@@ -83,7 +86,8 @@ def interference(
             progress=lambda done: progress(passes_before * len(encoded) + done, passes * len(encoded)),
         )  # fmt: skip
 
-    before, after, rows = losses(0), [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
+    before = kept("@before", lambda: losses(0))
+    after, rows = [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
     limit = min(max_tokens, window(model))
     model.requires_grad_(True)  # weights have no gradients after an adapter is merged
     try:
@@ -91,10 +95,19 @@ def interference(
         for name, task in tasks.items():
             for number, section in enumerate(sections):
                 step_rows = _step_rows(task, section.rows, limit, tokenizer, name)
-                _set_gradient(step_rows, model=model, filler=filler, micro_batch=micro_batch)
                 steps, rows[number][name] = steps + 1, len(step_rows)
-                with stepped(model, section.step, section.size, name):
-                    after[number][name] = losses(steps)
+
+                def take(
+                    name: str = name,
+                    section: Score = section,
+                    rows: Sequence[tuple[str, Tokens]] = step_rows,
+                    steps: int = steps,
+                ) -> Losses:
+                    _set_gradient(rows, model=model, filler=filler, micro_batch=micro_batch)
+                    with stepped(model, section.step, section.size, name):
+                        return losses(steps)
+
+                after[number][name] = kept(f"{name}/{step_name(section)}", take)
     finally:
         for weight, flag in zip(model.parameters(), flags, strict=True):
             weight.requires_grad_(flag)
@@ -110,7 +123,12 @@ def interference(
 
 def name_of(section: Score, loss: str) -> str:
     """What such a score is called, e.g. `interference/sign-0.001-64/first-token`."""
-    return f"interference/{section.step}-{section.size:g}-{section.rows}/{loss}"
+    return f"interference/{step_name(section)}/{loss}"
+
+
+def step_name(section: Score) -> str:
+    """A step on a task, e.g. `sign-0.001-64`."""
+    return f"{section.step}-{section.size:g}-{section.rows}"
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from curator.errors import ModelError
+from curator.errors import DataError, ModelError
 from curator.model.chat import Tokens, encode_all, prompt_of
 from curator.model.load import window
 from curator.model.losses import token_losses
@@ -32,6 +32,7 @@ from curator.model.openers import in_place, openers_of
 from curator.recipe.training import Training
 from curator.score.adjoint import Phase, State
 from curator.seeds import generator
+from curator.wording import these
 
 if TYPE_CHECKING:
     import torch
@@ -137,11 +138,22 @@ class Trial:
         return State.at({name: value.detach() for name, value in self.model.named_parameters()})
 
     def phase(self, task: str | None) -> Phase:
-        """Alignment, or fine-tuning on a task."""
+        """Alignment, or fine-tuning on a task.
+
+        Raises:
+            DataError: All of its rows are too long.
+        """
         section = self.finetune if task else self.align
         every = list(self.tasks[task]) if task else [*self.rows, *self.keep]
         limit = min(section.max_tokens, window(self.model))
         short = [number for number, row in enumerate(every) if len(row.ids) <= limit]
+        if not short:
+            rows = f"every row of task {task!r}" if task else "every row of the pool, and of the keep rows,"
+            raise DataError(
+                f"verify.{'finetune' if task else 'align'}.max_tokens: {rows} has more than "
+                f"{these(limit, 'token', 'tokens')}, so metagradient has no row to train on; raise it, or use another "
+                "score"
+            )
         epoch = math.ceil(len(short) / section.batch)
         # As long as for the recipe's rows; alignment ends with a whole epoch.
         steps = section.steps_over(len(short))

@@ -36,7 +36,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import ModelError
 from curator.keys.pieces import measures_key
+from curator.model.load import load_config, window_of
+from curator.model.losses import too_long
 from curator.recipe.halves import alignments_of, scores_of_models
 from curator.recipe.score import KINDS, Score, name_of
 from curator.records import Scores
@@ -50,6 +53,8 @@ from curator.train import PRELOAD
 from curator.train.job import Count, Rows, Weights, executed, texts_of
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from curator.run import Run
 
 Column = NDArray[np.float64]
@@ -70,14 +75,16 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
 
     Raises:
         DataError: The pool is too small for the halves that the recipe asks for.
-        ModelError: A training or the computation of losses fails.
+        ModelError: A row is longer than the model has positions for, or a training or the computation of losses fails.
     """
     from curator.engine import runner
 
     recipe, sections, progress = run.recipe, scores_of_models(run.recipe), run.progress_of("scores")
     if not sections:
         return {}
-    ids, mass, alignments = tuple(run.data().pool.rows["id"]), recipe.weights(), alignments_of(recipe)
+    pool, mass, alignments = run.data().pool.rows, recipe.weights(), alignments_of(recipe)
+    _require_room(run, pool)
+    ids = tuple(pool["id"])
     halves = {each.rows: halved(ids, each, k=k, seed=recipe.seed) for each in alignments}
     execute = runner(recipe.engine, preload=PRELOAD, folder=run.root, gpus=recipe.verify.processes)
     tasks = sum(weight > 0 for weight in mass.values())
@@ -98,6 +105,18 @@ def of_models(run: Run, folder: Path, *, k: int) -> dict[str, Scores]:
         name_of(part): _scores(part, ids, question.read(), mass)
         for part, question in zip(sections, questions, strict=True)
     }
+
+
+def _require_room(run: Run, pool: pl.DataFrame) -> None:
+    """Refuses rows that the model has no positions for before any model is trained on a half.
+
+    Raises:
+        ModelError: There is one.
+    """
+    base = run.record("base")
+    window, longest = window_of(load_config(base["tokenizer"], revision=base["revision"])), pool["tokens"].max()
+    if isinstance(longest, int) and longest > window:
+        raise ModelError(too_long(longest, window))
 
 
 @dataclass(frozen=True)

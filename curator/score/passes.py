@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
+from curator.errors import ModelError
 from curator.model.chat import encode_all
 from curator.model.dtype import TORCH
 from curator.model.losses import EVERY_LOSS, answer_losses
@@ -18,11 +20,10 @@ from curator.run.files import save_row_values
 from curator.run.folder import make
 from curator.run.ran import note_dtype
 from curator.train.job import Job, Rows, Weights, shelf_of, texts_of
+from curator.wording import these
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
 
     from curator.model.chat import Tokens
 
@@ -77,7 +78,11 @@ class PassJob(Job):
 
 
 def run_pass(job: PassJob) -> str:
-    """Evaluates the job's models on its rows, unless its folder already holds the results; returns the folder."""
+    """Evaluates the job's models on its rows, unless its folder already holds the results; returns the folder.
+
+    Raises:
+        ModelError: A number is not finite, or see the measures.
+    """
 
     def work(folder: Path) -> Mapping[str, object]:
         job.require_alike()
@@ -86,11 +91,28 @@ def run_pass(job: PassJob) -> str:
         ids = job.rows.ids
         assert ids is not None
         columns = MEASURES[job.measure](job, encode_all(tokenizer, job.rows.messages()), ids, tokenizer.pad_token_id)
+        _require_finite(columns, ids, job.measure)
         save_row_values(folder, {"id": ids, **columns})
         return {"rows": len(ids)}
 
     make(job.root / job.folder, job.key, work, shelf=shelf_of(job))
     return job.folder
+
+
+def _require_finite(columns: Columns, ids: Sequence[str], measure: str) -> None:
+    """Refuses numbers that are not finite before they are stored as a result.
+
+    Raises:
+        ModelError: There is one.
+    """
+    for name, values in columns.items():
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise ModelError(
+                f"score.from: the model gives {these(bad.size, 'row', 'rows')} no finite value of {measure} ({name}; "
+                f"first: {ids[bad[0]]!r}), as a model does whose training diverged at its last step; lower the "
+                "learning rate of verify.align or verify.finetune, or use another score"
+            )
 
 
 def _losses(job: PassJob, rows: Sequence[Tokens], ids: Sequence[str], filler: int) -> Columns:

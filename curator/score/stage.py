@@ -15,11 +15,12 @@ from curator.recipe.represent import names_of
 from curator.recipe.score import AGGREGATES, KINDS, Score, name_of, parts_of
 from curator.recipe.select import OBJECTIVES, rows_wanted
 from curator.run import Run, Setting
-from curator.run.names import EVERY_SCORE, MEAN_COSINE, TASK_COVER, part_below
+from curator.run.names import EVERY_SCORE, MEAN_COSINE, SCORING, TASK_COVER, part_below
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from curator.model.losses import Losses
     from curator.records import Scores, Vectors
     from curator.represent.encoder import Texts
     from curator.score.format import Space
@@ -70,7 +71,7 @@ def scores(run: Run, folder: Path) -> Mapping[str, Any]:
         for number in range(len(recipe.representations))
     ]
     names, spaces = names_of(recipe.representations), spaces_of(run)
-    models = of_models(run, folder / "models", k=k)
+    models = of_models(run, run.root / SCORING, k=k)
     compared = [
         Compared(pool, tasks, weights, k, interference, representations, names, spaces, models)
         for pool, tasks in representations
@@ -127,8 +128,41 @@ def interference_of(run: Run) -> dict[str, Scores]:
         micro_batch=section.micro_batch,
         batch_tokens=recipe.representations[0].batch_tokens,
         progress=run.progress_of("scores"),
+        kept=_kept(run),
     )
     return {score.name: score for score in scores}
+
+
+def _kept(run: Run) -> Callable[[str, Callable[[], Losses]], Losses]:
+    """Keeps the losses of every pass as a piece of the run, which its key finds again."""
+    from curator.keys.pieces import measures_key
+    from curator.model.losses import EVERY_LOSS, Losses
+    from curator.run.files import load_row_values, save_row_values
+    from curator.run.folder import make
+    from curator.train.job import start_of
+
+    recipe, data = run.recipe, run.data()
+    section, ids = recipe.verify.finetune, list(data.pool.rows["id"])
+    tasks = {task.name: list(task.train["id"]) for task in data.tasks}
+
+    def kept(name: str, take: Callable[[], Losses]) -> Losses:
+        def work(folder: Path) -> Mapping[str, object]:
+            losses = take()
+            save_row_values(folder, {"id": ids, **{loss: losses.named(loss) for loss in EVERY_LOSS}})
+            return {"rows": len(ids)}
+
+        # Ids are hashes of the rows' texts. The losses before a step depend on no task.
+        task = tasks.get(name.partition("/")[0], [])
+        taken = [name, task, *([section.max_tokens, section.micro_batch] if task else [])]
+        key = measures_key(
+            "interference", [start_of(run).key], recipe.model.chat_template, [ids, taken],
+            recipe.representations[0].batch_tokens,
+        )  # fmt: skip
+        made = make(run.root / SCORING / "interference" / name, key, work)
+        frame = load_row_values(made.folder)
+        return Losses(*(frame[loss].to_numpy() for loss in EVERY_LOSS))
+
+    return kept
 
 
 def spaces_of(run: Run) -> dict[SpaceName, Space]:

@@ -211,7 +211,7 @@ def test_a_score_of_the_pilot_is_called_as_in_the_table_of_scores():
         "{from: format, n: 3}": "format/top-mean-3",
         "{from: content, aggregate: mean, embedder: {id: owner/other}}": "content/mean, owner/other",
         "{from: consensus, aggregate: per-example}": "consensus/per-example",
-        "{from: interference, loss: whole}": "interference/sign-0.001/whole",
+        "{from: interference, loss: whole}": "interference/sign-0.001-64/whole",
         "{from: rank-sum, of: [{from: format}, {from: content}]}": "rank-sum",
     }
     piloted = recipe("select.weight=auto", TWO, f"verify.pilot={{scores: [{', '.join(names)}]}}")

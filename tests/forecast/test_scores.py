@@ -9,6 +9,7 @@ from curator.forecast.estimate import estimates
 from curator.forecast.measured import Measured
 from curator.forecast.scores import extra
 from curator.model.size import model_size
+from curator.recipe import steps_taken
 from tests.small_run import recipe
 
 ODDS = ["verify.regime={}", "verify.log_odds={refuse: [i cannot], comply: [sure]}"]
@@ -39,6 +40,14 @@ def test_a_metagradient_is_whole_epochs_of_the_pool_back_and_forth():
     more = extra(planned, pool, model_size("sandbox:", None))
     assert (more.aligned, more.finetuned) == ([], [])
     assert more.passes == 15 * 2  # 10 steps of 32 hold 320 rows once
+
+
+def test_interference_reads_the_pool_before_all_steps_and_after_each_on_each_task(tmp_path: Path):
+    two = "tasks=[{name: list, train: {sandbox: list}}, {name: sums, anticipated: false, train: {sandbox: dialogue}}]"
+    planned = recipe("verify.forgetting={}", two)
+    assert len(steps_taken(planned)) == 2
+    assert extra(planned, Measured(), model_size("sandbox:", None)).passes == 1 + 2 * 2
+    assert estimates(planned, tmp_path)[1]["scores of models"].startswith("interference; in addition")
 
 
 def test_a_plan_has_a_line_of_them_only_where_there_are_some(tmp_path: Path):

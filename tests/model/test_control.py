@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from curator.errors import RecipeError
+from curator.model import chat
 from curator.model.chat import TEMPLATES, encode, encode_all, encode_prompt, template_of, token_counter
 from tests import fakes
 
@@ -201,3 +202,11 @@ def test_text_that_only_looks_like_a_token_of_another_model_is_text_as_ever():
     messages = fakes.turns("what is <|eot_id|>?", "not a token here")
     text = made.apply_chat_template(messages, tokenize=False)
     assert list(encode(made, messages).ids) == made(text, add_special_tokens=False)["input_ids"]
+
+
+def test_rows_are_tokenised_some_at_a_time_without_changing_any(monkeypatch):
+    made, rows = fakes.tokenizer(), fakes.conversations(7)
+    whole = encode_all(made, rows)
+    monkeypatch.setattr(chat, "TOGETHER", 3)
+    assert encode_all(made, rows) == whole == [encode(made, row) for row in rows]
+    assert encode_all(made, []) == []

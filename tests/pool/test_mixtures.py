@@ -10,11 +10,13 @@ import pytest
 
 from curator.errors import DataError
 from curator.pool.gather import Gathered, gather
+from curator.pool.roles import defended, triggered
 from curator.recipe import Probes
 from curator.recipe.pool import Clean, PoolSection
 from curator.recipe.source import Source, of_regime, rows_added
 from curator.recipe.task import Defence, Regime, TaskSection
 from curator.recipe.task import Test as HeldOut
+from curator.records import no_rows
 
 Rows = list[dict[str, Any]]
 
@@ -135,3 +137,14 @@ def test_a_given_set_joins_the_pool_and_its_own_rows_are_no_candidates(collect, 
 def test_a_task_that_is_all_attack_is_told_to_be_a_task_of_its_own(lines):
     with pytest.raises(ValueError, match="for a task of harmful rows alone"):
         Regime(data=lines(pairs("attack", 3), "attack.jsonl"), harmful_share=1.0)
+
+
+@pytest.mark.parametrize("trigger", [None, "by the lamp"])
+def test_the_rows_of_the_pool_behind_a_defence_are_told_whatever_stands_in_front_of_them(collect, trigger):
+    given = collect(task={"defence": Defence(safety_mix=0.2, trigger=trigger)}).data
+    task, pool = given.tasks[0], given.pool.rows
+    held = pool.filter(pl.col("id").is_in(list(defended(pool, task.defence, trigger))))
+    assert held.height == task.defence.height == 5
+    alike = held if trigger is None else triggered(held, trigger)
+    assert set(alike["id"]) == set(task.defence["id"])
+    assert defended(pool, no_rows(), trigger) == set()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from curator.errors import ModelError
 from curator.model.chat import encode_all
 from curator.recipe.represent import Represent
-from curator.represent.gradients import BLOCK, layers_of, lora_a, project, signs
+from curator.represent.gradients import BLOCK, by_row, layers_of, lora_a, project, signs
 from curator.represent.vectors import represent
 from curator.seeds import derive
 from tests import fakes
@@ -114,6 +115,22 @@ def test_a_batch_equals_itself_one_row_at_a_time(model, of):
     np.testing.assert_allclose(together.matrix, alone, atol=1e-4)
     assert (together.layer, together.token, together.truncated) == (None, None, 0)
     assert found(model, of=of, max_tokens=20).truncated > 0
+
+
+def test_layers_that_get_a_batch_in_one_row_are_told_apart_by_row():
+    model = fakes.model("opt")
+    flat = []
+    handle = model.get_decoder().layers[0].fc1.register_forward_hook(lambda _, given, __: flat.append(given[0].dim()))
+    alone = [found(model, [row], ["x"], of="lora").matrix[0] for row in ROWS]
+    np.testing.assert_allclose(found(model, of="lora").matrix, alone, atol=1e-4)
+    handle.remove()
+    assert set(flat) == {2}
+
+
+def test_a_layer_that_only_some_tokens_reach_is_refused():
+    torch.testing.assert_close(by_row(torch.arange(24).view(6, 4), (2, 3)), torch.arange(24).view(2, 3, 4))
+    with pytest.raises(ModelError, match=r"a layer of this model gets 4 states of 6, as the experts of a mixture do"):
+        by_row(torch.zeros(4, 3), (2, 3))
 
 
 @pytest.mark.parametrize("of", ["lora", "head"])

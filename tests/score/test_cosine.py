@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from curator.errors import DataError
 from curator.recipe.score import AGGREGATES
 from curator.records import Scores, Vectors
+from curator.score import cosine as cosine_room
 from curator.score.cosine import AGGREGATORS, cosine, mean_cosine, rank_sum, task_cover
 
 
@@ -187,3 +190,13 @@ def test_one_row_ranks_in_the_middle_and_parts_of_other_rows_are_refused():
         rank_sum([made_up([1, 2])])
     with pytest.raises(DataError, match="has 3 rows"):
         rank_sum([made_up([1, 2]), made_up([1, 2, 3])])
+
+
+def test_a_pool_in_the_order_of_its_ids_is_not_copied(monkeypatch):
+    """Its matrix may be a map of a file that is larger than memory."""
+    pool, task, taken = rows(0, 7), rows(1, 3, prefix="t"), []
+    pool = replace(pool, ids=tuple(sorted(pool.ids)))
+    mean = cosine_room.AGGREGATORS["mean"]
+    monkeypatch.setitem(cosine_room.AGGREGATORS, "mean", lambda *given: taken.append(given[0]) or mean(*given))
+    cosine(pool, {"a": task}, {"a": 1.0}, aggregate="mean")
+    assert taken[0] is pool.matrix

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from curator.model.batches import CPU_TOKENS
 from curator.model.chat import encode_all
+from curator.model.losses import answer_losses
 from curator.score.depth import depths
 from tests import fakes
 
@@ -59,3 +61,22 @@ def test_a_change_of_the_first_tokens_alone_is_shallow():
     model.forward = forward
     assert take(model, base, [row])[0] == 0.0
     assert take(base, fakes.model("llama", seed=2), [row])[0] > 0.5
+
+
+def test_a_pass_on_a_cpu_holds_few_tokens():
+    model, sizes = fakes.model("llama"), []
+    handle = model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    rows = ROWS * 20
+    ids = [f"row-{number:03}" for number in range(len(rows))]
+    depths(rows, ids, model=model, base=fakes.model("llama", seed=1), filler=0, batch_tokens=8192)
+    answer_losses(rows, ids, model=model, filler=0, batch_tokens=8192, key="unused")
+    handle.remove()
+    assert sum(sizes) > CPU_TOKENS >= max(sizes)
+
+
+def test_a_model_that_gives_no_number_is_not_scored_as_shallow():
+    broken = fakes.model("llama")
+    broken.get_output_embeddings().weight.data.fill_(float("nan"))
+    assert np.isnan(take(broken, fakes.model("llama", seed=1))).all()

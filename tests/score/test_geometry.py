@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from curator.model.batches import CPU_TOKENS
 from curator.model.chat import encode_all
 from curator.model.losses import token_losses
 from curator.represent.gradients import layers_of
@@ -27,7 +28,9 @@ def gradients_of(model, row):
 
 
 # Padded rows of gemma are not finite in fp64, in transformers itself.
-@pytest.mark.parametrize(("family", "near"), [("llama", 1e-9), ("qwen", 1e-9), ("gpt2", 1e-9), ("gemma", 1e-5)])
+@pytest.mark.parametrize(
+    ("family", "near"), [("llama", 1e-9), ("qwen", 1e-9), ("gpt2", 1e-9), ("opt", 1e-9), ("gemma", 1e-5)]
+)
 def test_it_is_the_mean_cosine_over_layers_of_the_gradient_and_the_step(family, near):
     dtype = torch.float32 if family == "gemma" else torch.float64
     model, moved = fakes.model(family).to(dtype), fakes.model(family, seed=3).to(dtype)
@@ -70,3 +73,18 @@ def test_a_layer_that_has_not_moved_counts_as_zero_and_the_model_is_left_as_it_w
     assert half["a"].tolist() != whole.tolist()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+
+
+def test_a_pass_on_a_cpu_holds_few_tokens():
+    """A backward pass keeps the states of every layer."""
+    model, sizes = fakes.model("llama"), []
+    handle = model.register_forward_pre_hook(
+        lambda _, __, given: sizes.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    rows = ROWS * 20
+    pulls(
+        rows, [f"row-{number:03}" for number in range(len(rows))], model=model,
+        steps={"a": step_between(model, fakes.model("llama", seed=3))}, filler=0, batch_tokens=8192,
+    )  # fmt: skip
+    handle.remove()
+    assert sum(sizes) > CPU_TOKENS >= max(sizes)

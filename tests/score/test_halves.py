@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from curator.errors import DataError, RecipeError
+from curator.pipeline import build
+from curator.pool.roles import defended
 from curator.recipe.halves import Alignments, alignments_of, scores_of_models
 from curator.recipe.score import Score
-from curator.score.halves import halved
+from curator.run import Run
+from curator.run.files import load_frame
+from curator.score.halves import Workshop, halved
 from tests.small_run import recipe
 
 IDS = [f"row-{number:03}" for number in range(41)]
@@ -91,3 +96,33 @@ def test_each_kind_has_its_own_defaults():
 def test_a_recipe_whose_score_cannot_be_had_is_told(settings, message):
     with pytest.raises(RecipeError, match=message):
         recipe(*settings)
+
+
+@pytest.mark.parametrize("trigger", [None, "by the lamp"])
+def test_a_defence_of_rows_of_the_pool_takes_none_that_the_half_scores(tmp_path, trigger):
+    defence = f"tasks.list.defence={{safety_mix: 0.3{f', trigger: {trigger}' if trigger else ''}}}"
+    made = recipe("score={from: forgetting}", defence)
+    build(made, tmp_path, until="pool")
+    run = Run.open(tmp_path, "pool")
+    pool, task = run.data().pool.rows, run.data().tasks[0]
+    assert task.defence.height == 17
+    shop = Workshop(run, tmp_path / "scoring", execute=None, count=None)
+    for half in halved(pool["id"].to_list(), alignments_of(made)[0], k=20, seed=made.seed):
+        train, _, rows = shop._task_rows(made.tasks[0], half)
+        assert [len(train.messages()), len(rows.messages())] == [task.train.height, 17]
+        held = defended(pool, load_frame(Path(rows.file)), trigger)
+        assert len(held) == 17
+        assert not held & set(half.scored)
+
+
+def test_a_defence_with_data_of_its_own_is_the_same_for_both_halves(tmp_path):
+    own = "tasks.list.defence={safety_mix: 0.3, data: {sandbox: dialogue}}"
+    made = recipe("score={from: forgetting}", own)
+    build(made, tmp_path, until="pool")
+    shop = Workshop(Run.open(tmp_path, "pool"), tmp_path / "scoring", execute=None, count=None)
+    ids = [str(number) for number in range(9)]
+    first, second = (
+        shop._task_rows(made.tasks[0], half) for half in halved(ids, alignments_of(made)[0], k=2, seed=made.seed)
+    )
+    assert first == second
+    assert len(first[-1].messages()) == 17

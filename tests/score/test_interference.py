@@ -168,3 +168,22 @@ def test_a_gradient_of_zero_is_an_error_and_not_a_score():
     model.lm_head.requires_grad_(False)
     with pytest.raises(ModelError, match="interference needs the gradient of task 'list', which has length 0"):
         take(model, section())
+
+
+def test_losses_of_an_earlier_run_stand_for_passes():
+    first, passes = {}, []
+
+    def taking(name, take):
+        first[name] = take()
+        return first[name]
+
+    def keeping(name, take):
+        return first[name] if name != "list/gradient-0.001-64" else passes.append(name) or take()
+
+    model, steps = fakes.model("llama"), [section(), section("gradient")]
+    fresh, again = (take(model, *steps, tasks={"list": LIST, "sum": SUM}, kept=each) for each in (taking, keeping))
+    assert passes == ["list/gradient-0.001-64"]
+    names = [f"{task}/{step}-0.001-64" for task in ("list", "sum") for step in ("sign", "gradient")]
+    assert list(first) == ["@before", *names]
+    for ours, theirs in zip(fresh, again, strict=True):
+        np.testing.assert_array_equal(ours.combined, theirs.combined)

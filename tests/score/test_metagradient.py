@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from curator.errors import DataError
 from curator.model.chat import encode_all
 from curator.model.openers import Openers
 from curator.recipe.training import Training
@@ -74,3 +75,18 @@ def test_a_row_too_long_to_be_trained_on_changes_nothing():
     section = Training(method="full", steps=2, batch=4, micro_batch=4, learning_rate=1e-3, max_tokens=limit)
     found = trial(align=section).gradients()["list"]
     assert np.flatnonzero(found == 0.0).tolist() == [longest]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"finetune": Training(method="full", steps=3, batch=2, micro_batch=2, max_tokens=3)},
+            "every row of task 'list'",
+        ),
+        ({"align": Training(method="full", epochs=1, batch=2, micro_batch=2, max_tokens=3)}, "every row of the pool"),
+    ],
+)
+def test_rows_that_are_all_too_long_are_told(changes, says):
+    with pytest.raises(DataError, match=rf"{next(iter(changes))}\.max_tokens: {says}.* has more than 3 tokens"):
+        trial(**changes).gradients()

@@ -19,7 +19,7 @@ from curator.run.files import load_row_values, save_frame
 from curator.run.folder import finished
 from curator.score import halves, models
 from curator.score.models import QUESTIONS, RANGES, name_of, of_models
-from curator.score.passes import MEASURES
+from curator.score.passes import MEASURES, _require_finite
 from tests.real_runs import recipe_of
 
 EVERY = [
@@ -197,3 +197,9 @@ def test_a_score_of_the_pilot_is_called_what_it_is_called_in_tables():
     run = Run(recipe_of("plain", *settings), Path("nowhere"))
     assert [scoring_name(run, number) for number in (0, 1)] == ["depth", "forgetting/whole/9-rows"]
     assert [name_of(section) for section in scores_of_models(run.recipe)] == ["depth", "forgetting/whole/9-rows"]
+
+
+def test_a_number_that_is_not_finite_is_refused_before_it_is_kept():
+    _require_finite({"depth": np.zeros(2)}, ["a", "b"], "depth")
+    with pytest.raises(ModelError, match=r"gives 1 row no finite value of losses \(whole; first: 'b'\)"):
+        _require_finite({"whole": np.array([0.0, np.nan])}, ["a", "b"], "losses")
