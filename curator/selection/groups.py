@@ -181,7 +181,7 @@ def composed(section: Within, strata: Sequence[Stratum], allowed: Sequence[bool]
         for label, share in shares.items():
             if abs(sums.get(label, 0) - share * k) > 1 + 1e-6:
                 raise SelectionError(
-                    f"within.shares.{section.by[at]}: the share of {label!r} is {share * k:.1f} rows of {k:,}, and "
+                    f"within.shares.{section.by[at]}: the share of {label!r} is {share * k:.1f} of k ({k:,}), and "
                     f"whole rows of each stratum sum to {sums.get(label, 0):,}; state fewer shares, or change k"
                 )
     return {stratum: counts.get(stratum, 0) for stratum in dict.fromkeys(strata)}

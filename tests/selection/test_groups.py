@@ -126,7 +126,7 @@ def test_shares_that_whole_rows_miss_are_refused():
     section = Within(by=["category", "refusal"], shares=shares)
     assert set(composed(section, every, [True] * 32, 8).values()) == {1}
     with pytest.raises(
-        SelectionError, match=r"^within\.shares\.refusal: the share of 'p' is 2\.0 rows of 4, and .* 4;"
+        SelectionError, match=r"^within\.shares\.refusal: the share of 'p' is 2\.0 of k \(4\), and .* 4;"
     ):
         composed(section, every, [True] * 32, 4)
 
