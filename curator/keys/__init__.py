@@ -39,7 +39,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "pool": 8,
     "represent": 4,
     "scores": 3,
-    "select": 8,
+    "select": 9,
     "train": 4,
     "answer": 2,
     "judge": 4,

@@ -199,6 +199,10 @@ class Recipe(Section):
                 f"pool: sources have weights, which objective {objective!r} cannot use; remove weight, or choose "
                 "another objective"
             )
+        try:
+            self.select.refuse_uneven(self.pool.weights().values())
+        except ValueError as error:
+            raise ValueError(f"select: {error}") from error
         if len(self.representations) < 2 and any(part.kind == "consensus" for part in every_part(self)):
             raise ValueError(
                 "score: consensus needs several representations, and represent has one; give represent a list, or use "

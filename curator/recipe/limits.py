@@ -170,14 +170,17 @@ class Vulnerable(Section):
 
 class Within(Section):
     """A set composed as the pool is: each stratum, the rows with the same labels of all groupings, has its share of the
-    pool's rows. Rows without a label form a stratum of their own. `[refusal, length]` is short for `{by: [refusal,
+    pool's rows. Rows without a label form a stratum of their own. The first grouping keeps its shares to less than one
+    row, and each further one within the labels of those before it. `[refusal, length]` is short for `{by: [refusal,
     length]}`.
     """
 
     by: Annotated[list[Grouping], Field(min_length=1)]
     """What rows are grouped by."""
     shares: dict[Grouping, dict[str, Share]] = Field(default_factory=dict)
-    """State the composition by a grouping instead: label to share of the rows, sum 1. Other labels get no rows."""
+    """State the composition by a grouping instead: label to share of the rows, sum 1. Other labels get no rows. Stated
+    groupings come before the others.
+    """
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -245,6 +245,24 @@ class Select(Section):
                 "quotas, answers and vulnerable together limit groups that cross in three ways; remove one of them, "
                 "or set the shares of a group with within.shares instead of quotas"
             )
+
+    def refuse_uneven(self, weights: Collection[float]) -> None:
+        """Checks that a share of coverage can be kept where the rows of sources have these weights.
+
+        Raises:
+            ValueError: It cannot: with rows of less weight, the objective is only monotone for smaller parameters.
+        """
+        if self.coverage is None or not max(weights, default=0.0):
+            return
+        values, share = parameters_of(self.objective, self.parameters), min(weights) / max(weights)
+        for name, parameter in OBJECTIVES[self.objective].parameters.items():
+            most = parameter.monotone_to * share
+            if values[name] > most * (1 + 1e-12):
+                raise ValueError(
+                    f"coverage: {self.objective} with {name} {values[name]:g} is not monotone where sources have "
+                    f"weights from {min(weights):g} to {max(weights):g}, so adding rows can lower it; lower {name} to "
+                    f"{math.floor(1000 * most) / 1000:g}, remove the weights, choose another objective, or give weight"
+                )
 
     @property
     def groupings(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ from curator.recipe.limits import counted
 from curator.selection.problem import Problem, Rows
 from curator.wording import these
 
-CapsGiven = Mapping[str, tuple[Sequence[object], float]]
-"""Name of a cap -> `n` labels in the caller's row order (null for rows in none of its groups), and the largest share of
-the set that may have one label, in (0, 1]."""
+Most = float | Callable[[int], int]
+"""The largest share of a set that may have one label, in (0, 1], or a function from the size of a set to the most rows
+of one label."""
+CapsGiven = Mapping[str, tuple[Sequence[object], Most]]
+"""Name of a cap -> `n` labels in the caller's row order (null for rows in none of its groups), and its Most."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,13 @@ class Given:
     """
 
     name: str
-    share: float
+    share: Most
     group: Rows
     labels: tuple[str, ...]
+
+    def most(self, size: int) -> int:
+        """The most rows of one label in a set of `size` rows."""
+        return self.share(size) if callable(self.share) else counted(self.share, size)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
     """
     result = []
     for name, (labels, share) in (caps or {}).items():
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0.0 < share <= 1.0:
+        number_given = isinstance(share, int | float | np.number) and not isinstance(share, bool)
+        if not callable(share) and not (number_given and 0.0 < share <= 1.0):
             raise SelectionError(f"caps[{name!r}]: found share {share!r}; it must be above 0 and at most 1")
         if len(labels) != len(problem.ids):
             raise SelectionError(
@@ -102,7 +109,7 @@ def read(problem: Problem, caps: CapsGiven | None) -> tuple[Given, ...]:
         number: dict[object, int] = {None: -1}
         group = [number.setdefault(labels[row], len(number) - 1) for row in problem.rows.tolist()]
         names = tuple(str(label) for label in number if label is not None)
-        result.append(Given(name, float(share), np.array(group, dtype=np.int64), names))
+        result.append(Given(name, share if callable(share) else float(share), np.array(group, dtype=np.int64), names))
     return tuple(result)
 
 
@@ -121,7 +128,7 @@ def sized(given: Iterable[Given], size: int, allowed: Rows, ids: Sequence[str]) 
     labels: list[str] = []
     for number, each in enumerate(given):
         rows = np.bincount(each.group[allowed][each.group[allowed] >= 0], minlength=len(each.labels))
-        largest = counted(each.share, size)
+        largest = each.most(size)
         binding = np.flatnonzero(rows > largest)
         renumbered = np.full(len(each.labels) + 1, -1, dtype=np.int32)  # the last entry is for rows in no group
         renumbered[binding] = np.arange(len(most), len(most) + len(binding), dtype=np.int32)

@@ -63,7 +63,8 @@ def explain(
         Others: `id`, `similarity`, `covered_by` (the chosen row of largest cosine, null where none is positive),
         `coverage` (that cosine, in [0, 1]), `value` (what adding the row to the final set would change the objective
         by), `barred` (the limit that keeps it out whatever its value: `exclude`; `quota` if its group is full; the name
-        of a cap that its group has reached; `budget` if it does not fit any more; else null).
+        of a cap that its group has reached; `vulnerable` or `not vulnerable` if the set has its share of this kind;
+        `budget` if it does not fit any more; else null).
 
     Raises:
         SelectionError: `scores` lacks a row.
@@ -220,7 +221,15 @@ def _barred(bounds: Limits, picks: list[int], rest: list[int]) -> list[str | Non
     tally, allowed = Tally(bounds), set(bounds.free.tolist())
     for row in picks:
         tally.take(row)
-    return ["exclude" if row not in allowed else tally.barred(row) for row in rest]
+    by_kind = {*bounds.names} <= {VULNERABLE, RESISTANT}  # the groups are then the kinds, whose share the recipe sets
+
+    def barred(row: int) -> str | None:
+        if row not in allowed:
+            return bounds.closed.get(row, "exclude")
+        limit = tally.barred(row)
+        return bounds.names[bounds.group[row]] if limit == "quota" and by_kind else limit
+
+    return [barred(row) for row in rest]
 
 
 def _coverers(problem: Problem, picks: Rows) -> tuple[Rows, Column]:

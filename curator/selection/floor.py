@@ -107,8 +107,9 @@ def keep(
         prefer: One of SIGNS; `none` keeps lambda at 0.
         stochastic, seed: As in `select`.
 
-    At most 12 sets are chosen, and fewer if the share of one is less than 0.002 above the floor. Each starts from the
-    same gains at the empty set, and the graph is built once.
+    At most 12 sets are chosen, and fewer if the share of one is less than 0.002 above the floor, or no set within the
+    limits is less similar (or more) than one that keeps it. Each starts from the same gains at the empty set, and the
+    graph is built once.
 
     Raises:
         SelectionError: The share or the preference is not as described, or the term is not monotone.
@@ -215,7 +216,8 @@ def _search(
         else:
             below = last
         if below is None:
-            if above.similarity == tries[-2].similarity and len(tries) > 2:
+            # Two lambdas may give the same set although a larger one gives another.
+            if abs(above.similarity - free.similarity) >= reach - 1e-9:
                 break  # similarity cannot fall (or rise) any further
             size *= _STEP
             continue

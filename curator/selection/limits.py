@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ class Limits:
         include: Rows that must be in, ascending. `free`: the other allowed rows, ascending.
         group: `(n,)` group number. `low`, `high`: `(g,)` least and most rows of each. `names`: `g` group labels.
         caps: Caps on rows that share a label, beside the quotas.
+        closed: Row that a limit keeps out whatever is chosen -> the name of the limit.
     """
 
     k: int | None
@@ -44,6 +45,7 @@ class Limits:
     high: Rows
     names: tuple[str, ...]
     caps: Caps
+    closed: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def quotas(self) -> bool:
@@ -174,8 +176,11 @@ class Tally:
             aside.pop(at if at < len(aside) and aside[at] == cost else -1)
 
     def counts(self) -> dict[str, int]:
-        """The number of rows taken from each group, by label."""
-        return {name: int(count) for name, count in zip(self._limits.names, self._count, strict=True)}
+        """The number of rows taken from each group, by label; groups whose labels read alike are one."""
+        counts = dict.fromkeys(self._limits.names, 0)
+        for name, count in zip(self._limits.names, self._count, strict=True):
+            counts[name] += int(count)
+        return counts
 
 
 def limits(
@@ -189,6 +194,7 @@ def limits(
     include: Sequence[str] | Sequence[int] = (),
     exclude: Sequence[str] | Sequence[int] = (),
     caps: CapsGiven | None = None,
+    closed: Mapping[str, Sequence[str]] | None = None,
 ) -> Limits:
     """Reads and checks the limits of a selection.
 
@@ -203,7 +209,8 @@ def limits(
         caps: Name -> `n` labels in the caller's row order, and the largest share of the set that may have one label, in
             (0, 1]: floor(share * k) rows, but at least 1. Rows labelled null are in no group. Under a budget the shares
             refer to the number of rows that it buys at the pool's mean cost. Groups of two caps must be disjoint or
-            nested, as identical answers are within one opener.
+            nested, as identical answers are within one opener. A function of k may give the number of rows.
+        closed: Name of a limit -> ids that it keeps out as `exclude` does.
 
     Raises:
         SelectionError: A limit is malformed, or no set meets the limits; the message names the limit, and the largest
@@ -214,16 +221,27 @@ def limits(
         raise SelectionError(f"k and budget: found k={k} and budget={budget}; give exactly one of them")
     cost, room = _room(problem, k, costs, budget)
     included, excluded = _rows("include", include, problem), _rows("exclude", exclude, problem)
+    shut = {row: name for name, ids in (closed or {}).items() for row in _rows(name, ids, problem).tolist()}
+    shut = {row: name for row, name in shut.items() if row not in set(excluded.tolist())}
+    excluded = np.union1d(excluded, np.array([*shut], dtype=np.int64))
     both = np.intersect1d(included, excluded)
     if both.size:
         raise SelectionError(f"include and exclude: both name {problem.ids[both[0]]!r}; remove it from one of them")
     group, names, low, high = _groups(problem, groups, quotas)
     free = np.setdiff1d(np.arange(n), np.concatenate([included, excluded]))
+    allowed = np.concatenate([included, free])
+    if budget is not None:
+        if not allowed.size:
+            raise SelectionError("exclude: names every row; name fewer")
+        if (cheapest := float(cost[allowed].min())) > room:
+            raise SelectionError(
+                f"budget: found {room:g}, but the cheapest row that may be chosen costs {cheapest:g}; raise it"
+            )
     whole = None if k is None else int(k)
     size = max(1, min(n, int(room / float(cost.mean())))) if whole is None else whole
-    capped = sized(read(problem, caps), size, np.concatenate([included, free]), problem.ids)
-    result = Limits(whole, room, cost, included, free, group, low, high, names, capped)
-    _satisfiable(result.without_caps)
+    capped = sized(read(problem, caps), size, allowed, problem.ids)
+    result = Limits(whole, room, cost, included, free, group, low, high, names, capped, shut)
+    _satisfiable(result.without_caps, result, problem.ids)
     if result.caps:
         _within_caps(result, problem.ids)
     return result
@@ -245,8 +263,6 @@ def _room(problem: Problem, k: int | None, costs: ArrayLike | None, budget: floa
     cost = column("costs", costs, n, low=0.0)[problem.rows]
     if (cost == 0).any():
         raise SelectionError(f"costs: row {problem.ids[int(np.argmin(cost))]!r} costs 0; every cost must be positive")
-    if cost.min() > budget:
-        raise SelectionError(f"budget: found {budget:g}, but the cheapest row costs {cost.min():g}; raise it")
     return cost, float(budget)
 
 
@@ -296,7 +312,8 @@ def _whole_or_null(bound: object) -> bool:
     return bound is None or (not isinstance(bound, bool) and isinstance(bound, int | np.integer) and int(bound) >= 0)
 
 
-def _satisfiable(limits: Limits) -> None:
+def _satisfiable(limits: Limits, capped: Limits, ids: Sequence[str]) -> None:
+    """Raises if no set meets the limits; `capped` are the same with their caps, which the largest k meets too."""
     groups, group = len(limits.low), limits.group[limits.include]
     forced = np.bincount(group, minlength=groups)
     available = forced + np.bincount(limits.group[limits.free], minlength=groups)
@@ -326,7 +343,8 @@ def _satisfiable(limits: Limits) -> None:
             )
     elif largest < limits.k:
         cause = "exclude" if available.sum() < limits.k else "quotas"
-        raise SelectionError(f"k: {limits.k} is impossible because of {cause}; lower k to at most {largest}")
+        fits = _largest_k(capped, ids) if capped.caps.given else largest
+        raise SelectionError(f"k: {limits.k} is impossible because of {cause}; {_lower(fits)}")
     elif len(limits.include) > limits.k:
         raise SelectionError(
             f"include: names {these(len(limits.include), 'row', 'rows')}, but k is {limits.k}; raise k"
@@ -362,11 +380,13 @@ def _within_caps(limits: Limits, ids: Sequence[str]) -> None:
             f"only {filled:,}; lower the minima, or raise the caps"
         )
     if limits.largest() < limits.k:
-        largest = _largest_k(limits, ids)
-        raise SelectionError(
-            f"k: {limits.k} is impossible because of {_named(limits, ids)}; "
-            + (f"lower k to at most {largest}, or raise the cap" if largest else "no smaller k is possible either")
-        )
+        fits = _largest_k(limits, ids)
+        advice = _lower(fits) + (", or raise the cap" if fits else "")
+        raise SelectionError(f"k: {limits.k} is impossible because of {_named(limits, ids)}; {advice}")
+
+
+def _lower(fits: int | None) -> str:
+    return f"lower k to at most {fits}" if fits else "no smaller k is possible either"
 
 
 def _minima_within(limits: Limits) -> int:
@@ -390,17 +410,16 @@ def _named(limits: Limits, ids: Sequence[str]) -> str:
         return _minima_within(other) == other.network.low.sum() and other.largest() >= (limits.k or 0)
 
     causes = [name for name in names if possible(name)] or names
-    share = {each.name: each.share for each in caps.given}
+    share = {each.name: "" if callable(each.share) else f"share {each.share:g}, " for each in caps.given}
     most = {caps.given[number].name: most for number, most in zip(caps.cap.tolist(), caps.most.tolist(), strict=True)}
     listed = " and ".join(
-        f"caps[{name!r}] (share {share[name]:g}, at most {these(most[name], 'row', 'rows')} of one label)"
-        for name in causes
+        f"caps[{name!r}] ({share[name]}at most {these(most[name], 'row', 'rows')} of one label)" for name in causes
     )
     return f"quotas and {listed}" if limits.quotas and limits.without_quotas.largest() >= limits.k else listed
 
 
 def _largest_k(limits: Limits, ids: Sequence[str]) -> int | None:
-    """The largest k for which the same shares leave k rows; null if there is none.
+    """The largest k for which the same shares (or functions of k) leave k rows; null if there is none.
 
     A smaller k leaves fewer rows, so no k above the number left at a larger k is possible.
     """

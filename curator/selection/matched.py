@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from bisect import bisect, insort
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from curator.errors import SelectionError
-from curator.selection.groups import largest_remainder
+from curator.selection.groups import Stratum, by_levels, largest_remainder
 from curator.selection.problem import column
 from curator.wording import these
 
@@ -28,16 +28,18 @@ Cell = tuple[Group, int]
 """A group, and a length quartile within it."""
 
 
-def within_strata(order: Ids, strata: Mapping[str, Hashable], k: int) -> Ids:
-    """The first `k` rows of an order, with each stratum as frequent as in the whole order, by largest remainder.
+def within_strata(order: Ids, strata: Mapping[str, Stratum], k: int) -> Ids:
+    """The first `k` rows of an order, with the labels of the first grouping as frequent as in the whole order, within
+    them those of the next, and so on, by largest remainder.
 
     Args:
         order: `n` ids, best first.
-        strata: Id -> its stratum.
+        strata: Id -> its stratum; the groupings that matter most come first.
         k: Number of rows, from 1 to n.
     """
     check_size(order, k)
-    left = largest_remainder(Counter(strata[row_id] for row_id in order), k)
+    stock = Counter(strata[row_id] for row_id in order)
+    left = by_levels(stock, k, range(len(strata[order[0]])))
     picks = []
     for row_id in order:
         if left[strata[row_id]]:
@@ -46,16 +48,21 @@ def within_strata(order: Ids, strata: Mapping[str, Hashable], k: int) -> Ids:
     return tuple(picks)
 
 
-def interleaved(order: Ids, strata: Mapping[str, Hashable]) -> Ids:
+def interleaved(order: Ids, strata: Mapping[str, Stratum], level: int = 0) -> Ids:
     """The rows rearranged so that every prefix has about the composition of the whole: the j-th of the n rows of a
-    stratum comes at the share (j - 1/2) / n of the order.
+    label of the first grouping comes at the share (j - 1/2) / n of the order, and the rows of a label are rearranged in
+    the same way by the next grouping. `level` is the position of the first.
     """
-    counts, seen = Counter(strata[row_id] for row_id in order), Counter[Hashable]()
-    stands = {}
+    if level == len(strata[order[0]]):
+        return order
+    parts: dict[str | None, list[str]] = {}
     for row_id in order:
-        stratum = strata[row_id]
-        stands[row_id] = (seen[stratum] + 0.5) / counts[stratum]
-        seen[stratum] += 1
+        parts.setdefault(strata[row_id][level], []).append(row_id)
+    stands = {
+        row_id: (place + 0.5) / len(part)
+        for part in parts.values()
+        for place, row_id in enumerate(interleaved(tuple(part), strata, level + 1))
+    }
     return tuple(sorted(order, key=stands.__getitem__))  # ties keep their order
 
 

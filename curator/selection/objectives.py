@@ -172,7 +172,8 @@ class GraphCut:
         # The gain of x is at least the sum over s in S of (w_s - 2 theta) K(x, s) / n, since a pair within the set is
         # in the first sum once for x and in the second in both orders; so no gain is negative while 2 theta <= min w.
         limit = OBJECTIVES["graph-cut"].parameters["theta"].monotone_to
-        self.monotone = theta <= limit * (float(problem.weight.min()) * scale)
+        # Of equal weights, the mean that they are divided by may differ from them in its last bits.
+        self.monotone = theta <= limit * (float(problem.weight.min()) * scale) * (1 + 1e-12)
         self.clear()
 
     def clear(self) -> None:

@@ -25,12 +25,13 @@ OPENED_SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
 REFUSAL = "refusal"
 
 
-def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
+def refusals(drawn: pl.DataFrame, traits: pl.DataFrame, *, by: str) -> list[str]:
     """Ids of the refusals in any set of an arm of RECOVERY, sorted.
 
     Args:
         drawn: The sets of all arms, columns `arm`, `seed`, `id`.
         traits: `id` and `refusal` (REFUSAL, another word, or null) of every candidate.
+        by: What says which answers are refusals, for the error.
 
     Raises:
         SelectionError: There are no refusals, so such an arm would be identical to the arm with the same rows.
@@ -39,8 +40,8 @@ def refusals(drawn: pl.DataFrame, traits: pl.DataFrame) -> list[str]:
     refusing = rows.join(traits.filter(refusal=REFUSAL).select("id"), on="id", how="semi")["id"].sort().to_list()
     if not refusing:
         raise SelectionError(
-            f"augment.recovery: no English refusal phrase was found in {these(rows.height, 'row', 'rows')} of the "
-            "recovery arms, so no row would get an opener; remove these arms and augment.recovery"
+            f"augment.recovery: {by} found no refusal in {these(rows.height, 'row', 'rows')} of the recovery arms, so "
+            "no row would get an opener; remove these arms and augment.recovery"
         )
     return refusing
 

@@ -9,6 +9,7 @@ import polars as pl
 from curator.errors import SelectionError
 from curator.recipe.repeats import OF_ROWS, Repeats
 from curator.recipe.verify import REPEATED
+from curator.wording import these
 
 REPEATS_SCHEMA = {"arm": pl.String, "id": pl.String, "group": pl.String, "repeats": pl.Int64}
 """For every row of an arm of REPEATED: its group, null for none, and how often a pass trains on it, at least 1."""
@@ -57,3 +58,11 @@ def repeated(section: Repeats | None, labels: Mapping[str, str | None], ids: Seq
     if section is None:
         return tuple(ids)
     return tuple(row_id for row_id in ids for _ in range(section.groups.get(labels[row_id] or "", 1)))
+
+
+def told(section: Repeats, labels: Mapping[str, str | None], ids: Sequence[str]) -> str:
+    """What one pass over a set of these ids trains on, in words."""
+    rows = len(repeated(section, labels, ids))
+    if rows == len(ids):
+        return f"no chosen row is repeated by {section.by}"
+    return f"one pass trains on {these(rows, 'row', 'rows')}, some repeated by {section.by}"

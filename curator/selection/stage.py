@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -24,18 +22,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curator.recipe.augment import Recovery
-    from curator.recipe.repeats import Repeats
     from curator.records import Data, Scores, Selection, Vectors
     from curator.selection.caps import CapsGiven
     from curator.selection.limits import Limits
     from curator.selection.problem import Column, Problem
-
-
-# Argument of `solve` -> the recipe's key behind it, if its name differs.
-_KEYS = {"budget": "select.budget_tokens", "costs": "select.budget_tokens"}
-
-# How `limits` begins an error about one group: its label as Python writes it, which may hold any character.
-_GROUP = re.compile(r"""quotas\[('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\]: (.*)""", re.DOTALL)
 
 
 class Chosen(NamedTuple):
@@ -80,7 +70,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     from curator.selection.explain import explain, stability
     from curator.selection.floor import frontier_frame
     from curator.selection.frontier import frontier
-    from curator.selection.repeats import labels_of, repeated, require_groups, table
+    from curator.selection.repeats import labels_of, require_groups, table, told
     from curator.selection.vulnerable import vulnerable_rows
 
     recipe, section, data = run.recipe, run.recipe.select, run.data()
@@ -119,7 +109,7 @@ def select(run: Run, folder: Path, *, pilot: Pilot) -> Mapping[str, Any]:
     summary = _summary(run, choice, selection, agreement["overlap"].to_list())
     if repeats is not None:
         save_frame(folder / REPEATS, table(repeats, groups, dict.fromkeys(drawn["arm"]), selection.ids))
-        summary += _pass(repeats, len(repeated(repeats, groups, selection.ids)))
+        summary += f"; {told(repeats, groups, selection.ids)}"
     recovery, shipped = recipe.augment.recovery, packages()
     if recovery is not None:
         opened, shipped = _opened(run, recovery, drawn), packages(recovery.openers)
@@ -173,6 +163,7 @@ def choose(
         SelectionError: No set meets the section's limits; the message names the recipe's key.
     """
     from curator.selection.limits import limits
+    from curator.selection.messages import in_words_of_the_recipe
     from curator.selection.problem import prepare
     from curator.selection.solve import solve
     from curator.selection.vulnerable import Narrowed, narrowed
@@ -207,7 +198,8 @@ def choose(
             costs=None if section.budget_tokens is None else tokens,
             budget=section.budget_tokens,
             include=section.include,
-            exclude=[*section.exclude, *limited.excluded],
+            exclude=section.exclude,
+            closed=limited.closed,
             caps={**caps_of(section.answers, traits, vectors.ids), **_in_order(limited.caps, order)},
         )
         selection = solve(
@@ -223,8 +215,13 @@ def choose(
             seed=seed,
             lengths=tokens,
         )
+        if not selection.ids:  # under a budget, rows are added while their value is positive
+            raise SelectionError(
+                f"budget: no row that fits it adds to the objective at weight {selection.weight:g}; lower weight, or "
+                "raise budget_tokens"
+            )
     except SelectionError as error:
-        raise SelectionError(_in_words_of_the_recipe(str(error), section)) from error
+        raise SelectionError(in_words_of_the_recipe(str(error), section)) from error
     if section.vulnerable is not None:  # its groups are not the ones counted
         counts = Counter(str(by_row[position[row_id]]) for row_id in selection.ids)
         named = sorted(set(by_row), key=lambda label: (label is not None, str(label)))
@@ -307,16 +304,18 @@ def caps_of(section: Answers | None, traits: pl.DataFrame | None, ids: Sequence[
     return {name: (labels[name], share) for name, share in section.shares.items()}
 
 
-def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    """A function from ordered ids to those within a selection's caps: the first ones of each label, in the same
-    order.
+def capped(chosen: Chosen) -> Callable[[tuple[str, ...]], tuple[str, ...]] | None:
+    """A function from ordered ids to those within a selection's caps on answers: the first ones of each label, in the
+    same order. Null if there are no such caps.
     """
     import numpy as np
 
     from curator.selection.caps import sized
 
-    ids = chosen.problem.ids
-    caps = sized(chosen.bounds.caps.given, chosen.bounds.caps.size, np.arange(len(ids)), ids)
+    ids, given = chosen.problem.ids, [each for each in chosen.bounds.caps.given if each.name in CAPPED_BY]
+    if not given:
+        return None
+    caps = sized(given, chosen.bounds.caps.size, np.arange(len(ids)), ids)
     row_of = {row_id: row for row, row_id in enumerate(ids)}
 
     def within(order: tuple[str, ...]) -> tuple[str, ...]:
@@ -350,14 +349,11 @@ def _sets(
     return sets
 
 
-def _pass(repeats: Repeats, rows: int) -> str:
-    return f"; one pass trains on {these(rows, 'row', 'rows')}, some repeated by {repeats.by}"
-
-
 def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
     """The rows of the recovery arms that are trained on behind an opener, in the columns of OPENED_SCHEMA."""
     from curator.model.load import load_tokenizer
     from curator.model.prefill import opener_tokens
+    from curator.recipe.refusals import refusals_by
     from curator.selection.recovery import openers, refusals, table
 
     start, least, most = run.record("base"), *section.tokens
@@ -365,7 +361,7 @@ def _opened(run: Run, section: Recovery, drawn: pl.DataFrame) -> pl.DataFrame:
         start["tokenizer"], revision=start["revision"], chat_template=run.recipe.model.chat_template
     )
     cut = opener_tokens(tokenizer, section.texts(run.base), most)
-    ids = refusals(drawn, run.traits())
+    ids = refusals(drawn, run.traits(), by=refusals_by(run.recipe))
     return table(openers(ids, cut, (least, most), seed=run.recipe.seed), tokenizer)
 
 
@@ -380,7 +376,7 @@ def _drawn(run: Run, choice: Choice, curated: Chosen, rows: pl.DataFrame, traits
     given |= {} if choice.best_draw is None else {BEST_RANDOM: choice.best_draw}
     seeds = {arm.name: recipe.verify.seeds_of(arm) for arm in recipe.verify.arms}
     drawable = scores.ids if data.given is None else tuple(data.candidates["id"])
-    within = capped(curated) if curated.bounds.caps.given else None
+    within = capped(curated)
     if within is not None and len(within(drawable)) >= len(selection.ids):
         seeds.setdefault(RANDOM_CAPPED, max(seeds.values()))
     return draw_arms(
@@ -412,32 +408,3 @@ def _summary(run: Run, choice: Choice, selection: Selection, overlaps: Sequence[
         size += f", the {end} similar found that keep {kept} above random sets within the limits"
         size += f", weight {selection.weight:.3g}"
     return f"{size}, {quality(selection, overlaps)}"
-
-
-def _in_words_of_the_recipe(error: str, section: Select) -> str:
-    """An error of `limits` or `solve`, with the recipe's key in place of the argument that it names first."""
-    from curator.selection.vulnerable import RESISTANT, VULNERABLE
-
-    for name, key in CAPPED_BY.items():
-        error = error.replace(f"caps[{name!r}]", f"select.answers.{key}")
-    error = re.sub(r"raise the caps?\b", "raise select.answers (null switches a cap off)", error)
-    if section.vulnerable is not None:
-        error = re.sub(rf"caps\['(?:{RESISTANT}|{VULNERABLE})'\]", "select.vulnerable", error)
-        if section.quotas is not None:
-            error = re.sub(r"because of (quotas|exclude);", r"because of select.vulnerable and \1;", error)
-        elif section.within is None:
-            error = error.replace("because of quotas", "because of select.vulnerable")
-            error = re.sub(r"^quotas: the minima", "vulnerable: share and top", error)
-            error = error.replace("lower the minima", "change share or top")
-    group = _GROUP.match(error)
-    if group and section.vulnerable is not None and section.quotas is None and section.within is None:
-        return f"select.vulnerable: of rows that are {ast.literal_eval(group[1])}, {group[2]}"
-    if group and section.quotas is not None:
-        label = ast.literal_eval(group[1])
-        key = f".groups.{label}" if label in section.quotas.groups else ""
-        return f"select.quotas{key}: of {section.quotas.by} {group[1]}, {group[2]}"
-    argument, _, rest = error.partition(":")
-    if argument == "quotas" and section.within is not None:
-        rest = rest.replace("the minima need", "its strata need").replace("but quotas and", "but its strata and")
-        return f"select.within:{rest.replace('lower the minima', 'name fewer groupings')}"
-    return f"{_KEYS.get(argument, f'select.{argument}')}:{rest}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -34,13 +34,13 @@ class Narrowed(NamedTuple):
 
     Attributes:
         labels: Group of each row. `quotas`: label -> (min, max). `caps`: as `limits` takes them.
-        excluded: Ids of rows that may not be chosen, because none of their kind may be.
+        closed: Kind of which no row may be chosen -> the ids of its rows.
     """
 
     labels: Sequence[str | None]
     quotas: Pairs
     caps: CapsGiven
-    excluded: tuple[str, ...] = ()
+    closed: Mapping[str, tuple[str, ...]] = {}
 
 
 def vulnerable_rows(run: Run) -> frozenset[str] | None:
@@ -88,17 +88,23 @@ def narrowed(
     kinds = [VULNERABLE if row_id in vulnerable else RESISTANT for row_id in ids]
     sizes = {VULNERABLE: wanted, RESISTANT: section.k - wanted}
     if section.quotas is not None:
-        none = {kind for kind, size in sizes.items() if size == 0}
-        excluded = tuple(row_id for row_id, kind in zip(ids, kinds, strict=True) if kind in none)
-        both = sorted(set(section.include).intersection(excluded))
+        closed = {
+            none: tuple(row_id for row_id, kind in zip(ids, kinds, strict=True) if kind == none)
+            for none, size in sizes.items()
+            if size == 0
+        }
+        both = sorted({*section.include} & {row_id for none in closed.values() for row_id in none})
         if both:
             raise SelectionError(f"include: names {both[0]!r}, and vulnerable.share leaves no row of its kind")
-        caps = {
-            kind: ([kind if each == kind else None for each in kinds], size / section.k)
-            for kind, size in sizes.items()
-            if size
+        share = section.vulnerable
+        # Functions of k, so that another size has whole rows by the same rounding.
+        most: dict[str, Callable[[int], int]] = {VULNERABLE: share.wanted, RESISTANT: lambda k: k - share.wanted(k)}
+        caps: CapsGiven = {
+            kind: ([kind if each == kind else None for each in kinds], most[kind])
+            for kind in sizes
+            if kind not in closed
         }
-        return Narrowed(labels, quotas, caps, excluded)
+        return Narrowed(labels, quotas, caps, closed)
     if section.within is None:
         return Narrowed(kinds, {kind: (sizes[kind], sizes[kind]) for kind in set(kinds)}, {})
     barred = set(section.exclude)

@@ -151,6 +151,28 @@ def test_where_no_set_covers_more_than_a_random_one_the_floor_excludes_none():
     assert flat.weight == 0.0
 
 
+def test_two_weights_with_one_set_do_not_end_the_search():
+    # Row 1 covers less than row 0 and is less similar, both slightly, so that small lambdas choose row 0 again.
+    weights, score = np.full(54, 0.9), np.zeros(54)
+    weights[:3], score[1:3] = (1.0, 0.96, 0.0), (-0.05, -1.0)
+    found = select(
+        np.eye(54, dtype=np.float32), score, 1, coverage=0.5, prefer="dissimilar", neighbours=1, row_weights=weights
+    )
+    assert found.ids == ("1",)
+    assert found.parameters["floor"]["similarity"] == pytest.approx(standard(score)[1])
+
+
+def test_a_recipe_with_weights_of_sources_refuses_coverage_where_they_make_it_fall():
+    two = "pool.sources=[{sandbox: pool, weight: 0.3}, {file: other.jsonl}]"
+    cut = ["select.weight=null", "select.objective=graph-cut", two]
+    with pytest.raises(
+        RecipeError, match=r"select: coverage: graph-cut with theta 0\.5 .* from 0\.3 to 1, .* to 0\.15,"
+    ):
+        recipe(*cut)
+    assert recipe(*cut, "select.parameters={theta: 0.15}").select.coverage == 0.9
+    recipe(*cut[1:], "select.weight=0.2")
+
+
 def test_what_has_no_floor_is_refused_in_words():
     x, score = unit_rows(0, 10), np.arange(10.0)
     with pytest.raises(SelectionError, match="the objective is not monotone with these parameters"):

@@ -81,8 +81,76 @@ def test_a_composition_is_that_of_the_rows_that_may_be_chosen():
     counts = composed(Within(by=BY), every, allowed, 5)
     assert sum(counts.values()) == 5
     stock = Counter(each for each, free in zip(every, allowed, strict=True) if free)
-    assert counts == {each: largest_remainder(stock, 5).get(each, 0) for each in set(every)}
+    assert all(abs(counts[each] - stock[each] / 2) < 1 for each in set(every))
+    kinds = Counter()
+    for each, count in counts.items():
+        kinds[each[:1]] += count
+    assert kinds == composed(Within(by=["refusal"]), [each[:1] for each in every], allowed, 5)
     assert composed(Within(by=BY), every, allowed, 10) == {each: stock[each] for each in set(every)}
+
+
+@pytest.mark.parametrize(("refusals", "others", "rows"), [(7, 13, 30), (30, 100, 10), (100, 30, 1)])
+@pytest.mark.parametrize("k", [19, 20, 51, 60])
+@pytest.mark.parametrize("stated", [True, False])
+def test_shares_of_the_first_grouping_hold_however_small_the_strata_of_the_next_are(refusals, others, rows, k, stated):
+    every = [(f"r{at}", "refusal") for at in range(refusals)] * rows + [
+        (f"o{at}", "other") for at in range(others)
+    ] * rows
+    shares = {"refusal": {"refusal": 0.5, "other": 0.5}} if stated else {}
+    by = ["category", "refusal"]
+    if not stated:  # then the first of `by` counts, and not the one with shares
+        every, by = [each[::-1] for each in every], by[::-1]
+    counts = composed(Within(by=by, shares=shares), every, [True] * len(every), k)
+    assert sum(counts.values()) == k
+    share = 0.5 if stated else refusals / (refusals + others)
+    assert abs(sum(count for each, count in counts.items() if "refusal" in each) - share * k) < 1
+    assert all(count <= rows for count in counts.values())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_stated_grouping_has_its_shares_to_a_row(seed):
+    rng = np.random.default_rng(seed)
+    every = list(zip(*(rng.choice(list(labels), 400).tolist() for labels in ("pqrstuv", "ab", "xyz")), strict=True))
+    shares = {"refusal": {"a": 0.5, "b": 0.5}, "category": {each: (1 + at) / 28 for at, each in enumerate("pqrstuv")}}
+    k = int(rng.integers(5, 60))
+    counts = composed(Within(by=["category", "refusal", "length"], shares=shares), every, [True] * 400, k)
+    assert sum(counts.values()) == k
+    for at, name in enumerate(["category", "refusal"]):
+        for label, share in shares[name].items():
+            assert abs(sum(n for each, n in counts.items() if each[at] == label) - share * k) <= 1 + 1e-6
+
+
+def test_shares_that_whole_rows_miss_are_refused():
+    every = [(label, "p" if label in "abcd" else "q") for label in "abcdefgh"] * 4
+    shares = {"category": dict.fromkeys("abcdefgh", 0.125), "refusal": {"p": 0.5, "q": 0.5}}
+    section = Within(by=["category", "refusal"], shares=shares)
+    assert set(composed(section, every, [True] * 32, 8).values()) == {1}
+    with pytest.raises(
+        SelectionError, match=r"^within\.shares\.refusal: the share of 'p' is 2\.0 of k \(4\), and .* 4;"
+    ):
+        composed(section, every, [True] * 32, 4)
+
+
+def test_shares_that_hold_only_without_a_stratum_are_found():
+    every = [("refusal", "short"), ("refusal", "long"), ("other", "short")] * 40
+    half = {"refusal": {"refusal": 0.5, "other": 0.5}, "length": {"short": 0.5, "long": 0.5}}
+    counts = composed(Within(by=["refusal", "length"], shares=half), every, [True] * 120, 20)
+    assert counts == {("refusal", "short"): 0, ("refusal", "long"): 10, ("other", "short"): 10}
+
+
+def test_a_set_larger_than_the_rows_that_may_be_chosen_is_refused_for_its_size():
+    every, allowed = [("refusal",), ("other",)] * 60, [True] * 60 + [False] * 60
+    with pytest.raises(
+        SelectionError, match=r"^within: k is 100, but only 60 rows can be chosen; lower k to at most 60"
+    ):
+        composed(Within(by=["refusal"]), every, allowed, 100)
+
+
+def test_strata_that_differ_have_different_words():
+    by = ["category", "source"]
+    strata = [("a, b", "c"), ("a", "b, c"), (None, "c"), ("unknown category", "c"), ('"a', 'b"'), ("a", None)]
+    assert len({named(each, by) for each in strata}) == len(strata)
+    assert named(("a, b", "c"), by) == '"a, b", c'
 
 
 def test_stated_shares_hold_and_within_a_label_strata_stay_in_proportion():

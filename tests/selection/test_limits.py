@@ -127,6 +127,24 @@ def test_a_budget_takes_a_row_without_value_only_for_a_minimum():
     assert select(x, score, quotas={"a": (1, None)}, **call).ids == ("3", "0")
 
 
+def test_a_budget_below_every_row_that_may_be_chosen_is_refused():
+    problem, costs = prepare(np.eye(4, dtype=np.float32), np.zeros(4)), np.array([1.0, 5.0, 5.0, 6.0])
+    call = {"costs": costs, "budget": 3.0}
+    limits(problem, **call)
+    with pytest.raises(
+        SelectionError, match="budget: found 3, but the cheapest row that may be chosen costs 5; raise it"
+    ):
+        limits(problem, **call, exclude=[0])
+    with pytest.raises(SelectionError, match="exclude: names every row; name fewer"):
+        limits(problem, **call, exclude=[0, 1, 2, 3])
+
+
+def test_groups_whose_labels_read_alike_are_counted_together():
+    found = select(unit_rows(0, 12), np.zeros(12), 10, groups=[None, "None", "a"] * 4)
+    assert sum(found.group_counts.values()) == 10
+    assert set(found.group_counts) == {"None", "a"}
+
+
 def test_unit_costs_and_a_budget_of_k_choose_what_k_chooses():
     x = unit_rows(2, 201)  # up to 200 rows, a budget is also tried from every single row
     score = np.zeros(201)

@@ -79,7 +79,7 @@ def test_a_draw_matches_refusals_and_runs_short_into_other_categories_before_oth
 def test_the_ends_within_strata_are_the_least_and_most_of_all_sets_with_the_pools_composition(seed, sign):
     rng = np.random.default_rng(seed)
     score = dict(zip(IDS[:11], sign * rng.normal(size=11), strict=True))
-    kinds = dict(zip(IDS[:11], rng.choice(["x", "y", "z"], 11, p=[0.6, 0.3, 0.1]).tolist(), strict=True))
+    kinds = {row_id: (kind,) for row_id, kind in zip(IDS, rng.choice(list("xyz"), 11, p=[0.6, 0.3, 0.1]), strict=False)}
     found = within_strata(tuple(sorted(score, key=score.__getitem__)), kinds, 5)
     wanted = {kind: count for kind, count in largest_remainder(Counter(kinds.values()), 5).items() if count}
     every = [
@@ -92,18 +92,27 @@ def test_the_ends_within_strata_are_the_least_and_most_of_all_sets_with_the_pool
     assert sum(score[row_id] for row_id in found) == pytest.approx(min(every))
 
 
+def test_ends_within_small_strata_have_the_pools_share_of_the_first_grouping():
+    kinds = {row_id: ("refusal", f"r{at % 30}") for at, row_id in enumerate(IDS[:60])}
+    kinds |= {row_id: ("other", f"o{at % 100}") for at, row_id in enumerate(IDS[60:])}
+    found = within_strata(tuple(IDS), kinds, 20)
+    assert Counter(kinds[row_id][0] for row_id in found) == {"refusal": 6, "other": 14}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_every_beginning_of_an_interleaved_order_has_about_the_composition_of_the_whole(seed):
     rng = np.random.default_rng(seed)
-    kinds = dict(zip(IDS, rng.choice(["x", "y", "z"], 200, p=[0.7, 0.2, 0.1]).tolist(), strict=True))
+    # Many strata of the second grouping have one row or two.
+    drawn = zip(rng.choice(list("xyz"), 200, p=[0.7, 0.2, 0.1]).tolist(), rng.integers(0, 60, 200), strict=True)
+    kinds = {row_id: (kind, str(number)) for row_id, (kind, number) in zip(IDS, drawn, strict=True)}
     order = tuple(rng.permutation(IDS).tolist())
     found = interleaved(order, kinds)
     assert sorted(found) == IDS
-    whole, seen = Counter(kinds.values()), Counter()
+    whole, seen = Counter(kind for kind, _ in kinds.values()), Counter()
     for size, row_id in enumerate(found, 1):
-        seen[kinds[row_id]] += 1
+        seen[kinds[row_id][0]] += 1
         assert all(abs(seen[kind] - whole[kind] * size / 200) <= 1.5 for kind in whole)
-    for kind in whole:  # and in each stratum the order stays
+    for kind in {*kinds.values()}:  # and in each stratum the order stays
         assert [r for r in found if kinds[r] == kind] == [r for r in order if kinds[r] == kind]
 
 
@@ -115,4 +124,4 @@ def test_wrong_input_is_named():
     with pytest.raises(SelectionError, match="needs 40 rows of group 'x', which has 5; lower k"):
         matched_random(IDS, ["x"] * 5 + ["y"] * 195, None, IDS[:5], k=40, generator=RNG)
     with pytest.raises(SelectionError, match="k: found 201; it must be a whole number from 1 to 200"):
-        within_strata(tuple(IDS), dict.fromkeys(IDS, "x"), 201)
+        within_strata(tuple(IDS), dict.fromkeys(IDS, ("x",)), 201)

@@ -193,6 +193,17 @@ def test_every_objective_of_the_recipe_has_a_term_and_uses_all_its_parameters():
             assert coverage_term(name, problem, {parameter: settings_of.default / 2}).gains().tolist() != plain.tolist()
 
 
+@pytest.mark.parametrize(("n", "weight"), [(20, 0.1), (30, 0.7), (49, 0.3)])
+def test_equal_row_weights_leave_graph_cut_as_monotone_as_none(n, weight):
+    x = unit_rows(0, n)
+    weighted, plain = (
+        coverage_term("graph-cut", prepare(x, np.zeros(n), row_weights=weights), {})
+        for weights in (np.full(n, weight), None)
+    )
+    assert weighted.monotone
+    assert plain.monotone
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_needs_what_its_record_says_and_is_monotone_up_to_where_it_says(name):
     objective, x = OBJECTIVES[name], unit_rows(8, 30)

@@ -44,9 +44,9 @@ def sets(**arms: list[str]) -> pl.DataFrame:
 def test_refusals_of_the_recovery_arms_alone_have_one() -> None:
     traits = pl.DataFrame({"id": ["a", "b", "c", "d"], "refusal": ["refusal", "other", None, "refusal"]})
     drawn = sets(curated=["a", "d"], curated_recovery=["a", "b", "c"], random=["d"])
-    assert refusals(drawn, traits) == ["a"]
-    with pytest.raises(SelectionError, match=r"^augment.recovery: no English refusal phrase was found in 2 rows"):
-        refusals(sets(curated=["a"], random_recovery=["b", "c"]), traits)
+    assert refusals(drawn, traits, by="the judge") == ["a"]
+    with pytest.raises(SelectionError, match=r"^augment.recovery: the judge strict found no refusal in 2 rows"):
+        refusals(sets(curated=["a"], random_recovery=["b", "c"]), traits, by="the judge strict")
 
 
 def test_the_table_holds_the_text_as_it_was_cut() -> None:

@@ -9,7 +9,7 @@ from curator.errors import SelectionError
 from curator.recipe.repeats import Repeats
 from curator.run.files import load_dealt, save_arms, save_frame
 from curator.run.names import REPEATS
-from curator.selection.repeats import labels_of, repeated, require_groups, table
+from curator.selection.repeats import labels_of, repeated, require_groups, table, told
 
 ROWS = pl.DataFrame({"id": ["a", "b", "c"], "category": ["x", "y", None], "source": ["s", "s", "t"]})
 TRAITS = pl.DataFrame({"id": ["a", "b", "c"], "length": ["short", "long", "short"]})
@@ -34,6 +34,12 @@ def test_a_row_of_a_group_is_there_so_often_and_a_row_without_one_once() -> None
         ("curated", "c", None, 1), ("curated", "a", "x", 3),
         ("curated+recovery", "c", None, 1), ("curated+recovery", "a", "x", 3),
     ]  # fmt: skip
+
+
+def test_a_pass_is_told_with_repeats_only_if_a_chosen_row_has_them() -> None:
+    labels = labels_of("category", ROWS, untouched)
+    assert told(SECTION, labels, ["a", "b"]) == "one pass trains on 4 rows, some repeated by category"
+    assert told(SECTION, labels, ["b", "c"]) == "no chosen row is repeated by category"
 
 
 def test_sets_are_dealt_with_their_repeats_and_without_the_table_as_they_are(tmp_path) -> None:

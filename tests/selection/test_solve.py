@@ -181,7 +181,10 @@ BAD = [
     ({"k": None, "budget": 3.0}, "costs: missing"),
     ({"k": None, "budget": 0.0, "costs": np.ones(4)}, "budget: found 0.0"),
     ({"k": None, "budget": np.nan, "costs": np.ones(4)}, "budget: found nan"),
-    ({"k": None, "budget": 0.5, "costs": np.ones(4)}, "budget: found 0.5, but the cheapest row costs 1"),
+    (
+        {"k": None, "budget": 0.5, "costs": np.ones(4)},
+        "budget: found 0.5, but the cheapest row that may be chosen costs 1",
+    ),
     ({"k": None, "budget": 3.0, "costs": [1, 1, 0, 1]}, "costs: row '2' costs 0"),
     ({"k": None, "budget": 3.0, "costs": [1, 1, -1, 1]}, "costs: row 2 is -1.0; every number must be at least 0"),
     (

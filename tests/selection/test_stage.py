@@ -327,7 +327,10 @@ WRONG = [
         ["select.quotas={by: refusal, groups: {refused: {min: 1}}}"],
         r"select\.quotas\.groups: no row of the pool has refusal 'refused'; found: other, refusal",
     ),
-    (["select.k=null", "select.budget_tokens=2"], r"select\.budget_tokens: found 2, but the cheapest row costs"),
+    (
+        ["select.k=null", "select.budget_tokens=2"],
+        r"select\.budget_tokens: found 2, but the cheapest row that may be chosen costs",
+    ),
     (
         ["select.k=null", "select.budget_tokens=30", "select.quotas={min: 3}"],
         r"select\.budget_tokens: found 30, but include and the minima of quotas cost",
@@ -358,6 +361,22 @@ def test_a_groups_own_limits_stand_in_place_of_those_of_all() -> None:
     section = Select(k=3, quotas={"min": 1, "max": 5, "groups": {"b": {"max": 2}, "c": {}}}).quotas
     assert quotas_of(section, {"a", "b", "c"}) == {"a": (1, 5), "b": (None, 2)}
     assert quotas_of(None, {"a"}) == {}
+
+
+def test_a_budget_under_which_no_row_has_a_value_is_refused() -> None:
+    ids = tuple("abcd")
+    rows = pl.DataFrame({"id": ids, "category": [None] * 4, "source": ["s"] * 4, "tokens": [1, 9, 9, 9]})
+    scores = Scores(ids, "s", np.array([3.0, 0.0, 0.0, 0.0]), {}, {}, -9, 9)
+    vectors, section = Vectors(ids, np.eye(4, dtype=np.float32), "made-up"), Select(budget_tokens=5, weight=5.0)
+    call = {"weight": 5.0, "task_cover": None, "seed": 0}
+    with pytest.raises(
+        SelectionError, match=r"^select\.budget_tokens: no row that fits .* at weight 5; lower weight, or"
+    ):
+        choose(section, rows, vectors, scores, **call)
+    with pytest.raises(
+        SelectionError, match=r"^select\.budget_tokens: found 5, but the cheapest .* may be chosen costs 9"
+    ):
+        choose(section.model_copy(update={"exclude": ["a"]}), rows, vectors, scores, **call)
 
 
 def test_a_budget_stands_for_about_as_many_rows_as_it_pays_for() -> None:

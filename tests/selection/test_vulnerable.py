@@ -23,7 +23,7 @@ from curator.report.markdown import markdown
 from curator.report.model import read_report
 from curator.run.readers import report_file
 from curator.selection.explain import explain, why
-from curator.selection.stage import Chosen, choose
+from curator.selection.stage import Chosen, capped, choose
 from curator.selection.vulnerable import most_forgotten, split
 from tests.selection.selection_twins import facility, standard
 from tests.selection.test_stage import Run, invoke
@@ -118,8 +118,9 @@ def test_alone_it_is_certified_as_quotas_are_and_changes_the_set() -> None:
     assert forgotten(found.selection) == 4
     assert found.selection.bound is not None
     _, others = explain(*found)
-    barred = others.filter(barred="quota")["id"].to_list()
+    barred = dict(others.select("id", "barred").iter_rows())
     assert set(barred) == set(IDS) - set(found.selection.ids)  # both kinds are full
+    assert all(kind == ("vulnerable" if row in VULNERABLE else "not vulnerable") for row, kind in barred.items())
 
 
 def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
@@ -129,6 +130,44 @@ def test_a_row_that_the_share_keeps_out_is_told_so_beside_quotas() -> None:
     assert "The set already has its share of vulnerable rows." in why(*frames, outside)
     other = sorted(set(IDS) - VULNERABLE - set(found.selection.ids))[0]
     assert "its share of rows that are not vulnerable" in why(*frames, other)
+    none, *_ = chosen(1, k=5, vulnerable={"share": 0.0}, quotas={"max": 5}, exclude=["r03"])
+    frames = explain(*none)
+    assert why(*frames, "r00").endswith("The set already has its share of vulnerable rows.")
+    assert why(*frames, "r03").endswith("The recipe excludes it.")
+
+
+def test_shares_of_vulnerable_rows_are_not_caps_on_answers() -> None:
+    found, *_ = chosen(1, k=5, vulnerable={"share": 0.8}, quotas={"max": 4})
+    assert [cap.name for cap in found.bounds.caps.given] == ["vulnerable", "not vulnerable"]
+    assert capped(found) is None
+    found, *_ = chosen(1, k=5, vulnerable={"share": 0.4}, answers={"max_same": None, "max_opener": 0.4})
+    within = capped(found)
+    assert within is not None
+    assert within(tuple(IDS)) == ("r00", "r01", *IDS[6:])  # six rows have one opener
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_the_largest_size_beside_quotas_is_named_with_the_recipes_key(share: float) -> None:
+    quotas = {"groups": {"a": {"max": 4}, "b": {"max": 4}}}
+    sizes = {}
+    for k in range(1, 13):
+        try:
+            chosen(0, k=k, vulnerable={"share": share}, quotas=quotas)
+            sizes[k] = ""
+        except SelectionError as error:
+            sizes[k] = str(error)
+    possible = [k for k, words in sizes.items() if not words]
+    assert 1 < max(possible) < 9
+    assert possible == [*range(1, max(possible) + 1)]
+    for k, words in sizes.items():
+        if words:
+            assert re.search(rf"^select\.k: {k} is impossible because of .*select\.vulnerable", words)
+            assert f"lower k to at most {max(possible)}" in words
+            assert "select.answers" not in words
+    with pytest.raises(
+        SelectionError, match=r"names 3 rows of .* vulnerable, but select\.vulnerable allows 2; .* change s"
+    ):
+        chosen(0, k=4, vulnerable={"share": 0.5}, quotas=quotas, include=["r00", "r03", "r04"])
 
 
 @pytest.mark.parametrize(
