@@ -222,7 +222,8 @@ def limits(
     cost, room = _room(problem, k, costs, budget)
     included, excluded = _rows("include", include, problem), _rows("exclude", exclude, problem)
     shut = {row: name for name, ids in (closed or {}).items() for row in _rows(name, ids, problem).tolist()}
-    shut = {row: name for row, name in shut.items() if row not in set(excluded.tolist())}
+    for row in excluded.tolist():
+        shut.pop(row, None)
     excluded = np.union1d(excluded, np.array([*shut], dtype=np.int64))
     both = np.intersect1d(included, excluded)
     if both.size:
