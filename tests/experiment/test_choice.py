@@ -109,6 +109,18 @@ def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
     assert not [*offered(world, predictors(world, ("different openers", 1, 0.001)))[0]]
 
 
+def test_where_there_are_more_labels_than_rows_coverage_chooses_among_them_and_not_their_names(world):
+    start, banked, columns, *_ = world
+    numbers, made = np.arange(120) % 40, []
+    for order in (numbers, 39 - numbers):
+        means = Means(start, SECTION, columns, {"opener": [f"opener {number:02d}" for number in order]})
+        [balanced] = proposals(predictors(world, ("different openers", -1, 0.001)), banked, means)[0]
+        made.append(balanced.ids)
+    assert made[0] == made[1]
+    assert len({int(numbers[start.problem.ids.index(row)]) for row in made[0]}) == 15
+    assert coverage(start, made[0]) >= 0.8
+
+
 def test_what_is_not_clear_of_chance_or_like_another_or_of_no_row_is_not_proposed(world):
     columns = {**world[2], "twin": world[2]["words"] * 2 + 1}
     start, banked, _, labels, *_ = world
