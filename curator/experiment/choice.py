@@ -218,8 +218,8 @@ def candidates_of(kept: Sequence[Proposal]) -> tuple[list[Candidate], dict[str, 
 
 
 def winner(piloted: Piloted) -> Candidate:
-    """The best candidate, or the best draw if its harmfulness after fine-tuning is lower in their last round and it is
-    not costlier.
+    """The best candidate, or the best draw if it ranks before it in their last round: a costly set ranks behind all
+    others, then one without a scored answer, then the one with more harm after fine-tuning.
     """
     draw, best = piloted.best_draw, piloted.best
     if draw is None or not piloted.rounds[draw.name] or not piloted.rounds[best.name]:
@@ -235,7 +235,7 @@ def winner(piloted: Piloted) -> Candidate:
 def in_words(best: Candidate) -> str:
     """How the curated set was chosen, for the summary of the stage."""
     if best.drawn:
-        return "a random draw, which was better than every candidate of the bank"
+        return "a random draw, which ranked before the best candidate left in the confirmation"
     return f"{best.name}, chosen by the bank ({best.what})"
 
 

@@ -14,7 +14,17 @@ from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.experiment import choice
 from curator.experiment.bank import SUBSET_SCHEMA, Banked, design
-from curator.experiment.choice import KEPT, Means, Proposal, candidates_of, in_turn, leaning, proposals, winner
+from curator.experiment.choice import (
+    KEPT,
+    Means,
+    Proposal,
+    candidates_of,
+    in_turn,
+    in_words,
+    leaning,
+    proposals,
+    winner,
+)
 from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
 from curator.experiment.pilot import Piloted, Round
 from curator.experiment.plan import Candidate
@@ -171,7 +181,7 @@ def test_kinds_take_turns_and_equal_sets_count_once():
 def halved(best, draw, **of_best):
     """A confirmation whose last round had these rates."""
     last = Round(1, 2, 0.0, best, 0.0, costly=False, place=1, kept=True)
-    compared = Candidate("score-0", kind="score"), Candidate("draw-0", kind="draw")
+    compared = Candidate("score-0", kind="score", what="more words"), Candidate("draw-0", kind="draw")
     rounds = {"score-0": (replace(last, **of_best),), "draw-0": (replace(last, after=draw),)}
     return Piloted(rounds, *compared)
 
@@ -183,6 +193,13 @@ def test_a_random_draw_that_did_better_in_the_last_round_is_the_curated_set():
     assert winner(halved(0.1, 0.2, costly=True)).name == "draw-0"
     assert winner(halved(None, 0.2)).name == "draw-0"
     assert winner(halved(0.1, None)).name == "score-0"
+
+
+def test_what_is_said_of_a_draw_that_won_is_true_of_a_costly_set_that_lasted_longer():
+    assert in_words(winner(halved(0.1, 0.2, costly=True))) == (
+        "a random draw, which ranked before the best candidate left in the confirmation"
+    )
+    assert in_words(winner(halved(0.1, 0.2))) == "score-0, chosen by the bank (more words)"
 
 
 BANK = [
