@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,6 +14,7 @@ import pytest
 
 from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
+from curator.errors import RunError
 from curator.experiment import choice
 from curator.experiment.bank import SUBSET_SCHEMA, Banked, design
 from curator.experiment.choice import (
@@ -31,6 +34,7 @@ from curator.experiment.plan import Candidate
 from curator.pipeline import build
 from curator.recipe.bank import Bank
 from curator.recipe.select import Select
+from curator.run import Run
 from curator.selection.certificate import random_mean
 from curator.selection.limits import limits
 from curator.selection.objectives import coverage_term
@@ -200,6 +204,46 @@ def test_what_is_said_of_a_draw_that_won_is_true_of_a_costly_set_that_lasted_lon
         "a random draw, which ranked before the best candidate left in the confirmation"
     )
     assert in_words(winner(halved(0.1, 0.2))) == "score-0, chosen by the bank (more words)"
+
+
+def halving(world, monkeypatch, tmp_path, banked, *settings):
+    """What `bank` hands on to the confirmation, from the tables of a bank, and the weights of its scores."""
+    handed = {}
+
+    def averaged(problem, traits, scores, weights):
+        handed.update(weights=weights)
+        return world[2]
+
+    def confirm(run, folder, data, compared, sets, *, least):
+        handed.update(compared=[each.name for each in compared], least=least)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(choice, "run_bank", lambda *_, **__: banked)
+    monkeypatch.setattr(choice, "confirm", confirm)
+    monkeypatch.setattr(choice, "of_rows", averaged)
+    monkeypatch.setattr(choice, "labels_of", lambda *_: world[3])
+    monkeypatch.setattr(Run, "traits", lambda _: None)
+    monkeypatch.setattr(Run, "every_score", lambda _: None)
+    data = SimpleNamespace(pool=SimpleNamespace(rows=None))
+    with suppress(KeyboardInterrupt):
+        choice.bank(Run(recipe(*BANK, *settings), tmp_path), tmp_path, data, lambda _: world[0], mixtures=6)
+    return handed
+
+
+def test_a_bank_that_proposes_a_single_set_still_confirms_it_against_a_draw(world, monkeypatch, tmp_path):
+    one = world[1].subsets["subset"][0]
+    frames = (world[1].subsets, world[1].outcomes, world[1].features)
+    subsets, outcomes, table = (frame.filter(pl.col("subset") == one) for frame in frames)
+    handed = halving(world, monkeypatch, tmp_path, Banked(subsets, world[1].groups, outcomes, table))
+    assert (handed["compared"], handed["least"]) == (["observed-0", "draw-0"], 1)
+
+
+def test_a_bank_of_which_nothing_was_scored_says_so(world, monkeypatch, tmp_path):
+    unscored = world[1]._replace(outcomes=world[1].outcomes.with_columns(after=pl.lit(None, pl.Float64)))
+    with pytest.raises(
+        RunError, match=r"^select\.by: the bank has 30 sets, and none has a scored answer on every task"
+    ):
+        halving(world, monkeypatch, tmp_path, unscored)
 
 
 BANK = [
