@@ -111,7 +111,7 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
             f"select.by: the bank has {these(reading.left_out, 'set', 'sets')}, and none has a scored answer on every "
             "task, so there is nothing to choose from; give judges that can score these answers, and build again"
         )
-    columns = of_rows(start.problem, traits, run.every_score(), recipe.weights())
+    columns = of_rows(start.problem, traits, run.every_score(), section.mix(recipe.weights()))
     labels = labels_of(start.problem, data.pool.rows, traits)
     offered = proposals(reading, banked, Means(start, recipe.select, columns, labels))
     compared, sets = candidates_of(in_turn(offered, section.candidates))

@@ -16,7 +16,8 @@ from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.errors import RunError
 from curator.experiment import choice
-from curator.experiment.bank import SUBSET_SCHEMA, Banked, design
+from curator.experiment import features as feature
+from curator.experiment.bank import SUBSET_SCHEMA, Banked, design, run_bank
 from curator.experiment.choice import (
     KEPT,
     Means,
@@ -236,6 +237,31 @@ def test_a_bank_that_proposes_a_single_set_still_confirms_it_against_a_draw(worl
     subsets, outcomes, table = (frame.filter(pl.col("subset") == one) for frame in frames)
     handed = halving(world, monkeypatch, tmp_path, Banked(subsets, world[1].groups, outcomes, table))
     assert (handed["compared"], handed["least"]) == (["observed-0", "draw-0"], 1)
+
+
+TWO_TASKS = (
+    "tasks=[{name: list, train: {sandbox: list}, rows: 40, test: {rows: 20}, metric: exact}, "
+    "{name: more, train: {sandbox: dialogue}, rows: 40, test: {rows: 20}, metric: exact, weight: 3}]",
+    "verify.pilot={bank: {mixtures: 6, draws: 0, tasks: [list]}, seeds: 1, share_of_probes: 0.4}",
+)
+
+
+def test_scores_are_averaged_over_the_tasks_that_the_bank_runs_on(world, monkeypatch, tmp_path):
+    assert halving(world, monkeypatch, tmp_path, world[1], *TWO_TASKS)["weights"] == {"list": 1.0}
+    weighed = []
+
+    def averaged(problem, traits, scores, weights):
+        weighed.append(weights)
+        raise KeyboardInterrupt
+
+    rows, traits, vectors = invented(120)
+    monkeypatch.setattr(feature, "of_rows", averaged)
+    monkeypatch.setattr(Run, "traits", lambda _: traits)
+    monkeypatch.setattr(Run, "vectors", lambda *_: vectors)
+    data, run = SimpleNamespace(pool=SimpleNamespace(rows=rows)), Run(recipe(*BANK, *TWO_TASKS), tmp_path)
+    with suppress(KeyboardInterrupt):
+        run_bank(run, tmp_path, data, world[0].problem, world[0].bounds, mixtures=2)
+    assert weighed == [{"list": 1.0}]
 
 
 def test_a_bank_of_which_nothing_was_scored_says_so(world, monkeypatch, tmp_path):
