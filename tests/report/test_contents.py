@@ -214,9 +214,10 @@ def test_what_a_winner_did_in_the_last_round_is_told_with_both_rates_and_why_it_
 
 @pytest.mark.parametrize("chosen", ["score-0", "draw-0"])
 def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as_such(chosen):
-    report = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3}).report(
-        pilot=banked(chosen, draw=0.1 if chosen == "draw-0" else 0.3)
-    )
+    run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})
+    even = replace(run.selection, weight=0.0)
+    report = run.report(pilot=banked(chosen, draw=0.1 if chosen == "draw-0" else 0.3), selection=even)
+    plain_report = run.report(selection=even)
     text, page = markdown(report), webpage(report, Figures())
     assert report.pilot.tries == (2, 2)
     assert "A bank of trials proposed 2 sets, and a pilot compared them with 2 random draws" in text
@@ -225,6 +226,13 @@ def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as
     assert "| observed-0 | observed | mix-3 of the bank, random over opener | 1 | 3 |" in text
     assert "How the sets that the bank proposed were confirmed" in page
     assert "less words, weight 1 against coverage" in page
+    # A score or a mixture may prefer similar rows, whatever the weight of the objective, which is 0.
+    assert report.selection.weight == 0
+    assert "plays no part" not in text
+    assert "does not enter the objective" not in page
+    assert "plays no part" in markdown(plain_report)
+    assert "does not enter the objective" in webpage(plain_report, Figures())
+    assert "The bank used the same probes, though: its results on them picked the candidates" in text
     assert "A pilot chose the setting" not in text
     assert not any("fewer tries" in warning for warning in report.warnings)
 
