@@ -193,7 +193,7 @@ def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Pro
         label_of = dict(banked.groups.select("id", mixture.grouping).iter_rows())
         names, group = numbered([label_of[row_id] for row_id in means.start.problem.ids])
         shares = np.array([mixture.best.get(name, 0.0) for name in names])
-        words = f"the mixture over {mixture.grouping} with the least expected harm, filled by coverage"
+        words = f"the mixture over {mixture.grouping} with the lowest upper limit of predicted harm, filled by coverage"
         yield Proposal(MIXTURE, words, means.filled(shares / shares.sum(), group))
 
 

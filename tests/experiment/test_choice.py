@@ -154,6 +154,7 @@ def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(w
     first, second = offered(world, replace(world[-1], mixtures=mixtures))[1]
     groups = {row["id"]: row for row in world[1].groups.iter_rows(named=True)}
     assert {groups[row]["opener"] for row in first.ids} == {"i will not"}
+    assert first.what == "the mixture over opener with the lowest upper limit of predicted harm, filled by coverage"
     lengths = [groups[row]["answer-length"] for row in second.ids]
     assert (lengths.count("short"), lengths.count("medium")) == (12, 3)
 
