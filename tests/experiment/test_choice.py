@@ -15,7 +15,7 @@ import pytest
 from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
 from curator.errors import RunError
-from curator.experiment import choice
+from curator.experiment import choice, pilot
 from curator.experiment import features as feature
 from curator.experiment.bank import SUBSET_SCHEMA, Banked, design, run_bank
 from curator.experiment.choice import (
@@ -287,8 +287,14 @@ BANK = [
 
 
 @pytest.mark.slow
-def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path) -> None:
-    root = tmp_path / "run"
+def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, monkeypatch) -> None:
+    root, confirmed, tried_on = tmp_path / "run", {}, pilot.tried
+
+    def spied(run, data, folder, sets, names, **rest):  # the confirmation's only; the bank has its own name for it
+        confirmed.update({name: set(sets[name]) for name in names})
+        return tried_on(run, data, folder, sets, names, **rest)
+
+    monkeypatch.setattr(pilot, "tried", spied)
     made = build(recipe(*BANK), root, until="report")
     folder = root / "4-select"
     subsets, outcomes = (pl.read_parquet(folder / "bank" / f"{name}.parquet") for name in ("subsets", "outcomes"))
@@ -309,10 +315,14 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path) ->
     assert not tried & final
     report = report_of(root)
     assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
-    assert "by the bank" in made["select"].record["summary"] or "a random draw" in made["select"].record["summary"]
     best = next(each for each in table["candidates"] if each["name"] == table["chosen"])
-    if best["kind"] == "observed":
-        assert ids in [set(each) for each in subsets["ids"]]
+    winning = in_words(Candidate(best["name"], kind=best["kind"], what=best["what"]))
+    assert made["select"].record["summary"].partition("; ")[0].endswith(f", {winning}")
+    assert sorted(confirmed) == sorted(each["name"] for each in table["candidates"])
+    assert ids == confirmed[best["name"]]
+    assert [name for name, rows in confirmed.items() if rows == ids] == [best["name"]]
+    observed = [confirmed[each["name"]] for each in table["candidates"] if each["kind"] == "observed"]
+    assert all(rows in [set(each) for each in subsets["ids"]] for rows in observed)
     # Lost between the bank and the confirmation: nothing of the bank is trained again, and the set is the same.
     (folder / "done.json").unlink()
     (folder / "bank" / "size.json").write_text('{"mixtures": 6}')
