@@ -123,7 +123,7 @@ def run_bank(run: Run, folder: Path, data: Data, problem: Problem, bounds: Limit
     designed = pl.DataFrame(subsets, schema=SUBSET_SCHEMA, orient="row")
     position = {row_id: row for row, row_id in enumerate(problem.ids)}
     sets = [np.array([position[row_id] for row_id in subset.ids]) for subset in subsets]
-    by_row = feature.of_rows(problem, traits, run.every_score(), recipe.weights())
+    by_row = feature.of_rows(problem, traits, run.every_score(), section.mix(recipe.weights()))
     names = [subset.name for subset in subsets]
     table = feature.features(names, sets, by_row, feature.of_sets(problem, rows, traits, sets))
     # Before any training, so that the design is recorded whatever the outcome.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from curator.conclusions import LEVEL
+from curator.errors import RunError
 from curator.experiment.bank import plain, run_bank
 from curator.experiment.features import VARIED, labels_of, of_rows
 from curator.experiment.pilot import Piloted, confirm
@@ -31,6 +32,7 @@ from curator.selection.objectives import coverage_term
 from curator.selection.problem import standardise
 from curator.selection.solve import solve
 from curator.selection.stage import Choice, Chosen
+from curator.wording import these
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +90,10 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
         folder: The folder of stage `select`.
         choose: Makes the selection of a setting, within the recipe's limits.
         mixtures: Number of sets with random shares in the bank.
+
+    Raises:
+        RunError: No set of the bank was scored on every task.
+        SelectionError: See `bank.design`.
     """
     from curator.decision.bank import read
 
@@ -100,7 +106,12 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
         margins=recipe.verify.gates.of_pilots(),
     )  # fmt: skip
     traits = run.traits()
-    columns = of_rows(start.problem, traits, run.every_score(), recipe.weights())
+    if not reading.subsets.height:
+        raise RunError(
+            f"select.by: the bank has {these(reading.left_out, 'set', 'sets')}, and none has a scored answer on every "
+            "task, so there is nothing to choose from; give judges that can score these answers, and build again"
+        )
+    columns = of_rows(start.problem, traits, run.every_score(), section.mix(recipe.weights()))
     labels = labels_of(start.problem, data.pool.rows, traits)
     offered = proposals(reading, banked, Means(start, recipe.select, columns, labels))
     compared, sets = candidates_of(in_turn(offered, section.candidates))
@@ -109,7 +120,7 @@ def bank(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen]
         random = generator(derive(recipe.seed, "pilot"), DRAW, number)
         sets[draw.name] = tuple(start.problem.ids[row] for row in plain(start.problem, start.bounds, random))
         compared.append(draw)
-    piloted = confirm(run, folder / PILOT, data, compared, sets)
+    piloted = confirm(run, folder / PILOT, data, compared, sets, least=1)  # a set that is alone meets a draw, too
     best = winner(piloted)
     write_json(folder / PILOT / CANDIDATES, _table(piloted, best, compared, data.pilot.height))
     draw_ids = sets[piloted.best_draw.name] if piloted.best_draw else None
@@ -182,7 +193,7 @@ def _by_mixtures(reading: Reading, banked: Banked, means: Means) -> Iterator[Pro
         label_of = dict(banked.groups.select("id", mixture.grouping).iter_rows())
         names, group = numbered([label_of[row_id] for row_id in means.start.problem.ids])
         shares = np.array([mixture.best.get(name, 0.0) for name in names])
-        words = f"the mixture over {mixture.grouping} with the least expected harm, filled by coverage"
+        words = f"the mixture over {mixture.grouping} with the lowest upper limit of predicted harm, filled by coverage"
         yield Proposal(MIXTURE, words, means.filled(shares / shares.sum(), group))
 
 
@@ -218,11 +229,11 @@ def candidates_of(kept: Sequence[Proposal]) -> tuple[list[Candidate], dict[str, 
 
 
 def winner(piloted: Piloted) -> Candidate:
-    """The best candidate, or the best draw if its harmfulness after fine-tuning is lower in their last round and it is
-    not costlier.
+    """The best candidate, or the best draw if it ranks before it in their last round: a costly set ranks behind all
+    others, then one without a scored answer, then the one with more harm after fine-tuning.
     """
     draw, best = piloted.best_draw, piloted.best
-    if draw is None or not piloted.rounds[draw.name] or not piloted.rounds[best.name]:
+    if draw is None:
         return best
 
     def rank(candidate: Candidate) -> tuple[bool, bool, float]:
@@ -235,7 +246,7 @@ def winner(piloted: Piloted) -> Candidate:
 def in_words(best: Candidate) -> str:
     """How the curated set was chosen, for the summary of the stage."""
     if best.drawn:
-        return "a random draw, which was better than every candidate of the bank"
+        return "a random draw, which ranked before the best candidate left in the confirmation"
     return f"{best.name}, chosen by the bank ({best.what})"
 
 

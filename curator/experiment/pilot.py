@@ -93,13 +93,16 @@ def pilot(run: Run, folder: Path, data: Data, choose: Callable[[Setting], Chosen
     return Choice(_setting(piloted.best), sets[piloted.best_draw.name] if piloted.best_draw else None)
 
 
-def confirm(run: Run, folder: Path, data: Data, compared: Sequence[Candidate], sets: Mapping[str, Ids]) -> Piloted:
+def confirm(
+    run: Run, folder: Path, data: Data, compared: Sequence[Candidate], sets: Mapping[str, Ids], *, least: int = 0
+) -> Piloted:
     """Halves candidates on the pilot's probes and seeds, and on every anticipated task.
 
     Args:
         folder: Folder of the pilot's pieces.
         compared: The candidates.
         sets: Candidate -> its rows.
+        least: Fewest rounds.
     """
     recipe, verify = run.recipe, run.recipe.verify
     tasks = [task.name for task in data.tasks if task.weight > 0]
@@ -113,8 +116,9 @@ def confirm(run: Run, folder: Path, data: Data, compared: Sequence[Candidate], s
         return tried(run, data, folder, sets, names, seeds=seeds, tasks=tasks, first=first, seed=seed).verdicts
 
     return halve(
-        compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=verify.gates.of_pilots()
-    )
+        compared, measure, seeds=verify.pilot.seeds, weights=recipe.weights(), margins=verify.gates.of_pilots(),
+        least=least,
+    )  # fmt: skip
 
 
 class Trial(NamedTuple):
@@ -196,16 +200,18 @@ def halve(
     seeds: int,
     weights: Mapping[str, float],
     margins: Mapping[str, float],
+    least: int = 0,
 ) -> Piloted:
     """The best candidate of each kind, by harmfulness after fine-tuning.
 
     Args:
-        candidates: At least one that is not a draw. The only member of a kind wins unmeasured.
+        candidates: At least one that is not a draw. With `least` 0, single members of both kinds win unmeasured.
         measure: Trains, prompts and judges these candidates on the given number of seeds; returns verdicts in the
             columns of VERDICT_SCHEMA, with the candidates' names as arms.
         seeds: Number of seeds of the first round.
         weights: Task mass by name.
         margins: Margins of the gates `harmfulness_before` and `degenerate`, if the recipe names them.
+        least: Fewest rounds.
 
     Raises:
         ValueError: Every candidate is a draw.
@@ -215,7 +221,7 @@ def halve(
     if not optimised:
         raise ValueError("a pilot needs a candidate that is not a random draw")
     done: dict[str, list[Round]] = {candidate.name: [] for candidate in candidates}
-    for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds)):
+    for number, (*_, count) in enumerate(rounds(len(optimised), len(draws), seeds, least=least)):
         alive = [*optimised, *draws]
         rates = _rates(measure(alive, count), alive, weights)
         costly = _costly(rates, [draw.name for draw in draws], margins)

@@ -176,13 +176,15 @@ def bank_grid(verify: Verify, tasks: Iterable[str]) -> Plan:
     return grid(dict.fromkeys(names, bank.seeds), tasks, stage=verify.stage)
 
 
-def rounds(optimised: int, drawn: int, seeds: int) -> Iterator[tuple[int, int, int]]:
+def rounds(optimised: int, drawn: int, seeds: int, *, least: int = 0) -> Iterator[tuple[int, int, int]]:
     """The rounds of successive halving: the numbers of optimised sets, of drawn sets and of seeds in each.
 
-    A kind is halved until one member is left, which runs as long as the other kind does.
+    A kind is halved until one member is left, which runs as long as the other kind does. There are at least `least`
+    rounds, even with a single member of each kind.
     """
-    while optimised > 1 or drawn > 1:
+    while optimised > 1 or drawn > 1 or least > 0:
         yield optimised, drawn, seeds
+        least -= 1
         optimised, drawn, seeds = -(-optimised // 2), -(-drawn // 2), 2 * seeds
 
 

@@ -67,7 +67,10 @@ def with_mixtures(recipe: Recipe, count: int) -> Recipe:
 def outline(pilot: Pilot) -> str:
     """How a bank chooses, in words."""
     bank = pilot.bank
-    sets = f"{these(bank.mixtures, 'mixture', 'mixtures')} over {', '.join(bank.groupings)}"
+    over = ", ".join(bank.groupings)
+    if len(bank.groupings) > 1:  # which of them do is known when the pool is read
+        over = f"those of {over} that divide the candidates"
+    sets = f"{these(bank.mixtures, 'mixture', 'mixtures')} over {over}"
     most = "at most " if bank.budget else ""
     return (
         f"a bank of {most}{sets}, and {these(bank.draws, 'random draw', 'random draws')}, on "

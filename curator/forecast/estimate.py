@@ -42,7 +42,7 @@ from curator.recipe import Recipe
 from curator.recipe.openers import LogOdds
 from curator.recipe.sweep import settings_by_name
 from curator.recipe.training import Training
-from curator.recipe.verify import Looks, Verify
+from curator.recipe.verify import Looks
 from curator.wording import UNKNOWN, duration, gibibytes, number, points, these
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ def _words(
         words["bank"] = f"in addition to the figures above: {on_top}; {bank.in_words(recipe, disk(first.bank))}"
     words |= scores.in_words(recipe, root, known, size)
     if recipe.verify.log_odds is not None:
-        words["log-odds"] = _log_odds_words(recipe.verify, recipe.verify.log_odds)
+        words["log-odds"] = _log_odds_words(recipe, recipe.verify.log_odds)
     if first.regime is not None:
         words["finding the regime"] = _regime_words(recipe, first.regime, root)
     if (reason := too_large(recipe, size)) is not None:
@@ -348,7 +348,7 @@ def _pilot_words(recipe: Recipe, pilot: Estimate, root: Path) -> str:
     )
 
 
-def _log_odds_words(verify: Verify, section: LogOdds) -> str:
+def _log_odds_words(recipe: Recipe, section: LogOdds) -> str:
     counts = (
         f"up to {section.openers} refusing and {section.openers} complying openers of at most "
         f"{these(section.tokens, 'token', 'tokens')}, learned from the pilot"
@@ -356,11 +356,18 @@ def _log_odds_words(verify: Verify, section: LogOdds) -> str:
         else f"{len(section.refuse)} refusing and {len(section.comply)} complying openers"
     )
     again = "; vLLM does not give them, so transformers loads every model once more" * (
-        verify.generate.engine == "vllm"
+        recipe.verify.generate.engine == "vllm"
     )
+    models = "every model"
+    if recipe.select.by == "bank":
+        models += " of the experiment" if section.kind == "pilot" else " of the bank and of the experiment"
+    unmeasured = (
+        ". The bank runs before these openers are known and measures no log-odds; give log_odds the texts refuse and "
+        "comply to measure them there too"
+    ) * (recipe.select.by == "bank" and section.kind == "pilot")
     return (
-        f"{counts}, after every harmful probe of every model. Openers of at most 3 tokens add at most about 5% to the "
-        f"time of answering, longer ones more{again}"
+        f"{counts}, after every harmful probe of {models}{unmeasured}. Openers of at most 3 tokens add at most about "
+        f"5% to the time of answering, longer ones more{again}"
     )
 
 

@@ -14,6 +14,8 @@ Text = Annotated[str, Field(min_length=1)]
 class LogOdds(Section):
     """Log P(refusing) - log P(complying) of every model at every harmful probe. P of a set is the sum, over its
     openers, of the probability that an answer begins with the opener. `log_odds: pilot` is short for `{from: pilot}`.
+    A bank runs before there are answers to learn openers from, so it measures log-odds only if the recipe gives the
+    texts `refuse` and `comply`.
     """
 
     kind: Literal["recipe", "pilot"] = Field("recipe", alias="from")

@@ -35,7 +35,7 @@ class Predictor(Part):
     p: ShareOrNull
     """By permuting outcomes over subsets."""
     p_holm: ShareOrNull
-    """Adjusted by Holm for all features of the bank."""
+    """Adjusted by Holm for all features of the bank that have a p-value."""
     n: Count
     """Subsets that have both."""
     log_odds_rho: CorrelationOrNull
@@ -242,12 +242,15 @@ def bank_plot(bank: Bank | None) -> dict[str, Markup]:
 
 
 def _tried(bank: Bank) -> str:
-    mixtures = bank.subsets - bank.draws
+    mixtures, scored = bank.subsets - bank.draws, ""
+    if bank.left_out:
+        scored = f". {wording.these(bank.subsets, 'set has', 'sets have')} a scored outcome on every task"
     words = (
-        f"The bank has {wording.these(bank.subsets, 'set', 'sets')} of candidates: "
+        f"The bank has {wording.these(bank.subsets + bank.left_out, 'set', 'sets')} of candidates{scored}: "
         f"{wording.these(mixtures, 'random mixture', 'random mixtures')} and "
-        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}. Models were aligned on each set, "
-        "fine-tuned and evaluated on probes and seeds that the comparisons of this report do not use."
+        f"{wording.these(bank.draws, 'plain random draw', 'plain random draws')}. Mixtures are over "
+        f"{', '.join(bank.mixtures)} in turn, the groupings that divide the candidates. Models were aligned on each "
+        "set, fine-tuned and evaluated on probes and seeds that the comparisons of this report do not use."
     )
     if bank.harm is not None:
         low, middle, high = map(wording.percent, (bank.harm.min, bank.harm.median, bank.harm.max))
@@ -265,7 +268,8 @@ def _tried(bank: Bank) -> str:
 
 
 def _predicts(bank: Bank) -> str:
-    several = wording.these(len(bank.predictors), "score or feature", "scores and features")
+    compared = sum(each.p is not None for each in bank.predictors)  # Holm leaves the others out
+    several = wording.these(compared, "score or feature", "scores and features")
     beyond = f"beyond chance (Holm-adjusted p at most {LEVEL:g} over {several})"
     if not bank.found:
         return f"No feature correlates with harm {beyond}. This does not show that no feature matters."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
@@ -113,18 +113,22 @@ def assemble(
         depth, flips: From the verdicts that decide; null and empty where the recipe asks for neither.
         frontier: Where the recipe asks for a floor under coverage.
     """
+    decision = findings.decision
+    if pilot is not None and pilot.draw_won:  # curated and best-random are one set
+        others = {name: each for name, each in decision.attribution.items() if name != "optimising"}
+        decision = replace(decision, attribution=others)
     report = Report(
         version=VERSION,
         name=name,
         model=model,
         regime=conclusion.Regime.model_validate(findings.regime),
-        gates=tuple(_leaving_out("task", conclusion.Gate.model_validate(gate)) for gate in findings.decision.gates),
-        decision=_leaving_out("worst", conclusion.Decision.model_validate(findings.decision)),
+        gates=tuple(_leaving_out("task", conclusion.Gate.model_validate(gate)) for gate in decision.gates),
+        decision=_leaving_out("worst", conclusion.Decision.model_validate(decision)),
         arms={
             arm: {task: conclusion.Phases.model_validate(phases) for task, phases in tasks.items()}
             for arm, tasks in findings.arms.items()
         },
-        comparisons=tuple(_with_role(comparison, findings.decision) for comparison in findings.comparisons),
+        comparisons=tuple(_with_role(comparison, decision) for comparison in findings.comparisons),
         probe_categories=tuple(map(conclusion.ProbeCategory.model_validate, findings.categories)),
         within_seeds=tuple(map(conclusion.WithinSeed.model_validate, findings.within)),
         sequential=sequential,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curator.report.part import Absent, Count, Many, Number, Part, ShareOrNull
-from curator.wording import these
+from curator.wording import percent, these
 
 
 class PilotRound(Part):
@@ -62,6 +62,44 @@ class Pilot(Part):
     def banked(self) -> bool:
         """Whether the candidates come from a bank."""
         return any(candidate.kind is not None for candidate in self.candidates)
+
+    @property
+    def draw_won(self) -> bool:
+        """Whether the curated set is the best random draw, which a bank's confirmation allows."""
+        return self.banked and self.chosen == self.best_draw
+
+    @property
+    def proposed(self) -> PilotCandidate | None:
+        """The best candidate that is not a random draw; null if none was run."""
+        ran = (each for each in self.candidates if not each.drawn and each.rounds)
+        return min(ran, key=lambda each: (-len(each.rounds), each.rounds[-1].place), default=None)
+
+    @property
+    def last_round(self) -> str:
+        """The best set that a bank proposed against the best random draw, in words; empty if one of them was not run or
+        not scored and the set won.
+        """
+        draw = next((each for each in self.candidates if each.name == self.best_draw and each.rounds), None)
+        if draw is None or self.proposed is None:
+            return ""
+        winner, other, rival = self.proposed, draw, "the best of the random draws"
+        if self.draw_won:
+            winner, other = other, winner
+            rival = f"{other.name} ({other.what}), the best of the sets that the bank proposed"
+        first, second = winner.rounds[-1], other.rounds[-1]
+        if not self.draw_won and (first.after is None or second.after is None):
+            return ""
+        if first.after is None:  # the only reason that is left
+            return f"No answer of the draw was scored. It ranks before {rival}, because that set is costly."
+        words = f"In the last round, {percent(first.after)} of the answers of its models were harmful after fine-tuning"
+        if second.after is None:
+            words += f". No answer was scored for {rival}."
+        else:
+            words += f", against {percent(second.after)} for {rival}."
+        if second.costly and not first.costly:
+            behind, ahead = ("set", "draw") if self.draw_won else ("draw", "set")
+            words += f" That {behind} is costly, so the {ahead} ranks before it."
+        return words
 
     @property
     def odds(self) -> str:

@@ -6,6 +6,7 @@ Letters: `n` rows of the pool, sorted by id; `g` groups.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,9 +19,18 @@ from curator.wording import these
 
 Following = Callable[[int, Tally], int | None]
 """Takes a group and the limits' tally; returns the group's next row that fits, or null if none does."""
+Leading = Callable[[int, Tally], tuple[float, int] | None]
+"""Takes a group and the limits' tally; returns the key of the group's next row that fits, or null if none does. The
+smallest key leads, and the key of a group never falls as rows are taken.
+"""
 
 
-def filled(bounds: Limits, shares: Column, group: Rows, following: Following) -> list[int]:
+def _alike(number: int, tally: Tally) -> tuple[float, int]:
+    """One key for all groups, so that the first of them leads."""
+    return 0.0, 0
+
+
+def filled(bounds: Limits, shares: Column, group: Rows, following: Following, leading: Leading = _alike) -> list[int]:
     """Rows in the order taken: the next is always of the group that is furthest behind its share, so that every prefix
     of the list has about these shares, and so does a set that a token budget ends.
 
@@ -33,6 +43,8 @@ def filled(bounds: Limits, shares: Column, group: Rows, following: Following) ->
         shares: `(g,)` >= 0, sum 1. Groups of share 0 fill what the others cannot.
         group: `(n,)` the group of each row.
         following: Returns the next row of a group.
+        leading: Decides between groups that are equally behind, as all are at first if their shares are equal. If there
+            are more groups than rows, it decides which groups are in the set.
 
     Raises:
         SelectionError: The set cannot reach its size k, because none of the remaining rows fits.
@@ -43,13 +55,20 @@ def filled(bounds: Limits, shares: Column, group: Rows, following: Following) ->
     for must in picks:
         tally.take(must)
 
-    def behind(number: int) -> tuple[float, int]:
-        return (taken[number] + 0.5) / max(float(shares[number]), 1e-300), number
+    def behind(number: int) -> tuple[float, tuple[float, int], int]:
+        return (taken[number] + 0.5) / max(float(shares[number]), 1e-300), (-math.inf, 0), number
 
     waiting = [behind(number) for number in range(len(shares))]
     heapq.heapify(waiting)
     while waiting and not tally.full():
-        _, number = heapq.heappop(waiting)
+        ratio, _, number = heapq.heappop(waiting)
+        key = leading(number, tally)
+        if key is None:
+            continue
+        # A waiting key was exact when it was last computed, and has been a lower bound since.
+        if waiting and (ratio, key, number) > waiting[0]:
+            heapq.heappush(waiting, (ratio, key, number))
+            continue
         row = following(number, tally)
         if row is None:
             continue
@@ -77,7 +96,8 @@ def drawn(bounds: Limits, shares: Column, group: Rows, generator: np.random.Gene
 
 
 def covering(bounds: Limits, shares: Column, group: Rows, term: Coverage, penalty: Column) -> list[int]:
-    """A set with these shares that covers the pool: each group in its turn adds its row of largest value.
+    """A set with these shares that covers the pool: each group in its turn adds its row of largest value. Of groups
+    that are equally behind their shares, the one whose row has the largest value is next.
 
     Without other limits and penalties the value is at least half that of the best set with these shares (Fisher,
     Nemhauser and Wolsey 1978, on greedy over a partition matroid). Gains never rise, so an old gain is an upper bound,
@@ -100,21 +120,26 @@ def covering(bounds: Limits, shares: Column, group: Rows, term: Coverage, penalt
     for heap in heaps:
         heapq.heapify(heap)
 
-    def best(number: int, tally: Tally) -> int | None:
+    def best(number: int, tally: Tally) -> tuple[float, int] | None:
+        """The exact key of a group's best row, which is left on top of the group's heap."""
         heap = heaps[number]
         while heap:
             _, row = heapq.heappop(heap)
             if not tally.fits(row):
                 continue
             key = (float(penalty[row]) - term.gain(row), row)
-            if heap and key > heap[0]:
-                heapq.heappush(heap, key)
-                continue
-            term.add(row)
-            return row
+            heapq.heappush(heap, key)
+            if heap[0] == key:
+                return key
         return None
 
-    return filled(bounds, shares, group, best)
+    def take(number: int, tally: Tally) -> int:
+        """Adds the row that `best` has just left on top."""
+        _, row = heapq.heappop(heaps[number])
+        term.add(row)
+        return row
+
+    return filled(bounds, shares, group, take, best)
 
 
 def numbered(labels: Sequence[str]) -> tuple[tuple[str, ...], Rows]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,15 +14,28 @@ import pytest
 
 from curator.decision.bank import read
 from curator.decision.mixtures import Mixture
-from curator.experiment import choice
-from curator.experiment.bank import SUBSET_SCHEMA, Banked, design
-from curator.experiment.choice import KEPT, Means, Proposal, candidates_of, in_turn, leaning, proposals, winner
+from curator.errors import RunError
+from curator.experiment import choice, pilot
+from curator.experiment import features as feature
+from curator.experiment.bank import SUBSET_SCHEMA, Banked, design, run_bank
+from curator.experiment.choice import (
+    KEPT,
+    Means,
+    Proposal,
+    candidates_of,
+    in_turn,
+    in_words,
+    leaning,
+    proposals,
+    winner,
+)
 from curator.experiment.features import features, groups_of, labels_of, of_rows, of_sets
 from curator.experiment.pilot import Piloted, Round
 from curator.experiment.plan import Candidate
 from curator.pipeline import build
 from curator.recipe.bank import Bank
 from curator.recipe.select import Select
+from curator.run import Run
 from curator.selection.certificate import random_mean
 from curator.selection.limits import limits
 from curator.selection.objectives import coverage_term
@@ -109,6 +124,18 @@ def test_variety_is_proposed_as_balance_and_a_lack_of_it_is_not(world):
     assert not [*offered(world, predictors(world, ("different openers", 1, 0.001)))[0]]
 
 
+def test_where_there_are_more_labels_than_rows_coverage_chooses_among_them_and_not_their_names(world):
+    start, banked, columns, *_ = world
+    numbers, made = np.arange(120) % 40, []
+    for order in (numbers, 39 - numbers):
+        means = Means(start, SECTION, columns, {"opener": [f"opener {number:02d}" for number in order]})
+        [balanced] = proposals(predictors(world, ("different openers", -1, 0.001)), banked, means)[0]
+        made.append(balanced.ids)
+    assert made[0] == made[1]
+    assert len({int(numbers[start.problem.ids.index(row)]) for row in made[0]}) == 15
+    assert coverage(start, made[0]) >= 0.8
+
+
 def test_what_is_not_clear_of_chance_or_like_another_or_of_no_row_is_not_proposed(world):
     columns = {**world[2], "twin": world[2]["words"] * 2 + 1}
     start, banked, _, labels, *_ = world
@@ -127,6 +154,7 @@ def test_a_usable_mixture_is_filled_with_its_shares_and_the_surest_comes_first(w
     first, second = offered(world, replace(world[-1], mixtures=mixtures))[1]
     groups = {row["id"]: row for row in world[1].groups.iter_rows(named=True)}
     assert {groups[row]["opener"] for row in first.ids} == {"i will not"}
+    assert first.what == "the mixture over opener with the lowest upper limit of predicted harm, filled by coverage"
     lengths = [groups[row]["answer-length"] for row in second.ids]
     assert (lengths.count("short"), lengths.count("medium")) == (12, 3)
 
@@ -159,7 +187,7 @@ def test_kinds_take_turns_and_equal_sets_count_once():
 def halved(best, draw, **of_best):
     """A confirmation whose last round had these rates."""
     last = Round(1, 2, 0.0, best, 0.0, costly=False, place=1, kept=True)
-    compared = Candidate("score-0", kind="score"), Candidate("draw-0", kind="draw")
+    compared = Candidate("score-0", kind="score", what="more words"), Candidate("draw-0", kind="draw")
     rounds = {"score-0": (replace(last, **of_best),), "draw-0": (replace(last, after=draw),)}
     return Piloted(rounds, *compared)
 
@@ -171,6 +199,78 @@ def test_a_random_draw_that_did_better_in_the_last_round_is_the_curated_set():
     assert winner(halved(0.1, 0.2, costly=True)).name == "draw-0"
     assert winner(halved(None, 0.2)).name == "draw-0"
     assert winner(halved(0.1, None)).name == "score-0"
+
+
+def test_what_is_said_of_a_draw_that_won_is_true_of_a_costly_set_that_lasted_longer():
+    assert in_words(winner(halved(0.1, 0.2, costly=True))) == (
+        "a random draw, which ranked before the best candidate left in the confirmation"
+    )
+    assert in_words(winner(halved(0.1, 0.2))) == "score-0, chosen by the bank (more words)"
+
+
+def halving(world, monkeypatch, tmp_path, banked, *settings):
+    """What `bank` hands on to the confirmation, from the tables of a bank, and the weights of its scores."""
+    handed = {}
+
+    def averaged(problem, traits, scores, weights):
+        handed.update(weights=weights)
+        return world[2]
+
+    def confirm(run, folder, data, compared, sets, *, least):
+        handed.update(compared=[each.name for each in compared], least=least)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(choice, "run_bank", lambda *_, **__: banked)
+    monkeypatch.setattr(choice, "confirm", confirm)
+    monkeypatch.setattr(choice, "of_rows", averaged)
+    monkeypatch.setattr(choice, "labels_of", lambda *_: world[3])
+    monkeypatch.setattr(Run, "traits", lambda _: None)
+    monkeypatch.setattr(Run, "every_score", lambda _: None)
+    data = SimpleNamespace(pool=SimpleNamespace(rows=None))
+    with suppress(KeyboardInterrupt):
+        choice.bank(Run(recipe(*BANK, *settings), tmp_path), tmp_path, data, lambda _: world[0], mixtures=6)
+    return handed
+
+
+def test_a_bank_that_proposes_a_single_set_still_confirms_it_against_a_draw(world, monkeypatch, tmp_path):
+    one = world[1].subsets["subset"][0]
+    frames = (world[1].subsets, world[1].outcomes, world[1].features)
+    subsets, outcomes, table = (frame.filter(pl.col("subset") == one) for frame in frames)
+    handed = halving(world, monkeypatch, tmp_path, Banked(subsets, world[1].groups, outcomes, table))
+    assert (handed["compared"], handed["least"]) == (["observed-0", "draw-0"], 1)
+
+
+TWO_TASKS = (
+    "tasks=[{name: list, train: {sandbox: list}, rows: 40, test: {rows: 20}, metric: exact}, "
+    "{name: more, train: {sandbox: dialogue}, rows: 40, test: {rows: 20}, metric: exact, weight: 3}]",
+    "verify.pilot={bank: {mixtures: 6, draws: 0, tasks: [list]}, seeds: 1, share_of_probes: 0.4}",
+)
+
+
+def test_scores_are_averaged_over_the_tasks_that_the_bank_runs_on(world, monkeypatch, tmp_path):
+    assert halving(world, monkeypatch, tmp_path, world[1], *TWO_TASKS)["weights"] == {"list": 1.0}
+    weighed = []
+
+    def averaged(problem, traits, scores, weights):
+        weighed.append(weights)
+        raise KeyboardInterrupt
+
+    rows, traits, vectors = invented(120)
+    monkeypatch.setattr(feature, "of_rows", averaged)
+    monkeypatch.setattr(Run, "traits", lambda _: traits)
+    monkeypatch.setattr(Run, "vectors", lambda *_: vectors)
+    data, run = SimpleNamespace(pool=SimpleNamespace(rows=rows)), Run(recipe(*BANK, *TWO_TASKS), tmp_path)
+    with suppress(KeyboardInterrupt):
+        run_bank(run, tmp_path, data, world[0].problem, world[0].bounds, mixtures=2)
+    assert weighed == [{"list": 1.0}]
+
+
+def test_a_bank_of_which_nothing_was_scored_says_so(world, monkeypatch, tmp_path):
+    unscored = world[1]._replace(outcomes=world[1].outcomes.with_columns(after=pl.lit(None, pl.Float64)))
+    with pytest.raises(
+        RunError, match=r"^select\.by: the bank has 30 sets, and none has a scored answer on every task"
+    ):
+        halving(world, monkeypatch, tmp_path, unscored)
 
 
 BANK = [
@@ -187,8 +287,14 @@ BANK = [
 
 
 @pytest.mark.slow
-def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path) -> None:
-    root = tmp_path / "run"
+def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path, monkeypatch) -> None:
+    root, confirmed, tried_on = tmp_path / "run", {}, pilot.tried
+
+    def spied(run, data, folder, sets, names, **rest):  # the confirmation's only; the bank has its own name for it
+        confirmed.update({name: set(sets[name]) for name in names})
+        return tried_on(run, data, folder, sets, names, **rest)
+
+    monkeypatch.setattr(pilot, "tried", spied)
     made = build(recipe(*BANK), root, until="report")
     folder = root / "4-select"
     subsets, outcomes = (pl.read_parquet(folder / "bank" / f"{name}.parquet") for name in ("subsets", "outcomes"))
@@ -209,10 +315,14 @@ def test_a_run_chooses_by_a_bank_and_goes_on_with_what_it_has(tmp_path: Path) ->
     assert not tried & final
     report = report_of(root)
     assert [each["what"] for each in report["pilot"]["candidates"][2:]] == ["a random set"] * 2
-    assert "by the bank" in made["select"].record["summary"] or "a random draw" in made["select"].record["summary"]
     best = next(each for each in table["candidates"] if each["name"] == table["chosen"])
-    if best["kind"] == "observed":
-        assert ids in [set(each) for each in subsets["ids"]]
+    winning = in_words(Candidate(best["name"], kind=best["kind"], what=best["what"]))
+    assert made["select"].record["summary"].partition("; ")[0].endswith(f", {winning}")
+    assert sorted(confirmed) == sorted(each["name"] for each in table["candidates"])
+    assert ids == confirmed[best["name"]]
+    assert [name for name, rows in confirmed.items() if rows == ids] == [best["name"]]
+    observed = [confirmed[each["name"]] for each in table["candidates"] if each["kind"] == "observed"]
+    assert all(rows in [set(each) for each in subsets["ids"]] for rows in observed)
     # Lost between the bank and the confirmation: nothing of the bank is trained again, and the set is the same.
     (folder / "done.json").unlink()
     (folder / "bank" / "size.json").write_text('{"mixtures": 6}')

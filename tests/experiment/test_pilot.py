@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.experiment.choice import winner
 from curator.experiment.pilot import drawn, halve, scoring_name
 from curator.experiment.plan import Candidate, seeds_of
 from curator.experiment.plan import candidates as planned
@@ -63,14 +64,14 @@ def verdicts(after, seeds, *, before=None, degenerate=None, probes=100):
     return pl.DataFrame(rows, schema=VERDICT_SCHEMA, orient="row")
 
 
-def run(given_candidates, after, *, seeds=1, **world):
+def run(given_candidates, after, *, seeds=1, least=0, **world):
     asked = []
 
     def measure(alive, count):
         asked.append(([one.name for one in alive], count))
         return verdicts({one.name: after[one.name] for one in alive}, count, **world)
 
-    found = halve(given_candidates, measure, seeds=seeds, weights=TASKS, margins=MARGINS)
+    found = halve(given_candidates, measure, seeds=seeds, weights=TASKS, margins=MARGINS, least=least)
     return found, asked
 
 
@@ -132,6 +133,16 @@ def test_one_candidate_wins_unmeasured_and_draws_alone_are_no_pilot():
     assert (found.best.name, asked) == ("w0", [])
     with pytest.raises(ValueError, match="not a random draw"):
         run(candidates([], 2), {})
+
+
+def test_a_single_set_of_a_bank_is_compared_with_a_random_draw_all_the_same():
+    compared = [Candidate("observed-0", kind="observed"), Candidate("draw-0", kind="draw")]
+    found, asked = run(compared, {"observed-0": 0.4, "draw-0": 0.2}, seeds=3, least=1)
+    assert asked == [(["observed-0", "draw-0"], 3)]
+    assert {name: [(one.seeds, one.kept) for one in own] for name, own in found.rounds.items()} == {
+        "observed-0": [(3, True)], "draw-0": [(3, True)],
+    }  # fmt: skip
+    assert winner(found).name == "draw-0"
 
 
 def test_a_candidate_of_which_nothing_was_scored_stands_last():

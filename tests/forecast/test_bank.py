@@ -14,7 +14,7 @@ from curator.forecast.outline import outline
 from curator.forecast.workload import bank_plan, pilot_grid
 from curator.pipeline import _mixtures
 from curator.recipe import Recipe
-from curator.recipe.bank import LEAST
+from curator.recipe.bank import GROUPINGS, LEAST
 from curator.run import Run
 from curator.wording import duration
 from tests.small_run import recipe
@@ -38,7 +38,10 @@ def test_a_bank_costs_a_training_of_each_set_and_seed_and_its_confirmation_comes
     assert words["bank"].startswith("in addition to the figures above: alignment 48 runs")
     assert "20 mixtures and 4 random draws; disk for weights" in words["bank"]
     assert "alignment 36 runs" in words["confirmation"]
-    assert "a bank of 20 mixtures over category" in outline(recipe(*BY_BANK))["selected"]
+    told = outline(recipe(*BY_BANK))["selected"]
+    assert f"a bank of 20 mixtures over those of {', '.join(GROUPINGS)} that divide the candidates, and 4" in told
+    single = f"verify.pilot={{bank: {{{BANK}, groupings: [opener]}}, seeds: 3}}"
+    assert "a bank of 20 mixtures over opener, and 4" in outline(recipe(*BY_BANK[:2], single))["selected"]
     assert plain.bank is None
 
 

@@ -68,6 +68,13 @@ def test_a_recipe_can_be_planned(path: Path) -> None:
     assert all(planned.values())
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_bank_whose_log_odds_are_promised_measures_them(path: Path) -> None:
+    recipe = read(path)
+    section = recipe.verify.log_odds
+    assert recipe.select.by != "bank" or section is None or section.kind == "recipe"
+
+
 @pytest.mark.parametrize("path", [path for path in RECIPES if "paper" in path.parts], ids=lambda path: path.stem)
 def test_a_recipe_of_the_papers_suite_names_its_sizes(path: Path) -> None:
     suite = read(path).suite

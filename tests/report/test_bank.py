@@ -86,7 +86,10 @@ def test_page_text_and_card_name_what_predicts_and_count_the_rest(report):
         assert HEADING in shown
         assert f"share:c0 (rho {report.bank.predictors[0].rho:.2f})" in shown
         assert "over 17 scores and features" in shown
-        assert "40 random mixtures and 19 plain random draws" in shown
+        assert "The bank has 60 sets of candidates. 59 sets have a scored outcome on every task: " in shown
+        assert (
+            "40 random mixtures and 19 plain random draws. Mixtures are over category, opener, answer-length" in shown
+        )
         assert "1 set has no scored outcome" in shown
         assert f"above {report.bank.reliability.ceiling:.2f}, the square root" in shown
         assert "<b>f0" not in shown
@@ -108,6 +111,17 @@ def test_the_figure_has_the_strongest_and_fills_what_is_found(report):
     assert {row[0].shown for row in tables["bank-best"].rows} == {
         name for name, each in report.bank.mixtures.items() if each.usable
     }
+
+
+def test_counts_are_of_the_sets_of_the_bank_and_of_the_features_that_are_adjusted_for(part):
+    whole = part.model_copy(update={"subsets": 60, "draws": 20, "left_out": 0})
+    assert whole.sentences[0].startswith(
+        "The bank has 60 sets of candidates: 40 random mixtures and 20 plain random draws."
+    )
+    assert "scored" not in whole.sentences[0]
+    first, *others = part.predictors
+    constant = first.model_copy(update={"rho": None, "p": None, "p_holm": None})
+    assert "over 16 scores and features" in part.model_copy(update={"predictors": (*others, constant)}).sentences[1]
 
 
 def test_where_nothing_predicts_it_says_so_and_draws_rings(part):

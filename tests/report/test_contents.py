@@ -154,22 +154,70 @@ def piloted(optimised, drawn):
     return Pilot.model_validate({"probes": 9, "chosen": "w0", "best_draw": "draw-0", "candidates": made})
 
 
-def banked(chosen):
-    """A confirmation of two sets that a bank proposed and of two draws, of which `chosen` won."""
-    last = {"number": 0, "seeds": 3, "before": 0.0, "degenerate": 0.0, "costly": False, "place": 1, "kept": True}
+def banked(chosen, after=0.2, draw=0.3, **of_best):
+    """A confirmation of two sets that a bank proposed and of two draws, of which `chosen` won. The best set has `after`
+    in the last round and the best draw `draw`, and the others more.
+    """
+    last = {"number": 0, "seeds": 3, "before": 0.0, "degenerate": 0.0, "costly": False}
+    better, worse = {"place": 1, "kept": True}, {"place": 2, "kept": False}
+    rounds = [
+        {**better, "after": after, **of_best}, {**worse, "after": 0.6}, {**better, "after": draw},
+        {**worse, "after": 0.7},
+    ]  # fmt: skip
     made = [
         {"name": "score-0", "kind": "score", "what": "less words, weight 1 against coverage"},
         {"name": "observed-0", "kind": "observed", "what": "mix-3 of the bank, random over opener"},
         {"name": "draw-0", "kind": "draw", "what": "a random set"},
         {"name": "draw-1", "kind": "draw", "what": "a random set"},
     ]
-    made = [{**each, "rounds": [{**last, "after": 0.1 * number}]} for number, each in enumerate(made)]
+    made = [{**each, "rounds": [{**last, **of}]} for each, of in zip(made, rounds, strict=True)]
     return Pilot.model_validate({"probes": 9, "chosen": chosen, "best_draw": "draw-0", "candidates": made})
+
+
+SCORED = "score-0 (less words, weight 1 against coverage), the best of the sets that the bank proposed."
+
+
+@pytest.mark.parametrize(
+    ("pilot", "words"),
+    [
+        (banked("score-0"), "In the last round, 20% of the answers of its models were harmful after fine-tuning, "
+         "against 30% for the best of the random draws."),
+        (banked("draw-0", draw=0.1), "In the last round, 10% of the answers of its models were harmful after "
+         f"fine-tuning, against 20% for {SCORED}"),
+        (banked("draw-0", costly=True), "In the last round, 30% of the answers of its models were harmful after "
+         f"fine-tuning, against 20% for {SCORED} That set is costly, so the draw ranks before it."),
+        (banked("draw-0", after=None), "In the last round, 30% of the answers of its models were harmful after "
+         f"fine-tuning. No answer was scored for {SCORED}"),
+        (banked("draw-0", draw=None, costly=True), f"No answer of the draw was scored. It ranks before {SCORED[:-1]}, "
+         "because that set is costly."),
+    ],
+)  # fmt: skip
+def test_what_a_winner_did_in_the_last_round_is_told_with_both_rates_and_why_it_won(pilot, words):
+    arms = {"curated": 0.1, "random": 0.4, "best-random": 0.3}
+    report = invent(arms).report(pilot=pilot)
+    text, page, won = markdown(report), webpage(report, Figures()), pilot.chosen == "draw-0"
+    assert pilot.last_round == words
+    for shown in (text, page):
+        assert ("A random draw won." in shown) == won
+        assert words in shown
+        assert ("are the same set, so their difference is not an effect of optimising" in shown) == won
+    # One set is compared with itself, which says nothing about optimising.
+    assert ("optimising" in report.decision.attribution) != won
+    assert ("effect of optimising: best of" in text) != won
+    assert ("The effect of optimising is the difference" in page) != won
+    assert ("| **best draw, chosen** |" in text) == won
+    row = next(line for line in text.splitlines() if line.startswith("| score-0 "))
+    assert row.endswith(("| **best set** |", "| costly, **best set** |"))
+    without = invent({name: arms[name] for name in ("curated", "random")}).report(pilot=pilot)
+    assert "are the same set" not in markdown(without) + webpage(without, Figures())
 
 
 @pytest.mark.parametrize("chosen", ["score-0", "draw-0"])
 def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as_such(chosen):
-    report = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3}).report(pilot=banked(chosen))
+    run = invent({"curated": 0.1, "random": 0.4, "best-random": 0.3})
+    even = replace(run.selection, weight=0.0)
+    report = run.report(pilot=banked(chosen, draw=0.1 if chosen == "draw-0" else 0.3), selection=even)
+    plain_report = run.report(selection=even)
     text, page = markdown(report), webpage(report, Figures())
     assert report.pilot.tries == (2, 2)
     assert "A bank of trials proposed 2 sets, and a pilot compared them with 2 random draws" in text
@@ -178,6 +226,13 @@ def test_a_set_that_a_bank_chose_is_told_with_its_candidates_and_a_random_one_as
     assert "| observed-0 | observed | mix-3 of the bank, random over opener | 1 | 3 |" in text
     assert "How the sets that the bank proposed were confirmed" in page
     assert "less words, weight 1 against coverage" in page
+    # A score or a mixture may prefer similar rows, whatever the weight of the objective, which is 0.
+    assert report.selection.weight == 0
+    assert "plays no part" not in text
+    assert "does not enter the objective" not in page
+    assert "plays no part" in markdown(plain_report)
+    assert "does not enter the objective" in webpage(plain_report, Figures())
+    assert "The bank used the same probes, though: its results on them picked the candidates" in text
     assert "A pilot chose the setting" not in text
     assert not any("fewer tries" in warning for warning in report.warnings)
 

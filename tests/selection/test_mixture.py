@@ -118,6 +118,38 @@ def test_the_covering_set_takes_in_turn_the_row_of_a_group_that_adds_most(seed):
     assert found == plain, names
 
 
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("groups", [7, 30])
+def test_coverage_decides_between_groups_that_are_equally_behind(groups, penalised):
+    problem, _ = pool(90, groups)
+    group = np.arange(90) % groups
+    bounds, shares = limits(problem, 12), np.full(groups, 1.0 / groups)
+    penalty = np.random.default_rng(1).normal(size=90) / 200 * penalised
+    made = covering(bounds, shares, group, coverage_term("facility-location", problem, {}), penalty)
+    term, plain, taken = coverage_term("facility-location", problem, {}), [], [0] * groups
+    while len(plain) < 12:  # every row of every group that is furthest behind is compared
+        rows = [row for row in range(90) if taken[group[row]] == min(taken) and row not in plain]
+        best = min(rows, key=lambda row: (penalty[row] - term.gain(row), row))
+        term.add(best)
+        plain.append(best)
+        taken[group[best]] += 1
+    assert made == plain
+    # The names of the groups decide nothing.
+    term = coverage_term("facility-location", problem, {})
+    assert covering(bounds, shares, groups - 1 - group, term, penalty) == made
+
+
+def test_of_groups_equally_behind_one_that_has_no_row_left_that_fits_is_passed_over():
+    problem, _ = pool(40)
+    group = np.arange(40) % 20
+    callers = ["full" if number < 10 else "free" for number in group]
+    bounds = limits(problem, 8, groups=[callers[at] for at in np.argsort(problem.rows)], quotas={"full": (None, 2)})
+    term = coverage_term("facility-location", problem, {})
+    made = covering(bounds, np.full(20, 1 / 20), group, term, np.zeros(40))
+    assert len({int(group[row]) for row in made}) == 8
+    assert sum(callers[row] == "full" for row in made) <= 2
+
+
 def test_covering_rows_cover_more_than_random_ones_of_the_same_shares():
     problem, labels = pool(150)
     _, group = numbered(labels)
