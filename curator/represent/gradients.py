@@ -183,8 +183,8 @@ def by_row(states: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         shape: `b` and `t`.
 
     Raises:
-        ModelError: The layer does not get all tokens of the batch, such as one of several experts, so that nobody can
-            tell whose state is whose.
+        ModelError: The layer does not get all tokens of the batch, such as one of several experts, so that the states
+            cannot be told apart by row.
     """
     if states.shape[:-1] not in {shape, (shape[0] * shape[1],)}:
         raise ModelError(

@@ -39,6 +39,7 @@ SUBSETS, GROUPS, OUTCOMES, FEATURES = "subsets.parquet", "groups.parquet", "outc
 # Beside the stages: the search for the regime, a separate grid, and the models and passes of scores, which outlive
 # another setting of stage `scores`.
 REGIME, SCORING = "regime", "scoring"
+DEFENDING = "defending.parquet"  # the rows of the pool that a half's model is defended with
 
 # In stages `answer` and `judge`.
 ANSWERS, FORGETTING, ROW_LOSSES = "answers.parquet", "forgetting.parquet", "losses.parquet"
