@@ -16,6 +16,7 @@ from pyarrow import ipc
 from curator.records import ANSWER_SCHEMA, VERDICT_SCHEMA, Data, Pool, Scores, Selection, Task, Trained, Vectors
 from curator.run.folder import read_json, replacing, write_json
 from curator.run.names import (
+    DEFENDING,
     DRAWN,
     DROPPED,
     GIVEN,
@@ -209,6 +210,14 @@ def load_scores(folder: Path) -> Scores:
         nearest={task: tuple(frame[f"nearest:{task}"]) for task in facts.pop("nearest")},
         **facts,
     )
+
+
+def save_defending(folder: Path, rows: pl.DataFrame) -> Path:
+    """Writes the rows of the pool that a half's model is defended with; returns the file."""
+    file = folder / DEFENDING
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_frame(file, rows)
+    return file
 
 
 def save_row_values(folder: Path, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:

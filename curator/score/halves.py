@@ -19,8 +19,7 @@ from curator.keys.pieces import training_key
 from curator.pool.roles import triggered
 from curator.recipe.halves import HALVES, Alignments
 from curator.recipe.training import Training, checkpoint_steps
-from curator.run.files import load_frame, save_frame
-from curator.run.names import DEFENDING
+from curator.run.files import load_frame, save_defending
 from curator.run.readers import role_files
 from curator.seeds import by_hash, derive
 from curator.train.job import Count, Job, Rows, TrainJob, Weights, executed, run_train, start_of, texts_of
@@ -195,9 +194,7 @@ class Workshop:
         rows = new.filter(pl.col("id").is_in(list(by_hash(new["id"], count, seed=self.run.recipe.seed, purpose=role))))
         if task.defence.trigger is not None:
             rows = triggered(rows, task.defence.trigger)
-        file = self.common.root / self.place(f"defence/{task.name}", half) / DEFENDING
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_frame(file, rows)
+        file = save_defending(self.common.root / self.place(f"defence/{task.name}", half), rows)
         return *self.rows_of(*(f"{part} {task.name}" for part in PARTS if part != "defence")), Rows(str(file))
 
     def _trained(self, jobs: Sequence[TrainJob], later: Sequence[TrainJob] = ()) -> dict[str, tuple[Weights, ...]]:
