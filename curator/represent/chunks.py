@@ -133,9 +133,8 @@ def fill(
             embed(chunk, rows, caches, encoder, progress=_from(done, n, progress))
             done += len(chunk.positions)
     else:
-        for count in elsewhere.run(
-            list(_with_lacking(_chunks(missing, elsewhere.width, elsewhere.rows), keys, lacking))
-        ):
+        chunks = _chunks(missing, elsewhere.width, elsewhere.rows)
+        for count in elsewhere.run(list(_with_lacking(chunks, keys, lacking))):
             done += count
             progress(done, n)
         _await(caches, keys[distinct])

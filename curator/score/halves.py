@@ -116,7 +116,7 @@ class Workshop:
         Alignment and fine-tuning follow the recipe (`verify.align`, `verify.finetune`, the keep rows of every arm, a
         task's attack and defence), with their own length and learning rate even if `verify.regime` later finds others.
         Both halves of a seed share their seeds of training. A defence that takes rows of the pool takes as many of
-        those that the half does not score.
+        those that the half does not score, or all of these if they are fewer.
         """
         recipe, keep = self.run.recipe, self.rows_of("keep")
         pool = role_files(self.run.root.absolute())["pool"]

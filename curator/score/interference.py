@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,11 @@ def interference(
             progress=lambda done: progress(passes_before * len(encoded) + done, passes * len(encoded)),
         )  # fmt: skip
 
+    def after_step(name: str, section: Score, step_rows: Sequence[tuple[str, Tokens]], steps: int) -> Losses:
+        _set_gradient(step_rows, model=model, filler=filler, micro_batch=micro_batch)
+        with stepped(model, section.step, section.size, name):
+            return losses(steps)
+
     before = kept("@before", lambda: losses(0))
     after, rows = [dict[str, Losses]() for _ in sections], [dict[str, int]() for _ in sections]
     limit = min(max_tokens, window(model))
@@ -96,17 +102,7 @@ def interference(
             for number, section in enumerate(sections):
                 step_rows = _step_rows(task, section.rows, limit, tokenizer, name)
                 steps, rows[number][name] = steps + 1, len(step_rows)
-
-                def take(
-                    name: str = name,
-                    section: Score = section,
-                    rows: Sequence[tuple[str, Tokens]] = step_rows,
-                    steps: int = steps,
-                ) -> Losses:
-                    _set_gradient(rows, model=model, filler=filler, micro_batch=micro_batch)
-                    with stepped(model, section.step, section.size, name):
-                        return losses(steps)
-
+                take = partial(after_step, name, section, step_rows, steps)
                 after[number][name] = kept(f"{name}/{step_name(section)}", take)
     finally:
         for weight, flag in zip(model.parameters(), flags, strict=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
-from curator.errors import RecipeError
+from curator.errors import ModelError, RecipeError
+from curator.model.losses import answer_losses
+from curator.pipeline import build
 from curator.recipe import steps_taken
 from curator.recipe.represent import names_of
 from curator.recipe.score import AGGREGATES, KINDS, Score
@@ -215,3 +218,44 @@ def test_scores_of_models_are_found_by_their_names_and_stand_in_the_table():
     assert scored(r.score, given).name in {
         column.rpartition(":")[0].rpartition(", layer")[0] for column in table.columns
     }
+
+
+@pytest.mark.parametrize("asked", ["interference", "own-distribution"])
+def test_passes_of_models_outlive_another_setting_of_the_scores(tmp_path, monkeypatch, asked):
+    """They are taken once, though the stage that asked for them is made anew."""
+    build(recipe(f"score={{from: {asked}}}"), tmp_path, until="scores")
+
+    def again(*_args, **_settings):
+        raise AssertionError("a pass was taken again")
+
+    monkeypatch.setattr("curator.score.interference.answer_losses", again)
+    monkeypatch.setattr("curator.score.passes.answer_losses", again)
+    build(recipe(f"score={{from: rank-sum, of: [{{from: cosine}}, {{from: {asked}}}]}}"), tmp_path, until="scores")
+    assert len(list(tmp_path.glob("3-scores*"))) == 2
+    first, second = (pl.read_parquet(place / "all.parquet") for place in sorted(tmp_path.glob("3-scores*")))
+    column = next(name for name in first.columns if name.startswith(asked))
+    assert first[column].equals(second[column])
+
+
+def test_interference_that_is_interrupted_goes_on_with_the_passes_that_are_missing(tmp_path, monkeypatch):
+    taken, stops = [], [True]
+
+    def losses(*args, **settings):
+        if len(taken) == 1 and stops:
+            raise KeyboardInterrupt
+        taken.append(1)
+        return answer_losses(*args, **settings)
+
+    monkeypatch.setattr("curator.score.interference.answer_losses", losses)
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe("score={from: interference}"), tmp_path, until="scores")
+    stops.clear()
+    build(recipe("score={from: interference}"), tmp_path, until="scores")
+    assert len(taken) == 2  # before the step, and after it
+
+
+def test_rows_that_the_model_has_no_room_for_are_told_before_a_model_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("curator.score.models.window_of", lambda config: 20)
+    with pytest.raises(ModelError, match=r"pool\.clean\.max_tokens: a row has \d+ tokens, more than .* context of 20"):
+        build(recipe("score={from: forgetting}"), tmp_path, until="scores")
+    assert not (tmp_path / "scoring").exists()
