@@ -109,8 +109,8 @@ def _require_finite(columns: Columns, ids: Sequence[str], measure: str) -> None:
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise ModelError(
-                f"score.from: the model gives {these(bad.size, 'row', 'rows')} no finite value of {measure} ({name}; "
-                f"first: {ids[bad[0]]!r}), as a model does whose training diverged at its last step; lower the "
+                f"score.from: {measure} ({name}) is not a finite number for {these(bad.size, 'row', 'rows')} (first: "
+                f"{ids[bad[0]]!r}), probably because the model's training diverged at its last step; lower the "
                 "learning rate of verify.align or verify.finetune, or use another score"
             )
 

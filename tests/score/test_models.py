@@ -201,5 +201,5 @@ def test_a_score_of_the_pilot_is_called_what_it_is_called_in_tables():
 
 def test_a_number_that_is_not_finite_is_refused_before_it_is_kept():
     _require_finite({"depth": np.zeros(2)}, ["a", "b"], "depth")
-    with pytest.raises(ModelError, match=r"gives 1 row no finite value of losses \(whole; first: 'b'\)"):
+    with pytest.raises(ModelError, match=r"losses \(whole\) is not a finite number for 1 row \(first: 'b'\)"):
         _require_finite({"whole": np.array([0.0, np.nan])}, ["a", "b"], "losses")
