@@ -296,9 +296,9 @@ def limited(n: int, k: int) -> list[Row]:
         ("weight 0.5", {}, {"weight": 0.5}),
         ("weight 0.5, caps", {"caps": caps}, {"weight": 0.5}),
         ("weight 0.5, caps and quotas", {"caps": caps, **quotas}, {"weight": 0.5}),
-        ("coverage 0.9", {}, {"coverage": 0.9}),
-        ("coverage 0.9, caps", {"caps": caps}, {"coverage": 0.9}),
-        ("coverage 0.9, caps and quotas", {"caps": caps, **quotas}, {"coverage": 0.9}),
+        ("coverage 0.9", {}, {"coverage": 0.9, "prefer": "dissimilar"}),
+        ("coverage 0.9, caps", {"caps": caps}, {"coverage": 0.9, "prefer": "dissimilar"}),
+        ("coverage 0.9, caps and quotas", {"caps": caps, **quotas}, {"coverage": 0.9, "prefer": "dissimilar"}),
     ]
     for what, where, how in ways if n < 1_000_000 else (ways[0], ways[4]):
         watch.lap()
