@@ -32,6 +32,8 @@ SHORTEST, LONGEST, STEP = 128, 2048, 64
 """The most tokens of a row: the least and the largest value that is drafted, and its step."""
 CAPS = ((0.02, 0.05), (0.02, 0.1), (0.02, 0.2), (0.05, 0.2), (None, 0.2))
 """Shares of a set that may have one answer and one opener: the defaults, then values that suit a repetitive pool."""
+BOTH = 0.1
+"""Least share of refusals, and of other answers, from which a pool holds both kinds."""
 ROOM = 1.25
 """Rows that the shares must leave per chosen row, since cleaning drops some."""
 TASK_ROWS, TEST_ROWS = 400, 100
@@ -171,6 +173,16 @@ def longest(files: Sequence[Looked]) -> int:
     return min(LONGEST, max(SHORTEST, math.ceil(tokens / STEP) * STEP))
 
 
+def holds_both(pool: Sequence[Looked]) -> bool:
+    """Whether the pool holds refusals and other answers, at least BOTH of each, by opening phrases."""
+    import polars as pl
+
+    from curator.pool.refusals import refusals
+
+    said = [refused for refused in refusals(pl.concat([each.rows for each in pool])) if refused is not None]
+    return bool(said) and BOTH <= sum(said) / len(said) <= 1.0 - BOTH
+
+
 def caps(k: int, pool: Sequence[Looked]) -> tuple[float | None, float | None]:
     """The first of CAPS, `max_same` and `max_opener`, that leave ROOM times as many rows as are chosen."""
     import polars as pl
@@ -254,13 +266,16 @@ def _sources(files: Sequence[Looked], most: int) -> list[str]:
 
 
 def _choice(k: int, pool: Sequence[Looked], length: int) -> list[str]:
-    same, opener = caps(k, pool)
-    shares = f"{{max_same: {json.dumps(same)}, max_opener: {json.dumps(opener)}}}"
-    why = "the defaults" if (same, opener) == CAPS[0] else "the pool's answers repeat too much for smaller shares"
+    if holds_both(pool):
+        limits, why = "within: [refusal], answers: null", "the pool's share of refusals, and its answers as they come"
+    else:
+        same, opener = caps(k, pool)
+        limits = f"answers: {{max_same: {json.dumps(same)}, max_opener: {json.dumps(opener)}}}"
+        why = "few answers alike" if (same, opener) == CAPS[0] else "the answers repeat too much for smaller shares"
     return [
         f"represent: {{from: hidden-states, layer: -1, token: last-completion, max_tokens: {length}}}",
         "score: {from: cosine, aggregate: top-mean, n: 10}",
-        f"select: {{k: {k}, coverage: 0.9, prefer: none, answers: {shares}}}    # {why}",
+        f"select: {{k: {k}, coverage: 0.9, prefer: none, {limits}}}    # {why}",
         "",
     ]
 

@@ -89,6 +89,19 @@ def test_the_caps_are_the_first_that_leave_room_for_the_rows_chosen(files: Path)
     assert caps(40, pool(2)) == (None, None)
 
 
+@pytest.mark.parametrize("refusing", [0, 19, 20, 180, 181, 200])
+def test_a_pool_of_refusals_and_other_answers_keeps_its_share_and_has_no_caps(files: Path, refusing: int) -> None:
+    answers = ["I cannot help with that."] * refusing + [f"Number {n} is a good one." for n in range(200 - refusing)]
+    rows = [{"prompt": f"Ask {n}", "response": answer} for n, answer in enumerate(answers)]
+    Path("kinds.json").write_text(json.dumps(rows))
+    made = run("new", "mine", "--pool", "kinds.json", "--task", "task.csv", "--model", "sandbox:")
+    assert made.exit_code == 0, made.output
+    select = read("mine.yaml").select
+    both = 20 <= refusing <= 180
+    assert (select.within is not None and select.within.by == ["refusal"]) == both
+    assert (select.answers is None) == both
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_without_probes_open_ones_on_the_hub_stand_in(
     files: Path, installed: bool, monkeypatch: pytest.MonkeyPatch

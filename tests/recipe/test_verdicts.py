@@ -11,28 +11,35 @@ from curator.wording import points
 from tests.benchmarks.verdicts import difference, harmful
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-CHOICE = RECIPES / "verdicts" / "smollm2-choice-R.csv"
+VERDICTS = RECIPES / "verdicts"
+ROWS = {
+    ("phrases", "after"): "| harmful after alpaca (primary) | **{}** (5.05) [{}, {}] | **{}** [{}, {}] |",
+    ("head", "after"): "| the same by the head | {} [{}, {}] | {} [{}, {}] |",
+    ("phrases", "before"): "| harmful before fine-tuning | {} [{}, {}] | {} [{}, {}] |",
+}
 
 
-@pytest.mark.parametrize(
-    ("judge", "phase", "row"),
-    [
-        ("phrases", "after", "| harmful after alpaca (primary) | **{}** (5.05) | [{}, {}] |"),
-        ("head", "after", "| the same by the head | {} | [{}, {}] |"),
-        ("phrases", "before", "| harmful before fine-tuning | {} | [{}, {}] | .18 |"),
-    ],
-)
-def test_the_choices_table_is_that_of_its_verdicts(judge: str, phase: str, row: str) -> None:
-    ours, theirs = (harmful(f"{CHOICE}:{arm}")[judge, phase] for arm in ("R", "random"))
-    mean, low, high = difference(ours, theirs)
-    assert low is not None
-    assert high is not None
-    assert row.format(points(mean), points(low), points(high)) in (RECIPES / "README.md").read_text(encoding="utf-8")
-    assert (ours.height, ours.width) == (99, 7)
+def of(setting: str, arm: str, judge: str, phase: str) -> pl.DataFrame:
+    return harmful(f"{VERDICTS / f'smollm2-choice-{setting}.csv'}:{arm}")[judge, phase]
 
 
-def test_verdicts_hold_no_text() -> None:
-    rows = pl.read_csv(CHOICE)
+def told(first: pl.DataFrame, second: pl.DataFrame) -> list[str]:
+    assert (first.height, first.width) == (99, 7)
+    return [points(value) for value in difference(first, second) if value is not None]
+
+
+@pytest.mark.parametrize(("judge", "phase"), ROWS)
+def test_the_choices_table_is_that_of_its_verdicts(judge: str, phase: str) -> None:
+    page, at = (RECIPES / "README.md").read_text(encoding="utf-8"), (judge, phase)
+    both = [told(of(arm, arm, *at), of("R", "random", *at)) for arm in ("R", "RN")]
+    assert ROWS[at].format(*both[0], *both[1]) in page
+    caps = told(of("RN", "RN", *at), of("R", "R", *at))
+    assert "{} points [{}, {}]".format(*caps) in page or "{} [{}, {}]".format(*caps) in " ".join(page.split())
+
+
+@pytest.mark.parametrize("file", sorted(VERDICTS.glob("*.csv")), ids=lambda file: file.stem)
+def test_verdicts_hold_no_text(file: Path) -> None:
+    rows = pl.read_csv(file)
     assert set(rows.columns[:4]) == {"judge", "phase", "kind", "probe"}
     assert rows["probe"].str.contains("^[0-9a-f]{16}$").all()
     assert {value for name in rows.columns[4:] for value in rows[name].unique()} <= {"a", "r", "d"}
