@@ -148,9 +148,7 @@ class Select(Section):
     within: Within | None = None
     """Compose the set as the pool is."""
     answers: Answers | None = None
-    """Caps on repeated answers and openers. They have their defaults where rows are chosen by `coverage` or by a bank,
-    and are null where they are chosen by a `weight`; null for none.
-    """
+    """Caps on repeated answers and openers; null for none. `{}` sets both at their defaults."""
     vulnerable: Vulnerable | None = None
     """Draw a share of the set from the rows that fine-tuning makes a model forget most; null for none."""
     repeats: Repeats | None = None
@@ -165,18 +163,13 @@ class Select(Section):
     @model_validator(mode="before")
     @classmethod
     def _unsaid(cls, data: object) -> object:
-        """Fills in defaults that depend on other settings: coverage, and caps on answers if coverage or trials choose
-        rows.
-        """
+        """Fills in coverage, which depends on other settings."""
         if not isinstance(data, dict):
             return data
         if data.get("weight") is None and data.get("coverage") is None:
             chosen = data.get("data") is None and data.get("by") is None
             unsaid = {"coverage": DEFAULT_COVERAGE} if chosen and _monotone(data) else {"weight": DEFAULT_WEIGHT}
             data = {**data, **unsaid}
-        chooses = data.get("by") is not None or data.get("coverage") is not None
-        if "answers" not in data and data.get("data") is None and chooses:
-            data = {**data, "answers": {}}
         return data
 
     @model_validator(mode="after")
