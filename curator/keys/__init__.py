@@ -42,7 +42,7 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {
     "select": 9,
     "train": 4,
     "answer": 2,
-    "judge": 4,
+    "judge": 5,
     "report": 15,
     "publish": 8,
 }
