@@ -144,7 +144,7 @@ class Contrast(Comparison):
     """Whether this judge decides in the run."""
     p_holm: ShareOrNull
     """Adjusted by Holm over all comparisons of this pair of arms in the suite, those of judges that do not decide
-    apart.
+    apart. A p-value read at a look is first multiplied by 0.05 / level.
     """
     treatment_rate: ShareOrNull
     control_rate: ShareOrNull

@@ -170,9 +170,9 @@ def _contrasts(suite: Suite) -> Table:
             )  # fmt: skip
 
     caption = (
-        "Harmful after fine-tuning, in points. 95% confidence intervals over paired seeds and prompts, not adjusted "
-        "for multiple comparisons. Each pair of arms is one Holm family over all runs, and only its adjusted p-value "
-        "decides. Judges that do not decide are separate families."
+        "Harmful after fine-tuning, in points. 95% confidence intervals over paired seeds and prompts, wider where "
+        "seeds were added in looks, and not adjusted for multiple comparisons. Each pair of arms is one Holm family "
+        "over all runs, and only its adjusted p-value decides. Judges that do not decide are separate families."
     )
     names = ("run", "comparison", "judge", "difference", "interval", "Holm p", "outcome", "seeds", "prompts")
     return table("contrasts", caption, names, rows())
