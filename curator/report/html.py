@@ -134,7 +134,18 @@ def fill(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "gibibytes", "rate")
+    names = (
+        "percent",
+        "points",
+        "reach",
+        "probability",
+        "at_least",
+        "coverage",
+        "number",
+        "duration",
+        "gibibytes",
+        "rate",
+    )
     environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose, coded=coded)
     environment.globals.update({name: getattr(wording, name) for name in ("these", "record_of")})
     script = _asset(environment, "report.js")

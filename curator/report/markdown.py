@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import JsonValue
 
+from curator.decision.verdict import models_of, named
 from curator.report.bank import LARGEST
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
@@ -27,6 +28,8 @@ class Filling(TypedDict):
 
     r: Report
     primary: Comparison
+    control_sets: str
+    control_models: str
     arms: list[str]
     shown: list[str]
     mix: str
@@ -56,6 +59,8 @@ def _filling(report: Report) -> Filling:
     return {
         "r": report,
         "primary": primary,
+        "control_sets": named(primary.control),
+        "control_models": models_of(primary.control),
         "arms": [*first, *(arm for arm in report.arms if arm not in first)],
         # One anticipated task is the whole mix, so that a row of its own would repeat it.
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],
