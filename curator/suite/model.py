@@ -72,6 +72,8 @@ class Judged(Part):
 class RunDecision(Part):
     """What the run decided about the curated set against its control."""
 
+    control: str | None = None
+    """The control arm; null in suites of earlier versions."""
     outcome: Outcome
     reason: str | None
     """Why the outcome is 'not distinguishable', else null."""

@@ -82,6 +82,7 @@ def result(variant: Variant, root: Path) -> Result:
             for arm, tasks in report.arms.items()
         },
         decision=RunDecision(
+            control=primary.control,
             outcome=decision.outcome,
             reason=decision.reason,
             difference=primary.difference,
