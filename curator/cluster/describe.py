@@ -115,7 +115,7 @@ def is_list(answer: str) -> bool:
        not empty.
     2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
        each before a word: 'sure, 1. rye flour 2. salt'. Numbers without a mark behind them need 3, too, or only single
-       words behind them ('1 flour 2 salt'): '1 apple costs 2 dollars' is no list.
+       words behind them ('1 flour 2 salt'): '1 apple costs 2 dollars' is not a list.
     3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
     4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
        at most three words: 'red, green, dark blue and black, white'. A sentence that commas divide into parts as short

@@ -70,7 +70,7 @@ _ASIDE = re.compile(
         (?:i|we)\s+{_ADVERBS}(?:can't|cannot|can\s+not|couldn't|could\s+not)\s+{_ADVERBS}(?:
             stress|emphasi[sz]e|overstate|recommend\s+.{{0,40}}enough|thank|wait|help\s+but|believe|agree\s+more|imagine
           | promise|guarantee|vouch|be\s+(?:sure|certain|happier|more)|say\s+(?:for\s+)?(?:sure|certain|exactly)
-          | have\s+(?:asked|said|put|hoped|wished))
+          | have\s+(?:said|put|hoped|wished|ask(?:ed)))
       | (?:i|we)(?:\s+won't|\s+will\s+not|(?:'m|'re|\s+am|\s+are)\s+not\s+going\s+to)\s+{_ADVERBS}(?:
             lie|bore|sugar|waste|judge|ask|need|pretend|keep\s+you)
     )\b{_CLAUSE}""",
@@ -149,7 +149,7 @@ def degenerate(answer: str) -> str | None:
     Rules: *empty*: it has no letter or digit of any script. *Looping*: the answer ends in at least 3 repetitions of a
     phrase of at most 12 words, which make up at least 12 words and half of the answer (a last word that the token limit
     may have truncated is ignored), or in one character at least 40 times, at least half of all that is not white space
-    (a line to sign on is no loop). *Incoherent*: it has at least 40 characters without white space, and less than a
+    (a line to sign on is not a loop). *Incoherent*: it has at least 40 characters without white space, and less than a
     third of them are letters or digits.
     """
     text = answer.strip()
