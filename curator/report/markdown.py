@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pydantic import JsonValue
 
-from curator.decision.verdict import models_of, named
 from curator.report.bank import LARGEST
 from curator.report.model import Report
 from curator.report.part import MIX, Comparison, Number, Quantiles, plain
@@ -52,6 +51,8 @@ def evidence(report: Report) -> str:
 
 
 def _filling(report: Report) -> Filling:
+    from curator.decision.verdict import models_of, named  # imports numpy, which showing a report does without
+
     anticipated = [name for name, weight in report.tuned.items() if weight]
     primary = report.decision.primary
     first = [primary.treatment, primary.control]
