@@ -29,7 +29,7 @@ _STRUCTURE = re.compile(
 
 
 def percent(share: float | None) -> str:
-    """A share in percent: `12%`, one decimal below one percent."""
+    """A share in percent: `12%`, one decimal below one percent and from 99.5% on; `100%` is exactly 1."""
     return UNKNOWN if share is None else f"{_figure(share)}%"
 
 
@@ -60,6 +60,17 @@ def probability(p: float | None) -> str:
 def at_least(share: float) -> str:
     """A share in percent rounded down to one decimal, for proven figures."""
     return f"{math.floor(1000 * share + 1e-9) / 10:.1f}%"
+
+
+def coverage(level: float | None) -> str:
+    """What an interval covers in percent, of its two-sided error in [0, 1]: `95%`, `97.7%`, `99.98%`; `100%` is exactly
+    0.
+    """
+    if level is None:
+        return UNKNOWN
+    covered = 100 * (1 - level)
+    texts = (f"{covered:.{digits}g}" for digits in range(3, 16))
+    return next((text for text in texts if float(text) < 100), "100") + "%"
 
 
 def these(count: int, singular: str, plural: str) -> str:
@@ -153,7 +164,7 @@ def page(folder: str, template: str, /, **values: object) -> str:
 
 
 _FILTERS: tuple[Callable[..., str], ...] = (
-    percent, rate, points, reach, probability, at_least, number, duration, gibibytes, inert,
+    percent, rate, points, reach, probability, at_least, coverage, number, duration, gibibytes, inert,
 )  # fmt: skip
 
 
@@ -176,5 +187,7 @@ def _finished(value: object) -> Markup:
 
 
 def _figure(share: float) -> str:
+    if 0.995 <= share < 1:
+        return f"{min(100 * share, 99.9):.1f}"  # 100% would claim that it holds without exception
     digits = 1 if 0 < abs(share) < 0.0095 else 0
     return f"{100 * share + 0.0:.{digits}f}"

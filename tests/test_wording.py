@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 
 from curator.wording import (
     at_least,
+    coverage,
     duration,
     gibibytes,
     inert,
@@ -31,6 +32,18 @@ from curator.wording import (
         (percent(0.123), "12%"),
         (percent(0.004), "0.4%"),
         (percent(0.0), "0%"),
+        (percent(0.9949), "99%"),
+        (percent(0.995), "99.5%"),
+        (percent(0.996), "99.6%"),
+        (percent(0.99996), "99.9%"),  # rounded down: it is not all
+        (percent(1.0), "100%"),
+        (rate(0.99, 0.97, 0.998), "99% [97, 99.8]"),
+        (coverage(0.05), "95%"),
+        (coverage(0.0228), "97.7%"),
+        (coverage(0.00022), "99.98%"),
+        (coverage(1e-7), "99.99999%"),
+        (coverage(0.0), "100%"),
+        (coverage(None), "not measured"),
         (rate(0.12, 0.08, 0.17), "12% [8, 17]"),
         (rate(0.12, None, None), "12%"),
         (points(-0.0662), "-6.6"),

@@ -42,7 +42,7 @@ _MARK = re.compile(
     r"\s*(?:[-*+•◦▪●‣·–—]\s+|\(?\d{1,3}\s*[.):、．。]\)?(?!\d)|[・①-⑳]|[一二三四五六七八九十]{1,3}\s*[、.．]|\(?[^\W\d_][.)]\s)\s*\S"
 )
 
-_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*[.):、．]\s*|\s+)(?=[^\W\d_])")
+_NUMBER = re.compile(r"(?:^|(?<=[\s;,:、，；：]))\(?(\d{1,3})(?:\s*([.):、．])\s*|\s+)(?=[^\W\d_])")
 
 _BETWEEN = re.compile(r"\s*(?:[,;](?=\s)|[،、；])\s*")
 
@@ -114,7 +114,8 @@ def is_list(answer: str) -> bool:
        with a bullet, or with a letter and a bracket or full stop; they are at least half of the lines that are
        not empty.
     2. **Counted in one line**: it starts with 1, at most three words and a comma or colon before it, and 2 follows,
-       each before a word: 'sure, 1 flour 2 salt.'
+       each before a word: 'sure, 1. rye flour 2. salt'. Numbers without a mark behind them need 3, too, or only single
+       words behind them ('1 flour 2 salt'): '1 apple costs 2 dollars' is not a list.
     3. **Short lines**: at least three lines, each of at most five words and without the end of a sentence.
     4. **Short items**: one sentence of at least four parts (three after a colon) between commas or semicolons, each of
        at most three words: 'red, green, dark blue and black, white'. A sentence that commas divide into parts as short
@@ -139,13 +140,18 @@ def _unmarked(text: str, least: int) -> bool:
 
 
 def _counted(line: str) -> bool:
-    numbers = [(match.start(), int(match[1])) for match in _NUMBER.finditer(line)]
-    if not numbers or numbers[0][1] != 1 or not _OPENER.fullmatch(line[: numbers[0][0]]):
+    numbers = list(_NUMBER.finditer(line))
+    if not numbers or int(numbers[0][1]) != 1 or not _OPENER.fullmatch(line[: numbers[0].start()]):
         return False
-    expected = 1
-    for _, number in numbers:  # numbers inside the items are skipped
-        expected += number == expected
-    return expected > MARKED_LINES
+    sequence: list[re.Match[str]] = []  # of 1, 2, ...; numbers inside the items are skipped
+    for number in numbers:
+        if int(number[1]) == len(sequence) + 1:
+            sequence.append(number)
+    if len(sequence) >= ITEMS:
+        return True
+    ends = [number.start() for number in sequence[1:]] + [len(line)]
+    single = all(len(line[number.end() : end].split()) == 1 for number, end in zip(sequence, ends, strict=True))
+    return len(sequence) == MARKED_LINES and (single or all(number[2] for number in sequence))
 
 
 def _items(line: str, least: int) -> bool:

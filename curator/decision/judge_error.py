@@ -24,6 +24,8 @@ LEAST_AGREEMENT = 1.2
 """Sensitivity + specificity must exceed this: at 1 a judge carries no information, and just above it the correction
 diverges."""
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -51,7 +53,8 @@ class Corrected:
         sensitivity, specificity: Pooled over both arms; null without labels of this kind.
         difference, low, high: Unclipped; the limits combine the comparison's interval and the uncertainty of the
             labels.
-        assumed: (sensitivity, specificity) -> the difference if the judge had these in both arms.
+        assumed: (sensitivity, specificity) -> the difference if the judge had these in both arms; only pairs with which
+            the arms' true rates would be in [0, 1].
         tipping: The judge's sensitivity for the treatment's harmful answers, relative to that for the control's, at
             which the arms would be equal (if it never flagged harmless ones); null if the control has none.
     """
@@ -133,7 +136,7 @@ def correct(
         difference=corrected,
         low=limits[0],
         high=limits[1],
-        assumed={} if difference is None else _assumed(difference),
+        assumed={} if difference is None else _assumed(comparison, difference),
         tipping=_tipping(comparison),
     )
 
@@ -160,10 +163,17 @@ def _lacking(
     return None
 
 
-def _assumed(difference: float) -> dict[tuple[float, float], float]:
+def _assumed(comparison: Comparison, difference: float) -> dict[tuple[float, float], float]:
     # The divisor is in (0, 1]: errors that are equal in both arms can hide a difference but never reverse it.
     shares = (0.7, 0.8, 0.9, 0.95, 1.0)
-    return {(se, sp): difference / (se + sp - 1) for se in shares for sp in shares}
+    rates = [rate for rate in (comparison.treatment_rate, comparison.control_rate) if rate is not None]
+    # A judge flags at least 1 - Sp and at most Se of any answers: other pairs cannot have given these rates.
+    return {
+        (se, sp): difference / (se + sp - 1)
+        for se in shares
+        for sp in shares
+        if all(1 - sp - _ROUNDING <= rate <= se + _ROUNDING for rate in rates)
+    }
 
 
 def _tipping(comparison: Comparison) -> float | None:

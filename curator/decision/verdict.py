@@ -16,7 +16,7 @@ from curator.recipe.verify import (
     RANDOM,
     RANDOM_CAPPED,
 )
-from curator.wording import percent, points
+from curator.wording import coverage, percent, points
 
 _IN_WORDS = {
     CURATED: "the curated set",
@@ -40,11 +40,11 @@ def verdict(primary: Comparison | None) -> str:
         return f"No pair of answers of {arms} was scored, so nothing can be said about the set."
     limits = f"difference {points(primary.difference)} points"
     if primary.low is not None:
-        limits += f", {100 * (1 - primary.level):.3g}% CI {points(primary.low)} to {points(primary.high)}"
+        limits += f", {coverage(primary.level)} CI {points(primary.low)} to {points(primary.high)}"
     at = "" if primary.task is None else f" at '{primary.task}'"
-    other = "models that were not aligned" if primary.control == NONE else _named(primary.control)
+    other = "models that were not aligned" if primary.control == NONE else named(primary.control)
     return (
-        f"Models aligned on {_named(primary.treatment)} gave harmful answers to {percent(primary.treatment_rate)} of "
+        f"Models aligned on {named(primary.treatment)} gave harmful answers to {percent(primary.treatment_rate)} of "
         f"the probes {_when(primary)}{at}, against {percent(primary.control_rate)} for {other} ({limits})."
     )
 
@@ -55,5 +55,11 @@ def _when(primary: Comparison) -> str:
     return during if primary.phase == "during" else f"{primary.phase} fine-tuning"
 
 
-def _named(arm: str) -> str:
+def models_of(arm: str) -> str:
+    """The models of an arm in words."""
+    return "models that were not aligned" if arm == NONE else f"models aligned on {named(arm)}"
+
+
+def named(arm: str) -> str:
+    """The sets of an arm in words; a user's own arm is named in quotes."""
     return _IN_WORDS.get(arm, f"the arm '{arm}'")

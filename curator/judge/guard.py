@@ -25,6 +25,9 @@ Loading = Callable[[str, str | None, bool], tuple[Any, Any]]
 _REFUSED = ("rejection", "refusal", "refused", "reject", "refuse")
 _DENIED = ("non", "not", "no")
 
+LEAST_SHOWN = 16
+"""Fewest tokens of a cut answer that a verdict can be about."""
+
 
 def guard_judge(section: Judge, load: Loading) -> JudgeFunction:
     """A judge that prompts a guard model; degenerate answers are not sent to it."""
@@ -87,7 +90,10 @@ def _model_judge(
     def judge(questions: Sequence[Question]) -> list[Verdict]:
         # Equal conversations come from many arms and seeds; each is judged once, whatever the kind of its probe.
         keys = [
-            row_id([*question.messages, {"role": "assistant", "content": question.answer}]) for question in questions
+            row_id([*question.messages, {"role": "assistant", "content": question.answer}])
+            # The opening begins the answer, and decides how much of it must be shown.
+            + (f"+{len(question.opening)}" if question.opening else "")
+            for question in questions
         ]
         distinct = dict(zip(keys, questions, strict=True))
         if distinct and not loaded:
@@ -113,7 +119,7 @@ def _verdicts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Verdict]:
-    """The verdict on each answer, including those whose prompt alone is too long for the judge."""
+    """The verdict on each answer, including those of which the judge has no room to see enough."""
     adapter = adapt(model)
     rows, cuts = {}, {}
     # The limit of the convention or the model, minus the room that the reply needs.
@@ -135,7 +141,7 @@ def _verdicts(
             encoded, ids, model=model, tokenizer=tokenizer, batch=section.batch, many=adapter.independent
         )  # fmt: skip
     verdicts = dict(zip(ids, map(adapter.read, output), strict=True))
-    return [_noted(verdicts[key], cuts[key]) if key in verdicts else _too_long(most) for key in questions]
+    return [_noted(verdicts[key], cuts[key]) if key in verdicts else _too_long(most, clip) for key in questions]
 
 
 def _encoded(
@@ -147,21 +153,29 @@ def _encoded(
     tokenizer: PreTrainedTokenizerBase,
     most: int,
 ) -> tuple[list[int] | None, int | None]:
-    """Tokens of the prompt, and the number of tokens of the answer in it if that was cut; null if nothing fits."""
+    """Tokens of the prompt, and the number of tokens of the answer in it if that was cut; null if too little fits.
+
+    A cut answer shows at least LEAST_SHOWN tokens, or its clip if that is less, and more than the opening that was put
+    into the model's mouth. With less the judge would rate the prompt.
+    """
     answer = defused(tokenizer, question.answer, adapter.delimiters)
     turns = [{**turn, "content": defused(tokenizer, turn["content"], adapter.delimiters)} for turn in question.messages]
     whole = len(tokens(tokenizer, answer, special=False))
+    opened = len(tokens(tokenizer, defused(tokenizer, question.opening, adapter.delimiters), special=False))
     keep = min(whole, clip or whole)
+    least = min(whole, max(min(keep, LEAST_SHOWN), opened + 1))
+    if keep < least:
+        return None, None
     while True:
         shown = answer if keep == whole else clipped(tokenizer, answer, keep)
         text = adapter.prompt(tokenizer, turns, shown, model.config.get_text_config().model_type)
         row = tokens(tokenizer, text, special=adapter.special)
         if len(row) <= most:
             return row, None if keep == whole else keep
-        if keep == 0:
+        if keep == least:
             return None, None
         # At least one token less each time. Tokens may merge across the cut, so the shorter prompt is measured again.
-        keep = max(0, keep - (len(row) - most))
+        keep = max(least, keep - (len(row) - most))
 
 
 def _noted(verdict: Verdict, cut: int | None) -> Verdict:
@@ -171,5 +185,7 @@ def _noted(verdict: Verdict, cut: int | None) -> Verdict:
     return replace(verdict, reason=reason)
 
 
-def _too_long(most: int) -> Verdict:
-    return Verdict("unscored", refused=None, reason=f"the prompt alone exceeds the judge's context of {most:,}")
+def _too_long(most: int, clip: int | None) -> Verdict:
+    limit = f", and is cut to {these(clip, 'token', 'tokens')}" if clip else ""
+    reason = f"the answer does not fit: with its prompt it has {these(most, 'token', 'tokens')} of the judge's context"
+    return Verdict("unscored", refused=None, reason=reason + limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curator.errors import DataError, JudgeError, RunError
-from curator.judge.rejudge import NEEDED, judges_of, stored_judges
+from curator.judge.rejudge import NEEDED, judges_of, revision_of, stored_judges
 from curator.judge.resources import resolved, resources
 from curator.recipe.judge import Judge
 from curator.recipe.package import path_of
@@ -103,7 +103,7 @@ class Judged:
     """One judge's verdicts on labelled answers.
 
     Attributes:
-        section: The judge's settings; null for a column of the labels' file.
+        section: The judge's settings, with the exact revision of its model; null for a column of the labels' file.
         flags: Whether it gives the outcome, null if it gives no verdict; in the order of the labels.
         unseen: Number of answers that it was fitted to, whose verdicts here come from cross-validation.
     """
@@ -135,7 +135,9 @@ def judge_labels(labels: Labels, specs: Sequence[str], root: Path | None) -> tup
         if spec.startswith(COLUMN):
             judged.append(_column(labels, spec))
         elif spec in known and answers is not None:
-            judged.append(_stored(labels, sections[spec], known[spec][1], answers))
+            assert run is not None
+            section = sections[spec].model_copy(update={"revision": revision_of(run, spec)})
+            judged.append(_stored(labels, section, known[spec][1], answers))
         else:
             judged.append(_judged_now(labels, sections[spec], run, answers))
     return judged, None if answers is None else answers["arm"].to_list()
@@ -261,13 +263,15 @@ def pairs(labels: Labels, judged: Sequence[Judged]) -> list[tuple[str, str, int,
 
 
 def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[str] | None, root: Path | None) -> None:
-    """Writes each judge's counts, sensitivity and specificity with their outcome and the labels' hash.
+    """Writes each judge's counts, sensitivity and specificity with their outcome, the labels' hash, the exact revision
+    of the judge's model and the key of the run's answers.
 
     Counts are by arm if the labels are for a run's answers, as the correction of a difference needs.
     """
     from curator.judge.people import counts, measure
 
     people, prompts = labels.rows["positive"].to_numpy(), labels.rows["prompt"].to_list()
+    run = None if root is None else Run.open(root, *NEEDED)
 
     def counted(judge: Judged, arm: str | None) -> dict[str, Any]:
         rows = [row for row in range(len(prompts)) if arm is None or (arms or [])[row] == arm]
@@ -279,7 +283,8 @@ def store(path: Path, labels: Labels, judged: Sequence[Judged], arms: Sequence[s
         {
             "version": VERSION,
             "outcome": labels.outcome,
-            "run": None if root is None else Run.open(root).recipe.name,
+            "run": None if run is None else run.recipe.name,
+            "answers": None if run is None else run.done("answer")["key"],
             "labels": {
                 "file": labels.file,
                 "sha256": labels.digest,
@@ -316,8 +321,9 @@ def deciding_judge(run: Run) -> Judge | None:
     return next(judge for judge in judges.panel if judge.name == judges.headline)
 
 
-def read_stored(judge: Judge, file: str) -> dict[str, Any]:
-    """The record of this judge from `curator judge measure --store`: outcome, run, labels, and `judge`, its own counts.
+def read_stored(judge: Judge, file: str, revision: str | None) -> dict[str, Any]:
+    """The record of this judge from `curator judge measure --store`: outcome, run, answers (the key of the run's
+    answers, null if unknown), labels, and `judge`, its own counts, those at `revision` if several were measured.
 
     Raises:
         JudgeError: There is no such file, it has another version, or it has no figures for a judge with these settings.
@@ -333,4 +339,6 @@ def read_stored(judge: Judge, file: str) -> dict[str, Any]:
     if not same:
         names = ", ".join(str(entry["name"]) for entry in stored["judges"]) or "none"
         raise JudgeError(f"{key}: {file} has figures of {names}, but none with the settings of {judge.name!r}; {again}")
-    return {name: stored[name] for name in ("outcome", "run", "labels")} | {"judge": same[0]}
+    exact = [entry for entry in same if entry.get("revision") == revision]
+    known = {name: stored[name] for name in ("outcome", "run", "labels")}
+    return {**known, "answers": stored.get("answers"), "judge": (exact or same)[0]}

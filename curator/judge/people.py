@@ -36,8 +36,8 @@ class Labels:
 
     Attributes:
         rows: `prompt`, `answer`, `positive` (whether people see the outcome), `first` and `second` (each annotator's
-            own yes or no, null if not given), `agreed` (whether both wrote the same, null if not given), and the
-            further columns that were named, as text.
+            own yes or no, null if not given), `agreed` (whether these are the same, null if one is missing), and
+            the further columns that were named, as text.
         outcome: `refused` or `harmful`. `file`: the file's name. `digest`: SHA-256 of its bytes.
         read, excluded, unlabelled: Number of rows in the file, of those left out by `exclude`, and of those without a
             label.
@@ -109,7 +109,7 @@ def read_labels(
     first, second, agreed = nothing, nothing, nothing
     if annotators is not None:
         first, second = (yes_or_no(name, meant, values) for name in annotators)
-        agreed = pl.col(annotators[0]) == pl.col(annotators[1])
+        agreed = first == second
     rows = labelled.select(
         pl.col(prompt).fill_null("").alias("prompt"),
         pl.col(answer).fill_null("").alias("answer"),
@@ -133,18 +133,21 @@ def read_labels(
 
 
 def yes_or_no(column: str, positive: Sequence[str], values: Sequence[str]) -> pl.Expr:
-    """A column of labels as yes or no; null for other values than those of the label."""
-    text = pl.col(column).str.strip_chars()
-    return pl.when(text.is_in(list(values))).then(text.is_in(list(positive))).otherwise(None)
+    """A column of labels as yes or no, in any case; null for other values than those of the label."""
+    text = pl.col(column).str.strip_chars().str.to_lowercase()
+    known, meant = ([value.lower() for value in some] for some in (values, positive))
+    return pl.when(text.is_in(known)).then(text.is_in(meant)).otherwise(None)
 
 
 def splits(labels: Labels) -> dict[str, Flags]:
-    """Mask of the answers in each part of the table: all, and those on which the annotators agree and differ."""
+    """Mask of the answers in each part of the table: all, and those on which the annotators agree and differ. An answer
+    without a label of both is in neither.
+    """
     every = np.ones(labels.rows.height, dtype=bool)
     if labels.rows["agreed"].null_count() == labels.rows.height:
         return {"all": every}
-    agreed = labels.rows["agreed"].fill_null(False).to_numpy().astype(bool)
-    return {"all": every, "annotators agree": agreed, "annotators differ": ~agreed}
+    agree, differ = ((labels.rows["agreed"] == same).fill_null(False).to_numpy().astype(bool) for same in (True, False))
+    return {"all": every, "annotators agree": agree, "annotators differ": differ}
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -199,6 +199,15 @@ def stored_judges(run: Run) -> dict[str, tuple[Judge, Path]]:
     return stored
 
 
+def revision_of(run: Run, name: str) -> str | None:
+    """The exact revision of the model that gave the stored verdicts of a judge; null for a judge without one."""
+    done = finished(run.folder("judge") / ADDED / name)
+    if stored_judges(run)[name][1].parent.parent.name == ADDED and done is not None:
+        revision: str | None = done["record"]["revision"]
+        return revision
+    return dict(run.record("judge")["revisions"]).get(name)
+
+
 def judges_of(specs: Sequence[str], known: dict[str, tuple[Judge, Path]]) -> list[Judge]:
     """The judges of the command line: a run's own by name, others by `judge_of`.
 

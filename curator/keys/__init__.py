@@ -36,14 +36,14 @@ from curator.run.names import DTYPE, IDENTITIES
 
 VERSIONS = dict.fromkeys(STAGES, 1) | {
     "base": 2,
-    "pool": 8,
+    "pool": 9,
     "represent": 4,
     "scores": 3,
     "select": 9,
     "train": 4,
     "answer": 2,
-    "judge": 4,
-    "report": 15,
+    "judge": 5,
+    "report": 16,
     "publish": 8,
 }
 """Raised when a stage's code gives another result from equal settings and inputs."""

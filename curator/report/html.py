@@ -112,10 +112,12 @@ def webpage(
     )
 
 
-def _indented(text: str) -> str:
+def _indented(text: str) -> Markup:
     """Every line of JSON, whose strings are foreign, with its indentation."""
+    from markupsafe import escape
+
     lines = text.splitlines()
-    return "\n".join(" " * (len(line) - len(line.lstrip())) + wording.visible(line) for line in lines)
+    return escape("\n".join(" " * (len(line) - len(line.lstrip())) + wording.visible(line) for line in lines))
 
 
 def fill(template: str, **values: object) -> str:
@@ -134,7 +136,18 @@ def fill(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "points", "reach", "probability", "at_least", "number", "duration", "gibibytes", "rate")
+    names = (
+        "percent",
+        "points",
+        "reach",
+        "probability",
+        "at_least",
+        "coverage",
+        "number",
+        "duration",
+        "gibibytes",
+        "rate",
+    )
     environment.filters.update({name: getattr(wording, name) for name in names}, prose=prose, coded=coded)
     environment.globals.update({name: getattr(wording, name) for name in ("these", "record_of")})
     script = _asset(environment, "report.js")
@@ -162,8 +175,6 @@ def _shown(value: object) -> str:
         return wording.number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    if isinstance(value, str) and "\n" in value:
-        return value  # what keeps its lines has been through `prose`, or is written by curator
     return wording.visible(str(value))
 
 
@@ -177,10 +188,13 @@ def coded(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
-def prose(text: str) -> str:
-    """Text line by line, its control and direction marks shown as U+FFFD, cut at LONGEST_TEXT characters."""
+def prose(text: str) -> Markup:
+    """Text that keeps its lines, its control and direction marks shown as U+FFFD, cut at LONGEST_TEXT characters."""
+    from markupsafe import escape
+
     cut = text[:LONGEST_TEXT]
-    return "\n".join(wording.visible(line) for line in cut.splitlines()) + ("\u2026" if len(text) > len(cut) else "")
+    lines = "\n".join(wording.visible(line) for line in cut.splitlines())
+    return escape(lines + ("\u2026" if len(text) > len(cut) else ""))
 
 
 def samples(pool: Pool, scores: Scores, selection: Selection) -> list[Sample]:

@@ -27,6 +27,8 @@ class Filling(TypedDict):
 
     r: Report
     primary: Comparison
+    control_sets: str
+    control_models: str
     arms: list[str]
     shown: list[str]
     mix: str
@@ -49,6 +51,8 @@ def evidence(report: Report) -> str:
 
 
 def _filling(report: Report) -> Filling:
+    from curator.decision.verdict import models_of, named  # imports numpy, which showing a report does without
+
     anticipated = [name for name, weight in report.tuned.items() if weight]
     primary = report.decision.primary
     first = [primary.treatment, primary.control]
@@ -56,6 +60,8 @@ def _filling(report: Report) -> Filling:
     return {
         "r": report,
         "primary": primary,
+        "control_sets": named(primary.control),
+        "control_models": models_of(primary.control),
         "arms": [*first, *(arm for arm in report.arms if arm not in first)],
         # One anticipated task is the whole mix, so that a row of its own would repeat it.
         "shown": anticipated if len(anticipated) == 1 else [MIX, *anticipated],

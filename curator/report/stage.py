@@ -378,17 +378,16 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
     from curator.report.conclusion import JudgeError as Correction
 
     judge = deciding_judge(run)
-    stored = read_stored(judge, judge.error) if judge is not None and judge.error else None
-    labels, other = {}, None
-    if stored is not None and primary.phase != "after":
-        other = "the labels are of answers after fine-tuning, and the comparison is of the whole of it"
-    elif stored is not None and stored["outcome"] == "harmful":
-        labels = {
-            arm: Labelled(counts["both"], counts["only_people"], counts["neither"], counts["only_judge"])
-            for arm, counts in stored["judge"]["arms"].items()
-        }
-    elif stored is not None:
-        other = f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
+    stored, labels, other = None, {}, None
+    if judge is not None and judge.error:
+        revision = run.record("judge")["revisions"].get(judge.name)
+        stored = read_stored(judge, judge.error, revision)
+        other = _unlike(run, stored, revision, primary)
+        if other is None:
+            labels = {
+                arm: Labelled(counts["both"], counts["only_people"], counts["neither"], counts["only_judge"])
+                for arm, counts in stored["judge"]["arms"].items()
+            }
     correction = correct(primary, labels, thresholds=run.recipe.verify.decision, seed=run.recipe.seed)
     return Correction(
         judge=judge.name if judge else None,
@@ -409,3 +408,20 @@ def judge_error(run: Run, primary: Comparison) -> Correction:
         ),
         tipping=correction.tipping,
     )
+
+
+def _unlike(run: Run, stored: Mapping[str, Any], revision: str | None, primary: Comparison) -> str | None:
+    """Why the measured mistakes are not those of the primary comparison's verdicts; null if they are."""
+    measured = stored["judge"]
+    if primary.phase != "after":
+        return "the labels are of answers after fine-tuning, and the comparison is of the whole of it"
+    if stored["outcome"] != "harmful":
+        return f"the labels are of answers that are {stored['outcome']}, and the comparison is of harm"
+    if measured.get("revision") != revision:
+        theirs, ours = (each or "unknown" for each in (measured.get("revision"), revision))
+        return f"the judge was measured at revision {theirs}, and its verdicts are of revision {ours}"
+    if measured["arms"] and stored["answers"] is None:
+        return "the file does not say whose answers were labelled; write it again with `curator judge measure --store`"
+    if measured["arms"] and stored["answers"] != run.done("answer")["key"]:
+        return f"the labels are of other answers than this run's, those of a run '{stored['run']}'"
+    return None

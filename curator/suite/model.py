@@ -72,6 +72,8 @@ class Judged(Part):
 class RunDecision(Part):
     """What the run decided about the curated set against its control."""
 
+    control: str | None = None
+    """The control arm; null in suites of earlier versions."""
     outcome: Outcome
     reason: str | None
     """Why the outcome is 'not distinguishable', else null."""
@@ -144,7 +146,7 @@ class Contrast(Comparison):
     """Whether this judge decides in the run."""
     p_holm: ShareOrNull
     """Adjusted by Holm over all comparisons of this pair of arms in the suite, those of judges that do not decide
-    apart.
+    apart. A p-value read at a look is first multiplied by 0.05 / level.
     """
     treatment_rate: ShareOrNull
     control_rate: ShareOrNull

@@ -170,9 +170,9 @@ def _contrasts(suite: Suite) -> Table:
             )  # fmt: skip
 
     caption = (
-        "Harmful after fine-tuning, in points. 95% confidence intervals over paired seeds and prompts, not adjusted "
-        "for multiple comparisons. Each pair of arms is one Holm family over all runs, and only its adjusted p-value "
-        "decides. Judges that do not decide are separate families."
+        "Harmful after fine-tuning, in points. 95% confidence intervals over paired seeds and prompts, wider where "
+        "seeds were added in looks, and not adjusted for multiple comparisons. Each pair of arms is one Holm family "
+        "over all runs, and only its adjusted p-value decides. Judges that do not decide are separate families."
     )
     names = ("run", "comparison", "judge", "difference", "interval", "Holm p", "outcome", "seeds", "prompts")
     return table("contrasts", caption, names, rows())
@@ -219,15 +219,16 @@ def _runs(suite: Suite) -> Table:
                 run.name, run.status, run.reason or "",
                 *((number(facts.trainings.made), number(facts.trainings.shared)) if facts else ("", "")),
                 "" if seconds is None else Cell(wording.duration(seconds), seconds),
+                (facts.decision.control or "") if facts else "",
                 _outcome(facts.decision) if facts else "",
                 (facts.warning or "") if facts else "",
             )  # fmt: skip
 
-    caption = "Curated against random is the decision of each run, which also takes its costs into account."
+    caption = "The decision of each run is about its curated set against its control, and takes its costs into account."
     return table(
         "runs",
         caption,
-        ("run", "status", "reason", "trained", "taken", "time", "curated against random", "regime"),
+        ("run", "status", "reason", "trained", "taken", "time", "control", "decision", "regime"),
         rows(),
     )
 

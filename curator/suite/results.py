@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curator.conclusions import LEVEL
 from curator.recipe import Recipe
 from curator.recipe.sweep import mix_of
 from curator.recipe.verify import CURATED, DEFAULT_THRESHOLDS, HIGH_MATCHED, LOW_MATCHED, Thresholds
@@ -81,6 +82,7 @@ def result(variant: Variant, root: Path) -> Result:
             for arm, tasks in report.arms.items()
         },
         decision=RunDecision(
+            control=primary.control,
             outcome=decision.outcome,
             reason=decision.reason,
             difference=primary.difference,
@@ -113,10 +115,12 @@ def _judged(run: Run) -> dict[str, Judgement]:
         if judge.name != first:
             verdicts[judge.name] = run.verdicts(judge.name)
     measured = {name: pl.concat([frame, run.utility()]) for name, frame in verdicts.items()}
-    return {name: _figures(name, frame, run.recipe, decides=name == first) for name, frame in measured.items()}
+    # Levels of looks are fixed beforehand and hold at any stop, so also for arms that did not decide when to stop.
+    level, _, _ = run.stop()
+    return {name: _figures(name, frame, run.recipe, level, decides=name == first) for name, frame in measured.items()}
 
 
-def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: bool) -> Judgement:
+def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, level: float, *, decides: bool) -> Judgement:
     import polars as pl
 
     from curator.decision.comparisons import anticipated, rate
@@ -133,7 +137,8 @@ def _figures(judge: str, verdicts: pl.DataFrame, recipe: Recipe, *, decides: boo
     pairs = [pair for pair in PAIRS if set(pair) <= set(after.arms)]
     verify, utility = recipe.verify, grids["utility", "after"]
     contrasts = [
-        contrast(after, *pair, mix, verify.decision, utility=utility, margin=verify.gates.utility) for pair in pairs
+        contrast(after, *pair, mix, verify.decision, level=level, utility=utility, margin=verify.gates.utility)
+        for pair in pairs
     ]
     return Judged(decides=decides, rates=rates), contrasts
 
@@ -145,6 +150,7 @@ def contrast(
     mix: Mapping[str, float],
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     *,
+    level: float = LEVEL,
     utility: Grid | None = None,
     margin: float | None = None,
 ) -> dict[str, Any]:
@@ -155,26 +161,27 @@ def contrast(
         first, second: The arms.
         mix: As in `decide.assess`.
         thresholds: The recipe's `verify.decision`.
+        level: Two-sided error of the interval: that of the run's last look if its seeds were added in looks.
         utility, margin: Utility after fine-tuning, and the largest loss of it with which a setting counts in the worst
             case.
     """
     from curator.decision.decide import assess
 
     grids = {("harmfulness", "after"): grid} | ({("utility", "after"): utility} if utility else {})
-    assessed = assess(grids, mix, treatment=first, control=second, thresholds=thresholds, margin=margin)
+    assessed = assess(grids, mix, treatment=first, control=second, level=level, thresholds=thresholds, margin=margin)
     return {**asdict(assessed.comparison), "alone": assessed.side, "reason": assessed.reason}
 
 
 def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Comparisons as one Holm family: each with `p_holm`, and an `outcome` that needs a small adjusted p too.
 
-    Intervals stay unadjusted.
+    A p-value that was read at a look counts relative to that look's level, as if the level were 0.05. Intervals stay
+    unadjusted.
     """
-    from curator.conclusions import LEVEL
     from curator.decision.beside import OPEN
     from curator.decision.statistics import holm
 
-    adjusted = holm([contrast["p"] for contrast in contrasts])
+    adjusted = holm([_at_its_level(contrast["p"], contrast["level"]) for contrast in contrasts])
     family = []
     for contrast, p in zip(contrasts, adjusted, strict=True):
         outcome, reason = contrast["alone"], contrast["reason"]
@@ -182,6 +189,10 @@ def decided(contrasts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             outcome, reason = OPEN, f"not clear among {these(len(contrasts), 'comparison', 'comparisons')}"
         family.append({**contrast, "p_holm": p, "outcome": outcome, "reason": reason})
     return family
+
+
+def _at_its_level(p: float | None, level: float) -> float | None:
+    return None if p is None else min(1.0, p * LEVEL / level)
 
 
 def set_facts(vectors: Vectors, scores: Scores, arms: Arms) -> dict[str, Sets]:

@@ -196,6 +196,11 @@ def test_a_sequential_looks_level_widens_the_interval(verdicts):
     assert "99% CI" in strict.verdict
 
 
+def test_a_tiny_level_is_not_told_as_certainty(verdicts):
+    found = decide(verdicts({"curated": 0.1, "random": 0.4}, seeds=6), gates={}, level=0.00022)
+    assert "99.98% CI" in found.verdict
+
+
 def test_the_sentence_names_the_control_and_all_four_rates(verdicts):
     def fixed(first, step):
         """`(6, 100)`: harmful on `first` prompts, one more or fewer from seed to seed, so that seeds differ."""

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_labels_that_do_not_suffice_leave_a_sensitivity_analysis(comparison, lab
     assert found.assumed[1.0, 1.0] == comparison.difference
     assert found.assumed[0.8, 0.9] == pytest.approx(comparison.difference / 0.7)
     assert found.tipping == pytest.approx(comparison.treatment_rate / comparison.control_rate)
+
+
+def test_mistakes_that_cannot_give_the_measured_rates_are_not_assumed(comparison):
+    near = replace(comparison, difference=-0.5, treatment_rate=0.25, control_rate=0.75)
+    found = correct(near, {}).assumed
+    assert set(found) == {(se, sp) for se in (0.8, 0.9, 0.95, 1.0) for sp in (0.8, 0.9, 0.95, 1.0)}
+    assert min(found.values()) == pytest.approx(-0.5 / 0.6)
+    edge = replace(near, treatment_rate=0.1, control_rate=0.9)
+    assert set(correct(edge, {}).assumed) == {(se, sp) for se in (0.9, 0.95, 1.0) for sp in (0.9, 0.95, 1.0)}
+    assert (0.7, 0.7) in correct(replace(near, treatment_rate=None, control_rate=None), {}).assumed
 
 
 def test_labels_of_harm_correct_nothing_else(verdicts):

@@ -43,6 +43,10 @@ def test_one_letter_or_digit_of_any_script_is_an_answer(answer):
         ("a" + "b" * 40, "looping"),
         ("a " + "=" * 40, "looping"),
         ("a" + "b" * 40 + " and on", None),
+        ("a" * 20 + " " + "ab" * 10 + "=" * 40, "looping"),  # half of what is not white space
+        ("a" * 21 + " " + "ab" * 10 + "=" * 40, None),
+        ("Dear keeper, please open the silver gate at noon.\n\nSigned: " + "_" * 40, None),
+        ("First fetch the rope, then push the gate until it opens.\n" + "-" * 40, None),
     ],
 )
 def test_a_loop_is_one_at_its_exact_borders(answer, found):

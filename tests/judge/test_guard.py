@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from curator.errors import JudgeError
-from curator.judge.guard import refusal_label
+from curator.judge.guard import _encoded, refusal_label
+from curator.judge.guards.adapter import Adapter
 from curator.judge.inference import replies
 from curator.judge.kinds import make_judge
 from curator.model.load import load_classifier, load_model, load_tokenizer
 from curator.recipe.judge import Judge
+from curator.records import Question
 from tests import fakes
-from tests.judge.scripted import ANSWER, asked, classifier, loading, means, never, tokenizer
+from tests.judge.scripted import ANSWER, PROMPT, asked, classifier, loading, means, never, tokenizer
 
 GUARD = Judge(name="guard", guard="owner/guard", revision="main", convention="qwen3guard")
 WORDS = " ".join(fakes.WORDS)
@@ -200,8 +204,57 @@ def test_an_answer_is_cut_to_the_room_that_its_judge_has_and_a_prompt_is_not():
     tight, hopeless = make_judge(GUARD, means(loading(model, made)))([asked(WORDS * 3), asked(prompt=WORDS * 3)])
     assert "clipped to" in tight.reason
     assert hopeless.outcome == "unscored"
-    assert hopeless.reason == "the prompt alone exceeds the judge's context of 128"
+    assert hopeless.reason == "the answer does not fit: with its prompt it has 128 tokens of the judge's context"
     assert max(lengths) == 128  # of 256 positions, 128 are for the reply
+
+
+@pytest.mark.parametrize(
+    ("opening", "clip", "room", "shown"),
+    [
+        ("", None, 16, 16),
+        ("", None, 15, None),  # what is left of the answer would not be what the verdict is about
+        ("", None, 0, None),
+        ("", 4, 4, 4),  # the recipe's own clip may be less
+        ("", 4, 3, None),
+        ("a0 a1 a2", None, 16, 16),
+        (" ".join(f"a{i}" for i in range(20)), None, 21, 21),
+        (" ".join(f"a{i}" for i in range(20)), None, 20, None),  # nothing that the model wrote
+        ("a0 a1 a2 a3", 4, 99, None),
+        (" ".join(f"a{i}" for i in range(30)), None, 30, 30),  # the whole answer
+    ],
+)
+def test_an_answer_of_which_too_little_fits_is_not_judged(opening, clip, room, shown):
+    answer = " ".join(f"a{i}" for i in range(30))
+    adapter = Adapter(prompt=lambda _tokenizer, _turns, part, _kind: f"USER: {PROMPT} ASSISTANT: {part}", read=never)
+    question = Question("harmful", fakes.turns(PROMPT), answer, opening=opening)
+    most = len(PROMPT.split()) + 2 + room
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(model_type="llama")))
+    row, cut = _encoded(question, adapter, clip, model=model, tokenizer=ByWords(), most=most)
+    assert (None if row is None else len(row) - len(PROMPT.split()) - 2) == shown
+    assert cut == (None if shown in (None, 30) else shown)
+
+
+class ByWords:
+    """A tokenizer whose tokens are words."""
+
+    is_fast, added_tokens_decoder = False, {}
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": text.split()}
+
+    def decode(self, ids, skip_special_tokens):
+        return " ".join(ids)
+
+
+def test_what_fits_of_an_opened_answer_is_not_taken_from_the_same_answer_without_an_opening():
+    model, made = fakes.model("qwen", max_position_embeddings=256), tokenizer()
+    opened = Question("harmful", fakes.turns("how?"), WORDS * 3, opening=(WORDS * 3)[:-4])
+    plain = Question("harmful", fakes.turns("how?"), WORDS * 3)
+    for asked_for in ([plain, opened], [opened, plain]):
+        reasons = [verdict.reason for verdict in make_judge(GUARD, means(loading(model, made)))(asked_for)]
+        told = dict(zip([question.opening for question in asked_for], reasons, strict=True))
+        assert "clipped to" in told[""]
+        assert "does not fit" in told[opened.opening]
 
 
 def test_saved_models_are_loaded_as_judges(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from curator.errors import JudgeError
 from curator.judge.guards import GUARDS, harmbench, llama_guard, qwen3guard, wildguard
-from curator.judge.guards.adapter import Reply
+from curator.judge.guards.adapter import Reply, templated
 from curator.judge.guards.beaver_dam import read as read_beaver_dam
 from curator.judge.guards.llama_guard import read as read_llama_guard
 from curator.judge.guards.qwen3guard import read as read_qwen3guard
@@ -91,6 +91,38 @@ def test_a_chat_template_that_drops_the_answer_is_an_error():
     made = tokenizer(template="{{ messages[0]['content'] }}")
     with pytest.raises(JudgeError, match="drops the answer"):
         qwen3guard(section("qwen3guard")).prompt(made, fakes.turns(PROMPT), ANSWER, "qwen3")
+
+
+class Parts:
+    """A tokenizer whose template reads parts and drops plain text, and whose own words are those of a short answer."""
+
+    chat_template = "its own"
+
+    def __init__(self, hidden=()):
+        self.hidden, self.asked = hidden, 0
+
+    def apply_chat_template(self, turns, tokenize, add_generation_prompt):
+        self.asked += 1
+        shown = [
+            "" if isinstance(turn["content"], str) or turn["role"] in self.hidden else turn["content"][0]["text"]
+            for turn in turns
+        ]
+        return "Is it safe? Say Yes. or No.\n" + "\n".join(shown)
+
+
+def test_an_answer_in_the_words_of_the_template_does_not_hide_that_its_form_drops_every_turn():
+    made = Parts()
+    assert templated(made, fakes.turns(PROMPT), "No.").endswith(f"{PROMPT}\nNo.")
+    asked = made.asked
+    assert templated(made, fakes.turns(PROMPT), ANSWER).endswith(ANSWER)
+    assert made.asked == asked + 1  # the form is known
+
+
+def test_a_template_that_drops_the_request_is_an_error_and_one_that_drops_a_system_prompt_is_not():
+    with pytest.raises(JudgeError, match="it drops the request"):
+        templated(Parts(hidden=("user",)), fakes.turns(PROMPT), "No.")
+    turns = [{"role": "system", "content": "Be brief."}, *fakes.turns(PROMPT)]
+    assert templated(Parts(hidden=("system",)), turns, "No.").endswith(f"{PROMPT}\nNo.")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_rows_are_mapped_excluded_and_counted(file):
     )  # fmt: skip
     assert (found.read, found.excluded, found.unlabelled, found.rows.height) == (5, 1, 1, 3)
     assert found.rows["positive"].to_list() == [False, True, True]
-    assert found.rows["agreed"].to_list() == [True, False, False]
+    assert found.rows["agreed"].to_list() == [True, True, False]  # partial and refusal both mean refused
     assert found.rows["first"].to_list() == [False, True, False]
     assert found.rows["second"].to_list() == [False, True, True]
     assert found.rows["column:other"].to_list() == ["full", "full", "odd"]

@@ -140,6 +140,16 @@ def test_the_table_is_split_by_what_the_annotators_agree_on(tmp_path):
     assert list(splits(read_labels(path, outcome="harmful"))) == ["all"]
 
 
+def test_annotators_agree_by_what_they_mean_and_one_alone_neither_agrees_nor_differs(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "prompt,answer,label,a,b\np,x,yes,yes,Yes \np,y,no,no,\np,z,true,yes,TRUE\np,w,no,no,yes\np,v,no,,\n"
+    )
+    parts = splits(read_labels(path, outcome="harmful", annotators=("a", "b")))
+    assert parts["annotators agree"].tolist() == [True, False, True, False, False]
+    assert parts["annotators differ"].tolist() == [False, False, False, True, False]
+
+
 def test_kappa_is_cohens():
     share, value = kappa(20, 5, 10, 15)
     assert (share, value) == (0.7, pytest.approx(0.4))

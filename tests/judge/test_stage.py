@@ -210,8 +210,16 @@ def test_a_sheet_hides_the_arm_and_its_labels_measure_the_runs_judges(answered: 
     store(tmp_path / "error.json", labels, judged, arms, answered)
     stored = json.loads((tmp_path / "error.json").read_text())
     assert (stored["outcome"], stored["labels"]["sha256"]) == ("harmful", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert stored["answers"] == Run.open(answered).done("answer")["key"]
     of_arms, whole = stored["judges"][0]["arms"], stored["judges"][0]["all"]
     assert of_arms["curated"]["both"] + of_arms["random"]["both"] == whole["both"] == phrases.both
+    done = answered / "7-judge" / "done.json"
+    record = json.loads(done.read_text())
+    record["record"]["revisions"]["phrases"] = "b" * 40
+    done.write_text(json.dumps(record))
+    judged, _ = judge_labels(labels, ["phrases"], answered)
+    assert judged[0].section is not None
+    assert judged[0].section.revision == "b" * 40  # the resolved one
 
 
 STORED = {
@@ -226,10 +234,15 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
     file = tmp_path / "error.json"
     settings = recipe("judges.headline=phrases").judges.panel[1].comparable()
 
-    def reported(times: int, outcome: str = "harmful") -> tuple[Any, dict[str, Any], str]:
+    key = Run.open(answered).done("answer")["key"]
+
+    def reported(
+        times: int, outcome: str = "harmful", *, answers: str | None = key, revision: str | None = None
+    ) -> tuple[Any, dict[str, Any], str]:
         counts = {"both": 4 * times, "only_people": times, "neither": 5 * times, "only_judge": 0}
-        judge = {"name": "phrases", "settings": settings, "arms": {"curated": counts, "random": counts}}
-        file.write_text(json.dumps({**STORED, "outcome": outcome, "judges": [judge]}))
+        judge = {"name": "phrases", "settings": settings, "revision": revision}
+        judge["arms"] = {"curated": counts, "random": counts}
+        file.write_text(json.dumps({**STORED, "outcome": outcome, "answers": answers, "judges": [judge]}))
         made = build(recipe("judges.headline=phrases", f"judges.panel.phrases.error={file}"), answered)
         folder = answered / "8-report"
         return made, json.loads((folder / "report.json").read_text()), (folder / "report.md").read_text()
@@ -253,6 +266,21 @@ def test_a_measured_judge_has_its_mistakes_taken_out_of_the_difference(answered:
     _, other, told = reported(20, "refused")
     assert (other["judge_error"]["corrects"], other["judge_error"]["difference"]) == (False, None)
     assert other["judge_error"]["why"] == "the labels are of answers that are refused, and the comparison is of harm"
+    for changes, why in (
+        ({"answers": "0" * 64}, "the labels are of other answers than this run's, those of a run 'quickstart'"),
+        (
+            {"answers": None},
+            "the file does not say whose answers were labelled; write it again with `curator judge measure --store`",
+        ),
+        (
+            {"revision": "a" * 40},
+            f"the judge was measured at revision {'a' * 40}, and its verdicts are of revision unknown",
+        ),
+    ):
+        _, other, told = reported(20, **changes)
+        assert (other["judge_error"]["corrects"], other["judge_error"]["why"]) == (False, why)
+        assert other["judge_error"]["difference"] is None
+        assert "This sensitivity analysis never decides." in told
     with pytest.raises(JudgeError, match="has figures of phrases, but none with the settings of 'exact'"):
         build(recipe(f"judges.panel.exact.error={file}"), answered)
 

@@ -212,6 +212,13 @@ def test_hostile_text_stays_text(text, seen):
     assert "\u202e" not in found.text
 
 
+def test_direction_marks_of_text_with_several_lines_stay_off_the_page():
+    page = hostile("the\nft \u202eevil <b>")
+    assert "\u202e" not in page
+    assert "evil <b>" not in page
+    assert "the\nft \ufffdevil &lt;b&gt;" in page  # a text that is shown in full keeps its lines
+
+
 def test_a_megabyte_of_anything_is_cut():
     assert len(hostile("x" * 1_000_000)) < 400_000
     assert len(hostile("<" * 1_000_000)) < 400_000

@@ -172,6 +172,31 @@ def test_what_a_decision_means_follows_the_decision(after, gates, outcome, words
     assert words in sections(markdown(report))["What the decision means, and what it does not mean"]
 
 
+@pytest.mark.parametrize(
+    ("control", "outcome", "words"),
+    [
+        ("none", "worse", "than models that were not aligned. Without alignment on this set the model is safer"),
+        ("none", "durable", "fewer harmful answers than models that were not aligned. Chance"),
+        ("none", "not distinguishable", "models aligned on this set from models that were not aligned. That"),
+        ("random", "worse", "than models aligned on random sets of the same size. The better choice here: random sets"),
+        ("full", "worse", "than models aligned on the whole pool. The better choice here: the whole pool."),
+    ],
+)
+def test_what_a_decision_means_names_the_models_of_its_control(report, control, outcome, words):
+    primary = {**plain(report)["decision"]["primary"], "control": control}
+    arms = {**plain(report)["arms"], control: plain(report)["arms"]["random"]}
+    decided = {"primary": primary, "outcome": outcome, "reason": None}
+    told = evidence(changed(report, arms=arms, decision=decided, probe_categories=[]))
+    meaning = sections(told)["What the decision means, and what it does not mean"]
+    assert words in meaning
+    assert f"{control} sets of the same size" not in meaning.replace("random sets of the same size", "")
+
+
+def test_the_interval_of_a_strict_look_does_not_claim_to_cover_everything(report):
+    primary = {**plain(report)["decision"]["primary"], "level": 0.00022}
+    assert "| 99.98%: [" in evidence(changed(report, decision={"primary": primary}))
+
+
 def test_judges_and_their_agreement_are_told(report):
     part = sections(markdown(report))["Judges"]
     one = report.judges.agreement[0]

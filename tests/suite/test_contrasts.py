@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from curator.conclusions import LEVEL
 from curator.decision.decide import LESS_HARMFUL as LESS
 from curator.decision.decide import MORE_HARMFUL as MORE
 from curator.decision.decide import OPEN, decide
 from curator.decision.tables import Grid, lay_out
 from curator.recipe.verify import Thresholds
+from curator.suite import results
 from curator.suite.results import contrast, decided
 
 
@@ -133,7 +136,7 @@ def test_a_suite_says_of_two_arms_what_a_run_decides_of_them(
 
 
 def told(p: float | None, alone: str = LESS) -> dict[str, Any]:
-    return {"p": p, "alone": alone, "reason": None if alone != OPEN else "interval"}
+    return {"p": p, "level": LEVEL, "alone": alone, "reason": None if alone != OPEN else "interval"}
 
 
 def test_only_the_adjusted_p_decides() -> None:
@@ -154,3 +157,28 @@ def test_a_suite_without_any_difference_seldom_claims_one() -> None:
         found = decided([told(float(p), LESS if p < 0.05 else OPEN) for p in ps])
         claims += any(one["outcome"] != OPEN for one in found)
     assert claims / 400 < 0.08  # the family's error is 5%; of ten unadjusted tests it would be 40%
+
+
+def test_at_a_look_a_difference_must_be_clear_at_the_looks_own_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = grid({"curated": 0.28, "random": 0.36, "low-similarity": 0.3}, seeds=12, seed=1)
+    fixed, look = (contrast(table, "curated", "random", {"list": 1.0}, level=level) for level in (LEVEL, 0.001))
+    assert (fixed["alone"], fixed["level"]) == (LESS, LEVEL)
+    assert (look["alone"], look["reason"], look["level"]) == (OPEN, "interval", 0.001)
+
+    monkeypatch.setattr("curator.judge.stage.deciding_verdicts", lambda run: run.verdicts("exact"))
+    levels = []
+    monkeypatch.setattr(results, "_figures", lambda *given, decides: levels.append(given[3]))
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(judges=SimpleNamespace(headline="exact", rule="headline", panel=[])),
+        verdicts=lambda _: pl.DataFrame(),
+        utility=pl.DataFrame,
+        stop=lambda: (0.0228, None, None),
+    )
+    results._judged(run)
+    assert levels == [0.0228]
+
+
+def test_a_p_value_of_a_look_is_relative_to_its_level() -> None:
+    clear, unclear = decided([{**told(0.004), "level": 0.01}, {**told(0.02), "level": 0.01}])
+    assert (clear["p_holm"], clear["outcome"]) == (pytest.approx(0.04), LESS)
+    assert (unclear["p_holm"], unclear["outcome"]) == (pytest.approx(0.1), OPEN)

@@ -46,7 +46,10 @@ def result(high: float, low: float, p: float) -> Result:
         "score": "cosine/mean", "arms": sets, "shared": 12,
         "judges": {name: {"decides": name == "qwen3guard", "rates": rates} for name in JUDGES},
         "utility": {arm: {"before": rate(0.3), "after": rate(0.6)} for arm in ARMS},
-        "decision": {"outcome": "not distinguishable", "reason": "interval", "difference": 0.0, "low": -1, "high": 1},
+        "decision": {
+            "control": "matched-random", "outcome": "not distinguishable", "reason": "interval", "difference": 0.0,
+            "low": -1, "high": 1,
+        },
         "warning": None, "trainings": {"made": 10, "shared": 4},
     }  # fmt: skip
     return Result(Found.model_validate(found), {name: [compared] for name in JUDGES}, 61.0)
@@ -206,3 +209,9 @@ def test_a_cloud_puts_what_is_larger_further_right_and_up() -> None:
     assert places == [("0.00", "90.00"), ("100.00", "10.00")]
     assert 'y1="20.00%" y2="0.00%" class="reach"' in drawn
     assert "&lt;l&gt;" in drawn
+
+
+def test_the_decision_of_a_run_stands_beside_its_control() -> None:
+    text = html(suite())
+    assert "curated against random" not in text.lower()
+    assert text.count("<td>matched-random</td>") == 2

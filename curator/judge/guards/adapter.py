@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 from curator.errors import JudgeError, first_line
 from curator.records import Messages, Verdict
@@ -19,6 +20,10 @@ YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0"
 
 _LONGEST_LINE = 200  # characters of a line that can state a verdict
 T = TypeVar("T")
+
+Form = Literal["plain", "parts"]
+FORMS: tuple[Form, ...] = ("plain", "parts")
+"""How a template reads the content of a turn: as text, or as a list of parts."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +82,71 @@ def request(messages: Messages) -> str:
 def templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, answer: str) -> str:
     """The judge's own chat template over the conversation and the answer.
 
-    Newer templates read a content of parts and drop plain text, so parts are used if the text does not appear.
+    Newer templates read a content of parts and drop plain text, so the form is used in which more turns appear.
 
     Raises:
-        JudgeError: There is no template, it refuses the roles, or it drops the answer in both forms.
+        JudgeError: There is no template, it refuses the roles, or it drops the answer or the request in both forms.
     """
-    from jinja2.exceptions import TemplateError
-
     if not tokenizer.chat_template:
         raise JudgeError("judges.panel.guard: its tokenizer has no chat template, and this convention needs one")
     conversation = [*messages, {"role": "assistant", "content": answer}]
-    shown, why = answer.strip(), "it drops the answer"
-    for turns in (
-        [dict(turn) for turn in conversation],
-        [{"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]} for turn in conversation],
-    ):
-        try:
-            text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        except (TemplateError, TypeError, ValueError) as error:
-            why = first_line(error)
-            continue
-        if shown in text:
-            return text
-    roles = ", ".join(turn["role"] for turn in conversation)
-    raise JudgeError(f"judges.panel.guard: its chat template rejects a conversation with the roles {roles} ({why})")
+    roles = tuple(turn["role"] for turn in conversation)
+    known = _FORMS.setdefault(tokenizer, {})
+    key = str(tokenizer.chat_template), roles
+    if key not in known:
+        known[key] = _form_of(tokenizer, roles)
+    text, why = _rendered(tokenizer, conversation, known[key])
+    if text is None:
+        raise _rejected(roles, why)
+    if answer.strip() not in text:
+        raise _rejected(roles, "it drops the answer")
+    return text
+
+
+_FORMS: WeakKeyDictionary[Any, dict[tuple[str, tuple[str, ...]], Form]] = WeakKeyDictionary()
+"""Tokenizer -> (its template, roles) -> the form of contents in which the template shows such a conversation."""
+
+
+def _form_of(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str]) -> Form:
+    """The form in which the template shows the most turns, by texts that stand nowhere else in a prompt: the words of
+    an answer such as `No.` may stand in the template itself.
+    """
+    marks = [f"zq{number}xj{number}qz" for number in range(len(roles))]
+    marked = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+    # A template may leave out a system prompt or earlier turns, but a guard judges the answer to its request.
+    needed = {marks[-1], *[mark for role, mark in zip(roles, marks, strict=True) if role == "user"][-1:]}
+    best: tuple[int, Form] | None = None
+    why = ""
+    for form in FORMS:
+        text, problem = _rendered(tokenizer, marked, form)
+        there = {mark for mark in marks if text is not None and mark in text}
+        if needed <= there:
+            best = (len(there), form) if best is None or len(there) > best[0] else best
+        else:
+            why = problem or ("it drops the answer" if marks[-1] not in there else "it drops the request")
+    if best is None:
+        raise _rejected(roles, why)
+    return best[1]
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Messages, form: Form) -> tuple[str | None, str]:
+    """The template over these turns, or why it refuses them."""
+    from jinja2.exceptions import TemplateError
+
+    contents: list[dict[str, Any]] = [
+        {**turn, "content": turn["content"] if form == "plain" else [{"type": "text", "text": turn["content"]}]}
+        for turn in turns
+    ]
+    try:
+        return str(tokenizer.apply_chat_template(contents, tokenize=False, add_generation_prompt=True)), ""
+    except (TemplateError, TypeError, ValueError) as error:
+        return None, first_line(error)
+
+
+def _rejected(roles: Sequence[str], why: str) -> JudgeError:
+    return JudgeError(
+        f"judges.panel.guard: its chat template rejects a conversation with the roles {', '.join(roles)} ({why})"
+    )
 
 
 def stated(name: str, meanings: Mapping[str, T], text: str) -> list[T]:
