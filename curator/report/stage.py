@@ -83,7 +83,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
     verdicts = run.panel()
     level, stop, sequential = run.stop()
     categories = dict(data.harmful.drop_nulls("category").select("id", "category").iter_rows())
-    gates = {name: margin for name, margin in recipe.verify.gates.model_dump().items() if margin is not None}
+    gates = recipe.verify.gates_checked
 
     def concluded(judge: str, judged: pl.DataFrame) -> Findings:
         # One judge at a time: its verdicts on probes, and the metrics' on the tasks' own rows.
@@ -91,6 +91,7 @@ def report(run: Run, folder: Path) -> Mapping[str, str]:
         return conclude(
             cells, weights=mix_of(recipe), gates=gates, control=recipe.verify.control, categories=categories or None,
             level=level, thresholds=recipe.verify.decision, stop=stop, seed=recipe.seed, curve=recipe.verify.curve,
+            rehearsal=recipe.verify.stage == "rehearsal",
         )  # fmt: skip
 
     models = {
